@@ -1,0 +1,1 @@
+"""Everything that talks to MLflow: recorder, registry, server and UI."""

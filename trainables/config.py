@@ -1,0 +1,144 @@
+"""What every configuration shares: documented settings, their checks, their identity, their plain-dict form."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from trainables.errors import ConfigError
+
+
+def setting(
+    default: Any,
+    doc: str,
+    *,
+    identity: bool = True,
+    low: float | None = None,
+    high: float | None = None,
+    choices: Sequence[Any] | None = None,
+) -> Any:
+    """A documented dataclass field.
+
+    ``low`` and ``high`` bound a number (or each member of a tuple), inclusive; ``choices`` lists the values
+    allowed. ``identity=False`` marks what does not change a result (workers, device, logging), so that it
+    stays out of the keys of the stage store.
+    """
+    metadata = {"doc": doc, "identity": identity, "low": low, "high": high, "choices": choices}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Base of every configuration, each a frozen, keyword-only dataclass of settings that checks itself."""
+
+    def __post_init__(self) -> None:
+        hints = typing.get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, list):
+                value = tuple(value)
+                object.__setattr__(self, field.name, value)
+            _check_type(self, field.name, value, hints[field.name])
+            if field.metadata:
+                _check_range(self, field.name, value, field.metadata)
+        self.check()
+
+    def check(self) -> None:
+        """Rules that involve several fields; raises :class:`ConfigError`."""
+
+    def identity(self) -> dict[str, Any]:
+        """The fields that change a result, as JSON values: what the keys of the stage store are made of."""
+        fields = dataclasses.fields(self)
+        return {f.name: _plain(getattr(self, f.name)) for f in fields if f.metadata.get("identity", True)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as JSON values, nested configurations as dictionaries."""
+        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], *, where: str = "") -> Self:
+        """The inverse of :meth:`to_dict`; raises :class:`ConfigError` for a field that does not exist."""
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"{where or cls.__name__} must be a mapping of fields, got {values!r}")
+        hints = typing.get_type_hints(cls)
+        known = {f.name for f in dataclasses.fields(cls)}
+        arguments: dict[str, Any] = {}
+        for name, value in values.items():
+            path = f"{where}.{name}" if where else str(name)
+            if name not in known:
+                raise ConfigError(f"unknown field {path!r}; known fields: {', '.join(sorted(known))}")
+            hint = hints[name]
+            if isinstance(hint, type) and issubclass(hint, Config):
+                value = hint.from_dict(value, where=path)
+            arguments[name] = value
+        return cls(**arguments)
+
+    def replace(self, **changes: Any) -> Self:
+        """A checked copy with some fields changed; dots reach into sections: ``{"vae.epochs": 3}``."""
+        values = self.to_dict()
+        for path, value in changes.items():
+            *sections, name = path.split(".")
+            inside: Any = values
+            for section in sections:
+                if not isinstance(inside, dict) or not isinstance(inside.get(section), dict):
+                    raise ConfigError(f"unknown field {path!r}: there is no section {section!r}")
+                inside = inside[section]
+            if not isinstance(inside, dict) or name not in inside:
+                raise ConfigError(f"unknown field {path!r}; known here: {', '.join(sorted(inside))}")
+            inside[name] = value
+        return type(self).from_dict(values)
+
+
+def fingerprint(value: Any, *, length: int = 16) -> str:
+    """The first ``length`` hexadecimal digits of the SHA-256 of ``value`` as canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Config):
+        return value.to_dict()
+    if isinstance(value, tuple):
+        return [_plain(member) for member in value]
+    return value
+
+
+def _check_type(config: Config, name: str, value: Any, hint: Any) -> None:
+    if not _fits(value, hint):
+        label = getattr(hint, "__name__", str(hint)) if not typing.get_origin(hint) else str(hint)
+        raise ConfigError(f"{type(config).__name__}.{name} must be {label}, got {value!r}")
+    if isinstance(value, int) and hint is float:
+        object.__setattr__(config, name, float(value))
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin = typing.get_origin(hint)
+    if origin is tuple:
+        member = typing.get_args(hint)[0]
+        return isinstance(value, tuple) and all(_fits(v, member) for v in value)
+    if origin in (types.UnionType, typing.Union):
+        return any(_fits(value, option) for option in typing.get_args(hint))
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _check_range(config: Config, name: str, value: Any, rules: Mapping[str, Any]) -> None:
+    label = f"{type(config).__name__}.{name}"
+    if rules["choices"] is not None and value not in rules["choices"]:
+        raise ConfigError(f"{label} must be one of {', '.join(map(str, rules['choices']))}; got {value!r}")
+    if value is None:
+        return
+    for member in value if isinstance(value, tuple) else (value,):
+        if rules["low"] is not None and not member >= rules["low"]:
+            raise ConfigError(f"{label} must be at least {rules['low']:g}, got {member!r}")
+        if rules["high"] is not None and not member <= rules["high"]:
+            raise ConfigError(f"{label} must be at most {rules['high']:g}, got {member!r}")

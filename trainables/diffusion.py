@@ -1,0 +1,85 @@
+"""The latent diffusion model: its settings and the wrapper that turns a UNet's output into ε and x₀."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trainables.config import Config, setting
+from trainables.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionConfig(Config):
+    """Denoiser, noise schedule, loss and training; the defaults are the paper's."""
+
+    widths: tuple[int, ...] = setting((64, 128, 256), "channels of the UNet's levels, each half the side", low=4)
+    blocks: int = setting(2, "residual blocks in each level", low=1, high=8)
+    attention_levels: tuple[int, ...] = setting(
+        (1,), "levels (0 is the full latent) that have self-attention; 1 is 8×8 for a 16×16 latent", low=0
+    )
+    embedding_channels: int = setting(512, "channels of the time embedding", low=8)
+    dropout: float = setting(0.1, "dropout in the residual blocks", low=0, high=0.9)
+    prediction: str = setting(
+        "epsilon",
+        "what the UNet predicts: the noise, v (Salimans & Ho) or x₀",
+        choices=("epsilon", "v", "x0"),
+    )
+    schedule: str = setting(
+        "paper",
+        "β_t: 'paper' rises by 1 - cos, 'cosine' is Nichol & Dhariwal's ᾱ_t, 'linear' is DDPM's",
+        choices=("paper", "cosine", "linear"),
+    )
+    timesteps: int = setting(1000, "length T of the noise schedule", low=2)
+    beta_min: float = setting(1e-4, "β at t = 0 of the 'paper' and 'linear' schedules", low=0, high=1)
+    beta_max: float = setting(0.02, "β at t = T of the 'paper' and 'linear' schedules", low=0, high=1)
+    loss_weighting: str = setting(
+        "none",
+        "weight of each timestep's loss: none, or min-SNR (Hang et al. 2023)",
+        choices=("none", "min_snr"),
+    )
+    min_snr_gamma: float = setting(5.0, "γ of the min-SNR weighting", low=0)
+    frequency_loss: str = setting(
+        "squared_l2",
+        "the frequency loss: squared_l2 (the paper's, a multiple of the MSE by Parseval), complex_l1, "
+        "log_amplitude, focal (Jiang et al. 2021) or high_pass",
+        choices=("squared_l2", "complex_l1", "log_amplitude", "focal", "high_pass"),
+    )
+    frequency_weight: float = setting(0.1, "weight λ_freq of the frequency loss; 0 leaves it out", low=0)
+    cutmix_probability: float = setting(0.25, "probability that a latent gets another's rectangle", low=0, high=1)
+    cutmix_form: str = setting(
+        "zt",
+        "'z0' mixes clean latents before noise is added; 'zt' mixes noisy ones of different t and leaves "
+        "the target alone, as the paper's text can be read",
+        choices=("z0", "zt"),
+    )
+    whiten: bool = setting(False, "scale latents to zero mean and unit spread per channel on reading")
+    posterior: str = setting(
+        "sample", "latents drawn from the posterior at every step, or its mean", choices=("sample", "mean")
+    )
+    learning_rate: float = setting(2e-4, "AdamW learning rate after the warm-up", low=0)
+    weight_decay: float = setting(0.01, "AdamW weight decay (PyTorch's default; the paper gives none)", low=0)
+    warmup_steps: int = setting(1000, "steps of linear warm-up before the cosine decay", low=0)
+    gradient_clip: float = setting(1.0, "largest norm of the gradient; 0 leaves it alone", low=0)
+    batch_size: int = setting(16, "latents in an optimiser step, over all workers", low=1)
+    steps: int = setting(100_000, "optimiser steps", low=1)
+    ema_decay: float = setting(0.9999, "decay of the exponential moving average of the weights", low=0, high=1)
+    ema_warmup: bool = setting(False, "let the EMA start short: min(decay, (1 + n)/(10 + n))")
+    precision: str = setting(
+        "auto",
+        "'auto' takes bf16 where the hardware has it, then fp16 with a scaler on a GPU, else fp32",
+        choices=("auto", "bf16", "fp16", "fp32"),
+    )
+    validations: int = setting(20, "how many times a training validates and writes a checkpoint", low=1)
+
+    def check(self) -> None:
+        if not self.widths:
+            raise ConfigError("DiffusionConfig.widths must name at least one level, got none")
+        if self.beta_min >= self.beta_max:
+            raise ConfigError(
+                f"DiffusionConfig.beta_min must be below beta_max, got {self.beta_min:g} and {self.beta_max:g}"
+            )
+        for level in self.attention_levels:
+            if level >= len(self.widths):
+                raise ConfigError(
+                    f"DiffusionConfig.attention_levels must be below the {len(self.widths)} levels, got {level}"
+                )

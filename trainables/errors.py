@@ -1,0 +1,31 @@
+"""The one tree of errors. Each message states the rule, the value and the next step, in one line."""
+
+from __future__ import annotations
+
+
+class LatentsweepError(Exception):
+    """What a user can mend: the command line prints it as one line and ends with exit code 2."""
+
+
+class ConfigError(LatentsweepError):
+    """A configuration, search space or command-line value that breaks a stated rule."""
+
+
+class DataError(LatentsweepError):
+    """A source folder, prepared dataset or image that cannot be used as it is."""
+
+
+class StoreError(LatentsweepError):
+    """The stage store or another folder of the home cannot be read, written or trusted."""
+
+
+class WeightsError(LatentsweepError):
+    """The Inception weights that canonical FID and KID need are absent or not the right file."""
+
+
+class DivergenceError(LatentsweepError):
+    """A training whose loss left the finite numbers; carries the step where it happened."""
+
+    def __init__(self, message: str, *, step: int) -> None:
+        super().__init__(message)
+        self.step = step

@@ -1,0 +1,53 @@
+"""The variational autoencoder: slices (B, 1, H, W) in [-1, 1] to latents (B, C, H/f, W/f) and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trainables.config import Config, setting
+from trainables.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class VaeConfig(Config):
+    """Architecture, loss and training of the autoencoder; the defaults are the paper's."""
+
+    latent_channels: int = setting(8, "channels C of the latent", low=1, high=64)
+    widths: tuple[int, ...] = setting(
+        (32, 64, 128, 256), "channels of each stage; every stage but the last halves the image", low=4
+    )
+    blocks: int = setting(2, "residual blocks in each stage", low=1, high=8)
+    attention: bool = setting(True, "self-attention at the lowest resolution")
+    kl_weight: float = setting(1e-5, "weight β of the KL term", low=0)
+    kl_anneal_epochs: int = setting(20, "epochs over which β rises linearly from 0", low=0)
+    kl_reduction: str = setting(
+        "sum",
+        "how the KL is reduced over a latent: 'sum' over its C·h·w values, or their 'mean' "
+        "(the paper doesn't say); over the batch it is always the mean",
+        choices=("sum", "mean"),
+    )
+    learning_rate: float = setting(1e-4, "AdamW learning rate at the start of the cosine decay", low=0)
+    weight_decay: float = setting(1e-5, "AdamW weight decay", low=0)
+    batch_size: int = setting(32, "slices in an optimiser step, over all workers", low=1)
+    gradient_clip: float = setting(1.0, "largest norm of the gradient", low=0)
+    epochs: int = setting(220, "passes over the training split", low=1)
+    max_steps: int | None = setting(None, "optimiser steps at most, where that is fewer than the epochs", low=1)
+    precision: str = setting(
+        "auto",
+        "'auto' takes bf16 where the hardware has it, then fp16 with a scaler on a GPU, else fp32",
+        choices=("auto", "bf16", "fp16", "fp32"),
+    )
+    flip_probability: float = setting(0.5, "probability of a left-right flip", low=0, high=1)
+    rotation_degrees: float = setting(10.0, "rotation, uniform in ± this many degrees", low=0, high=180)
+    translation: float = setting(0.05, "translation, uniform in ± this share of the side", low=0, high=0.5)
+    scaling: float = setting(0.05, "scaling, uniform in 1 ± this", low=0, high=0.5)
+    validations: int = setting(20, "how many times a training validates and writes a checkpoint", low=1)
+
+    def check(self) -> None:
+        if not self.widths:
+            raise ConfigError("VaeConfig.widths must name at least one stage, got none")
+
+    @property
+    def compression(self) -> int:
+        """The factor f by which each side shrinks: 2 per stage after the first."""
+        return int(2 ** (len(self.widths) - 1))
