@@ -23,6 +23,10 @@ class WeightsError(LatentsweepError):
     """The Inception weights that canonical FID and KID need are absent or not the right file."""
 
 
+class StoppedError(LatentsweepError):
+    """The user stopped a job; nothing is lost, and the same command goes on."""
+
+
 class DivergenceError(LatentsweepError):
     """A training whose loss left the finite numbers; carries the step where it happened."""
 

@@ -42,7 +42,7 @@ PAPER = Recipe(data=DataConfig(split="slice"))
 """The paper, exactly: 128×128, slice split, ε-prediction, DDIM 50, FFT loss, EMA 0.9999."""
 
 IMPROVED = Recipe(
-    vae=VaeConfig(epochs=60),
+    vae=VaeConfig(epochs=60, kl_weight=1e-6),
     diffusion=DiffusionConfig(
         prediction="v",
         loss_weighting="min_snr",
@@ -63,8 +63,9 @@ SMOKE = IMPROVED.replace(
         "vae.blocks": 1,
         "vae.attention": False,
         "vae.kl_anneal_epochs": 2,
-        "vae.learning_rate": 2e-3,
-        "vae.max_steps": 250,
+        "vae.batch_size": 8,
+        "vae.learning_rate": 3e-3,
+        "vae.max_steps": 1100,
         "vae.validations": 4,
         "diffusion.widths": (32, 64, 128),
         "diffusion.blocks": 1,
@@ -72,8 +73,7 @@ SMOKE = IMPROVED.replace(
         "diffusion.dropout": 0.0,
         "diffusion.learning_rate": 1e-3,
         "diffusion.warmup_steps": 50,
-        "diffusion.batch_size": 32,
-        "diffusion.steps": 600,
+        "diffusion.steps": 700,
         "diffusion.validations": 4,
         "sampling.steps": 25,
         "evaluation.samples": 64,

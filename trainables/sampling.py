@@ -1,10 +1,23 @@
-"""Sampling: from noise to latents, with one curve over early-stop thresholds from one pass."""
+"""Sampling: from noise to latents, with one curve over early-stop thresholds from one pass.
+
+Symbols: z_t the noisy latents (B, C, h, w), x̂₀ and ε̂ the denoiser's estimates, ᾱ_t the schedule; K
+thresholds; an *evaluation* is one call of the denoiser for a sample, and their number its NFE.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
 
 from trainables.config import Config, setting
+from trainables.diffusion import DiffusionConfig, to_x0_and_noise
+from trainables.errors import ConfigError
+from trainables.schedules import alphas_cumprod
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,3 +34,235 @@ class SamplingConfig(Config):
         choices=("noise_norm", "x0_change"),
     )
     early_stop_threshold: float = setting(0.05, "a sample stops below it and returns x̂₀; 0 never stops", low=0)
+    threshold_grid: tuple[float, ...] = setting(
+        (), "further thresholds whose results the same sampling pass gives; a sweep fills in what it searches", low=0
+    )
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """Every threshold that a pass measures, ascending: the grid and the configuration's own."""
+        return tuple(sorted({*self.threshold_grid, self.early_stop_threshold}))
+
+
+Denoise = Callable[[Tensor, Tensor], Tensor]
+"""A denoiser: z_t (B, C, h, w) and timesteps (B,) int64 in 0 … T − 1 → the model's output, as z_t."""
+
+CHUNK_ON_CPU = 16
+"""Latents in a call of the denoiser on the CPU, where more of them gain nothing (see :func:`in_chunks`)."""
+CHUNK_ON_ACCELERATOR = 64
+"""The same on a GPU."""
+
+
+@dataclass(frozen=True)
+class SamplingTrace:
+    """What one pass of :func:`sample` leaves behind."""
+
+    thresholds: tuple[float, ...]
+    """The K thresholds, as asked for."""
+    latents: Tensor
+    """(K, B, C, h, w) float32: the result of each sample under each threshold."""
+    steps_used: Tensor
+    """(K, B) int64 on the CPU: the evaluations that the result took."""
+    measures: Tensor
+    """(B, steps) float32 on the CPU: the stop measure after each evaluation; NaN where it is undefined or
+    where the sample had already stopped under every threshold."""
+    snapshots: list[tuple[int, Tensor, Tensor]]
+    """(t, z_t, x̂₀) of the first sample at the evaluations asked for, each latent (1, C, h, w)."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a sampler knows between two evaluations."""
+
+    z_t: Tensor
+    x0: Tensor
+    noise: Tensor
+    alpha_bar: float
+    """ᾱ_t, and below that of the next evaluation, which is larger."""
+    next_alpha_bar: float
+    previous: tuple[float, Tensor] | None
+    """ᾱ and x̂₀ of the evaluation before."""
+    eta: float
+    draw: Callable[[], Tensor]
+    """Fresh standard normal noise of the shape of ``z_t``, from each image's own generator."""
+
+
+def ddim(step: Step) -> Tensor:
+    """The next z of DDIM (Song et al. 2021, eq. 12 and 16); η = 1 is ancestral."""
+    now, then = step.alpha_bar, step.next_alpha_bar
+    sigma = step.eta * math.sqrt((1 - then) / (1 - now) * (1 - now / then))
+    # Rounding can leave the difference below 0 for η = 1.
+    direction = math.sqrt(max(0.0, 1 - then - sigma**2))
+    z = math.sqrt(then) * step.x0 + direction * step.noise
+    return z + sigma * step.draw() if sigma > 0 else z
+
+
+def dpmpp_2m(step: Step) -> Tensor:
+    """The next z of DPM-Solver++(2M) (Lu et al. 2022, algorithm 2), whose first step is of order 1; no η."""
+    now, then = step.alpha_bar, step.next_alpha_bar
+    h = _half_log_snr(then) - _half_log_snr(now)
+    data = step.x0
+    if step.previous is not None:
+        before, x0_before = step.previous
+        ratio = (_half_log_snr(now) - _half_log_snr(before)) / h
+        data = data + (step.x0 - x0_before) / (2 * ratio)
+    return math.sqrt((1 - then) / (1 - now)) * step.z_t - math.sqrt(then) * math.expm1(-h) * data
+
+
+SAMPLERS: dict[str, Callable[[Step], Tensor]] = {"ddim": ddim, "dpmpp_2m": dpmpp_2m}
+"""Samplers by name, each from the state after an evaluation to the z of the next one."""
+
+
+def noise_norm(x0: Tensor, noise: Tensor, previous: tuple[float, Tensor] | None) -> Tensor:
+    """‖ε̂‖/√d of each sample, (B,): the paper's measure, near 1 by construction."""
+    return _norms(noise) / math.sqrt(noise[0].numel())
+
+
+def x0_change(x0: Tensor, noise: Tensor, previous: tuple[float, Tensor] | None) -> Tensor:
+    """‖x̂₀ − x̂₀ before‖/‖x̂₀ before‖ of each sample, (B,); NaN at the first evaluation."""
+    if previous is None:
+        return torch.full((len(x0),), math.nan, device=x0.device)
+    return _norms(x0 - previous[1]) / _norms(previous[1])
+
+
+STOP_MEASURES: dict[str, Callable[[Tensor, Tensor, tuple[float, Tensor] | None], Tensor]] = {
+    "noise_norm": noise_norm,
+    "x0_change": x0_change,
+}
+"""What ``early_stop_rule`` compares with the threshold: (x̂₀, ε̂, ᾱ and x̂₀ before) → (B,)."""
+
+
+def initial_noise(seeds: Sequence[int], shape: tuple[int, int, int]) -> Tensor:
+    """Standard normal noise (B, C, h, w), one CPU generator per image seed, whatever the batch or device."""
+    return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+
+
+def in_chunks(function: Callable[..., Tensor], size: int, *batches: Tensor) -> Tensor:
+    """``function`` of tensors (B, …), called with exactly ``size`` rows at a time, the last call padded.
+
+    PyTorch picks its kernels by the size of the batch, and other kernels round differently; at one size a
+    row's result depends neither on its place nor on the other rows.
+    """
+    rows = len(batches[0])
+    results = []
+    for start in range(0, rows, size):
+        parts = [batch[start : start + size] for batch in batches]
+        missing = size - len(parts[0])
+        if missing:
+            parts = [torch.cat((part, part[-1:].expand(missing, *part.shape[1:]))) for part in parts]
+        results.append(function(*parts)[: size - missing])
+    return torch.cat(results)
+
+
+def sampling_timesteps(timesteps: int, steps: int) -> list[int]:
+    """The timesteps evaluated, from T − 1 down at equal distances (Lin et al. 2024, 'trailing').
+
+    Raises :class:`ConfigError` where there are more steps than timesteps.
+    """
+    if steps > timesteps:
+        raise ConfigError(
+            f"sampling.steps must be at most diffusion.timesteps ({timesteps}), got {steps}; lower sampling.steps"
+        )
+    return [round(timesteps - index * timesteps / steps) - 1 for index in range(steps)]
+
+
+@torch.no_grad()
+def sample(
+    denoise: Denoise,
+    noise: Tensor,
+    *,
+    seeds: Sequence[int],
+    diffusion: DiffusionConfig,
+    config: SamplingConfig,
+    thresholds: Sequence[float] | None = None,
+    snapshots: Sequence[int] = (),
+) -> SamplingTrace:
+    """Latents from ``noise`` (B, C, h, w) float32, one pass for all ``thresholds``.
+
+    A sample stops under a threshold at the first evaluation whose measure (``config.early_stop_rule``) is
+    below it, and its result is that evaluation's x̂₀; one that never stops has the last x̂₀. So threshold 0
+    is the sampler without stopping. ``thresholds`` default to the configuration's. A sample that has stopped
+    under all of them takes no more evaluations, and the pass ends with the last one. ``seeds`` give each
+    image its own noise where η > 0, continuing the stream of :func:`initial_noise`. ``snapshots`` lists
+    evaluations, from 0, to be kept.
+
+    Raises :class:`ConfigError` where ``config.steps`` exceeds ``diffusion.timesteps``.
+    """
+    if len(seeds) != len(noise):
+        raise ValueError(f"sample needs a seed for each of the {len(noise)} latents, got {len(seeds)}")
+    thresholds = (config.early_stop_threshold,) if thresholds is None else tuple(thresholds)
+    sampler, measure_stop = SAMPLERS[config.sampler], STOP_MEASURES[config.early_stop_rule]
+    schedule = alphas_cumprod(diffusion)
+    timesteps = sampling_timesteps(diffusion.timesteps, config.steps)
+    alpha_bars: list[float] = schedule[timesteps].tolist()
+    batch, shape, device = len(noise), noise.shape[1:], noise.device
+    chunk = CHUNK_ON_CPU if device.type == "cpu" else CHUNK_ON_ACCELERATOR
+
+    limits = torch.tensor(thresholds, dtype=torch.float32)[:, None]
+    latents = noise.new_empty((len(thresholds), *noise.shape), dtype=torch.float32)
+    steps_used = torch.full((len(thresholds), batch), config.steps)
+    measures = torch.full((batch, config.steps), math.nan)
+    kept: list[tuple[int, Tensor, Tensor]] = []
+
+    running = torch.ones((len(thresholds), batch), dtype=torch.bool)
+    active = torch.arange(batch)  # the samples that z_t, x0 and previous hold
+    generators = [_after_initial_noise(seed, shape) for seed in seeds]
+    z_t = noise.float()
+    previous: tuple[float, Tensor] | None = None
+    for evaluation, t in enumerate(timesteps):
+        output = in_chunks(denoise, chunk, z_t, torch.full((len(active),), t, device=device))
+        x0, noise_hat = to_x0_and_noise(output, z_t, schedule[t : t + 1].to(device), diffusion.prediction)
+        if evaluation in snapshots and active[0] == 0:
+            kept.append((t, z_t[:1].clone(), x0[:1].clone()))
+
+        measure = measure_stop(x0, noise_hat, previous).cpu()
+        measures[active, evaluation] = measure
+        ends = running[:, active]
+        if evaluation < config.steps - 1:
+            ends = ends & (measure < limits)
+        for threshold, row in ends.nonzero().tolist():
+            latents[threshold, active[row]] = x0[row]
+            steps_used[threshold, active[row]] = evaluation + 1
+        running[:, active] &= ~ends
+
+        stay = running[:, active].any(dim=0)
+        if not stay.any():
+            break
+        active, stay = active[stay], stay.to(device)
+        z_t, x0, noise_hat = z_t[stay], x0[stay], noise_hat[stay]
+        if previous is not None:
+            previous = (previous[0], previous[1][stay])
+        z_t = sampler(
+            Step(
+                z_t=z_t,
+                x0=x0,
+                noise=noise_hat,
+                alpha_bar=alpha_bars[evaluation],
+                next_alpha_bar=alpha_bars[evaluation + 1],
+                previous=previous,
+                eta=config.eta,
+                draw=partial(_draw, [generators[index] for index in active.tolist()], z_t),
+            )
+        )
+        previous = (alpha_bars[evaluation], x0)
+    return SamplingTrace(thresholds, latents, steps_used, measures, kept)
+
+
+def _after_initial_noise(seed: int, shape: Sequence[int]) -> torch.Generator:
+    """The generator of an image seed where :func:`initial_noise` leaves it."""
+    generator = torch.Generator().manual_seed(seed)
+    torch.randn(shape, generator=generator)
+    return generator
+
+
+def _draw(generators: Sequence[torch.Generator], like: Tensor) -> Tensor:
+    return torch.stack([torch.randn(like.shape[1:], generator=generator) for generator in generators]).to(like)
+
+
+def _half_log_snr(alpha_bar: float) -> float:
+    """λ = log(√ᾱ/√(1 − ᾱ))."""
+    return 0.5 * math.log(alpha_bar / (1 - alpha_bar))
+
+
+def _norms(x: Tensor) -> Tensor:
+    return torch.stack([torch.linalg.vector_norm(row) for row in x])

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor, nn
+
 from trainables.config import Config, setting
 from trainables.errors import ConfigError
+from trainables.layers import ResidualBlock, SelfAttention, group_norm
+
+LOG_VARIANCE_RANGE = (-30.0, 20.0)
+"""Log-variances outside are clamped: their exponential stays a normal float32 and far from overflow."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,3 +58,60 @@ class VaeConfig(Config):
     def compression(self) -> int:
         """The factor f by which each side shrinks: 2 per stage after the first."""
         return int(2 ** (len(self.widths) - 1))
+
+
+class Autoencoder(nn.Module):
+    """Convolutional VAE with a diagonal Gaussian posterior (Kingma & Welling 2014; Rombach et al. 2022).
+
+    The encoder has ``config.blocks`` residual blocks a stage and a stride-2 3×3 convolution between stages;
+    the decoder mirrors it with 4×4 transposed convolutions of stride 2.
+    """
+
+    def __init__(self, config: VaeConfig) -> None:
+        super().__init__()
+        self.encoder = _encoder(config)
+        self.decoder = _decoder(config)
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Slices (B, 1, H, W) in [-1, 1] → posterior mean and log-variance, each (B, C, H/f, W/f).
+
+        The log-variance lies in :data:`LOG_VARIANCE_RANGE`. H and W must be multiples of f, the
+        configuration's ``compression``.
+        """
+        mean, log_variance = self.encoder(images).chunk(2, dim=1)
+        return mean, log_variance.clamp(*LOG_VARIANCE_RANGE)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents (B, C, h, w) → slices (B, 1, h·f, w·f) in (-1, 1)."""
+        return torch.tanh(self.decoder(latents))
+
+
+def sample_posterior(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
+    """μ + σ·ε for standard normal ``noise`` (Kingma & Welling 2014, section 2.4); all of one shape."""
+    return mean + torch.exp(0.5 * log_variance) * noise
+
+
+def _encoder(config: VaeConfig) -> nn.Sequential:
+    widths = config.widths
+    layers: list[nn.Module] = [nn.Conv2d(1, widths[0], 3, padding=1)]
+    for stage, width in enumerate(widths):
+        if stage > 0:
+            layers.append(nn.Conv2d(widths[stage - 1], width, 3, stride=2, padding=1))
+        layers.extend(ResidualBlock(width, width) for _ in range(config.blocks))
+    if config.attention:
+        layers.append(SelfAttention(widths[-1]))
+    layers += [group_norm(widths[-1]), nn.SiLU(), nn.Conv2d(widths[-1], 2 * config.latent_channels, 3, padding=1)]
+    return nn.Sequential(*layers)
+
+
+def _decoder(config: VaeConfig) -> nn.Sequential:
+    widths = config.widths[::-1]
+    layers: list[nn.Module] = [nn.Conv2d(config.latent_channels, widths[0], 3, padding=1)]
+    if config.attention:
+        layers.append(SelfAttention(widths[0]))
+    for stage, width in enumerate(widths):
+        if stage > 0:
+            layers.append(nn.ConvTranspose2d(widths[stage - 1], width, 4, stride=2, padding=1))
+        layers.extend(ResidualBlock(width, width) for _ in range(config.blocks))
+    layers += [group_norm(widths[-1]), nn.SiLU(), nn.Conv2d(widths[-1], 1, 3, padding=1)]
+    return nn.Sequential(*layers)

@@ -1,0 +1,285 @@
+"""The record of sweeps in MLflow, written by one process, and never in the way of the work it records."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, Run, RunTag, ViewType
+
+from latentsweep.recording import (
+    NOT_FINITE,
+    NOTHING,
+    Record,
+    Status,
+    check_key,
+    check_status,
+    finite,
+    join_names,
+    run_tags,
+)
+from latentsweep_mlflow.tracking import ORIGIN, artifact_root, connect, experiment_id, redact, tracking_uri
+
+T = TypeVar("T")
+
+_STATUS = {"finished": "FINISHED", "failed": "FAILED", "pruned": "KILLED"}
+_FIRST_PAUSE, _LONGEST_PAUSE = 30.0, 600.0
+_PARAM_LENGTH, _TAG_LENGTH = 6000, 8000
+_REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"}
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Call:
+    what: str
+    send: Callable[[MlflowClient], None]
+
+
+class _RefusedError(Exception):
+    """A call that cannot succeed however often it is made."""
+
+
+class MlflowRecorder:
+    """A :class:`latentsweep.recording.Recorder` that writes to the MLflow at ``tracking_uri``.
+
+    Every call goes to the end of a queue, and the queue is sent at once. When MLflow is away the queue waits
+    (30 seconds at first, then longer, up to ten minutes), the work goes on, and the next call after that
+    tries again. What MLflow refuses for good is left out. Both are told once, and :attr:`complete` is false
+    for as long as anything is missing. ``artifact_root`` is a URI, for a store of one's own only.
+    """
+
+    def __init__(self, tracking_uri: str, experiment: str, artifact_root: str | None = None) -> None:
+        self.experiment = experiment
+        self._uri = tracking_uri
+        self._artifact_root = artifact_root
+        self._client: MlflowClient | None = None
+        self._experiment_id = ""
+        self._waiting: deque[_Call] = deque()
+        self._opened: set[str] = set()
+        self._ids: dict[str, str] = {}
+        self._not_finite: dict[str, str] = {}
+        self._pause = _FIRST_PAUSE
+        self._next_try = 0.0
+        self._away = False
+        self._refused = 0
+
+    @property
+    def complete(self) -> bool:
+        return not self._waiting and not self._refused
+
+    def open_run(
+        self,
+        key: str,
+        *,
+        name: str,
+        kind: str,
+        parent: str | None = None,
+        params: Mapping[str, object] = NOTHING,
+        tags: Mapping[str, str] = NOTHING,
+        began: int | None = None,
+    ) -> None:
+        if parent is not None and parent not in self._opened:
+            raise KeyError(f"the parent {parent!r} of run {key!r} is not open")
+        all_tags = ORIGIN | run_tags(key, kind) | dict(tags)
+        values = {param: str(value)[:_PARAM_LENGTH] for param, value in params.items()}
+        start = _now() if began is None else began
+
+        def send(client: MlflowClient) -> None:
+            nesting = {} if parent is None else {"mlflow.parentRunId": self._known(parent)}
+            self._open(client, key, name, values, all_tags | nesting, start)
+
+        self._opened.add(key)
+        self._send(f"run {name!r}", send)
+
+    def log(self, key: str, records: Sequence[Record]) -> None:
+        self._check_open(key)
+        kept, lost = finite(records)
+        metrics = [Metric(m, v, r.time, r.step) for r in kept for m, v in r.metrics.items()]
+
+        def send(client: MlflowClient) -> None:
+            run_id = self._known(key)
+            tags = []
+            if lost:
+                self._not_finite[key] = join_names(lost, self._not_finite.get(key, ""))
+                tags = [RunTag(NOT_FINITE, self._not_finite[key][:_TAG_LENGTH])]
+            client.log_batch(run_id, metrics=metrics, tags=tags)
+
+        self._send(f"{len(metrics)} points of {key}", send)
+
+    def log_file(self, key: str, path: Path, folder: str = "") -> None:
+        self._check_open(key)
+
+        def send(client: MlflowClient) -> None:
+            if not path.is_file():
+                raise _RefusedError("there is no such file")
+            client.log_artifact(self._known(key), str(path), folder or None)
+
+        self._send(f"the file {path.name} of {key}", send)
+
+    def close_run(
+        self, key: str, status: Status, *, tags: Mapping[str, str] = NOTHING, ended: int | None = None
+    ) -> None:
+        self._check_open(key)
+        end = _now() if ended is None else ended
+        state = _STATUS[check_status(status)]
+
+        def send(client: MlflowClient) -> None:
+            client.log_batch(self._known(key), tags=[RunTag(k, v[:_TAG_LENGTH]) for k, v in tags.items()])
+            client.set_terminated(self._known(key), state, end)
+
+        self._send(f"the end of {key}", send)
+
+    def close_stale(self, parent: str, working: Collection[str]) -> None:
+        self._check_open(parent)
+        working = frozenset(working)
+
+        def send(client: MlflowClient) -> None:
+            nested = f"tags.`mlflow.parentRunId` = '{self._known(parent)}'"
+            for run in self._search(client, f"attributes.status = 'RUNNING' and {nested}"):
+                if run.data.tags.get("latentsweep.key") not in working:
+                    client.set_terminated(run.info.run_id, "FAILED")
+
+        self._send(f"the end of what was left of {parent}", send)
+
+    def run_id(self, key: str) -> str | None:
+        check_key(key)
+        if key not in self._ids:
+            self._ask(lambda client: self._find(client, key), None)
+        return self._ids.get(key)
+
+    def closed(self) -> set[str]:
+        nothing: list[Run] = []
+        runs = self._ask(lambda client: self._search(client, "attributes.status != 'RUNNING'"), nothing)
+        return {key for run in runs if (key := run.data.tags.get("latentsweep.key")) is not None}
+
+    def flush(self) -> None:
+        self._next_try = 0.0
+        self._drain()
+
+    def _send(self, what: str, send: Callable[[MlflowClient], None]) -> None:
+        self._waiting.append(_Call(what, send))
+        self._drain()
+
+    def _ask(self, question: Callable[[MlflowClient], T], otherwise: T) -> T:
+        """The answer to ``question``, or ``otherwise`` where MLflow is away."""
+        answers: list[T] = []
+        self._drain()
+        if not self._waiting and self._due():
+            self._attempt(_Call("a search", lambda client: answers.append(question(client))))
+        return answers[0] if answers else otherwise
+
+    def _drain(self) -> None:
+        """Send what waits, in order, until all is sent or MLflow turns out to be away."""
+        while self._waiting and self._due() and self._attempt(self._waiting[0]):
+            self._waiting.popleft()
+
+    def _due(self) -> bool:
+        return time.monotonic() >= self._next_try
+
+    def _attempt(self, call: _Call) -> bool:
+        """Make one call; whether it is settled: made, or refused for good."""
+        try:
+            call.send(self._connected())
+        except Exception as error:  # stores and artifact stores are plug-ins, each with errors of its own
+            if self._client is None or not _is_refusal(error):
+                self._postpone(error)
+                return False
+            self._refuse(call, error)
+            return True
+        if self._away:
+            self._away, self._pause = False, _FIRST_PAUSE
+            _log.info("MLflow answers again; what had waited is being sent")
+        return True
+
+    def _postpone(self, error: Exception) -> None:
+        self._next_try = time.monotonic() + self._pause
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+        text = f"MLflow at {redact(self._uri)} does not take the record, the work goes on without: {redact(error)}"
+        _log.log(logging.DEBUG if self._away else logging.WARNING, "%s", text)
+        self._away = True
+
+    def _refuse(self, call: _Call, error: Exception) -> None:
+        text = f"left out of the record: {call.what}, {redact(error)}"
+        _log.log(logging.DEBUG if self._refused else logging.WARNING, "%s", text)
+        self._refused += 1
+
+    def _connected(self) -> MlflowClient:
+        if self._client is None:
+            client = connect(self._uri)
+            self._experiment_id = experiment_id(client, self.experiment, self._artifact_root)
+            self._client = client
+        return self._client
+
+    def _open(
+        self, client: MlflowClient, key: str, name: str, params: dict[str, str], tags: dict[str, str], start: int
+    ) -> None:
+        run = self._find(client, key)
+        if run is None:
+            run = client.create_run(self._experiment_id, start_time=start, tags=tags, run_name=name)
+            self._ids[key] = run.info.run_id
+        elif run.info.status != "RUNNING":
+            client.update_run(run.info.run_id, status="RUNNING")
+        self._not_finite[key] = run.data.tags.get(NOT_FINITE, "")
+        recorded = run.data.params
+        changed = {f"latentsweep.param.{p}": v for p, v in params.items() if recorded.get(p, v) != v}
+        client.log_batch(
+            run.info.run_id,
+            params=[Param(p, v) for p, v in params.items() if p not in recorded],
+            tags=[RunTag(k, v[:_TAG_LENGTH]) for k, v in (tags | changed).items() if run.data.tags.get(k) != v],
+        )
+
+    def _find(self, client: MlflowClient, key: str) -> Run | None:
+        runs = self._search(client, f"tags.`latentsweep.key` = '{key}'")
+        if not runs:
+            return None
+        self._ids[key] = runs[0].info.run_id
+        return runs[0]
+
+    def _search(self, client: MlflowClient, query: str) -> list[Run]:
+        """All runs that match, the oldest first."""
+        runs: list[Run] = []
+        token: str | None = None
+        while True:
+            page = client.search_runs(
+                [self._experiment_id],
+                query,
+                run_view_type=ViewType.ACTIVE_ONLY,
+                max_results=1000,
+                order_by=["attributes.start_time ASC"],
+                page_token=token,
+            )
+            runs += page
+            token = page.token
+            if not token:
+                return runs
+
+    def _known(self, key: str) -> str:
+        """The run of an open key; a refusal where MLflow had refused to open it."""
+        if key not in self._ids:
+            raise _RefusedError("its run could not be opened")
+        return self._ids[key]
+
+    def _check_open(self, key: str) -> None:
+        if key not in self._opened:
+            raise KeyError(f"run {key!r} is not open")
+
+
+def recorder_for(home: Path, experiment: str) -> MlflowRecorder:
+    """The recorder of a home: its own database, or the server that MLFLOW_TRACKING_URI names."""
+    return MlflowRecorder(tracking_uri(home), experiment, artifact_root(home))
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether the same call would fail again however often it is made."""
+    return isinstance(error, _RefusedError) or getattr(error, "error_code", None) in _REFUSALS
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000

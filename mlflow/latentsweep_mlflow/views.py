@@ -1,0 +1,77 @@
+"""The table of runs as a person wants it: the searched parameters and the final scores as columns.
+
+MLflow's own table shows neither. It keeps a *shared view* in a tag of the experiment, and a link that names the
+tag opens the page in that state, in any browser, with any server of the same store.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from mlflow import MlflowClient
+from mlflow.entities import Run, ViewType
+
+VIEW = "latentsweep"
+OBJECTIVE = "latentsweep.objective"
+"""The tag of a trial that names the metric it was searched by; its column comes first and sorts the table."""
+
+_TAG = f"mlflow.sharedViewState.{VIEW}"
+_TAG_LENGTH = 5000
+_MOST_RUNS, _MOST_PARAMS, _MOST_METRICS = 200, 12, 6
+
+
+def runs_link(address: str, experiment_id: str) -> str:
+    """The page of an experiment's runs, under the view that :func:`save_view` stored."""
+    view = f"viewStateShareKey={VIEW}&workflowType=machine_learning"
+    return f"{address.rstrip('/')}/#/experiments/{experiment_id}/runs?{view}"
+
+
+def save_view(client: MlflowClient, experiment_id: str, *, params: Sequence[str], metrics: Sequence[str]) -> None:
+    """Store the view of an experiment: its columns in this order, and the least of the first metric on top."""
+    columns = {f"metrics.`{name}`": name for name in metrics} | {f"params.`{name}`": name for name in params}
+    if not columns:
+        return
+    state = {
+        "selectedColumns": [*columns],
+        "columnOrder": [*columns],
+        "columnWidths": {column: 50 + 7 * len(name) for column, name in columns.items()},  # pixels
+        "orderByKey": f"metrics.`{metrics[0]}`" if metrics else "attributes.start_time",
+        "orderByAsc": bool(metrics),
+        "runsHiddenMode": "SHOW_ALL",
+    }
+    text = json.dumps(state, separators=(",", ":"))
+    if len(text) > _TAG_LENGTH:
+        save_view(client, experiment_id, params=params[:-1], metrics=metrics if params else metrics[:-1])
+        return
+    client.set_experiment_tag(experiment_id, _TAG, text)
+
+
+def save_views(client: MlflowClient, address: str) -> dict[str, str]:
+    """Store a view for each experiment that has trials; the links to them by the experiments' names."""
+    links = {}
+    for experiment in client.search_experiments(view_type=ViewType.ACTIVE_ONLY):
+        trials = client.search_runs(
+            [experiment.experiment_id], "tags.`latentsweep.kind` = 'trial'", max_results=_MOST_RUNS
+        )
+        if trials:
+            params, metrics = _searched(trials), _scores(trials)
+            save_view(client, experiment.experiment_id, params=params, metrics=metrics)
+            links[experiment.name] = runs_link(address, experiment.experiment_id)
+    return links
+
+
+def _searched(trials: Sequence[Run]) -> list[str]:
+    """The parameters, those that differ between the trials before those that don't."""
+    values: dict[str, set[str]] = {}
+    for run in trials:
+        for name, value in run.data.params.items():
+            values.setdefault(name, set()).add(value)
+    return sorted(values, key=lambda name: (len(values[name]) == 1, name))[:_MOST_PARAMS]
+
+
+def _scores(trials: Sequence[Run]) -> list[str]:
+    """The ``final/*`` metrics, the objective first; KID where no trial names its objective."""
+    names = sorted({name for run in trials for name in run.data.metrics if name.startswith("final/")})
+    objectives = {run.data.tags.get(OBJECTIVE, "final/kid") for run in trials}
+    return sorted(names, key=lambda name: (name not in objectives, name))[:_MOST_METRICS]

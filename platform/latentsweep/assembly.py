@@ -1,0 +1,138 @@
+"""Putting the parts together for the command line: names to datasets, spaces, plans, models and records."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from latentsweep import stages
+from latentsweep.bundle import TrainedModel, from_store, read_model
+from latentsweep.configuration import overridden
+from latentsweep.datasets.slices import PreparedDataset, open_dataset
+from latentsweep.export import configuration_at
+from latentsweep.home import Home
+from latentsweep.pipeline import Pipeline, keys_of
+from latentsweep.recording import Recorder
+from latentsweep.retraining import Training
+from latentsweep.search import SearchConfig
+from latentsweep.store import Store
+from latentsweep.sweep import SweepPlan, planned
+from latentsweep.sweep_record import as_records, final_record
+from trainables.errors import ConfigError, DataError
+from trainables.execution import Execution
+from trainables.figures import image_grid
+from trainables.inception import InceptionWeights
+from trainables.recipes import recipe_named
+from trainables.space import SearchSpace
+
+BUILT_IN = "demo"
+Open = Callable[[str], PreparedDataset]
+
+
+def prepared_dataset(home: Home, name: str, tell: Callable[[str], None]) -> PreparedDataset:
+    """The dataset of that name, the built-in one made on the spot; raises :class:`DataError` for another."""
+    if name == BUILT_IN and not (home.datasets / name).exists():
+        from latentsweep.datasets.preparation import prepare
+
+        home.writable(home.datasets)
+        tell("preparing demo, the built-in dataset")
+        return prepare(name, home=home.root, source=None)
+    return open_dataset(home.datasets, name)
+
+
+def search_space(dataset: str, path: Path | None) -> SearchSpace:
+    """The space in a YAML file, or the one that comes for the dataset; kaggle's for a dataset of one's own."""
+    if path is None:
+        known = {"kaggle", "brats_flair", "brats_t1ce", "demo"}
+        module = importlib.import_module(f"search_spaces.{dataset if dataset in known else 'kaggle'}")
+        space: SearchSpace = module.SPACE
+        return space
+    try:
+        return SearchSpace.from_plain(yaml.safe_load(path.read_text()))
+    except OSError as error:
+        raise ConfigError(f"the search space {path} cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the search space {path} is not YAML") from error
+
+
+def sweep_plan(
+    dataset: PreparedDataset,
+    space: SearchSpace,
+    weights: InceptionWeights,
+    recipe_name: str | None,
+    assignments: Sequence[str],
+    split: str | None,
+    search: SearchConfig,
+    seed: int,
+) -> SweepPlan:
+    """The plan that the options of ``sweep`` mean."""
+    name = recipe_name or space.recipe
+    recipe = overridden(recipe_named(name), [*assignments, *([f"data.split={split}"] if split else [])])
+    return planned(dataset, name, recipe, space, search, seed, weights)
+
+
+def trained_model(home: Home, run: str, open_named: Open) -> tuple[TrainedModel, Execution]:
+    """The model that ``run`` names; raises :class:`DataError` where it isn't trained."""
+    configuration, folder = configuration_at(home, run)
+    if folder:
+        return read_model(folder), configuration.execution
+    dataset = open_named(configuration.dataset)
+    keys = keys_of(configuration.recipe, dataset.fingerprint, configuration.seed, "")
+    model = from_store(Store(home.store), keys, configuration.recipe)
+    if model is None:
+        raise DataError(f"{run} is not trained in this home; train it with: python cli.py train --config {run}")
+    return model, configuration.execution
+
+
+def evaluated_run(home: Home, run: str, open_named: Open, weights: InceptionWeights, split: str) -> dict[str, float]:
+    """The measurements of a trained run on a split, computed where the store lacks them."""
+    configuration, _ = configuration_at(home, run)
+    dataset = open_named(configuration.dataset)
+    pipeline = Pipeline(
+        Store(home.store), dataset, configuration.recipe, configuration.seed, configuration.execution, weights, split
+    )
+    if pipeline.store.find(pipeline.keys.denoiser) is None:
+        raise DataError(f"{run} is not trained in this home; train it with: python cli.py train --config {run}")
+    return stages.measured(pipeline.evaluation(), configuration.recipe)
+
+
+def write_images(folder: Path, images: np.ndarray, seeds: Sequence[int]) -> list[str]:
+    """A PNG for each seed and ``grid.png``; returns their names."""
+    names = [f"seed-{seed:06d}.png" for seed in seeds]
+    for name, image in zip(names, images, strict=True):
+        Image.fromarray(image).save(folder / name)
+    image_grid(images).save(folder / "grid.png")
+    return [*names, "grid.png"]
+
+
+def record_training(recorder: Recorder, training: Training) -> str | None:
+    """A run of its own for a training; returns its identifier."""
+    key, configuration = f"training/{training.name}", training.configuration
+    origin = configuration.origin
+    recorder.open_run(
+        key,
+        name=f"training {training.name}",
+        kind="training",
+        params={
+            "dataset": configuration.dataset,
+            "seed": configuration.seed,
+            "steps": configuration.recipe.diffusion.steps,
+            **origin.get("parameters", {}),
+        },
+        tags={f"latentsweep.from_{name}": str(origin[name]) for name in ("sweep", "trial") if name in origin},
+    )
+    test, denoiser = training.evaluations["test"], training.entries["denoiser"]
+    recorder.log(key, as_records(stages.replayed(denoiser)))
+    for split, prefix in (("test", "test/"), ("validation", "validation/")):
+        named = {prefix + name.split("/")[-1]: value for name, value in training.metrics(split).items()}
+        recorder.log(key, [final_record(training.evaluations[split], configuration.recipe.diffusion.steps, named)])
+    for entry in (test, *training.entries.values()):
+        for path in sorted((entry.folder / stages.FIGURES).glob("*.png")):
+            recorder.log_file(key, path, stages.FIGURES)
+    recorder.close_run(key, "finished", ended=training.ended)
+    return recorder.run_id(key)

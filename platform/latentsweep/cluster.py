@@ -1,0 +1,103 @@
+"""Ray: starting it quietly on this machine or joining one, and running a training under Ray Train."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_ENABLE_STATE_ACTOR_RECONCILIATION": "0",
+    "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
+    "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "3600",
+}
+"""Ray made quiet and prompt; what a user has set stays."""
+
+SHORT = 40
+"""Unix sockets limit how long Ray's folder may be."""
+
+
+@contextlib.contextmanager
+def cluster(address: str = "local", *, cpus: int | None = None, gpus: int | None = None) -> Iterator[None]:
+    """Ray for the length of a ``with``: a local one of its own by default, or the one at ``address``."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    for name in ("ray", "ray.tune", "ray.air", "ray.train", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    local = address == "local"
+    folder = Path(tempfile.mkdtemp(prefix="ls-", dir="/tmp" if len(tempfile.gettempdir()) > SHORT // 2 else None))
+    options: dict[str, Any] = {
+        "include_dashboard": False,
+        "object_store_memory": 100 * 2**20,
+        "_temp_dir": str(folder),
+    }
+    try:
+        ray.init(
+            address=address,
+            num_cpus=cpus if local else None,
+            num_gpus=gpus if local else None,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            **(options if local else {}),
+        )
+        yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def run_under_train(
+    work: Callable[[dict[str, Any]], None],
+    config: dict[str, Any],
+    *,
+    name: str,
+    folder: Path,
+    workers: int,
+    threads: int,
+    gpu_share: float,
+) -> None:
+    """Runs ``work(config)`` in every worker of a Ray Train run, and raises what it raised.
+
+    Each worker gets ``threads`` CPUs and ``gpu_share`` of a card (0: none). ``work`` keeps its results in the
+    stage store; what Ray Train itself writes goes to ``folder`` and is thrown away. A lost worker is replaced
+    twice; a controller that can't start is not tried again for ever.
+    """
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.v2.api.config import FailureConfig
+
+    resources: dict[str, float] = {"CPU": threads}
+    use_gpu = gpu_share > 0
+    if use_gpu:
+        resources["GPU"] = gpu_share
+    trainer = TorchTrainer(
+        work,
+        train_loop_config=config,
+        torch_config=TorchConfig(backend="nccl" if use_gpu and gpu_share == 1.0 and workers > 1 else "gloo"),
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker=resources),
+        run_config=RunConfig(
+            name=name,
+            storage_path=str(folder.resolve()),
+            failure_config=FailureConfig(max_failures=2, controller_failure_limit=1),
+        ),
+    )
+    try:
+        trainer.fit()
+    finally:
+        shutil.rmtree(folder / name, ignore_errors=True)

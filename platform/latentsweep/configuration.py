@@ -1,0 +1,125 @@
+"""A configuration as a file: ``export`` writes it, a person edits it, and ``train`` and others read it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from trainables.config import Config
+from trainables.errors import ConfigError
+from trainables.execution import Execution
+from trainables.recipes import Recipe
+
+VERSION = 1
+ENTRIES = ("version", "dataset", "seed", "execution", "recipe", "origin")
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """All that a training needs, but for the data: dataset name, seed, execution, recipe, and where it came from."""
+
+    dataset: str
+    seed: int
+    recipe: Recipe
+    execution: Execution = field(default_factory=Execution)
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_steps(self, steps: int | None) -> Configuration:
+        """The same with so many denoiser steps; None leaves it as it is."""
+        if steps is None:
+            return self
+        return dataclasses.replace(self, recipe=self.recipe.replace(**{"diffusion.steps": steps}))
+
+    def write(self, path: Path) -> None:
+        """Writes YAML, every field with its meaning behind it."""
+        lines = [
+            "# A latentsweep configuration. Edit what you like: an edited one is trained anew, an unchanged one",
+            "# is answered from the store. Train it with:  python cli.py train --config " + path.name,
+            f"version: {VERSION}",
+            f"dataset: {scalar(self.dataset)}",
+            f"seed: {self.seed}",
+            "",
+            "execution:  # how it was run; on the CPU, the same bits need the same threads",
+            *_lines(self.execution),
+            "",
+            "recipe:",
+        ]
+        for section in dataclasses.fields(self.recipe):
+            lines += [
+                f"  {section.name}:  # {section.metadata['doc']}",
+                *_lines(getattr(self.recipe, section.name), "    "),
+            ]
+        if self.origin:
+            text = yaml.safe_dump({"origin": dict(self.origin)}, sort_keys=False, allow_unicode=True, width=100)
+            lines += ["", "# Where this came from; for the record only.", text.rstrip()]
+        path.write_text("\n".join(lines) + "\n")
+
+
+def read_configuration(path: Path) -> Configuration:
+    """Reads what :meth:`Configuration.write` wrote; raises :class:`ConfigError` for anything else."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"there is no configuration {path}; write one with: python cli.py export") from None
+    except IsADirectoryError:
+        raise ConfigError(f"a configuration is a YAML file, and {path} is a folder") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" (line {where.line + 1})" if where else ""
+        raise ConfigError(f"{path} is not YAML{line}; write it anew with: python cli.py export") from error
+    if not isinstance(content, dict) or "recipe" not in content:
+        raise ConfigError(
+            f"{path} is not a latentsweep configuration (no 'recipe'); write one with: python cli.py export"
+        )
+    if content.get("version") != VERSION:
+        raise ConfigError(
+            f"{path} is of version {content.get('version')!r} and this latentsweep reads version {VERSION}; "
+            "export it again from its sweep"
+        )
+    for entry in content:
+        if entry not in ENTRIES:
+            raise ConfigError(f"{path}: unknown entry {entry!r}; known entries: {', '.join(ENTRIES)}")
+    dataset, seed = content.get("dataset"), content.get("seed")
+    if not isinstance(dataset, str) or not isinstance(seed, int):
+        raise ConfigError(f"{path} must name a dataset and a whole number as seed, got {dataset!r} and {seed!r}")
+    return Configuration(
+        dataset,
+        seed,
+        Recipe.from_dict(content["recipe"], where="recipe"),
+        Execution.from_dict(content.get("execution") or {}, where="execution"),
+        content.get("origin") or {},
+    )
+
+
+def overridden(recipe: Recipe, assignments: list[str]) -> Recipe:
+    """The recipe under ``--set field=value`` options; a value is read as YAML."""
+    changes = {}
+    for text in assignments:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--set takes field=value, such as diffusion.steps=2000; got {text!r}")
+        try:
+            changes[name.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"--set {name.strip()}: the value {value!r} is not YAML") from None
+    return recipe.replace(**changes)
+
+
+def scalar(value: Any) -> str:
+    """A value as YAML on one line."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True)
+    return text.removesuffix("...\n").strip()
+
+
+def _lines(config: Config, indent: str = "  ") -> list[str]:
+    values = config.to_dict()
+    width = max(len(f"{name}: {scalar(value)}") for name, value in values.items())
+    return [
+        indent + f"{f.name}: {scalar(values[f.name])}".ljust(min(width, 40)) + f"  # {f.metadata['doc']}"
+        for f in dataclasses.fields(config)
+    ]

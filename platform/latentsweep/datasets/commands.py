@@ -1,0 +1,156 @@
+"""``data prepare``, ``data show`` and ``data export``. Heavy imports wait until a command runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from latentsweep.datasets.slices import PreparedDataset
+
+data_app = typer.Typer(
+    no_args_is_help=True, help="Prepare datasets from raw scans, look at them, export their slices."
+)
+
+Name = Annotated[
+    str, typer.Argument(help="brats_flair, brats_t1ce, kaggle, demo, or a name for a dataset of your own.")
+]
+Home = Annotated[Path, typer.Option("--home", envvar="LATENTSWEEP_HOME", help="Folder of everything that is made.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON in place of text.")]
+
+
+@data_app.command()
+def prepare(
+    name: Name,
+    source: Annotated[Path | None, typer.Option(help="Folder with the raw scans; none for demo.")] = None,
+    series: Annotated[str | None, typer.Option(help="Series of kaggle: FLAIR (default), T1w, T1wCE or T2w.")] = None,
+    subject_from: Annotated[
+        str | None,
+        typer.Option(
+            help="Which part of a path is the subject, for a dataset of your own: folder:N (1 is the first below the "
+            "source, -1 the one that the file is in), file, patient-id (DICOM), or regex:(…). Default: the first "
+            "folder below the source, else the DICOM PatientID, else each file its own."
+        ),
+    ] = None,
+    size: Annotated[int, typer.Option(help="Side of a slice in pixels.")] = 128,
+    jobs: Annotated[int | None, typer.Option(help="Processes; all cores by default.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Prepare anew what exists otherwise.")] = False,
+    as_json: Json = False,
+    home: Home = Path("runs"),
+) -> None:
+    """Cut raw scans to 8-bit axial slices, split them by subject, and store them without identifiers."""
+    from latentsweep.datasets import preparation
+
+    with _progress(f"preparing {name}") as progress:
+        dataset = preparation.prepare(
+            name,
+            home=home,
+            source=source,
+            series=series,
+            subject_from=subject_from,
+            size=size,
+            jobs=jobs,
+            replace=replace,
+            progress=progress,
+        )
+    if as_json:
+        typer.echo(json.dumps({"folder": str(dataset.folder), **dataset.manifest}, indent=2))
+    else:
+        typer.echo("\n".join([*_numbers(dataset.manifest), f"in {dataset.folder}"]))
+
+
+@data_app.command()
+def show(
+    name: Name,
+    sheet: Annotated[Path | None, typer.Option(help="Where the contact sheet goes; the dataset by default.")] = None,
+    as_json: Json = False,
+    home: Home = Path("runs"),
+) -> None:
+    """Counts by split, subjects, rejects, an intensity histogram, and a contact sheet as a picture."""
+    from latentsweep.datasets.overview import overview, write_contact_sheet
+
+    dataset = _opened(home, name)
+    facts = overview(dataset)
+    path = write_contact_sheet(dataset, sheet)
+    if as_json:
+        typer.echo(json.dumps({**facts, "contact_sheet": str(path)}, indent=2))
+    else:
+        typer.echo("\n".join([*_numbers(facts), *_bars(facts["histogram"]), f"contact sheet: {path}"]))
+
+
+@data_app.command()
+def export(
+    name: Name,
+    to: Annotated[Path, typer.Option(help="New or empty folder for the PNG files.")],
+    split: Annotated[str, typer.Option(help="train, validation, test or all.")] = "all",
+    rule: Annotated[str, typer.Option(help="Split by 'subject', or by 'slice' as the paper did.")] = "subject",
+    as_json: Json = False,
+    home: Home = Path("runs"),
+) -> None:
+    """Write the slices as grey PNG files, in a folder for each split."""
+    from latentsweep.datasets.overview import export_pngs
+
+    written = export_pngs(_opened(home, name), to, split=split, rule=rule)
+    typer.echo(json.dumps({"folder": str(to), "slices": written}) if as_json else f"{written} slices in {to}")
+
+
+def _opened(home: Path, name: str) -> PreparedDataset:
+    from latentsweep.datasets.slices import open_dataset
+
+    return open_dataset(home / "datasets", name)
+
+
+@contextmanager
+def _progress(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on the terminal's error stream; a plain line every tenth where that is no terminal."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+
+        def tell(done: int, total: int) -> None:
+            if done * 10 // total > (done - 1) * 10 // total:
+                typer.echo(f"{label}: {done} of {total} scans", err=True)
+
+        yield tell
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _numbers(facts: dict[str, Any]) -> list[str]:
+    counts = facts["counts"]
+    lines = [
+        f"{facts['name']}: {counts['slices']} slices of {counts['subjects']} subjects, {counts['volumes']} volumes, "
+        f"{facts['settings']['size']}×{facts['settings']['size']} pixels, {facts['bytes'] / 1e6:.1f} MB, "
+        f"prepared {facts['created']}",
+        f"{'split':<12}{'subjects':>10}{'slices':>10}{'slices, split by slice':>25}",
+    ]
+    for split, subjects in counts["subjects_by_split"].items():
+        by_slice = counts["slices_by_split_by_slice"][split]
+        lines.append(f"{split:<12}{subjects:>10}{counts['slices_by_split'][split]:>10}{by_slice:>25}")
+    lines.append(
+        f"left out: {counts['slices_with_too_little_brain']} slices with too little brain, "
+        f"{counts['files_broken']} broken files of {counts['files']}, {counts['files_ignored']} other files"
+    )
+    lines += [f"rejected: {reject['count']} × {reject['reason']}" for reject in facts["rejects"]]
+    lines += [f"note: {note}" for note in facts["notes"]]
+    return lines
+
+
+def _bars(histogram: dict[str, Any]) -> list[str]:
+    most = max(histogram["pixels"]) or 1
+    whole = sum(histogram["pixels"]) + histogram["background"]
+    lines = [f"intensity of 0 to 255 ({histogram['background'] / whole:.0%} of the pixels are 0):"]
+    for edge, pixels in zip(histogram["edges"], histogram["pixels"], strict=True):
+        lines.append(f"{edge:>5} {'█' * round(40 * pixels / most):<40} {pixels / whole:6.1%}")
+    return lines

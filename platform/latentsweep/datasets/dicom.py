@@ -1,0 +1,214 @@
+"""DICOM files → volumes: series told apart, sorted by position, rescaled. Geometry is PS3.3 section C.7.6.2."""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pydicom
+from pydicom.errors import BytesLengthException, InvalidDicomError
+
+from latentsweep.datasets.silence import silenced
+from latentsweep.datasets.volumes import DISPLAY_AFFINE, Float, Reject, Volume
+
+MAX_SIDE = 4096
+UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    OverflowError,
+    NotImplementedError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+    BytesLengthException,
+    InvalidDicomError,
+)
+#: Slices of a sagittal or coronal series may lie this many times the usual distance apart, no more.
+MAX_GAP = 1.5
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One image: ``pixels`` (rows, columns) float32 rescaled; what its header tells of its place, or None."""
+
+    pixels: Float
+    series: str
+    number: float
+    position: npt.NDArray[np.float64] | None
+    orientation: npt.NDArray[np.float64] | None
+    spacing: tuple[float, float]
+
+    @property
+    def family(self) -> tuple[Any, ...]:
+        """Frames of one family can be stacked: same series, matrix and orientation."""
+        directions = None if self.orientation is None else tuple(np.round(self.orientation, 2) + 0.0)
+        return (self.series, self.pixels.shape, directions is None, directions or ())
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether the file has the DICOM prefix."""
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def patient_id(path: Path) -> str | None:
+    """The PatientID tag, to be hashed and never shown; None where it is empty, absent or unreadable."""
+    try:
+        with silenced("pydicom"):
+            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["PatientID"])
+            return _text(header, "PatientID") or None
+    except UNREADABLE:
+        return None
+
+
+def dicom_volumes(paths: Sequence[Path]) -> tuple[list[Volume], list[Reject]]:
+    """The volumes in these files, one for each series and orientation, and a reject for each other file."""
+    families: dict[tuple[Any, ...], list[Frame]] = defaultdict(list)
+    rejects: list[Reject] = []
+    for path in paths:
+        try:
+            frame = read_frame(path)
+            families[frame.family].append(frame)
+        except Reject as reject:
+            rejects.append(reject)
+    volumes: list[Volume] = []
+    for family in sorted(families):
+        frames = families[family]
+        try:
+            volume, repeated = stacked(frames)
+            volumes.append(volume)
+            rejects += [Reject("a second image at the same position of a series", broken=False)] * repeated
+        except Reject as reject:
+            rejects += [reject] * len(frames)
+    return volumes, rejects
+
+
+def read_frame(path: Path) -> Frame:
+    """One single-frame grey DICOM image; raises :class:`Reject`. MONOCHROME1 is turned to bright-is-high."""
+    try:
+        with silenced("pydicom"):
+            header = pydicom.dcmread(path)
+    except UNREADABLE:
+        raise Reject("not a readable DICOM file", broken=True) from None
+    with silenced("pydicom"):
+        rows, columns = _number(header, "Rows", 0), _number(header, "Columns", 0)
+        if rows * columns > MAX_SIDE**2:
+            raise Reject(f"a DICOM image of more than {MAX_SIDE}×{MAX_SIDE} pixels", broken=False)
+        if _number(header, "NumberOfFrames", 1) > 1 or _number(header, "SamplesPerPixel", 1) > 1:
+            raise Reject("a multi-frame or colour DICOM: convert it to NIfTI first", broken=False)
+        try:
+            pixels = header.pixel_array.astype(np.float32)
+        except UNREADABLE:
+            raise Reject("a DICOM image that is cut short, damaged or needs another decoder", broken=True) from None
+        if pixels.ndim != 2:
+            raise Reject("a DICOM file without a two-dimensional image", broken=True)
+        pixels = pixels * _number(header, "RescaleSlope", 1) + _number(header, "RescaleIntercept", 0)
+        if _text(header, "PhotometricInterpretation") == "MONOCHROME1":
+            pixels = -pixels
+        spacing = _numbers(header, "PixelSpacing", 2)
+        if spacing is None or np.any(spacing <= 0):
+            spacing = np.ones(2)
+        digits = re.findall(r"\d+", path.stem)
+        return Frame(
+            pixels=pixels.astype(np.float32),
+            series=_text(header, "SeriesInstanceUID"),
+            number=_number(header, "InstanceNumber", float(digits[-1][-15:]) if digits else 0),
+            position=_numbers(header, "ImagePositionPatient", 3),
+            orientation=_directions(_numbers(header, "ImageOrientationPatient", 6)),
+            spacing=(float(spacing[0]), float(spacing[1])),
+        )
+
+
+def stacked(frames: Sequence[Frame]) -> tuple[Volume, int]:
+    """The frames of one family as a volume sorted along the slice normal, and how many shared a position.
+
+    Without usable positions the order is that of the instance numbers, feet first. Without an orientation the
+    images are taken to be axial as displayed.
+    """
+    frames = sorted(frames, key=lambda frame: frame.number)
+    repeated = 0
+    row_mm, column_mm = frames[0].spacing
+    directions = frames[0].orientation
+    places = _places(frames)
+    step = 1.0
+    if places is not None:
+        _, first = np.unique(np.round(places, 3), return_index=True)
+        repeated = len(frames) - len(first)
+        frames, places = [frames[i] for i in first], places[first]
+        gaps = np.diff(places)
+        step = float(np.median(gaps)) if len(gaps) else 1.0
+    if directions is None:
+        affine = DISPLAY_AFFINE @ np.diag([column_mm, row_mm, step, 1.0])
+    else:
+        along_row, along_column = directions[:3], directions[3:]
+        normal = np.cross(along_row, along_column)
+        if np.argmax(np.abs(normal)) != 2 and (places is None or np.any(np.diff(places) > MAX_GAP * step)):
+            raise Reject("a sagittal or coronal series with gaps, which cannot be reformatted to axial", broken=False)
+        affine = np.eye(4)
+        affine[:3, :3] = np.stack([along_row * column_mm, along_column * row_mm, normal * step], axis=1)
+        affine[:2] *= -1  # DICOM's axes run to the left and posterior, RAS+ to the right and anterior
+    voxels = np.stack([frame.pixels.T for frame in frames], axis=2)
+    return Volume(voxels, affine), repeated
+
+
+def _places(frames: Sequence[Frame]) -> npt.NDArray[np.float64] | None:
+    """Each frame's distance along the slice normal in mm; None where too few of them tell."""
+    orientation = frames[0].orientation
+    normal = np.array([0.0, 0.0, 1.0]) if orientation is None else np.cross(orientation[:3], orientation[3:])
+    positions = [frame.position for frame in frames if frame.position is not None]
+    if len(positions) < len(frames):
+        return None
+    places = np.array([float(position @ normal) for position in positions])
+    if 2 * len(np.unique(np.round(places, 3))) <= len(frames) and len(frames) > 1:
+        return None
+    return places
+
+
+def _directions(values: npt.NDArray[np.float64] | None) -> npt.NDArray[np.float64] | None:
+    """Unit row and column directions, or None where they do not span a plane."""
+    if values is None:
+        return None
+    lengths = np.linalg.norm(values.reshape(2, 3), axis=1)
+    if np.any(lengths < 0.1):
+        return None
+    unit = (values.reshape(2, 3) / lengths[:, None]).ravel()
+    return unit if abs(float(unit[:3] @ unit[3:])) < 0.1 else None
+
+
+def _numbers(header: pydicom.Dataset, tag: str, count: int) -> npt.NDArray[np.float64] | None:
+    try:
+        values = np.array([float(value) for value in header[tag].value], dtype=np.float64)
+    except UNREADABLE:
+        return None
+    return values if len(values) == count and np.all(np.isfinite(values)) else None
+
+
+def _number(header: pydicom.Dataset, tag: str, default: float) -> float:
+    try:
+        value = float(header[tag].value)
+    except UNREADABLE:
+        return default
+    return value if np.isfinite(value) else default
+
+
+def _text(header: pydicom.Dataset, tag: str) -> str:
+    try:
+        return str(header[tag].value).strip()
+    except UNREADABLE:
+        return ""

@@ -1,0 +1,58 @@
+"""PNG and JPEG files → volumes, each picture an axial slice that is already the right way up."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from latentsweep.datasets.silence import silenced
+from latentsweep.datasets.volumes import DISPLAY_AFFINE, Float, Reject, Volume
+
+MAX_SIDE = 4096
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, TypeError, IndexError, struct.error, zlib.error)
+
+
+def read_picture(path: Path) -> Float:
+    """One picture as (rows, columns) float32: its grey values, 8 or 16 bits; colours become luminance (ITU-R 601-2).
+
+    Transparency is dropped. Raises :class:`Reject`.
+    """
+    try:
+        with silenced("PIL"):
+            image = Image.open(path, formats=("PNG", "JPEG"))
+    except Image.DecompressionBombError:
+        raise Reject(f"a picture of more than {MAX_SIDE}×{MAX_SIDE} pixels", broken=False) from None
+    except UNREADABLE:
+        raise Reject("not a readable PNG or JPEG picture", broken=True) from None
+    with image:
+        if image.width * image.height > MAX_SIDE**2:
+            raise Reject(f"a picture of more than {MAX_SIDE}×{MAX_SIDE} pixels", broken=False)
+        try:
+            with silenced("PIL"):
+                image.load()
+                upright = ImageOps.exif_transpose(image)
+        except UNREADABLE:
+            raise Reject("a picture that is cut short or damaged", broken=True) from None
+        if upright.mode not in ("L", "I;16", "I;16B", "I", "F"):
+            upright = upright.convert("RGB").convert("L")
+        return np.asarray(upright).astype(np.float32)
+
+
+def picture_volumes(paths: Sequence[Path]) -> tuple[list[Volume], list[Reject]]:
+    """The pictures in the given order, stacked to one volume for each image size, and a reject for each other."""
+    planes: dict[tuple[int, ...], list[Float]] = defaultdict(list)
+    rejects: list[Reject] = []
+    for path in paths:
+        try:
+            plane = read_picture(path)
+            planes[plane.shape].append(plane)
+        except Reject as reject:
+            rejects.append(reject)
+    volumes = [Volume(np.stack(group).transpose(2, 1, 0), DISPLAY_AFFINE) for _, group in sorted(planes.items())]
+    return volumes, rejects

@@ -1,0 +1,67 @@
+"""What is in the store, what it cost, what refers to it, and freeing what nothing refers to."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from latentsweep.home import Home
+from latentsweep.store import Store
+
+
+def references(home: Home) -> dict[str, list[str]]:
+    """Which sweeps and trainings refer to which results, by the results' names."""
+    users: dict[str, list[str]] = {}
+    for path in sorted([*home.sweeps.glob("*/uses.json"), *home.trained.glob("*/uses.json")]):
+        for name in json.loads(path.read_text()):
+            users.setdefault(name, []).append(f"{path.parent.parent.name}/{path.parent.name}")
+    return users
+
+
+def overview(home: Home) -> list[dict[str, Any]]:
+    """A row for each result, finished or not: name, state, bytes, seconds, and who refers to it."""
+    store, users = Store(home.store), references(home)
+    rows: list[dict[str, Any]] = [
+        {
+            "name": entry.name,
+            "state": "complete",
+            "bytes": entry.size,
+            "seconds": entry.seconds,
+            "created": entry.manifest["created"],
+            "used_by": users.get(entry.name, []),
+        }
+        for entry in store.entries()
+    ]
+    for name in store.unfinished():
+        files = [path for path in store.workspace(name).rglob("*") if path.is_file()]
+        rows.append(
+            {
+                "name": name,
+                "state": "unfinished",
+                "bytes": sum(path.stat().st_size for path in files),
+                "seconds": None,
+                "created": None,
+                "used_by": users.get(name, []),
+            }
+        )
+    return rows
+
+
+def free(home: Home, *, dry_run: bool) -> list[dict[str, Any]]:
+    """Removes what nothing refers to and nobody is at work on; returns the rows of what went, or would."""
+    store = Store(home.store)
+    unused = [row for row in overview(home) if not row["used_by"]]
+    return unused if dry_run else [row for row in unused if store.remove(row["name"])]
+
+
+def as_text(rows: list[dict[str, Any]]) -> str:
+    """The rows for people, and their sum by stage."""
+    if not rows:
+        return "the store is empty"
+    lines = [f"{'result':<30} {'state':<11} {'MB':>8} {'seconds':>9}  used by"]
+    for row in rows:
+        seconds = "–" if row["seconds"] is None else f"{row['seconds']:.1f}"
+        users = ", ".join(row["used_by"]) or "nothing"
+        lines.append(f"{row['name']:<30} {row['state']:<11} {row['bytes'] / 1e6:>8.2f} {seconds:>9}  {users}")
+    total, cost = sum(row["bytes"] for row in rows), sum(row["seconds"] or 0.0 for row in rows)
+    return "\n".join([*lines, f"{len(rows)} results, {total / 1e6:.1f} MB, {cost / 60:.1f} min of work"])

@@ -1,0 +1,133 @@
+"""What a sweep found, as rows: every measured configuration, best first, and what mattered."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+from rich.console import Console
+from rich.table import Table
+
+from latentsweep.search import Search, family_of
+from trainables.space import THRESHOLD
+
+METRICS = {
+    "gen/kid": "KID ×1000",
+    "gen/kid_se": "± se",
+    "gen/fid": "FID",
+    "gen/steps_mean": "steps",
+    "gen/near_copies": "near copies",
+    "gen/diversity": "diversity",
+}
+"""The metrics that a leaderboard shows, and their headings."""
+
+WIDTH = 130
+"""Columns of text that the leaderboard needs."""
+
+ENOUGH = 4
+"""Run trials that parameter importances need at least."""
+
+
+def rows(search: Search) -> list[dict[str, Any]]:
+    """A row for each measured configuration: rank, the trial whose denoiser it is, parameters, metrics."""
+    best = {trial.number for trial in search.best()}
+    found = []
+    for rank, trial in enumerate(search.measured(), start=1):
+        metrics = trial.user_attrs["metrics"]
+        found.append(
+            {
+                "rank": rank,
+                "trial": family_of(trial),
+                "best": trial.number in best,
+                **{field: trial.params[field] for field in search.space.dimensions},
+                **{name: metrics.get(name) for name in METRICS},
+            }
+        )
+    return found
+
+
+def counts(search: Search) -> dict[str, int]:
+    """How many run trials ended in which state."""
+    states = [trial.state for trial in search.run_trials()]
+    return {
+        "complete": states.count(TrialState.COMPLETE),
+        "pruned": states.count(TrialState.PRUNED),
+        "failed": states.count(TrialState.FAIL),
+        "waiting": states.count(TrialState.WAITING) + states.count(TrialState.RUNNING),
+        "points": len(search.measured()),
+    }
+
+
+def importances(search: Search) -> dict[str, float]:
+    """Share of each dimension in what moved the first objective (PED-ANOVA); empty with too few trials."""
+    complete = [t for t in search.run_trials() if t.state == TrialState.COMPLETE]
+    values = {t.values[0] for t in search.measured()}
+    if len(complete) < ENOUGH or len(values) < ENOUGH:
+        return {}
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+    return dict(
+        optuna.importance.get_param_importances(
+            search.study, evaluator=evaluator, target=lambda trial: trial.values[0]
+        )
+    )
+
+
+def as_csv(table: Sequence[dict[str, Any]]) -> str:
+    """The rows as CSV."""
+    if not table:
+        return ""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    return text.getvalue()
+
+
+def as_markdown(table: Sequence[dict[str, Any]]) -> str:
+    """The rows as a Markdown table."""
+    if not table:
+        return "No trial has been measured yet.\n"
+    names = list(table[0])
+    lines = ["| " + " | ".join(heading(name) for name in names) + " |", "|" + " --- |" * len(names)]
+    lines += ["| " + " | ".join(cell(row[name]) for name in names) + " |" for row in table]
+    return "\n".join(lines) + "\n"
+
+
+def heading(name: str) -> str:
+    """A column's heading, short."""
+    short = {THRESHOLD: "threshold"}
+    return METRICS.get(name) or short.get(name) or name.split(".")[-1].replace("_", " ")
+
+
+def cell(value: Any) -> str:
+    """A value as it is shown."""
+    if isinstance(value, bool):
+        return "★" if value else ""
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def show(table: Sequence[dict[str, Any]], state: dict[str, int], shares: dict[str, float], *, top: int = 10) -> None:
+    """Prints the best rows, the counts and the importances to the terminal."""
+    console = Console(width=max(Console().width, WIDTH))
+    console.print(
+        f"{state['complete']} trials complete, {state['pruned']} pruned, {state['failed']} failed; "
+        f"{state['points']} configurations measured"
+    )
+    if not table:
+        return
+    grid = Table(box=None, pad_edge=False, padding=(0, 2))
+    for name in table[0]:
+        grid.add_column(heading(name), justify="right", no_wrap=True)
+    for row in table[:top]:
+        grid.add_row(*(cell(value) for value in row.values()), style="bold" if row["best"] else None)
+    console.print(grid)
+    if not any(row["best"] for row in table[:top]):
+        console.print("the exported configuration is further down: the cheapest within one standard error")
+    if shares:
+        console.print("what mattered: " + ", ".join(f"{heading(name)} {value:.0%}" for name, value in shares.items()))

@@ -1,0 +1,164 @@
+"""The chain of stages for one configuration: which keys its results have, and how to obtain each of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from latentsweep import stages
+from latentsweep.datasets.slices import PreparedDataset
+from latentsweep.store import Entry, StageKey, Store
+from trainables.execution import Execution
+from trainables.inception import InceptionWeights
+from trainables.recipes import Recipe
+from trainables.training import Report, ignore_report
+
+VERSIONS = {"vae": 1, "latents": 1, "reference": 1, "denoiser": 1, "samples": 1, "evaluation": 1}
+"""Raised when a stage's code changes its result; what was stored under the old version is then built again."""
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The keys of a configuration's results; they can be computed without any of them being there."""
+
+    vae: StageKey
+    latents: StageKey
+    denoiser: StageKey
+    samples: StageKey
+    reference: StageKey
+    evaluation: StageKey
+
+    def names(self) -> list[str]:
+        """All of them, as the store names them."""
+        return [key.name for key in self.evaluation.lineage()]
+
+
+def keys_of(recipe: Recipe, dataset: str, seed: int, weights: str, split: str = "validation") -> Keys:
+    """The keys of ``recipe`` on the dataset with fingerprint ``dataset``, measured on ``split``.
+
+    ``weights`` is the SHA-256 of the Inception network.
+    """
+    data = {"dataset": dataset, "data": recipe.data.identity()}
+    vae = StageKey("vae", VERSIONS["vae"], {**data, "vae": recipe.vae.identity(), "seed": seed})
+    latents = StageKey("latents", VERSIONS["latents"], {}, (vae,))
+    denoiser = StageKey(
+        "denoiser", VERSIONS["denoiser"], {"diffusion": recipe.diffusion.identity(), "seed": seed}, (latents,)
+    )
+    sampling = recipe.sampling.identity()
+    for name in ("early_stop_threshold", "threshold_grid"):
+        del sampling[name]
+    samples = StageKey(
+        "samples",
+        VERSIONS["samples"],
+        {
+            "sampling": sampling,
+            "thresholds": list(recipe.sampling.thresholds),
+            "samples": recipe.evaluation.samples,
+            "seed": seed,
+        },
+        (denoiser,),
+    )
+    reference = StageKey(
+        "reference",
+        VERSIONS["reference"],
+        {**data, "split": split, "samples": recipe.evaluation.samples, "weights": weights, "seed": seed},
+    )
+    evaluation = StageKey(
+        "evaluation", VERSIONS["evaluation"], {"bootstrap": recipe.evaluation.bootstrap}, (samples, reference)
+    )
+    return Keys(vae, latents, denoiser, samples, reference, evaluation)
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """One configuration on one dataset: every method answers from the store, or does the work and stores it."""
+
+    store: Store
+    dataset: PreparedDataset
+    recipe: Recipe
+    seed: int
+    execution: Execution
+    weights: InceptionWeights
+    split: str = "validation"
+
+    @property
+    def keys(self) -> Keys:
+        """The keys of all results."""
+        return keys_of(self.recipe, self.dataset.fingerprint, self.seed, self.weights.sha256, self.split)
+
+    def vae(self, report: Report = ignore_report) -> Entry:
+        """The trained autoencoder; ``report`` also hears the records of one that was there."""
+        found = self.store.find(self.keys.vae)
+        if found:
+            report(stages.replayed(found))
+            return found
+        return self.store.obtain(self.keys.vae, lambda folder: self._train_vae(folder, report))
+
+    def latents(self) -> Entry:
+        """The encoded slices."""
+        return self.store.obtain(
+            self.keys.latents,
+            lambda folder: stages.latents_stage(folder, self.dataset, self.recipe, self.vae(), self.execution),
+        )
+
+    def reference(self) -> Entry:
+        """Features of the real slices."""
+        return self.store.obtain(
+            self.keys.reference,
+            lambda folder: stages.reference_stage(
+                folder, self.dataset, self.recipe, self.split, self.seed, self.execution, self.weights
+            ),
+        )
+
+    def denoiser(self, report: Report = ignore_report, *, rungs: bool = False) -> Entry:
+        """The trained denoiser, scored at the rungs on the way if asked; ``report`` as in :meth:`vae`."""
+        found = self.store.find(self.keys.denoiser)
+        if found:
+            report(stages.replayed(found))
+            return found
+        return self.store.obtain(self.keys.denoiser, lambda folder: self._train_denoiser(folder, report, rungs))
+
+    def assist(self, stage: str) -> None:
+        """Computes along with the worker that trains ``stage`` ("vae" or "denoiser"); keeps nothing."""
+        if stage == "vae":
+            self._train_vae(self.store.workspace(self.keys.vae.name), ignore_report)
+        else:
+            self._train_denoiser(self.store.workspace(self.keys.denoiser.name), ignore_report, False)
+
+    def samples(self) -> Entry:
+        """The generated images, under every threshold."""
+        return self.store.obtain(
+            self.keys.samples,
+            lambda folder: stages.samples_stage(
+                folder, self.recipe, self.vae(), self.latents(), self.denoiser(), self.seed, self.execution
+            ),
+        )
+
+    def evaluation(self) -> Entry:
+        """What the images are worth."""
+        return self.store.obtain(
+            self.keys.evaluation,
+            lambda folder: stages.evaluation_stage(
+                folder,
+                self.dataset,
+                self.recipe,
+                self.vae(),
+                self.denoiser(),
+                self.samples(),
+                self.reference(),
+                self.execution,
+                self.weights,
+            ),
+        )
+
+    def _train_vae(self, folder: Path, report: Report) -> dict[str, Any]:
+        return stages.vae_stage(folder, self.dataset, self.recipe, self.seed, self.execution, report)
+
+    def _train_denoiser(self, folder: Path, report: Report, rungs: bool) -> dict[str, Any]:
+        latents, score = self.latents(), None
+        if rungs and self.recipe.evaluation.rungs:
+            score = stages.rung_score(
+                self.recipe, self.vae(), latents, self.reference(), self.seed, self.execution, self.weights
+            )
+        return stages.denoiser_stage(folder, self.recipe, latents, self.seed, self.execution, report, score)

@@ -1,0 +1,212 @@
+"""The seam between a sweep and whatever shows it: a :class:`Recorder`, and its twin in memory.
+
+A recorder is a leaf: the driver tells it what happened, and nothing is ever decided by what it holds. Every
+call may be made again with the same arguments, in this process or in a later one, and changes nothing then,
+so that a record that did not get through is repaired by sending all of it once more.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal, Protocol, get_args
+
+from latentsweep import __version__
+
+Status = Literal["finished", "failed", "pruned"]
+NOTHING: Mapping[str, str] = MappingProxyType({})
+NOT_FINITE = "latentsweep.not_finite"
+"""The tag of a run that names, comma-separated, the metrics of which a NaN or an infinity was left out."""
+
+_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]*")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one step reported.
+
+    ``time`` is in milliseconds since the epoch and fixed when the record was made, never when it is sent:
+    only then is a record that is sent twice one point.
+    """
+
+    step: int
+    time: int
+    metrics: Mapping[str, float]
+
+
+class Recorder(Protocol):
+    """Where runs are recorded. No method raises or blocks for long because the place is out of reach.
+
+    A run is known by its ``key``, which the caller makes (the key of a stage, or a sweep's and a trial's
+    name): letters, digits and ``._:/-``. A key must be opened by this recorder before it is used.
+    """
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that was told so far has arrived."""
+
+    def open_run(
+        self,
+        key: str,
+        *,
+        name: str,
+        kind: str,
+        parent: str | None = None,
+        params: Mapping[str, object] = NOTHING,
+        tags: Mapping[str, str] = NOTHING,
+        began: int | None = None,
+    ) -> None:
+        """Find the run of ``key`` or create it, and mark it as running.
+
+        ``kind`` is sweep, vae, trial or training; ``parent`` the key of an open run; ``began`` when the work
+        did (milliseconds since the epoch; now, if ``None``). A parameter keeps the first value it was
+        given; a later one that differs becomes the tag ``latentsweep.param.<name>``.
+        """
+
+    def log(self, key: str, records: Sequence[Record]) -> None:
+        """Add points to the run's curves; NaN and infinities are left out and named in a tag."""
+
+    def log_file(self, key: str, path: Path, folder: str = "") -> None:
+        """Keep a copy of the file at ``path`` in the run's ``folder``; an older one of its name is replaced."""
+
+    def close_run(
+        self, key: str, status: Status, *, tags: Mapping[str, str] = NOTHING, ended: int | None = None
+    ) -> None:
+        """End the run; ``ended`` is when the work did (milliseconds since the epoch; now, if ``None``)."""
+
+    def close_stale(self, parent: str, working: Collection[str]) -> None:
+        """Close, as failed, the runs under ``parent`` that a crash left running and ``working`` does not name."""
+
+    def run_id(self, key: str) -> str | None:
+        """The identifier by which the record's own pages know the run, or ``None`` while it has none."""
+
+    def closed(self) -> set[str]:
+        """The keys of the runs that have ended, by one search; empty when the record is out of reach."""
+
+    def flush(self) -> None:
+        """Try once more, now, to send what is still waiting."""
+
+
+def check_key(key: str) -> str:
+    """``key`` itself; raises :class:`ValueError` where it could not be searched for."""
+    if not _KEY.fullmatch(key):
+        raise ValueError(f"a run's key must be letters, digits and ._:/-, got {key!r}")
+    return key
+
+
+def check_status(status: Status) -> Status:
+    """``status`` itself; raises :class:`ValueError` for one that no recorder knows."""
+    if status not in get_args(Status):
+        raise ValueError(f"a run ends as one of {', '.join(get_args(Status))}; got {status!r}")
+    return status
+
+
+def run_tags(key: str, kind: str) -> dict[str, str]:
+    """The tags that every run bears, by which it is found again."""
+    return {"latentsweep.key": check_key(key), "latentsweep.kind": kind, "latentsweep.version": __version__}
+
+
+def finite(records: Sequence[Record]) -> tuple[list[Record], set[str]]:
+    """The records without their NaN and infinite values, and the names of the metrics that had some."""
+    kept, lost = [], set()
+    for record in records:
+        good = {name: float(value) for name, value in record.metrics.items() if math.isfinite(value)}
+        lost |= record.metrics.keys() - good.keys()
+        if good:
+            kept.append(Record(record.step, record.time, good))
+    return kept, lost
+
+
+@dataclass
+class MemoryRun:
+    """One run of a :class:`MemoryRecorder`; ``points`` holds (metric, step, time, value), each once."""
+
+    name: str
+    kind: str
+    parent: str | None
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    points: dict[tuple[str, int, int, float], None] = field(default_factory=dict)
+    files: dict[str, Path] = field(default_factory=dict)
+    status: Status | Literal["running"] = "running"
+
+    def curve(self, metric: str) -> list[tuple[int, float]]:
+        """The (step, value) pairs of one metric, in the order of the steps."""
+        return sorted((step, value) for name, step, _, value in self.points if name == metric)
+
+
+class MemoryRecorder:
+    """The recorder of tests and of a sweep without MLflow: the same rules, nothing outside this process."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, MemoryRun] = {}
+
+    @property
+    def complete(self) -> bool:
+        return True
+
+    def open_run(
+        self,
+        key: str,
+        *,
+        name: str,
+        kind: str,
+        parent: str | None = None,
+        params: Mapping[str, object] = NOTHING,
+        tags: Mapping[str, str] = NOTHING,
+        began: int | None = None,
+    ) -> None:
+        own_tags = run_tags(key, kind)
+        if parent is not None and parent not in self.runs:
+            raise KeyError(f"the parent {parent!r} of run {key!r} is not open")
+        run = self.runs.setdefault(key, MemoryRun(name, kind, parent))
+        run.status = "running"
+        run.tags |= own_tags | dict(tags)
+        for param, value in params.items():
+            if run.params.setdefault(param, str(value)) != str(value):
+                run.tags[f"latentsweep.param.{param}"] = str(value)
+
+    def log(self, key: str, records: Sequence[Record]) -> None:
+        run = self.runs[key]
+        kept, lost = finite(records)
+        run.points |= {(m, r.step, r.time, v): None for r in kept for m, v in r.metrics.items()}
+        if lost:
+            run.tags[NOT_FINITE] = join_names(lost, run.tags.get(NOT_FINITE, ""))
+
+    def log_file(self, key: str, path: Path, folder: str = "") -> None:
+        run = self.runs[key]
+        if not path.is_file():
+            _log.warning("left out of the record of %s: there is no file %s", key, path.name)
+            return
+        run.files[f"{folder}/{path.name}" if folder else path.name] = path
+
+    def close_run(
+        self, key: str, status: Status, *, tags: Mapping[str, str] = NOTHING, ended: int | None = None
+    ) -> None:
+        self.runs[key].status = check_status(status)
+        self.runs[key].tags |= tags
+
+    def close_stale(self, parent: str, working: Collection[str]) -> None:
+        for key, run in self.runs.items():
+            if run.parent == parent and run.status == "running" and key not in working:
+                run.status = "failed"
+
+    def run_id(self, key: str) -> str | None:
+        return key if key in self.runs else None
+
+    def closed(self) -> set[str]:
+        return {key for key, run in self.runs.items() if run.status != "running"}
+
+    def flush(self) -> None:
+        """Nothing ever waits here."""
+
+
+def join_names(names: Collection[str], before: str) -> str:
+    """The union of ``names`` and the comma-separated ``before``, sorted, as the value of a tag."""
+    return ", ".join(sorted({*names, *(name for name in before.split(", ") if name)}))

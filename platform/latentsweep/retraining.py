@@ -1,0 +1,104 @@
+"""Training one configuration in full, through Ray Train, and keeping what comes of it."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from pathlib import Path
+
+from latentsweep import stages, worker
+from latentsweep.budget import Packing
+from latentsweep.bundle import write_model
+from latentsweep.cluster import cluster, run_under_train
+from latentsweep.configuration import Configuration
+from latentsweep.datasets.slices import PreparedDataset
+from latentsweep.home import Home
+from latentsweep.pipeline import keys_of
+from latentsweep.store import Entry, Store
+from latentsweep.worker import Assignment
+from trainables.errors import StoreError
+from trainables.inception import InceptionWeights
+
+SPLITS = ("validation", "test")
+
+
+@dataclass(frozen=True)
+class Training:
+    """A finished training: its model's folder, and its measurements by split."""
+
+    name: str
+    folder: Path
+    evaluations: dict[str, Entry]
+    entries: dict[str, Entry]
+    """The test split's results, by stage."""
+    from_store: bool
+    configuration: Configuration
+
+    def metrics(self, split: str) -> dict[str, float]:
+        """The measurements on a split, under the configuration's own early-stop threshold."""
+        return stages.measured(self.evaluations[split], self.configuration.recipe)
+
+    @property
+    def comparable(self) -> str:
+        """What the test score was measured against: scores of the same are comparable."""
+        reference = self.entries["reference"].summary
+        generated = self.configuration.recipe.evaluation.samples
+        return f"{reference['sha']}, {reference['samples']} real, {generated} generated"
+
+    @property
+    def ended(self) -> int:
+        """When the last measurement was made, milliseconds since the epoch."""
+        created = max(entry.manifest["created"] for entry in self.evaluations.values())
+        return int(datetime.datetime.fromisoformat(created).timestamp() * 1000)
+
+
+def train(
+    home: Home,
+    configuration: Configuration,
+    dataset: PreparedDataset,
+    weights: InceptionWeights,
+    packing: Packing,
+    *,
+    workers: int = 1,
+    address: str = "local",
+) -> Training:
+    """Trains what the store lacks, measures on both held-out splits, and writes the model's folder."""
+    store = Store(home.store)
+    keys = {
+        split: keys_of(configuration.recipe, dataset.fingerprint, configuration.seed, weights.sha256, split)
+        for split in SPLITS
+    }
+    found = {split: store.find(keys[split].evaluation) for split in SPLITS}
+    from_store = all(store.find(key) for key in keys["test"].evaluation.lineage()) and all(found.values())
+    name = f"{dataset.name}-{keys['test'].evaluation.digest[:8]}"
+    folder = home.writable(home.trained / name)
+    if not from_store:
+        assignment = Assignment(
+            home=str(home.root.resolve()),
+            dataset=dataset.name,
+            recipe=configuration.recipe,
+            seed=configuration.seed,
+            execution=configuration.execution.replace(workers=workers),
+            weights=str(weights.path),
+            gpu_share=1.0,
+        )
+        with cluster(address):
+            run_under_train(
+                worker.retraining,
+                {"assignment": assignment, "splits": SPLITS},
+                name=f"train-{keys['test'].evaluation.digest}",
+                folder=folder / "train",
+                workers=workers,
+                threads=configuration.execution.threads,
+                gpu_share=1.0 if packing.gpu_share else 0.0,
+            )
+    evaluations = {}
+    for split in SPLITS:
+        entry = store.find(keys[split].evaluation)
+        if entry is None:
+            raise StoreError(f"the training ended without its measurements on the {split} split; run it again")
+        evaluations[split] = entry
+    lineage = {key.stage: store.find(key) for key in keys["test"].evaluation.lineage()}
+    entries = {stage: entry for stage, entry in lineage.items() if entry}
+    write_model(folder, store, keys["test"], configuration)
+    return Training(name, folder, evaluations, entries, from_store, configuration)

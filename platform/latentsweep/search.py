@@ -1,0 +1,315 @@
+"""What Optuna decides: which configuration next, which to prune, and the record of what each scored.
+
+The study in the sweep's folder is the single truth about the search. A *run* trial is one that a denoiser was
+trained for; a *point* is another threshold of it, told to the study without any training (attribute ``of``).
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from trainables.config import Config, setting
+from trainables.errors import ConfigError
+from trainables.random import derived_seed
+from trainables.space import THRESHOLD, Choice, Dimension, SearchSpace
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+log = logging.getLogger(__name__)
+
+OBJECTIVES = {
+    "kid": "gen/kid",
+    "fid": "gen/fid",
+    "memorisation": "gen/near_copies",
+    "steps": "gen/steps_mean",
+}
+"""What a search can minimise, and the metric that holds it."""
+
+RUNG_OBJECTIVES = {"kid": "rung/kid", "fid": "rung/fid"}
+"""What a trial can be pruned by on the way."""
+
+ENUMERABLE = 100_000
+"""Spaces up to this size are listed in full when redrawing finds nothing new."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig(Config):
+    """How configurations are chosen and pruned."""
+
+    objectives: tuple[str, ...] = setting(("kid",), "what is minimised; two give a Pareto front", choices=None)
+    sampler: str = setting("tpe", "how configurations are proposed", choices=("tpe", "random"))
+    pruner: str = setting("median", "which trials end early", choices=("median", "hyperband", "none"))
+    startup: int = setting(
+        4, "trials that are finished before any is pruned, and drawn at random before TPE begins", low=1
+    )
+
+    def check(self) -> None:
+        if not 1 <= len(self.objectives) <= 2 or len(set(self.objectives)) < len(self.objectives):
+            raise ConfigError(f"--objective takes one name or two different ones, got {', '.join(self.objectives)}")
+        for name in self.objectives:
+            if name not in OBJECTIVES:
+                raise ConfigError(f"--objective must be among {', '.join(OBJECTIVES)}; got {name!r}")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One measured configuration: its parameters and metrics."""
+
+    params: Mapping[str, Any]
+    metrics: Mapping[str, float]
+
+
+class Search:
+    """One Optuna study, asked and told; opening it puts interrupted trials back in the queue."""
+
+    def __init__(self, folder: Path, space: SearchSpace, config: SearchConfig, seed: int) -> None:
+        self.space, self.config, self.seed = space, config, seed
+        self.distributions = {field: distribution(d) for field, d in space.dimensions.items()}
+        self.study = optuna.create_study(
+            study_name=folder.name,
+            storage=storage_url(folder),
+            directions=["minimize"] * len(config.objectives),
+            pruner=pruner(config),
+            load_if_exists=True,
+        )
+        self._asked: dict[int, optuna.Trial] = {}
+
+    def requeue(self) -> int:
+        """After an interruption: RUNNING trials wait again, decided ones are told, missing points are added.
+
+        Only the one driver of the sweep may call it. Returns how many trials wait.
+        """
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if "pruned_at" in trial.user_attrs:
+                self.study.tell(trial.number, state=TrialState.PRUNED)
+            else:
+                self.study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+            self._add_points(trial)
+        return len(self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+
+    def ask(self) -> tuple[int, dict[str, Any]] | None:
+        """The number and parameters of the next trial; None where every configuration was tried."""
+        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        if not waiting and self.exhausted():
+            return None
+        self.study.sampler = WithoutRepeats(
+            self.config.sampler,
+            self.distributions,
+            startup=self.config.startup * max(1, len(self.space.thresholds)),
+            seed=derived_seed(self.seed, "ask", len(self.run_trials())) % 2**32,
+        )
+        trial = self.study.ask(fixed_distributions=self.distributions)
+        self._asked[trial.number] = trial
+        return trial.number, dict(trial.params)
+
+    def report(self, number: int, step: int, metrics: Mapping[str, float]) -> bool:
+        """Notes a rung's score; True where the trial is to be pruned. Saying it again changes nothing."""
+        if len(self.config.objectives) > 1 or self.config.objectives[0] not in RUNG_OBJECTIVES:
+            return False
+        value = metrics.get(RUNG_OBJECTIVES[self.config.objectives[0]])
+        if value is None:
+            return False
+        trial = self._asked[number]
+        if step not in self.trial(number).intermediate_values:
+            trial.report(value, step)
+        scored = sum(t.state == TrialState.COMPLETE for t in self.run_trials())
+        if self.config.pruner == "none" or scored < self.config.startup or not trial.should_prune():
+            return False
+        trial.set_user_attr("pruned_at", step)
+        return True
+
+    def tell(self, number: int, points: Sequence[Point], attributes: Mapping[str, Any]) -> None:
+        """A finished trial: ``points`` are all thresholds of its pass, one of them the trial's own."""
+        trial = self.trial(number)
+        own = next((point for point in points if dict(point.params) == trial.params), None)
+        found = [own.metrics.get(OBJECTIVES[name]) for name in self.config.objectives] if own else []
+        values = [value for value in found if value is not None]
+        if len(values) < len(self.config.objectives):
+            self.fail(number, f"no finite {' and '.join(self.config.objectives)} was measured", "divergence")
+            return
+        others = [{"params": dict(p.params), "metrics": dict(p.metrics)} for p in points if p is not own]
+        self._annotate(number, {**attributes, "metrics": dict(own.metrics) if own else {}, "points": others})
+        self.study.tell(number, values)
+        self._add_points(self.trial(number))
+
+    def prune(self, number: int, attributes: Mapping[str, Any]) -> None:
+        """A trial that was stopped on the way."""
+        self._annotate(number, attributes)
+        self.study.tell(number, state=TrialState.PRUNED)
+
+    def fail(self, number: int, reason: str, kind: str) -> None:
+        """A trial that gave no result, and why."""
+        self._annotate(number, {"reason": reason, "class": kind})
+        self.study.tell(number, state=TrialState.FAIL)
+
+    def wait(self, number: int) -> None:
+        """A trial that was interrupted: it is asked again first."""
+        self.study._storage.set_trial_state_values(self.trial(number)._trial_id, TrialState.WAITING)
+
+    def trial(self, number: int) -> FrozenTrial:
+        """One trial as the study has it."""
+        return self.study.get_trials(deepcopy=False)[number]
+
+    def run_trials(self) -> list[FrozenTrial]:
+        """Trials that a denoiser is trained for, points left out."""
+        return [t for t in self.study.get_trials(deepcopy=False) if "of" not in t.user_attrs]
+
+    def finished(self) -> int:
+        """How many run trials have ended, one way or another."""
+        return sum(trial.state.is_finished() for trial in self.run_trials())
+
+    def exhausted(self) -> bool:
+        """Whether a denoiser of every configuration was asked for."""
+        size = self.space.size / max(1, len(self.space.thresholds))
+        return len(tried(self.study.get_trials(deepcopy=False))) >= size
+
+    def measured(self) -> list[FrozenTrial]:
+        """Every configuration with a score, points among them, best first."""
+        complete = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return sorted(complete, key=lambda trial: (trial.values, trial.number))
+
+    def best(self) -> list[FrozenTrial]:
+        """The Pareto front; with one objective the cheapest threshold within one standard error of the best."""
+        if len(self.config.objectives) > 1:
+            return list(self.study.best_trials)
+        measured = self.measured()
+        if not measured:
+            return []
+        best = measured[0]
+        error = best.user_attrs["metrics"].get("gen/kid_se", 0.0) if self.config.objectives == ("kid",) else 0.0
+        family = [trial for trial in measured if family_of(trial) == family_of(best)]
+        good = [trial for trial in family if trial.values[0] <= best.values[0] + error]
+        return [min(good, key=lambda t: (t.user_attrs["metrics"].get("gen/steps_mean", 0.0), t.values[0]))]
+
+    def _add_points(self, trial: FrozenTrial) -> None:
+        points = trial.user_attrs.get("points", [])
+        if not points:
+            return
+        known = [
+            other.params
+            for other in self.study.get_trials(deepcopy=False)
+            if other.user_attrs.get("of") == trial.number
+        ]
+        for point in points:
+            if point["params"] in known:
+                continue
+            self.study.add_trial(
+                create_trial(
+                    params=point["params"],
+                    distributions=self.distributions,
+                    values=[point["metrics"][OBJECTIVES[name]] for name in self.config.objectives],
+                    user_attrs={"of": trial.number, "metrics": point["metrics"]},
+                )
+            )
+
+    def _annotate(self, number: int, attributes: Mapping[str, Any]) -> None:
+        trial_id = self.trial(number)._trial_id
+        for name, value in attributes.items():
+            self.study._storage.set_trial_user_attr(trial_id, name, value)
+
+
+class WithoutRepeats(BaseSampler):
+    """Proposes by TPE or at random, and draws again while a denoiser of that configuration was already asked for.
+
+    Seeded anew for every trial, since a seeded sampler starts over when its study is reopened.
+    """
+
+    def __init__(self, name: str, space: Mapping[str, BaseDistribution], *, startup: int, seed: int) -> None:
+        self.space = dict(space)
+        self.random = RandomSampler(seed=seed)
+        self.proposer: BaseSampler = self.random
+        if name == "tpe":
+            self.proposer = TPESampler(multivariate=True, constant_liar=True, n_startup_trials=startup, seed=seed)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """All dimensions together."""
+        return self.space
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """A configuration whose denoiser is new to the study."""
+        seen = tried(other for other in study.get_trials(deepcopy=False) if other.number != trial.number)
+        for proposer in [self.proposer] * 20 + [self.random] * 20:
+            params = proposer.sample_relative(study, trial, search_space)
+            for name, dimension in search_space.items():
+                if name not in params:
+                    params[name] = proposer.sample_independent(study, trial, name, dimension)
+            if trained_part(params) not in seen:
+                return params
+        return next((p for p in listed(search_space) if trained_part(p) not in seen), params)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Not reached: every dimension is drawn together."""
+        return self.random.sample_independent(study, trial, param_name, param_distribution)
+
+
+def trained_part(params: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """The parameters but for the threshold, whose whole curve any one of them gives."""
+    return tuple(sorted((name, value) for name, value in params.items() if name != THRESHOLD))
+
+
+def tried(trials: Any) -> set[tuple[tuple[str, Any], ...]]:
+    """The configurations that the trials stand for."""
+    return {trained_part(trial.params) for trial in trials if trial.params}
+
+
+def family_of(trial: FrozenTrial) -> int:
+    """The number of the trial whose denoiser this one shares."""
+    return int(trial.user_attrs.get("of", trial.number))
+
+
+def distribution(dimension: Dimension) -> BaseDistribution:
+    """Optuna's form of a dimension."""
+    if isinstance(dimension, Choice):
+        return CategoricalDistribution(dimension.values)
+    if dimension.whole:
+        return IntDistribution(int(dimension.low), int(dimension.high), log=dimension.log)
+    return FloatDistribution(dimension.low, dimension.high, log=dimension.log)
+
+
+def listed(space: Mapping[str, BaseDistribution]) -> list[dict[str, Any]]:
+    """Every configuration of a small discrete space; nothing for another."""
+    values: list[Sequence[Any]] = []
+    for dimension in space.values():
+        if isinstance(dimension, CategoricalDistribution):
+            values.append(dimension.choices)
+        elif isinstance(dimension, IntDistribution):
+            values.append(range(dimension.low, dimension.high + 1))
+        else:
+            return []
+    return [
+        dict(zip(space, choice, strict=True)) for choice in itertools.islice(itertools.product(*values), ENUMERABLE)
+    ]
+
+
+def pruner(config: SearchConfig) -> optuna.pruners.BasePruner:
+    """Optuna's pruner of that name."""
+    if config.pruner == "median":
+        return optuna.pruners.MedianPruner(n_startup_trials=0, n_warmup_steps=0)
+    if config.pruner == "hyperband":
+        return optuna.pruners.HyperbandPruner()
+    return optuna.pruners.NopPruner()
+
+
+def storage_url(folder: Path) -> str:
+    """The study of a sweep's folder, as ``optuna-dashboard`` takes it."""
+    return f"sqlite:///{folder / 'study.db'}"

@@ -1,0 +1,160 @@
+"""What a sweep tells the recorder. All of it derives from the study and the store, so it can be told again."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from latentsweep import stages
+from latentsweep.pipeline import Keys
+from latentsweep.recording import Record, Recorder
+from latentsweep.search import Search
+from latentsweep.store import Entry, Store
+from trainables.recipes import Recipe
+
+
+class SweepRecord:
+    """A parent run for the sweep, a child for each trial and each autoencoder."""
+
+    def __init__(
+        self, recorder: Recorder, name: str, store: Store, search: Search, keys: Callable[[Mapping[str, Any]], Keys]
+    ) -> None:
+        self.recorder, self.name, self.store, self.search, self.keys = recorder, name, store, search, keys
+
+    def begin(self, plan: Mapping[str, Any]) -> None:
+        """Opens the sweep's run and closes what a crash left open."""
+        search = plan["search"]
+        params = {
+            "dataset": plan["dataset"],
+            "objective": ", ".join(search["objectives"]),
+            "sampler": search["sampler"],
+            "pruner": search["pruner"],
+            "seed": plan["seed"],
+            **{f"space.{field}": str(values) for field, values in plan["space"]["dimensions"].items()},
+        }
+        tags = {"latentsweep.dataset": plan["dataset"], "latentsweep.fingerprint": plan["fingerprint"]}
+        self.recorder.open_run(self.name, name=self.name, kind="sweep", params=params, tags=tags)
+
+    def autoencoders(self, variants: Mapping[str, Recipe]) -> None:
+        """The runs of the shared autoencoders, by the names of their results."""
+        closed = self.recorder.closed()
+        for name, recipe in variants.items():
+            entry, key = self.store.find(name), f"{self.name}/{name}"
+            if entry is None or key in closed:
+                continue
+            searched = {field: value_of(recipe, field) for field in self.search.space.touching("data", "vae")}
+            self.recorder.open_run(
+                key, name=f"autoencoder {entry.folder.name[:6]}", kind="vae", parent=self.name, params=searched
+            )
+            self.recorder.log(key, as_records(stages.replayed(entry)))
+            self.recorder.log(key, [final_record(entry, recipe.vae.epochs, entry.summary["metrics"])])
+            self._files(key, entry)
+            self.recorder.close_run(key, "finished")
+
+    def open_trial(self, number: int, params: Mapping[str, Any]) -> None:
+        """A trial began, or goes on."""
+        tags = {"latentsweep.trial": str(number)}
+        self.recorder.open_run(
+            self.trial_key(number), name=f"trial {number}", kind="trial", parent=self.name, params=params, tags=tags
+        )
+
+    def trial_records(self, number: int, records: Sequence[Mapping[str, float]]) -> None:
+        """Points of a trial's curves."""
+        self.recorder.log(self.trial_key(number), as_records(records))
+
+    def end_trial(self, trial: FrozenTrial) -> None:
+        """A trial ended; the study knows how."""
+        key = self.trial_key(trial.number)
+        if trial.state == TrialState.COMPLETE:
+            self._measurements(key, trial)
+            self.recorder.close_run(key, "finished")
+        elif trial.state == TrialState.PRUNED:
+            self.recorder.close_run(key, "pruned", tags={"latentsweep.pruned_at": str(trial.user_attrs["pruned_at"])})
+        else:
+            attributes = trial.user_attrs
+            tags = {
+                f"latentsweep.{name}": str(attributes[name]) for name in ("reason", "class") if name in attributes
+            }
+            self.recorder.close_run(key, "failed", tags=tags)
+
+    def missing(self) -> None:
+        """Sends every ended trial that the record lacks, and leaves no other run open."""
+        closed = self.recorder.closed()
+        for trial in self.search.run_trials():
+            if trial.state.is_finished() and self.trial_key(trial.number) not in closed:
+                self.open_trial(trial.number, trial.params)
+                denoiser = self.store.find(self.keys(trial.params).denoiser)
+                if denoiser:
+                    self.trial_records(trial.number, stages.replayed(denoiser))
+                self.end_trial(trial)
+        self.recorder.flush()
+
+    def leaderboard(self, folder: Path, importances: Mapping[str, float]) -> None:
+        """What the sweep found so far, on its own run."""
+        for name in ("leaderboard.md", "leaderboard.csv", "sweep.json"):
+            self.recorder.log_file(self.name, folder / name)
+        now = int(datetime.datetime.now().timestamp() * 1000)
+        finished = self.search.finished()
+        metrics = {f"importance/{field}": value for field, value in importances.items()}
+        best = self.search.best()
+        if best:
+            metrics |= {
+                name.replace("gen/", "final/"): value for name, value in best[0].user_attrs["metrics"].items()
+            }
+        self.recorder.log(self.name, [Record(finished, now, {"trials": float(finished), **metrics})])
+
+    def end(self, *, finished: bool) -> None:
+        """The sweep ended, or was stopped."""
+        self.recorder.close_run(self.name, "finished" if finished else "pruned")
+        self.recorder.flush()
+
+    def trial_key(self, number: int) -> str:
+        """By which the recorder knows a trial."""
+        return f"{self.name}/trial-{number}"
+
+    def _measurements(self, key: str, trial: FrozenTrial) -> None:
+        keys = self.keys(trial.params)
+        evaluation, denoiser = self.store.find(keys.evaluation), self.store.find(keys.denoiser)
+        if evaluation is None or denoiser is None:
+            return
+        metrics = trial.user_attrs["metrics"]
+        costs = {
+            "cost/denoiser_seconds": denoiser.seconds,
+            "cost/evaluation_seconds": evaluation.seconds,
+        }
+        step = int(denoiser.manifest["inputs"]["diffusion"]["steps"])
+        self.recorder.log(key, [final_record(evaluation, step, {**metrics, **costs})])
+        for entry in (evaluation, self.store.find(keys.samples), self.store.find(keys.vae)):
+            if entry:
+                self._files(key, entry)
+
+    def _files(self, key: str, entry: Entry) -> None:
+        for path in sorted((entry.folder / stages.FIGURES).glob("*.png")):
+            self.recorder.log_file(key, path, stages.FIGURES)
+
+
+def as_records(records: Sequence[Mapping[str, float]]) -> list[Record]:
+    """Records of a training loop as the recorder takes them."""
+    return [
+        Record(int(r["step"]), int(r["time"]), {k: v for k, v in r.items() if k not in ("step", "time")})
+        for r in records
+    ]
+
+
+def final_record(entry: Entry, step: int, metrics: Mapping[str, float]) -> Record:
+    """The end result under its own names and, for the columns of the runs' table, under ``final/``."""
+    created = datetime.datetime.fromisoformat(entry.manifest["created"])
+    final = {
+        name.replace("gen/", "final/").replace("recon/", "final/recon_"): value for name, value in metrics.items()
+    }
+    return Record(step, int(created.timestamp() * 1000), {**metrics, **final})
+
+
+def value_of(recipe: Recipe, field: str) -> Any:
+    """The value of a dotted field."""
+    section, name = field.split(".")
+    return getattr(getattr(recipe, section), name)

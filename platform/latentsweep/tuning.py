@@ -1,0 +1,104 @@
+"""Ray Tune's side of the search: a searcher and a pruning scheduler, both thin, over one Optuna study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from latentsweep.search import Point, Search
+
+if TYPE_CHECKING:
+    from ray.tune.execution.tune_controller import TuneController
+
+
+class Watcher(Protocol):
+    """Who wants to know what happens to trials, by their numbers in the study."""
+
+    def started(self, number: int, params: Mapping[str, Any]) -> None:
+        """A configuration was asked for."""
+
+    def heard(self, number: int, result: Mapping[str, Any]) -> None:
+        """A trial reported."""
+
+    def ended(self, number: int) -> None:
+        """A trial ended; the study knows how."""
+
+
+class StudySearcher(Searcher):
+    """Asks the study for configurations and tells it how they ended, up to ``target`` run trials in all."""
+
+    def __init__(self, search: Search, target: int, watcher: Watcher) -> None:
+        super().__init__(metric=None, mode=None)
+        self.search, self.target, self.watcher = search, target, watcher
+        self.numbers: dict[str, int] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        """The next configuration, or that there is none."""
+        trials = self.search.run_trials()
+        waiting = any(trial.state.name == "WAITING" for trial in trials)
+        asked = self.search.ask() if waiting or len(trials) < self.target else None
+        if asked is None:
+            return Searcher.FINISHED  # type: ignore[return-value]
+        number, params = asked
+        self.numbers[trial_id] = number
+        self.watcher.started(number, params)
+        return {"number": number, "params": params}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False, **kwargs: Any
+    ) -> None:
+        """Tells the study: scored, failed, pruned, or interrupted."""
+        number = self.numbers.pop(trial_id, None)
+        if number is None:
+            return
+        result = result or {}
+        if error:
+            self.search.fail(number, "the worker was lost again and again; its log has the reason", "infrastructure")
+        elif "failure" in result:
+            self.search.fail(number, result["failure"], result["class"])
+        elif "points" in result:
+            points = [Point(point["params"], point["metrics"]) for point in result["points"]]
+            self.search.tell(number, points, {"keys": result["keys"]})
+        elif "pruned_at" in self.search.trial(number).user_attrs:
+            self.search.prune(number, {})
+        else:
+            self.search.wait(number)
+            return
+        self.watcher.ended(number)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: the study is on disk, and a sweep resumes from it, never from Ray's copy."""
+        return {}
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: see above."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: see above."""
+
+
+class StudyScheduler(FIFOScheduler):
+    """Runs trials in the order they come and stops those that the study's pruner gives up."""
+
+    def __init__(self, search: Search, watcher: Watcher) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.search, self.watcher = search, watcher
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: as for :class:`StudySearcher`."""
+        return {}
+
+    def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
+        """Passes a report on, rung by rung, and answers whether the trial goes on."""
+        number = trial.config["number"]
+        self.watcher.heard(number, result)
+        for record in result.get("records", ()):
+            if any(name.startswith("rung/") for name in record) and self.search.report(
+                number, int(record["step"]), record
+            ):
+                return TrialScheduler.STOP
+        return TrialScheduler.CONTINUE

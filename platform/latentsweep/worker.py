@@ -1,0 +1,133 @@
+"""What runs inside Ray's workers: the shared stages, a trial, a retraining. Each works on the stage store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from latentsweep.datasets.slices import open_dataset
+from latentsweep.home import Home, write_json
+from latentsweep.pipeline import Pipeline
+from latentsweep.store import PROGRESS, StageKey, Store
+from trainables import execution as ex
+from trainables.errors import DivergenceError, LatentsweepError
+from trainables.execution import Execution
+from trainables.inception import find_weights
+from trainables.recipes import Recipe
+from trainables.space import THRESHOLD
+from trainables.training import Record
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What every worker of a sweep or training needs to know; all of it pickles small."""
+
+    home: str
+    dataset: str
+    recipe: Recipe
+    seed: int
+    execution: Execution
+    weights: str
+    gpu_share: float = 1.0
+
+    def pipeline(self, recipe: Recipe | None = None, split: str = "validation") -> Pipeline:
+        """The stages of ``recipe`` (the assignment's own by default) in this process."""
+        home = Home(Path(self.home))
+        limit_memory(self.gpu_share)
+        return Pipeline(
+            Store(home.store),
+            open_dataset(home.datasets, self.dataset),
+            recipe or self.recipe,
+            self.seed,
+            self.execution,
+            find_weights(Path(self.weights)),
+            split,
+        )
+
+
+def limit_memory(gpu_share: float) -> None:
+    """Holds this process to its share of the card, since Ray reserves fractions but doesn't limit them."""
+    import torch
+
+    if torch.cuda.is_available() and gpu_share < 1.0:
+        torch.cuda.set_per_process_memory_fraction(gpu_share)
+
+
+def autoencoder(config: dict[str, Any]) -> None:
+    """One worker of a Ray Train run: trains the autoencoder of ``config["assignment"]``, then encodes."""
+    assignment: Assignment = config["assignment"]
+    pipeline = assignment.pipeline()
+    together(pipeline, "vae")
+    if ex.rank() == 0:
+        pipeline.latents()
+    ex.barrier()
+
+
+def retraining(config: dict[str, Any]) -> None:
+    """One worker of a Ray Train run: all that ``config["assignment"]`` lacks, measured on ``config["splits"]``."""
+    autoencoder(config)
+    assignment: Assignment = config["assignment"]
+    together(assignment.pipeline(), "denoiser")
+    if ex.rank() == 0:
+        for split in config["splits"]:
+            assignment.pipeline(split=split).evaluation()
+    ex.barrier()
+
+
+def together(pipeline: Pipeline, stage: str) -> None:
+    """A training by all workers: the first owns the store's entry, the others compute along."""
+    key: StageKey = getattr(pipeline.keys, stage)
+    if ex.from_first(float(pipeline.store.find(key) is not None)):
+        return
+    if ex.rank() == 0:
+        getattr(pipeline, stage)(lambda records: note_progress(pipeline.store, key, records))
+    else:
+        pipeline.assist(stage)
+    ex.barrier()
+
+
+def note_progress(store: Store, key: StageKey, records: Sequence[Record]) -> None:
+    """Leaves the last record where the driver's live view finds it."""
+    workspace = store.workspace(key.name)
+    if records and workspace.exists():
+        write_json(workspace / PROGRESS, records[-1])
+
+
+def references(assignment: Assignment, splits: Sequence[str]) -> None:
+    """Computes what generated images are compared with."""
+    for split in splits:
+        assignment.pipeline(split=split).reference()
+
+
+def trial(config: Mapping[str, Any], assignment: Assignment) -> None:
+    """A Ray Tune trial: trains one denoiser, samples every threshold in one pass, and measures them all.
+
+    Reports ``records`` after each checkpoint and ``points`` at the end. What can't succeed by being tried
+    again (a refused configuration, a divergence) is reported as ``failure``; the rest is raised, and Ray
+    tries it again.
+    """
+    from ray import tune
+
+    def report(records: Sequence[Record]) -> None:
+        tune.report({"records": list(records)})
+
+    params = dict(config["params"])
+    try:
+        pipeline = assignment.pipeline(assignment.recipe.replace(**params))
+        pipeline.denoiser(report, rungs=True)
+        entry = pipeline.evaluation()
+    except DivergenceError as error:
+        tune.report({"failure": str(error), "class": "divergence"})
+        return
+    except LatentsweepError as error:
+        tune.report({"failure": str(error), "class": "configuration"})
+        return
+    searched = THRESHOLD in params
+    points = [
+        {"params": {**params, THRESHOLD: point["threshold"]} if searched else params, "metrics": point["metrics"]}
+        for point in entry.summary["points"]
+        if searched or point["threshold"] == pipeline.recipe.sampling.early_stop_threshold
+    ]
+    tune.report({"points": points, "keys": pipeline.keys.names()})

@@ -1,0 +1,19 @@
+"""Fixtures that all tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of real scans that ``LATENTSWEEP_TEST_DATA`` names; tests that need it skip without it."""
+    folder = Path(os.environ.get("LATENTSWEEP_TEST_DATA", ROOT / ".." / "shared" / "data")).resolve()
+    if not (folder / "SOURCES.md").is_file():
+        pytest.skip("no real scans here: set LATENTSWEEP_TEST_DATA to the folder that holds SOURCES.md")
+    return folder

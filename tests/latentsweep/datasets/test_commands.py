@@ -1,0 +1,102 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from latentsweep.datasets.commands import data_app
+from trainables.errors import DataError
+
+
+@pytest.fixture
+def run(tmp_path, head, write_nifti):
+    """Runs a ``data`` command in a home of its own, with six patients in ``source``."""
+    for number in range(6):
+        write_nifti(tmp_path / "source" / f"patient{number}" / "scan.nii.gz", head(number))
+
+    def run(*arguments):
+        result = CliRunner().invoke(data_app, list(arguments), env={"LATENTSWEEP_HOME": str(tmp_path / "home")})
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.exit_code == 0, result.output
+        return result
+
+    return run
+
+
+@pytest.fixture
+def prepared(run, tmp_path):
+    run("prepare", "mine", "--source", str(tmp_path / "source"), "--size", "32", "--jobs", "1")
+    return run
+
+
+def test_prepare_tells_its_progress_plainly_and_then_the_numbers(run, tmp_path):
+    result = run("prepare", "mine", "--source", str(tmp_path / "source"), "--size", "32", "--jobs", "1")
+    assert "preparing mine: 6 of 6 scans" in result.stderr
+    assert "mine: 36 slices of 6 subjects, 6 volumes, 32×32 pixels" in result.stdout
+    assert "patient" not in result.output
+
+
+def test_prepare_as_json_prints_the_manifest_alone(run, tmp_path):
+    result = run("prepare", "mine", "--source", str(tmp_path / "source"), "--size", "32", "--jobs", "1", "--json")
+    assert json.loads(result.stdout)["counts"]["slices_by_split"] == {"train": 24, "validation": 6, "test": 6}
+
+
+def test_show_gives_counts_a_histogram_and_a_picture(prepared, tmp_path):
+    text = prepared("show", "mine").stdout
+    assert all(word in text for word in ("train", "validation", "intensity of 0 to 255", "contact sheet:"))
+    sheet = tmp_path / "sheet.png"
+    facts = json.loads(prepared("show", "mine", "--json", "--sheet", str(sheet)).stdout)
+    histogram = facts["histogram"]
+    assert sum(histogram["pixels"]) + histogram["background"] == 36 * 32 * 32
+    assert facts["contact_sheet"] == str(sheet)
+    picture = np.asarray(Image.open(sheet))
+    assert picture.shape == (3 * 32, 12 * 32)
+    assert (picture > 25).mean() > 0.2
+
+
+def test_export_writes_every_slice_as_a_grey_png_in_the_folder_of_its_split(prepared, tmp_path):
+    assert "36 slices" in prepared("export", "mine", "--to", str(tmp_path / "pngs")).stdout
+    pngs = sorted((tmp_path / "pngs").glob("*/*.png"))
+    assert [len(list((tmp_path / "pngs" / split).iterdir())) for split in ("train", "validation", "test")] == [
+        24,
+        6,
+        6,
+    ]
+    assert len(pngs) == 36
+    assert {(Image.open(path).mode, Image.open(path).size) for path in pngs} == {("L", (32, 32))}
+
+
+def test_export_of_one_split_by_slice(prepared, tmp_path):
+    prepared("export", "mine", "--to", str(tmp_path / "pngs"), "--split", "test", "--rule", "slice")
+    assert [path.name for path in (tmp_path / "pngs").iterdir()] == ["test"]
+    assert len(list((tmp_path / "pngs").glob("test/*.png"))) == 5
+
+
+def test_export_does_not_write_among_other_files(prepared, tmp_path):
+    (tmp_path / "pngs").mkdir()
+    (tmp_path / "pngs" / "mine.txt").touch()
+    with pytest.raises(DataError, match="new or empty"):
+        prepared("export", "mine", "--to", str(tmp_path / "pngs"))
+
+
+@pytest.mark.parametrize(("split", "rule"), [("val", "subject"), ("test", "patient"), ("all", "patient")])
+def test_export_refuses_splits_that_do_not_exist(prepared, tmp_path, split, rule):
+    with pytest.raises(DataError, match="must be one of"):
+        prepared("export", "mine", "--to", str(tmp_path / "pngs"), "--split", split, "--rule", rule)
+
+
+def test_what_is_not_prepared_is_an_error(run):
+    with pytest.raises(DataError, match="is not prepared"):
+        run("show", "kaggle")
+
+
+def test_the_commands_import_nothing_heavy():
+    code = (
+        "import sys; import latentsweep.datasets.commands; "
+        "print([m for m in ('numpy', 'pyarrow', 'nibabel', 'pydicom', 'PIL', 'torch') if m in sys.modules])"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

@@ -1,0 +1,179 @@
+from pathlib import PurePosixPath
+
+import pytest
+
+from latentsweep.datasets.sources import discover
+from trainables.errors import DataError
+
+
+def touch(root, *names, content=b"x"):
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return root
+
+
+def subjects(found):
+    return {scan.subject for scan in found.scans}
+
+
+def own(source, subject_from=None):
+    return discover("mine", source, series=None, subject_from=subject_from)
+
+
+KAGGLE = ["00000/FLAIR/Image-1.dcm", "00000/FLAIR/Image-10.dcm", "00000/FLAIR/Image-2.dcm", "00002/T1w/Image-1.dcm"]
+
+
+def kaggle(source, series=None):
+    return discover("kaggle", source, series=series, subject_from=None)
+
+
+@pytest.mark.parametrize("prefix", ["", "train/", "some/where/train/"])
+def test_kaggle_is_found_from_the_train_folder_and_from_above(tmp_path, prefix):
+    found = kaggle(touch(tmp_path, *(prefix + name for name in KAGGLE)))
+    assert subjects(found) == {"00000"}
+    assert [path.name for path in found.scans[0].files] == ["Image-1.dcm", "Image-2.dcm", "Image-10.dcm"]
+    assert found.subjects == {"00000", "00002"}
+
+
+def test_the_test_folder_of_kaggle_is_left_out(tmp_path):
+    found = kaggle(touch(tmp_path, "train/00000/FLAIR/Image-1.dcm", "test/00001/FLAIR/Image-1.dcm", "labels.csv"))
+    assert (found.subjects, found.ignored) == ({"00000"}, 2)
+
+
+def test_another_series_of_kaggle_can_be_chosen(tmp_path):
+    assert subjects(kaggle(touch(tmp_path, *KAGGLE), "T1w")) == {"00002"}
+
+
+def test_a_series_that_is_not_there_is_an_error_that_names_those_that_are(tmp_path):
+    with pytest.raises(DataError, match="has the series FLAIR, T1w:"):
+        kaggle(touch(tmp_path, *KAGGLE), "T2w")
+
+
+def test_withdrawn_cases_are_noted_without_their_numbers(tmp_path):
+    found = kaggle(touch(tmp_path, "train/00109/FLAIR/Image-1.dcm", "train/00000/FLAIR/Image-1.dcm"))
+    assert found.notes[0].startswith("1 of the cases that the organisers withdrew")
+    assert "00109" not in " ".join(found.notes)
+
+
+def test_brats_is_found_in_both_namings_and_time_points_are_one_subject(tmp_path):
+    touch(
+        tmp_path,
+        "a/BraTS20_Training_001/BraTS20_Training_001_flair.nii.gz",
+        "a/BraTS20_Training_001/BraTS20_Training_001_t1ce.nii",
+        "a/BraTS20_Training_001/BraTS20_Training_001_seg.nii.gz",
+        "BraTS-GLI-00005-000/BraTS-GLI-00005-000-t2f.nii.gz",
+        "BraTS-GLI-00005-001/BraTS-GLI-00005-001-t2f.nii.gz",
+        "BraTS-GLI-00006-000/BraTS-GLI-00006-000-t1c.nii.gz",
+    )
+    flair = discover("brats_flair", tmp_path, series=None, subject_from=None)
+    t1ce = discover("brats_t1ce", tmp_path, series=None, subject_from=None)
+    assert subjects(flair) == {"BraTS20_Training_001", "BraTS-GLI-00005"}
+    assert subjects(t1ce) == {"BraTS20_Training_001", "BraTS-GLI-00006"}
+    assert flair.subjects == t1ce.subjects == {"BraTS20_Training_001", "BraTS-GLI-00005", "BraTS-GLI-00006"}
+    assert len(flair.scans) == 3
+
+
+def test_the_default_subject_is_the_first_folder_then_the_file(tmp_path):
+    found = own(touch(tmp_path, "p1/day1/a.nii", "p1/day2/a.nii", "p2/a.nii", "loose.nii"))
+    assert subjects(found) == {"p1", "p2", "loose.nii"}
+    assert len(found.scans) == 4
+
+
+def test_a_flat_folder_of_dicoms_takes_the_patient_id(tmp_path, head, write_dicom):
+    write_dicom(tmp_path / "a", head(1))
+    write_dicom(tmp_path / "b", head(2), PatientID="SECRET-2")
+    for path in list(tmp_path.glob("*/*")):
+        path.rename(tmp_path / f"{path.parent.name}{path.name}")
+    found = own(tmp_path)
+    assert subjects(found) == {"PatientID SECRET-1", "PatientID SECRET-2"}
+    assert "SECRET" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("rule", "wanted"),
+    [
+        ("folder:1", {"site1", "site2"}),
+        ("folder:2", {"p1", "p2"}),
+        ("folder:-1", {"day1", "day2"}),
+        ("file", {"site1/p1/day1/a.png", "site1/p1/day2/a.png", "site2/p2/day1/a.png"}),
+        (r"regex:/p(\d)/", {"1", "2"}),
+        (r"regex:site\d", {"site1", "site2"}),
+    ],
+)
+def test_subject_from_names_the_part_of_the_path(tmp_path, rule, wanted):
+    touch(tmp_path, "site1/p1/day1/a.png", "site1/p1/day2/a.png", "site2/p2/day1/a.png")
+    assert subjects(own(tmp_path, rule)) == wanted
+
+
+@pytest.mark.parametrize(
+    "rule", ["folder:0", "folder:x", "folders:1", "regex:", "regex:(", "patient-id", "", "file:1"]
+)
+def test_a_rule_that_makes_no_sense_is_an_error(tmp_path, rule):
+    touch(tmp_path, "site1/p1/a.png")
+    with pytest.raises(DataError, match="--subject-from") if rule else pytest.raises(DataError):
+        own(tmp_path, rule or "default:1")
+
+
+@pytest.mark.parametrize("rule", ["folder:3", r"regex:nothing"])
+def test_a_rule_that_misses_files_is_an_error_with_their_number(tmp_path, rule):
+    touch(tmp_path, "site1/p1/secret.png")
+    with pytest.raises(DataError, match="finds none for 1 of 1 files") as caught:
+        own(tmp_path, rule)
+    assert "secret" not in str(caught.value)
+
+
+def test_junk_hidden_files_and_links_out_of_the_source_are_passed_over(tmp_path):
+    outside = touch(tmp_path / "outside", "other.png") / "other.png"
+    source = touch(tmp_path / "source", "p1/a.png", "p1/LICENSE", "p1/.DS_Store", "p1/._a.png", "__MACOSX/a.png")
+    (source / "p1" / "link.png").symlink_to(outside)
+    found = own(source)
+    assert [[path.name for path in scan.files] for scan in found.scans] == [["a.png"]]
+    assert found.ignored == 1
+
+
+def test_volumes_come_before_the_pictures_beside_them(tmp_path):
+    found = own(touch(tmp_path, "p1/a.nii.gz", "p1/preview.png"))
+    assert [scan.kind for scan in found.scans] == ["nifti"]
+
+
+def test_dicoms_are_known_by_their_prefix_whatever_their_name(tmp_path):
+    touch(tmp_path, "p1/IM0001", content=b"\0" * 128 + b"DICM")
+    touch(tmp_path, "p1/DICOMDIR", content=b"\0" * 128 + b"DICM")
+    assert [path.name for path in own(tmp_path).scans[0].files] == ["IM0001"]
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "message"),
+    [
+        ("kaggle", [], "source folder is empty"),
+        ("kaggle", ["p/p_flair.nii.gz"], "1 NIfTI file: check --source and --series; this looks like BraTS"),
+        ("brats_flair", ["train/00000/FLAIR/Image-1.dcm"], "1 DICOM file: check --source; this looks like RSNA"),
+        ("brats_flair", ["p/p_t1ce.nii.gz"], r"must hold \*_flair.nii.gz or \*-t2f.nii.gz"),
+        ("mine", ["SECRET1.nii", "SECRET2.dcm"], "one kind of scan, got 1 NIfTI and 1 DICOM"),
+        ("mine", ["notes.txt"], "holds 1 other file"),
+    ],
+)
+def test_a_source_that_does_not_fit_is_one_clear_line(tmp_path, name, files, message):
+    with pytest.raises(DataError, match=message) as caught:
+        discover(name, touch(tmp_path, *files), series=None, subject_from=None)
+    assert "\n" not in str(caught.value)
+    assert not any(PurePosixPath(file).stem in str(caught.value) for file in files)
+
+
+def test_a_source_that_is_missing_or_a_file_is_an_error(tmp_path):
+    with pytest.raises(DataError, match="does not exist"):
+        own(tmp_path / "nowhere")
+    touch(tmp_path, "SECRET.dcm")
+    with pytest.raises(DataError, match="must be a folder") as caught:
+        own(tmp_path / "SECRET.dcm")
+    assert "SECRET" not in str(caught.value)
+
+
+def test_options_of_another_dataset_are_refused(tmp_path):
+    touch(tmp_path, "p/p_flair.nii.gz")
+    with pytest.raises(DataError, match="--series is for kaggle alone"):
+        discover("mine", tmp_path, series="FLAIR", subject_from=None)
+    with pytest.raises(DataError, match="--subject-from is for a dataset of your own"):
+        discover("brats_flair", tmp_path, series=None, subject_from="folder:1")

@@ -1,0 +1,196 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from latentsweep.datasets.dicom import dicom_volumes
+from latentsweep.datasets.nifti import read_nifti
+from latentsweep.datasets.pictures import picture_volumes, read_picture
+from latentsweep.datasets.volumes import DISPLAY_AFFINE, Reject, Volume, axial_planes, slices_of, square, windowed
+
+
+def shown(voxels):
+    """What a viewer must see of a RAS+ volume: (Z, rows, columns), anterior up, left on the right."""
+    return voxels[::-1, ::-1].transpose(2, 1, 0)
+
+
+@pytest.mark.parametrize("flips", [(1, 1, 1), (-1, 1, 1), (-1, -1, 1), (1, -1, -1)])
+@pytest.mark.parametrize("axes", [(0, 1, 2), (1, 2, 0), (2, 0, 1)])
+def test_a_nifti_in_any_orientation_is_shown_the_same_way(tmp_path, head, write_nifti, flips, axes):
+    import nibabel as nib
+
+    voxels = head(depth=40)
+    image = nib.Nifti1Image(voxels, np.eye(4))
+    wanted = np.stack([np.array(axes), np.array(flips)], axis=1)
+    turned = image.as_reoriented(wanted)
+    path = write_nifti(tmp_path / "scan.nii.gz", np.asarray(turned.dataobj), turned.affine)
+    np.testing.assert_array_equal(axial_planes(read_nifti(path))[0], shown(voxels))
+
+
+@pytest.mark.parametrize("plane", ["axial", "sagittal", "coronal"])
+def test_a_dicom_series_of_any_plane_and_file_order_is_shown_the_same_way(tmp_path, head, write_dicom, plane):
+    voxels = head(depth=40)
+    count = {"axial": 40, "sagittal": 48, "coronal": 48}[plane]
+    order = np.random.default_rng(0).permutation(count).tolist()
+    write_dicom(tmp_path, voxels, plane=plane, order=order)
+    volumes, rejects = dicom_volumes(sorted(tmp_path.iterdir()))
+    assert rejects == []
+    np.testing.assert_array_equal(axial_planes(volumes[0])[0], shown(voxels))
+
+
+@pytest.mark.parametrize("plane", ["sagittal", "coronal"])
+def test_a_thin_sagittal_or_coronal_series_is_refused(tmp_path, head, write_dicom, plane):
+    write_dicom(tmp_path, head(depth=40)[:8, :8] if plane == "axial" else head(depth=40), plane=plane)
+    files = sorted(tmp_path.iterdir())
+    few = [path for path in files if int(path.stem.split("-")[1]) <= 8]
+    [volume], _ = dicom_volumes(few)
+    with pytest.raises(Reject, match="sagittal or coronal"):
+        axial_planes(volume)
+
+
+def test_a_sagittal_series_with_gaps_is_refused(tmp_path, head, write_dicom):
+    write_dicom(tmp_path, head(depth=40), plane="sagittal")
+    (tmp_path / "Image-20.dcm").unlink()
+    volumes, rejects = dicom_volumes(sorted(tmp_path.iterdir()))
+    assert volumes == []
+    assert {reject.reason for reject in rejects} == {
+        "a sagittal or coronal series with gaps, which cannot be reformatted to axial"
+    }
+
+
+def test_an_axial_series_with_gaps_is_taken_as_it_is(tmp_path, head, write_dicom):
+    voxels = head(depth=6)
+    write_dicom(tmp_path, voxels)
+    (tmp_path / "Image-3.dcm").unlink()
+    [volume], rejects = dicom_volumes(sorted(tmp_path.iterdir()))
+    assert rejects == []
+    np.testing.assert_array_equal(axial_planes(volume)[0], np.delete(shown(voxels), 2, axis=0))
+
+
+def test_a_series_without_places_is_ordered_by_instance_number(tmp_path, head, write_dicom):
+    voxels = head(depth=12)
+    write_dicom(tmp_path, voxels, ImagePositionPatient=None, ImageOrientationPatient=None, PixelSpacing=None)
+    [volume], _ = dicom_volumes(sorted(tmp_path.iterdir()))
+    np.testing.assert_array_equal(axial_planes(volume)[0], shown(voxels))
+
+
+def test_missing_tags_and_constant_positions_do_no_harm(tmp_path, head, write_dicom):
+    voxels = head(depth=12)
+    bare = {"PatientID": None, "SeriesInstanceUID": None, "InstanceNumber": None}
+    write_dicom(tmp_path, voxels, ImagePositionPatient=[0, 0, 0], **bare)
+    [volume], rejects = dicom_volumes(sorted(tmp_path.iterdir()))
+    assert rejects == []
+    np.testing.assert_array_equal(axial_planes(volume)[0], shown(voxels))
+
+
+def test_slope_and_intercept_of_each_slice_are_applied(tmp_path, head, write_dicom):
+    voxels = head()
+    write_dicom(tmp_path, voxels, RescaleSlope=lambda file: file, RescaleIntercept=-5)
+    [volume], _ = dicom_volumes(sorted(tmp_path.iterdir()))
+    factors = np.arange(1, 7).reshape(-1, 1, 1)
+    np.testing.assert_array_equal(axial_planes(volume)[0], shown(voxels).astype(float) * factors - 5)
+
+
+def test_monochrome1_is_inverted(tmp_path, head, write_dicom):
+    write_dicom(tmp_path / "one", head())
+    write_dicom(tmp_path / "other", 4095 - head(), PhotometricInterpretation="MONOCHROME1")
+    images = [slices_of(dicom_volumes(sorted((tmp_path / f).iterdir()))[0][0], 64)[0] for f in ("one", "other")]
+    assert len(images[0]) == 6
+    for (_, one), (_, other) in zip(*images, strict=True):
+        np.testing.assert_allclose(one.astype(int), other.astype(int), atol=1)
+
+
+def test_two_series_in_one_folder_are_two_volumes(tmp_path, head, write_dicom):
+    write_dicom(tmp_path / "a", head(1))
+    write_dicom(tmp_path / "b", head(2, depth=9))
+    volumes, _ = dicom_volumes([*(tmp_path / "a").iterdir(), *(tmp_path / "b").iterdir()])
+    assert sorted(volume.voxels.shape[2] for volume in volumes) == [6, 9]
+
+
+def test_the_window_ignores_outliers_and_the_background():
+    planes = np.zeros((4, 64, 64), np.float32)
+    planes[:, 16:48, 16:48] = np.random.default_rng(0).uniform(400, 600, (4, 32, 32))
+    planes[0, 20, 20] = 1e6
+    scaled = windowed(planes)
+    assert scaled[:, :16].max() == 0
+    assert 120 < np.median(scaled[:, 16:48, 16:48]) < 135
+    assert scaled.max() == 255
+
+
+def test_a_standardised_volume_keeps_a_black_background_and_its_zeros_inside():
+    planes = np.zeros((4, 64, 64), np.float32)
+    planes[:, 16:48, 16:48] = np.random.default_rng(0).normal(0, 1, (4, 32, 32))
+    planes[:, 30, 30] = 0
+    scaled = windowed(planes)
+    assert scaled[:, :16].max() == 0
+    assert 100 < scaled[0, 30, 30] < 155
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_voxels_that_are_not_finite_are_broken(head, value):
+    voxels = head().astype(np.float32)
+    voxels[0, 0, 0] = value
+    with pytest.raises(Reject, match="finite") as caught:
+        axial_planes(Volume(voxels, DISPLAY_AFFINE))
+    assert caught.value.broken
+
+
+def test_a_slice_keeps_its_proportions_in_the_middle_of_a_square():
+    image = square(np.full((40, 40), 200, np.float32), row_mm=1.0, column_mm=0.5, size=64)
+    assert image.shape == (64, 64)
+    assert np.all(image[:, 16:48] == 200)
+    assert image[:, :16].max() == image[:, 48:].max() == 0
+
+
+def test_slices_with_too_little_brain_are_dropped_and_keep_their_index(head):
+    voxels = head()
+    voxels[:, :, 0] = 0
+    kept, dropped = slices_of(Volume(voxels.astype(np.float32), np.eye(4)), 64)
+    assert dropped == 1
+    assert [index for index, _ in kept] == [1, 2, 3, 4, 5]
+
+
+def test_a_picture_is_shown_as_it_is(tmp_path, head):
+    plane = shown(head())[0].astype(np.uint8)
+    Image.fromarray(plane).save(tmp_path / "a.png")
+    [volume], _ = picture_volumes([tmp_path / "a.png"])
+    np.testing.assert_array_equal(axial_planes(volume)[0][0], plane)
+
+
+def test_a_16_bit_png_keeps_all_its_bits(tmp_path):
+    plane = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64) * 15
+    Image.fromarray(plane).save(tmp_path / "deep.png")
+    np.testing.assert_array_equal(read_picture(tmp_path / "deep.png"), plane)
+
+
+def test_colours_become_luminance_and_transparency_is_dropped(tmp_path):
+    Image.new("RGBA", (40, 40), (255, 0, 0, 10)).save(tmp_path / "red.png")
+    assert np.unique(read_picture(tmp_path / "red.png")) == [76]
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture"])
+def test_a_file_that_is_no_picture_is_broken(tmp_path, content):
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(Reject, match="not a readable PNG"):
+        read_picture(tmp_path / "a.png")
+
+
+def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path):
+    Image.new("1", (4097, 4097)).save(tmp_path / "large.png")
+    with pytest.raises(Reject, match="4096×4096"):
+        read_picture(tmp_path / "large.png")
+
+
+def test_a_nifti_of_too_many_voxels_is_refused_by_its_header(tmp_path, head, write_nifti):
+    path = write_nifti(tmp_path / "scan.nii", head())
+    content = bytearray(path.read_bytes())
+    content[42:48] = np.array([4096, 4096, 4096], "<i2").tobytes()
+    path.write_bytes(content)
+    with pytest.raises(Reject, match="2 GiB"):
+        read_nifti(path)
+
+
+def test_a_dicom_of_too_many_pixels_is_refused_by_its_header(tmp_path, head, write_dicom):
+    write_dicom(tmp_path, head(depth=1), Rows=60000, Columns=60000)
+    volumes, [reject] = dicom_volumes(sorted(tmp_path.iterdir()))
+    assert volumes == []
+    assert "4096×4096" in reject.reason

@@ -1,0 +1,137 @@
+"""The distances against closed forms, clean-fid's own functions and simulation."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+import scipy.linalg
+
+import trainables.torchvision_operators  # noqa: F401
+from trainables.distances import bootstrap_distances, bootstrap_error, frechet_distance, kernel_distance
+from trainables.errors import DataError
+
+
+def normal(count: int, width: int = 8, *, seed: int, shift: float = 0.0, spread: float = 1.0) -> np.ndarray:
+    return (np.random.default_rng(seed).normal(shift, spread, (count, width))).astype(np.float32)
+
+
+@pytest.mark.parametrize(("n", "m", "d"), [(40, 40, 8), (30, 50, 8), (12, 9, 5)])
+def test_frechet_distance_is_the_closed_form_with_a_matrix_square_root(n: int, m: int, d: int) -> None:
+    x, y = normal(n, d, seed=0), normal(m, d, seed=1, shift=0.3, spread=1.5)
+    a, b = np.cov(x.astype(float), rowvar=False), np.cov(y.astype(float), rowvar=False)
+    offset = x.mean(axis=0, dtype=float) - y.mean(axis=0, dtype=float)
+    expected = offset @ offset + np.trace(a + b - 2 * scipy.linalg.sqrtm(a @ b).real)
+    assert frechet_distance(x, y) == pytest.approx(expected, rel=1e-9)
+
+
+def test_frechet_distance_is_exact_with_fewer_images_than_features() -> None:
+    x, y = normal(6, 64, seed=0).astype(float), normal(9, 64, seed=1).astype(float)
+    a, b = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
+    values, vectors = np.linalg.eigh(a)
+    root = vectors * np.sqrt(np.clip(values, 0, None)) @ vectors.T
+    shared = np.sqrt(np.clip(np.linalg.eigvalsh(root @ b @ root), 0, None)).sum()
+    offset = x.mean(axis=0) - y.mean(axis=0)
+    assert frechet_distance(x, y) == pytest.approx(offset @ offset + np.trace(a + b) - 2 * shared, rel=1e-6)
+
+
+def test_frechet_distance_is_cleanfids() -> None:
+    from cleanfid.fid import fid_from_feats
+
+    x, y = normal(50, 16, seed=2), normal(60, 16, seed=3, shift=0.2)
+    assert frechet_distance(x, y) == pytest.approx(fid_from_feats(x, y), rel=1e-6)
+
+
+def test_frechet_distance_of_a_set_to_itself_is_zero_and_never_below() -> None:
+    x = normal(20, 100, seed=0)
+    assert 0 <= frechet_distance(x, x) < 1e-9
+
+
+def test_frechet_distance_of_a_shift_is_its_squared_length() -> None:
+    x = normal(30, 4, seed=0)
+    assert frechet_distance(x, x + np.float32(2)) == pytest.approx(16, rel=1e-5)
+
+
+def test_kernel_distance_is_cleanfids_where_it_takes_all_samples() -> None:
+    from cleanfid.fid import kernel_distance as cleanfids
+
+    x, y = normal(40, seed=0), normal(40, seed=1, shift=0.5)
+    assert kernel_distance(x, y) == pytest.approx(cleanfids(x, y, num_subsets=1), rel=1e-5)
+
+
+def test_kernel_distance_is_the_plain_sum_over_pairs_also_for_different_numbers() -> None:
+    x, y = normal(4, seed=0).astype(float), normal(6, seed=1).astype(float)
+
+    def k(a: np.ndarray, b: np.ndarray) -> float:
+        return float((a @ b / 8 + 1) ** 3)
+
+    expected = (
+        np.mean([k(a, b) for i, a in enumerate(x) for j, b in enumerate(x) if i != j])
+        + np.mean([k(a, b) for i, a in enumerate(y) for j, b in enumerate(y) if i != j])
+        - 2 * np.mean([k(a, b) for a in x for b in y])
+    )
+    assert kernel_distance(x, y) == pytest.approx(expected, rel=1e-9)
+
+
+def test_kernel_distance_is_unbiased_under_one_distribution() -> None:
+    values = [kernel_distance(normal(12, seed=2 * i), normal(20, seed=2 * i + 1)) for i in range(400)]
+    assert abs(np.mean(values)) < 4 * np.std(values) / 20
+    assert min(values) < 0
+
+
+@pytest.mark.parametrize("distance", [frechet_distance, kernel_distance])
+def test_too_few_images_broken_features_and_different_widths_are_one_line_errors(distance) -> None:
+    good = normal(5, seed=0)
+    broken = good.copy()
+    broken[2, 3] = np.nan
+    for bad, text in [(good[:1], "at least 2 images"), (broken, "finite"), (good[:, :4], "one extractor")]:
+        with pytest.raises(DataError, match=text) as caught:
+            distance(good, bad)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("shift", "highest"), [(0.0, 3.0), (0.6, 1.3)])
+def test_bootstrap_error_is_the_spread_over_fresh_draws(shift: float, highest: float) -> None:
+    pairs = [(normal(40, seed=2 * i), normal(60, seed=2 * i + 1, shift=shift)) for i in range(200)]
+    spread = np.std([kernel_distance(x, y) for x, y in pairs])
+    error = np.mean([bootstrap_error(x, y, resamples=50, seed=i) for i, (x, y) in enumerate(pairs[:40])])
+    assert 0.8 < error / spread < highest
+
+
+def test_bootstrap_error_of_whole_subjects_is_larger_where_their_slices_are_alike() -> None:
+    subjects = np.repeat(np.arange(10), 8)
+    y = normal(10, seed=0)[subjects] + 0.1 * normal(80, seed=1)
+    x = normal(80, seed=2, shift=0.5)
+    by_row = bootstrap_error(x, y, resamples=200, seed=0)
+    by_subject = bootstrap_error(x, y, resamples=200, seed=0, groups_y=[f"s{i}" for i in subjects])
+    assert by_subject > 1.5 * by_row
+
+
+def test_repeated_rows_do_not_shift_the_bootstrap() -> None:
+    x, y = normal(15, 2048, seed=0), normal(15, 2048, seed=1)
+    distances = bootstrap_distances(x, y, resamples=500, seed=0)
+    assert abs(distances.mean() - kernel_distance(x, y)) < 0.2 * distances.std()
+
+
+def test_groups_of_one_image_each_are_the_same_as_no_groups() -> None:
+    x, y = normal(10, seed=0), normal(12, seed=1)
+    names = [f"{i:02d}" for i in range(12)]
+    assert bootstrap_error(x, y, resamples=20, seed=3, groups_y=names) == pytest.approx(
+        bootstrap_error(x, y, resamples=20, seed=3)
+    )
+
+
+def test_a_single_subject_and_two_images_still_give_a_finite_error() -> None:
+    x, y = normal(2, seed=0), normal(5, seed=1)
+    assert np.isfinite(bootstrap_error(x, y, resamples=50, seed=0, groups_y=["one"] * 5))
+    with pytest.raises(DataError, match="groups"):
+        bootstrap_error(x, y, resamples=50, seed=0, groups_y=["one"] * 4)
+
+
+def test_the_bootstrap_is_repeatable_and_quick() -> None:
+    x, y = normal(200, 2048, seed=0), normal(200, 2048, seed=1)
+    start = time.perf_counter()
+    first = bootstrap_error(x, y, resamples=200, seed=0)
+    assert time.perf_counter() - start < 2
+    assert first == bootstrap_error(x, y, resamples=200, seed=0) != bootstrap_error(x, y, resamples=200, seed=1)

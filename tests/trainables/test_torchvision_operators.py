@@ -1,0 +1,54 @@
+"""torchvision's missing operators are defined where its binary cannot load, and nowhere else."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainables import torchvision_operators
+
+
+def run_fresh(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_torchmetrics_and_cleanfid_import_in_a_fresh_process() -> None:
+    done = run_fresh(
+        "import trainables.torchvision_operators\n"
+        "import torchvision, cleanfid.fid\n"
+        "from torchmetrics.image.fid import FrechetInceptionDistance\n"
+        "from torchmetrics.functional.image import structural_similarity_index_measure\n"
+        "import torchvision.transforms\n"
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_importing_it_twice_or_after_torchvision_is_harmless() -> None:
+    done = run_fresh(
+        "import importlib, trainables.torchvision_operators as operators\n"
+        "import torchvision\n"
+        "first = operators.LIBRARY\n"
+        "again = operators.define_missing_schemas()\n"
+        "assert again is None, again\n"
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_nothing_is_defined_where_the_binary_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "torchvision", raising=False)
+    monkeypatch.setattr(torch.ops, "load_library", lambda path: None)
+    monkeypatch.setattr(torch.library, "Library", lambda *_: pytest.fail("a schema was defined"))
+    assert torchvision_operators.define_missing_schemas() is None
+
+
+def test_a_folder_without_the_binary_does_not_load(tmp_path: Path) -> None:
+    assert not torchvision_operators.binary_loads(tmp_path)
+
+
+def test_a_binary_that_is_no_library_does_not_load(tmp_path: Path) -> None:
+    (tmp_path / "_C.so").write_bytes(b"no library")
+    assert not torchvision_operators.binary_loads(tmp_path)

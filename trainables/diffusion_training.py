@@ -1,0 +1,175 @@
+"""The training of the denoiser, on one page."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from trainables import execution as ex
+from trainables.checkpoint import TrainingState
+from trainables.cutmix import draw_rectangles
+from trainables.diffusion import DiffusionConfig, add_noise, target
+from trainables.execution import Execution, autocast
+from trainables.latents import Latents
+from trainables.losses import FREQUENCY_LOSSES, min_snr_weights
+from trainables.random import batch_indices, derived_seed, generator
+from trainables.schedules import alphas_cumprod
+from trainables.training import (
+    CHECKPOINT,
+    Record,
+    Report,
+    RunningMeans,
+    cosine_rate,
+    evenly_spaced,
+    ignore_report,
+    record_at,
+    set_learning_rate,
+    update_ema,
+)
+from trainables.unet import UNet
+
+Score = Callable[[UNet], dict[str, float]]
+"""Measures a denoiser in image space, for the pruner."""
+
+
+def train_denoiser(
+    config: DiffusionConfig,
+    training: Latents,
+    validation: Latents,
+    *,
+    seed: int,
+    folder: Path,
+    execution: Execution,
+    report: Report = ignore_report,
+    score: Score | None = None,
+    rungs: int = 0,
+) -> tuple[UNet, list[Record]]:
+    """Trains on latents and returns the averaged (EMA) denoiser, and all records.
+
+    ``score`` measures the averaged denoiser at ``rungs`` equally spaced steps before the end. Continues from
+    the checkpoint in ``folder`` where there is one. Raises :class:`~trainables.errors.DivergenceError`.
+    """
+    device = execution.prepare()
+    dtype = ex.autocast_dtype(config.precision, device)
+    torch.manual_seed(derived_seed(seed, "denoiser"))
+    model = UNet(training.shape[0], config).to(device)
+    average = copy.deepcopy(model).eval().requires_grad_(False)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+    state = TrainingState({"model": model, "average": average}, optimizer, scaler, 0, [], {"seconds": 0.0})
+    if state.load(folder / CHECKPOINT) and ex.rank() == 0:
+        report(state.records)
+
+    training, validation = training.to(device), validation.to(device)
+    schedule = alphas_cumprod(config).float().to(device)
+    score_at = set(evenly_spaced(config.steps, rungs + 1)[:-1]) if score else set()
+    validate_at = set(evenly_spaced(config.steps, config.validations)) | score_at
+    log_every = max(1, config.steps // 200)
+    means = RunningMeans(("train/loss", "train/mse", "train/frequency"), device)
+    fresh: list[Record] = []
+    last_good, started = state.step, time.monotonic() - state.extra["seconds"]
+    for step in range(state.step, config.steps):
+        random = generator(seed, "denoiser", step)
+        z_t, t, wanted = noisy_batch(config, training, schedule, step, seed, random)
+
+        model.train()
+        torch.manual_seed(derived_seed(seed, "dropout", step))
+        set_learning_rate(optimizer, config.learning_rate * cosine_rate(step, config.steps, config.warmup_steps))
+        optimizer.zero_grad()
+        values = torch.zeros(3, device=device)
+        for share in ex.shares(len(z_t), execution.micro_batch):
+            with autocast(dtype, device):
+                output = model(z_t[share], t[share])
+            parts = losses(config, output.float(), wanted[share], schedule[t[share]]) / len(z_t)
+            scaler.scale(parts[0]).backward()  # type: ignore[no-untyped-call]
+            values += parts.detach()
+        ex.sum_gradients(model.parameters())
+        if config.gradient_clip:
+            scaler.unscale_(optimizer)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
+        scaler.step(optimizer)
+        scaler.update()
+        update_ema(average, model, step, config.ema_decay, config.ema_warmup)
+        means.add(ex.sum_values(values))
+
+        state.step = step + 1
+        if state.step % log_every == 0 or state.step in validate_at:
+            fresh.append(record_at(state.step, means.take(state.step, last_good=last_good)))
+        if state.step in validate_at:
+            metrics = {"val/loss": validation_loss(config, average, validation, schedule, seed)}
+            if score and state.step in score_at and ex.rank() == 0:
+                metrics |= score(average)
+            fresh.append(record_at(state.step, metrics))
+            state.records += fresh
+            state.extra["seconds"] = time.monotonic() - started
+            if ex.rank() == 0:
+                state.save(folder / CHECKPOINT)
+                report(fresh)
+            ex.barrier()
+            fresh, last_good = [], state.step
+    return average, state.records
+
+
+def noisy_batch(
+    config: DiffusionConfig,
+    latents: Latents,
+    schedule: torch.Tensor,
+    step: int,
+    seed: int,
+    random: torch.Generator,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """z_t (B, C, h, w), t (B,) and the prediction's target of optimiser step ``step``, with CutMix."""
+    device = schedule.device
+    indices = batch_indices(len(latents), config.batch_size, step, seed)
+    shape = (len(indices), *latents.shape)
+    posterior_noise = torch.randn(shape, generator=random) if config.posterior == "sample" else None
+    z0 = latents.drawn(indices, posterior_noise)
+    noise = torch.randn(shape, generator=random).to(device)
+    t = torch.randint(config.timesteps, (len(indices),), generator=random).to(device)
+    mask, partners = draw_rectangles(len(indices), latents.shape[1:], config.cutmix_probability, random)
+    mask, partners = mask.to(device), partners.to(device)
+
+    if config.cutmix_form == "z0":
+        z0 = torch.where(mask, z0[partners], z0)
+    z_t = add_noise(z0, noise, schedule[t])
+    wanted = target(z0, noise, schedule[t], config.prediction)
+    if config.cutmix_form == "zt":
+        z_t = torch.where(mask, z_t[partners], z_t)
+    return z_t, t, wanted
+
+
+def losses(
+    config: DiffusionConfig, output: torch.Tensor, wanted: torch.Tensor, alphas_cumprod_t: torch.Tensor
+) -> torch.Tensor:
+    """Sums over a batch (B, C, h, w) of total, MSE and frequency loss, (3,); each a mean over C·h·w."""
+    mse = (output - wanted).square().mean(dim=(1, 2, 3))
+    weighted = mse
+    if config.loss_weighting == "min_snr":
+        weighted = mse * min_snr_weights(alphas_cumprod_t, config.min_snr_gamma, config.prediction)
+    if not config.frequency_weight:
+        return torch.stack([weighted.sum(), mse.sum(), torch.zeros_like(mse).sum()])
+    frequency = FREQUENCY_LOSSES[config.frequency_loss](output, wanted)
+    total = weighted + config.frequency_weight * frequency
+    return torch.stack([total.sum(), mse.sum(), frequency.sum()])
+
+
+@torch.inference_mode()
+def validation_loss(
+    config: DiffusionConfig, model: UNet, latents: Latents, schedule: torch.Tensor, seed: int, limit: int = 128
+) -> float:
+    """Mean squared error of the prediction on at most ``limit`` held-out latents; the seed fixes t and noise."""
+    random = generator(seed, "validation")
+    count = min(limit, len(latents))
+    z0 = latents.drawn(torch.arange(count), None)
+    noise = torch.randn(z0.shape, generator=random).to(z0.device)
+    t = torch.randint(config.timesteps, (count,), generator=random).to(z0.device)
+    z_t, wanted = add_noise(z0, noise, schedule[t]), target(z0, noise, schedule[t], config.prediction)
+    error = 0.0
+    for part in range(0, count, 32):
+        share = slice(part, part + 32)
+        error += float((model(z_t[share], t[share]) - wanted[share]).square().mean(dim=(1, 2, 3)).sum())
+    return error / max(1, count)

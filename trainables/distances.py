@@ -1,0 +1,162 @@
+"""Distances between two sets of features: Fréchet (FID), kernel (KID) and the KID's standard error.
+
+Legend: n, m images; d features (2048 for Inception); G groups (subjects). Everything is computed in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trainables.errors import DataError
+
+Floats = npt.NDArray[np.float64]
+Features = npt.NDArray[np.floating[Any]]
+
+
+def frechet_distance(x: Features, y: Features) -> float:
+    """Fréchet distance between Gaussians fitted to ``x`` (n, d) and ``y`` (m, d); 0 or more.
+
+    Heusel et al. 2017: ‖μ₁ - μ₂‖² + tr Σ₁ + tr Σ₂ - 2 tr √(Σ₁Σ₂). With centred features X and Y, Σ₁ = XᵀX/(n-1)
+    and Σ₂ = YᵀY/(m-1), the last trace is the nuclear norm of XYᵀ over √((n-1)(m-1)): exact for any number of
+    images, also where there are fewer than features, and quick, because XYᵀ is only n×m.
+
+    Raises :class:`DataError` for fewer than 2 images on a side, other than finite features or different d.
+    """
+    first, second = _checked(x, y, "the Fréchet distance")
+    offset = first.mean(axis=0) - second.mean(axis=0)
+    first = first - first.mean(axis=0)
+    second = second - second.mean(axis=0)
+    n, m = len(first) - 1, len(second) - 1
+    shared = np.linalg.svd(first @ second.T, compute_uv=False).sum() / np.sqrt(n * m)
+    distance = offset @ offset + np.sum(first**2) / n + np.sum(second**2) / m - 2 * shared
+    return max(0.0, float(distance))
+
+
+def kernel_distance(x: Features, y: Features) -> float:
+    """Kernel distance between ``x`` (n, d) and ``y`` (m, d): the KID, not yet multiplied by 1000.
+
+    Bińkowski et al. 2018: the unbiased squared maximum mean discrepancy under the kernel (x·y/d + 1)³, over all
+    images and not over random subsets; below zero by chance where the sets are alike.
+
+    Raises :class:`DataError` as :func:`frechet_distance` does.
+    """
+    first, second = _checked(x, y, "the kernel distance")
+    n, m = len(first), len(second)
+    within_x, within_y = _kernel(first, first), _kernel(second, second)
+    alike = (within_x.sum() - np.trace(within_x)) / (n * (n - 1)) + (within_y.sum() - np.trace(within_y)) / (
+        m * (m - 1)
+    )
+    return float(alike - 2 * _kernel(first, second).mean())
+
+
+def bootstrap_error(
+    x: Features,
+    y: Features,
+    *,
+    resamples: int,
+    seed: int,
+    groups_x: Sequence[str] | None = None,
+    groups_y: Sequence[str] | None = None,
+) -> float:
+    """Bootstrap standard error of :func:`kernel_distance`, in its units: the spread of :func:`bootstrap_distances`.
+
+    Where both sets follow one distribution the discrepancy is degenerate and the error comes out about 1.6 times
+    too large (measured on Gaussians), which errs on the side of calling two scores equal; where they differ
+    clearly it is right. With fewer than about five groups on a side it is too small.
+    """
+    distances = bootstrap_distances(x, y, resamples=resamples, seed=seed, groups_x=groups_x, groups_y=groups_y)
+    return float(np.std(distances, ddof=1))
+
+
+def bootstrap_distances(
+    x: Features,
+    y: Features,
+    *,
+    resamples: int,
+    seed: int,
+    groups_x: Sequence[str] | None = None,
+    groups_y: Sequence[str] | None = None,
+) -> Floats:
+    """:func:`kernel_distance` of each of ``resamples`` resamples of both sets, (resamples,).
+
+    Groups are resampled whole: give the subjects of real slices, since slices of one subject are not independent;
+    without groups, or with a single one, each image is its own group. A pair made of two copies of the same
+    group is left out of the means, because a kernel of an image with itself would bias the discrepancy, and a
+    resample that holds one group alone, and so no pair, is drawn again.
+
+    Raises :class:`DataError` as :func:`frechet_distance` does, and for groups of another length than the features.
+    """
+    first, second = _checked(x, y, "the bootstrap of the kernel distance")
+    generator = np.random.default_rng(seed)
+    codes_x, codes_y = _group_codes(groups_x, len(first)), _group_codes(groups_y, len(second))
+    draws_x, draws_y = (_draws(codes, resamples, generator) for codes in (codes_x, codes_y))
+
+    mean_x = _resampled_within(_kernel(first, first), codes_x, draws_x)
+    mean_y = _resampled_within(_kernel(second, second), codes_y, draws_y)
+    cross = _sums_by_group(_kernel(first, second), codes_x, codes_y)
+    images = (draws_x @ np.bincount(codes_x)) * (draws_y @ np.bincount(codes_y))
+    mean_cross = np.einsum("rg,gh,rh->r", draws_x, cross, draws_y, optimize=True) / images
+    return np.asarray(mean_x + mean_y - 2 * mean_cross)
+
+
+def _checked(x: Features, y: Features, what: str) -> tuple[Floats, Floats]:
+    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
+        raise DataError(f"{what} needs features (n, d) and (m, d), got {x.shape} and {y.shape}: use one extractor")
+    if min(len(x), len(y)) < 2:
+        raise DataError(f"{what} needs at least 2 images on each side, got {len(x)} and {len(y)}: give more images")
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise DataError(f"{what} needs finite features, got NaN or infinity: look for broken images")
+    return x.astype(np.float64), y.astype(np.float64)
+
+
+def _kernel(x: Floats, y: Floats) -> Floats:
+    """The polynomial kernel (x·y/d + 1)³, (n, m)."""
+    return np.asarray((x @ y.T / x.shape[1] + 1) ** 3)
+
+
+def _group_codes(groups: Sequence[str] | None, count: int) -> npt.NDArray[np.intp]:
+    """A number from 0 for the group of each of ``count`` images."""
+    if groups is None:
+        return np.arange(count)
+    if len(groups) != count:
+        raise DataError(f"groups name one group for each of {count} images, got {len(groups)}")
+    names, codes = np.unique(np.asarray(groups), return_inverse=True)
+    return codes if len(names) > 1 else np.arange(count)
+
+
+def _draws(codes: npt.NDArray[np.intp], resamples: int, generator: np.random.Generator) -> Floats:
+    """How often each group is in each resample (R, G): as many groups as there are, and never one alone."""
+    count = int(codes.max()) + 1
+    drawn = generator.multinomial(count, np.full(count, 1 / count), size=resamples)
+    while len(alone := np.flatnonzero((drawn > 0).sum(axis=1) < 2)):
+        drawn[alone] = generator.multinomial(count, np.full(count, 1 / count), size=len(alone))
+    return drawn.astype(np.float64)
+
+
+def _sums_by_group(kernel: Floats, rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]) -> Floats:
+    """Sums of ``kernel`` (n, m) over each pair of groups, (G, H)."""
+    by_row = np.zeros((int(rows.max()) + 1, kernel.shape[1]))
+    np.add.at(by_row, rows, kernel)
+    sums = np.zeros((int(columns.max()) + 1, len(by_row)))
+    np.add.at(sums, columns, by_row.T)
+    return sums.T
+
+
+def _resampled_within(kernel: Floats, codes: npt.NDArray[np.intp], draws: Floats) -> Floats:
+    """Mean of ``kernel`` (n, n) over the pairs of different images of each resample, (R,).
+
+    Pairs of two groups count as often as both were drawn together, pairs inside a group as often as it was drawn.
+    """
+    pairs = 1 - np.eye(len(kernel))
+    sums = _sums_by_group(kernel * pairs, codes, codes)
+    counts = _sums_by_group(pairs, codes, codes)
+    totals = []
+    for matrix in (sums, counts):
+        inside = np.diag(matrix)
+        apart = matrix - np.diag(inside)
+        totals.append(np.einsum("rg,gh,rh->r", draws, apart, draws, optimize=True) + draws @ inside)
+    return np.asarray(totals[0] / totals[1])

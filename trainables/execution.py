@@ -1,0 +1,122 @@
+"""Where and how a loop runs: device, threads, precision, workers, micro-batch. None of it changes a result's key."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from threadpoolctl import threadpool_limits
+
+from trainables.config import Config, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution(Config):
+    """The settings of a run that are not part of its identity."""
+
+    device: str = setting("auto", "'auto' takes CUDA where there is one, else the CPU", identity=False)
+    threads: int = setting(
+        1,
+        "CPU threads of a training; on the CPU, results are equal bit for bit at equal threads",
+        identity=False,
+        low=1,
+    )
+    workers: int = setting(1, "data-parallel workers of a training", identity=False, low=1)
+    micro_batch: int | None = setting(
+        None, "samples on the device at a time; gradients are accumulated to the batch", identity=False, low=1
+    )
+
+    @classmethod
+    def for_machine(cls) -> Execution:
+        """One job that has all of this process's cores."""
+        return cls(threads=len(os.sched_getaffinity(0)))
+
+    def prepare(self) -> torch.device:
+        """Applies the thread count to this process and returns the device."""
+        torch.set_num_threads(self.threads)
+        threadpool_limits(self.threads)
+        if self.device != "auto":
+            return torch.device(self.device)
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def autocast_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """The dtype that ``precision`` means on ``device``: bf16, fp16 or fp32."""
+    if precision != "auto":
+        return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[precision]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if has_bf16 else torch.float32
+
+
+def autocast(dtype: torch.dtype, device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Mixed precision in ``dtype``; nothing for fp32."""
+    if dtype == torch.float32:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=dtype)
+
+
+def rank() -> int:
+    """This worker's number, 0 where there is only one."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """How many workers train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def shares(batch: int, micro_batch: int | None) -> Iterator[slice]:
+    """This worker's part of a batch of ``batch`` samples, in slices of at most ``micro_batch``.
+
+    Every worker computes its share of the one global batch, so the result doesn't depend on how many there
+    are, up to the order of floating-point sums.
+    """
+    start, stop = batch * rank() // world_size(), batch * (rank() + 1) // world_size()
+    step = micro_batch or max(1, stop - start)
+    for first in range(start, stop, step):
+        yield slice(first, min(first + step, stop))
+
+
+def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
+    """Adds the gradients of all workers, in place, as one flat message."""
+    if world_size() == 1:
+        return
+    with_gradient = []
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        with_gradient.append(parameter.grad)
+    flat = torch.cat([gradient.reshape(-1) for gradient in with_gradient])
+    dist.all_reduce(flat)
+    offset = 0
+    for gradient in with_gradient:
+        gradient.copy_(flat[offset : offset + gradient.numel()].view_as(gradient))
+        offset += gradient.numel()
+
+
+def sum_values(values: torch.Tensor) -> torch.Tensor:
+    """The sum over the workers of a tensor of numbers."""
+    if world_size() > 1:
+        dist.all_reduce(values)
+    return values
+
+
+def from_first(value: float) -> float:
+    """The first worker's value, on every worker."""
+    if world_size() == 1:
+        return value
+    shared = torch.tensor([value])
+    dist.broadcast(shared, src=0)
+    return float(shared)
+
+
+def barrier() -> None:
+    """Waits until all workers are here."""
+    if world_size() > 1:
+        dist.barrier()

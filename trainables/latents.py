@@ -1,0 +1,72 @@
+"""Latents in memory: posterior mean and log-variance, drawn from and whitened on reading."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class ChannelStatistics:
+    """Mean and standard deviation of each channel, (C,), of latents drawn from the training split's posterior."""
+
+    mean: torch.Tensor
+    deviation: torch.Tensor
+
+    @classmethod
+    def of(cls, mean: torch.Tensor, log_variance: torch.Tensor) -> ChannelStatistics:
+        """From posteriors (N, C, h, w): the variance of a draw is that of the means plus the mean variance."""
+        means = mean.double()
+        variance = means.var(dim=(0, 2, 3), correction=0) + log_variance.double().exp().mean(dim=(0, 2, 3))
+        return cls(means.mean(dim=(0, 2, 3)).float(), variance.sqrt().clamp_min(1e-6).float())
+
+    def whitened(self, latents: torch.Tensor) -> torch.Tensor:
+        """(B, C, h, w) to zero mean and unit spread per channel."""
+        mean, deviation = self._shaped(latents)
+        return (latents - mean) / deviation
+
+    def unwhitened(self, latents: torch.Tensor) -> torch.Tensor:
+        """The inverse of :meth:`whitened`."""
+        mean, deviation = self._shaped(latents)
+        return latents * deviation + mean
+
+    def _shaped(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return (
+            self.mean.view(1, -1, 1, 1).to(latents.device),
+            self.deviation.view(1, -1, 1, 1).to(latents.device),
+        )
+
+
+NO_WHITENING = ChannelStatistics(torch.zeros(1), torch.ones(1))
+"""Leaves latents as they are."""
+
+
+@dataclass(frozen=True)
+class Latents:
+    """Posterior mean and log-variance (N, C, h, w) on one device, and how they are scaled on reading."""
+
+    mean: torch.Tensor
+    log_variance: torch.Tensor
+    statistics: ChannelStatistics
+
+    def __len__(self) -> int:
+        return len(self.mean)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, h, w) of one latent."""
+        channels, height, width = self.mean.shape[1:]
+        return channels, height, width
+
+    def to(self, device: torch.device) -> Latents:
+        """The same on another device."""
+        return Latents(self.mean.to(device), self.log_variance.to(device), self.statistics)
+
+    def drawn(self, indices: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
+        """Latents float32 (B, C, h, w) of ``indices``: draws with ``noise``, or posterior means without."""
+        on_device = indices.to(self.mean.device)
+        latents = self.mean[on_device].float()
+        if noise is not None:
+            latents = latents + (0.5 * self.log_variance[on_device].float()).exp() * noise.to(latents.device)
+        return self.statistics.whitened(latents)

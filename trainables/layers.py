@@ -1,0 +1,81 @@
+"""Blocks that the autoencoder and the UNet share; feature maps are (B, C, H, W)."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Layer = TypeVar("Layer", bound=nn.Module)
+
+HEAD_CHANNELS = 64
+"""Channels of an attention head, where the width is a multiple of it."""
+
+
+def norm_groups(channels: int) -> int:
+    """Groups of a GroupNorm: at most 32, of at least 4 channels each where the width allows it."""
+    largest = max(1, min(32, channels // 4))
+    return next(groups for groups in range(largest, 0, -1) if channels % groups == 0)
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """GroupNorm (Wu & He 2018) with :func:`norm_groups` groups."""
+    return nn.GroupNorm(norm_groups(channels), channels)
+
+
+def zero_init(layer: Layer) -> Layer:
+    """``layer`` with weights and bias at 0, so that its branch starts as nothing."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
+class ResidualBlock(nn.Module):
+    """GroupNorm, SiLU, 3×3 convolution, twice, around a skip: (B, in, H, W) → (B, out, H, W).
+
+    With a ``modulation`` the second norm is conditional: GroupNorm(h)·(1 + scale) + shift
+    (Dhariwal & Nichol 2021, eq. 7).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.norm1 = group_norm(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.norm2 = group_norm(out_channels)
+        self.dropout = dropout
+        self.conv2 = zero_init(nn.Conv2d(out_channels, out_channels, 3, padding=1))
+        self.skip = None if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor, modulation: Tensor | None = None) -> Tensor:
+        """``modulation`` is (B, 2·out), scale then shift; the result has the side of ``x``."""
+        h = self.norm2(self.conv1(F.silu(self.norm1(x))))
+        if modulation is not None:
+            scale, shift = modulation[:, :, None, None].chunk(2, dim=1)
+            h = torch.addcmul(shift, h, scale + 1)
+        h = F.silu(h)
+        if self.dropout:
+            h = F.dropout(h, self.dropout, self.training)
+        skip = x if self.skip is None else self.skip(x)
+        return skip + self.conv2(h)  # type: ignore[no-any-return]
+
+
+class SelfAttention(nn.Module):
+    """Self-attention over the H·W positions, around a skip: (B, C, H, W) → (B, C, H, W)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.heads = channels // HEAD_CHANNELS if channels % HEAD_CHANNELS == 0 else 1
+        self.norm = group_norm(channels)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.project = zero_init(nn.Linear(channels, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, channels, height, width = x.shape
+        # Channels last within a head: what PyTorch's fused attention kernels ask for.
+        tokens = self.norm(x).flatten(2).transpose(1, 2)
+        qkv = self.qkv(tokens).view(batch, height * width, 3, self.heads, channels // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind()
+        attended = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        return x + self.project(attended).transpose(1, 2).view_as(x)  # type: ignore[no-any-return]

@@ -1,0 +1,154 @@
+"""Search spaces: which fields of a recipe are searched, over what, and which stage each of them touches."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from trainables.errors import ConfigError
+from trainables.recipes import Recipe
+
+Value = bool | int | float | str
+
+THRESHOLD = "sampling.early_stop_threshold"
+"""The one dimension whose every value comes from a single sampling pass."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a list of values."""
+
+    values: tuple[Value, ...]
+
+    def examples(self) -> tuple[Value, ...]:
+        """Values that together show whether a configuration accepts the dimension."""
+        return self.values
+
+    def to_plain(self) -> Any:
+        """As it stands in YAML."""
+        return list(self.values)
+
+
+@dataclass(frozen=True)
+class Range:
+    """A number between ``low`` and ``high``, on a log scale if asked, whole if both ends are."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether only whole numbers are meant."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    def examples(self) -> tuple[Value, ...]:
+        """Both ends."""
+        return (self.low, self.high)
+
+    def to_plain(self) -> Any:
+        """As it stands in YAML."""
+        return {"low": self.low, "high": self.high, "log": self.log}
+
+
+Dimension = Choice | Range
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """Dimensions by config field, checked against the recipe they change; ``recipe`` names its default.
+
+    Raises :class:`ConfigError` for an unknown field, an empty range, or a value that the config refuses.
+    """
+
+    dimensions: Mapping[str, Dimension]
+    recipe: str = "improved"
+
+    def check(self, recipe: Recipe) -> None:
+        """Tries every value of every dimension on ``recipe``."""
+        if not self.dimensions:
+            raise ConfigError("a search space needs at least one dimension, got none")
+        for field, dimension in self.dimensions.items():
+            check_dimension(field, dimension)
+            for value in dimension.examples():
+                try:
+                    recipe.replace(**{field: value})
+                except ConfigError as error:
+                    raise ConfigError(f"search space: {field} = {value!r} is refused: {error}") from error
+
+    def touching(self, *stages: str) -> dict[str, Dimension]:
+        """The dimensions that change one of these stages."""
+        return {field: d for field, d in self.dimensions.items() if stage_of(field) in stages}
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """The grid of early-stop thresholds, ascending; empty where it isn't searched."""
+        dimension = self.dimensions.get(THRESHOLD)
+        return tuple(sorted(float(value) for value in dimension.values)) if isinstance(dimension, Choice) else ()
+
+    @property
+    def size(self) -> float:
+        """How many configurations there are; infinite with a continuous range."""
+        sizes = [
+            len(d.values) if isinstance(d, Choice) else (int(d.high) - int(d.low) + 1 if d.whole else math.inf)
+            for d in self.dimensions.values()
+        ]
+        return math.prod(sizes)
+
+    def vae_variants(self, recipe: Recipe) -> Iterator[Recipe]:
+        """The recipe under every combination of the dimensions that change the autoencoder."""
+        dimensions = self.touching("data", "vae")
+        grids = [d.values for d in dimensions.values() if isinstance(d, Choice)]
+        for values in itertools.product(*grids):
+            yield recipe.replace(**dict(zip(dimensions, values, strict=True)))
+
+    def to_plain(self) -> dict[str, Any]:
+        """As it stands in YAML."""
+        return {"recipe": self.recipe, "dimensions": {f: d.to_plain() for f, d in self.dimensions.items()}}
+
+    @classmethod
+    def from_plain(cls, plain: Any) -> SearchSpace:
+        """The inverse of :meth:`to_plain`; ``plain`` may come from a user's YAML."""
+        if not isinstance(plain, Mapping) or not isinstance(plain.get("dimensions"), Mapping):
+            raise ConfigError("a search space is a mapping with 'dimensions', each a list of values or low and high")
+        unknown = set(plain) - {"recipe", "dimensions"}
+        if unknown:
+            raise ConfigError(f"search space: unknown entry {sorted(unknown)[0]!r}; known: recipe, dimensions")
+        dimensions = {str(field): _dimension(str(field), value) for field, value in plain["dimensions"].items()}
+        return cls(dimensions, str(plain.get("recipe", "improved")))
+
+
+def stage_of(field: str) -> str:
+    """The first stage that a field touches: data, vae, diffusion, sampling or evaluation."""
+    return field.split(".")[0]
+
+
+def check_dimension(field: str, dimension: Dimension) -> None:
+    """The rules that need no recipe."""
+    if isinstance(dimension, Choice):
+        if not dimension.values:
+            raise ConfigError(f"search space: {field} has an empty list of values; name at least one")
+        if len(set(dimension.values)) < len(dimension.values):
+            raise ConfigError(f"search space: {field} names a value twice: {list(dimension.values)}")
+        return
+    if stage_of(field) in ("data", "vae"):
+        raise ConfigError(f"search space: {field} needs a list of values, since each is an autoencoder of its own")
+    if field == THRESHOLD:
+        raise ConfigError(f"search space: {field} needs a list of values, since one sampling pass measures them all")
+    if not dimension.low < dimension.high:
+        raise ConfigError(f"search space: {field} has an empty range: low {dimension.low:g}, high {dimension.high:g}")
+    if dimension.log and dimension.low <= 0:
+        raise ConfigError(f"search space: {field} on a log scale needs low above 0, got {dimension.low:g}")
+
+
+def _dimension(field: str, plain: Any) -> Dimension:
+    if isinstance(plain, list) and all(isinstance(value, bool | int | float | str) for value in plain):
+        return Choice(tuple(plain))
+    if isinstance(plain, Mapping) and {"low", "high"} <= set(plain) <= {"low", "high", "log"}:
+        ends = plain["low"], plain["high"]
+        if all(isinstance(end, int | float) and not isinstance(end, bool) for end in ends):
+            return Range(*ends, log=bool(plain.get("log", False)))
+    raise ConfigError(f"search space: {field} must be a list of values or a mapping of low and high, got {plain!r}")

@@ -1,0 +1,85 @@
+"""What the two training loops share: when things are due, learning-rate schedules, running means, EMA."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+
+from trainables.errors import DivergenceError
+
+Record = dict[str, float]
+"""Named numbers at a step: ``step``, ``time`` (ms since the epoch, fixed when it was made), and metrics."""
+
+Report = Callable[[Sequence[Record]], None]
+"""Called with new records right after the checkpoint that holds them was written; may raise to stop the run."""
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+def ignore_report(records: Sequence[Record]) -> None:
+    """A report to nobody."""
+
+
+def record_at(step: int, metrics: dict[str, float]) -> Record:
+    """A record of ``metrics`` after ``step`` optimiser steps, dated now."""
+    return {"step": float(step), "time": float(int(time.time() * 1000)), **metrics}
+
+
+def evenly_spaced(total: int, count: int) -> list[int]:
+    """``count`` steps at equal distances, the last of them ``total``."""
+    return sorted({math.ceil(total * (k + 1) / count) for k in range(count)}) if count else []
+
+
+def cosine_rate(step: int, total: int, warmup: int = 0) -> float:
+    """The share of the learning rate at ``step``: linear warm-up, then half a cosine down to 0 at ``total``.
+
+    A warm-up longer than a tenth of the run is shortened to it, or a short trial would never leave it.
+    """
+    warmup = min(warmup, total // 10)
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Gives every parameter group this learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+@torch.no_grad()
+def update_ema(average: torch.nn.Module, model: torch.nn.Module, step: int, decay: float, warmup: bool) -> None:
+    """One step of the exponential moving average, ``step`` from 0; warmed up as min(decay, (1 + n)/(10 + n))."""
+    if warmup:
+        decay = min(decay, (1 + step) / (10 + step))
+    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1.0 - decay)
+
+
+class RunningMeans:
+    """Means of losses between two logs, kept on the device so that a step never waits for it."""
+
+    def __init__(self, names: Iterable[str], device: torch.device) -> None:
+        self.names = tuple(names)
+        self.sums = torch.zeros(len(self.names), device=device)
+        self.count = 0
+
+    def add(self, values: torch.Tensor) -> None:
+        """Adds the values of one step, in the order of the names."""
+        self.sums += values
+        self.count += 1
+
+    def take(self, step: int, *, last_good: int) -> dict[str, float]:
+        """The means since the last call; raises :class:`DivergenceError` where one is not finite."""
+        means = (self.sums / max(1, self.count)).tolist()
+        self.sums.zero_()
+        self.count = 0
+        if not all(math.isfinite(mean) for mean in means):
+            raise DivergenceError(
+                f"the training loss is no longer finite at step {step} (last good checkpoint: step {last_good}); "
+                "try a lower learning rate or fp32",
+                step=step,
+            )
+        return dict(zip(self.names, means, strict=True))

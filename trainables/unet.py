@@ -1,0 +1,116 @@
+"""The denoiser: a UNet over latents (B, C, h, w) conditioned on the timestep."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainables.diffusion import DiffusionConfig
+from trainables.layers import ResidualBlock, SelfAttention, group_norm, zero_init
+
+
+def timestep_embedding(t: Tensor, channels: int) -> Tensor:
+    """Sinusoids of the timesteps (B,) → (B, ``channels``), periods 2π to 2π·10⁴ (Vaswani et al. 2017, 3.5)."""
+    half = (channels + 1) // 2
+    exponents = torch.arange(half, device=t.device, dtype=torch.float32) / half
+    angles = t.float()[:, None] * torch.exp(-math.log(10_000) * exponents)
+    return torch.cat((angles.cos(), angles.sin()), dim=1)[:, :channels]
+
+
+class Block(nn.Module):
+    """A residual block conditioned on the timestep, followed by self-attention where its level has it."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, embedding_channels: int, dropout: float, attention: bool
+    ) -> None:
+        super().__init__()
+        self.modulate = nn.Linear(embedding_channels, 2 * out_channels)
+        self.residual = ResidualBlock(in_channels, out_channels, dropout=dropout)
+        self.attention = SelfAttention(out_channels) if attention else None
+
+    def forward(self, x: Tensor, embedded: Tensor) -> Tensor:
+        """(B, in, H, W) and the activated time embedding (B, embedding) → (B, out, H, W)."""
+        x = self.residual(x, self.modulate(embedded))
+        return x if self.attention is None else self.attention(x)
+
+
+class UNet(nn.Module):
+    """UNet of Ho et al. 2020 with time-conditional GroupNorm.
+
+    On the way down each level has ``config.blocks`` blocks and then, but for the deepest, a stride-2
+    convolution; every result on the way is kept, and the way up has a block for each of them. The deepest
+    level has two more blocks between. ``channels`` is the C of the latent; its sides must be multiples of
+    2^(levels − 1).
+    """
+
+    def __init__(self, channels: int, config: DiffusionConfig) -> None:
+        super().__init__()
+        self.embedding_channels = config.embedding_channels
+        widths, deepest = config.widths, len(config.widths) - 1
+
+        def block(level: int, in_channels: int) -> Block:
+            return Block(
+                in_channels,
+                widths[level],
+                embedding_channels=config.embedding_channels,
+                dropout=config.dropout,
+                attention=level in config.attention_levels,
+            )
+
+        self.enter = nn.Conv2d(channels, widths[0], 3, padding=1)
+        self.down = nn.ModuleList()
+        self.shrink = nn.ModuleList()
+        kept = [widths[0]]
+        width = widths[0]
+        for level in range(len(widths)):
+            blocks = nn.ModuleList()
+            for _ in range(config.blocks):
+                blocks.append(block(level, width))
+                width = widths[level]
+                kept.append(width)
+            self.down.append(blocks)
+            if level < deepest:
+                self.shrink.append(nn.Conv2d(width, width, 3, stride=2, padding=1))
+                kept.append(width)
+        self.middle = nn.ModuleList(block(deepest, width) for _ in range(2))
+        self.up = nn.ModuleList()
+        self.grow = nn.ModuleList()
+        for level in reversed(range(len(widths))):
+            blocks = nn.ModuleList()
+            for _ in range(config.blocks + 1):
+                blocks.append(block(level, width + kept.pop()))
+                width = widths[level]
+            self.up.append(blocks)
+            if level > 0:
+                self.grow.append(nn.Conv2d(width, width, 3, padding=1))
+        self.leave_norm = group_norm(width)
+        self.leave = zero_init(nn.Conv2d(width, channels, 3, padding=1))
+
+        embedding = config.embedding_channels
+        self.embed = nn.Sequential(
+            nn.Linear(embedding, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU()
+        )
+
+    def forward(self, z_t: Tensor, t: Tensor) -> Tensor:
+        """The output, of the shape of ``z_t`` (B, C, h, w), for the timesteps ``t`` (B,), 0 to T − 1."""
+        embedded = self.embed(timestep_embedding(t, self.embedding_channels))
+        h = self.enter(z_t)
+        kept = [h]
+        for level, blocks in enumerate(self.down):
+            for block in blocks:  # type: ignore[attr-defined]
+                h = block(h, embedded)
+                kept.append(h)
+            if level < len(self.shrink):
+                h = self.shrink[level](h)
+                kept.append(h)
+        for block in self.middle:
+            h = block(h, embedded)
+        for level, blocks in enumerate(self.up):
+            for block in blocks:  # type: ignore[attr-defined]
+                h = block(torch.cat((h, kept.pop()), dim=1), embedded)
+            if level < len(self.grow):
+                h = self.grow[level](F.interpolate(h, scale_factor=2.0, mode="nearest"))
+        return self.leave(F.silu(self.leave_norm(h)))  # type: ignore[no-any-return]

@@ -1,0 +1,173 @@
+"""The training of the autoencoder, on one page."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+
+from trainables import execution as ex
+from trainables.checkpoint import TrainingState
+from trainables.execution import Execution, autocast
+from trainables.images import augmented, to_bytes, to_unit
+from trainables.losses import vae_loss
+from trainables.random import batch_indices, derived_seed, generator
+from trainables.sampling import in_chunks
+from trainables.training import (
+    CHECKPOINT,
+    Record,
+    Report,
+    RunningMeans,
+    cosine_rate,
+    evenly_spaced,
+    ignore_report,
+    record_at,
+    set_learning_rate,
+)
+from trainables.vae import Autoencoder, VaeConfig, sample_posterior
+
+CHUNK = 64
+"""Slices in a batch where no gradient is needed."""
+
+DECODED_AT_ONCE = 8
+"""Latents in every call of the decoder."""
+
+
+def vae_steps(config: VaeConfig, slices: int) -> int:
+    """Optimiser steps of a training on so many slices."""
+    per_epoch = max(1, slices // min(config.batch_size, slices))
+    steps = config.epochs * per_epoch
+    return min(steps, config.max_steps) if config.max_steps else steps
+
+
+def train_vae(
+    config: VaeConfig,
+    training: torch.Tensor,
+    validation: torch.Tensor,
+    *,
+    seed: int,
+    folder: Path,
+    execution: Execution,
+    report: Report = ignore_report,
+) -> tuple[Autoencoder, list[Record]]:
+    """Trains on slices uint8 (N, H, W) and returns the best autoencoder by validation, and all records.
+
+    Continues from the checkpoint in ``folder`` where there is one. Raises
+    :class:`~trainables.errors.DivergenceError` when the loss leaves the finite numbers.
+    """
+    device = execution.prepare()
+    dtype = ex.autocast_dtype(config.precision, device)
+    torch.manual_seed(derived_seed(seed, "vae"))
+    model, best = Autoencoder(config).to(device), Autoencoder(config).to(device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+    state = TrainingState({"model": model, "best": best}, optimizer, scaler, 0, [], {"best": None, "seconds": 0.0})
+    if state.load(folder / CHECKPOINT) and ex.rank() == 0:
+        report(state.records)
+
+    training = training.to(device)
+    total = vae_steps(config, len(training))
+    per_epoch = max(1, len(training) // min(config.batch_size, len(training)))
+    validate_at, log_every = set(evenly_spaced(total, config.validations)), max(1, total // 200)
+    means = RunningMeans(("train/loss", "train/reconstruction", "train/kl"), device)
+    fresh: list[Record] = []
+    last_good, started = state.step, time.monotonic() - state.extra["seconds"]
+    for step in range(state.step, total):
+        kl_weight = config.kl_weight * min(1.0, step / max(1, config.kl_anneal_epochs * per_epoch))
+        random = generator(seed, "vae", step)
+        batch = to_unit(training[batch_indices(len(training), config.batch_size, step, seed).to(device)])
+        batch = augmented(
+            batch,
+            random,
+            flip_probability=config.flip_probability,
+            rotation_degrees=config.rotation_degrees,
+            translation=config.translation,
+            scaling=config.scaling,
+        )
+        side = batch.shape[-1] // config.compression
+        noise = torch.randn(len(batch), config.latent_channels, side, side, generator=random).to(device)
+
+        model.train()
+        set_learning_rate(optimizer, config.learning_rate * cosine_rate(step, total))
+        optimizer.zero_grad()
+        values = torch.zeros(3, device=device)
+        for share in ex.shares(len(batch), execution.micro_batch):
+            with autocast(dtype, device):
+                mean, log_variance = model.encode(batch[share])
+                decoded = model.decode(sample_posterior(mean, log_variance, noise[share]))
+            loss, mse, kl = vae_loss(
+                batch[share], decoded, mean, log_variance, kl_weight=kl_weight, kl_reduction=config.kl_reduction
+            )
+            part = len(mean) / len(batch)
+            scaler.scale(loss * part).backward()  # type: ignore[no-untyped-call]
+            values += torch.stack([loss, mse, kl]).detach() * part
+        ex.sum_gradients(model.parameters())
+        scaler.unscale_(optimizer)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
+        scaler.step(optimizer)
+        scaler.update()
+        means.add(ex.sum_values(values))
+
+        state.step = step + 1
+        if state.step % log_every == 0 or state.step in validate_at:
+            fresh.append(
+                record_at(state.step, {**means.take(state.step, last_good=last_good), "train/kl_weight": kl_weight})
+            )
+        if state.step in validate_at:
+            metrics = validation_loss(model, validation, config, device)
+            fresh.append(record_at(state.step, metrics))
+            if state.extra["best"] is None or metrics["val/loss"] < state.extra["best"]:
+                state.extra["best"] = metrics["val/loss"]
+                best.load_state_dict(model.state_dict())
+            state.records += fresh
+            state.extra["seconds"] = time.monotonic() - started
+            if ex.rank() == 0:
+                state.save(folder / CHECKPOINT)
+                report(fresh)
+            ex.barrier()
+            fresh, last_good = [], state.step
+    return best, state.records
+
+
+@torch.inference_mode()
+def validation_loss(
+    model: Autoencoder, slices: torch.Tensor, config: VaeConfig, device: torch.device
+) -> dict[str, float]:
+    """Losses of the posterior mean's reconstruction of slices uint8 (N, H, W), at the full KL weight."""
+    model.eval()
+    sums = torch.zeros(3)
+    for chunk in torch.split(slices, CHUNK):
+        images = to_unit(chunk.to(device))
+        mean, log_variance = model.encode(images)
+        losses = vae_loss(
+            images,
+            model.decode(mean),
+            mean,
+            log_variance,
+            kl_weight=config.kl_weight,
+            kl_reduction=config.kl_reduction,
+        )
+        sums += torch.stack(losses).cpu() * len(chunk)
+    loss, mse, kl = (sums / max(1, len(slices))).tolist()
+    return {"val/loss": loss, "val/reconstruction": mse, "val/kl": kl}
+
+
+@torch.inference_mode()
+def encoded(model: Autoencoder, slices: torch.Tensor, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Posterior mean and log-variance, float32 (N, C, h, w), of slices uint8 (N, H, W)."""
+    model.eval().to(device)
+    parts = [model.encode(to_unit(chunk.to(device))) for chunk in torch.split(slices, CHUNK)]
+    return torch.cat([mean.cpu() for mean, _ in parts]), torch.cat([lv.cpu() for _, lv in parts])
+
+
+@torch.inference_mode()
+def decoded(model: Autoencoder, latents: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Slices float32 (N, 1, H, W) in [-1, 1] of latents (N, C, h, w), each the same in any batch."""
+    model.eval().to(device)
+    return in_chunks(lambda chunk: model.decode(chunk.to(device)).float().cpu(), DECODED_AT_ONCE, latents)
+
+
+def decoded_bytes(model: Autoencoder, latents: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """As :func:`decoded`, as uint8 (N, H, W)."""
+    return to_bytes(decoded(model, latents, device))
