@@ -2,8 +2,8 @@
 
 Parmar et al. 2022 (clean-fid) take Szegedy et al.'s Inception v3 as TensorFlow published it on 2015-12-05 and
 resize with an antialiased bicubic filter, unquantised. The weights are the same ones; the network is written out
-here, because with its batch normalisation folded into the convolutions and channels last it takes about half the
-time of the TorchScript file on a CPU.
+here, because with its batch normalisation folded into the convolutions and channels last it takes about 60 % of
+the time of the TorchScript file on a CPU.
 
 Legend: B images in a batch; features are (N, 2048).
 """

@@ -49,9 +49,10 @@ def nearest_distances(images: Bytes, training: Bytes) -> Floats:
 def memorisation(generated: Bytes, held_out: Bytes, training: Bytes) -> dict[str, float]:
     """How near generated images are to the training slices, against how near held-out slices are to them.
 
-    ``memorisation`` is the median distance to the nearest training slice over the median of the held-out slices: about 1
-    for a generator that has learnt the distribution, towards 0 for one that copies. ``near_copies`` is the share of
-    generated images no farther than the 1 % quantile of the held-out slices: about 0.01 where nothing is copied.
+    ``memorisation`` is the median distance to the nearest training slice over the median of the held-out slices:
+    about 1 for a generator that has learnt the distribution, towards 0 for one that copies. ``near_copies`` is the
+    share of generated images no farther than the 1 % quantile of the held-out slices: about 0.01 where nothing is
+    copied.
     The ratio is left out, with a warning, where most held-out slices are themselves copies of training slices.
     """
     theirs = nearest_distances(generated, training)

@@ -36,7 +36,7 @@ class VaeConfig(Config):
     learning_rate: float = setting(1e-4, "AdamW learning rate at the start of the cosine decay", low=0)
     weight_decay: float = setting(1e-5, "AdamW weight decay", low=0)
     batch_size: int = setting(32, "slices in an optimiser step, over all workers", low=1)
-    gradient_clip: float = setting(1.0, "largest norm of the gradient", low=0)
+    gradient_clip: float = setting(1.0, "largest norm of the gradient; 0 leaves it alone", low=0)
     epochs: int = setting(220, "passes over the training split", low=1)
     max_steps: int | None = setting(None, "optimiser steps at most, where that is fewer than the epochs", low=1)
     precision: str = setting(

@@ -103,8 +103,9 @@ def train_vae(
             scaler.scale(loss * part).backward()  # type: ignore[no-untyped-call]
             values += torch.stack([loss, mse, kl]).detach() * part
         ex.sum_gradients(model.parameters())
-        scaler.unscale_(optimizer)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
+        if config.gradient_clip:
+            scaler.unscale_(optimizer)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
         scaler.step(optimizer)
         scaler.update()
         means.add(ex.sum_values(values))

@@ -24,7 +24,7 @@ from latentsweep_mlflow.tracking import ORIGIN, artifact_root, connect, experime
 from trainables.errors import LatentsweepError
 
 CHAMPION = "champion"
-FILES = ("vae.safetensors", "denoiser.safetensors", "config.yaml")
+FILES = ("vae.safetensors", "denoiser.safetensors", "scaling.safetensors", "config.yaml")
 _DIGEST, _SCORE = "latentsweep.digest", "latentsweep.score"
 _OBJECTIVE, _COMPARABLE = "latentsweep.objective", "latentsweep.comparable"
 _NEEDED = ("latentsweep", "mlflow", "torch", "numpy", "safetensors")

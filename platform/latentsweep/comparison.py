@@ -22,7 +22,7 @@ LARGEST = 4096
 
 
 def read_images(folder: Path) -> np.ndarray:
-    """The pictures of a folder as grey uint8 (N, S, S), by name; raises :class:`DataError` unless they are one set."""
+    """The pictures of a folder as grey uint8 (N, S, S), by name; raises :class:`DataError` otherwise."""
     if not folder.is_dir():
         raise DataError(f"--images must be a folder of PNG or JPEG files, and {folder} is none")
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)

@@ -16,7 +16,6 @@ from latentsweep.home import Home
 from latentsweep.pipeline import keys_of
 from latentsweep.store import Entry, Store
 from latentsweep.worker import Assignment
-from trainables.errors import StoreError
 from trainables.inception import InceptionWeights
 
 SPLITS = ("validation", "test")
@@ -68,20 +67,18 @@ def train(
         split: keys_of(configuration.recipe, dataset.fingerprint, configuration.seed, weights.sha256, split)
         for split in SPLITS
     }
-    found = {split: store.find(keys[split].evaluation) for split in SPLITS}
-    from_store = all(store.find(key) for key in keys["test"].evaluation.lineage()) and all(found.values())
     name = f"{dataset.name}-{keys['test'].evaluation.digest[:8]}"
     folder = home.writable(home.trained / name)
+    from_store = all(store.find(key) for key in (keys["test"].latents, keys["test"].denoiser))
+    assignment = Assignment(
+        home=str(home.root.resolve()),
+        dataset=dataset.name,
+        recipe=configuration.recipe,
+        seed=configuration.seed,
+        execution=configuration.execution.replace(workers=workers),
+        weights=str(weights.path),
+    )
     if not from_store:
-        assignment = Assignment(
-            home=str(home.root.resolve()),
-            dataset=dataset.name,
-            recipe=configuration.recipe,
-            seed=configuration.seed,
-            execution=configuration.execution.replace(workers=workers),
-            weights=str(weights.path),
-            gpu_share=1.0,
-        )
         with cluster(address):
             run_under_train(
                 worker.retraining,
@@ -92,12 +89,7 @@ def train(
                 threads=configuration.execution.threads,
                 gpu_share=1.0 if packing.gpu_share else 0.0,
             )
-    evaluations = {}
-    for split in SPLITS:
-        entry = store.find(keys[split].evaluation)
-        if entry is None:
-            raise StoreError(f"the training ended without its measurements on the {split} split; run it again")
-        evaluations[split] = entry
+    evaluations = {split: assignment.pipeline(split=split).evaluation() for split in SPLITS}
     lineage = {key.stage: store.find(key) for key in keys["test"].evaluation.lineage()}
     entries = {stage: entry for stage, entry in lineage.items() if entry}
     write_model(folder, store, keys["test"], configuration)

@@ -134,7 +134,7 @@ class Store:
         try:
             manifest = json.loads((folder / MANIFEST).read_text())
             damage = None if name in self._verified else damage_of(folder, manifest)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (json.JSONDecodeError, UnicodeDecodeError):
             manifest, damage = {}, f"{MANIFEST} is not JSON"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import dataclasses
+import json
 import logging
 import time
 from collections.abc import Iterator, Mapping
@@ -127,7 +129,8 @@ class Sweep:
         Raises :class:`StoppedError` after Ctrl-C.
         """
         with self.driving():
-            write_json(self.folder / "sweep.json", self.plan.to_plain())
+            packing = self._keeping_threads(packing)
+            write_json(self.folder / "sweep.json", {**self.plan.to_plain(), "threads": packing.threads})
             self.search.requeue()
             self._use(self._reference_key())
             self._use(*(self.plan.keys(trial.params) for trial in self.search.run_trials()))
@@ -151,6 +154,13 @@ class Sweep:
                     f"the sweep was stopped with {self.search.finished()} of {target} trials ended; "
                     "nothing is lost, and the same command goes on"
                 )
+
+    def _keeping_threads(self, packing: Packing) -> Packing:
+        """The packing with the threads that the sweep began with, so that its trials stay comparable bit for bit."""
+        path = self.folder / "sweep.json"
+        if not path.exists():
+            return packing
+        return dataclasses.replace(packing, threads=int(json.loads(path.read_text())["threads"]))
 
     def _unfinished(self, target: int) -> bool:
         trials = self.search.run_trials()

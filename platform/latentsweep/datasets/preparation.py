@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import hashlib
@@ -11,7 +12,7 @@ import os
 import shutil
 import signal
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -211,10 +212,11 @@ def _build(
 ) -> None:
     """Read all scans, then write shards and manifest into ``folder``."""
     results: list[ScanResult] = []
-    for result in _read_all(found.scans, settings["size"], jobs):
-        results.append(result)
-        if progress is not None:
-            progress(len(results), len(found.scans))
+    with contextlib.closing(_read_all(found.scans, settings["size"], jobs)) as incoming:
+        for result in incoming:
+            results.append(result)
+            if progress is not None:
+                progress(len(results), len(found.scans))
     rejects = _rejects(found.scans, results, pseudonyms)
     files = sum(max(1, len(scan.files)) for scan in found.scans)
     broken = sum(reject["count"] for reject in rejects if reject["broken"])
@@ -263,7 +265,7 @@ def _build(
     logger.info("prepared %s: %d slices of %d subjects", name, counts["slices"], counts["subjects"])
 
 
-def _read_all(scans: Sequence[Scan], size: int, jobs: int | None) -> Iterator[ScanResult]:
+def _read_all(scans: Sequence[Scan], size: int, jobs: int | None) -> Generator[ScanResult, None, None]:
     """The result of each scan, in order, from this process or from ``jobs`` others."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = min(jobs or cores, len(scans))
@@ -282,6 +284,10 @@ def _read_all(scans: Sequence[Scan], size: int, jobs: int | None) -> Iterator[Sc
         yield from pool.map(read_scan, scans, [size] * len(scans), chunksize=chunk)
     except BrokenProcessPool:
         raise DataError("a process that read scans died, perhaps for want of memory: try --jobs 1") from None
+    except BaseException:  # Ctrl-C, also twice: an orderly end would wait for the workers, and can wait for ever
+        for process in list(pool._processes.values()):
+            process.kill()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -337,3 +337,26 @@ def test_a_preparation_that_was_killed_leaves_nothing_that_looks_complete(tmp_pa
     assert own(tmp_path, source).manifest["counts"]["slices"] == 36
     assert time.monotonic() - start < 20
     assert leftovers(tmp_path / "home") == ["mine"]
+
+
+@pytest.mark.parametrize("interrupts", [1, 2])
+def test_ctrl_c_ends_at_once_with_its_workers_and_leaves_nothing(tmp_path, interrupts):
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from latentsweep.datasets.preparation import prepare\n"
+        "if __name__ == '__main__':\n"
+        "    told = lambda done, total: print(done, flush=True)\n"
+        "    prepare('demo', home=Path(sys.argv[1]), size=256, jobs=2, progress=told)\n"
+    )
+    (tmp_path / "script.py").write_text(script)
+    command = [sys.executable, str(tmp_path / "script.py"), str(tmp_path / "home")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "1\n"
+        for _ in range(interrupts):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.05)
+        _, error = process.communicate(timeout=20)
+    assert process.returncode != 0
+    assert "KeyboardInterrupt" in error
+    assert [name for name in leftovers(tmp_path / "home") if name != ".demo.partial"] == []

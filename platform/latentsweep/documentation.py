@@ -1,0 +1,59 @@
+"""Writes ``docs/configuration.md`` from the configuration types themselves, so that it can't lag."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from latentsweep.configuration import scalar
+from latentsweep.search import SearchConfig
+from trainables.config import Config
+from trainables.execution import Execution
+from trainables.recipes import RECIPES, Recipe
+
+HEAD = """# Configuration
+
+Every field of a recipe, what it means, what it may be, and its value in the three recipes. A field is changed
+by `--set section.field=value`, searched by naming it in a search space, and edited in an exported YAML file.
+This page is written by `make docs`; a test fails where it lags.
+"""
+
+
+def page() -> str:
+    """The page, as Markdown."""
+    parts = [HEAD]
+    for section in dataclasses.fields(Recipe):
+        values = {name: getattr(recipe, section.name) for name, recipe in RECIPES.items()}
+        parts.append(f"\n## {section.name}: {section.metadata['doc']}\n")
+        parts.append("| field | meaning | allowed | " + " | ".join(f"`{name}`" for name in RECIPES) + " |")
+        parts.append("| --- | --- | --- |" + " --- |" * len(RECIPES))
+        for field in dataclasses.fields(next(iter(values.values()))):
+            cells = [f"`{scalar(plain(config, field.name))}`" for config in values.values()]
+            parts.append(row(field, [f"`{section.name}.{field.name}`"], cells))
+    for title, config in (("Execution", Execution()), ("Search", SearchConfig())):
+        parts.append(f"\n## {title}: {(type(config).__doc__ or '').splitlines()[0]}\n")
+        parts.append("| field | meaning | allowed | default |\n| --- | --- | --- | --- |")
+        for field in dataclasses.fields(config):
+            parts.append(row(field, [f"`{field.name}`"], [f"`{scalar(plain(config, field.name))}`"]))
+    return "\n".join(parts) + "\n"
+
+
+def row(field: dataclasses.Field[Any], names: list[str], values: list[str]) -> str:
+    """One field's row."""
+    rules = field.metadata
+    allowed = ", ".join(str(choice) for choice in rules["choices"] or ())
+    if not allowed and (rules["low"] is not None or rules["high"] is not None):
+        low, high = (("" if end is None else f"{end:g}") for end in (rules["low"], rules["high"]))
+        allowed = f"{low} to {high}" if low and high else (f"at least {low}" if low else f"at most {high}")
+    cells = [*names, rules["doc"].replace("|", "\\|"), allowed or "–", *values]
+    return "| " + " | ".join(cells) + " |"
+
+
+def plain(config: Config, name: str) -> Any:
+    """A field's value as JSON."""
+    return config.to_dict()[name]
+
+
+if __name__ == "__main__":
+    Path("docs/configuration.md").write_text(page())

@@ -1,0 +1,73 @@
+"""The YAML that a person reads, edits and trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from latentsweep.configuration import Configuration, overridden, read_configuration
+from trainables.errors import ConfigError
+from trainables.execution import Execution
+from trainables.recipes import RECIPES, SMOKE
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_configuration_survives_the_file(tmp_path: Path, name: str) -> None:
+    configuration = Configuration(
+        "kaggle", 7, RECIPES[name], Execution(threads=2), {"sweep": "s", "trial": 3, "scores": {"gen/kid": 1.5}}
+    )
+    configuration.write(tmp_path / "best.yaml")
+    assert read_configuration(tmp_path / "best.yaml") == configuration
+
+
+def test_the_file_says_what_each_field_means(tmp_path: Path) -> None:
+    Configuration("kaggle", 0, SMOKE).write(tmp_path / "best.yaml")
+    line = next(line for line in (tmp_path / "best.yaml").read_text().splitlines() if "frequency_weight:" in line)
+    assert "weight λ_freq of the frequency loss" in line
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{unbalanced: [", "is not YAML"),
+        ("just words", "not a latentsweep configuration"),
+        ("version: 0\nrecipe: {}\n", "version 0 .* reads version 1; export it again"),
+        ("recipe: {}\n", "version None"),
+        ("version: 1\nrecipe: {vae: {colour: 3}}\ndataset: d\nseed: 0\n", "unknown field 'recipe.vae.colour'"),
+        ("version: 1\nrecipe: {vae: {blocks: none}}\ndataset: d\nseed: 0\n", "blocks must be int"),
+        ("version: 1\nrecipe: {vae: 3}\ndataset: d\nseed: 0\n", "recipe.vae must be a mapping"),
+        ("version: 1\nrecipe: {}\nseed: 0\n", "must name a dataset"),
+        ("version: 1\nrecipe: {}\ndataset: d\nseed: 0\nmore: 1\n", "unknown entry 'more'"),
+        ("\x00\xff", "is not YAML|not a latentsweep"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_one_clear_line(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "best.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=says) as caught:
+        read_configuration(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_and_a_folder_are_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no configuration"):
+        read_configuration(tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match="is a folder"):
+        read_configuration(tmp_path)
+
+
+def test_options_override_fields() -> None:
+    recipe = overridden(SMOKE, ["diffusion.steps=12", "vae.widths=[8, 8]", "diffusion.whiten=false"])
+    assert (recipe.diffusion.steps, recipe.vae.widths, recipe.diffusion.whiten) == (12, (8, 8), False)
+    with pytest.raises(ConfigError, match="field=value"):
+        overridden(SMOKE, ["diffusion.steps"])
+    with pytest.raises(ConfigError, match="unknown field"):
+        overridden(SMOKE, ["diffusion.stepz=3"])
+
+
+def test_an_exported_file_is_plain_yaml_for_others(tmp_path: Path) -> None:
+    Configuration("kaggle", 0, SMOKE).write(tmp_path / "best.yaml")
+    content = yaml.safe_load((tmp_path / "best.yaml").read_text())
+    assert content["recipe"]["diffusion"]["steps"] == SMOKE.diffusion.steps

@@ -1,0 +1,316 @@
+"""The whole job as a user runs it: sweep, go on, survive a kill, export, retrain, sample, evaluate."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pyarrow.parquet as pq
+import pytest
+from mlflow import MlflowClient
+from PIL import Image
+
+from latentsweep.store import Store
+
+ROOT = Path(__file__).parents[2]
+PLANTED = (b"PLANTED", b"SECRET", b"19610203")
+SPACE = """
+dimensions:
+  vae.latent_channels: [4, 8]
+  diffusion.frequency_weight: [0.0, 0.1, 0.3]
+  diffusion.cutmix_probability: [0.0, 0.5]
+  sampling.early_stop_threshold: [0.0, 0.4]
+"""
+TINY = {
+    "data.image_size": 32,
+    "vae.widths": "[8, 16]",
+    "vae.max_steps": 12,
+    "vae.validations": 3,
+    "diffusion.widths": "[8, 16]",
+    "diffusion.attention_levels": "[]",
+    "diffusion.embedding_channels": 16,
+    "diffusion.steps": 60,
+    "diffusion.validations": 5,
+    "sampling.steps": 8,
+    "evaluation.samples": 8,
+    "evaluation.rung_samples": 4,
+    "evaluation.bootstrap": 20,
+}
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+def cli(home: Path, *words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "cli.py"), *map(str, words), "--home", str(home)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=home.parent)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+def sweep_words(folder: Path, dataset: str, trials: int) -> list[str]:
+    space = folder / "space.yaml"
+    space.write_text(SPACE)
+    options = [word for field, value in TINY.items() for word in ("--set", f"{field}={value}")]
+    words = ["sweep", "--dataset", dataset, "--recipe", "smoke", "--space", str(space), "--trials", str(trials)]
+    return [*words, "--sampler", "random", "--pruner", "none", "--json", *options]
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> tuple[Path, str]:
+    """A home with the real slices prepared, or with the built-in ones where there are none."""
+    home = tmp_path_factory.mktemp("prepared") / "runs"
+    data = Path(os.environ.get("LATENTSWEEP_TEST_DATA", ROOT / ".." / "shared" / "data")).resolve()
+    if (data / "rsna_miccai").is_dir():
+        cli(home, "data", "prepare", "kaggle", "--source", data / "rsna_miccai")
+        return home, "kaggle"
+    cli(home, "data", "prepare", "demo")
+    return home, "demo"
+
+
+@pytest.fixture(scope="module")
+def swept(prepared: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, dict[str, Any]]:
+    """A home in which a sweep of 12 trials ran undisturbed, and what it said."""
+    home = tmp_path_factory.mktemp("swept") / "runs"
+    shutil.copytree(prepared[0], home)
+    said = json.loads(cli(home, *sweep_words(home.parent, prepared[1], 12)).stdout)
+    return home, prepared[1], said
+
+
+def study_of(home: Path, name: str) -> optuna.Study:
+    return optuna.load_study(study_name=name, storage=f"sqlite:///{home / 'sweeps' / name / 'study.db'}")
+
+
+def results(home: Path, name: str) -> dict[str, Any]:
+    """What each configuration scored, and its curve, without the times."""
+    store, found = Store(home / "store"), {}
+    for trial in study_of(home, name).trials:
+        timed = ("gen/seconds_per_image",)
+        metrics = {name: value for name, value in trial.user_attrs["metrics"].items() if name not in timed}
+        curve = None
+        if "keys" in trial.user_attrs:
+            denoiser = store.find(next(key for key in trial.user_attrs["keys"] if key.startswith("denoiser/")))
+            assert denoiser is not None
+            curve = [{k: v for k, v in record.items() if k != "time"} for record in denoiser.json("records.json")]
+        found[json.dumps(trial.params, sort_keys=True)] = (metrics, curve)
+    return found
+
+
+def stages_in(home: Path) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for entry in Store(home / "store").entries():
+        counts[entry.manifest["stage"]] = counts.get(entry.manifest["stage"], 0) + 1
+    return counts
+
+
+def mlflow_runs(home: Path, dataset: str) -> list[Any]:
+    client = MlflowClient(f"sqlite:///{home / 'mlflow' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name(dataset)
+    return list(client.search_runs([experiment.experiment_id], max_results=500))
+
+
+def check_complete(home: Path, dataset: str, name: str, trials: int) -> None:
+    """No trial lost, doubled, or left RUNNING, in Optuna and in MLflow."""
+    run = [trial for trial in study_of(home, name).trials if "of" not in trial.user_attrs]
+    assert len(run) == trials
+    assert {trial.state.name for trial in run} == {"COMPLETE"}
+    assert len({json.dumps(t.params, sort_keys=True) for t in study_of(home, name).trials}) == 2 * trials
+    runs = mlflow_runs(home, dataset)
+    keys = [r.data.tags["latentsweep.key"] for r in runs]
+    assert len(keys) == len(set(keys))
+    assert {r.info.status for r in runs} == {"FINISHED"}
+    kinds = [r.data.tags["latentsweep.kind"] for r in runs]
+    assert (kinds.count("sweep"), kinds.count("trial"), kinds.count("vae")) == (1, trials, 2)
+
+
+def test_a_sweep_trains_two_autoencoders_however_many_trials_it_has(swept: tuple[Path, str, dict[str, Any]]) -> None:
+    home, dataset, said = swept
+    assert stages_in(home) == {
+        "vae": 2,
+        "latents": 2,
+        "reference": 1,
+        "denoiser": 12,
+        "samples": 12,
+        "evaluation": 12,
+    }
+    assert said["counts"] == {"complete": 12, "pruned": 0, "failed": 0, "waiting": 0, "points": 24}
+    assert len(said["leaderboard"]) == 24
+    assert all(row["gen/fid"] > 0 and row["gen/kid_se"] > 0 for row in said["leaderboard"])
+    check_complete(home, dataset, said["sweep"], 12)
+
+
+def test_the_record_holds_parameters_curves_scores_and_pictures(swept: tuple[Path, str, dict[str, Any]]) -> None:
+    home, dataset, said = swept
+    client = MlflowClient(f"sqlite:///{home / 'mlflow' / 'mlflow.db'}")
+    runs = mlflow_runs(home, dataset)
+    parent = next(run for run in runs if run.data.tags["latentsweep.kind"] == "sweep")
+    trial = next(run for run in runs if run.data.tags["latentsweep.kind"] == "trial")
+    assert trial.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert set(trial.data.params) == set(study_of(home, said["sweep"]).trials[0].params)
+    assert {"final/kid", "final/fid", "gen/kid", "recon/ssim", "recon/psnr", "train/loss"} <= set(trial.data.metrics)
+    assert len(client.get_metric_history(trial.info.run_id, "train/loss")) > 5
+    assert client.get_metric_history(trial.info.run_id, "rung/kid")
+    figures = {Path(file.path).name for file in client.list_artifacts(trial.info.run_id, "figures")}
+    assert {"trajectory.png", "diffusion_training.png", "reconstructions.png", "early_stop.png"} <= figures
+    assert any(name.startswith("generated_threshold") for name in figures)
+    assert {"leaderboard.md", "leaderboard.csv"} <= {f.path for f in client.list_artifacts(parent.info.run_id)}
+
+
+def test_the_same_command_again_trains_nothing_and_answers_at_once(swept: tuple[Path, str, dict[str, Any]]) -> None:
+    home, dataset, said = swept
+    before = {path: path.stat().st_mtime_ns for path in (home / "store").rglob("manifest.json")}
+    began = time.monotonic()
+    again = json.loads(cli(home, *sweep_words(home.parent, dataset, 12)).stdout)
+    assert time.monotonic() - began < 20
+    assert again["leaderboard"] == said["leaderboard"]
+    assert {path: path.stat().st_mtime_ns for path in (home / "store").rglob("manifest.json")} == before
+    check_complete(home, dataset, said["sweep"], 12)
+
+
+def test_more_trials_than_configurations_end_with_all_of_them(swept: tuple[Path, str, dict[str, Any]]) -> None:
+    home, dataset, said = swept
+    again = json.loads(cli(home, *sweep_words(home.parent, dataset, 40)).stdout)
+    assert again["counts"] == said["counts"]
+
+
+def test_no_planted_identifier_is_anywhere(swept: tuple[Path, str, dict[str, Any]]) -> None:
+    home, dataset, _ = swept
+    if dataset != "kaggle":
+        pytest.skip("no real scans here: the built-in ones carry no identifiers")
+    files = [path for path in home.parent.rglob("*") if path.is_file()]
+    assert len(files) > 100
+    for path in files:
+        for content in contents(path):
+            assert not any(planted in content for planted in PLANTED), path
+
+
+def contents(path: Path) -> Iterator[bytes]:
+    """The bytes of a file, and what is compressed in them."""
+    raw = path.read_bytes()
+    yield raw
+    if path.suffix == ".parquet":
+        yield repr(pq.read_table(path).to_pydict()).encode()
+        yield repr(pq.read_schema(path).metadata).encode()
+    if path.suffix == ".png":
+        for start in (match.start() for match in re.finditer(rb"IDAT", raw)):
+            yield zlib.decompressobj().decompress(raw[start + 4 :])
+
+
+def test_a_driver_killed_in_the_middle_loses_doubles_and_changes_nothing(
+    prepared: tuple[Path, str], swept: tuple[Path, str, dict[str, Any]], tmp_path: Path
+) -> None:
+    home, dataset = tmp_path / "runs", prepared[1]
+    shutil.copytree(prepared[0], home)
+    words = [sys.executable, str(ROOT / "cli.py"), *sweep_words(tmp_path, dataset, 9), "--home", str(home)]
+    with (tmp_path / "log").open("w") as log:
+        driver = subprocess.Popen(words, stdout=log, stderr=log, cwd=tmp_path, start_new_session=True)
+        deadline = time.monotonic() + 300
+        while (tmp_path / "log").read_text().count(": kid") < 2:
+            assert driver.poll() is None, (tmp_path / "log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.wait()
+    said = json.loads(cli(home, *sweep_words(tmp_path, dataset, 12)).stdout)
+    assert said["sweep"] == swept[2]["sweep"]
+    check_complete(home, dataset, said["sweep"], 12)
+    assert stages_in(home) == stages_in(swept[0])
+    assert results(home, said["sweep"]) == results(swept[0], said["sweep"])
+
+
+@pytest.fixture(scope="module")
+def best(swept: tuple[Path, str, dict[str, Any]]) -> Path:
+    home, dataset, _ = swept
+    path = home.parent / "best.yaml"
+    cli(home, "export", "--dataset", dataset, "--to", path)
+    return path
+
+
+def test_a_retraining_in_an_empty_home_gives_the_trials_metrics_exactly(
+    prepared: tuple[Path, str], best: Path, tmp_path: Path, test_data: Path
+) -> None:
+    import yaml
+
+    home, dataset = tmp_path / "runs", prepared[1]
+    source = ["--source", test_data / "rsna_miccai"] if dataset == "kaggle" else []
+    cli(home, "data", "prepare", dataset, *source)
+    said = json.loads(cli(home, "train", "--config", best, "--json").stdout)
+    assert not said["from_store"]
+    scores = yaml.safe_load(best.read_text())["origin"]["scores"]
+    exact = {name: value for name, value in scores.items() if name != "gen/seconds_per_image"}
+    assert {name: said["validation"][name] for name in exact} == exact
+    assert "gen/kid" in said["test"]
+    assert said["registry"] == {**said["registry"], "version": 1, "champion": True}
+
+
+def test_in_the_old_home_the_store_answers_and_the_model_is_registered(
+    swept: tuple[Path, str, dict[str, Any]], best: Path
+) -> None:
+    home = swept[0]
+    before = stages_in(home)
+    said = json.loads(cli(home, "train", "--config", best, "--json").stdout)
+    assert said["from_store"]
+    after = stages_in(home)
+    assert (after["vae"], after["denoiser"]) == (before["vae"], before["denoiser"])
+    again = json.loads(cli(home, "train", "--config", best, "--json").stdout)
+    assert again["registry"]["version"] == said["registry"]["version"], "the same model is registered once"
+    kinds = [run.data.tags["latentsweep.kind"] for run in mlflow_runs(home, swept[1])]
+    assert kinds.count("training") == 1
+
+
+def test_two_workers_train_a_longer_budget(swept: tuple[Path, str, dict[str, Any]], best: Path) -> None:
+    home = swept[0]
+    words = ("train", "--config", best, "--steps", 70, "--workers", 2, "--json")
+    said = json.loads(cli(home, *words).stdout)
+    assert not said["from_store"]
+    assert Path(said["folder"], "denoiser.safetensors").exists() or (home.parent / said["folder"]).exists()
+    assert said["test"]["gen/kid"] == said["test"]["gen/kid"]
+
+
+def test_a_seed_gives_the_same_image_in_any_batch(swept: tuple[Path, str, dict[str, Any]], best: Path) -> None:
+    home = swept[0]
+    one, many = home.parent / "one", home.parent / "many"
+    cli(home, "sample", best, "--seed", 5, "--count", 1, "--to", one)
+    cli(home, "sample", best, "--seed", 3, "--count", 6, "--to", many)
+    assert (one / "seed-000005.png").read_bytes() == (many / "seed-000005.png").read_bytes()
+    assert (many / "seed-000004.png").read_bytes() != (many / "seed-000005.png").read_bytes()
+    assert Image.open(many / "grid.png").size[0] > 64
+
+
+def test_a_trained_run_and_a_folder_of_images_are_measured(
+    swept: tuple[Path, str, dict[str, Any]], best: Path, tmp_path: Path
+) -> None:
+    home, dataset, _ = swept
+    run = json.loads(cli(home, "evaluate", best, "--split", "validation", "--json").stdout)
+    assert run["gen/kid"] > 0
+    random = np.random.default_rng(0)
+    for number in range(4):
+        Image.fromarray(random.integers(0, 255, (32, 32), dtype=np.uint8)).save(tmp_path / f"{number}.png")
+    folder = json.loads(cli(home, "evaluate", "--images", tmp_path, "--dataset", dataset, "--json").stdout)
+    assert folder["gen/kid"] > run["gen/kid"], "noise is farther from brains than anything trained"
+    assert folder["gen/samples"] == 4
+
+
+def test_the_store_shows_what_refers_to_it_and_frees_a_deleted_sweep(
+    swept: tuple[Path, str, dict[str, Any]], tmp_path: Path
+) -> None:
+    home = tmp_path / "runs"
+    shutil.copytree(swept[0], home)
+    name = swept[2]["sweep"]
+    assert f"sweeps/{name}" in cli(home, "store", "show").stdout
+    assert "0 results" in cli(home, "store", "free").stdout
+    shutil.rmtree(home / "sweeps" / name)
+    shutil.rmtree(home / "trained", ignore_errors=True)
+    cli(home, "store", "free")
+    assert Store(home / "store").entries() == []

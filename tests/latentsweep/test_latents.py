@@ -1,0 +1,66 @@
+"""The latent cache: what goes in comes out, and opens in the tools that people have."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import torch
+
+from latentsweep.datasets.slices import Slices
+from latentsweep.latents import Encoded, read_latents, write_latents
+
+SHAPE = (4, 2, 2)
+
+
+def encoded(split: str, count: int, offset: float) -> Encoded:
+    random = torch.Generator().manual_seed(count)
+    slices = Slices(np.zeros((count, 8, 8), np.uint8), ["s"] * count, ["v"] * count, np.arange(count, dtype=np.int32))
+    mean = torch.randn(count, *SHAPE, generator=random) * 3 + offset
+    return Encoded(split, slices, mean, torch.randn(count, *SHAPE, generator=random) - 2)
+
+
+@pytest.fixture
+def parts() -> list[Encoded]:
+    return [encoded("train", 200, 5.0), encoded("validation", 3, 0.0), encoded("test", 4, 0.0)]
+
+
+def test_what_was_written_is_read_back_by_split(tmp_path: Path, parts: list[Encoded]) -> None:
+    summary = json.loads(json.dumps(write_latents(tmp_path, parts)))
+    assert summary["rows"] == 207
+    for part in parts:
+        latents = read_latents(tmp_path, summary, part.split, whiten=False)
+        assert latents.mean.dtype == torch.float16
+        torch.testing.assert_close(latents.mean.float(), part.mean, rtol=1e-3, atol=1e-2)
+        torch.testing.assert_close(latents.log_variance.float(), part.log_variance, rtol=1e-3, atol=1e-2)
+
+
+def test_whitening_on_reading_gives_unit_spread_by_the_training_split(tmp_path: Path, parts: list[Encoded]) -> None:
+    summary = write_latents(tmp_path, parts)
+    latents = read_latents(tmp_path, summary, "train", whiten=True)
+    indices = torch.arange(len(latents)).repeat(50)
+    noise = torch.randn(len(indices), *SHAPE, generator=torch.Generator().manual_seed(0))
+    drawn = latents.drawn(indices, noise)
+    assert drawn.mean(dim=(0, 2, 3)).abs().max() < 0.02
+    assert (drawn.std(dim=(0, 2, 3)) - 1).abs().max() < 0.02
+    back = latents.statistics.unwhitened(latents.drawn(torch.arange(5), None))
+    torch.testing.assert_close(back, latents.mean[:5].float(), rtol=1e-4, atol=1e-4)
+
+
+def test_the_shards_open_in_pandas_polars_and_datasets(
+    tmp_path: Path, parts: list[Encoded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_latents(tmp_path, parts)
+    path = str(tmp_path / "latents-00000.parquet")
+    expected = parts[0].mean[0].flatten().half().tolist()
+    assert list(pd.read_parquet(path)["mean"].iloc[0]) == expected
+    assert pl.read_parquet(path)["mean"][0].to_list() == expected
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    table = datasets.Dataset.from_parquet(path, cache_dir=str(tmp_path / "cache"))
+    assert list(table[0]["mean"]) == expected
+    assert table[0]["split"] == "train"

@@ -1,0 +1,178 @@
+"""The search: no repeats, resumption, points of a pass, pruning, and the choice of the best."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from latentsweep import leaderboard
+from latentsweep.search import Point, Search, SearchConfig
+from trainables.errors import ConfigError
+from trainables.space import THRESHOLD, Choice, Range, SearchSpace
+
+SPACE = SearchSpace(
+    {
+        "vae.latent_channels": Choice((4, 8)),
+        "diffusion.frequency_weight": Choice((0.0, 0.1, 0.3)),
+        THRESHOLD: Choice((0.0, 0.05)),
+    }
+)
+
+
+def opened(folder: Path, space: SearchSpace = SPACE, **settings: object) -> Search:
+    folder.mkdir(exist_ok=True)
+    return Search(folder, space, SearchConfig(**settings), seed=0)  # type: ignore[arg-type]
+
+
+def points(params: dict[str, object], score: float, error: float = 0.5) -> list[Point]:
+    """What one pass gives: stopping early saves half the steps and costs 0.4."""
+    return [
+        Point(
+            {**params, THRESHOLD: threshold},
+            {"gen/kid": score + (0.4 if threshold else 0.0), "gen/kid_se": error, "gen/steps_mean": steps},
+        )
+        for threshold, steps in ((0.0, 50.0), (0.05, 25.0))
+    ]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_no_denoiser_is_asked_for_twice_and_all_are_found(tmp_path: Path, sampler: str) -> None:
+    search = opened(tmp_path / "s", sampler=sampler)
+    seen = set()
+    while asked := search.ask():
+        number, params = asked
+        seen.add((params["vae.latent_channels"], params["diffusion.frequency_weight"]))
+        search.tell(number, points(params, score=number), {})
+    assert len(seen) == 6
+    assert len(search.run_trials()) == 6
+    assert len(search.measured()) == 12, "every threshold of every pass is told to the study"
+    assert search.exhausted()
+
+
+def test_an_interrupted_trial_waits_and_is_asked_first_with_the_same_parameters(tmp_path: Path) -> None:
+    first = opened(tmp_path / "s")
+    number, params = first.ask() or (None, {})
+    assert number is not None
+    first.report(number, 5, {"rung/kid": 3.0})
+
+    again = opened(tmp_path / "s")
+    assert again.requeue() == 1
+    assert again.ask() == (number, params)
+    assert again.trial(number).intermediate_values == {5: 3.0}
+    assert not again.report(number, 5, {"rung/kid": 3.0}), "a rung that is reported again changes nothing"
+
+
+def test_a_crash_between_the_decision_and_its_record_loses_neither(tmp_path: Path) -> None:
+    search = opened(tmp_path / "s")
+    pruned, _ = search.ask() or (None, {})
+    told, params = search.ask() or (None, {})
+    assert pruned is not None
+    assert told is not None
+    search._asked[pruned].set_user_attr("pruned_at", 7)
+    other = points(params, 1.0)[1] if params[THRESHOLD] == 0.0 else points(params, 1.0)[0]
+    search._annotate(
+        told,
+        {
+            "metrics": dict(points(params, 1.0)[0].metrics),
+            "points": [{"params": dict(other.params), "metrics": dict(other.metrics)}],
+        },
+    )
+    search.study.tell(told, [1.0])
+
+    again = opened(tmp_path / "s")
+    again.requeue()
+    again.requeue()
+    assert again.trial(pruned).state == TrialState.PRUNED
+    assert len([t for t in again.measured() if t.user_attrs.get("of") == told]) == 1
+
+
+def test_a_seeded_search_proposes_the_same_in_one_go_and_in_two(tmp_path: Path) -> None:
+    space = SearchSpace({"diffusion.frequency_weight": Range(0.0, 1.0), "vae.latent_channels": Choice((4, 8))})
+
+    def propose(search: Search, count: int) -> None:
+        for _ in range(count):
+            number, params = search.ask() or (0, {})
+            search.tell(number, [Point(params, {"gen/kid": params["diffusion.frequency_weight"]})], {})
+
+    propose(opened(tmp_path / "one", space, startup=2), 8)
+    propose(opened(tmp_path / "two", space, startup=2), 3)
+    propose(opened(tmp_path / "two", space, startup=2), 5)
+    one, two = ([t.params for t in opened(tmp_path / name, space).run_trials()] for name in ("one", "two"))
+    assert one == two
+    assert len({tuple(params.values()) for params in one}) == 8
+
+
+def test_the_worse_half_is_pruned_once_enough_have_finished(tmp_path: Path) -> None:
+    search = opened(tmp_path / "s", startup=2)
+    for score in (1.0, 2.0):
+        number, params = search.ask() or (0, {})
+        assert not search.report(number, 5, {"rung/kid": 100.0 * score}), "nothing is pruned before that"
+        search.tell(number, points(params, score), {})
+    number, _ = search.ask() or (0, {})
+    assert search.report(number, 5, {"rung/kid": 1000.0})
+    search.prune(number, {})
+    number, _ = search.ask() or (0, {})
+    assert not search.report(number, 5, {"rung/kid": 50.0})
+    assert search.trial(number - 1).state != TrialState.COMPLETE
+
+
+def test_a_trial_without_a_finite_score_fails_and_is_never_complete(tmp_path: Path) -> None:
+    search = opened(tmp_path / "s")
+    number, params = search.ask() or (0, {})
+    search.tell(number, [Point(params, {"gen/fid": 3.0})], {})
+    trial = search.trial(number)
+    assert trial.state == TrialState.FAIL
+    assert "no finite kid" in trial.user_attrs["reason"]
+
+
+def test_the_best_is_the_cheapest_threshold_within_one_standard_error(tmp_path: Path) -> None:
+    search = opened(tmp_path / "s")
+    number, params = search.ask() or (0, {})
+    search.tell(number, points(params, 3.0, error=0.5), {})
+    assert search.measured()[0].params[THRESHOLD] == 0.0
+    assert search.best()[0].params[THRESHOLD] == 0.05, "0.4 worse is within 0.5, at half the steps"
+
+    sure = opened(tmp_path / "t")
+    number, params = sure.ask() or (0, {})
+    sure.tell(number, points(params, 3.0, error=0.1), {})
+    assert sure.best()[0].params[THRESHOLD] == 0.0
+
+
+def test_two_objectives_give_a_pareto_front(tmp_path: Path) -> None:
+    search = opened(tmp_path / "s", objectives=("kid", "steps"))
+    number, params = search.ask() or (0, {})
+    assert not search.report(number, 5, {"rung/kid": 1e9}), "no pruning with two objectives"
+    search.tell(number, points(params, 3.0), {})
+    assert {trial.params[THRESHOLD] for trial in search.best()} == {0.0, 0.05}
+
+
+def test_an_unknown_objective_is_refused() -> None:
+    with pytest.raises(ConfigError, match="among kid, fid"):
+        SearchConfig(objectives=("beauty",))
+    with pytest.raises(ConfigError, match="two different ones"):
+        SearchConfig(objectives=("kid", "kid"))
+
+
+def test_the_leaderboard_ranks_what_was_measured(tmp_path: Path) -> None:
+    search = opened(tmp_path / "s")
+    for score in (5.0, 1.0, 3.0, 2.0, 4.0):
+        number, params = search.ask() or (0, {})
+        search.tell(number, points(params, score), {})
+    table = leaderboard.rows(search)
+    assert [row["gen/kid"] for row in table] == sorted(row["gen/kid"] for row in table)
+    assert sum(row["best"] for row in table) == 1
+    assert leaderboard.as_csv(table).count("\n") == 11
+    assert leaderboard.as_markdown(table).count("\n") == 12
+    shares = leaderboard.importances(search)
+    assert sum(shares.values()) == pytest.approx(1.0)
+
+
+def test_optuna_opens_the_study_by_itself(tmp_path: Path) -> None:
+    search = opened(tmp_path / "s")
+    number, params = search.ask() or (0, {})
+    search.tell(number, points(params, 2.0), {})
+    study = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path / 's' / 'study.db'}")
+    assert study.best_value == 2.0

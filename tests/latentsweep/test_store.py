@@ -1,0 +1,136 @@
+"""The stage store: complete or absent, once a key, found damaged, freed when nobody refers to it."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from latentsweep import housekeeping
+from latentsweep.home import Home
+from latentsweep.store import MANIFEST, StageKey, Store
+from trainables.errors import StoreError
+
+KEY = StageKey("vae", 1, {"seed": 0})
+
+
+def build(folder: Path) -> Mapping[str, Any]:
+    (folder / "weights").write_text("numbers")
+    return {"good": True}
+
+
+def test_a_result_is_built_once_and_then_found(tmp_path: Path) -> None:
+    store, calls = Store(tmp_path), []
+
+    def counting(folder: Path) -> Mapping[str, Any]:
+        calls.append(folder)
+        return build(folder)
+
+    first, second = store.obtain(KEY, counting), store.obtain(KEY, counting)
+    assert len(calls) == 1
+    assert first.folder == second.folder
+    assert first.summary == {"good": True}
+    assert first.file("weights").read_text() == "numbers"
+    assert first.size > 0
+
+
+def test_the_key_depends_on_all_that_the_result_depends_on() -> None:
+    same = StageKey("vae", 1, {"seed": 0})
+    others = [
+        StageKey("latents", 1, {"seed": 0}),
+        StageKey("vae", 2, {"seed": 0}),
+        StageKey("vae", 1, {"seed": 1}),
+        StageKey("vae", 1, {"seed": 0}, (KEY,)),
+    ]
+    assert same.name == KEY.name
+    assert len({key.name for key in (KEY, *others)}) == 5
+    assert [key.stage for key in StageKey("latents", 1, {}, (KEY,)).lineage()] == ["latents", "vae"]
+
+
+def test_a_build_that_fails_leaves_no_result_and_keeps_its_checkpoint(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+
+    def broken(folder: Path) -> Mapping[str, Any]:
+        (folder / "checkpoint.safetensors").write_text("half")
+        raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        store.obtain(KEY, broken)
+    assert store.find(KEY) is None
+    assert store.unfinished() == [KEY.name]
+
+    def resumed(folder: Path) -> Mapping[str, Any]:
+        assert (folder / "checkpoint.safetensors").read_text() == "half"
+        return build(folder)
+
+    entry = store.obtain(KEY, resumed)
+    assert set(entry.manifest["files"]) == {"weights"}, "the checkpoint goes when the result is there"
+    assert store.unfinished() == []
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "missing", "manifest"])
+def test_a_damaged_result_is_found_and_built_again(tmp_path: Path, damage: str) -> None:
+    entry = Store(tmp_path).obtain(KEY, build)
+    weights = entry.file("weights")
+    if damage == "flipped":
+        weights.write_text("nUmbers")
+    elif damage == "cut":
+        weights.write_text("num")
+    elif damage == "missing":
+        weights.unlink()
+    else:
+        entry.file(MANIFEST).write_text('{"name": "va')
+    fresh = Store(tmp_path)
+    assert fresh.find(KEY) is None
+    assert fresh.obtain(KEY, build).file("weights").read_text() == "numbers"
+
+
+def slow_build(folder: Path) -> Mapping[str, Any]:
+    (folder.parent.parent / f"built-{time.time_ns()}").touch()
+    time.sleep(0.5)
+    return build(folder)
+
+
+def obtain_slowly(root: Path) -> None:
+    Store(root).obtain(KEY, slow_build)
+
+
+def test_processes_that_want_the_same_key_do_the_work_once(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=obtain_slowly, args=(tmp_path,)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert len(list(tmp_path.glob("built-*"))) == 1
+
+
+def test_a_store_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(StoreError, match=r"must be writable.*--home"):
+        Store(tmp_path / "file").obtain(KEY, build)
+
+
+def test_only_what_nothing_refers_to_is_freed(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    store = Store(home.store)
+    used, unused = StageKey("vae", 1, {"seed": 1}), StageKey("vae", 1, {"seed": 2})
+    store.obtain(used, build)
+    store.obtain(unused, build)
+    sweep = home.writable(home.sweeps / "some-sweep")
+    (sweep / "uses.json").write_text(json.dumps([used.name]))
+
+    rows = {row["name"]: row for row in housekeeping.overview(home)}
+    assert rows[used.name]["used_by"] == ["sweeps/some-sweep"]
+    assert "some-sweep" in housekeeping.as_text(list(rows.values()))
+    assert [row["name"] for row in housekeeping.free(home, dry_run=True)] == [unused.name]
+    assert store.find(unused) is not None
+    housekeeping.free(home, dry_run=False)
+    assert Store(home.store).find(unused) is None
+    assert Store(home.store).find(used) is not None

@@ -1,0 +1,77 @@
+"""Configurations check themselves and say what is wrong in one line."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from trainables.config import fingerprint
+from trainables.errors import ConfigError
+from trainables.execution import Execution
+from trainables.recipes import IMPROVED, PAPER, RECIPES, SMOKE, Recipe, recipe_named
+
+
+def test_a_recipe_survives_its_plain_form() -> None:
+    for recipe in RECIPES.values():
+        assert Recipe.from_dict(recipe.to_dict()) == recipe
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("vae.latent_channels", 0, "at least 1"),
+        ("vae.latent_channels", 4.5, "must be int"),
+        ("diffusion.dropout", 1.5, "at most 0.9"),
+        ("diffusion.prediction", "noise", "one of epsilon, v, x0"),
+        ("diffusion.frequency_weight", float("nan"), "at least 0"),
+        ("diffusion.attention_levels", [5], "below the 3 levels"),
+        ("diffusion.beta_max", 1e-5, "below beta_max"),
+        ("data.image_size", 100, "multiple of"),
+        ("vae.nothing", 1, "unknown field"),
+        ("nothing.at_all", 1, "no section"),
+    ],
+)
+def test_a_refused_value_names_the_rule_and_the_value(field: str, value: object, says: str) -> None:
+    with pytest.raises(ConfigError, match=says) as caught:
+        PAPER.replace(**{field: value})
+    assert "\n" not in str(caught.value)
+
+
+def test_what_does_not_change_a_result_stays_out_of_the_identity() -> None:
+    assert Execution(threads=3, workers=2).identity() == {}
+    assert "frequency_weight" in PAPER.diffusion.identity()
+
+
+def test_the_fingerprint_depends_on_values_and_not_on_order() -> None:
+    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    assert fingerprint({"a": 1}) != fingerprint({"a": 2})
+
+
+def test_whole_numbers_are_taken_for_floats_so_that_keys_agree() -> None:
+    one, other = (SMOKE.replace(**{"diffusion.frequency_weight": value}) for value in (1, 1.0))
+    assert one == other
+    assert fingerprint(one.diffusion.identity()) == fingerprint(other.diffusion.identity())
+
+
+def test_the_improved_recipe_mends_what_the_paper_gets_wrong() -> None:
+    diffusion = IMPROVED.diffusion
+    assert (diffusion.whiten, diffusion.ema_warmup, diffusion.prediction) == (True, True, "v")
+    assert (diffusion.loss_weighting, diffusion.cutmix_form) == ("min_snr", "z0")
+    assert diffusion.frequency_loss != "squared_l2"
+    assert IMPROVED.data.split == "subject"
+
+
+def test_every_setting_says_what_it_means() -> None:
+    for section in dataclasses.fields(Recipe):
+        for field in dataclasses.fields(getattr(PAPER, section.name)):
+            assert len(field.metadata["doc"]) > 8, field.name
+
+
+def test_an_unknown_recipe_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="paper, improved, smoke"):
+        recipe_named("best")
+
+
+def test_a_list_becomes_a_tuple() -> None:
+    assert PAPER.vae.replace(widths=[8, 16]).widths == (8, 16)
