@@ -11,7 +11,7 @@ import torch
 
 from trainables import execution as ex
 from trainables.checkpoint import TrainingState
-from trainables.cutmix import draw_rectangles
+from trainables.cutmix import cutmix, draw_rectangles
 from trainables.diffusion import DiffusionConfig, add_noise, target
 from trainables.execution import Execution, autocast
 from trainables.latents import Latents
@@ -134,11 +134,11 @@ def noisy_batch(
     mask, partners = mask.to(device), partners.to(device)
 
     if config.cutmix_form == "z0":
-        z0 = torch.where(mask, z0[partners], z0)
+        z0 = cutmix(z0, partners, mask)
     z_t = add_noise(z0, noise, schedule[t])
     wanted = target(z0, noise, schedule[t], config.prediction)
     if config.cutmix_form == "zt":
-        z_t = torch.where(mask, z_t[partners], z_t)
+        z_t = cutmix(z_t, partners, mask)
     return z_t, t, wanted
 
 

@@ -34,13 +34,18 @@ def resized(images: np.ndarray, size: int) -> np.ndarray:
     Raises :class:`ConfigError` where ``size`` is larger than S, since nothing is to be made up.
     """
     side = images.shape[-1]
+    check_size(size, side)
     if side == size:
         return images
-    if size > side:
-        raise ConfigError(f"data.image_size must be at most the prepared {side} pixels, got {size}")
     reduced = F.interpolate(torch.from_numpy(images).float().unsqueeze(1), size=(size, size), mode="area")
     result: np.ndarray = reduced.squeeze(1).round().clamp(0, 255).to(torch.uint8).numpy()
     return result
+
+
+def check_size(size: int, prepared: int) -> None:
+    """Raises :class:`ConfigError` where slices of ``size`` would have to be made up from smaller ones."""
+    if size > prepared:
+        raise ConfigError(f"data.image_size must be at most the prepared {prepared} pixels, got {size}")
 
 
 def to_unit(images: torch.Tensor) -> torch.Tensor:

@@ -42,7 +42,7 @@ PAPER = Recipe(data=DataConfig(split="slice"))
 """The paper, exactly: 128×128, slice split, ε-prediction, DDIM 50, FFT loss, EMA 0.9999."""
 
 IMPROVED = Recipe(
-    vae=VaeConfig(epochs=60, kl_weight=1e-6),
+    vae=VaeConfig(epochs=60),
     diffusion=DiffusionConfig(
         prediction="v",
         loss_weighting="min_snr",
@@ -73,7 +73,7 @@ SMOKE = IMPROVED.replace(
         "diffusion.dropout": 0.0,
         "diffusion.learning_rate": 1e-3,
         "diffusion.warmup_steps": 50,
-        "diffusion.steps": 700,
+        "diffusion.steps": 600,
         "diffusion.validations": 4,
         "sampling.steps": 25,
         "evaluation.samples": 64,

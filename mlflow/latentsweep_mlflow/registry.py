@@ -53,10 +53,10 @@ def register_model(
 ) -> Registered:
     """Register the model in ``folder``, and make it the champion if its score is the lower one.
 
-    ``folder`` holds ``vae.safetensors``, ``denoiser.safetensors`` and ``config.yaml``; the files of the model
+    ``folder`` holds the weights, the scaling and ``config.yaml`` (:data:`FILES`); the files of the model
     go to the run ``run_id``, or to a run of their own. ``comparable`` says what the score was measured
     against (reference set, number of samples, extractor): a champion is never replaced by a score of another
-    kind. The same three files are registered once. Raises :class:`LatentsweepError` where a file is missing
+    kind. The same files are registered once. Raises :class:`LatentsweepError` where a file is missing
     or MLflow does not take the model.
     """
     missing = [name for name in FILES if not (folder / name).is_file()]
@@ -169,7 +169,7 @@ def _own_run(client: MlflowClient, dataset: str, root: str | None) -> str:
 
 
 def _digest(folder: Path) -> str:
-    """SHA-256 over the three files, each by its own."""
+    """SHA-256 over the files, each by its own."""
     parts = []
     for name in FILES:
         with (folder / name).open("rb") as file:

@@ -126,12 +126,11 @@ def record_training(recorder: Recorder, training: Training) -> str | None:
         },
         tags={f"latentsweep.from_{name}": str(origin[name]) for name in ("sweep", "trial") if name in origin},
     )
-    test, denoiser = training.evaluations["test"], training.entries["denoiser"]
-    recorder.log(key, as_records(stages.replayed(denoiser)))
-    for split, prefix in (("test", "test/"), ("validation", "validation/")):
-        named = {prefix + name.split("/")[-1]: value for name, value in training.metrics(split).items()}
-        recorder.log(key, [final_record(training.evaluations[split], configuration.recipe.diffusion.steps, named)])
-    for entry in (test, *training.entries.values()):
+    recorder.log(key, as_records(stages.replayed(training.entries["denoiser"])))
+    for split, evaluation in training.evaluations.items():
+        named = {f"{split}/{name.split('/')[-1]}": value for name, value in training.metrics(split).items()}
+        recorder.log(key, [final_record(evaluation, configuration.recipe.diffusion.steps, named)])
+    for entry in training.entries.values():
         for path in sorted((entry.folder / stages.FIGURES).glob("*.png")):
             recorder.log_file(key, path, stages.FIGURES)
     recorder.close_run(key, "finished", ended=training.ended)

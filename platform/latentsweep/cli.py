@@ -202,8 +202,8 @@ def train(
             dataset=dataset.name,
             folder=result.folder,
             run_id=run_id,
-            score=result.metrics("test")["gen/kid"],
-            objective="kid on the test split",
+            score=result.metrics(result.last)["gen/kid"],
+            objective=f"kid on the {result.last} split",
             comparable=result.comparable,
         )
         summary["registry"] = dataclasses.asdict(registered)

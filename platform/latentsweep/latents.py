@@ -20,7 +20,6 @@ from latentsweep.datasets.slices import Slices
 from trainables.latents import NO_WHITENING, ChannelStatistics, Latents
 
 ROWS_PER_SHARD = 4096
-SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)

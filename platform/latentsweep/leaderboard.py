@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,13 +21,20 @@ METRICS = {
     "gen/kid_se": "± se",
     "gen/fid": "FID",
     "gen/steps_mean": "steps",
-    "gen/near_copies": "near copies",
-    "gen/diversity": "diversity",
+    "gen/near_copies": "copies",
 }
 """The metrics that a leaderboard shows, and their headings."""
 
-WIDTH = 130
-"""Columns of text that the leaderboard needs."""
+FIELDS = {
+    THRESHOLD: "threshold",
+    "vae.latent_channels": "channels",
+    "diffusion.frequency_weight": "λ_freq",
+    "diffusion.cutmix_probability": "CutMix",
+}
+"""Short headings of the fields that are searched most."""
+
+WIDTH = 110
+"""Columns of text that the leaderboard takes where there is no terminal."""
 
 ENOUGH = 4
 """Run trials that parameter importances need at least."""
@@ -68,12 +76,13 @@ def importances(search: Search) -> dict[str, float]:
     values = {t.values[0] for t in search.measured()}
     if len(complete) < ENOUGH or len(values) < ENOUGH:
         return {}
-    evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-    return dict(
-        optuna.importance.get_param_importances(
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a reminder that low values count as good: they are
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+        shares = optuna.importance.get_param_importances(
             search.study, evaluator=evaluator, target=lambda trial: trial.values[0]
         )
-    )
+    return dict(shares)
 
 
 def as_csv(table: Sequence[dict[str, Any]]) -> str:
@@ -99,8 +108,7 @@ def as_markdown(table: Sequence[dict[str, Any]]) -> str:
 
 def heading(name: str) -> str:
     """A column's heading, short."""
-    short = {THRESHOLD: "threshold"}
-    return METRICS.get(name) or short.get(name) or name.split(".")[-1].replace("_", " ")
+    return METRICS.get(name) or FIELDS.get(name) or name.split(".")[-1].replace("_", " ")
 
 
 def cell(value: Any) -> str:
@@ -114,14 +122,14 @@ def cell(value: Any) -> str:
 
 def show(table: Sequence[dict[str, Any]], state: dict[str, int], shares: dict[str, float], *, top: int = 10) -> None:
     """Prints the best rows, the counts and the importances to the terminal."""
-    console = Console(width=max(Console().width, WIDTH))
+    console = Console() if Console().is_terminal else Console(width=WIDTH)
     console.print(
         f"{state['complete']} trials complete, {state['pruned']} pruned, {state['failed']} failed; "
         f"{state['points']} configurations measured"
     )
     if not table:
         return
-    grid = Table(box=None, pad_edge=False, padding=(0, 2))
+    grid = Table(box=None, pad_edge=False, padding=(0, 1))
     for name in table[0]:
         grid.add_column(heading(name), justify="right", no_wrap=True)
     for row in table[:top]:

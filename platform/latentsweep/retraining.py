@@ -15,10 +15,9 @@ from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.home import Home
 from latentsweep.pipeline import keys_of
 from latentsweep.store import Entry, Store
+from latentsweep.sweep import check_fit
 from latentsweep.worker import Assignment
 from trainables.inception import InceptionWeights
-
-SPLITS = ("validation", "test")
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Training:
     folder: Path
     evaluations: dict[str, Entry]
     entries: dict[str, Entry]
-    """The test split's results, by stage."""
+    """The results, by stage, those of the last split: test, where the dataset has one."""
     from_store: bool
     configuration: Configuration
 
@@ -43,6 +42,11 @@ class Training:
         reference = self.entries["reference"].summary
         generated = self.configuration.recipe.evaluation.samples
         return f"{reference['sha']}, {reference['samples']} real, {generated} generated"
+
+    @property
+    def last(self) -> str:
+        """The split whose measurements count: test, where the dataset has one."""
+        return list(self.evaluations)[-1]
 
     @property
     def ended(self) -> int:
@@ -61,15 +65,18 @@ def train(
     workers: int = 1,
     address: str = "local",
 ) -> Training:
-    """Trains what the store lacks, measures on both held-out splits, and writes the model's folder."""
+    """Trains what the store lacks, measures on the held-out splits, and writes the model's folder."""
+    check_fit(configuration.recipe, dataset)
     store = Store(home.store)
+    splits = [split for split in dataset.splits(configuration.recipe.data.split) if split != "train"]
+    last = splits[-1]
     keys = {
         split: keys_of(configuration.recipe, dataset.fingerprint, configuration.seed, weights.sha256, split)
-        for split in SPLITS
+        for split in splits
     }
-    name = f"{dataset.name}-{keys['test'].evaluation.digest[:8]}"
+    name = f"{dataset.name}-{keys[last].evaluation.digest[:8]}"
     folder = home.writable(home.trained / name)
-    from_store = all(store.find(key) for key in (keys["test"].latents, keys["test"].denoiser))
+    from_store = all(store.find(key) for key in (keys[last].latents, keys[last].denoiser))
     assignment = Assignment(
         home=str(home.root.resolve()),
         dataset=dataset.name,
@@ -82,15 +89,15 @@ def train(
         with cluster(address):
             run_under_train(
                 worker.retraining,
-                {"assignment": assignment, "splits": SPLITS},
-                name=f"train-{keys['test'].evaluation.digest}",
+                {"assignment": assignment, "splits": splits},
+                name=f"train-{keys[last].evaluation.digest}",
                 folder=folder / "train",
                 workers=workers,
                 threads=configuration.execution.threads,
                 gpu_share=1.0 if packing.gpu_share else 0.0,
             )
-    evaluations = {split: assignment.pipeline(split=split).evaluation() for split in SPLITS}
-    lineage = {key.stage: store.find(key) for key in keys["test"].evaluation.lineage()}
+    evaluations = {split: assignment.pipeline(split=split).evaluation() for split in splits}
+    lineage = {key.stage: store.find(key) for key in keys[last].evaluation.lineage()}
     entries = {stage: entry for stage, entry in lineage.items() if entry}
-    write_model(folder, store, keys["test"], configuration)
+    write_model(folder, store, keys[last], configuration)
     return Training(name, folder, evaluations, entries, from_store, configuration)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from latentsweep.datasets.slices import PreparedDataset, Slices
-from latentsweep.latents import SPLITS, Encoded, channel_statistics, read_latents, write_latents
+from latentsweep.latents import Encoded, channel_statistics, read_latents, write_latents
 from latentsweep.store import Entry
 from trainables import execution as ex
 from trainables import figures
@@ -30,7 +30,7 @@ from trainables.inception import InceptionExtractor, InceptionWeights
 from trainables.latents import NO_WHITENING, ChannelStatistics
 from trainables.random import derived_seed
 from trainables.recipes import Recipe
-from trainables.sampling import SamplingTrace, initial_noise, sample
+from trainables.sampling import SamplingTrace, initial_noise, sample, sampling_timesteps
 from trainables.training import Record, Report
 from trainables.unet import UNet
 from trainables.vae import Autoencoder
@@ -96,10 +96,9 @@ def latents_stage(
     device = execution.prepare()
     model = load_vae(vae, recipe)
     parts = []
-    for split in SPLITS:
+    for split in dataset.splits(recipe.data.split):
         slices = split_slices(dataset, recipe.data, split)
-        if len(slices.images):
-            parts.append(Encoded(split, slices, *encoded(model, torch.from_numpy(slices.images), device)))
+        parts.append(Encoded(split, slices, *encoded(model, torch.from_numpy(slices.images), device)))
     return write_latents(folder, parts) | {"vae": vae.name, "dataset": dataset.fingerprint}
 
 
@@ -232,7 +231,7 @@ def samples_stage(
         image_seeds(seed, recipe.evaluation.samples),
         device,
         thresholds=thresholds,
-        snapshots=TRAJECTORY,
+        snapshots=evaluations_at(TRAJECTORY, recipe),
     )
     sampled = time.monotonic()
     # Thresholds under which a sample stops at the same step share its image.
@@ -314,6 +313,12 @@ def evaluation_stage(
 def figure_of(threshold: float) -> str:
     """The name of the picture of images generated under this early-stop threshold."""
     return f"generated_threshold_{threshold:g}"
+
+
+def evaluations_at(timesteps: Sequence[int], recipe: Recipe) -> list[int]:
+    """The numbers of the denoiser's evaluations (from 0) that come nearest to these timesteps."""
+    visited = np.asarray(sampling_timesteps(recipe.diffusion.timesteps, recipe.sampling.steps))
+    return sorted({int(np.abs(visited - t).argmin()) for t in timesteps})
 
 
 def image_seeds(seed: int, count: int) -> list[int]:

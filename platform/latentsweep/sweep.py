@@ -29,8 +29,9 @@ from latentsweep.sweep_record import SweepRecord
 from latentsweep.view import View, described
 from latentsweep.worker import Assignment
 from trainables.config import fingerprint
-from trainables.errors import LatentsweepError, StoppedError
+from trainables.errors import DataError, LatentsweepError, StoppedError
 from trainables.execution import Execution
+from trainables.images import check_size
 from trainables.inception import InceptionWeights
 from trainables.recipes import Recipe
 from trainables.space import SearchSpace
@@ -96,9 +97,21 @@ def planned(
     The recipe takes over the space's grid of thresholds, so that one sampling pass measures them all.
     """
     space.check(recipe)
+    check_fit(recipe, dataset)
     if space.thresholds:
         recipe = recipe.replace(**{"sampling.threshold_grid": space.thresholds})
     return SweepPlan(dataset.name, dataset.fingerprint, recipe_name, recipe, space, search, seed, weights.sha256)
+
+
+def check_fit(recipe: Recipe, dataset: PreparedDataset) -> None:
+    """Whether a recipe can be trained and measured on a dataset; raises an error of one line otherwise."""
+    check_size(recipe.data.image_size, dataset.size)
+    missing = {"train", "validation"} - set(dataset.splits(recipe.data.split))
+    if missing:
+        raise DataError(
+            f"a training needs slices in the train and validation splits, and {dataset.name} has none in "
+            f"{' and '.join(sorted(missing))}; prepare more subjects, or take --split slice"
+        )
 
 
 class Sweep:

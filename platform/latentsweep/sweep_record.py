@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from latentsweep import stages
 from latentsweep.pipeline import Keys
 from latentsweep.recording import Record, Recorder
-from latentsweep.search import Search
+from latentsweep.search import OBJECTIVES, Search
 from latentsweep.store import Entry, Store
 from trainables.recipes import Recipe
 
@@ -38,6 +38,7 @@ class SweepRecord:
         }
         tags = {"latentsweep.dataset": plan["dataset"], "latentsweep.fingerprint": plan["fingerprint"]}
         self.recorder.open_run(self.name, name=self.name, kind="sweep", params=params, tags=tags)
+        self.recorder.close_stale(self.name, [])
 
     def autoencoders(self, variants: Mapping[str, Recipe]) -> None:
         """The runs of the shared autoencoders, by the names of their results."""
@@ -57,9 +58,18 @@ class SweepRecord:
 
     def open_trial(self, number: int, params: Mapping[str, Any]) -> None:
         """A trial began, or goes on."""
-        tags = {"latentsweep.trial": str(number)}
+        trial = self.search.trial(number)
         self.recorder.open_run(
-            self.trial_key(number), name=f"trial {number}", kind="trial", parent=self.name, params=params, tags=tags
+            self.trial_key(number),
+            name=f"trial {number}",
+            kind="trial",
+            parent=self.name,
+            params=params,
+            tags={
+                "latentsweep.trial": str(number),
+                "latentsweep.objective": OBJECTIVES[self.search.config.objectives[0]].replace("gen/", "final/"),
+            },
+            began=milliseconds(trial.datetime_start),
         )
 
     def trial_records(self, number: int, records: Sequence[Mapping[str, float]]) -> None:
@@ -68,18 +78,19 @@ class SweepRecord:
 
     def end_trial(self, trial: FrozenTrial) -> None:
         """A trial ended; the study knows how."""
-        key = self.trial_key(trial.number)
+        key, ended = self.trial_key(trial.number), milliseconds(trial.datetime_complete)
         if trial.state == TrialState.COMPLETE:
             self._measurements(key, trial)
-            self.recorder.close_run(key, "finished")
+            self.recorder.close_run(key, "finished", ended=ended)
         elif trial.state == TrialState.PRUNED:
-            self.recorder.close_run(key, "pruned", tags={"latentsweep.pruned_at": str(trial.user_attrs["pruned_at"])})
+            tags = {"latentsweep.pruned_at": str(trial.user_attrs["pruned_at"])}
+            self.recorder.close_run(key, "pruned", tags=tags, ended=ended)
         else:
             attributes = trial.user_attrs
             tags = {
                 f"latentsweep.{name}": str(attributes[name]) for name in ("reason", "class") if name in attributes
             }
-            self.recorder.close_run(key, "failed", tags=tags)
+            self.recorder.close_run(key, "failed", tags=tags, ended=ended)
 
     def missing(self) -> None:
         """Sends every ended trial that the record lacks, and leaves no other run open."""
@@ -152,6 +163,11 @@ def final_record(entry: Entry, step: int, metrics: Mapping[str, float]) -> Recor
         name.replace("gen/", "final/").replace("recon/", "final/recon_"): value for name, value in metrics.items()
     }
     return Record(step, int(created.timestamp() * 1000), {**metrics, **final})
+
+
+def milliseconds(moment: datetime.datetime | None) -> int | None:
+    """A moment of the study as milliseconds since the epoch."""
+    return None if moment is None else int(moment.timestamp() * 1000)
 
 
 def value_of(recipe: Recipe, field: str) -> Any:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from wsgiref.util import setup_testing_defaults
 
 import optuna
+import optuna_dashboard
 import pytest
 from optuna.trial import TrialState
 
@@ -176,3 +179,16 @@ def test_optuna_opens_the_study_by_itself(tmp_path: Path) -> None:
     search.tell(number, points(params, 2.0), {})
     study = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path / 's' / 'study.db'}")
     assert study.best_value == 2.0
+
+
+def test_optuna_dashboard_shows_the_study(tmp_path: Path) -> None:
+    search = opened(tmp_path / "s")
+    number, params = search.ask() or (0, {})
+    search.tell(number, points(params, 2.0), {})
+    answered: list[str] = []
+    server = optuna_dashboard.wsgi(f"sqlite:///{tmp_path / 's' / 'study.db'}")
+    environment: dict[str, str] = {"PATH_INFO": "/api/studies"}
+    setup_testing_defaults(environment)
+    body = b"".join(server(environment, lambda status, *others: answered.append(status)))
+    assert answered == ["200 OK"]
+    assert [study["study_name"] for study in json.loads(body)["study_summaries"]] == ["s"]

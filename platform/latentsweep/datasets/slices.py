@@ -85,6 +85,16 @@ class PreparedDataset:
         """A hash over the pixels, splits and grouping of all slices; the same for every pseudonym key."""
         return str(self.manifest["fingerprint"])
 
+    @property
+    def size(self) -> int:
+        """Side of a slice in pixels."""
+        return int(self.manifest["settings"]["size"])
+
+    def splits(self, rule: str = "subject") -> list[str]:
+        """The splits that hold a slice under ``rule``."""
+        held = self.manifest["counts"]["slices_by_split" if rule == "subject" else "slices_by_split_by_slice"]
+        return [split for split in SPLITS if held.get(split)]
+
     def load(self, split: str, *, rule: str = "subject") -> Slices:
         """The slices of ``split`` (train, validation, test or all) under ``rule`` (subject or slice), in order.
 
