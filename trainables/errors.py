@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 
 class LatentsweepError(Exception):
     """What a user can mend: the command line prints it as one line and ends with exit code 2."""
@@ -33,3 +35,6 @@ class DivergenceError(LatentsweepError):
     def __init__(self, message: str, *, step: int) -> None:
         super().__init__(message)
         self.step = step
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return functools.partial(DivergenceError, str(self), step=self.step), ()

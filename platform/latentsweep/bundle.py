@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,8 +60,11 @@ def from_store(store: Store, keys: Keys, recipe: Recipe) -> TrainedModel | None:
     )
 
 
-def write_model(folder: Path, store: Store, keys: Keys, configuration: Configuration) -> Path:
-    """Copies a trained model out of the store into ``folder``: weights, scaling, configuration."""
+def write_model(folder: Path, store: Store, keys: Keys, configuration: Configuration, uses: Iterable[str]) -> Path:
+    """Copies a trained model out of the store into ``folder``: weights, scaling, configuration.
+
+    ``uses`` names the results of the store that the folder refers to.
+    """
     vae, latents, denoiser = (store.find(key) for key in (keys.vae, keys.latents, keys.denoiser))
     if vae is None or latents is None or denoiser is None:
         raise DataError("the configuration is not trained; train it with: python cli.py train --config …")
@@ -70,7 +73,7 @@ def write_model(folder: Path, store: Store, keys: Keys, configuration: Configura
     shutil.copyfile(denoiser.file(stages.WEIGHTS), folder / DENOISER)
     statistics = channel_statistics(dict(latents.summary))
     save_tensors(folder / SCALING, {"mean": statistics.mean, "deviation": statistics.deviation})
-    write_json(folder / "uses.json", sorted(keys.names()))
+    write_json(folder / "uses.json", sorted(uses))
     configuration.write(folder / CONFIG)
     return folder
 

@@ -179,6 +179,8 @@ def train(
     home: HomeOption = Path("runs"),
 ) -> None:
     """Train a configuration in full, measure it on held-out data, and register the model."""
+    from rich.console import Console
+
     from latentsweep.assembly import record_training
     from latentsweep.budget import packing
     from latentsweep.configuration import read_configuration
@@ -190,7 +192,9 @@ def train(
     weights = find_weights(inception)
     dataset = _dataset(place, configuration.dataset)
     pack = packing(configuration.recipe, concurrent=None, card_gib=card_gib)
-    result = run_training(place, configuration, dataset, weights, pack, workers=workers, address=ray_address)
+    result = run_training(
+        place, configuration, dataset, weights, pack, Console(stderr=True), workers=workers, address=ray_address
+    )
     summary: dict[str, Any] = {"name": result.name, "folder": str(result.folder), "from_store": result.from_store}
     summary |= {split: result.metrics(split) for split in result.evaluations}
     if mlflow:

@@ -8,8 +8,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+from trainables.errors import LatentsweepError
 
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -62,6 +65,16 @@ def cluster(address: str = "local", *, cpus: int | None = None, gpus: int | None
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def background(threads: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads to wait for Ray in; whoever leaves early, by Ctrl-C or an error, doesn't wait for them."""
+    pool = ThreadPoolExecutor(max_workers=threads)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
 def run_under_train(
     work: Callable[[dict[str, Any]], None],
     config: dict[str, Any],
@@ -81,6 +94,7 @@ def run_under_train(
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.config import FailureConfig
+    from ray.train.v2.api.exceptions import WorkerGroupError
 
     resources: dict[str, float] = {"CPU": threads}
     use_gpu = gpu_share > 0
@@ -99,5 +113,11 @@ def run_under_train(
     )
     try:
         trainer.fit()
+    except WorkerGroupError as error:
+        raised = (getattr(failure, "_base_exc", failure) for failure in error.worker_failures.values())
+        for cause in raised:
+            if isinstance(cause, LatentsweepError):
+                raise cause from error
+        raise
     finally:
         shutil.rmtree(folder / name, ignore_errors=True)

@@ -74,7 +74,7 @@ def exported(
         "dataset_fingerprint": plan["fingerprint"],
         "objective": list(search.config.objectives),
         "split": "validation",
-        "scores": {name: round(value, 6) for name, value in sorted(metrics.items())},
+        "scores": dict(sorted(metrics.items())),
     }
     execution = Execution(threads=int(plan["threads"]))
     recipe = Recipe.from_dict(plan["recipe"]).replace(**params)

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import datetime
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
+
+from rich.console import Console
 
 from latentsweep import stages, worker
 from latentsweep.budget import Packing
 from latentsweep.bundle import write_model
-from latentsweep.cluster import cluster, run_under_train
+from latentsweep.cluster import background, cluster, run_under_train
 from latentsweep.configuration import Configuration
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.home import Home
-from latentsweep.pipeline import keys_of
+from latentsweep.pipeline import Keys, keys_of
 from latentsweep.store import Entry, Store
 from latentsweep.sweep import check_fit
+from latentsweep.view import TrainingView
 from latentsweep.worker import Assignment
+from trainables.errors import StoppedError
 from trainables.inception import InceptionWeights
+from trainables.recipes import Recipe
+from trainables.vae_training import vae_steps
 
 
 @dataclass(frozen=True)
@@ -55,12 +62,30 @@ class Training:
         return int(datetime.datetime.fromisoformat(created).timestamp() * 1000)
 
 
+def watch(
+    job: Future[None], store: Store, keys: Keys, recipe: Recipe, dataset: PreparedDataset, view: TrainingView
+) -> None:
+    """Shows a training's progress until it ends; raises what it raised, or :class:`StoppedError` after Ctrl-C."""
+    slices = dataset.counts(recipe.data.split)["train"]
+    totals = {"vae": vae_steps(recipe.vae, slices), "denoiser": recipe.diffusion.steps}
+    try:
+        while not wait([job], timeout=0.5).done:
+            for stage, total in totals.items():
+                record = store.progress(getattr(keys, stage).name)
+                if record:
+                    view.show(stage, record, total)
+        job.result()
+    except KeyboardInterrupt:
+        raise StoppedError("the training was stopped; nothing is lost, and the same command goes on") from None
+
+
 def train(
     home: Home,
     configuration: Configuration,
     dataset: PreparedDataset,
     weights: InceptionWeights,
     packing: Packing,
+    console: Console,
     *,
     workers: int = 1,
     address: str = "local",
@@ -86,8 +111,9 @@ def train(
         weights=str(weights.path),
     )
     if not from_store:
-        with cluster(address):
-            run_under_train(
+        with TrainingView(console) as view, cluster(address), background(1) as pool:
+            job = pool.submit(
+                run_under_train,
                 worker.retraining,
                 {"assignment": assignment, "splits": splits},
                 name=f"train-{keys[last].evaluation.digest}",
@@ -96,8 +122,10 @@ def train(
                 threads=configuration.execution.threads,
                 gpu_share=1.0 if packing.gpu_share else 0.0,
             )
+            watch(job, store, keys[last], configuration.recipe, dataset, view)
     evaluations = {split: assignment.pipeline(split=split).evaluation() for split in splits}
     lineage = {key.stage: store.find(key) for key in keys[last].evaluation.lineage()}
     entries = {stage: entry for stage, entry in lineage.items() if entry}
-    write_model(folder, store, keys[last], configuration)
+    uses = {name for split in splits for name in keys[split].names()}
+    write_model(folder, store, keys[last], configuration, uses)
     return Training(name, folder, evaluations, entries, from_store, configuration)

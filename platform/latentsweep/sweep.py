@@ -18,7 +18,7 @@ from rich.console import Console
 
 from latentsweep import leaderboard, worker
 from latentsweep.budget import Packing
-from latentsweep.cluster import cluster, run_under_train
+from latentsweep.cluster import background, cluster, run_under_train
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.home import Home, write_json
 from latentsweep.pipeline import Keys, keys_of
@@ -205,30 +205,24 @@ class Sweep:
                 view.stage(label, "done before", quiet=True)
             else:
                 waiting[label] = recipe
-        jobs: dict[concurrent.futures.Future[None], str] = {}
-        pool = concurrent.futures.ThreadPoolExecutor(max_workers=max(1, packing.concurrent))
-        try:
-            for label, recipe in waiting.items():
-                view.stage(label, "waiting", quiet=True)
-                jobs[pool.submit(self._train_vae, recipe, packing)] = label
-            reference = None
-            if not self.store.find(self._reference_key()):
-                task = ray.remote(num_cpus=packing.threads, num_gpus=packing.gpu_share)(worker.references)
-                reference = task.remote(self._assignment(packing), ("validation",))
-                view.stage("real features and floor", "computing")
-            began = time.monotonic()
+        reference = None
+        if not self.store.find(self._reference_key()):
+            task = ray.remote(num_cpus=packing.threads, num_gpus=packing.gpu_share)(worker.references)
+            reference = task.remote(self._assignment(packing), ("validation",))
+            view.stage("real features and floor", "computing")
+        began = time.monotonic()
+        with background(packing.concurrent) as pool:
+            jobs = {pool.submit(self._train_vae, recipe, packing): label for label, recipe in waiting.items()}
             while jobs or reference is not None:
                 done, _ = concurrent.futures.wait(jobs, timeout=0.5)
                 for label in [jobs.pop(future) for future in done if not future.result()]:
                     view.stage(label, f"done in {time.monotonic() - began:.0f} s")
                 for label in jobs.values():
                     view.stage(label, self._vae_progress(waiting[label]), quiet=True)
-                if reference is not None and ray.wait([reference], timeout=0)[0]:
+                if reference is not None and ray.wait([reference], timeout=0 if jobs else 0.5)[0]:
                     ray.get(reference)
                     reference = None
                     view.stage("real features and floor", f"done in {time.monotonic() - began:.0f} s")
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
         self.record.autoencoders(self.plan.autoencoders())
 
     def _train_vae(self, recipe: Recipe, packing: Packing) -> None:

@@ -109,6 +109,37 @@ class View:
         return f"about {clock(each * max(0, self.target - self.finished))} left"
 
 
+class TrainingView:
+    """The progress of one training: a status line in a terminal, a plain line for each report elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self.console, self.began = console, time.monotonic()
+        self.said: tuple[str, int] | None = None
+        self._status = console.status("starting") if console.is_terminal else None
+
+    def __enter__(self) -> Self:
+        if self._status:
+            self._status.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._status:
+            self._status.stop()
+
+    def show(self, stage: str, record: Mapping[str, Any], total: int) -> None:
+        """``record`` is the last of a stage that has ``total`` steps."""
+        now = (stage, int(record["step"]))
+        if now == self.said:
+            return
+        self.said = now
+        loss = f", validation loss {record['val/loss']:.4g}" if "val/loss" in record else ""
+        line = f"[{clock(time.monotonic() - self.began)}] {stage}: step {now[1]} of {total}{loss}"
+        if self._status:
+            self._status.update(line)
+        else:
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 def described(params: Mapping[str, Any]) -> str:
     """A configuration in one line."""
     return ", ".join(f"{heading(name)} {cell(value)}" for name, value in params.items())

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+
 from latentsweep.budget import GIB, packing, training_bytes
 from trainables.errors import ConfigError
 from trainables.recipes import PAPER, SMOKE
@@ -46,5 +47,5 @@ def test_the_real_card_bounds_what_is_asked_for(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_trial_that_fits_no_card_is_refused_with_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     card(monkeypatch, 6)
-    with pytest.raises(ConfigError, match="GiB and the card has 1.0"):
+    with pytest.raises(ConfigError, match=r"GiB and the card has 1\.0"):
         packing(PAPER, concurrent=None, card_gib=1.0)

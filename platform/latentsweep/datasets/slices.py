@@ -92,8 +92,13 @@ class PreparedDataset:
 
     def splits(self, rule: str = "subject") -> list[str]:
         """The splits that hold a slice under ``rule``."""
-        held = self.manifest["counts"]["slices_by_split" if rule == "subject" else "slices_by_split_by_slice"]
-        return [split for split in SPLITS if held.get(split)]
+        return [split for split in SPLITS if self.counts(rule).get(split)]
+
+    def counts(self, rule: str = "subject") -> dict[str, int]:
+        """How many slices each split holds under ``rule``."""
+        by = "slices_by_split" if rule == "subject" else "slices_by_split_by_slice"
+        counts: dict[str, int] = self.manifest["counts"][by]
+        return counts
 
     def load(self, split: str, *, rule: str = "subject") -> Slices:
         """The slices of ``split`` (train, validation, test or all) under ``rule`` (subject or slice), in order.
