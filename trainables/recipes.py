@@ -62,6 +62,7 @@ SMOKE = IMPROVED.replace(
         "vae.widths": (16, 32, 64),
         "vae.blocks": 1,
         "vae.attention": False,
+        "vae.kl_weight": 1e-6,
         "vae.kl_anneal_epochs": 2,
         "vae.batch_size": 8,
         "vae.learning_rate": 3e-3,
