@@ -18,7 +18,8 @@ OBJECTIVE = "latentsweep.objective"
 
 _TAG = f"mlflow.sharedViewState.{VIEW}"
 _TAG_LENGTH = 5000
-_MOST_RUNS, _MOST_PARAMS, _MOST_METRICS = 200, 12, 6
+_MOST_RUNS, _MOST_PARAMS, _MOST_METRICS = 200, 12, 3
+_FIRST = ("final/kid", "final/fid", "final/steps_mean")
 
 
 def runs_link(address: str, experiment_id: str) -> str:
@@ -35,7 +36,7 @@ def save_view(client: MlflowClient, experiment_id: str, *, params: Sequence[str]
     state = {
         "selectedColumns": [*columns],
         "columnOrder": [*columns],
-        "columnWidths": {column: 50 + 7 * len(name) for column, name in columns.items()},  # pixels
+        "columnWidths": {column: min(150, 40 + 7 * len(name)) for column, name in columns.items()},  # pixels
         "orderByKey": f"metrics.`{metrics[0]}`" if metrics else "attributes.start_time",
         "orderByAsc": bool(metrics),
         "runsHiddenMode": "SHOW_ALL",
@@ -71,7 +72,7 @@ def _searched(trials: Sequence[Run]) -> list[str]:
 
 
 def _scores(trials: Sequence[Run]) -> list[str]:
-    """The ``final/*`` metrics, the objective first; KID where no trial names its objective."""
+    """A few ``final/*`` metrics, the objective first (else KID); the rest leave the parameters room."""
     names = sorted({name for run in trials for name in run.data.metrics if name.startswith("final/")})
     objectives = {run.data.tags.get(OBJECTIVE, "final/kid") for run in trials}
-    return sorted(names, key=lambda name: (name not in objectives, name))[:_MOST_METRICS]
+    return sorted(names, key=lambda name: (name not in objectives, name not in _FIRST, name))[:_MOST_METRICS]

@@ -147,6 +147,7 @@ class Pipeline:
                 self.denoiser(),
                 self.samples(),
                 self.reference(),
+                self.split,
                 self.execution,
                 self.weights,
             ),

@@ -66,10 +66,7 @@ def vae_stage(
     )
     if ex.rank() != 0:
         return {}
-    device = execution.prepare()
-    mean, _ = encoded(model, held_out, device)
-    reconstructions = decoded(model, mean, device)
-    metrics = evaluate_reconstructions(held_out.numpy(), reconstructions.squeeze(1).numpy())
+    metrics, reconstructions = reconstructed(model, held_out, execution.prepare())
     save_tensors(folder / WEIGHTS, model.state_dict())
     (folder / RECORDS).write_text(json.dumps(records))
     save_figure(folder, "vae_training", figures.training_curves(records, stage="vae"))
@@ -80,6 +77,15 @@ def vae_stage(
         figures.reconstructions(held_out[shown].numpy(), to_bytes(reconstructions[shown]).numpy()),
     )
     return {"metrics": metrics, "parameters": sum(p.numel() for p in model.parameters())}
+
+
+def reconstructed(
+    model: Autoencoder, slices: torch.Tensor, device: torch.device
+) -> tuple[dict[str, float], torch.Tensor]:
+    """What the posterior mean's reconstructions of slices uint8 (N, H, W) are worth, and they themselves."""
+    mean, _ = encoded(model, slices, device)
+    images = decoded(model, mean, device)
+    return evaluate_reconstructions(slices.numpy(), images.squeeze(1).numpy()), images
 
 
 def load_vae(entry: Entry, recipe: Recipe) -> Autoencoder:
@@ -277,15 +283,18 @@ def evaluation_stage(
     denoiser: Entry,
     samples: Entry,
     reference: Entry,
+    split: str,
     execution: Execution,
     weights: InceptionWeights,
 ) -> dict[str, Any]:
-    """Measures and shows the images of every threshold."""
+    """Measures and shows the images of every threshold, and the autoencoder on the slices of ``split``."""
     device = execution.prepare()
     tensors, _ = load_tensors(samples.file("samples.safetensors"))
     images, index, steps = (tensors[name].numpy() for name in ("images", "index", "steps"))
     features = extractor(weights, str(device)).features(images)
     real, training = Reference.load(reference.folder), split_slices(dataset, recipe.data, "train")
+    held_out = torch.from_numpy(split_slices(dataset, recipe.data, split).images)
+    reconstruction, _ = reconstructed(load_vae(vae, recipe), held_out, device)
     timing = samples.summary
     points = []
     for k, threshold in enumerate(timing["thresholds"]):
@@ -299,7 +308,7 @@ def evaluation_stage(
             seconds=timing["seconds_per_step"] * float(steps[k].sum())
             + timing["decoding_seconds_per_image"] * len(index[k]),
         )
-        points.append({"threshold": threshold, "metrics": finite(metrics) | dict(vae.summary["metrics"])})
+        points.append({"threshold": threshold, "metrics": finite(metrics | reconstruction)})
         generated = images[index[k]][:SHOWN]
         save_figure(folder, figure_of(threshold), figures.generated_beside_real(generated, real.images[:SHOWN]))
     records = denoiser.json(RECORDS)

@@ -16,6 +16,19 @@ from latentsweep.search import OBJECTIVES, Search
 from latentsweep.store import Entry, Store
 from trainables.recipes import Recipe
 
+FINAL = {
+    "gen/kid": "final/kid",
+    "gen/kid_se": "final/kid_se",
+    "gen/kid_floor": "final/kid_floor",
+    "gen/fid": "final/fid",
+    "gen/fid_floor": "final/fid_floor",
+    "gen/steps_mean": "final/steps_mean",
+    "gen/near_copies": "final/near_copies",
+    "recon/ssim": "final/recon_ssim",
+    "recon/psnr": "final/recon_psnr",
+}
+"""The scores by which runs are compared."""
+
 
 class SweepRecord:
     """A parent run for the sweep, a child for each trial and each autoencoder."""
@@ -113,9 +126,7 @@ class SweepRecord:
         metrics = {f"importance/{field}": value for field, value in importances.items()}
         best = self.search.best()
         if best:
-            metrics |= {
-                name.replace("gen/", "final/"): value for name, value in best[0].user_attrs["metrics"].items()
-            }
+            metrics |= finals(best[0].user_attrs["metrics"])
         self.recorder.log(self.name, [Record(finished, now, {"trials": float(finished), **metrics})])
 
     def end(self, *, finished: bool) -> None:
@@ -159,10 +170,12 @@ def as_records(records: Sequence[Mapping[str, float]]) -> list[Record]:
 def final_record(entry: Entry, step: int, metrics: Mapping[str, float]) -> Record:
     """The end result under its own names and, for the columns of the runs' table, under ``final/``."""
     created = datetime.datetime.fromisoformat(entry.manifest["created"])
-    final = {
-        name.replace("gen/", "final/").replace("recon/", "final/recon_"): value for name, value in metrics.items()
-    }
-    return Record(step, int(created.timestamp() * 1000), {**metrics, **final})
+    return Record(step, int(created.timestamp() * 1000), {**metrics, **finals(metrics)})
+
+
+def finals(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The few scores that the runs' table shows, under ``final/``."""
+    return {final: metrics[name] for name, final in FINAL.items() if name in metrics}
 
 
 def milliseconds(moment: datetime.datetime | None) -> int | None:
