@@ -12,6 +12,7 @@ from PIL import Image
 
 from latentsweep import stages
 from latentsweep.bundle import TrainedModel, from_store, read_model
+from latentsweep.comparison import compare
 from latentsweep.configuration import overridden
 from latentsweep.datasets.slices import PreparedDataset, open_dataset
 from latentsweep.export import configuration_at
@@ -90,13 +91,24 @@ def trained_model(home: Home, run: str, open_named: Open) -> tuple[TrainedModel,
 
 
 def evaluated_run(home: Home, run: str, open_named: Open, weights: InceptionWeights, split: str) -> dict[str, float]:
-    """The measurements of a trained run on a split, computed where the store lacks them."""
-    configuration, _ = configuration_at(home, run)
+    """The measurements of a trained run on a split, computed where the store lacks them.
+
+    A model's folder is measured even where the store has never seen it: by the images of the same seeds.
+    """
+    configuration, folder = configuration_at(home, run)
     dataset = open_named(configuration.dataset)
     pipeline = Pipeline(
         Store(home.store), dataset, configuration.recipe, configuration.seed, configuration.execution, weights, split
     )
-    if pipeline.store.find(pipeline.keys.denoiser) is None:
+    trained = pipeline.store.find(pipeline.keys.denoiser) is not None
+    if not trained and folder:
+        recipe, execution = configuration.recipe, configuration.execution
+        seeds = stages.image_seeds(configuration.seed, recipe.evaluation.samples)
+        images = read_model(folder).images(seeds, execution)
+        return compare(
+            images, dataset, pipeline.store, weights, split=split, rule=recipe.data.split, execution=execution
+        )
+    if not trained:
         raise DataError(f"{run} is not trained in this home; train it with: python cli.py train --config {run}")
     return stages.measured(pipeline.evaluation(), configuration.recipe)
 

@@ -121,6 +121,10 @@ def sweep(
         forecast = forecasts.forecast(plan, place, trials, pack)
         typer.echo(json.dumps(forecast, indent=1) if as_json else forecasts.as_text(forecast))
         return
+    if not pack.gpu_share and plan.recipe_name != "smoke":
+        typer.echo(
+            f"note: no CUDA card here; {plan.recipe_name} takes days on a CPU, --recipe smoke minutes", err=True
+        )
     job = Sweep(place, plan, weights, _recorder(place, dataset, mlflow))
     job.run(trials, pack, Console(stderr=as_json), address=ray_address)
     _show_results(job.folder, home, as_json)

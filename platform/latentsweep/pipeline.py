@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from latentsweep import stages
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.store import Entry, StageKey, Store
+from trainables.diffusion_training import Score
 from trainables.execution import Execution
 from trainables.inception import InceptionWeights
 from trainables.recipes import Recipe
@@ -97,14 +99,15 @@ class Pipeline:
 
     def latents(self) -> Entry:
         """The encoded slices."""
-        return self.store.obtain(
+        return self._obtain(
             self.keys.latents,
-            lambda folder: stages.latents_stage(folder, self.dataset, self.recipe, self.vae(), self.execution),
+            lambda folder, vae: stages.latents_stage(folder, self.dataset, self.recipe, vae, self.execution),
+            self.vae,
         )
 
     def reference(self) -> Entry:
         """Features of the real slices."""
-        return self.store.obtain(
+        return self._obtain(
             self.keys.reference,
             lambda folder: stages.reference_stage(
                 folder, self.dataset, self.recipe, self.split, self.seed, self.execution, self.weights
@@ -117,49 +120,68 @@ class Pipeline:
         if found:
             report(stages.replayed(found))
             return found
-        return self.store.obtain(self.keys.denoiser, lambda folder: self._train_denoiser(folder, report, rungs))
+        latents, score = self.latents(), None
+        if rungs and self.recipe.evaluation.rungs:
+            score = stages.rung_score(
+                self.recipe, self.vae(), latents, self.reference(), self.seed, self.execution, self.weights
+            )
+        return self.store.obtain(
+            self.keys.denoiser, lambda folder: self._train_denoiser(folder, latents, report, score)
+        )
 
     def assist(self, stage: str) -> None:
         """Computes along with the worker that trains ``stage`` ("vae" or "denoiser"); keeps nothing."""
         if stage == "vae":
             self._train_vae(self.store.workspace(self.keys.vae.name), ignore_report)
         else:
-            self._train_denoiser(self.store.workspace(self.keys.denoiser.name), ignore_report, False)
+            self._train_denoiser(self.store.workspace(self.keys.denoiser.name), self.latents(), ignore_report)
 
     def samples(self) -> Entry:
         """The generated images, under every threshold."""
-        return self.store.obtain(
+        return self._obtain(
             self.keys.samples,
-            lambda folder: stages.samples_stage(
-                folder, self.recipe, self.vae(), self.latents(), self.denoiser(), self.seed, self.execution
+            lambda folder, vae, latents, denoiser: stages.samples_stage(
+                folder, self.recipe, vae, latents, denoiser, self.seed, self.execution
             ),
+            self.vae,
+            self.latents,
+            self.denoiser,
         )
 
     def evaluation(self) -> Entry:
         """What the images are worth."""
-        return self.store.obtain(
+        return self._obtain(
             self.keys.evaluation,
-            lambda folder: stages.evaluation_stage(
+            lambda folder, vae, denoiser, samples, reference: stages.evaluation_stage(
                 folder,
                 self.dataset,
                 self.recipe,
-                self.vae(),
-                self.denoiser(),
-                self.samples(),
-                self.reference(),
+                vae,
+                denoiser,
+                samples,
+                reference,
                 self.split,
                 self.execution,
                 self.weights,
             ),
+            self.vae,
+            self.denoiser,
+            self.samples,
+            self.reference,
         )
+
+    def _obtain(self, key: StageKey, build: Callable[..., dict[str, Any]], *upstream: Callable[[], Entry]) -> Entry:
+        """The result of ``key``; what it stands on is asked for only where it must be built, and not in its cost."""
+        found = self.store.find(key)
+        if found:
+            return found
+        entries = [obtain() for obtain in upstream]
+        return self.store.obtain(key, lambda folder: build(folder, *entries))
 
     def _train_vae(self, folder: Path, report: Report) -> dict[str, Any]:
         return stages.vae_stage(folder, self.dataset, self.recipe, self.seed, self.execution, report)
 
-    def _train_denoiser(self, folder: Path, report: Report, rungs: bool) -> dict[str, Any]:
-        latents, score = self.latents(), None
-        if rungs and self.recipe.evaluation.rungs:
-            score = stages.rung_score(
-                self.recipe, self.vae(), latents, self.reference(), self.seed, self.execution, self.weights
-            )
+    def _train_denoiser(
+        self, folder: Path, latents: Entry, report: Report, score: Score | None = None
+    ) -> dict[str, Any]:
         return stages.denoiser_stage(folder, self.recipe, latents, self.seed, self.execution, report, score)

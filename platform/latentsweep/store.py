@@ -163,12 +163,7 @@ class Store:
             found = self.find(key)
             if found:
                 return found
-            try:
-                workspace.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise StoreError(
-                    f"the store at {self.root} must be writable ({error.strerror}); choose another with --home"
-                ) from error
+            self._make(workspace)
             with stopwatch(workspace) as cost:
                 summary = build(workspace)
             return self._commit(key, workspace, summary, cost)
@@ -198,14 +193,17 @@ class Store:
         return Entry(key.name, self.folder(key.name), manifest)
 
     def _lock(self, name: str) -> FileLock:
-        folder = self.root / "locks"
+        folder = self._make(self.root / "locks")
+        return FileLock(folder / (name.replace("/", "-") + ".lock"))
+
+    def _make(self, folder: Path) -> Path:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(
                 f"the store at {self.root} must be writable ({error.strerror}); choose another with --home"
             ) from error
-        return FileLock(folder / (name.replace("/", "-") + ".lock"))
+        return folder
 
     def entries(self) -> list[Entry]:
         """All complete results, by name."""

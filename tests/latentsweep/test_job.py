@@ -301,6 +301,16 @@ def test_a_trained_run_and_a_folder_of_images_are_measured(
     assert folder["gen/samples"] == 4
 
 
+def test_a_models_folder_is_measured_where_the_store_has_never_seen_it(
+    prepared: tuple[Path, str], swept: tuple[Path, str, dict[str, Any]], best: Path
+) -> None:
+    here = json.loads(cli(swept[0], "train", "--config", best, "--json").stdout)
+    folder = swept[0].parent / here["folder"]
+    elsewhere = json.loads(cli(prepared[0], "evaluate", folder, "--json").stdout)
+    assert elsewhere["gen/diversity"] == here["test"]["gen/diversity"], "the same seeds give the same images"
+    assert elsewhere["gen/kid"] == pytest.approx(here["test"]["gen/kid"])
+
+
 def test_the_store_shows_what_refers_to_it_and_frees_a_deleted_sweep(
     swept: tuple[Path, str, dict[str, Any]], tmp_path: Path
 ) -> None:
