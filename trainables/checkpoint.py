@@ -67,7 +67,7 @@ class TrainingState:
         try:
             tensors, state = load_tensors(path)
         except StoreError:
-            path.unlink()
+            path.unlink(missing_ok=True)
             return False
         for name, module in self.modules.items():
             prefix = f"{name}/"

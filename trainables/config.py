@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -113,8 +114,10 @@ def _check_type(config: Config, name: str, value: Any, hint: Any) -> None:
     if not _fits(value, hint):
         label = getattr(hint, "__name__", str(hint)) if not typing.get_origin(hint) else str(hint)
         raise ConfigError(f"{type(config).__name__}.{name} must be {label}, got {value!r}")
-    if isinstance(value, int) and hint is float:
+    if hint is float:
         object.__setattr__(config, name, float(value))
+    elif hint == tuple[float, ...]:
+        object.__setattr__(config, name, tuple(float(member) for member in value))
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -125,7 +128,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin in (types.UnionType, typing.Union):
         return any(_fits(value, option) for option in typing.get_args(hint))
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, hint)

@@ -23,6 +23,7 @@ from trainables.training import (
     Record,
     Report,
     RunningMeans,
+    check_finite,
     cosine_rate,
     evenly_spaced,
     ignore_report,
@@ -66,7 +67,7 @@ def train_denoiser(
 
     training, validation = training.to(device), validation.to(device)
     schedule = alphas_cumprod(config).float().to(device)
-    score_at = set(evenly_spaced(config.steps, rungs + 1)[:-1]) if score else set()
+    score_at = set(evenly_spaced(config.steps, rungs + 1)[:-1])
     validate_at = set(evenly_spaced(config.steps, config.validations)) | score_at
     log_every = max(1, config.steps // 200)
     means = RunningMeans(("train/loss", "train/mse", "train/frequency"), device)
@@ -77,7 +78,7 @@ def train_denoiser(
         z_t, t, wanted = noisy_batch(config, training, schedule, step, seed, random)
 
         model.train()
-        torch.manual_seed(derived_seed(seed, "dropout", step))
+        torch.manual_seed(derived_seed(seed, "dropout", step, ex.rank()))
         set_learning_rate(optimizer, config.learning_rate * cosine_rate(step, config.steps, config.warmup_steps))
         optimizer.zero_grad()
         values = torch.zeros(3, device=device)
@@ -100,7 +101,8 @@ def train_denoiser(
         if state.step % log_every == 0 or state.step in validate_at:
             fresh.append(record_at(state.step, means.take(state.step, last_good=last_good)))
         if state.step in validate_at:
-            metrics = {"val/loss": validation_loss(config, average, validation, schedule, seed)}
+            metrics = {"val/mse": validation_mse(config, average, validation, schedule, seed)}
+            check_finite(metrics, state.step, last_good)
             if score and state.step in score_at and ex.rank() == 0:
                 metrics |= score(average)
             fresh.append(record_at(state.step, metrics))
@@ -158,13 +160,13 @@ def losses(
 
 
 @torch.inference_mode()
-def validation_loss(
+def validation_mse(
     config: DiffusionConfig, model: UNet, latents: Latents, schedule: torch.Tensor, seed: int, limit: int = 128
 ) -> float:
-    """Mean squared error of the prediction on at most ``limit`` held-out latents; the seed fixes t and noise."""
+    """Plain MSE of the prediction on at most ``limit`` held-out latents, evenly spread; t and noise are fixed."""
     random = generator(seed, "validation")
     count = min(limit, len(latents))
-    z0 = latents.drawn(torch.arange(count), None)
+    z0 = latents.drawn(torch.linspace(0, len(latents) - 1, count).round().long(), None)
     noise = torch.randn(z0.shape, generator=random).to(z0.device)
     t = torch.randint(config.timesteps, (count,), generator=random).to(z0.device)
     z_t, wanted = add_noise(z0, noise, schedule[t]), target(z0, noise, schedule[t], config.prediction)

@@ -72,12 +72,15 @@ class Reference:
     sha: str
 
     def floor_at(self, samples: int) -> dict[str, float]:
-        """``fid`` and ``kid`` of as many real slices as generated ones, or of all m; empty with fewer than 2."""
+        """``fid`` and ``kid`` of as many real slices as generated ones, or of all m, and their number as ``samples``.
+
+        Empty with fewer than 2.
+        """
         features = self.floor_features[:samples]
         if len(features) < 2:
             return {}
         fid = frechet_distance(features, self.features)
-        return {"fid": fid, "kid": 1000 * kernel_distance(features, self.features)}
+        return {"fid": fid, "kid": 1000 * kernel_distance(features, self.features), "samples": float(len(features))}
 
     def save(self, folder: Path) -> None:
         """Writes ``reference.safetensors`` and then ``reference.json`` into ``folder``."""
@@ -141,7 +144,7 @@ def build_reference(
     apart = np.flatnonzero(~np.isin(np.asarray(other_subjects), held_out_subjects))
     shared = len(apart) < count / 2
     candidates = np.arange(len(other_images)) if shared else apart
-    order = _spread([other_subjects[int(i)] for i in candidates], generator)[:count]
+    order = _spread([other_subjects[int(i)] for i in candidates], generator)[: config.samples]
     real = candidates[order]
 
     features = extractor.features(held_out)
@@ -176,11 +179,25 @@ def build_reference(
     )
 
 
+def distances(
+    features: Features, reference: Reference, config: EvaluationConfig, *, seed: int = 0
+) -> dict[str, float]:
+    """``fid``, ``kid`` ×1000 and its bootstrap standard error ``kid_se`` (by subject) of features (N, d)."""
+    error = bootstrap_error(
+        features, reference.features, resamples=config.bootstrap, seed=seed, groups_y=reference.subjects
+    )
+    return {
+        "fid": frechet_distance(features, reference.features),
+        "kid": 1000 * kernel_distance(features, reference.features),
+        "kid_se": 1000 * error,
+    }
+
+
 def evaluate_generated(
     images: Bytes,
     features: Features,
     reference: Reference,
-    training: Bytes | None,
+    training: Bytes,
     config: EvaluationConfig,
     *,
     steps_used: npt.NDArray[Any] | Sequence[int] | None = None,
@@ -189,12 +206,11 @@ def evaluate_generated(
 ) -> dict[str, float]:
     """Generated ``images`` and their ``features`` against the reference and the ``training`` slices (M, H, W).
 
-    Without ``training`` memorisation and near copies are left out, for a score on the way.
-
     ===========================  ==================================================================================
     ``gen/fid``                  Fréchet distance to the reference
     ``gen/kid``, ``gen/kid_se``  kernel distance ×1000, and its bootstrap standard error, real slices by subject
-    ``gen/*_floor``              what as many real slices of the training split score in place of the generated ones
+    ``gen/*_floor``              what as many real slices of the training split score in place of the generated ones;
+                                 ``gen/samples_floor``: how many those were
     ``gen/samples``              N; ``gen/reference_samples``: n
     ``gen/diversity``            mean pairwise RMS distance, in units of [-1, 1]; with ``_real``: of the reference
     ``gen/ms_ssim``              mean MS-SSIM of at most 100 seeded pairs; with ``_real``: of the reference
@@ -215,24 +231,15 @@ def evaluate_generated(
             f"generated images must be uint8, of the reference's size {reference.images.shape[1:]} and as many as "
             f"their features, got {images.shape} of {images.dtype} and {len(features)} features: sample them again"
         )
-    error = bootstrap_error(
-        features, reference.features, resamples=config.bootstrap, seed=seed, groups_y=reference.subjects
-    )
-    result = {
-        "gen/fid": frechet_distance(features, reference.features),
-        "gen/kid": 1000 * kernel_distance(features, reference.features),
-        "gen/kid_se": 1000 * error,
-        "gen/samples": float(len(images)),
-        "gen/reference_samples": float(len(reference.images)),
-    }
+    result = {f"gen/{name}": value for name, value in distances(features, reference, config, seed=seed).items()}
+    result |= {"gen/samples": float(len(images)), "gen/reference_samples": float(len(reference.images))}
     result |= {f"gen/{name}_floor": value for name, value in reference.floor_at(len(images)).items()}
     for suffix, pictures in (("", images), ("_real", reference.images)):
         result[f"gen/diversity{suffix}"] = mean_pairwise_distance(pictures)
         result[f"gen/ms_ssim{suffix}"] = _mean_similarity_of_pairs(pictures, seed)
 
-    if training is not None:
-        copied = memorisation(images, reference.images, training)
-        result |= {f"gen/{name}": value for name, value in copied.items()}
+    copied = memorisation(images, reference.images, training)
+    result |= {f"gen/{name}": value for name, value in copied.items()}
 
     if steps_used is not None:
         result["gen/steps_mean"] = float(np.mean(np.asarray(steps_used, dtype=np.float64)))

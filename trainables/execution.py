@@ -1,4 +1,4 @@
-"""Where and how a loop runs: device, threads, precision, workers, micro-batch. None of it changes a result's key."""
+"""Where and how a loop runs: device, threads, workers, micro-batch. None of it is part of a result's key."""
 
 from __future__ import annotations
 
@@ -12,6 +12,13 @@ import torch.distributed as dist
 from threadpoolctl import threadpool_limits
 
 from trainables.config import Config, setting
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +40,7 @@ class Execution(Config):
     @classmethod
     def for_machine(cls) -> Execution:
         """One job that has all of this process's cores."""
-        return cls(threads=len(os.sched_getaffinity(0)))
+        return cls(threads=cores())
 
     def prepare(self) -> torch.device:
         """Applies the thread count to this process and returns the device."""
@@ -75,7 +82,7 @@ def shares(batch: int, micro_batch: int | None) -> Iterator[slice]:
     """This worker's part of a batch of ``batch`` samples, in slices of at most ``micro_batch``.
 
     Every worker computes its share of the one global batch, so the result doesn't depend on how many there
-    are, up to the order of floating-point sums.
+    are, up to the order of floating-point sums and the masks of dropout.
     """
     start, stop = batch * rank() // world_size(), batch * (rank() + 1) // world_size()
     step = micro_batch or max(1, stop - start)

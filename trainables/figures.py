@@ -34,7 +34,7 @@ def training_curves(records: Sequence[Record], *, stage: Literal["vae", "diffusi
     """Curves over the optimiser step from records with ``step`` and named metrics; missing metrics are left out.
 
     ``vae``: reconstruction error and KL (log axis, with its weight β) side by side. ``diffusion``: the loss, raw and
-    smoothed, with its parts and the validation loss, beside the KID ×1000 where it was scored on the way.
+    smoothed, with its parts and the validation MSE, beside the KID ×1000 where it was scored on the way.
     """
     figure = _figure(3.8)
     left, right = figure.subplots(1, 2)
@@ -50,7 +50,7 @@ def training_curves(records: Sequence[Record], *, stage: Literal["vae", "diffusi
         _smoothed_curve(left, records, "train/loss", "loss, training", BLUE)
         _smoothed_curve(left, records, "train/mse", "its MSE", GREEN)
         _smoothed_curve(left, records, "train/frequency", "its frequency loss", PURPLE)
-        _validation(left, records, "val/loss")
+        _curve(left, records, "val/mse", "MSE of the average, validation", ORANGE, marker="o", markersize=4)
         _label(left, "Denoising loss", "loss", log=True)
         _scores(right, records)
         _label(right, "Generated against real", "KID ×1000 (lower is better)")

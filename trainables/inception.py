@@ -116,7 +116,10 @@ class InceptionExtractor:
             count = len(images[start : start + size])
             batch = np.zeros((size, 299, 299), dtype=np.float32)
             batch[:count] = self.resize(images[start : start + size])
-            with torch.inference_mode(), torch.backends.cudnn.flags(deterministic=True, allow_tf32=False):
+            with (
+                torch.inference_mode(),
+                torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
+            ):
                 values = self._network(torch.from_numpy(batch).to(self.device))
             features[start : start + count] = values[:count].cpu().numpy()
             if progress is not None:

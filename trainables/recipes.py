@@ -32,6 +32,12 @@ class Recipe(Config):
                 f"times the UNet's {deepest // self.vae.compression}), got {side}"
             )
 
+        if self.sampling.steps > self.diffusion.timesteps:
+            raise ConfigError(
+                f"sampling.steps must be at most diffusion.timesteps ({self.diffusion.timesteps}), "
+                f"got {self.sampling.steps}"
+            )
+
     @property
     def latent_size(self) -> int:
         """Side of the latent."""

@@ -42,7 +42,7 @@ class Range:
 
     @property
     def whole(self) -> bool:
-        """Whether only whole numbers are meant."""
+        """Whether only whole numbers are meant; :meth:`SearchSpace.typed` makes the ends what the field is."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     def examples(self) -> tuple[Value, ...]:
@@ -55,6 +55,9 @@ class Range:
 
 
 Dimension = Choice | Range
+
+COMBINATIONS = 2000
+"""How many combinations of listed values are tried on the recipe before a search starts."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,24 @@ class SearchSpace:
                     recipe.replace(**{field: value})
                 except ConfigError as error:
                     raise ConfigError(f"search space: {field} = {value!r} is refused: {error}") from error
+        lists = {field: d.values for field, d in self.dimensions.items() if isinstance(d, Choice)}
+        for values in itertools.islice(itertools.product(*lists.values()), COMBINATIONS):
+            together = dict(zip(lists, values, strict=True))
+            try:
+                recipe.replace(**together)
+            except ConfigError as error:
+                raise ConfigError(f"search space: {together} is refused: {error}") from error
+
+    def typed(self, recipe: Recipe) -> SearchSpace:
+        """The same with the ends of every range as the field's type, so that 0 and 1 of a float mean all between."""
+        dimensions: dict[str, Dimension] = {}
+        for field, dimension in self.dimensions.items():
+            section, _, name = field.partition(".")
+            value = getattr(getattr(recipe, section), name)
+            if isinstance(dimension, Range) and isinstance(value, float):
+                dimension = Range(float(dimension.low), float(dimension.high), dimension.log)
+            dimensions[field] = dimension
+        return SearchSpace(dimensions, self.recipe)
 
     def touching(self, *stages: str) -> dict[str, Dimension]:
         """The dimensions that change one of these stages."""
@@ -128,6 +149,8 @@ def stage_of(field: str) -> str:
 
 def check_dimension(field: str, dimension: Dimension) -> None:
     """The rules that need no recipe."""
+    if stage_of(field) == "evaluation":
+        raise ConfigError(f"search space: {field} can't be searched, since scores measured differently don't compare")
     if isinstance(dimension, Choice):
         if not dimension.values:
             raise ConfigError(f"search space: {field} has an empty list of values; name at least one")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 
@@ -58,6 +58,17 @@ def update_ema(average: torch.nn.Module, model: torch.nn.Module, step: int, deca
     torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1.0 - decay)
 
 
+def check_finite(metrics: Mapping[str, float], step: int, last_good: int) -> None:
+    """Raises :class:`DivergenceError` where a metric is not finite, so that no such state becomes a checkpoint."""
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise DivergenceError(
+                f"{name} is no longer finite at step {step} (last good checkpoint: step {last_good}); "
+                "try a lower learning rate or fp32",
+                step=step,
+            )
+
+
 class RunningMeans:
     """Means of losses between two logs, kept on the device so that a step never waits for it."""
 
@@ -76,10 +87,6 @@ class RunningMeans:
         means = (self.sums / max(1, self.count)).tolist()
         self.sums.zero_()
         self.count = 0
-        if not all(math.isfinite(mean) for mean in means):
-            raise DivergenceError(
-                f"the training loss is no longer finite at step {step} (last good checkpoint: step {last_good}); "
-                "try a lower learning rate or fp32",
-                step=step,
-            )
-        return dict(zip(self.names, means, strict=True))
+        named = dict(zip(self.names, means, strict=True))
+        check_finite(named, step, last_good)
+        return named

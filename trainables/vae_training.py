@@ -19,6 +19,7 @@ from trainables.training import (
     Record,
     Report,
     RunningMeans,
+    check_finite,
     cosine_rate,
     evenly_spaced,
     ignore_report,
@@ -117,6 +118,7 @@ def train_vae(
             )
         if state.step in validate_at:
             metrics = validation_loss(model, validation, config, device)
+            check_finite(metrics, state.step, last_good)
             fresh.append(record_at(state.step, metrics))
             if state.extra["best"] is None or metrics["val/loss"] < state.extra["best"]:
                 state.extra["best"] = metrics["val/loss"]

@@ -86,8 +86,12 @@ def _register(
     same = client.search_model_versions(f"name = '{name}' and tags.`{_DIGEST}` = '{tags[_DIGEST]}'")
     if same:
         number = int(same[0].version)
-        is_champion = champion is not None and int(champion.version) == number
-        return Registered(number, is_champion, previous, f"the same model is registered as version {number}")
+        if champion is not None and int(champion.version) == number:
+            return Registered(number, True, previous, f"the same model is registered as version {number}")
+        wins, reason = _compare(tags, champion)
+        if wins:
+            client.set_registered_model_alias(name, CHAMPION, str(number))
+        return Registered(number, wins, previous, f"the same model is registered as version {number}; {reason}")
     run_id = run_id or _own_run(client, name, root)
     source = _upload(client, folder, run_id, tags[_DIGEST])
     try:

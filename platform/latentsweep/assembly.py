@@ -23,7 +23,7 @@ from latentsweep.retraining import Training
 from latentsweep.search import SearchConfig
 from latentsweep.store import Store
 from latentsweep.sweep import SweepPlan, planned
-from latentsweep.sweep_record import as_records, final_record
+from latentsweep.sweep_record import as_records, final_record, value_of
 from trainables.errors import ConfigError, DataError
 from trainables.execution import Execution
 from trainables.figures import image_grid
@@ -86,7 +86,7 @@ def trained_model(home: Home, run: str, open_named: Open) -> tuple[TrainedModel,
     keys = keys_of(configuration.recipe, dataset.fingerprint, configuration.seed, "")
     model = from_store(Store(home.store), keys, configuration.recipe)
     if model is None:
-        raise DataError(f"{run} is not trained in this home; train it with: python cli.py train --config {run}")
+        raise DataError(f"{run} is not trained in this home; train its configuration with: python cli.py train")
     return model, configuration.execution
 
 
@@ -106,10 +106,17 @@ def evaluated_run(home: Home, run: str, open_named: Open, weights: InceptionWeig
         seeds = stages.image_seeds(configuration.seed, recipe.evaluation.samples)
         images = read_model(folder).images(seeds, execution)
         return compare(
-            images, dataset, pipeline.store, weights, split=split, rule=recipe.data.split, execution=execution
+            images,
+            dataset,
+            pipeline.store,
+            weights,
+            recipe,
+            split=split,
+            execution=execution,
+            seed=configuration.seed,
         )
     if not trained:
-        raise DataError(f"{run} is not trained in this home; train it with: python cli.py train --config {run}")
+        raise DataError(f"{run} is not trained in this home; train its configuration with: python cli.py train")
     return stages.measured(pipeline.evaluation(), configuration.recipe)
 
 
@@ -134,7 +141,7 @@ def record_training(recorder: Recorder, training: Training) -> str | None:
             "dataset": configuration.dataset,
             "seed": configuration.seed,
             "steps": configuration.recipe.diffusion.steps,
-            **origin.get("parameters", {}),
+            **{field: value_of(configuration.recipe, field) for field in origin.get("parameters", {})},
         },
         tags={f"latentsweep.from_{name}": str(origin[name]) for name in ("sweep", "trial") if name in origin},
     )
@@ -142,6 +149,8 @@ def record_training(recorder: Recorder, training: Training) -> str | None:
     for split, evaluation in training.evaluations.items():
         named = {f"{split}/{name.split('/')[-1]}": value for name, value in training.metrics(split).items()}
         recorder.log(key, [final_record(evaluation, configuration.recipe.diffusion.steps, named)])
+    last = final_record(training.evaluations[training.last], configuration.recipe.diffusion.steps, training.scores)
+    recorder.log(key, [last])
     for entry in training.entries.values():
         for path in sorted((entry.folder / stages.FIGURES).glob("*.png")):
             recorder.log_file(key, path, stages.FIGURES)

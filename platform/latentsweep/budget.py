@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ import torch
 from torch import nn
 
 from trainables.errors import ConfigError
+from trainables.execution import cores
 from trainables.recipes import Recipe
 from trainables.unet import UNet
 from trainables.vae import Autoencoder
@@ -23,44 +23,64 @@ DEFAULT_CARD = 6.0
 """The card that a sweep is planned for where nothing else is said, in GiB."""
 
 
+MEASURING = GIB // 2
+"""Memory that sampling, decoding and the Inception network take at their fixed batch sizes."""
+
+MOST_ON_CPU = 4
+"""Trials at once without a card: more would all begin before the search has learnt anything."""
+
+
 @dataclass(frozen=True)
 class Packing:
-    """How trials share the machine."""
+    """How trials share the machine. Shares are of one card, 0 without CUDA."""
 
     concurrent: int
     threads: int
     gpu_share: float
-    """Share of a card for a trial; 0 without CUDA."""
+    vae_share: float
     trial_bytes: int
     card_bytes: int
 
 
 def packing(recipe: Recipe, *, concurrent: int | None, card_gib: float | None) -> Packing:
-    """How many trials run at once and what each gets, from the memory that the larger of its trainings needs.
+    """How many trials run at once and what each gets, from the memory that its training needs.
 
-    Raises :class:`ConfigError` where not even one trial fits the card.
+    Raises :class:`ConfigError` where not even one trial, or one autoencoder, fits the card.
     """
     if card_gib is not None and not card_gib > 0:
         raise ConfigError(f"--card-gib must be above 0, got {card_gib:g}")
     if concurrent is not None and concurrent < 1:
         raise ConfigError(f"--concurrent must be at least 1, got {concurrent}")
-    cores = len(os.sched_getaffinity(0))
-    need = max(training_bytes(recipe, "vae"), training_bytes(recipe, "diffusion")) + CONTEXT
+    available = cores()
+    trial = max(training_bytes(recipe, "diffusion"), MEASURING) + CONTEXT
+    autoencoder = max(training_bytes(recipe, "vae"), MEASURING) + CONTEXT
     cards = torch.cuda.device_count()
     if not cards:
-        at_once = min(concurrent or cores, cores)
-        return Packing(at_once, max(1, cores // at_once), 0.0, need, 0)
+        at_once = min(concurrent or MOST_ON_CPU, available)
+        return Packing(at_once, max(1, available // at_once), 0.0, 0.0, trial, 0)
     real = min(torch.cuda.get_device_properties(index).total_memory for index in range(cards))
     card = int(min(real, (card_gib or DEFAULT_CARD) * GIB))
-    fit = card // need
-    if fit < 1:
-        raise ConfigError(
-            f"a trial needs {need / GIB:.1f} GiB and the card has {card / GIB:.1f}; "
-            "use a smaller diffusion.batch_size or vae.batch_size, or say --card-gib"
-        )
-    at_once = min(concurrent or fit * cards, fit * cards, cores)
+    for what, need, field in (("a trial", trial, "diffusion"), ("an autoencoder", autoencoder, "vae")):
+        if need > card:
+            raise ConfigError(
+                f"{what} needs {need / GIB:.1f} GiB and the card has {card / GIB:.1f}; "
+                f"use a smaller {field}.batch_size, or say --card-gib"
+            )
+    at_once = min(concurrent or available, card // trial * cards, available)
     per_card = math.ceil(at_once / cards)
-    return Packing(at_once, max(1, cores // at_once), round(min(1 / per_card, card / real / per_card), 4), need, card)
+    return Packing(
+        at_once,
+        max(1, available // at_once),
+        rounded_down(card / real / per_card),
+        rounded_down(min(1.0, autoencoder / card) * card / real),
+        trial,
+        card,
+    )
+
+
+def rounded_down(share: float) -> float:
+    """A share of a card in ten-thousandths, as Ray counts, so that all shares fit."""
+    return math.floor(share * 10_000) / 10_000
 
 
 def training_bytes(recipe: Recipe, section: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,6 @@ import torch
 
 from latentsweep import stages
 from latentsweep.configuration import Configuration, read_configuration
-from latentsweep.home import write_json
 from latentsweep.latents import channel_statistics
 from latentsweep.pipeline import Keys
 from latentsweep.store import Store
@@ -60,11 +59,8 @@ def from_store(store: Store, keys: Keys, recipe: Recipe) -> TrainedModel | None:
     )
 
 
-def write_model(folder: Path, store: Store, keys: Keys, configuration: Configuration, uses: Iterable[str]) -> Path:
-    """Copies a trained model out of the store into ``folder``: weights, scaling, configuration.
-
-    ``uses`` names the results of the store that the folder refers to.
-    """
+def write_model(folder: Path, store: Store, keys: Keys, configuration: Configuration) -> Path:
+    """Copies a trained model out of the store into ``folder``: weights, scaling, configuration."""
     vae, latents, denoiser = (store.find(key) for key in (keys.vae, keys.latents, keys.denoiser))
     if vae is None or latents is None or denoiser is None:
         raise DataError("the configuration is not trained; train it with: python cli.py train --config …")
@@ -73,7 +69,6 @@ def write_model(folder: Path, store: Store, keys: Keys, configuration: Configura
     shutil.copyfile(denoiser.file(stages.WEIGHTS), folder / DENOISER)
     statistics = channel_statistics(dict(latents.summary))
     save_tensors(folder / SCALING, {"mean": statistics.mean, "deviation": statistics.deviation})
-    write_json(folder / "uses.json", sorted(uses))
     configuration.write(folder / CONFIG)
     return folder
 

@@ -54,7 +54,11 @@ WeightsOption = Annotated[
 ]
 RayOption = Annotated[str, typer.Option("--ray-address", help="'local' starts Ray here; else the cluster to join.")]
 CardOption = Annotated[
-    float | None, typer.Option("--card-gib", help="Memory of a card to plan for, in GiB; the smaller of it and 6.")
+    float | None,
+    typer.Option(
+        "--card-gib",
+        help="Memory of a card to plan for, in GiB; by default 6 or the real card, whichever is smaller.",
+    ),
 ]
 RecordOption = Annotated[bool, typer.Option("--mlflow/--no-mlflow", help="Record to MLflow.")]
 RunArgument = Annotated[
@@ -163,7 +167,7 @@ def export(
     folder = chosen_sweep(place, dataset, sweep_name)
     if to.exists() and not force:
         raise ConfigError(f"{to} is there already; choose another name or say --force")
-    configuration = exported(folder, trial, lambda key: _recorder(place, str(dataset), True).run_id(key))
+    configuration = exported(folder, trial, lambda name, key: _recorder(place, name, True).run_id(key))
     configuration.write(to)
     origin = configuration.origin
     text = f"{to}: trial {origin['trial']} of {origin['sweep']}\ntrain it with: python cli.py train --config {to}"
@@ -175,7 +179,6 @@ def train(
     config: Annotated[Path, typer.Option(help="The configuration, as export wrote it.")],
     steps: Annotated[int | None, typer.Option(min=1, help="Denoiser steps; the configuration's by default.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Data-parallel workers.")] = 1,
-    card_gib: CardOption = None,
     ray_address: RayOption = "local",
     inception: WeightsOption = None,
     mlflow: RecordOption = True,
@@ -195,7 +198,7 @@ def train(
     configuration = read_configuration(config).with_steps(steps)
     weights = find_weights(inception)
     dataset = _dataset(place, configuration.dataset)
-    pack = packing(configuration.recipe, concurrent=None, card_gib=card_gib)
+    pack = packing(configuration.recipe, concurrent=1, card_gib=None)
     result = run_training(
         place, configuration, dataset, weights, pack, Console(stderr=True), workers=workers, address=ray_address
     )
@@ -210,7 +213,7 @@ def train(
             dataset=dataset.name,
             folder=result.folder,
             run_id=run_id,
-            score=result.metrics(result.last)["gen/kid"],
+            score=result.scores["gen/kid"],
             objective=f"kid on the {result.last} split",
             comparable=result.comparable,
         )
@@ -264,6 +267,7 @@ def evaluate(
     from trainables.errors import ConfigError
     from trainables.execution import Execution
     from trainables.inception import find_weights
+    from trainables.recipes import Recipe
 
     place = _home(home)
     if split not in ("validation", "test") or rule not in ("subject", "slice"):
@@ -274,7 +278,13 @@ def evaluate(
     if images is not None:
         pictures, real = read_images(images), _dataset(place, str(dataset))
         metrics = compare(
-            pictures, real, Store(place.store), weights, split=split, rule=rule, execution=Execution.for_machine()
+            pictures,
+            real,
+            Store(place.store),
+            weights,
+            Recipe().replace(**{"data.split": rule, "evaluation.samples": len(pictures)}),
+            split=split,
+            execution=Execution.for_machine(),
         )
     else:
         metrics = evaluated_run(place, str(run), lambda name: _dataset(place, name), weights, split)

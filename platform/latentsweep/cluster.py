@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from trainables.errors import LatentsweepError
+from trainables.errors import ConfigError, LatentsweepError
 
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -65,6 +65,31 @@ def cluster(address: str = "local", *, cpus: int | None = None, gpus: int | None
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def check_resources(cpus: int, gpus: float) -> None:
+    """Raises :class:`ConfigError` where Ray has not this many CPUs and cards: a job would wait for ever."""
+    import ray
+
+    has = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    for name, wanted in (("CPU", cpus), ("GPU", gpus)):
+        if wanted > has.get(name, 0.0):
+            raise ConfigError(
+                f"the job needs {wanted:g} {name} and Ray has {has.get(name, 0.0):g}; "
+                "ask for fewer workers, or fewer execution.threads in the configuration"
+            )
+
+
+def result_of(reference: Any) -> Any:
+    """What a Ray task returned; an error that the user can mend comes as it was raised."""
+    import ray
+
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, LatentsweepError):
+            raise error.cause from None
+        raise
+
+
 @contextlib.contextmanager
 def background(threads: int) -> Iterator[ThreadPoolExecutor]:
     """Threads to wait for Ray in; whoever leaves early, by Ctrl-C or an error, doesn't wait for them."""
@@ -94,7 +119,7 @@ def run_under_train(
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.config import FailureConfig
-    from ray.train.v2.api.exceptions import WorkerGroupError
+    from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
     resources: dict[str, float] = {"CPU": threads}
     use_gpu = gpu_share > 0
@@ -103,7 +128,7 @@ def run_under_train(
     trainer = TorchTrainer(
         work,
         train_loop_config=config,
-        torch_config=TorchConfig(backend="nccl" if use_gpu and gpu_share == 1.0 and workers > 1 else "gloo"),
+        torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if gpu_share == 1.0 else "gloo"),
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker=resources),
         run_config=RunConfig(
             name=name,
@@ -119,5 +144,7 @@ def run_under_train(
             if isinstance(cause, LatentsweepError):
                 raise cause from error
         raise
+    except TrainingFailedError as error:
+        raise LatentsweepError(f"Ray Train could not run the training: {str(error).splitlines()[0]}") from error
     finally:
         shutil.rmtree(folder / name, ignore_errors=True)

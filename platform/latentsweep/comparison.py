@@ -9,7 +9,7 @@ from PIL import Image, UnidentifiedImageError
 
 from latentsweep import stages
 from latentsweep.datasets.slices import PreparedDataset
-from latentsweep.pipeline import keys_of
+from latentsweep.pipeline import Pipeline
 from latentsweep.store import Store
 from trainables.errors import DataError
 from trainables.evaluation import Reference, evaluate_generated
@@ -48,24 +48,18 @@ def compare(
     dataset: PreparedDataset,
     store: Store,
     weights: InceptionWeights,
+    recipe: Recipe,
     *,
     split: str,
-    rule: str,
     execution: Execution,
     seed: int = 0,
 ) -> dict[str, float]:
-    """The metrics of images uint8 (N, S, S) against as many real slices of a split, at S pixels."""
-    recipe = Recipe().replace(
-        **{"data.image_size": images.shape[-1], "data.split": rule, "evaluation.samples": len(images)}
-    )
-    key = keys_of(recipe, dataset.fingerprint, seed, weights.sha256, split).reference
-    entry = store.obtain(
-        key, lambda folder: stages.reference_stage(folder, dataset, recipe, split, seed, execution, weights)
-    )
+    """The metrics of images uint8 (N, S, S) against real slices of a split, at S pixels, as ``recipe`` measures."""
+    recipe = recipe.replace(**{"data.image_size": images.shape[-1]})
+    pipeline = Pipeline(store, dataset, recipe, seed, execution, weights, split)
+    reference = Reference.load(pipeline.reference().folder)
     device = execution.prepare()
     features = stages.extractor(weights, str(device)).features(images)
     training = stages.split_slices(dataset, recipe.data, "train")
-    metrics = evaluate_generated(
-        images, features, Reference.load(entry.folder), training.images, recipe.evaluation, seed=seed
-    )
+    metrics = evaluate_generated(images, features, reference, training.images, recipe.evaluation)
     return stages.finite(metrics)

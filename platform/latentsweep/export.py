@@ -58,7 +58,7 @@ def chosen_sweep(home: Home, dataset: str | None, name: str | None) -> Path:
 
 
 def exported(
-    folder: Path, trial: int | None, run_id: Callable[[str], str | None] = lambda key: None
+    folder: Path, trial: int | None, run_id: Callable[[str, str], str | None] = lambda dataset, key: None
 ) -> Configuration:
     """A sweep's best configuration, or that of trial number ``trial``, with where it came from."""
     plan, search = settings(folder), open_search(folder)
@@ -67,9 +67,10 @@ def exported(
     metrics = found.user_attrs["metrics"]
     origin = {
         "sweep": folder.name,
-        "trial": family_of(found),
+        "trial": found.number,
+        "pass": family_of(found),
         "parameters": dict(params),
-        "run_id": run_id(f"{folder.name}/trial-{family_of(found)}"),
+        "run_id": run_id(plan["dataset"], f"{folder.name}/trial-{family_of(found)}"),
         "code": __version__,
         "dataset_fingerprint": plan["fingerprint"],
         "objective": list(search.config.objectives),
@@ -104,6 +105,9 @@ def _trial(search: Search, folder: Path, number: int | None) -> FrozenTrial:
         best = search.best()
         if not best:
             raise DataError(f"the sweep {folder.name} has no finished trial yet; run it again to go on")
+        if len(best) > 1:
+            numbers = ", ".join(str(trial.number) for trial in best)
+            raise ConfigError(f"the sweep {folder.name} has several best trials ({numbers}); choose one with --trial")
         return best[0]
     trials = search.study.get_trials(deepcopy=False)
     if not 0 <= number < len(trials):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,7 +40,7 @@ ENOUGH = 4
 
 
 def rows(search: Search) -> list[dict[str, Any]]:
-    """A row for each measured configuration: rank, the trial whose denoiser it is, parameters, metrics."""
+    """A row for each measured configuration: rank, its trial and that whose pass it is from, parameters, metrics."""
     best = {trial.number for trial in search.best()}
     found = []
     for rank, trial in enumerate(search.measured(), start=1):
@@ -49,7 +48,8 @@ def rows(search: Search) -> list[dict[str, Any]]:
         found.append(
             {
                 "rank": rank,
-                "trial": family_of(trial),
+                "trial": trial.number,
+                "pass": family_of(trial),
                 "best": trial.number in best,
                 **{field: trial.params[field] for field in search.space.dimensions},
                 **{name: metrics.get(name) for name in METRICS},
@@ -71,18 +71,17 @@ def counts(search: Search) -> dict[str, int]:
 
 
 def importances(search: Search) -> dict[str, float]:
-    """Share of each dimension in what moved the first objective (PED-ANOVA); empty with too few trials."""
+    """Share of each dimension in what moved the first objective (fANOVA, Hutter et al. 2014); empty for a few."""
     complete = [t for t in search.run_trials() if t.state == TrialState.COMPLETE]
     values = {t.values[0] for t in search.measured()}
     if len(complete) < ENOUGH or len(values) < ENOUGH:
         return {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a reminder that low values count as good: they are
-        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-        shares = optuna.importance.get_param_importances(
-            search.study, evaluator=evaluator, target=lambda trial: trial.values[0]
-        )
-    return dict(shares)
+    shares = optuna.importance.get_param_importances(
+        search.study,
+        evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0),
+        target=lambda trial: trial.values[0],
+    )
+    return {field: float(share) for field, share in shares.items()}
 
 
 def as_csv(table: Sequence[dict[str, Any]]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from latentsweep import stages
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.store import Entry, StageKey, Store
+from trainables.config import fingerprint
 from trainables.diffusion_training import Score
 from trainables.execution import Execution
 from trainables.inception import InceptionWeights
@@ -64,7 +65,14 @@ def keys_of(recipe: Recipe, dataset: str, seed: int, weights: str, split: str = 
     reference = StageKey(
         "reference",
         VERSIONS["reference"],
-        {**data, "split": split, "samples": recipe.evaluation.samples, "weights": weights, "seed": seed},
+        {
+            **data,
+            "split": split,
+            "samples": recipe.evaluation.samples,
+            "bootstrap": recipe.evaluation.bootstrap,
+            "weights": weights,
+            "seed": seed,
+        },
     )
     evaluation = StageKey(
         "evaluation", VERSIONS["evaluation"], {"bootstrap": recipe.evaluation.bootstrap}, (samples, reference)
@@ -91,11 +99,7 @@ class Pipeline:
 
     def vae(self, report: Report = ignore_report) -> Entry:
         """The trained autoencoder; ``report`` also hears the records of one that was there."""
-        found = self.store.find(self.keys.vae)
-        if found:
-            report(stages.replayed(found))
-            return found
-        return self.store.obtain(self.keys.vae, lambda folder: self._train_vae(folder, report))
+        return self._trained(self.keys.vae, lambda folder: self._train_vae(folder, report), report)
 
     def latents(self) -> Entry:
         """The encoded slices."""
@@ -116,17 +120,23 @@ class Pipeline:
 
     def denoiser(self, report: Report = ignore_report, *, rungs: bool = False) -> Entry:
         """The trained denoiser, scored at the rungs on the way if asked; ``report`` as in :meth:`vae`."""
-        found = self.store.find(self.keys.denoiser)
-        if found:
-            report(stages.replayed(found))
-            return found
-        latents, score = self.latents(), None
-        if rungs and self.recipe.evaluation.rungs:
-            score = stages.rung_score(
-                self.recipe, self.vae(), latents, self.reference(), self.seed, self.execution, self.weights
-            )
-        return self.store.obtain(
-            self.keys.denoiser, lambda folder: self._train_denoiser(folder, latents, report, score)
+
+        def build(folder: Path) -> dict[str, Any]:
+            latents, score = self.latents(), None
+            if rungs and self.recipe.evaluation.rungs:
+                score = stages.rung_score(
+                    self.recipe, self.vae(), latents, self.reference(), self.seed, self.execution, self.weights
+                )
+            return self._train_denoiser(folder, latents, report, score) | {"rungs": self.rungs if score else None}
+
+        return self._trained(self.keys.denoiser, build, report)
+
+    @property
+    def rungs(self) -> str:
+        """What the scores on the way depend on beyond the denoiser: they are replayed to nobody else."""
+        evaluation = self.recipe.evaluation
+        return fingerprint(
+            [self.recipe.sampling.identity(), evaluation.rungs, evaluation.rung_samples, self.keys.reference.digest]
         )
 
     def assist(self, stage: str) -> None:
@@ -169,6 +179,19 @@ class Pipeline:
             self.samples,
             self.reference,
         )
+
+    def _trained(self, key: StageKey, build: Callable[[Path], dict[str, Any]], report: Report) -> Entry:
+        """A training's result; where somebody else trained it, ``report`` hears its records all the same."""
+        built: list[Path] = []
+
+        def noted(folder: Path) -> dict[str, Any]:
+            built.append(folder)
+            return build(folder)
+
+        entry = self.store.obtain(key, noted)
+        if not built:
+            report(stages.replayed(entry, rungs=entry.summary.get("rungs") == self.rungs))
+        return entry
 
     def _obtain(self, key: StageKey, build: Callable[..., dict[str, Any]], *upstream: Callable[[], Entry]) -> Entry:
         """The result of ``key``; what it stands on is asked for only where it must be built, and not in its cost."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import logging
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,19 +13,21 @@ from rich.console import Console
 from latentsweep import stages, worker
 from latentsweep.budget import Packing
 from latentsweep.bundle import write_model
-from latentsweep.cluster import background, cluster, run_under_train
+from latentsweep.cluster import background, check_resources, cluster, run_under_train
 from latentsweep.configuration import Configuration
 from latentsweep.datasets.slices import PreparedDataset
-from latentsweep.home import Home
+from latentsweep.home import Home, write_json
 from latentsweep.pipeline import Keys, keys_of
 from latentsweep.store import Entry, Store
 from latentsweep.sweep import check_fit
 from latentsweep.view import TrainingView
 from latentsweep.worker import Assignment
-from trainables.errors import StoppedError
+from trainables.errors import ConfigError, StoppedError
 from trainables.inception import InceptionWeights
 from trainables.recipes import Recipe
 from trainables.vae_training import vae_steps
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,11 @@ class Training:
     def last(self) -> str:
         """The split whose measurements count: test, where the dataset has one."""
         return list(self.evaluations)[-1]
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """The measurements that count."""
+        return self.metrics(self.last)
 
     @property
     def ended(self) -> int:
@@ -92,6 +100,11 @@ def train(
 ) -> Training:
     """Trains what the store lacks, measures on the held-out splits, and writes the model's folder."""
     check_fit(configuration.recipe, dataset)
+    if workers > min(configuration.recipe.vae.batch_size, configuration.recipe.diffusion.batch_size):
+        raise ConfigError(f"--workers must be at most the batch size, since each takes a share of it; got {workers}")
+    expected = configuration.origin.get("dataset_fingerprint", dataset.fingerprint)
+    if expected != dataset.fingerprint:
+        log.warning("%s was prepared otherwise than for this configuration's sweep: scores will differ", dataset.name)
     store = Store(home.store)
     splits = [split for split in dataset.splits(configuration.recipe.data.split) if split != "train"]
     last = splits[-1]
@@ -101,6 +114,8 @@ def train(
     }
     name = f"{dataset.name}-{keys[last].evaluation.digest[:8]}"
     folder = home.writable(home.trained / name)
+    uses = {name for split in splits for name in keys[split].names()}
+    write_json(folder / "uses.json", sorted(uses))
     from_store = all(store.find(key) for key in (keys[last].latents, keys[last].denoiser))
     assignment = Assignment(
         home=str(home.root.resolve()),
@@ -112,6 +127,8 @@ def train(
     )
     if not from_store:
         with TrainingView(console) as view, cluster(address), background(1) as pool:
+            gpu_share = 1.0 if packing.gpu_share else 0.0
+            check_resources(workers * configuration.execution.threads, workers * gpu_share)
             job = pool.submit(
                 run_under_train,
                 worker.retraining,
@@ -120,12 +137,11 @@ def train(
                 folder=folder / "train",
                 workers=workers,
                 threads=configuration.execution.threads,
-                gpu_share=1.0 if packing.gpu_share else 0.0,
+                gpu_share=gpu_share,
             )
             watch(job, store, keys[last], configuration.recipe, dataset, view)
     evaluations = {split: assignment.pipeline(split=split).evaluation() for split in splits}
     lineage = {key.stage: store.find(key) for key in keys[last].evaluation.lineage()}
     entries = {stage: entry for stage, entry in lineage.items() if entry}
-    uses = {name for split in splits for name in keys[split].names()}
-    write_model(folder, store, keys[last], configuration, uses)
+    write_model(folder, store, keys[last], configuration)
     return Training(name, folder, evaluations, entries, from_store, configuration)

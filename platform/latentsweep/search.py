@@ -43,6 +43,12 @@ OBJECTIVES = {
 RUNG_OBJECTIVES = {"kid": "rung/kid", "fid": "rung/fid"}
 """What a trial can be pruned by on the way."""
 
+INFRASTRUCTURE = "infrastructure"
+"""The class of a failure that says nothing about the configuration."""
+
+REPLACED = "replaced"
+"""The attribute of a trial that failed so and waits again under a new number."""
+
 ENUMERABLE = 100_000
 """Spaces up to this size are listed in full when redrawing finds nothing new."""
 
@@ -92,6 +98,8 @@ class Search:
     def requeue(self) -> int:
         """After an interruption: RUNNING trials wait again, decided ones are told, missing points are added.
 
+        What was lost to the infrastructure waits again, too, under a new number.
+
         Only the one driver of the sweep may call it. Returns how many trials wait.
         """
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
@@ -101,6 +109,10 @@ class Search:
                 self.study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
             self._add_points(trial)
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):
+            if trial.user_attrs.get("class") == INFRASTRUCTURE and REPLACED not in trial.user_attrs:
+                self.study.enqueue_trial(trial.params)
+                self.study._storage.set_trial_user_attr(trial._trial_id, REPLACED, True)
         return len(self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
     def ask(self) -> tuple[int, dict[str, Any]] | None:
@@ -167,8 +179,8 @@ class Search:
         return self.study.get_trials(deepcopy=False)[number]
 
     def run_trials(self) -> list[FrozenTrial]:
-        """Trials that a denoiser is trained for, points left out."""
-        return [t for t in self.study.get_trials(deepcopy=False) if "of" not in t.user_attrs]
+        """Trials that a denoiser is trained for; points, and trials that were replaced, left out."""
+        return [t for t in self.study.get_trials(deepcopy=False) if not {"of", REPLACED} & t.user_attrs.keys()]
 
     def finished(self) -> int:
         """How many run trials have ended, one way or another."""
@@ -177,7 +189,7 @@ class Search:
     def exhausted(self) -> bool:
         """Whether a denoiser of every configuration was asked for."""
         size = self.space.size / max(1, len(self.space.thresholds))
-        return len(tried(self.study.get_trials(deepcopy=False))) >= size
+        return len(tried(self.run_trials())) >= size
 
     def measured(self) -> list[FrozenTrial]:
         """Every configuration with a score, points among them, best first."""
@@ -207,13 +219,14 @@ class Search:
             if other.user_attrs.get("of") == trial.number
         ]
         for point in points:
-            if point["params"] in known:
+            metrics = [OBJECTIVES[name] for name in self.config.objectives]
+            if point["params"] in known or not all(name in point["metrics"] for name in metrics):
                 continue
             self.study.add_trial(
                 create_trial(
                     params=point["params"],
                     distributions=self.distributions,
-                    values=[point["metrics"][OBJECTIVES[name]] for name in self.config.objectives],
+                    values=[point["metrics"][name] for name in metrics],
                     user_attrs={"of": trial.number, "metrics": point["metrics"]},
                 )
             )

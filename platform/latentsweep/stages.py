@@ -23,7 +23,13 @@ from trainables import execution as ex
 from trainables import figures
 from trainables.checkpoint import load_tensors, save_tensors
 from trainables.diffusion_training import Score, train_denoiser
-from trainables.evaluation import Reference, build_reference, evaluate_generated, evaluate_reconstructions
+from trainables.evaluation import (
+    Reference,
+    build_reference,
+    distances,
+    evaluate_generated,
+    evaluate_reconstructions,
+)
 from trainables.execution import Execution
 from trainables.images import DataConfig, resized, to_bytes
 from trainables.inception import InceptionExtractor, InceptionWeights
@@ -154,7 +160,7 @@ def denoiser_stage(
         execution=execution,
         report=report,
         score=score,
-        rungs=recipe.evaluation.rungs,
+        rungs=recipe.evaluation.rungs if score else 0,
     )
     if ex.rank() != 0:
         return {}
@@ -217,8 +223,8 @@ def rung_score(
         trace = draw(denoiser, recipe, seeds, device, thresholds=(0.0,))
         images = decoded_bytes(autoencoder, statistics.unwhitened(trace.latents[0].cpu()), device).numpy()
         features = extractor(weights, str(device)).features(images)
-        metrics = evaluate_generated(images, features, real, None, recipe.evaluation)
-        return {f"rung/{name}": metrics[f"gen/{name}"] for name in ("kid", "kid_se", "fid")}
+        scores = distances(features, real, recipe.evaluation)
+        return {f"rung/{name}": value for name, value in scores.items()}
 
     return score
 
@@ -363,7 +369,9 @@ def extractor(weights: InceptionWeights, device: str) -> InceptionExtractor:
     return InceptionExtractor(weights, device)
 
 
-def replayed(entry: Entry) -> list[Record]:
-    """The records of a finished training."""
+def replayed(entry: Entry, *, rungs: bool = True) -> list[Record]:
+    """The records of a finished training, the scores at its rungs left out if asked."""
     records: list[Record] = entry.json(RECORDS)
-    return records
+    if rungs:
+        return records
+    return [{name: value for name, value in r.items() if not name.startswith("rung/")} for r in records]

@@ -31,7 +31,6 @@ from trainables.training import CHECKPOINT
 
 MANIFEST = "manifest.json"
 PARTIAL = ".partial"
-DAMAGED = ".damaged"
 COST = ".cost.json"
 PROGRESS = ".progress.json"
 
@@ -92,7 +91,7 @@ class Entry:
 
     @property
     def seconds(self) -> float:
-        """Wall time it cost, over all its interruptions."""
+        """Wall time it cost, over all its interruptions but for kills."""
         return float(self.manifest["cost"]["seconds"])
 
     @property
@@ -127,7 +126,7 @@ class Store:
     def find(self, key: StageKey | str) -> Entry | None:
         """The complete result, checked against its manifest the first time; None where there is none.
 
-        A damaged result is set aside, said in the log, and treated as absent, so that it is built again.
+        A damaged result is said in the log and treated as absent; :meth:`obtain` builds it again.
         """
         name = key if isinstance(key, str) else key.name
         folder = self.folder(name)
@@ -141,10 +140,7 @@ class Store:
         except OSError as error:
             raise StoreError(f"the store at {self.root} must be readable ({error.strerror})") from error
         if damage:
-            log.warning("%s in the store is damaged (%s) and is built again", name, damage)
-            aside = folder.with_name(f"{folder.name}{DAMAGED}-{time.time_ns()}")
-            os.replace(folder, aside)
-            shutil.rmtree(aside, ignore_errors=True)
+            log.warning("%s in the store is damaged (%s); it counts as absent and is built again", name, damage)
             return None
         self._verified.add(name)
         return Entry(name, folder, manifest)
@@ -163,13 +159,15 @@ class Store:
             found = self.find(key)
             if found:
                 return found
+            shutil.rmtree(self.folder(key.name), ignore_errors=True)
             self._make(workspace)
+            (workspace / MANIFEST).unlink(missing_ok=True)
             with stopwatch(workspace) as cost:
                 summary = build(workspace)
             return self._commit(key, workspace, summary, cost)
 
     def _commit(self, key: StageKey, workspace: Path, summary: Mapping[str, Any], cost: Mapping[str, float]) -> Entry:
-        for leftover in (workspace / CHECKPOINT, *workspace.glob(".*"), *workspace.glob("*.tmp")):
+        for leftover in (*workspace.glob(".*"), *workspace.glob("*.tmp")):
             leftover.unlink(missing_ok=True)
         manifest = {
             "name": key.name,
@@ -184,11 +182,12 @@ class Store:
             "files": {
                 str(path.relative_to(workspace)): {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
                 for path in sorted(workspace.rglob("*"))
-                if path.is_file()
+                if path.is_file() and path.name != CHECKPOINT
             },
         }
         write_json(workspace / MANIFEST, manifest)
         os.replace(workspace, self.folder(key.name))
+        (self.folder(key.name) / CHECKPOINT).unlink(missing_ok=True)
         self._verified.add(key.name)
         return Entry(key.name, self.folder(key.name), manifest)
 
@@ -207,9 +206,8 @@ class Store:
 
     def entries(self) -> list[Entry]:
         """All complete results, by name."""
-        found = (
-            self.find(f"{path.parent.parent.name}/{path.parent.name}") for path in self.root.glob(f"*/*/{MANIFEST}")
-        )
+        folders = (path.parent for path in self.root.glob(f"*/*/{MANIFEST}") if path.parent.suffix != PARTIAL)
+        found = (self.find(f"{folder.parent.name}/{folder.name}") for folder in folders)
         return sorted((entry for entry in found if entry), key=lambda entry: entry.name)
 
     def unfinished(self) -> list[str]:

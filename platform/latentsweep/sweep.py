@@ -18,7 +18,7 @@ from rich.console import Console
 
 from latentsweep import leaderboard, worker
 from latentsweep.budget import Packing
-from latentsweep.cluster import background, cluster, run_under_train
+from latentsweep.cluster import background, check_resources, cluster, result_of, run_under_train
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.home import Home, write_json
 from latentsweep.pipeline import Keys, keys_of
@@ -37,6 +37,9 @@ from trainables.recipes import Recipe
 from trainables.space import SearchSpace
 
 log = logging.getLogger(__name__)
+
+FEWEST = 2
+"""Slices that a split must hold for a training or a measurement."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,9 @@ def planned(
     The recipe takes over the space's grid of thresholds, so that one sampling pass measures them all.
     """
     space.check(recipe)
-    check_fit(recipe, dataset)
+    space = space.typed(recipe)
+    for variant in space.vae_variants(recipe):
+        check_fit(variant, dataset)
     if space.thresholds:
         recipe = recipe.replace(**{"sampling.threshold_grid": space.thresholds})
     return SweepPlan(dataset.name, dataset.fingerprint, recipe_name, recipe, space, search, seed, weights.sha256)
@@ -106,12 +111,13 @@ def planned(
 def check_fit(recipe: Recipe, dataset: PreparedDataset) -> None:
     """Whether a recipe can be trained and measured on a dataset; raises an error of one line otherwise."""
     check_size(recipe.data.image_size, dataset.size)
-    missing = {"train", "validation"} - set(dataset.splits(recipe.data.split))
-    if missing:
-        raise DataError(
-            f"a training needs slices in the train and validation splits, and {dataset.name} has none in "
-            f"{' and '.join(sorted(missing))}; prepare more subjects, or take --split slice"
-        )
+    counts = dataset.counts(recipe.data.split)
+    for split in ("train", "validation"):
+        if counts.get(split, 0) < FEWEST:
+            raise DataError(
+                f"a training needs {FEWEST} slices or more in the {split} split, and {dataset.name} has "
+                f"{counts.get(split, 0)}; prepare more subjects, or take --split slice"
+            )
 
 
 class Sweep:
@@ -153,6 +159,7 @@ class Sweep:
             try:
                 if self._unfinished(target):
                     with view, cluster(address):
+                        check_resources(packing.threads, packing.gpu_share)
                         self._shared_stages(view, packing)
                         self._trials(view, target, packing)
             except KeyboardInterrupt:
@@ -181,7 +188,7 @@ class Sweep:
             return True
         return len(trials) < target and not self.search.exhausted()
 
-    def _assignment(self, packing: Packing, recipe: Recipe | None = None) -> Assignment:
+    def _assignment(self, packing: Packing, recipe: Recipe | None = None, gpu_share: float = 0.0) -> Assignment:
         return Assignment(
             home=str(self.home.root.resolve()),
             dataset=self.plan.dataset,
@@ -189,7 +196,7 @@ class Sweep:
             seed=self.plan.seed,
             execution=Execution(threads=packing.threads),
             weights=str(self.weights.path),
-            gpu_share=packing.gpu_share or 1.0,
+            gpu_share=gpu_share or packing.gpu_share or 1.0,
         )
 
     def _shared_stages(self, view: View, packing: Packing) -> None:
@@ -199,7 +206,7 @@ class Sweep:
         waiting: dict[str, Recipe] = {}
         for recipe in self.plan.autoencoders().values():
             keys = self.plan.keys_of(recipe)
-            self._use(keys.latents.name)
+            self._use(*(key.name for key in keys.latents.lineage()))
             label = f"autoencoder, {recipe.vae.latent_channels} channels [{keys.vae.digest[:6]}]"
             if self.store.find(keys.vae) and self.store.find(keys.latents):
                 view.stage(label, "done before", quiet=True)
@@ -216,11 +223,13 @@ class Sweep:
             while jobs or reference is not None:
                 done, _ = concurrent.futures.wait(jobs, timeout=0.5)
                 for label in [jobs.pop(future) for future in done if not future.result()]:
-                    view.stage(label, f"done in {time.monotonic() - began:.0f} s")
+                    there = self.store.find(self.plan.keys_of(waiting[label]).latents)
+                    how = "done" if there else "diverged, and its trials will fail:"
+                    view.stage(label, f"{how} in {time.monotonic() - began:.0f} s")
                 for label in jobs.values():
                     view.stage(label, self._vae_progress(waiting[label]), quiet=True)
                 if reference is not None and ray.wait([reference], timeout=0 if jobs else 0.5)[0]:
-                    ray.get(reference)
+                    result_of(reference)
                     reference = None
                     view.stage("real features and floor", f"done in {time.monotonic() - began:.0f} s")
         self.record.autoencoders(self.plan.autoencoders())
@@ -229,12 +238,12 @@ class Sweep:
         keys = self.plan.keys_of(recipe)
         run_under_train(
             worker.autoencoder,
-            {"assignment": self._assignment(packing, recipe)},
+            {"assignment": self._assignment(packing, recipe, packing.vae_share)},
             name=f"vae-{keys.vae.digest}",
             folder=self.folder / "train",
             workers=1,
             threads=packing.threads,
-            gpu_share=packing.gpu_share,
+            gpu_share=packing.vae_share,
         )
 
     def _vae_progress(self, recipe: Recipe) -> str:

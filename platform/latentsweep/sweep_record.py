@@ -130,7 +130,8 @@ class SweepRecord:
         self.recorder.log(self.name, [Record(finished, now, {"trials": float(finished), **metrics})])
 
     def end(self, *, finished: bool) -> None:
-        """The sweep ended, or was stopped."""
+        """The sweep ended, or was stopped; what it left running waits, and says so."""
+        self.recorder.close_stale(self.name, [])
         self.recorder.close_run(self.name, "finished" if finished else "pruned")
         self.recorder.flush()
 

@@ -9,7 +9,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from latentsweep.search import Point, Search
+from latentsweep.search import INFRASTRUCTURE, Point, Search
 
 if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController
@@ -57,7 +57,7 @@ class StudySearcher(Searcher):
             return
         result = result or {}
         if error:
-            self.search.fail(number, "the worker was lost again and again; its log has the reason", "infrastructure")
+            self.search.fail(number, "the worker was lost again and again; its log has the reason", INFRASTRUCTURE)
         elif "failure" in result:
             self.search.fail(number, result["failure"], result["class"])
         elif "points" in result:

@@ -14,6 +14,9 @@ from rich.text import Text
 
 from latentsweep.leaderboard import cell, heading
 
+VALIDATION = ("val/loss", "val/mse")
+"""What a validation of the autoencoder and of the denoiser is shown by."""
+
 
 @dataclass
 class TrialLine:
@@ -132,8 +135,10 @@ class TrainingView:
         if now == self.said:
             return
         self.said = now
-        loss = f", validation loss {record['val/loss']:.4g}" if "val/loss" in record else ""
-        line = f"[{clock(time.monotonic() - self.began)}] {stage}: step {now[1]} of {total}{loss}"
+        line = f"[{clock(time.monotonic() - self.began)}] {stage}: step {now[1]} of {total}"
+        for name in VALIDATION:
+            if name in record:
+                line += f", validation {name.removeprefix('val/')} {record[name]:.4g}"
         if self._status:
             self._status.update(line)
         else:

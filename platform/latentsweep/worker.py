@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,14 @@ from latentsweep.home import Home, write_json
 from latentsweep.pipeline import Pipeline
 from latentsweep.store import PROGRESS, StageKey, Store
 from trainables import execution as ex
-from trainables.errors import DivergenceError, LatentsweepError
+from trainables.errors import ConfigError, DivergenceError
 from trainables.execution import Execution
 from trainables.inception import find_weights
 from trainables.recipes import Recipe
 from trainables.space import THRESHOLD
 from trainables.training import Record
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,24 +59,32 @@ def limit_memory(gpu_share: float) -> None:
 
 
 def autoencoder(config: dict[str, Any]) -> None:
-    """One worker of a Ray Train run: trains the autoencoder of ``config["assignment"]``, then encodes."""
-    assignment: Assignment = config["assignment"]
-    pipeline = assignment.pipeline()
-    together(pipeline, "vae")
-    if ex.rank() == 0:
-        pipeline.latents()
-    ex.barrier()
+    """One worker of a Ray Train run: the shared autoencoder of ``config["assignment"]`` and its latents.
+
+    A divergence leaves nothing in the store, since trying again would only repeat it.
+    """
+    try:
+        encoding(config["assignment"])
+    except DivergenceError as error:
+        log.warning("%s", error)
 
 
 def retraining(config: dict[str, Any]) -> None:
     """One worker of a Ray Train run: all that ``config["assignment"]`` lacks, measured on ``config["splits"]``."""
-    autoencoder(config)
     assignment: Assignment = config["assignment"]
+    encoding(assignment)
     together(assignment.pipeline(), "denoiser")
     if ex.rank() == 0:
         for split in config["splits"]:
             assignment.pipeline(split=split).evaluation()
-    ex.barrier()
+
+
+def encoding(assignment: Assignment) -> None:
+    """The autoencoder, by all workers, and the latents, by the first."""
+    pipeline = assignment.pipeline()
+    together(pipeline, "vae")
+    if ex.rank() == 0:
+        pipeline.latents()
 
 
 def together(pipeline: Pipeline, stage: str) -> None:
@@ -121,7 +132,7 @@ def trial(config: Mapping[str, Any], assignment: Assignment) -> None:
     except DivergenceError as error:
         tune.report({"failure": str(error), "class": "divergence"})
         return
-    except LatentsweepError as error:
+    except ConfigError as error:
         tune.report({"failure": str(error), "class": "configuration"})
         return
     searched = THRESHOLD in params

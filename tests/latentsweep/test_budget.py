@@ -37,12 +37,13 @@ def test_trials_share_a_six_gigabyte_card_by_what_they_need(monkeypatch: pytest.
     pack = packing(SMOKE, concurrent=None, card_gib=None)
     assert pack.card_bytes == 6 * GIB, "planned for 6 GiB unless told otherwise"
     assert pack.concurrent * pack.trial_bytes <= 6 * GIB
-    assert pack.concurrent * pack.gpu_share <= 6 / 24 + 1e-3
+    assert pack.concurrent * pack.gpu_share <= 6 / 24
+    assert 0 < pack.vae_share <= 6 / 24
 
 
 def test_the_real_card_bounds_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     card(monkeypatch, 4)
-    assert packing(SMOKE, concurrent=1, card_gib=12).card_bytes == 4 * GIB
+    assert packing(SMOKE, concurrent=1, card_gib=12.0).card_bytes == 4 * GIB
 
 
 def test_a_trial_that_fits_no_card_is_refused_with_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:

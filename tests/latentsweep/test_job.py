@@ -53,6 +53,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 def cli(home: Path, *words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "cli.py"), *map(str, words), "--home", str(home)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=home.parent)
+    assert not any(planted.decode() in done.stdout + done.stderr for planted in PLANTED)
     assert done.returncode == code, done.stdout + done.stderr
     return done
 
@@ -268,13 +269,25 @@ def test_in_the_old_home_the_store_answers_and_the_model_is_registered(
     assert kinds.count("training") == 1
 
 
-def test_two_workers_train_a_longer_budget(swept: tuple[Path, str, dict[str, Any]], best: Path) -> None:
-    home = swept[0]
-    words = ("train", "--config", best, "--steps", 70, "--workers", 2, "--json")
-    said = json.loads(cli(home, *words).stdout)
-    assert not said["from_store"]
-    assert Path(said["folder"], "denoiser.safetensors").exists() or (home.parent / said["folder"]).exists()
-    assert said["test"]["gen/kid"] == said["test"]["gen/kid"]
+def validation_curve(home: Path, steps: int) -> list[float]:
+    entries = [entry for entry in Store(home / "store").entries() if entry.manifest["stage"] == "denoiser"]
+    entry = next(e for e in entries if e.manifest["inputs"]["diffusion"]["steps"] == steps)
+    return [record["val/mse"] for record in entry.json("records.json") if "val/mse" in record]
+
+
+def test_two_workers_train_a_longer_budget_as_one_would(
+    swept: tuple[Path, str, dict[str, Any]], best: Path, tmp_path: Path
+) -> None:
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    for home, workers in ((alone, 1), (together, 2)):
+        shutil.copytree(swept[0], home)
+        words = ("train", "--config", best, "--steps", 70, "--workers", workers, "--no-mlflow", "--json")
+        said = json.loads(cli(home, *words).stdout)
+        assert not said["from_store"]
+        assert set(said["test"]) >= {"gen/kid", "recon/ssim"}
+    one, two = validation_curve(alone, 70), validation_curve(together, 70)
+    assert one != two, "sums in another order leave other last bits, or nothing was shared"
+    assert two == pytest.approx(one, rel=0.02)
 
 
 def test_a_seed_gives_the_same_image_in_any_batch(swept: tuple[Path, str, dict[str, Any]], best: Path) -> None:
@@ -299,6 +312,38 @@ def test_a_trained_run_and_a_folder_of_images_are_measured(
     folder = json.loads(cli(home, "evaluate", "--images", tmp_path, "--dataset", dataset, "--json").stdout)
     assert folder["gen/kid"] > run["gen/kid"], "noise is farther from brains than anything trained"
     assert folder["gen/samples"] == 4
+
+
+def test_every_row_of_the_leaderboard_can_be_exported(
+    swept: tuple[Path, str, dict[str, Any]], tmp_path: Path
+) -> None:
+    import yaml
+
+    home, dataset, said = swept
+    row = next(row for row in said["leaderboard"] if row["trial"] != row["pass"])
+    path = tmp_path / "row.yaml"
+    cli(home, "export", "--sweep", said["sweep"], "--trial", row["trial"], "--to", path)
+    content = yaml.safe_load(path.read_text())
+    assert content["recipe"]["sampling"]["early_stop_threshold"] == row["sampling.early_stop_threshold"]
+    assert content["origin"]["scores"]["gen/kid"] == row["gen/kid"]
+    assert content["origin"]["run_id"] in {run.info.run_id for run in mlflow_runs(home, dataset)}
+
+
+def test_a_space_over_sampling_without_thresholds_replays_and_prunes_by_its_own_scores(
+    prepared: tuple[Path, str], tmp_path: Path
+) -> None:
+    home, dataset = tmp_path / "runs", prepared[1]
+    shutil.copytree(prepared[0], home)
+    words = sweep_words(tmp_path, dataset, 2)
+    (tmp_path / "space.yaml").write_text("dimensions: {sampling.steps: [4, 8]}")
+    words[words.index("--json")] = "--objective=steps"
+    said = json.loads(cli(home, *words, "--objective", "kid", "--json").stdout)
+    assert stages_in(home)["denoiser"] == 1, "both trials share the denoiser"
+    assert said["counts"]["complete"] == 2
+    assert {row["gen/steps_mean"] for row in said["leaderboard"]} == {4.0, 8.0}
+    for run in mlflow_runs(home, dataset):
+        if run.data.tags["latentsweep.kind"] == "trial":
+            assert "train/loss" in run.data.metrics, "the second trial has the curve, too"
 
 
 def test_a_models_folder_is_measured_where_the_store_has_never_seen_it(

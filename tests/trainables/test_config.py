@@ -24,7 +24,9 @@ def test_a_recipe_survives_its_plain_form() -> None:
         ("vae.latent_channels", 4.5, "must be int"),
         ("diffusion.dropout", 1.5, "at most 0.9"),
         ("diffusion.prediction", "noise", "one of epsilon, v, x0"),
-        ("diffusion.frequency_weight", float("nan"), "at least 0"),
+        ("diffusion.frequency_weight", float("nan"), "must be float"),
+        ("diffusion.learning_rate", float("inf"), "must be float"),
+        ("diffusion.timesteps", 20, "at most diffusion.timesteps"),
         ("diffusion.attention_levels", [5], "below the 3 levels"),
         ("diffusion.beta_max", 1e-5, "below beta_max"),
         ("data.image_size", 100, "multiple of"),
@@ -49,6 +51,8 @@ def test_the_fingerprint_depends_on_values_and_not_on_order() -> None:
 
 
 def test_whole_numbers_are_taken_for_floats_so_that_keys_agree() -> None:
+    one, other = (SMOKE.replace(**{"sampling.threshold_grid": grid}) for grid in ([0, 0.5], [0.0, 0.5]))
+    assert fingerprint(one.sampling.identity()) == fingerprint(other.sampling.identity())
     one, other = (SMOKE.replace(**{"diffusion.frequency_weight": value}) for value in (1, 1.0))
     assert one == other
     assert fingerprint(one.diffusion.identity()) == fingerprint(other.diffusion.identity())

@@ -168,7 +168,7 @@ def test_both_cutmix_forms_train_and_differ(tmp_path: Path) -> None:
         folder = tmp_path / form
         folder.mkdir()
         recipe = TINY.replace(**{"diffusion.cutmix_form": form, "diffusion.cutmix_probability": 1.0})
-        losses[form] = denoiser_records(folder, recipe)[-1]["val/loss"]
+        losses[form] = denoiser_records(folder, recipe)[-1]["val/mse"]
     assert losses["z0"] != losses["zt"]
 
 

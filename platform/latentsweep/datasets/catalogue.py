@@ -18,7 +18,6 @@ class KnownDataset:
     """A dataset with a layout of its own. ``namespace`` is shared by datasets of the same patients."""
 
     name: str
-    title: str
     namespace: str
     getting: str
     modality: str = ""
@@ -29,7 +28,6 @@ KNOWN = {
     for known in (
         KnownDataset(
             name="brats_flair",
-            title="BraTS FLAIR",
             namespace="brats",
             getting="get BraTS from https://www.synapse.org (join the challenge, then `synapse get -r <id of its "
             "training data>`) and unzip it",
@@ -37,7 +35,6 @@ KNOWN = {
         ),
         KnownDataset(
             name="brats_t1ce",
-            title="BraTS T1 with contrast",
             namespace="brats",
             getting="get BraTS from https://www.synapse.org (join the challenge, then `synapse get -r <id of its "
             "training data>`) and unzip it",
@@ -45,12 +42,11 @@ KNOWN = {
         ),
         KnownDataset(
             name="kaggle",
-            title="RSNA-MICCAI radiogenomic classification",
             namespace="kaggle",
             getting="`kaggle competitions download -c rsna-miccai-brain-tumor-radiogenomic-classification` and "
             "`unzip rsna-miccai-brain-tumor-radiogenomic-classification.zip -d rsna-miccai`",
         ),
-        KnownDataset(name="demo", title="phantom patients, made on the spot", namespace="demo", getting=""),
+        KnownDataset(name="demo", namespace="demo", getting=""),
     )
 }
 

@@ -10,7 +10,6 @@ import numpy.typing as npt
 from PIL import Image
 
 from latentsweep.datasets.slices import PreparedDataset, encode
-from latentsweep.datasets.splits import SPLITS
 from trainables.errors import DataError
 
 BINS = 16
@@ -71,12 +70,7 @@ def export_pngs(dataset: PreparedDataset, to: Path, *, split: str = "all", rule:
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise DataError(f"the folder to export to must be new or empty: {to}; choose another --to")
     written = 0
-    slices_by_split = dataset.manifest["counts"][
-        "slices_by_split" if rule == "subject" else "slices_by_split_by_slice"
-    ]
-    for part in SPLITS if split == "all" else (split,):
-        if split == "all" and not slices_by_split[part]:
-            continue
+    for part in dataset.splits(rule) if split == "all" else (split,):
         slices = dataset.load(part, rule=rule)
         try:
             folder = to / part

@@ -50,6 +50,8 @@ MAX_BROKEN_SHARE = 0.20
 #: How many places of a reject the manifest lists.
 MAX_PLACES = 20
 MIN_SIZE, MAX_SIZE = 16, 1024
+#: Raised with every change of code after which the same source gives other slices, splits or subjects.
+PREPARATION = 1
 
 Progress = Callable[[int, int], None]
 
@@ -86,10 +88,14 @@ def prepare(
 ) -> PreparedDataset:
     """Prepare the dataset ``name`` from ``source`` into ``home/datasets/name`` and open it.
 
-    The same source and settings again answer at once. ``size`` is the slice's side in pixels, ``jobs`` the
-    number of processes (all cores by default), ``progress`` is told (scans done, scans in all). Raises
-    :class:`~trainables.errors.DataError` where the source or the settings cannot be used, and for a name that
-    was prepared otherwise unless ``replace``.
+    The same source and settings again answer at once; a demo of an older :data:`PREPARATION` is made anew.
+    ``size`` is the slice's side in pixels, ``jobs`` the number of processes (all cores by default), ``progress``
+    is told (scans done, scans in all). Raises :class:`~trainables.errors.DataError` where the source or the
+    settings cannot be used, and for a name that was prepared otherwise unless ``replace``.
+
+    Datasets of the same patients (``brats_flair`` and ``brats_t1ce``) split them alike, with one exception:
+    subjects with an identical image are joined and share a split, and images may be identical in one modality
+    alone. The manifest notes how many were joined.
     """
     home = Path(home)
     check_name(name)
@@ -100,7 +106,7 @@ def prepare(
     found = _found(name, source, series, subject_from, home)
     settings = _settings(name, found, size, series)
     pseudonyms = Pseudonyms(home_key(home), namespace(name))
-    sealed = pseudonyms.seal(fingerprint(settings) + found.listing)
+    sealed = pseudonyms.seal(fingerprint({**settings, "subject_from": subject_from}) + found.listing)
     folder = home / "datasets" / name
     partial, retired = (folder.parent / f".{name}.{state}" for state in ("partial", "retired"))
     try:
@@ -109,7 +115,10 @@ def prepare(
             for leftover in (partial, retired):
                 shutil.rmtree(leftover, ignore_errors=True)
             if folder.exists() and not replace:
-                return _existing(folder, sealed)
+                existing = open_dataset(folder.parent, name)
+                if existing.manifest["source"] == sealed:
+                    return existing
+                _check_replaceable(existing, settings)
             partial.mkdir()
             try:
                 _build(name, partial, found, settings, sealed, pseudonyms, jobs, progress)
@@ -177,6 +186,7 @@ def _found(name: str, source: Path | None, series: str | None, subject_from: str
 
 def _settings(name: str, found: Discovery, size: int, series: str | None) -> dict[str, Any]:
     return {
+        "preparation": PREPARATION,
         "size": size,
         "series": (series or "FLAIR") if name == "kaggle" else None,
         "modality": (KNOWN[name].modality or None) if name in KNOWN else None,
@@ -189,15 +199,16 @@ def _settings(name: str, found: Discovery, size: int, series: str | None) -> dic
     }
 
 
-def _existing(folder: Path, sealed: str) -> PreparedDataset:
-    """The dataset that is there, if it is the one asked for."""
-    dataset = open_dataset(folder.parent, folder.name)
-    if dataset.manifest["source"] != sealed:
-        raise DataError(
-            f"the dataset {folder.name} is already prepared from another source or with other settings: add "
-            "--replace to prepare it anew, or choose another name"
-        )
-    return dataset
+def _check_replaceable(existing: PreparedDataset, settings: Mapping[str, Any]) -> None:
+    """Raises :class:`DataError` but for a demo of an older preparation and the same size: it holds no one's data."""
+    older = existing.manifest["settings"].get("preparation", 0) < PREPARATION
+    if existing.name == "demo" and older and existing.size == settings["size"]:
+        return
+    cause = "by an older version of the code" if older else "from another source or with other settings"
+    raise DataError(
+        f"the dataset {existing.name} is already prepared {cause}: add --replace to prepare it anew, or choose "
+        "another name"
+    )
 
 
 def _build(
@@ -239,6 +250,11 @@ def _build(
         for split, subjects in counts["subjects_by_split"].items()
         if not subjects
     ]
+    if joined := counts["subjects_joined_by_identical_images"]:
+        notes.append(
+            f"subjects joined to others for identical images: {joined}; another dataset of the same patients, as one "
+            "of another modality, may have them in another split"
+        )
     shards = write_shards(folder, rows)
     write_manifest(
         folder,

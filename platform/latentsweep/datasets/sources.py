@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -58,6 +58,15 @@ class Entry:
     def suffix(self) -> str:
         name = self.relative.name.lower()
         return ".nii" if name.endswith(".nii.gz") else PurePosixPath(name).suffix
+
+
+@dataclass(frozen=True)
+class BratsFile:
+    """What the path of a BraTS volume tells: its folder below the source, its patient, its modality."""
+
+    folder: PurePosixPath = field(repr=False)
+    patient: str = field(repr=False)
+    modality: str
 
 
 def discover(name: str, source: Path, *, series: str | None, subject_from: str | None) -> Discovery:
@@ -138,18 +147,20 @@ def _kaggle(entries: Sequence[Entry], listing: str, series: str) -> Discovery:
 
 def _brats(entries: Sequence[Entry], listing: str, name: str) -> Discovery:
     wanted = BRATS_MODALITIES[KNOWN[name].modality]
-    scans: list[Scan] = []
-    subjects: set[str] = set()
+    named: list[tuple[Entry, BratsFile]] = []
     for entry in entries:
-        match = BRATS_NAME.fullmatch(entry.relative.name)
-        if match is None:
-            continue
-        patient = entry.relative.parts[-2] if len(entry.relative.parts) > 1 else match["patient"]
-        visit = BRATS_TIMEPOINT.fullmatch(patient)
-        subject = visit["patient"] if visit else patient
-        subjects.add(subject)
-        if match["modality"].lower() in wanted:
-            scans.append(Scan("nifti", subject, str(entry.relative), (entry.path,)))
+        path = entry.relative
+        if entry.suffix == ".nii" and BRATS_NAME.fullmatch(path.parent.name):
+            path = path.parent  # some mirrors hold a folder of the file's name, and the file in it by another
+        if match := BRATS_NAME.fullmatch(path.name):
+            patient = _without_timepoint(match["patient"])
+            named.append((entry, BratsFile(path.parent, patient, match["modality"].lower())))
+    subject_of = _brats_subjects({file for _, file in named})
+    scans = [
+        Scan("nifti", subject_of[file], str(entry.relative), (entry.path,))
+        for entry, file in named
+        if file.modality in wanted
+    ]
     if not scans:
         endings = " or ".join(f"*{mark}{m}.nii.gz" for mark, m in zip("_-", wanted, strict=True))
         raise DataError(
@@ -158,11 +169,41 @@ def _brats(entries: Sequence[Entry], listing: str, name: str) -> Discovery:
         )
     return Discovery(
         scans=tuple(scans),
-        subjects=frozenset(subjects),
+        subjects=frozenset(subject_of.values()),
         listing=listing,
         ignored=len(entries) - len(scans),
-        subject_rule="the patient folder without its time point",
+        subject_rule="the patient that the file or its folder names, without the time point",
     )
+
+
+def _brats_subjects(files: Collection[BratsFile]) -> dict[BratsFile, str]:
+    """The subject of each file: the patient in its name, so that all modalities agree wherever they lie.
+
+    A folder that is of one patient is the subject where its name begins the file's (its visits are one patient),
+    and where the file's name, as ``scan_flair``, is that of other folders too and holds no number.
+    """
+    patients: dict[PurePosixPath, set[str]] = defaultdict(set)
+    folders: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for file in files:
+        patients[file.folder].add(file.patient)
+        folders[file.patient, file.modality].add(file.folder.name)
+    common = {p for (p, _), names in folders.items() if len(names) > 1 and not re.search(r"\d", p)}
+
+    def subject(file: BratsFile) -> str:
+        if not file.folder.name or len(patients[file.folder]) > 1:
+            return file.patient
+        folder = file.folder.name
+        if file.patient.startswith((f"{folder}_", f"{folder}-")):
+            return folder
+        match = BRATS_NAME.fullmatch(f"{folder}.nii")
+        return _without_timepoint(match["patient"] if match else folder) if file.patient in common else file.patient
+
+    return {file: subject(file) for file in files}
+
+
+def _without_timepoint(patient: str) -> str:
+    visit = BRATS_TIMEPOINT.fullmatch(patient)
+    return visit["patient"] if visit else patient
 
 
 def _own(entries: Sequence[Entry], listing: str, subject_from: str | None) -> Discovery:
@@ -189,8 +230,8 @@ def _own(entries: Sequence[Entry], listing: str, subject_from: str | None) -> Di
         groups[(subject, str(entry.relative if whole else entry.relative.parent))].append(entry)
     if unmatched:
         raise DataError(
-            f"--subject-from {subject_from} must find a subject in every path, and finds none for {unmatched} of "
-            f"{len(kinds[kind])} files: choose another rule"
+            f"--subject-from {_form(subject_from)} must find a subject in every path, and finds none for "
+            f"{unmatched} of {len(kinds[kind])} files: choose another rule"
         )
     notes = []
     if len({subject for subject, _ in groups}) == 1:
@@ -205,7 +246,7 @@ def _own(entries: Sequence[Entry], listing: str, subject_from: str | None) -> Di
         subjects=frozenset(subject for subject, _ in groups),
         listing=listing,
         ignored=len(entries) - len(kinds[kind]),
-        subject_rule=subject_from or f"default: {DEFAULT_SUBJECT}",
+        subject_rule=_form(subject_from),
         notes=tuple(notes),
     )
 
@@ -217,6 +258,7 @@ def subject_rule(text: str | None, kind: str) -> Callable[[Entry], str | None]:
     ``patient-id`` the DICOM tag, ``regex:(…)`` the first group on the path below the source.
     """
     form, _, value = (text or "default").partition(":")
+    # What the user gave may hold names of patients: no message repeats it, nor re's, which quotes it.
     if form == "default" and not value:
         return lambda entry: entry.relative.parts[0] if len(entry.relative.parts) > 1 else _loose(entry, kind)
     if form == "folder" and re.fullmatch(r"-?[1-9]\d*", value):
@@ -232,11 +274,20 @@ def subject_rule(text: str | None, kind: str) -> Callable[[Entry], str | None]:
         try:
             pattern = re.compile(value)
         except re.error as error:
-            raise DataError(f"--subject-from {text!r} is not a regular expression: {error}") from None
+            raise DataError(
+                "--subject-from regex:(…) must be a regular expression, and what was given is none from its "
+                f"character {(error.pos or 0) + 1} on: correct it"
+            ) from None
         return lambda entry: _matched(pattern, entry)
     raise DataError(
-        f"--subject-from must be folder:N, file, patient-id (DICOM only) or regex:(…); got {text!r} for {kind} files"
+        "--subject-from must be folder:N, file, patient-id (DICOM only) or regex:(…), and what was given for the "
+        f"{kind} files is none of them: choose one"
     )
+
+
+def _form(subject_from: str | None) -> str:
+    """What may be told of a ``--subject-from`` that is valid: its form, without the value."""
+    return subject_from.partition(":")[0] if subject_from else f"default: {DEFAULT_SUBJECT}"
 
 
 def _folder(entry: Entry, index: int) -> str | None:

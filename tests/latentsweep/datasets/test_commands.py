@@ -70,6 +70,14 @@ def test_export_writes_every_slice_as_a_grey_png_in_the_folder_of_its_split(prep
     assert {(Image.open(path).mode, Image.open(path).size) for path in pngs} == {("L", (32, 32))}
 
 
+def test_export_of_all_passes_over_an_empty_split(run, tmp_path):
+    for number in range(2, 6):
+        (tmp_path / "source" / f"patient{number}" / "scan.nii.gz").unlink()
+    run("prepare", "mine", "--source", str(tmp_path / "source"), "--size", "32", "--jobs", "1")
+    assert "12 slices" in run("export", "mine", "--to", str(tmp_path / "pngs")).stdout
+    assert {path.name for path in (tmp_path / "pngs").iterdir()} == {"train", "validation"}
+
+
 def test_export_of_one_split_by_slice(prepared, tmp_path):
     prepared("export", "mine", "--to", str(tmp_path / "pngs"), "--split", "test", "--rule", "slice")
     assert [path.name for path in (tmp_path / "pngs").iterdir()] == ["test"]

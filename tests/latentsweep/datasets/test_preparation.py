@@ -125,6 +125,7 @@ def test_the_order_of_the_rows_does_not_tell_the_order_of_the_names(tmp_path, so
 
 def test_the_same_again_answers_without_reading_and_anything_else_needs_replace(tmp_path, source, monkeypatch):
     first = own(tmp_path, source)
+    assert first.manifest["notes"] == []
     monkeypatch.setattr(preparation, "read_scan", lambda *_: pytest.fail("read again"))
     assert own(tmp_path, source).manifest == first.manifest
     monkeypatch.undo()
@@ -136,6 +137,29 @@ def test_the_same_again_answers_without_reading_and_anything_else_needs_replace(
     larger = prepare("mine", home=tmp_path / "home", source=source, size=64, jobs=1, replace=True)
     assert larger.load("all").images.shape == (36, 64, 64)
     assert leftovers(tmp_path / "home") == ["mine"]
+
+
+def test_what_an_older_version_of_the_code_prepared_needs_replace(tmp_path, source, monkeypatch):
+    own(tmp_path, source)
+    monkeypatch.setattr(preparation, "PREPARATION", preparation.PREPARATION + 1)
+    with pytest.raises(DataError, match="by an older version of the code: add --replace"):
+        own(tmp_path, source)
+    anew = own(tmp_path, source, replace=True)
+    assert anew.manifest["settings"]["preparation"] == preparation.PREPARATION
+    assert own(tmp_path, source).manifest == anew.manifest
+
+
+def test_a_demo_of_an_older_version_of_the_code_is_replaced_but_not_by_another_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(preparation, "SUBJECTS", 1)
+    prepare("demo", home=tmp_path, size=32, jobs=1)
+    with pytest.raises(DataError, match="other settings: add --replace"):
+        prepare("demo", home=tmp_path, size=64, jobs=1)
+    monkeypatch.setattr(preparation, "PREPARATION", preparation.PREPARATION + 1)
+    with pytest.raises(DataError, match="add --replace"):
+        prepare("demo", home=tmp_path, size=64, jobs=1)
+    anew = prepare("demo", home=tmp_path, size=32, jobs=1)
+    assert anew.manifest["settings"]["preparation"] == preparation.PREPARATION
+    assert leftovers(tmp_path) == ["demo"]
 
 
 def test_a_changed_file_is_another_source(tmp_path, source):
@@ -159,6 +183,8 @@ def test_identical_images_join_their_subjects(tmp_path, source, head, write_nift
     for number in range(6):
         write_nifti(source / f"copy{number}" / "scan.nii.gz", head(number))
     dataset = own(tmp_path, source)
+    note = dataset.manifest["notes"][-1]
+    assert note.startswith("subjects joined to others for identical images: 6; another dataset of the same patients")
     counts = dataset.manifest["counts"]
     assert (counts["subjects"], counts["subjects_joined_by_identical_images"], counts["volumes"]) == (6, 6, 12)
     images = [

@@ -75,6 +75,19 @@ def test_no_identifier_is_in_an_error_or_reject(tmp_path, test_data, caplog, cap
     assert not PLANTED.search("\n".join(said).encode())
 
 
+def test_names_in_the_subjects_rule_are_not_stored(tmp_path, head, write_nifti, caplog):
+    caplog.set_level(logging.DEBUG)
+    for number, name in enumerate(("PLANTED_JOHN", "SECRET_JANE")):
+        write_nifti(tmp_path / "source" / f"{name}.nii", head(number))
+    options = {"home": tmp_path / "home", "source": tmp_path / "source", "size": 32, "jobs": 1}
+    dataset = prepare("mine", subject_from="regex:(PLANTED_JOHN|SECRET_JANE)", **options)
+    assert dataset.manifest["settings"]["subject"] == "regex"
+    for content in [*everything_in(tmp_path / "home"), caplog.text.encode()]:
+        assert not PLANTED.search(content)
+    with pytest.raises(DataError, match="other settings: add --replace"):
+        prepare("mine", subject_from="regex:(PLANTED|SECRET)", **options)
+
+
 def test_the_patient_id_of_a_flat_folder_is_hashed(tmp_path, head, write_dicom, caplog):
     caplog.set_level(logging.DEBUG)
     write_dicom(tmp_path / "source", head(depth=20), PatientName="PLANTED^NAME", PatientBirthDate="19610203")

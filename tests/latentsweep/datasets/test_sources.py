@@ -75,6 +75,43 @@ def test_brats_is_found_in_both_namings_and_time_points_are_one_subject(tmp_path
     assert len(flair.scans) == 3
 
 
+TWO_BRATS_PATIENTS = {"BraTS20_Training_001", "BraTS20_Training_002"}
+
+
+@pytest.mark.parametrize(
+    ("layout", "wanted"),
+    [
+        ("{m}/BraTS20_Training_00{n}_{m}.nii.gz", TWO_BRATS_PATIENTS),
+        ("train/{m}/BraTS20_Training_00{n}_{m}.nii.gz", TWO_BRATS_PATIENTS),
+        ("BraTS20/BraTS20_Training_00{n}_{m}.nii.gz", TWO_BRATS_PATIENTS),
+        ("BraTS20_Training_00{n}_{m}.nii.gz", TWO_BRATS_PATIENTS),
+        ("BraTS20_Training_00{n}/visit/BraTS20_Training_00{n}_{m}.nii.gz", TWO_BRATS_PATIENTS),
+        ("BraTS20_Training_00{n}_{m}.nii/inner_{m}.nii", TWO_BRATS_PATIENTS),
+        ("BraTS20_Training_00{n}/BraTS20_Training_00{n}_{m}.nii/0000{n}_brain.nii", TWO_BRATS_PATIENTS),
+        ("BraTS20_Training_00{n}_{m}/inner_{m}.nii", TWO_BRATS_PATIENTS),
+        ("BraTS20_Training_00{n}/scan_{m}.nii", TWO_BRATS_PATIENTS),
+        ("{m}/BraTS-GLI-0000{n}-00{n}-{m}.nii.gz", {"BraTS-GLI-00001", "BraTS-GLI-00002"}),
+        ("{m}/BraTS-GLI-00001-00{n}-{m}.nii.gz", {"BraTS-GLI-00001"}),
+        ("visit{n}/P001/P001_visit{n}_{m}.nii.gz", {"P001"}),
+        ("P001/visit{n}/P001_{m}.nii.gz", {"P001"}),
+        ("{m}/LETTERS_{m}.nii.gz", {"LETTERS"}),
+    ],
+)
+def test_the_modalities_of_a_brats_patient_are_one_subject_in_every_layout(tmp_path, layout, wanted):
+    touch(tmp_path, *(layout.format(m=m, n=n) for m in ("flair", "t1ce", "t1", "seg") for n in (1, 2)))
+    for name in ("brats_flair", "brats_t1ce"):
+        found = discover(name, tmp_path, series=None, subject_from=None)
+        assert subjects(found) == found.subjects == wanted
+        assert len(found.scans) == (2 if "{n}" in layout else 1)
+
+
+def test_a_brats_folder_of_one_modality_is_no_patient_where_it_holds_but_one(tmp_path):
+    volumes = [("flair", 1), ("flair", 2), ("t1ce", 1)]
+    touch(tmp_path, *(f"BraTS20_{m}/BraTS20_Training_00{n}_{m}.nii.gz" for m, n in volumes))
+    t1ce = discover("brats_t1ce", tmp_path, series=None, subject_from=None)
+    assert (subjects(t1ce), t1ce.subjects) == ({"BraTS20_Training_001"}, TWO_BRATS_PATIENTS)
+
+
 def test_the_default_subject_is_the_first_folder_then_the_file(tmp_path):
     found = own(touch(tmp_path, "p1/day1/a.nii", "p1/day2/a.nii", "p2/a.nii", "loose.nii"))
     assert subjects(found) == {"p1", "p2", "loose.nii"}
@@ -114,6 +151,17 @@ def test_a_rule_that_makes_no_sense_is_an_error(tmp_path, rule):
     touch(tmp_path, "site1/p1/a.png")
     with pytest.raises(DataError, match="--subject-from") if rule else pytest.raises(DataError):
         own(tmp_path, rule or "default:1")
+
+
+@pytest.mark.parametrize(
+    "rule",
+    ["regex:(DOE_JOHN", "regex:(?P<DOE_JOHN>a)(?P<DOE_JOHN>b)", "regex:(?P=DOE_JOHN)", "DOE_JOHN", "regex:DOE_JOHN"],
+)
+def test_no_message_repeats_what_the_subjects_rule_holds(tmp_path, rule):
+    with pytest.raises(DataError, match="--subject-from") as caught:
+        own(touch(tmp_path, "site1/p1/a.png"), rule)
+    assert "DOE" not in str(caught.value)
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
 @pytest.mark.parametrize("rule", ["folder:3", r"regex:nothing"])

@@ -39,7 +39,7 @@ def test_a_dicom_series_of_any_plane_and_file_order_is_shown_the_same_way(tmp_pa
 
 @pytest.mark.parametrize("plane", ["sagittal", "coronal"])
 def test_a_thin_sagittal_or_coronal_series_is_refused(tmp_path, head, write_dicom, plane):
-    write_dicom(tmp_path, head(depth=40)[:8, :8] if plane == "axial" else head(depth=40), plane=plane)
+    write_dicom(tmp_path, head(depth=40), plane=plane)
     files = sorted(tmp_path.iterdir())
     few = [path for path in files if int(path.stem.split("-")[1]) <= 8]
     [volume], _ = dicom_volumes(few)
