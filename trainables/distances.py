@@ -124,8 +124,8 @@ def _group_codes(groups: Sequence[str] | None, count: int) -> npt.NDArray[np.int
         return np.arange(count)
     if len(groups) != count:
         raise DataError(f"groups name one group for each of {count} images, got {len(groups)}")
-    names, codes = np.unique(np.asarray(groups), return_inverse=True)
-    return codes if len(names) > 1 else np.arange(count)
+    codes = {name: code for code, name in enumerate(dict.fromkeys(groups))}  # pseudonyms differ, their order doesn't
+    return np.asarray([codes[name] for name in groups]) if len(codes) > 1 else np.arange(count)
 
 
 def _draws(codes: npt.NDArray[np.intp], resamples: int, generator: np.random.Generator) -> Floats:

@@ -114,6 +114,16 @@ def test_repeated_rows_do_not_shift_the_bootstrap() -> None:
     assert abs(distances.mean() - kernel_distance(x, y)) < 0.2 * distances.std()
 
 
+def test_what_groups_are_called_changes_nothing() -> None:
+    random = np.random.default_rng(5)
+    x, y = random.normal(size=(12, 8)), random.normal(size=(12, 8))
+    errors = [
+        bootstrap_error(x, y, resamples=50, seed=0, groups_y=[name for name in names for _ in range(4)])
+        for names in (("a", "b", "c"), ("z", "b", "a"))
+    ]
+    assert errors[0] == errors[1]
+
+
 def test_groups_of_one_image_each_are_the_same_as_no_groups() -> None:
     x, y = normal(10, seed=0), normal(12, seed=1)
     names = [f"{i:02d}" for i in range(12)]
