@@ -96,20 +96,24 @@ def test_the_first_losses_are_what_they_were(name: str, tmp_path: Path) -> None:
     assert losses == pytest.approx(golden[name], rel=1e-4)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("name", LOOPS)
-def test_a_run_that_was_killed_and_continued_equals_one_that_was_not(name: str, tmp_path: Path) -> None:
+def test_a_run_that_was_killed_and_continued_equals_one_that_was_not(
+    name: str, precision: str, tmp_path: Path
+) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     whole.mkdir(), broken.mkdir()
-    expected = without_time(LOOPS[name](whole))
+    recipe = TINY.replace(**{"vae.precision": precision, "diffusion.precision": precision})
+    expected = without_time(LOOPS[name](whole, recipe))
 
     def kill(records: Sequence[Record]) -> None:
         if records[-1]["step"] >= 10:
             raise KilledError
 
     with pytest.raises(KilledError):
-        LOOPS[name](broken, report=kill)
+        LOOPS[name](broken, recipe, report=kill)
     heard: list[Record] = []
-    continued = LOOPS[name](broken, report=lambda records: heard.extend(records))
+    continued = LOOPS[name](broken, recipe, report=lambda records: heard.extend(records))
     assert without_time(continued) == expected
     assert without_time(heard) == expected, "what came before the kill is reported again"
 
