@@ -46,8 +46,8 @@ RUNG_OBJECTIVES = {"kid": "rung/kid", "fid": "rung/fid"}
 INFRASTRUCTURE = "infrastructure"
 """The class of a failure that says nothing about the configuration."""
 
-REPLACED = "replaced"
-"""The attribute of a trial that failed so and waits again under a new number."""
+REPLACES = "replaces"
+"""The attribute of a trial that runs again what was lost so; it holds the lost one's number."""
 
 ENUMERABLE = 100_000
 """Spaces up to this size are listed in full when redrawing finds nothing new."""
@@ -109,10 +109,9 @@ class Search:
                 self.study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
             self._add_points(trial)
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):
-            if trial.user_attrs.get("class") == INFRASTRUCTURE and REPLACED not in trial.user_attrs:
-                self.study.enqueue_trial(trial.params)
-                self.study._storage.set_trial_user_attr(trial._trial_id, REPLACED, True)
+        for trial in self.run_trials():
+            if trial.user_attrs.get("class") == INFRASTRUCTURE:
+                self.study.enqueue_trial(trial.params, user_attrs={REPLACES: trial.number})
         return len(self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
     def ask(self) -> tuple[int, dict[str, Any]] | None:
@@ -180,7 +179,9 @@ class Search:
 
     def run_trials(self) -> list[FrozenTrial]:
         """Trials that a denoiser is trained for; points, and trials that were replaced, left out."""
-        return [t for t in self.study.get_trials(deepcopy=False) if not {"of", REPLACED} & t.user_attrs.keys()]
+        trials = self.study.get_trials(deepcopy=False)
+        replaced = {trial.user_attrs.get(REPLACES) for trial in trials}
+        return [trial for trial in trials if "of" not in trial.user_attrs and trial.number not in replaced]
 
     def finished(self) -> int:
         """How many run trials have ended, one way or another."""

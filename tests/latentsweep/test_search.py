@@ -12,7 +12,7 @@ import pytest
 from optuna.trial import TrialState
 
 from latentsweep import leaderboard
-from latentsweep.search import Point, Search, SearchConfig
+from latentsweep.search import INFRASTRUCTURE, Point, Search, SearchConfig
 from trainables.errors import ConfigError
 from trainables.space import THRESHOLD, Choice, Range, SearchSpace
 
@@ -90,6 +90,23 @@ def test_a_crash_between_the_decision_and_its_record_loses_neither(tmp_path: Pat
     again.requeue()
     assert again.trial(pruned).state == TrialState.PRUNED
     assert len([t for t in again.measured() if t.user_attrs.get("of") == told]) == 1
+
+
+def test_what_the_infrastructure_lost_waits_again_and_what_the_configuration_lost_does_not(tmp_path: Path) -> None:
+    search = opened(tmp_path / "s")
+    lost, params = search.ask() or (0, {})
+    search.fail(lost, "the worker was lost", INFRASTRUCTURE)
+    diverged, _ = search.ask() or (0, {})
+    search.fail(diverged, "the loss is no longer finite", "divergence")
+    assert search.finished() == 2
+
+    again = opened(tmp_path / "s")
+    assert again.requeue() == 1
+    again.requeue()
+    number, same = again.ask() or (0, {})
+    assert same == params
+    assert {trial.number for trial in again.run_trials()} == {diverged, number}
+    assert again.finished() == 1
 
 
 def test_a_seeded_search_proposes_the_same_in_one_go_and_in_two(tmp_path: Path) -> None:

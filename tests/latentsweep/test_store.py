@@ -15,6 +15,7 @@ from latentsweep import housekeeping
 from latentsweep.home import Home
 from latentsweep.store import MANIFEST, StageKey, Store
 from trainables.errors import StoreError
+from trainables.training import CHECKPOINT
 
 KEY = StageKey("vae", 1, {"seed": 0})
 
@@ -88,6 +89,24 @@ def test_a_damaged_result_is_found_and_built_again(tmp_path: Path, damage: str) 
     fresh = Store(tmp_path)
     assert fresh.find(KEY) is None
     assert fresh.obtain(KEY, build).file("weights").read_text() == "numbers"
+
+
+def test_a_kill_between_the_manifest_and_the_name_costs_nothing_but_the_end(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    whole = store.obtain(KEY, build)
+    workspace = store.workspace(KEY.name)
+    whole.folder.rename(workspace)
+    (workspace / CHECKPOINT).write_text("the last step")
+    assert Store(tmp_path).entries() == []
+
+    def resumed(folder: Path) -> Mapping[str, Any]:
+        assert (folder / CHECKPOINT).read_text() == "the last step"
+        return build(folder)
+
+    again = Store(tmp_path).obtain(KEY, resumed)
+    assert set(again.manifest["files"]) == {"weights"}
+    assert not again.file(CHECKPOINT).exists()
+    assert Store(tmp_path).find(KEY) is not None
 
 
 def slow_build(folder: Path) -> Mapping[str, Any]:
