@@ -12,7 +12,7 @@ from PIL import Image
 
 from latentsweep import stages
 from latentsweep.bundle import TrainedModel, from_store, read_model
-from latentsweep.comparison import compare
+from latentsweep.comparison import GRID, compare
 from latentsweep.configuration import overridden
 from latentsweep.datasets.slices import PreparedDataset, open_dataset
 from latentsweep.export import configuration_at
@@ -125,8 +125,8 @@ def write_images(folder: Path, images: np.ndarray, seeds: Sequence[int]) -> list
     names = [f"seed-{seed:06d}.png" for seed in seeds]
     for name, image in zip(names, images, strict=True):
         Image.fromarray(image).save(folder / name)
-    image_grid(images).save(folder / "grid.png")
-    return [*names, "grid.png"]
+    image_grid(images).save(folder / GRID)
+    return [*names, GRID]
 
 
 def record_training(recorder: Recorder, training: Training) -> str | None:

@@ -19,13 +19,15 @@ from trainables.recipes import Recipe
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 LARGEST = 4096
+GRID = "grid.png"
+"""The overview that ``sample`` leaves among its images; it is none of them."""
 
 
 def read_images(folder: Path) -> np.ndarray:
     """The pictures of a folder as grey uint8 (N, S, S), by name; raises :class:`DataError` otherwise."""
     if not folder.is_dir():
         raise DataError(f"--images must be a folder of PNG or JPEG files, and {folder} is none")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.name != GRID)
     if len(paths) < 2:
         raise DataError(f"--images needs two pictures or more (PNG or JPEG), and {folder} holds {len(paths)}")
     images = []

@@ -291,13 +291,15 @@ def test_two_workers_train_a_longer_budget_as_one_would(
 
 
 def test_a_seed_gives_the_same_image_in_any_batch(swept: tuple[Path, str, dict[str, Any]], best: Path) -> None:
-    home = swept[0]
+    home, dataset, _ = swept
     one, many = home.parent / "one", home.parent / "many"
     cli(home, "sample", best, "--seed", 5, "--count", 1, "--to", one)
     cli(home, "sample", best, "--seed", 3, "--count", 6, "--to", many)
     assert (one / "seed-000005.png").read_bytes() == (many / "seed-000005.png").read_bytes()
     assert (many / "seed-000004.png").read_bytes() != (many / "seed-000005.png").read_bytes()
     assert Image.open(many / "grid.png").size[0] > 64
+    words = ("evaluate", "--images", many, "--dataset", dataset, "--json")
+    assert json.loads(cli(home, *words).stdout)["gen/samples"] == 6, "the grid is not one of the images"
 
 
 def test_a_trained_run_and_a_folder_of_images_are_measured(
