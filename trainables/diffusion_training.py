@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,7 +60,7 @@ def train_denoiser(
     average = copy.deepcopy(model).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
-    state = TrainingState({"model": model, "average": average}, optimizer, scaler, 0, [], {"seconds": 0.0})
+    state = TrainingState({"model": model, "average": average}, optimizer, scaler, 0, [], {})
     if state.load(folder / CHECKPOINT) and ex.rank() == 0:
         report(state.records)
 
@@ -72,7 +71,7 @@ def train_denoiser(
     log_every = max(1, config.steps // 200)
     means = RunningMeans(("train/loss", "train/mse", "train/frequency"), device)
     fresh: list[Record] = []
-    last_good, started = state.step, time.monotonic() - state.extra["seconds"]
+    last_good = state.step
     for step in range(state.step, config.steps):
         random = generator(seed, "denoiser", step)
         z_t, t, wanted = noisy_batch(config, training, schedule, step, seed, random)
@@ -107,7 +106,6 @@ def train_denoiser(
                 metrics |= score(average)
             fresh.append(record_at(state.step, metrics))
             state.records += fresh
-            state.extra["seconds"] = time.monotonic() - started
             if ex.rank() == 0:
                 state.save(folder / CHECKPOINT)
                 report(fresh)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import torch
@@ -63,7 +62,7 @@ def train_vae(
     model, best = Autoencoder(config).to(device), Autoencoder(config).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
-    state = TrainingState({"model": model, "best": best}, optimizer, scaler, 0, [], {"best": None, "seconds": 0.0})
+    state = TrainingState({"model": model, "best": best}, optimizer, scaler, 0, [], {"best": None})
     if state.load(folder / CHECKPOINT) and ex.rank() == 0:
         report(state.records)
 
@@ -73,7 +72,7 @@ def train_vae(
     validate_at, log_every = set(evenly_spaced(total, config.validations)), max(1, total // 200)
     means = RunningMeans(("train/loss", "train/reconstruction", "train/kl"), device)
     fresh: list[Record] = []
-    last_good, started = state.step, time.monotonic() - state.extra["seconds"]
+    last_good = state.step
     for step in range(state.step, total):
         kl_weight = config.kl_weight * min(1.0, step / max(1, config.kl_anneal_epochs * per_epoch))
         random = generator(seed, "vae", step)
@@ -124,7 +123,6 @@ def train_vae(
                 state.extra["best"] = metrics["val/loss"]
                 best.load_state_dict(model.state_dict())
             state.records += fresh
-            state.extra["seconds"] = time.monotonic() - started
             if ex.rank() == 0:
                 state.save(folder / CHECKPOINT)
                 report(fresh)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import hashlib
 import json
 import logging
 import os
@@ -24,7 +23,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from latentsweep import __version__
-from latentsweep.home import write_json
+from latentsweep.home import sha256_of, write_json
 from trainables.config import fingerprint
 from trainables.errors import StoreError
 from trainables.training import CHECKPOINT
@@ -263,12 +262,6 @@ def damage_of(folder: Path, manifest: Mapping[str, Any]) -> str | None:
         if sha256_of(path) != expected["sha256"]:
             return f"{name} has changed since it was written"
     return None
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _cpu_seconds() -> float:

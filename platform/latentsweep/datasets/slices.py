@@ -20,6 +20,7 @@ from PIL import Image
 
 from latentsweep.datasets.catalogue import check_name, how_to_get
 from latentsweep.datasets.splits import SPLITS
+from latentsweep.home import sha256_of
 from trainables.errors import DataError
 
 VERSION = 1
@@ -146,7 +147,7 @@ def open_dataset(datasets_folder: Path, name: str) -> PreparedDataset:
     try:
         for shard in manifest["shards"]:
             path = folder / shard["file"]
-            if sha256(path) != shard["sha256"] or pq.read_metadata(path).num_rows != shard["rows"]:
+            if sha256_of(path) != shard["sha256"] or pq.read_metadata(path).num_rows != shard["rows"]:
                 raise DataError(f"the shard {shard['file']} of the dataset {name} is damaged: {again}")
     except (OSError, KeyError, TypeError):
         raise DataError(f"a shard of the dataset {name} is missing or damaged: {again}") from None
@@ -162,7 +163,7 @@ def write_shards(folder: Path, rows: Sequence[SliceRow]) -> list[dict[str, Any]]
         columns["image"] = [{"bytes": row.png, "path": None} for row in part]
         path = folder / f"slices-{len(shards):05d}.parquet"
         pq.write_table(pa.table(columns, schema=SCHEMA), path, compression="zstd")
-        shards.append({"file": path.name, "rows": len(part), "bytes": path.stat().st_size, "sha256": sha256(path)})
+        shards.append({"file": path.name, "rows": len(part), "bytes": path.stat().st_size, "sha256": sha256_of(path)})
     return shards
 
 
@@ -188,9 +189,3 @@ def decode(png: bytes) -> npt.NDArray[np.uint8]:
 def image_hash(image: npt.NDArray[np.uint8]) -> str:
     """The SHA-256 of a slice's side and pixels."""
     return hashlib.sha256(f"{image.shape[0]}x{image.shape[1]}\0".encode() + image.tobytes()).hexdigest()
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from latentsweep.datasets import slices
-from latentsweep.datasets.slices import SliceRow, encode, open_dataset, sha256, write_manifest, write_shards
+from latentsweep.datasets.slices import SliceRow, encode, open_dataset, write_manifest, write_shards
+from latentsweep.home import sha256_of
 from trainables.errors import DataError
 
 
@@ -142,7 +143,7 @@ def test_a_shard_with_other_rows_than_the_manifest_says_is_an_error(folder):
     path = folder / "slices-00001.parquet"
     pq.write_table(pa.table(pq.read_table(path)).slice(0, 1), path)
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["shards"][1]["sha256"] = sha256(path)
+    manifest["shards"][1]["sha256"] = sha256_of(path)
     write_manifest(folder, manifest)
     with pytest.raises(DataError, match="damaged"):
         opened(folder)
