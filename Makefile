@@ -37,6 +37,7 @@ lint: $(READY)
 bench: $(READY)
 	@test -d $(BENCH) || $(PIP) install --quiet --target $(BENCH) --no-deps --requirement benchmarks/requirements.txt
 	PYTHONPATH=$(BENCH) $(BIN)/python benchmarks/denoiser_step.py --report
+	$(BIN)/python benchmarks/evaluation.py --report
 
 docs: $(READY)
 	$(BIN)/python -m latentsweep.documentation

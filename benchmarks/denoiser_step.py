@@ -15,11 +15,10 @@ import datetime
 import platform
 import statistics
 import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
+from timing import alternate, machine, write_report
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -82,27 +81,6 @@ def training_step(model: torch.nn.Module, device: torch.device, bf16: bool) -> C
     return step
 
 
-def alternate(steps: dict[str, Callable[[], None]], *, rounds: int, warmup: int = 3) -> dict[str, list[float]]:
-    """Seconds of each round of each step, in turns: A B A B …"""
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for index in range(warmup + rounds):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            if index >= warmup:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
-
-
-def machine(device: torch.device) -> str:
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU"
-    cpuinfo = Path("/proc/cpuinfo")
-    if device.type == "cpu" and cpuinfo.exists():
-        models = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        name = models[0].partition(":")[2].strip() if models else name
-    return f"{name}, {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=25, help="timed steps of each")
@@ -155,9 +133,7 @@ def main() -> int:
     )
     sys.stdout.write(text)
     if arguments.report:
-        path = Path(__file__).parent / "reports" / f"{datetime.date.today().isoformat()}-denoiser-step.md"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
+        write_report("denoiser-step", text)
     return int(max(ratios) > 1)
 
 

@@ -1,4 +1,4 @@
-"""Distances between two sets of features: Fréchet (FID), kernel (KID) and the KID's standard error.
+"""Distances between two sets of features, Fréchet (FID) and kernel (KID), and how sure they are.
 
 Legend: n, m images; d features (2048 for Inception); G groups (subjects). Everything is computed in float64.
 """
@@ -10,11 +10,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from trainables.errors import DataError
 
 Floats = npt.NDArray[np.float64]
 Features = npt.NDArray[np.floating[Any]]
+
+NORMAL_QUANTILE = 1.959964
+"""How many standard deviations on both sides of its mean hold 95 % of a normal distribution."""
 
 
 def frechet_distance(x: Features, y: Features) -> float:
@@ -22,16 +26,17 @@ def frechet_distance(x: Features, y: Features) -> float:
 
     Heusel et al. 2017: ‖μ₁ - μ₂‖² + tr Σ₁ + tr Σ₂ - 2 tr √(Σ₁Σ₂). With centred features X and Y, Σ₁ = XᵀX/(n-1)
     and Σ₂ = YᵀY/(m-1), the last trace is the nuclear norm of XYᵀ over √((n-1)(m-1)): exact for any number of
-    images, also where there are fewer than features, and quick, because XYᵀ is only n×m.
+    images, also where there are fewer than features, and quick, because XYᵀ is only n×m. A set of more images than
+    features is replaced by the triangle R of its QR decomposition, which leaves the singular values as they are.
 
     Raises :class:`DataError` for fewer than 2 images on a side, other than finite features or different d.
     """
-    first, second = _checked(x, y, "the Fréchet distance")
+    first, second = checked_features(x, y, "the Fréchet distance")
     offset = first.mean(axis=0) - second.mean(axis=0)
     first = first - first.mean(axis=0)
     second = second - second.mean(axis=0)
     n, m = len(first) - 1, len(second) - 1
-    shared = np.linalg.svd(first @ second.T, compute_uv=False).sum() / np.sqrt(n * m)
+    shared = np.linalg.svd(_reduced(first) @ _reduced(second).T, compute_uv=False).sum() / np.sqrt(n * m)
     distance = offset @ offset + np.sum(first**2) / n + np.sum(second**2) / m - 2 * shared
     return max(0.0, float(distance))
 
@@ -44,13 +49,25 @@ def kernel_distance(x: Features, y: Features) -> float:
 
     Raises :class:`DataError` as :func:`frechet_distance` does.
     """
-    first, second = _checked(x, y, "the kernel distance")
+    first, second = checked_features(x, y, "the kernel distance")
     n, m = len(first), len(second)
     within_x, within_y = _kernel(first, first), _kernel(second, second)
     alike = (within_x.sum() - np.trace(within_x)) / (n * (n - 1)) + (within_y.sum() - np.trace(within_y)) / (
         m * (m - 1)
     )
     return float(alike - 2 * _kernel(first, second).mean())
+
+
+def kernel_by_group(x: Features, y: Features, groups: Sequence[str]) -> dict[str, tuple[float, int]]:
+    """For each group of ``y`` (m, d): the sum over its images of their mean kernel with ``x``, and their number.
+
+    Twice the sum over the number is what is subtracted in :func:`kernel_distance`; kept by subject, it says how the
+    difference of two generators' distances would change with other subjects.
+    """
+    first, second = checked_features(x, y, "the kernel by group")
+    means = _kernel(first, second).mean(axis=0)
+    codes = np.asarray(groups)
+    return {name: (float(means[codes == name].sum()), int((codes == name).sum())) for name in dict.fromkeys(groups)}
 
 
 def bootstrap_error(
@@ -64,9 +81,14 @@ def bootstrap_error(
 ) -> float:
     """Bootstrap standard error of :func:`kernel_distance`, in its units: the spread of :func:`bootstrap_distances`.
 
-    Where both sets follow one distribution the discrepancy is degenerate and the error comes out about 1.6 times
-    too large (measured on Gaussians), which errs on the side of calling two scores equal; where they differ
+    Where both sets follow one distribution the discrepancy is degenerate and the error comes out about 1.7 times too
+    large, on Gaussians and on real slices, which errs on the side of calling two scores equal; where they differ
     clearly it is right. With fewer than about five groups on a side it is too small.
+
+    Measured on 865 real FLAIR slices of 70 subjects, 200 against 200, on 200 random splits, KID ×1000. Split by slice
+    the distance is 0.0 ± 0.4, the error 0.7 on average, and the 95 % :func:`interval` holds 0 always. Split by
+    subject it is 3.4 ± 1.6, since the slices of a subject are alike and pair within a set alone; the error by subject
+    is 2.8, and the interval holds 0 in 97 % of the splits. The error by image, 1.2, would hold it in a tenth.
     """
     distances = bootstrap_distances(x, y, resamples=resamples, seed=seed, groups_x=groups_x, groups_y=groups_y)
     return float(np.std(distances, ddof=1))
@@ -90,7 +112,7 @@ def bootstrap_distances(
 
     Raises :class:`DataError` as :func:`frechet_distance` does, and for groups of another length than the features.
     """
-    first, second = _checked(x, y, "the bootstrap of the kernel distance")
+    first, second = checked_features(x, y, "the bootstrap of the kernel distance")
     generator = np.random.default_rng(seed)
     codes_x, codes_y = _group_codes(groups_x, len(first)), _group_codes(groups_y, len(second))
     draws_x, draws_y = (_draws(codes, resamples, generator) for codes in (codes_x, codes_y))
@@ -103,7 +125,51 @@ def bootstrap_distances(
     return np.asarray(mean_x + mean_y - 2 * mean_cross)
 
 
-def _checked(x: Features, y: Features, what: str) -> tuple[Floats, Floats]:
+def bootstrap_frechet(
+    x: Features,
+    y: Features,
+    *,
+    resamples: int,
+    seed: int,
+    groups_x: Sequence[str] | None = None,
+    groups_y: Sequence[str] | None = None,
+) -> Floats:
+    """:func:`frechet_distance` of each of ``resamples`` resamples of both sets, (resamples,).
+
+    Groups are resampled whole, as :func:`bootstrap_distances` has it. Only the spread is of use: repeated images
+    lower the rank of a covariance, and the Fréchet distance of a resample is larger than that of the sets. The
+    features are multiplied once; a resample then costs one decomposition of the images that were drawn.
+
+    Raises :class:`DataError` as :func:`bootstrap_distances` does.
+    """
+    first, second = checked_features(x, y, "the bootstrap of the Fréchet distance")
+    generator = np.random.default_rng(seed)
+    codes_x, codes_y = _group_codes(groups_x, len(first)), _group_codes(groups_y, len(second))
+    draws_x, draws_y = (_draws(codes, resamples, generator) for codes in (codes_x, codes_y))
+    centre = first.mean(axis=0)
+    first, second = first - centre, second - centre
+    within_x, within_y, cross = first @ first.T, second @ second.T, first @ second.T
+    with threadpool_limits(1, user_api="blas"):  # on a busy machine threads make small decompositions much slower
+        distances = [
+            _weighted_frechet(within_x, within_y, cross, counts_x[codes_x], counts_y[codes_y])
+            for counts_x, counts_y in zip(draws_x, draws_y, strict=True)
+        ]
+    return np.asarray(distances)
+
+
+def interval(estimate: float, draws: Floats) -> tuple[float, float]:
+    """The 95 % normal interval around ``estimate``: 1.96 standard deviations of its bootstrap ``draws`` to each side.
+
+    Not the percentiles of the draws: a resample repeats images, which shifts the Fréchet distance up by more than its
+    spread, and not the estimate with it, so that percentiles would leave the estimate outside. The interval tells of
+    the images that happened to be drawn, not of the bias that a Fréchet distance of few images has.
+    """
+    reach = NORMAL_QUANTILE * float(np.std(draws, ddof=1))
+    return estimate - reach, estimate + reach
+
+
+def checked_features(x: Features, y: Features, what: str) -> tuple[Floats, Floats]:
+    """Both sets in float64; raises :class:`DataError` as :func:`frechet_distance` does, in the name of ``what``."""
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
         raise DataError(f"{what} needs features (n, d) and (m, d), got {x.shape} and {y.shape}: use one extractor")
     if min(len(x), len(y)) < 2:
@@ -111,6 +177,11 @@ def _checked(x: Features, y: Features, what: str) -> tuple[Floats, Floats]:
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise DataError(f"{what} needs finite features, got NaN or infinity: look for broken images")
     return x.astype(np.float64), y.astype(np.float64)
+
+
+def _reduced(rows: Floats) -> Floats:
+    """At most d rows with the inner products of the columns of ``rows`` (n, d)."""
+    return rows if len(rows) <= rows.shape[1] else np.asarray(np.linalg.qr(rows, mode="r"))
 
 
 def _kernel(x: Floats, y: Floats) -> Floats:
@@ -160,3 +231,22 @@ def _resampled_within(kernel: Floats, codes: npt.NDArray[np.intp], draws: Floats
         apart = matrix - np.diag(inside)
         totals.append(np.einsum("rg,gh,rh->r", draws, apart, draws, optimize=True) + draws @ inside)
     return np.asarray(totals[0] / totals[1])
+
+
+def _weighted_frechet(within_x: Floats, within_y: Floats, cross: Floats, w: Floats, v: Floats) -> float:
+    """The Fréchet distance of features repeated ``w`` (n,) and ``v`` (m,) times, from their inner products.
+
+    X Xᵀ (n, n), Y Yᵀ (m, m) and X Yᵀ (n, m); a row that is repeated w times counts once, times √w.
+    """
+    drawn_x, drawn_y = w > 0, v > 0
+    w, v = w[drawn_x], v[drawn_y]
+    within_x, within_y = within_x[np.ix_(drawn_x, drawn_x)], within_y[np.ix_(drawn_y, drawn_y)]
+    cross = cross[np.ix_(drawn_x, drawn_y)]
+    n, m = w.sum(), v.sum()
+    norm_x, norm_y, inner = w @ within_x @ w / n**2, v @ within_y @ v / m**2, w @ cross @ v / (n * m)
+    centred = cross - (w @ cross / n)[None, :] - (cross @ v / m)[:, None] + inner
+    shared = np.linalg.svd(np.sqrt(w)[:, None] * centred * np.sqrt(v), compute_uv=False).sum()
+    trace_x = (w @ np.diag(within_x) - n * norm_x) / (n - 1)
+    trace_y = (v @ np.diag(within_y) - m * norm_y) / (m - 1)
+    distance = norm_x + norm_y - 2 * inner + trace_x + trace_y - 2 * shared / np.sqrt((n - 1) * (m - 1))
+    return max(0.0, float(distance))

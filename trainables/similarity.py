@@ -87,6 +87,12 @@ def mean_pairwise_distance(images: npt.NDArray[np.uint8]) -> float:
     return float(distances[pairs].mean())
 
 
+def mean_similarity(images: npt.NDArray[np.uint8], *, pairs: int, seed: int) -> float:
+    """Mean MS-SSIM of at most ``pairs`` seeded pairs of different images: the lower, the more diverse they are."""
+    first, second = random_pairs(len(images), limit=pairs, seed=seed).T
+    return float(ms_ssim(images[first], images[second]).mean())
+
+
 def random_pairs(count: int, *, limit: int, seed: int) -> npt.NDArray[np.intp]:
     """At most ``limit`` different pairs (i, j), i < j, of ``count`` things, (P, 2), by seed."""
     first, second = np.triu_indices(count, k=1)

@@ -10,20 +10,22 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from latentsweep import stages
+from latentsweep import inspection, stages
 from latentsweep.bundle import TrainedModel, from_store, read_model
 from latentsweep.comparison import GRID, compare
 from latentsweep.configuration import overridden
 from latentsweep.datasets.slices import PreparedDataset, open_dataset
-from latentsweep.export import configuration_at
+from latentsweep.export import chosen_sweep, configuration_at, open_search
 from latentsweep.home import Home
+from latentsweep.lints import as_tags
 from latentsweep.pipeline import Pipeline, keys_of
+from latentsweep.plan import SweepPlan, planned
 from latentsweep.recording import Recorder
+from latentsweep.report import paper_tables, write_report
 from latentsweep.retraining import Training
 from latentsweep.search import SearchConfig
 from latentsweep.store import Store
-from latentsweep.sweep import SweepPlan, planned
-from latentsweep.sweep_record import as_records, final_record, value_of
+from latentsweep.sweep_record import SweepRecord, as_records, final_record, pictures, value_of
 from trainables.errors import ConfigError, DataError
 from trainables.execution import Execution
 from trainables.figures import image_grid
@@ -129,6 +131,26 @@ def write_images(folder: Path, images: np.ndarray, seeds: Sequence[int]) -> list
     return [*names, GRID]
 
 
+def report_files(home: Home, sweep: str | None, recorder_of: Callable[[str], Recorder]) -> list[Path]:
+    """Writes the report of a sweep, the latest by default, and keeps it with the sweep's run."""
+    folder = chosen_sweep(home, None, sweep)
+    plan, search = SweepPlan.read(folder), open_search(folder)
+    findings = inspection.by_code(inspection.of_sweep(home, plan, search))
+    files = write_report(home, folder.name, findings=findings)
+    SweepRecord(recorder_of(plan.dataset), plan, Store(home.store), search).report(files)
+    return files
+
+
+def table_files(home: Home) -> list[Path]:
+    """Writes the paper's tables of the recorded trainings as Markdown and LaTeX."""
+    tables = paper_tables(home)
+    folder = home.writable(home.trained)
+    texts = {"paper-tables.md": tables.as_markdown(), "paper-tables.tex": tables.as_latex()}
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return [folder / name for name in texts]
+
+
 def record_training(recorder: Recorder, training: Training) -> str | None:
     """A run of its own for a training; returns its identifier."""
     key, configuration = f"training/{training.name}", training.configuration
@@ -143,7 +165,10 @@ def record_training(recorder: Recorder, training: Training) -> str | None:
             "steps": configuration.recipe.diffusion.steps,
             **{field: value_of(configuration.recipe, field) for field in origin.get("parameters", {})},
         },
-        tags={f"latentsweep.from_{name}": str(origin[name]) for name in ("sweep", "trial") if name in origin},
+        tags={
+            **{f"latentsweep.from_{name}": str(origin[name]) for name in ("sweep", "trial") if name in origin},
+            **as_tags(training.findings),
+        },
     )
     recorder.log(key, as_records(stages.replayed(training.entries["denoiser"])))
     for split, evaluation in training.evaluations.items():
@@ -151,8 +176,7 @@ def record_training(recorder: Recorder, training: Training) -> str | None:
         recorder.log(key, [final_record(evaluation, configuration.recipe.diffusion.steps, named)])
     last = final_record(training.evaluations[training.last], configuration.recipe.diffusion.steps, training.scores)
     recorder.log(key, [last])
-    for entry in training.entries.values():
-        for path in sorted((entry.folder / stages.FIGURES).glob("*.png")):
-            recorder.log_file(key, path, stages.FIGURES)
+    for path in pictures(training.entries.values()):
+        recorder.log_file(key, path, stages.FIGURES)
     recorder.close_run(key, "finished", ended=training.ended)
     return recorder.run_id(key)

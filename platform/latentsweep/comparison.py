@@ -12,10 +12,12 @@ from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.pipeline import Pipeline
 from latentsweep.store import Store
 from trainables.errors import DataError
-from trainables.evaluation import Reference, evaluate_generated
+from trainables.evaluation import evaluate_generated
 from trainables.execution import Execution
 from trainables.inception import InceptionWeights
+from trainables.memorisation import nearest
 from trainables.recipes import Recipe
+from trainables.reference import Reference
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 LARGEST = 4096
@@ -62,6 +64,6 @@ def compare(
     reference = Reference.load(pipeline.reference().folder)
     device = execution.prepare()
     features = stages.extractor(weights, str(device)).features(images)
-    training = stages.split_slices(dataset, recipe.data, "train")
-    metrics = evaluate_generated(images, features, reference, training.images, recipe.evaluation)
+    neighbours = nearest(images, stages.split_slices(dataset, recipe.data, "train").images)
+    metrics = evaluate_generated(images, features, neighbours, reference, recipe.evaluation)
     return stages.finite(metrics)

@@ -1,4 +1,4 @@
-"""Writes ``docs/configuration.md`` from the configuration types themselves, so that it can't lag."""
+"""Writes ``docs/configuration.md`` and ``docs/lints.md`` from the code itself, so that they can't lag."""
 
 from __future__ import annotations
 
@@ -7,10 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from latentsweep.configuration import scalar
+from latentsweep.lints import catalogue
 from latentsweep.search import SearchConfig
 from trainables.config import Config
 from trainables.execution import Execution
 from trainables.recipes import RECIPES, Recipe
+
+LINTS_HEAD = """# Lints
+
+Where a setting, the data or a result would mislead, `python cli.py lint` says so, with what was measured and what to
+do. Sweeps and trainings look by themselves, before and after. Each code that fired is a tag of the run in MLflow:
+filter the table of runs by ``tags.`latentsweep.lints` LIKE '%near-copies%'``. This page is written by `make docs`.
+
+"""
 
 HEAD = """# Configuration
 
@@ -20,8 +29,13 @@ This page is written by `make docs`; a test fails where it lags.
 """
 
 
-def page() -> str:
-    """The page, as Markdown."""
+def pages() -> dict[str, str]:
+    """The pages by the names of their files."""
+    return {"configuration.md": configuration(), "lints.md": LINTS_HEAD + catalogue()}
+
+
+def configuration() -> str:
+    """Every field of a recipe, as Markdown."""
     parts = [HEAD]
     for section in dataclasses.fields(Recipe):
         values = {name: getattr(recipe, section.name) for name, recipe in RECIPES.items()}
@@ -56,4 +70,5 @@ def plain(config: Config, name: str) -> Any:
 
 
 if __name__ == "__main__":
-    Path("docs/configuration.md").write_text(page())
+    for name, text in pages().items():
+        Path("docs", name).write_text(text)

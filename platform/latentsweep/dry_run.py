@@ -8,8 +8,8 @@ from typing import Any
 from latentsweep.budget import GIB, Packing
 from latentsweep.export import open_search
 from latentsweep.home import Home
+from latentsweep.plan import SweepPlan
 from latentsweep.store import Entry, Store
-from latentsweep.sweep import SweepPlan
 
 
 def forecast(plan: SweepPlan, home: Home, trials: int, packing: Packing) -> dict[str, Any]:

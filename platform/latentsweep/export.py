@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
@@ -13,33 +11,24 @@ from latentsweep import __version__
 from latentsweep.bundle import CONFIG
 from latentsweep.configuration import Configuration, read_configuration
 from latentsweep.home import Home
-from latentsweep.search import Search, SearchConfig, family_of
+from latentsweep.plan import SweepPlan, threads_of
+from latentsweep.search import Search, family_of
 from trainables.errors import ConfigError, DataError
 from trainables.execution import Execution
-from trainables.recipes import Recipe
-from trainables.space import SearchSpace
 
 
 def sweeps(home: Home, dataset: str | None = None) -> list[Path]:
     """The folders of the sweeps, those of ``dataset`` if it is named, the latest last."""
     folders = [path.parent for path in home.sweeps.glob("*/sweep.json")]
     if dataset:
-        folders = [folder for folder in folders if settings(folder)["dataset"] == dataset]
+        folders = [folder for folder in folders if SweepPlan.read(folder).dataset == dataset]
     return sorted(folders, key=lambda folder: (folder / "study.db").stat().st_mtime)
-
-
-def settings(folder: Path) -> dict[str, Any]:
-    """What ``sweep.json`` says."""
-    value: dict[str, Any] = json.loads((folder / "sweep.json").read_text())
-    return value
 
 
 def open_search(folder: Path) -> Search:
     """The study of a sweep's folder, to read from."""
-    plan = settings(folder)
-    return Search(
-        folder, SearchSpace.from_plain(plan["space"]), SearchConfig.from_dict(plan["search"]), int(plan["seed"])
-    )
+    plan = SweepPlan.read(folder)
+    return Search(folder, plan.space, plan.search, plan.seed)
 
 
 def chosen_sweep(home: Home, dataset: str | None, name: str | None) -> Path:
@@ -61,7 +50,7 @@ def exported(
     folder: Path, trial: int | None, run_id: Callable[[str, str], str | None] = lambda dataset, key: None
 ) -> Configuration:
     """A sweep's best configuration, or that of trial number ``trial``, with where it came from."""
-    plan, search = settings(folder), open_search(folder)
+    plan, search = SweepPlan.read(folder), open_search(folder)
     found = _trial(search, folder, trial)
     params = found.params
     metrics = found.user_attrs["metrics"]
@@ -70,16 +59,15 @@ def exported(
         "trial": found.number,
         "pass": family_of(found),
         "parameters": dict(params),
-        "run_id": run_id(plan["dataset"], f"{folder.name}/trial-{family_of(found)}"),
+        "run_id": run_id(plan.dataset, f"{folder.name}/trial-{family_of(found)}"),
         "code": __version__,
-        "dataset_fingerprint": plan["fingerprint"],
+        "dataset_fingerprint": plan.fingerprint,
         "objective": list(search.config.objectives),
         "split": "validation",
         "scores": dict(sorted(metrics.items())),
     }
-    execution = Execution(threads=int(plan["threads"]))
-    recipe = Recipe.from_dict(plan["recipe"]).replace(**params)
-    return Configuration(plan["dataset"], int(plan["seed"]), recipe, execution, origin)
+    execution = Execution(threads=threads_of(folder))
+    return Configuration(plan.dataset, plan.seed, plan.recipe_of(params), execution, origin)
 
 
 def configuration_at(home: Home, run: str) -> tuple[Configuration, Path | None]:

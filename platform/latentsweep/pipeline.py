@@ -17,7 +17,15 @@ from trainables.inception import InceptionWeights
 from trainables.recipes import Recipe
 from trainables.training import Report, ignore_report
 
-VERSIONS = {"vae": 1, "latents": 1, "reference": 1, "denoiser": 1, "samples": 1, "evaluation": 1}
+VERSIONS = {
+    "vae": 1,
+    "latents": 1,
+    "reference": 2,
+    "reconstruction": 1,
+    "denoiser": 1,
+    "samples": 2,
+    "evaluation": 2,
+}
 """Raised when a stage's code changes its result; what was stored under the old version is then built again."""
 
 
@@ -30,6 +38,7 @@ class Keys:
     denoiser: StageKey
     samples: StageKey
     reference: StageKey
+    reconstruction: StageKey
     evaluation: StageKey
 
     def names(self) -> list[str]:
@@ -74,10 +83,10 @@ def keys_of(recipe: Recipe, dataset: str, seed: int, weights: str, split: str = 
             "seed": seed,
         },
     )
-    evaluation = StageKey(
-        "evaluation", VERSIONS["evaluation"], {"bootstrap": recipe.evaluation.bootstrap}, (samples, reference)
-    )
-    return Keys(vae, latents, denoiser, samples, reference, evaluation)
+    measured = {"bootstrap": recipe.evaluation.bootstrap}
+    reconstruction = StageKey("reconstruction", VERSIONS["reconstruction"], measured, (latents, reference))
+    evaluation = StageKey("evaluation", VERSIONS["evaluation"], measured, (samples, reconstruction))
+    return Keys(vae, latents, denoiser, samples, reference, reconstruction, evaluation)
 
 
 @dataclass(frozen=True)
@@ -158,26 +167,48 @@ class Pipeline:
             self.denoiser,
         )
 
-    def evaluation(self) -> Entry:
-        """What the images are worth."""
+    def reconstruction(self) -> Entry:
+        """What the autoencoder alone is worth."""
         return self._obtain(
-            self.keys.evaluation,
-            lambda folder, vae, denoiser, samples, reference: stages.evaluation_stage(
+            self.keys.reconstruction,
+            lambda folder, vae, latents, reference: stages.reconstruction_stage(
                 folder,
                 self.dataset,
                 self.recipe,
                 vae,
-                denoiser,
-                samples,
+                latents,
                 reference,
                 self.split,
                 self.execution,
                 self.weights,
             ),
             self.vae,
+            self.latents,
+            self.reference,
+        )
+
+    def evaluation(self) -> Entry:
+        """What the images are worth."""
+        return self._obtain(
+            self.keys.evaluation,
+            lambda folder, latents, denoiser, samples, reference, reconstruction: stages.evaluation_stage(
+                folder,
+                self.dataset,
+                self.recipe,
+                latents,
+                denoiser,
+                samples,
+                reference,
+                reconstruction,
+                self.split,
+                self.execution,
+                self.weights,
+            ),
+            self.latents,
             self.denoiser,
             self.samples,
             self.reference,
+            self.reconstruction,
         )
 
     def _trained(self, key: StageKey, build: Callable[[Path], dict[str, Any]], report: Report) -> Entry:

@@ -10,16 +10,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from latentsweep import stages, worker
+from latentsweep import inspection, stages, worker
 from latentsweep.budget import Packing
 from latentsweep.bundle import write_model
 from latentsweep.cluster import background, check_resources, cluster, run_under_train
 from latentsweep.configuration import Configuration
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.home import Home, write_json
+from latentsweep.lints import Finding
 from latentsweep.pipeline import Keys, keys_of
+from latentsweep.plan import check_fit
 from latentsweep.store import Entry, Store
-from latentsweep.sweep import check_fit
 from latentsweep.view import TrainingView
 from latentsweep.worker import Assignment
 from trainables.errors import ConfigError, StoppedError
@@ -41,6 +42,8 @@ class Training:
     """The results, by stage, those of the last split: test, where the dataset has one."""
     from_store: bool
     configuration: Configuration
+    findings: list[Finding]
+    """What the lints say of it."""
 
     def metrics(self, split: str) -> dict[str, float]:
         """The measurements on a split, under the configuration's own early-stop threshold."""
@@ -144,4 +147,9 @@ def train(
     lineage = {key.stage: store.find(key) for key in keys[last].evaluation.lineage()}
     entries = {stage: entry for stage, entry in lineage.items() if entry}
     write_model(folder, store, keys[last], configuration)
-    return Training(name, folder, evaluations, entries, from_store, configuration)
+    scores = stages.measured(evaluations[last], configuration.recipe)
+    findings = [
+        *inspection.of_run(store, configuration.recipe, keys[last], scores),
+        *inspection.of_dataset(home, dataset, configuration.recipe.data.split),
+    ]
+    return Training(name, folder, evaluations, entries, from_store, configuration, findings)

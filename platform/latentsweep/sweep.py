@@ -5,119 +5,34 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import dataclasses
-import json
 import logging
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from filelock import FileLock, Timeout
 from optuna.trial import TrialState
 from rich.console import Console
 
-from latentsweep import leaderboard, worker
+from latentsweep import inspection, leaderboard, worker
 from latentsweep.budget import Packing
 from latentsweep.cluster import background, check_resources, cluster, result_of, run_under_train
-from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.home import Home, write_json
-from latentsweep.pipeline import Keys, keys_of
+from latentsweep.lints import as_text
+from latentsweep.pipeline import Keys
+from latentsweep.plan import SweepPlan, threads_of
 from latentsweep.recording import Recorder
-from latentsweep.search import OBJECTIVES, RUNG_OBJECTIVES, Search, SearchConfig
+from latentsweep.search import OBJECTIVES, RUNG_OBJECTIVES, Search
 from latentsweep.store import Store
 from latentsweep.sweep_record import SweepRecord
 from latentsweep.view import View, described
 from latentsweep.worker import Assignment
-from trainables.config import fingerprint
-from trainables.errors import DataError, LatentsweepError, StoppedError
+from trainables.errors import LatentsweepError, StoppedError
 from trainables.execution import Execution
-from trainables.images import check_size
 from trainables.inception import InceptionWeights
 from trainables.recipes import Recipe
-from trainables.space import SearchSpace
 
 log = logging.getLogger(__name__)
-
-FEWEST = 2
-"""Slices that a split must hold for a training or a measurement."""
-
-
-@dataclass(frozen=True)
-class SweepPlan:
-    """What a sweep is: everything here is part of its identity, and of its name."""
-
-    dataset: str
-    fingerprint: str
-    recipe_name: str
-    recipe: Recipe
-    space: SearchSpace
-    search: SearchConfig
-    seed: int
-    weights: str
-
-    @property
-    def name(self) -> str:
-        """Dataset, recipe and a digest of the rest."""
-        identity = self.to_plain()
-        return f"{self.dataset}-{self.recipe_name}-{fingerprint(identity, length=8)}"
-
-    def to_plain(self) -> dict[str, Any]:
-        """As it is written to ``sweep.json``."""
-        return {
-            "dataset": self.dataset,
-            "fingerprint": self.fingerprint,
-            "recipe": self.recipe.to_dict(),
-            "space": self.space.to_plain(),
-            "search": self.search.to_dict(),
-            "seed": self.seed,
-            "weights": self.weights,
-        }
-
-    def keys_of(self, recipe: Recipe) -> Keys:
-        """The keys of a configuration's results."""
-        return keys_of(recipe, self.fingerprint, self.seed, self.weights)
-
-    def keys(self, params: Mapping[str, Any]) -> Keys:
-        """The keys of a trial's results."""
-        return self.keys_of(self.recipe.replace(**params))
-
-    def autoencoders(self) -> dict[str, Recipe]:
-        """A recipe for each autoencoder that the space needs, by the name of its result."""
-        return {self.keys_of(recipe).vae.name: recipe for recipe in self.space.vae_variants(self.recipe)}
-
-
-def planned(
-    dataset: PreparedDataset,
-    recipe_name: str,
-    recipe: Recipe,
-    space: SearchSpace,
-    search: SearchConfig,
-    seed: int,
-    weights: InceptionWeights,
-) -> SweepPlan:
-    """A checked plan; raises :class:`~trainables.errors.ConfigError` for a space that the recipe refuses.
-
-    The recipe takes over the space's grid of thresholds, so that one sampling pass measures them all.
-    """
-    space.check(recipe)
-    space = space.typed(recipe)
-    for variant in space.vae_variants(recipe):
-        check_fit(variant, dataset)
-    if space.thresholds:
-        recipe = recipe.replace(**{"sampling.threshold_grid": space.thresholds})
-    return SweepPlan(dataset.name, dataset.fingerprint, recipe_name, recipe, space, search, seed, weights.sha256)
-
-
-def check_fit(recipe: Recipe, dataset: PreparedDataset) -> None:
-    """Whether a recipe can be trained and measured on a dataset; raises an error of one line otherwise."""
-    check_size(recipe.data.image_size, dataset.size)
-    counts = dataset.counts(recipe.data.split)
-    for split in ("train", "validation"):
-        if counts.get(split, 0) < FEWEST:
-            raise DataError(
-                f"a training needs {FEWEST} slices or more in the {split} split, and {dataset.name} has "
-                f"{counts.get(split, 0)}; prepare more subjects, or take --split slice"
-            )
 
 
 class Sweep:
@@ -128,7 +43,7 @@ class Sweep:
         self.folder = home.writable(home.sweeps / plan.name)
         self.store = Store(home.store)
         self.search = Search(self.folder, plan.space, plan.search, plan.seed)
-        self.record = SweepRecord(recorder, plan.name, self.store, self.search, plan.keys)
+        self.record = SweepRecord(recorder, plan, self.store, self.search)
         self.uses: set[str] = set()
 
     @contextlib.contextmanager
@@ -153,7 +68,10 @@ class Sweep:
             self.search.requeue()
             self._use(self._reference_key())
             self._use(*(self.plan.keys(trial.params) for trial in self.search.run_trials()))
-            self.record.begin(self.plan.to_plain())
+            findings = inspection.before(self.home, self.plan)
+            if findings:
+                console.print(as_text(findings), highlight=False, markup=False)
+            self.record.begin(findings)
             view = View(console, self.plan.name, target, self.plan.recipe.diffusion.steps)
             view.finished = self.search.finished()
             try:
@@ -177,10 +95,9 @@ class Sweep:
 
     def _keeping_threads(self, packing: Packing) -> Packing:
         """The packing with the threads that the sweep began with, so that its trials stay comparable bit for bit."""
-        path = self.folder / "sweep.json"
-        if not path.exists():
+        if not (self.folder / "sweep.json").exists():
             return packing
-        return dataclasses.replace(packing, threads=int(json.loads(path.read_text())["threads"]))
+        return dataclasses.replace(packing, threads=threads_of(self.folder))
 
     def _unfinished(self, target: int) -> bool:
         trials = self.search.run_trials()
@@ -206,9 +123,9 @@ class Sweep:
         waiting: dict[str, Recipe] = {}
         for recipe in self.plan.autoencoders().values():
             keys = self.plan.keys_of(recipe)
-            self._use(*(key.name for key in keys.latents.lineage()))
+            self._use(*(key.name for key in keys.reconstruction.lineage()))
             label = f"autoencoder, {recipe.vae.latent_channels} channels [{keys.vae.digest[:6]}]"
-            if self.store.find(keys.vae) and self.store.find(keys.latents):
+            if all(self.store.find(key) for key in (keys.vae, keys.latents, keys.reconstruction)):
                 view.stage(label, "done before", quiet=True)
             else:
                 waiting[label] = recipe

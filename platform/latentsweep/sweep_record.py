@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from latentsweep import stages
-from latentsweep.pipeline import Keys
+from latentsweep import inspection, stages
+from latentsweep.lints import Finding, as_tags
+from latentsweep.plan import SweepPlan
 from latentsweep.recording import Record, Recorder
 from latentsweep.search import OBJECTIVES, Search
 from latentsweep.store import Entry, Store
@@ -33,13 +34,13 @@ FINAL = {
 class SweepRecord:
     """A parent run for the sweep, a child for each trial and each autoencoder."""
 
-    def __init__(
-        self, recorder: Recorder, name: str, store: Store, search: Search, keys: Callable[[Mapping[str, Any]], Keys]
-    ) -> None:
-        self.recorder, self.name, self.store, self.search, self.keys = recorder, name, store, search, keys
+    def __init__(self, recorder: Recorder, plan: SweepPlan, store: Store, search: Search) -> None:
+        self.recorder, self.plan, self.store, self.search = recorder, plan, store, search
+        self.name = plan.name
 
-    def begin(self, plan: Mapping[str, Any]) -> None:
-        """Opens the sweep's run and closes what a crash left open."""
+    def begin(self, findings: Sequence[Finding]) -> None:
+        """Opens the sweep's run, with what the lints found before it, and closes what a crash left open."""
+        plan = self.plan.to_plain()
         search = plan["search"]
         params = {
             "dataset": plan["dataset"],
@@ -49,7 +50,11 @@ class SweepRecord:
             "seed": plan["seed"],
             **{f"space.{field}": str(values) for field, values in plan["space"]["dimensions"].items()},
         }
-        tags = {"latentsweep.dataset": plan["dataset"], "latentsweep.fingerprint": plan["fingerprint"]}
+        tags = {
+            "latentsweep.dataset": plan["dataset"],
+            "latentsweep.fingerprint": plan["fingerprint"],
+            **as_tags(findings),
+        }
         self.recorder.open_run(self.name, name=self.name, kind="sweep", params=params, tags=tags)
         self.recorder.close_stale(self.name, [])
 
@@ -58,15 +63,16 @@ class SweepRecord:
         closed = self.recorder.closed()
         for name, recipe in variants.items():
             entry, key = self.store.find(name), f"{self.name}/{name}"
-            if entry is None or key in closed:
+            measured = self.store.find(self.plan.keys_of(recipe).reconstruction)
+            if entry is None or measured is None or key in closed:
                 continue
             searched = {field: value_of(recipe, field) for field in self.search.space.touching("data", "vae")}
             self.recorder.open_run(
                 key, name=f"autoencoder {entry.folder.name[:6]}", kind="vae", parent=self.name, params=searched
             )
             self.recorder.log(key, as_records(stages.replayed(entry)))
-            self.recorder.log(key, [final_record(entry, recipe.vae.epochs, entry.summary["metrics"])])
-            self._files(key, entry)
+            self.recorder.log(key, [final_record(measured, recipe.vae.epochs, measured.summary["metrics"])])
+            self._files(key, entry, measured)
             self.recorder.close_run(key, "finished")
 
     def open_trial(self, number: int, params: Mapping[str, Any]) -> None:
@@ -94,7 +100,8 @@ class SweepRecord:
         key, ended = self.trial_key(trial.number), milliseconds(trial.datetime_complete)
         if trial.state == TrialState.COMPLETE:
             self._measurements(key, trial)
-            self.recorder.close_run(key, "finished", ended=ended)
+            findings = inspection.of_trial(self.store, self.plan, trial.params, trial.user_attrs["metrics"])
+            self.recorder.close_run(key, "finished", tags=as_tags(findings), ended=ended)
         elif trial.state == TrialState.PRUNED:
             tags = {"latentsweep.pruned_at": str(trial.user_attrs["pruned_at"])}
             self.recorder.close_run(key, "pruned", tags=tags, ended=ended)
@@ -111,7 +118,7 @@ class SweepRecord:
         for trial in self.search.run_trials():
             if trial.state.is_finished() and self.trial_key(trial.number) not in closed:
                 self.open_trial(trial.number, trial.params)
-                denoiser = self.store.find(self.keys(trial.params).denoiser)
+                denoiser = self.store.find(self.plan.keys(trial.params).denoiser)
                 if denoiser:
                     self.trial_records(trial.number, stages.replayed(denoiser))
                 self.end_trial(trial)
@@ -129,10 +136,19 @@ class SweepRecord:
             metrics |= finals(best[0].user_attrs["metrics"])
         self.recorder.log(self.name, [Record(finished, now, {"trials": float(finished), **metrics})])
 
+    def report(self, files: Sequence[Path]) -> None:
+        """Keeps the report's files with the sweep's run."""
+        self.recorder.open_run(self.name, name=self.name, kind="sweep")
+        for path in files:
+            self.recorder.log_file(self.name, path, "report")
+        self.end(finished=all(trial.state.is_finished() for trial in self.search.run_trials()))
+
     def end(self, *, finished: bool) -> None:
         """The sweep ended, or was stopped; what it left running waits, and says so."""
         self.recorder.close_stale(self.name, [])
-        self.recorder.close_run(self.name, "finished" if finished else "pruned")
+        moments = [trial.datetime_complete for trial in self.search.run_trials() if trial.datetime_complete]
+        ended = milliseconds(max(moments, default=None))
+        self.recorder.close_run(self.name, "finished" if finished else "pruned", ended=ended)
         self.recorder.flush()
 
     def trial_key(self, number: int) -> str:
@@ -140,7 +156,7 @@ class SweepRecord:
         return f"{self.name}/trial-{number}"
 
     def _measurements(self, key: str, trial: FrozenTrial) -> None:
-        keys = self.keys(trial.params)
+        keys = self.plan.keys(trial.params)
         evaluation, denoiser = self.store.find(keys.evaluation), self.store.find(keys.denoiser)
         if evaluation is None or denoiser is None:
             return
@@ -151,13 +167,17 @@ class SweepRecord:
         }
         step = int(denoiser.manifest["inputs"]["diffusion"]["steps"])
         self.recorder.log(key, [final_record(evaluation, step, {**metrics, **costs})])
-        for entry in (evaluation, self.store.find(keys.samples), self.store.find(keys.vae)):
-            if entry:
-                self._files(key, entry)
+        shared = (self.store.find(stage) for stage in (keys.samples, keys.reconstruction, keys.vae))
+        self._files(key, evaluation, *(entry for entry in shared if entry))
 
-    def _files(self, key: str, entry: Entry) -> None:
-        for path in sorted((entry.folder / stages.FIGURES).glob("*.png")):
+    def _files(self, key: str, *entries: Entry) -> None:
+        for path in pictures(entries):
             self.recorder.log_file(key, path, stages.FIGURES)
+
+
+def pictures(entries: Iterable[Entry]) -> list[Path]:
+    """The figures that these results hold."""
+    return [path for entry in entries for path in sorted((entry.folder / stages.FIGURES).glob("*.png"))]
 
 
 def as_records(records: Sequence[Mapping[str, float]]) -> list[Record]:

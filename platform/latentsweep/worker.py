@@ -59,12 +59,14 @@ def limit_memory(gpu_share: float) -> None:
 
 
 def autoencoder(config: dict[str, Any]) -> None:
-    """One worker of a Ray Train run: the shared autoencoder of ``config["assignment"]`` and its latents.
+    """One worker of a Ray Train run: the shared autoencoder of ``config["assignment"]``, its latents, its worth.
 
     A divergence leaves nothing in the store, since trying again would only repeat it.
     """
     try:
         encoding(config["assignment"])
+        if ex.rank() == 0:
+            config["assignment"].pipeline().reconstruction()
     except DivergenceError as error:
         log.warning("%s", error)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -46,6 +47,21 @@ TINY = {
     "evaluation.rung_samples": 4,
     "evaluation.bootstrap": 20,
 }
+
+FIGURES = (
+    "vae_training",
+    "reconstructions",
+    "latents_autoencoder",
+    "diffusion_training",
+    "trajectory",
+    "generated_threshold_0",
+    "generated_threshold_0.4",
+    "early_stop",
+    "nearest_neighbours",
+    "latents",
+    "power_spectra",
+    "pairwise_distances",
+)
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -138,7 +154,9 @@ def test_a_sweep_trains_two_autoencoders_however_many_trials_it_has(swept: tuple
     assert stages_in(home) == {
         "vae": 2,
         "latents": 2,
+        "reconstruction": 2,
         "reference": 1,
+        "inspection": 1,
         "denoiser": 12,
         "samples": 12,
         "evaluation": 12,
@@ -161,9 +179,49 @@ def test_the_record_holds_parameters_curves_scores_and_pictures(swept: tuple[Pat
     assert len(client.get_metric_history(trial.info.run_id, "train/loss")) > 5
     assert client.get_metric_history(trial.info.run_id, "rung/kid")
     figures = {Path(file.path).name for file in client.list_artifacts(trial.info.run_id, "figures")}
-    assert {"trajectory.png", "diffusion_training.png", "reconstructions.png", "early_stop.png"} <= figures
-    assert any(name.startswith("generated_threshold") for name in figures)
+    assert figures == {f"{name}.png" for name in FIGURES}
+    (vae, *_) = [run for run in runs if run.data.tags["latentsweep.kind"] == "vae"]
+    figures = {Path(file.path).name for file in client.list_artifacts(vae.info.run_id, "figures")}
+    assert figures == {"vae_training.png", "reconstructions.png", "latents_autoencoder.png"}
     assert {"leaderboard.md", "leaderboard.csv"} <= {f.path for f in client.list_artifacts(parent.info.run_id)}
+
+
+def test_lints_are_tags_by_which_runs_are_found(swept: tuple[Path, str, dict[str, Any]]) -> None:
+    home, dataset, said = swept
+    assert "few-samples" in said["lints"]
+    client = MlflowClient(f"sqlite:///{home / 'mlflow' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name(dataset)
+    few = client.search_runs([experiment.experiment_id], "tags.`latentsweep.lints` LIKE '%few-samples%'")
+    assert {run.data.tags["latentsweep.kind"] for run in few} == {"sweep", "trial"}
+    assert "8 generated" in next(
+        run.data.tags["latentsweep.lint.few-samples"] for run in few if run.data.tags["latentsweep.kind"] == "trial"
+    )
+    found = json.loads(cli(home, "lint", said["sweep"], "--json").stdout)
+    assert {finding["code"] for findings in found.values() for finding in findings} == set(said["lints"])
+
+
+def test_the_report_shows_the_numbers_that_mlflow_has(swept: tuple[Path, str, dict[str, Any]]) -> None:
+    home, dataset, said = swept
+    files = [home.parent / name for name in json.loads(cli(home, "report", "--json").stdout)["files"]]
+    page, table = files[0].read_text(), list(csv.DictReader(files[2].open()))
+    assert files[0].stat().st_size < 6e6
+    client = MlflowClient(f"sqlite:///{home / 'mlflow' / 'mlflow.db'}")
+    runs = {run.data.tags["latentsweep.key"]: run for run in mlflow_runs(home, dataset)}
+    compared = 0
+    for row in table:
+        run = runs.get(f"{said['sweep']}/trial-{row['trial']}")
+        for name, value in run.data.metrics.items() if run else ():
+            if name.startswith(("gen/", "recon/")):
+                assert float(row[name]) == value, name
+                compared += 1
+    assert compared > 12 * 30
+    best = min(table, key=lambda row: float(row["gen/kid"]))
+    assert f"{float(best['gen/kid']):.1f}" in page
+    assert f"{float(best['gen/kid']):.1f}" in files[1].read_text()
+    parent = runs[said["sweep"]]
+    kept = {Path(file.path).name for file in client.list_artifacts(parent.info.run_id, "report")}
+    assert kept == {path.name for path in files}
+    check_complete(home, dataset, said["sweep"], 12)
 
 
 def test_the_same_command_again_trains_nothing_and_answers_at_once(swept: tuple[Path, str, dict[str, Any]]) -> None:

@@ -9,7 +9,15 @@ import pytest
 import scipy.linalg
 
 import trainables.torchvision_operators  # noqa: F401
-from trainables.distances import bootstrap_distances, bootstrap_error, frechet_distance, kernel_distance
+from trainables.distances import (
+    bootstrap_distances,
+    bootstrap_error,
+    bootstrap_frechet,
+    frechet_distance,
+    interval,
+    kernel_by_group,
+    kernel_distance,
+)
 from trainables.errors import DataError
 
 
@@ -51,6 +59,17 @@ def test_frechet_distance_of_a_set_to_itself_is_zero_and_never_below() -> None:
 def test_frechet_distance_of_a_shift_is_its_squared_length() -> None:
     x = normal(30, 4, seed=0)
     assert frechet_distance(x, x + np.float32(2)) == pytest.approx(16, rel=1e-5)
+
+
+def test_frechet_distance_of_many_draws_is_that_of_their_gaussians() -> None:
+    generator = np.random.default_rng(7)
+    means = generator.normal(size=(2, 4))
+    roots = generator.normal(size=(2, 4, 4))
+    first, second = roots @ roots.transpose(0, 2, 1)
+    shared = np.trace(scipy.linalg.sqrtm(first @ second).real)
+    expected = np.sum((means[0] - means[1]) ** 2) + np.trace(first) + np.trace(second) - 2 * shared
+    x, y = (mean + generator.normal(size=(100_000, 4)) @ root.T for mean, root in zip(means, roots, strict=True))
+    assert frechet_distance(x, y) == pytest.approx(expected, rel=0.01)
 
 
 def test_kernel_distance_is_cleanfids_where_it_takes_all_samples() -> None:
@@ -99,6 +118,57 @@ def test_bootstrap_error_is_the_spread_over_fresh_draws(shift: float, highest: f
     assert 0.8 < error / spread < highest
 
 
+def test_a_resample_of_the_frechet_distance_is_that_of_its_repeated_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    from trainables import distances as module
+
+    x, y = normal(7, 12, seed=0), normal(9, 12, seed=1, shift=0.4)
+    groups = ["a", "a", "b", "c", "c", "c", "d", "e", "e"]
+    drawn_x, drawn_y = np.array([[2.0, 0, 1, 1, 3, 0, 0], [1.0] * 7]), np.array([[0, 3.0, 1, 1, 0], [1.0] * 5])
+    drawn = iter([drawn_x, drawn_y])
+    monkeypatch.setattr(module, "_draws", lambda codes, resamples, generator: next(drawn))
+    got = bootstrap_frechet(x, y, resamples=2, seed=0, groups_y=groups)
+    rows_x = np.repeat(np.arange(7), [2, 0, 1, 1, 3, 0, 0])
+    rows_y = np.repeat(np.arange(9), [0, 0, 3, 1, 1, 1, 1, 0, 0])
+    np.testing.assert_allclose(got, [frechet_distance(x[rows_x], y[rows_y]), frechet_distance(x, y)], rtol=1e-9)
+
+
+def test_the_bootstrap_of_the_frechet_distance_has_the_spread_of_fresh_draws() -> None:
+    pairs = [(normal(60, seed=2 * i), normal(60, seed=2 * i + 1, shift=0.6)) for i in range(150)]
+    spread = np.std([frechet_distance(x, y) for x, y in pairs])
+    errors = [bootstrap_frechet(x, y, resamples=50, seed=i).std(ddof=1) for i, (x, y) in enumerate(pairs[:30])]
+    assert 0.8 < np.mean(errors) / spread < 1.3
+
+
+def test_whole_subjects_spread_the_frechet_distance_more_where_their_slices_are_alike() -> None:
+    subjects = np.repeat(np.arange(10), 8)
+    y = normal(10, seed=0)[subjects] + 0.1 * normal(80, seed=1)
+    x = normal(80, seed=2, shift=0.5)
+    by_row = bootstrap_frechet(x, y, resamples=200, seed=0).std()
+    by_subject = bootstrap_frechet(x, y, resamples=200, seed=0, groups_y=[f"s{i}" for i in subjects]).std()
+    assert by_subject > 1.5 * by_row
+
+
+def test_an_interval_is_about_the_estimate_where_the_percentiles_of_its_draws_are_not() -> None:
+    x, y = normal(30, 256, seed=0), normal(30, 256, seed=1)
+    estimate, draws = frechet_distance(x, y), bootstrap_frechet(x, y, resamples=200, seed=0)
+    low, high = interval(estimate, draws)
+    assert (low + high) / 2 == pytest.approx(estimate)
+    assert high - low == pytest.approx(2 * 1.96 * draws.std(ddof=1), rel=1e-4)
+    assert np.quantile(draws, 0.025) > estimate
+
+
+@pytest.mark.parametrize("shift", [0.4, 0.8])
+def test_an_interval_holds_the_distance_of_the_distributions_as_often_as_it_says(shift: float) -> None:
+    large = [(normal(400, seed=1000 + i), normal(400, seed=2000 + i, shift=shift)) for i in range(20)]
+    truth = np.mean([kernel_distance(x, y) for x, y in large])
+    held = 0
+    for i in range(150):
+        x, y = normal(50, seed=2 * i), normal(50, seed=2 * i + 1, shift=shift)
+        low, high = interval(kernel_distance(x, y), bootstrap_distances(x, y, resamples=60, seed=i))
+        held += low <= truth <= high
+    assert held / 150 > 0.88
+
+
 def test_bootstrap_error_of_whole_subjects_is_larger_where_their_slices_are_alike() -> None:
     subjects = np.repeat(np.arange(10), 8)
     y = normal(10, seed=0)[subjects] + 0.1 * normal(80, seed=1)
@@ -144,4 +214,21 @@ def test_the_bootstrap_is_repeatable_and_quick() -> None:
     start = time.perf_counter()
     first = bootstrap_error(x, y, resamples=200, seed=0)
     assert time.perf_counter() - start < 2
+    start = time.perf_counter()
+    bootstrap_frechet(x, y, resamples=200, seed=0)
+    assert time.perf_counter() - start < 3
     assert first == bootstrap_error(x, y, resamples=200, seed=0) != bootstrap_error(x, y, resamples=200, seed=1)
+
+
+def test_the_kernel_by_group_is_what_the_distance_subtracts() -> None:
+    x, y = normal(7, 5, seed=3), normal(9, 5, seed=4, shift=0.3)
+    found = kernel_by_group(x, y, ["b", "a", "a", "b", "c", "c", "c", "a", "b"])
+    assert [count for _, count in found.values()] == [3, 3, 3]
+    assert list(found) == ["b", "a", "c"]
+
+    def within(z: np.ndarray) -> float:
+        kernel = (z.astype(np.float64) @ z.T.astype(np.float64) / z.shape[1] + 1) ** 3
+        return float((kernel.sum() - np.trace(kernel)) / (len(z) * (len(z) - 1)))
+
+    subtracted = 2 * sum(total for total, _ in found.values()) / len(y)
+    assert kernel_distance(x, y) == pytest.approx(within(x) + within(y) - subtracted)

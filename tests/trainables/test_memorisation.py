@@ -1,59 +1,158 @@
-"""Copies are found, their null is calibrated, and undefined ratios are left out."""
+"""Copies are found through flips, shifts and noise, the threshold is calibrated, undefined ratios are left out."""
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from trainables import memorisation as module
 from trainables.errors import DataError
-from trainables.memorisation import memorisation, nearest_distances
+from trainables.memorisation import Nearest, aligned, memorisation, near_copy_threshold, nearest
 
 
-def draw(count: int, seed: int, side: int = 8) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (count, side, side), dtype=np.uint8)
+def draw(count: int, seed: int, side: int = 64) -> np.ndarray:
+    """Textured discs on black, each of its own texture."""
+    generator = np.random.default_rng(seed)
+    texture = gaussian_filter(generator.normal(size=(count, side, side)), (0, 2.5, 2.5)) * 500 + 110
+    y, x = np.mgrid[:side, :side] - (side - 1) / 2
+    return np.where(np.hypot(y, x) < side * 0.35, np.clip(texture, 0, 255), 0).astype(np.uint8)
 
 
-def test_nearest_distance_is_that_of_the_plain_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    images, training = draw(5, 0), draw(23, 1)
+def test_an_exact_copy_is_at_distance_zero_and_is_named() -> None:
+    for side in (16, 50, 64, 128):
+        training = draw(6, 0, side)
+        found = nearest(training[3:5], training)
+        assert found.distances.tolist() == [0, 0]
+        assert found.indices.tolist() == [3, 4]
+
+
+def test_flips_and_shifts_are_undone() -> None:
+    training = draw(30, 0)
+    for down, across in ((0, 0), (3, -2), (-1, 4), (-4, -4)):
+        for flip in (1, -1):
+            found = nearest(np.roll(training[:, :, ::flip], (down, across), axis=(1, 2)), training)
+            assert found.distances.max() == 0
+            assert found.indices.tolist() == list(range(30))
+
+
+def test_a_shift_beyond_reach_is_not() -> None:
+    training = draw(30, 0)
+    assert nearest(np.roll(training, 12, axis=1), training).distances.min() > 0.3
+
+
+def test_slight_noise_and_another_contrast_cost_little() -> None:
+    training = draw(30, 0)
+    noise = np.random.default_rng(1).normal(0, 10, training.shape)
+    changed = np.clip(0.7 * training + 20 + noise, 0, 255).astype(np.uint8)
+    found = nearest(changed, training)
+    assert found.indices.tolist() == list(range(30))
+    assert found.distances.max() < 0.3
+    assert nearest(draw(30, 2), training).distances.min() > 0.8
+
+
+def test_the_distance_is_that_of_the_whole_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CANDIDATES", 12)
+    images, training = draw(5, 0, 32), draw(12, 1, 32)
+
+    def band(image: np.ndarray) -> np.ndarray:
+        values = image / 127.5 - 1
+        fine, coarse = (gaussian_filter(values, sd, mode="wrap", truncate=8) for sd in (module.FINE, module.COARSE))
+        return (fine - coarse) / (fine - coarse).std()
+
+    shifts = range(-module.REACH, module.REACH + 1)
     plain = [
-        min(np.sqrt(np.mean(((a - b.astype(float)) / 127.5) ** 2)) for b in training) for a in images.astype(float)
+        [
+            min(
+                np.sqrt(np.mean((np.roll(band(image)[:, ::flip], (down, across), (0, 1)) - band(other)) ** 2))
+                for flip in (1, -1)
+                for down in shifts
+                for across in shifts
+            )
+            for other in training
+        ]
+        for image in images
     ]
-    np.testing.assert_allclose(nearest_distances(images, training), plain)
-    monkeypatch.setattr(module, "CHUNK_BYTES", 4 * 64 * 5)
-    np.testing.assert_allclose(nearest_distances(images, training), plain)
+    found = nearest(images, training)
+    np.testing.assert_allclose(found.distances, np.min(plain, axis=1), atol=1e-3)
+    assert found.indices.tolist() == np.argmin(plain, axis=1).tolist()
 
 
-def test_an_exact_copy_is_at_distance_zero_also_in_large_images() -> None:
-    training = draw(6, 0, side=128)
-    assert nearest_distances(training[3:5], training).tolist() == [0, 0]
+def test_the_search_does_not_depend_on_how_it_is_cut_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, training = draw(20, 0, 32), draw(40, 1, 32)
+    whole = nearest(images, training)
+    monkeypatch.setattr(module, "CHUNK_TRAINING", 7)
+    monkeypatch.setattr(module, "CHUNK_IMAGES", 3)
+    parts = nearest(images, training)
+    np.testing.assert_allclose(parts.distances, whole.distances, atol=1e-6)
+    assert parts.indices.tolist() == whole.indices.tolist()
 
 
-def test_fresh_draws_score_one_and_the_null_share_and_copies_score_zero_and_all() -> None:
-    training, held_out = draw(300, 0), draw(400, 1)
-    fresh = memorisation(draw(400, 2), held_out, training)
+def test_blank_images_are_copies_of_blank_ones_only() -> None:
+    blank = np.full((1, 64, 64), 40, np.uint8)
+    assert nearest(blank, np.concatenate([blank, blank])).distances.tolist() == [0]
+    assert nearest(blank, draw(4, 0)).distances[0] == pytest.approx(1)
+
+
+def test_some_of_what_was_found_can_be_chosen() -> None:
+    found = Nearest(np.array([0.3, 0.1, 0.2]), np.array([7, 8, 9]))
+    chosen = found[np.argsort(found.distances)[:2]]
+    assert len(found) == 3
+    assert chosen.distances.tolist() == [0.1, 0.2]
+    assert chosen.indices.tolist() == [8, 9]
+
+
+def test_the_threshold_is_half_the_median_or_the_quantile_where_that_is_smaller() -> None:
+    assert near_copy_threshold(np.linspace(0.8, 1.0, 101)) == pytest.approx(0.45)
+    leaky = np.concatenate([np.full(10, 0.1), np.full(90, 0.8)])
+    assert near_copy_threshold(leaky) == pytest.approx(0.1)
+
+
+def test_fresh_draws_score_one_and_no_copies_and_copies_score_zero_and_all() -> None:
+    training = draw(60, 0)
+    null = nearest(draw(50, 1), training).distances
+    fresh = memorisation(nearest(draw(50, 2), training).distances, null)
     assert fresh["memorisation"] == pytest.approx(1, abs=0.05)
-    assert fresh["near_copies"] < 0.04
-    noise = np.random.default_rng(3).integers(-2, 3, (50, 8, 8))
-    copies = np.clip(training[:50].astype(int) + noise, 0, 255).astype(np.uint8)
-    copied = memorisation(copies, held_out, training)
-    assert copied["memorisation"] < 0.1
+    assert fresh["near_copies"] == 0
+    noise = np.random.default_rng(3).integers(-9, 10, training.shape)
+    copies = np.clip(np.roll(training[:, :, ::-1], 2, axis=1) + noise, 0, 255).astype(np.uint8)
+    copied = memorisation(nearest(copies, training).distances, null)
+    assert copied["memorisation"] < 0.2
     assert copied["near_copies"] == 1
-
-
-def test_half_the_images_copied_is_half_the_share() -> None:
-    training = draw(100, 0)
-    mixed = np.concatenate([training[:50], draw(50, 2)])
-    assert memorisation(mixed, draw(100, 1), training)["near_copies"] == pytest.approx(0.5, abs=0.05)
+    mixed = np.concatenate([copies[:25], draw(25, 4)])
+    assert memorisation(nearest(mixed, training).distances, null)["near_copies"] == 0.5
 
 
 def test_a_ratio_without_a_meaning_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
-    training = draw(10, 0)
-    assert "memorisation" not in memorisation(draw(5, 1), training, training)
+    assert "memorisation" not in memorisation(np.array([0.5, 0.6]), np.array([0, 0, 0, 0.7]))
     assert "undefined" in caplog.text
 
 
-def test_no_training_slices_or_another_size_is_an_error() -> None:
-    for training in (draw(0, 0), draw(3, 0, side=16)):
+def test_unusable_images_and_empty_sets_are_errors() -> None:
+    for training in (draw(3, 0)[:0], draw(3, 0, side=16)):
         with pytest.raises(DataError, match="training slices of the same size"):
-            nearest_distances(draw(2, 0), training)
+            nearest(draw(2, 0), training)
+    with pytest.raises(DataError, match="uint8"):
+        nearest(draw(2, 0) / 255, draw(2, 0))
+    with pytest.raises(DataError, match="got none"):
+        near_copy_threshold(np.zeros(0))
+    with pytest.raises(DataError, match="got none"):
+        memorisation(np.zeros(0), np.ones(4))
+
+
+def test_two_hundred_images_against_six_hundred_slices_are_quick() -> None:
+    images, training = draw(200, 0, 128), draw(600, 1, 128)
+    began = time.perf_counter()
+    nearest(images, training)
+    assert time.perf_counter() - began < 4
+
+
+def test_an_aligned_copy_lies_over_its_source() -> None:
+    generator = np.random.default_rng(0)
+    training = generator.integers(0, 255, (5, 8, 8)).repeat(4, axis=1).repeat(4, axis=2).astype(np.uint8)
+    moved = np.roll(training[[3, 1], :, ::-1], (2, -3), axis=(1, 2))
+    found = nearest(moved, training)
+    assert found.indices.tolist() == [3, 1]
+    np.testing.assert_array_equal(aligned(moved, training, found.indices), training[[3, 1]])

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from latentsweep.datasets.commands import data_app
+from latentsweep.commands.data import data_app
 from trainables.errors import DataError
 
 
@@ -104,7 +104,7 @@ def test_what_is_not_prepared_is_an_error(run):
 
 def test_the_commands_import_nothing_heavy():
     code = (
-        "import sys; import latentsweep.datasets.commands; "
+        "import sys; import latentsweep.commands.data; "
         "print([m for m in ('numpy', 'pyarrow', 'nibabel', 'pydicom', 'PIL', 'torch') if m in sys.modules])"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

@@ -1,0 +1,107 @@
+"""A whole evaluation of 200 generated slices, all metrics and figures, against their Inception features alone.
+
+The built-in dataset at 128×128; autoencoder and denoiser are hardly trained, since time doesn't depend on how good
+the images are. What an evaluation finds in the store is there: the real features and floor, the autoencoder's
+reconstructions and the drawn images. The two take turns in one process, and the medians are compared. Ends with
+exit code 1 where the ratio is 2.5 or more.
+
+    python benchmarks/evaluation.py --report
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import platform
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from timing import alternate, machine, write_report
+
+from latentsweep import stages
+from latentsweep.datasets.preparation import prepare
+from latentsweep.pipeline import Pipeline
+from latentsweep.store import Store
+from trainables.checkpoint import load_tensors
+from trainables.execution import Execution
+from trainables.inception import find_weights
+from trainables.recipes import SMOKE
+
+LIMIT = 2.5
+RECIPE = SMOKE.replace(
+    **{
+        "data.image_size": 128,
+        "evaluation.samples": 200,
+        "vae.max_steps": 60,
+        "diffusion.steps": 20,
+        "sampling.steps": 10,
+    }
+)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="timed turns of each")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--report", action="store_true", help="write benchmarks/reports/<date>-evaluation.md")
+    arguments = parser.parse_args()
+    execution = Execution(threads=arguments.threads)
+
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        dataset = prepare("demo", home=home, source=None)
+        weights = find_weights()
+        pipeline = Pipeline(Store(home / "store"), dataset, RECIPE, 0, execution, weights)
+        upstream = (
+            pipeline.latents(),
+            pipeline.denoiser(),
+            pipeline.samples(),
+            pipeline.reference(),
+            pipeline.reconstruction(),
+        )
+        images = load_tensors(pipeline.samples().file(stages.SAMPLES))[0]["images"].numpy()
+        extractor = stages.extractor(weights, str(execution.prepare()))
+        target = home / "evaluation"
+        target.mkdir()
+        seconds = alternate(
+            {
+                "features": lambda: extractor.features(images),
+                "evaluation": lambda: stages.evaluation_stage(
+                    target, dataset, RECIPE, *upstream, "validation", execution, weights
+                ),
+            },
+            rounds=arguments.rounds,
+            warmup=1,
+        )
+        drawn = len(list((target / stages.FIGURES).glob("*.png")))
+
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    ratio = medians["evaluation"] / medians["features"]
+    text = "\n".join(
+        [
+            f"# Evaluation of {len(images)} slices, {datetime.date.today().isoformat()}",
+            "",
+            f"All metrics and {drawn} figures of {len(images)} generated slices of 128×128, their Inception features "
+            "among them, against those features alone, in turns in one process.",
+            "",
+            "| features alone, s | whole evaluation, s | ratio of medians |",
+            "| --- | --- | --- |",
+            f"| {medians['features']:.1f} | {medians['evaluation']:.1f} | {ratio:.2f} |",
+            "",
+            f"- Command: `python benchmarks/evaluation.py {' '.join(sys.argv[1:])}`",
+            f"- Machine: {machine(torch.device('cpu'))}",
+            f"- torch {torch.__version__}, Python {platform.python_version()}",
+            "",
+        ]
+    )
+    sys.stdout.write(text)
+    if arguments.report:
+        write_report("evaluation", text)
+    return int(ratio >= LIMIT)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

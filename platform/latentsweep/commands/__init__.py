@@ -1,0 +1,1 @@
+"""The commands, by what they are about; :mod:`latentsweep.cli` puts them together."""

@@ -1,0 +1,80 @@
+"""``ui``, ``lint`` and ``report``: looking at what was found. Heavy imports wait until a command runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from latentsweep.commands.options import HomeOption, JsonOption, RecordOption, home_of, recorder_of
+
+FOUND = 1
+"""The exit code of ``lint`` where something misleads."""
+
+
+def ui(
+    host: Annotated[
+        str, typer.Option(help="Where to listen; other than loopback shows your runs to others.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 5000,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open a browser, too.")] = False,
+    home: HomeOption = Path("runs"),
+) -> None:
+    """Open the MLflow UI on this home's runs."""
+    from latentsweep_mlflow.ui import serve
+
+    serve(home, host=host, port=port, open_browser=open_browser, tell=typer.echo)
+
+
+def lint(
+    target: Annotated[
+        str | None, typer.Argument(help="A dataset, a sweep or a RUN; all that is here by default.")
+    ] = None,
+    as_json: JsonOption = False,
+    home: HomeOption = Path("runs"),
+) -> None:
+    """Look for settings, data and results that mislead; ends with exit code 1 where some were found."""
+    from latentsweep import inspection
+    from latentsweep.lints import as_text
+
+    found = inspection.of_target(home_of(home), target)
+    if as_json:
+        plain = {
+            subject: [dataclasses.asdict(finding) for finding in findings] for subject, findings in found.items()
+        }
+        typer.echo(json.dumps(plain, indent=1))
+    else:
+        typer.echo(as_text(inspection.by_code(found)) or "nothing that misleads was found")
+    if any(finding.severity == "warning" for findings in found.values() for finding in findings):
+        raise typer.Exit(FOUND)
+
+
+def report(
+    sweep_name: Annotated[
+        str | None, typer.Argument(help="The sweep; the latest by default.", metavar="SWEEP")
+    ] = None,
+    paper_tables: Annotated[
+        bool, typer.Option("--paper-tables", help="The paper's Tables I and II of the recorded trainings, instead.")
+    ] = False,
+    mlflow: RecordOption = True,
+    as_json: JsonOption = False,
+    home: HomeOption = Path("runs"),
+) -> None:
+    """Write what a sweep found as one HTML file that opens anywhere, with Markdown and CSV beside it."""
+    from latentsweep.assembly import report_files, table_files
+
+    place = home_of(home)
+    if paper_tables:
+        files = table_files(place)
+    else:
+        files = report_files(place, sweep_name, lambda name: recorder_of(place, name, mlflow))
+    if as_json:
+        typer.echo(json.dumps({"files": [str(path) for path in files]}, indent=1))
+        return
+    if paper_tables:
+        typer.echo(files[0].read_text())
+    for path in files:
+        typer.echo(path)

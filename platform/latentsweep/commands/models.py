@@ -1,0 +1,144 @@
+"""``train``, ``sample`` and ``evaluate``. Heavy imports wait until a command runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from latentsweep.commands.options import (
+    HomeOption,
+    JsonOption,
+    RayOption,
+    RecordOption,
+    RunArgument,
+    WeightsOption,
+    dataset_of,
+    home_of,
+    print_metrics,
+    recorder_of,
+)
+
+
+def train(
+    config: Annotated[Path, typer.Option(help="The configuration, as export wrote it.")],
+    steps: Annotated[int | None, typer.Option(min=1, help="Denoiser steps; the configuration's by default.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Data-parallel workers.")] = 1,
+    ray_address: RayOption = "local",
+    inception: WeightsOption = None,
+    mlflow: RecordOption = True,
+    as_json: JsonOption = False,
+    home: HomeOption = Path("runs"),
+) -> None:
+    """Train a configuration in full, measure it on held-out data, and register the model."""
+    from rich.console import Console
+
+    from latentsweep.assembly import record_training
+    from latentsweep.budget import packing
+    from latentsweep.configuration import read_configuration
+    from latentsweep.lints import as_text
+    from latentsweep.retraining import train as run_training
+    from trainables.inception import find_weights
+
+    place = home_of(home)
+    configuration = read_configuration(config).with_steps(steps)
+    weights = find_weights(inception)
+    dataset = dataset_of(place, configuration.dataset)
+    pack = packing(configuration.recipe, concurrent=1, card_gib=None)
+    result = run_training(
+        place, configuration, dataset, weights, pack, Console(stderr=True), workers=workers, address=ray_address
+    )
+    summary: dict[str, Any] = {"name": result.name, "folder": str(result.folder), "from_store": result.from_store}
+    summary |= {split: result.metrics(split) for split in result.evaluations}
+    summary["lints"] = [dataclasses.asdict(finding) for finding in result.findings]
+    if mlflow:
+        from latentsweep_mlflow.registry import register_model
+
+        run_id = record_training(recorder_of(place, dataset.name, True), result)
+        registered = register_model(
+            home,
+            dataset=dataset.name,
+            folder=result.folder,
+            run_id=run_id,
+            score=result.scores["gen/kid"],
+            objective=f"kid on the {result.last} split",
+            comparable=result.comparable,
+        )
+        summary["registry"] = dataclasses.asdict(registered)
+    if as_json:
+        typer.echo(json.dumps(summary, indent=1))
+        return
+    how = "answered from the store" if result.from_store else "trained"
+    typer.echo(f"{how}: {result.folder}")
+    for split in result.evaluations:
+        print_metrics(split, result.metrics(split))
+    if mlflow:
+        typer.echo(f"registered as {dataset.name}, version {registered.version}: {registered.reason}")
+    if result.findings:
+        typer.echo(as_text(result.findings))
+    typer.echo(f"draw images with: python cli.py sample {result.folder} --count 16 --to images")
+
+
+def sample(
+    run: RunArgument,
+    to: Annotated[Path, typer.Option(help="Folder for the images and grid.png.")],
+    count: Annotated[int, typer.Option(min=1, help="How many images.")] = 16,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first image; the next has the next.")] = 0,
+    as_json: JsonOption = False,
+    home: HomeOption = Path("runs"),
+) -> None:
+    """Draw images from a trained run: a PNG for each seed, and a grid."""
+    from latentsweep.assembly import trained_model, write_images
+
+    place = home_of(home)
+    model, execution = trained_model(place, run, lambda name: dataset_of(place, name))
+    seeds = range(seed, seed + count)
+    files = write_images(place.writable(to), model.images(seeds, execution), seeds)
+    typer.echo(json.dumps({"folder": str(to), "files": files}) if as_json else f"{count} images and grid.png in {to}")
+
+
+def evaluate(
+    run: Annotated[str | None, typer.Argument(help="As for sample; or give --images.", metavar="RUN")] = None,
+    images: Annotated[Path | None, typer.Option(help="A folder of square PNG or JPEG files.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="What --images are measured against.")] = None,
+    split: Annotated[str, typer.Option(help="validation or test.")] = "test",
+    rule: Annotated[str, typer.Option(help="Split rule for --images: subject or slice.")] = "subject",
+    inception: WeightsOption = None,
+    as_json: JsonOption = False,
+    home: HomeOption = Path("runs"),
+) -> None:
+    """Measure a trained run, or any folder of images, against real slices that no training saw."""
+    from latentsweep.assembly import evaluated_run
+    from latentsweep.comparison import compare, read_images
+    from latentsweep.store import Store
+    from trainables.errors import ConfigError
+    from trainables.execution import Execution
+    from trainables.inception import find_weights
+    from trainables.recipes import Recipe
+
+    place = home_of(home)
+    if split not in ("validation", "test") or rule not in ("subject", "slice"):
+        raise ConfigError(f"--split is validation or test and --rule subject or slice; got {split!r} and {rule!r}")
+    weights = find_weights(inception)
+    if (run is None) == (images is None) or (images is not None and dataset is None):
+        raise ConfigError("evaluate takes either RUN, or --images FOLDER with --dataset NAME")
+    if images is not None:
+        pictures, real = read_images(images), dataset_of(place, str(dataset))
+        metrics = compare(
+            pictures,
+            real,
+            Store(place.store),
+            weights,
+            Recipe().replace(**{"data.split": rule, "evaluation.samples": len(pictures)}),
+            split=split,
+            execution=Execution.for_machine(),
+        )
+    else:
+        metrics = evaluated_run(place, str(run), lambda name: dataset_of(place, name), weights, split)
+    if as_json:
+        typer.echo(json.dumps(metrics, indent=1))
+    else:
+        print_metrics(split, metrics)

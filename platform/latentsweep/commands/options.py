@@ -1,0 +1,63 @@
+"""Options that several commands share, and what they stand for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from latentsweep.datasets.slices import PreparedDataset
+    from latentsweep.home import Home
+    from latentsweep.recording import Recorder
+
+HomeOption = Annotated[Path, typer.Option("--home", envvar="LATENTSWEEP_HOME", help="Folder of all that is made.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON in place of text.")]
+WeightsOption = Annotated[
+    Path | None, typer.Option("--inception", help="The 2015-12-05 Inception weights, where they aren't installed.")
+]
+RayOption = Annotated[str, typer.Option("--ray-address", help="'local' starts Ray here; else the cluster to join.")]
+CardOption = Annotated[
+    float | None,
+    typer.Option(
+        "--card-gib",
+        help="Memory of a card to plan for, in GiB; by default 6 or the real card, whichever is smaller.",
+    ),
+]
+RecordOption = Annotated[bool, typer.Option("--mlflow/--no-mlflow", help="Record to MLflow.")]
+RunArgument = Annotated[
+    str, typer.Argument(help="A configuration (best.yaml), a model's folder, or SWEEP/TRIAL.", metavar="RUN")
+]
+
+
+def home_of(path: Path) -> Home:
+    """The home at ``path``."""
+    from latentsweep.home import Home
+
+    return Home(path)
+
+
+def dataset_of(home: Home, name: str) -> PreparedDataset:
+    """The prepared dataset; the built-in one is made where it is missing."""
+    from latentsweep.assembly import prepared_dataset
+
+    return prepared_dataset(home, name, lambda line: typer.echo(line, err=True))
+
+
+def recorder_of(home: Home, experiment: str, wanted: bool) -> Recorder:
+    """MLflow's recorder, or one that forgets."""
+    if wanted:
+        from latentsweep_mlflow.recorder import recorder_for
+
+        return recorder_for(home.root, experiment)
+    from latentsweep.recording import MemoryRecorder
+
+    return MemoryRecorder()
+
+
+def print_metrics(split: str, metrics: dict[str, float]) -> None:
+    """The measurements on a split, a line each."""
+    typer.echo(f"on the {split} split:")
+    for name, value in metrics.items():
+        typer.echo(f"  {name:<24} {value:.6g}")

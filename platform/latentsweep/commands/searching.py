@@ -1,0 +1,123 @@
+"""``sweep`` and ``export``. Heavy imports wait until a command runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from latentsweep.commands.options import (
+    CardOption,
+    HomeOption,
+    JsonOption,
+    RayOption,
+    RecordOption,
+    WeightsOption,
+    dataset_of,
+    home_of,
+    recorder_of,
+)
+
+if TYPE_CHECKING:
+    from latentsweep.home import Home
+    from latentsweep.plan import SweepPlan
+
+
+def sweep(
+    dataset: Annotated[str, typer.Option(help="A prepared dataset; 'demo' is prepared by itself.")],
+    trials: Annotated[int, typer.Option(min=1, help="Trials in all; a larger number later goes on.")] = 20,
+    recipe: Annotated[str | None, typer.Option(help="paper, improved or smoke; the space's own by default.")] = None,
+    space: Annotated[Path | None, typer.Option(help="A search space as YAML; the dataset's own by default.")] = None,
+    objective: Annotated[
+        list[str] | None, typer.Option(help="kid (default), fid, …; twice for a Pareto front.")
+    ] = None,
+    sampler: Annotated[str, typer.Option(help="tpe or random.")] = "tpe",
+    pruner: Annotated[str, typer.Option(help="median, hyperband or none.")] = "median",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of trainings, samples and search.")] = 0,
+    split: Annotated[str | None, typer.Option(help="'subject', or 'slice' as the paper did.")] = None,
+    assignments: Annotated[list[str] | None, typer.Option("--set", help="field=value of the recipe.")] = None,
+    concurrent: Annotated[int | None, typer.Option(help="Trials at once; what fits by default.")] = None,
+    card_gib: CardOption = None,
+    ray_address: RayOption = "local",
+    inception: WeightsOption = None,
+    mlflow: RecordOption = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and end.")] = False,
+    as_json: JsonOption = False,
+    home: HomeOption = Path("runs"),
+) -> None:
+    """Search: train the shared autoencoders, then trials, and rank what they generate."""
+    from rich.console import Console
+
+    from latentsweep import dry_run as forecasts
+    from latentsweep.assembly import search_space, sweep_plan
+    from latentsweep.budget import packing
+    from latentsweep.search import SearchConfig
+    from latentsweep.sweep import Sweep
+    from trainables.inception import find_weights
+
+    place = home_of(home)
+    chosen = search_space(dataset, space)
+    search = SearchConfig(objectives=tuple(objective or ["kid"]), sampler=sampler, pruner=pruner)
+    weights = find_weights(inception)
+    plan = sweep_plan(
+        dataset_of(place, dataset), chosen, weights, recipe, list(assignments or []), split, search, seed
+    )
+    pack = packing(plan.recipe, concurrent=concurrent, card_gib=card_gib)
+    if dry_run:
+        forecast = forecasts.forecast(plan, place, trials, pack)
+        typer.echo(json.dumps(forecast, indent=1) if as_json else forecasts.as_text(forecast))
+        return
+    if not pack.gpu_share and plan.recipe_name != "smoke":
+        typer.echo(
+            f"note: no CUDA card here; {plan.recipe_name} takes days on a CPU, --recipe smoke minutes", err=True
+        )
+    job = Sweep(place, plan, weights, recorder_of(place, dataset, mlflow))
+    job.run(trials, pack, Console(stderr=as_json), address=ray_address)
+    show_results(place, plan, as_json)
+
+
+def export(
+    to: Annotated[Path, typer.Option(help="The YAML file to write.")],
+    dataset: Annotated[str | None, typer.Option(help="Take the latest sweep of this dataset.")] = None,
+    sweep_name: Annotated[str | None, typer.Option("--sweep", help="Take this sweep.")] = None,
+    trial: Annotated[int | None, typer.Option(min=0, help="Take this trial; the best by default.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
+    as_json: JsonOption = False,
+    home: HomeOption = Path("runs"),
+) -> None:
+    """Write the best configuration of a sweep as a file to read, edit and train."""
+    from latentsweep.export import chosen_sweep, exported
+    from trainables.errors import ConfigError
+
+    place = home_of(home)
+    folder = chosen_sweep(place, dataset, sweep_name)
+    if to.exists() and not force:
+        raise ConfigError(f"{to} is there already; choose another name or say --force")
+    configuration = exported(folder, trial, lambda name, key: recorder_of(place, name, True).run_id(key))
+    configuration.write(to)
+    origin = configuration.origin
+    text = f"{to}: trial {origin['trial']} of {origin['sweep']}\ntrain it with: python cli.py train --config {to}"
+    typer.echo(json.dumps({"file": str(to), "origin": origin}, indent=1) if as_json else text)
+
+
+def show_results(home: Home, plan: SweepPlan, as_json: bool) -> None:
+    """The leaderboard, what may mislead, and what to do next."""
+    from latentsweep import inspection, leaderboard
+    from latentsweep.export import open_search
+
+    search = open_search(home.sweeps / plan.name)
+    lints = [finding.code for finding in inspection.by_code(inspection.of_sweep(home, plan, search))]
+    table, counts = leaderboard.rows(search), leaderboard.counts(search)
+    if as_json:
+        result = {"sweep": plan.name, "counts": counts, "leaderboard": table, "lints": lints}
+        typer.echo(json.dumps(result | {"importances": leaderboard.importances(search)}, indent=1))
+        return
+    leaderboard.show(table, counts, leaderboard.importances(search))
+    at = "" if str(home.root) == "runs" else f" --home {home.root}"
+    if lints:
+        typer.echo(f"what may mislead:  {', '.join(lints)}: python cli.py lint {plan.name}{at}")
+    typer.echo(f"compare the runs:  python cli.py ui{at}")
+    typer.echo(f"read the report:   python cli.py report {plan.name}{at}")
+    typer.echo(f"take the best out: python cli.py export --sweep {plan.name} --to best.yaml{at}")

@@ -1,0 +1,210 @@
+"""Lints of a recipe, before anything was trained. Legend: latents (B, C, h, w); ᾱ_t as in trainables.schedules."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from latentsweep.lints.finding import Finding, finding
+
+if TYPE_CHECKING:
+    from trainables.recipes import Recipe
+
+FEWEST_SAMPLES = 200
+"""Generated images behind a FID. Between two draws of one distribution FID was 45 at 25 images, 33 at 50, 23 at 100
+and 16 at 200: with fewer than the paper's 200, what is measured is largely their number."""
+PROPORTIONAL = 0.01
+"""A gradient is taken for a multiple of the MSE's when its direction and factor differ by less than this share."""
+INITIAL_SHARE = 0.01
+"""The largest share of the initial weights that an average may still hold at the end."""
+SHORTEST_HORIZON, SHORTEST_SHARE = 10.0, 1e-3
+"""The least steps, and the least share of a training's steps, that an average should span."""
+AT_ONCE = 1.05
+"""No ideal denoiser's ‖ε̂‖/√d is larger than 1 on average; this leaves room for a sample's own deviation."""
+PROBES, PROBE_LATENTS = 16, 512
+
+
+def configuration_lints(recipe: Recipe) -> list[Finding]:
+    """What in ``recipe`` would mislead: frequency-inert, ema-length, cutmix-target, threshold-never and -always,
+    few-samples. Takes some hundredths of a second."""
+    checks = (_frequency, _average, _cutmix, _threshold, _samples)
+    return [found for check in checks if (found := check(recipe))]
+
+
+def frequency_proportion(recipe: Recipe) -> tuple[float, float]:
+    """How the gradient of the recipe's frequency loss compares with that of the MSE, on seeded random errors.
+
+    Returns the mean factor between the two and how far they are from being proportional: the larger of the
+    factor's relative spread between errors and the share of the gradient that points elsewhere. The errors are
+    white and smooth, of sizes 0.03 to 3, so that no loss passes for the MSE by chance.
+    """
+    import torch
+    from torch.nn import functional as F
+
+    from trainables.losses import FREQUENCY_LOSSES
+    from trainables.random import generator
+
+    random = generator(0, "lint", "frequency")
+    shape = (PROBES, recipe.vae.latent_channels, recipe.latent_size, recipe.latent_size)
+    wanted, errors = torch.randn(shape, generator=random), torch.randn(shape, generator=random)
+    errors[::2] = F.avg_pool2d(errors[::2], 3, stride=1, padding=1)
+    errors = errors * torch.logspace(-1.5, 0.5, PROBES)[:, None, None, None]
+    output = (wanted + errors).requires_grad_()
+    loss = FREQUENCY_LOSSES[recipe.diffusion.frequency_loss](output, wanted)
+    (gradient,) = torch.autograd.grad(loss.sum(), output)
+    (reference,) = torch.autograd.grad((output - wanted).square().mean(dim=(1, 2, 3)).sum(), output)
+    gradient, reference = gradient.flatten(1).double(), reference.flatten(1).double()
+    factors = (gradient * reference).sum(1) / reference.square().sum(1)
+    elsewhere = (gradient - factors[:, None] * reference).norm(dim=1) / gradient.norm(dim=1)
+    spread = factors.std() / factors.mean().abs()
+    return float(factors.mean()), float(torch.maximum(spread, elsewhere.max()))
+
+
+def initial_share(steps: int, decay: float, warmup: bool) -> float:
+    """The share of the initial weights in the average after ``steps`` of :func:`trainables.training.update_ema`."""
+    return float(np.prod(_decays(steps, decay, warmup)))
+
+
+def smallest_noise_norm(recipe: Recipe) -> tuple[float, int]:
+    """The least ‖ε̂‖/√d, in the mean, at any evaluation that can stop a sample, and that evaluation (from 1).
+
+    E‖ε̂‖²/d of the best denoiser, ε̂ = E[ε | z_t], is 1 minus its error, which for a given spread is largest for
+    white Gaussian latents, where ε̂ = √(1 − ᾱ_t)·z_t at unit spread. So √(1 − ᾱ_t) bounds every latent of that
+    spread. The last evaluation never stops; infinite where there is no other.
+    """
+    from trainables.sampling import sampling_timesteps
+    from trainables.schedules import alphas_cumprod
+
+    timesteps = sampling_timesteps(recipe.diffusion.timesteps, recipe.sampling.steps)[:-1]
+    if not timesteps:
+        return math.inf, 0
+    norms = (1 - alphas_cumprod(recipe.diffusion)[timesteps]).sqrt()
+    return float(norms.min()), int(norms.argmin()) + 1
+
+
+def cutmix_error(recipe: Recipe) -> tuple[float, float]:
+    """What CutMix does to the targets of a seeded batch of white latents: the share of cells that are another's,
+    and the mean squared error, over all cells, between the target and what those cells truly hold."""
+    import torch
+
+    from trainables.cutmix import cutmix, draw_rectangles
+    from trainables.diffusion import target
+    from trainables.random import generator
+    from trainables.schedules import alphas_cumprod
+
+    config, side = recipe.diffusion, recipe.latent_size
+    random = generator(0, "lint", "cutmix")
+    shape = (PROBE_LATENTS, 1, side, side)
+    z0, noise = torch.randn(shape, generator=random), torch.randn(shape, generator=random)
+    t = torch.randint(config.timesteps, (PROBE_LATENTS,), generator=random)
+    mask, partners = draw_rectangles(PROBE_LATENTS, (side, side), config.cutmix_probability, random)
+    given = target(z0, noise, alphas_cumprod(config).float()[t], config.prediction)
+    true = cutmix(given, partners, mask)
+    return float(mask.float().mean()), float((given - true).square().mean())
+
+
+def _frequency(recipe: Recipe) -> Finding | None:
+    config = recipe.diffusion
+    if not config.frequency_weight:
+        return None
+    factor, deviation = frequency_proportion(recipe)
+    if not deviation < PROPORTIONAL:
+        return None
+    evidence = (
+        f"the gradient of {config.frequency_loss} is {factor:.4g} times that of the MSE on {PROBES} random errors, "
+        f"within {deviation:.1g} of it; "
+    )
+    if config.loss_weighting == "none":
+        evidence += (
+            f"with weight {config.frequency_weight:g} the loss is {1 + config.frequency_weight * factor:.4g} times "
+            "the MSE, and AdamW forgets constants"
+        )
+    else:
+        evidence += (
+            f"with weight {config.frequency_weight:g} beside {config.loss_weighting} it only adds "
+            f"{config.frequency_weight * factor:.4g} to every timestep's weight, and nothing about frequencies"
+        )
+    return finding("frequency-inert", evidence)
+
+
+def _decays(steps: int, decay: float, warmup: bool) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    n = np.arange(steps, dtype=np.float64)
+    return np.minimum(decay, (1 + n) / (10 + n)) if warmup else np.full(steps, decay)
+
+
+def _average(recipe: Recipe) -> Finding | None:
+    config = recipe.diffusion
+    left = initial_share(config.steps, config.ema_decay, config.ema_warmup)
+    if left > INITIAL_SHARE:
+        return finding(
+            "ema-length",
+            f"{left:.1%} of the averaged weights are still the initial ones after {config.steps} steps at decay "
+            f"{config.ema_decay:g}",
+        )
+    last = float(_decays(config.steps, config.ema_decay, config.ema_warmup)[-1])
+    horizon = 1 / (1 - last) if last < 1 else math.inf
+    # A run too short for the least horizon is not to blame for a warm-up that spans a tenth of it.
+    if horizon < max(SHORTEST_SHARE * config.steps, min(SHORTEST_HORIZON, config.steps / 10)) * (1 - 1e-9):
+        return finding(
+            "ema-length",
+            f"the average spans the last {horizon:.3g} of {config.steps} steps (decay {last:g}), so it averages "
+            "next to nothing",
+            "note",
+        )
+    return None
+
+
+def _cutmix(recipe: Recipe) -> Finding | None:
+    config = recipe.diffusion
+    if config.cutmix_form != "zt" or not config.cutmix_probability:
+        return None
+    share, error = cutmix_error(recipe)
+    return finding(
+        "cutmix-target",
+        f"in {PROBE_LATENTS} random latents {share:.1%} of the cells come from another latent, with another ε and t, "
+        f"while the target stays: a mean squared error of {error:.3g} that no denoiser can learn away (a target's "
+        "own mean square is 1)",
+    )
+
+
+def _threshold(recipe: Recipe) -> Finding | None:
+    config = recipe.sampling
+    if not config.early_stop_threshold:
+        return None
+    stoppable = config.steps - (1 if config.early_stop_rule == "noise_norm" else 2)
+    if stoppable < 1:
+        return finding(
+            "threshold-never", f"with sampling.steps={config.steps} {config.early_stop_rule} has nothing to cut short"
+        )
+    if config.early_stop_rule != "noise_norm":
+        return None
+    smallest, evaluation = smallest_noise_norm(recipe)
+    threshold = config.early_stop_threshold
+    if threshold < smallest:
+        return finding(
+            "threshold-never",
+            f"‖ε̂‖/√d is near 1 by construction and at least {smallest:.3g} at evaluation {evaluation} of "
+            f"{config.steps}, the last that could stop, for any latents of unit spread; the threshold is "
+            f"{threshold:g}",
+        )
+    if threshold > AT_ONCE:
+        return finding(
+            "threshold-always",
+            f"‖ε̂‖/√d is at most 1 on average, so that a threshold of {threshold:g} stops at the first of "
+            f"{config.steps} evaluations",
+        )
+    return None
+
+
+def _samples(recipe: Recipe) -> Finding | None:
+    count = recipe.evaluation.samples
+    if count >= FEWEST_SAMPLES:
+        return None
+    return finding(
+        "few-samples",
+        f"evaluation.samples is {count}, fewer than {FEWEST_SAMPLES}; two draws of one distribution were 45 FID "
+        "apart at 25 images, 33 at 50, 23 at 100 and 16 at 200",
+        "note",
+    )

@@ -1,0 +1,216 @@
+"""Lints of a finished run: its latents, its losses and its scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from latentsweep.lints.configuration import FEWEST_SAMPLES
+from latentsweep.lints.finding import Finding, finding
+
+if TYPE_CHECKING:
+    from trainables.recipes import Recipe
+
+Floats = npt.NDArray[np.float64]
+Record = Mapping[str, float]
+
+UNIT_SPREAD, ZERO_MEAN = (0.8, 1.25), 0.25
+"""Channel deviations and means that still pass for the schedule's unit normal latents."""
+ALWAYS_SHARE, AT_ONCE = 0.95, 0.2
+"""An early stop is always and at once where this share of samples stops, in this share of the evaluations."""
+FEWEST_REFERENCES = 100
+"""Real slices behind a FID: below it the floor passes 23 (see ``FEWEST_SAMPLES``)."""
+OVERFIT = 0.10
+"""How far the last two validations must be above the best one. The validation is of the same images, timesteps and
+noise each time, so that it moves with the weights alone."""
+NEAR_COPIES, CHANCE = 0.05, 0.01
+"""The share of near copies, and how probable it may be where nothing is copied."""
+VAE_SHARE, VAE_ERRORS = 0.5, 2.0
+"""The autoencoder's share of a score's distance to its floor, and by how many standard errors it must exceed it."""
+
+
+def result_lints(
+    recipe: Recipe,
+    *,
+    latents: Mapping[str, Any],
+    vae_records: Sequence[Record],
+    denoiser_records: Sequence[Record],
+    metrics: Mapping[str, float],
+) -> list[Finding]:
+    """What in a finished run would mislead: latent-scale, collapsed-channels, overfit, threshold-never and -always,
+    few-samples, near-copies, vae-limits.
+
+    ``latents`` is the summary of the run's latents, the records those of its two trainings, ``metrics`` the
+    ``gen/*`` and ``recon/*`` of its own early-stop threshold. A lint whose numbers are missing stays silent.
+    """
+    findings = [
+        _scale(recipe, latents),
+        _collapsed(latents),
+        _autoencoder_overfit(recipe, vae_records),
+        _denoiser_overfit(denoiser_records),
+        _threshold(recipe, metrics),
+        _samples(metrics),
+        _near_copies(metrics),
+        _autoencoder_limits(metrics),
+    ]
+    return [found for found in findings if found]
+
+
+def parted(steps: Floats, validation: Floats, train_steps: Floats, training: Floats) -> float | None:
+    """By which share the validation loss has risen above its best while the training loss kept falling, or None.
+
+    Each of the last two of ``validation`` (n,) must be OVERFIT above the best, which lies before both. And
+    ``training`` (m,) must be lower after the best than in as many records before it, by two standard errors.
+    """
+    if not len(validation) or validation[-2:].min() <= (1 + OVERFIT) * validation.min():
+        return None
+    best = int(validation.argmin())
+    after = training[train_steps > steps[best]]
+    before = training[train_steps <= steps[best]][-len(after) :]
+    if min(len(after), len(before)) < 2:
+        return None
+    error = np.hypot(after.std(ddof=1) / np.sqrt(len(after)), before.std(ddof=1) / np.sqrt(len(before)))
+    if not before.mean() - after.mean() > 2 * error:
+        return None
+    return float(validation[-1] / validation[best] - 1)
+
+
+def _scale(recipe: Recipe, latents: Mapping[str, Any]) -> Finding | None:
+    if recipe.diffusion.whiten or not latents.get("channel_deviation"):
+        return None
+    deviation = np.asarray(latents["channel_deviation"], dtype=np.float64)
+    mean = np.asarray(latents["channel_mean"], dtype=np.float64)
+    low, high = UNIT_SPREAD
+    off = (deviation < low) | (deviation > high) | (np.abs(mean) > ZERO_MEAN)
+    if not off.any():
+        return None
+    return finding(
+        "latent-scale",
+        f"{off.sum()} of {len(off)} channels are off: deviations {deviation.min():.2f} to {deviation.max():.2f} "
+        f"(wanted {low:g} to {high:g}), means {mean.min():.2f} to {mean.max():.2f} (wanted within ±{ZERO_MEAN:g}), "
+        "and they are not whitened",
+    )
+
+
+def _collapsed(latents: Mapping[str, Any]) -> Finding | None:
+    active = latents.get("channel_active")
+    if not active or all(active):
+        return None
+    dead = [channel for channel, alive in enumerate(active) if not alive]
+    evidence = f"{len(dead)} of {len(active)} channels ({', '.join(map(str, dead))}) do not vary with the image"
+    if latents.get("channel_kl"):
+        divergence = np.asarray(latents["channel_kl"], dtype=np.float64)
+        evidence += f"; they hold {divergence[dead].sum():.3g} of {divergence.sum():.4g} nats a latent"
+    return finding("collapsed-channels", evidence)
+
+
+def _denoiser_overfit(records: Sequence[Record]) -> Finding | None:
+    steps, validation = _curve(records, "val/mse")
+    train_steps, training = _curve(records, "train/mse")
+    return _parted("the denoiser's val/mse", steps, validation, train_steps, training)
+
+
+def _autoencoder_overfit(recipe: Recipe, records: Sequence[Record]) -> Finding | None:
+    train_steps, reconstruction = _curve(records, "train/reconstruction")
+    _, divergence = _curve(records, "train/kl")
+    # The training's own loss rises with the annealed β; validation has the full one.
+    losses = {"val/reconstruction": reconstruction, "val/loss": reconstruction + recipe.vae.kl_weight * divergence}
+    for name, training in losses.items():
+        steps, validation = _curve(records, name)
+        label = f"the autoencoder's {name}"
+        if found := _parted(label, steps, validation, train_steps, training):
+            kept = f"{found.evidence}; the weights of the best val/loss were kept"
+            return finding(found.code, kept, "note")
+    return None
+
+
+def _parted(label: str, steps: Floats, validation: Floats, train_steps: Floats, training: Floats) -> Finding | None:
+    rise = parted(steps, validation, train_steps, training)
+    if rise is None:
+        return None
+    best = int(validation.argmin())
+    return finding(
+        "overfit",
+        f"{label} was best at step {steps[best]:.0f} ({validation[best]:.4g}) and has since risen by {rise:.0%} to "
+        f"{validation[-1]:.4g}, while the training loss went on falling to "
+        f"{training[train_steps > steps[best]].mean():.4g}",
+    )
+
+
+def _curve(records: Sequence[Record], name: str) -> tuple[Floats, Floats]:
+    """The steps and values (n,) of the records that hold ``name``, in order of step."""
+    points = sorted((record["step"], record[name]) for record in records if name in record)
+    columns = np.asarray(points, dtype=np.float64).reshape(-1, 2)
+    return columns[:, 0], columns[:, 1]
+
+
+def _threshold(recipe: Recipe, metrics: Mapping[str, float]) -> Finding | None:
+    config = recipe.sampling
+    if not config.early_stop_threshold or not {"gen/stopped", "gen/steps_mean"} <= metrics.keys():
+        return None
+    stopped, used = metrics["gen/stopped"], metrics["gen/steps_mean"]
+    if stopped == 0:
+        code = "threshold-never"
+    elif stopped >= ALWAYS_SHARE and used <= AT_ONCE * config.steps:
+        code = "threshold-always"
+    else:
+        return None
+    return finding(
+        code,
+        f"{config.early_stop_rule} < {config.early_stop_threshold:g} stopped {stopped:.0%} of the samples, after "
+        f"{used:.1f} of {config.steps} evaluations in the mean",
+    )
+
+
+def _samples(metrics: Mapping[str, float]) -> Finding | None:
+    if not {"gen/fid", "gen/samples", "gen/reference_samples"} <= metrics.keys():
+        return None
+    count, references = int(metrics["gen/samples"]), int(metrics["gen/reference_samples"])
+    if count >= FEWEST_SAMPLES and references >= FEWEST_REFERENCES:
+        return None
+    evidence = f"FID {metrics['gen/fid']:.1f} is of {count} generated and {references} real slices"
+    if "gen/fid_floor" in metrics:
+        real = f"{metrics['gen/samples_floor']:.0f} " if "gen/samples_floor" in metrics else ""
+        evidence += f"; {real}real training slices in their place score {metrics['gen/fid_floor']:.1f}"
+    return finding("few-samples", evidence, "note")
+
+
+def _near_copies(metrics: Mapping[str, float]) -> Finding | None:
+    from scipy.stats import binom
+
+    from trainables.memorisation import NEAR_COPY_QUANTILE
+
+    if not {"gen/near_copies", "gen/samples"} <= metrics.keys():
+        return None
+    share, count = metrics["gen/near_copies"], int(metrics["gen/samples"])
+    copies = round(share * count)
+    if share <= NEAR_COPIES:
+        return None
+    chance = float(binom.sf(copies - 1, count, NEAR_COPY_QUANTILE))
+    if chance >= CHANCE:
+        return None
+    evidence = (
+        f"{copies} of {count} generated images ({share:.0%}) are near copies of a training slice, where at most "
+        f"{NEAR_COPY_QUANTILE:.0%} are expected (chance of so many: {chance:.1g})"
+    )
+    if "gen/memorisation" in metrics:
+        evidence += f"; their median distance is {metrics['gen/memorisation']:.2f} times that of held-out slices"
+    return finding("near-copies", evidence)
+
+
+def _autoencoder_limits(metrics: Mapping[str, float]) -> Finding | None:
+    if not {"gen/kid", "recon/kid", "gen/kid_floor"} <= metrics.keys():
+        return None
+    floor, error = metrics["gen/kid_floor"], metrics.get("recon/kid_se", 0.0)
+    generated, reconstructed = metrics["gen/kid"] - floor, metrics["recon/kid"] - floor
+    if generated <= 0 or reconstructed < VAE_SHARE * generated or reconstructed <= VAE_ERRORS * error:
+        return None
+    return finding(
+        "vae-limits",
+        f"reconstructions of real slices score KID {metrics['recon/kid']:.1f} ± {error:.1f}, generated images "
+        f"{metrics['gen/kid']:.1f}, real slices {floor:.1f}: {min(1.0, reconstructed / generated):.0%} of the "
+        "distance is the autoencoder's",
+    )

@@ -1,0 +1,272 @@
+"""The charts of a report as inline SVG, each with a text that says what it shows.
+
+The visual language is that of :mod:`trainables.figures.style`; the best configuration is a vermilion star or line.
+Every id inside a chart begins with the chart's name, so that several can stand in one page.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from latentsweep.leaderboard import heading
+from latentsweep.report.importance import Importance
+from latentsweep.report.scores import NAMES, Score
+from trainables.figures.style import BLUE, GREEN, GREY, SMALL, VERMILION, new_figure
+from trainables.space import Choice, Dimension, SearchSpace
+
+COLOURS = "cividis_r"
+LARGEST_SVG = 250_000
+"""Bytes above which a chart is a PNG instead."""
+
+COSTS = {"gen/steps_mean": "denoiser evaluations per image, mean", "gen/seconds_per_image": "seconds per image"}
+JITTER = 0.16
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart: HTML that holds it, and the same in words."""
+
+    html: str
+    alt: str
+
+
+def importance_chart(importances: Sequence[Importance]) -> Chart:
+    """Median shares as bars, with whiskers from the 10 % to the 90 % of the resamples."""
+    figure = new_figure(0.9 + 0.42 * len(importances))
+    axes = figure.subplots()
+    places = np.arange(len(importances))
+    medians = np.array([each.median for each in importances])
+    ends = np.array([[each.median - each.low, each.high - each.median] for each in importances]).T
+    axes.barh(places, medians, height=0.6, color=BLUE, alpha=0.75)
+    axes.errorbar(medians, places, xerr=ends, fmt="none", ecolor="black", elinewidth=1.4, capsize=4)
+    axes.set_yticks(places, [heading(each.field) for each in importances])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+    axes.set_xlabel("share of the variance of the objective (median; whiskers: 10–90 % of resamples)")
+    _plain(axes, grid="x")
+    shares = ", ".join(f"{heading(e.field)} {e.median:.0%} ({e.low:.0%} to {e.high:.0%})" for e in importances)
+    return _chart(figure, "importance", f"Bar chart of parameter importances: {shares}.")
+
+
+def parallel_coordinates(rows: Sequence[Score], space: SearchSpace, metric: str) -> Chart:
+    """A line for each configuration through its values to its score; the chosen ones bold."""
+    fields = list(space.dimensions)
+    figure = new_figure(3.9)
+    axes = figure.subplots()
+    scores = np.array([row.values[0] for row in rows])
+    colours = ScalarMappable(Normalize(scores.min(), _colour_end(scores)), COLOURS)
+    low, high = scores.min(), max(scores.max(), scores.min() + 1e-9)
+    shades = dict(zip((row.trial for row in rows), colours.to_rgba(scores), strict=True))
+    for row in sorted(rows, key=lambda row: (row.chosen, -row.rank)):
+        shift = (row.rank % 9 - 4) / 4 * 0.012
+        heights = [_height(space.dimensions[field], row.params[field]) + shift for field in fields]
+        heights.append((row.values[0] - low) / (high - low))
+        style: dict[str, Any] = {"color": shades[row.trial], "linewidth": 1.0, "alpha": 0.75}
+        if row.chosen:
+            style = {"color": VERMILION, "linewidth": 3.0, "zorder": 5}
+        axes.plot(range(len(heights)), heights, **style)
+    for column, field in enumerate(fields):
+        axes.axvline(column, color=GREY, linewidth=0.8)
+        for value, label in _ticks(space.dimensions[field]):
+            y = _height(space.dimensions[field], value)
+            axes.text(column - 0.03, y, label, ha="right", va="center", fontsize=SMALL, bbox=_paper(), zorder=9)
+    last = len(fields)
+    axes.axvline(last, color=GREY, linewidth=0.8)
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        axes.text(last + 0.03, share, f"{low + share * (high - low):.3g}", ha="left", va="center", fontsize=SMALL)
+    axes.set_xticks(range(last + 1), [*(heading(field) for field in fields), NAMES.get(metric, metric)])
+    axes.set_yticks([])
+    axes.set_ylim(-0.08, 1.08)
+    axes.set_xlim(-0.4, last + 0.35)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    bar = figure.colorbar(colours, ax=axes, pad=0.01, aspect=30, extend="max")
+    bar.set_label(f"{NAMES.get(metric, metric)} (lower is better)")
+    chosen = next((row for row in rows if row.chosen), rows[0])
+    return _chart(
+        figure,
+        "parallel",
+        f"Parallel coordinates of {len(rows)} configurations; the bold line is trial {chosen.trial} with "
+        f"{NAMES.get(metric, metric)} {chosen.values[0]:.4g}.",
+    )
+
+
+def slices(rows: Sequence[Score], space: SearchSpace, metric: str) -> Chart:
+    """The objective against each field's values; bars mark the medians at listed values."""
+    count = len(space.dimensions)
+    columns = min(count, 4)
+    lines = math.ceil(count / columns)
+    figure = new_figure(2.9 * lines)
+    grid = figure.subplots(lines, columns, squeeze=False, sharey=True)
+    for axes, (field, dimension) in zip(grid.flat, space.dimensions.items(), strict=False):
+        _slice(axes, rows, field, dimension)
+        axes.set_xlabel(heading(field))
+    for axes in list(grid.flat)[count:]:
+        axes.set_axis_off()
+    for axes in grid[:, 0]:
+        axes.set_ylabel(f"{NAMES.get(metric, metric)} (lower is better)")
+    medians = "; ".join(
+        f"{heading(field)}: " + ", ".join(f"{label} {_median(rows, field, value):.4g}" for value, label in _ticks(d))
+        for field, d in space.dimensions.items()
+        if isinstance(d, Choice)
+    )
+    return _chart(figure, "slices", f"The score against each field's values. Medians: {medians or 'none'}.")
+
+
+def quality_against_cost(rows: Sequence[Score], metric: str) -> Chart | None:
+    """Scores with their 95 % intervals against what an image costs, the Pareto front drawn; None without a cost."""
+    costs = {name: label for name, label in COSTS.items() if any(name in row.metrics for row in rows)}
+    if not costs or metric in costs:
+        return None
+    figure = new_figure(3.9)
+    panels = figure.subplots(1, len(costs), squeeze=False, sharey=True)[0]
+    words = ""
+    for axes, (cost, label) in zip(panels, costs.items(), strict=True):
+        placed = [row for row in rows if cost in row.metrics and metric in row.metrics]
+        x = np.array([row.metrics[cost] for row in placed])
+        y = np.array([row.metrics[metric] for row in placed])
+        ends = np.array([row.interval(metric) or (row.metrics[metric],) * 2 for row in placed])
+        axes.errorbar(
+            x, y, yerr=np.maximum(0, [y - ends[:, 0], ends[:, 1] - y]), fmt="o", color=BLUE, markersize=4, alpha=0.45
+        )
+        front = pareto_front(list(zip(x.tolist(), y.tolist(), strict=True)))
+        axes.plot(
+            *np.array(front).T, color=GREEN, marker="o", markersize=5, drawstyle="steps-post", label="Pareto front"
+        )
+        for row in (row for row in placed if row.chosen):
+            axes.plot(row.metrics[cost], row.metrics[metric], "*", color=VERMILION, markersize=15, zorder=6)
+        for name, style, said in (
+            (f"{metric}_floor", "--", "real slices"),
+            (_ceiling(metric), ":", "reconstructions"),
+        ):
+            levels = [row.metrics[name] for row in placed if name in row.metrics]
+            if levels:
+                axes.axhline(levels[0], color=GREY, linestyle=style, label=said)
+        axes.set_xlabel(label)
+        axes.set_xlim(left=0)
+        _plain(axes, grid="both")
+        words = words or "; ".join(f"{cx:.3g} at {cy:.4g}" for cx, cy in front)
+    panels[0].set_ylabel(f"{NAMES.get(metric, metric)}, 95 % interval")
+    panels[0].legend(frameon=False, fontsize=SMALL)
+    first = next(iter(costs.values()))
+    return _chart(
+        figure,
+        "cost",
+        f"{NAMES.get(metric, metric)} against {first}. On the Pareto front, {first} and score: {words}.",
+    )
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points to which no other is at least as cheap and at least as good, cheapest first."""
+    front: list[tuple[float, float]] = []
+    for cost, score in sorted(set(points)):
+        if not front or score < front[-1][1]:
+            front.append((cost, score))
+    return front
+
+
+def inline(figure: Figure, name: str, alt: str) -> str:
+    """A figure as an ``<svg>`` whose ids begin with ``name``, or as an ``<img>`` where that would be heavy."""
+    text = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    svg = text.getvalue()
+    if len(svg) > LARGEST_SVG:
+        png = io.BytesIO()
+        figure.savefig(png, format="png", dpi=110)
+        uri = "data:image/png;base64," + base64.b64encode(png.getvalue()).decode("ascii")
+        return f'<img src="{uri}" alt="{_escaped(alt)}">'
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", svg)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"([^>]*?) width="[^"]*"', r"\1\2", svg, count=1)
+    return svg.replace("<svg", f'<svg role="img" aria-label="{_escaped(alt)}"', 1)
+
+
+def _slice(axes: Axes, rows: Sequence[Score], field: str, dimension: Dimension) -> None:
+    """One field's values against the first objective."""
+    listed = isinstance(dimension, Choice)
+    places = {value: place for place, (value, _) in enumerate(_ticks(dimension))} if listed else {}
+
+    def place(row: Score) -> float:
+        shift = (row.rank % 9 - 4) / 4 * JITTER if listed else 0.0
+        return float(places[row.params[field]] + shift if listed else row.params[field])
+
+    others = [row for row in rows if not row.chosen]
+    axes.plot([place(row) for row in others], [row.values[0] for row in others], "o", color=BLUE, ms=4, alpha=0.5)
+    if listed:
+        for value, x in places.items():
+            axes.hlines(_median(rows, field, value), x - 0.32, x + 0.32, color="black", linewidth=1.5)
+        axes.set_xticks(list(places.values()), [label for _, label in _ticks(dimension)])
+        axes.set_xlim(-0.5, len(places) - 0.5)
+    elif not isinstance(dimension, Choice) and dimension.log:
+        axes.set_xscale("log")
+    for row in (row for row in rows if row.chosen):
+        axes.plot(place(row), row.values[0], "*", color=VERMILION, markersize=14, zorder=5)
+    _plain(axes, grid="y")
+
+
+def _median(rows: Sequence[Score], field: str, value: Any) -> float:
+    values = [row.values[0] for row in rows if row.params[field] == value]
+    return float(np.median(values)) if values else math.nan
+
+
+def _height(dimension: Dimension, value: Any) -> float:
+    """Where a value stands on its axis, from 0 to 1."""
+    if isinstance(dimension, Choice):
+        places = [listed for listed, _ in _ticks(dimension)]
+        return places.index(value) / max(1, len(places) - 1) if len(places) > 1 else 0.5
+    low, high = float(dimension.low), float(dimension.high)
+    if dimension.log:
+        return (math.log(value) - math.log(low)) / (math.log(high) - math.log(low))
+    return (float(value) - low) / (high - low)
+
+
+def _ticks(dimension: Dimension) -> list[tuple[Any, str]]:
+    """Values with their labels, numbers in order."""
+    if not isinstance(dimension, Choice):
+        return [(end, f"{end:g}") for end in (dimension.low, dimension.high)]
+    numbers = all(isinstance(value, int | float) for value in dimension.values)
+    values = sorted(dimension.values) if numbers else list(dimension.values)
+    return [(value, f"{value:g}" if isinstance(value, float) else str(value)) for value in values]
+
+
+def _colour_end(scores: np.ndarray) -> float:
+    """Where the colour scale ends, so that a few bad scores don't take all of it."""
+    return float(max(np.quantile(scores, 0.8), scores.min() + 1e-9))
+
+
+def _ceiling(metric: str) -> str:
+    return metric.replace("gen/", "recon/")
+
+
+def _paper() -> dict[str, Any]:
+    return {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8}
+
+
+def _plain(axes: Axes, *, grid: Any) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25, axis=grid)
+    axes.set_axisbelow(True)
+
+
+def _chart(figure: Figure, name: str, alt: str) -> Chart:
+    return Chart(inline(figure, name, alt), alt)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")

@@ -1,0 +1,128 @@
+"""A sweep as it lies on disk: its settings, its study, and its results in the store."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from optuna.trial import FrozenTrial, TrialState
+
+from latentsweep.export import chosen_sweep
+from latentsweep.home import Home
+from latentsweep.plan import SweepPlan
+from latentsweep.search import Search, family_of
+from latentsweep.store import COST, Entry, Store
+
+STAGES = ("vae", "latents", "reconstruction", "reference", "denoiser", "samples", "evaluation")
+"""The stages in the order in which they are done."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a report is made from; opening it changes nothing."""
+
+    home: Home
+    folder: Path
+    plan: SweepPlan
+    search: Search
+    store: Store
+
+    def results(self, trial: FrozenTrial) -> dict[str, str]:
+        """The names of a trial's results in the store, by stage, whether they are there or not."""
+        keys = self.plan.keys(trial.params)
+        named = {key.stage: key.name for key in (getattr(keys, field.name) for field in dataclasses.fields(keys))}
+        recorded = self.search.trial(family_of(trial)).user_attrs.get("keys", [])
+        return {**named, **{name.split("/")[0]: name for name in recorded}}
+
+    def entries(self, trial: FrozenTrial) -> dict[str, Entry]:
+        """A trial's results that are in the store, by stage."""
+        found = {stage: self.store.find(name) for stage, name in self.results(trial).items()}
+        return {stage: entry for stage, entry in found.items() if entry}
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """What the results of one stage cost."""
+
+    stage: str
+    results: int
+    seconds: float
+    unfinished: int
+    """Trainings that were pruned or stopped; their time is in ``seconds``."""
+    freed: int
+    """Results that are no longer in the store; their time is not known any more."""
+
+
+@dataclass(frozen=True)
+class Compute:
+    """What a sweep cost, and what it would have cost more without sharing; wall seconds of work."""
+
+    stages: list[StageCost]
+    shared_seconds: float
+    """If each trial had trained and encoded with an autoencoder of its own."""
+    threshold_seconds: float
+    """If each further early-stop threshold had been a training of its own."""
+
+    @property
+    def seconds(self) -> float:
+        """The sum over the stages."""
+        return sum(stage.seconds for stage in self.stages)
+
+
+def opened(home: Home, name: str) -> Source:
+    """The sweep of that name; raises :class:`~trainables.errors.DataError` where there is none."""
+    folder = chosen_sweep(home, None, name)
+    plan = SweepPlan.read(folder)
+    return Source(home, folder, plan, Search(folder, plan.space, plan.search, plan.seed), Store(home.store))
+
+
+def compute(source: Source) -> Compute:
+    """The cost of every result that the sweep refers to, whoever computed it first."""
+    path = source.folder / "uses.json"
+    expected = {name for trial in source.search.run_trials() for name in trial.user_attrs.get("keys", [])}
+    names = sorted(expected.union(json.loads(path.read_text()) if path.exists() else []))
+    entries = {name: source.store.find(name) for name in names}
+    stages = []
+    for stage in sorted({name.split("/")[0] for name in names}, key=_order):
+        own = [name for name in names if name.split("/")[0] == stage]
+        there = [entry for entry in (entries[name] for name in own) if entry]
+        begun = {name: _begun(source.store, name) for name in own if entries[name] is None}
+        unfinished = [seconds for seconds in begun.values() if seconds is not None]
+        freed = sum(seconds is None and name in expected for name, seconds in begun.items())
+        if there or unfinished or freed:
+            total = sum(entry.seconds for entry in there) + sum(unfinished)
+            stages.append(StageCost(stage, len(there), total, len(unfinished), freed))
+    shared, thresholds = _saved(source, {name: entry.seconds for name, entry in entries.items() if entry})
+    return Compute(stages, shared, thresholds)
+
+
+def _saved(source: Source, seconds: Mapping[str, float]) -> tuple[float, float]:
+    users: Counter[str] = Counter()
+    passes: Counter[int] = Counter(family_of(trial) for trial in source.search.measured())
+    thresholds = 0.0
+    for trial in source.search.run_trials():
+        if trial.state not in (TrialState.COMPLETE, TrialState.PRUNED):
+            continue
+        results = source.results(trial)
+        users.update(results[stage] for stage in ("vae", "latents"))
+        thresholds += (
+            (passes[trial.number] - 1) * seconds.get(results["denoiser"], 0.0) if passes[trial.number] else 0
+        )
+    shared = sum((count - 1) * seconds.get(name, 0.0) for name, count in users.items())
+    return shared, thresholds
+
+
+def _begun(store: Store, name: str) -> float | None:
+    """Seconds that went into a result that was begun and not finished; None where nothing is left of it."""
+    try:
+        return float(json.loads((store.workspace(name) / COST).read_text())["seconds"])
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _order(stage: str) -> tuple[int, str]:
+    return (STAGES.index(stage) if stage in STAGES else len(STAGES), stage)

@@ -1,0 +1,213 @@
+"""What a sweep found, in words that are computed from its data and say where it can't be told."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from optuna.trial import TrialState
+
+from latentsweep import leaderboard
+from latentsweep.report.importance import Importance
+from latentsweep.report.scores import NAMES, Score, interval, objective, standard_error
+from latentsweep.report.source import Source
+from trainables.space import Choice
+
+SURE = 0.9
+"""Share of the resamples in which a field must come first to be called the one that mattered most."""
+
+
+def sentences(
+    source: Source, rows: Sequence[Score], importances: Sequence[Importance], lints: int, reference: Mapping[str, Any]
+) -> list[str]:
+    """The summary, a paragraph each: what was searched, the best, how sure that is, what mattered, lints."""
+    found = [searched(source)]
+    if not rows:
+        found.append("No trial has been measured yet, so there is no best configuration. " + unmeasured(source))
+    else:
+        found += [best(source, rows, reference), certainty(source, rows), mattered(source, importances)]
+    if lints:
+        found.append(f"{number(lints, 'lint')} {'was' if lints == 1 else 'were'} raised; see below.")
+    else:
+        found.append("No lint was raised.")
+    return [sentence for sentence in found if sentence]
+
+
+def searched(source: Source) -> str:
+    """What was tried on what."""
+    state = leaderboard.counts(source.search)
+    fields = ", ".join(source.search.space.dimensions)
+    trials = state["complete"] + state["pruned"] + state["failed"]
+    ended = [f"{state[name]} {name}" for name in ("complete", "pruned", "failed") if state[name]]
+    text = (
+        f"{number(trials, 'trial')} on {source.plan.dataset} searched {fields}, from the recipe "
+        f"{source.plan.recipe_name}" + (f": {', '.join(ended)}." if ended else ".")
+    )
+    if state["waiting"]:
+        text += f" {number(state['waiting'], 'trial')} waited or ran when this report was written."
+    if state["points"] > state["complete"]:
+        text += (
+            f" One sampling pass gives every early-stop threshold: {state['points']} configurations were measured."
+        )
+    return text
+
+
+def unmeasured(source: Source) -> str:
+    """Why nothing was measured."""
+    reasons = failures(source)
+    if reasons:
+        return (
+            "What failed: "
+            + "; ".join(f"{reason} ({number(count, 'trial')})" for reason, count in reasons.items())
+            + "."
+        )
+    return "Run the sweep's command again to go on."
+
+
+def failures(source: Source) -> dict[str, int]:
+    """The reasons of failed trials, and how many failed so."""
+    failed = [trial for trial in source.search.run_trials() if trial.state == TrialState.FAIL]
+    return dict(Counter(str(trial.user_attrs.get("reason", "no reason given")) for trial in failed).most_common())
+
+
+def best(source: Source, rows: Sequence[Score], reference: Mapping[str, Any]) -> str:
+    """The configuration that export takes, its score, the floor and the autoencoder's ceiling."""
+    metric = objective(source.search)
+    chosen = [row for row in rows if row.chosen] or [rows[0]]
+    if len(source.search.config.objectives) > 1:
+        names = " and ".join(source.search.config.objectives)
+        text = (
+            f"Two objectives were minimised, {names}, so there is no single best: "
+            f"{number(len(chosen), 'configuration')} lie on the Pareto front. The one with the lowest "
+            f"{NAMES.get(metric, metric)} is trial {chosen[0].trial} ({settings_of(chosen[0])}): "
+        )
+    else:
+        text = f"The best configuration is trial {chosen[0].trial} ({settings_of(chosen[0])}): "
+    row = chosen[0]
+    text += measured_text(row.metrics, metric)
+    if metric != "gen/kid" and "gen/kid" in row.metrics:
+        text += ", " + measured_text(row.metrics, "gen/kid")
+    text += comparison(row.metrics, reference) + "."
+    if row.rank > 1 and len(source.search.config.objectives) == 1:
+        text += (
+            f" The lowest score is {value(metric, rows[0].values[0])} (trial {rows[0].trial}, the same denoiser); "
+            "the chosen threshold is the cheapest within one standard error of it."
+        )
+    return text
+
+
+def comparison(metrics: Mapping[str, float], reference: Mapping[str, Any]) -> str:
+    """What the KID stands between: real slices, and reconstructions."""
+    text = ""
+    if "gen/samples" in metrics and "gen/reference_samples" in metrics:
+        text += (
+            f", from {metrics['gen/samples']:.0f} generated against {metrics['gen/reference_samples']:.0f} real "
+            f"slices of the {reference.get('split', 'validation')} split"
+        )
+    if "gen/kid_floor" in metrics:
+        text += f". Real slices in their place score {value('gen/kid', metrics['gen/kid_floor'])}, the floor"
+    if "recon/kid" in metrics:
+        text += (
+            f"; its autoencoder's reconstructions score {value('gen/kid', metrics['recon/kid'])}, the ceiling of "
+            "what a denoiser can reach with it"
+        )
+    elif text:
+        text += "; the autoencoder's ceiling (KID of its reconstructions) was not recorded"
+    return text
+
+
+def certainty(source: Source, rows: Sequence[Score]) -> str:
+    """Whether the best can be told from the others, and what those have in common that can't."""
+    if len(source.search.config.objectives) > 1:
+        return "Scores on the front differ by less than their intervals where those overlap in the leaderboard."
+    metric, first = objective(source.search), rows[0]
+    error = standard_error(first.metrics, metric)
+    other = next((row for row in rows if row.family != first.family), None)
+    if other is None:
+        return "Only one denoiser was measured, so nothing can be said of what another configuration would give."
+    gap = other.values[0] - first.values[0]
+    said = f"The best of another denoiser is trial {other.trial} with {value(metric, other.values[0])}"
+    if error is None:
+        return f"{said}; no uncertainty of this score was recorded, so whether they differ can't be said."
+    alike = [row for row in rows if row.alike]
+    denoisers = len({row.family for row in alike})
+    size = (
+        f"{value(metric, gap)} more, {gap / error:.1f} standard errors" if error > 0 else f"{value(metric, gap)} more"
+    )
+    if gap <= error:
+        text = f"{said}, {size}: which of the two is better can't be told from this sweep."
+    elif other.alike:
+        text = f"{said}, {size}: a lead, but within what chance gives."
+    else:
+        text = f"{said}, {size}: the difference is larger than chance would give on these samples."
+    if len(alike) > 1:
+        text += (
+            f" {len(alike)} of {len(rows)} configurations, of {number(denoisers, 'denoiser')}, can't be told from "
+            "the best at the 95 % level."
+        )
+        text += common(source, rows, alike)
+    return text + " Each denoiser was trained with one seed, and intervals don't hold what another seed would change."
+
+
+def common(source: Source, rows: Sequence[Score], alike: Sequence[Score]) -> str:
+    """Which tried values none of the leading configurations has."""
+    absent = []
+    for field, dimension in source.search.space.dimensions.items():
+        if isinstance(dimension, Choice):
+            kept = {row.params[field] for row in alike}
+            gone = [shown(each) for each in dimension.values if each not in kept and tried(rows, field, each)]
+            if gone:
+                absent.append(f"{field} = {' or '.join(gone)}")
+    return f" None of these has {', nor '.join(absent)}." if absent else ""
+
+
+def tried(rows: Sequence[Score], field: str, each: Any) -> bool:
+    """Whether a measured configuration has that value."""
+    return any(row.params[field] == each for row in rows)
+
+
+def mattered(source: Source, importances: Sequence[Importance]) -> str:
+    """The field with the largest share, and how sure its place is."""
+    if not importances:
+        return f"What mattered can't be said: that needs {leaderboard.ENOUGH} complete trials with different scores."
+    first = importances[0]
+    share = f"{first.median:.0%} of the variance (10–90 % of resamples: {first.low:.0%} to {first.high:.0%})"
+    if first.first >= SURE:
+        return (
+            f"Over the whole space, {first.field} mattered most, with {share}; it came first in {first.first:.0%} of "
+            "resamples."
+        )
+    rivals = " or ".join(
+        f"{each.field} (first in {each.first:.0%} of resamples)" for each in importances if each.first >= 1 - SURE
+    )
+    return f"Which choice mattered most isn't sure: {rivals or first.field}. {first.field} has {share}."
+
+
+def measured_text(metrics: Mapping[str, float], metric: str) -> str:
+    """A metric with its name and interval."""
+    if metric not in metrics:
+        return f"{NAMES.get(metric, metric)} not recorded"
+    ends = interval(metrics, metric)
+    text = f"{NAMES.get(metric, metric)} {value(metric, metrics[metric])}"
+    return text + (f" (95 % interval {value(metric, ends[0])} to {value(metric, ends[1])})" if ends else "")
+
+
+def settings_of(row: Score) -> str:
+    """A configuration's parameters."""
+    return ", ".join(f"{field} = {shown(each)}" for field, each in row.params.items())
+
+
+def value(metric: str, number: float) -> str:
+    """A metric's value as it is shown."""
+    return f"{number:.1%}" if metric == "gen/near_copies" else f"{number:.1f}"
+
+
+def shown(each: Any) -> str:
+    """A parameter's value as it is shown."""
+    return f"{each:.4g}" if isinstance(each, float) else str(each)
+
+
+def number(count: int, noun: str) -> str:
+    """A count with its noun."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,0 +1,103 @@
+"""What the results of the stages hold: their files, and how later stages read them."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from latentsweep.datasets.slices import PreparedDataset, Slices
+from latentsweep.latents import channel_statistics, read_latents
+from latentsweep.store import Entry
+from trainables.checkpoint import load_tensors
+from trainables.images import DataConfig, resized
+from trainables.inception import InceptionExtractor, InceptionWeights
+from trainables.latents import NO_WHITENING, ChannelStatistics
+from trainables.random import derived_seed
+from trainables.recipes import Recipe
+from trainables.training import Record
+from trainables.unet import UNet
+from trainables.vae import Autoencoder
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+WEIGHTS = "weights.safetensors"
+RECORDS = "records.json"
+SAMPLES = "samples.safetensors"
+FIGURES = "figures"
+
+
+def split_slices(dataset: PreparedDataset, data: DataConfig, split: str) -> Slices:
+    """The slices of a split under the configuration's split rule, at its size."""
+    slices = dataset.load(split, rule=data.split)
+    return Slices(resized(slices.images, data.image_size), slices.subjects, slices.volumes, slices.indices)
+
+
+def load_vae(entry: Entry, recipe: Recipe) -> Autoencoder:
+    """The trained autoencoder of a result."""
+    model = Autoencoder(recipe.vae)
+    model.load_state_dict(load_tensors(entry.file(WEIGHTS))[0])
+    return model.eval().requires_grad_(False)
+
+
+def load_denoiser(entry: Entry, recipe: Recipe) -> UNet:
+    """The trained denoiser of a result."""
+    model = UNet(recipe.vae.latent_channels, recipe.diffusion)
+    model.load_state_dict(load_tensors(entry.file(WEIGHTS))[0])
+    return model.eval().requires_grad_(False)
+
+
+def scaling(recipe: Recipe, latents: Entry) -> ChannelStatistics:
+    """How the denoiser's latents are scaled."""
+    return channel_statistics(dict(latents.summary)) if recipe.diffusion.whiten else NO_WHITENING
+
+
+def posteriors(latents: Entry, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Posterior mean and log-variance (N, C, h, w) float32 of a split's slices, in the autoencoder's units."""
+    read = read_latents(latents.folder, dict(latents.summary), split, whiten=False)
+    return read.mean.float().numpy(), read.log_variance.float().numpy()
+
+
+def replayed(entry: Entry, *, rungs: bool = True) -> list[Record]:
+    """The records of a finished training, the scores at its rungs left out if asked."""
+    records: list[Record] = entry.json(RECORDS)
+    if rungs:
+        return records
+    return [{name: value for name, value in r.items() if not name.startswith("rung/")} for r in records]
+
+
+def save_figure(folder: Path, name: str, figure: Figure) -> None:
+    """Writes ``figures/<name>.png`` below ``folder``."""
+    (folder / FIGURES).mkdir(exist_ok=True)
+    figure.savefig(folder / FIGURES / f"{name}.png", dpi=100, metadata={"Software": "latentsweep"})
+
+
+def figure_of(threshold: float) -> str:
+    """The name of the picture of images generated under this early-stop threshold."""
+    return f"generated_threshold_{threshold:g}"
+
+
+def image_seeds(seed: int, count: int) -> list[int]:
+    """The seeds of the images that a run is measured by."""
+    return [derived_seed(seed, "image", number) for number in range(count)]
+
+
+@functools.lru_cache(maxsize=1)
+def extractor(weights: InceptionWeights, device: str) -> InceptionExtractor:
+    """The Inception network, loaded once a process."""
+    return InceptionExtractor(weights, device)
+
+
+def spread(count: int, wanted: int) -> list[int]:
+    """At most ``wanted`` indices at equal distances in ``range(count)``."""
+    return sorted({int(place) for place in np.linspace(0, count - 1, min(wanted, count))}) if count else []
+
+
+def finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    """What can be stored as JSON and shown."""
+    return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}

@@ -1,0 +1,121 @@
+"""Trainings: the autoencoder, the latents that it encodes, the denoiser, and its scores on the way."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from latentsweep.datasets.slices import PreparedDataset
+from latentsweep.latents import Encoded, read_latents, write_latents
+from latentsweep.stages.results import (
+    RECORDS,
+    WEIGHTS,
+    extractor,
+    image_seeds,
+    load_vae,
+    save_figure,
+    scaling,
+    split_slices,
+)
+from latentsweep.stages.sampling import draw
+from latentsweep.store import Entry
+from trainables import execution as ex
+from trainables import figures
+from trainables.checkpoint import save_tensors
+from trainables.diffusion_training import Score, train_denoiser
+from trainables.execution import Execution
+from trainables.inception import InceptionWeights
+from trainables.recipes import Recipe
+from trainables.reference import Reference, distances
+from trainables.training import Report
+from trainables.unet import UNet
+from trainables.vae_training import decoded_bytes, encoded, train_vae
+
+
+def vae_stage(
+    folder: Path, dataset: PreparedDataset, recipe: Recipe, seed: int, execution: Execution, report: Report
+) -> dict[str, Any]:
+    """Trains the autoencoder; leaves its best weights and the records."""
+    training, held_out = (
+        torch.from_numpy(split_slices(dataset, recipe.data, split).images) for split in ("train", "validation")
+    )
+    model, records = train_vae(
+        recipe.vae, training, held_out, seed=seed, folder=folder, execution=execution, report=report
+    )
+    if ex.rank() != 0:
+        return {}
+    save_tensors(folder / WEIGHTS, model.state_dict())
+    (folder / RECORDS).write_text(json.dumps(records))
+    save_figure(folder, "vae_training", figures.training_curves(records, stage="vae"))
+    return {"parameters": sum(p.numel() for p in model.parameters())}
+
+
+def latents_stage(
+    folder: Path, dataset: PreparedDataset, recipe: Recipe, vae: Entry, execution: Execution
+) -> dict[str, Any]:
+    """Encodes every slice once."""
+    device = execution.prepare()
+    model = load_vae(vae, recipe)
+    parts = []
+    for split in dataset.splits(recipe.data.split):
+        slices = split_slices(dataset, recipe.data, split)
+        parts.append(Encoded(split, slices, *encoded(model, torch.from_numpy(slices.images), device)))
+    return write_latents(folder, parts) | {"vae": vae.name, "dataset": dataset.fingerprint}
+
+
+def denoiser_stage(
+    folder: Path,
+    recipe: Recipe,
+    latents: Entry,
+    seed: int,
+    execution: Execution,
+    report: Report,
+    score: Score | None = None,
+) -> dict[str, Any]:
+    """Trains the denoiser; leaves its averaged weights and the records."""
+    summary = dict(latents.summary)
+    whiten = recipe.diffusion.whiten
+    model, records = train_denoiser(
+        recipe.diffusion,
+        read_latents(latents.folder, summary, "train", whiten=whiten),
+        read_latents(latents.folder, summary, "validation", whiten=whiten),
+        seed=seed,
+        folder=folder,
+        execution=execution,
+        report=report,
+        score=score,
+        rungs=recipe.evaluation.rungs if score else 0,
+    )
+    if ex.rank() != 0:
+        return {}
+    save_tensors(folder / WEIGHTS, model.state_dict())
+    (folder / RECORDS).write_text(json.dumps(records))
+    return {"parameters": sum(p.numel() for p in model.parameters())}
+
+
+def rung_score(
+    recipe: Recipe,
+    vae: Entry,
+    latents: Entry,
+    reference: Entry,
+    seed: int,
+    execution: Execution,
+    weights: InceptionWeights,
+) -> Score:
+    """Measures a denoiser in training: a few images without early stop, against the reference."""
+    real = Reference.load(reference.folder)
+    autoencoder, statistics = load_vae(vae, recipe), scaling(recipe, latents)
+    seeds = image_seeds(seed, recipe.evaluation.rung_samples)
+
+    def score(denoiser: UNet) -> dict[str, float]:
+        device = execution.prepare()
+        trace = draw(denoiser, recipe, seeds, device, thresholds=(0.0,))
+        images = decoded_bytes(autoencoder, statistics.unwhitened(trace.latents[0].cpu()), device).numpy()
+        features = extractor(weights, str(device)).features(images)
+        scores = distances(features, real, bootstrap=recipe.evaluation.bootstrap)
+        return {f"rung/{name}": value for name, value in scores.items()}
+
+    return score

@@ -1,0 +1,220 @@
+"""Pictures of slices: beside each other, against their reconstructions or neighbours, and on their way out of noise.
+
+Intensities are always grey from 0 to 255, errors always on one range of their own with a colour bar.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.ticker import MaxNLocator
+from PIL import Image
+
+from trainables.figures import style
+from trainables.figures.style import BLACK, GREY, VERMILION, WIDTH, Array, Bytes
+
+ERROR_RANGE = 0.5
+"""Upper end of the colour scale of absolute errors, in units of [-1, 1]."""
+
+LATENT_CHANNELS_SHOWN = 4
+BLOCK = 36
+"""Slices in each block of generated beside real: more would be thumbnails."""
+
+MOST_COLUMNS = 8
+LARGEST_SIDE = 1.4
+LARGEST_SHOWN = 2.4
+GAP = 0.04
+NAMES = 0.42
+BAR = 0.95
+MARGIN = 2
+
+
+def generated_beside_real(generated: Bytes, real: Bytes, *, title: str = "") -> Figure:
+    """Generated slices (N, H, W) in a block of the same shape as the block of real ones (M, H, W) on its right.
+
+    At most the first :data:`BLOCK` of each are shown, and their numbers stand above.
+    """
+    shown = min(BLOCK, max(len(generated), len(real)))
+    columns = max(1, math.ceil(math.sqrt(shown)))
+    rows = max(1, math.ceil(shown / columns))
+    width = min((WIDTH - 0.45) / 2, LARGEST_SHOWN * columns)
+    block = width * rows / columns
+    top = 0.75 if title else 0.4
+    figure = style.new_figure(block + top + 0.1, arranged=False)
+    if title:
+        figure.suptitle(title, y=1 - 0.12 / figure.get_figheight(), va="top")
+    for place, (images, name) in enumerate(((generated, "Generated"), (real, "Real"))):
+        axes = _panel(figure, WIDTH / 2 + (place - 1) * (width + 0.15) + 0.075, 0.1, width, block)
+        few = len(images) <= BLOCK
+        axes.set_title(f"{name} ({len(images):,})" if few else f"{name} (first {BLOCK} of {len(images):,})")
+        if len(images):
+            _show(axes, np.asarray(image_grid(images[:BLOCK], columns, rows=rows)))
+        else:
+            style.say(axes, "none")
+    return figure
+
+
+def reconstructions(originals: Array, reconstructions: Array, *, count: int = 8) -> Figure:
+    """Rows of at most ``count`` originals, their reconstructions, and the absolute error as a heat map.
+
+    Both (N, H, W), uint8 or float in [-1, 1]. The error is in units of [-1, 1], on one fixed colour scale up to
+    :data:`ERROR_RANGE`, so that figures of different runs can be compared; larger errors take its last colour. Above
+    each column stands its root-mean-square error.
+    """
+    pairs = list(zip(_signed(originals[:count]), _signed(reconstructions[:count]), strict=True))
+    names = ("original", "reconstruction", "|error|")
+    figure, grid = _grid(names, len(pairs), top=0.35)
+    heat = None
+    for column, (original, reconstruction) in enumerate(pairs):
+        error = np.abs(original - reconstruction)
+        _show(grid[0, column], original, low=-1, high=1)
+        _show(grid[1, column], reconstruction, low=-1, high=1)
+        heat = _heat(grid[2, column], error)
+        rms = math.sqrt(float(np.mean(error**2)))
+        grid[0, column].set_title(f"RMS {rms:.3f}", fontsize=style.SMALL + 0.5)
+    if heat is not None:
+        _bar(figure, heat, grid[2:], "units of [-1, 1]", extend="max")
+    else:
+        figure.text(0.5, 0.5, "no slices", color=GREY, ha="center")
+    return figure
+
+
+def nearest_neighbours(
+    generated: Bytes, neighbours: Bytes, distances: Array, threshold: float, *, count: int = 8
+) -> Figure:
+    """The ``count`` generated slices that are nearest to a training slice, above that slice and their difference.
+
+    ``generated``, laid over its neighbour by :func:`trainables.memorisation.aligned`, and ``neighbours`` (N, H, W),
+    pair by pair, with their ``distances`` (N,) of :func:`trainables.memorisation.nearest`. Those within
+    ``threshold`` are marked as near copies. The difference has the colour scale of :func:`reconstructions`.
+    """
+    order = np.argsort(distances, kind="stable")[:count]
+    figure, grid = _grid(("generated, aligned", "nearest", "|difference|"), len(order), top=0.8)
+    copies = int(np.sum(distances <= threshold))
+    heat = None
+    for column, index in enumerate(order):
+        _show(grid[0, column], generated[index])
+        _show(grid[1, column], neighbours[index])
+        heat = _heat(grid[2, column], np.abs(_signed(generated[index]) - _signed(neighbours[index])))
+        near = distances[index] <= threshold
+        grid[0, column].set_title(
+            f"{distances[index]:.3f}\n{'near copy' if near else ' '}",
+            fontsize=style.SMALL + 0.5,
+            color=VERMILION if near else BLACK,
+            fontweight="bold" if near else "normal",
+        )
+        if near:
+            for axes in grid[:2, column]:
+                axes.spines[:].set(visible=True, color=VERMILION, linewidth=2.5)
+    figure.suptitle(
+        f"Nearest training slices: {copies:,} of {len(distances):,} generated slices are near copies "
+        f"(distance ≤ {threshold:.3f})",
+        y=1 - 0.1 / figure.get_figheight(),
+        va="top",
+        fontsize=11,
+    )
+    if heat is not None:
+        _bar(figure, heat, grid[2:], "units of [-1, 1]", extend="max")
+    else:
+        figure.text(0.5, 0.4, "no slices", color=GREY, ha="center")
+    return figure
+
+
+def denoising_trajectory(latents: Sequence[tuple[int, Array, Bytes]]) -> Figure:
+    """Of (t, latent (C, h, w), image (H, W)): the latent's first channels above the image at each t, in order given.
+
+    Of more than :data:`MOST_COLUMNS`, as many at equal distances are shown, the first and the last among them. All
+    latents have one colour scale, ±3 and wider by whole threes where 1 % of the values are outside.
+    """
+    chosen = np.linspace(0, len(latents) - 1, min(MOST_COLUMNS, len(latents))).round().astype(int)
+    shown = [latents[place] for place in chosen]
+    channels = min(LATENT_CHANNELS_SHOWN, len(shown[0][1])) if shown else 1
+    names = (*(f"channel {channel}" for channel in range(channels)), "decoded")
+    figure, grid = _grid(names, len(shown), top=0.35)
+    heat = None
+    if shown:
+        largest = float(np.quantile(np.abs([latent[:channels] for _, latent, _ in shown]), 0.99))
+        low, high = style.LATENT.holding([-largest, largest])
+    for column, (t, latent, image) in enumerate(shown):
+        grid[0, column].set_title(f"t = {t}", fontsize=10)
+        for channel in range(channels):
+            heat = grid[channel, column].imshow(
+                latent[channel], cmap="PuOr", vmin=low, vmax=high, interpolation="nearest"
+            )
+        _show(grid[-1, column], image)
+    if heat is not None:
+        _bar(figure, heat, grid[:-1], "latent value", extend="both")
+    else:
+        figure.text(0.5, 0.5, "no snapshots", color=GREY, ha="center")
+    return figure
+
+
+def image_grid(images: Bytes, columns: int | None = None, *, rows: int | None = None) -> Image.Image:
+    """A grey picture of the images (N, H, W) row by row, with thin white lines between them; square by default."""
+    count, height, width = images.shape
+    columns = columns or max(1, math.ceil(math.sqrt(count)))
+    rows = rows or max(1, math.ceil(count / columns))
+    canvas = np.full((rows * (height + MARGIN) - MARGIN, columns * (width + MARGIN) - MARGIN), 255, dtype=np.uint8)
+    for number, image in enumerate(images):
+        top, left = (number // columns) * (height + MARGIN), (number % columns) * (width + MARGIN)
+        canvas[top : top + height, left : left + width] = image
+    return Image.fromarray(canvas)
+
+
+def _grid(names: Sequence[str], columns: int, *, top: float) -> tuple[Figure, Array]:
+    """A figure with a bare square panel for each row and column, (rows, columns), and the rows' names on the left.
+
+    ``top`` inches are left above for titles, :data:`BAR` on the right for a colour bar.
+    """
+    side = min(LARGEST_SIDE, (WIDTH - NAMES - BAR) / columns - GAP) if columns else GAP
+    rows = len(names)
+    indent = (WIDTH - NAMES - BAR - columns * (side + GAP)) / 2 + NAMES
+    height = rows * (side + GAP) + top + 0.1
+    figure = style.new_figure(height, arranged=False)
+    grid = np.empty((rows, columns), dtype=object)
+    for row, name in enumerate(names):
+        for column in range(columns):
+            bottom = height - top - (row + 1) * (side + GAP) + GAP
+            grid[row, column] = _panel(figure, indent + column * (side + GAP), bottom, side, side)
+        if columns:
+            grid[row, 0].set_ylabel(name, fontsize=style.SMALL)
+    return figure, grid
+
+
+def _panel(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
+    """Bare axes at this place in inches."""
+    whole = figure.get_figheight()
+    axes = figure.add_axes((left / WIDTH, bottom / whole, width / WIDTH, height / whole))
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+    return axes
+
+
+def _bar(figure: Figure, heat: AxesImage, rows: Array, name: str, *, extend: str) -> None:
+    """A colour bar on the right of these rows of panels."""
+    first, last = rows[0, -1].get_position(), rows[-1, -1].get_position()
+    place = figure.add_axes((first.x1 + 0.1 / WIDTH, last.y0, 0.13 / WIDTH, first.y1 - last.y0))
+    bar = figure.colorbar(heat, cax=place, extend=extend)
+    bar.set_label(name, fontsize=9)
+    bar.ax.tick_params(labelsize=style.SMALL)
+    bar.locator = MaxNLocator(nbins=max(2, 2 * len(rows)), steps=[1, 2, 2.5, 5, 10])
+    bar.update_ticks()
+
+
+def _heat(axes: Axes, error: Array) -> AxesImage:
+    return axes.imshow(error, cmap="inferno", vmin=0, vmax=ERROR_RANGE, interpolation="auto")
+
+
+def _show(axes: Axes, image: Array, *, low: float = 0, high: float = 255) -> None:
+    axes.imshow(image, cmap="gray", vmin=low, vmax=high, interpolation="auto")
+
+
+def _signed(images: Array) -> Array:
+    """uint8 as float in [-1, 1]; floats are taken to be in it."""
+    return images / 127.5 - 1 if images.dtype == np.uint8 else images
