@@ -19,6 +19,7 @@ OBJECTIVE = "latentsweep.objective"
 _TAG = f"mlflow.sharedViewState.{VIEW}"
 _TAG_LENGTH = 5000
 _MOST_RUNS, _MOST_PARAMS, _MOST_METRICS = 200, 12, 3
+_COMPARED = ("trial", "ablation-run")
 _FIRST = ("final/kid", "final/fid", "final/steps_mean")
 
 
@@ -49,12 +50,16 @@ def save_view(client: MlflowClient, experiment_id: str, *, params: Sequence[str]
 
 
 def save_views(client: MlflowClient, address: str) -> dict[str, str]:
-    """Store a view for each experiment that has trials; the links to them by the experiments' names."""
+    """Store a view for each experiment that has trials or arms; the links to them by the experiments' names."""
     links = {}
     for experiment in client.search_experiments(view_type=ViewType.ACTIVE_ONLY):
-        trials = client.search_runs(
-            [experiment.experiment_id], "tags.`latentsweep.kind` = 'trial'", max_results=_MOST_RUNS
-        )
+        trials = [
+            run
+            for kind in _COMPARED
+            for run in client.search_runs(
+                [experiment.experiment_id], f"tags.`latentsweep.kind` = '{kind}'", max_results=_MOST_RUNS
+            )
+        ]
         if trials:
             params, metrics = _searched(trials), _scores(trials)
             save_view(client, experiment.experiment_id, params=params, metrics=metrics)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainables.errors import StoreError
+from filelock import FileLock, Timeout
+
+from trainables.errors import LatentsweepError, StoreError
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,11 @@ class Home:
         return self.root / "sweeps"
 
     @property
+    def ablations(self) -> Path:
+        """Ablation studies, a folder each: the plan, what failed, the tables."""
+        return self.root / "ablations"
+
+    @property
     def trained(self) -> Path:
         """Retrained configurations, a folder each."""
         return self.root / "trained"
@@ -50,6 +59,18 @@ class Home:
                 f"the folder {folder} must be writable ({error.strerror}); choose another with --home"
             ) from error
         return folder
+
+
+@contextlib.contextmanager
+def driving(folder: Path) -> Iterator[None]:
+    """The right to drive the job of a folder, held for the length of a ``with``; a second driver is told so."""
+    try:
+        with FileLock(folder / "lock").acquire(timeout=0):
+            yield
+    except Timeout:
+        raise LatentsweepError(
+            f"only one process may drive {folder.name} and another does; wait for it to end"
+        ) from None
 
 
 def write_json(path: Path, value: Any) -> None:

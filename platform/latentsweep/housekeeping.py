@@ -10,9 +10,10 @@ from latentsweep.store import Store
 
 
 def references(home: Home) -> dict[str, list[str]]:
-    """Which sweeps and trainings refer to which results, by the results' names."""
+    """Which sweeps, ablation studies and trainings refer to which results, by the results' names."""
     users: dict[str, list[str]] = {}
-    for path in sorted([*home.sweeps.glob("*/uses.json"), *home.trained.glob("*/uses.json")]):
+    folders = (home.sweeps, home.ablations, home.trained)
+    for path in sorted(path for folder in folders for path in folder.glob("*/uses.json")):
         for name in json.loads(path.read_text()):
             users.setdefault(name, []).append(f"{path.parent.parent.name}/{path.parent.name}")
     return users

@@ -28,6 +28,9 @@ VERSIONS = {
 }
 """Raised when a stage's code changes its result; what was stored under the old version is then built again."""
 
+REFERENCE_SEED = 0
+"""Of the draw of real slices: runs with different seeds are measured against the same ones."""
+
 
 @dataclass(frozen=True)
 class Keys:
@@ -80,7 +83,7 @@ def keys_of(recipe: Recipe, dataset: str, seed: int, weights: str, split: str = 
             "samples": recipe.evaluation.samples,
             "bootstrap": recipe.evaluation.bootstrap,
             "weights": weights,
-            "seed": seed,
+            "seed": REFERENCE_SEED,
         },
     )
     measured = {"bootstrap": recipe.evaluation.bootstrap}
@@ -123,7 +126,7 @@ class Pipeline:
         return self._obtain(
             self.keys.reference,
             lambda folder: stages.reference_stage(
-                folder, self.dataset, self.recipe, self.split, self.seed, self.execution, self.weights
+                folder, self.dataset, self.recipe, self.split, REFERENCE_SEED, self.execution, self.weights
             ),
         )
 

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import concurrent.futures
-import contextlib
 import dataclasses
 import logging
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from filelock import FileLock, Timeout
 from optuna.trial import TrialState
 from rich.console import Console
 
 from latentsweep import inspection, leaderboard, worker
 from latentsweep.budget import Packing
-from latentsweep.cluster import background, check_resources, cluster, result_of, run_under_train
-from latentsweep.home import Home, write_json
+from latentsweep.cluster import check_resources, cluster
+from latentsweep.home import Home, driving, write_json
 from latentsweep.lints import as_text
 from latentsweep.pipeline import Keys
 from latentsweep.plan import SweepPlan, threads_of
 from latentsweep.recording import Recorder
 from latentsweep.search import OBJECTIVES, RUNG_OBJECTIVES, Search
+from latentsweep.shared_stages import Shared, obtain
 from latentsweep.store import Store
 from latentsweep.sweep_record import SweepRecord
 from latentsweep.view import View, described
 from latentsweep.worker import Assignment
-from trainables.errors import LatentsweepError, StoppedError
+from trainables.errors import StoppedError
 from trainables.execution import Execution
 from trainables.inception import InceptionWeights
 from trainables.recipes import Recipe
@@ -46,27 +43,15 @@ class Sweep:
         self.record = SweepRecord(recorder, plan, self.store, self.search)
         self.uses: set[str] = set()
 
-    @contextlib.contextmanager
-    def driving(self) -> Iterator[None]:
-        """The right to drive, held for the length of a ``with``; a second driver is told so."""
-        try:
-            with FileLock(self.folder / "lock").acquire(timeout=0):
-                yield
-        except Timeout:
-            raise LatentsweepError(
-                f"only one process may drive the sweep {self.plan.name} and another does; wait for it to end"
-            ) from None
-
     def run(self, target: int, packing: Packing, console: Console, *, address: str = "local") -> None:
         """Runs until ``target`` trials have ended or every configuration was tried.
 
         Raises :class:`StoppedError` after Ctrl-C.
         """
-        with self.driving():
+        with driving(self.folder):
             packing = self._keeping_threads(packing)
             write_json(self.folder / "sweep.json", {**self.plan.to_plain(), "threads": packing.threads})
             self.search.requeue()
-            self._use(self._reference_key())
             self._use(*(self.plan.keys(trial.params) for trial in self.search.run_trials()))
             findings = inspection.before(self.home, self.plan)
             if findings:
@@ -105,7 +90,7 @@ class Sweep:
             return True
         return len(trials) < target and not self.search.exhausted()
 
-    def _assignment(self, packing: Packing, recipe: Recipe | None = None, gpu_share: float = 0.0) -> Assignment:
+    def _assignment(self, packing: Packing, recipe: Recipe | None = None) -> Assignment:
         return Assignment(
             home=str(self.home.root.resolve()),
             dataset=self.plan.dataset,
@@ -113,60 +98,19 @@ class Sweep:
             seed=self.plan.seed,
             execution=Execution(threads=packing.threads),
             weights=str(self.weights.path),
-            gpu_share=gpu_share or packing.gpu_share or 1.0,
+            gpu_share=packing.gpu_share or 1.0,
         )
 
     def _shared_stages(self, view: View, packing: Packing) -> None:
-        """The autoencoders that the space needs, each a Ray Train run, and the reference, all at once."""
-        import ray
-
-        waiting: dict[str, Recipe] = {}
+        """The autoencoders that the space needs, and the real features."""
+        shared = []
         for recipe in self.plan.autoencoders().values():
             keys = self.plan.keys_of(recipe)
-            self._use(*(key.name for key in keys.reconstruction.lineage()))
             label = f"autoencoder, {recipe.vae.latent_channels} channels [{keys.vae.digest[:6]}]"
-            if all(self.store.find(key) for key in (keys.vae, keys.latents, keys.reconstruction)):
-                view.stage(label, "done before", quiet=True)
-            else:
-                waiting[label] = recipe
-        reference = None
-        if not self.store.find(self._reference_key()):
-            task = ray.remote(num_cpus=packing.threads, num_gpus=packing.gpu_share)(worker.references)
-            reference = task.remote(self._assignment(packing), ("validation",))
-            view.stage("real features and floor", "computing")
-        began = time.monotonic()
-        with background(packing.concurrent) as pool:
-            jobs = {pool.submit(self._train_vae, recipe, packing): label for label, recipe in waiting.items()}
-            while jobs or reference is not None:
-                done, _ = concurrent.futures.wait(jobs, timeout=0.5)
-                for label in [jobs.pop(future) for future in done if not future.result()]:
-                    there = self.store.find(self.plan.keys_of(waiting[label]).latents)
-                    how = "done" if there else "diverged, and its trials will fail:"
-                    view.stage(label, f"{how} in {time.monotonic() - began:.0f} s")
-                for label in jobs.values():
-                    view.stage(label, self._vae_progress(waiting[label]), quiet=True)
-                if reference is not None and ray.wait([reference], timeout=0 if jobs else 0.5)[0]:
-                    result_of(reference)
-                    reference = None
-                    view.stage("real features and floor", f"done in {time.monotonic() - began:.0f} s")
+            shared.append(Shared(label, self._assignment(packing, recipe), keys))
+        self._use(*(name for each in shared for name in each.names()))
+        obtain(shared, self.store, self.folder / "train", packing, view)
         self.record.autoencoders(self.plan.autoencoders())
-
-    def _train_vae(self, recipe: Recipe, packing: Packing) -> None:
-        keys = self.plan.keys_of(recipe)
-        run_under_train(
-            worker.autoencoder,
-            {"assignment": self._assignment(packing, recipe, packing.vae_share)},
-            name=f"vae-{keys.vae.digest}",
-            folder=self.folder / "train",
-            workers=1,
-            threads=packing.threads,
-            gpu_share=packing.vae_share,
-        )
-
-    def _vae_progress(self, recipe: Recipe) -> str:
-        keys = self.plan.keys_of(recipe)
-        record = self.store.progress(keys.vae.name)
-        return f"training, step {int(record['step'])}" if record else "starting"
 
     def _trials(self, view: View, target: int, packing: Packing) -> None:
         from ray import tune
@@ -199,9 +143,6 @@ class Sweep:
             ),
         )
         tuner.fit()
-
-    def _reference_key(self) -> str:
-        return self.plan.keys({}).reference.name
 
     def _use(self, *names: str | Keys) -> None:
         """Notes which results of the store the sweep refers to."""

@@ -34,9 +34,10 @@ class Assignment:
     execution: Execution
     weights: str
     gpu_share: float = 1.0
+    split: str = "validation"
 
-    def pipeline(self, recipe: Recipe | None = None, split: str = "validation") -> Pipeline:
-        """The stages of ``recipe`` (the assignment's own by default) in this process."""
+    def pipeline(self, recipe: Recipe | None = None, split: str | None = None) -> Pipeline:
+        """The stages of ``recipe``, measured on ``split`` (the assignment's own by default), in this process."""
         home = Home(Path(self.home))
         limit_memory(self.gpu_share)
         return Pipeline(
@@ -46,7 +47,7 @@ class Assignment:
             self.seed,
             self.execution,
             find_weights(Path(self.weights)),
-            split,
+            split or self.split,
         )
 
 
@@ -108,10 +109,24 @@ def note_progress(store: Store, key: StageKey, records: Sequence[Record]) -> Non
         write_json(workspace / PROGRESS, records[-1])
 
 
-def references(assignment: Assignment, splits: Sequence[str]) -> None:
+def reference(assignment: Assignment) -> None:
     """Computes what generated images are compared with."""
-    for split in splits:
-        assignment.pipeline(split=split).reference()
+    assignment.pipeline().reference()
+
+
+def measurements(assignment: Assignment, recipes: Sequence[Recipe]) -> dict[str, str] | None:
+    """A Ray task: trains the denoiser that these recipes share, and measures each of them.
+
+    Returns what can't succeed by being tried again as ``reason`` and ``class``; the rest is raised.
+    """
+    try:
+        for recipe in recipes:
+            assignment.pipeline(recipe).evaluation()
+    except DivergenceError as error:
+        return {"reason": str(error), "class": "divergence"}
+    except ConfigError as error:
+        return {"reason": str(error), "class": "configuration"}
+    return None
 
 
 def trial(config: Mapping[str, Any], assignment: Assignment) -> None:

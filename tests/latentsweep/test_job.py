@@ -18,13 +18,13 @@ import numpy as np
 import optuna
 import pyarrow.parquet as pq
 import pytest
+from command_line import PLANTED, TINY, cli
 from mlflow import MlflowClient
 from PIL import Image
 
 from latentsweep.store import Store
 
 ROOT = Path(__file__).parents[2]
-PLANTED = (b"PLANTED", b"SECRET", b"19610203")
 SPACE = """
 dimensions:
   vae.latent_channels: [4, 8]
@@ -32,22 +32,6 @@ dimensions:
   diffusion.cutmix_probability: [0.0, 0.5]
   sampling.early_stop_threshold: [0.0, 0.4]
 """
-TINY = {
-    "data.image_size": 32,
-    "vae.widths": "[8, 16]",
-    "vae.max_steps": 12,
-    "vae.validations": 3,
-    "diffusion.widths": "[8, 16]",
-    "diffusion.attention_levels": "[]",
-    "diffusion.embedding_channels": 16,
-    "diffusion.steps": 60,
-    "diffusion.validations": 5,
-    "sampling.steps": 8,
-    "evaluation.samples": 8,
-    "evaluation.rung_samples": 4,
-    "evaluation.bootstrap": 20,
-}
-
 FIGURES = (
     "vae_training",
     "reconstructions",
@@ -66,20 +50,11 @@ FIGURES = (
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
-def cli(home: Path, *words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "cli.py"), *map(str, words), "--home", str(home)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=home.parent)
-    assert not any(planted.decode() in done.stdout + done.stderr for planted in PLANTED)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
-
-
 def sweep_words(folder: Path, dataset: str, trials: int) -> list[str]:
     space = folder / "space.yaml"
     space.write_text(SPACE)
-    options = [word for field, value in TINY.items() for word in ("--set", f"{field}={value}")]
     words = ["sweep", "--dataset", dataset, "--recipe", "smoke", "--space", str(space), "--trials", str(trials)]
-    return [*words, "--sampler", "random", "--pruner", "none", "--json", *options]
+    return [*words, "--sampler", "random", "--pruner", "none", "--json", *TINY]
 
 
 @pytest.fixture(scope="module")
@@ -196,8 +171,10 @@ def test_lints_are_tags_by_which_runs_are_found(swept: tuple[Path, str, dict[str
     assert "8 generated" in next(
         run.data.tags["latentsweep.lint.few-samples"] for run in few if run.data.tags["latentsweep.kind"] == "trial"
     )
-    found = json.loads(cli(home, "lint", said["sweep"], "--json").stdout)
-    assert {finding["code"] for findings in found.values() for finding in findings} == set(said["lints"])
+    asked = cli(home, "lint", said["sweep"], "--json", code=1)
+    found = [finding for findings in json.loads(asked.stdout).values() for finding in findings]
+    assert {finding["code"] for finding in found} == set(said["lints"])
+    assert any(finding["severity"] == "warning" for finding in found)
 
 
 def test_the_report_shows_the_numbers_that_mlflow_has(swept: tuple[Path, str, dict[str, Any]]) -> None:

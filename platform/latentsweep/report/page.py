@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from latentsweep.home import Home
 from latentsweep.report.content import Content, Findings, gather
 from latentsweep.report.scores import as_csv
 
 FOLDER = "report"
+PACKAGE = "latentsweep.report"
 HTML, MARKDOWN, TABLE = "report.html", "report.md", "report.csv"
 
 
@@ -45,10 +46,10 @@ def as_markdown(content: Content) -> str:
 
 
 @functools.cache
-def environment() -> Environment:
-    """The templates that lie beside this module, and how they show numbers."""
+def environment(package: str = PACKAGE) -> Environment:
+    """The templates in a package and, for them to extend, those beside this module, and how they show numbers."""
     made = Environment(
-        loader=PackageLoader("latentsweep.report", "."),
+        loader=ChoiceLoader([PackageLoader(each, ".") for each in dict.fromkeys((package, PACKAGE))]),
         autoescape=select_autoescape(enabled_extensions=("html.j2",)),
         undefined=StrictUndefined,
         keep_trailing_newline=True,

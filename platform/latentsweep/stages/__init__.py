@@ -6,6 +6,7 @@ Each takes the folder to write into, returns a small JSON summary, and knows nei
 from latentsweep.stages.evaluation import (
     evaluation_stage,
     measured,
+    point_of,
     reconstruction_stage,
     reference_stage,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "load_denoiser",
     "load_vae",
     "measured",
+    "point_of",
     "reconstruction_stage",
     "reference_stage",
     "replayed",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +184,12 @@ def evaluation_stage(
     return {"points": points, "shown": timing["thresholds"][0]}
 
 
+def point_of(summary: Mapping[str, Any], recipe: Recipe) -> Mapping[str, Any]:
+    """The point of a configuration's own early-stop threshold, in the summary of its evaluation."""
+    own = recipe.sampling.early_stop_threshold
+    return next(point for point in summary["points"] if point["threshold"] == own)
+
+
 def measured(evaluation: Entry, recipe: Recipe) -> dict[str, float]:
     """The measurements of a configuration's own early-stop threshold, and its autoencoder's."""
-    own = recipe.sampling.early_stop_threshold
-    return dict(next(point["metrics"] for point in evaluation.summary["points"] if point["threshold"] == own))
+    return dict(point_of(evaluation.summary, recipe)["metrics"])

@@ -1,0 +1,1 @@
+"""Ablation studies: which choice makes the difference, told from the noise between seeds."""

@@ -1,0 +1,142 @@
+"""The components that can be taken out or put in: named differences between two configurations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from trainables.errors import ConfigError
+from trainables.recipes import Recipe
+from trainables.space import THRESHOLD, Value
+
+
+@dataclass(frozen=True)
+class Component:
+    """One idea: the fields that it sets where it is ``on``, and those that leave it ``off``."""
+
+    name: str
+    meaning: str
+    on: Mapping[str, Value]
+    off: Mapping[str, Value]
+
+
+def _frequency(form: str) -> Component:
+    return Component(
+        f"frequency-{form.replace('_', '-')}",
+        f"the frequency loss {form} with weight 0.1, against none",
+        {"diffusion.frequency_loss": form, "diffusion.frequency_weight": 0.1},
+        {"diffusion.frequency_weight": 0.0},
+    )
+
+
+_AUGMENTED: dict[str, Value] = {
+    "vae.flip_probability": 0.5,
+    "vae.rotation_degrees": 10.0,
+    "vae.translation": 0.05,
+    "vae.scaling": 0.05,
+}
+
+COMPONENTS: dict[str, Component] = {
+    component.name: component
+    for component in (
+        Component("channels", "8 latent channels, against 4", {"vae.latent_channels": 8}, {"vae.latent_channels": 4}),
+        *(_frequency(form) for form in ("complex_l1", "log_amplitude", "focal", "high_pass", "squared_l2")),
+        Component(
+            "cutmix",
+            "CutMix of clean latents with probability 0.25, against none",
+            {"diffusion.cutmix_probability": 0.25, "diffusion.cutmix_form": "z0"},
+            {"diffusion.cutmix_probability": 0.0},
+        ),
+        Component(
+            "early-stop",
+            "stopping where x̂₀ changes by less than 2 %, against all steps",
+            {"sampling.early_stop_rule": "x0_change", THRESHOLD: 0.02},
+            {THRESHOLD: 0.0},
+        ),
+        Component(
+            "whitening",
+            "latents whitened per channel, against as they are",
+            {"diffusion.whiten": True},
+            {"diffusion.whiten": False},
+        ),
+        Component(
+            "min-snr",
+            "min-SNR-γ weighting of the timesteps (Hang et al. 2023), against none",
+            {"diffusion.loss_weighting": "min_snr"},
+            {"diffusion.loss_weighting": "none"},
+        ),
+        Component(
+            "v-prediction",
+            "prediction of v (Salimans & Ho 2022), against ε",
+            {"diffusion.prediction": "v"},
+            {"diffusion.prediction": "epsilon"},
+        ),
+        Component(
+            "ema",
+            "an exponential moving average of the weights with warm-up, against the last weights",
+            {"diffusion.ema_decay": 0.9999, "diffusion.ema_warmup": True},
+            {"diffusion.ema_decay": 0.0},
+        ),
+        Component(
+            "ema-warmup",
+            "the average's warm-up, against an average that begins with the initial weights",
+            {"diffusion.ema_decay": 0.9999, "diffusion.ema_warmup": True},
+            {"diffusion.ema_warmup": False},
+        ),
+        Component(
+            "vae-attention",
+            "self-attention in the autoencoder, against none",
+            {"vae.attention": True},
+            {"vae.attention": False},
+        ),
+        Component(
+            "augmentation",
+            "the autoencoder's flips, turns, shifts and scaling, against none",
+            _AUGMENTED,
+            dict.fromkeys(_AUGMENTED, 0.0),
+        ),
+        Component(
+            "subject-split",
+            "held-out patients, against held-out slices of patients that the training saw",
+            {"data.split": "subject"},
+            {"data.split": "slice"},
+        ),
+    )
+}
+"""Every component by its name."""
+
+DEFAULT = (
+    "channels",
+    "frequency-complex-l1",
+    "cutmix",
+    "early-stop",
+    "whitening",
+    "min-snr",
+    "v-prediction",
+    "ema",
+)
+"""What is compared where nothing else is said."""
+
+
+def chosen(names: Sequence[str]) -> list[Component]:
+    """The components of these names; raises :class:`ConfigError` for an unknown, repeated or contradicting one."""
+    unknown = [name for name in names if name not in COMPONENTS]
+    if unknown:
+        raise ConfigError(f"there is no component {unknown[0]!r}; known: {', '.join(COMPONENTS)}")
+    if len(names) < 1 or len(set(names)) < len(names):
+        raise ConfigError(f"--components takes one or more different names, got {', '.join(names) or 'none'}")
+    found = [COMPONENTS[name] for name in names]
+    owners: dict[str, str] = {}
+    for component in found:
+        for field in component.off:
+            other = owners.setdefault(field, component.name)
+            if other != component.name:
+                raise ConfigError(f"{other} and {component.name} both set {field}; take them in two studies")
+    return found
+
+
+def with_components(recipe: Recipe, components: Sequence[Component], present: Sequence[Component]) -> Recipe:
+    """The recipe with the ``present`` ones of ``components`` on and the others off."""
+    for component in components:
+        recipe = recipe.replace(**(component.on if component in present else component.off))
+    return recipe

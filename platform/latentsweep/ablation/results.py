@@ -1,0 +1,179 @@
+"""From a study's runs to its page: which metrics are judged, what surrounds them, and the files."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from latentsweep import inspection
+from latentsweep.ablation.content import Content
+from latentsweep.ablation.design import differences
+from latentsweep.ablation.page import write_page
+from latentsweep.ablation.plan import AblationPlan, Job, needed, sharing
+from latentsweep.ablation.power import detectable, smallest_p
+from latentsweep.ablation.statistics import Effect, Run, effects, summaries
+from latentsweep.ablation.study import Study
+from latentsweep.configuration import scalar
+from latentsweep.lints import Finding
+from latentsweep.report.repetition import machine, versions
+from latentsweep.store import Store
+from trainables.recipes import recipe_named
+from trainables.space import Value
+
+METRICS = ("gen/kid", "gen/fid", "gen/swd", "gen/precision", "gen/recall", "gen/near_copies", "recon/psnr")
+"""What arms are compared by, the one that verdicts rest on first."""
+
+
+def judged(plan: AblationPlan, runs: Sequence[Run], seeds: int, margin: float | None) -> dict[str, list[Effect]]:
+    """The effects by metric; a ``margin`` is in units of KID ×1000 and of nothing else."""
+    measured = [name for name in METRICS if any(name in run.metrics for run in runs)] or [METRICS[0]]
+    return {
+        metric: effects(
+            runs,
+            plan.design.contrasts,
+            metric,
+            seeds=range(seeds),
+            margin=margin if metric == METRICS[0] else None,
+        )
+        for metric in measured
+    }
+
+
+def written(
+    study: Study, jobs: Sequence[Job], found: Mapping[str, list[Effect]], seeds: int, margin: float | None
+) -> list[Path]:
+    """Writes the page and tables of the effects that were ``found``, keeps them with the study's run; their paths."""
+    plan, design = study.plan, study.plan.design
+    runs, failures = study.runs(jobs), study.failures()
+    names = [arm.name for arm in design.arms]
+    shared = sharing(design, jobs)
+    content = Content(
+        name=plan.name,
+        dataset=plan.dataset,
+        facts=facts(study, jobs, seeds),
+        design=design.words,
+        reference=None if design.kind == "factorial" else design.reference.name,
+        seeds=list(range(seeds)),
+        arms=[(arm.name, changed(arm.changes), shared[arm.name]) for arm in design.arms],
+        components=[(component.name, component.meaning) for component in design.components],
+        runs=runs,
+        summaries={metric: summaries(runs, names, metric) for metric in found},
+        effects=found,
+        command=command_of(plan, seeds),
+        failures={study.record.key(job): failures[job.name]["reason"] for job in jobs if job.name in failures},
+        findings=inspection.by_code(findings(study, jobs)),
+        margins={} if margin is None else {METRICS[0]: margin},
+    )
+    files = write_page(content, study.folder)
+    study.record.end(files, found[METRICS[0]], finished=not failures)
+    return files
+
+
+def findings(study: Study, jobs: Sequence[Job]) -> dict[str, list[Finding]]:
+    """What the lints say of the data, and of each arm with the first seed."""
+    found = {"data": inspection.of_dataset(study.home, study.dataset, study.plan.recipe.data.split)}
+    for job in jobs:
+        run = next((r for r in study.runs([job])), None)
+        if run and job.seed == jobs[0].seed:
+            found[job.arm.name] = inspection.of_run(study.store, job.recipe, job.keys, run.metrics)
+    return {subject: each for subject, each in found.items() if each}
+
+
+def facts(study: Study, jobs: Sequence[Job], seeds: int) -> list[tuple[str, str]]:
+    """What was run, on what, and what sharing saved."""
+    plan, counts = study.plan, needed(jobs)
+    tuned = f", each arm tuned by {plan.tune} trials of its own" if plan.tune else ""
+    return [
+        ("Dataset", f"{plan.dataset}, fingerprint {plan.fingerprint[:16]}"),
+        ("Measured on", f"the {plan.split} split, by {plan.recipe.data.split}"),
+        (
+            "Recipe",
+            f"{plan.recipe_name} at {plan.recipe.data.image_size}×{plan.recipe.data.image_size} pixels{tuned}",
+        ),
+        ("Runs", f"{len(jobs)}: {len(plan.design.arms)} arms with {seeds} seeds each"),
+        (
+            "Trainings",
+            f"{counts['vae']} autoencoders and {counts['denoiser']} denoisers; apart, each run would need its own: "
+            f"{len(jobs)} and {len(jobs)}",
+        ),
+        ("Inception weights", plan.weights),
+        ("Packages", ", ".join(f"{name} {found}" for name, found in versions().items())),
+        ("Machine", machine()),
+    ]
+
+
+def forecast(plan: AblationPlan, store: Store, seeds: int) -> dict[str, Any]:
+    """What a study would do, what the store has of it, and what it could show; nothing is started or made."""
+    jobs = plan.jobs(range(seeds))
+    names = {name for job in jobs for name in job.keys.names()}
+    there = Counter(name.split("/")[0] for name in names if store.find(name))
+    shared, contrasts = sharing(plan.design, jobs), len(plan.design.contrasts)
+    return {
+        "study": plan.name,
+        "design": plan.design.words,
+        "arms": [
+            {"arm": arm.name, "changes": dict(arm.changes), "shares": shared[arm.name]} for arm in plan.design.arms
+        ],
+        "seeds": seeds,
+        "runs": len(jobs),
+        "needed": needed(jobs),
+        "in_store": {
+            stage: sum(store.find(n) is not None for n in names if n.startswith(f"{stage}/")) for stage in there
+        },
+        "tuning_trials": plan.tune * len(plan.design.arms),
+        "comparisons": contrasts,
+        "power": power_words(seeds, contrasts),
+    }
+
+
+def as_text(plan: Mapping[str, Any]) -> str:
+    """The forecast for people."""
+    width = max(len(arm["arm"]) for arm in plan["arms"])
+    counts, there = plan["needed"], plan["in_store"]
+    lines = [f"{plan['study']} (nothing is started by --dry-run)", plan["design"], ""]
+    lines += [f"  {arm['arm']:<{width}}  {arm['shares']}; {changed(arm['changes'])}" for arm in plan["arms"]]
+    lines += [
+        "",
+        f"{plan['runs']} runs with {plan['seeds']} seeds: {counts['vae']} autoencoders and {counts['denoiser']} "
+        f"denoisers in all ({there.get('vae', 0)} and {there.get('denoiser', 0)} are in the store); apart, each run "
+        f"would need its own, {plan['runs']} and {plan['runs']}",
+    ]
+    if plan["tuning_trials"]:
+        lines.append(f"{plan['tuning_trials']} trials before, to tune each arm")
+    return "\n".join([*lines, plan["power"]])
+
+
+def power_words(seeds: int, contrasts: int) -> str:
+    """What so many seeds can show at all."""
+    if seeds < 2:
+        return "one seed tells nothing about chance: every verdict will be 'cannot tell'; take --seeds 3 or more"
+    return (
+        f"{seeds} seeds show, at 80 % power and corrected for {contrasts} comparisons, differences of "
+        f"{detectable(seeds, contrasts):.1f} standard deviations of a paired difference or more; a sign-flip test of "
+        f"them can't go under p = {smallest_p(seeds):.3g}"
+    )
+
+
+def changed(changes: Mapping[str, Value]) -> str:
+    """Fields and values in one line."""
+    return ", ".join(f"{name}={scalar(value)}" for name, value in changes.items()) or "–"
+
+
+def command_of(plan: AblationPlan, seeds: int) -> str:
+    """The command that repeats a study."""
+    words = ["python", "cli.py", "ablate", "--dataset", plan.dataset, "--recipe", plan.recipe_name]
+    words += ["--design", plan.kind, "--components", ",".join(plan.components), "--seeds", str(seeds)]
+    if plan.tune:
+        words += ["--tune-per-arm", str(plan.tune)]
+    for field, value in differences(recipe_named(plan.recipe_name), plan.recipe).items():
+        words += ["--set", f"{field}={scalar(value)}"]
+    return shlex.join(words)
+
+
+def plain(effect: Effect) -> dict[str, Any]:
+    """An effect as JSON."""
+    return dataclasses.asdict(effect)

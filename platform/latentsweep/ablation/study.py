@@ -1,0 +1,203 @@
+"""A study at work: tuning, the shared stages, then every denoiser as a Ray task. Run again, it goes on."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from latentsweep import stages, worker
+from latentsweep.ablation.plan import AblationPlan, Job
+from latentsweep.ablation.record import AblationRecord
+from latentsweep.ablation.statistics import Run
+from latentsweep.budget import Packing
+from latentsweep.cluster import check_resources, cluster
+from latentsweep.datasets.slices import PreparedDataset
+from latentsweep.home import Home, driving, write_json
+from latentsweep.recording import Recorder
+from latentsweep.search import INFRASTRUCTURE
+from latentsweep.shared_stages import Shared, obtain
+from latentsweep.store import Store
+from latentsweep.sweep import Sweep
+from latentsweep.view import View
+from latentsweep.worker import Assignment
+from trainables.errors import LatentsweepError, StoppedError
+from trainables.execution import Execution
+from trainables.inception import InceptionWeights
+from trainables.recipes import Recipe
+from trainables.space import Value
+
+log = logging.getLogger(__name__)
+
+PLAN, FAILURES, USES = "ablation.json", "failures.json", "uses.json"
+
+
+class Study:
+    """One ablation study in its folder; only one process drives it at a time."""
+
+    def __init__(
+        self, home: Home, plan: AblationPlan, dataset: PreparedDataset, weights: InceptionWeights, recorder: Recorder
+    ) -> None:
+        self.home, self.plan, self.dataset, self.weights, self.recorder = home, plan, dataset, weights, recorder
+        self.folder = home.writable(home.ablations / plan.name)
+        self.store = Store(home.store)
+        self.record = AblationRecord(recorder, plan, self.store)
+
+    def run(self, seeds: int, packing: Packing, console: Console, *, address: str = "local") -> list[Job]:
+        """Runs every arm with seeds 0 to ``seeds`` - 1 where the store lacks the result; returns all runs.
+
+        What failed is in :meth:`failures`. Raises :class:`StoppedError` after Ctrl-C.
+        """
+        with driving(self.folder):
+            threads = self._keeping(packing.threads, seeds)
+            try:
+                jobs = self.plan.jobs(range(seeds), self._tuned(packing, console, address))
+                write_json(self.folder / USES, sorted({name for job in jobs for name in job.keys.names()}))
+                self.record.begin(seeds)
+                if self.missing(jobs):
+                    view = View(console, self.plan.name, len(jobs), self.plan.recipe.diffusion.steps)
+                    with view, cluster(address):
+                        check_resources(threads, packing.gpu_share)
+                        shared = [self._shared(job, threads, packing) for job in self.missing(jobs)]
+                        obtain(_distinct(shared), self.store, self.folder / "train", packing, view)
+                        self._measure(jobs, threads, packing, view)
+            except KeyboardInterrupt:
+                self.record.stopped()
+                raise StoppedError("the study was stopped; nothing is lost, and the same command goes on") from None
+            for job in jobs:
+                self.record.run(job, self.failures().get(job.name))
+            return jobs
+
+    def missing(self, jobs: Sequence[Job]) -> list[Job]:
+        """The runs without a result, those left out that would fail again."""
+        decided = {name for name, failure in self.failures().items() if failure["class"] != INFRASTRUCTURE}
+        return [job for job in jobs if job.name not in decided and not self.store.find(job.keys.evaluation)]
+
+    def failures(self) -> dict[str, dict[str, str]]:
+        """``reason`` and ``class`` of each run that failed, by its name."""
+        path = self.folder / FAILURES
+        found: dict[str, dict[str, str]] = json.loads(path.read_text()) if path.exists() else {}
+        return found
+
+    def runs(self, jobs: Sequence[Job]) -> list[Run]:
+        """The measured runs."""
+        return [run for run in (measured_run(self.store, job, self.record.key(job)) for job in jobs) if run]
+
+    def _keeping(self, threads: int, seeds: int) -> int:
+        """The threads that the study began with, so that its runs stay comparable bit for bit."""
+        path = self.folder / PLAN
+        if path.exists():
+            threads = int(json.loads(path.read_text())["threads"])
+        write_json(path, {"plan": self.plan.to_plain(), "threads": threads, "seeds": seeds})
+        return threads
+
+    def _tuned(self, packing: Packing, console: Console, address: str) -> dict[str, Mapping[str, Value]]:
+        """What each arm's own search found best, by the arm's name; arms of one denoiser share a search."""
+        found: dict[str, Mapping[str, Value]] = {}
+        for arm in self.plan.design.arms if self.plan.tune else ():
+            sweep = Sweep(self.home, self.plan.tuning(arm, self.dataset, self.weights), self.weights, self.recorder)
+            sweep.run(self.plan.tune, packing, console, address=address)
+            best = sweep.search.best()
+            if not best:
+                raise LatentsweepError(
+                    f"no trial of the tuning of {arm.name!r} has a result; see python cli.py lint {sweep.plan.name}"
+                )
+            found[arm.name] = dict(best[0].params)
+        return found
+
+    def _shared(self, job: Job, threads: int, packing: Packing) -> Shared:
+        recipe = job.recipe
+        label = f"autoencoder, {recipe.vae.latent_channels} channels, seed {job.seed} [{job.keys.vae.digest[:6]}]"
+        return Shared(label, self._assignment(job, threads, packing), job.keys)
+
+    def _assignment(self, job: Job, threads: int, packing: Packing) -> Assignment:
+        return Assignment(
+            home=str(self.home.root.resolve()),
+            dataset=self.plan.dataset,
+            recipe=job.recipe,
+            seed=job.seed,
+            execution=Execution(threads=threads),
+            weights=str(self.weights.path),
+            gpu_share=packing.gpu_share or 1.0,
+            split=self.plan.split,
+        )
+
+    def _measure(self, jobs: Sequence[Job], threads: int, packing: Packing, view: View) -> None:
+        """Every missing denoiser as a task, with the measurements of all runs that share it."""
+        import ray
+
+        groups: dict[str, list[Job]] = {}
+        for job in self.missing(jobs):
+            groups.setdefault(job.keys.denoiser.name, []).append(job)
+        task = ray.remote(num_cpus=threads, num_gpus=packing.gpu_share, max_retries=2)(worker.measurements)
+        waiting: dict[Any, list[Job]] = {}
+        for group in groups.values():
+            recipes: list[Recipe] = [job.recipe for job in group]
+            waiting[task.remote(self._assignment(group[0], threads, packing), recipes)] = group
+        done = len(jobs) - sum(len(group) for group in groups.values())
+        while waiting:
+            ready, _ = ray.wait(list(waiting), timeout=0.5)
+            for reference in ready:
+                group = waiting.pop(reference)
+                failure = _outcome(reference)
+                self._note(group, failure)
+                for job in group:
+                    done += 1
+                    self.record.run(job, failure)
+                    view.stage(job.name, f"{self._score(job, failure)}   ({done} of {len(jobs)})")
+            for group in waiting.values():
+                progress = self.store.progress(group[0].keys.denoiser.name)
+                if progress:
+                    view.stage(group[0].name, f"training, step {int(progress['step'])}", quiet=True)
+
+    def _score(self, job: Job, failure: Mapping[str, str] | None) -> str:
+        if failure:
+            return f"failed: {failure['reason']}"
+        run = measured_run(self.store, job, "")
+        return f"done, KID {run.metrics['gen/kid']:.2f}" if run else "no result"
+
+    def _note(self, group: Sequence[Job], failure: Mapping[str, str] | None) -> None:
+        failures = self.failures()
+        for job in group:
+            failures.pop(job.name, None)
+            if failure:
+                failures[job.name] = dict(failure)
+        write_json(self.folder / FAILURES, failures)
+
+
+def measured_run(store: Store, job: Job, key: str) -> Run | None:
+    """A run's measurements, where the store has them."""
+    evaluation = store.find(job.keys.evaluation)
+    if evaluation is None:
+        return None
+    point = stages.point_of(evaluation.summary, job.recipe)
+    cross = {name: (1000 * total, int(count)) for name, (total, count) in point["kernel_by_subject"].items()}
+    return Run(job.arm.name, job.seed, point["metrics"], key, cross)
+
+
+def _distinct(shared: Sequence[Shared]) -> list[Shared]:
+    return list({each.keys.reconstruction.name: each for each in shared}.values())
+
+
+def _outcome(reference: Any) -> dict[str, str] | None:
+    """What a task returned; a lost worker or an unexpected error is the infrastructure's."""
+    import ray
+
+    try:
+        found: dict[str, str] | None = ray.get(reference)
+        return found
+    except (ray.exceptions.RayTaskError, ray.exceptions.WorkerCrashedError, ray.exceptions.RayActorError) as error:
+        cause = getattr(error, "cause", None) or error
+        log.debug("a task failed", exc_info=error)
+        return {"reason": f"{type(cause).__name__}: {str(cause).splitlines()[0]}", "class": INFRASTRUCTURE}
+
+
+def failures_of(folder: Path) -> dict[str, str]:
+    """The reasons of the runs of a study's folder that failed, by their names."""
+    path = folder / FAILURES
+    found = json.loads(path.read_text()) if path.exists() else {}
+    return {name: f"{each['reason']} ({each['class']})" for name, each in found.items()}

@@ -1,0 +1,102 @@
+"""``ablate``. Heavy imports wait until a command runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from latentsweep.commands.options import (
+    CardOption,
+    HomeOption,
+    JsonOption,
+    RayOption,
+    RecordOption,
+    WeightsOption,
+    dataset_of,
+    home_of,
+    recorder_of,
+)
+
+
+def ablate(
+    dataset: Annotated[str, typer.Option(help="A prepared dataset; 'demo' is prepared by itself.")],
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of each arm; a larger number later adds the rest.")] = 5,
+    design: Annotated[str, typer.Option(help="leave-one-out, one-at-a-time or factorial.")] = "leave-one-out",
+    components: Annotated[
+        str | None, typer.Option(help="Names with commas between; --dry-run lists all that there are.")
+    ] = None,
+    tune_per_arm: Annotated[
+        int, typer.Option(min=0, help="Trials of a search of the learning rate for each arm, before.")
+    ] = 0,
+    recipe: Annotated[str, typer.Option(help="paper, improved or smoke: what isn't a component.")] = "improved",
+    assignments: Annotated[list[str] | None, typer.Option("--set", help="field=value of the recipe.")] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="KID ×1000 that counts as no difference; the noise between seeds by default."),
+    ] = None,
+    max_runs: Annotated[int, typer.Option(min=1, help="Refuse a study of more runs than this.")] = 200,
+    concurrent: Annotated[int | None, typer.Option(help="Trainings at once; what fits by default.")] = None,
+    card_gib: CardOption = None,
+    ray_address: RayOption = "local",
+    inception: WeightsOption = None,
+    mlflow: RecordOption = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and end.")] = False,
+    as_json: JsonOption = False,
+    home: HomeOption = Path("runs"),
+) -> None:
+    """Find out which components help on this dataset, and how sure that is: arms in pairs by seed."""
+    from rich.console import Console
+
+    from latentsweep.ablation import results
+    from latentsweep.ablation.components import COMPONENTS, DEFAULT
+    from latentsweep.ablation.plan import plan_of
+    from latentsweep.ablation.study import Study
+    from latentsweep.budget import packing
+    from latentsweep.configuration import overridden
+    from latentsweep.store import Store
+    from trainables.inception import find_weights
+    from trainables.recipes import recipe_named
+
+    place, weights = home_of(home), find_weights(inception)
+    names = DEFAULT if components is None else [name.strip() for name in components.split(",") if name.strip()]
+    data = dataset_of(place, dataset)
+    plan = plan_of(
+        data,
+        recipe,
+        overridden(recipe_named(recipe), list(assignments or [])),
+        design,
+        names,
+        seeds=seeds,
+        tune=tune_per_arm,
+        most=max_runs,
+        weights=weights,
+    )
+    forecast = results.forecast(plan, Store(place.store), seeds)
+    if dry_run:
+        typer.echo(json.dumps(forecast, indent=1) if as_json else results.as_text(forecast))
+        if not as_json:
+            typer.echo("\ncomponents that there are:")
+            for component in COMPONENTS.values():
+                typer.echo(f"  {component.name:<24} {component.meaning}")
+        return
+    study = Study(place, plan, data, weights, recorder_of(place, dataset, mlflow))
+    largest = max((arm.recipe for arm in plan.design.arms), key=lambda each: each.vae.latent_channels)
+    pack = packing(largest, concurrent=concurrent, card_gib=card_gib)
+    jobs = study.run(seeds, pack, Console(stderr=as_json), address=ray_address)
+    effects = results.judged(plan, study.runs(jobs), seeds, margin)
+    files = results.written(study, jobs, effects, seeds, margin)
+    if as_json:
+        failures = study.failures()
+        found = {metric: [results.plain(effect) for effect in each] for metric, each in effects.items()}
+        described = {"study": plan.name, "needed": forecast["needed"], "effects": found, "failures": failures}
+        typer.echo(json.dumps({**described, "files": [str(path) for path in files]}, indent=1))
+        return
+    for effect in effects[results.METRICS[0]]:
+        typer.echo(f"{effect.contrast.name}: {effect.words}")
+    for name, reason in study.failures().items():
+        typer.echo(f"failed: {name}: {reason['reason']}")
+    for path in files:
+        typer.echo(path)

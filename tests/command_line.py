@@ -1,0 +1,37 @@
+"""The command line as a user has it, and a recipe so small that a whole job takes seconds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PLANTED = (b"PLANTED", b"SECRET", b"19610203")
+"""What was planted as identifiers in the test data, and must never be said."""
+
+_TINY = {
+    "data.image_size": 32,
+    "vae.widths": "[8, 16]",
+    "vae.max_steps": 12,
+    "vae.validations": 3,
+    "diffusion.widths": "[8, 16]",
+    "diffusion.attention_levels": "[]",
+    "diffusion.embedding_channels": 16,
+    "diffusion.steps": 60,
+    "diffusion.validations": 5,
+    "sampling.steps": 8,
+    "evaluation.samples": 8,
+    "evaluation.rung_samples": 4,
+    "evaluation.bootstrap": 20,
+}
+TINY = [word for field, value in _TINY.items() for word in ("--set", f"{field}={value}")]
+"""The options of such a recipe."""
+
+
+def cli(home: Path, *words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "cli.py"), *map(str, words), "--home", str(home)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=home.parent)
+    assert not any(planted.decode() in done.stdout + done.stderr for planted in PLANTED)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done

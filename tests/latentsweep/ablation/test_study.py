@@ -1,0 +1,197 @@
+"""A study as a user runs it: planned, run, killed, gone on with, recorded, and recomputed from MLflow alone."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import ROOT, TINY, cli
+from mlflow import MlflowClient
+from scipy import stats
+
+from latentsweep.ablation.statistics import Contrast, Run
+from latentsweep.ablation.statistics import effects as compute
+from latentsweep.export import open_search
+from latentsweep.plan import SweepPlan
+from latentsweep.store import Store
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+def words(components: str, seeds: int, *more: str) -> list[str]:
+    options = ["--recipe", "smoke", "--components", components, "--seeds", str(seeds), *more]
+    return ["ablate", "--dataset", "demo", *options, "--json", *TINY]
+
+
+def trainings(home: Path) -> dict[str, int]:
+    entries = [entry.manifest["stage"] for entry in Store(home / "store").entries()]
+    return {stage: entries.count(stage) for stage in ("vae", "denoiser", "samples")}
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A home with a study of three components and two seeds, and what it said."""
+    home = tmp_path_factory.mktemp("study") / "runs"
+    return home, json.loads(cli(home, *words("channels,cutmix,early-stop", 2)).stdout)
+
+
+def test_a_study_trains_exactly_what_its_plan_says(studied: tuple[Path, dict[str, Any]]) -> None:
+    home, said = studied
+    planned = json.loads(cli(home, *words("channels,cutmix,early-stop", 2), "--dry-run").stdout)
+    assert trainings(home) == {"vae": 4, "denoiser": 6, "samples": 6}
+    assert {stage: planned["needed"][stage] for stage in trainings(home)} == trainings(home)
+    assert planned["in_store"]["evaluation"] == planned["needed"]["evaluation"]
+    assert planned["runs"] == 8
+    assert said["failures"] == {}
+
+
+def as_recorded(client: MlflowClient, run: Any) -> Run:
+    """A run of the study by what MLflow has of it."""
+    manifest = json.loads(Path(client.download_artifacts(run.info.run_id, "evaluation/manifest.json")).read_text())
+    threshold = float(run.data.params.get("sampling.early_stop_threshold", 0.02))
+    (point,) = [point for point in manifest["summary"]["points"] if point["threshold"] == threshold]
+    cross = {name: (1000 * total, count) for name, (total, count) in point["kernel_by_subject"].items()}
+    tags = run.data.tags
+    return Run(
+        tags["latentsweep.arm"], int(tags["latentsweep.seed"]), run.data.metrics, tags["latentsweep.key"], cross
+    )
+
+
+def test_the_table_is_recomputed_from_mlflow_alone(studied: tuple[Path, dict[str, Any]]) -> None:
+    home, said = studied
+    client = MlflowClient(f"sqlite:///{home / 'mlflow' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("demo")
+    runs = client.search_runs([experiment.experiment_id], "tags.`latentsweep.kind` = 'ablation-run'")
+    value = {(r.data.tags["latentsweep.arm"], int(r.data.tags["latentsweep.seed"])): r for r in runs}
+    assert len(runs) == len(value) == 8
+    for metric, effects in said["effects"].items():
+        for effect in effects:
+            arm = effect["contrast"]["name"]
+            pairs = [(value[arm, seed], value["full", seed]) for seed in (0, 1)]
+            differences = [mine.data.metrics[metric] - full.data.metrics[metric] for mine, full in pairs]
+            assert effect["values"] == pytest.approx(differences)
+            assert effect["mean"] == pytest.approx(sum(differences) / 2)
+            if effect["se_subjects"] is None and effect["sd"]:
+                p = stats.ttest_1samp(differences, 0).pvalue
+                assert effect["p"] == pytest.approx(p)
+            assert set(effect["runs"]) == {run.data.tags["latentsweep.key"] for pair in pairs for run in pair}
+
+    recorded = [as_recorded(client, run) for run in runs]
+    for metric, effects in said["effects"].items():
+        contrasts = [Contrast(**effect["contrast"]) for effect in effects]
+        for again, effect in zip(compute(recorded, contrasts, metric, seeds=range(2)), effects, strict=True):
+            for name in ("mean", "se_subjects", "low", "high", "p_holm", "verdict", "words"):
+                assert getattr(again, name) == pytest.approx(effect[name]) or getattr(again, name) == effect[name]
+    assert all(effect["se_subjects"] is not None for effect in said["effects"]["gen/kid"])
+
+    (parent,) = client.search_runs([experiment.experiment_id], "tags.`latentsweep.kind` = 'ablation'")
+    assert parent.info.status == "FINISHED"
+    kept = {file.path for file in client.list_artifacts(parent.info.run_id)}
+    assert {Path(path).name for path in said["files"]} == kept
+    rows = list(csv.DictReader((home.parent / next(f for f in said["files"] if f.endswith(".csv"))).open()))
+    assert {run.data.tags["latentsweep.key"] for run in runs} <= {
+        key for row in rows for key in row["runs"].split("; ")
+    }
+
+
+def test_more_seeds_run_the_rest_alone_and_the_same_again_runs_nothing(
+    studied: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    home = tmp_path / "runs"
+    shutil.copytree(studied[0], home)
+    before = {path: path.stat().st_mtime_ns for path in (home / "store").rglob("manifest.json")}
+    began = time.monotonic()
+    again = json.loads(cli(home, *words("channels,cutmix,early-stop", 2)).stdout)
+    assert time.monotonic() - began < 25
+    assert again["effects"] == studied[1]["effects"]
+    more = json.loads(cli(home, *words("channels,cutmix,early-stop", 3)).stdout)
+    after = {path: path.stat().st_mtime_ns for path in (home / "store").rglob("manifest.json")}
+    assert before.items() <= after.items()
+    assert trainings(home) == {"vae": 6, "denoiser": 9, "samples": 9}
+    assert all(len(effect["values"]) == 3 for effect in more["effects"]["gen/kid"])
+
+
+def test_a_killed_study_goes_on_to_the_same_result(studied: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    home = tmp_path / "runs"
+    shutil.copytree(studied[0] / "datasets", home / "datasets")
+    shutil.copy(studied[0] / "pseudonym.key", home)
+    command = [sys.executable, str(ROOT / "cli.py"), *words("channels,cutmix,early-stop", 2), "--home", str(home)]
+    driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    while driver.poll() is None and not list((home / "store").glob("denoiser/*/manifest.json")):
+        time.sleep(0.1)
+    assert driver.poll() is None, "the study ended before it could be killed"
+    os.killpg(driver.pid, signal.SIGKILL)
+    driver.wait()
+    time.sleep(5)
+    said = json.loads(cli(home, *words("channels,cutmix,early-stop", 2)).stdout)
+    for metric, effects in studied[1]["effects"].items():
+        assert [e["values"] for e in said["effects"][metric]] == [e["values"] for e in effects]
+    client = MlflowClient(f"sqlite:///{home / 'mlflow' / 'mlflow.db'}")
+    runs = client.search_runs([client.get_experiment_by_name("demo").experiment_id])
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert len({run.data.tags["latentsweep.key"] for run in runs}) == len(runs) == 9
+
+
+def test_an_arm_whose_runs_fail_is_reported_and_not_dropped(
+    studied: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    home = tmp_path / "runs"
+    shutil.copytree(studied[0] / "datasets", home / "datasets")
+    shutil.copy(studied[0] / "pseudonym.key", home)
+    broken = ["--set", "diffusion.learning_rate=1.0e+30", "--set", "diffusion.gradient_clip=0"]
+    said = json.loads(cli(home, *words("cutmix,early-stop", 1, *broken)).stdout)
+    assert set(said["failures"]) == {f"{arm}, seed 0" for arm in ("full", "without cutmix", "without early-stop")}
+    assert all(failure["class"] == "divergence" for failure in said["failures"].values())
+    assert {effect["verdict"] for effect in said["effects"]["gen/kid"]} == {"cannot tell"}
+    assert all(effect["missing"] for effect in said["effects"]["gen/kid"])
+    page = (home.parent / said["files"][0]).read_text()
+    assert "learning_rate" in page or "finite" in page
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("cutmix,mixcut", 2), "no component 'mixcut'"),
+        (("cutmix,ema,whitening,min-snr,channels,v-prediction", 5, "--design", "factorial"), "--max-runs 200"),
+        (("cutmix", 2, "--design", "latin-square"), "--design must be one of"),
+    ],
+)
+def test_bad_input_is_one_line_and_makes_nothing(
+    studied: tuple[Path, dict[str, Any]], options: tuple[Any, ...], message: str
+) -> None:
+    home = studied[0]
+    before = sorted((home / "ablations").glob("*"))
+    done = cli(home, *words(*options), code=2)
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert sorted((home / "ablations").glob("*")) == before
+
+
+def test_each_arm_is_tuned_by_a_search_of_its_own(studied: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    home = tmp_path / "runs"
+    shutil.copytree(studied[0] / "datasets", home / "datasets")
+    shutil.copy(studied[0] / "pseudonym.key", home)
+    said = json.loads(cli(home, *words("cutmix", 2, "--tune-per-arm", "2")).stdout)
+    assert len(said["effects"]["gen/kid"][0]["values"]) == 2
+    best = {}
+    for folder in (home / "sweeps").iterdir():
+        (chosen,) = open_search(folder).best()
+        cutmix = SweepPlan.read(folder).recipe.diffusion.cutmix_probability
+        best[cutmix] = chosen.params["diffusion.learning_rate"]
+    assert set(best) == {0.0, 0.25}
+    used = json.loads(next((home / "ablations").glob("*/uses.json")).read_text())
+    denoisers = [Store(home / "store").find(name) for name in used if name.startswith("denoiser/")]
+    assert len(denoisers) == 4
+    for entry in denoisers:
+        assert entry is not None
+        diffusion = entry.manifest["inputs"]["diffusion"]
+        assert diffusion["learning_rate"] == best[diffusion["cutmix_probability"]]
