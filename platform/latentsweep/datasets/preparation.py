@@ -303,6 +303,8 @@ def _read_all(scans: Sequence[Scan], size: int, jobs: int | None) -> Generator[S
     except BaseException:  # Ctrl-C, also twice: an orderly end would wait for the workers, and can wait for ever
         for process in list(pool._processes.values()):
             process.kill()
+        # Or a result that was cut off in the middle is waited for without end.
+        pool._result_queue._writer.close()  # type: ignore[attr-defined]
         raise
     finally:
         pool.shutdown(cancel_futures=True)
