@@ -6,16 +6,17 @@ import contextlib
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from latentsweep import supervision
 from trainables.errors import ConfigError, LatentsweepError
 
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -30,9 +31,6 @@ ENVIRONMENT = {
 }
 """Ray made quiet and prompt; what a user has set stays."""
 
-SHORT = 40
-"""Unix sockets limit how long Ray's folder may be."""
-
 
 @contextlib.contextmanager
 def cluster(address: str = "local", *, cpus: int | None = None, gpus: int | None = None) -> Iterator[None]:
@@ -44,7 +42,7 @@ def cluster(address: str = "local", *, cpus: int | None = None, gpus: int | None
     for name in ("ray", "ray.tune", "ray.air", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
     local = address == "local"
-    folder = Path(tempfile.mkdtemp(prefix="ls-", dir="/tmp" if len(tempfile.gettempdir()) > SHORT // 2 else None))
+    folder = supervision.ray_folder()
     options: dict[str, Any] = {
         "include_dashboard": False,
         "object_store_memory": 100 * 2**20,
@@ -59,10 +57,12 @@ def cluster(address: str = "local", *, cpus: int | None = None, gpus: int | None
             log_to_driver=False,
             **(options if local else {}),
         )
+        supervision.terminate_as_interrupt()
         yield
     finally:
-        ray.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
+        with supervision.uninterrupted():
+            ray.shutdown()
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def check_resources(cpus: int, gpus: float) -> None:

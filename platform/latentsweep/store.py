@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 
 from latentsweep import __version__
 from latentsweep.home import sha256_of, write_json
+from trainables.checkpoint import previous
 from trainables.config import fingerprint
 from trainables.errors import StoreError
 from trainables.training import CHECKPOINT
@@ -32,6 +33,7 @@ MANIFEST = "manifest.json"
 PARTIAL = ".partial"
 COST = ".cost.json"
 PROGRESS = ".progress.json"
+CHECKPOINTS = (CHECKPOINT, previous(Path(CHECKPOINT)).name)
 
 log = logging.getLogger(__name__)
 
@@ -165,6 +167,10 @@ class Store:
                 summary = build(workspace)
             return self._commit(key, workspace, summary, cost)
 
+    def log_of(self, key: StageKey) -> Path:
+        """Where the work on ``key`` notes what it does, while it does it and when it failed."""
+        return self.root / "logs" / (key.name.replace("/", "-") + ".log")
+
     def _commit(self, key: StageKey, workspace: Path, summary: Mapping[str, Any], cost: Mapping[str, float]) -> Entry:
         for leftover in (*workspace.glob(".*"), *workspace.glob("*.tmp")):
             leftover.unlink(missing_ok=True)
@@ -181,12 +187,13 @@ class Store:
             "files": {
                 str(path.relative_to(workspace)): {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
                 for path in sorted(workspace.rglob("*"))
-                if path.is_file() and path.name != CHECKPOINT
+                if path.is_file() and path.name not in CHECKPOINTS
             },
         }
         write_json(workspace / MANIFEST, manifest)
         os.replace(workspace, self.folder(key.name))
-        (self.folder(key.name) / CHECKPOINT).unlink(missing_ok=True)
+        for checkpoint in CHECKPOINTS:
+            (self.folder(key.name) / checkpoint).unlink(missing_ok=True)
         self._verified.add(key.name)
         return Entry(key.name, self.folder(key.name), manifest)
 
