@@ -33,9 +33,6 @@ from trainables.recipes import Recipe
 
 log = logging.getLogger(__name__)
 
-RETRIES = 4
-"""How often a trial whose worker was lost is tried again, each time from its last checkpoint."""
-
 
 class Sweep:
     """One sweep in its folder; only one process drives it at a time."""
@@ -119,36 +116,17 @@ class Sweep:
         self.record.autoencoders(self.plan.autoencoders())
 
     def _trials(self, view: View, target: int, packing: Packing) -> None:
-        from ray import tune
+        from latentsweep.tuning import StudySearcher, run_trials
 
-        from latentsweep.tuning import StudyScheduler, StudySearcher
-
-        searcher = StudySearcher(self.search, target, Watcher(self, view))
-        resources: dict[str, float] = {"cpu": packing.threads}
-        if packing.gpu_share:
-            resources["gpu"] = packing.gpu_share
-        trainable = tune.with_resources(
-            tune.with_parameters(worker.trial, assignment=self._assignment(packing)), resources
+        run_trials(
+            worker.trial,
+            StudySearcher(self.search, target, Watcher(self, view)),
+            assignment=self._assignment(packing),
+            threads=packing.threads,
+            gpu_share=packing.gpu_share,
+            concurrent=packing.concurrent,
+            folder=self.folder / "ray",
         )
-        tuner = tune.Tuner(
-            trainable,
-            tune_config=tune.TuneConfig(
-                search_alg=searcher,
-                scheduler=StudyScheduler(searcher),
-                num_samples=-1,
-                max_concurrent_trials=packing.concurrent,
-                reuse_actors=True,
-                trial_name_creator=lambda trial: f"trial-{trial.config['number']}",
-                trial_dirname_creator=lambda trial: f"trial-{trial.config['number']}",
-            ),
-            run_config=tune.RunConfig(
-                name="tune",
-                storage_path=str(self.folder.resolve() / "ray"),
-                failure_config=tune.FailureConfig(max_failures=RETRIES),
-                verbose=0,
-            ),
-        )
-        tuner.fit()
 
     def _use(self, *names: str | Keys) -> None:
         """Notes which results of the store the sweep refers to."""
