@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from latentsweep import supervision
-from trainables.errors import ConfigError, LatentsweepError
+from latentsweep.work_log import said_last
+from trainables.errors import ConfigError, LatentsweepError, LostError
 
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -114,7 +115,7 @@ def run_under_train(
 
     Each worker gets ``threads`` CPUs and ``gpu_share`` of a card (0: none). ``work`` keeps its results in the
     stage store; what Ray Train itself writes goes to ``folder`` and is thrown away. A lost worker is replaced
-    twice; a controller that can't start is not tried again for ever.
+    twice; then :class:`LostError` is raised. Ray may hold the run's resources after that, until this process ends.
     """
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -145,6 +146,6 @@ def run_under_train(
                 raise cause from error
         raise
     except TrainingFailedError as error:
-        raise LatentsweepError(f"Ray Train could not run the training: {str(error).splitlines()[0]}") from error
+        raise LostError(f"Ray Train lost the training: {said_last(str(error)) or type(error).__name__}") from error
     finally:
         shutil.rmtree(folder / name, ignore_errors=True)

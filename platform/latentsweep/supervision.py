@@ -34,6 +34,9 @@ DRIVER = "LATENTSWEEP_DRIVER"
 CRASHED = 70
 """Exit code of a driver with an error of ours that nobody foresaw: it would only come again."""
 
+LOST = 75
+"""Exit code of a driver that lost what it ran on, and can go on in a new process."""
+
 SHORT_LIFE = 60.0
 """Seconds. A driver that dies sooner than this, so many times in a row as :data:`PATIENCE`, is given up."""
 
