@@ -6,9 +6,10 @@ trained for; a *point* is another threshold of it, told to the study without any
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,10 @@ from optuna.distributions import (
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy.exc import SQLAlchemyError
 
 from trainables.config import Config, setting
-from trainables.errors import INFRASTRUCTURE, ConfigError
+from trainables.errors import INFRASTRUCTURE, ConfigError, StoreError
 from trainables.random import derived_seed
 from trainables.space import THRESHOLD, Choice, Dimension, SearchSpace
 
@@ -83,13 +85,14 @@ class Search:
     def __init__(self, folder: Path, space: SearchSpace, config: SearchConfig, seed: int) -> None:
         self.space, self.config, self.seed = space, config, seed
         self.distributions = {field: distribution(d) for field, d in space.dimensions.items()}
-        self.study = optuna.create_study(
-            study_name=folder.name,
-            storage=storage_url(folder),
-            directions=["minimize"] * len(config.objectives),
-            pruner=pruner(config),
-            load_if_exists=True,
-        )
+        with reachable(folder.name):
+            self.study = optuna.create_study(
+                study_name=folder.name,
+                storage=storage_url(folder),
+                directions=["minimize"] * len(config.objectives),
+                pruner=pruner(config),
+                load_if_exists=True,
+            )
         self._asked: dict[int, optuna.Trial] = {}
 
     def requeue(self) -> int:
@@ -319,6 +322,20 @@ def pruner(config: SearchConfig) -> optuna.pruners.BasePruner:
     if config.pruner == "hyperband":
         return optuna.pruners.HyperbandPruner()
     return optuna.pruners.NopPruner()
+
+
+@contextlib.contextmanager
+def reachable(name: str) -> Iterator[None]:
+    """Raises :class:`StoreError` of one line where the study ``name`` can't be read or written: its file is damaged,
+    the disk full, its server away."""
+    try:
+        yield
+    except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise StoreError(
+            f"the study of {name} must be readable and writable ({reason}); mend that and run the command again, "
+            "or begin anew without its study.db"
+        ) from error
 
 
 def storage_url(folder: Path) -> str:

@@ -18,7 +18,7 @@ from latentsweep.lints import as_text
 from latentsweep.pipeline import Keys
 from latentsweep.plan import SweepPlan, threads_of
 from latentsweep.recording import Recorder
-from latentsweep.search import OBJECTIVES, RUNG_OBJECTIVES, Search
+from latentsweep.search import OBJECTIVES, RUNG_OBJECTIVES, Search, reachable
 from latentsweep.shared_stages import Shared, obtain
 from latentsweep.store import Store
 from latentsweep.supervision import driving, uninterrupted
@@ -50,7 +50,7 @@ class Sweep:
 
         Raises :class:`StoppedError` after Ctrl-C.
         """
-        with driving(self.folder):
+        with driving(self.folder), reachable(self.plan.name):
             packing = self._keeping_threads(packing)
             write_json(self.folder / "sweep.json", {**self.plan.to_plain(), "threads": packing.threads})
             self.search.requeue()

@@ -295,6 +295,27 @@ def test_without_mlflow_the_sweep_ends_and_the_record_is_made_up_later(
     check_equal(begun, calm)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
+def test_a_full_disk_is_one_line_and_with_room_again_the_command_goes_on(
+    begun: Path, calm: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    disk, size = tmp_path / "disk", sum(path.stat().st_size for path in begun.rglob("*") if path.is_file())
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size + 2_000_000}", "none", disk])
+    if mounted.returncode:
+        pytest.skip("this machine lets nobody mount a small disk")
+    try:
+        home = disk / "runs"
+        shutil.copytree(begun, home)
+        done = cli(home, *sweep_words(disk, DATASET, TRIALS), code=2)
+        assert "Traceback" not in done.stderr
+        assert "No space left" in done.stderr or "disk is full" in done.stderr
+        subprocess.run(["mount", "-o", "remount,size=1G", disk], check=True)
+        check_equal(home, calm)
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
+
+
 def test_a_study_that_is_no_database_is_one_line(begun: Path, calm: tuple[Path, dict[str, Any]]) -> None:
     folder = begun / "sweeps" / calm[1]["sweep"]
     folder.mkdir(parents=True)
