@@ -13,6 +13,10 @@ class ConfigError(LatentsweepError):
     """A configuration, search space or command-line value that breaks a stated rule."""
 
 
+class CapacityError(LatentsweepError):
+    """A training that doesn't fit the memory, even with one sample at a time and checkpointed activations."""
+
+
 class DataError(LatentsweepError):
     """A source folder, prepared dataset or image that cannot be used as it is."""
 

@@ -1,0 +1,82 @@
+"""Predicted memory against what the allocator counts in a real step, and the parts of a prediction."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+from trainables.diffusion_training import losses
+from trainables.errors import CapacityError
+from trainables.execution import GIB, Execution, autocast, autocast_dtype
+from trainables.layers import Masks
+from trainables.losses import vae_loss
+from trainables.memory import RESERVE, Memory, fitted, predicted
+from trainables.recipes import IMPROVED, PAPER, RECIPES, SMOKE, Recipe
+from trainables.unet import UNet
+from trainables.vae import Autoencoder, sample_posterior
+
+CPU = torch.device("cpu")
+BATCHES = (1, 2, 7, 16, 64)
+LARGE = {("paper", "vae", 64), ("improved", "vae", 64)}
+CASES = [
+    pytest.param(name, section, batch, marks=pytest.mark.slow if (name, section, batch) in LARGE else ())
+    for name in RECIPES
+    for section in ("vae", "diffusion")
+    for batch in BATCHES
+]
+
+
+def loss_of_vae(recipe: Recipe, model: Autoencoder, images: Tensor, noise: Tensor) -> Tensor:
+    with autocast(autocast_dtype(recipe.vae.precision, CPU), CPU):
+        mean, log_variance = model.encode(images)
+        decoded = model.decode(sample_posterior(mean, log_variance, noise))
+    return vae_loss(images, decoded, mean, log_variance, kl_weight=1.0, kl_reduction="sum")[0]
+
+
+def loss_of_denoiser(recipe: Recipe, model: UNet, z_t: Tensor, t: Tensor) -> Tensor:
+    with autocast(autocast_dtype(recipe.diffusion.precision, CPU), CPU):
+        output = model(z_t, t, Masks(0, len(z_t), slice(None)))
+    return losses(recipe.diffusion, output.float(), torch.ones_like(z_t), torch.full((len(z_t),), 0.5))[0]
+
+
+def counted(recipe: Recipe, section: str, batch: int, *, checkpointing: bool = False) -> int:
+    """Bytes that PyTorch's CPU allocator has given out and not taken back, at the end of a real forward pass."""
+    channels, small, side = recipe.vae.latent_channels, recipe.latent_size, recipe.data.image_size
+    latents = torch.randn(batch, channels, small, small)
+    model: Autoencoder | UNet
+    if section == "vae":
+        model, images = Autoencoder(recipe.vae), torch.rand(batch, 1, side, side)
+    else:
+        model, t = UNet(channels, recipe.diffusion), torch.zeros(batch, dtype=torch.int64)
+    model.checkpointing = checkpointing
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as measurement:
+        if isinstance(model, Autoencoder):
+            loss = loss_of_vae(recipe, model, images, latents)
+        else:
+            loss = loss_of_denoiser(recipe, model, latents, t)
+    events = measurement.profiler.kineto_results.events()  # type: ignore[union-attr]
+    assert loss.requires_grad
+    return sum(event.nbytes() for event in events if event.name() == "[memory]")
+
+
+@pytest.mark.parametrize(("name", "section", "batch"), CASES)
+def test_predicted_activations_are_those_of_a_real_step(name: str, section: str, batch: int) -> None:
+    recipe = RECIPES[name].replace(**{f"{section}.batch_size": batch})
+    prediction = predicted(recipe, section, Execution(), device="cpu")
+    assert prediction.activations == pytest.approx(counted(recipe, section, batch), rel=0.05)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("section", ["vae", "diffusion"])
+def test_so_they_are_at_every_precision_and_checkpointed(section: str, precision: str, checkpointing: bool) -> None:
+    recipe = SMOKE.replace(
+        **{f"{section}.batch_size": 4, f"{section}.precision": precision, "diffusion.dropout": 0.1}
+    )
+    execution = Execution(checkpoint_activations=checkpointing)
+    prediction = predicted(recipe, section, execution, device="cpu")
+    assert prediction.activations == pytest.approx(
+        counted(recipe, section, 4, checkpointing=checkpointing), rel=0.05
+    )
