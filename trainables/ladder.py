@@ -63,9 +63,7 @@ def described(execution: Execution, batch: int) -> str:
     return ", ".join(parts + ["checkpointed activations"] * execution.checkpoint_activations)
 
 
-def climb(
-    train: Callable[[Execution], Result], execution: Execution, batch: int, what: str
-) -> tuple[Result, Climb]:
+def climb(train: Callable[[Execution], Result], execution: Execution, batch: int, what: str) -> tuple[Result, Climb]:
     """The result of ``train``, which is started again on the next rung where it runs out of memory.
 
     ``train`` continues from its checkpoint, and all its workers run out of memory together. ``batch`` is its

@@ -50,7 +50,7 @@ class Masks:
     share: slice
 
     def drop(self, h: Tensor, probability: float, layer: int) -> Tensor:
-        """``h`` (B, C, H, W) with values at 0 by ``probability`` and the rest over 1 - it (Srivastava et al. 2014)."""
+        """``h`` (B, C, H, W) with values at 0 by ``probability`` p, the rest over 1 - p (Srivastava et al. 2014)."""
         random = torch.Generator(h.device).manual_seed(derived_seed(self.seed, layer))
         kept = torch.empty((self.batch, *h.shape[1:]), dtype=h.dtype, device=h.device)
         return h * kept.bernoulli_(1 - probability, generator=random)[self.share].div_(1 - probability)

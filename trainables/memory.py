@@ -36,6 +36,7 @@ LIBRARIES = 32 * MIB
 """Workspaces of cuBLAS and cuDNN, which PyTorch's allocator holds: 8 to 32 MiB by card."""
 
 NAMES = {"vae": "autoencoder's training", "diffusion": "denoiser's training"}
+"""The trainings by their section of a recipe."""
 
 RESERVE = 1.1
 """What the allocator reserves over what is allocated: its blocks are not cut to measure."""
@@ -83,9 +84,9 @@ def batch_size(recipe: Recipe, section: str, slices: int = 0) -> int:
 
 
 def fitted(recipe: Recipe, section: str, execution: Execution, *, slices: int = 0) -> Execution:
-    """The first rung of the ladder whose predicted need keeps ``execution.memory_gib``; raises :class:`CapacityError`.
+    """The first rung of the ladder that is predicted to keep ``execution.memory_gib``; without a limit ``execution``.
 
-    Without a limit that is ``execution`` itself.
+    Raises :class:`CapacityError` where no rung does.
     """
     if not execution.memory_gib:
         return execution
@@ -125,7 +126,8 @@ def predicted(recipe: Recipe, section: str, execution: Execution, *, device: str
     with FakeTensorMode(allow_non_fake_inputs=True), Storages() as storages:
         data = training.load(slices, batch)
         held = storages.live
-        _fill(model), _fill(average)
+        for network in (model, average):
+            _fill(network)
         weights = (storages.live - held) // 2
         model.checkpointing = execution.checkpoint_activations
         if device == "cuda":
@@ -206,15 +208,15 @@ class _Autoencoder:
         )
 
     def accumulate(
-        self, model: Autoencoder, data: tuple[Tensor, ...], shares: list[slice], scaler: Watch, dtype: torch.dtype
+        self, model: Any, data: tuple[Tensor, ...], shares: list[slice], scaler: Watch, dtype: torch.dtype
     ) -> None:
         vae_training.accumulate(self.config, model, data[1], data[2], shares, scaler, dtype, 1.0)
 
-    def averaged(self, average: Autoencoder, model: Autoencoder) -> None:
+    def averaged(self, average: Any, model: Any) -> None:
         """The best weights are copied in place."""
 
     @torch.no_grad()
-    def measured(self, model: Autoencoder) -> None:
+    def measured(self, model: Any) -> None:
         """A validation: reconstructions of a chunk."""
         side = self.recipe.data.image_size
         model.decode(model.encode(torch.empty(vae_training.CHUNK, 1, side, side))[0])
@@ -245,16 +247,16 @@ class _Denoiser:
         )
 
     def accumulate(
-        self, model: UNet, data: tuple[Tensor, ...], shares: list[slice], scaler: Watch, dtype: torch.dtype
+        self, model: Any, data: tuple[Tensor, ...], shares: list[slice], scaler: Watch, dtype: torch.dtype
     ) -> None:
         _, z_t, t, wanted, schedule = data
         diffusion_training.accumulate(self.config, model, (z_t, t, wanted), schedule, shares, scaler, dtype, 0)
 
-    def averaged(self, average: UNet, model: UNet) -> None:
+    def averaged(self, average: Any, model: Any) -> None:
         update_ema(average, model, 0, self.config.ema_decay, self.config.ema_warmup)
 
     @torch.no_grad()
-    def measured(self, model: UNet) -> None:
+    def measured(self, model: Any) -> None:
         """Images on the way: a chunk of samples, and their decoding."""
         count = min(CHUNK_ON_ACCELERATOR, self.recipe.evaluation.samples)
         _fill(self.autoencoder)
@@ -263,11 +265,11 @@ class _Denoiser:
         self.autoencoder.decode(latents[: vae_training.DECODED_AT_ONCE])
 
 
-class Storages(TorchDispatchMode):
+class Storages(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Bytes of the distinct storages that are alive, of those that operators made under this mode, and the peak."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.live = self.peak = 0
         self._known: dict[int, int] = {}
 

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from latentsweep.datasets.slices import open_dataset
 from latentsweep.home import Home, write_json
 from latentsweep.pipeline import Pipeline
 from latentsweep.store import PROGRESS, StageKey, Store
 from trainables import execution as ex
-from trainables.errors import ConfigError, DivergenceError
+from trainables.errors import CapacityError, ConfigError, DivergenceError
 from trainables.execution import Execution
 from trainables.inception import find_weights
 from trainables.recipes import Recipe
@@ -33,13 +35,11 @@ class Assignment:
     seed: int
     execution: Execution
     weights: str
-    gpu_share: float = 1.0
     split: str = "validation"
 
     def pipeline(self, recipe: Recipe | None = None, split: str | None = None) -> Pipeline:
         """The stages of ``recipe``, measured on ``split`` (the assignment's own by default), in this process."""
         home = Home(Path(self.home))
-        limit_memory(self.gpu_share)
         return Pipeline(
             Store(home.store),
             open_dataset(home.datasets, self.dataset),
@@ -51,24 +51,16 @@ class Assignment:
         )
 
 
-def limit_memory(gpu_share: float) -> None:
-    """Holds this process to its share of the card, since Ray reserves fractions but doesn't limit them."""
-    import torch
-
-    if torch.cuda.is_available() and gpu_share < 1.0:
-        torch.cuda.set_per_process_memory_fraction(gpu_share)
-
-
 def autoencoder(config: dict[str, Any]) -> None:
     """One worker of a Ray Train run: the shared autoencoder of ``config["assignment"]``, its latents, its worth.
 
-    A divergence leaves nothing in the store, since trying again would only repeat it.
+    A divergence, or too little memory, leaves nothing in the store, since trying again would only repeat it.
     """
     try:
         encoding(config["assignment"])
         if ex.rank() == 0:
             config["assignment"].pipeline().reconstruction()
-    except DivergenceError as error:
+    except (DivergenceError, CapacityError) as error:
         log.warning("%s", error)
 
 
@@ -124,6 +116,8 @@ def measurements(assignment: Assignment, recipes: Sequence[Recipe]) -> dict[str,
             assignment.pipeline(recipe).evaluation()
     except DivergenceError as error:
         return {"reason": str(error), "class": "divergence"}
+    except (CapacityError, torch.OutOfMemoryError) as error:
+        return {"reason": str(error), "class": "memory"}
     except ConfigError as error:
         return {"reason": str(error), "class": "configuration"}
     return None
@@ -133,8 +127,8 @@ def trial(config: Mapping[str, Any], assignment: Assignment) -> None:
     """A Ray Tune trial: trains one denoiser, samples every threshold in one pass, and measures them all.
 
     Reports ``records`` after each checkpoint and ``points`` at the end. What can't succeed by being tried
-    again (a refused configuration, a divergence) is reported as ``failure``; the rest is raised, and Ray
-    tries it again.
+    again (a refused configuration, a divergence, too little memory) is reported as ``failure``; the rest is raised,
+    and Ray tries it again.
     """
     from ray import tune
 
@@ -148,6 +142,9 @@ def trial(config: Mapping[str, Any], assignment: Assignment) -> None:
         entry = pipeline.evaluation()
     except DivergenceError as error:
         tune.report({"failure": str(error), "class": "divergence"})
+        return
+    except (CapacityError, torch.OutOfMemoryError) as error:
+        tune.report({"failure": str(error), "class": "memory"})
         return
     except ConfigError as error:
         tune.report({"failure": str(error), "class": "configuration"})

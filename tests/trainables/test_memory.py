@@ -77,6 +77,4 @@ def test_so_they_are_at_every_precision_and_checkpointed(section: str, precision
     )
     execution = Execution(checkpoint_activations=checkpointing)
     prediction = predicted(recipe, section, execution, device="cpu")
-    assert prediction.activations == pytest.approx(
-        counted(recipe, section, 4, checkpointing=checkpointing), rel=0.05
-    )
+    assert prediction.activations == pytest.approx(counted(recipe, section, 4, checkpointing=checkpointing), rel=0.05)
