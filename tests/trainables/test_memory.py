@@ -10,10 +10,11 @@ from torch.profiler import ProfilerActivity, profile
 from trainables.diffusion_training import losses
 from trainables.errors import CapacityError
 from trainables.execution import GIB, Execution, autocast, autocast_dtype
+from trainables.ladder import rungs
 from trainables.layers import Masks
 from trainables.losses import vae_loss
-from trainables.memory import RESERVE, Memory, fitted, predicted
-from trainables.recipes import IMPROVED, PAPER, RECIPES, SMOKE, Recipe
+from trainables.memory import RESERVE, batch_size, fitted, predicted
+from trainables.recipes import PAPER, RECIPES, SMOKE, Recipe
 from trainables.unet import UNet
 from trainables.vae import Autoencoder, sample_posterior
 
@@ -78,3 +79,46 @@ def test_so_they_are_at_every_precision_and_checkpointed(section: str, precision
     execution = Execution(checkpoint_activations=checkpointing)
     prediction = predicted(recipe, section, execution, device="cpu")
     assert prediction.activations == pytest.approx(counted(recipe, section, 4, checkpointing=checkpointing), rel=0.05)
+
+
+def test_the_parts_are_what_they_are_by_definition() -> None:
+    memory = predicted(PAPER, "diffusion", Execution(), device="cuda", slices=1000)
+    weights = 4 * sum(parameter.numel() for parameter in UNet(8, PAPER.diffusion).parameters())
+    assert memory.weights == memory.gradients == memory.average == weights
+    assert memory.optimizer == pytest.approx(2 * weights, rel=1e-3)
+    assert memory.data == pytest.approx(1000 * 2 * 8 * 16 * 16 * 2, rel=0.1), "posteriors in fp16"
+    assert memory.step < memory.weights * 5 + memory.data + memory.activations + memory.workspace
+    assert memory.peak == max(memory.step, memory.measuring) < memory.need
+
+
+@pytest.mark.parametrize("section", ["vae", "diffusion"])
+def test_every_rung_of_the_ladder_takes_less_activations(section: str) -> None:
+    held = [
+        predicted(SMOKE, section, execution, device="cuda").activations
+        for execution in rungs(Execution(), batch_size(SMOKE, section))
+    ]
+    assert held == sorted(held, reverse=True)
+    assert len(set(held)) == len(held)
+    assert held[-1] < held[0] / 4
+
+
+def test_the_norms_of_a_card_are_in_fp32_and_take_more_than_those_of_a_cpu() -> None:
+    recipe = SMOKE.replace(**{"vae.precision": "bf16"})
+    card, cpu = (predicted(recipe, "vae", Execution(), device=device).activations for device in ("cuda", "cpu"))
+    assert card > 1.2 * cpu
+
+
+def test_the_first_rung_that_keeps_the_limit_is_taken() -> None:
+    whole = predicted(SMOKE, "vae", Execution(), device="cpu", slices=100)
+    assert fitted(SMOKE, "vae", Execution(), slices=100) == Execution()
+    roomy = Execution(device="cpu", memory_gib=1.01 * whole.peak * RESERVE / GIB)
+    assert fitted(SMOKE, "vae", roomy, slices=100) == roomy
+    recipe = SMOKE.replace(**{"vae.batch_size": 64})
+    needed = predicted(recipe, "vae", Execution(micro_batch=16), device="cpu", slices=100).peak
+    tight = roomy.replace(memory_gib=1.01 * needed * RESERVE / GIB)
+    assert fitted(recipe, "vae", tight, slices=100).micro_batch == 16
+
+
+def test_what_fits_on_no_rung_is_refused_with_the_numbers() -> None:
+    with pytest.raises(CapacityError, match=r"must fit 0\.01 GiB .* takes 0\.\d+ GiB even with micro-batch 1 of 8"):
+        fitted(SMOKE, "vae", Execution(device="cpu", memory_gib=0.01))

@@ -148,6 +148,12 @@ def trained(name: str, folder: Path, **execution: Any) -> tuple[list[float], dic
     return [record["train/loss"] for record in records if "train/loss" in record], dict(model.state_dict())
 
 
+def assert_equal_up_to_order(weights: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    """Float32 weights whose gradients were summed in another order: AdamW's steps of 1e-3 keep 2 % of one."""
+    for key, value in expected.items():
+        torch.testing.assert_close(weights[key], value, rtol=1e-3, atol=2e-5)
+
+
 @pytest.mark.parametrize(
     "rung",
     [
@@ -166,8 +172,7 @@ def test_a_rung_of_the_ladder_changes_nothing_but_the_order_of_sums(
     losses, weights = trained(name, tmp_path / "whole")
     on_rung, rung_weights = trained(name, tmp_path / "rung", **rung)
     assert on_rung == pytest.approx(losses, rel=1e-4)
-    for key, value in weights.items():
-        torch.testing.assert_close(rung_weights[key], value, rtol=1e-3, atol=2e-5)
+    assert_equal_up_to_order(rung_weights, weights)
 
 
 def test_without_dropout_by_place_the_weights_would_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,8 +180,7 @@ def test_without_dropout_by_place_the_weights_would_differ(tmp_path: Path, monke
     monkeypatch.setattr(Masks, "drop", lambda self, h, probability, layer: F.dropout(h, probability))
     _, others = trained("denoiser", tmp_path / "parts", micro_batch=1)
     with pytest.raises(AssertionError):
-        for key, value in weights.items():
-            torch.testing.assert_close(others[key], value, rtol=1e-3, atol=2e-5)
+        assert_equal_up_to_order(others, weights)
 
 
 def worker(rank: int, name: str, folder: Path) -> None:
@@ -194,8 +198,7 @@ def test_two_workers_train_as_one(name: str, tmp_path: Path) -> None:
     torch.multiprocessing.spawn(worker, (name, tmp_path), nprocs=2)
     together, of_two = load_tensors(tmp_path / "weights")
     assert of_two == pytest.approx(losses, rel=1e-4)
-    for key, value in weights.items():
-        torch.testing.assert_close(together[key], value, rtol=1e-3, atol=2e-5)
+    assert_equal_up_to_order(together, weights)
 
 
 @pytest.mark.parametrize("name", LOOPS)
