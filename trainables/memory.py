@@ -23,7 +23,6 @@ from trainables.execution import GIB, Execution, autocast_dtype
 from trainables.ladder import at_once, described, rungs
 from trainables.recipes import Recipe
 from trainables.sampling import CHUNK_ON_ACCELERATOR
-from trainables.training import update, update_ema
 from trainables.unet import UNet
 from trainables.vae import Autoencoder
 
@@ -107,7 +106,6 @@ def refusal(section: str, memory: Memory, rung: str, limit: float) -> str:
     )
 
 
-@functools.lru_cache(maxsize=256)
 def predicted(recipe: Recipe, section: str, execution: Execution, *, device: str, slices: int = 0) -> Memory:
     """What a training of ``section`` ("vae" or "diffusion") takes on ``device`` ("cpu" or "cuda").
 
@@ -116,50 +114,83 @@ def predicted(recipe: Recipe, section: str, execution: Execution, *, device: str
     """
     batch = batch_size(recipe, section, slices)
     samples = at_once(execution, batch)
-    # A second share shows the peak of all that follow: the gradients of the first are there.
-    shares = [slice(0, samples), slice(batch - samples, batch)][: 1 + (samples < batch)]
-    training = _Autoencoder(recipe) if section == "vae" else _Denoiser(recipe)
-    dtype = precision_on(training.config.precision, device)
-    libraries = LIBRARIES if device == "cuda" else 0
     with torch.device("meta"):
-        model, average = training.network(), training.network()
-    with FakeTensorMode(allow_non_fake_inputs=True), Storages() as storages:
-        data = training.load(slices, batch)
-        held = storages.live
-        for network in (model, average):
-            _fill(network)
-        weights = (storages.live - held) // 2
-        model.checkpointing = execution.checkpoint_activations
-        if device == "cuda":
-            _cast_as_cuda_does(model)
-        optimizer = torch.optim.AdamW(model.parameters(), foreach=True)
-        for parameter in model.parameters():
-            moments = {name: torch.empty_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
-            optimizer.state[parameter] = {"step": torch.tensor(0.0), **moments}
-        before = storages.peak = storages.live
-        scaler = Watch(storages)
-        training.accumulate(model, data, shares, scaler, dtype)
-        update(model, optimizer, scaler, training.config.gradient_clip)
-        training.averaged(average, model)
-        step, between = storages.peak, storages.live
-        storages.peak = storages.live
-        training.measured(average)
-        measuring = storages.peak
-    activations = scaler.after_forward - before
-    if execution.workers > 1:
-        step = max(step, before + 2 * weights)  # the one message that carries all gradients
-    there = before + max(activations + (weights if len(shares) > 1 else 0), weights)
+        weights = sum(parameter.nbytes for parameter in _network(recipe, section).parameters())
+        data = sum(tensor.nbytes for tensor in (*_batch(recipe, section, batch), *_split(recipe, section, slices)))
+    activations, there, peak = _pass(recipe, section, samples, batch, execution.checkpoint_activations, device)
+    persistent = 4 * weights + data
+    # Beside the gradients the update has the roots of the second moments, as one list of tensors; with several
+    # workers, the message that carries all gradients.
+    update = 2 * weights
+    step = persistent + max(peak, update)
+    libraries = LIBRARIES if device == "cuda" else 0
     return Memory(
         weights=weights,
         gradients=weights,
-        optimizer=before - held - 2 * weights,
+        optimizer=2 * weights,
         average=weights,
-        data=held,
+        data=data,
         activations=activations,
-        workspace=step - there + libraries,
+        workspace=step - persistent - max(there, weights) + libraries,
         step=step + libraries,
-        measuring=max(measuring, between + training.network_of_metrics) + libraries,
+        measuring=persistent + weights + _measuring(recipe, section) + libraries,
     )
+
+
+@functools.lru_cache(maxsize=256)
+def _pass(
+    recipe: Recipe, section: str, samples: int, batch: int, checkpointing: bool, device: str
+) -> tuple[int, int, int]:
+    """Activations of a forward pass; what is there after it, and at the peak of forward and backward pass.
+
+    The latter two are without weights and batch, and with the gradients of an earlier share where there is one.
+    """
+    with torch.device("meta"):
+        model = _network(recipe, section)
+    model.checkpointing = checkpointing
+    if device == "cuda":
+        _cast_as_cuda_does(model)
+    dtype = precision_on(getattr(recipe, section).precision, device)
+    with FakeTensorMode(allow_non_fake_inputs=True), Storages() as storages:
+        _fill(model)
+        tensors = _batch(recipe, section, batch)
+        held = storages.live
+        if samples < batch:
+            for parameter in model.parameters():
+                parameter.grad = torch.empty_like(parameter)
+        before = storages.peak = storages.live
+        watch = Watch(storages)
+        share = slice(0, samples)
+        if isinstance(model, Autoencoder):
+            images, noise = tensors
+            vae_training.accumulate(recipe.vae, model, images, noise, [share], watch, dtype, 1.0)
+        else:
+            z_t, t, wanted, schedule = tensors
+            noisy = (z_t, t, wanted)
+            diffusion_training.accumulate(recipe.diffusion, model, noisy, schedule, [share], watch, dtype, 0)
+    return watch.after_forward - before, watch.after_forward - held, storages.peak - held
+
+
+@functools.lru_cache(maxsize=256)
+def _measuring(recipe: Recipe, section: str) -> int:
+    """What measuring on the way takes beside the training: validation, or sampling, decoding and Inception."""
+    with torch.device("meta"):
+        autoencoder, denoiser = Autoencoder(recipe.vae), UNet(recipe.vae.latent_channels, recipe.diffusion)
+    side, small = recipe.data.image_size, recipe.latent_size
+    count = min(CHUNK_ON_ACCELERATOR, recipe.evaluation.samples)
+    with FakeTensorMode(allow_non_fake_inputs=True), Storages() as storages, torch.no_grad():
+        _fill(denoiser)
+        ours = storages.live  # the average, which counts elsewhere
+        _fill(autoencoder)
+        weights = storages.live - ours
+        if section == "vae":
+            mean, _ = autoencoder.encode(torch.empty(vae_training.CHUNK, 1, side, side))
+            autoencoder.decode(mean)
+            return storages.peak - ours - weights
+        latents = torch.empty(count, recipe.vae.latent_channels, small, small)
+        denoiser(latents, torch.empty(count, dtype=torch.int64))
+        autoencoder.decode(latents[: vae_training.DECODED_AT_ONCE])
+    return max(storages.peak - ours, weights + INCEPTION)
 
 
 def precision_on(precision: str, device: str) -> torch.dtype:
@@ -169,8 +200,30 @@ def precision_on(precision: str, device: str) -> torch.dtype:
     return autocast_dtype(precision, torch.device(device))
 
 
+def _network(recipe: Recipe, section: str) -> Any:
+    return Autoencoder(recipe.vae) if section == "vae" else UNet(recipe.vae.latent_channels, recipe.diffusion)
+
+
+def _batch(recipe: Recipe, section: str, batch: int) -> tuple[Tensor, ...]:
+    """What a step holds: slices and the posterior's noise; or z_t, t, target and the schedule."""
+    side = recipe.data.image_size
+    latents = torch.empty(batch, recipe.vae.latent_channels, recipe.latent_size, recipe.latent_size)
+    if section == "vae":
+        return torch.empty(batch, 1, side, side), latents
+    t = torch.empty(batch, dtype=torch.int64)
+    return latents, t, torch.empty_like(latents), torch.empty(recipe.diffusion.timesteps)
+
+
+def _split(recipe: Recipe, section: str, slices: int) -> tuple[Tensor, ...]:
+    """The training split as the loops hold it: slices, or the means and log-variances of their posteriors."""
+    side, small = recipe.data.image_size, recipe.latent_size
+    if section == "vae":
+        return (torch.empty(slices, side, side, dtype=torch.uint8),)
+    return (torch.empty(2, slices, recipe.vae.latent_channels, small, small, dtype=torch.float16),)
+
+
 def _fill(network: nn.Module) -> None:
-    """Gives a network from the meta device parameters that follow the mode."""
+    """Gives a network from the meta device parameters that the mode follows."""
     for module in network.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
             setattr(module, name, nn.Parameter(torch.empty(parameter.shape)))
@@ -187,90 +240,13 @@ def _cast_as_cuda_does(network: nn.Module) -> None:
             module.register_forward_pre_hook(in_fp32)
 
 
-class _Autoencoder:
-    """The autoencoder's training on tensors without storage."""
-
-    network_of_metrics = 0
-
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe, self.config = recipe, recipe.vae
-
-    def network(self) -> Autoencoder:
-        return Autoencoder(self.config)
-
-    def load(self, slices: int, batch: int) -> tuple[Tensor, ...]:
-        """The training slices; a batch of them and the posterior's noise."""
-        side, small = self.recipe.data.image_size, self.recipe.latent_size
-        return (
-            torch.empty(slices, side, side, dtype=torch.uint8),
-            torch.empty(batch, 1, side, side),
-            torch.empty(batch, self.config.latent_channels, small, small),
-        )
-
-    def accumulate(
-        self, model: Any, data: tuple[Tensor, ...], shares: list[slice], scaler: Watch, dtype: torch.dtype
-    ) -> None:
-        vae_training.accumulate(self.config, model, data[1], data[2], shares, scaler, dtype, 1.0)
-
-    def averaged(self, average: Any, model: Any) -> None:
-        """The best weights are copied in place."""
-
-    @torch.no_grad()
-    def measured(self, model: Any) -> None:
-        """A validation: reconstructions of a chunk."""
-        side = self.recipe.data.image_size
-        model.decode(model.encode(torch.empty(vae_training.CHUNK, 1, side, side))[0])
-
-
-class _Denoiser:
-    """The denoiser's training on tensors without storage."""
-
-    network_of_metrics = INCEPTION
-
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe, self.config = recipe, recipe.diffusion
-        with torch.device("meta"):
-            self.autoencoder = Autoencoder(recipe.vae)
-        self.shape = (recipe.vae.latent_channels, recipe.latent_size, recipe.latent_size)
-
-    def network(self) -> UNet:
-        return UNet(self.recipe.vae.latent_channels, self.config)
-
-    def load(self, slices: int, batch: int) -> tuple[Tensor, ...]:
-        """The training posteriors (mean, log-variance); z_t, t and target of a batch; the schedule."""
-        return (
-            torch.empty(2, slices, *self.shape, dtype=torch.float16),
-            torch.empty(batch, *self.shape),
-            torch.empty(batch, dtype=torch.int64),
-            torch.empty(batch, *self.shape),
-            torch.empty(self.config.timesteps),
-        )
-
-    def accumulate(
-        self, model: Any, data: tuple[Tensor, ...], shares: list[slice], scaler: Watch, dtype: torch.dtype
-    ) -> None:
-        _, z_t, t, wanted, schedule = data
-        diffusion_training.accumulate(self.config, model, (z_t, t, wanted), schedule, shares, scaler, dtype, 0)
-
-    def averaged(self, average: Any, model: Any) -> None:
-        update_ema(average, model, 0, self.config.ema_decay, self.config.ema_warmup)
-
-    @torch.no_grad()
-    def measured(self, model: Any) -> None:
-        """Images on the way: a chunk of samples, and their decoding."""
-        count = min(CHUNK_ON_ACCELERATOR, self.recipe.evaluation.samples)
-        _fill(self.autoencoder)
-        latents = torch.empty(count, *self.shape)
-        model(latents, torch.empty(count, dtype=torch.int64))
-        self.autoencoder.decode(latents[: vae_training.DECODED_AT_ONCE])
-
-
 class Storages(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Bytes of the distinct storages that are alive, of those that operators made under this mode, and the peak."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.live = self.peak = 0
+        self.live: int = 0
+        self.peak: int = 0
         self._known: dict[int, int] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -233,8 +233,8 @@ def as_line(packing: Packing) -> str:
         for what, section in (("a trial", "diffusion"), ("an autoencoder", "vae"))
     ]
     return (
-        f"{', '.join(parts)}, predicted; a card of {packing.card_bytes / GIB:.4g} GiB holds {packing.holds} at a time; "
-        f"{packing.per_card} would run here, with {packing.gpu_share:.4g} of it each"
+        f"{', '.join(parts)}, predicted; a card of {packing.card_bytes / GIB:.4g} GiB holds {packing.holds} "
+        f"at a time; {packing.per_card} would run here, with {packing.gpu_share:.4g} of it each"
     )
 
 

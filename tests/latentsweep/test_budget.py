@@ -60,7 +60,8 @@ def test_the_caps_of_packed_trials_and_their_contexts_are_the_card(trials: int) 
 
 def test_fewer_trials_than_fit_get_more_memory_each() -> None:
     one, four = (on({0: 24}, concurrent=count).memory_gib("diffusion") for count in (1, 4))
-    assert one is not None and four is not None
+    assert one is not None
+    assert four is not None
     assert one > 3 * four
 
 
@@ -77,7 +78,8 @@ def test_a_card_that_others_fill_is_left_out_and_that_is_said(monkeypatch: pytes
     assert pack.visible_devices == "1,2"
     line = pack.left_out_line()
     assert line is not None
-    assert "not used: card 0" in line and "used: card 1, 2" in line
+    assert "not used: card 0" in line
+    assert "; used: card 1, 2" in line
 
 
 def test_the_cards_are_those_that_were_visible(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
 
 from trainables.diffusion_training import losses
@@ -13,8 +14,9 @@ from trainables.execution import GIB, Execution, autocast, autocast_dtype
 from trainables.ladder import rungs
 from trainables.layers import Masks
 from trainables.losses import vae_loss
-from trainables.memory import RESERVE, batch_size, fitted, predicted
+from trainables.memory import RESERVE, Storages, batch_size, fitted, predicted
 from trainables.recipes import PAPER, RECIPES, SMOKE, Recipe
+from trainables.training import update, update_ema
 from trainables.unet import UNet
 from trainables.vae import Autoencoder, sample_posterior
 
@@ -122,3 +124,20 @@ def test_the_first_rung_that_keeps_the_limit_is_taken() -> None:
 def test_what_fits_on_no_rung_is_refused_with_the_numbers() -> None:
     with pytest.raises(CapacityError, match=r"must fit 0\.01 GiB .* takes 0\.\d+ GiB even with micro-batch 1 of 8"):
         fitted(SMOKE, "vae", Execution(device="cpu", memory_gib=0.01))
+
+
+def test_the_update_takes_the_gradients_and_one_list_of_tensors_more() -> None:
+    """So :func:`predicted` needn't follow the optimiser; AdamW's implementation on a card is the one by lists."""
+    with FakeTensorMode(), Storages() as storages:
+        model = UNet(4, SMOKE.diffusion)
+        average = UNet(4, SMOKE.diffusion)
+        optimizer = torch.optim.AdamW(model.parameters(), foreach=True)
+        scaler = torch.amp.GradScaler("cpu", enabled=False)
+        for _ in range(2):
+            for parameter in model.parameters():
+                parameter.grad = torch.empty_like(parameter)
+            before = storages.peak = storages.live
+            update(model, optimizer, scaler, 1.0)
+            update_ema(average, model, 0, 0.9, True)
+        weights = sum(parameter.nbytes for parameter in model.parameters())
+    assert storages.peak - before == pytest.approx(weights, rel=0.01)
