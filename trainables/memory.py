@@ -186,11 +186,13 @@ def _measuring(recipe: Recipe, section: str) -> int:
         if section == "vae":
             mean, _ = autoencoder.encode(torch.empty(vae_training.CHUNK, 1, side, side))
             autoencoder.decode(mean)
-            return storages.peak - ours - weights
+            validation: int = storages.peak - ours - weights
+            return validation
         latents = torch.empty(count, recipe.vae.latent_channels, small, small)
         denoiser(latents, torch.empty(count, dtype=torch.int64))
         autoencoder.decode(latents[: vae_training.DECODED_AT_ONCE])
-    return max(storages.peak - ours, weights + INCEPTION)
+    images: int = max(storages.peak - ours, weights + INCEPTION)
+    return images
 
 
 def precision_on(precision: str, device: str) -> torch.dtype:

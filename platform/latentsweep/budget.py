@@ -229,7 +229,7 @@ def planned_card(card_gib: float | None) -> list[Card]:
 def as_line(packing: Packing) -> str:
     """What a trial and an autoencoder take, and how they share a card."""
     parts = [
-        f"{what} {packing.needs[section].memory.need / GIB:.2f} GiB ({packing.needs[section].rung})"
+        f"{packing.needs[section].memory.need / GIB:.2f} GiB {what} ({packing.needs[section].rung})"
         for what, section in (("a trial", "diffusion"), ("an autoencoder", "vae"))
     ]
     return (
