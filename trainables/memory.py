@@ -1,7 +1,9 @@
 """What a training needs of a card, by part: one step on tensors without storage, followed as they come and go.
 
 The step is the loops' own code under PyTorch's ``FakeTensorMode``, so nothing is computed or allocated. Bytes are
-those of distinct storages, views counted once.
+those of distinct storages, views counted once. Activations are checked against the CPU's allocator by
+``pytest tests/trainables/test_memory.py``; peaks against a card's, on a machine that has one, by
+``pytest tests/trainables/test_gpu.py``.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ CONTEXT = GIB // 2
 """Memory that CUDA itself takes in each process, outside PyTorch's allocator: a bound, 0.2 to 0.5 GiB by card."""
 
 LIBRARIES = 32 * MIB
-"""Workspaces of cuBLAS and cuDNN, which PyTorch's allocator holds: 8 to 32 MiB by card."""
+"""Workspaces of cuBLAS and cuDNN, which PyTorch's allocator holds: a bound, 8 MiB for cuBLAS but 32 on Hopper."""
 
 NAMES = {"vae": "autoencoder's training", "diffusion": "denoiser's training"}
 """The trainings by their section of a recipe."""

@@ -5,11 +5,13 @@ Predicted peaks against the allocator's, packed trials inside 6 GiB, and a real 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from latentsweep.budget import cards
 from trainables.diffusion_training import train_denoiser
 from trainables.execution import GIB, Execution
 from trainables.ladder import climb
@@ -29,9 +31,9 @@ SHORT = {"vae.max_steps": 4, "diffusion.steps": 4, "vae.validations": 1, "diffus
 
 
 @pytest.fixture(autouse=True)
-def whole_card() -> object:
+def whole_card() -> Iterator[None]:
     free_and_uncapped()
-    yield None
+    yield
     free_and_uncapped()
 
 
@@ -116,3 +118,12 @@ def test_a_predicted_out_of_memory_never_happens(tmp_path: Path) -> None:
     rung = fitted(recipe, "vae", tight, slices=SLICES)
     assert rung.micro_batch is not None
     trained(recipe, "vae", rung, tmp_path / "run")
+
+
+def test_the_cards_are_asked_for_without_taking_memory_on_them() -> None:
+    before, total = torch.cuda.mem_get_info(0)
+    found = cards()
+    assert len(found) == torch.cuda.device_count()
+    assert found[0].total == total
+    assert 0 < found[0].free <= total
+    assert torch.cuda.mem_get_info(0)[0] == pytest.approx(before, rel=0.02)
