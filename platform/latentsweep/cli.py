@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from latentsweep import __version__, supervision
-from latentsweep.commands import ablating, findings, models, searching
+from latentsweep.commands import ablating, findings, models, planning, searching
 from latentsweep.commands.data import data_app
 from latentsweep.commands.store import store_app
 
@@ -66,6 +66,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(store_app, name="store")
 for command in (
     searching.sweep,
+    planning.plan,
     ablating.ablate,
     findings.ui,
     findings.lint,

@@ -63,7 +63,7 @@ class Sweep:
             view.finished = self.search.finished()
             try:
                 if self._unfinished(target):
-                    with view, cluster(address):
+                    with view, cluster(address, cards=packing.visible_devices):
                         check_resources(packing.threads, packing.gpu_share)
                         self._shared_stages(view, packing)
                         self._trials(view, target, packing)
@@ -99,9 +99,8 @@ class Sweep:
             dataset=self.plan.dataset,
             recipe=recipe or self.plan.recipe,
             seed=self.plan.seed,
-            execution=Execution(threads=packing.threads),
+            execution=packing.limited("diffusion", Execution(threads=packing.threads)),
             weights=str(self.weights.path),
-            gpu_share=packing.gpu_share or 1.0,
         )
 
     def _shared_stages(self, view: View, packing: Packing) -> None:

@@ -61,7 +61,7 @@ class Study:
                 self.record.begin(seeds)
                 if self.missing(jobs):
                     view = View(console, self.plan.name, len(jobs), self.plan.recipe.diffusion.steps)
-                    with view, cluster(address):
+                    with view, cluster(address, cards=packing.visible_devices):
                         check_resources(threads, packing.gpu_share)
                         shared = [self._shared(job, threads, packing) for job in self.missing(jobs)]
                         obtain(_distinct(shared), self.store, self.folder / "train", packing, view)
@@ -122,9 +122,8 @@ class Study:
             dataset=self.plan.dataset,
             recipe=job.recipe,
             seed=job.seed,
-            execution=Execution(threads=threads),
+            execution=packing.limited("diffusion", Execution(threads=threads)),
             weights=str(self.weights.path),
-            gpu_share=packing.gpu_share or 1.0,
             split=self.plan.split,
         )
 
