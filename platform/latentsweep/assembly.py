@@ -86,7 +86,7 @@ def trained_model(home: Home, run: str, open_named: Open) -> tuple[TrainedModel,
         return read_model(folder), configuration.execution
     dataset = open_named(configuration.dataset)
     keys = keys_of(configuration.recipe, dataset.fingerprint, configuration.seed, "")
-    model = from_store(Store(home.store), keys, configuration.recipe)
+    model = from_store(Store.of(home), keys, configuration.recipe)
     if model is None:
         raise DataError(f"{run} is not trained in this home; train its configuration with: python cli.py train")
     return model, configuration.execution
@@ -100,7 +100,7 @@ def evaluated_run(home: Home, run: str, open_named: Open, weights: InceptionWeig
     configuration, folder = configuration_at(home, run)
     dataset = open_named(configuration.dataset)
     pipeline = Pipeline(
-        Store(home.store), dataset, configuration.recipe, configuration.seed, configuration.execution, weights, split
+        Store.of(home), dataset, configuration.recipe, configuration.seed, configuration.execution, weights, split
     )
     trained = pipeline.store.find(pipeline.keys.denoiser) is not None
     if not trained and folder:
@@ -134,10 +134,10 @@ def write_images(folder: Path, images: np.ndarray, seeds: Sequence[int]) -> list
 def report_files(home: Home, sweep: str | None, recorder_of: Callable[[str], Recorder]) -> list[Path]:
     """Writes the report of a sweep, the latest by default, and keeps it with the sweep's run."""
     folder = chosen_sweep(home, None, sweep)
-    plan, search = SweepPlan.read(folder), open_search(folder)
+    plan, search = SweepPlan.read(folder), open_search(folder, home.study)
     findings = inspection.by_code(inspection.of_sweep(home, plan, search))
     files = write_report(home, folder.name, findings=findings)
-    SweepRecord(recorder_of(plan.dataset), plan, Store(home.store), search).report(files)
+    SweepRecord(recorder_of(plan.dataset), plan, Store.of(home), search).report(files)
     return files
 
 

@@ -14,9 +14,9 @@ from latentsweep.store import Entry, Store
 
 def forecast(plan: SweepPlan, home: Home, trials: int, packing: Packing) -> dict[str, Any]:
     """Numbers of what is to be done and what is there already; nothing is started or made."""
-    store, folder = Store(home.store), home.sweeps / plan.name
+    store, folder = Store.of(home), home.sweeps / plan.name
     keys = [plan.keys_of(recipe) for recipe in plan.autoencoders().values()]
-    finished = open_search(folder).finished() if (folder / "sweep.json").exists() else 0
+    finished = open_search(folder, home.study).finished() if (folder / "sweep.json").exists() else 0
     possible = plan.space.size / max(1, len(plan.space.thresholds))
     target = int(min(trials, possible))
     remaining = max(0, target - finished)

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,10 @@ class Home:
     """Where things are; nothing is made before it is needed."""
 
     root: Path
+    location: str = ""
+    """Where the stage store is, if not in the home: a folder, or a bucket's address."""
+    study: str = field(default="", repr=False)
+    """The database of Optuna's studies, if not a file in each sweep's folder; it may hold a password."""
 
     @property
     def datasets(self) -> Path:
@@ -29,8 +33,18 @@ class Home:
 
     @property
     def store(self) -> Path:
-        """The stage store."""
-        return self.root / "store"
+        """The folder of the stage store; where that is a bucket, of this home's copies."""
+        return self.root / "store" if self.in_bucket or not self.location else Path(self.location)
+
+    @property
+    def in_bucket(self) -> bool:
+        """Whether the store is a bucket."""
+        return "://" in self.location
+
+    @property
+    def store_address(self) -> str:
+        """Where every worker finds the store: an absolute path, or the bucket's address."""
+        return self.location if self.in_bucket else str(self.store.resolve())
 
     @property
     def sweeps(self) -> Path:
@@ -62,10 +76,18 @@ class Home:
 
 
 @contextlib.contextmanager
-def driving(folder: Path) -> Iterator[None]:
-    """The right to drive the job of a folder, held for the length of a ``with``; a second driver is told so."""
+def driving(folder: Path, database: str = "") -> Iterator[None]:
+    """The right to drive the job of a folder, held for the length of a ``with``; a second driver is told so.
+
+    Where its study is in a ``database``, drivers in other homes and on other machines are shut out as well.
+    """
+    from latentsweep.studies import alone
+
     try:
-        with FileLock(folder / "lock").acquire(timeout=0):
+        with (
+            FileLock(folder / "lock").acquire(timeout=0),
+            alone(database, folder.name) if database else contextlib.nullcontext(),
+        ):
             yield
     except Timeout:
         raise LatentsweepError(

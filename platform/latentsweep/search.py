@@ -24,6 +24,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from latentsweep.studies import storage
 from trainables.config import Config, setting
 from trainables.errors import ConfigError
 from trainables.random import derived_seed
@@ -83,12 +84,12 @@ class Point:
 class Search:
     """One Optuna study, asked and told; opening it puts interrupted trials back in the queue."""
 
-    def __init__(self, folder: Path, space: SearchSpace, config: SearchConfig, seed: int) -> None:
+    def __init__(self, folder: Path, space: SearchSpace, config: SearchConfig, seed: int, database: str = "") -> None:
         self.space, self.config, self.seed = space, config, seed
         self.distributions = {field: distribution(d) for field, d in space.dimensions.items()}
         self.study = optuna.create_study(
             study_name=folder.name,
-            storage=storage_url(folder),
+            storage=storage(folder, database),
             directions=["minimize"] * len(config.objectives),
             pruner=pruner(config),
             load_if_exists=True,
@@ -322,8 +323,3 @@ def pruner(config: SearchConfig) -> optuna.pruners.BasePruner:
     if config.pruner == "hyperband":
         return optuna.pruners.HyperbandPruner()
     return optuna.pruners.NopPruner()
-
-
-def storage_url(folder: Path) -> str:
-    """The study of a sweep's folder, as ``optuna-dashboard`` takes it."""
-    return f"sqlite:///{folder / 'study.db'}"

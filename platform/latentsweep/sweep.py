@@ -17,6 +17,7 @@ from latentsweep.home import Home, driving, write_json
 from latentsweep.lints import as_text
 from latentsweep.pipeline import Keys
 from latentsweep.plan import SweepPlan, threads_of
+from latentsweep.published import key_of
 from latentsweep.recording import Recorder
 from latentsweep.search import OBJECTIVES, RUNG_OBJECTIVES, Search
 from latentsweep.shared_stages import Shared, obtain
@@ -38,8 +39,8 @@ class Sweep:
     def __init__(self, home: Home, plan: SweepPlan, weights: InceptionWeights, recorder: Recorder) -> None:
         self.home, self.plan, self.weights = home, plan, weights
         self.folder = home.writable(home.sweeps / plan.name)
-        self.store = Store(home.store)
-        self.search = Search(self.folder, plan.space, plan.search, plan.seed)
+        self.store = Store.of(home)
+        self.search = Search(self.folder, plan.space, plan.search, plan.seed, home.study)
         self.record = SweepRecord(recorder, plan, self.store, self.search)
         self.uses: set[str] = set()
 
@@ -48,7 +49,7 @@ class Sweep:
 
         Raises :class:`StoppedError` after Ctrl-C.
         """
-        with driving(self.folder):
+        with driving(self.folder, self.home.study):
             packing = self._keeping_threads(packing)
             write_json(self.folder / "sweep.json", {**self.plan.to_plain(), "threads": packing.threads})
             self.search.requeue()
@@ -91,13 +92,15 @@ class Sweep:
         return len(trials) < target and not self.search.exhausted()
 
     def _assignment(self, packing: Packing, recipe: Recipe | None = None) -> Assignment:
-        return Assignment(
-            home=str(self.home.root.resolve()),
-            dataset=self.plan.dataset,
+        return Assignment.of(
+            self.home,
+            self.store,
+            self.plan.dataset,
+            self.plan.fingerprint,
+            self.weights,
             recipe=recipe or self.plan.recipe,
             seed=self.plan.seed,
             execution=Execution(threads=packing.threads),
-            weights=str(self.weights.path),
             gpu_share=packing.gpu_share or 1.0,
         )
 
@@ -108,7 +111,7 @@ class Sweep:
             keys = self.plan.keys_of(recipe)
             label = f"autoencoder, {recipe.vae.latent_channels} channels [{keys.vae.digest[:6]}]"
             shared.append(Shared(label, self._assignment(packing, recipe), keys))
-        self._use(*(name for each in shared for name in each.names()))
+        self._use(key_of(self.plan.fingerprint).name, *(name for each in shared for name in each.names()))
         obtain(shared, self.store, self.folder / "train", packing, view)
         self.record.autoencoders(self.plan.autoencoders())
 

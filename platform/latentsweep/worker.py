@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from latentsweep.datasets.slices import open_dataset
-from latentsweep.home import Home, write_json
+from latentsweep.datasets.slices import PreparedDataset, open_dataset
+from latentsweep.home import Home
 from latentsweep.pipeline import Pipeline
-from latentsweep.store import PROGRESS, StageKey, Store
+from latentsweep.published import publish, published
+from latentsweep.store import StageKey, Store
 from trainables import execution as ex
-from trainables.errors import ConfigError, DivergenceError
+from trainables.errors import ConfigError, DivergenceError, WeightsError
 from trainables.execution import Execution
-from trainables.inception import find_weights
+from trainables.inception import InceptionWeights, find_weights
 from trainables.recipes import Recipe
 from trainables.space import THRESHOLD
 from trainables.training import Record
@@ -25,30 +27,88 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Assignment:
-    """What every worker of a sweep or training needs to know; all of it pickles small."""
+    """What every worker of a sweep or training needs to know; all of it pickles small.
 
-    home: str
+    A worker may be on a machine that sees nothing of the driver's: all that it reads is in the store, but for the
+    Inception weights, which are installed on each.
+    """
+
+    store: str
+    """The folder or the bucket's address, see :meth:`Store.at`."""
+    datasets: str | None
+    """The folder of prepared datasets, where workers see that of the driver; else the store holds the dataset."""
     dataset: str
+    fingerprint: str
     recipe: Recipe
     seed: int
     execution: Execution
     weights: str
+    """The SHA-256 of the Inception network."""
+    weights_path: str
+    """Where the driver has it; tried first."""
     gpu_share: float = 1.0
     split: str = "validation"
 
+    @classmethod
+    def of(
+        cls,
+        home: Home,
+        store: Store,
+        dataset: str,
+        fingerprint: str,
+        weights: InceptionWeights,
+        *,
+        recipe: Recipe,
+        seed: int,
+        execution: Execution,
+        gpu_share: float = 1.0,
+        split: str = "validation",
+    ) -> Assignment:
+        """An assignment on a dataset of ``home``, which is published in ``store`` where that isn't in the home."""
+        if home.location:
+            publish(store, home.datasets, dataset, fingerprint)
+        return cls(
+            store=home.store_address,
+            datasets=None if home.location else str(home.datasets.resolve()),
+            dataset=dataset,
+            fingerprint=fingerprint,
+            recipe=recipe,
+            seed=seed,
+            execution=execution,
+            weights=weights.sha256,
+            weights_path=str(weights.path),
+            gpu_share=gpu_share,
+            split=split,
+        )
+
     def pipeline(self, recipe: Recipe | None = None, split: str | None = None) -> Pipeline:
         """The stages of ``recipe``, measured on ``split`` (the assignment's own by default), in this process."""
-        home = Home(Path(self.home))
         limit_memory(self.gpu_share)
+        store = Store.at(self.store)
         return Pipeline(
-            Store(home.store),
-            open_dataset(home.datasets, self.dataset),
+            store,
+            self._dataset(store),
             recipe or self.recipe,
             self.seed,
             self.execution,
-            find_weights(Path(self.weights)),
+            self._weights(),
             split or self.split,
         )
+
+    def _dataset(self, store: Store) -> PreparedDataset:
+        if self.datasets is None:
+            return published(store, self.dataset, self.fingerprint)
+        return open_dataset(Path(self.datasets), self.dataset)
+
+    def _weights(self) -> InceptionWeights:
+        path = Path(self.weights_path)
+        found = find_weights(path if path.is_file() else None)
+        if found.sha256 != self.weights:
+            raise WeightsError(
+                f"every machine must measure with the same Inception weights, and {platform.node()} has "
+                f"{found.sha256[:8]}… where the driver has {self.weights[:8]}…; install the same on both"
+            )
+        return found
 
 
 def limit_memory(gpu_share: float) -> None:
@@ -104,9 +164,8 @@ def together(pipeline: Pipeline, stage: str) -> None:
 
 def note_progress(store: Store, key: StageKey, records: Sequence[Record]) -> None:
     """Leaves the last record where the driver's live view finds it."""
-    workspace = store.workspace(key.name)
-    if records and workspace.exists():
-        write_json(workspace / PROGRESS, records[-1])
+    if records:
+        store.note_progress(key, records[-1])
 
 
 def reference(assignment: Assignment) -> None:

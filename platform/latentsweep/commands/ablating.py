@@ -14,6 +14,8 @@ from latentsweep.commands.options import (
     JsonOption,
     RayOption,
     RecordOption,
+    StoreOption,
+    StudyOption,
     WeightsOption,
     dataset_of,
     home_of,
@@ -46,6 +48,8 @@ def ablate(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and end.")] = False,
     as_json: JsonOption = False,
     home: HomeOption = Path("runs"),
+    store: StoreOption = "",
+    study_storage: StudyOption = "",
 ) -> None:
     """Find out which components help on this dataset, and how sure that is: arms in pairs by seed."""
     from rich.console import Console
@@ -60,7 +64,7 @@ def ablate(
     from trainables.inception import find_weights
     from trainables.recipes import recipe_named
 
-    place, weights = home_of(home), find_weights(inception)
+    place, weights = home_of(home, store, study_storage), find_weights(inception)
     names = DEFAULT if components is None else [name.strip() for name in components.split(",") if name.strip()]
     data = dataset_of(place, dataset)
     plan = plan_of(
@@ -74,7 +78,7 @@ def ablate(
         most=max_runs,
         weights=weights,
     )
-    forecast = results.forecast(plan, Store(place.store), seeds)
+    forecast = results.forecast(plan, Store.of(place), seeds)
     if dry_run:
         typer.echo(json.dumps(forecast, indent=1) if as_json else results.as_text(forecast))
         if not as_json:

@@ -14,6 +14,8 @@ from latentsweep.commands.options import (
     JsonOption,
     RayOption,
     RecordOption,
+    StoreOption,
+    StudyOption,
     WeightsOption,
     dataset_of,
     home_of,
@@ -46,6 +48,8 @@ def sweep(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and end.")] = False,
     as_json: JsonOption = False,
     home: HomeOption = Path("runs"),
+    store: StoreOption = "",
+    study_storage: StudyOption = "",
 ) -> None:
     """Search: train the shared autoencoders, then trials, and rank what they generate."""
     from rich.console import Console
@@ -57,7 +61,7 @@ def sweep(
     from latentsweep.sweep import Sweep
     from trainables.inception import find_weights
 
-    place = home_of(home)
+    place = home_of(home, store, study_storage)
     chosen = search_space(dataset, space)
     search = SearchConfig(objectives=tuple(objective or ["kid"]), sampler=sampler, pruner=pruner)
     weights = find_weights(inception)
@@ -86,16 +90,18 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
     as_json: JsonOption = False,
     home: HomeOption = Path("runs"),
+    store: StoreOption = "",
+    study_storage: StudyOption = "",
 ) -> None:
     """Write the best configuration of a sweep as a file to read, edit and train."""
     from latentsweep.export import chosen_sweep, exported
     from trainables.errors import ConfigError
 
-    place = home_of(home)
+    place = home_of(home, store, study_storage)
     folder = chosen_sweep(place, dataset, sweep_name)
     if to.exists() and not force:
         raise ConfigError(f"{to} is there already; choose another name or say --force")
-    configuration = exported(folder, trial, lambda name, key: recorder_of(place, name, True).run_id(key))
+    configuration = exported(folder, trial, lambda name, key: recorder_of(place, name, True).run_id(key), place.study)
     configuration.write(to)
     origin = configuration.origin
     text = f"{to}: trial {origin['trial']} of {origin['sweep']}\ntrain it with: python cli.py train --config {to}"
@@ -107,7 +113,7 @@ def show_results(home: Home, plan: SweepPlan, as_json: bool) -> None:
     from latentsweep import inspection, leaderboard
     from latentsweep.export import open_search
 
-    search = open_search(home.sweeps / plan.name)
+    search = open_search(home.sweeps / plan.name, home.study)
     lints = [finding.code for finding in inspection.by_code(inspection.of_sweep(home, plan, search))]
     table, counts = leaderboard.rows(search), leaderboard.counts(search)
     if as_json:
