@@ -18,6 +18,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import resource
 import shutil
 import time
@@ -41,6 +42,11 @@ COST = ".cost.json"
 PROGRESS = ".progress.json"
 CACHE = "LATENTSWEEP_CACHE"
 """The variable that names the folder of a worker's copies of a bucket."""
+
+FIELDS = {
+    *("name", "stage", "version", "inputs", "upstream", "code", "created", "cost", "summary", "files", "digest"),
+}
+"""What a manifest may say; before there were digests it said the rest."""
 
 FULL = 2**20
 """A disk with fewer bytes left is full."""
@@ -306,8 +312,10 @@ class Store:
         name = getattr(error, "filename", None)
         if name and not str(name).startswith(str(self.root)):
             return None
-        if isinstance(error, OSError) and error.errno in OF_THE_DISK | {errno.ENOTDIR, errno.EEXIST}:
-            return os.strerror(error.errno)
+        said = re.search(r"\(os error (\d+)\)", str(error))
+        number = error.errno if isinstance(error, OSError) else int(said.group(1)) if said else None
+        if number in OF_THE_DISK | {errno.ENOTDIR, errno.EEXIST}:
+            return os.strerror(number)
         with contextlib.suppress(OSError):
             if shutil.disk_usage(self.root).free < FULL:
                 return os.strerror(errno.ENOSPC)
@@ -398,7 +406,7 @@ def stopwatch(workspace: Path) -> Iterator[dict[str, float]]:
 def damage_of(folder: Path, manifest: Any) -> str | None:
     """What is wrong with a result, if anything: with its manifest, or with one of its files."""
     try:
-        if manifest.get("digest", digest_of(manifest)) != digest_of(manifest):
+        if not manifest.keys() <= FIELDS or manifest.get("digest", digest_of(manifest)) != digest_of(manifest):
             return f"{MANIFEST} has changed since it was written"
         for name, expected in manifest["files"].items():
             path = folder / name
