@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
 BENCH := .bench
 
-.PHONY: venv demo test lint bench docs clean
+.PHONY: venv demo test chaos lint bench docs clean
 
 venv: $(READY)
 
@@ -28,6 +28,10 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+chaos: $(READY)
+	$(BIN)/python tests/chaos.py
+	$(BIN)/python tests/chaos.py --runs 1 --sampler tpe --pruner median
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,19 +17,31 @@ from safetensors.torch import load_file, save_file
 
 from trainables.errors import StoreError
 
+log = logging.getLogger(__name__)
+
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], state: Any = None) -> None:
-    """Writes ``tensors`` and a JSON ``state`` to ``path`` under a temporary name, then renames it."""
+    """Writes ``tensors``, a JSON ``state`` and a digest of both to ``path``, under a temporary name, then renames it.
+
+    Raises :class:`StoreError` where that fails; what was at ``path`` is then still there.
+    """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     detached = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
-    save_file(detached, temporary, metadata={"state": json.dumps(state)})
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    said = json.dumps(state)
+    try:
+        save_file(detached, temporary, metadata={"state": said, "digest": _digest(detached, said)})
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (SafetensorError, OSError) as error:
+        temporary.unlink(missing_ok=True)
+        raise StoreError(
+            f"{path.name} cannot be written ({error}); free some space and run the command again"
+        ) from error
 
 
 def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], Any]:
-    """What :func:`save_tensors` wrote; raises :class:`StoreError` for a file that is cut or is none."""
+    """What :func:`save_tensors` wrote; raises :class:`StoreError` for a file that is cut, changed, or is none."""
     try:
         tensors = load_file(path)
         with safe_open(path, framework="pt") as file:
@@ -36,7 +50,19 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], Any]:
         raise StoreError(
             f"{path.name} is not a whole safetensors file ({error}); delete it to build it again"
         ) from error
-    return tensors, json.loads(metadata.get("state", "null"))
+    said = metadata.get("state", "null")
+    if metadata.get("digest") != _digest(tensors, said):
+        raise StoreError(f"{path.name} has changed since it was written; delete it to build it again")
+    return tensors, json.loads(said)
+
+
+def _digest(tensors: Mapping[str, torch.Tensor], state: str) -> str:
+    """SHA-256 of names, shapes, types, values and state."""
+    digest = hashlib.sha256(state.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 @dataclass
@@ -51,24 +77,23 @@ class TrainingState:
     extra: dict[str, Any]
 
     def save(self, path: Path) -> None:
-        """Writes everything to ``path``, or nothing."""
+        """Writes everything to ``path``, or nothing; the checkpoint before it is kept beside it."""
         tensors: dict[str, torch.Tensor] = {}
         for name, module in self.modules.items():
             tensors |= {f"{name}/{key}": value for key, value in module.state_dict().items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{index}/{key}": torch.as_tensor(value) for key, value in moments.items()}
         state = {"step": self.step, "records": self.records, "extra": self.extra, "scaler": self.scaler.state_dict()}
+        if path.exists():
+            os.replace(path, previous(path))
         save_tensors(path, tensors, state)
 
     def load(self, path: Path) -> bool:
-        """Restores what :meth:`save` wrote; False where there is no file, or a damaged one (then from step 0)."""
-        if not path.exists():
+        """Restores what :meth:`save` wrote last, or before that where it is damaged; False where there is neither."""
+        found = next(filter(None, map(_whole, (path, previous(path)))), None)
+        if found is None:
             return False
-        try:
-            tensors, state = load_tensors(path)
-        except StoreError:
-            path.unlink(missing_ok=True)
-            return False
+        tensors, state = found
         for name, module in self.modules.items():
             prefix = f"{name}/"
             weights = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
@@ -84,3 +109,20 @@ class TrainingState:
             self.scaler.load_state_dict(state["scaler"])
         self.step, self.records, self.extra = state["step"], state["records"], state["extra"]
         return True
+
+
+def previous(path: Path) -> Path:
+    """Where the checkpoint before the one at ``path`` lies."""
+    return path.with_name(f"previous-{path.name}")
+
+
+def _whole(path: Path) -> tuple[dict[str, torch.Tensor], Any] | None:
+    """The content of a checkpoint; None where there is none, or a damaged one, which is removed."""
+    if not path.exists():
+        return None
+    try:
+        return load_tensors(path)
+    except StoreError as error:
+        log.warning("%s; the training goes on from an earlier one", error)
+        path.unlink()
+        return None

@@ -31,6 +31,7 @@ from trainables.training import (
     update_ema,
 )
 from trainables.unet import UNet
+from trainables.watchdog import beat
 
 Score = Callable[[UNet], dict[str, float]]
 """Measures a denoiser in image space, for the pruner."""
@@ -96,6 +97,7 @@ def train_denoiser(
         update_ema(average, model, step, config.ema_decay, config.ema_warmup)
         means.add(ex.sum_values(values))
 
+        beat()
         state.step = step + 1
         if state.step % log_every == 0 or state.step in validate_at:
             fresh.append(record_at(state.step, means.take(state.step, last_good=last_good)))

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import functools
 
+INFRASTRUCTURE = "infrastructure"
+"""The class of a failure that says nothing about the configuration: it is tried again."""
+
 
 class LatentsweepError(Exception):
-    """What a user can mend: the command line prints it as one line and ends with exit code 2."""
+    """What a user can mend: the command line prints it as one line and ends with exit code 2.
+
+    ``kind`` is the class of failure that a trial which raises it is recorded under.
+    """
+
+    kind = INFRASTRUCTURE
 
 
 class ConfigError(LatentsweepError):
     """A configuration, search space or command-line value that breaks a stated rule."""
 
+    kind = "configuration"
+
 
 class DataError(LatentsweepError):
     """A source folder, prepared dataset or image that cannot be used as it is."""
+
+    kind = "data"
 
 
 class StoreError(LatentsweepError):
@@ -31,6 +43,8 @@ class StoppedError(LatentsweepError):
 
 class DivergenceError(LatentsweepError):
     """A training whose loss left the finite numbers; carries the step where it happened."""
+
+    kind = "divergence"
 
     def __init__(self, message: str, *, step: int) -> None:
         super().__init__(message)

@@ -32,6 +32,7 @@ from torch import Tensor
 import trainables.torchvision_operators  # noqa: F401  # isort: skip
 from trainables.config import fingerprint
 from trainables.errors import DataError, WeightsError
+from trainables.watchdog import beat
 
 logger = logging.getLogger(__name__)
 
@@ -122,6 +123,7 @@ class InceptionExtractor:
             ):
                 values = self._network(torch.from_numpy(batch).to(self.device))
             features[start : start + count] = values[:count].cpu().numpy()
+            beat()
             if progress is not None:
                 progress(start + count, len(images))
         return features

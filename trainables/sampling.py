@@ -18,6 +18,7 @@ from trainables.config import Config, setting
 from trainables.diffusion import DiffusionConfig, to_x0_and_noise
 from trainables.errors import ConfigError
 from trainables.schedules import alphas_cumprod
+from trainables.watchdog import beat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +152,7 @@ def in_chunks(function: Callable[..., Tensor], size: int, *batches: Tensor) -> T
         if missing:
             parts = [torch.cat((part, part[-1:].expand(missing, *part.shape[1:]))) for part in parts]
         results.append(function(*parts)[: size - missing])
+        beat()
     return torch.cat(results)
 
 

@@ -26,6 +26,7 @@ from trainables.training import (
     set_learning_rate,
 )
 from trainables.vae import Autoencoder, VaeConfig, sample_posterior
+from trainables.watchdog import beat
 
 CHUNK = 64
 """Slices in a batch where no gradient is needed."""
@@ -110,6 +111,7 @@ def train_vae(
         scaler.update()
         means.add(ex.sum_values(values))
 
+        beat()
         state.step = step + 1
         if state.step % log_every == 0 or state.step in validate_at:
             fresh.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +12,9 @@ import yaml
 from PIL import Image
 
 from latentsweep import inspection, stages
+from latentsweep.budget import Packing, packing
 from latentsweep.bundle import TrainedModel, from_store, read_model
+from latentsweep.cluster import nodes
 from latentsweep.comparison import GRID, compare
 from latentsweep.configuration import overridden
 from latentsweep.datasets.slices import PreparedDataset, open_dataset
@@ -30,7 +33,7 @@ from trainables.errors import ConfigError, DataError
 from trainables.execution import Execution
 from trainables.figures import image_grid
 from trainables.inception import InceptionWeights
-from trainables.recipes import recipe_named
+from trainables.recipes import Recipe, recipe_named
 from trainables.space import SearchSpace
 
 BUILT_IN = "demo"
@@ -77,6 +80,13 @@ def sweep_plan(
     name = recipe_name or space.recipe
     recipe = overridden(recipe_named(name), [*assignments, *([f"data.split={split}"] if split else [])])
     return planned(dataset, name, recipe, space, search, seed, weights)
+
+
+def packed(recipe: Recipe, address: str, *, concurrent: int | None = None, card_gib: float | None = None) -> Packing:
+    """How trials share this machine, or the cluster at ``address``, where none gets more threads than a node has."""
+    found = [int(node["CPU"]) for node in nodes(address)]
+    pack = packing(recipe, concurrent=concurrent, card_gib=card_gib, available=sum(found) or None)
+    return dataclasses.replace(pack, threads=min([pack.threads, *found]))
 
 
 def trained_model(home: Home, run: str, open_named: Open) -> tuple[TrainedModel, Execution]:

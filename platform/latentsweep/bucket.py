@@ -99,39 +99,43 @@ class Bucket:
             list(pool.map(download, manifest["files"]))
 
     def push_checkpoint(self, name: str, path: Path) -> None:
-        """Keeps the checkpoint at ``path`` for whoever goes on; the one before it goes when it is there."""
-        place = name + PARTIAL
-        before = self._json(f"{place}/{POINTER}")
-        file = f"{uuid.uuid4().hex}{path.suffix}"
+        """Keeps the checkpoint at ``path`` for whoever goes on, and the one before, in case this one is damaged."""
+        place, file = name + PARTIAL, f"{uuid.uuid4().hex}{path.suffix}"
+        kept = self._kept(place)
         with self._answering("written"):
             self._upload(path, f"{place}/{file}")
-            self._put(f"{place}/{POINTER}", {"file": file, "sha256": sha256_of(path)})
-            if before:
-                self._remove(f"{place}/{before['file']}")
+            self._put(f"{place}/{POINTER}", {"kept": [{"file": file, "sha256": sha256_of(path)}, *kept[:1]]})
+            for older in kept[1:]:
+                self._remove(f"{place}/{older['file']}")
 
     def pull_checkpoint(self, name: str, path: Path) -> str | None:
         """Makes ``path`` the checkpoint that the bucket holds, or removes it where it holds none.
 
-        Returns what is wrong with the bucket's, if anything; it then counts as none.
+        Returns what is wrong with the last one, if anything; the one before it is taken then.
         """
         place, damage = name + PARTIAL, None
-        pointer = self._json(f"{place}/{POINTER}")
-        if pointer and path.exists() and sha256_of(path) == pointer["sha256"]:
-            return None
-        path.unlink(missing_ok=True)
-        if pointer:
-            draft = path.with_name(f".{path.name}.fetched")
+        draft = path.with_name(f".{path.name}.fetched")
+        for kept in self._kept(place):
+            if path.exists() and sha256_of(path) == kept["sha256"]:
+                return damage
             try:
                 with self._answering("read"):
-                    self._download(f"{place}/{pointer['file']}", draft)
-                if sha256_of(draft) == pointer["sha256"]:
+                    self._download(f"{place}/{kept['file']}", draft)
+                if sha256_of(draft) == kept["sha256"]:
                     os.replace(draft, path)
-                else:
-                    damage = "it has changed since it was written"
+                    return damage
+                damage = "it has changed since it was written"
             except FileNotFoundError:
                 damage = "it is gone"
-            draft.unlink(missing_ok=True)
+        for useless in (draft, path):
+            useless.unlink(missing_ok=True)
         return damage
+
+    def _kept(self, place: str) -> list[dict[str, str]]:
+        """File and SHA-256 of the checkpoints that the pointer names, the last one first."""
+        found = self._json(f"{place}/{POINTER}") or {}
+        kept: list[dict[str, str]] = found.get("kept", [])
+        return kept
 
     def push_progress(self, name: str, record: Mapping[str, float]) -> None:
         """Leaves what a training last said of itself."""

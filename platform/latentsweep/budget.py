@@ -42,8 +42,12 @@ class Packing:
     card_bytes: int
 
 
-def packing(recipe: Recipe, *, concurrent: int | None, card_gib: float | None) -> Packing:
+def packing(
+    recipe: Recipe, *, concurrent: int | None, card_gib: float | None, available: int | None = None
+) -> Packing:
     """How many trials run at once and what each gets, from the memory that its training needs.
+
+    ``available`` are the CPU cores of a cluster, this machine's by default.
 
     Raises :class:`ConfigError` where not even one trial, or one autoencoder, fits the card.
     """
@@ -51,7 +55,7 @@ def packing(recipe: Recipe, *, concurrent: int | None, card_gib: float | None) -
         raise ConfigError(f"--card-gib must be above 0, got {card_gib:g}")
     if concurrent is not None and concurrent < 1:
         raise ConfigError(f"--concurrent must be at least 1, got {concurrent}")
-    available = cores()
+    available = available or cores()
     trial = max(training_bytes(recipe, "diffusion"), MEASURING) + CONTEXT
     autoencoder = max(training_bytes(recipe, "vae"), MEASURING) + CONTEXT
     cards = torch.cuda.device_count()

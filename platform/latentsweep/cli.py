@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from latentsweep import __version__
+from latentsweep import __version__, supervision
 from latentsweep.commands import ablating, findings, models, searching
 from latentsweep.commands.data import data_app
 from latentsweep.commands.store import store_app
 
 INTERRUPTED = 130
+JOBS = ("sweep", "ablate", "train")
+"""Commands that run for long, with Ray in them."""
 
 
 class OneLineErrors(TyperGroup):
-    """Prints what a user can mend as one line and ends with exit code 2; ``--debug`` shows where it came from."""
+    """Prints what a user can mend as one line and ends with exit code 2; ``--debug`` shows where it came from.
+
+    What is typed at a terminal as a job is done by a child that this process watches: :mod:`latentsweep.supervision`.
+    """
+
+    def main(self, args: Any = None, *rest: Any, **options: Any) -> Any:
+        if args is None and is_job(sys.argv[1:]):
+            if supervision.watching():
+                sys.exit(supervision.supervise())
+            with supervision.driver():
+                return super().main(args, *rest, **options)
+        return super().main(args, *rest, **options)
 
     def invoke(self, ctx: Any) -> Any:
         from trainables.errors import LatentsweepError, StoppedError
@@ -28,6 +42,15 @@ class OneLineErrors(TyperGroup):
                 raise
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(INTERRUPTED if isinstance(error, StoppedError) else 2) from None
+        except KeyboardInterrupt:
+            typer.echo("stopped; what was finished is kept, and the same command goes on", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+
+
+def is_job(words: list[str]) -> bool:
+    """Whether a command line starts a job, and not only its plan or its help."""
+    command = next((word for word in words if not word.startswith("-")), None)
+    return command in JOBS and not {"--dry-run", "--help"} & set(words)
 
 
 app = typer.Typer(

@@ -6,16 +6,17 @@ import contextlib
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from latentsweep import supervision
 from trainables.errors import ConfigError, LatentsweepError
 
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -30,9 +31,6 @@ ENVIRONMENT = {
 }
 """Ray made quiet and prompt; what a user has set stays."""
 
-SHORT = 40
-"""Unix sockets limit how long Ray's folder may be."""
-
 
 @contextlib.contextmanager
 def cluster(address: str = "local", *, cpus: int | None = None, gpus: int | None = None) -> Iterator[None]:
@@ -44,25 +42,49 @@ def cluster(address: str = "local", *, cpus: int | None = None, gpus: int | None
     for name in ("ray", "ray.tune", "ray.air", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
     local = address == "local"
-    folder = Path(tempfile.mkdtemp(prefix="ls-", dir="/tmp" if len(tempfile.gettempdir()) > SHORT // 2 else None))
+    folder = supervision.ray_folder()
     options: dict[str, Any] = {
         "include_dashboard": False,
         "object_store_memory": 100 * 2**20,
         "_temp_dir": str(folder),
     }
     try:
-        ray.init(
-            address=address,
-            num_cpus=cpus if local else None,
-            num_gpus=gpus if local else None,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            **(options if local else {}),
-        )
+        try:
+            ray.init(
+                address=address,
+                num_cpus=cpus if local else None,
+                num_gpus=gpus if local else None,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                **(options if local else {}),
+            )
+        except (ConnectionError, ValueError, RuntimeError, ray.exceptions.AuthenticationError) as error:
+            if local:
+                raise
+            raise LatentsweepError(
+                f"--ray-address must name a running cluster, and {address} does not let this driver in "
+                f"({type(error).__name__}); see that a node of it runs here, and that RAY_AUTH_TOKEN_PATH is its token's"
+            ) from error
+        supervision.terminate_as_interrupt()
         yield
     finally:
-        ray.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
+        with supervision.uninterrupted():
+            ray.shutdown()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def nodes(address: str) -> list[dict[str, float]]:
+    """What each node of the cluster at ``address`` has for work, by Ray's names (CPU, GPU); none for a local one.
+
+    Raises :class:`LatentsweepError` where no cluster answers there.
+    """
+    if address == "local":
+        return []
+    import ray
+
+    with cluster(address):
+        alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [{name: node.get(name, 0.0) for name in ("CPU", "GPU")} for node in alive if node.get("CPU")]
 
 
 def check_resources(cpus: int, gpus: float) -> None:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from trainables.errors import LatentsweepError, StoreError
+from trainables.errors import StoreError
 
 
 @dataclass(frozen=True)
@@ -73,26 +69,6 @@ class Home:
                 f"the folder {folder} must be writable ({error.strerror}); choose another with --home"
             ) from error
         return folder
-
-
-@contextlib.contextmanager
-def driving(folder: Path, database: str = "") -> Iterator[None]:
-    """The right to drive the job of a folder, held for the length of a ``with``; a second driver is told so.
-
-    Where its study is in a ``database``, drivers in other homes and on other machines are shut out as well.
-    """
-    from latentsweep.studies import alone
-
-    try:
-        with (
-            FileLock(folder / "lock").acquire(timeout=0),
-            alone(database, folder.name) if database else contextlib.nullcontext(),
-        ):
-            yield
-    except Timeout:
-        raise LatentsweepError(
-            f"only one process may drive {folder.name} and another does; wait for it to end"
-        ) from None
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -26,7 +26,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from latentsweep.studies import storage
 from trainables.config import Config, setting
-from trainables.errors import ConfigError
+from trainables.errors import INFRASTRUCTURE, ConfigError
 from trainables.random import derived_seed
 from trainables.space import THRESHOLD, Choice, Dimension, SearchSpace
 
@@ -43,9 +43,6 @@ OBJECTIVES = {
 
 RUNG_OBJECTIVES = {"kid": "rung/kid", "fid": "rung/fid"}
 """What a trial can be pruned by on the way."""
-
-INFRASTRUCTURE = "infrastructure"
-"""The class of a failure that says nothing about the configuration."""
 
 REPLACES = "replaces"
 """The attribute of a trial that runs again what was lost so; it holds the lost one's number."""
@@ -165,9 +162,9 @@ class Search:
         self._annotate(number, attributes)
         self.study.tell(number, state=TrialState.PRUNED)
 
-    def fail(self, number: int, reason: str, kind: str) -> None:
-        """A trial that gave no result, and why."""
-        self._annotate(number, {"reason": reason, "class": kind})
+    def fail(self, number: int, reason: str, kind: str, log: str = "") -> None:
+        """A trial that gave no result: why, of what class that is, and the last lines of its log."""
+        self._annotate(number, {"reason": reason, "class": kind, "log": log})
         self.study.tell(number, state=TrialState.FAIL)
 
     def wait(self, number: int) -> None:

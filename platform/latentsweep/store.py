@@ -34,12 +34,14 @@ from latentsweep import __version__
 from latentsweep.bucket import MANIFEST as MANIFEST
 from latentsweep.bucket import OF_THE_DISK, PARTIAL, Bucket
 from latentsweep.home import Home, sha256_of, write_json
+from trainables.checkpoint import previous
 from trainables.config import fingerprint
 from trainables.errors import StoreError
 from trainables.training import CHECKPOINT
 
 COST = ".cost.json"
 PROGRESS = ".progress.json"
+CHECKPOINTS = (CHECKPOINT, previous(Path(CHECKPOINT)).name)
 CACHE = "LATENTSWEEP_CACHE"
 """The variable that names the folder of a worker's copies of a bucket."""
 
@@ -173,7 +175,7 @@ class Store:
         if entry and there is None:
             self.bucket.push(name, entry.folder, entry.manifest)
         elif entry is None and there is not None:
-            with self._writing(), self._lock(f"fetch-{name}"):
+            with self.writing(), self._lock(f"fetch-{name}"):
                 entry = self._local(name) or self._fetched(self.bucket, name, there)
         if entry:
             self._shared.add(name)
@@ -226,7 +228,7 @@ class Store:
         if found:
             return found
         workspace = self.workspace(key.name)
-        with self._writing(workspace), self._lock(key.name):
+        with self.writing(workspace), self._lock(key.name):
             found = self.find(key)
             if found:
                 return found
@@ -247,15 +249,23 @@ class Store:
         What a killed worker had written and not uploaded is lost with that; nobody had heard of it.
         """
         path = self._make(self.workspace(key.name)) / CHECKPOINT
-        damage = self.bucket.pull_checkpoint(key.name, path) if self.bucket else None
-        if damage:
-            log.warning("the checkpoint of %s cannot be used (%s); its training begins again", key.name, damage)
+        if self.bucket:
+            damage = self.bucket.pull_checkpoint(key.name, path)
+            previous(path).unlink(missing_ok=True)
+            if damage:
+                log.warning(
+                    "the last checkpoint of %s cannot be used (%s); it goes on from an earlier one", key.name, damage
+                )
 
     def keep_checkpoint(self, key: StageKey) -> None:
         """Uploads the checkpoint that a build has just written, before anybody hears of it."""
         path = self.workspace(key.name) / CHECKPOINT
         if self.bucket and path.exists():
             self.bucket.push_checkpoint(key.name, path)
+
+    def log_of(self, key: StageKey) -> Path:
+        """Where the work on ``key`` notes what it does, while it does it and when it failed."""
+        return self.root / "logs" / (key.name.replace("/", "-") + ".log")
 
     def _commit(self, key: StageKey, workspace: Path, summary: Mapping[str, Any], cost: Mapping[str, float]) -> Entry:
         for leftover in (*workspace.glob(".*"), *workspace.glob("*.tmp")):
@@ -273,14 +283,15 @@ class Store:
             "files": {
                 str(path.relative_to(workspace)): {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
                 for path in sorted(workspace.rglob("*"))
-                if path.is_file() and path.name != CHECKPOINT
+                if path.is_file() and path.name not in CHECKPOINTS
             },
         }
         manifest = json.loads(json.dumps(manifest))
         manifest["digest"] = digest_of(manifest)
         write_json(workspace / MANIFEST, manifest)
         os.replace(workspace, self.folder(key.name))
-        (self.folder(key.name) / CHECKPOINT).unlink(missing_ok=True)
+        for checkpoint in CHECKPOINTS:
+            (self.folder(key.name) / checkpoint).unlink(missing_ok=True)
         self._verified.add(key.name)
         return Entry(key.name, self.folder(key.name), manifest)
 
@@ -289,12 +300,12 @@ class Store:
         return FileLock(folder / (name.replace("/", "-") + ".lock"))
 
     def _make(self, folder: Path) -> Path:
-        with self._writing():
+        with self.writing():
             folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     @contextlib.contextmanager
-    def _writing(self, workspace: Path | None = None) -> Iterator[None]:
+    def writing(self, workspace: Path | None = None) -> Iterator[None]:
         """A full, read-only or vanished disk as a :class:`StoreError` of one line; other errors as they are."""
         try:
             yield

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,12 @@ from trainables.errors import ConfigError, LatentsweepError, StoreError
 
 ENVIRONMENT = "LATENTSWEEP_STUDY"
 CONNECT_SECONDS = 10
+WAIT_SECONDS = 60
+"""For another process that makes the tables."""
+
+LETTING_GO_SECONDS = 3
+"""For a driver that was killed: the server notices within these that its connection is gone."""
+
 KEEPALIVE = "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
 """So that the server lets go of what a vanished machine held within a minute."""
 
@@ -75,8 +82,11 @@ def _held(database: str, name: str, *, wait: bool) -> Iterator[None]:
         database, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=arguments
     )
     with engine.connect() as connection:
-        function = sqlalchemy.func.pg_advisory_lock if wait else sqlalchemy.func.pg_try_advisory_lock
-        if connection.scalar(sqlalchemy.select(function(number))) is False:
+        deadline = time.monotonic() + (WAIT_SECONDS if wait else LETTING_GO_SECONDS)
+        while not connection.scalar(sqlalchemy.select(sqlalchemy.func.pg_try_advisory_lock(number))):
+            if time.monotonic() < deadline:
+                time.sleep(0.1)
+                continue
             raise LatentsweepError(
                 f"only one process may drive {name.removeprefix('latentsweep study ')} and one on another machine "
                 "does; wait for it to end"

@@ -13,7 +13,7 @@ from rich.console import Console
 from latentsweep import inspection, leaderboard, worker
 from latentsweep.budget import Packing
 from latentsweep.cluster import check_resources, cluster
-from latentsweep.home import Home, driving, write_json
+from latentsweep.home import Home, write_json
 from latentsweep.lints import as_text
 from latentsweep.pipeline import Keys
 from latentsweep.plan import SweepPlan, threads_of
@@ -22,8 +22,10 @@ from latentsweep.recording import Recorder
 from latentsweep.search import OBJECTIVES, RUNG_OBJECTIVES, Search
 from latentsweep.shared_stages import Shared, obtain
 from latentsweep.store import Store
+from latentsweep.supervision import driving, uninterrupted
 from latentsweep.sweep_record import SweepRecord
 from latentsweep.view import View, described
+from latentsweep.work_log import TAIL, said_last, tail
 from latentsweep.worker import Assignment
 from trainables.errors import StoppedError
 from trainables.execution import Execution
@@ -31,6 +33,9 @@ from trainables.inception import InceptionWeights
 from trainables.recipes import Recipe
 
 log = logging.getLogger(__name__)
+
+RETRIES = 4
+"""How often a trial whose worker was lost is tried again, each time from its last checkpoint."""
 
 
 class Sweep:
@@ -69,10 +74,11 @@ class Sweep:
             except KeyboardInterrupt:
                 log.debug("interrupted by the user")
             finally:
-                self.search.requeue()
-                self.record.missing()
-                self._write_leaderboard()
-                self.record.end(finished=not self._unfinished(target))
+                with uninterrupted():
+                    self.search.requeue()
+                    self.record.missing()
+                    self._write_leaderboard()
+                    self.record.end(finished=not self._unfinished(target))
             if self._unfinished(target):
                 raise StoppedError(
                     f"the sweep was stopped with {self.search.finished()} of {target} trials ended; "
@@ -120,7 +126,7 @@ class Sweep:
 
         from latentsweep.tuning import StudyScheduler, StudySearcher
 
-        watcher = Watcher(self, view)
+        searcher = StudySearcher(self.search, target, Watcher(self, view))
         resources: dict[str, float] = {"cpu": packing.threads}
         if packing.gpu_share:
             resources["gpu"] = packing.gpu_share
@@ -130,8 +136,8 @@ class Sweep:
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                search_alg=StudySearcher(self.search, target, watcher),
-                scheduler=StudyScheduler(self.search, watcher),
+                search_alg=searcher,
+                scheduler=StudyScheduler(searcher),
                 num_samples=-1,
                 max_concurrent_trials=packing.concurrent,
                 reuse_actors=True,
@@ -141,7 +147,7 @@ class Sweep:
             run_config=tune.RunConfig(
                 name="tune",
                 storage_path=str(self.folder.resolve() / "ray"),
-                failure_config=tune.FailureConfig(max_failures=2),
+                failure_config=tune.FailureConfig(max_failures=RETRIES),
                 verbose=0,
             ),
         )
@@ -181,6 +187,12 @@ class Watcher:
             self.sweep.record.trial_records(number, records)
             scores = [record[self.rung] for record in records if self.rung in record]
             self.view.heard(number, int(records[-1]["step"]), scores[-1] if scores else None)
+
+    def lost(self, number: int, error: str) -> tuple[str, str]:
+        """A trial was lost again and again, at last with Ray's ``error``: the reason, and its log's last lines."""
+        key = self.sweep.plan.keys(self.sweep.search.trial(number).params).denoiser
+        log = tail(self.sweep.store.log_of(key))
+        return said_last(error) or "the worker was lost again and again", log or error[-TAIL:]
 
     def ended(self, number: int) -> None:
         """A trial ended; the study knows how."""

@@ -107,9 +107,8 @@ class SweepRecord:
             self.recorder.close_run(key, "pruned", tags=tags, ended=ended)
         else:
             attributes = trial.user_attrs
-            tags = {
-                f"latentsweep.{name}": str(attributes[name]) for name in ("reason", "class") if name in attributes
-            }
+            said = {name: str(attributes[name]) for name in ("reason", "class", "log") if name in attributes}
+            tags = {f"latentsweep.{name}": text for name, text in said.items()}
             self.recorder.close_run(key, "failed", tags=tags, ended=ended)
 
     def missing(self) -> None:

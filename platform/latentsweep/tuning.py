@@ -9,7 +9,8 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from latentsweep.search import INFRASTRUCTURE, Point, Search
+from latentsweep.search import Point, Search
+from trainables.errors import INFRASTRUCTURE
 
 if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController
@@ -24,6 +25,9 @@ class Watcher(Protocol):
     def heard(self, number: int, result: Mapping[str, Any]) -> None:
         """A trial reported."""
 
+    def lost(self, number: int, error: str) -> tuple[str, str]:
+        """A trial was lost again and again, at last with Ray's ``error``: the reason, and its log's last lines."""
+
     def ended(self, number: int) -> None:
         """A trial ended; the study knows how."""
 
@@ -35,6 +39,7 @@ class StudySearcher(Searcher):
         super().__init__(metric=None, mode=None)
         self.search, self.target, self.watcher = search, target, watcher
         self.numbers: dict[str, int] = {}
+        self.errors: dict[int, str] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """The next configuration, or that there is none."""
@@ -57,9 +62,10 @@ class StudySearcher(Searcher):
             return
         result = result or {}
         if error:
-            self.search.fail(number, "the worker was lost again and again; its log has the reason", INFRASTRUCTURE)
-        elif "failure" in result:
-            self.search.fail(number, result["failure"], result["class"])
+            reason, log = self.watcher.lost(number, self.errors.pop(number, ""))
+            self.search.fail(number, reason, INFRASTRUCTURE, log)
+        elif "class" in result:
+            self.search.fail(number, result["reason"], result["class"], result["log"])
         elif "points" in result:
             points = [Point(point["params"], point["metrics"]) for point in result["points"]]
             self.search.tell(number, points, {"keys": result["keys"]})
@@ -84,13 +90,17 @@ class StudySearcher(Searcher):
 class StudyScheduler(FIFOScheduler):
     """Runs trials in the order they come and stops those that the study's pruner gives up."""
 
-    def __init__(self, search: Search, watcher: Watcher) -> None:
+    def __init__(self, searcher: StudySearcher) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.search, self.watcher = search, watcher
+        self.searcher, self.search, self.watcher = searcher, searcher.search, searcher.watcher
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: as for :class:`StudySearcher`."""
         return {}
+
+    def on_trial_error(self, tune_controller: TuneController, trial: Trial) -> None:
+        """Passes on what Ray says of it: Tune tells the searcher only that there was an error."""
+        self.searcher.errors[trial.config["number"]] = str(trial.get_error())
 
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
         """Passes a report on, rung by rung, and answers whether the trial goes on."""

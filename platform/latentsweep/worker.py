@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from latentsweep.home import Home
 from latentsweep.pipeline import Pipeline
 from latentsweep.published import publish, published
 from latentsweep.store import StageKey, Store
+from latentsweep.work_log import noted, tail
 from trainables import execution as ex
-from trainables.errors import ConfigError, DivergenceError, WeightsError
+from trainables.errors import INFRASTRUCTURE, DivergenceError, LatentsweepError, WeightsError
 from trainables.execution import Execution
 from trainables.inception import InceptionWeights, find_weights
 from trainables.recipes import Recipe
@@ -119,15 +121,27 @@ def limit_memory(gpu_share: float) -> None:
         torch.cuda.set_per_process_memory_fraction(gpu_share)
 
 
+@contextlib.contextmanager
+def noting(pipeline: Pipeline, stage: str) -> Iterator[Path]:
+    """Keeps a log of the work on ``stage`` beside the store, a file for each worker; yields its path."""
+    path = pipeline.store.log_of(getattr(pipeline.keys, stage))
+    if ex.rank():
+        path = path.with_suffix(f".{ex.rank()}.log")
+    with pipeline.store.writing(), noted(path):
+        yield path
+
+
 def autoencoder(config: dict[str, Any]) -> None:
     """One worker of a Ray Train run: the shared autoencoder of ``config["assignment"]``, its latents, its worth.
 
     A divergence leaves nothing in the store, since trying again would only repeat it.
     """
+    assignment: Assignment = config["assignment"]
     try:
-        encoding(config["assignment"])
-        if ex.rank() == 0:
-            config["assignment"].pipeline().reconstruction()
+        with noting(assignment.pipeline(), "vae"):
+            encoding(assignment)
+            if ex.rank() == 0:
+                assignment.pipeline().reconstruction()
     except DivergenceError as error:
         log.warning("%s", error)
 
@@ -135,11 +149,12 @@ def autoencoder(config: dict[str, Any]) -> None:
 def retraining(config: dict[str, Any]) -> None:
     """One worker of a Ray Train run: all that ``config["assignment"]`` lacks, measured on ``config["splits"]``."""
     assignment: Assignment = config["assignment"]
-    encoding(assignment)
-    together(assignment.pipeline(), "denoiser")
-    if ex.rank() == 0:
-        for split in config["splits"]:
-            assignment.pipeline(split=split).evaluation()
+    with noting(assignment.pipeline(), "denoiser"):
+        encoding(assignment)
+        together(assignment.pipeline(), "denoiser")
+        if ex.rank() == 0:
+            for split in config["splits"]:
+                assignment.pipeline(split=split).evaluation()
 
 
 def encoding(assignment: Assignment) -> None:
@@ -163,28 +178,50 @@ def together(pipeline: Pipeline, stage: str) -> None:
 
 
 def note_progress(store: Store, key: StageKey, records: Sequence[Record]) -> None:
-    """Leaves the last record where the driver's live view finds it."""
+    """Leaves the last record where the driver's live view finds it, and all of them in the log."""
+    note(records)
     if records:
         store.note_progress(key, records[-1])
 
 
+def note(records: Sequence[Record]) -> None:
+    """A line of the log for each record."""
+    for record in records:
+        values = (f"{name} {value:.5g}" for name, value in record.items() if name not in ("step", "time"))
+        log.info("step %d: %s", record["step"], ", ".join(values))
+
+
 def reference(assignment: Assignment) -> None:
     """Computes what generated images are compared with."""
-    assignment.pipeline().reference()
+    pipeline = assignment.pipeline()
+    with noting(pipeline, "reference"):
+        pipeline.reference()
+
+
+def failure(error: LatentsweepError, path: Path | None) -> dict[str, str]:
+    """Why a run has no result, of what class that is, and the last lines of its log.
+
+    Raises ``error`` itself where the infrastructure is to blame: then it is tried again.
+    """
+    if error.kind == INFRASTRUCTURE:
+        raise error
+    return {"reason": str(error), "class": error.kind, "log": tail(path) if path else ""}
 
 
 def measurements(assignment: Assignment, recipes: Sequence[Recipe]) -> dict[str, str] | None:
     """A Ray task: trains the denoiser that these recipes share, and measures each of them.
 
-    Returns what can't succeed by being tried again as ``reason`` and ``class``; the rest is raised.
+    Returns what can't succeed by being tried again as :func:`failure` says; the rest is raised.
     """
+    path = None
     try:
-        for recipe in recipes:
-            assignment.pipeline(recipe).evaluation()
-    except DivergenceError as error:
-        return {"reason": str(error), "class": "divergence"}
-    except ConfigError as error:
-        return {"reason": str(error), "class": "configuration"}
+        with noting(assignment.pipeline(recipes[0]), "denoiser") as path:
+            for recipe in recipes:
+                pipeline = assignment.pipeline(recipe)
+                pipeline.denoiser(note)
+                pipeline.evaluation()
+    except LatentsweepError as error:
+        return failure(error, path)
     return None
 
 
@@ -192,24 +229,23 @@ def trial(config: Mapping[str, Any], assignment: Assignment) -> None:
     """A Ray Tune trial: trains one denoiser, samples every threshold in one pass, and measures them all.
 
     Reports ``records`` after each checkpoint and ``points`` at the end. What can't succeed by being tried
-    again (a refused configuration, a divergence) is reported as ``failure``; the rest is raised, and Ray
+    again (a refused configuration, a divergence) is reported as :func:`failure` says; the rest is raised, and Ray
     tries it again.
     """
     from ray import tune
 
     def report(records: Sequence[Record]) -> None:
+        note(records)
         tune.report({"records": list(records)})
 
-    params = dict(config["params"])
+    params, path = dict(config["params"]), None
     try:
         pipeline = assignment.pipeline(assignment.recipe.replace(**params))
-        pipeline.denoiser(report, rungs=True)
-        entry = pipeline.evaluation()
-    except DivergenceError as error:
-        tune.report({"failure": str(error), "class": "divergence"})
-        return
-    except ConfigError as error:
-        tune.report({"failure": str(error), "class": "configuration"})
+        with noting(pipeline, "denoiser") as path:
+            pipeline.denoiser(report, rungs=True)
+            entry = pipeline.evaluation()
+    except LatentsweepError as error:
+        tune.report(failure(error, path))
         return
     searched = THRESHOLD in params
     points = [

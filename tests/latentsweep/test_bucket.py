@@ -86,7 +86,7 @@ def test_a_checkpoint_is_gone_on_from_by_another_machine_and_goes_with_the_resul
     first = machine(tmp_path / "a", address)
 
     def killed(folder: Path) -> Mapping[str, Any]:
-        for step in ("one", "two"):
+        for step in ("zero", "one", "two"):
             (folder / CHECKPOINT).write_text(step)
             first.keep_checkpoint(KEY)
             first.note_progress(KEY, {"step": 2.0})
@@ -150,21 +150,25 @@ def test_a_result_that_was_damaged_in_the_bucket_is_built_again(
 
 @pytest.mark.parametrize("address", ["file"], indirect=True)
 @pytest.mark.parametrize("damage", ["flipped", "cut", "gone"])
-def test_a_damaged_checkpoint_counts_as_none(
+def test_in_place_of_a_damaged_checkpoint_the_one_before_it_is_taken(
     tmp_path: Path, address: str, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = machine(tmp_path / "a", address)
     first.workspace(KEY.name).mkdir(parents=True)
-    (first.workspace(KEY.name) / CHECKPOINT).write_bytes(bytes(1000))
-    first.keep_checkpoint(KEY)
-    (kept,) = Path(address.removeprefix("file://")).rglob("*.safetensors")
-    if damage == "gone":
-        kept.unlink()
-    else:
-        kept.write_bytes(bytes(500) if damage == "cut" else bytes(500) + b"\1" + bytes(499))
-    second = machine(tmp_path / "b", address)
-    second.fetch_checkpoint(KEY)
-    assert list(second.workspace(KEY.name).iterdir()) == []
+    for step in range(4):
+        (first.workspace(KEY.name) / CHECKPOINT).write_bytes(bytes([step] * 1000))
+        first.keep_checkpoint(KEY)
+    kept = {path.read_bytes()[0]: path for path in Path(address.removeprefix("file://")).rglob("*.safetensors")}
+    assert set(kept) == {2, 3}, "no more than two are kept"
+    for number, step in enumerate((3, 2)):
+        if damage == "gone":
+            kept[step].unlink()
+        else:
+            kept[step].write_bytes(bytes(500) if damage == "cut" else bytes([step] * 999) + b"\7")
+        second = machine(tmp_path / f"b{number}", address)
+        second.fetch_checkpoint(KEY)
+        found = [path.read_bytes()[:1] for path in second.workspace(KEY.name).iterdir()]
+        assert found == ([b"\2"] if step == 3 else [])
     assert "cannot be used" in caplog.text
 
 

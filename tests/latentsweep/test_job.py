@@ -15,23 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
 import pyarrow.parquet as pq
 import pytest
-from command_line import PLANTED, TINY, cli
+from command_line import PLANTED, cli
 from mlflow import MlflowClient
 from PIL import Image
+from swept import check_complete, mlflow_runs, results, stages_in, study_of, sweep_words
 
 from latentsweep.store import Store
 
 ROOT = Path(__file__).parents[2]
-SPACE = """
-dimensions:
-  vae.latent_channels: [4, 8]
-  diffusion.frequency_weight: [0.0, 0.1, 0.3]
-  diffusion.cutmix_probability: [0.0, 0.5]
-  sampling.early_stop_threshold: [0.0, 0.4]
-"""
 FIGURES = (
     "vae_training",
     "reconstructions",
@@ -48,13 +41,6 @@ FIGURES = (
 )
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
-
-
-def sweep_words(folder: Path, dataset: str, trials: int) -> list[str]:
-    space = folder / "space.yaml"
-    space.write_text(SPACE)
-    words = ["sweep", "--dataset", dataset, "--recipe", "smoke", "--space", str(space), "--trials", str(trials)]
-    return [*words, "--sampler", "random", "--pruner", "none", "--json", *TINY]
 
 
 @pytest.fixture(scope="module")
@@ -76,52 +62,6 @@ def swept(prepared: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) 
     shutil.copytree(prepared[0], home)
     said = json.loads(cli(home, *sweep_words(home.parent, prepared[1], 12)).stdout)
     return home, prepared[1], said
-
-
-def study_of(home: Path, name: str) -> optuna.Study:
-    return optuna.load_study(study_name=name, storage=f"sqlite:///{home / 'sweeps' / name / 'study.db'}")
-
-
-def results(home: Path, name: str) -> dict[str, Any]:
-    """What each configuration scored, and its curve, without the times."""
-    store, found = Store(home / "store"), {}
-    for trial in study_of(home, name).trials:
-        timed = ("gen/seconds_per_image",)
-        metrics = {name: value for name, value in trial.user_attrs["metrics"].items() if name not in timed}
-        curve = None
-        if "keys" in trial.user_attrs:
-            denoiser = store.find(next(key for key in trial.user_attrs["keys"] if key.startswith("denoiser/")))
-            assert denoiser is not None
-            curve = [{k: v for k, v in record.items() if k != "time"} for record in denoiser.json("records.json")]
-        found[json.dumps(trial.params, sort_keys=True)] = (metrics, curve)
-    return found
-
-
-def stages_in(home: Path) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for entry in Store(home / "store").entries():
-        counts[entry.manifest["stage"]] = counts.get(entry.manifest["stage"], 0) + 1
-    return counts
-
-
-def mlflow_runs(home: Path, dataset: str) -> list[Any]:
-    client = MlflowClient(f"sqlite:///{home / 'mlflow' / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name(dataset)
-    return list(client.search_runs([experiment.experiment_id], max_results=500))
-
-
-def check_complete(home: Path, dataset: str, name: str, trials: int) -> None:
-    """No trial lost, doubled, or left RUNNING, in Optuna and in MLflow."""
-    run = [trial for trial in study_of(home, name).trials if "of" not in trial.user_attrs]
-    assert len(run) == trials
-    assert {trial.state.name for trial in run} == {"COMPLETE"}
-    assert len({json.dumps(t.params, sort_keys=True) for t in study_of(home, name).trials}) == 2 * trials
-    runs = mlflow_runs(home, dataset)
-    keys = [r.data.tags["latentsweep.key"] for r in runs]
-    assert len(keys) == len(set(keys))
-    assert {r.info.status for r in runs} == {"FINISHED"}
-    kinds = [r.data.tags["latentsweep.kind"] for r in runs]
-    assert (kinds.count("sweep"), kinds.count("trial"), kinds.count("vae")) == (1, trials, 2)
 
 
 def test_a_sweep_trains_two_autoencoders_however_many_trials_it_has(swept: tuple[Path, str, dict[str, Any]]) -> None:

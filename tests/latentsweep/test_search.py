@@ -12,8 +12,8 @@ import pytest
 from optuna.trial import TrialState
 
 from latentsweep import leaderboard
-from latentsweep.search import INFRASTRUCTURE, Point, Search, SearchConfig
-from trainables.errors import ConfigError
+from latentsweep.search import Point, Search, SearchConfig
+from trainables.errors import INFRASTRUCTURE, ConfigError
 from trainables.space import THRESHOLD, Choice, Range, SearchSpace
 
 SPACE = SearchSpace(

@@ -17,16 +17,17 @@ from latentsweep.ablation.statistics import Run
 from latentsweep.budget import Packing
 from latentsweep.cluster import check_resources, cluster
 from latentsweep.datasets.slices import PreparedDataset
-from latentsweep.home import Home, driving, write_json
+from latentsweep.home import Home, write_json
 from latentsweep.published import key_of
 from latentsweep.recording import Recorder
-from latentsweep.search import INFRASTRUCTURE
 from latentsweep.shared_stages import Shared, obtain
 from latentsweep.store import Store
+from latentsweep.supervision import driving, uninterrupted
 from latentsweep.sweep import Sweep
 from latentsweep.view import View
+from latentsweep.work_log import tail
 from latentsweep.worker import Assignment
-from trainables.errors import LatentsweepError, StoppedError
+from trainables.errors import INFRASTRUCTURE, LatentsweepError, StoppedError
 from trainables.execution import Execution
 from trainables.inception import InceptionWeights
 from trainables.recipes import Recipe
@@ -68,7 +69,8 @@ class Study:
                         obtain(_distinct(shared), self.store, self.folder / "train", packing, view)
                         self._measure(jobs, threads, packing, view)
             except KeyboardInterrupt:
-                self.record.stopped()
+                with uninterrupted():
+                    self.record.stopped()
                 raise StoppedError("the study was stopped; nothing is lost, and the same command goes on") from None
             for job in jobs:
                 self.record.run(job, self.failures().get(job.name))
@@ -147,7 +149,7 @@ class Study:
             ready, _ = ray.wait(list(waiting), timeout=0.5)
             for reference in ready:
                 group = waiting.pop(reference)
-                failure = _outcome(reference)
+                failure = _outcome(reference, self.store.log_of(group[0].keys.denoiser))
                 self._note(group, failure)
                 for job in group:
                     done += 1
@@ -187,17 +189,18 @@ def _distinct(shared: Sequence[Shared]) -> list[Shared]:
     return list({each.keys.reconstruction.name: each for each in shared}.values())
 
 
-def _outcome(reference: Any) -> dict[str, str] | None:
+def _outcome(reference: Any, log_of: Path) -> dict[str, str] | None:
     """What a task returned; a lost worker or an unexpected error is the infrastructure's."""
     import ray
 
     try:
         found: dict[str, str] | None = ray.get(reference)
         return found
-    except (ray.exceptions.RayTaskError, ray.exceptions.WorkerCrashedError, ray.exceptions.RayActorError) as error:
+    except ray.exceptions.RayError as error:
         cause = getattr(error, "cause", None) or error
         log.debug("a task failed", exc_info=error)
-        return {"reason": f"{type(cause).__name__}: {str(cause).splitlines()[0]}", "class": INFRASTRUCTURE}
+        reason = f"{type(cause).__name__}: {str(cause).splitlines()[0]}"
+        return {"reason": reason, "class": INFRASTRUCTURE, "log": tail(log_of)}
 
 
 def failures_of(folder: Path) -> dict[str, str]:

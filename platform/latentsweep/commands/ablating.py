@@ -58,7 +58,7 @@ def ablate(
     from latentsweep.ablation.components import COMPONENTS, DEFAULT
     from latentsweep.ablation.plan import plan_of
     from latentsweep.ablation.study import Study
-    from latentsweep.budget import packing
+    from latentsweep.assembly import packed
     from latentsweep.configuration import overridden
     from latentsweep.store import Store
     from trainables.inception import find_weights
@@ -88,7 +88,7 @@ def ablate(
         return
     study = Study(place, plan, data, weights, recorder_of(place, dataset, mlflow))
     largest = max((arm.recipe for arm in plan.design.arms), key=lambda each: each.vae.latent_channels)
-    pack = packing(largest, concurrent=concurrent, card_gib=card_gib)
+    pack = packed(largest, ray_address, concurrent=concurrent, card_gib=card_gib)
     jobs = study.run(seeds, pack, Console(stderr=as_json), address=ray_address)
     effects = results.judged(plan, study.runs(jobs), seeds, margin)
     files = results.written(study, jobs, effects, seeds, margin)

@@ -40,8 +40,7 @@ def train(
     """Train a configuration in full, measure it on held-out data, and register the model."""
     from rich.console import Console
 
-    from latentsweep.assembly import record_training
-    from latentsweep.budget import packing
+    from latentsweep.assembly import packed, record_training
     from latentsweep.configuration import read_configuration
     from latentsweep.lints import as_text
     from latentsweep.retraining import train as run_training
@@ -51,7 +50,7 @@ def train(
     configuration = read_configuration(config).with_steps(steps)
     weights = find_weights(inception)
     dataset = dataset_of(place, configuration.dataset)
-    pack = packing(configuration.recipe, concurrent=1, card_gib=None)
+    pack = packed(configuration.recipe, ray_address, concurrent=1)
     result = run_training(
         place, configuration, dataset, weights, pack, Console(stderr=True), workers=workers, address=ray_address
     )

@@ -55,8 +55,7 @@ def sweep(
     from rich.console import Console
 
     from latentsweep import dry_run as forecasts
-    from latentsweep.assembly import search_space, sweep_plan
-    from latentsweep.budget import packing
+    from latentsweep.assembly import packed, search_space, sweep_plan
     from latentsweep.search import SearchConfig
     from latentsweep.sweep import Sweep
     from trainables.inception import find_weights
@@ -68,7 +67,7 @@ def sweep(
     plan = sweep_plan(
         dataset_of(place, dataset), chosen, weights, recipe, list(assignments or []), split, search, seed
     )
-    pack = packing(plan.recipe, concurrent=concurrent, card_gib=card_gib)
+    pack = packed(plan.recipe, ray_address, concurrent=concurrent, card_gib=card_gib)
     if dry_run:
         forecast = forecasts.forecast(plan, place, trials, pack)
         typer.echo(json.dumps(forecast, indent=1) if as_json else forecasts.as_text(forecast))

@@ -1,0 +1,208 @@
+"""A parent that outlives its driver: passes signals on, starts a killed driver again, leaves no process behind.
+
+A driver that has Ray in it can die at any moment with no chance to say why: Ray ends the process when its raylet
+is lost, and the kernel when memory is short. So the command that a user starts only watches. The driver is its
+child, found by ``sys.orig_argv``; what it had begun goes on from the store when it is started again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+
+from filelock import FileLock, Timeout
+
+from trainables.errors import LatentsweepError
+
+log = logging.getLogger(__name__)
+
+DRIVER = "LATENTSWEEP_DRIVER"
+"""Set in a driver's environment: the number of the process that watches it."""
+
+CRASHED = 70
+"""Exit code of a driver with an error of ours that nobody foresaw: it would only come again."""
+
+SHORT_LIFE = 60.0
+"""Seconds. A driver that dies sooner than this, so many times in a row as :data:`PATIENCE`, is given up."""
+
+PATIENCE = 3
+ENDING = 60.0
+"""Seconds that a driver has for its clean end before a further signal kills it."""
+
+_PREFIX, _SHORT, _BURIAL = "ls-", 20, 10.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+
+
+def watching() -> bool:
+    """Whether this process is the one that a user started, and has no driver yet."""
+    return DRIVER not in os.environ
+
+
+def supervise() -> int:
+    """Runs this very command as a driver, again after each time that it was killed; returns its exit code."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    short = 0
+    while True:
+        began = time.monotonic()
+        code, stopping = _drive()
+        if stopping or code in (0, 2, CRASHED, 128 + signal.SIGINT):
+            return code
+        short = short + 1 if time.monotonic() - began < SHORT_LIFE else 0
+        if short == PATIENCE:
+            print(f"error: the driver was lost {PATIENCE} times in a row; --debug shows more", file=sys.stderr)
+            return 1
+        print("note: the driver was lost; going on from what it had stored", file=sys.stderr, flush=True)
+
+
+def _drive() -> tuple[int, bool]:
+    """One life of a driver: its exit code, and whether it was asked to end."""
+    driver = subprocess.Popen(
+        [sys.executable, *sys.orig_argv[1:]], env={**os.environ, DRIVER: str(os.getpid())}, process_group=0
+    )
+    asked: list[float] = []
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        asked.append(time.monotonic())
+        late = len(asked) > 2 and asked[-1] - asked[0] > ENDING
+        driver.send_signal(signal.SIGKILL if late else signal.SIGINT)
+
+    before = {number: signal.signal(number, pass_on) for number in _SIGNALS}
+    try:
+        code = driver.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _bury(driver.pid)
+    return (code if code >= 0 else 128 - code), bool(asked)
+
+
+@contextlib.contextmanager
+def driver() -> Iterator[None]:
+    """In a driver: it ends cleanly when its parent is gone, takes SIGTERM and SIGHUP as Ctrl-C, and marks a crash."""
+    terminate_as_interrupt()
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != int(os.environ[DRIVER]):
+        signal.raise_signal(signal.SIGTERM)
+    try:
+        yield
+    except Exception:
+        traceback.print_exc()
+        sys.exit(CRASHED)
+
+
+def terminate_as_interrupt() -> None:
+    """From now on SIGTERM and SIGHUP do what Ctrl-C does; to be said again after Ray has set its own handler."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, frame: signal.raise_signal(signal.SIGINT))
+
+
+@contextlib.contextmanager
+def driving(folder: Path, database: str = "") -> Iterator[None]:
+    """The right to drive the job of a folder, held for the length of a ``with``; with a ``database`` for its study,
+    as against drivers in other homes and on other machines, too.
+
+    A second driver is told so by :class:`LatentsweepError` and ends; only where the first is about to end, since its
+    parent was killed, is that waited for.
+    """
+    from latentsweep.studies import alone
+
+    lock, note = FileLock(folder / "lock"), folder / "driver"
+    try:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if not (note.exists() and _is_dead(int(note.read_text() or 0))):
+                raise
+            lock.acquire(timeout=ENDING)
+    except Timeout:
+        raise LatentsweepError(
+            f"only one process may drive {folder.name} and another does; wait for it to end"
+        ) from None
+    try:
+        note.write_text(os.environ.get(DRIVER, str(os.getpid())))
+        with alone(database, folder.name) if database else contextlib.nullcontext():
+            yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """The few seconds in which records are closed: signals that ask for an end are not needed any more."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def ray_folder() -> Path:
+    """A new short folder for Ray's sockets and logs, that bears this process's number; those of the dead are removed.
+
+    Unix sockets limit how long its path may be.
+    """
+    _remove_folders(_is_dead)
+    return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=_temporary()))
+
+
+def _temporary() -> Path:
+    usual = Path(tempfile.gettempdir())
+    return usual if len(str(usual)) <= _SHORT else Path("/tmp")
+
+
+def _remove_folders(of: Callable[[int], bool]) -> None:
+    for folder in _temporary().glob(f"{_PREFIX}*-*"):
+        number = folder.name.removeprefix(_PREFIX).partition("-")[0]
+        if number.isdecimal() and folder.stat().st_uid == os.getuid() and of(int(number)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_dead(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def _bury(driver: int) -> None:
+    """Ends what a driver left: processes that have no other parent now, and Ray's folder."""
+    deadline = time.monotonic() + _BURIAL
+    while _children() and time.monotonic() < deadline:
+        for child in _children():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(child, 0)
+    _remove_folders(lambda process: process == driver)
+
+
+def _children() -> list[int]:
+    """This process's children; orphans of a driver are among them where the kernel gives them to us (Linux)."""
+    try:
+        listed = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+    except OSError:
+        return []
+    return [int(number) for number in listed.split()]
+
+
+def _prctl(option: int, value: int) -> None:
+    """Linux's ``prctl``; elsewhere there is none, and orphans end by themselves, later."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)

@@ -1,0 +1,113 @@
+"""A soak: a sweep under random SIGKILLs of its processes, compared with one that nobody disturbed (``make chaos``).
+
+Every configuration's curve and result must be equal, bit for bit; nothing may be lost, doubled, left open or left
+running. With a searcher that learns and a pruner, what is tried depends on the order of arrival: then the results
+can't be compared, and the rest must hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from command_line import cli
+from processes import Job, left_by
+from swept import check_complete, results, stages_in, sweep_words
+
+from latentsweep.store import Store
+
+DATASET = "demo"
+SPACE = """
+dimensions:
+  vae.latent_channels: [4, 8]
+  diffusion.frequency_weight: [0.0, 0.1, 0.2, 0.3]
+  diffusion.cutmix_probability: [0.0, 0.25, 0.5]
+  sampling.early_stop_threshold: [0.0, 0.4]
+"""
+STATES = {"COMPLETE": "FINISHED", "PRUNED": "KILLED"}
+KILLED = ("command", "driver", "trial")
+LONGEST_PAUSE = 12.0
+"""Seconds between two kills, at most."""
+
+
+def sweep_under_fire(home: Path, words: list[str], kills: int, random_: random.Random) -> dict[str, int]:
+    """Runs the sweep to its end; kills one of its processes so many times, and says it again where it was ended."""
+    counts = dict.fromkeys(KILLED, 0)
+    job = Job.start(home, *words)
+    while sum(counts.values()) < kills:
+        time.sleep(random_.uniform(0.5, LONGEST_PAUSE))
+        if job.process.poll() is not None:
+            assert job.process.returncode == 0, job.said
+            break
+        kind = random_.choice(KILLED)
+        targets = [job.process.pid] if kind == "command" else job.of_kind(kind)
+        if not targets:
+            continue
+        os.kill(random_.choice(targets), signal.SIGKILL)
+        counts[kind] += 1
+        if kind == "command":
+            job.process.wait()
+            job = Job.start(home, *words)
+    assert job.ended(1800) == 0, job.said
+    return counts
+
+
+def soak(base: Path, calm: Path | None, folder: Path, options: argparse.Namespace, seed: int) -> None:
+    """One sweep under fire, held against the calm one where there is one."""
+    home = folder / f"chaos-{seed}"
+    shutil.copytree(base, home)
+    words = sweep_words(folder, DATASET, options.trials, space=SPACE, sampler=options.sampler, pruner=options.pruner)
+    began = time.monotonic()
+    counts = sweep_under_fire(home, words, options.kills, random.Random(seed))
+    assert sum(counts.values()) == options.kills, f"the sweep ended after {counts}: too few trials for so many kills"
+    said = json.loads(cli(home, *words).stdout)
+    check_complete(home, DATASET, said["sweep"], options.trials, states=STATES)
+    if calm:
+        assert results(home, said["sweep"]) == results(calm, said["sweep"]), "a result differs"
+        assert stages_in(home) == stages_in(calm)
+    time.sleep(5)
+    assert not left_by(home), left_by(home)
+    assert not Store(home / "store").unfinished() or options.pruner != "none"
+    compared = "equal to the undisturbed one bit for bit" if calm else "nothing lost, doubled or left open"
+    killed = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    print(
+        f"soak {seed}: {options.trials} trials under {killed} kills in {time.monotonic() - began:.0f} s: {compared}"
+    )
+
+
+def main() -> None:
+    """Prepares, runs the undisturbed sweep, then the disturbed ones; ends with an assertion where one differs."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=24)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sampler", default="random", choices=("random", "tpe"))
+    parser.add_argument("--pruner", default="none", choices=("none", "median", "hyperband"))
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="chaos-") as name:
+        folder = Path(name)
+        base = folder / "base"
+        cli(base, "data", "prepare", DATASET)
+        calm = None
+        if (options.sampler, options.pruner) == ("random", "none"):
+            calm = folder / "calm"
+            shutil.copytree(base, calm)
+            began = time.monotonic()
+            cli(calm, *sweep_words(folder, DATASET, options.trials, space=SPACE))
+            print(f"undisturbed: {options.trials} trials in {time.monotonic() - began:.0f} s", flush=True)
+        for seed in range(options.seed, options.seed + options.runs):
+            soak(base, calm, folder, options, seed)
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
