@@ -63,7 +63,7 @@ def cluster(address: str = "local", *, cpus: int | None = None, gpus: int | None
                 raise
             raise LatentsweepError(
                 f"--ray-address must name a running cluster, and {address} does not let this driver in "
-                f"({type(error).__name__}); see that a node of it runs here, and that RAY_AUTH_TOKEN_PATH is its token's"
+                f"({type(error).__name__}): a node of it must run here, and RAY_AUTH_TOKEN_PATH hold its token"
             ) from error
         supervision.terminate_as_interrupt()
         yield

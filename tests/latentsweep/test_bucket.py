@@ -12,13 +12,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from moto.server import ThreadedMotoServer
+from small_dataset import plant
 
 from latentsweep import housekeeping
 from latentsweep.bucket import MANIFEST, Bucket
-from latentsweep.datasets.slices import SliceRow, encode, open_dataset, write_manifest, write_shards
 from latentsweep.home import Home
 from latentsweep.published import key_of, publish, published
 from latentsweep.store import StageKey, Store, cache_folder
@@ -223,20 +222,15 @@ def test_a_dataset_reaches_workers_through_the_store_without_the_key_of_its_pseu
     tmp_path: Path, address: str
 ) -> None:
     home = Home(tmp_path / "runs", address)
-    folder = home.writable(home.datasets / "demo")
+    dataset = plant(home)
     (home.root / "pseudonym.key").write_text("the key")
-    rows = [SliceRow("p", "v", n, "validation", "validation", encode(np.full((8, 8), n, np.uint8))) for n in range(3)]
-    counts = {f"slices_by_split{rule}": {"validation": 3} for rule in ("", "_by_slice")}
-    described = {"version": 1, "fingerprint": "abc", "settings": {"size": 8}, "counts": counts}
-    write_manifest(folder, {**described, "shards": write_shards(folder, rows)})
-    dataset = open_dataset(home.datasets, "demo")
-    publish(Store.of(home), home.datasets, "demo", dataset.fingerprint)
+    publish(Store.of(home), home.datasets, "tiny", dataset.fingerprint)
     shutil.rmtree(home.root)
-    there = published(machine(tmp_path / "b", address), "demo", dataset.fingerprint)
-    assert there.load("validation").images[:, 0, 0].tolist() == [0, 1, 2]
+    there = published(machine(tmp_path / "b", address), "tiny", dataset.fingerprint)
+    assert there.load("validation").images[:, 0, 0].tolist() == [3, 4, 5]
     assert {path.name.split("-")[0] for path in there.folder.iterdir()} == {"manifest.json", "dataset.json", "slices"}
-    with pytest.raises(DataError, match="lacks the dataset demo"):
-        published(machine(tmp_path / "b", address), "demo", "another")
+    with pytest.raises(DataError, match="lacks the dataset tiny"):
+        published(machine(tmp_path / "b", address), "tiny", "another")
     assert key_of(dataset.fingerprint).stage == "dataset"
 
 

@@ -22,9 +22,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from small_dataset import plant
 
 from latentsweep import worker
-from latentsweep.datasets.slices import SliceRow, encode, write_manifest, write_shards
 from latentsweep.home import Home
 from latentsweep.store import MANIFEST, StageKey, Store
 from latentsweep.worker import Assignment
@@ -173,16 +173,12 @@ def test_an_error_that_is_not_the_disks_stays_what_it_is(tmp_path: Path) -> None
 
 def test_a_worker_raises_what_its_disk_says_so_that_it_counts_as_infrastructure(disk: Path) -> None:
     home = Home(disk / "runs")
-    folder = home.writable(home.datasets / "tiny")
-    rows = [SliceRow("p", "v", 0, "train", "train", encode(np.zeros((32, 32), np.uint8)))]
-    counts = {f"slices_by_split{rule}": {"train": 1} for rule in ("", "_by_slice")}
-    described = {"version": 1, "fingerprint": "abc", "settings": {"size": 32}, "counts": counts}
-    write_manifest(folder, {**described, "shards": write_shards(folder, rows)})
+    dataset = plant(home, each=1)
     assignment = Assignment.of(
         home,
         Store.of(home),
-        "tiny",
-        "abc",
+        dataset.name,
+        dataset.fingerprint,
         find_weights(),
         recipe=recipe_named("smoke"),
         seed=0,
