@@ -84,9 +84,13 @@ def sweep_plan(
 
 def packed(recipe: Recipe, address: str, *, concurrent: int | None = None, card_gib: float | None = None) -> Packing:
     """How trials share this machine, or the cluster at ``address``, where none gets more threads than a node has."""
-    found = [int(node["CPU"]) for node in nodes(address)]
-    pack = packing(recipe, concurrent=concurrent, card_gib=card_gib, available=sum(found) or None)
-    return dataclasses.replace(pack, threads=min([pack.threads, *found]))
+    found = nodes(address)
+    if not found:
+        return packing(recipe, concurrent=concurrent, card_gib=card_gib)
+    cores = [int(node["CPU"]) for node in found]
+    cards = int(sum(node["GPU"] for node in found))
+    pack = packing(recipe, concurrent=concurrent, card_gib=card_gib, available=sum(cores), cards=cards)
+    return dataclasses.replace(pack, threads=min(pack.threads, *cores))
 
 
 def trained_model(home: Home, run: str, open_named: Open) -> tuple[TrainedModel, Execution]:

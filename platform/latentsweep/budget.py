@@ -43,11 +43,17 @@ class Packing:
 
 
 def packing(
-    recipe: Recipe, *, concurrent: int | None, card_gib: float | None, available: int | None = None
+    recipe: Recipe,
+    *,
+    concurrent: int | None,
+    card_gib: float | None,
+    available: int | None = None,
+    cards: int | None = None,
 ) -> Packing:
     """How many trials run at once and what each gets, from the memory that its training needs.
 
-    ``available`` are the CPU cores of a cluster, this machine's by default.
+    ``available`` are the CPU cores of a cluster and ``cards`` its cards, by default this machine's. A card that this
+    machine doesn't see is taken for one of ``card_gib``.
 
     Raises :class:`ConfigError` where not even one trial, or one autoencoder, fits the card.
     """
@@ -58,11 +64,13 @@ def packing(
     available = available or cores()
     trial = max(training_bytes(recipe, "diffusion"), MEASURING) + CONTEXT
     autoencoder = max(training_bytes(recipe, "vae"), MEASURING) + CONTEXT
-    cards = torch.cuda.device_count()
+    here = torch.cuda.device_count()
+    cards = here if cards is None else cards
     if not cards:
         at_once = min(concurrent or MOST_ON_CPU, available)
         return Packing(at_once, max(1, available // at_once), 0.0, 0.0, trial, 0)
-    real = min(torch.cuda.get_device_properties(index).total_memory for index in range(cards))
+    seen = [torch.cuda.get_device_properties(index).total_memory for index in range(here)]
+    real = min([*seen, *([] if here else [int((card_gib or DEFAULT_CARD) * GIB)])])
     card = int(min(real, (card_gib or DEFAULT_CARD) * GIB))
     for what, need, field in (("a trial", trial, "diffusion"), ("an autoencoder", autoencoder, "vae")):
         if need > card:
