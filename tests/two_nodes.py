@@ -123,7 +123,12 @@ class Cluster:
         log = self.folder / f"node-{node}.log"
         process = subprocess.Popen(
             ["ip", "netns", "exec", self.net.namespace(node), "unshare", "--mount", "bash", "-c", script],
-            env={**self.environment, **environment, "LATENTSWEEP_CACHE": str(cache)},
+            env={
+                **self.environment,
+                **environment,
+                "LATENTSWEEP_CACHE": str(cache),
+                "GLOO_SOCKET_IFNAME": f"{self.net.bridge}i{node}",  # the host's name means loopback in both
+            },
             stdout=log.open("wb"),
             stderr=subprocess.STDOUT,
             cwd="/",

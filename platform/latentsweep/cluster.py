@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from latentsweep import supervision
+from latentsweep.work_log import said_last
 from trainables.errors import ConfigError, LatentsweepError
 
 ENVIRONMENT = {
@@ -167,6 +168,6 @@ def run_under_train(
                 raise cause from error
         raise
     except TrainingFailedError as error:
-        raise LatentsweepError(f"Ray Train could not run the training: {str(error).splitlines()[0]}") from error
+        raise LatentsweepError(f"Ray Train could not run the training: {said_last(str(error))}") from error
     finally:
         shutil.rmtree(folder / name, ignore_errors=True)

@@ -56,7 +56,7 @@ def answering(database: str) -> Iterator[None]:
     """What goes wrong with the database, in one line without its address; also in the middle of a sweep."""
     try:
         yield
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError) as error:
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         cause = getattr(error, "orig", None) or error.__cause__ or error
         raise StoreError(
             f"the study's database{_place(database)} must answer ({type(cause).__name__}); see --study-storage or "
@@ -78,9 +78,14 @@ def check(database: str) -> str:
 def _held(database: str, name: str, *, wait: bool) -> Iterator[None]:
     number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
     arguments = {"connect_timeout": CONNECT_SECONDS, "options": KEEPALIVE}
-    engine = sqlalchemy.create_engine(
-        database, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=arguments
-    )
+    try:
+        engine = sqlalchemy.create_engine(
+            database, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=arguments
+        )
+    except ImportError as error:
+        raise StoreError(
+            f"a study in PostgreSQL needs its client ({error.name}): pip install 'latentsweep[cluster]'"
+        ) from None
     with engine.connect() as connection:
         deadline = time.monotonic() + (WAIT_SECONDS if wait else LETTING_GO_SECONDS)
         while not connection.scalar(sqlalchemy.select(sqlalchemy.func.pg_try_advisory_lock(number))):

@@ -147,7 +147,7 @@ def test_a_sweep_over_two_machines_that_see_nothing_of_the_drivers_disk(team: Te
     assert not list((team.home / "sweeps" / name).glob("study.db"))
 
 
-def test_without_the_driver_s_own_files_the_same_command_answers_from_the_bucket_and_the_database(team: Team) -> None:
+def test_without_the_drivers_own_files_the_same_command_answers_from_the_bucket_and_the_database(team: Team) -> None:
     (folder,) = (team.home / "sweeps").iterdir()
     shutil.rmtree(folder)
     shutil.rmtree(team.home / "store")
@@ -159,30 +159,18 @@ def test_without_the_driver_s_own_files_the_same_command_answers_from_the_bucket
 
 
 def test_a_configuration_is_retrained_by_two_workers_on_two_machines(team: Team) -> None:
-    best = team.home / "best.yaml"
-    options = ["--store", "s3://team/store", "--home", str(team.home)]
+    best, images = team.home / "best.yaml", team.home / "images"
+    options = ["--store", "s3://team/store", "--home", team.home]
     for words in (
-        ["export", "--dataset", "demo", "--to", str(best), "--home", str(team.home)],
-        [
-            "train",
-            "--config",
-            str(best),
-            "--steps",
-            "40",
-            "--workers",
-            "2",
-            "--ray-address",
-            team.nodes.address,
-            *options,
-        ],
-        ["sample", str(best), "--count", "2", "--to", str(team.home / "images"), *options],
+        ["export", "--dataset", "demo", "--to", best, "--home", team.home],
+        ["train", "--config", best, "--steps", 40, "--workers", 2, "--ray-address", team.nodes.address, *options],
+        ["sample", best, "--count", 2, "--to", images, *options],
     ):
-        done = subprocess.run(
-            [sys.executable, str(ROOT / "cli.py"), *words], env=team.environment, capture_output=True, text=True
-        )
+        command = [sys.executable, str(ROOT / "cli.py"), *map(str, words)]
+        done = subprocess.run(command, env=team.environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
     assert len(list((team.home / "trained").glob("*/denoiser.safetensors"))) == 1
-    assert len(list((team.home / "images").glob("seed-*.png"))) == 2
+    assert len(list(images.glob("seed-*.png"))) == 2
 
 
 def test_no_password_or_secret_is_written_or_said(team: Team) -> None:
