@@ -36,8 +36,9 @@ def sweep_words(
     return [*words, "--sampler", sampler, "--pruner", pruner, "--json", *TINY]
 
 
-def study_of(home: Path, name: str) -> optuna.Study:
-    return optuna.load_study(study_name=name, storage=f"sqlite:///{home / 'sweeps' / name / 'study.db'}")
+def study_of(home: Path, name: str, database: str = "") -> optuna.Study:
+    storage = database or f"sqlite:///{home / 'sweeps' / name / 'study.db'}"
+    return optuna.load_study(study_name=name, storage=storage)
 
 
 def results(home: Path, name: str) -> dict[str, Any]:
@@ -62,25 +63,36 @@ def stages_in(home: Path) -> dict[str, int]:
     return counts
 
 
-def mlflow_runs(home: Path, dataset: str) -> list[Any]:
-    client = MlflowClient(f"sqlite:///{home / 'mlflow' / 'mlflow.db'}")
+def mlflow_runs(home: Path, dataset: str, server: str = "") -> list[Any]:
+    client = MlflowClient(server or f"sqlite:///{home / 'mlflow' / 'mlflow.db'}")
     experiment = client.get_experiment_by_name(dataset)
     return list(client.search_runs([experiment.experiment_id], max_results=500))
 
 
 def check_complete(
-    home: Path, dataset: str, name: str, trials: int, *, states: Mapping[str, str] = MappingProxyType(FINISHED)
+    home: Path,
+    dataset: str,
+    name: str,
+    trials: int,
+    *,
+    states: Mapping[str, str] = MappingProxyType(FINISHED),
+    database: str = "",
+    server: str = "",
 ) -> None:
-    """No trial lost, doubled, or left RUNNING, in Optuna and in MLflow; ``states`` are the ends that may be."""
-    run = [trial for trial in study_of(home, name).trials if "of" not in trial.user_attrs]
+    """No trial lost, doubled, or left RUNNING, in Optuna and in MLflow; ``states`` are the ends that may be.
+
+    ``database`` holds the study and ``server`` the runs, where they are not in the home.
+    """
+    run = [trial for trial in study_of(home, name, database).trials if "of" not in trial.user_attrs]
     assert len(run) == trials
     assert {trial.state.name for trial in run} <= set(states)
     assert len({json.dumps(trial.params, sort_keys=True) for trial in run}) == trials
-    points = study_of(home, name).trials
+    points = study_of(home, name, database).trials
     complete = sum(trial.state.name == "COMPLETE" for trial in run)
     assert len({json.dumps(trial.params, sort_keys=True) for trial in points}) == trials + complete
     assert len(points) == trials + complete, "a threshold beside each complete trial's own"
-    runs = mlflow_runs(home, dataset)
+    runs = mlflow_runs(home, dataset, server)
+    runs = [run for run in runs if run.data.tags["latentsweep.key"].startswith(name) or not server]
     keys = [r.data.tags["latentsweep.key"] for r in runs]
     assert len(keys) == len(set(keys))
     assert {r.info.status for r in runs} <= set(states.values())

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
 from PIL import Image
 
 from latentsweep import inspection, stages
+from latentsweep.budget import Packing, packing, planned_cards
 from latentsweep.bundle import TrainedModel, from_store, read_model
+from latentsweep.cluster import nodes
 from latentsweep.comparison import GRID, compare
 from latentsweep.configuration import overridden
 from latentsweep.datasets.slices import PreparedDataset, open_dataset
@@ -30,7 +34,7 @@ from trainables.errors import ConfigError, DataError
 from trainables.execution import Execution
 from trainables.figures import image_grid
 from trainables.inception import InceptionWeights
-from trainables.recipes import recipe_named
+from trainables.recipes import Recipe, recipe_named
 from trainables.space import SearchSpace
 
 BUILT_IN = "demo"
@@ -79,6 +83,21 @@ def sweep_plan(
     return planned(dataset, name, recipe, space, search, seed, weights)
 
 
+def packed(recipe: Recipe, address: str, *, card_gib: float | None = None, **options: Any) -> Packing:
+    """How trials share this machine, or the cluster at ``address``, where none gets more threads than a node has.
+
+    Cards of a cluster are taken for such of ``card_gib``, since they can't be asked from here. For the ``options``
+    see :func:`~latentsweep.budget.packing`.
+    """
+    found = nodes(address)
+    if not found:
+        return packing(recipe, card_gib=card_gib, **options)
+    cores = [int(node["CPU"]) for node in found]
+    cards = planned_cards(card_gib, int(sum(node["GPU"] for node in found)))
+    pack = packing(recipe, card_gib=card_gib, available=sum(cores), present=cards, **options)
+    return dataclasses.replace(pack, threads=min(pack.threads, *cores))
+
+
 def trained_model(home: Home, run: str, open_named: Open) -> tuple[TrainedModel, Execution]:
     """The model that ``run`` names; raises :class:`DataError` where it isn't trained."""
     configuration, folder = configuration_at(home, run)
@@ -86,7 +105,7 @@ def trained_model(home: Home, run: str, open_named: Open) -> tuple[TrainedModel,
         return read_model(folder), configuration.execution
     dataset = open_named(configuration.dataset)
     keys = keys_of(configuration.recipe, dataset.fingerprint, configuration.seed, "")
-    model = from_store(Store(home.store), keys, configuration.recipe)
+    model = from_store(Store.of(home), keys, configuration.recipe)
     if model is None:
         raise DataError(f"{run} is not trained in this home; train its configuration with: python cli.py train")
     return model, configuration.execution
@@ -100,7 +119,7 @@ def evaluated_run(home: Home, run: str, open_named: Open, weights: InceptionWeig
     configuration, folder = configuration_at(home, run)
     dataset = open_named(configuration.dataset)
     pipeline = Pipeline(
-        Store(home.store), dataset, configuration.recipe, configuration.seed, configuration.execution, weights, split
+        Store.of(home), dataset, configuration.recipe, configuration.seed, configuration.execution, weights, split
     )
     trained = pipeline.store.find(pipeline.keys.denoiser) is not None
     if not trained and folder:
@@ -134,10 +153,10 @@ def write_images(folder: Path, images: np.ndarray, seeds: Sequence[int]) -> list
 def report_files(home: Home, sweep: str | None, recorder_of: Callable[[str], Recorder]) -> list[Path]:
     """Writes the report of a sweep, the latest by default, and keeps it with the sweep's run."""
     folder = chosen_sweep(home, None, sweep)
-    plan, search = SweepPlan.read(folder), open_search(folder)
+    plan, search = SweepPlan.read(folder), open_search(folder, home.study)
     findings = inspection.by_code(inspection.of_sweep(home, plan, search))
     files = write_report(home, folder.name, findings=findings)
-    SweepRecord(recorder_of(plan.dataset), plan, Store(home.store), search).report(files)
+    SweepRecord(recorder_of(plan.dataset), plan, Store.of(home), search).report(files)
     return files
 
 

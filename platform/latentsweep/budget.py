@@ -130,18 +130,19 @@ def packing(
     execution: Execution | None = None,
     slices: int = 0,
     present: Sequence[Card] | None = None,
+    available: int | None = None,
 ) -> Packing:
     """How many trials run at once and what each gets, from the memory that its trainings need.
 
     ``slices`` is the size of the training split, which the loops keep on the card; ``present`` the cards to plan
-    for, by default those of this machine. A training that no card holds
-    is planned on the first rung of the ladder that one does hold. Raises :class:`ConfigError` where none does.
+    for and ``available`` the CPU cores, by default those of this machine. A training that no card holds is planned
+    on the first rung of the ladder that one does hold. Raises :class:`ConfigError` where none does.
     """
     if card_gib is not None and not card_gib > 0:
         raise ConfigError(f"--card-gib must be above 0, got {card_gib:g}")
     if concurrent is not None and concurrent < 1:
         raise ConfigError(f"--concurrent must be at least 1, got {concurrent}")
-    available, execution = cores(), execution or Execution()
+    available, execution = available or cores(), execution or Execution()
     present = cards() if present is None else present
     if not present:
         at_once = min(concurrent or MOST_ON_CPU, available)
@@ -220,10 +221,10 @@ def rounded_down(share: float) -> float:
     return math.floor(share * 10_000) / 10_000
 
 
-def planned_card(card_gib: float | None) -> list[Card]:
-    """A card that isn't here, to plan for: one of ``card_gib``, by default :data:`DEFAULT_CARD`."""
+def planned_cards(card_gib: float | None, count: int = 1) -> list[Card]:
+    """Cards that aren't here, to plan for: of ``card_gib``, by default :data:`DEFAULT_CARD`."""
     size = int((card_gib or DEFAULT_CARD) * GIB)
-    return [Card(0, size, size)]
+    return [Card(index, size, size) for index in range(count)]
 
 
 def as_line(packing: Packing) -> str:

@@ -56,20 +56,42 @@ def cluster(
         "_temp_dir": str(folder),
     }
     try:
-        ray.init(
-            address=address,
-            num_cpus=cpus if local else None,
-            num_gpus=gpus if local else None,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            **(options if local else {}),
-        )
+        try:
+            ray.init(
+                address=address,
+                num_cpus=cpus if local else None,
+                num_gpus=gpus if local else None,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                **(options if local else {}),
+            )
+        except (ConnectionError, ValueError, RuntimeError, ray.exceptions.AuthenticationError) as error:
+            if local:
+                raise
+            raise LatentsweepError(
+                f"--ray-address must name a running cluster, and {address} does not let this driver in "
+                f"({type(error).__name__}): a node of it must run here, and RAY_AUTH_TOKEN_PATH hold its token"
+            ) from error
         supervision.terminate_as_interrupt()
         yield
     finally:
         with supervision.uninterrupted():
             ray.shutdown()
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def nodes(address: str) -> list[dict[str, float]]:
+    """What each node of the cluster at ``address`` has for work, by Ray's names (CPU, GPU); none for a local one.
+
+    Raises :class:`LatentsweepError` where no cluster answers there.
+    """
+    if address == "local":
+        return []
+    import ray
+
+    with cluster(address):
+        alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    return [{name: node.get(name, 0.0) for name in ("CPU", "GPU")} for node in alive if node.get("CPU")]
 
 
 def check_resources(cpus: int, gpus: float) -> None:

@@ -17,9 +17,9 @@ def forecast(plan: SweepPlan, home: Home, trials: int, packing: Packing, planned
 
     ``planned`` is the packing on a card: ``packing`` itself, where there is one.
     """
-    store, folder = Store(home.store), home.sweeps / plan.name
+    store, folder = Store.of(home), home.sweeps / plan.name
     keys = [plan.keys_of(recipe) for recipe in plan.autoencoders().values()]
-    finished = open_search(folder).finished() if (folder / "sweep.json").exists() else 0
+    finished = open_search(folder, home.study).finished() if (folder / "sweep.json").exists() else 0
     possible = plan.space.size / max(1, len(plan.space.thresholds))
     target = int(min(trials, possible))
     remaining = max(0, target - finished)

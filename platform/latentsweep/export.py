@@ -22,13 +22,13 @@ def sweeps(home: Home, dataset: str | None = None) -> list[Path]:
     folders = [path.parent for path in home.sweeps.glob("*/sweep.json")]
     if dataset:
         folders = [folder for folder in folders if SweepPlan.read(folder).dataset == dataset]
-    return sorted(folders, key=lambda folder: (folder / "study.db").stat().st_mtime)
+    return sorted(folders, key=_changed)
 
 
-def open_search(folder: Path) -> Search:
-    """The study of a sweep's folder, to read from."""
+def open_search(folder: Path, database: str = "") -> Search:
+    """The study of a sweep's folder, to read from; ``database`` as :attr:`Home.study`."""
     plan = SweepPlan.read(folder)
-    return Search(folder, plan.space, plan.search, plan.seed)
+    return Search(folder, plan.space, plan.search, plan.seed, database)
 
 
 def chosen_sweep(home: Home, dataset: str | None, name: str | None) -> Path:
@@ -47,10 +47,13 @@ def chosen_sweep(home: Home, dataset: str | None, name: str | None) -> Path:
 
 
 def exported(
-    folder: Path, trial: int | None, run_id: Callable[[str, str], str | None] = lambda dataset, key: None
+    folder: Path,
+    trial: int | None,
+    run_id: Callable[[str, str], str | None] = lambda dataset, key: None,
+    database: str = "",
 ) -> Configuration:
     """A sweep's best configuration, or that of trial number ``trial``, with where it came from."""
-    plan, search = SweepPlan.read(folder), open_search(folder)
+    plan, search = SweepPlan.read(folder), open_search(folder, database)
     found = _trial(search, folder, trial)
     params = found.params
     metrics = found.user_attrs["metrics"]
@@ -82,10 +85,15 @@ def configuration_at(home: Home, run: str) -> tuple[Configuration, Path | None]:
         return read_configuration(path), None
     name, _, number = run.rpartition("/")
     if name and number.isdigit() and (home.sweeps / name).is_dir():
-        return exported(chosen_sweep(home, None, name), int(number)), None
+        return exported(chosen_sweep(home, None, name), int(number), database=home.study), None
     raise DataError(
         f"a trained run is a YAML file, a model's folder, or SWEEP/TRIAL such as demo-smoke-1a2b3c4d/5; got {run!r}"
     )
+
+
+def _changed(folder: Path) -> float:
+    study = folder / "study.db"
+    return (study if study.exists() else folder / "sweep.json").stat().st_mtime
 
 
 def _trial(search: Search, folder: Path, number: int | None) -> FrozenTrial:

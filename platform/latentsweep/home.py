@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,10 @@ class Home:
     """Where things are; nothing is made before it is needed."""
 
     root: Path
+    location: str = ""
+    """Where the stage store is, if not in the home: a folder, or a bucket's address."""
+    study: str = field(default="", repr=False)
+    """The database of Optuna's studies, if not a file in each sweep's folder; it may hold a password."""
 
     @property
     def datasets(self) -> Path:
@@ -25,8 +29,18 @@ class Home:
 
     @property
     def store(self) -> Path:
-        """The stage store."""
-        return self.root / "store"
+        """The folder of the stage store; where that is a bucket, of this home's copies."""
+        return self.root / "store" if self.in_bucket or not self.location else Path(self.location)
+
+    @property
+    def in_bucket(self) -> bool:
+        """Whether the store is a bucket."""
+        return "://" in self.location
+
+    @property
+    def store_address(self) -> str:
+        """Where every worker finds the store: an absolute path, or the bucket's address."""
+        return self.location if self.in_bucket else str(self.store.resolve())
 
     @property
     def sweeps(self) -> Path:

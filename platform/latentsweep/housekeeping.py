@@ -7,6 +7,7 @@ from typing import Any
 
 from latentsweep.home import Home
 from latentsweep.store import Store
+from trainables.errors import StoreError
 
 
 def references(home: Home) -> dict[str, list[str]]:
@@ -21,7 +22,7 @@ def references(home: Home) -> dict[str, list[str]]:
 
 def overview(home: Home) -> list[dict[str, Any]]:
     """A row for each result, finished or not: name, state, bytes, seconds, and who refers to it."""
-    store, users = Store(home.store), references(home)
+    store, users = Store.of(home), references(home)
     rows: list[dict[str, Any]] = [
         {
             "name": entry.name,
@@ -33,13 +34,12 @@ def overview(home: Home) -> list[dict[str, Any]]:
         }
         for entry in store.entries()
     ]
-    for name in store.unfinished():
-        files = [path for path in store.workspace(name).rglob("*") if path.is_file()]
+    for name, size in sorted(store.begun().items()):
         rows.append(
             {
                 "name": name,
                 "state": "unfinished",
-                "bytes": sum(path.stat().st_size for path in files),
+                "bytes": size,
                 "seconds": None,
                 "created": None,
                 "used_by": users.get(name, []),
@@ -48,9 +48,17 @@ def overview(home: Home) -> list[dict[str, Any]]:
     return rows
 
 
-def free(home: Home, *, dry_run: bool) -> list[dict[str, Any]]:
-    """Removes what nothing refers to and nobody is at work on; returns the rows of what went, or would."""
-    store = Store(home.store)
+def free(home: Home, *, dry_run: bool, force: bool = False) -> list[dict[str, Any]]:
+    """Removes what nothing refers to and nobody is at work on; returns the rows of what went, or would.
+
+    Raises :class:`StoreError` for a store outside the home, which others may refer to, unless ``force`` is said.
+    """
+    if home.location and not (dry_run or force):
+        raise StoreError(
+            f"only a store that no other home uses may be freed, and {home.location} may be shared: see what would "
+            "go with --dry-run, and say --force where nobody else needs it"
+        )
+    store = Store.of(home)
     unused = [row for row in overview(home) if not row["used_by"]]
     return unused if dry_run else [row for row in unused if store.remove(row["name"])]
 

@@ -51,7 +51,7 @@ def of_dataset(home: Home, dataset: PreparedDataset, rule: str = "subject") -> l
     def look(folder: Path) -> dict[str, Any]:
         return {"findings": [dataclasses.asdict(finding) for finding in dataset_lints(dataset, rule, others)]}
 
-    entry = Store(home.store).obtain(StageKey("inspection", INSPECTION, seen), look)
+    entry = Store.of(home).obtain(StageKey("inspection", INSPECTION, seen), look)
     return [Finding(**found) for found in entry.summary["findings"]]
 
 
@@ -85,7 +85,7 @@ def of_run(store: Store, recipe: Recipe, keys: Keys, metrics: Mapping[str, float
 
 def of_sweep(home: Home, plan: SweepPlan, search: Search) -> dict[str, list[Finding]]:
     """All findings of a sweep: of its ``plan``, each ``trial N`` that has some, and of their ``comparison``."""
-    store = Store(home.store)
+    store = Store.of(home)
     found = {"plan": before(home, plan)}
     for trial in sorted(search.measured(), key=lambda trial: trial.number):
         findings = of_trial(store, plan, trial.params, trial.user_attrs["metrics"])
@@ -99,9 +99,9 @@ def of_home(home: Home) -> dict[str, list[Finding]]:
     found = {f"dataset {name}": of_dataset(home, open_dataset(home.datasets, name)) for name in prepared(home)}
     together: dict[str, list[Measurement]] = {}
     for folder in sweeps(home):
-        plan, search = SweepPlan.read(folder), open_search(folder)
+        plan, search = SweepPlan.read(folder), open_search(folder, home.study)
         found |= {f"{folder.name}, {subject}": findings for subject, findings in of_sweep(home, plan, search).items()}
-        together.setdefault(plan.dataset, []).extend(measurements(Store(home.store), plan, search))
+        together.setdefault(plan.dataset, []).extend(measurements(Store.of(home), plan, search))
     found |= {f"sweeps of {dataset}": comparison_lints(measured) for dataset, measured in together.items()}
     return {subject: findings for subject, findings in found.items() if findings}
 
@@ -114,7 +114,7 @@ def of_target(home: Home, target: str | None) -> dict[str, list[Finding]]:
         found = {f"dataset {target}": of_dataset(home, open_dataset(home.datasets, target))}
     elif (home.sweeps / target).is_dir():
         folder = chosen_sweep(home, None, target)
-        found = of_sweep(home, SweepPlan.read(folder), open_search(folder))
+        found = of_sweep(home, SweepPlan.read(folder), open_search(folder, home.study))
     elif "/" not in target and not Path(target).exists():
         known = ", ".join([*prepared(home), *(folder.name for folder in sweeps(home))]) or "nothing yet"
         raise DataError(f"lint takes a prepared dataset, a sweep or a RUN; got {target!r}, and here are: {known}")
@@ -125,7 +125,7 @@ def of_target(home: Home, target: str | None) -> dict[str, list[Finding]]:
 
 def of_configuration(home: Home, configuration: Configuration) -> list[Finding]:
     """What can be said of a configuration; of its results, too, where this home has them."""
-    recipe, store = configuration.recipe, Store(home.store)
+    recipe, store = configuration.recipe, Store.of(home)
     if configuration.dataset not in prepared(home):
         return configuration_lints(recipe)
     dataset = open_dataset(home.datasets, configuration.dataset)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from trainables.diffusion_training import Score
 from trainables.execution import Execution
 from trainables.inception import InceptionWeights
 from trainables.recipes import Recipe
-from trainables.training import Report, ignore_report
+from trainables.training import Record, Report, ignore_report
 
 VERSIONS = {
     "vae": 1,
@@ -111,7 +111,8 @@ class Pipeline:
 
     def vae(self, report: Report = ignore_report) -> Entry:
         """The trained autoencoder; ``report`` also hears the records of one that was there."""
-        return self._trained(self.keys.vae, lambda folder: self._train_vae(folder, report), report)
+        kept = self._kept(self.keys.vae, report)
+        return self._trained(self.keys.vae, lambda folder: self._train_vae(folder, kept), report)
 
     def latents(self) -> Entry:
         """The encoded slices."""
@@ -139,7 +140,8 @@ class Pipeline:
                 score = stages.rung_score(
                     self.recipe, self.vae(), latents, self.reference(), self.seed, self.execution, self.weights
                 )
-            return self._train_denoiser(folder, latents, report, score) | {"rungs": self.rungs if score else None}
+            kept = self._kept(self.keys.denoiser, report)
+            return self._train_denoiser(folder, latents, kept, score) | {"rungs": self.rungs if score else None}
 
         return self._trained(self.keys.denoiser, build, report)
 
@@ -153,6 +155,7 @@ class Pipeline:
 
     def assist(self, stage: str) -> None:
         """Computes along with the worker that trains ``stage`` ("vae" or "denoiser"); keeps nothing."""
+        self.store.fetch_checkpoint(getattr(self.keys, stage))
         if stage == "vae":
             self._train_vae(self.store.workspace(self.keys.vae.name), ignore_report)
         else:
@@ -213,6 +216,15 @@ class Pipeline:
             self.reference,
             self.reconstruction,
         )
+
+    def _kept(self, key: StageKey, report: Report) -> Report:
+        """``report``, called when the checkpoint is where a worker on any machine finds it."""
+
+        def kept(records: Sequence[Record]) -> None:
+            self.store.keep_checkpoint(key)
+            report(records)
+
+        return kept
 
     def _trained(self, key: StageKey, build: Callable[[Path], dict[str, Any]], report: Report) -> Entry:
         """A training's result; where somebody else trained it, ``report`` hears its records all the same."""

@@ -20,6 +20,7 @@ from latentsweep.home import Home, write_json
 from latentsweep.lints import Finding
 from latentsweep.pipeline import Keys, keys_of
 from latentsweep.plan import check_fit
+from latentsweep.published import key_of
 from latentsweep.store import Entry, Store
 from latentsweep.view import TrainingView
 from latentsweep.worker import Assignment
@@ -108,7 +109,7 @@ def train(
     expected = configuration.origin.get("dataset_fingerprint", dataset.fingerprint)
     if expected != dataset.fingerprint:
         log.warning("%s was prepared otherwise than for this configuration's sweep: scores will differ", dataset.name)
-    store = Store(home.store)
+    store = Store.of(home)
     splits = [split for split in dataset.splits(configuration.recipe.data.split) if split != "train"]
     last = splits[-1]
     keys = {
@@ -117,16 +118,18 @@ def train(
     }
     name = f"{dataset.name}-{keys[last].evaluation.digest[:8]}"
     folder = home.writable(home.trained / name)
-    uses = {name for split in splits for name in keys[split].names()}
+    uses = {name for split in splits for name in keys[split].names()} | {key_of(dataset.fingerprint).name}
     write_json(folder / "uses.json", sorted(uses))
     from_store = all(store.find(key) for key in (keys[last].latents, keys[last].denoiser))
-    assignment = Assignment(
-        home=str(home.root.resolve()),
-        dataset=dataset.name,
+    assignment = Assignment.of(
+        home,
+        store,
+        dataset.name,
+        dataset.fingerprint,
+        weights,
         recipe=configuration.recipe,
         seed=configuration.seed,
         execution=packing.limited("diffusion", configuration.execution).replace(workers=workers),
-        weights=str(weights.path),
     )
     if not from_store:
         with TrainingView(console) as view, cluster(address, cards=packing.visible_devices), background(1) as pool:

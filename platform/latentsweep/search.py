@@ -6,10 +6,9 @@ trained for; a *point* is another threshold of it, told to the study without any
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,10 @@ from optuna.distributions import (
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from sqlalchemy.exc import SQLAlchemyError
 
+from latentsweep.studies import answering, storage
 from trainables.config import Config, setting
-from trainables.errors import INFRASTRUCTURE, ConfigError, StoreError
+from trainables.errors import INFRASTRUCTURE, ConfigError
 from trainables.random import derived_seed
 from trainables.space import THRESHOLD, Choice, Dimension, SearchSpace
 
@@ -82,13 +81,13 @@ class Point:
 class Search:
     """One Optuna study, asked and told; opening it puts interrupted trials back in the queue."""
 
-    def __init__(self, folder: Path, space: SearchSpace, config: SearchConfig, seed: int) -> None:
+    def __init__(self, folder: Path, space: SearchSpace, config: SearchConfig, seed: int, database: str = "") -> None:
         self.space, self.config, self.seed = space, config, seed
         self.distributions = {field: distribution(d) for field, d in space.dimensions.items()}
-        with reachable(folder.name):
+        with answering(database):
             self.study = optuna.create_study(
                 study_name=folder.name,
-                storage=storage_url(folder),
+                storage=storage(folder, database),
                 directions=["minimize"] * len(config.objectives),
                 pruner=pruner(config),
                 load_if_exists=True,
@@ -322,22 +321,3 @@ def pruner(config: SearchConfig) -> optuna.pruners.BasePruner:
     if config.pruner == "hyperband":
         return optuna.pruners.HyperbandPruner()
     return optuna.pruners.NopPruner()
-
-
-@contextlib.contextmanager
-def reachable(name: str) -> Iterator[None]:
-    """Raises :class:`StoreError` of one line where the study ``name`` can't be read or written: its file is damaged,
-    the disk full, its server away."""
-    try:
-        yield
-    except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
-        reason = str(error.__cause__ or error).splitlines()[0]
-        raise StoreError(
-            f"the study of {name} must be readable and writable ({reason}); mend that and run the command again, "
-            "or begin anew without its study.db"
-        ) from error
-
-
-def storage_url(folder: Path) -> str:
-    """The study of a sweep's folder, as ``optuna-dashboard`` takes it."""
-    return f"sqlite:///{folder / 'study.db'}"

@@ -115,12 +115,15 @@ def terminate_as_interrupt() -> None:
 
 
 @contextlib.contextmanager
-def driving(folder: Path) -> Iterator[None]:
-    """The right to drive the job of a folder, held for the length of a ``with``.
+def driving(folder: Path, database: str = "") -> Iterator[None]:
+    """The right to drive the job of a folder, held for the length of a ``with``; with a ``database`` for its study,
+    as against drivers in other homes and on other machines, too.
 
     A second driver is told so by :class:`LatentsweepError` and ends; only where the first is about to end, since its
     parent was killed, is that waited for.
     """
+    from latentsweep.studies import alone
+
     lock, note = FileLock(folder / "lock"), folder / "driver"
     try:
         try:
@@ -135,7 +138,8 @@ def driving(folder: Path) -> Iterator[None]:
         ) from None
     try:
         note.write_text(os.environ.get(DRIVER, str(os.getpid())))
-        yield
+        with alone(database, folder.name) if database else contextlib.nullcontext():
+            yield
     finally:
         lock.release()
 

@@ -17,10 +17,12 @@ from latentsweep.home import Home, write_json
 from latentsweep.lints import as_text
 from latentsweep.pipeline import Keys
 from latentsweep.plan import SweepPlan, threads_of
+from latentsweep.published import key_of
 from latentsweep.recording import Recorder
-from latentsweep.search import OBJECTIVES, RUNG_OBJECTIVES, Search, reachable
+from latentsweep.search import OBJECTIVES, RUNG_OBJECTIVES, Search
 from latentsweep.shared_stages import Shared, obtain
 from latentsweep.store import Store
+from latentsweep.studies import answering
 from latentsweep.supervision import driving, uninterrupted
 from latentsweep.sweep_record import SweepRecord
 from latentsweep.view import View, described
@@ -40,8 +42,8 @@ class Sweep:
     def __init__(self, home: Home, plan: SweepPlan, weights: InceptionWeights, recorder: Recorder) -> None:
         self.home, self.plan, self.weights = home, plan, weights
         self.folder = home.writable(home.sweeps / plan.name)
-        self.store = Store(home.store)
-        self.search = Search(self.folder, plan.space, plan.search, plan.seed)
+        self.store = Store.of(home)
+        self.search = Search(self.folder, plan.space, plan.search, plan.seed, home.study)
         self.record = SweepRecord(recorder, plan, self.store, self.search)
         self.uses: set[str] = set()
 
@@ -50,7 +52,7 @@ class Sweep:
 
         Raises :class:`StoppedError` after Ctrl-C.
         """
-        with driving(self.folder), reachable(self.plan.name):
+        with driving(self.folder, self.home.study), answering(self.home.study):
             packing = self._keeping_threads(packing)
             write_json(self.folder / "sweep.json", {**self.plan.to_plain(), "threads": packing.threads})
             self.search.requeue()
@@ -94,13 +96,15 @@ class Sweep:
         return len(trials) < target and not self.search.exhausted()
 
     def _assignment(self, packing: Packing, recipe: Recipe | None = None) -> Assignment:
-        return Assignment(
-            home=str(self.home.root.resolve()),
-            dataset=self.plan.dataset,
+        return Assignment.of(
+            self.home,
+            self.store,
+            self.plan.dataset,
+            self.plan.fingerprint,
+            self.weights,
             recipe=recipe or self.plan.recipe,
             seed=self.plan.seed,
             execution=packing.limited("diffusion", Execution(threads=packing.threads)),
-            weights=str(self.weights.path),
         )
 
     def _shared_stages(self, view: View, packing: Packing) -> None:
@@ -110,7 +114,7 @@ class Sweep:
             keys = self.plan.keys_of(recipe)
             label = f"autoencoder, {recipe.vae.latent_channels} channels [{keys.vae.digest[:6]}]"
             shared.append(Shared(label, self._assignment(packing, recipe), keys))
-        self._use(*(name for each in shared for name in each.names()))
+        self._use(key_of(self.plan.fingerprint).name, *(name for each in shared for name in each.names()))
         obtain(shared, self.store, self.folder / "train", packing, view)
         self.record.autoencoders(self.plan.autoencoders())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +12,16 @@ from typing import Any
 
 import torch
 
-from latentsweep.datasets.slices import open_dataset
-from latentsweep.home import Home, write_json
+from latentsweep.datasets.slices import PreparedDataset, open_dataset
+from latentsweep.home import Home
 from latentsweep.pipeline import Pipeline
-from latentsweep.store import PROGRESS, StageKey, Store
+from latentsweep.published import publish, published
+from latentsweep.store import StageKey, Store
 from latentsweep.work_log import noted, tail
 from trainables import execution as ex
-from trainables.errors import INFRASTRUCTURE, CapacityError, DivergenceError, LatentsweepError
+from trainables.errors import INFRASTRUCTURE, CapacityError, DivergenceError, LatentsweepError, WeightsError
 from trainables.execution import Execution
-from trainables.inception import find_weights
+from trainables.inception import InceptionWeights, find_weights
 from trainables.recipes import Recipe
 from trainables.space import THRESHOLD
 from trainables.training import Record
@@ -29,28 +31,84 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Assignment:
-    """What every worker of a sweep or training needs to know; all of it pickles small."""
+    """What every worker of a sweep or training needs to know; all of it pickles small.
 
-    home: str
+    A worker may be on a machine that sees nothing of the driver's: all that it reads is in the store, but for the
+    Inception weights, which are installed on each.
+    """
+
+    store: str
+    """The folder or the bucket's address, see :meth:`Store.at`."""
+    datasets: str | None
+    """The folder of prepared datasets, where workers see that of the driver; else the store holds the dataset."""
     dataset: str
+    fingerprint: str
     recipe: Recipe
     seed: int
     execution: Execution
     weights: str
+    """The SHA-256 of the Inception network."""
+    weights_path: str
+    """Where the driver has it; tried first."""
     split: str = "validation"
+
+    @classmethod
+    def of(
+        cls,
+        home: Home,
+        store: Store,
+        dataset: str,
+        fingerprint: str,
+        weights: InceptionWeights,
+        *,
+        recipe: Recipe,
+        seed: int,
+        execution: Execution,
+        split: str = "validation",
+    ) -> Assignment:
+        """An assignment on a dataset of ``home``, which is published in ``store`` where that isn't in the home."""
+        if home.location:
+            publish(store, home.datasets, dataset, fingerprint)
+        return cls(
+            store=home.store_address,
+            datasets=None if home.location else str(home.datasets.resolve()),
+            dataset=dataset,
+            fingerprint=fingerprint,
+            recipe=recipe,
+            seed=seed,
+            execution=execution,
+            weights=weights.sha256,
+            weights_path=str(weights.path),
+            split=split,
+        )
 
     def pipeline(self, recipe: Recipe | None = None, split: str | None = None) -> Pipeline:
         """The stages of ``recipe``, measured on ``split`` (the assignment's own by default), in this process."""
-        home = Home(Path(self.home))
+        store = Store.at(self.store)
         return Pipeline(
-            Store(home.store),
-            open_dataset(home.datasets, self.dataset),
+            store,
+            self._dataset(store),
             recipe or self.recipe,
             self.seed,
             self.execution,
-            find_weights(Path(self.weights)),
+            self._weights(),
             split or self.split,
         )
+
+    def _dataset(self, store: Store) -> PreparedDataset:
+        if self.datasets is None:
+            return published(store, self.dataset, self.fingerprint)
+        return open_dataset(Path(self.datasets), self.dataset)
+
+    def _weights(self) -> InceptionWeights:
+        path = Path(self.weights_path)
+        found = find_weights(path if path.is_file() else None)
+        if found.sha256 != self.weights:
+            raise WeightsError(
+                f"every machine must measure with the same Inception weights, and {platform.node()} has "
+                f"{found.sha256[:8]}… where the driver has {self.weights[:8]}…; install the same on both"
+            )
+        return found
 
 
 @contextlib.contextmanager
@@ -59,7 +117,7 @@ def noting(pipeline: Pipeline, stage: str) -> Iterator[Path]:
     path = pipeline.store.log_of(getattr(pipeline.keys, stage))
     if ex.rank():
         path = path.with_suffix(f".{ex.rank()}.log")
-    with noted(path):
+    with pipeline.store.writing(), noted(path):
         yield path
 
 
@@ -112,9 +170,8 @@ def together(pipeline: Pipeline, stage: str) -> None:
 def note_progress(store: Store, key: StageKey, records: Sequence[Record]) -> None:
     """Leaves the last record where the driver's live view finds it, and all of them in the log."""
     note(records)
-    workspace = store.workspace(key.name)
-    if records and workspace.exists():
-        write_json(workspace / PROGRESS, records[-1])
+    if records:
+        store.note_progress(key, records[-1])
 
 
 def note(records: Sequence[Record]) -> None:

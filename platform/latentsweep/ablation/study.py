@@ -18,6 +18,7 @@ from latentsweep.budget import Packing
 from latentsweep.cluster import check_resources, cluster
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.home import Home, write_json
+from latentsweep.published import key_of
 from latentsweep.recording import Recorder
 from latentsweep.shared_stages import Shared, obtain
 from latentsweep.store import Store
@@ -45,7 +46,7 @@ class Study:
     ) -> None:
         self.home, self.plan, self.dataset, self.weights, self.recorder = home, plan, dataset, weights, recorder
         self.folder = home.writable(home.ablations / plan.name)
-        self.store = Store(home.store)
+        self.store = Store.of(home)
         self.record = AblationRecord(recorder, plan, self.store)
 
     def run(self, seeds: int, packing: Packing, console: Console, *, address: str = "local") -> list[Job]:
@@ -57,7 +58,8 @@ class Study:
             threads = self._keeping(packing.threads, seeds)
             try:
                 jobs = self.plan.jobs(range(seeds), self._tuned(packing, console, address))
-                write_json(self.folder / USES, sorted({name for job in jobs for name in job.keys.names()}))
+                uses = {name for job in jobs for name in job.keys.names()} | {key_of(self.dataset.fingerprint).name}
+                write_json(self.folder / USES, sorted(uses))
                 self.record.begin(seeds)
                 if self.missing(jobs):
                     view = View(console, self.plan.name, len(jobs), self.plan.recipe.diffusion.steps)
@@ -117,13 +119,15 @@ class Study:
         return Shared(label, self._assignment(job, threads, packing), job.keys)
 
     def _assignment(self, job: Job, threads: int, packing: Packing) -> Assignment:
-        return Assignment(
-            home=str(self.home.root.resolve()),
-            dataset=self.plan.dataset,
+        return Assignment.of(
+            self.home,
+            self.store,
+            self.plan.dataset,
+            self.dataset.fingerprint,
+            self.weights,
             recipe=job.recipe,
             seed=job.seed,
             execution=packing.limited("diffusion", Execution(threads=threads)),
-            weights=str(self.weights.path),
             split=self.plan.split,
         )
 

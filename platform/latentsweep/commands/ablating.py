@@ -14,6 +14,8 @@ from latentsweep.commands.options import (
     JsonOption,
     RayOption,
     RecordOption,
+    StoreOption,
+    StudyOption,
     WeightsOption,
     dataset_of,
     home_of,
@@ -46,6 +48,8 @@ def ablate(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and end.")] = False,
     as_json: JsonOption = False,
     home: HomeOption = Path("runs"),
+    store: StoreOption = "",
+    study_storage: StudyOption = "",
 ) -> None:
     """Find out which components help on this dataset, and how sure that is: arms in pairs by seed."""
     from rich.console import Console
@@ -54,13 +58,13 @@ def ablate(
     from latentsweep.ablation.components import COMPONENTS, DEFAULT
     from latentsweep.ablation.plan import plan_of
     from latentsweep.ablation.study import Study
-    from latentsweep.budget import packing
+    from latentsweep.assembly import packed
     from latentsweep.configuration import overridden
     from latentsweep.store import Store
     from trainables.inception import find_weights
     from trainables.recipes import recipe_named
 
-    place, weights = home_of(home), find_weights(inception)
+    place, weights = home_of(home, store, study_storage), find_weights(inception)
     names = DEFAULT if components is None else [name.strip() for name in components.split(",") if name.strip()]
     data = dataset_of(place, dataset)
     plan = plan_of(
@@ -74,7 +78,7 @@ def ablate(
         most=max_runs,
         weights=weights,
     )
-    forecast = results.forecast(plan, Store(place.store), seeds)
+    forecast = results.forecast(plan, Store.of(place), seeds)
     if dry_run:
         typer.echo(json.dumps(forecast, indent=1) if as_json else results.as_text(forecast))
         if not as_json:
@@ -85,7 +89,7 @@ def ablate(
     study = Study(place, plan, data, weights, recorder_of(place, dataset, mlflow))
     largest = max((arm.recipe for arm in plan.design.arms), key=lambda each: each.vae.latent_channels)
     slices = data.counts(largest.data.split)["train"]
-    pack = packing(largest, concurrent=concurrent, card_gib=card_gib, slices=slices)
+    pack = packed(largest, ray_address, concurrent=concurrent, card_gib=card_gib, slices=slices)
     if pack.left_out:
         typer.echo(pack.left_out_line(), err=True)
     jobs = study.run(seeds, pack, Console(stderr=as_json), address=ray_address)

@@ -9,7 +9,15 @@ from typing import Annotated
 
 import typer
 
-from latentsweep.commands.options import HomeOption, JsonOption, RecordOption, home_of, recorder_of
+from latentsweep.commands.options import (
+    HomeOption,
+    JsonOption,
+    RecordOption,
+    StoreOption,
+    StudyOption,
+    home_of,
+    recorder_of,
+)
 
 FOUND = 1
 """The exit code of ``lint`` where something misleads."""
@@ -35,12 +43,14 @@ def lint(
     ] = None,
     as_json: JsonOption = False,
     home: HomeOption = Path("runs"),
+    store: StoreOption = "",
+    study_storage: StudyOption = "",
 ) -> None:
     """Look for settings, data and results that mislead; ends with exit code 1 where some were found."""
     from latentsweep import inspection
     from latentsweep.lints import as_text
 
-    found = inspection.of_target(home_of(home), target)
+    found = inspection.of_target(home_of(home, store, study_storage), target)
     if as_json:
         plain = {
             subject: [dataclasses.asdict(finding) for finding in findings] for subject, findings in found.items()
@@ -62,11 +72,13 @@ def report(
     mlflow: RecordOption = True,
     as_json: JsonOption = False,
     home: HomeOption = Path("runs"),
+    store: StoreOption = "",
+    study_storage: StudyOption = "",
 ) -> None:
     """Write what a sweep found as one HTML file that opens anywhere, with Markdown and CSV beside it."""
     from latentsweep.assembly import report_files, table_files
 
-    place = home_of(home)
+    place = home_of(home, store, study_storage)
     if paper_tables:
         files = table_files(place)
     else:

@@ -16,6 +16,8 @@ from latentsweep.commands.options import (
     RayOption,
     RecordOption,
     RunArgument,
+    StoreOption,
+    StudyOption,
     WeightsOption,
     dataset_of,
     home_of,
@@ -34,23 +36,25 @@ def train(
     mlflow: RecordOption = True,
     as_json: JsonOption = False,
     home: HomeOption = Path("runs"),
+    store: StoreOption = "",
+    study_storage: StudyOption = "",
 ) -> None:
     """Train a configuration in full, measure it on held-out data, and register the model."""
     from rich.console import Console
 
-    from latentsweep.assembly import record_training
-    from latentsweep.budget import packing
+    from latentsweep.assembly import packed, record_training
     from latentsweep.configuration import read_configuration
     from latentsweep.lints import as_text
     from latentsweep.retraining import train as run_training
     from trainables.inception import find_weights
 
-    place = home_of(home)
+    place = home_of(home, store, study_storage)
     configuration = read_configuration(config).with_steps(steps)
     weights = find_weights(inception)
     dataset = dataset_of(place, configuration.dataset)
-    pack = packing(
+    pack = packed(
         configuration.recipe,
+        ray_address,
         concurrent=1,
         card_gib=card_gib,
         execution=configuration.execution.replace(workers=workers),
@@ -97,11 +101,13 @@ def sample(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first image; the next has the next.")] = 0,
     as_json: JsonOption = False,
     home: HomeOption = Path("runs"),
+    store: StoreOption = "",
+    study_storage: StudyOption = "",
 ) -> None:
     """Draw images from a trained run: a PNG for each seed, and a grid."""
     from latentsweep.assembly import trained_model, write_images
 
-    place = home_of(home)
+    place = home_of(home, store, study_storage)
     model, execution = trained_model(place, run, lambda name: dataset_of(place, name))
     seeds = range(seed, seed + count)
     files = write_images(place.writable(to), model.images(seeds, execution), seeds)
@@ -117,6 +123,8 @@ def evaluate(
     inception: WeightsOption = None,
     as_json: JsonOption = False,
     home: HomeOption = Path("runs"),
+    store: StoreOption = "",
+    study_storage: StudyOption = "",
 ) -> None:
     """Measure a trained run, or any folder of images, against real slices that no training saw."""
     from latentsweep.assembly import evaluated_run
@@ -127,7 +135,7 @@ def evaluate(
     from trainables.inception import find_weights
     from trainables.recipes import Recipe
 
-    place = home_of(home)
+    place = home_of(home, store, study_storage)
     if split not in ("validation", "test") or rule not in ("subject", "slice"):
         raise ConfigError(f"--split is validation or test and --rule subject or slice; got {split!r} and {rule!r}")
     weights = find_weights(inception)
@@ -138,7 +146,7 @@ def evaluate(
         metrics = compare(
             pictures,
             real,
-            Store(place.store),
+            Store.of(place),
             weights,
             Recipe().replace(**{"data.split": rule, "evaluation.samples": len(pictures)}),
             split=split,

@@ -13,6 +13,23 @@ if TYPE_CHECKING:
     from latentsweep.recording import Recorder
 
 HomeOption = Annotated[Path, typer.Option("--home", envvar="LATENTSWEEP_HOME", help="Folder of all that is made.")]
+StoreOption = Annotated[
+    str,
+    typer.Option(
+        "--store",
+        envvar="LATENTSWEEP_STORE",
+        help="Where results are kept, if not in --home: a shared folder, or s3://bucket/prefix.",
+    ),
+]
+StudyOption = Annotated[
+    str,
+    typer.Option(
+        "--study-storage",
+        envvar="LATENTSWEEP_STUDY",
+        show_envvar=True,
+        help="A PostgreSQL database for the studies, if not a file in each sweep's folder.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON in place of text.")]
 WeightsOption = Annotated[
     Path | None, typer.Option("--inception", help="The 2015-12-05 Inception weights, where they aren't installed.")
@@ -31,11 +48,15 @@ RunArgument = Annotated[
 ]
 
 
-def home_of(path: Path) -> Home:
-    """The home at ``path``."""
+def home_of(path: Path, store: str = "", study: str = "") -> Home:
+    """The home at ``path``, with its store and its studies where the options say."""
     from latentsweep.home import Home
 
-    return Home(path)
+    if study:
+        from latentsweep.studies import check
+
+        check(study)
+    return Home(path, store, study)
 
 
 def dataset_of(home: Home, name: str) -> PreparedDataset:

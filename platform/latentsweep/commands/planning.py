@@ -41,7 +41,7 @@ def plan(
         card_gib=card_gib,
         execution=execution,
         slices=slices,
-        present=present or budget.planned_card(card_gib),
+        present=present or budget.planned_cards(card_gib),
     )
     if as_json:
         typer.echo(json.dumps({"card_is_here": bool(present), **budget.to_plain(packing)}, indent=1))

@@ -14,6 +14,8 @@ from latentsweep.commands.options import (
     JsonOption,
     RayOption,
     RecordOption,
+    StoreOption,
+    StudyOption,
     WeightsOption,
     dataset_of,
     home_of,
@@ -46,29 +48,31 @@ def sweep(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and end.")] = False,
     as_json: JsonOption = False,
     home: HomeOption = Path("runs"),
+    store: StoreOption = "",
+    study_storage: StudyOption = "",
 ) -> None:
     """Search: train the shared autoencoders, then trials, and rank what they generate."""
     from rich.console import Console
 
     from latentsweep import dry_run as forecasts
-    from latentsweep.assembly import search_space, sweep_plan
-    from latentsweep.budget import packing, planned_card
+    from latentsweep.assembly import packed, search_space, sweep_plan
+    from latentsweep.budget import packing, planned_cards
     from latentsweep.search import SearchConfig
     from latentsweep.sweep import Sweep
     from trainables.inception import find_weights
 
-    place = home_of(home)
+    place = home_of(home, store, study_storage)
     chosen = search_space(dataset, space)
     search = SearchConfig(objectives=tuple(objective or ["kid"]), sampler=sampler, pruner=pruner)
     weights = find_weights(inception)
     data = dataset_of(place, dataset)
     plan = sweep_plan(data, chosen, weights, recipe, list(assignments or []), split, search, seed)
     slices = data.counts(plan.recipe.data.split)["train"]
-    pack = packing(plan.recipe, concurrent=concurrent, card_gib=card_gib, slices=slices)
+    pack = packed(plan.recipe, ray_address, concurrent=concurrent, card_gib=card_gib, slices=slices)
     if dry_run:
         on_card = pack
         if not pack.gpu_share:
-            card = planned_card(card_gib)
+            card = planned_cards(card_gib)
             on_card = packing(plan.recipe, concurrent=concurrent, card_gib=card_gib, slices=slices, present=card)
         forecast = forecasts.forecast(plan, place, trials, pack, on_card)
         typer.echo(json.dumps(forecast, indent=1) if as_json else forecasts.as_text(forecast))
@@ -92,16 +96,18 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
     as_json: JsonOption = False,
     home: HomeOption = Path("runs"),
+    store: StoreOption = "",
+    study_storage: StudyOption = "",
 ) -> None:
     """Write the best configuration of a sweep as a file to read, edit and train."""
     from latentsweep.export import chosen_sweep, exported
     from trainables.errors import ConfigError
 
-    place = home_of(home)
+    place = home_of(home, store, study_storage)
     folder = chosen_sweep(place, dataset, sweep_name)
     if to.exists() and not force:
         raise ConfigError(f"{to} is there already; choose another name or say --force")
-    configuration = exported(folder, trial, lambda name, key: recorder_of(place, name, True).run_id(key))
+    configuration = exported(folder, trial, lambda name, key: recorder_of(place, name, True).run_id(key), place.study)
     configuration.write(to)
     origin = configuration.origin
     text = f"{to}: trial {origin['trial']} of {origin['sweep']}\ntrain it with: python cli.py train --config {to}"
@@ -113,7 +119,7 @@ def show_results(home: Home, plan: SweepPlan, as_json: bool) -> None:
     from latentsweep import inspection, leaderboard
     from latentsweep.export import open_search
 
-    search = open_search(home.sweeps / plan.name)
+    search = open_search(home.sweeps / plan.name, home.study)
     lints = [finding.code for finding in inspection.by_code(inspection.of_sweep(home, plan, search))]
     table, counts = leaderboard.rows(search), leaderboard.counts(search)
     if as_json:

@@ -140,7 +140,7 @@ class Recorded:
 
 def paper_tables(home: Home) -> PaperTables:
     """Both tables, a row for each training that ``train`` recorded in this home, and one for the paper."""
-    store = Store(home.store)
+    store = Store.of(home)
     trainings = list(recorded(home, store))
     slices = ", ".join(f"{count:,} ({name})" for name, count in PAPER_SLICES.items())
     return PaperTables(

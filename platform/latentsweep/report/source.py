@@ -77,7 +77,7 @@ def opened(home: Home, name: str) -> Source:
     """The sweep of that name; raises :class:`~trainables.errors.DataError` where there is none."""
     folder = chosen_sweep(home, None, name)
     plan = SweepPlan.read(folder)
-    return Source(home, folder, plan, Search(folder, plan.space, plan.search, plan.seed), Store(home.store))
+    return Source(home, folder, plan, Search(folder, plan.space, plan.search, plan.seed, home.study), Store.of(home))
 
 
 def compute(source: Source) -> Compute:

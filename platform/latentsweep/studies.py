@@ -1,0 +1,113 @@
+"""Where Optuna's studies lie: a SQLite file in each sweep's folder, or one PostgreSQL database for all.
+
+The database's address may hold a password: it is never part of a message, a log line or a file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import sqlalchemy
+from optuna.storages import RDBStorage
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from trainables.errors import ConfigError, LatentsweepError, StoreError
+
+ENVIRONMENT = "LATENTSWEEP_STUDY"
+CONNECT_SECONDS = 10
+WAIT_SECONDS = 60
+"""For another process that makes the tables."""
+
+LETTING_GO_SECONDS = 3
+"""For a driver that was killed: the server notices within these that its connection is gone."""
+
+KEEPALIVE = "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
+"""So that the server lets go of what a vanished machine held within a minute."""
+
+
+def storage(folder: Path, database: str = "") -> str | RDBStorage:
+    """The storage of the study of a sweep's folder; raises an error of one line where the database doesn't answer."""
+    if not database:
+        return f"sqlite:///{folder / 'study.db'}"
+    with answering(database), _held(database, "latentsweep tables", wait=True):
+        arguments = {"connect_timeout": CONNECT_SECONDS}
+        return RDBStorage(database, engine_kwargs={"pool_pre_ping": True, "connect_args": arguments})
+
+
+@contextlib.contextmanager
+def alone(database: str, name: str) -> Iterator[None]:
+    """The right to drive the study ``name``, for the length of a ``with``, as against drivers on other machines.
+
+    It is an advisory lock of a connection, so that it goes when this process does; raises
+    :class:`LatentsweepError` where another holds it.
+    """
+    with answering(database), _held(database, f"latentsweep study {name}", wait=False):
+        yield
+
+
+@contextlib.contextmanager
+def answering(database: str) -> Iterator[None]:
+    """What goes wrong with the database, in one line without its address; also in the middle of a sweep."""
+    try:
+        yield
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        cause = getattr(error, "orig", None) or error.__cause__ or error
+        if not database:
+            said = str(getattr(cause, "orig", None) or cause).splitlines()[0]
+            raise StoreError(
+                f"the study's file study.db must be readable and writable ({said}); mend that, or delete it to begin "
+                "anew, and run the same command again"
+            ) from None
+        raise StoreError(
+            f"the study's database{_place(database)} must answer ({type(cause).__name__}); see --study-storage or "
+            f"{ENVIRONMENT}, and run the same command again: it goes on"
+        ) from None
+
+
+def check(database: str) -> str:
+    """The address as given, or :class:`ConfigError` for another kind of database than PostgreSQL."""
+    if database and not database.startswith(("postgresql://", "postgresql+")):
+        raise ConfigError(
+            "--study-storage takes a PostgreSQL database, as postgresql+psycopg2://USER:PASSWORD@HOST/NAME; it got "
+            f"an address of another kind ({database.partition(':')[0]})"
+        )
+    return database
+
+
+@contextlib.contextmanager
+def _held(database: str, name: str, *, wait: bool) -> Iterator[None]:
+    number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
+    arguments = {"connect_timeout": CONNECT_SECONDS, "options": KEEPALIVE}
+    try:
+        engine = sqlalchemy.create_engine(
+            database, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=arguments
+        )
+    except ImportError as error:
+        raise StoreError(
+            f"a study in PostgreSQL needs its client ({error.name}): pip install 'latentsweep[cluster]'"
+        ) from None
+    with engine.connect() as connection:
+        deadline = time.monotonic() + (WAIT_SECONDS if wait else LETTING_GO_SECONDS)
+        while not connection.scalar(sqlalchemy.select(sqlalchemy.func.pg_try_advisory_lock(number))):
+            if time.monotonic() < deadline:
+                time.sleep(0.1)
+                continue
+            raise LatentsweepError(
+                f"only one process may drive {name.removeprefix('latentsweep study ')} and one on another machine "
+                "does; wait for it to end"
+            )
+        yield
+
+
+def _place(database: str) -> str:
+    try:
+        host = sqlalchemy.make_url(database).host
+    except SQLAlchemyError:
+        return ""
+    return f" on {host}" if host else ""

@@ -1,0 +1,84 @@
+"""What workers are told: enough to work on a machine that has nothing of the driver's, and no secret."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+from small_dataset import plant
+
+from latentsweep.home import Home
+from latentsweep.published import STAGE
+from latentsweep.store import Store
+from latentsweep.worker import Assignment
+from trainables.errors import DataError, WeightsError
+from trainables.execution import Execution
+from trainables.inception import find_weights
+from trainables.recipes import recipe_named
+
+
+def assigned(home: Home) -> Assignment:
+    """An assignment on a dataset that is prepared in ``home``."""
+    dataset = plant(home)
+    return Assignment.of(
+        home,
+        Store.of(home),
+        dataset.name,
+        dataset.fingerprint,
+        find_weights(),
+        recipe=recipe_named("smoke"),
+        seed=0,
+        execution=Execution(),
+    )
+
+
+def test_with_a_plain_home_nothing_is_copied(tmp_path: Path) -> None:
+    assignment = assigned(Home(tmp_path / "runs"))
+    assert not (tmp_path / "runs" / "store").exists()
+    assert assignment.pipeline().dataset.folder == tmp_path / "runs" / "datasets" / "tiny"
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_a_worker_without_the_drivers_disk_finds_all_in_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    monkeypatch.setenv("LATENTSWEEP_CACHE", str(tmp_path / "cache"))
+    home = Home(tmp_path / "runs", f"{scheme}{tmp_path}/shared", study="postgresql://team:p4ssw0rd@h/study")
+    sent = pickle.dumps(assigned(home))
+    assert len(sent) < 8192
+    assert b"p4ssw0rd" not in sent
+    shutil.rmtree(home.root)
+    assignment: Assignment = pickle.loads(sent)
+    pipeline = assignment.pipeline()
+    assert pipeline.dataset.load("train").images[:, 0, 0].tolist() == [0, 1, 2]
+    assert pipeline.keys.vae.inputs["dataset"] == assignment.fingerprint
+    assert not home.root.exists()
+    place = tmp_path / ("cache" if scheme else "shared")
+    assert len(list(place.glob(f"**/{STAGE}/*/dataset.json"))) == 1
+
+
+def test_a_store_without_the_dataset_says_so(tmp_path: Path) -> None:
+    assignment = assigned(Home(tmp_path / "runs", str(tmp_path / "shared")))
+    shutil.rmtree(tmp_path / "shared")
+    with pytest.raises(DataError, match="lacks the dataset tiny; run the same command again"):
+        assignment.pipeline()
+
+
+def test_other_weights_than_the_drivers_are_refused(tmp_path: Path) -> None:
+    assignment = assigned(Home(tmp_path / "runs"))
+    elsewhere = dataclasses.replace(assignment, weights_path="/a/path/of/the/driver.pt")
+    assert elsewhere.pipeline().weights == find_weights()
+    with pytest.raises(WeightsError, match="every machine must measure with the same Inception weights"):
+        dataclasses.replace(assignment, weights="0" * 64).pipeline()
+
+
+def test_the_store_is_where_the_home_says(tmp_path: Path) -> None:
+    assert Home(tmp_path).store == tmp_path / "store"
+    assert Home(tmp_path).store_address == str((tmp_path / "store").resolve())
+    assert Home(tmp_path, "/shared").store == Path("/shared")
+    bucket = Home(tmp_path, "s3://team/x")
+    assert (bucket.store, bucket.store_address) == (tmp_path / "store", "s3://team/x")
+    assert "p4ssw0rd" not in repr(Home(tmp_path, study="postgresql://team:p4ssw0rd@h/study"))
