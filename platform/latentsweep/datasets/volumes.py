@@ -123,13 +123,15 @@ def windowed(planes: Float) -> Float:
     if not tissue.any():
         raise Reject("the volume is blank", broken=False)
     if constant:
-        low, high = np.percentile(planes[tissue], [LOW_PERCENTILE, HIGH_PERCENTILE])
+        low, high = np.percentile(planes[tissue], [LOW_PERCENTILE, HIGH_PERCENTILE], overwrite_input=True)
     else:
         low = np.percentile(planes, LOW_PERCENTILE)
-        high = np.percentile(planes[planes >= planes.mean()], HIGH_PERCENTILE)
+        high = np.percentile(planes[planes >= planes.mean()], HIGH_PERCENTILE, overwrite_input=True)
     if not high > low:
         raise Reject("the volume has no contrast", broken=False)
-    scaled: Float = np.clip((planes - low) * (255.0 / (high - low)), 0, 255).astype(np.float32)
+    scaled: Float = np.empty_like(planes)
+    for plane, mapped in zip(planes, scaled, strict=True):  # float64 of one plane at a time
+        mapped[...] = np.clip((plane - low) * (255.0 / (high - low)), 0, 255)
     if constant and background > low:
         outside = ~np.stack([ndimage.binary_fill_holes(plane) for plane in tissue])
         scaled[outside] = 0
