@@ -20,7 +20,8 @@ from types import FrameType
 
 from mlflow.exceptions import MlflowException
 
-from latentsweep_mlflow.tracking import connect, database, redact, tracking_uri
+from latentsweep.redaction import redact
+from latentsweep_mlflow.tracking import connect, database, tracking_uri
 from latentsweep_mlflow.views import save_views
 from trainables.errors import LatentsweepError
 

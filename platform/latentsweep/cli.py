@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import traceback
+from types import TracebackType
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +14,7 @@ from latentsweep import __version__
 from latentsweep.commands import ablating, findings, models, searching
 from latentsweep.commands.data import data_app
 from latentsweep.commands.store import store_app
+from latentsweep.redaction import RedactingFormatter, redact, redact_lines
 
 INTERRUPTED = 130
 
@@ -26,8 +30,13 @@ class OneLineErrors(TyperGroup):
         except LatentsweepError as error:
             if ctx.params.get("debug"):
                 raise
-            typer.echo(f"error: {error}", err=True)
+            typer.echo(f"error: {redact(error)}", err=True)
             raise typer.Exit(INTERRUPTED if isinstance(error, StoppedError) else 2) from None
+
+
+def _show_redacted(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
+    """A traceback quotes what failed, and that may be an address with its password."""
+    typer.echo(redact_lines("".join(traceback.format_exception(kind, error, where))), err=True, nl=False)
 
 
 app = typer.Typer(
@@ -61,9 +70,12 @@ def main(
     """Options of every command."""
     import logging
 
-    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s: %(message)s")
-    for name in ("matplotlib", "PIL", "filelock", "asyncio", "urllib3", "alembic", "git"):
+    handler = logging.StreamHandler()
+    handler.setFormatter(RedactingFormatter("%(levelname)s: %(message)s"))
+    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, handlers=[handler])
+    for name in ("matplotlib", "PIL", "filelock", "asyncio", "urllib3", "alembic", "git", "botocore", "boto3"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    sys.excepthook = _show_redacted
     if version:
         typer.echo(f"latentsweep {__version__}")
         raise typer.Exit

@@ -21,7 +21,7 @@ from latentsweep.datasets.limits import MAX_NIFTI_BYTES, MAX_VOXELS, MOST_INFLAT
 from latentsweep.datasets.silence import silenced
 from latentsweep.datasets.volumes import Float, Reject, Volume
 
-HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
+HEADERS: dict[int, Any] = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 """By their length in bytes, which is also their first field."""
 UNREADABLE = (
     OSError,
@@ -69,7 +69,7 @@ def _header(block: bytes) -> Any:
 
 
 def _checked_shape(header: Any, most: int) -> tuple[int, ...]:
-    """The three sides of the volume; raises :class:`Reject` where a file of ``most`` bytes can't or may not have it."""
+    """The three sides of the volume; raises :class:`Reject` where no file of ``most`` bytes has, or may have, it."""
     shape = tuple(int(side) for side in header.get_data_shape())
     dtype = header.get_data_dtype()
     while len(shape) > 3 and shape[-1] == 1:
@@ -92,7 +92,8 @@ def _checked_shape(header: Any, most: int) -> tuple[int, ...]:
 def _voxels(stream: BinaryIO, header: Any, shape: tuple[int, ...]) -> Float:
     """The scaled voxels (X, Y, Z), scaled a plane at a time since nibabel does that in float64."""
     try:
-        proxy: Any = ArrayProxy(stream, header, mmap=False)
+        opened: Any = ArrayProxy
+        proxy = opened(stream, header, mmap=False)
         stored = proxy.get_unscaled().reshape(shape, order="F")
         voxels = np.empty(shape, np.float32, order="F")
         scaled: Any = volumeutils.apply_read_scaling

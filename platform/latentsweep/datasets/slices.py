@@ -242,7 +242,7 @@ def encode(image: npt.NDArray[np.uint8]) -> bytes:
 
 
 def decode(png: bytes, size: int | None = None) -> npt.NDArray[np.uint8]:
-    """The inverse of :func:`encode`; raises what Pillow raises, and :class:`ValueError` unless the side is ``size``."""
+    """The inverse of :func:`encode`; raises what Pillow raises, and :class:`ValueError` for a wrong ``size``."""
     image = Image.open(io.BytesIO(png), formats=("PNG",))
     if size is not None and image.size != (size, size):
         raise ValueError(f"a picture of {image.size} pixels")

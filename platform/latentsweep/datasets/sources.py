@@ -21,12 +21,15 @@ from trainables.errors import DataError
 
 PICTURES = (".png", ".jpg", ".jpeg")
 DICOMS = (".dcm", ".dicom", ".ima")
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+"""No archive is opened. A ``.nii.gz`` is none: it is one compressed file."""
 BRATS_MODALITIES = {"flair": ("flair", "t2f"), "t1ce": ("t1ce", "t1c")}
 BRATS_NAME = re.compile(r"(?P<patient>.+)[_-](?P<modality>flair|t2f|t1ce|t1c|t1n|t1|t2w|t2|seg)\.nii(\.gz)?", re.I)
 BRATS_TIMEPOINT = re.compile(r"(?P<patient>BraTS-[A-Za-z]+-\d+)-\d{3}", re.I)
 DEFAULT_SUBJECT = "the first folder below the source, else the DICOM PatientID, else each file its own"
 LINKS = "links that were not followed, to folders, out of the source or to nowhere"
 SPECIAL = "pipes, sockets and devices that were not read"
+ARCHIVES = "archives that were not opened (unpack them first)"
 DEEP = f"folders that were not entered, more than {MAX_DEPTH} below one another"
 UNKNOWN_SUBJECTS = "subjects are unknown: each file counts as its own, so that one patient may be in several splits"
 
@@ -128,6 +131,7 @@ def _walk(source: Path) -> tuple[list[Entry], str, list[str]]:
             else:
                 relative = PurePosixPath(path.relative_to(root).as_posix())
                 entries.append(Entry(path, relative))
+                passed[ARCHIVES] += entries[-1].suffix in ARCHIVE_SUFFIXES
                 lines.append(f"{relative}\0{status.st_size}\0{status.st_mtime_ns}")
     notes = [f"{what}: {count}" for what, count in passed.items() if count]
     if not entries:
@@ -245,7 +249,11 @@ def _own(entries: Sequence[Entry], listing: str, subject_from: str | None) -> Di
         )
     kind = next((k for k in ("nifti", "dicom", "picture") if kinds[k]), None)
     if kind is None:
-        raise DataError(f"the source must hold NIfTI, DICOM, PNG or JPEG files, but holds {_kinds(entries)}")
+        packed = any(entry.suffix in ARCHIVE_SUFFIXES for entry in entries)
+        raise DataError(
+            f"the source must hold NIfTI, DICOM, PNG or JPEG files, but holds {_kinds(entries)}"
+            + (": unpack the archives first" if packed else "")
+        )
     rule = subject_rule(subject_from, kind)
     groups: dict[tuple[str, str], list[Entry]] = defaultdict(list)
     unmatched = 0
@@ -351,7 +359,8 @@ def _kinds(entries: Sequence[Entry]) -> str:
     counts: dict[str, int] = defaultdict(int)
     labels = {"nifti": "NIfTI", "dicom": "DICOM", "picture": "PNG or JPEG", "other": "other"}
     for entry in entries:
-        counts[labels[_kind(entry)]] += 1
+        archive = entry.suffix in ARCHIVE_SUFFIXES
+        counts["archive" if archive else labels[_kind(entry)]] += 1
     return ", ".join(f"{count} {label} file{'s' * (count != 1)}" for label, count in sorted(counts.items()))
 
 
