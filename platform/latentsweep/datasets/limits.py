@@ -24,8 +24,8 @@ from latentsweep.datasets.volumes import Reject
 
 #: Voxels of a volume, and of all images of one series or folder together: 512×512×512.
 MAX_VOXELS = 2**27
-#: Bytes of a NIfTI file's header and voxels, inflated.
-MAX_NIFTI_BYTES = 2**29
+#: Bytes of a NIfTI file's header and voxels, inflated: four for each voxel that is allowed, and a header.
+MAX_NIFTI_BYTES = 4 * MAX_VOXELS + 2**20
 #: A picture or DICOM image may have as many pixels as a square of this side.
 MAX_SIDE = 4096
 MAX_PIXELS = MAX_SIDE**2

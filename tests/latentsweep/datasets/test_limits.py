@@ -110,8 +110,8 @@ def a_large_jpeg_within(image):
 NIFTI_BOMBS = [
     (claiming_gzip, "more than 134,217,728 voxels"),
     (claiming_all_that_is_allowed, "cut short or damaged"),
-    (far_voxels, "more than 512 MiB"),
-    (large_voxels, "more than 512 MiB"),
+    (far_voxels, "more than 513 MiB"),
+    (large_voxels, "more than 513 MiB"),
 ]
 DICOM_BOMBS = [
     (many_rows, "4096×4096"),
