@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import base64
 import http.client
+import importlib.util
+import inspect
+import json
+import logging
 import os
 import sqlite3
 import subprocess
@@ -16,10 +20,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import TINY
 from unsafe_calls import unsafe_calls
+
+from latentsweep.redaction import RedactingFormatter, printable, redact, secrets_of
 
 ROOT = Path(__file__).parents[1]
 PRODUCT = [ROOT / "cli.py"] + [
@@ -286,3 +293,175 @@ def test_no_secret_is_said_or_kept_where_the_address_is_wrong_or_away(tmp_path: 
     shown = ran(home, environment, "ui", "--port", closed_port())
     assert shown.returncode == (1 if "--debug" in shown.args else 2), shown.stderr
     assert_nothing_leaked(home, shown)
+
+
+# Servers
+
+
+def test_ray_listens_for_no_dashboard_and_the_pages_on_loopback() -> None:
+    from latentsweep import cluster
+    from latentsweep.commands.findings import ui
+    from latentsweep_mlflow import ui as pages
+
+    assert '"include_dashboard": False' in inspect.getsource(cluster)
+    assert inspect.signature(cluster.cluster).parameters["address"].default == "local"
+    assert inspect.signature(pages.serve).parameters["host"].default == "127.0.0.1"
+    assert inspect.signature(ui).parameters["host"].default == "127.0.0.1"
+
+
+def test_pages_for_others_say_what_they_expose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from latentsweep_mlflow import ui
+    from trainables.errors import LatentsweepError
+
+    def no_server(*_: object) -> None:
+        raise LatentsweepError("as far as this goes")
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(ui, "_server", no_server)
+    (tmp_path / "mlflow").mkdir()
+    (tmp_path / "mlflow" / "mlflow.db").touch()
+    for host, warned in (("0.0.0.0", True), ("127.0.0.1", False)):
+        said: list[str] = []
+        with pytest.raises(LatentsweepError, match="as far as"):
+            ui.serve(tmp_path, host=host, port=closed_port(), tell=said.append)
+        assert any("MLflow asks for no password" in line for line in said) == warned
+
+
+# Redaction
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://user:p%40ss%2Fword@host/db")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "aB/cD+eFgHiJk")
+    monkeypatch.setenv("SHORT_TOKEN", "run")
+
+
+@pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("no such host in postgresql://user:p%40ss%2Fword@host/db", "no such host in postgresql://***@host/db"),
+        ("login failed for p@ss/word", "login failed for ***"),
+        ("signed with aB/cD+eFgHiJk.", "signed with ***."),
+        ("s3://AKIA:other@bucket/store and http://u:p@h", "s3://***@bucket/store and http://***@h"),
+        ("postgresql://host/db?user=u&password=hunter22", "postgresql://host/db?user=u&password=***"),
+        ("{'Authorization': 'Bearer abcdef123456'}", "{'Authorization': 'Bearer ***'}"),
+        ("{'secret_key': 'abc', 'key': 1}", "{'secret_key': '***', 'key': 1}"),
+        ("the next run has 300 tokens; tokens: 300", "the next run has 300 tokens; tokens: 300"),
+        ("two\nlines", "two lines"),
+        ("a\x1b[31mred\x07\u202e", "a\\x1b[31mred\\x07\\u202e"),
+    ],
+)
+def test_what_is_told_is_one_line_without_secrets(text: str, clean: str) -> None:
+    assert redact(text) == clean
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_traceback_in_a_log_keeps_its_lines_and_no_secret() -> None:
+    try:
+        raise ValueError("cannot parse postgresql://user:p%40ss%2Fword@host/db")
+    except ValueError:
+        record = logging.LogRecord("n", logging.ERROR, "f", 1, "with %s", ("aB/cD+eFgHiJk",), sys.exc_info())
+    said = RedactingFormatter("%(levelname)s: %(message)s").format(record)
+    assert said.startswith("ERROR: with ***\nTraceback")
+    assert said.endswith("ValueError: cannot parse postgresql://***@host/db")
+
+
+def test_the_secrets_of_an_environment_are_known_by_name_and_within_addresses() -> None:
+    found = secrets_of(
+        {"A_PASSWORD": "password-1", "URI": "x://u:pass%21word@h", "B_TOKEN_FILE": "/run/token", "HOME": "/home/me"}
+    )
+    assert set(found) == {"password-1", "pass%21word", "pass!word"}
+    assert printable("brain\n\ttumour é") == "brain\n\ttumour é"
+
+
+def test_an_error_that_names_a_file_cannot_command_the_terminal(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from latentsweep.cli import app
+
+    words = ["data", "prepare", "mine", "--source", "no\nsuch\x1b[2Jfolder", "--home", str(tmp_path)]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert "\\x1b[2Jfolder" in result.stderr
+
+
+# The audit
+
+
+@pytest.fixture(scope="module")
+def audit() -> Any:
+    spec = importlib.util.spec_from_file_location("audit", ROOT / ".ci" / "audit.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def package(name: str, **more: object) -> dict[str, object]:
+    return {"name": name, "version": "1.0", **more}
+
+
+def answer(audit: Any, code: int, *packages: dict[str, object]) -> Any:
+    return audit.Answer(code, json.dumps({"dependencies": packages, "fixes": []}), "")
+
+
+CLEAN = package("torch", vulns=[])
+HURT = package("ray", vulns=[{"id": "CVE-1", "fix_versions": ["1.1"]}])
+MISSING = package("numpy", skip_reason="Dependency not found on PyPI")
+
+
+def test_the_exit_code_of_an_audit_with_data_counts(audit: Any) -> None:
+    assert audit.verdict([answer(audit, 0, CLEAN)]) == (0, ["audit: 1 pinned packages, 0 known vulnerabilities"])
+    code, lines = audit.verdict([answer(audit, 1, CLEAN, HURT, MISSING)])
+    assert code == 1
+    assert lines[0] == "ray 1.0: CVE-1, mended in 1.1"
+    assert lines[1] == "not audited, for want of data: numpy"
+    assert audit.verdict([answer(audit, 1, CLEAN)])[0] == 1
+
+
+def test_an_audit_without_data_is_a_stated_skip(audit: Any) -> None:
+    away = audit.Answer(1, "", "Traceback\nConnectionError: no route to host\n")
+    for answers in ([away], [answer(audit, 0, MISSING)], [answer(audit, 0, MISSING), away], [answer(audit, 0)], []):
+        code, [line] = audit.verdict(answers)
+        assert code == 0
+        assert line.startswith("audit skipped: ")
+    assert "no route to host" in audit.verdict([away])[1][0]
+
+
+def test_an_audit_asks_the_second_service_where_the_first_has_no_data(audit: Any) -> None:
+    asked = []
+
+    def ask(service: str) -> Any:
+        asked.append(service)
+        return answer(audit, 0, MISSING) if service == "pypi" else answer(audit, 1, HURT)
+
+    assert audit.audit(ask)[0] == 1
+    assert asked == ["pypi", "osv"]
+
+
+def test_an_audit_that_cannot_be_installed_says_so(audit: Any, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.setattr(audit, "installed", lambda folder: "no matching distribution")
+    assert audit.main(tmp_path) == 0
+    assert capsys.readouterr().out.startswith("audit skipped: pip-audit==2.10.1 cannot be installed here")
+
+
+def test_the_checks_of_a_change_run_the_audit() -> None:
+    assert "make audit\n" in (ROOT / ".ci" / "run").read_text()
+    assert ".ci/audit.py" in (ROOT / "Makefile").read_text()
+
+
+def test_the_page_on_trust_names_every_limit() -> None:
+    from latentsweep.datasets import limits
+
+    page = (ROOT / "docs" / "trust.md").read_text()
+    assert f"{limits.MAX_VOXELS:,}" in page
+    assert f"{limits.MAX_SIDE}×{limits.MAX_SIDE}" in page
+    for size in (limits.MAX_NIFTI_BYTES, limits.MAX_DICOM_BYTES, limits.MAX_RLE_BYTES):
+        assert f"{size // 2**20} MiB" in page
+    assert f"{limits.MAX_SECONDS:g} s" in page
+    assert f"{limits.MAX_DEPTH} folders" in page
+    assert "docs/trust.md" in (ROOT / "README.md").read_text()

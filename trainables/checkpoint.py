@@ -32,11 +32,12 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], Any]:
         tensors = load_file(path)
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
+        state = json.loads(metadata.get("state", "null"))
+    except (SafetensorError, OSError, json.JSONDecodeError, RecursionError) as error:
         raise StoreError(
             f"{path.name} is not a whole safetensors file ({error}); delete it to build it again"
         ) from error
-    return tensors, json.loads(metadata.get("state", "null"))
+    return tensors, state
 
 
 @dataclass
