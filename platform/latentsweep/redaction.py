@@ -17,6 +17,7 @@ SHORTEST = 6
 """A variable's value of fewer characters isn't looked for: too much else would be hidden."""
 
 _SECRET_NAME = re.compile(r"PASSW|SECRET|TOKEN|CREDENTIAL|API_?KEY|ACCESS_KEY|PRIVATE_KEY|AUTHORIZATION", re.I)
+_PLACE_NAME = re.compile(r"(FILE|DIR|PATH)$", re.I)
 _USER_AND_PASSWORD = re.compile(r"://[^\s'\"]*@")
 _NAMED = re.compile(
     r"(?P<name>\b[\w-]*(?:password|passwd|secret|token|signature|credential|(?:api|access|secret|private)[_-]?key)"
@@ -57,7 +58,7 @@ def secrets_of(environment: Mapping[str, str]) -> list[str]:
     """What must not be said of an environment, the longest first."""
     found: set[str] = set()
     for name, value in environment.items():
-        if _SECRET_NAME.search(name) and not value.startswith(("/", "./")):
+        if _SECRET_NAME.search(name) and not _PLACE_NAME.search(name):
             found.add(value)
         if "://" in value and "@" in value:
             found |= _passwords(value)
