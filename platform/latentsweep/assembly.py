@@ -17,7 +17,7 @@ from latentsweep.budget import Packing, packing, planned_cards
 from latentsweep.bundle import TrainedModel, from_store, read_model
 from latentsweep.cluster import nodes
 from latentsweep.comparison import GRID, compare
-from latentsweep.configuration import overridden
+from latentsweep.configuration import overridden, plain_yaml
 from latentsweep.datasets.slices import PreparedDataset, open_dataset
 from latentsweep.export import chosen_sweep, configuration_at, open_search
 from latentsweep.home import Home
@@ -60,7 +60,7 @@ def search_space(dataset: str, path: Path | None) -> SearchSpace:
         space: SearchSpace = module.SPACE
         return space
     try:
-        return SearchSpace.from_plain(yaml.safe_load(path.read_text()))
+        return SearchSpace.from_plain(plain_yaml(path.read_text()))
     except OSError as error:
         raise ConfigError(f"the search space {path} cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

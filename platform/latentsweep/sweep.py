@@ -26,7 +26,7 @@ from latentsweep.studies import answering
 from latentsweep.supervision import driving, uninterrupted
 from latentsweep.sweep_record import SweepRecord
 from latentsweep.view import View, described
-from latentsweep.work_log import TAIL, said_last, tail
+from latentsweep.work_log import said_last, shortened, tail
 from latentsweep.worker import Assignment
 from trainables.errors import StoppedError
 from trainables.execution import Execution
@@ -170,7 +170,7 @@ class Watcher:
         """A trial was lost again and again, at last with Ray's ``error``: the reason, and its log's last lines."""
         key = self.sweep.plan.keys(self.sweep.search.trial(number).params).denoiser
         log = tail(self.sweep.store.log_of(key))
-        return said_last(error) or "the worker was lost again and again", log or error[-TAIL:]
+        return said_last(error) or "the worker was lost again and again", log or shortened(error)
 
     def ended(self, number: int) -> None:
         """A trial ended; the study knows how."""

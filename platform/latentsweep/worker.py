@@ -16,6 +16,7 @@ from latentsweep.datasets.slices import PreparedDataset, open_dataset
 from latentsweep.home import Home
 from latentsweep.pipeline import Pipeline
 from latentsweep.published import publish, published
+from latentsweep.redaction import redact
 from latentsweep.store import StageKey, Store
 from latentsweep.work_log import noted, tail
 from trainables import execution as ex
@@ -196,7 +197,7 @@ def failure(error: Exception, path: Path | None) -> dict[str, str]:
     kind = error.kind if isinstance(error, LatentsweepError) else CapacityError.kind
     if kind == INFRASTRUCTURE:
         raise error
-    return {"reason": str(error), "class": kind, "log": tail(path) if path else ""}
+    return {"reason": redact(error), "class": kind, "log": tail(path) if path else ""}
 
 
 def measurements(assignment: Assignment, recipes: Sequence[Recipe]) -> dict[str, str] | None:

@@ -20,6 +20,7 @@ from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.home import Home, write_json
 from latentsweep.published import key_of
 from latentsweep.recording import Recorder
+from latentsweep.redaction import redact
 from latentsweep.shared_stages import Shared, obtain
 from latentsweep.store import Store
 from latentsweep.supervision import driving, uninterrupted
@@ -198,7 +199,7 @@ def _outcome(reference: Any, log_of: Path) -> dict[str, str] | None:
     except ray.exceptions.RayError as error:
         cause = getattr(error, "cause", None) or error
         log.debug("a task failed", exc_info=error)
-        reason = f"{type(cause).__name__}: {str(cause).splitlines()[0]}"
+        reason = f"{type(cause).__name__}: {redact(str(cause).splitlines()[0])}"
         return {"reason": reason, "class": INFRASTRUCTURE, "log": tail(log_of)}
 
 
