@@ -45,7 +45,8 @@ def cluster(
     import ray
 
     for name in ("ray", "ray.tune", "ray.air", "ray.train", "ray.data"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        # What fails is told by the study, the record and our own lines, without Ray's tracebacks.
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     local = address == "local"
     if local and cards is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = cards
