@@ -196,6 +196,7 @@ def posterior(split: str, count: int) -> Encoded:
     return Encoded(split, slices, torch.ones(count, 4, 2, 2), torch.zeros(count, 4, 2, 2))
 
 
+@pytest.mark.slow
 def test_a_damaged_shard_of_latents_is_rebuilt(tmp_path: Path) -> None:
     key = StageKey("latents", 1, {})
 
