@@ -110,7 +110,7 @@ def read_apart(kind: str, folder: Path, timeout: float = 300) -> dict[str, Any]:
 
 
 def peak_gib() -> float:
-    """The most memory that this process had at once; ``ru_maxrss`` would begin with that of the one that started it."""
+    """The most memory that this process had at once (``ru_maxrss`` would begin with that of its parent)."""
     [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1]) / 2**20
 
