@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import resource
 import struct
 import subprocess
 import sys
@@ -110,6 +109,12 @@ def read_apart(kind: str, folder: Path, timeout: float = 300) -> dict[str, Any]:
     return result
 
 
+def peak_gib() -> float:
+    """The most memory that this process had at once (``ru_maxrss`` would begin with that of its parent)."""
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) / 2**20
+
+
 def main(kind: str, folder: Path) -> None:
     from latentsweep.datasets.preparation import read_scan
     from latentsweep.datasets.sources import Scan
@@ -127,8 +132,7 @@ def main(kind: str, folder: Path) -> None:
                 "seconds": time.perf_counter() - began,
             }
         )
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(json.dumps({"peak_gib": peak, "files": files}))
+    print(json.dumps({"peak_gib": peak_gib(), "files": files}))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ from trainables.execution import Execution
 from trainables.recipes import Recipe
 
 VERSION = 1
+DEEPEST = 32
+"""Levels of lists and mappings in a file that is read."""
 ENTRIES = ("version", "dataset", "seed", "execution", "recipe", "origin")
 
 
@@ -111,13 +113,17 @@ def overridden(recipe: Recipe, assignments: list[str]) -> Recipe:
 
 
 def plain_yaml(text: str) -> Any:
-    """The value of a YAML text; raises :class:`yaml.YAMLError`, also for an alias.
+    """The value of a YAML text; raises :class:`yaml.YAMLError`, also for an alias or more than ``DEEPEST`` levels.
 
-    By aliases a few lines can stand for more than memory holds, and nothing that is written here has one.
+    By aliases a few lines can stand for more than memory holds, and thousands of brackets take the parser minutes;
+    nothing that is written here has either.
     """
+    depth = 0
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            raise yaml.YAMLError("an alias")
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent) or depth > DEEPEST:
+                raise yaml.YAMLError("an alias, or too many levels")
         return yaml.safe_load(text)
     except (ValueError, RecursionError) as error:  # an impossible date, a number or a nesting beyond Python's limits
         raise yaml.YAMLError(str(error)) from error
