@@ -322,9 +322,6 @@ with cluster(cpus=1):
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.xfail(
-    reason="a local Ray still listens on every interface, guarded by a token", raises=AssertionError, strict=True
-)
 def test_a_ray_of_ones_own_listens_on_loopback_alone() -> None:
     done = subprocess.run([sys.executable, "-c", LISTENING], capture_output=True, text=True, timeout=120)
     if done.returncode:

@@ -24,11 +24,11 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from latentsweep.entries import MANIFEST
 from latentsweep.home import sha256_of
 from trainables.config import fingerprint
 from trainables.errors import ConfigError, StoreError
 
-MANIFEST = "manifest.json"
 PARTIAL = ".partial"
 POINTER = "checkpoint.json"
 PROGRESS = "progress.json"

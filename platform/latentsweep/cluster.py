@@ -31,6 +31,9 @@ ENVIRONMENT = {
 }
 """Ray made quiet and prompt; what a user has set stays."""
 
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""A Ray of one's own listens on 127.0.0.1 alone: the name is of the systems where that is Ray's default."""
+
 
 @contextlib.contextmanager
 def cluster(
@@ -40,14 +43,14 @@ def cluster(
 
     A local one sees the ``cards`` named as ``CUDA_VISIBLE_DEVICES`` names them; None: all.
     """
-    for name, value in ENVIRONMENT.items():
+    local = address == "local"
+    for name, value in (ENVIRONMENT | (LOOPBACK if local else {})).items():
         os.environ.setdefault(name, value)
     import ray
 
     for name in ("ray", "ray.tune", "ray.air", "ray.train", "ray.data"):
         # What fails is told by the study, the record and our own lines, without Ray's tracebacks.
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    local = address == "local"
     if local and cards is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = cards
     folder = supervision.ray_folder()

@@ -81,6 +81,18 @@ def write_json(path: Path, value: Any) -> None:
     os.replace(temporary, path)
 
 
+def read_json(path: Path, otherwise: Any) -> Any:
+    """What :func:`write_json` wrote, or ``otherwise`` where nothing did; raises :class:`StoreError` for damage."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return otherwise
+    except ValueError as error:
+        raise StoreError(
+            f"{path} must be JSON and is damaged; delete it, and run the command that wrote it again"
+        ) from error
+
+
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file, hexadecimal."""
     with path.open("rb") as file:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from latentsweep.home import Home
+from latentsweep.home import Home, read_json
 from latentsweep.store import Store
 from trainables.errors import StoreError
 
@@ -15,7 +14,7 @@ def references(home: Home) -> dict[str, list[str]]:
     users: dict[str, list[str]] = {}
     folders = (home.sweeps, home.ablations, home.trained)
     for path in sorted(path for folder in folders for path in folder.glob("*/uses.json")):
-        for name in json.loads(path.read_text()):
+        for name in read_json(path, []):
             users.setdefault(name, []).append(f"{path.parent.parent.name}/{path.parent.name}")
     return users
 

@@ -11,6 +11,7 @@ from typing import Any
 from latentsweep import stages
 from latentsweep.configuration import Configuration
 from latentsweep.datasets.slices import MANIFEST, PreparedDataset, open_dataset
+from latentsweep.entries import StageKey
 from latentsweep.export import chosen_sweep, configuration_at, open_search, sweeps
 from latentsweep.home import Home
 from latentsweep.lints import (
@@ -24,7 +25,7 @@ from latentsweep.lints import (
 from latentsweep.pipeline import Keys, keys_of
 from latentsweep.plan import SweepPlan
 from latentsweep.search import Search, family_of
-from latentsweep.store import StageKey, Store
+from latentsweep.store import Store
 from trainables.errors import DataError
 from trainables.inception import find_weights
 from trainables.recipes import Recipe

@@ -9,7 +9,8 @@ from typing import Any
 
 from latentsweep import stages
 from latentsweep.datasets.slices import PreparedDataset
-from latentsweep.store import Entry, StageKey, Store
+from latentsweep.entries import Entry, StageKey
+from latentsweep.store import Store
 from trainables.config import fingerprint
 from trainables.diffusion_training import Score
 from trainables.execution import Execution

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from latentsweep.datasets.slices import PreparedDataset
+from latentsweep.home import read_json
 from latentsweep.pipeline import Keys, keys_of
 from latentsweep.search import SearchConfig
 from trainables.config import fingerprint
@@ -127,4 +128,4 @@ def check_fit(recipe: Recipe, dataset: PreparedDataset) -> None:
 
 def threads_of(folder: Path) -> int:
     """The threads of each trial of the sweep in ``folder``: it keeps those that it began with."""
-    return int(json.loads((folder / "sweep.json").read_text())["threads"])
+    return int(read_json(folder / "sweep.json", None)["threads"])

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from latentsweep.datasets.slices import PreparedDataset, open_dataset
-from latentsweep.store import Entry, StageKey, Store
+from latentsweep.entries import Entry, StageKey
+from latentsweep.store import Store
 from trainables.errors import DataError
 
 STAGE, VERSION = "dataset", 1

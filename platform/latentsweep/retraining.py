@@ -16,12 +16,13 @@ from latentsweep.bundle import write_model
 from latentsweep.cluster import background, check_resources, cluster, run_under_train
 from latentsweep.configuration import Configuration
 from latentsweep.datasets.slices import PreparedDataset
+from latentsweep.entries import Entry
 from latentsweep.home import Home, write_json
 from latentsweep.lints import Finding
 from latentsweep.pipeline import Keys, keys_of
 from latentsweep.plan import check_fit
 from latentsweep.published import key_of
-from latentsweep.store import Entry, Store
+from latentsweep.store import Store
 from latentsweep.view import TrainingView
 from latentsweep.worker import Assignment
 from trainables.errors import ConfigError, StoppedError

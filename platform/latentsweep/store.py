@@ -12,9 +12,7 @@ both do the work, and either result stands.
 from __future__ import annotations
 
 import contextlib
-import datetime
 import errno
-import hashlib
 import json
 import logging
 import os
@@ -23,17 +21,15 @@ import resource
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-from latentsweep import __version__
-from latentsweep.bucket import MANIFEST as MANIFEST
 from latentsweep.bucket import OF_THE_DISK, PARTIAL, Bucket
-from latentsweep.home import Home, sha256_of, write_json
+from latentsweep.entries import MANIFEST, Entry, StageKey, damage_of, manifest_of
+from latentsweep.home import Home, write_json
 from trainables.checkpoint import previous
 from trainables.config import fingerprint
 from trainables.errors import StoreError
@@ -45,11 +41,6 @@ CHECKPOINTS = (CHECKPOINT, previous(Path(CHECKPOINT)).name)
 CACHE = "LATENTSWEEP_CACHE"
 """The variable that names the folder of a worker's copies of a bucket."""
 
-FIELDS = {
-    *("name", "stage", "version", "inputs", "upstream", "code", "created", "cost", "summary", "files", "digest"),
-}
-"""What a manifest may say; before there were digests it said the rest."""
-
 FULL = 2**20
 """A disk with fewer bytes left is full."""
 
@@ -57,77 +48,6 @@ LOOKS_EVERY = 2.0
 """Seconds between looks at the progress that another machine left in the bucket."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class StageKey:
-    """What a result depends on: stage, its version, identity fields, upstream keys, dataset fingerprint, seed."""
-
-    stage: str
-    version: int
-    inputs: Mapping[str, Any]
-    upstream: tuple[StageKey, ...] = ()
-
-    @property
-    def digest(self) -> str:
-        """The key: 16 hexadecimal digits."""
-        return fingerprint(
-            {
-                "stage": self.stage,
-                "version": self.version,
-                "inputs": dict(self.inputs),
-                "upstream": [key.name for key in self.upstream],
-            }
-        )
-
-    @property
-    def name(self) -> str:
-        """``stage/digest``: where it lies in the store."""
-        return f"{self.stage}/{self.digest}"
-
-    def lineage(self) -> Iterator[StageKey]:
-        """This key and all that it stands on, downstream first, each once."""
-        seen: dict[str, StageKey] = {}
-        waiting = [self]
-        while waiting:
-            key = waiting.pop(0)
-            if key.name not in seen:
-                seen[key.name] = key
-                waiting += key.upstream
-        yield from seen.values()
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A complete result."""
-
-    name: str
-    folder: Path
-    manifest: Mapping[str, Any] = field(repr=False)
-
-    @property
-    def summary(self) -> Mapping[str, Any]:
-        """What the stage said of its result: small, JSON."""
-        value: Mapping[str, Any] = self.manifest["summary"]
-        return value
-
-    @property
-    def seconds(self) -> float:
-        """Wall time it cost, over all its interruptions but for kills."""
-        return float(self.manifest["cost"]["seconds"])
-
-    @property
-    def size(self) -> int:
-        """Bytes on disk."""
-        return sum(int(file["bytes"]) for file in self.manifest["files"].values())
-
-    def file(self, name: str) -> Path:
-        """A file of the result."""
-        return self.folder / name
-
-    def json(self, name: str) -> Any:
-        """A JSON file of the result."""
-        return json.loads((self.folder / name).read_text())
 
 
 class Store:
@@ -270,24 +190,7 @@ class Store:
     def _commit(self, key: StageKey, workspace: Path, summary: Mapping[str, Any], cost: Mapping[str, float]) -> Entry:
         for leftover in (*workspace.glob(".*"), *workspace.glob("*.tmp")):
             leftover.unlink(missing_ok=True)
-        manifest = {
-            "name": key.name,
-            "stage": key.stage,
-            "version": key.version,
-            "inputs": dict(key.inputs),
-            "upstream": [upstream.name for upstream in key.upstream],
-            "code": __version__,
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "cost": dict(cost),
-            "summary": dict(summary),
-            "files": {
-                str(path.relative_to(workspace)): {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
-                for path in sorted(workspace.rglob("*"))
-                if path.is_file() and path.name not in CHECKPOINTS
-            },
-        }
-        manifest = json.loads(json.dumps(manifest))
-        manifest["digest"] = digest_of(manifest)
+        manifest = manifest_of(key, workspace, summary, cost, left_out=CHECKPOINTS)
         write_json(workspace / MANIFEST, manifest)
         os.replace(workspace, self.folder(key.name))
         for checkpoint in CHECKPOINTS:
@@ -371,11 +274,12 @@ class Store:
                 value = self.bucket.progress(name)
                 self._heard[name] = time.monotonic(), value
             return value
-        try:
-            value = json.loads((self.workspace(name) / PROGRESS).read_text())
-        except FileNotFoundError:
-            return {}
+        value = _small(self.workspace(name) / PROGRESS)
         return value
+
+    def spent(self, name: str) -> float | None:
+        """Seconds that went into a result that was begun and not finished; None where nothing is left of it."""
+        return _small(self.workspace(name) / COST).get("seconds")
 
     def remove(self, name: str) -> bool:
         """Frees a result, finished or not; False where somebody on this machine is at work on it."""
@@ -402,7 +306,7 @@ def cache_folder(address: str) -> Path:
 def stopwatch(workspace: Path) -> Iterator[dict[str, float]]:
     """Wall and CPU seconds of the body, added to what earlier attempts in this workspace took."""
     path = workspace / COST
-    before = json.loads(path.read_text()) if path.exists() else {"seconds": 0.0, "cpu_seconds": 0.0}
+    before = {"seconds": 0.0, "cpu_seconds": 0.0} | _small(path)
     wall, cpu = time.monotonic(), _cpu_seconds()
     cost = dict(before)
     try:
@@ -414,28 +318,14 @@ def stopwatch(workspace: Path) -> Iterator[dict[str, float]]:
             write_json(path, cost)
 
 
-def damage_of(folder: Path, manifest: Any) -> str | None:
-    """What is wrong with a result, if anything: with its manifest, or with one of its files."""
+def _small(path: Path) -> dict[str, float]:
+    """The numbers of a JSON file beside a build in progress; none where it is missing or damaged."""
     try:
-        if not manifest.keys() <= FIELDS or manifest.get("digest", digest_of(manifest)) != digest_of(manifest):
-            return f"{MANIFEST} has changed since it was written"
-        for name, expected in manifest["files"].items():
-            path = folder / name
-            if not path.exists():
-                return f"{name} is missing"
-            if path.stat().st_size != expected["bytes"]:
-                return f"{name} has {path.stat().st_size} bytes instead of {expected['bytes']}"
-            if sha256_of(path) != expected["sha256"]:
-                return f"{name} has changed since it was written"
-    except (AttributeError, KeyError, TypeError):
-        return f"{MANIFEST} is no manifest"
-    return None
-
-
-def digest_of(manifest: Mapping[str, Any]) -> str:
-    """A hash of all else that a manifest says."""
-    content = {name: value for name, value in manifest.items() if name != "digest"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    numbers = isinstance(found, dict) and all(isinstance(value, (int, float)) for value in found.values())
+    return found if numbers else {}
 
 
 def _cpu_seconds() -> float:

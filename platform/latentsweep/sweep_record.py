@@ -10,11 +10,12 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from latentsweep import inspection, stages
+from latentsweep.entries import Entry
 from latentsweep.lints import Finding, as_tags
 from latentsweep.plan import SweepPlan
 from latentsweep.recording import Record, Recorder
 from latentsweep.search import OBJECTIVES, Search
-from latentsweep.store import Entry, Store
+from latentsweep.store import Store
 from trainables.recipes import Recipe
 
 FINAL = {

@@ -13,11 +13,12 @@ from typing import Any
 import torch
 
 from latentsweep.datasets.slices import PreparedDataset, open_dataset
+from latentsweep.entries import StageKey
 from latentsweep.home import Home
 from latentsweep.pipeline import Pipeline
 from latentsweep.published import publish, published
 from latentsweep.redaction import redact
-from latentsweep.store import StageKey, Store
+from latentsweep.store import Store
 from latentsweep.work_log import noted, tail
 from trainables import execution as ex
 from trainables.errors import INFRASTRUCTURE, CapacityError, DivergenceError, LatentsweepError, WeightsError

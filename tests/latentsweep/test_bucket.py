@@ -18,9 +18,10 @@ from small_dataset import plant
 
 from latentsweep import housekeeping
 from latentsweep.bucket import MANIFEST, Bucket
+from latentsweep.entries import StageKey
 from latentsweep.home import Home
 from latentsweep.published import key_of, publish, published
-from latentsweep.store import StageKey, Store, cache_folder
+from latentsweep.store import Store, cache_folder
 from trainables.errors import ConfigError, DataError, StoreError
 from trainables.training import CHECKPOINT
 

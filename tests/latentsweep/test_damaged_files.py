@@ -30,11 +30,12 @@ from latentsweep.datasets.slices import (
     write_manifest,
     write_shards,
 )
+from latentsweep.entries import StageKey
 from latentsweep.home import sha256_of
 from latentsweep.latents import Encoded, read_latents, write_latents
 from latentsweep.plan import SweepPlan
 from latentsweep.search import SearchConfig
-from latentsweep.store import StageKey, Store
+from latentsweep.store import Store
 from trainables.checkpoint import load_tensors, save_tensors
 from trainables.errors import ConfigError, DataError, LatentsweepError
 from trainables.recipes import recipe_named

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from latentsweep import worker
+from latentsweep.entries import Entry
 from latentsweep.stages import training
-from latentsweep.store import Entry
 from latentsweep.sweep_record import memory_tags
 from latentsweep.worker import Assignment
 from trainables.errors import CapacityError

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from latentsweep import housekeeping
+from latentsweep.entries import MANIFEST, StageKey
 from latentsweep.home import Home
-from latentsweep.store import MANIFEST, StageKey, Store
+from latentsweep.store import Store
 from trainables.errors import StoreError
 from trainables.training import CHECKPOINT
 

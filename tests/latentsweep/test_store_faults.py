@@ -25,8 +25,9 @@ from PIL import Image
 from small_dataset import plant
 
 from latentsweep import worker
+from latentsweep.entries import MANIFEST, StageKey
 from latentsweep.home import Home
-from latentsweep.store import MANIFEST, StageKey, Store
+from latentsweep.store import Store
 from latentsweep.worker import Assignment
 from trainables.checkpoint import save_tensors
 from trainables.errors import StoreError

@@ -10,9 +10,10 @@ from pathlib import Path
 from latentsweep import inspection, stages
 from latentsweep.ablation.plan import AblationPlan, Job
 from latentsweep.ablation.statistics import Effect
+from latentsweep.entries import MANIFEST
 from latentsweep.lints import as_tags
 from latentsweep.recording import Record, Recorder
-from latentsweep.store import MANIFEST, Store
+from latentsweep.store import Store
 from latentsweep.sweep_record import as_records, final_record, pictures
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from latentsweep.ablation.statistics import Run
 from latentsweep.budget import Packing
 from latentsweep.cluster import check_resources, cluster
 from latentsweep.datasets.slices import PreparedDataset
-from latentsweep.home import Home, write_json
+from latentsweep.home import Home, read_json, write_json
 from latentsweep.published import key_of
 from latentsweep.recording import Recorder
 from latentsweep.redaction import redact
@@ -85,7 +84,7 @@ class Study:
     def failures(self) -> dict[str, dict[str, str]]:
         """``reason`` and ``class`` of each run that failed, by its name."""
         path = self.folder / FAILURES
-        found: dict[str, dict[str, str]] = json.loads(path.read_text()) if path.exists() else {}
+        found: dict[str, dict[str, str]] = read_json(path, {})
         return found
 
     def runs(self, jobs: Sequence[Job]) -> list[Run]:
@@ -95,8 +94,7 @@ class Study:
     def _keeping(self, threads: int, seeds: int) -> int:
         """The threads that the study began with, so that its runs stay comparable bit for bit."""
         path = self.folder / PLAN
-        if path.exists():
-            threads = int(json.loads(path.read_text())["threads"])
+        threads = int(read_json(path, {"threads": threads})["threads"])
         write_json(path, {"plan": self.plan.to_plain(), "threads": threads, "seeds": seeds})
         return threads
 
@@ -206,5 +204,5 @@ def _outcome(reference: Any, log_of: Path) -> dict[str, str] | None:
 def failures_of(folder: Path) -> dict[str, str]:
     """The reasons of the runs of a study's folder that failed, by their names."""
     path = folder / FAILURES
-    found = json.loads(path.read_text()) if path.exists() else {}
+    found = read_json(path, {})
     return {name: f"{each['reason']} ({each['class']})" for name, each in found.items()}

@@ -5,7 +5,6 @@ Of the paper's values only those in :data:`PAPER_LOSSES` and :data:`PAPER_QUALIT
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +13,9 @@ from pathlib import Path
 from latentsweep import stages
 from latentsweep.bundle import CONFIG
 from latentsweep.configuration import Configuration, read_configuration
-from latentsweep.home import Home
-from latentsweep.store import Entry, Store
+from latentsweep.entries import Entry
+from latentsweep.home import Home, read_json
+from latentsweep.store import Store
 
 UNKNOWN = "–"
 
@@ -166,7 +166,7 @@ def recorded(home: Home, store: Store) -> Iterator[Recorded]:
 def used_by(folder: Path) -> list[str]:
     """The names of the results that a training refers to."""
     path = folder / "uses.json"
-    names: list[str] = json.loads(path.read_text()) if path.exists() else []
+    names: list[str] = read_json(path, [])
     return names
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,11 +10,12 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 
+from latentsweep.entries import Entry
 from latentsweep.export import chosen_sweep
-from latentsweep.home import Home
+from latentsweep.home import Home, read_json
 from latentsweep.plan import SweepPlan
 from latentsweep.search import Search, family_of
-from latentsweep.store import COST, Entry, Store
+from latentsweep.store import Store
 
 STAGES = ("vae", "latents", "reconstruction", "reference", "denoiser", "samples", "evaluation")
 """The stages in the order in which they are done."""
@@ -84,7 +84,7 @@ def compute(source: Source) -> Compute:
     """The cost of every result that the sweep refers to, whoever computed it first."""
     path = source.folder / "uses.json"
     expected = {name for trial in source.search.run_trials() for name in trial.user_attrs.get("keys", [])}
-    names = sorted(expected.union(json.loads(path.read_text()) if path.exists() else []))
+    names = sorted(expected.union(read_json(path, [])))
     entries = {name: source.store.find(name) for name in names}
     stages = []
     for stage in sorted({name.split("/")[0] for name in names}, key=_order):
@@ -118,10 +118,7 @@ def _saved(source: Source, seconds: Mapping[str, float]) -> tuple[float, float]:
 
 def _begun(store: Store, name: str) -> float | None:
     """Seconds that went into a result that was begun and not finished; None where nothing is left of it."""
-    try:
-        return float(json.loads((store.workspace(name) / COST).read_text())["seconds"])
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+    return store.spent(name)
 
 
 def _order(stage: str) -> tuple[int, str]:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from latentsweep.datasets.slices import PreparedDataset
+from latentsweep.entries import Entry
 from latentsweep.stages.results import (
     RECORDS,
     SAMPLES,
@@ -22,7 +23,6 @@ from latentsweep.stages.results import (
     split_slices,
     spread,
 )
-from latentsweep.store import Entry
 from trainables import figures
 from trainables.checkpoint import load_tensors, save_tensors
 from trainables.distances import kernel_by_group

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from latentsweep.datasets.slices import PreparedDataset, Slices
+from latentsweep.entries import Entry
 from latentsweep.latents import channel_statistics, read_latents
-from latentsweep.store import Entry
 from trainables.checkpoint import load_tensors
 from trainables.images import DataConfig, resized
 from trainables.inception import InceptionExtractor, InceptionWeights

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from latentsweep.entries import Entry
 from latentsweep.stages.results import SAMPLES, image_seeds, load_denoiser, load_vae, save_figure, scaling
-from latentsweep.store import Entry
 from trainables import figures
 from trainables.checkpoint import save_tensors
 from trainables.errors import DivergenceError

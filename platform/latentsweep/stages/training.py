@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from latentsweep.datasets.slices import PreparedDataset
+from latentsweep.entries import Entry
 from latentsweep.latents import Encoded, read_latents, write_latents
 from latentsweep.stages.results import (
     RECORDS,
@@ -21,7 +22,6 @@ from latentsweep.stages.results import (
     split_slices,
 )
 from latentsweep.stages.sampling import draw
-from latentsweep.store import Entry
 from trainables import execution as ex
 from trainables import figures
 from trainables.checkpoint import save_tensors

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from latentsweep.entries import StageKey
 from latentsweep.home import Home, write_json
 from latentsweep.plan import SweepPlan
 from latentsweep.search import Point, Search, SearchConfig
-from latentsweep.store import StageKey, Store
+from latentsweep.store import Store
 from trainables.recipes import recipe_named
 from trainables.space import THRESHOLD, Choice, SearchSpace
 
