@@ -37,6 +37,10 @@ class WeightsError(LatentsweepError):
     """The Inception weights that canonical FID and KID need are absent or not the right file."""
 
 
+class LostError(LatentsweepError):
+    """What ran the work was lost, not the work: the same command, in a new process, goes on with it."""
+
+
 class StoppedError(LatentsweepError):
     """The user stopped a job; nothing is lost, and the same command goes on."""
 

@@ -14,6 +14,8 @@ from latentsweep.commands.data import data_app
 from latentsweep.commands.store import store_app
 
 INTERRUPTED = 130
+EXIT_CODES = {"StoppedError": INTERRUPTED, "LostError": supervision.LOST}
+"""Of errors, by the names of their classes; the others end with 2."""
 JOBS = ("sweep", "ablate", "train")
 """Commands that run for long, with Ray in them."""
 
@@ -33,7 +35,7 @@ class OneLineErrors(TyperGroup):
         return super().main(args, *rest, **options)
 
     def invoke(self, ctx: Any) -> Any:
-        from trainables.errors import LatentsweepError, StoppedError
+        from trainables.errors import LatentsweepError
 
         try:
             return super().invoke(ctx)
@@ -41,7 +43,7 @@ class OneLineErrors(TyperGroup):
             if ctx.params.get("debug"):
                 raise
             typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(INTERRUPTED if isinstance(error, StoppedError) else 2) from None
+            raise typer.Exit(EXIT_CODES.get(type(error).__name__, 2)) from None
         except KeyboardInterrupt:
             typer.echo("stopped; what was finished is kept, and the same command goes on", err=True)
             raise typer.Exit(INTERRUPTED) from None

@@ -13,11 +13,10 @@ from typing import Any
 
 from latentsweep import supervision
 from latentsweep.work_log import said_last
-from trainables.errors import ConfigError, LatentsweepError
+from trainables.errors import ConfigError, LatentsweepError, LostError
 
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -84,7 +83,7 @@ def nodes(address: str) -> list[dict[str, float]]:
     import ray
 
     with cluster(address):
-        alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     return [{name: node.get(name, 0.0) for name in ("CPU", "GPU")} for node in alive if node.get("CPU")]
 
 
@@ -137,7 +136,7 @@ def run_under_train(
 
     Each worker gets ``threads`` CPUs and ``gpu_share`` of a card (0: none). ``work`` keeps its results in the
     stage store; what Ray Train itself writes goes to ``folder`` and is thrown away. A lost worker is replaced
-    twice; a controller that can't start is not tried again for ever.
+    twice; then :class:`LostError` is raised. Ray may hold the run's resources after that, until this process ends.
     """
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -168,6 +167,6 @@ def run_under_train(
                 raise cause from error
         raise
     except TrainingFailedError as error:
-        raise LatentsweepError(f"Ray Train could not run the training: {said_last(str(error))}") from error
+        raise LostError(f"Ray Train lost the training: {said_last(str(error)) or type(error).__name__}") from error
     finally:
         shutil.rmtree(folder / name, ignore_errors=True)

@@ -24,7 +24,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from latentsweep.studies import storage
+from latentsweep.studies import reachable, storage
 from trainables.config import Config, setting
 from trainables.errors import INFRASTRUCTURE, ConfigError
 from trainables.random import derived_seed
@@ -84,13 +84,14 @@ class Search:
     def __init__(self, folder: Path, space: SearchSpace, config: SearchConfig, seed: int, database: str = "") -> None:
         self.space, self.config, self.seed = space, config, seed
         self.distributions = {field: distribution(d) for field, d in space.dimensions.items()}
-        self.study = optuna.create_study(
-            study_name=folder.name,
-            storage=storage(folder, database),
-            directions=["minimize"] * len(config.objectives),
-            pruner=pruner(config),
-            load_if_exists=True,
-        )
+        with reachable(folder.name, database):
+            self.study = optuna.create_study(
+                study_name=folder.name,
+                storage=storage(folder, database),
+                directions=["minimize"] * len(config.objectives),
+                pruner=pruner(config),
+                load_if_exists=True,
+            )
         self._asked: dict[int, optuna.Trial] = {}
 
     def requeue(self) -> int:

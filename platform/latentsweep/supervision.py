@@ -34,6 +34,9 @@ DRIVER = "LATENTSWEEP_DRIVER"
 CRASHED = 70
 """Exit code of a driver with an error of ours that nobody foresaw: it would only come again."""
 
+LOST = 75
+"""Exit code of a driver that lost what it ran on, and can go on in a new process."""
+
 SHORT_LIFE = 60.0
 """Seconds. A driver that dies sooner than this, so many times in a row as :data:`PATIENCE`, is given up."""
 
@@ -42,7 +45,6 @@ ENDING = 60.0
 """Seconds that a driver has for its clean end before a further signal kills it."""
 
 _PREFIX, _SHORT, _BURIAL = "ls-", 20, 10.0
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
@@ -75,11 +77,13 @@ def _drive() -> tuple[int, bool]:
     asked: list[float] = []
 
     def pass_on(number: int, frame: FrameType | None) -> None:
+        if not asked:
+            print("\nstopping: what runs ends at its last checkpoint", file=sys.stderr, flush=True)
         asked.append(time.monotonic())
         late = len(asked) > 2 and asked[-1] - asked[0] > ENDING
         driver.send_signal(signal.SIGKILL if late else signal.SIGINT)
 
-    before = {number: signal.signal(number, pass_on) for number in _SIGNALS}
+    before = {number: signal.signal(number, pass_on) for number in _heeded()}
     try:
         code = driver.wait()
     finally:
@@ -92,6 +96,7 @@ def _drive() -> tuple[int, bool]:
 @contextlib.contextmanager
 def driver() -> Iterator[None]:
     """In a driver: it ends cleanly when its parent is gone, takes SIGTERM and SIGHUP as Ctrl-C, and marks a crash."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs without it
     terminate_as_interrupt()
     _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != int(os.environ[DRIVER]):
@@ -105,7 +110,7 @@ def driver() -> Iterator[None]:
 
 def terminate_as_interrupt() -> None:
     """From now on SIGTERM and SIGHUP do what Ctrl-C does; to be said again after Ray has set its own handler."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in _heeded() - {signal.SIGINT}:
         signal.signal(number, lambda number, frame: signal.raise_signal(signal.SIGINT))
 
 
@@ -142,7 +147,7 @@ def driving(folder: Path, database: str = "") -> Iterator[None]:
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
     """The few seconds in which records are closed: signals that ask for an end are not needed any more."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in _SIGNALS}
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _heeded()}
     try:
         yield
     finally:
@@ -179,6 +184,12 @@ def _is_dead(process: int) -> bool:
     except PermissionError:
         return False
     return False
+
+
+def _heeded() -> set[signal.Signals]:
+    """The signals that ask for an end; SIGHUP not where it is ignored, by ``nohup``."""
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return {signal.SIGINT, signal.SIGTERM} | (set() if ignored else {signal.SIGHUP})
 
 
 def _bury(driver: int) -> None:

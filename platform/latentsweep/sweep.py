@@ -22,6 +22,7 @@ from latentsweep.recording import Recorder
 from latentsweep.search import OBJECTIVES, RUNG_OBJECTIVES, Search
 from latentsweep.shared_stages import Shared, obtain
 from latentsweep.store import Store
+from latentsweep.studies import reachable
 from latentsweep.supervision import driving, uninterrupted
 from latentsweep.sweep_record import SweepRecord
 from latentsweep.view import View, described
@@ -33,9 +34,6 @@ from trainables.inception import InceptionWeights
 from trainables.recipes import Recipe
 
 log = logging.getLogger(__name__)
-
-RETRIES = 4
-"""How often a trial whose worker was lost is tried again, each time from its last checkpoint."""
 
 
 class Sweep:
@@ -54,7 +52,7 @@ class Sweep:
 
         Raises :class:`StoppedError` after Ctrl-C.
         """
-        with driving(self.folder, self.home.study):
+        with driving(self.folder, self.home.study), reachable(self.plan.name, self.home.study):
             packing = self._keeping_threads(packing)
             write_json(self.folder / "sweep.json", {**self.plan.to_plain(), "threads": packing.threads})
             self.search.requeue()
@@ -122,36 +120,17 @@ class Sweep:
         self.record.autoencoders(self.plan.autoencoders())
 
     def _trials(self, view: View, target: int, packing: Packing) -> None:
-        from ray import tune
+        from latentsweep.tuning import StudySearcher, run_trials
 
-        from latentsweep.tuning import StudyScheduler, StudySearcher
-
-        searcher = StudySearcher(self.search, target, Watcher(self, view))
-        resources: dict[str, float] = {"cpu": packing.threads}
-        if packing.gpu_share:
-            resources["gpu"] = packing.gpu_share
-        trainable = tune.with_resources(
-            tune.with_parameters(worker.trial, assignment=self._assignment(packing)), resources
+        run_trials(
+            worker.trial,
+            StudySearcher(self.search, target, Watcher(self, view)),
+            assignment=self._assignment(packing),
+            threads=packing.threads,
+            gpu_share=packing.gpu_share,
+            concurrent=packing.concurrent,
+            folder=self.folder / "ray",
         )
-        tuner = tune.Tuner(
-            trainable,
-            tune_config=tune.TuneConfig(
-                search_alg=searcher,
-                scheduler=StudyScheduler(searcher),
-                num_samples=-1,
-                max_concurrent_trials=packing.concurrent,
-                reuse_actors=True,
-                trial_name_creator=lambda trial: f"trial-{trial.config['number']}",
-                trial_dirname_creator=lambda trial: f"trial-{trial.config['number']}",
-            ),
-            run_config=tune.RunConfig(
-                name="tune",
-                storage_path=str(self.folder.resolve() / "ray"),
-                failure_config=tune.FailureConfig(max_failures=RETRIES),
-                verbose=0,
-            ),
-        )
-        tuner.fit()
 
     def _use(self, *names: str | Keys) -> None:
         """Notes which results of the store the sweep refers to."""

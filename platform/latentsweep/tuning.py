@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -14,6 +16,10 @@ from trainables.errors import INFRASTRUCTURE
 
 if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController
+
+
+RETRIES = 4
+"""How often a trial whose worker was lost is tried again, each time from its last checkpoint."""
 
 
 class Watcher(Protocol):
@@ -112,3 +118,41 @@ class StudyScheduler(FIFOScheduler):
             ):
                 return TrialScheduler.STOP
         return TrialScheduler.CONTINUE
+
+
+def run_trials(
+    work: Callable[..., None],
+    searcher: StudySearcher,
+    *,
+    assignment: object,
+    threads: int,
+    gpu_share: float,
+    concurrent: int,
+    folder: Path,
+) -> None:
+    """Runs ``work(config, assignment=…)`` in Ray Tune until the searcher has no more trials, ``concurrent`` at once.
+
+    Each trial gets ``threads`` CPUs and ``gpu_share`` of a card (0: none). Tune's own files go to ``folder``.
+    """
+    resources: dict[str, float] = {"cpu": threads}
+    if gpu_share:
+        resources["gpu"] = gpu_share
+    tuner = tune.Tuner(
+        tune.with_resources(tune.with_parameters(work, assignment=assignment), resources),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=StudyScheduler(searcher),
+            num_samples=-1,
+            max_concurrent_trials=concurrent,
+            reuse_actors=True,
+            trial_name_creator=lambda trial: f"trial-{trial.config['number']}",
+            trial_dirname_creator=lambda trial: f"trial-{trial.config['number']}",
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(folder.resolve()),
+            failure_config=tune.FailureConfig(max_failures=RETRIES),
+            verbose=0,
+        ),
+    )
+    tuner.fit()

@@ -1,0 +1,339 @@
+"""A sweep and whatever may befall it: each fault costs what came after the last checkpoint, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import ROOT, cli
+from processes import Job, left_by
+from swept import check_complete, mlflow_runs, results, stages_in, study_of, sweep_words
+
+from latentsweep.store import Store
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+DATASET, TRIALS = "demo", 4
+STOPPED = 130
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A home in which the sweep ran undisturbed, and what it said."""
+    home = tmp_path_factory.mktemp("calm") / "runs"
+    cli(home, "data", "prepare", DATASET)
+    shutil.copytree(home, home.with_name("prepared"))
+    return home, json.loads(cli(home, *sweep_words(home.parent, DATASET, TRIALS)).stdout)
+
+
+@pytest.fixture
+def begun(calm: tuple[Path, dict[str, Any]], tmp_path: Path) -> Path:
+    """A home in which all that trials share is there, and no trial."""
+    home = tmp_path / "runs"
+    shutil.copytree(calm[0].with_name("prepared"), home)
+    for stage in ("vae", "latents", "reconstruction", "reference", "inspection"):
+        shutil.copytree(calm[0] / "store" / stage, home / "store" / stage)
+    return home
+
+
+def started(home: Path, trials: int = TRIALS, **environment: str) -> Job:
+    """A sweep in the background, when its first trial has reported."""
+    job = Job.start(home, *sweep_words(home.parent, DATASET, trials), environment=environment)
+    job.wait_for(lambda: list((home / "store" / "denoiser").glob("*.partial/checkpoint.safetensors")))
+    return job
+
+
+def check_equal(home: Path, calm: tuple[Path, dict[str, Any]]) -> None:
+    """The same command ends with what the undisturbed one gave, bit for bit, and leaves no process."""
+    said = json.loads(cli(home, *sweep_words(home.parent, DATASET, TRIALS)).stdout)
+    check_complete(home, DATASET, said["sweep"], TRIALS)
+    assert results(home, said["sweep"]) == results(calm[0], calm[1]["sweep"])
+    assert stages_in(home) == stages_in(calm[0])
+    check_gone(home)
+
+
+def check_gone(home: Path) -> None:
+    """No process, no lock, no unfinished result, none of Ray's folders."""
+    deadline = time.monotonic() + 30
+    while left_by(home) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not left_by(home)
+    assert not Store(home / "store").unfinished()
+
+
+def check_closed(home: Path, calm: tuple[Path, dict[str, Any]]) -> None:
+    """Nothing is RUNNING, in MLflow or in Optuna."""
+    assert "RUNNING" not in {run.info.status for run in mlflow_runs(home, DATASET)}
+    assert "RUNNING" not in {trial.state.name for trial in study_of(home, calm[1]["sweep"]).trials}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_end_it_ends_cleanly_and_says_how_to_go_on(
+    begun: Path, calm: tuple[Path, dict[str, Any]], number: signal.Signals
+) -> None:
+    job = started(begun)
+    job.process.send_signal(number)
+    assert job.ended(60) == STOPPED
+    assert job.said.strip().splitlines()[-1].startswith("error: the sweep was stopped with")
+    assert "the same command goes on" in job.said
+    assert "Traceback" not in job.said
+    assert "state-dump" not in job.said
+    assert not left_by(begun)
+    check_closed(begun, calm)
+    check_equal(begun, calm)
+
+
+def test_a_second_ctrl_c_ends_it_as_cleanly(begun: Path, calm: tuple[Path, dict[str, Any]]) -> None:
+    job = started(begun)
+    for _ in range(3):
+        job.process.send_signal(signal.SIGINT)
+        time.sleep(0.4)
+    assert job.ended(60) == STOPPED
+    assert "Traceback" not in job.said
+    assert not left_by(begun)
+    check_closed(begun, calm)
+    check_equal(begun, calm)
+
+
+def test_ctrl_c_while_the_autoencoders_train(tmp_path: Path, calm: tuple[Path, dict[str, Any]]) -> None:
+    home = tmp_path / "runs"
+    shutil.copytree(calm[0].with_name("prepared"), home)
+    job = Job.start(home, *sweep_words(home.parent, DATASET, TRIALS))
+    job.wait_for(lambda: job.of_kind("train worker"))
+    job.process.send_signal(signal.SIGINT)
+    assert job.ended(60) == STOPPED
+    assert "Traceback" not in job.said
+    check_equal(home, calm)
+
+
+def test_a_killed_command_closes_its_record_and_the_next_waits_for_it(
+    begun: Path, calm: tuple[Path, dict[str, Any]]
+) -> None:
+    job = started(begun)
+    job.process.kill()
+    job.process.wait()
+    check_equal(begun, calm)
+
+
+def test_a_killed_command_leaves_nothing_running(begun: Path, calm: tuple[Path, dict[str, Any]]) -> None:
+    job = started(begun)
+    job.process.kill()
+    job.process.wait()
+    deadline = time.monotonic() + 60
+    while left_by(begun) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not left_by(begun)
+    check_closed(begun, calm)
+
+
+@pytest.mark.parametrize("kind", ["driver", "trial", "raylet"])
+def test_a_killed_process_is_replaced_and_the_sweep_ends_as_if_nothing_had_been(
+    begun: Path, calm: tuple[Path, dict[str, Any]], kind: str
+) -> None:
+    job = started(begun)
+    job.kill(kind)
+    assert job.ended() == 0, job.said
+    assert ("the driver was lost; going on" in job.said) == (kind != "trial")
+    assert not left_by(begun)
+    check_equal(begun, calm)
+
+
+def test_a_killed_train_worker_is_replaced(tmp_path: Path, calm: tuple[Path, dict[str, Any]]) -> None:
+    home = tmp_path / "runs"
+    shutil.copytree(calm[0].with_name("prepared"), home)
+    job = Job.start(home, *sweep_words(home.parent, DATASET, TRIALS))
+    job.kill("train worker")
+    assert job.ended() == 0, job.said
+    check_equal(home, calm)
+
+
+def test_a_second_driver_says_so_and_ends_and_the_first_goes_on(
+    begun: Path, calm: tuple[Path, dict[str, Any]]
+) -> None:
+    job = started(begun)
+    second = cli(begun, *sweep_words(begun.parent, DATASET, TRIALS), code=2)
+    assert second.stderr.strip().endswith("another does; wait for it to end")
+    assert job.ended() == 0, job.said
+    check_equal(begun, calm)
+
+
+def test_two_sweeps_on_one_store_share_what_they_can(tmp_path: Path, calm: tuple[Path, dict[str, Any]]) -> None:
+    home = tmp_path / "runs"
+    shutil.copytree(calm[0].with_name("prepared"), home)
+    words = sweep_words(home.parent, DATASET, TRIALS)
+    other = sweep_words(home.parent, DATASET, 2, pruner="median")
+    jobs = [Job.start(home, *words), Job.start(home, *other)]
+    assert [job.ended() for job in jobs] == [0, 0], jobs[0].said
+    counts = stages_in(home)
+    assert (counts["vae"], counts["reference"], counts["denoiser"]) == (2, 1, TRIALS), "the two trials are shared"
+    name = calm[1]["sweep"]
+    assert results(home, name) == results(calm[0], name)
+
+
+def test_a_store_that_vanishes_is_built_again(begun: Path, calm: tuple[Path, dict[str, Any]]) -> None:
+    job = started(begun)
+    shutil.rmtree(begun / "store", ignore_errors=True)
+    job.ended()
+    assert "Traceback" not in job.said
+    check_equal(begun, calm)
+
+
+@pytest.mark.parametrize("damage", ["shard", "manifest", "checkpoint"])
+def test_a_flipped_bit_is_found_and_repaired(begun: Path, calm: tuple[Path, dict[str, Any]], damage: str) -> None:
+    pattern = {
+        "shard": "store/latents/*/latents-00000.parquet",
+        "manifest": "store/vae/*/manifest.json",
+        "checkpoint": "store/denoiser/*.partial/checkpoint.safetensors",
+    }[damage]
+    if damage == "checkpoint":
+        job = started(begun)
+        job.process.send_signal(signal.SIGINT)
+        job.ended(60)
+    path = next(iter(sorted(begun.glob(pattern))))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    check_equal(begun, calm)
+
+
+HANG = """
+import sys
+
+class Patched:
+    def find_spec(self, name, path=None, target=None):
+        if name != "trainables.diffusion_training":
+            return None
+        sys.meta_path.remove(self)
+        import importlib, os, time
+        module = importlib.import_module(name)
+        original = module.add_noise
+        def hanging(*arguments):
+            mark = os.environ["HANG_ONCE"]
+            if not os.path.exists(mark):
+                open(mark, "w").close()
+                time.sleep(3600)
+            return original(*arguments)
+        module.add_noise = hanging
+        return module.__spec__
+
+sys.meta_path.insert(0, Patched())
+"""
+
+
+def test_a_worker_that_hangs_is_ended_and_its_trial_goes_on(
+    begun: Path, calm: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(HANG)
+    path = os.pathsep.join([str(tmp_path / "site"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    mark = tmp_path / "hung"
+    job = Job.start(
+        begun,
+        *sweep_words(begun.parent, DATASET, TRIALS),
+        environment={"PYTHONPATH": path, "HANG_ONCE": str(mark), "LATENTSWEEP_HANG_MINUTES": "0.25"},
+    )
+    assert job.ended(300) == 0, job.said
+    assert mark.exists()
+    check_equal(begun, calm)
+
+
+JUMP = """
+import time
+real = time.time
+time.time = lambda: real() + (86_400 if int(real() / 3) % 2 else -86_400)
+"""
+
+
+def test_a_clock_that_jumps_changes_no_result(begun: Path, calm: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(JUMP)
+    path = os.pathsep.join([str(tmp_path / "site"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    job = Job.start(begun, *sweep_words(begun.parent, DATASET, TRIALS), environment={"PYTHONPATH": path})
+    assert job.ended() == 0, job.said
+    assert all(entry.seconds >= 0 for entry in Store(begun / "store").entries())
+    check_equal(begun, calm)
+
+
+def test_what_failed_carries_its_reason_class_and_log_and_the_configuration_is_not_tried_again(
+    begun: Path,
+) -> None:
+    space = """
+dimensions:
+  diffusion.learning_rate: [0.0002, 1.0e+30]
+  sampling.early_stop_threshold: [0.0, 0.4]
+"""
+    words = [*sweep_words(begun.parent, DATASET, 2, space=space), "--set", "vae.latent_channels=8"]
+    said = json.loads(cli(begun, *words).stdout)
+    assert (said["counts"]["complete"], said["counts"]["failed"]) == (1, 1)
+    runs = [run for run in mlflow_runs(begun, DATASET) if run.data.tags["latentsweep.kind"] == "trial"]
+    (failed,) = [run for run in runs if run.info.status == "FAILED"]
+    tags = failed.data.tags
+    assert tags["latentsweep.class"] == "divergence"
+    assert "no longer finite at step" in tags["latentsweep.reason"]
+    assert "ended by DivergenceError" in tags["latentsweep.log"]
+    again = json.loads(cli(begun, *words).stdout)
+    assert again["counts"] == said["counts"]
+
+
+def test_without_mlflow_the_sweep_ends_and_the_record_is_made_up_later(
+    begun: Path, calm: tuple[Path, dict[str, Any]]
+) -> None:
+    words = sweep_words(begun.parent, DATASET, TRIALS)
+    job = Job.start(begun, *words, environment={"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"})
+    assert job.ended() == 0, job.said
+    assert job.said.count("the work goes on without") == 1
+    assert not (begun / "mlflow").exists()
+    check_equal(begun, calm)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
+def test_a_full_disk_is_one_line_and_with_room_again_the_command_goes_on(
+    begun: Path, calm: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    disk, size = tmp_path / "disk", sum(path.stat().st_size for path in begun.rglob("*") if path.is_file())
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size + 2_000_000}", "none", disk])
+    if mounted.returncode:
+        pytest.skip("this machine lets nobody mount a small disk")
+    try:
+        home = disk / "runs"
+        shutil.copytree(begun, home)
+        done = cli(home, *sweep_words(disk, DATASET, TRIALS), code=2)
+        assert "Traceback" not in done.stderr
+        assert "No space left" in done.stderr or "disk is full" in done.stderr
+        subprocess.run(["mount", "-o", "remount,size=1G", disk], check=True)
+        check_equal(home, calm)
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def test_a_study_that_is_no_database_is_one_line(begun: Path, calm: tuple[Path, dict[str, Any]]) -> None:
+    folder = begun / "sweeps" / calm[1]["sweep"]
+    folder.mkdir(parents=True)
+    (folder / "study.db").write_bytes(b"not a database, " * 100)
+    with pytest.raises(sqlite3.DatabaseError):
+        sqlite3.connect(folder / "study.db").execute("select 1 from trials")
+    done = cli(begun, *sweep_words(begun.parent, DATASET, TRIALS), code=2)
+    assert "study.db" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_driver_that_dies_again_and_again_is_given_up(tmp_path: Path) -> None:
+    (tmp_path / "cli.py").write_text("import os; os.kill(os.getpid(), 9)")
+    program = (
+        "import os, sys; from latentsweep import supervision as s; "
+        f"sys.orig_argv = [sys.executable, {str(tmp_path / 'cli.py')!r}]; sys.exit(s.supervise())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.count("going on") == 2
+    assert done.stderr.splitlines()[-1].startswith("error: the driver was lost 3 times in a row")

@@ -1,0 +1,220 @@
+"""Fractions of a card, with a card that Ray only believes in: how many trials run at once, and what comes back."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray import cloudpickle
+
+from latentsweep.cluster import ENVIRONMENT, run_under_train
+from latentsweep.search import Search, SearchConfig
+from latentsweep.tuning import StudySearcher, run_trials
+from trainables.errors import LatentsweepError
+from trainables.space import Choice, SearchSpace
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+CPUS, SHARE, TRIALS = 8, 0.25, 12
+PRUNED, FAILED, KILLED = 3, 4, 5
+"""The trials that end so; the rest complete."""
+
+SPACE = SearchSpace({"diffusion.steps": Choice(tuple(range(1, 101)))}, recipe="smoke")
+OTHER = """
+import sys, ray
+ray.init(address="local", num_cpus=2, num_gpus=1, include_dashboard=False, object_store_memory=100 * 2**20,
+         log_to_driver=False, _temp_dir=sys.argv[1])
+print("up", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["no dashboard", "dashboard"])
+def card(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Ray with eight cores and one card, beside another Ray on the same host."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    with tempfile.TemporaryDirectory(prefix="r-", dir="/tmp") as name:
+        other = subprocess.Popen(
+            [sys.executable, "-c", OTHER, f"{name}/b"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert other.stdout
+        assert other.stdout.readline().strip() == "up"
+        ray.init(
+            address="local",
+            num_cpus=CPUS,
+            num_gpus=1,
+            include_dashboard=request.param,
+            object_store_memory=100 * 2**20,
+            log_to_driver=False,
+            _temp_dir=f"{name}/a",
+        )
+        cloudpickle.register_pickle_by_value(sys.modules[__name__])
+        try:
+            yield
+        finally:
+            cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+            ray.shutdown()
+            other.communicate("")
+
+
+def all_back(seconds: float = 10) -> bool:
+    """Whether Ray has its card and cores again within so many seconds."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        free = ray.available_resources()
+        if free.get("GPU") == 1 and free.get("CPU") == CPUS:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+class Nobody:
+    """Watches, and says nothing."""
+
+    def started(self, number: int, params: Mapping[str, Any]) -> None: ...
+
+    def heard(self, number: int, result: Mapping[str, Any]) -> None: ...
+
+    def lost(self, number: int, error: str) -> tuple[str, str]:
+        return error.splitlines()[-1], error
+
+    def ended(self, number: int) -> None: ...
+
+
+class Prunes(Search):
+    """Gives one trial up at its first rung."""
+
+    def report(self, number: int, step: int, metrics: Mapping[str, float]) -> bool:
+        if number == PRUNED:
+            self._annotate(number, {"pruned_at": step})
+        return number == PRUNED
+
+
+def work(config: Mapping[str, Any], assignment: str) -> None:
+    """Notes when it began and when it ended, and ends as its number wants."""
+    number, place = config["number"], Path(assignment)
+    began = time.time()
+    deadline = began + 1.5
+    while time.time() < deadline:
+        time.sleep(0.1)
+        if number == PRUNED and time.time() > began + 0.5:
+            from ray import tune
+
+            tune.report({"records": [{"step": 1.0, "rung/kid": 1.0}]})
+    (place / f"{number}-{os.getpid()}-{began}").write_text(f"{began} {time.time()}")
+    if number == FAILED:
+        raise OSError("the disk is full")
+    if number == KILLED:
+        os._exit(1)
+    from ray import tune
+
+    tune.report({"points": [{"params": config["params"], "metrics": {"gen/kid": 1.0}}], "keys": []})
+
+
+def most_at_once(folder: Path) -> int:
+    spans = [tuple(map(float, path.read_text().split())) for path in folder.iterdir()]
+    return max(sum(begin <= moment < end for begin, end in spans) for moment, _ in spans)
+
+
+def test_four_quarters_run_at_once_and_never_five_and_all_comes_back(card: None, tmp_path: Path) -> None:
+    (tmp_path / "spans").mkdir()
+    search = Prunes(tmp_path, SPACE, SearchConfig(sampler="random", pruner="none"), seed=0)
+    searcher = StudySearcher(search, TRIALS, Nobody())
+    run_trials(
+        work,
+        searcher,
+        assignment=str(tmp_path / "spans"),
+        threads=1,
+        gpu_share=SHARE,
+        concurrent=CPUS,
+        folder=tmp_path / "ray",
+    )
+    assert all_back(), ray.available_resources()
+    assert most_at_once(tmp_path / "spans") == 4
+    states = [trial.state.name for trial in search.run_trials()]
+    assert (states.count("COMPLETE"), states.count("PRUNED"), states.count("FAIL")) == (TRIALS - 3, 1, 2)
+    assert search.trial(PRUNED).state.name == "PRUNED"
+    assert search.trial(FAILED).user_attrs["reason"].endswith("the disk is full")
+    assert {search.trial(number).user_attrs["class"] for number in (FAILED, KILLED)} == {"infrastructure"}
+
+
+def finishes(config: dict[str, Any]) -> None:
+    time.sleep(0.5)
+
+
+def diverges(config: dict[str, Any]) -> None:
+    raise LatentsweepError("the loss is no longer finite")
+
+
+def is_killed(config: dict[str, Any]) -> None:
+    os._exit(1)
+
+
+def hangs(config: dict[str, Any]) -> None:
+    time.sleep(600)
+
+
+def under_train(training: Any, folder: Path) -> None:
+    run_under_train(training, {}, name=training.__name__, folder=folder, workers=1, threads=1, gpu_share=SHARE)
+
+
+def test_a_train_run_gives_its_share_back(card: None, tmp_path: Path) -> None:
+    under_train(finishes, tmp_path)
+    assert all_back(), ray.available_resources()
+    with pytest.raises(LatentsweepError, match="no longer finite"):
+        under_train(diverges, tmp_path)
+    assert all_back(), ray.available_resources()
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[3])
+from latentsweep.cluster import cluster, run_under_train
+import ray
+from ray import cloudpickle
+import test_packing
+cloudpickle.register_pickle_by_value(test_packing)
+with cluster(sys.argv[1]):
+    print("up", flush=True)
+    test_packing.under_train(getattr(test_packing, sys.argv[4]), Path(sys.argv[2]))
+"""
+
+
+def drive(training: Any, folder: Path) -> subprocess.Popen[str]:
+    """A process that joins this cluster and runs a training on it."""
+    address = ray.get_runtime_context().gcs_address
+    command = [sys.executable, "-c", DRIVER, address, str(folder), str(Path(__file__).parent), training.__name__]
+    driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert driver.stdout
+    assert driver.stdout.readline().strip() == "up"
+    return driver
+
+
+def test_a_training_whose_workers_die_again_and_again_is_lost_and_its_share_comes_back_with_its_driver(
+    card: None, tmp_path: Path
+) -> None:
+    _, said = drive(is_killed, tmp_path).communicate(timeout=120)
+    assert "LostError: Ray Train lost the training" in said
+    assert all_back(), ray.available_resources()
+
+
+def test_a_killed_driver_of_somebody_elses_cluster_leaves_no_reservation(card: None, tmp_path: Path) -> None:
+    driver = drive(hangs, tmp_path)
+    deadline = time.monotonic() + 60
+    while ray.available_resources().get("GPU") == 1:
+        assert time.monotonic() < deadline, "the run has not begun"
+        time.sleep(0.1)
+    time.sleep(3)
+    driver.kill()
+    driver.wait()
+    assert all_back(), ray.available_resources()

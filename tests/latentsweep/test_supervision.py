@@ -1,0 +1,107 @@
+"""The watching parent, alone: what it passes on, and what it leaves behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from latentsweep.cli import is_job
+from latentsweep.supervision import driving, ray_folder
+from trainables.errors import LatentsweepError
+
+ORPHANS = """
+import os, subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)  # orphan"], start_new_session=True)
+time.sleep(0.5)
+os._exit(0)
+"""
+
+
+def supervise(script: Path) -> subprocess.Popen[str]:
+    program = (
+        "import sys; from latentsweep import supervision as s; "
+        f"sys.orig_argv = [sys.executable, {str(script)!r}]; sys.exit(s.supervise())"
+    )
+    return subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "job"),
+    [
+        (["sweep", "--dataset", "demo"], True),
+        (["--debug", "train", "--config", "x"], True),
+        (["sweep", "--dataset", "demo", "--dry-run"], False),
+        (["ablate", "--help"], False),
+        (["data", "prepare", "demo"], False),
+        ([], False),
+    ],
+)
+def test_only_what_runs_for_long_is_watched(words: list[str], job: bool) -> None:
+    assert is_job(words) == job
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="orphans are given to the parent on Linux only")
+def test_what_a_driver_leaves_is_ended(tmp_path: Path) -> None:
+    script = tmp_path / "driver.py"
+    script.write_text(ORPHANS)
+    parent = supervise(script)
+    assert parent.wait(30) == 0
+    assert not [p for p in Path("/proc").glob("[0-9]*/cmdline") if b"# orphan" in read(p)]
+
+
+def read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def test_a_foreseen_end_is_passed_on_and_not_repeated(tmp_path: Path) -> None:
+    script = tmp_path / "driver.py"
+    script.write_text(f"open({str(tmp_path / 'lives')!r}, 'a').write('x'); raise SystemExit(2)")
+    assert supervise(script).wait(30) == 2
+    assert (tmp_path / "lives").read_text() == "x"
+
+
+def test_a_signal_reaches_the_driver_once_as_ctrl_c(tmp_path: Path) -> None:
+    script = tmp_path / "driver.py"
+    script.write_text(
+        "import signal, sys, time\n"
+        "heard = []\n"
+        "signal.signal(signal.SIGINT, lambda *_: heard.append(1))\n"
+        f"open({str(tmp_path / 'ready')!r}, 'w').close()\n"
+        "time.sleep(3)\n"
+        f"open({str(tmp_path / 'heard')!r}, 'w').write(str(len(heard)))\n"
+    )
+    parent = supervise(script)
+    while not (tmp_path / "ready").exists():
+        time.sleep(0.02)
+    parent.send_signal(signal.SIGTERM)
+    assert parent.wait(30) == 0
+    assert (tmp_path / "heard").read_text() == "1"
+
+
+def test_a_second_driver_of_a_folder_is_refused(tmp_path: Path) -> None:
+    with driving(tmp_path), pytest.raises(LatentsweepError, match="only one process may drive"), driving(tmp_path):
+        pass
+    with driving(tmp_path):
+        pass
+
+
+def test_folders_of_dead_processes_are_removed_and_those_of_others_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("latentsweep.supervision._temporary", lambda: tmp_path)
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    for name in (f"ls-{dead.pid}-abc", f"ls-{os.getppid()}-abc", "ls-notes", "other"):
+        (tmp_path / name).mkdir()
+    mine = ray_folder()
+    assert mine.name.startswith(f"ls-{os.getpid()}-")
+    assert {path.name for path in tmp_path.iterdir()} == {mine.name, f"ls-{os.getppid()}-abc", "ls-notes", "other"}
