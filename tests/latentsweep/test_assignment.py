@@ -79,6 +79,7 @@ def test_the_store_is_where_the_home_says(tmp_path: Path) -> None:
     assert Home(tmp_path).store == tmp_path / "store"
     assert Home(tmp_path).store_address == str((tmp_path / "store").resolve())
     assert Home(tmp_path, "/shared").store == Path("/shared")
+    assert Home(tmp_path, "~/store").store == Path.home() / "store"
     bucket = Home(tmp_path, "s3://team/x")
     assert (bucket.store, bucket.store_address) == (tmp_path / "store", "s3://team/x")
     assert "p4ssw0rd" not in repr(Home(tmp_path, study="postgresql://team:p4ssw0rd@h/study"))
