@@ -1,12 +1,13 @@
-# Everything runs by one command: make demo, make test, make lint, make bench.
+# Everything runs by one command: make demo, make test, make lint, make audit, make bench.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
 BENCH := .bench
+AUDIT := .audit
 
-.PHONY: venv demo test chaos lint bench docs clean
+.PHONY: venv demo test chaos lint audit bench docs clean
 
 venv: $(READY)
 
@@ -38,6 +39,10 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Known vulnerabilities in what constraints.txt pins; a stated skip where no advisory data can be reached.
+audit:
+	@$(PYTHON) .ci/audit.py $(AUDIT)
+
 bench: $(READY)
 	@test -d $(BENCH) || $(PIP) install --quiet --target $(BENCH) --no-deps --requirement benchmarks/requirements.txt
 	PYTHONPATH=$(BENCH) $(BIN)/python benchmarks/denoiser_step.py --report
@@ -47,4 +52,4 @@ docs: $(READY)
 	$(BIN)/python -m latentsweep.documentation
 
 clean:
-	rm -rf $(VENV) $(BENCH)
+	rm -rf $(VENV) $(BENCH) $(AUDIT)

@@ -46,14 +46,15 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], Any]:
         tensors = load_file(path)
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
+        said = metadata.get("state", "null")
+        state = json.loads(said)
+    except (SafetensorError, OSError, json.JSONDecodeError, RecursionError) as error:
         raise StoreError(
             f"{path.name} is not a whole safetensors file ({error}); delete it to build it again"
         ) from error
-    said = metadata.get("state", "null")
     if metadata.get("digest") != _digest(tensors, said):
         raise StoreError(f"{path.name} has changed since it was written; delete it to build it again")
-    return tensors, json.loads(said)
+    return tensors, state
 
 
 def _digest(tensors: Mapping[str, torch.Tensor], state: str) -> str:

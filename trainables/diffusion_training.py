@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from trainables.cutmix import cutmix, draw_rectangles
 from trainables.diffusion import DiffusionConfig, add_noise, target
 from trainables.execution import Execution, autocast
 from trainables.latents import Latents
+from trainables.layers import Masks
 from trainables.losses import FREQUENCY_LOSSES, min_snr_weights
 from trainables.random import batch_indices, derived_seed, generator
 from trainables.schedules import alphas_cumprod
@@ -28,6 +29,7 @@ from trainables.training import (
     ignore_report,
     record_at,
     set_learning_rate,
+    update,
     update_ema,
 )
 from trainables.unet import UNet
@@ -35,6 +37,9 @@ from trainables.watchdog import beat
 
 Score = Callable[[UNet], dict[str, float]]
 """Measures a denoiser in image space, for the pruner."""
+
+NoisyBatch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""z_t (B, C, h, w), t (B,) and the prediction's target (B, C, h, w)."""
 
 
 def train_denoiser(
@@ -52,12 +57,14 @@ def train_denoiser(
     """Trains on latents and returns the averaged (EMA) denoiser, and all records.
 
     ``score`` measures the averaged denoiser at ``rungs`` equally spaced steps before the end. Continues from
-    the checkpoint in ``folder`` where there is one. Raises :class:`~trainables.errors.DivergenceError`.
+    the checkpoint in ``folder`` where there is one. Raises :class:`~trainables.errors.DivergenceError`, and
+    ``torch.OutOfMemoryError`` on every worker where one runs out of memory.
     """
     device = execution.prepare()
     dtype = ex.autocast_dtype(config.precision, device)
     torch.manual_seed(derived_seed(seed, "denoiser"))
     model = UNet(training.shape[0], config).to(device)
+    model.checkpointing = execution.checkpoint_activations
     average = copy.deepcopy(model).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
@@ -75,25 +82,16 @@ def train_denoiser(
     last_good = state.step
     for step in range(state.step, config.steps):
         random = generator(seed, "denoiser", step)
-        z_t, t, wanted = noisy_batch(config, training, schedule, step, seed, random)
+        batch = noisy_batch(config, training, schedule, step, seed, random)
 
         model.train()
-        torch.manual_seed(derived_seed(seed, "dropout", step, ex.rank()))
         set_learning_rate(optimizer, config.learning_rate * cosine_rate(step, config.steps, config.warmup_steps))
         optimizer.zero_grad()
-        values = torch.zeros(3, device=device)
-        for share in ex.shares(len(z_t), execution.micro_batch):
-            with autocast(dtype, device):
-                output = model(z_t[share], t[share])
-            parts = losses(config, output.float(), wanted[share], schedule[t[share]]) / len(z_t)
-            scaler.scale(parts[0]).backward()  # type: ignore[no-untyped-call]
-            values += parts.detach()
-        ex.sum_gradients(model.parameters())
-        if config.gradient_clip:
-            scaler.unscale_(optimizer)
-            torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
-        scaler.step(optimizer)
-        scaler.update()
+        with ex.all_or_none():
+            shares = ex.shares(len(batch[0]), execution.micro_batch)
+            dropout_seed = derived_seed(seed, "dropout", step)
+            values = accumulate(config, model, batch, schedule, shares, scaler, dtype, dropout_seed)
+        update(model, optimizer, scaler, config.gradient_clip)
         update_ema(average, model, step, config.ema_decay, config.ema_warmup)
         means.add(ex.sum_values(values))
 
@@ -116,6 +114,28 @@ def train_denoiser(
     return average, state.records
 
 
+def accumulate(
+    config: DiffusionConfig,
+    model: UNet,
+    batch: NoisyBatch,
+    schedule: torch.Tensor,
+    shares: Iterable[slice],
+    scaler: torch.amp.GradScaler,
+    dtype: torch.dtype,
+    dropout_seed: int,
+) -> torch.Tensor:
+    """Adds the gradients of the mean loss of ``shares`` of a batch; returns their parts of its values, (3,)."""
+    z_t, t, wanted = batch
+    values = torch.zeros(3, device=z_t.device)
+    for share in shares:
+        with autocast(dtype, z_t.device):
+            output = model(z_t[share], t[share], Masks(dropout_seed, len(z_t), share))
+        parts = losses(config, output.float(), wanted[share], schedule[t[share]]) / len(z_t)
+        scaler.scale(parts[0]).backward()  # type: ignore[no-untyped-call]
+        values += parts.detach()
+    return values
+
+
 def noisy_batch(
     config: DiffusionConfig,
     latents: Latents,
@@ -123,7 +143,7 @@ def noisy_batch(
     step: int,
     seed: int,
     random: torch.Generator,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+) -> NoisyBatch:
     """z_t (B, C, h, w), t (B,) and the prediction's target of optimiser step ``step``, with CutMix."""
     device = schedule.device
     indices = batch_indices(len(latents), config.batch_size, step, seed)

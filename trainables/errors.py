@@ -23,6 +23,12 @@ class ConfigError(LatentsweepError):
     kind = "configuration"
 
 
+class CapacityError(LatentsweepError):
+    """A training that doesn't fit the memory, even with one sample at a time and checkpointed activations."""
+
+    kind = "memory"
+
+
 class DataError(LatentsweepError):
     """A source folder, prepared dataset or image that cannot be used as it is."""
 

@@ -13,6 +13,8 @@ from threadpoolctl import threadpool_limits
 
 from trainables.config import Config, setting
 
+GIB = 2**30
+
 
 def cores() -> int:
     """CPU cores that this process may use."""
@@ -36,6 +38,14 @@ class Execution(Config):
     micro_batch: int | None = setting(
         None, "samples on the device at a time; gradients are accumulated to the batch", identity=False, low=1
     )
+    checkpoint_activations: bool = setting(
+        False,
+        "keep only the inputs of each block and compute the rest again in the backward pass: less memory, more time",
+        identity=False,
+    )
+    memory_gib: float | None = setting(
+        None, "most that a process may allocate on its card, in GiB; None leaves it alone", identity=False, low=0
+    )
 
     @classmethod
     def for_machine(cls) -> Execution:
@@ -43,12 +53,22 @@ class Execution(Config):
         return cls(threads=cores())
 
     def prepare(self) -> torch.device:
-        """Applies the thread count to this process and returns the device."""
+        """Applies the thread count and the memory limit to this process, and returns the device."""
         torch.set_num_threads(self.threads)
         threadpool_limits(self.threads)
-        if self.device != "auto":
-            return torch.device(self.device)
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = torch.device(self.device_type) if self.device == "auto" else torch.device(self.device)
+        if device.type == "cuda" and self.memory_gib:
+            # Ray reserves fractions of a card, but doesn't limit what is allocated on it.
+            total = torch.cuda.get_device_properties(device).total_memory
+            torch.cuda.set_per_process_memory_fraction(min(1.0, self.memory_gib * GIB / total), device)
+        return device
+
+    @property
+    def device_type(self) -> str:
+        """``cpu`` or ``cuda``."""
+        if self.device == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        return torch.device(self.device).type
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype:
@@ -82,12 +102,32 @@ def shares(batch: int, micro_batch: int | None) -> Iterator[slice]:
     """This worker's part of a batch of ``batch`` samples, in slices of at most ``micro_batch``.
 
     Every worker computes its share of the one global batch, so the result doesn't depend on how many there
-    are, up to the order of floating-point sums and the masks of dropout.
+    are, nor on the micro-batch, up to the order of floating-point sums.
     """
     start, stop = batch * rank() // world_size(), batch * (rank() + 1) // world_size()
     step = micro_batch or max(1, stop - start)
     for first in range(start, stop, step):
         yield slice(first, min(first + step, stop))
+
+
+@contextlib.contextmanager
+def all_or_none() -> Iterator[None]:
+    """A body that runs out of memory on every worker where it does on one, so that none waits for another.
+
+    Raises ``torch.OutOfMemoryError``.
+    """
+    failure: torch.OutOfMemoryError | None = None
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        failure = error
+    if world_size() > 1:
+        failures = torch.tensor([float(failure is not None)])
+        dist.all_reduce(failures)
+        if failures and failure is None:
+            raise torch.OutOfMemoryError("another worker ran out of memory")
+    if failure is not None:
+        raise failure
 
 
 def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from trainables.random import derived_seed
 
 Layer = TypeVar("Layer", bound=nn.Module)
 
@@ -32,31 +36,64 @@ def zero_init(layer: Layer) -> Layer:
     return layer
 
 
+@dataclass(frozen=True)
+class Masks:
+    """The dropout masks of one optimiser step, for the samples ``share`` of its global batch of ``batch``.
+
+    A mask is a function of the step's ``seed``, the layer and the sample's place in the batch: every share draws
+    the whole batch's mask and takes its part. So it is the same at any micro-batch, with any number of workers,
+    and when a checkpointed layer is computed again.
+    """
+
+    seed: int
+    batch: int
+    share: slice
+
+    def drop(self, h: Tensor, probability: float, layer: int) -> Tensor:
+        """``h`` (B, C, H, W) with values at 0 by ``probability`` p, the rest over 1 - p (Srivastava et al. 2014)."""
+        random = torch.Generator(h.device).manual_seed(derived_seed(self.seed, layer))
+        kept = torch.empty((self.batch, *h.shape[1:]), dtype=h.dtype, device=h.device)
+        return h * kept.bernoulli_(1 - probability, generator=random)[self.share].div_(1 - probability)
+
+
+def run(layer: nn.Module, *inputs: object, checkpointing: bool, random: bool = False) -> Tensor:
+    """``layer(*inputs)``; with ``checkpointing`` the backward pass computes it again (Chen et al. 2016).
+
+    Only the inputs are then kept. ``random`` says that the layer draws from the global generator.
+    """
+    if not checkpointing or not torch.is_grad_enabled():
+        return layer(*inputs)  # type: ignore[no-any-return]
+    return checkpoint(layer, *inputs, use_reentrant=False, preserve_rng_state=random)  # type: ignore[no-any-return]
+
+
 class ResidualBlock(nn.Module):
     """GroupNorm, SiLU, 3×3 convolution, twice, around a skip: (B, in, H, W) → (B, out, H, W).
 
     With a ``modulation`` the second norm is conditional: GroupNorm(h)·(1 + scale) + shift
-    (Dhariwal & Nichol 2021, eq. 7).
+    (Dhariwal & Nichol 2021, eq. 7). ``place`` tells the dropout's masks of the layers of a network apart.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, dropout: float = 0.0) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, dropout: float = 0.0, place: int = 0) -> None:
         super().__init__()
         self.norm1 = group_norm(in_channels)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.norm2 = group_norm(out_channels)
-        self.dropout = dropout
+        self.dropout, self.place = dropout, place
         self.conv2 = zero_init(nn.Conv2d(out_channels, out_channels, 3, padding=1))
         self.skip = None if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
 
-    def forward(self, x: Tensor, modulation: Tensor | None = None) -> Tensor:
-        """``modulation`` is (B, 2·out), scale then shift; the result has the side of ``x``."""
+    def forward(self, x: Tensor, modulation: Tensor | None = None, masks: Masks | None = None) -> Tensor:
+        """``modulation`` is (B, 2·out), scale then shift; the result has the side of ``x``.
+
+        In training, dropout takes ``masks``, or where there are none draws from the global generator.
+        """
         h = self.norm2(self.conv1(F.silu(self.norm1(x))))
         if modulation is not None:
             scale, shift = modulation[:, :, None, None].chunk(2, dim=1)
             h = torch.addcmul(shift, h, scale + 1)
         h = F.silu(h)
-        if self.dropout:
-            h = F.dropout(h, self.dropout, self.training)
+        if self.dropout and self.training:
+            h = F.dropout(h, self.dropout) if masks is None else masks.drop(h, self.dropout, self.place)
         skip = x if self.skip is None else self.skip(x)
         return skip + self.conv2(h)  # type: ignore[no-any-return]
 

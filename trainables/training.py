@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 
+from trainables import execution as ex
 from trainables.errors import DivergenceError
 
 Record = dict[str, float]
@@ -48,6 +49,18 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Gives every parameter group this learning rate."""
     for group in optimizer.param_groups:
         group["lr"] = rate
+
+
+def update(
+    model: torch.nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, gradient_clip: float
+) -> None:
+    """The optimiser's step on the sum of all workers' gradients, their norm at most ``gradient_clip`` (0: any)."""
+    ex.sum_gradients(model.parameters())
+    if gradient_clip:
+        scaler.unscale_(optimizer)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), gradient_clip)
+    scaler.step(optimizer)
+    scaler.update()
 
 
 @torch.no_grad()

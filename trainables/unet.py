@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.diffusion import DiffusionConfig
-from trainables.layers import ResidualBlock, SelfAttention, group_norm, zero_init
+from trainables.layers import Masks, ResidualBlock, SelfAttention, group_norm, run, zero_init
 
 
 def timestep_embedding(t: Tensor, channels: int) -> Tensor:
@@ -24,16 +25,23 @@ class Block(nn.Module):
     """A residual block conditioned on the timestep, followed by self-attention where its level has it."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, embedding_channels: int, dropout: float, attention: bool
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        embedding_channels: int,
+        dropout: float,
+        attention: bool,
+        place: int,
     ) -> None:
         super().__init__()
         self.modulate = nn.Linear(embedding_channels, 2 * out_channels)
-        self.residual = ResidualBlock(in_channels, out_channels, dropout=dropout)
+        self.residual = ResidualBlock(in_channels, out_channels, dropout=dropout, place=place)
         self.attention = SelfAttention(out_channels) if attention else None
 
-    def forward(self, x: Tensor, embedded: Tensor) -> Tensor:
+    def forward(self, x: Tensor, embedded: Tensor, masks: Masks | None = None) -> Tensor:
         """(B, in, H, W) and the activated time embedding (B, embedding) → (B, out, H, W)."""
-        x = self.residual(x, self.modulate(embedded))
+        x = self.residual(x, self.modulate(embedded), masks)
         return x if self.attention is None else self.attention(x)
 
 
@@ -43,12 +51,14 @@ class UNet(nn.Module):
     On the way down each level has ``config.blocks`` blocks and then, but for the deepest, a stride-2
     convolution; every result on the way is kept, and the way up has a block for each of them. The deepest
     level has two more blocks between. ``channels`` is the C of the latent; its sides must be multiples of
-    2^(levels − 1).
+    2^(levels − 1). With ``checkpointing`` the backward pass computes the activations of each block again.
     """
 
     def __init__(self, channels: int, config: DiffusionConfig) -> None:
         super().__init__()
         self.embedding_channels = config.embedding_channels
+        self.checkpointing = False
+        places = itertools.count()
         widths, deepest = config.widths, len(config.widths) - 1
 
         def block(level: int, in_channels: int) -> Block:
@@ -58,6 +68,7 @@ class UNet(nn.Module):
                 embedding_channels=config.embedding_channels,
                 dropout=config.dropout,
                 attention=level in config.attention_levels,
+                place=next(places),
             )
 
         self.enter = nn.Conv2d(channels, widths[0], 3, padding=1)
@@ -94,23 +105,30 @@ class UNet(nn.Module):
             nn.Linear(embedding, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU()
         )
 
-    def forward(self, z_t: Tensor, t: Tensor) -> Tensor:
-        """The output, of the shape of ``z_t`` (B, C, h, w), for the timesteps ``t`` (B,), 0 to T − 1."""
+    def forward(self, z_t: Tensor, t: Tensor, masks: Masks | None = None) -> Tensor:
+        """The output, of the shape of ``z_t`` (B, C, h, w), for the timesteps ``t`` (B,), 0 to T − 1.
+
+        ``masks`` are those of the dropout, as :class:`~trainables.layers.ResidualBlock` takes them.
+        """
+
+        def through(block: nn.Module, x: Tensor) -> Tensor:
+            return run(block, x, embedded, masks, checkpointing=self.checkpointing, random=masks is None)
+
         embedded = self.embed(timestep_embedding(t, self.embedding_channels))
         h = self.enter(z_t)
         kept = [h]
         for level, blocks in enumerate(self.down):
             for block in blocks:  # type: ignore[attr-defined]
-                h = block(h, embedded)
+                h = through(block, h)
                 kept.append(h)
             if level < len(self.shrink):
                 h = self.shrink[level](h)
                 kept.append(h)
         for block in self.middle:
-            h = block(h, embedded)
+            h = through(block, h)
         for level, blocks in enumerate(self.up):
             for block in blocks:  # type: ignore[attr-defined]
-                h = block(torch.cat((h, kept.pop()), dim=1), embedded)
+                h = through(block, torch.cat((h, kept.pop()), dim=1))
             if level < len(self.grow):
                 h = self.grow[level](F.interpolate(h, scale_factor=2.0, mode="nearest"))
         return self.leave(F.silu(self.leave_norm(h)))  # type: ignore[no-any-return]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from trainables.config import Config, setting
 from trainables.errors import ConfigError
-from trainables.layers import ResidualBlock, SelfAttention, group_norm
+from trainables.layers import ResidualBlock, SelfAttention, group_norm, run
 
 LOG_VARIANCE_RANGE = (-30.0, 20.0)
 """Log-variances outside are clamped: their exponential stays a normal float32 and far from overflow."""
@@ -60,15 +60,27 @@ class VaeConfig(Config):
         return int(2 ** (len(self.widths) - 1))
 
 
+class Stack(nn.Sequential):
+    """Layers one after another, those worth it checkpointed if asked."""
+
+    def forward(self, x: Tensor, checkpointing: bool = False) -> Tensor:
+        """(B, in, H, W) → (B, out, H', W')."""
+        for layer in self:
+            x = run(layer, x, checkpointing=checkpointing and isinstance(layer, ResidualBlock | SelfAttention))
+        return x
+
+
 class Autoencoder(nn.Module):
     """Convolutional VAE with a diagonal Gaussian posterior (Kingma & Welling 2014; Rombach et al. 2022).
 
     The encoder has ``config.blocks`` residual blocks a stage and a stride-2 3×3 convolution between stages;
-    the decoder mirrors it with 4×4 transposed convolutions of stride 2.
+    the decoder mirrors it with 4×4 transposed convolutions of stride 2. With ``checkpointing`` the backward pass
+    computes the activations of each block again.
     """
 
     def __init__(self, config: VaeConfig) -> None:
         super().__init__()
+        self.checkpointing = False
         self.encoder = _encoder(config)
         self.decoder = _decoder(config)
 
@@ -78,12 +90,12 @@ class Autoencoder(nn.Module):
         The log-variance lies in :data:`LOG_VARIANCE_RANGE`. H and W must be multiples of f, the
         configuration's ``compression``.
         """
-        mean, log_variance = self.encoder(images).chunk(2, dim=1)
+        mean, log_variance = self.encoder(images, self.checkpointing).chunk(2, dim=1)
         return mean, log_variance.clamp(*LOG_VARIANCE_RANGE)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents (B, C, h, w) → slices (B, 1, h·f, w·f) in (-1, 1)."""
-        return torch.tanh(self.decoder(latents))
+        return torch.tanh(self.decoder(latents, self.checkpointing))
 
 
 def sample_posterior(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
@@ -91,7 +103,7 @@ def sample_posterior(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tenso
     return mean + torch.exp(0.5 * log_variance) * noise
 
 
-def _encoder(config: VaeConfig) -> nn.Sequential:
+def _encoder(config: VaeConfig) -> Stack:
     widths = config.widths
     layers: list[nn.Module] = [nn.Conv2d(1, widths[0], 3, padding=1)]
     for stage, width in enumerate(widths):
@@ -101,10 +113,10 @@ def _encoder(config: VaeConfig) -> nn.Sequential:
     if config.attention:
         layers.append(SelfAttention(widths[-1]))
     layers += [group_norm(widths[-1]), nn.SiLU(), nn.Conv2d(widths[-1], 2 * config.latent_channels, 3, padding=1)]
-    return nn.Sequential(*layers)
+    return Stack(*layers)
 
 
-def _decoder(config: VaeConfig) -> nn.Sequential:
+def _decoder(config: VaeConfig) -> Stack:
     widths = config.widths[::-1]
     layers: list[nn.Module] = [nn.Conv2d(config.latent_channels, widths[0], 3, padding=1)]
     if config.attention:
@@ -114,4 +126,4 @@ def _decoder(config: VaeConfig) -> nn.Sequential:
             layers.append(nn.ConvTranspose2d(widths[stage - 1], width, 4, stride=2, padding=1))
         layers.extend(ResidualBlock(width, width) for _ in range(config.blocks))
     layers += [group_norm(widths[-1]), nn.SiLU(), nn.Conv2d(widths[-1], 1, 3, padding=1)]
-    return nn.Sequential(*layers)
+    return Stack(*layers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -24,6 +25,7 @@ from trainables.training import (
     ignore_report,
     record_at,
     set_learning_rate,
+    update,
 )
 from trainables.vae import Autoencoder, VaeConfig, sample_posterior
 from trainables.watchdog import beat
@@ -55,12 +57,14 @@ def train_vae(
     """Trains on slices uint8 (N, H, W) and returns the best autoencoder by validation, and all records.
 
     Continues from the checkpoint in ``folder`` where there is one. Raises
-    :class:`~trainables.errors.DivergenceError` when the loss leaves the finite numbers.
+    :class:`~trainables.errors.DivergenceError` when the loss leaves the finite numbers, and
+    ``torch.OutOfMemoryError`` on every worker where one runs out of memory.
     """
     device = execution.prepare()
     dtype = ex.autocast_dtype(config.precision, device)
     torch.manual_seed(derived_seed(seed, "vae"))
     model, best = Autoencoder(config).to(device), Autoencoder(config).to(device)
+    model.checkpointing = execution.checkpoint_activations
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
     state = TrainingState({"model": model, "best": best}, optimizer, scaler, 0, [], {"best": None})
@@ -92,23 +96,10 @@ def train_vae(
         model.train()
         set_learning_rate(optimizer, config.learning_rate * cosine_rate(step, total))
         optimizer.zero_grad()
-        values = torch.zeros(3, device=device)
-        for share in ex.shares(len(batch), execution.micro_batch):
-            with autocast(dtype, device):
-                mean, log_variance = model.encode(batch[share])
-                decoded = model.decode(sample_posterior(mean, log_variance, noise[share]))
-            loss, mse, kl = vae_loss(
-                batch[share], decoded, mean, log_variance, kl_weight=kl_weight, kl_reduction=config.kl_reduction
-            )
-            part = len(mean) / len(batch)
-            scaler.scale(loss * part).backward()  # type: ignore[no-untyped-call]
-            values += torch.stack([loss, mse, kl]).detach() * part
-        ex.sum_gradients(model.parameters())
-        if config.gradient_clip:
-            scaler.unscale_(optimizer)
-            torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
-        scaler.step(optimizer)
-        scaler.update()
+        with ex.all_or_none():
+            shares = ex.shares(len(batch), execution.micro_batch)
+            values = accumulate(config, model, batch, noise, shares, scaler, dtype, kl_weight)
+        update(model, optimizer, scaler, config.gradient_clip)
         means.add(ex.sum_values(values))
 
         beat()
@@ -131,6 +122,34 @@ def train_vae(
             ex.barrier()
             fresh, last_good = [], state.step
     return best, state.records
+
+
+def accumulate(
+    config: VaeConfig,
+    model: Autoencoder,
+    batch: torch.Tensor,
+    noise: torch.Tensor,
+    shares: Iterable[slice],
+    scaler: torch.amp.GradScaler,
+    dtype: torch.dtype,
+    kl_weight: float,
+) -> torch.Tensor:
+    """Adds the gradients of the mean loss of ``shares`` of a batch; returns their parts of its values, (3,).
+
+    ``batch`` (B, 1, H, W) in [-1, 1]; the posterior's ``noise`` (B, C, h, w).
+    """
+    values = torch.zeros(3, device=batch.device)
+    for share in shares:
+        with autocast(dtype, batch.device):
+            mean, log_variance = model.encode(batch[share])
+            decoded = model.decode(sample_posterior(mean, log_variance, noise[share]))
+        loss, mse, kl = vae_loss(
+            batch[share], decoded, mean, log_variance, kl_weight=kl_weight, kl_reduction=config.kl_reduction
+        )
+        part = len(mean) / len(batch)
+        scaler.scale(loss * part).backward()  # type: ignore[no-untyped-call]
+        values += torch.stack([loss, mse, kl]).detach() * part
+    return values
 
 
 @torch.inference_mode()

@@ -24,7 +24,8 @@ from latentsweep.recording import (
     join_names,
     run_tags,
 )
-from latentsweep_mlflow.tracking import ORIGIN, artifact_root, connect, experiment_id, redact, tracking_uri
+from latentsweep.redaction import redact, redact_lines
+from latentsweep_mlflow.tracking import ORIGIN, artifact_root, connect, experiment_id, tracking_uri
 
 T = TypeVar("T")
 
@@ -87,8 +88,8 @@ class MlflowRecorder:
     ) -> None:
         if parent is not None and parent not in self._opened:
             raise KeyError(f"the parent {parent!r} of run {key!r} is not open")
-        all_tags = ORIGIN | run_tags(key, kind) | dict(tags)
-        values = {param: str(value)[:_PARAM_LENGTH] for param, value in params.items()}
+        all_tags = ORIGIN | run_tags(key, kind) | _without_secrets(tags)
+        values = {param: text[:_PARAM_LENGTH] for param, text in _without_secrets(params).items()}
         start = _now() if began is None else began
 
         def send(client: MlflowClient) -> None:
@@ -129,9 +130,10 @@ class MlflowRecorder:
         self._check_open(key)
         end = _now() if ended is None else ended
         state = _STATUS[check_status(status)]
+        last_tags = _without_secrets(tags)
 
         def send(client: MlflowClient) -> None:
-            client.log_batch(self._known(key), tags=[RunTag(k, v[:_TAG_LENGTH]) for k, v in tags.items()])
+            client.log_batch(self._known(key), tags=[RunTag(k, v[:_TAG_LENGTH]) for k, v in last_tags.items()])
             client.set_terminated(self._known(key), state, end)
 
         self._send(f"the end of {key}", send)
@@ -274,6 +276,11 @@ class MlflowRecorder:
 def recorder_for(home: Path, experiment: str) -> MlflowRecorder:
     """The recorder of a home: its own database, or the server that MLFLOW_TRACKING_URI names."""
     return MlflowRecorder(tracking_uri(home), experiment, artifact_root(home))
+
+
+def _without_secrets(values: Mapping[str, object]) -> dict[str, str]:
+    """The values as text; a reason why a trial failed may quote an address with its password."""
+    return {name: redact_lines(value) for name, value in values.items()}
 
 
 def _is_refusal(error: Exception) -> bool:

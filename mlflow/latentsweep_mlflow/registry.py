@@ -20,7 +20,8 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, Schema, TensorSpec
 
 from latentsweep.recording import NOTHING
-from latentsweep_mlflow.tracking import ORIGIN, artifact_root, connect, experiment_id, redact, tracking_uri
+from latentsweep.redaction import redact
+from latentsweep_mlflow.tracking import ORIGIN, artifact_root, connect, experiment_id, tracking_uri
 from trainables.errors import LatentsweepError
 
 CHAMPION = "champion"

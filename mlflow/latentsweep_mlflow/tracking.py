@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import socket
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -37,12 +36,6 @@ def artifact_root(home: Path) -> str | None:
     if os.environ.get("MLFLOW_TRACKING_URI"):
         return None
     return (database(home).parent / "artifacts").as_uri()
-
-
-def redact(text: object) -> str:
-    """``text`` in one line, without the ``user:password@`` of any address in it."""
-    line = " ".join(str(text).split())
-    return re.sub(r"://[^\s'\"]*@", "://***@", line)
 
 
 def connect(uri: str) -> MlflowClient:

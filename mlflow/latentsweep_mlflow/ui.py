@@ -17,10 +17,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import TextIO
 
 from mlflow.exceptions import MlflowException
 
-from latentsweep_mlflow.tracking import connect, database, redact, tracking_uri
+from latentsweep.redaction import redact, redact_lines
+from latentsweep_mlflow.tracking import connect, database, tracking_uri
 from latentsweep_mlflow.views import save_views
 from trainables.errors import LatentsweepError
 
@@ -58,9 +60,9 @@ def serve(
             "machine, and lets them change or delete the record; MLflow asks for no password"
         )
     try:
-        with _server(home, uri, host, port) as process:
+        with _server(home, uri, host, port) as (process, copying):
             address = f"http://{_reachable(host)}:{port}"
-            _wait_until_up(process, address, _server_log(home))
+            _wait_until_up(process, copying, address, _server_log(home))
             _show(uri, address, open_browser, tell)
             tell("Ctrl-C ends it")
             while process.poll() is None:  # in steps: a signal that another thread gets doesn't end a blocking wait
@@ -85,8 +87,8 @@ def _show(uri: str, address: str, open_browser: bool, tell: Callable[[str], None
 
 
 @contextmanager
-def _server(home: Path, uri: str, host: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """MLflow's server as a process group of its own, which ends with the block, and on SIGTERM."""
+def _server(home: Path, uri: str, host: str, port: int) -> Iterator[tuple[subprocess.Popen[bytes], threading.Thread]]:
+    """MLflow's server, a process group of its own that ends with the block and on SIGTERM; and who writes its log."""
     environment = {
         **os.environ,
         "MLFLOW_BACKEND_STORE_URI": uri,  # not as an argument, which every user of the machine can read
@@ -97,21 +99,31 @@ def _server(home: Path, uri: str, host: str, port: int) -> Iterator[subprocess.P
     command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
     log = _server_log(home)
     log.parent.mkdir(parents=True, exist_ok=True)
-    with _terminable(), log.open("wb") as output:
+    with _terminable(), log.open("w", buffering=1) as output:
         # From the log's own folder: what lies in the current one must not be imported in place of a module.
         process = subprocess.Popen(
             command,
             env=environment,
             cwd=log.parent,
             stdin=subprocess.DEVNULL,
-            stdout=output,
+            stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+        copying = threading.Thread(target=_copy_without_secrets, args=(process, output), daemon=True)
+        copying.start()
         try:
-            yield process
+            yield process, copying
         finally:
             _end(process)
+            copying.join(_STOP_SECONDS)
+
+
+def _copy_without_secrets(process: subprocess.Popen[bytes], log: TextIO) -> None:
+    """The server's output to its log, which stays in the home: MLflow quotes an address that it can't use."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        log.write(redact_lines(line.decode(errors="replace")))
 
 
 @contextmanager
@@ -156,7 +168,7 @@ def _check_port(host: str, port: int) -> None:
             ) from None
 
 
-def _wait_until_up(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
+def _wait_until_up(process: subprocess.Popen[bytes], copying: threading.Thread, address: str, log: Path) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         try:
@@ -164,6 +176,8 @@ def _wait_until_up(process: subprocess.Popen[bytes], address: str, log: Path) ->
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(_POLL_SECONDS)
+    if process.poll() is not None:
+        copying.join(_STOP_SECONDS)
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     raise LatentsweepError(f"MLflow did not start: {redact(lines[-1] if lines else 'no output')}; all of it: {log}")
 

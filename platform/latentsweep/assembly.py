@@ -6,17 +6,18 @@ import dataclasses
 import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
 from PIL import Image
 
 from latentsweep import inspection, stages
-from latentsweep.budget import Packing, packing
+from latentsweep.budget import Packing, packing, planned_cards
 from latentsweep.bundle import TrainedModel, from_store, read_model
 from latentsweep.cluster import nodes
 from latentsweep.comparison import GRID, compare
-from latentsweep.configuration import overridden
+from latentsweep.configuration import overridden, plain_yaml
 from latentsweep.datasets.slices import PreparedDataset, open_dataset
 from latentsweep.export import chosen_sweep, configuration_at, open_search
 from latentsweep.home import Home
@@ -28,7 +29,7 @@ from latentsweep.report import paper_tables, write_report
 from latentsweep.retraining import Training
 from latentsweep.search import SearchConfig
 from latentsweep.store import Store
-from latentsweep.sweep_record import SweepRecord, as_records, final_record, pictures, value_of
+from latentsweep.sweep_record import SweepRecord, as_records, final_record, memory_tags, pictures, value_of
 from trainables.errors import ConfigError, DataError
 from trainables.execution import Execution
 from trainables.figures import image_grid
@@ -59,7 +60,7 @@ def search_space(dataset: str, path: Path | None) -> SearchSpace:
         space: SearchSpace = module.SPACE
         return space
     try:
-        return SearchSpace.from_plain(yaml.safe_load(path.read_text()))
+        return SearchSpace.from_plain(plain_yaml(path.read_text()))
     except OSError as error:
         raise ConfigError(f"the search space {path} cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -82,14 +83,18 @@ def sweep_plan(
     return planned(dataset, name, recipe, space, search, seed, weights)
 
 
-def packed(recipe: Recipe, address: str, *, concurrent: int | None = None, card_gib: float | None = None) -> Packing:
-    """How trials share this machine, or the cluster at ``address``, where none gets more threads than a node has."""
+def packed(recipe: Recipe, address: str, *, card_gib: float | None = None, **options: Any) -> Packing:
+    """How trials share this machine, or the cluster at ``address``, where none gets more threads than a node has.
+
+    Cards of a cluster are taken for such of ``card_gib``, since they can't be asked from here. For the ``options``
+    see :func:`~latentsweep.budget.packing`.
+    """
     found = nodes(address)
     if not found:
-        return packing(recipe, concurrent=concurrent, card_gib=card_gib)
+        return packing(recipe, card_gib=card_gib, **options)
     cores = [int(node["CPU"]) for node in found]
-    cards = int(sum(node["GPU"] for node in found))
-    pack = packing(recipe, concurrent=concurrent, card_gib=card_gib, available=sum(cores), cards=cards)
+    cards = planned_cards(card_gib, int(sum(node["GPU"] for node in found)))
+    pack = packing(recipe, card_gib=card_gib, available=sum(cores), present=cards, **options)
     return dataclasses.replace(pack, threads=min(pack.threads, *cores))
 
 
@@ -192,5 +197,5 @@ def record_training(recorder: Recorder, training: Training) -> str | None:
     recorder.log(key, [last])
     for path in pictures(training.entries.values()):
         recorder.log_file(key, path, stages.FIGURES)
-    recorder.close_run(key, "finished", ended=training.ended)
+    recorder.close_run(key, "finished", tags=memory_tags(training.entries["denoiser"]), ended=training.ended)
     return recorder.run_id(key)

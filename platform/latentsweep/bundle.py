@@ -74,16 +74,22 @@ def write_model(folder: Path, store: Store, keys: Keys, configuration: Configura
 
 
 def read_model(folder: Path) -> TrainedModel:
-    """What :func:`write_model` wrote; raises :class:`DataError` where a file is missing."""
+    """What :func:`write_model` wrote; raises :class:`DataError` where a file is missing or not of the others."""
     for name in (CONFIG, VAE, DENOISER, SCALING):
         if not (folder / name).exists():
             raise DataError(f"{folder} is not a trained model: it has no {name}")
     recipe = read_configuration(folder / CONFIG).recipe
-    autoencoder, denoiser = Autoencoder(recipe.vae), UNet(recipe.vae.latent_channels, recipe.diffusion)
-    autoencoder.load_state_dict(load_tensors(folder / VAE)[0])
-    denoiser.load_state_dict(load_tensors(folder / DENOISER)[0])
-    tensors, _ = load_tensors(folder / SCALING)
-    scaling = ChannelStatistics(tensors["mean"], tensors["deviation"])
+    try:
+        autoencoder, denoiser = Autoencoder(recipe.vae), UNet(recipe.vae.latent_channels, recipe.diffusion)
+        autoencoder.load_state_dict(load_tensors(folder / VAE)[0])
+        denoiser.load_state_dict(load_tensors(folder / DENOISER)[0])
+        tensors, _ = load_tensors(folder / SCALING)
+        scaling = ChannelStatistics(tensors["mean"], tensors["deviation"])
+    except (RuntimeError, KeyError, MemoryError) as error:
+        raise DataError(
+            f"the weights in {folder} are not those of its {CONFIG} ({type(error).__name__}); put back the files "
+            "that were written together"
+        ) from error
     if not recipe.diffusion.whiten:
         scaling = ChannelStatistics(torch.zeros_like(scaling.mean), torch.ones_like(scaling.deviation))
     return TrainedModel(recipe, autoencoder.eval(), denoiser.eval(), scaling)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
+import traceback
+from types import TracebackType
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from latentsweep import __version__, supervision
-from latentsweep.commands import ablating, findings, models, searching
+from latentsweep.commands import ablating, findings, models, planning, searching
 from latentsweep.commands.data import data_app
 from latentsweep.commands.store import store_app
+from latentsweep.redaction import RedactingFormatter, redact, redact_lines
 
 INTERRUPTED = 130
 EXIT_CODES = {"StoppedError": INTERRUPTED, "LostError": supervision.LOST}
@@ -42,7 +45,7 @@ class OneLineErrors(TyperGroup):
         except LatentsweepError as error:
             if ctx.params.get("debug"):
                 raise
-            typer.echo(f"error: {error}", err=True)
+            typer.echo(f"error: {redact(error)}", err=True)
             raise typer.Exit(EXIT_CODES.get(type(error).__name__, 2)) from None
         except KeyboardInterrupt:
             typer.echo("stopped; what was finished is kept, and the same command goes on", err=True)
@@ -53,6 +56,11 @@ def is_job(words: list[str]) -> bool:
     """Whether a command line starts a job, and not only its plan or its help."""
     command = next((word for word in words if not word.startswith("-")), None)
     return command in JOBS and not {"--dry-run", "--help"} & set(words)
+
+
+def _show_redacted(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
+    """A traceback quotes what failed, and that may be an address with its password."""
+    typer.echo(redact_lines("".join(traceback.format_exception(kind, error, where))), err=True, nl=False)
 
 
 app = typer.Typer(
@@ -66,6 +74,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(store_app, name="store")
 for command in (
     searching.sweep,
+    planning.plan,
     ablating.ablate,
     findings.ui,
     findings.lint,
@@ -86,9 +95,12 @@ def main(
     """Options of every command."""
     import logging
 
-    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s: %(message)s")
-    for name in ("matplotlib", "PIL", "filelock", "asyncio", "urllib3", "alembic", "git"):
+    handler = logging.StreamHandler()
+    handler.setFormatter(RedactingFormatter("%(levelname)s: %(message)s"))
+    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, handlers=[handler])
+    for name in ("matplotlib", "PIL", "filelock", "asyncio", "urllib3", "alembic", "git", "botocore", "boto3"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    sys.excepthook = _show_redacted
     if version:
         typer.echo(f"latentsweep {__version__}")
         raise typer.Exit

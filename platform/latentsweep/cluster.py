@@ -36,8 +36,13 @@ CONNECT_SECONDS = 5.0
 
 
 @contextlib.contextmanager
-def cluster(address: str = "local", *, cpus: int | None = None, gpus: int | None = None) -> Iterator[None]:
-    """Ray for the length of a ``with``: a local one of its own by default, or the one at ``address``."""
+def cluster(
+    address: str = "local", *, cpus: int | None = None, gpus: int | None = None, cards: str | None = None
+) -> Iterator[None]:
+    """Ray for the length of a ``with``: a local one of its own by default, or the one at ``address``.
+
+    A local one sees the ``cards`` named as ``CUDA_VISIBLE_DEVICES`` names them; None: all.
+    """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     import ray
@@ -45,6 +50,8 @@ def cluster(address: str = "local", *, cpus: int | None = None, gpus: int | None
     for name in ("ray", "ray.tune", "ray.air", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
     local = address == "local"
+    if local and cards is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = cards
     folder = supervision.ray_folder()
     options: dict[str, Any] = {
         "include_dashboard": False,

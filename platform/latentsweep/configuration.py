@@ -63,7 +63,7 @@ class Configuration:
 def read_configuration(path: Path) -> Configuration:
     """Reads what :meth:`Configuration.write` wrote; raises :class:`ConfigError` for anything else."""
     try:
-        content = yaml.safe_load(path.read_text())
+        content = plain_yaml(path.read_text())
     except FileNotFoundError:
         raise ConfigError(f"there is no configuration {path}; write one with: python cli.py export") from None
     except IsADirectoryError:
@@ -104,10 +104,23 @@ def overridden(recipe: Recipe, assignments: list[str]) -> Recipe:
         if not equals:
             raise ConfigError(f"--set takes field=value, such as diffusion.steps=2000; got {text!r}")
         try:
-            changes[name.strip()] = yaml.safe_load(value)
+            changes[name.strip()] = plain_yaml(value)
         except yaml.YAMLError:
             raise ConfigError(f"--set {name.strip()}: the value {value!r} is not YAML") from None
     return recipe.replace(**changes)
+
+
+def plain_yaml(text: str) -> Any:
+    """The value of a YAML text; raises :class:`yaml.YAMLError`, also for an alias.
+
+    By aliases a few lines can stand for more than memory holds, and nothing that is written here has one.
+    """
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
+            raise yaml.YAMLError("an alias")
+        return yaml.safe_load(text)
+    except (ValueError, RecursionError) as error:  # an impossible date, a number or a nesting beyond Python's limits
+        raise yaml.YAMLError(str(error)) from error
 
 
 def scalar(value: Any) -> str:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from latentsweep.budget import GIB, Packing
+from latentsweep.budget import Packing, as_line, to_plain
 from latentsweep.export import open_search
 from latentsweep.home import Home
 from latentsweep.plan import SweepPlan
 from latentsweep.store import Entry, Store
 
 
-def forecast(plan: SweepPlan, home: Home, trials: int, packing: Packing) -> dict[str, Any]:
-    """Numbers of what is to be done and what is there already; nothing is started or made."""
+def forecast(plan: SweepPlan, home: Home, trials: int, packing: Packing, planned: Packing) -> dict[str, Any]:
+    """Numbers of what is to be done and what is there already; nothing is started or made.
+
+    ``planned`` is the packing on a card: ``packing`` itself, where there is one.
+    """
     store, folder = Store.of(home), home.sweeps / plan.name
     keys = [plan.keys_of(recipe) for recipe in plan.autoencoders().values()]
     finished = open_search(folder, home.study).finished() if (folder / "sweep.json").exists() else 0
@@ -46,9 +49,8 @@ def forecast(plan: SweepPlan, home: Home, trials: int, packing: Packing) -> dict
         "configurations": None if possible == float("inf") else int(plan.space.size),
         "concurrent": packing.concurrent,
         "threads": packing.threads,
-        "gpu_share": packing.gpu_share,
-        "trial_gib": round(packing.trial_bytes / GIB, 2),
-        "card_gib": round(packing.card_bytes / GIB, 2),
+        "memory": to_plain(planned),
+        "memory_line": as_line(planned) + ("" if packing.gpu_share else "; no CUDA card here"),
         "seconds": None if seconds is None else round(seconds),
         "steps": {"diffusion": plan.recipe.diffusion.steps, "vae_epochs": plan.recipe.vae.epochs},
     }
@@ -71,11 +73,6 @@ def mean_seconds(store: Store, stage: str, like: Mapping[str, Any], section: str
 
 def as_text(plan: Mapping[str, Any]) -> str:
     """The forecast for people."""
-    on_card = (
-        f"{plan['gpu_share']:.2f} of a card of {plan['card_gib']:g} GiB each"
-        if plan["gpu_share"]
-        else "no CUDA card here"
-    )
     seconds = plan["seconds"]
     time = "unknown until a stage of this size was timed" if seconds is None else f"about {seconds / 60:.0f} min"
     lines = [
@@ -90,7 +87,7 @@ def as_text(plan: Mapping[str, Any]) -> str:
         ),
         ("samplings", f"{plan['samplings']}, each one pass for {plan['thresholds_in_one_pass']} thresholds"),
         ("at once", f"{plan['concurrent']} trials of {plan['threads']} threads"),
-        ("memory", f"{plan['trial_gib']:g} GiB a trial at most (predicted); {on_card}"),
+        ("memory", plan["memory_line"]),
         ("time", time),
     ]
     return "\n".join(f"{name:<16} {value}" for name, value in lines)

@@ -22,7 +22,7 @@ VERSIONS = {
     "latents": 1,
     "reference": 2,
     "reconstruction": 1,
-    "denoiser": 1,
+    "denoiser": 2,
     "samples": 2,
     "evaluation": 2,
 }

@@ -129,10 +129,10 @@ def train(
         weights,
         recipe=configuration.recipe,
         seed=configuration.seed,
-        execution=configuration.execution.replace(workers=workers),
+        execution=packing.limited("diffusion", configuration.execution).replace(workers=workers),
     )
     if not from_store:
-        with TrainingView(console) as view, cluster(address), background(1) as pool:
+        with TrainingView(console) as view, cluster(address, cards=packing.visible_devices), background(1) as pool:
             gpu_share = 1.0 if packing.gpu_share else 0.0
             check_resources(workers * configuration.execution.threads, workers * gpu_share)
             job = pool.submit(

@@ -24,7 +24,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from latentsweep.studies import reachable, storage
+from latentsweep.studies import answering, storage
 from trainables.config import Config, setting
 from trainables.errors import INFRASTRUCTURE, ConfigError
 from trainables.random import derived_seed
@@ -84,7 +84,7 @@ class Search:
     def __init__(self, folder: Path, space: SearchSpace, config: SearchConfig, seed: int, database: str = "") -> None:
         self.space, self.config, self.seed = space, config, seed
         self.distributions = {field: distribution(d) for field, d in space.dimensions.items()}
-        with reachable(folder.name, database):
+        with answering(database):
             self.study = optuna.create_study(
                 study_name=folder.name,
                 storage=storage(folder, database),

@@ -70,7 +70,7 @@ def obtain(shared: Sequence[Shared], store: Store, folder: Path, packing: Packin
 
 
 def _train(shared: Shared, folder: Path, packing: Packing) -> None:
-    assignment = dataclasses.replace(shared.assignment, gpu_share=packing.vae_share or 1.0)
+    assignment = dataclasses.replace(shared.assignment, execution=packing.limited("vae", shared.assignment.execution))
     run_under_train(
         worker.autoencoder,
         {"assignment": assignment},

@@ -35,7 +35,7 @@ def storage(folder: Path, database: str = "") -> str | RDBStorage:
     """The storage of the study of a sweep's folder; raises an error of one line where the database doesn't answer."""
     if not database:
         return f"sqlite:///{folder / 'study.db'}"
-    with reachable(folder.name, database), _held(database, "latentsweep tables", wait=True):
+    with answering(database), _held(database, "latentsweep tables", wait=True):
         arguments = {"connect_timeout": CONNECT_SECONDS}
         return RDBStorage(database, engine_kwargs={"pool_pre_ping": True, "connect_args": arguments})
 
@@ -47,28 +47,27 @@ def alone(database: str, name: str) -> Iterator[None]:
     It is an advisory lock of a connection, so that it goes when this process does; raises
     :class:`LatentsweepError` where another holds it.
     """
-    with reachable(name, database), _held(database, f"latentsweep study {name}", wait=False):
+    with answering(database), _held(database, f"latentsweep study {name}", wait=False):
         yield
 
 
 @contextlib.contextmanager
-def reachable(name: str, database: str = "") -> Iterator[None]:
-    """Raises :class:`StoreError` of one line where the study ``name`` can't be read or written: its file is damaged,
-    the disk full, its server away, at the start or in the middle of a sweep."""
+def answering(database: str) -> Iterator[None]:
+    """What goes wrong with the database, in one line without its address; also in the middle of a sweep."""
     try:
         yield
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        cause = error.__cause__ or error
-        if database:
+        cause = getattr(error, "orig", None) or error.__cause__ or error
+        if not database:
+            said = str(getattr(cause, "orig", None) or cause).splitlines()[0]
             raise StoreError(
-                f"the database of the study {name}{_place(database)} must answer "
-                f"({type(getattr(cause, 'orig', cause)).__name__}); see --study-storage or {ENVIRONMENT}, and run "
-                "the same command again: it goes on"
+                f"the study's file study.db must be readable and writable ({said}); mend that, or delete it to begin "
+                "anew, and run the same command again"
             ) from None
         raise StoreError(
-            f"the study of {name} must be readable and writable ({str(cause).splitlines()[0]}); mend that and run "
-            "the command again, or begin anew without its study.db"
-        ) from error
+            f"the study's database{_place(database)} must answer ({type(cause).__name__}); see --study-storage or "
+            f"{ENVIRONMENT}, and run the same command again: it goes on"
+        ) from None
 
 
 def check(database: str) -> str:

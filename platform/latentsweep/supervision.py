@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -104,7 +103,7 @@ def driver() -> Iterator[None]:
     try:
         yield
     except Exception:
-        traceback.print_exc()
+        sys.excepthook(*sys.exc_info())
         sys.exit(CRASHED)
 
 

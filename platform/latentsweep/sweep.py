@@ -22,11 +22,11 @@ from latentsweep.recording import Recorder
 from latentsweep.search import OBJECTIVES, RUNG_OBJECTIVES, Search
 from latentsweep.shared_stages import Shared, obtain
 from latentsweep.store import Store
-from latentsweep.studies import reachable
+from latentsweep.studies import answering
 from latentsweep.supervision import driving, uninterrupted
 from latentsweep.sweep_record import SweepRecord
 from latentsweep.view import View, described
-from latentsweep.work_log import TAIL, said_last, tail
+from latentsweep.work_log import said_last, shortened, tail
 from latentsweep.worker import Assignment
 from trainables.errors import StoppedError
 from trainables.execution import Execution
@@ -52,7 +52,7 @@ class Sweep:
 
         Raises :class:`StoppedError` after Ctrl-C.
         """
-        with driving(self.folder, self.home.study), reachable(self.plan.name, self.home.study):
+        with driving(self.folder, self.home.study), answering(self.home.study):
             packing = self._keeping_threads(packing)
             write_json(self.folder / "sweep.json", {**self.plan.to_plain(), "threads": packing.threads})
             self.search.requeue()
@@ -65,7 +65,7 @@ class Sweep:
             view.finished = self.search.finished()
             try:
                 if self._unfinished(target):
-                    with view, cluster(address):
+                    with view, cluster(address, cards=packing.visible_devices):
                         check_resources(packing.threads, packing.gpu_share)
                         self._shared_stages(view, packing)
                         self._trials(view, target, packing)
@@ -104,8 +104,7 @@ class Sweep:
             self.weights,
             recipe=recipe or self.plan.recipe,
             seed=self.plan.seed,
-            execution=Execution(threads=packing.threads),
-            gpu_share=packing.gpu_share or 1.0,
+            execution=packing.limited("diffusion", Execution(threads=packing.threads)),
         )
 
     def _shared_stages(self, view: View, packing: Packing) -> None:
@@ -171,7 +170,7 @@ class Watcher:
         """A trial was lost again and again, at last with Ray's ``error``: the reason, and its log's last lines."""
         key = self.sweep.plan.keys(self.sweep.search.trial(number).params).denoiser
         log = tail(self.sweep.store.log_of(key))
-        return said_last(error) or "the worker was lost again and again", log or error[-TAIL:]
+        return said_last(error) or "the worker was lost again and again", log or shortened(error)
 
     def ended(self, number: int) -> None:
         """A trial ended; the study knows how."""

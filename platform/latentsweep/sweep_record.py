@@ -73,7 +73,7 @@ class SweepRecord:
             self.recorder.log(key, as_records(stages.replayed(entry)))
             self.recorder.log(key, [final_record(measured, recipe.vae.epochs, measured.summary["metrics"])])
             self._files(key, entry, measured)
-            self.recorder.close_run(key, "finished")
+            self.recorder.close_run(key, "finished", tags=memory_tags(entry))
 
     def open_trial(self, number: int, params: Mapping[str, Any]) -> None:
         """A trial began, or goes on."""
@@ -101,7 +101,9 @@ class SweepRecord:
         if trial.state == TrialState.COMPLETE:
             self._measurements(key, trial)
             findings = inspection.of_trial(self.store, self.plan, trial.params, trial.user_attrs["metrics"])
-            self.recorder.close_run(key, "finished", tags=as_tags(findings), ended=ended)
+            denoiser = self.store.find(self.plan.keys(trial.params).denoiser)
+            tags = as_tags(findings) | (memory_tags(denoiser) if denoiser else {})
+            self.recorder.close_run(key, "finished", tags=tags, ended=ended)
         elif trial.state == TrialState.PRUNED:
             tags = {"latentsweep.pruned_at": str(trial.user_attrs["pruned_at"])}
             self.recorder.close_run(key, "pruned", tags=tags, ended=ended)
@@ -172,6 +174,12 @@ class SweepRecord:
     def _files(self, key: str, *entries: Entry) -> None:
         for path in pictures(entries):
             self.recorder.log_file(key, path, stages.FIGURES)
+
+
+def memory_tags(training: Entry) -> dict[str, str]:
+    """How a training got by in its memory: what of the ladder was taken, and how often it ran out; often nothing."""
+    taken = training.summary.get("memory", {})
+    return {f"latentsweep.{name}": str(value) for name, value in taken.items() if value}
 
 
 def pictures(entries: Iterable[Entry]) -> list[Path]:

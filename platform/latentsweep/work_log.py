@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from latentsweep.redaction import RedactingFormatter, redact, redact_lines
 from trainables.errors import ConfigError
 from trainables.watchdog import watched
 
@@ -31,7 +32,7 @@ def noted(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         handler = logging.StreamHandler(file)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(message)s"))
         loggers = [logging.getLogger(name) for name in _OURS]
         levels = [logger.level for logger in loggers]
         for logger in loggers:
@@ -58,13 +59,19 @@ def tail(path: Path) -> str:
         text = path.read_text(errors="replace")
     except OSError:
         return ""
+    return shortened(text)
+
+
+def shortened(text: str) -> str:
+    """The last whole lines of a text, at most :data:`TAIL` characters, without secrets."""
+    text = redact_lines(text)
     return text if len(text) <= TAIL else text[-TAIL:].partition("\n")[2]
 
 
 def said_last(error: str) -> str:
-    """The last line of a traceback that Ray passed on, in at most 300 characters."""
+    """The last line of a traceback that Ray passed on, in at most 300 characters, without secrets."""
     lines = [line.strip() for line in error.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else ""
+    return redact(lines[-1])[:300] if lines else ""
 
 
 def hang_minutes() -> float:

@@ -10,14 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from latentsweep.datasets.slices import PreparedDataset, open_dataset
 from latentsweep.home import Home
 from latentsweep.pipeline import Pipeline
 from latentsweep.published import publish, published
+from latentsweep.redaction import redact
 from latentsweep.store import StageKey, Store
 from latentsweep.work_log import noted, tail
 from trainables import execution as ex
-from trainables.errors import INFRASTRUCTURE, DivergenceError, LatentsweepError, WeightsError
+from trainables.errors import INFRASTRUCTURE, CapacityError, DivergenceError, LatentsweepError, WeightsError
 from trainables.execution import Execution
 from trainables.inception import InceptionWeights, find_weights
 from trainables.recipes import Recipe
@@ -48,7 +51,6 @@ class Assignment:
     """The SHA-256 of the Inception network."""
     weights_path: str
     """Where the driver has it; tried first."""
-    gpu_share: float = 1.0
     split: str = "validation"
 
     @classmethod
@@ -63,7 +65,6 @@ class Assignment:
         recipe: Recipe,
         seed: int,
         execution: Execution,
-        gpu_share: float = 1.0,
         split: str = "validation",
     ) -> Assignment:
         """An assignment on a dataset of ``home``, which is published in ``store`` where that isn't in the home."""
@@ -79,13 +80,11 @@ class Assignment:
             execution=execution,
             weights=weights.sha256,
             weights_path=str(weights.path),
-            gpu_share=gpu_share,
             split=split,
         )
 
     def pipeline(self, recipe: Recipe | None = None, split: str | None = None) -> Pipeline:
         """The stages of ``recipe``, measured on ``split`` (the assignment's own by default), in this process."""
-        limit_memory(self.gpu_share)
         store = Store.at(self.store)
         return Pipeline(
             store,
@@ -113,14 +112,6 @@ class Assignment:
         return found
 
 
-def limit_memory(gpu_share: float) -> None:
-    """Holds this process to its share of the card, since Ray reserves fractions but doesn't limit them."""
-    import torch
-
-    if torch.cuda.is_available() and gpu_share < 1.0:
-        torch.cuda.set_per_process_memory_fraction(gpu_share)
-
-
 @contextlib.contextmanager
 def noting(pipeline: Pipeline, stage: str) -> Iterator[Path]:
     """Keeps a log of the work on ``stage`` beside the store, a file for each worker; yields its path."""
@@ -134,7 +125,7 @@ def noting(pipeline: Pipeline, stage: str) -> Iterator[Path]:
 def autoencoder(config: dict[str, Any]) -> None:
     """One worker of a Ray Train run: the shared autoencoder of ``config["assignment"]``, its latents, its worth.
 
-    A divergence leaves nothing in the store, since trying again would only repeat it.
+    A divergence, or too little memory, leaves nothing in the store, since trying again would only repeat it.
     """
     assignment: Assignment = config["assignment"]
     try:
@@ -142,7 +133,7 @@ def autoencoder(config: dict[str, Any]) -> None:
             encoding(assignment)
             if ex.rank() == 0:
                 assignment.pipeline().reconstruction()
-    except DivergenceError as error:
+    except (DivergenceError, CapacityError) as error:
         log.warning("%s", error)
 
 
@@ -198,14 +189,15 @@ def reference(assignment: Assignment) -> None:
         pipeline.reference()
 
 
-def failure(error: LatentsweepError, path: Path | None) -> dict[str, str]:
+def failure(error: Exception, path: Path | None) -> dict[str, str]:
     """Why a run has no result, of what class that is, and the last lines of its log.
 
     Raises ``error`` itself where the infrastructure is to blame: then it is tried again.
     """
-    if error.kind == INFRASTRUCTURE:
+    kind = error.kind if isinstance(error, LatentsweepError) else CapacityError.kind
+    if kind == INFRASTRUCTURE:
         raise error
-    return {"reason": str(error), "class": error.kind, "log": tail(path) if path else ""}
+    return {"reason": redact(error), "class": kind, "log": tail(path) if path else ""}
 
 
 def measurements(assignment: Assignment, recipes: Sequence[Recipe]) -> dict[str, str] | None:
@@ -220,7 +212,7 @@ def measurements(assignment: Assignment, recipes: Sequence[Recipe]) -> dict[str,
                 pipeline = assignment.pipeline(recipe)
                 pipeline.denoiser(note)
                 pipeline.evaluation()
-    except LatentsweepError as error:
+    except (LatentsweepError, torch.OutOfMemoryError) as error:
         return failure(error, path)
     return None
 
@@ -229,8 +221,8 @@ def trial(config: Mapping[str, Any], assignment: Assignment) -> None:
     """A Ray Tune trial: trains one denoiser, samples every threshold in one pass, and measures them all.
 
     Reports ``records`` after each checkpoint and ``points`` at the end. What can't succeed by being tried
-    again (a refused configuration, a divergence) is reported as :func:`failure` says; the rest is raised, and Ray
-    tries it again.
+    again (a refused configuration, a divergence, too little memory) is reported as :func:`failure` says; the rest is
+    raised, and Ray tries it again.
     """
     from ray import tune
 
@@ -244,7 +236,7 @@ def trial(config: Mapping[str, Any], assignment: Assignment) -> None:
         with noting(pipeline, "denoiser") as path:
             pipeline.denoiser(report, rungs=True)
             entry = pipeline.evaluation()
-    except LatentsweepError as error:
+    except (LatentsweepError, torch.OutOfMemoryError) as error:
         tune.report(failure(error, path))
         return
     searched = THRESHOLD in params

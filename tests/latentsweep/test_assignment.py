@@ -11,7 +11,7 @@ import pytest
 from small_dataset import plant
 
 from latentsweep.home import Home
-from latentsweep.published import STAGE
+from latentsweep.published import DESCRIPTION, STAGE, key_of
 from latentsweep.store import Store
 from latentsweep.worker import Assignment
 from trainables.errors import DataError, WeightsError
@@ -64,6 +64,20 @@ def test_a_store_without_the_dataset_says_so(tmp_path: Path) -> None:
     assignment = assigned(Home(tmp_path / "runs", str(tmp_path / "shared")))
     shutil.rmtree(tmp_path / "shared")
     with pytest.raises(DataError, match="lacks the dataset tiny; run the same command again"):
+        assignment.pipeline()
+
+
+def test_a_dataset_in_the_store_cannot_name_files_outside_it(tmp_path: Path) -> None:
+    home = Home(tmp_path / "runs", str(tmp_path / "shared"))
+    assignment = assigned(home)
+
+    def planted(folder: Path) -> dict[str, str]:
+        (folder / DESCRIPTION).write_text('{"shards": [{"file": "../../../secret.parquet"}]}')
+        return {}
+
+    Store.of(home).remove(key_of(assignment.fingerprint).name)
+    Store.of(home).obtain(key_of(assignment.fingerprint), planted)
+    with pytest.raises(DataError, match="names files that are not its own"):
         assignment.pipeline()
 
 

@@ -96,7 +96,7 @@ def test_a_database_that_is_away_is_one_line_and_exit_code_2_without_its_passwor
     wrong = f"postgresql+psycopg2://team:not-{server.password}@127.0.0.1:{server.port}/postgres"
     for address in (away, wrong):
         with pytest.raises(
-            StoreError, match=r"the database of the study sweep on 127.0.0.1 must answer \(OperationalError\)"
+            StoreError, match=r"the study's database on 127.0.0.1 must answer \(OperationalError\)"
         ) as told:
             Search(tmp_path / "sweep", SPACE, CONFIG, 0, address)
         assert "\n" not in str(told.value)
@@ -104,7 +104,7 @@ def test_a_database_that_is_away_is_one_line_and_exit_code_2_without_its_passwor
     monkeypatch.setenv("LATENTSWEEP_STUDY", away)
     plant(Home(tmp_path / "runs"))
     done = cli(tmp_path / "runs", "sweep", "--dataset", "tiny", "--recipe", "smoke", "--trials", "1", code=2)
-    assert done.stderr.splitlines()[-1].startswith("error: the database of the study tiny-smoke-")
+    assert done.stderr.splitlines()[-1].startswith("error: the study's database on 127.0.0.1 must answer")
     assert server.password not in done.stdout + done.stderr
 
 

@@ -22,8 +22,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from latentsweep.recording import NOT_FINITE, Record
+from latentsweep.redaction import redact
 from latentsweep_mlflow.recorder import MlflowRecorder, recorder_for
-from latentsweep_mlflow.tracking import connect, redact, tracking_uri
+from latentsweep_mlflow.tracking import connect, tracking_uri
 
 RECORDS = [Record(step, 1000 + step, {"train/loss": 1 / (1 + step), "val/loss": 2.0}) for step in range(5)]
 

@@ -20,6 +20,7 @@ from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.home import Home, write_json
 from latentsweep.published import key_of
 from latentsweep.recording import Recorder
+from latentsweep.redaction import redact
 from latentsweep.shared_stages import Shared, obtain
 from latentsweep.store import Store
 from latentsweep.supervision import driving, uninterrupted
@@ -63,7 +64,7 @@ class Study:
                 self.record.begin(seeds)
                 if self.missing(jobs):
                     view = View(console, self.plan.name, len(jobs), self.plan.recipe.diffusion.steps)
-                    with view, cluster(address):
+                    with view, cluster(address, cards=packing.visible_devices):
                         check_resources(threads, packing.gpu_share)
                         shared = [self._shared(job, threads, packing) for job in self.missing(jobs)]
                         obtain(_distinct(shared), self.store, self.folder / "train", packing, view)
@@ -127,8 +128,7 @@ class Study:
             self.weights,
             recipe=job.recipe,
             seed=job.seed,
-            execution=Execution(threads=threads),
-            gpu_share=packing.gpu_share or 1.0,
+            execution=packing.limited("diffusion", Execution(threads=threads)),
             split=self.plan.split,
         )
 
@@ -199,7 +199,7 @@ def _outcome(reference: Any, log_of: Path) -> dict[str, str] | None:
     except ray.exceptions.RayError as error:
         cause = getattr(error, "cause", None) or error
         log.debug("a task failed", exc_info=error)
-        reason = f"{type(cause).__name__}: {str(cause).splitlines()[0]}"
+        reason = f"{type(cause).__name__}: {redact(str(cause).splitlines()[0])}"
         return {"reason": reason, "class": INFRASTRUCTURE, "log": tail(log_of)}
 
 

@@ -88,7 +88,10 @@ def ablate(
         return
     study = Study(place, plan, data, weights, recorder_of(place, dataset, mlflow))
     largest = max((arm.recipe for arm in plan.design.arms), key=lambda each: each.vae.latent_channels)
-    pack = packed(largest, ray_address, concurrent=concurrent, card_gib=card_gib)
+    slices = data.counts(largest.data.split)["train"]
+    pack = packed(largest, ray_address, concurrent=concurrent, card_gib=card_gib, slices=slices)
+    if pack.left_out:
+        typer.echo(pack.left_out_line(), err=True)
     jobs = study.run(seeds, pack, Console(stderr=as_json), address=ray_address)
     effects = results.judged(plan, study.runs(jobs), seeds, margin)
     files = results.written(study, jobs, effects, seeds, margin)

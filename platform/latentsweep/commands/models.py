@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from latentsweep.commands.options import (
+    CardOption,
     HomeOption,
     JsonOption,
     RayOption,
@@ -29,6 +30,7 @@ def train(
     config: Annotated[Path, typer.Option(help="The configuration, as export wrote it.")],
     steps: Annotated[int | None, typer.Option(min=1, help="Denoiser steps; the configuration's by default.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Data-parallel workers.")] = 1,
+    card_gib: CardOption = None,
     ray_address: RayOption = "local",
     inception: WeightsOption = None,
     mlflow: RecordOption = True,
@@ -50,7 +52,14 @@ def train(
     configuration = read_configuration(config).with_steps(steps)
     weights = find_weights(inception)
     dataset = dataset_of(place, configuration.dataset)
-    pack = packed(configuration.recipe, ray_address, concurrent=1)
+    pack = packed(
+        configuration.recipe,
+        ray_address,
+        concurrent=1,
+        card_gib=card_gib,
+        execution=configuration.execution.replace(workers=workers),
+        slices=dataset.counts(configuration.recipe.data.split)["train"],
+    )
     result = run_training(
         place, configuration, dataset, weights, pack, Console(stderr=True), workers=workers, address=ray_address
     )

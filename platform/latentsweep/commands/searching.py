@@ -56,6 +56,7 @@ def sweep(
 
     from latentsweep import dry_run as forecasts
     from latentsweep.assembly import packed, search_space, sweep_plan
+    from latentsweep.budget import packing, planned_cards
     from latentsweep.search import SearchConfig
     from latentsweep.sweep import Sweep
     from trainables.inception import find_weights
@@ -64,18 +65,24 @@ def sweep(
     chosen = search_space(dataset, space)
     search = SearchConfig(objectives=tuple(objective or ["kid"]), sampler=sampler, pruner=pruner)
     weights = find_weights(inception)
-    plan = sweep_plan(
-        dataset_of(place, dataset), chosen, weights, recipe, list(assignments or []), split, search, seed
-    )
-    pack = packed(plan.recipe, ray_address, concurrent=concurrent, card_gib=card_gib)
+    data = dataset_of(place, dataset)
+    plan = sweep_plan(data, chosen, weights, recipe, list(assignments or []), split, search, seed)
+    slices = data.counts(plan.recipe.data.split)["train"]
+    pack = packed(plan.recipe, ray_address, concurrent=concurrent, card_gib=card_gib, slices=slices)
     if dry_run:
-        forecast = forecasts.forecast(plan, place, trials, pack)
+        on_card = pack
+        if not pack.gpu_share:
+            card = planned_cards(card_gib)
+            on_card = packing(plan.recipe, concurrent=concurrent, card_gib=card_gib, slices=slices, present=card)
+        forecast = forecasts.forecast(plan, place, trials, pack, on_card)
         typer.echo(json.dumps(forecast, indent=1) if as_json else forecasts.as_text(forecast))
         return
     if not pack.gpu_share and plan.recipe_name != "smoke":
         typer.echo(
             f"note: no CUDA card here; {plan.recipe_name} takes days on a CPU, --recipe smoke minutes", err=True
         )
+    if pack.left_out:
+        typer.echo(pack.left_out_line(), err=True)
     job = Sweep(place, plan, weights, recorder_of(place, dataset, mlflow))
     job.run(trials, pack, Console(stderr=as_json), address=ray_address)
     show_results(place, plan, as_json)

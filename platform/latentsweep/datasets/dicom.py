@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import re
 import struct
 import zlib
@@ -15,11 +17,25 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.uid import RLELossless
 
+from latentsweep.datasets.limits import (
+    MAX_DICOM_BYTES,
+    MAX_PIXELS,
+    MAX_RLE_BYTES,
+    MAX_SIDE,
+    MAX_VOXELS,
+    TOO_MANY_VOXELS,
+    guarded,
+    inflates_beyond,
+    open_regular,
+    pixels_limited,
+)
 from latentsweep.datasets.silence import silenced
 from latentsweep.datasets.volumes import DISPLAY_AFFINE, Float, Reject, Volume
 
-MAX_SIDE = 4096
+HEADER_BYTES = 2**24
+"""A PatientID is looked for in so many bytes from the beginning of a file."""
 UNREADABLE = (
     OSError,
     EOFError,
@@ -61,7 +77,7 @@ class Frame:
 def is_dicom(path: Path) -> bool:
     """Whether the file has the DICOM prefix."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return file.read(132)[128:] == b"DICM"
     except OSError:
         return False
@@ -70,10 +86,11 @@ def is_dicom(path: Path) -> bool:
 def patient_id(path: Path) -> str | None:
     """The PatientID tag, to be hashed and never shown; None where it is empty, absent or unreadable."""
     try:
-        with silenced("pydicom"):
-            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["PatientID"])
+        with guarded(), silenced("pydicom"):
+            content = _content(path, HEADER_BYTES)
+            header = pydicom.dcmread(content, stop_before_pixels=True, specific_tags=["PatientID"])
             return _text(header, "PatientID") or None
-    except UNREADABLE:
+    except (Reject, *UNREADABLE):
         return None
 
 
@@ -81,15 +98,19 @@ def dicom_volumes(paths: Sequence[Path]) -> tuple[list[Volume], list[Reject]]:
     """The volumes in these files, one for each series and orientation, and a reject for each other file."""
     families: dict[tuple[Any, ...], list[Frame]] = defaultdict(list)
     rejects: list[Reject] = []
+    pixels = 0
     for path in paths:
         try:
             frame = read_frame(path)
+            if pixels + frame.pixels.size > MAX_VOXELS:
+                raise Reject(TOO_MANY_VOXELS, broken=False)
+            pixels += frame.pixels.size
             families[frame.family].append(frame)
         except Reject as reject:
             rejects.append(reject)
     volumes: list[Volume] = []
     for family in sorted(families):
-        frames = families[family]
+        frames = families.pop(family)
         try:
             volume, repeated = stacked(frames)
             volumes.append(volume)
@@ -99,21 +120,29 @@ def dicom_volumes(paths: Sequence[Path]) -> tuple[list[Volume], list[Reject]]:
     return volumes, rejects
 
 
+@guarded()
 def read_frame(path: Path) -> Frame:
-    """One single-frame grey DICOM image; raises :class:`Reject`. MONOCHROME1 is turned to bright-is-high."""
+    """One single-frame grey DICOM image; raises :class:`Reject`. MONOCHROME1 is turned to bright-is-high.
+
+    Sizes that the header claims, and that compressed data inflates to, are held against the limits beforehand.
+    """
     try:
         with silenced("pydicom"):
-            header = pydicom.dcmread(path)
+            header = pydicom.dcmread(_content(path))
     except UNREADABLE:
         raise Reject("not a readable DICOM file", broken=True) from None
     with silenced("pydicom"):
         rows, columns = _number(header, "Rows", 0), _number(header, "Columns", 0)
-        if rows * columns > MAX_SIDE**2:
+        if rows * columns > MAX_PIXELS:
             raise Reject(f"a DICOM image of more than {MAX_SIDE}×{MAX_SIDE} pixels", broken=False)
         if _number(header, "NumberOfFrames", 1) > 1 or _number(header, "SamplesPerPixel", 1) > 1:
             raise Reject("a multi-frame or colour DICOM: convert it to NIfTI first", broken=False)
         try:
-            pixels = header.pixel_array.astype(np.float32)
+            run_length = header.file_meta.TransferSyntaxUID == RLELossless
+            if run_length and len(header.PixelData) > MAX_RLE_BYTES:
+                raise Reject(f"a DICOM image of more than {MAX_RLE_BYTES // 2**20} MiB in run lengths", broken=False)
+            with pixels_limited():
+                pixels = header.pixel_array.astype(np.float32)
         except UNREADABLE:
             raise Reject("a DICOM image that is cut short, damaged or needs another decoder", broken=True) from None
         if pixels.ndim != 2:
@@ -133,6 +162,28 @@ def read_frame(path: Path) -> Frame:
             orientation=_directions(_numbers(header, "ImageOrientationPatient", 6)),
             spacing=(float(spacing[0]), float(spacing[1])),
         )
+
+
+def _content(path: Path, head: int = MAX_DICOM_BYTES) -> io.BytesIO:
+    """The file's bytes in memory, so that a length which a tag claims takes no more than there is.
+
+    No more than the first ``head`` bytes. Raises :class:`Reject` for a file of more than ``MAX_DICOM_BYTES`` that is
+    wanted whole, and :class:`OSError`.
+    """
+    with open_regular(path) as file:
+        if head == MAX_DICOM_BYTES and os.fstat(file.fileno()).st_size > head:
+            raise Reject(f"a DICOM file of more than {MAX_DICOM_BYTES // 2**20} MiB", broken=False)
+        return _Content(file.read(head))
+
+
+class _Content(io.BytesIO):
+    """A DICOM file in memory that pydicom may inflate: the one thing that it reads without a length."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        if (size is None or size < 0) and inflates_beyond(data, MAX_DICOM_BYTES):
+            raise Reject(f"a deflated DICOM file of more than {MAX_DICOM_BYTES // 2**20} MiB", broken=False)
+        return data
 
 
 def stacked(frames: Sequence[Frame]) -> tuple[Volume, int]:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import gzip
+import os
 import struct
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import nibabel as nib
 import numpy as np
+from nibabel import volumeutils
+from nibabel.arrayproxy import ArrayProxy
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 
+from latentsweep.datasets.limits import MAX_NIFTI_BYTES, MAX_VOXELS, MOST_INFLATION, guarded, open_regular
 from latentsweep.datasets.silence import silenced
-from latentsweep.datasets.volumes import Reject, Volume
+from latentsweep.datasets.volumes import Float, Reject, Volume
 
-MAX_VOLUME_BYTES = 2 * 1024**3
+HEADERS: dict[int, Any] = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
+"""By their length in bytes, which is also their first field."""
 UNREADABLE = (
     OSError,
     EOFError,
@@ -23,36 +30,75 @@ UNREADABLE = (
     TypeError,
     OverflowError,
     KeyError,
+    ZeroDivisionError,
     struct.error,
     zlib.error,
     ImageFileError,
     HeaderDataError,
+    WrapStructError,
 )
 
 
+@guarded()
 def read_nifti(path: Path) -> Volume:
-    """The volume of one ``.nii`` or ``.nii.gz``; raises :class:`Reject` where there is none."""
+    """The volume of one ``.nii`` or ``.nii.gz``; raises :class:`Reject` where there is none.
+
+    The header's extensions are not read. What it claims is held against the limits, and against what so many
+    bytes can hold, before memory is taken; what a ``.gz`` holds behind the voxels is never inflated.
+    """
+    zipped = path.name.lower().endswith(".gz")
     try:
-        with silenced("nibabel.global"):
-            image: Any = nib.load(path)
-            shape = tuple(int(side) for side in image.shape)
-            dtype = image.get_data_dtype()
-            affine = np.asarray(image.affine, dtype=np.float64)
+        with silenced("nibabel.global"), open_regular(path) as file:
+            most = os.fstat(file.fileno()).st_size * (MOST_INFLATION if zipped else 1)
+            stream = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if zipped else file
+            header = _header(stream.read(max(HEADERS)))
+            shape = _checked_shape(header, most)
+            affine = np.asarray(header.get_best_affine(), dtype=np.float64)
+            return Volume(_voxels(stream, header, shape), affine)
     except UNREADABLE:
         raise Reject("not a readable NIfTI file", broken=True) from None
+
+
+def _header(block: bytes) -> Any:
+    """The header that the block begins with; raises one of :data:`UNREADABLE`."""
+    for order in "<>":
+        (length,) = struct.unpack(f"{order}i", block[:4])
+        if length in HEADERS:
+            return HEADERS[length](block[:length])
+    raise ImageFileError("neither of NIfTI's lengths")
+
+
+def _checked_shape(header: Any, most: int) -> tuple[int, ...]:
+    """The three sides of the volume; raises :class:`Reject` where no file of ``most`` bytes has, or may have, it."""
+    shape = tuple(int(side) for side in header.get_data_shape())
+    dtype = header.get_data_dtype()
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     if len(shape) != 3:
         raise Reject(f"a NIfTI of {len(shape)} dimensions where 3 are needed", broken=False)
     if min(shape) < 1 or dtype.kind not in "iuf":
         raise Reject("a NIfTI without real-valued voxels", broken=False)
-    if int(np.prod(shape, dtype=object)) * 4 > MAX_VOLUME_BYTES:
-        raise Reject("a NIfTI of more than 2 GiB of voxels", broken=False)
+    voxels = int(np.prod(shape, dtype=object))
+    claimed = header.get_data_offset() + voxels * dtype.itemsize
+    if voxels > MAX_VOXELS:
+        raise Reject(f"a NIfTI of more than {MAX_VOXELS:,} voxels", broken=False)
+    if claimed > MAX_NIFTI_BYTES:
+        raise Reject(f"a NIfTI of more than {MAX_NIFTI_BYTES // 2**20} MiB", broken=False)
+    if claimed > most:
+        raise Reject("a NIfTI file that is cut short or damaged", broken=True)
+    return shape
+
+
+def _voxels(stream: BinaryIO, header: Any, shape: tuple[int, ...]) -> Float:
+    """The scaled voxels (X, Y, Z), scaled a plane at a time since nibabel does that in float64."""
     try:
-        with silenced("nibabel.global"):
-            voxels = np.asarray(image.dataobj, dtype=np.float32).reshape(shape)
+        opened: Any = ArrayProxy
+        proxy = opened(stream, header, mmap=False)
+        stored = proxy.get_unscaled().reshape(shape, order="F")
+        voxels = np.empty(shape, np.float32, order="F")
+        scaled: Any = volumeutils.apply_read_scaling
+        for k in range(shape[2]):
+            voxels[..., k] = scaled(stored[..., k], np.asanyarray(proxy.slope), np.asanyarray(proxy.inter))
+        return voxels
     except UNREADABLE:
         raise Reject("a NIfTI file that is cut short or damaged", broken=True) from None
-    except MemoryError:
-        raise Reject("a NIfTI too large for this machine's memory", broken=False) from None
-    return Volume(voxels, affine)

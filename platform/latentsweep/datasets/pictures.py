@@ -11,46 +11,76 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from latentsweep.datasets.limits import (
+    MAX_SIDE,
+    MAX_VOXELS,
+    TOO_MANY_PIXELS,
+    TOO_MANY_VOXELS,
+    guarded,
+    open_regular,
+    pixels_limited,
+)
 from latentsweep.datasets.silence import silenced
 from latentsweep.datasets.volumes import DISPLAY_AFFINE, Float, Reject, Volume
 
-MAX_SIDE = 4096
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, TypeError, IndexError, struct.error, zlib.error)
+UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    TypeError,
+    IndexError,
+    KeyError,
+    AttributeError,
+    OverflowError,
+    ZeroDivisionError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+)
 
 
+@guarded()
 def read_picture(path: Path) -> Float:
     """One picture as (rows, columns) float32: its grey values, 8 or 16 bits; colours become luminance (ITU-R 601-2).
 
-    Transparency is dropped. Raises :class:`Reject`.
+    Transparency is dropped. Raises :class:`Reject`, before decoding for a picture of too many pixels.
     """
     try:
-        with silenced("PIL"):
-            image = Image.open(path, formats=("PNG", "JPEG"))
-    except Image.DecompressionBombError:
+        with silenced("PIL"), open_regular(path) as file, pixels_limited():
+            image = Image.open(file, formats=("PNG", "JPEG"))
+            with image:
+                return _upright(image)
+    except TOO_MANY_PIXELS:
         raise Reject(f"a picture of more than {MAX_SIDE}×{MAX_SIDE} pixels", broken=False) from None
     except UNREADABLE:
         raise Reject("not a readable PNG or JPEG picture", broken=True) from None
-    with image:
-        if image.width * image.height > MAX_SIDE**2:
-            raise Reject(f"a picture of more than {MAX_SIDE}×{MAX_SIDE} pixels", broken=False)
-        try:
-            with silenced("PIL"):
-                image.load()
-                upright = ImageOps.exif_transpose(image)
-        except UNREADABLE:
-            raise Reject("a picture that is cut short or damaged", broken=True) from None
+
+
+def _upright(image: Image.Image) -> Float:
+    try:
+        image.load()
+        upright = ImageOps.exif_transpose(image)
         if upright.mode not in ("L", "I;16", "I;16B", "I", "F"):
             upright = upright.convert("RGB").convert("L")
         return np.asarray(upright).astype(np.float32)
+    except TOO_MANY_PIXELS:
+        raise
+    except UNREADABLE:
+        raise Reject("a picture that is cut short or damaged", broken=True) from None
 
 
 def picture_volumes(paths: Sequence[Path]) -> tuple[list[Volume], list[Reject]]:
     """The pictures in the given order, stacked to one volume for each image size, and a reject for each other."""
     planes: dict[tuple[int, ...], list[Float]] = defaultdict(list)
     rejects: list[Reject] = []
+    pixels = 0
     for path in paths:
         try:
             plane = read_picture(path)
+            if pixels + plane.size > MAX_VOXELS:
+                raise Reject(TOO_MANY_VOXELS, broken=False)
+            pixels += plane.size
             planes[plane.shape].append(plane)
         except Reject as reject:
             rejects.append(reject)

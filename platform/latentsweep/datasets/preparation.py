@@ -167,6 +167,9 @@ def read_scan(scan: Scan, size: int) -> ScanResult:
         except Reject as reject:
             rejects.append((reject.reason, reject.broken, files))
             continue
+        except MemoryError:
+            rejects.append(("too large for this machine's memory", False, files))
+            continue
         dropped += blank
         kept.append([SliceImage(index, image_hash(image), encode(image)) for index, image in images])
     return ScanResult([images for images in kept if images], rejects, dropped)

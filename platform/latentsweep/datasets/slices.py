@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from latentsweep.datasets.catalogue import check_name, how_to_get
+from latentsweep.datasets.limits import MAX_SIDE
 from latentsweep.datasets.splits import SPLITS
 from latentsweep.home import sha256_of
 from trainables.errors import DataError
@@ -46,6 +47,26 @@ SCHEMA = pa.schema(
     ],
     metadata={"huggingface": json.dumps({"info": {"features": _FEATURES}})},
 )
+
+
+_BY_SPLIT = dict.fromkeys(SPLITS, int)
+#: What a manifest must hold, by key and type.
+MANIFEST_FORM = {
+    "name": str,
+    "created": str,
+    "fingerprint": str,
+    "source": str,
+    "settings": {"size": int},
+    "counts": {
+        **dict.fromkeys(("slices", "subjects", "volumes", "files", "files_broken", "files_ignored"), int),
+        "slices_with_too_little_brain": int,
+        **dict.fromkeys(("slices_by_split", "slices_by_split_by_slice", "subjects_by_split"), _BY_SPLIT),
+    },
+    "rejects": [{"reason": str, "count": int}],
+    "notes": [str],
+    "bytes": int,
+    "shards": [{"file": str, "rows": int, "sha256": str}],
+}
 
 
 @dataclass(frozen=True)
@@ -110,7 +131,10 @@ class PreparedDataset:
             raise DataError(f"the split must be one of {', '.join(SPLITS)} or all; got {split!r}")
         if rule not in RULES:
             raise DataError(f"the rule of a split must be one of {', '.join(RULES)}; got {rule!r}")
-        tables = [pq.read_table(self.folder / shard["file"]) for shard in self.manifest["shards"]]
+        try:
+            tables = [pq.read_table(self.folder / shard["file"]) for shard in self.manifest["shards"]]
+        except (OSError, pa.ArrowException):
+            raise DataError(f"a shard of the dataset {self.name} is missing or damaged: prepare it anew") from None
         rows = pa.concat_tables(tables)
         if split != "all":
             rows = rows.filter(pc.equal(rows[RULES[rule]], split))
@@ -119,9 +143,15 @@ class PreparedDataset:
                 f"the {split} split of {self.name} by {rule} holds no slice ({self.manifest['counts']['subjects']} "
                 "subjects in all): prepare more subjects, or use the split by slice"
             )
-        images = [decode(cell["bytes"]) for cell in rows["image"].to_pylist()]
+        try:
+            images = np.stack([decode(cell["bytes"], self.size) for cell in rows["image"].to_pylist()])
+        except (OSError, SyntaxError, ValueError, TypeError):
+            raise DataError(
+                f"a slice of the dataset {self.name} is not a picture of {self.size}×{self.size} pixels: prepare it "
+                "again with --replace"
+            ) from None
         return Slices(
-            images=np.stack(images),
+            images=images,
             subjects=rows["subject"].to_pylist(),
             volumes=rows["volume"].to_pylist(),
             indices=rows["slice"].to_numpy().astype(np.int32),
@@ -140,18 +170,48 @@ def open_dataset(datasets_folder: Path, name: str) -> PreparedDataset:
     except (OSError, ValueError):
         manifest = {}
     again = f"prepare it again with --replace: {how_to_get(name, home)}"
-    if not isinstance(manifest, dict) or "version" not in manifest:
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("version"), int):
         raise DataError(f"the manifest of the dataset {name} is damaged: {again}")
     if manifest["version"] != VERSION:
         raise DataError(f"the dataset {name} has format {manifest['version']}, this version reads {VERSION}: {again}")
+    if not _matches(manifest, MANIFEST_FORM) or not 1 <= manifest["settings"]["size"] <= MAX_SIDE:
+        raise DataError(f"the manifest of the dataset {name} is damaged: {again}")
     try:
-        for shard in manifest["shards"]:
-            path = folder / shard["file"]
-            if sha256_of(path) != shard["sha256"] or pq.read_metadata(path).num_rows != shard["rows"]:
-                raise DataError(f"the shard {shard['file']} of the dataset {name} is damaged: {again}")
-    except (OSError, KeyError, TypeError):
+        for number, shard in enumerate(manifest["shards"]):
+            if _damaged(folder / shard_name(number), shard, manifest["settings"]["size"]):
+                raise DataError(f"the shard {shard_name(number)} of the dataset {name} is damaged: {again}")
+    except OSError:
         raise DataError(f"a shard of the dataset {name} is missing or damaged: {again}") from None
     return PreparedDataset(name, folder, manifest)
+
+
+def shard_name(number: int) -> str:
+    """The file of the shard of that number; a manifest that names another one is not followed."""
+    return f"slices-{number:05d}.parquet"
+
+
+def _matches(value: Any, form: Any) -> bool:
+    """Whether ``value`` has the keys and types of ``form``; a list's items those of its one item."""
+    if isinstance(form, dict):
+        return isinstance(value, dict) and all(key in value and _matches(value[key], form[key]) for key in form)
+    if isinstance(form, list):
+        return isinstance(value, list) and all(_matches(item, form[0]) for item in value)
+    return isinstance(value, form) and not (form is int and (isinstance(value, bool) or value < 0))
+
+
+def _damaged(path: Path, shard: dict[str, Any], size: int) -> bool:
+    """Whether a shard is not what its manifest says, or claims to hold more than slices of ``size`` pixels can."""
+    if shard["file"] != path.name or sha256_of(path) != shard["sha256"]:
+        return True
+    try:
+        metadata = pq.read_metadata(path)
+        as_written = pq.read_schema(path).equals(SCHEMA)
+    except pa.ArrowException:
+        return True
+    rows = metadata.num_rows
+    claimed = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
+    most = 2**20 + rows * (2 * size**2 + 4096)
+    return not as_written or rows != shard["rows"] or not 0 < rows <= ROWS_PER_SHARD or claimed > most
 
 
 def write_shards(folder: Path, rows: Sequence[SliceRow]) -> list[dict[str, Any]]:
@@ -161,7 +221,7 @@ def write_shards(folder: Path, rows: Sequence[SliceRow]) -> list[dict[str, Any]]
         part = rows[start : start + ROWS_PER_SHARD]
         columns: dict[str, list[Any]] = {name: [getattr(row, name) for row in part] for name in SCHEMA.names[:-1]}
         columns["image"] = [{"bytes": row.png, "path": None} for row in part]
-        path = folder / f"slices-{len(shards):05d}.parquet"
+        path = folder / shard_name(len(shards))
         pq.write_table(pa.table(columns, schema=SCHEMA), path, compression="zstd")
         shards.append({"file": path.name, "rows": len(part), "bytes": path.stat().st_size, "sha256": sha256_of(path)})
     return shards
@@ -181,9 +241,12 @@ def encode(image: npt.NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def decode(png: bytes) -> npt.NDArray[np.uint8]:
-    """The inverse of :func:`encode`."""
-    return np.asarray(Image.open(io.BytesIO(png)), dtype=np.uint8)
+def decode(png: bytes, size: int | None = None) -> npt.NDArray[np.uint8]:
+    """The inverse of :func:`encode`; raises what Pillow raises, and :class:`ValueError` for a wrong ``size``."""
+    image = Image.open(io.BytesIO(png), formats=("PNG",))
+    if size is not None and image.size != (size, size):
+        raise ValueError(f"a picture of {image.size} pixels")
+    return np.asarray(image, dtype=np.uint8)
 
 
 def image_hash(image: npt.NDArray[np.uint8]) -> str:

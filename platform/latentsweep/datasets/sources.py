@@ -5,23 +5,32 @@ A raw path or header value lives only in a :class:`Scan`, which is never written
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
-from collections import defaultdict
+import stat
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from latentsweep.datasets.catalogue import KAGGLE_SERIES, KAGGLE_WITHDRAWN, KNOWN
 from latentsweep.datasets.dicom import is_dicom, patient_id
+from latentsweep.datasets.limits import MAX_DEPTH
 from trainables.errors import DataError
 
 PICTURES = (".png", ".jpg", ".jpeg")
 DICOMS = (".dcm", ".dicom", ".ima")
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+"""No archive is opened. A ``.nii.gz`` is none: it is one compressed file."""
 BRATS_MODALITIES = {"flair": ("flair", "t2f"), "t1ce": ("t1ce", "t1c")}
 BRATS_NAME = re.compile(r"(?P<patient>.+)[_-](?P<modality>flair|t2f|t1ce|t1c|t1n|t1|t2w|t2|seg)\.nii(\.gz)?", re.I)
 BRATS_TIMEPOINT = re.compile(r"(?P<patient>BraTS-[A-Za-z]+-\d+)-\d{3}", re.I)
 DEFAULT_SUBJECT = "the first folder below the source, else the DICOM PatientID, else each file its own"
+LINKS = "links that were not followed, to folders, out of the source or to nowhere"
+SPECIAL = "pipes, sockets and devices that were not read"
+ARCHIVES = "archives that were not opened (unpack them first)"
+DEEP = f"folders that were not entered, more than {MAX_DEPTH} below one another"
 UNKNOWN_SUBJECTS = "subjects are unknown: each file counts as its own, so that one patient may be in several splits"
 
 
@@ -75,39 +84,62 @@ def discover(name: str, source: Path, *, series: str | None, subject_from: str |
         raise DataError(f"--subject-from is for a dataset of your own; {name} has its own rule: leave it out")
     if series is not None and name != "kaggle":
         raise DataError(f"--series is for kaggle alone, got it with {name}: leave it out")
-    entries, listing = _walk(source)
+    entries, listing, notes = _walk(source)
     if name == "kaggle":
-        return _kaggle(entries, listing, series or "FLAIR")
-    if name in KNOWN:
-        return _brats(entries, listing, name)
-    return _own(entries, listing, subject_from)
+        found = _kaggle(entries, listing, series or "FLAIR")
+    elif name in KNOWN:
+        found = _brats(entries, listing, name)
+    else:
+        found = _own(entries, listing, subject_from)
+    return dataclasses.replace(found, notes=(*found.notes, *notes))
 
 
-def _walk(source: Path) -> tuple[list[Entry], str]:
-    """Every file below the source in natural order (links out of it left out), and the listing as one text."""
-    if not source.exists():
-        raise DataError(f"the source folder does not exist: {source}; check --source")
-    if not source.is_dir():
+def _walk(source: Path) -> tuple[list[Entry], str, list[str]]:
+    """Every file below the source in natural order, the listing as one text, and notes on what was passed over.
+
+    Nothing outside the source is read: a link to a folder, and a link to a file out of the source, is not followed.
+    """
+    try:
+        mode = source.stat().st_mode
+    except (OSError, ValueError):
+        raise DataError(f"the source folder does not exist: {source}; check --source") from None
+    if not stat.S_ISDIR(mode):
         raise DataError("the source must be a folder, got a file: give --source the folder that holds it")
     root = source.resolve()
     entries: list[Entry] = []
     lines: list[str] = []
+    passed: Counter[str] = Counter()
     for folder, folders, files in os.walk(root, onerror=_unreadable):
+        passed[LINKS] += sum(os.path.islink(os.path.join(folder, name)) for name in folders)
         folders[:] = [f for f in folders if not f.startswith(".") and f != "__MACOSX"]
+        if folders and len(Path(folder).relative_to(root).parts) >= MAX_DEPTH:
+            passed[DEEP] += len(folders)
+            folders.clear()
         for file in files:
-            path = Path(folder, file)
-            if file.startswith(".") or (path.is_symlink() and not path.resolve().is_relative_to(root)):
+            if file.startswith("."):
                 continue
+            path = Path(folder, file)
             try:
                 status = path.stat()
+                inside = not path.is_symlink() or Path(os.path.realpath(path)).is_relative_to(root)
             except OSError:
-                continue
-            relative = PurePosixPath(path.relative_to(root).as_posix())
-            entries.append(Entry(path, relative))
-            lines.append(f"{relative}\0{status.st_size}\0{status.st_mtime_ns}")
+                inside = False
+            if not inside:
+                passed[LINKS] += 1
+            elif not stat.S_ISREG(status.st_mode):
+                passed[SPECIAL] += 1
+            else:
+                relative = PurePosixPath(path.relative_to(root).as_posix())
+                entries.append(Entry(path, relative))
+                passed[ARCHIVES] += entries[-1].suffix in ARCHIVE_SUFFIXES
+                lines.append(f"{relative}\0{status.st_size}\0{status.st_mtime_ns}")
+    notes = [f"{what}: {count}" for what, count in passed.items() if count]
     if not entries:
-        raise DataError("the source folder is empty: it must hold NIfTI, DICOM, PNG or JPEG files; check --source")
-    return sorted(entries, key=lambda entry: _natural(entry.relative)), "\n".join(sorted(lines))
+        seen = f" (passed over {'; '.join(notes)})" if notes else ""
+        raise DataError(
+            f"the source folder is empty{seen}: it must hold NIfTI, DICOM, PNG or JPEG files; check --source"
+        )
+    return sorted(entries, key=lambda entry: _natural(entry.relative)), "\n".join(sorted(lines)), notes
 
 
 def _kaggle(entries: Sequence[Entry], listing: str, series: str) -> Discovery:
@@ -217,7 +249,11 @@ def _own(entries: Sequence[Entry], listing: str, subject_from: str | None) -> Di
         )
     kind = next((k for k in ("nifti", "dicom", "picture") if kinds[k]), None)
     if kind is None:
-        raise DataError(f"the source must hold NIfTI, DICOM, PNG or JPEG files, but holds {_kinds(entries)}")
+        packed = any(entry.suffix in ARCHIVE_SUFFIXES for entry in entries)
+        raise DataError(
+            f"the source must hold NIfTI, DICOM, PNG or JPEG files, but holds {_kinds(entries)}"
+            + (": unpack the archives first" if packed else "")
+        )
     rule = subject_rule(subject_from, kind)
     groups: dict[tuple[str, str], list[Entry]] = defaultdict(list)
     unmatched = 0
@@ -323,7 +359,8 @@ def _kinds(entries: Sequence[Entry]) -> str:
     counts: dict[str, int] = defaultdict(int)
     labels = {"nifti": "NIfTI", "dicom": "DICOM", "picture": "PNG or JPEG", "other": "other"}
     for entry in entries:
-        counts[labels[_kind(entry)]] += 1
+        archive = entry.suffix in ARCHIVE_SUFFIXES
+        counts["archive" if archive else labels[_kind(entry)]] += 1
     return ", ".join(f"{count} {label} file{'s' * (count != 1)}" for label, count in sorted(counts.items()))
 
 

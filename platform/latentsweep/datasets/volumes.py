@@ -35,6 +35,9 @@ MIN_BRAIN_SHARE, BRAIN_LEVEL = 0.05, 25
 MIN_SIDE = 32
 #: ... and voxels no more than this many times longer than wide.
 MAX_ASPECT = 3.0
+#: A voxel's sides in mm; beyond, the header is wrong.
+MIN_SPACING, MAX_SPACING = 1e-6, 1e6
+WRONG_SPACING = f"voxels of a side outside {MIN_SPACING:g} to {MAX_SPACING:g} mm"
 
 WINDOW_RULE = (
     f"percentiles {LOW_PERCENTILE} and {HIGH_PERCENTILE} of the volume's voxels that are not its constant "
@@ -89,6 +92,8 @@ def axial_planes(volume: Volume) -> tuple[Float, tuple[float, float]]:
     if not np.all(np.isfinite(volume.voxels)):
         raise Reject("the voxels are not all finite numbers", broken=True)
     affine = volume.affine if np.all(np.isfinite(volume.affine)) else DISPLAY_AFFINE
+    if np.abs(affine[:3, :3]).max() > MAX_SPACING:
+        raise Reject(WRONG_SPACING, broken=False)
     orientation = io_orientation(affine)
     if np.any(np.isnan(orientation)):
         affine, orientation = DISPLAY_AFFINE, io_orientation(DISPLAY_AFFINE)
@@ -97,6 +102,8 @@ def axial_planes(volume: Volume) -> tuple[Float, tuple[float, float]]:
     spacing = np.ones(3)
     spacing[orientation[:, 0].astype(int)] = np.where(lengths > 0, lengths, 1.0)
     width, height, _ = canonical.shape
+    if not np.all((spacing > MIN_SPACING) & (spacing < MAX_SPACING)):
+        raise Reject(WRONG_SPACING, broken=False)
     aspect = max(spacing[0], spacing[1]) / min(spacing[0], spacing[1])
     if min(width, height) < MIN_SIDE or aspect > MAX_ASPECT:
         if int(orientation[2, 0]) != 2:
@@ -123,13 +130,15 @@ def windowed(planes: Float) -> Float:
     if not tissue.any():
         raise Reject("the volume is blank", broken=False)
     if constant:
-        low, high = np.percentile(planes[tissue], [LOW_PERCENTILE, HIGH_PERCENTILE])
+        low, high = np.percentile(planes[tissue], [LOW_PERCENTILE, HIGH_PERCENTILE], overwrite_input=True)
     else:
         low = np.percentile(planes, LOW_PERCENTILE)
-        high = np.percentile(planes[planes >= planes.mean()], HIGH_PERCENTILE)
+        high = np.percentile(planes[planes >= planes.mean()], HIGH_PERCENTILE, overwrite_input=True)
     if not high > low:
         raise Reject("the volume has no contrast", broken=False)
-    scaled: Float = np.clip((planes - low) * (255.0 / (high - low)), 0, 255).astype(np.float32)
+    scaled: Float = np.empty_like(planes)
+    for plane, mapped in zip(planes, scaled, strict=True):  # float64 of one plane at a time
+        mapped[...] = np.clip((plane - low) * (255.0 / (high - low)), 0, 255)
     if constant and background > low:
         outside = ~np.stack([ndimage.binary_fill_holes(plane) for plane in tissue])
         scaled[outside] = 0

@@ -81,7 +81,7 @@ def _shards(dataset: PreparedDataset, rule: str) -> Iterator[tuple[Bytes, list[s
 
     for shard in dataset.manifest["shards"]:
         rows = pq.read_table(dataset.folder / shard["file"], columns=["subject", RULES[rule], "image"])
-        images = np.stack([decode(cell["bytes"]) for cell in rows["image"].to_pylist()])
+        images = np.stack([decode(cell["bytes"], dataset.size) for cell in rows["image"].to_pylist()])
         yield images, rows["subject"].to_pylist(), rows[RULES[rule]].to_pylist()
 
 

@@ -28,10 +28,13 @@ from trainables.checkpoint import save_tensors
 from trainables.diffusion_training import Score, train_denoiser
 from trainables.execution import Execution
 from trainables.inception import InceptionWeights
+from trainables.ladder import climb
+from trainables.memory import batch_size, fitted
 from trainables.recipes import Recipe
 from trainables.reference import Reference, distances
-from trainables.training import Report
+from trainables.training import Record, Report
 from trainables.unet import UNet
+from trainables.vae import Autoencoder
 from trainables.vae_training import decoded_bytes, encoded, train_vae
 
 
@@ -42,15 +45,18 @@ def vae_stage(
     training, held_out = (
         torch.from_numpy(split_slices(dataset, recipe.data, split).images) for split in ("train", "validation")
     )
-    model, records = train_vae(
-        recipe.vae, training, held_out, seed=seed, folder=folder, execution=execution, report=report
-    )
+
+    def train(rung: Execution) -> tuple[Autoencoder, list[Record]]:
+        return train_vae(recipe.vae, training, held_out, seed=seed, folder=folder, execution=rung, report=report)
+
+    first = fitted(recipe, "vae", execution, slices=len(training))
+    (model, records), climbed = climb(train, first, batch_size(recipe, "vae", len(training)), "the autoencoder")
     if ex.rank() != 0:
         return {}
     save_tensors(folder / WEIGHTS, model.state_dict())
     (folder / RECORDS).write_text(json.dumps(records))
     save_figure(folder, "vae_training", figures.training_curves(records, stage="vae"))
-    return {"parameters": sum(p.numel() for p in model.parameters())}
+    return {"parameters": sum(p.numel() for p in model.parameters()), "memory": climbed.to_plain()}
 
 
 def latents_stage(
@@ -78,22 +84,29 @@ def denoiser_stage(
     """Trains the denoiser; leaves its averaged weights and the records."""
     summary = dict(latents.summary)
     whiten = recipe.diffusion.whiten
-    model, records = train_denoiser(
-        recipe.diffusion,
-        read_latents(latents.folder, summary, "train", whiten=whiten),
-        read_latents(latents.folder, summary, "validation", whiten=whiten),
-        seed=seed,
-        folder=folder,
-        execution=execution,
-        report=report,
-        score=score,
-        rungs=recipe.evaluation.rungs if score else 0,
-    )
+    training = read_latents(latents.folder, summary, "train", whiten=whiten)
+    held_out = read_latents(latents.folder, summary, "validation", whiten=whiten)
+
+    def train(rung: Execution) -> tuple[UNet, list[Record]]:
+        return train_denoiser(
+            recipe.diffusion,
+            training,
+            held_out,
+            seed=seed,
+            folder=folder,
+            execution=rung,
+            report=report,
+            score=score,
+            rungs=recipe.evaluation.rungs if score else 0,
+        )
+
+    first = fitted(recipe, "diffusion", execution, slices=len(training))
+    (model, records), climbed = climb(train, first, batch_size(recipe, "diffusion", len(training)), "the denoiser")
     if ex.rank() != 0:
         return {}
     save_tensors(folder / WEIGHTS, model.state_dict())
     (folder / RECORDS).write_text(json.dumps(records))
-    return {"parameters": sum(p.numel() for p in model.parameters())}
+    return {"parameters": sum(p.numel() for p in model.parameters()), "memory": climbed.to_plain()}
 
 
 def rung_score(

@@ -5,6 +5,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from made_up_manifest import made_up
 from PIL import Image
 
 from latentsweep.datasets import slices
@@ -31,9 +32,7 @@ def folder(tmp_path, images, monkeypatch):
         for i, image in enumerate(images)
     ]
     shards = write_shards(folder, rows)
-    write_manifest(
-        folder, {"version": 1, "name": "mine", "fingerprint": "f", "shards": shards, "counts": {"subjects": 2}}
-    )
+    write_manifest(folder, made_up() | {"version": 1, "name": "mine", "shards": shards})
     return folder
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_up_manifest import made_up
 from scipy import ndimage
 
 from latentsweep.datasets.slices import PreparedDataset, SliceRow, encode, open_dataset, write_manifest, write_shards
@@ -47,9 +48,8 @@ def planted(tmp_path: Path) -> Callable[..., PreparedDataset]:
             ],
         )
         size = rows[0][3].shape[0]
-        write_manifest(
-            folder, {"version": 1, "name": name, "fingerprint": name, "settings": {"size": size}, "shards": shards}
-        )
+        facts = {"version": 1, "name": name, "fingerprint": name, "settings": {"size": size}, "shards": shards}
+        write_manifest(folder, made_up() | facts)
         return open_dataset(folder.parent, name)
 
     return plant

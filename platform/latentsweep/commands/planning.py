@@ -1,0 +1,53 @@
+"""``plan``. Heavy imports wait until the command runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from latentsweep.commands.options import CardOption, JsonOption
+
+
+def plan(
+    recipe: Annotated[str, typer.Option(help="paper, improved or smoke.")] = "improved",
+    config: Annotated[Path | None, typer.Option(help="A configuration, as export wrote it, in place of it.")] = None,
+    assignments: Annotated[list[str] | None, typer.Option("--set", help="field=value of the recipe.")] = None,
+    slices: Annotated[
+        int, typer.Option(min=0, help="Slices of the training split, which lie on the card during a training.")
+    ] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Data-parallel workers of a training.")] = 1,
+    concurrent: Annotated[int | None, typer.Option(help="Trials at once; what fits by default.")] = None,
+    card_gib: CardOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a configuration takes of a card's memory, by part, and how trials would share the card."""
+    from latentsweep import budget
+    from latentsweep.configuration import overridden, read_configuration
+    from trainables.execution import Execution
+    from trainables.recipes import recipe_named
+
+    execution, chosen = Execution(), recipe_named(recipe)
+    if config:
+        configuration = read_configuration(config)
+        execution, chosen = configuration.execution, configuration.recipe
+    chosen, execution = overridden(chosen, list(assignments or [])), execution.replace(workers=workers)
+    present = budget.cards()
+    packing = budget.packing(
+        chosen,
+        concurrent=concurrent,
+        card_gib=card_gib,
+        execution=execution,
+        slices=slices,
+        present=present or budget.planned_cards(card_gib),
+    )
+    if as_json:
+        typer.echo(json.dumps({"card_is_here": bool(present), **budget.to_plain(packing)}, indent=1))
+        return
+    if not present:
+        typer.echo(f"no CUDA card here: planned for one of {packing.card_bytes / budget.GIB:.4g} GiB")
+    typer.echo(budget.as_table(packing))
+    if packing.left_out:
+        typer.echo(packing.left_out_line())

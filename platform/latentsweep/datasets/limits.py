@@ -1,0 +1,115 @@
+"""What a file of a source may cost: every limit of the readers, and the guards that hold them to it.
+
+A file above a limit is a :class:`~latentsweep.datasets.volumes.Reject`, by what its header claims where it claims
+anything, before memory is taken. With these limits a process that reads scans stays below 2 GB.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import stat
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import BinaryIO
+
+from PIL import Image
+
+from latentsweep.datasets.volumes import Reject
+
+#: Voxels of a volume, and of all images of one series or folder together: 512×512×512.
+MAX_VOXELS = 2**27
+#: Bytes of a NIfTI file's header and voxels, inflated: four for each voxel that is allowed, and a header.
+MAX_NIFTI_BYTES = 4 * MAX_VOXELS + 2**20
+#: A picture or DICOM image may have as many pixels as a square of this side.
+MAX_SIDE = 4096
+MAX_PIXELS = MAX_SIDE**2
+#: Bytes of a DICOM file, as it lies and inflated.
+MAX_DICOM_BYTES = 2**28
+#: Bytes of a DICOM image in run-length encoding, which grows 64 times at most.
+MAX_RLE_BYTES = 2**24
+#: Seconds of processor time that reading one file may take.
+MAX_SECONDS = 10.0
+#: Folders below one another in a source.
+MAX_DEPTH = 64
+#: DEFLATE makes at most this many bytes of one (zlib's technical notes).
+MOST_INFLATION = 1032
+
+TOO_MANY_VOXELS = f"beyond {MAX_VOXELS:,} voxels in one series or folder"
+TOO_SLOW = f"takes more than {MAX_SECONDS:g} s to read"
+
+
+class _OutOfTime(BaseException):
+    """Not an :class:`Exception`, so that no reader takes it for a fault of the file."""
+
+
+@contextlib.contextmanager
+def guarded() -> Iterator[None]:
+    """Reading one file: a :class:`Reject` where it takes more than ``MAX_SECONDS`` or there is no memory for it.
+
+    Processor time, so that a slow disk or a busy machine rejects nothing. Only the main thread of a process can
+    be interrupted, and on POSIX systems alone; elsewhere the time is not limited.
+    """
+    try:
+        if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+            yield
+            return
+        before = signal.signal(signal.SIGPROF, _stop)
+        try:
+            signal.setitimer(signal.ITIMER_PROF, MAX_SECONDS, 1.0)  # again each second, should a reader swallow it
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            signal.signal(signal.SIGPROF, before)
+    except _OutOfTime:
+        raise Reject(TOO_SLOW, broken=True) from None
+    except MemoryError:
+        raise Reject("too large for this machine's memory", broken=False) from None
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise _OutOfTime
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """The file to read; raises :class:`OSError` for a pipe, device or socket, at once."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError("not a regular file")
+    return os.fdopen(descriptor, "rb")
+
+
+@contextlib.contextmanager
+def pixels_limited() -> Iterator[None]:
+    """Pillow raises :data:`TOO_MANY_PIXELS` on opening a picture of more than ``MAX_PIXELS``, whoever opens it."""
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+#: What Pillow raises within :func:`pixels_limited`: up to twice the limit, and above.
+TOO_MANY_PIXELS = (Image.DecompressionBombWarning, Image.DecompressionBombError)
+
+
+def inflates_beyond(data: bytes, limit: int) -> bool:
+    """Whether a raw DEFLATE stream holds more than ``limit`` bytes; takes a few KiB of memory.
+
+    Raises :class:`zlib.error` for a stream that is none.
+    """
+    inflating = zlib.decompressobj(-zlib.MAX_WBITS)
+    total, rest, step = 0, data, 2**16
+    while rest and not inflating.eof and total <= limit:
+        total += len(inflating.decompress(rest, step))
+        rest = inflating.unconsumed_tail
+    return total > limit

@@ -1,0 +1,90 @@
+"""What the ladder did is in a result's summary and on its run; a trial without enough memory fails as such."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from latentsweep import worker
+from latentsweep.stages import training
+from latentsweep.store import Entry
+from latentsweep.sweep_record import memory_tags
+from latentsweep.worker import Assignment
+from trainables.errors import CapacityError
+from trainables.execution import GIB, Execution
+from trainables.memory import RESERVE, predicted
+from trainables.recipes import SMOKE
+from trainables.training import ignore_report
+from trainables.vae import Autoencoder
+
+RECIPE = SMOKE.replace(
+    **{
+        "data.image_size": 16,
+        "vae.widths": (8, 8),
+        "vae.batch_size": 4,
+        "vae.max_steps": 3,
+        "diffusion.widths": (8, 8),
+        "diffusion.attention_levels": (),
+    }
+)
+SLICES = 8
+
+
+@pytest.fixture(autouse=True)
+def few_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (SLICES, 16, 16), dtype=np.uint8)
+    monkeypatch.setattr(training, "split_slices", lambda *arguments: SimpleNamespace(images=images))
+
+
+def summary(folder: Path, execution: Execution) -> dict[str, Any]:
+    return training.vae_stage(folder, None, RECIPE, 0, execution, ignore_report)  # type: ignore[arg-type]
+
+
+def entry(memory: dict[str, Any]) -> Entry:
+    return Entry("vae/0", Path(), {"summary": memory})
+
+
+def test_a_training_that_fits_says_so(tmp_path: Path) -> None:
+    found = summary(tmp_path, Execution())
+    assert found["memory"] == {"micro_batch": None, "checkpointed": False, "out_of_memory": 0}
+    assert memory_tags(entry(found)) == {}
+
+
+def test_running_out_of_memory_is_in_the_summary_and_on_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = Autoencoder.encode
+
+    def short_of_memory(self: Autoencoder, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.training and len(images) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return encode(self, images)
+
+    monkeypatch.setattr(Autoencoder, "encode", short_of_memory)
+    found = summary(tmp_path, Execution())
+    assert found["memory"] == {"micro_batch": 1, "checkpointed": False, "out_of_memory": 2}
+    assert memory_tags(entry(found)) == {"latentsweep.micro_batch": "1", "latentsweep.out_of_memory": "2"}
+
+
+def test_a_predicted_lack_of_memory_takes_a_rung_before_it_happens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainables.vae_training.CHUNK", 1)
+    needed = predicted(RECIPE, "vae", Execution(micro_batch=1), device="cpu", slices=SLICES).peak
+    tight = Execution(device="cpu", memory_gib=1.001 * needed * RESERVE / GIB)
+    assert summary(tmp_path, tight)["memory"] == {"micro_batch": 1, "checkpointed": False, "out_of_memory": 0}
+
+
+@pytest.mark.parametrize("error", [CapacityError("it must fit"), torch.OutOfMemoryError("CUDA out of memory")])
+def test_a_trial_without_enough_memory_is_of_that_class(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Assignment, "pipeline", fails)
+    assignment = Assignment("home", "demo", RECIPE, 0, Execution(), "weights")
+    assert worker.measurements(assignment, [RECIPE]) == {"reason": str(error), "class": "memory"}

@@ -1,0 +1,143 @@
+"""Predicted memory against what the allocator counts in a real step, and the parts of a prediction."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.profiler import ProfilerActivity, profile
+
+from trainables.diffusion_training import losses
+from trainables.errors import CapacityError
+from trainables.execution import GIB, Execution, autocast, autocast_dtype
+from trainables.ladder import rungs
+from trainables.layers import Masks
+from trainables.losses import vae_loss
+from trainables.memory import RESERVE, Storages, batch_size, fitted, predicted
+from trainables.recipes import PAPER, RECIPES, SMOKE, Recipe
+from trainables.training import update, update_ema
+from trainables.unet import UNet
+from trainables.vae import Autoencoder, sample_posterior
+
+CPU = torch.device("cpu")
+BATCHES = (1, 2, 7, 16, 64)
+LARGE = {("paper", "vae", 64), ("improved", "vae", 64)}
+CASES = [
+    pytest.param(name, section, batch, marks=pytest.mark.slow if (name, section, batch) in LARGE else ())
+    for name in RECIPES
+    for section in ("vae", "diffusion")
+    for batch in BATCHES
+]
+
+
+def loss_of_vae(recipe: Recipe, model: Autoencoder, images: Tensor, noise: Tensor) -> Tensor:
+    with autocast(autocast_dtype(recipe.vae.precision, CPU), CPU):
+        mean, log_variance = model.encode(images)
+        decoded = model.decode(sample_posterior(mean, log_variance, noise))
+    return vae_loss(images, decoded, mean, log_variance, kl_weight=1.0, kl_reduction="sum")[0]
+
+
+def loss_of_denoiser(recipe: Recipe, model: UNet, z_t: Tensor, t: Tensor) -> Tensor:
+    with autocast(autocast_dtype(recipe.diffusion.precision, CPU), CPU):
+        output = model(z_t, t, Masks(0, len(z_t), slice(None)))
+    return losses(recipe.diffusion, output.float(), torch.ones_like(z_t), torch.full((len(z_t),), 0.5))[0]
+
+
+def counted(recipe: Recipe, section: str, batch: int, *, checkpointing: bool = False) -> int:
+    """Bytes that PyTorch's CPU allocator has given out and not taken back, at the end of a real forward pass."""
+    channels, small, side = recipe.vae.latent_channels, recipe.latent_size, recipe.data.image_size
+    latents = torch.randn(batch, channels, small, small)
+    model: Autoencoder | UNet
+    if section == "vae":
+        model, images = Autoencoder(recipe.vae), torch.rand(batch, 1, side, side)
+    else:
+        model, t = UNet(channels, recipe.diffusion), torch.zeros(batch, dtype=torch.int64)
+    model.checkpointing = checkpointing
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as measurement:
+        if isinstance(model, Autoencoder):
+            loss = loss_of_vae(recipe, model, images, latents)
+        else:
+            loss = loss_of_denoiser(recipe, model, latents, t)
+    events = measurement.profiler.kineto_results.events()  # type: ignore[union-attr]
+    assert loss.requires_grad
+    return sum(event.nbytes() for event in events if event.name() == "[memory]")
+
+
+@pytest.mark.parametrize(("name", "section", "batch"), CASES)
+def test_predicted_activations_are_those_of_a_real_step(name: str, section: str, batch: int) -> None:
+    recipe = RECIPES[name].replace(**{f"{section}.batch_size": batch})
+    prediction = predicted(recipe, section, Execution(), device="cpu")
+    assert prediction.activations == pytest.approx(counted(recipe, section, batch), rel=0.05)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("section", ["vae", "diffusion"])
+def test_so_they_are_at_every_precision_and_checkpointed(section: str, precision: str, checkpointing: bool) -> None:
+    recipe = SMOKE.replace(
+        **{f"{section}.batch_size": 4, f"{section}.precision": precision, "diffusion.dropout": 0.1}
+    )
+    execution = Execution(checkpoint_activations=checkpointing)
+    prediction = predicted(recipe, section, execution, device="cpu")
+    assert prediction.activations == pytest.approx(counted(recipe, section, 4, checkpointing=checkpointing), rel=0.05)
+
+
+def test_the_parts_are_what_they_are_by_definition() -> None:
+    memory = predicted(PAPER, "diffusion", Execution(), device="cuda", slices=1000)
+    weights = 4 * sum(parameter.numel() for parameter in UNet(8, PAPER.diffusion).parameters())
+    assert memory.weights == memory.gradients == memory.average == weights
+    assert memory.optimizer == pytest.approx(2 * weights, rel=1e-3)
+    assert memory.data == pytest.approx(1000 * 2 * 8 * 16 * 16 * 2, rel=0.1), "posteriors in fp16"
+    assert memory.step < memory.weights * 5 + memory.data + memory.activations + memory.workspace
+    assert memory.peak == max(memory.step, memory.measuring) < memory.need
+
+
+@pytest.mark.parametrize("section", ["vae", "diffusion"])
+def test_every_rung_of_the_ladder_takes_less_activations(section: str) -> None:
+    held = [
+        predicted(SMOKE, section, execution, device="cuda").activations
+        for execution in rungs(Execution(), batch_size(SMOKE, section))
+    ]
+    assert held == sorted(held, reverse=True)
+    assert len(set(held)) == len(held)
+    assert held[-1] < held[0] / 4
+
+
+def test_the_norms_of_a_card_are_in_fp32_and_take_more_than_those_of_a_cpu() -> None:
+    recipe = SMOKE.replace(**{"vae.precision": "bf16"})
+    card, cpu = (predicted(recipe, "vae", Execution(), device=device).activations for device in ("cuda", "cpu"))
+    assert card > 1.2 * cpu
+
+
+def test_the_first_rung_that_keeps_the_limit_is_taken() -> None:
+    whole = predicted(SMOKE, "vae", Execution(), device="cpu", slices=100)
+    assert fitted(SMOKE, "vae", Execution(), slices=100) == Execution()
+    roomy = Execution(device="cpu", memory_gib=1.01 * whole.peak * RESERVE / GIB)
+    assert fitted(SMOKE, "vae", roomy, slices=100) == roomy
+    recipe = SMOKE.replace(**{"vae.batch_size": 64})
+    needed = predicted(recipe, "vae", Execution(micro_batch=16), device="cpu", slices=100).peak
+    tight = roomy.replace(memory_gib=1.01 * needed * RESERVE / GIB)
+    assert fitted(recipe, "vae", tight, slices=100).micro_batch == 16
+
+
+def test_what_fits_on_no_rung_is_refused_with_the_numbers() -> None:
+    with pytest.raises(CapacityError, match=r"must fit 0\.01 GiB .* takes 0\.\d+ GiB even with micro-batch 1 of 8"):
+        fitted(SMOKE, "vae", Execution(device="cpu", memory_gib=0.01))
+
+
+def test_the_update_takes_the_gradients_and_one_list_of_tensors_more() -> None:
+    """So :func:`predicted` needn't follow the optimiser; AdamW's implementation on a card is the one by lists."""
+    with FakeTensorMode(), Storages() as storages:
+        model = UNet(4, SMOKE.diffusion)
+        average = UNet(4, SMOKE.diffusion)
+        optimizer = torch.optim.AdamW(model.parameters(), foreach=True)
+        scaler = torch.amp.GradScaler("cpu", enabled=False)
+        for _ in range(2):
+            for parameter in model.parameters():
+                parameter.grad = torch.empty_like(parameter)
+            before = storages.peak = storages.live
+            update(model, optimizer, scaler, 1.0)
+            update_ema(average, model, 0, 0.9, True)
+        weights = sum(parameter.nbytes for parameter in model.parameters())
+    assert storages.peak - before == pytest.approx(weights, rel=0.01)
