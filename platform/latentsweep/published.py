@@ -36,7 +36,7 @@ def publish(store: Store, datasets: Path, name: str, fingerprint: str) -> Entry:
 
 
 def published(store: Store, name: str, fingerprint: str) -> PreparedDataset:
-    """The dataset that :func:`publish` left, checked; raises :class:`DataError` where the store lacks it or it is another's."""
+    """The dataset that :func:`publish` left, checked; raises :class:`DataError` where it isn't there or isn't one."""
     entry = store.find(key_of(fingerprint))
     if entry is None:
         raise DataError(f"the store at {store.address} lacks the dataset {name}; run the same command again")
