@@ -16,7 +16,29 @@ def plant(home: Home, name: str = "tiny", *, side: int = 64, each: int = 3) -> P
         SliceRow(split, split, number, split, split, encode(np.full((side, side), number, np.uint8)))
         for number, split in enumerate(splits)
     ]
-    counts = {f"slices_by_split{rule}": dict.fromkeys(splits, each) for rule in ("", "_by_slice")}
-    described = {"version": 1, "fingerprint": f"of {name}", "settings": {"size": side}, "counts": counts}
+    by_split = dict.fromkeys(splits, each)
+    numbers = (
+        "slices",
+        "subjects",
+        "volumes",
+        "files",
+        "files_broken",
+        "files_ignored",
+        "slices_with_too_little_brain",
+    )
+    counts = dict.fromkeys(numbers, 0) | {"slices": len(rows), "subjects": 3}
+    named = ("slices_by_split", "slices_by_split_by_slice", "subjects_by_split")
+    described = {
+        "version": 1,
+        "name": name,
+        "created": "",
+        "fingerprint": f"of {name}",
+        "source": "made up",
+        "settings": {"size": side},
+        "counts": {**counts, **dict.fromkeys(named, by_split)},
+        "rejects": [],
+        "notes": [],
+        "bytes": 0,
+    }
     write_manifest(folder, {**described, "shards": write_shards(folder, rows)})
     return open_dataset(home.datasets, name)

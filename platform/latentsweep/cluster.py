@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -34,6 +35,8 @@ ENVIRONMENT = {
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """A Ray of one's own listens on 127.0.0.1 alone: the name is of the systems where that is Ray's default."""
 
+CONNECT_SECONDS = 5.0
+
 
 @contextlib.contextmanager
 def cluster(
@@ -60,7 +63,7 @@ def cluster(
         "_temp_dir": str(folder),
     }
     try:
-        try:
+        with contextlib.nullcontext() if local else _let_in(address):
             ray.init(
                 address=address,
                 num_cpus=cpus if local else None,
@@ -69,19 +72,29 @@ def cluster(
                 log_to_driver=False,
                 **(options if local else {}),
             )
-        except (ConnectionError, ValueError, RuntimeError, ray.exceptions.AuthenticationError) as error:
-            if local:
-                raise
-            raise LatentsweepError(
-                f"--ray-address must name a running cluster, and {address} does not let this driver in "
-                f"({type(error).__name__}): a node of it must run here, and RAY_AUTH_TOKEN_PATH hold its token"
-            ) from error
         supervision.terminate_as_interrupt()
         yield
     finally:
         with supervision.uninterrupted():
             ray.shutdown()
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _let_in(address: str) -> Iterator[None]:
+    """One line where a cluster isn't there or refuses; an address that nobody listens at is not waited for."""
+    from ray.exceptions import AuthenticationError
+
+    host, _, port = address.rpartition(":")
+    try:
+        if port.isdigit():
+            socket.create_connection((host.rpartition("/")[2], int(port)), timeout=CONNECT_SECONDS).close()
+        yield
+    except (OSError, ValueError, RuntimeError, AuthenticationError) as error:
+        raise LatentsweepError(
+            f"--ray-address must name a running cluster, and {address} does not let this driver in "
+            f"({type(error).__name__}): a node of it must run here, and RAY_AUTH_TOKEN_PATH hold its token"
+        ) from error
 
 
 def nodes(address: str) -> list[dict[str, float]]:

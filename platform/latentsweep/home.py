@@ -30,7 +30,7 @@ class Home:
     @property
     def store(self) -> Path:
         """The folder of the stage store; where that is a bucket, of this home's copies."""
-        return self.root / "store" if self.in_bucket or not self.location else Path(self.location)
+        return self.root / "store" if self.in_bucket or not self.location else Path(self.location).expanduser()
 
     @property
     def in_bucket(self) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from latentsweep.datasets.slices import PreparedDataset, open_dataset
+from latentsweep.datasets.slices import PreparedDataset, open_dataset, shard_name
 from latentsweep.entries import Entry, StageKey
 from latentsweep.store import Store
 from trainables.errors import DataError
@@ -37,8 +37,11 @@ def publish(store: Store, datasets: Path, name: str, fingerprint: str) -> Entry:
 
 
 def published(store: Store, name: str, fingerprint: str) -> PreparedDataset:
-    """The dataset that :func:`publish` left, checked; raises :class:`DataError` where the store lacks it."""
+    """The dataset that :func:`publish` left, checked; raises :class:`DataError` where it isn't there or isn't one."""
     entry = store.find(key_of(fingerprint))
     if entry is None:
         raise DataError(f"the store at {store.address} lacks the dataset {name}; run the same command again")
-    return PreparedDataset(name, entry.folder, entry.json(DESCRIPTION))
+    manifest = entry.json(DESCRIPTION)
+    if [shard["file"] for shard in manifest["shards"]] != [shard_name(n) for n in range(len(manifest["shards"]))]:
+        raise DataError(f"the dataset {name} in the store at {store.address} names files that are not its own")
+    return PreparedDataset(name, entry.folder, manifest)

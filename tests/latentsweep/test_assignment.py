@@ -11,7 +11,7 @@ import pytest
 from small_dataset import plant
 
 from latentsweep.home import Home
-from latentsweep.published import STAGE
+from latentsweep.published import DESCRIPTION, STAGE, key_of
 from latentsweep.store import Store
 from latentsweep.worker import Assignment
 from trainables.errors import DataError, WeightsError
@@ -67,6 +67,20 @@ def test_a_store_without_the_dataset_says_so(tmp_path: Path) -> None:
         assignment.pipeline()
 
 
+def test_a_dataset_in_the_store_cannot_name_files_outside_it(tmp_path: Path) -> None:
+    home = Home(tmp_path / "runs", str(tmp_path / "shared"))
+    assignment = assigned(home)
+
+    def planted(folder: Path) -> dict[str, str]:
+        (folder / DESCRIPTION).write_text('{"shards": [{"file": "../../../secret.parquet"}]}')
+        return {}
+
+    Store.of(home).remove(key_of(assignment.fingerprint).name)
+    Store.of(home).obtain(key_of(assignment.fingerprint), planted)
+    with pytest.raises(DataError, match="names files that are not its own"):
+        assignment.pipeline()
+
+
 def test_other_weights_than_the_drivers_are_refused(tmp_path: Path) -> None:
     assignment = assigned(Home(tmp_path / "runs"))
     elsewhere = dataclasses.replace(assignment, weights_path="/a/path/of/the/driver.pt")
@@ -79,6 +93,7 @@ def test_the_store_is_where_the_home_says(tmp_path: Path) -> None:
     assert Home(tmp_path).store == tmp_path / "store"
     assert Home(tmp_path).store_address == str((tmp_path / "store").resolve())
     assert Home(tmp_path, "/shared").store == Path("/shared")
+    assert Home(tmp_path, "~/store").store == Path.home() / "store"
     bucket = Home(tmp_path, "s3://team/x")
     assert (bucket.store, bucket.store_address) == (tmp_path / "store", "s3://team/x")
     assert "p4ssw0rd" not in repr(Home(tmp_path, study="postgresql://team:p4ssw0rd@h/study"))
