@@ -33,8 +33,7 @@ class OneLineErrors(TyperGroup):
         if args is None and is_job(sys.argv[1:]):
             if supervision.watching():
                 sys.exit(supervision.supervise())
-            with supervision.driver():
-                return super().main(args, *rest, **options)
+            supervision.drive(lambda: super(OneLineErrors, self).main(args, *rest, **options))
         return super().main(args, *rest, **options)
 
     def invoke(self, ctx: Any) -> Any:

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from filelock import FileLock, Timeout
 
@@ -92,19 +93,30 @@ def _drive() -> tuple[int, bool]:
     return (code if code >= 0 else 128 - code), bool(asked)
 
 
-@contextlib.contextmanager
-def driver() -> Iterator[None]:
-    """In a driver: it ends cleanly when its parent is gone, takes SIGTERM and SIGHUP as Ctrl-C, and marks a crash."""
+def drive(work: Callable[[], object]) -> NoReturn:
+    """Does ``work`` as a driver: ends cleanly when the parent is gone, takes SIGTERM and SIGHUP as Ctrl-C.
+
+    The process ends with the work, by the code of its :class:`SystemExit`: a thread that waits for a Ray which is
+    no longer there would keep the interpreter for ever.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs without it
     terminate_as_interrupt()
     _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != int(os.environ[DRIVER]):
         signal.raise_signal(signal.SIGTERM)
+    code: object = 0
     try:
-        yield
-    except Exception:
+        work()
+    except SystemExit as end:
+        code = end.code
+    except KeyboardInterrupt:
+        code = 128 + signal.SIGINT
+    except BaseException:
         sys.excepthook(*sys.exc_info())
-        sys.exit(CRASHED)
+        code = CRASHED
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 def terminate_as_interrupt() -> None:
