@@ -142,7 +142,8 @@ def test_a_killed_process_is_replaced_and_the_sweep_ends_as_if_nothing_had_been(
     job = started(begun)
     job.kill(kind)
     assert job.ended() == 0, job.said
-    assert ("the driver was lost; going on" in job.said) == (kind != "trial")
+    if kind != "raylet":  # without it, workers may end what they are at before the driver misses it
+        assert ("the driver was lost; going on" in job.said) == (kind == "driver")
     assert not left_by(begun)
     check_equal(begun, calm)
 
