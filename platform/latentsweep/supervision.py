@@ -40,7 +40,7 @@ LOST = 75
 SHORT_LIFE = 60.0
 """Seconds. A driver that dies sooner than this, so many times in a row as :data:`PATIENCE`, is given up."""
 
-PATIENCE = 3
+PATIENCE = 5
 ENDING = 60.0
 """Seconds that a driver has for its clean end before a further signal kills it."""
 

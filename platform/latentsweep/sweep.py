@@ -74,6 +74,7 @@ class Sweep:
             finally:
                 with uninterrupted():
                     self.search.requeue()
+                    self.record.autoencoders(self.plan.autoencoders())
                     self.record.missing()
                     self._write_leaderboard()
                     self.record.end(finished=not self._unfinished(target))
