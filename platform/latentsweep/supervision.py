@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import logging
 import os
 import shutil
 import signal
@@ -25,8 +24,6 @@ from typing import NoReturn
 from filelock import FileLock, Timeout
 
 from trainables.errors import LatentsweepError
-
-log = logging.getLogger(__name__)
 
 DRIVER = "LATENTSWEEP_DRIVER"
 """Set in a driver's environment: the number of the process that watches it."""
