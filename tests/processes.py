@@ -18,7 +18,7 @@ KINDS = {
     "raylet": "/raylet/raylet",
     "trial": "ray::ImplicitFunc",
     "train worker": "ray::RayTrainWorker",
-    "task": "ray::reference",
+    "worker": "ray::",
     "driver": "cli.py",
 }
 """Part of the command line of each kind of process."""
