@@ -8,6 +8,7 @@ can't be compared, and the rest must hold.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -33,9 +34,11 @@ dimensions:
   sampling.early_stop_threshold: [0.0, 0.4]
 """
 STATES = {"COMPLETE": "FINISHED", "PRUNED": "KILLED"}
-KILLED = ("command", "driver", "trial")
-LONGEST_PAUSE = 12.0
-"""Seconds between two kills, at most."""
+KILLED = ("command", "driver", "trial", "worker")
+"""The process that a user started, the driver under it, a trial's, or any of Ray's workers."""
+
+LONGEST_PAUSE = 6.0
+"""Seconds that a process may go on, at most, when it was chosen."""
 
 
 def sweep_under_fire(home: Path, words: list[str], kills: int, random_: random.Random) -> dict[str, int]:
@@ -43,17 +46,20 @@ def sweep_under_fire(home: Path, words: list[str], kills: int, random_: random.R
     counts = dict.fromkeys(KILLED, 0)
     job = Job.start(home, *words)
     while sum(counts.values()) < kills:
-        time.sleep(random_.uniform(0.5, LONGEST_PAUSE))
+        kind = random_.choice(KILLED)
+        while job.process.poll() is None and not targets(job, kind):
+            time.sleep(0.1)
+        time.sleep(random_.uniform(0.0, LONGEST_PAUSE))
         if job.process.poll() is not None:
             if job.process.returncode == 0:
                 break
             job = again(job, words)
-        kind = random_.choice(KILLED)
-        targets = [job.process.pid] if kind == "command" else job.of_kind(kind)
-        if not targets:
+        found = targets(job, kind)
+        if not found:
             continue
-        os.kill(random_.choice(targets), signal.SIGKILL)
-        counts[kind] += 1
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(random_.choice(found), signal.SIGKILL)
+            counts[kind] += 1
         if kind == "command":
             job.process.wait()
             job = Job.start(home, *words)
@@ -62,17 +68,31 @@ def sweep_under_fire(home: Path, words: list[str], kills: int, random_: random.R
     return counts
 
 
+def targets(job: Job, kind: str) -> list[int]:
+    """The processes of a kind that are there to be killed."""
+    return [job.process.pid] if kind == "command" else job.of_kind(kind)
+
+
 def again(job: Job, words: list[str]) -> Job:
     """The command once more, where it gave up after so many short lives of its driver; no other end may be."""
     assert "times in a row" in job.said, job.said
     return Job.start(job.home, *words)
 
 
+def words_of(folder: Path, options: argparse.Namespace) -> list[str]:
+    """The sweep's command; its trials are as short as may be, and scored on the way only where a pruner looks."""
+    words = sweep_words(folder, DATASET, options.trials, space=SPACE, sampler=options.sampler, pruner=options.pruner)
+    short = {"evaluation.samples": 4, "sampling.steps": 4}
+    if options.pruner == "none":
+        short["evaluation.rungs"] = 0
+    return [*words, *(word for field, value in short.items() for word in ("--set", f"{field}={value}"))]
+
+
 def soak(base: Path, calm: Path | None, folder: Path, options: argparse.Namespace, seed: int) -> None:
     """One sweep under fire, held against the calm one where there is one."""
     home = folder / f"chaos-{seed}"
     shutil.copytree(base, home)
-    words = sweep_words(folder, DATASET, options.trials, space=SPACE, sampler=options.sampler, pruner=options.pruner)
+    words = words_of(folder, options)
     began = time.monotonic()
     counts = sweep_under_fire(home, words, options.kills, random.Random(seed))
     assert sum(counts.values()) == options.kills, f"the sweep ended after {counts}: too few trials for so many kills"
@@ -110,7 +130,7 @@ def main() -> None:
             calm = folder / "calm"
             shutil.copytree(base, calm)
             began = time.monotonic()
-            cli(calm, *sweep_words(folder, DATASET, options.trials, space=SPACE))
+            cli(calm, *words_of(folder, options))
             print(f"undisturbed: {options.trials} trials in {time.monotonic() - began:.0f} s", flush=True)
         for seed in range(options.seed, options.seed + options.runs):
             soak(base, calm, folder, options, seed)
