@@ -86,5 +86,6 @@ def test_a_trial_without_enough_memory_is_of_that_class(error: Exception, monkey
         raise error
 
     monkeypatch.setattr(Assignment, "pipeline", fails)
-    assignment = Assignment("home", "demo", RECIPE, 0, Execution(), "weights")
-    assert worker.measurements(assignment, [RECIPE]) == {"reason": str(error), "class": "memory"}
+    assignment = Assignment("store", "datasets", "demo", "", RECIPE, 0, Execution(), "weights", "")
+    failure = {"reason": str(error), "class": "memory", "log": ""}
+    assert worker.measurements(assignment, [RECIPE]) == failure
