@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,8 +42,11 @@ PATIENCE = 5
 ENDING = 60.0
 """Seconds that a driver has for its clean end before a further signal kills it."""
 
+REMINDED_EVERY = 15.0
+"""Seconds until a driver is asked again: an interrupt is lost where it falls into a callback of the interpreter."""
+
 _PREFIX, _SHORT, _BURIAL = "ls-", 20, 10.0
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 def watching() -> bool:
@@ -77,13 +81,15 @@ def _drive() -> tuple[int, bool]:
         if not asked:
             print("\nstopping: what runs ends at its last checkpoint", file=sys.stderr, flush=True)
         asked.append(time.monotonic())
+        signal.setitimer(signal.ITIMER_REAL, REMINDED_EVERY)
         late = len(asked) > 2 and asked[-1] - asked[0] > ENDING
         driver.send_signal(signal.SIGKILL if late else signal.SIGINT)
 
-    before = {number: signal.signal(number, pass_on) for number in _heeded()}
+    before = {number: signal.signal(number, pass_on) for number in {*_heeded(), signal.SIGALRM}}
     try:
         code = driver.wait()
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
         _bury(driver.pid)
@@ -98,9 +104,7 @@ def drive(work: Callable[[], object]) -> NoReturn:
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs without it
     terminate_as_interrupt()
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != int(os.environ[DRIVER]):
-        signal.raise_signal(signal.SIGTERM)
+    threading.Thread(target=_end_with, args=(int(os.environ[DRIVER]),), daemon=True).start()
     code: object = 0
     try:
         work()
@@ -114,6 +118,17 @@ def drive(work: Callable[[], object]) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code if isinstance(code, int) else int(code is not None))
+
+
+def _end_with(parent: int) -> None:
+    """Waits in a thread until the parent is gone, then asks this process to end until it does."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    deadline = time.monotonic() + ENDING
+    while time.monotonic() < deadline:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(REMINDED_EVERY)
+    os._exit(LOST)
 
 
 def terminate_as_interrupt() -> None:
@@ -139,7 +154,7 @@ def driving(folder: Path, database: str = "") -> Iterator[None]:
         except Timeout:
             if not (note.exists() and _is_dead(int(note.read_text() or 0))):
                 raise
-            lock.acquire(timeout=ENDING)
+            lock.acquire(timeout=2 * ENDING)
     except Timeout:
         raise LatentsweepError(
             f"only one process may drive {folder.name} and another does; wait for it to end"

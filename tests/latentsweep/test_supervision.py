@@ -87,6 +87,39 @@ def test_a_signal_reaches_the_driver_once_as_ctrl_c(tmp_path: Path) -> None:
     assert (tmp_path / "heard").read_text() == "1"
 
 
+DEAF = """
+import os, sys, time
+from latentsweep import supervision
+
+supervision.REMINDED_EVERY = 0.5
+
+def deaf_once():
+    open(sys.argv[1], "w").write(str(os.getpid()))
+    for _ in range(2):
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt:
+            continue
+    raise SystemExit(0)
+
+supervision.drive(deaf_once)
+"""
+
+
+def test_a_driver_whose_parent_is_gone_ends_though_an_interrupt_was_lost(tmp_path: Path) -> None:
+    script, note = tmp_path / "driver.py", tmp_path / "pid"
+    script.write_text(DEAF.replace("sys.argv[1]", repr(str(note))))
+    parent = supervise(script)
+    while not (note.exists() and note.read_text()):
+        time.sleep(0.02)
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{note.read_text()}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def test_a_second_driver_of_a_folder_is_refused(tmp_path: Path) -> None:
     with driving(tmp_path), pytest.raises(LatentsweepError, match="only one process may drive"), driving(tmp_path):
         pass
