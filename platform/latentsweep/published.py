@@ -10,6 +10,7 @@ from typing import Any
 
 from latentsweep.datasets.slices import PreparedDataset, open_dataset, shard_name
 from latentsweep.entries import Entry, StageKey
+from latentsweep.home import Home
 from latentsweep.store import Store
 from trainables.errors import DataError
 
@@ -21,6 +22,11 @@ DESCRIPTION = "dataset.json"
 def key_of(fingerprint: str) -> StageKey:
     """Where the store keeps the dataset of that fingerprint."""
     return StageKey(STAGE, VERSION, {"fingerprint": fingerprint})
+
+
+def published_name(home: Home, fingerprint: str) -> set[str]:
+    """The name of the result through which workers see a dataset; none where they see that of the home."""
+    return {key_of(fingerprint).name} if home.location else set()
 
 
 def publish(store: Store, datasets: Path, name: str, fingerprint: str) -> Entry:

@@ -21,7 +21,7 @@ from latentsweep.home import Home, write_json
 from latentsweep.lints import Finding
 from latentsweep.pipeline import Keys, keys_of
 from latentsweep.plan import check_fit
-from latentsweep.published import key_of
+from latentsweep.published import published_name
 from latentsweep.store import Store
 from latentsweep.view import TrainingView
 from latentsweep.worker import Assignment
@@ -119,7 +119,7 @@ def train(
     }
     name = f"{dataset.name}-{keys[last].evaluation.digest[:8]}"
     folder = home.writable(home.trained / name)
-    uses = {name for split in splits for name in keys[split].names()} | {key_of(dataset.fingerprint).name}
+    uses = {name for split in splits for name in keys[split].names()} | published_name(home, dataset.fingerprint)
     write_json(folder / "uses.json", sorted(uses))
     from_store = all(store.find(key) for key in (keys[last].latents, keys[last].denoiser))
     assignment = Assignment.of(

@@ -17,7 +17,7 @@ from latentsweep.home import Home, write_json
 from latentsweep.lints import as_text
 from latentsweep.pipeline import Keys
 from latentsweep.plan import SweepPlan, threads_of
-from latentsweep.published import key_of
+from latentsweep.published import published_name
 from latentsweep.recording import Recorder
 from latentsweep.search import OBJECTIVES, RUNG_OBJECTIVES, Search
 from latentsweep.shared_stages import Shared, obtain
@@ -115,7 +115,8 @@ class Sweep:
             keys = self.plan.keys_of(recipe)
             label = f"autoencoder, {recipe.vae.latent_channels} channels [{keys.vae.digest[:6]}]"
             shared.append(Shared(label, self._assignment(packing, recipe), keys))
-        self._use(key_of(self.plan.fingerprint).name, *(name for each in shared for name in each.names()))
+        names = {name for each in shared for name in each.names()}
+        self._use(*names, *published_name(self.home, self.plan.fingerprint))
         obtain(shared, self.store, self.folder / "train", packing, view)
         self.record.autoencoders(self.plan.autoencoders())
 

@@ -17,7 +17,7 @@ from latentsweep.budget import Packing
 from latentsweep.cluster import check_resources, cluster
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.home import Home, read_json, write_json
-from latentsweep.published import key_of
+from latentsweep.published import published_name
 from latentsweep.recording import Recorder
 from latentsweep.redaction import redact
 from latentsweep.shared_stages import Shared, obtain
@@ -58,7 +58,8 @@ class Study:
             threads = self._keeping(packing.threads, seeds)
             try:
                 jobs = self.plan.jobs(range(seeds), self._tuned(packing, console, address))
-                uses = {name for job in jobs for name in job.keys.names()} | {key_of(self.dataset.fingerprint).name}
+                names = {name for job in jobs for name in job.keys.names()}
+                uses = names | published_name(self.home, self.dataset.fingerprint)
                 write_json(self.folder / USES, sorted(uses))
                 self.record.begin(seeds)
                 if self.missing(jobs):
