@@ -6,6 +6,11 @@ import numpy as np
 
 from latentsweep.datasets.slices import PreparedDataset, SliceRow, encode, open_dataset, write_manifest, write_shards
 from latentsweep.home import Home
+from latentsweep.store import Store
+from latentsweep.worker import Assignment
+from trainables.execution import Execution
+from trainables.inception import find_weights
+from trainables.recipes import recipe_named
 
 
 def plant(home: Home, name: str = "tiny", *, side: int = 64, each: int = 3) -> PreparedDataset:
@@ -42,3 +47,18 @@ def plant(home: Home, name: str = "tiny", *, side: int = 64, each: int = 3) -> P
     }
     write_manifest(folder, {**described, "shards": write_shards(folder, rows)})
     return open_dataset(home.datasets, name)
+
+
+def assigned(home: Home, *, each: int = 3) -> Assignment:
+    """A worker's assignment on such a dataset, which is prepared in ``home``."""
+    dataset = plant(home, each=each)
+    return Assignment.of(
+        home,
+        Store.of(home),
+        dataset.name,
+        dataset.fingerprint,
+        find_weights(),
+        recipe=recipe_named("smoke"),
+        seed=0,
+        execution=Execution(),
+    )

@@ -8,31 +8,14 @@ import shutil
 from pathlib import Path
 
 import pytest
-from small_dataset import plant
+from small_dataset import assigned
 
 from latentsweep.home import Home
 from latentsweep.published import DESCRIPTION, STAGE, key_of
 from latentsweep.store import Store
 from latentsweep.worker import Assignment
 from trainables.errors import DataError, WeightsError
-from trainables.execution import Execution
 from trainables.inception import find_weights
-from trainables.recipes import recipe_named
-
-
-def assigned(home: Home) -> Assignment:
-    """An assignment on a dataset that is prepared in ``home``."""
-    dataset = plant(home)
-    return Assignment.of(
-        home,
-        Store.of(home),
-        dataset.name,
-        dataset.fingerprint,
-        find_weights(),
-        recipe=recipe_named("smoke"),
-        seed=0,
-        execution=Execution(),
-    )
 
 
 def test_with_a_plain_home_nothing_is_copied(tmp_path: Path) -> None:

@@ -22,18 +22,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
-from small_dataset import plant
+from small_dataset import assigned
 
 from latentsweep import worker
 from latentsweep.entries import MANIFEST, StageKey
 from latentsweep.home import Home
 from latentsweep.store import Store
-from latentsweep.worker import Assignment
 from trainables.checkpoint import save_tensors
 from trainables.errors import StoreError
-from trainables.execution import Execution
-from trainables.inception import find_weights
-from trainables.recipes import recipe_named
 from trainables.training import CHECKPOINT
 
 KEY = StageKey("denoiser", 1, {"seed": 0})
@@ -174,17 +170,7 @@ def test_an_error_that_is_not_the_disks_stays_what_it_is(tmp_path: Path) -> None
 
 def test_a_worker_raises_what_its_disk_says_so_that_it_counts_as_infrastructure(disk: Path) -> None:
     home = Home(disk / "runs")
-    dataset = plant(home, each=1)
-    assignment = Assignment.of(
-        home,
-        Store.of(home),
-        dataset.name,
-        dataset.fingerprint,
-        find_weights(),
-        recipe=recipe_named("smoke"),
-        seed=0,
-        execution=Execution(),
-    )
+    assignment = assigned(home, each=1)
     remount(disk, "ro")
     with pytest.raises(StoreError, match="Read-only"):
         worker.measurements(assignment, [assignment.recipe])
