@@ -19,17 +19,22 @@ from trainables.errors import StoreError
 
 log = logging.getLogger(__name__)
 
+_CONTENT = "latentsweep"
+
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], state: Any = None) -> None:
     """Writes ``tensors``, a JSON ``state`` and a digest of both to ``path``, under a temporary name, then renames it.
 
-    Raises :class:`StoreError` where that fails; what was at ``path`` is then still there.
+    The same content gives the same bytes. Raises :class:`StoreError` where that fails; what was at ``path`` is then
+    still there.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     detached = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
     said = json.dumps(state)
     try:
-        save_file(detached, temporary, metadata={"state": said, "digest": _digest(detached, said)})
+        # One field: safetensors writes several in an order of its own, anew each time.
+        content = {"digest": _digest(detached, said), "state": said}
+        save_file(detached, temporary, metadata={_CONTENT: json.dumps(content)})
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -45,14 +50,14 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], Any]:
     try:
         tensors = load_file(path)
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-        said = metadata.get("state", "null")
+            content = json.loads((file.metadata() or {})[_CONTENT])
+        digest, said = content["digest"], content["state"]
         state = json.loads(said)
-    except (SafetensorError, OSError, json.JSONDecodeError, RecursionError) as error:
+    except (SafetensorError, OSError, json.JSONDecodeError, RecursionError, KeyError, TypeError) as error:
         raise StoreError(
             f"{path.name} is not a whole safetensors file ({error}); delete it to build it again"
         ) from error
-    if metadata.get("digest") != _digest(tensors, said):
+    if digest != _digest(tensors, said):
         raise StoreError(f"{path.name} has changed since it was written; delete it to build it again")
     return tensors, state
 
