@@ -23,6 +23,7 @@ from trainables.training import (
     Record,
     Report,
     RunningMeans,
+    adamw,
     check_finite,
     cosine_rate,
     evenly_spaced,
@@ -66,7 +67,7 @@ def train_denoiser(
     model = UNet(training.shape[0], config).to(device)
     model.checkpointing = execution.checkpoint_activations
     average = copy.deepcopy(model).eval().requires_grad_(False)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    optimizer = adamw(model, config.learning_rate, config.weight_decay)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
     state = TrainingState({"model": model, "average": average}, optimizer, scaler, 0, [], {})
     if state.load(folder / CHECKPOINT) and ex.rank() == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from threadpoolctl import threadpool_limits
 from trainables.config import Config, setting
 
 GIB = 2**30
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+"""Options of glibc's mallopt(3)."""
 
 
 def cores() -> int:
@@ -56,6 +59,7 @@ class Execution(Config):
         """Applies the thread count and the memory limit to this process, and returns the device."""
         torch.set_num_threads(self.threads)
         threadpool_limits(self.threads)
+        keep_freed_memory()
         device = torch.device(self.device_type) if self.device == "auto" else torch.device(self.device)
         if device.type == "cuda" and self.memory_gib:
             # Ray reserves fractions of a card, but doesn't limit what is allocated on it.
@@ -69,6 +73,16 @@ class Execution(Config):
         if self.device == "auto":
             return "cuda" if torch.cuda.is_available() else "cpu"
         return torch.device(self.device).type
+
+
+def keep_freed_memory() -> None:
+    """Lets glibc keep what is freed: a step's activations are then not given back and faulted in again each step."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another C library
+        return
+    mallopt(_M_MMAP_MAX, 0)
+    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype:

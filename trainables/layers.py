@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -50,10 +51,17 @@ class Masks:
     share: slice
 
     def drop(self, h: Tensor, probability: float, layer: int) -> Tensor:
-        """``h`` (B, C, H, W) with values at 0 by ``probability`` p, the rest over 1 - p (Srivastava et al. 2014)."""
+        """``h`` (B, C, H, W) with values at 0 by ``probability`` p, the rest over 1 - p (Srivastava et al. 2014).
+
+        p is taken to the nearest 1/65536: a value costs 16 random bits, a quarter of what Bernoulli draws cost.
+        """
         random = torch.Generator(h.device).manual_seed(derived_seed(self.seed, layer))
-        kept = torch.empty((self.batch, *h.shape[1:]), dtype=h.dtype, device=h.device)
-        return h * kept.bernoulli_(1 - probability, generator=random)[self.share].div_(1 - probability)
+        shape = (self.batch, *h.shape[1:])
+        count, dropped = math.prod(shape), round(probability * 2**16)
+        words = torch.empty((count + 3) // 4, dtype=torch.int64, device=h.device)
+        bits = words.random_(-(2**63), None, generator=random).view(torch.int16)[:count].view(shape)
+        kept = bits[self.share] >= dropped - 2**15
+        return h.mul(kept.to(h.dtype).mul_(2**16 / (2**16 - dropped)))
 
 
 def run(layer: nn.Module, *inputs: object, checkpointing: bool, random: bool = False) -> Tensor:
@@ -113,6 +121,16 @@ class SelfAttention(nn.Module):
         # Channels last within a head: what PyTorch's fused attention kernels ask for.
         tokens = self.norm(x).flatten(2).transpose(1, 2)
         qkv = self.qkv(tokens).view(batch, height * width, 3, self.heads, channels // self.heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind()
-        attended = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        attended = attention(*qkv.permute(2, 0, 3, 1, 4).unbind()).transpose(1, 2).flatten(2)
         return x + self.project(attended).transpose(1, 2).view_as(x)  # type: ignore[no-any-return]
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Scaled dot-product attention over (B, heads, positions, channels) (Vaswani et al. 2017, eq. 1).
+
+    The fused kernel on a card; on the CPU plain products, which are as fast in fp32 and four times faster in bf16.
+    """
+    if query.device.type == "cuda":
+        return F.scaled_dot_product_attention(query, key, value)
+    weights: Tensor = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    return weights.softmax(-1, dtype=query.dtype) @ value

@@ -121,9 +121,8 @@ def predicted(recipe: Recipe, section: str, execution: Execution, *, device: str
         data = sum(tensor.nbytes for tensor in (*_batch(recipe, section, batch), *_split(recipe, section, slices)))
     activations, there, peak = _pass(recipe, section, samples, batch, execution.checkpoint_activations, device)
     persistent = 4 * weights + data
-    # Beside the gradients the update has the roots of the second moments, as one list of tensors; with several
-    # workers, the message that carries all gradients.
-    update = 2 * weights
+    # The update works in place; with several workers there is the message that carries all gradients.
+    update = weights * (2 if execution.workers > 1 else 1)
     step = persistent + max(peak, update)
     libraries = LIBRARIES if device == "cuda" else 0
     return Memory(

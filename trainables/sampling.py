@@ -17,6 +17,7 @@ from torch import Tensor
 from trainables.config import Config, setting
 from trainables.diffusion import DiffusionConfig, to_x0_and_noise
 from trainables.errors import ConfigError
+from trainables.execution import autocast, autocast_dtype
 from trainables.schedules import alphas_cumprod
 from trainables.watchdog import beat
 
@@ -37,6 +38,12 @@ class SamplingConfig(Config):
     early_stop_threshold: float = setting(0.05, "a sample stops below it and returns x̂₀; 0 never stops", low=0)
     threshold_grid: tuple[float, ...] = setting(
         (), "further thresholds whose results the same sampling pass gives; a sweep fills in what it searches", low=0
+    )
+    precision: str = setting(
+        "auto",
+        "of the denoiser's evaluations; 'auto' takes bf16 where the hardware has it, then fp16 on a GPU, else fp32; "
+        "the sampler's own arithmetic and the decoding stay in fp32",
+        choices=("auto", "bf16", "fp16", "fp32"),
     )
 
     @property
@@ -199,6 +206,7 @@ def sample(
     alpha_bars: list[float] = schedule[timesteps].tolist()
     batch, shape, device = len(noise), noise.shape[1:], noise.device
     chunk = CHUNK_ON_CPU if device.type == "cpu" else CHUNK_ON_ACCELERATOR
+    dtype = autocast_dtype(config.precision, device)
 
     limits = torch.tensor(thresholds, dtype=torch.float32)[:, None]
     latents = noise.new_empty((len(thresholds), *noise.shape), dtype=torch.float32)
@@ -212,7 +220,8 @@ def sample(
     z_t = noise.float()
     previous: tuple[float, Tensor] | None = None
     for evaluation, t in enumerate(timesteps):
-        output = in_chunks(denoise, chunk, z_t, torch.full((len(active),), t, device=device))
+        with autocast(dtype, device):
+            output = in_chunks(denoise, chunk, z_t, torch.full((len(active),), t, device=device)).float()
         x0, noise_hat = to_x0_and_noise(output, z_t, schedule[t : t + 1].to(device), diffusion.prediction)
         if evaluation in snapshots and active[0] == 0:
             kept.append((t, z_t[:1].clone(), x0[:1].clone()))

@@ -19,6 +19,7 @@ from trainables.training import (
     Record,
     Report,
     RunningMeans,
+    adamw,
     check_finite,
     cosine_rate,
     evenly_spaced,
@@ -65,7 +66,7 @@ def train_vae(
     torch.manual_seed(derived_seed(seed, "vae"))
     model, best = Autoencoder(config).to(device), Autoencoder(config).to(device)
     model.checkpointing = execution.checkpoint_activations
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    optimizer = adamw(model, config.learning_rate, config.weight_decay)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
     state = TrainingState({"model": model, "best": best}, optimizer, scaler, 0, [], {"best": None})
     if state.load(folder / CHECKPOINT) and ex.rank() == 0:

@@ -19,12 +19,12 @@ from trainables.recipes import Recipe
 from trainables.training import Record, Report, ignore_report
 
 VERSIONS = {
-    "vae": 1,
+    "vae": 2,
     "latents": 1,
     "reference": 2,
     "reconstruction": 1,
-    "denoiser": 2,
-    "samples": 2,
+    "denoiser": 3,
+    "samples": 3,
     "evaluation": 2,
 }
 """Raised when a stage's code changes its result; what was stored under the old version is then built again."""

@@ -16,7 +16,7 @@ from trainables.layers import Masks
 from trainables.losses import vae_loss
 from trainables.memory import RESERVE, Storages, batch_size, fitted, predicted
 from trainables.recipes import PAPER, RECIPES, SMOKE, Recipe
-from trainables.training import update, update_ema
+from trainables.training import adamw, update, update_ema
 from trainables.unet import UNet
 from trainables.vae import Autoencoder, sample_posterior
 
@@ -126,18 +126,18 @@ def test_what_fits_on_no_rung_is_refused_with_the_numbers() -> None:
         fitted(SMOKE, "vae", Execution(device="cpu", memory_gib=0.01))
 
 
-def test_the_update_takes_the_gradients_and_one_list_of_tensors_more() -> None:
-    """So :func:`predicted` needn't follow the optimiser; AdamW's implementation on a card is the one by lists."""
+def test_the_update_takes_nothing_beside_the_gradients() -> None:
+    """So :func:`predicted` needn't follow the optimiser."""
     with FakeTensorMode(), Storages() as storages:
         model = UNet(4, SMOKE.diffusion)
         average = UNet(4, SMOKE.diffusion)
-        optimizer = torch.optim.AdamW(model.parameters(), foreach=True)
+        optimizer = adamw(model, 1e-4, 1e-5)
         scaler = torch.amp.GradScaler("cpu", enabled=False)
         for _ in range(2):
             for parameter in model.parameters():
                 parameter.grad = torch.empty_like(parameter)
-            before = storages.peak = storages.live
+            before = storages.peak = storages.live  # the moments, made in the first update, are there in the second
             update(model, optimizer, scaler, 1.0)
             update_ema(average, model, 0, 0.9, True)
         weights = sum(parameter.nbytes for parameter in model.parameters())
-    assert storages.peak - before == pytest.approx(weights, rel=0.01)
+    assert storages.peak - before < 0.01 * weights
