@@ -117,10 +117,10 @@ def main() -> int:
             "",
             f"{TRIALS} adaptive trials over the paper's four dimensions. The usual way: Optuna's TPE, every trial "
             "with all its own stages, to its end. Ours: autoencoders, latents and real features first and once, then "
-            "trials that are pruned at rungs and measure every threshold in one pass. The study, TPE, the pruner, Tune's "
-            "searcher and scheduler, and the rungs are the ones of a sweep; the clock and the stages are simulated. "
-            "**The scores are synthetic**: a smooth function of the configuration, learning curves that cross, and "
-            f"noise of KID's standard error at 200 images ({STANDARD_ERROR:g}), more at a rung; see "
+            "trials that are pruned at rungs and measure every threshold in one pass. The study, TPE, the pruner, "
+            "Tune's searcher and scheduler, and the rungs are the ones of a sweep; the clock and the stages are "
+            "simulated. **The scores are synthetic**: a smooth function of the configuration, learning curves that "
+            f"cross, and noise of KID's standard error at 200 images ({STANDARD_ERROR:g}), more at a rung; see "
             "`benchmarks/simulation.py`.",
             "",
             "| stage | hours on one card |",
