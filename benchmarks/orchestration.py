@@ -211,8 +211,9 @@ def main() -> int:
             "one without its loggers. The difference is the study: asking, telling and "
             f"{len(SPACE.thresholds)} recorded configurations, each in the database on disk before the search goes "
             "on. Ray's own OptunaSearch with a database, which records one configuration a trial, takes "
-            f"{same * 1e3:.0f} ms: for each configuration recorded ours takes {ours / len(SPACE.thresholds) / same:.2f} "
-            f"of its time. With all else that a sweep's driver does, MLflow too, a trial costs {all_of_it * 1e3:.0f} "
+            f"{same * 1e3:.0f} ms: for each configuration recorded ours takes "
+            f"{ours / len(SPACE.thresholds) / same:.2f} of its time. With all else that a sweep's driver does, "
+            f"MLflow too, a trial costs {all_of_it * 1e3:.0f} "
             "ms; one of the smallest recipe takes a minute.",
             "",
             "## Tried, and did not help",
