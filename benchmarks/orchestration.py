@@ -216,7 +216,8 @@ def main() -> int:
             f"MLflow too, a trial costs {all_of_it * 1e3:.0f} "
             "ms; one of the smallest recipe takes a minute.",
             "",
-            "Helped: fewer reads of the study, 4 a trial where there were 11 (38 ms of the study's CPU time against 47, in one run).",
+            "Helped: fewer reads of the study, 4 a trial where there were 11 (38 ms of the study's CPU time "
+            "against 47, in one run).",
             "",
             "## Tried, and did not help",
             "",
