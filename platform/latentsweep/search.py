@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,23 +107,33 @@ class Search:
                 self.study.tell(trial.number, state=TrialState.PRUNED)
             else:
                 self.study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+        told: dict[int, list[Mapping[str, Any]]] = {}
+        for trial in self.study.get_trials(deepcopy=False):
+            told.setdefault(trial.user_attrs.get("of", -1), []).append(trial.params)
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-            self._add_points(trial)
+            points = [p for p in trial.user_attrs.get("points", ()) if p["params"] not in told.get(trial.number, ())]
+            self._add_points(trial.number, points)
         for trial in self.run_trials():
             if trial.user_attrs.get("class") == INFRASTRUCTURE:
                 self.study.enqueue_trial(trial.params, user_attrs={REPLACES: trial.number})
         return len(self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
-    def ask(self) -> tuple[int, dict[str, Any]] | None:
-        """The number and parameters of the next trial; None where every configuration was tried."""
-        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        if not waiting and self.exhausted():
+    def ask(self, target: float = math.inf) -> tuple[int, dict[str, Any]] | None:
+        """The number and parameters of the next trial.
+
+        None where none waits and every configuration was tried, or ``target`` run trials are there.
+        """
+        trials = self.study.get_trials(deepcopy=False)
+        runs = without_points(trials)
+        waiting = any(trial.state == TrialState.WAITING for trial in trials)
+        if not waiting and (len(runs) >= target or self._all_tried(runs)):
             return None
         self.study.sampler = WithoutRepeats(
             self.config.sampler,
             self.distributions,
+            seen=tried(runs),
             startup=self.config.startup * max(1, len(self.space.thresholds)),
-            seed=derived_seed(self.seed, "ask", len(self.run_trials())) % 2**32,
+            seed=derived_seed(self.seed, "ask", len(runs)) % 2**32,
         )
         trial = self.study.ask(fixed_distributions=self.distributions)
         self._asked[trial.number] = trial
@@ -155,32 +166,30 @@ class Search:
             return
         others = [{"params": dict(p.params), "metrics": dict(p.metrics)} for p in points if p is not own]
         self._annotate(number, {**attributes, "metrics": dict(own.metrics) if own else {}, "points": others})
-        self.study.tell(number, values)
-        self._add_points(self.trial(number))
+        self._end(number, values)
+        self._add_points(number, others)
 
     def prune(self, number: int, attributes: Mapping[str, Any]) -> None:
         """A trial that was stopped on the way."""
         self._annotate(number, attributes)
-        self.study.tell(number, state=TrialState.PRUNED)
+        self._end(number, state=TrialState.PRUNED)
 
     def fail(self, number: int, reason: str, kind: str, log: str = "") -> None:
         """A trial that gave no result: why, of what class that is, and the last lines of its log."""
         self._annotate(number, {"reason": reason, "class": kind, "log": log})
-        self.study.tell(number, state=TrialState.FAIL)
+        self._end(number, state=TrialState.FAIL)
 
     def wait(self, number: int) -> None:
         """A trial that was interrupted: it is asked again first."""
-        self.study._storage.set_trial_state_values(self.trial(number)._trial_id, TrialState.WAITING)
+        self.study._storage.set_trial_state_values(self._id(number), TrialState.WAITING)
 
     def trial(self, number: int) -> FrozenTrial:
         """One trial as the study has it."""
-        return self.study.get_trials(deepcopy=False)[number]
+        return self.study._storage.get_trial(self._id(number))
 
     def run_trials(self) -> list[FrozenTrial]:
         """Trials that a denoiser is trained for; points, and trials that were replaced, left out."""
-        trials = self.study.get_trials(deepcopy=False)
-        replaced = {trial.user_attrs.get(REPLACES) for trial in trials}
-        return [trial for trial in trials if "of" not in trial.user_attrs and trial.number not in replaced]
+        return without_points(self.study.get_trials(deepcopy=False))
 
     def finished(self) -> int:
         """How many run trials have ended, one way or another."""
@@ -188,8 +197,7 @@ class Search:
 
     def exhausted(self) -> bool:
         """Whether a denoiser of every configuration was asked for."""
-        size = self.space.size / max(1, len(self.space.thresholds))
-        return len(tried(self.run_trials())) >= size
+        return self._all_tried(self.run_trials())
 
     def measured(self) -> list[FrozenTrial]:
         """Every configuration with a score, points among them, best first."""
@@ -209,32 +217,35 @@ class Search:
         good = [trial for trial in family if trial.values[0] <= best.values[0] + error]
         return [min(good, key=lambda t: (t.user_attrs["metrics"].get("gen/steps_mean", 0.0), t.values[0]))]
 
-    def _add_points(self, trial: FrozenTrial) -> None:
-        points = trial.user_attrs.get("points", [])
-        if not points:
-            return
-        known = [
-            other.params
-            for other in self.study.get_trials(deepcopy=False)
-            if other.user_attrs.get("of") == trial.number
-        ]
+    def _all_tried(self, runs: Iterable[FrozenTrial]) -> bool:
+        size = self.space.size / max(1, len(self.space.thresholds))
+        return math.isfinite(size) and len(tried(runs)) >= size
+
+    def _add_points(self, number: int, points: Iterable[Mapping[str, Any]]) -> None:
+        """Tells the study the other thresholds of a trial, each once."""
+        metrics = [OBJECTIVES[name] for name in self.config.objectives]
         for point in points:
-            metrics = [OBJECTIVES[name] for name in self.config.objectives]
-            if point["params"] in known or not all(name in point["metrics"] for name in metrics):
+            if not all(name in point["metrics"] for name in metrics):
                 continue
             self.study.add_trial(
                 create_trial(
                     params=point["params"],
                     distributions=self.distributions,
                     values=[point["metrics"][name] for name in metrics],
-                    user_attrs={"of": trial.number, "metrics": point["metrics"]},
+                    user_attrs={"of": number, "metrics": point["metrics"]},
                 )
             )
 
     def _annotate(self, number: int, attributes: Mapping[str, Any]) -> None:
-        trial_id = self.trial(number)._trial_id
         for name, value in attributes.items():
-            self.study._storage.set_trial_user_attr(trial_id, name, value)
+            self.study._storage.set_trial_user_attr(self._id(number), name, value)
+
+    def _end(self, number: int, values: Sequence[float] | None = None, state: TrialState | None = None) -> None:
+        self.study.tell(number, values, state)
+        self._asked.pop(number, None)
+
+    def _id(self, number: int) -> int:
+        return self.study._storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
 
 
 class WithoutRepeats(BaseSampler):
@@ -243,8 +254,16 @@ class WithoutRepeats(BaseSampler):
     Seeded anew for every trial, since a seeded sampler starts over when its study is reopened.
     """
 
-    def __init__(self, name: str, space: Mapping[str, BaseDistribution], *, startup: int, seed: int) -> None:
-        self.space = dict(space)
+    def __init__(
+        self,
+        name: str,
+        space: Mapping[str, BaseDistribution],
+        *,
+        seen: Collection[tuple[tuple[str, Any], ...]],
+        startup: int,
+        seed: int,
+    ) -> None:
+        self.space, self.seen = dict(space), seen
         self.random = RandomSampler(seed=seed)
         self.proposer: BaseSampler = self.random
         if name == "tpe":
@@ -258,15 +277,14 @@ class WithoutRepeats(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """A configuration whose denoiser is new to the study."""
-        seen = tried(other for other in study.get_trials(deepcopy=False) if other.number != trial.number)
         for proposer in [self.proposer] * 20 + [self.random] * 20:
             params = proposer.sample_relative(study, trial, search_space)
             for name, dimension in search_space.items():
                 if name not in params:
                     params[name] = proposer.sample_independent(study, trial, name, dimension)
-            if trained_part(params) not in seen:
+            if trained_part(params) not in self.seen:
                 return params
-        return next((p for p in listed(search_space) if trained_part(p) not in seen), params)
+        return next((p for p in listed(search_space) if trained_part(p) not in self.seen), params)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -275,12 +293,18 @@ class WithoutRepeats(BaseSampler):
         return self.random.sample_independent(study, trial, param_name, param_distribution)
 
 
+def without_points(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Of all trials of a study, those that a denoiser is trained for and that were not replaced."""
+    replaced = {trial.user_attrs.get(REPLACES) for trial in trials}
+    return [trial for trial in trials if "of" not in trial.user_attrs and trial.number not in replaced]
+
+
 def trained_part(params: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
     """The parameters but for the threshold, whose whole curve any one of them gives."""
     return tuple(sorted((name, value) for name, value in params.items() if name != THRESHOLD))
 
 
-def tried(trials: Any) -> set[tuple[tuple[str, Any], ...]]:
+def tried(trials: Iterable[FrozenTrial]) -> set[tuple[tuple[str, Any], ...]]:
     """The configurations that the trials stand for."""
     return {trained_part(trial.params) for trial in trials if trial.params}
 

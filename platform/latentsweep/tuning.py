@@ -49,9 +49,7 @@ class StudySearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """The next configuration, or that there is none."""
-        trials = self.search.run_trials()
-        waiting = any(trial.state.name == "WAITING" for trial in trials)
-        asked = self.search.ask() if waiting or len(trials) < self.target else None
+        asked = self.search.ask(self.target)
         if asked is None:
             return Searcher.FINISHED  # type: ignore[return-value]
         number, params = asked

@@ -68,6 +68,39 @@ def test_an_interrupted_trial_waits_and_is_asked_first_with_the_same_parameters(
     assert not again.report(number, 5, {"rung/kid": 3.0}), "a rung that is reported again changes nothing"
 
 
+def test_what_waits_is_asked_though_the_target_is_reached_and_nothing_more(tmp_path: Path) -> None:
+    search = opened(tmp_path / "s")
+    first, second = search.ask(2), search.ask(2)
+    assert first is not None
+    assert second is not None
+    assert search.ask(2) is None
+    search.wait(first[0])
+    assert search.ask(2) == first
+    assert search.ask(2) is None
+
+
+def test_reading_the_study_is_not_repeated_for_every_trial_that_it_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = []
+    original = optuna.Study.get_trials
+
+    def counted(study: optuna.Study, *arguments: object, **named: object) -> object:
+        reads.append(study)
+        return original(study, *arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(optuna.Study, "get_trials", counted)
+    search = opened(tmp_path / "s")
+    numbers = []
+    for _ in range(3):
+        number, params = search.ask() or (0, {})
+        search.tell(number, points(params, score=number), {})
+        reads.clear()
+        opened(tmp_path / "s").requeue()
+        numbers.append(len(reads))
+    assert len(set(numbers)) == 1, f"reads when the study is opened after 1, 2 and 3 trials: {numbers}"
+
+
 def test_a_crash_between_the_decision_and_its_record_loses_neither(tmp_path: Path) -> None:
     search = opened(tmp_path / "s")
     pruned, _ = search.ask() or (None, {})
