@@ -27,7 +27,7 @@ QUIET = {
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be run. ``space`` is a search space as YAML has it; ``trials`` of it by TPE, or 0: its whole grid."""
+    """What is to be run: ``trials`` of ``space`` (as YAML has it) proposed by TPE, or 0: its whole grid."""
 
     datasets: str
     dataset: str
