@@ -1,9 +1,10 @@
 """A whole sweep by latentsweep against the same trials the usual way: CPU seconds, wall time, and what they found.
 
 The usual way is :mod:`trial_by_trial`: plain Ray Tune, where each trial trains its autoencoder, encodes, trains its
-denoiser, samples and measures, by the same stage functions. Both sides run as commands of their own, two trials at
-once with one thread each, on the same two cores. What is counted is everything: the commands' starts, Ray's own
-processes, and on our side MLflow, figures and the leaderboard.
+denoiser, samples and measures, by the same stage functions. Tune is at its defaults, a process for each trial; with
+``--reuse-actors`` its processes go on with the next trial, as ours do. Both sides run as commands of their own, two
+trials at once with one thread each, on the same two cores. What is counted is everything: the commands' starts,
+Ray's own processes, and on our side MLflow, figures and the leaderboard.
 
 - *grid*: 32 points, 2 latent channels × 2 λ_freq × 2 CutMix probabilities × 4 early-stop thresholds, every number of
   every point the same to the bit but ``gen/seconds_per_image``, which is a time;
@@ -13,7 +14,8 @@ processes, and on our side MLflow, figures and the leaderboard.
 The recipe is ``smoke`` with a tenth of its steps and an eighth of its images, so that the cost of an autoencoder over
 that of a denoiser stays what it is there. Linux only; ends with exit code 1 where a row doesn't hold.
 
-    python benchmarks/sweep.py --report
+    python benchmarks/sweep.py grid --report
+    python benchmarks/sweep.py adaptive --report
 """
 
 from __future__ import annotations
@@ -152,7 +154,7 @@ def latentsweep(folder: Path, source: Home, space: SearchSpace, trials: int, *wo
     return Ours(cost, open_search(chosen_sweep(home, DATASET, None)), stages)
 
 
-def usual(folder: Path, source: Home, space: SearchSpace, trials: int) -> Theirs:
+def usual(folder: Path, source: Home, space: SearchSpace, trials: int, reuse_actors: bool) -> Theirs:
     """The same by plain Ray Tune; 0 trials: the whole grid."""
     job = Job(
         datasets=str(source.datasets),
@@ -163,6 +165,7 @@ def usual(folder: Path, source: Home, space: SearchSpace, trials: int) -> Theirs
         startup=SearchConfig().startup,
         seed=SEED,
         concurrent=TRIALS_AT_ONCE,
+        reuse_actors=reuse_actors,
     )
     folder.mkdir()
     job.write(folder / "job.json")
@@ -243,11 +246,11 @@ def row(what: str, against: str, at_least: str, text: str, holds: bool) -> dict[
     return {"what": what, "against": against, "at_least": at_least, "measured": text, "holds": holds}
 
 
-def grid(folder: Path, home: Home) -> tuple[list[dict[str, object]], list[str]]:
+def grid(folder: Path, home: Home, reuse_actors: bool) -> tuple[list[dict[str, object]], list[str]]:
     denoisers = int(GRID.size) // len(THRESHOLDS.values)
     options = ("--sampler", "random", "--pruner", "none")
     ours = latentsweep(folder / "grid", home, GRID, denoisers, *options, rungs=0)
-    theirs = usual(folder / "grid-usual", home, GRID, 0)
+    theirs = usual(folder / "grid-usual", home, GRID, 0, reuse_actors)
     unequal = differences(ours, theirs)
     points = len(ours.search.measured())
     cpu, wall = theirs.cost.cpu / ours.cost.cpu, theirs.cost.wall / ours.cost.wall
@@ -275,11 +278,11 @@ def grid(folder: Path, home: Home) -> tuple[list[dict[str, object]], list[str]]:
     return rows, [*lines, *by_ratio(ours, theirs), ""]
 
 
-def adaptive(folder: Path, home: Home) -> tuple[list[dict[str, object]], list[str]]:
+def adaptive(folder: Path, home: Home, reuse_actors: bool) -> tuple[list[dict[str, object]], list[str]]:
     ours = latentsweep(
         folder / "adaptive", home, ADAPTIVE, TRIALS, "--pruner", "median", rungs=SMOKE.evaluation.rungs
     )
-    theirs = usual(folder / "adaptive-usual", home, ADAPTIVE, TRIALS)
+    theirs = usual(folder / "adaptive-usual", home, ADAPTIVE, TRIALS, reuse_actors)
     here = ours.search.measured()[0].user_attrs["metrics"]
     there = min((trial["measured"] for trial in theirs.trials), key=lambda metrics: metrics["gen/kid"])
     error = there["gen/kid_se"]
@@ -312,26 +315,21 @@ def adaptive(folder: Path, home: Home) -> tuple[list[dict[str, object]], list[st
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=("grid", "adaptive"), help="half of it")
-    parser.add_argument("--report", action="store_true", help="write benchmarks/reports/<date>-sweep.md")
+    parser.add_argument("part", choices=("grid", "adaptive"))
+    parser.add_argument("--reuse-actors", action="store_true", help="let the usual way's processes go on")
+    parser.add_argument("--report", action="store_true", help="write benchmarks/reports/<date>-sweep-<part>.md")
     arguments = parser.parse_args()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
-    rows: list[dict[str, object]] = []
-    lines: list[str] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        home = prepared(folder)
-        for part, run in (("grid", grid), ("adaptive", adaptive)):
-            if arguments.only in (None, part):
-                found, said = run(folder, home)
-                rows += found
-                lines += said
+        run = {"grid": grid, "adaptive": adaptive}[arguments.part]
+        rows, lines = run(folder, prepared(folder), arguments.reuse_actors)
     versions = ", ".join(
         f"{name} {importlib.metadata.version(name)}" for name in ("torch", "ray", "optuna", "mlflow")
     )
     text = "\n".join(
         [
-            f"# Sweep, {datetime.date.today().isoformat()}",
+            f"# Sweep, {arguments.part}, {datetime.date.today().isoformat()}",
             "",
             *(f"- {'holds' if r['holds'] else 'DOES NOT HOLD'}: {r['what']}: {r['measured']}" for r in rows),
             "",
@@ -346,8 +344,8 @@ def main() -> int:
     )
     sys.stdout.write(text)
     if arguments.report:
-        write_report("sweep", text)
-        write_rows("sweep", rows)
+        write_report(f"sweep-{arguments.part}", text)
+        write_rows(f"sweep-{arguments.part}", rows)
     return int(not all(r["holds"] for r in rows))
 
 

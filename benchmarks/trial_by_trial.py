@@ -1,8 +1,9 @@
 """Trials the usual way: plain Ray Tune, where each trains its autoencoder, encodes, trains its denoiser and measures.
 
 What :mod:`sweep` compares with. A trial keeps its files in a folder of its own that is thrown away, and computes the
-features of the real slices for itself. Ray is started with what makes it quick: no dashboard, no loggers, actors
-that are used again, so that PyTorch and the Inception network are loaded once a process.
+features of the real slices for itself. Tune is at its defaults, under which each trial has a process of its own, but
+for what would only slow it down: no dashboard, no loggers. With ``reuse_actors`` PyTorch and the Inception network
+are loaded once for each of the trials that run at a time.
 
     python benchmarks/trial_by_trial.py JOB.json RESULTS.json
 """
@@ -37,6 +38,7 @@ class Job:
     startup: int
     seed: int
     concurrent: int
+    reuse_actors: bool
 
     def write(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self)))
@@ -102,7 +104,7 @@ def main() -> int:
                 search_alg=search,
                 num_samples=job["trials"] or 1,
                 max_concurrent_trials=None if search else job["concurrent"],
-                reuse_actors=True,
+                reuse_actors=job["reuse_actors"],
             ),
             run_config=tune.RunConfig(name="trials", storage_path=folder, verbose=0),
         )
