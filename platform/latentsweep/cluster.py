@@ -37,6 +37,9 @@ LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 CONNECT_SECONDS = 5.0
 
+REPLACEMENTS = 2
+"""How often a training that a worker failed in is tried again, each time from its last checkpoint."""
+
 
 @contextlib.contextmanager
 def cluster(
@@ -161,7 +164,13 @@ def run_under_train(
     Each worker gets ``threads`` CPUs and ``gpu_share`` of a card (0: none). ``work`` keeps its results in the
     stage store; what Ray Train itself writes goes to ``folder`` and is thrown away. A lost worker is replaced
     twice; then :class:`LostError` is raised. Ray may hold the run's resources after that, until this process ends.
+
+    A single worker is a Ray task in which Ray Train runs locally: the processes with which it keeps a group of
+    workers together take longer to start than a small autoencoder to train.
     """
+    if workers == 1:
+        _run_alone(work, config, threads=threads, gpu_share=gpu_share)
+        return
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.config import FailureConfig
@@ -179,7 +188,7 @@ def run_under_train(
         run_config=RunConfig(
             name=name,
             storage_path=str(folder.resolve()),
-            failure_config=FailureConfig(max_failures=2, controller_failure_limit=1),
+            failure_config=FailureConfig(max_failures=REPLACEMENTS, controller_failure_limit=1),
         ),
     )
     try:
@@ -194,3 +203,33 @@ def run_under_train(
         raise LostError(f"Ray Train lost the training: {said_last(str(error)) or type(error).__name__}") from error
     finally:
         shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _run_alone(
+    work: Callable[[dict[str, Any]], None], config: dict[str, Any], *, threads: int, gpu_share: float
+) -> None:
+    import ray
+    from ray.exceptions import RayError, RayTaskError
+
+    # Ray's own retries would have no end where the task is killed for its memory.
+    task = ray.remote(num_cpus=threads, num_gpus=gpu_share, max_retries=0)(_trained_locally)
+    for left in reversed(range(1 + REPLACEMENTS)):
+        try:
+            result_of(task.remote(work, config))
+            return
+        except (RayError, LatentsweepError) as error:
+            if left:
+                continue
+            if isinstance(error, (RayTaskError, LatentsweepError)):
+                raise
+            raise LostError(
+                f"Ray Train lost the training: {said_last(str(error)) or type(error).__name__}"
+            ) from error
+
+
+def _trained_locally(work: Callable[[dict[str, Any]], None], config: dict[str, Any]) -> None:
+    """A Ray task: one worker of a Ray Train run, in this very process."""
+    from ray.train import ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    TorchTrainer(work, train_loop_config=config, scaling_config=ScalingConfig(num_workers=0)).fit()

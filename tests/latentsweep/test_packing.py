@@ -15,7 +15,7 @@ import pytest
 import ray
 from ray import cloudpickle
 
-from latentsweep.cluster import ENVIRONMENT, run_under_train
+from latentsweep.cluster import ENVIRONMENT, REPLACEMENTS, run_under_train
 from latentsweep.search import Search, SearchConfig
 from latentsweep.tuning import StudySearcher, run_trials
 from trainables.errors import LatentsweepError
@@ -159,19 +159,37 @@ def is_killed(config: dict[str, Any]) -> None:
     os._exit(1)
 
 
+def succeeds_at_the_last(config: dict[str, Any]) -> None:
+    with (Path(config["folder"]) / "attempts").open("a") as file:
+        file.write("x")
+    if len((Path(config["folder"]) / "attempts").read_text()) <= REPLACEMENTS:
+        os._exit(1)
+
+
 def hangs(config: dict[str, Any]) -> None:
     time.sleep(600)
 
 
-def under_train(training: Any, folder: Path) -> None:
-    run_under_train(training, {}, name=training.__name__, folder=folder, workers=1, threads=1, gpu_share=SHARE)
+def under_train(training: Any, folder: Path, workers: int) -> None:
+    run_under_train(training, {}, name=training.__name__, folder=folder, workers=workers, threads=1, gpu_share=SHARE)
 
 
-def test_a_train_run_gives_its_share_back(card: None, tmp_path: Path) -> None:
-    under_train(finishes, tmp_path)
+alone_and_together = pytest.mark.parametrize("workers", [1, 2])
+
+
+@alone_and_together
+def test_a_train_run_gives_its_share_back(card: None, tmp_path: Path, workers: int) -> None:
+    under_train(finishes, tmp_path, workers)
     assert all_back(), ray.available_resources()
     with pytest.raises(LatentsweepError, match="no longer finite"):
-        under_train(diverges, tmp_path)
+        under_train(diverges, tmp_path, workers)
+    assert all_back(), ray.available_resources()
+
+
+def test_a_lost_worker_is_replaced(card: None, tmp_path: Path) -> None:
+    config = {"folder": str(tmp_path)}
+    run_under_train(succeeds_at_the_last, config, name="", folder=tmp_path, workers=1, threads=1, gpu_share=SHARE)
+    assert len((tmp_path / "attempts").read_text()) == 1 + REPLACEMENTS
     assert all_back(), ray.available_resources()
 
 
@@ -186,30 +204,35 @@ import test_packing
 cloudpickle.register_pickle_by_value(test_packing)
 with cluster(sys.argv[1]):
     print("up", flush=True)
-    test_packing.under_train(getattr(test_packing, sys.argv[4]), Path(sys.argv[2]))
+    test_packing.under_train(getattr(test_packing, sys.argv[4]), Path(sys.argv[2]), int(sys.argv[5]))
 """
 
 
-def drive(training: Any, folder: Path) -> subprocess.Popen[str]:
+def drive(training: Any, folder: Path, workers: int) -> subprocess.Popen[str]:
     """A process that joins this cluster and runs a training on it."""
     address = ray.get_runtime_context().gcs_address
-    command = [sys.executable, "-c", DRIVER, address, str(folder), str(Path(__file__).parent), training.__name__]
+    words = [address, str(folder), str(Path(__file__).parent), training.__name__, str(workers)]
+    command = [sys.executable, "-c", DRIVER, *words]
     driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert driver.stdout
     assert driver.stdout.readline().strip() == "up"
     return driver
 
 
+@alone_and_together
 def test_a_training_whose_workers_die_again_and_again_is_lost_and_its_share_comes_back_with_its_driver(
-    card: None, tmp_path: Path
+    card: None, tmp_path: Path, workers: int
 ) -> None:
-    _, said = drive(is_killed, tmp_path).communicate(timeout=120)
+    _, said = drive(is_killed, tmp_path, workers).communicate(timeout=120)
     assert "LostError: Ray Train lost the training" in said
     assert all_back(), ray.available_resources()
 
 
-def test_a_killed_driver_of_somebody_elses_cluster_leaves_no_reservation(card: None, tmp_path: Path) -> None:
-    driver = drive(hangs, tmp_path)
+@alone_and_together
+def test_a_killed_driver_of_somebody_elses_cluster_leaves_no_reservation(
+    card: None, tmp_path: Path, workers: int
+) -> None:
+    driver = drive(hangs, tmp_path, workers)
     deadline = time.monotonic() + 60
     while ray.available_resources().get("GPU") == 1:
         assert time.monotonic() < deadline, "the run has not begun"
