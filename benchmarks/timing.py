@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import platform
 import time
 from collections.abc import Callable
@@ -37,3 +38,10 @@ def write_report(name: str, text: str) -> None:
     path = Path(__file__).parent / "reports" / f"{datetime.date.today().isoformat()}-{name}.md"
     path.parent.mkdir(exist_ok=True)
     path.write_text(text)
+
+
+def write_rows(name: str, rows: list[dict[str, object]]) -> None:
+    """Leaves rows of the table that ``make bench`` prints, dated, as ``reports/rows/<name>.json``."""
+    path = Path(__file__).parent / "reports" / "rows" / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"date": datetime.date.today().isoformat(), "rows": rows}, indent=2) + "\n")

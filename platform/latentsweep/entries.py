@@ -100,9 +100,9 @@ def manifest_of(
     *,
     left_out: Container[str] = (),
 ) -> dict[str, Any]:
-    """The manifest of a finished result, as JSON has it: the key, the summary, and every file's size, SHA-256 and XXH3.
+    """The manifest of a finished result, as JSON has it: the key, the summary, every file's size and checksums.
 
-    The first names the content, the second finds damage: it is what costs no time before each use.
+    The SHA-256 names the content; the XXH3 finds damage, at little cost before each use.
     """
     manifest = {
         "name": key.name,

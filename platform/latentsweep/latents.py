@@ -50,7 +50,7 @@ def write_latents(folder: Path, parts: Sequence[Encoded]) -> dict[str, Any]:
         pq.write_table(
             shard,
             path,
-            compression={name: "zstd" for name in ("subject", "volume", "slice", "split")},
+            compression=dict.fromkeys(("subject", "volume", "slice", "split"), "zstd"),
             use_dictionary=["subject", "volume", "split"],
             data_page_size=MAX_PAGE_BYTES,
         )
