@@ -67,13 +67,13 @@ def latent_readers(folder: Path, count: int) -> dict[str, Callable[[], None]]:
     def ours() -> None:
         entry = Store(folder).find(key)
         assert entry is not None
-        for split in SHARES:
-            assert len(read_latents(entry.folder, dict(entry.summary), split, whiten=True))
+        read = [read_latents(entry.folder, dict(entry.summary), split, whiten=True) for split in SHARES]
+        assert len(read) == len(SHARES)
 
     def theirs() -> None:
-        for split in SHARES:
-            for name in ("mean", "log_variance"):
-                assert len(torch.from_numpy(np.load(folder / f"{split}-{name}.npy")))
+        names = [f"{split}-{name}.npy" for split in SHARES for name in ("mean", "log_variance")]
+        read = [torch.from_numpy(np.load(folder / name)) for name in names]
+        assert len(read) == 2 * len(SHARES)
 
     return {"latentsweep": ours, "numpy.load": theirs}
 
@@ -154,7 +154,8 @@ def main() -> int:
         ratios[count] = medians["latentsweep"] / medians["numpy.load"]
         lines.append(
             f"| {count} | {medians['latentsweep'] * 1e3:.1f} | {medians['numpy.load'] * 1e3:.1f} "
-            f"| {ratios[count]:.2f} | {medians['latentsweep'] / count * 1e6:.2f} | {slices * 1e3:.0f} | {slices / count * 1e6:.0f} |"
+            f"| {ratios[count]:.2f} | {medians['latentsweep'] / count * 1e6:.2f} "
+            f"| {slices * 1e3:.0f} | {slices / count * 1e6:.0f} |"
         )
     worst = max(ratios[8192], ratios[32768])
     prepared = preparation(3)
