@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.tag import Tag
 from pydicom.uid import RLELossless
 
 from latentsweep.datasets.limits import (
@@ -53,12 +54,15 @@ UNREADABLE = (
     InvalidDicomError,
 )
 #: What is read of a file: the image and what says how to decode it, whose it is, and where it lies.
-TAGS = (
-    *("SeriesInstanceUID", "InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
-    *("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames"),
-    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "RescaleSlope", "RescaleIntercept"),
-    *("ExtendedOffsetTable", "ExtendedOffsetTableLengths", "PixelData", "FloatPixelData", "DoubleFloatPixelData"),
-)
+TAGS = [
+    Tag(name)
+    for name in (
+        *("SeriesInstanceUID", "InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
+        *("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames"),
+        *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "RescaleSlope", "RescaleIntercept"),
+        *("ExtendedOffsetTable", "ExtendedOffsetTableLengths", "PixelData", "FloatPixelData", "DoubleFloatPixelData"),
+    )
+]
 #: Slices of a sagittal or coronal series may lie this many times the usual distance apart, no more.
 MAX_GAP = 1.5
 
@@ -135,7 +139,7 @@ def read_frame(path: Path) -> Frame:
     """
     try:
         with silenced("pydicom"):
-            header = pydicom.dcmread(_content(path), specific_tags=list(TAGS))
+            header = pydicom.dcmread(_content(path), specific_tags=TAGS)
     except UNREADABLE:
         raise Reject("not a readable DICOM file", broken=True) from None
     with silenced("pydicom"):
