@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from latentsweep import __version__
-from latentsweep.home import sha256_of
+from latentsweep.home import sha256_of, xxh3_of
 from trainables.config import fingerprint
 
 MANIFEST = "manifest.json"
@@ -100,7 +100,10 @@ def manifest_of(
     *,
     left_out: Container[str] = (),
 ) -> dict[str, Any]:
-    """The manifest of a finished result, as JSON has it: the key, the summary, and every file's size and SHA-256."""
+    """The manifest of a finished result, as JSON has it: the key, the summary, every file's size and checksums.
+
+    The SHA-256 names the content; the XXH3 finds damage, at little cost before each use.
+    """
     manifest = {
         "name": key.name,
         "stage": key.stage,
@@ -112,7 +115,11 @@ def manifest_of(
         "cost": dict(cost),
         "summary": dict(summary),
         "files": {
-            str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+            str(path.relative_to(folder)): {
+                "bytes": path.stat().st_size,
+                "sha256": sha256_of(path),
+                "xxh3": xxh3_of(path),
+            }
             for path in sorted(folder.rglob("*"))
             if path.is_file() and path.name not in left_out
         },
@@ -132,7 +139,7 @@ def damage_of(folder: Path, manifest: Any) -> str | None:
                 return f"{name} is missing"
             if path.stat().st_size != expected["bytes"]:
                 return f"{name} has {path.stat().st_size} bytes instead of {expected['bytes']}"
-            if sha256_of(path) != expected["sha256"]:
+            if xxh3_of(path) != expected["xxh3"] if "xxh3" in expected else sha256_of(path) != expected["sha256"]:
                 return f"{name} has changed since it was written"
     except (AttributeError, KeyError, TypeError):
         return f"{MANIFEST} is no manifest"

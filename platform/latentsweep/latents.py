@@ -17,9 +17,12 @@ import pyarrow.parquet as pq
 import torch
 
 from latentsweep.datasets.slices import Slices
+from trainables.errors import StoreError
 from trainables.latents import NO_WHITENING, ChannelStatistics, Latents
 
 ROWS_PER_SHARD = 4096
+MAX_PAGE_BYTES = 2**30
+VALUES = ("mean", "log_variance")
 
 
 @dataclass(frozen=True)
@@ -36,22 +39,30 @@ def write_latents(folder: Path, parts: Sequence[Encoded]) -> dict[str, Any]:
     """Writes the shards into ``folder`` and returns their summary: shape, dtype, rows, channel statistics.
 
     The statistics are the training split's. Columns: subject, volume, slice, split, mean and log_variance
-    (fixed-size lists of C·h·w float16, in C, h, w order).
+    (fixed-size lists of C·h·w float16, in C, h, w order; not compressed, one page a shard).
     """
     shape = tuple(parts[0].mean.shape[1:])
     table = pa.concat_tables([_table(part) for part in parts])
-    shards = []
+    shards: list[dict[str, Any]] = []
     for number, start in enumerate(range(0, table.num_rows, ROWS_PER_SHARD)):
         shard = table.slice(start, ROWS_PER_SHARD)
-        name = f"latents-{number:05d}.parquet"
-        pq.write_table(shard, folder / name, compression="zstd")
-        shards.append({"file": name, "rows": shard.num_rows})
+        path = folder / f"latents-{number:05d}.parquet"
+        pq.write_table(
+            shard,
+            path,
+            compression=dict.fromkeys(("subject", "volume", "slice", "split"), "zstd"),
+            use_dictionary=["subject", "volume", "split"],
+            data_page_size=MAX_PAGE_BYTES,
+        )
+        shards.append({"file": path.name, "rows": shard.num_rows, "values_at": _values_at(path, shard)})
+    ends = np.cumsum([len(part.mean) for part in parts]).tolist()
     training = next(part for part in parts if part.split == "train")
     statistics = ChannelStatistics.of(training.mean, training.log_variance)
     return {
         "shape": list(shape),
         "dtype": "float16",
         "rows": table.num_rows,
+        "splits": {part.split: [end - len(part.mean), end] for part, end in zip(parts, ends, strict=True)},
         "shards": shards,
         "channel_mean": statistics.mean.tolist(),
         "channel_deviation": statistics.deviation.tolist(),
@@ -59,15 +70,64 @@ def write_latents(folder: Path, parts: Sequence[Encoded]) -> dict[str, Any]:
 
 
 def read_latents(folder: Path, summary: dict[str, Any], split: str, *, whiten: bool) -> Latents:
-    """The latents of one split in memory, as they will be scaled on reading."""
+    """The latents of one split in memory, as they will be scaled on reading.
+
+    Raises :class:`~trainables.errors.StoreError` for a shard that is shorter than the summary says.
+    """
+    statistics = channel_statistics(summary) if whiten else NO_WHITENING
+    if all(shard.get("values_at") for shard in summary["shards"]):
+        mean, log_variance = (_read_values(folder, summary, split, column) for column in VALUES)
+        return Latents(mean, log_variance, statistics)
     shape = summary["shape"]
     tables = [
-        pq.read_table(folder / shard["file"], columns=["mean", "log_variance"], filters=[("split", "=", split)])
+        pq.read_table(folder / shard["file"], columns=list(VALUES), filters=[("split", "=", split)])
         for shard in summary["shards"]
     ]
     table = pa.concat_tables(tables)
-    statistics = channel_statistics(summary) if whiten else NO_WHITENING
     return Latents(_tensor(table["mean"], shape), _tensor(table["log_variance"], shape), statistics)
+
+
+def _read_values(folder: Path, summary: dict[str, Any], split: str, column: str) -> torch.Tensor:
+    """The rows of a split, (N, C, h, w) float16, from where their bytes lie in the shards."""
+    shape = summary["shape"]
+    first, stop = summary["splits"].get(split, (0, 0))
+    values = np.empty((stop - first, *shape), np.float16)
+    width = 2 * int(np.prod(shape))
+    start = 0
+    for shard in summary["shards"]:
+        begin, end = max(first, start), min(stop, start + shard["rows"])
+        if begin < end:
+            wanted = values[begin - first : end - first].reshape(-1).view(np.uint8)
+            with (folder / shard["file"]).open("rb", buffering=0) as file:
+                file.seek(shard["values_at"][column] + (begin - start) * width)
+                if file.readinto(wanted.data) != len(wanted):
+                    raise StoreError(
+                        f"{folder / shard['file']} must hold {shard['rows']} latents and is cut short: run the same "
+                        "command again, which makes it anew"
+                    )
+        start += shard["rows"]
+    return torch.from_numpy(values)
+
+
+def _values_at(path: Path, table: pa.Table) -> dict[str, int] | None:
+    """Where the values of each column of ``VALUES`` begin in a shard that was just written; None if not as they are.
+
+    A column of one uncompressed, plainly encoded page ends with its values, little-endian, one after another (the
+    Parquet format, "Data Pages"), so that they can be read as they lie, without their repetition levels. That it
+    is so is looked up in the file, not believed.
+    """
+    group = pq.read_metadata(path).row_group(0)
+    columns = {group.column(i).path_in_schema.partition(".")[0]: group.column(i) for i in range(group.num_columns)}
+    places = {}
+    with path.open("rb") as file:
+        for name in VALUES:
+            chunk = columns[name]
+            written = b"".join(part.flatten().to_numpy(zero_copy_only=False).tobytes() for part in table[name].chunks)
+            places[name] = chunk.data_page_offset + chunk.total_compressed_size - len(written)
+            file.seek(max(0, places[name]))
+            if file.read(len(written)) != written:
+                return None
+    return places
 
 
 def channel_statistics(summary: dict[str, Any]) -> ChannelStatistics:

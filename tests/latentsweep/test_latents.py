@@ -14,6 +14,7 @@ import torch
 
 from latentsweep.datasets.slices import Slices
 from latentsweep.latents import Encoded, read_latents, write_latents
+from trainables.errors import StoreError
 
 SHAPE = (4, 2, 2)
 
@@ -38,6 +39,37 @@ def test_what_was_written_is_read_back_by_split(tmp_path: Path, parts: list[Enco
         assert latents.mean.dtype == torch.float16
         torch.testing.assert_close(latents.mean.float(), part.mean, rtol=1e-3, atol=1e-2)
         torch.testing.assert_close(latents.log_variance.float(), part.log_variance, rtol=1e-3, atol=1e-2)
+
+
+def test_values_read_as_they_lie_are_those_that_parquet_holds(
+    tmp_path: Path, parts: list[Encoded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("latentsweep.latents.ROWS_PER_SHARD", 64)
+    summary = write_latents(tmp_path, parts)
+    assert len(summary["shards"]) == 4
+    assert all(shard["values_at"] for shard in summary["shards"])
+    elsewhere = {**summary, "shards": [{**shard, "values_at": None} for shard in summary["shards"]]}
+    for split in ("train", "validation", "test", "none"):
+        read, parsed = (read_latents(tmp_path, of, split, whiten=False) for of in (summary, elsewhere))
+        assert torch.equal(read.mean, parsed.mean)
+        assert torch.equal(read.log_variance, parsed.log_variance)
+
+
+def test_a_layout_whose_values_do_not_lie_together_is_read_by_parquet(
+    tmp_path: Path, parts: list[Encoded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("latentsweep.latents.MAX_PAGE_BYTES", 64)
+    summary = write_latents(tmp_path, parts)
+    assert summary["shards"][0]["values_at"] is None
+    assert torch.equal(read_latents(tmp_path, summary, "train", whiten=False).mean, parts[0].mean.half())
+
+
+def test_a_shard_that_was_cut_after_its_check_is_one_line(tmp_path: Path, parts: list[Encoded]) -> None:
+    summary = write_latents(tmp_path, parts)
+    path = tmp_path / "latents-00000.parquet"
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(StoreError, match="is cut short: run the same command again"):
+        read_latents(tmp_path, summary, "train", whiten=False)
 
 
 def test_whitening_on_reading_gives_unit_spread_by_the_training_split(tmp_path: Path, parts: list[Encoded]) -> None:

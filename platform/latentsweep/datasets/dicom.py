@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.tag import Tag
 from pydicom.uid import RLELossless
 
 from latentsweep.datasets.limits import (
@@ -52,6 +53,16 @@ UNREADABLE = (
     BytesLengthException,
     InvalidDicomError,
 )
+#: What is read of a file: the image and what says how to decode it, whose it is, and where it lies.
+TAGS = [
+    Tag(name)
+    for name in (
+        *("SeriesInstanceUID", "InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
+        *("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames"),
+        *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "RescaleSlope", "RescaleIntercept"),
+        *("ExtendedOffsetTable", "ExtendedOffsetTableLengths", "PixelData", "FloatPixelData", "DoubleFloatPixelData"),
+    )
+]
 #: Slices of a sagittal or coronal series may lie this many times the usual distance apart, no more.
 MAX_GAP = 1.5
 
@@ -128,7 +139,7 @@ def read_frame(path: Path) -> Frame:
     """
     try:
         with silenced("pydicom"):
-            header = pydicom.dcmread(_content(path))
+            header = pydicom.dcmread(_content(path), specific_tags=TAGS)
     except UNREADABLE:
         raise Reject("not a readable DICOM file", broken=True) from None
     with silenced("pydicom"):
@@ -147,15 +158,16 @@ def read_frame(path: Path) -> Frame:
             raise Reject("a DICOM image that is cut short, damaged or needs another decoder", broken=True) from None
         if pixels.ndim != 2:
             raise Reject("a DICOM file without a two-dimensional image", broken=True)
-        pixels = pixels * _number(header, "RescaleSlope", 1) + _number(header, "RescaleIntercept", 0)
+        pixels *= _number(header, "RescaleSlope", 1)
+        pixels += _number(header, "RescaleIntercept", 0)
         if _text(header, "PhotometricInterpretation") == "MONOCHROME1":
-            pixels = -pixels
+            np.negative(pixels, out=pixels)
         spacing = _numbers(header, "PixelSpacing", 2)
         if spacing is None or np.any(spacing <= 0):
             spacing = np.ones(2)
         digits = re.findall(r"\d+", path.stem)
         return Frame(
-            pixels=pixels.astype(np.float32),
+            pixels=pixels,
             series=_text(header, "SeriesInstanceUID"),
             number=_number(header, "InstanceNumber", float(digits[-1][-15:]) if digits else 0),
             position=_numbers(header, "ImagePositionPatient", 3),
@@ -214,7 +226,7 @@ def stacked(frames: Sequence[Frame]) -> tuple[Volume, int]:
         affine = np.eye(4)
         affine[:3, :3] = np.stack([along_row * column_mm, along_column * row_mm, normal * step], axis=1)
         affine[:2] *= -1  # DICOM's axes run to the left and posterior, RAS+ to the right and anterior
-    voxels = np.stack([frame.pixels.T for frame in frames], axis=2)
+    voxels = np.stack([frame.pixels for frame in frames]).transpose(2, 1, 0)
     return Volume(voxels, affine), repeated
 
 

@@ -32,7 +32,7 @@ from latentsweep.datasets.slices import (
     VERSION,
     PreparedDataset,
     SliceRow,
-    encode,
+    encode_stored,
     image_hash,
     open_dataset,
     write_manifest,
@@ -171,7 +171,7 @@ def read_scan(scan: Scan, size: int) -> ScanResult:
             rejects.append(("too large for this machine's memory", False, files))
             continue
         dropped += blank
-        kept.append([SliceImage(index, image_hash(image), encode(image)) for index, image in images])
+        kept.append([SliceImage(index, image_hash(image), encode_stored(image)) for index, image in images])
     return ScanResult([images for images in kept if images], rejects, dropped)
 
 

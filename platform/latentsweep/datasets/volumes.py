@@ -137,8 +137,11 @@ def windowed(planes: Float) -> Float:
     if not high > low:
         raise Reject("the volume has no contrast", broken=False)
     scaled: Float = np.empty_like(planes)
-    for plane, mapped in zip(planes, scaled, strict=True):  # float64 of one plane at a time
-        mapped[...] = np.clip((plane - low) * (255.0 / (high - low)), 0, 255)
+    wide = np.empty(planes.shape[1:], np.result_type(planes, low))  # float64 of one plane at a time
+    for plane, mapped in zip(planes, scaled, strict=True):
+        np.subtract(plane, low, out=wide)
+        np.multiply(wide, 255.0 / (high - low), out=wide)
+        np.clip(wide, 0, 255, out=mapped)
     if constant and background > low:
         outside = ~np.stack([ndimage.binary_fill_holes(plane) for plane in tissue])
         scaled[outside] = 0

@@ -9,7 +9,15 @@ from made_up_manifest import made_up
 from PIL import Image
 
 from latentsweep.datasets import slices
-from latentsweep.datasets.slices import SliceRow, encode, open_dataset, write_manifest, write_shards
+from latentsweep.datasets.slices import (
+    SliceRow,
+    decode,
+    encode,
+    encode_stored,
+    open_dataset,
+    write_manifest,
+    write_shards,
+)
 from latentsweep.home import sha256_of
 from trainables.errors import DataError
 
@@ -146,3 +154,12 @@ def test_a_shard_with_other_rows_than_the_manifest_says_is_an_error(folder):
     write_manifest(folder, manifest)
     with pytest.raises(DataError, match="damaged"):
         opened(folder)
+
+
+@pytest.mark.parametrize("side", [1, 16, 128, 300])
+def test_a_stored_png_is_the_same_picture(side: int) -> None:
+    image = np.random.default_rng(side).integers(0, 256, (side, side), dtype=np.uint8)
+    assert np.array_equal(decode(encode_stored(image), side), image)
+    with Image.open(io.BytesIO(encode_stored(image))) as picture:
+        picture.verify()
+        assert picture.mode == "L"

@@ -1,0 +1,217 @@
+"""Latent shards to tensors against ``numpy.load``, ``data prepare`` against pydicom, and how both grow.
+
+Latents: a fresh store finds the result, which checks every shard for damage, and reads all its splits; against
+``numpy.load`` of the same numbers, which checks nothing. Shards of 8×16×16 latents, in the page cache, in turns.
+Preparation: a whole ``data prepare`` of the DICOM test data (LATENTSWEEP_TEST_DATA) in two processes, against one
+core that calls ``pydicom.dcmread(…).pixel_array`` on the same files. Ends with exit code 1 where a row doesn't hold.
+
+    python benchmarks/reading.py --report
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import platform
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pydicom
+import torch
+from timing import alternate, machine, write_report, write_rows
+
+from latentsweep.datasets.preparation import prepare
+from latentsweep.datasets.slices import SliceRow, Slices, encode_stored, open_dataset, write_manifest, write_shards
+from latentsweep.datasets.sources import discover
+from latentsweep.entries import StageKey
+from latentsweep.latents import Encoded, read_latents, write_latents
+from latentsweep.store import Store
+
+LATENTS_LIMIT, PREPARATION_LIMIT = 1.5, 1.5
+SHAPE = (8, 16, 16)
+SHARES = {"train": 0.7, "validation": 0.15, "test": 0.15}
+GROWTH = (1024, 2048, 4096, 8192, 16384, 32768)
+DATA = Path(os.environ.get("LATENTSWEEP_TEST_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))
+
+TRIED = """## Tried, and did not help
+
+- SHA-256 as the check on reading: 28 to 34 ms for 8k latents where `numpy.load` takes 7, and a second thread gained
+  nothing on this machine. XXH3 takes 3; manifests hold both.
+- Parquet's own decoding of fixed-size lists: 410 to 560 ms of 8k latents (train and validation), zstd pages.
+- Two threads that read shards at once: as fast as one (6.3 against 6.4 ms), since memory is the limit.
+- Pillow's encoder at compression levels 1 to 3: 455 to 504 µs a slice against 778 at level 6. An uncompressed PNG
+  with the filter "Up" in a zstd shard takes 15 µs, 3 % more disk, and is decoded in 33 µs against 160.
+"""
+
+
+def latent_readers(folder: Path, count: int) -> dict[str, Callable[[], None]]:
+    """The same ``count`` latents as a result in a store and as ``.npy`` files, and who reads them."""
+    random = torch.Generator().manual_seed(count)
+    parts = []
+    for split, share in SHARES.items():
+        rows = int(count * share)
+        slices = Slices(np.empty((rows, 0), np.uint8), ["s"] * rows, ["v"] * rows, np.arange(rows, dtype=np.int32))
+        mean, log_variance = (torch.randn(rows, *SHAPE, generator=random) for _ in range(2))
+        parts.append(Encoded(split, slices, mean, log_variance - 5))
+        np.save(folder / f"{split}-mean.npy", mean.half().numpy())
+        np.save(folder / f"{split}-log_variance.npy", (log_variance - 5).half().numpy())
+    key = StageKey("latents", 1, {"count": count})
+    Store(folder).obtain(key, lambda workspace: write_latents(workspace, parts))
+
+    def ours() -> None:
+        entry = Store(folder).find(key)
+        assert entry is not None
+        read = [read_latents(entry.folder, dict(entry.summary), split, whiten=True) for split in SHARES]
+        assert len(read) == len(SHARES)
+
+    def theirs() -> None:
+        names = [f"{split}-{name}.npy" for split in SHARES for name in ("mean", "log_variance")]
+        read = [torch.from_numpy(np.load(folder / name)) for name in names]
+        assert len(read) == 2 * len(SHARES)
+
+    return {"latentsweep": ours, "numpy.load": theirs}
+
+
+def slice_reader(home: Path, count: int) -> Callable[[], None]:
+    """Opens and loads a dataset of ``count`` slices of 128×128 that vary smoothly, as an image does, with noise."""
+    random = np.random.default_rng(0)
+    ramp = np.add.outer(np.arange(128), np.arange(128)) / 2
+    pictures = [encode_stored(np.uint8(ramp + random.normal(64, 4, ramp.shape))) for _ in range(64)]
+    folder = home / "datasets" / f"slices-{count}"
+    folder.mkdir(parents=True)
+    rows = [SliceRow("s", "v", index, "train", "train", pictures[index % 64]) for index in range(count)]
+    by_split = {"train": count, "validation": 0, "test": 0}
+    counts = {"slices_by_split": by_split, "slices_by_split_by_slice": by_split, "subjects_by_split": by_split}
+    numbers = ("slices", "subjects", "volumes", "files", "files_broken", "files_ignored")
+    shards = write_shards(folder, rows)
+    write_manifest(
+        folder,
+        {
+            **dict.fromkeys(("created", "fingerprint", "source"), ""),
+            "version": 1,
+            "name": folder.name,
+            "bytes": 0,
+            "settings": {"size": 128},
+            "counts": {**dict.fromkeys(numbers, count), "slices_with_too_little_brain": 0, **counts},
+            "rejects": [],
+            "notes": [],
+            "shards": shards,
+        },
+    )
+
+    def read() -> None:
+        assert len(open_dataset(home / "datasets", folder.name).load("train")) == count
+
+    return read
+
+
+def preparation(rounds: int) -> tuple[float, float, int] | None:
+    """Medians of seconds, ours and pydicom's, and the slices; None without the test data."""
+    source = DATA / "rsna_miccai"
+    if not source.is_dir():
+        return None
+    found = discover("kaggle", source, series=None, subject_from=None)
+    files = [path for scan in found.scans for path in scan.files]
+
+    def ours() -> None:
+        with tempfile.TemporaryDirectory() as home:
+            prepare("kaggle", home=Path(home), source=source, jobs=2)
+
+    def theirs() -> None:
+        for path in files:
+            assert pydicom.dcmread(path).pixel_array.ndim == 2
+
+    seconds = alternate({"ours": ours, "theirs": theirs}, rounds=rounds, warmup=1)
+    return statistics.median(seconds["ours"]), statistics.median(seconds["theirs"]), len(files)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=15, help="timed turns of each reading")
+    parser.add_argument("--report", action="store_true", help="write benchmarks/reports/<date>-reading.md")
+    arguments = parser.parse_args()
+
+    lines = [
+        "| slices | latents, ms | numpy.load, ms | ratio | µs a latent | dataset's slices, ms | µs a slice |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    ratios = {}
+    for count in GROWTH:
+        with tempfile.TemporaryDirectory() as folder:
+            steps = latent_readers(Path(folder), count)
+            medians = {
+                name: statistics.median(values)
+                for name, values in alternate(steps, rounds=arguments.rounds, warmup=3).items()
+            }
+            steps = {"slices": slice_reader(Path(folder), count)}
+            slices = statistics.median(alternate(steps, rounds=3, warmup=1)["slices"])
+        ratios[count] = medians["latentsweep"] / medians["numpy.load"]
+        lines.append(
+            f"| {count} | {medians['latentsweep'] * 1e3:.1f} | {medians['numpy.load'] * 1e3:.1f} "
+            f"| {ratios[count]:.2f} | {medians['latentsweep'] / count * 1e6:.2f} "
+            f"| {slices * 1e3:.0f} | {slices / count * 1e6:.0f} |"
+        )
+    worst = max(ratios[8192], ratios[32768])
+    prepared = preparation(3)
+    times = prepared[1] / prepared[0] if prepared else None
+    rows: list[dict[str, object]] = [
+        {
+            "what": "latent shards to a tensor",
+            "against": "numpy.load of the same numbers",
+            "at_least": f"no more than {LATENTS_LIMIT} times its time",
+            "measured": f"{ratios[8192]:.2f} times (8k), {ratios[32768]:.2f} times (32k), with the check for damage",
+            "holds": worst <= LATENTS_LIMIT,
+        },
+        {
+            "what": "slices per second in data prepare, DICOM",
+            "against": "one core reading with pydicom alone",
+            "at_least": f"{PREPARATION_LIMIT} times on two cores",
+            "measured": f"{times:.2f} times" if times else "not measured: no test data",
+            "holds": times >= PREPARATION_LIMIT if times else None,
+        },
+    ]
+    detail = (
+        f"{prepared[2]} slices: {prepared[2] / prepared[0]:.0f} a second in `data prepare` (start of two processes, "
+        f"reading, slicing, encoding and writing), {prepared[2] / prepared[1]:.0f} read by pydicom alone."
+        if prepared
+        else "No DICOM test data here."
+    )
+    text = "\n".join(
+        [
+            f"# Reading, {datetime.date.today().isoformat()}",
+            "",
+            "## Rows",
+            "",
+            *(f"- {row['what']}, against {row['against']}: {row['measured']} ({row['at_least']})" for row in rows),
+            f"- {detail}",
+            "",
+            "## Growth",
+            "",
+            "All latents of a result in a fresh store, checked and read, in turns with `numpy.load`; all slices of a "
+            "dataset, opened (SHA-256 of each shard) and decoded. Linear where the time of one is constant.",
+            "",
+            *lines,
+            "",
+            TRIED,
+            f"- Command: `python benchmarks/reading.py {' '.join(sys.argv[1:])}`",
+            f"- Machine: {machine(torch.device('cpu'))}",
+            f"- torch {torch.__version__}, numpy {np.__version__}, pyarrow {pyarrow.__version__}, pydicom "
+            f"{pydicom.__version__}, Python {platform.python_version()}",
+            "",
+        ]
+    )
+    sys.stdout.write(text)
+    if arguments.report:
+        write_report("reading", text)
+        write_rows("reading", rows)
+    return int(any(row["holds"] is False for row in rows))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
