@@ -121,7 +121,7 @@ def preparation(rounds: int) -> tuple[float, float, int] | None:
 
     def ours() -> None:
         with tempfile.TemporaryDirectory() as home:
-            prepare("kaggle", home=Path(home), source=source, jobs=2)
+            prepare("kaggle", home=Path(home), source=source)
 
     def theirs() -> None:
         for path in files:

@@ -7,10 +7,12 @@ import dataclasses
 import datetime
 import hashlib
 import logging
+import math
 import multiprocessing
 import os
 import shutil
 import signal
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -49,6 +51,8 @@ logger = logging.getLogger(__name__)
 MAX_BROKEN_SHARE = 0.20
 #: How many places of a reject the manifest lists.
 MAX_PLACES = 20
+#: How long this process reads before it starts others, which take about a second to start.
+ALONE_SECONDS = 2.0
 MIN_SIZE, MAX_SIZE = 16, 1024
 #: Raised with every change of code after which the same source gives other slices, splits or subjects.
 PREPARATION = 1
@@ -285,13 +289,22 @@ def _build(
 
 
 def _read_all(scans: Sequence[Scan], size: int, jobs: int | None) -> Generator[ScanResult, None, None]:
-    """The result of each scan, in order, from this process or from ``jobs`` others."""
+    """The result of each scan, in order, from this process or from ``jobs`` others.
+
+    By default others are started when this one has read for a while, or a small dataset would wait for them longer
+    than for its scans.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = min(jobs or cores, len(scans))
-    if workers == 1:
-        for scan in scans:
-            yield read_scan(scan, size)
+    workers = jobs or cores
+    until = math.inf if workers == 1 else time.monotonic() + (0 if jobs else ALONE_SECONDS)
+    done = 0
+    while done < len(scans) and time.monotonic() < until:
+        yield read_scan(scans[done], size)
+        done += 1
+    scans = scans[done:]
+    if not scans:
         return
+    workers = min(workers, len(scans))
     chunk = max(1, min(16, len(scans) // (4 * workers)))
     pool = ProcessPoolExecutor(
         workers,
