@@ -55,7 +55,7 @@ class SamplingConfig(Config):
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """A denoiser: z_t (B, C, h, w) and timesteps (B,) int64 in 0 … T − 1 → the model's output, as z_t."""
 
-CHUNK_ON_CPU = 16
+CHUNK_ON_CPU = 32
 """Latents in a call of the denoiser on the CPU, where more of them gain nothing (see :func:`in_chunks`)."""
 CHUNK_ON_ACCELERATOR = 64
 """The same on a GPU."""
