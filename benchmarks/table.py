@@ -1,6 +1,6 @@
 """One table of what every benchmark measured last, with its date; what was not measured says so.
 
-    python benchmarks/table.py
+python benchmarks/table.py
 """
 
 from __future__ import annotations

@@ -51,6 +51,17 @@ def test_kaggle_gives_every_slice_of_every_subject(tmp_path, test_data):
     assert "withdrew" in dataset.manifest["notes"][0]
 
 
+def test_a_small_dataset_does_not_wait_for_processes(tmp_path, source, monkeypatch):
+    def no_pool(*_, **__):
+        raise AssertionError("a process was started")
+
+    monkeypatch.setattr(preparation, "ProcessPoolExecutor", no_pool)
+    assert prepare("mine", home=tmp_path / "home", source=source, size=32).manifest["counts"]["subjects"] == 6
+    monkeypatch.setattr(preparation, "ALONE_SECONDS", 0.0)
+    with pytest.raises(AssertionError, match="a process was started"):
+        prepare("mine", home=tmp_path / "other", source=source, size=32)
+
+
 def test_both_brats_namings_prepare_and_modalities_of_one_patient_share_split_and_pseudonym(tmp_path, test_data):
     splits = {}
     for name in ("brats_flair", "brats_t1ce"):
