@@ -39,14 +39,16 @@ SHARES = {"train": 0.7, "validation": 0.15, "test": 0.15}
 GROWTH = (1024, 2048, 4096, 8192, 16384, 32768)
 DATA = Path(os.environ.get("LATENTSWEEP_TEST_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))
 
-TRIED = """## Tried, and did not help
+TRIED = """## Tried
 
-- SHA-256 as the check on reading: 28 to 34 ms for 8k latents where `numpy.load` takes 7, and a second thread gained
-  nothing on this machine. XXH3 takes 3; manifests hold both.
-- Parquet's own decoding of fixed-size lists: 410 to 560 ms of 8k latents (train and validation), zstd pages.
-- Two threads that read shards at once: as fast as one (6.3 against 6.4 ms), since memory is the limit.
-- Pillow's encoder at compression levels 1 to 3: 455 to 504 µs a slice against 778 at level 6. An uncompressed PNG
-  with the filter "Up" in a zstd shard takes 15 µs, 3 % more disk, and is decoded in 33 µs against 160.
+Single runs while the readers were written, not repeated by this command:
+
+- SHA-256 as the check on reading takes several times as long as `numpy.load` itself; XXH3 a fraction. Manifests hold
+  both.
+- Parquet's own decoding of fixed-size lists in zstd pages: 410 to 560 ms of 8k latents (train and validation).
+- Pillow's encoder takes 220 (uncompressed) to 520 µs a slice; an uncompressed PNG with the filter "Up" in a zstd
+  shard 13 µs, for 3 % more disk, and is decoded in a third of the time.
+- A second process for 865 slices takes as long to start as it saves; so this one reads alone for its first seconds.
 """
 
 
