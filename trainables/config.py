@@ -20,6 +20,7 @@ def setting(
     doc: str,
     *,
     identity: bool = True,
+    later: bool = False,
     low: float | None = None,
     high: float | None = None,
     choices: Sequence[Any] | None = None,
@@ -28,9 +29,10 @@ def setting(
 
     ``low`` and ``high`` bound a number (or each member of a tuple), inclusive; ``choices`` lists the values
     allowed. ``identity=False`` marks what does not change a result (workers, device, logging), so that it
-    stays out of the keys of the stage store.
+    stays out of the keys of the stage store. ``later`` marks a field that its section got after there were stores:
+    at its default it stays out of them, too, so that what was computed before is still found.
     """
-    metadata = {"doc": doc, "identity": identity, "low": low, "high": high, "choices": choices}
+    metadata = {"doc": doc, "identity": identity, "later": later, "low": low, "high": high, "choices": choices}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -55,8 +57,12 @@ class Config:
 
     def identity(self) -> dict[str, Any]:
         """The fields that change a result, as JSON values: what the keys of the stage store are made of."""
-        fields = dataclasses.fields(self)
-        return {f.name: _plain(getattr(self, f.name)) for f in fields if f.metadata.get("identity", True)}
+        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self) if self._identifies(f)}
+
+    def _identifies(self, field: dataclasses.Field[Any]) -> bool:
+        if field.metadata.get("later") and getattr(self, field.name) == field.default:
+            return False
+        return bool(field.metadata.get("identity", True))
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON values, nested configurations as dictionaries."""

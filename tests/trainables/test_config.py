@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from trainables.config import fingerprint
+from trainables.config import Config, fingerprint, setting
 from trainables.errors import ConfigError
 from trainables.execution import Execution
 from trainables.recipes import IMPROVED, PAPER, RECIPES, SMOKE, Recipe, recipe_named
@@ -38,6 +38,16 @@ def test_a_refused_value_names_the_rule_and_the_value(field: str, value: object,
     with pytest.raises(ConfigError, match=says) as caught:
         PAPER.replace(**{field: value})
     assert "\n" not in str(caught.value)
+
+
+def test_a_later_field_leaves_older_results_their_keys_until_it_is_used() -> None:
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Section(Config):
+        steps: int = setting(5, "there from the beginning")
+        sharpness: float = setting(0.0, "came later", later=True)
+
+    assert Section().identity() == {"steps": 5}
+    assert Section(sharpness=0.5).identity() == {"steps": 5, "sharpness": 0.5}
 
 
 def test_what_does_not_change_a_result_stays_out_of_the_identity() -> None:
