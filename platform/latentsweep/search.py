@@ -94,6 +94,7 @@ class Search:
                 load_if_exists=True,
             )
         self._asked: dict[int, optuna.Trial] = {}
+        self._pruning = False
 
     def requeue(self) -> int:
         """After an interruption: RUNNING trials wait again, decided ones are told, missing points are added.
@@ -149,8 +150,7 @@ class Search:
         trial = self._asked[number]
         if step not in self.trial(number).intermediate_values:
             trial.report(value, step)
-        scored = sum(t.state == TrialState.COMPLETE for t in self.run_trials())
-        if self.config.pruner == "none" or scored < self.config.startup or not trial.should_prune():
+        if self.config.pruner == "none" or not self._startup_over() or not trial.should_prune():
             return False
         trial.set_user_attr("pruned_at", step)
         return True
@@ -216,6 +216,13 @@ class Search:
         family = [trial for trial in measured if family_of(trial) == family_of(best)]
         good = [trial for trial in family if trial.values[0] <= best.values[0] + error]
         return [min(good, key=lambda t: (t.user_attrs["metrics"].get("gen/steps_mean", 0.0), t.values[0]))]
+
+    def _startup_over(self) -> bool:
+        """Whether enough trials are finished for others to be pruned; once they are, they stay so."""
+        if not self._pruning:
+            scored = sum(trial.state == TrialState.COMPLETE for trial in self.run_trials())
+            self._pruning = scored >= self.config.startup
+        return self._pruning
 
     def _all_tried(self, runs: Iterable[FrozenTrial]) -> bool:
         size = self.space.size / max(1, len(self.space.thresholds))

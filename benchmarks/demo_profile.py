@@ -1,0 +1,129 @@
+"""Where the time of the demo's sweep goes: by stage, by process, and what is left on the clock when nothing computes.
+
+The command of ``make demo`` in a home of its own, as a user runs it for the first time. On the clock a moment counts
+as the stages that were being computed in it, as their manifests say (to a second); where there were none, as the
+start, the pauses between stages, or the end. Linux only. There is no bound: every item over 3 % is to be explained.
+
+    python benchmarks/demo_profile.py --report
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib.metadata
+import platform
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import torch
+from optuna.trial import TrialState
+from process_tree import measured
+from sweep import ROOT, environment
+from timing import machine, write_report
+
+from latentsweep.export import chosen_sweep, open_search
+from latentsweep.home import Home
+from latentsweep.store import Store
+
+TRIALS = 8
+SHOWN = 0.03
+"""Items of a larger share are listed."""
+
+EXPLAINED = """What the items are, and what was done about them:
+
+- *denoiser*, *vae*: trainings, which the sweep is for; a step's time is in the report on steps.
+- *samples*: 25 evaluations of the denoiser for each of 64 images, and their decoding.
+- *evaluation*, *reference*, *reconstruction*: Inception features in the main, which no stage computes twice; a whole
+  evaluation is measured in the report on the evaluation.
+- *start*: imports of Python, making the dataset, starting Ray and its first two workers, which import PyTorch.
+- *end*: the leaderboard, the importances and figures, the report's page, the last runs to MLflow, and Ray's shutdown.
+- *between stages*: asking the study, telling it, sending a trial to its worker.
+"""
+
+Span = tuple[float, float, str]
+"""When a stage began and ended, in seconds since the epoch, and its name."""
+
+
+def spans(home: Home) -> list[Span]:
+    """Of every result, from what its manifest says, and of every pruned trial, from what the study says."""
+    found = []
+    for entry in Store.of(home).entries():
+        end = datetime.datetime.fromisoformat(entry.manifest["created"]).timestamp() + 0.5
+        found.append((end - entry.seconds, end, str(entry.manifest["stage"])))
+    for trial in open_search(chosen_sweep(home, "demo", None)).run_trials():
+        if trial.state == TrialState.PRUNED and trial.datetime_start and trial.datetime_complete:
+            times = trial.datetime_start.timestamp(), trial.datetime_complete.timestamp()
+            found.append((*times, "denoiser (of a pruned trial)"))
+    return sorted(found)
+
+
+def on_the_clock(spans: list[Span], began: float, ended: float, every: float = 0.1) -> Counter[str]:
+    """Seconds of the wall clock by what went on, from ``began`` to ``ended``, shared where two stages ran at once."""
+    first, last = min(span[0] for span in spans), max(span[1] for span in spans)
+    seconds: Counter[str] = Counter()
+    moment = began
+    while moment < ended:
+        busy = [stage for begin, end, stage in spans if begin <= moment < end]
+        idle = "start" if moment < first else "end" if moment >= last else "between stages"
+        for stage in busy or [idle]:
+            seconds[stage] += every / len(busy or [idle])  # type: ignore[assignment]
+        if len(busy) == 1:
+            seconds["(one stage alone)"] += every  # type: ignore[assignment]
+        moment += every
+    return seconds
+
+
+def table(head: str, seconds: dict[str, float], whole: float) -> list[str]:
+    """Items of more than ``SHOWN`` of the whole, largest first, and the sum of the others."""
+    lines = [f"| {head} | seconds | share |", "| --- | --- | --- |"]
+    shown = {name: value for name, value in seconds.items() if value >= SHOWN * whole}
+    for name, value in sorted(shown.items(), key=lambda item: -item[1]):
+        lines.append(f"| {name} | {value:.1f} | {value / whole:.0%} |")
+    rest = sum(value for name, value in seconds.items() if name not in shown)
+    return [*lines, f"| each of the others under {SHOWN:.0%} | {rest:.1f} | {rest / whole:.0%} |", ""]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--report", action="store_true", help="write benchmarks/reports/<date>-demo-profile.md")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, str(ROOT / "cli.py"), "sweep", "--dataset", "demo", "--trials", str(TRIALS)]
+        began = time.time()
+        cost = measured([*command, "--home", folder], environment())
+        home = Home(Path(folder))
+        stages: Counter[str] = Counter()
+        for entry in Store.of(home).entries():
+            stages[str(entry.manifest["stage"])] += entry.manifest["cost"]["cpu_seconds"]
+        clock = on_the_clock(spans(home), began, began + cost.wall)
+    alone = clock.pop("(one stage alone)", 0.0)
+    stages["outside of stages"] = cost.cpu - sum(stages.values())  # type: ignore[assignment]
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "ray", "optuna"))
+    text = "\n".join(
+        [
+            f"# The demo's sweep, {datetime.date.today().isoformat()}",
+            "",
+            f"{cost.wall:.0f} s on the clock, {cost.cpu:.0f} s of CPU; in {alone:.0f} s one stage ran alone.",
+            "",
+            *table("on the clock", dict(clock), cost.wall),
+            *table("CPU, by stage", dict(stages), cost.cpu),
+            *table("CPU, by process", cost.by_name, cost.cpu),
+            EXPLAINED,
+            f"- Command: `python benchmarks/demo_profile.py {' '.join(sys.argv[1:])}`",
+            f"- Machine: {machine(torch.device('cpu'))}",
+            f"- {versions}, Python {platform.python_version()}",
+            "",
+        ]
+    )
+    sys.stdout.write(text)
+    if arguments.report:
+        write_report("demo-profile", text)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
