@@ -6,13 +6,12 @@ import datetime
 import hashlib
 import json
 from collections.abc import Container, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from latentsweep import __version__
-from latentsweep.home import sha256_of, xxh3_of
+from latentsweep.home import read_each, sha256_of, xxh3_of
 from trainables.config import fingerprint
 
 MANIFEST = "manifest.json"
@@ -20,9 +19,6 @@ FIELDS = {
     *("name", "stage", "version", "inputs", "upstream", "code", "created", "cost", "summary", "files", "digest"),
 }
 """What a manifest may say; before there were digests it said the rest."""
-
-READERS = 2
-"""Threads that check a result's files; more gain nothing where the files are in memory."""
 
 
 @dataclass(frozen=True)
@@ -137,8 +133,7 @@ def damage_of(folder: Path, manifest: Any) -> str | None:
     try:
         if not manifest.keys() <= FIELDS or manifest.get("digest", digest_of(manifest)) != digest_of(manifest):
             return f"{MANIFEST} has changed since it was written"
-        with ThreadPoolExecutor(READERS) as readers:
-            found = list(readers.map(lambda file: _damage_of_file(folder, *file), manifest["files"].items()))
+        found = read_each(lambda file: _damage_of_file(folder, *file), list(manifest["files"].items()))
         return next(filter(None, found), None)
     except (AttributeError, KeyError, TypeError):
         return f"{MANIFEST} is no manifest"

@@ -6,6 +6,7 @@ Never a sampled latent: a stored sample would be a fixed noise floor. Drawing an
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 import torch
 
 from latentsweep.datasets.slices import Slices
+from latentsweep.home import read_each
 from trainables.errors import StoreError
 from trainables.latents import NO_WHITENING, ChannelStatistics, Latents
 
@@ -93,19 +95,23 @@ def _read_values(folder: Path, summary: dict[str, Any], split: str, column: str)
     first, stop = summary["splits"].get(split, (0, 0))
     values = np.empty((stop - first, *shape), np.float16)
     width = 2 * int(np.prod(shape))
-    start = 0
-    for shard in summary["shards"]:
+
+    def read(shard_and_start: tuple[dict[str, Any], int]) -> None:
+        shard, start = shard_and_start
         begin, end = max(first, start), min(stop, start + shard["rows"])
-        if begin < end:
-            wanted = values[begin - first : end - first].reshape(-1).view(np.uint8)
-            with (folder / shard["file"]).open("rb", buffering=0) as file:
-                file.seek(shard["values_at"][column] + (begin - start) * width)
-                if file.readinto(wanted.data) != len(wanted):
-                    raise StoreError(
-                        f"{folder / shard['file']} must hold {shard['rows']} latents and is cut short: run the same "
-                        "command again, which makes it anew"
-                    )
-        start += shard["rows"]
+        if begin >= end:
+            return
+        wanted = values[begin - first : end - first].reshape(-1).view(np.uint8)
+        with (folder / shard["file"]).open("rb", buffering=0) as file:
+            file.seek(shard["values_at"][column] + (begin - start) * width)
+            if file.readinto(wanted.data) != len(wanted):
+                raise StoreError(
+                    f"{folder / shard['file']} must hold {shard['rows']} latents and is cut short: run the same "
+                    "command again, which makes it anew"
+                )
+
+    starts = itertools.accumulate((shard["rows"] for shard in summary["shards"]), initial=0)
+    read_each(read, list(zip(summary["shards"], starts, strict=False)))
     return torch.from_numpy(values)
 
 
