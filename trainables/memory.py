@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from trainables import diffusion_training, vae_training
+from trainables.condition import Condition
 from trainables.errors import CapacityError
 from trainables.execution import GIB, Execution, autocast_dtype
 from trainables.ladder import at_once, described, rungs
@@ -166,8 +167,8 @@ def _pass(
             images, noise = tensors
             vae_training.accumulate(recipe.vae, model, images, noise, [share], watch, dtype, 1.0)
         else:
-            z_t, t, wanted, schedule = tensors
-            noisy = (z_t, t, wanted)
+            z_t, t, wanted, schedule, *told = tensors
+            noisy = (z_t, t, wanted, Condition(*told))
             diffusion_training.accumulate(recipe.diffusion, model, noisy, schedule, [share], watch, dtype, 0)
     return watch.after_forward - before, watch.after_forward - held, storages.peak - held
 
@@ -208,21 +209,23 @@ def _network(recipe: Recipe, section: str) -> Any:
 
 
 def _batch(recipe: Recipe, section: str, batch: int) -> tuple[Tensor, ...]:
-    """What a step holds: slices and the posterior's noise; or z_t, t, target and the schedule."""
+    """What a step holds: slices and the posterior's noise; or z_t, t, target, the schedule, and what is told."""
     side = recipe.data.image_size
     latents = torch.empty(batch, recipe.vae.latent_channels, recipe.latent_size, recipe.latent_size)
     if section == "vae":
         return torch.empty(batch, 1, side, side), latents
     t = torch.empty(batch, dtype=torch.int64)
-    return latents, t, torch.empty_like(latents), torch.empty(recipe.diffusion.timesteps)
+    told = (torch.empty(batch),) if recipe.diffusion.position_condition else ()
+    return latents, t, torch.empty_like(latents), torch.empty(recipe.diffusion.timesteps), *told
 
 
 def _split(recipe: Recipe, section: str, slices: int) -> tuple[Tensor, ...]:
-    """The training split as the loops hold it: slices, or the means and log-variances of their posteriors."""
+    """The training split as the loops hold it: slices, or means and log-variances of their posteriors, positions."""
     side, small = recipe.data.image_size, recipe.latent_size
     if section == "vae":
         return (torch.empty(slices, side, side, dtype=torch.uint8),)
-    return (torch.empty(2, slices, recipe.vae.latent_channels, small, small, dtype=torch.float16),)
+    positions = (torch.empty(slices),) if recipe.diffusion.position_condition else ()
+    return (torch.empty(2, slices, recipe.vae.latent_channels, small, small, dtype=torch.float16), *positions)
 
 
 def _fill(network: nn.Module) -> None:
