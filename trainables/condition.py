@@ -1,4 +1,4 @@
-"""What the denoiser is told beside the timestep: each slice's position in its volume.
+"""What the denoiser is told beside the timestep: each slice's position in its volume, and how it was augmented.
 
 Legend: B samples. A position is a number from 0, the volume's lowest kept slice, to 1, its highest; NaN says nothing.
 """
@@ -23,10 +23,13 @@ class Condition:
 
     position: Tensor | None = None
     """(B,) float32 in [0, 1], or NaN."""
+    augmentation: Tensor | None = None
+    """(B, 3) float32, the labels of :mod:`trainables.augmentation`; None where nothing was done, as in sampling."""
 
     def __getitem__(self, share: slice) -> Condition:
         """The condition of these samples alone."""
-        return Condition(None if self.position is None else self.position[share])
+        parts = (self.position, self.augmentation)
+        return Condition(*(None if part is None else part[share] for part in parts))
 
 
 NOTHING = Condition()
@@ -47,24 +50,24 @@ def check_positions(config: DiffusionConfig, training: Latents) -> None:
         raise no_positions()
 
 
-def told(config: DiffusionConfig, latents: Latents, indices: Tensor, step: int, seed: int) -> Condition:
-    """What the denoiser is told of the samples ``indices`` (B,) at optimiser step ``step``.
+def told_positions(config: DiffusionConfig, latents: Latents, indices: Tensor, step: int, seed: int) -> Tensor | None:
+    """The positions (B,) that the denoiser is told of the samples ``indices`` (B,) at optimiser step ``step``.
 
-    Each position is left out with ``config.condition_dropout``, so that the same network learns the unconditional
+    Each is left out with ``config.condition_dropout``, so that the same network learns the unconditional
     distribution (Ho & Salimans 2022, algorithm 1). The draws are from a generator of their own.
     """
-    condition = known(config, latents, indices)
-    if condition.position is None:
-        return condition
+    positions = known_positions(config, latents, indices)
+    if positions is None:
+        return None
     dropped = torch.rand(len(indices), generator=generator(seed, "condition", step)) < config.condition_dropout
-    return Condition(condition.position.masked_fill(dropped.to(condition.position.device), torch.nan))
+    return positions.masked_fill(dropped.to(positions.device), torch.nan)
 
 
-def known(config: DiffusionConfig, latents: Latents, indices: Tensor) -> Condition:
-    """All that the denoiser can be told of the samples ``indices`` (B,)."""
+def known_positions(config: DiffusionConfig, latents: Latents, indices: Tensor) -> Tensor | None:
+    """The positions (B,) of the samples ``indices`` (B,); None for a denoiser that isn't conditioned on them."""
     if not config.position_condition or latents.positions is None:
-        return NOTHING
-    return Condition(latents.positions[indices.to(latents.positions.device)])
+        return None
+    return latents.positions[indices.to(latents.positions.device)]
 
 
 def drawn_positions(seeds: Sequence[int], positions: Tensor) -> Tensor:

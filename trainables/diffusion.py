@@ -90,6 +90,15 @@ class DiffusionConfig(Config):
         low=0,
         high=0.9,
     )
+    augmentation_probability: float = setting(
+        0.0,
+        "probability that a latent may be flipped left to right (by a coin), and that it is shifted by up to an "
+        "eighth of its side; the denoiser is told, and samples are of latents as they are (Karras et al. 2022, F.2); "
+        "0 leaves it out",
+        later=True,
+        low=0,
+        high=1,
+    )
 
     def check(self) -> None:
         if not self.widths:

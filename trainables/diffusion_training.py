@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 
 from trainables import execution as ex
+from trainables.augmentation import augmented
 from trainables.checkpoint import TrainingState
-from trainables.condition import Condition, check_positions, known, told
+from trainables.condition import Condition, check_positions, known_positions, told_positions
 from trainables.cutmix import cutmix, draw_rectangles
 from trainables.diffusion import DiffusionConfig, add_noise, target
 from trainables.execution import Execution, autocast
@@ -167,7 +168,8 @@ def noisy_batch(
     wanted = target(z0, noise, schedule[t], config.prediction)
     if config.cutmix_form == "zt":
         z_t = cutmix(z_t, partners, mask)
-    return z_t, t, wanted, told(config, latents, indices, step, seed)
+    z_t, wanted, labels = augmented(config, z_t, wanted, step, seed)
+    return z_t, t, wanted, Condition(told_positions(config, latents, indices, step, seed), labels)
 
 
 def losses(
@@ -193,7 +195,7 @@ def validation_mse(
     random = generator(seed, "validation")
     count = min(limit, len(latents))
     indices = torch.linspace(0, len(latents) - 1, count).round().long()
-    z0, condition = latents.drawn(indices, None), known(config, latents, indices)
+    z0, condition = latents.drawn(indices, None), Condition(known_positions(config, latents, indices))
     noise = torch.randn(z0.shape, generator=random).to(z0.device)
     t = torch.randint(config.timesteps, (count,), generator=random).to(z0.device)
     z_t, wanted = add_noise(z0, noise, schedule[t]), target(z0, noise, schedule[t], config.prediction)

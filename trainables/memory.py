@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from trainables import diffusion_training, vae_training
+from trainables.augmentation import LABELS
 from trainables.condition import Condition
 from trainables.errors import CapacityError
 from trainables.execution import GIB, Execution, autocast_dtype
@@ -155,7 +156,7 @@ def _pass(
     dtype = precision_on(getattr(recipe, section).precision, device)
     with FakeTensorMode(allow_non_fake_inputs=True), Storages() as storages:
         _fill(model)
-        tensors = _batch(recipe, section, batch)
+        tensors, told = _batch(recipe, section, batch), _told(recipe, batch)
         held = storages.live
         if samples < batch:
             for parameter in model.parameters():
@@ -167,8 +168,8 @@ def _pass(
             images, noise = tensors
             vae_training.accumulate(recipe.vae, model, images, noise, [share], watch, dtype, 1.0)
         else:
-            z_t, t, wanted, schedule, *told = tensors
-            noisy = (z_t, t, wanted, Condition(*told))
+            z_t, t, wanted, schedule = tensors
+            noisy = (z_t, t, wanted, told)
             diffusion_training.accumulate(recipe.diffusion, model, noisy, schedule, [share], watch, dtype, 0)
     return watch.after_forward - before, watch.after_forward - held, storages.peak - held
 
@@ -209,14 +210,19 @@ def _network(recipe: Recipe, section: str) -> Any:
 
 
 def _batch(recipe: Recipe, section: str, batch: int) -> tuple[Tensor, ...]:
-    """What a step holds: slices and the posterior's noise; or z_t, t, target, the schedule, and what is told."""
+    """What a step holds: slices and the posterior's noise; or z_t, t, target and the schedule."""
     side = recipe.data.image_size
     latents = torch.empty(batch, recipe.vae.latent_channels, recipe.latent_size, recipe.latent_size)
     if section == "vae":
         return torch.empty(batch, 1, side, side), latents
     t = torch.empty(batch, dtype=torch.int64)
-    told = (torch.empty(batch),) if recipe.diffusion.position_condition else ()
-    return latents, t, torch.empty_like(latents), torch.empty(recipe.diffusion.timesteps), *told
+    return latents, t, torch.empty_like(latents), torch.empty(recipe.diffusion.timesteps)
+
+
+def _told(recipe: Recipe, batch: int) -> Condition:
+    """What the denoiser is told of a step's samples, at some tens of bytes for each."""
+    position = torch.empty(batch) if recipe.diffusion.position_condition else None
+    return Condition(position, torch.empty(batch, LABELS) if recipe.diffusion.augmentation_probability else None)
 
 
 def _split(recipe: Recipe, section: str, slices: int) -> tuple[Tensor, ...]:

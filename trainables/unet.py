@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainables.augmentation import LABELS
 from trainables.condition import NOTHING, Condition
 from trainables.diffusion import DiffusionConfig
 from trainables.layers import Masks, ResidualBlock, SelfAttention, group_norm, run, zero_init
@@ -128,6 +129,9 @@ class UNet(nn.Module):
         )
         # After all else, so that what else there is starts with the same weights with and without them.
         self.position = PositionEmbedding(embedding) if config.position_condition else None
+        # No bias: label 0 adds nothing, so that in sampling none is given.
+        augmented = config.augmentation_probability > 0
+        self.augmentation = zero_init(nn.Linear(LABELS, embedding, bias=False)) if augmented else None
 
     def forward(self, z_t: Tensor, t: Tensor, masks: Masks | None = None, condition: Condition = NOTHING) -> Tensor:
         """The output, of the shape of ``z_t`` (B, C, h, w), for the timesteps ``t`` (B,), 0 to T − 1.
@@ -142,6 +146,8 @@ class UNet(nn.Module):
         embedded = self.embed[:-1](timestep_embedding(t, self.embedding_channels))
         if self.position is not None:
             embedded = embedded + self.position(condition.position)
+        if self.augmentation is not None and condition.augmentation is not None:
+            embedded = embedded + self.augmentation(condition.augmentation)
         embedded = self.embed[-1](embedded)
         h = self.enter(z_t)
         kept = [h]

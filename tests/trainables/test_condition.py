@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 
 from trainables.checkpoint import load_tensors, save_tensors
-from trainables.condition import Condition, drawn_positions, guided, told
+from trainables.condition import Condition, drawn_positions, guided, told_positions
 from trainables.diffusion import DiffusionConfig
 from trainables.diffusion_training import noisy_batch, train_denoiser
 from trainables.errors import ConfigError, DataError
@@ -38,8 +38,9 @@ TINY = DiffusionConfig(
     precision="fp32",
 )
 CONDITIONED = TINY.replace(position_condition=True, condition_dropout=0.5)
+ALL = CONDITIONED.replace(augmentation_probability=0.5)
 SHAPE = (2, 8, 8)
-NEW_FIELDS = {"position_condition", "condition_dropout", "guidance"}
+NEW_FIELDS = {"position_condition", "condition_dropout", "augmentation_probability", "guidance"}
 
 
 class KilledError(Exception):
@@ -52,9 +53,7 @@ def latents(count: int, *, positions: torch.Tensor | None = None) -> Latents:
     return Latents(mean, torch.full_like(mean, -3), NO_WHITENING, places)
 
 
-def trained(
-    folder: Path, config: DiffusionConfig = CONDITIONED, report: Any = ignore_report, **execution: Any
-) -> Any:
+def trained(folder: Path, config: DiffusionConfig = ALL, report: Any = ignore_report, **execution: Any) -> Any:
     """The averaged denoiser, which is the last step's, and its records without their time."""
     folder.mkdir(exist_ok=True)
     model, records = train_denoiser(
@@ -90,9 +89,9 @@ def test_all_other_weights_start_the_same_with_the_condition() -> None:
     torch.manual_seed(5)
     plain = UNet(SHAPE[0], TINY).state_dict()
     torch.manual_seed(5)
-    conditioned = UNet(SHAPE[0], CONDITIONED).state_dict()
+    conditioned = UNet(SHAPE[0], ALL).state_dict()
     assert all(torch.equal(conditioned[name], value) for name, value in plain.items())
-    assert {name.partition(".")[0] for name in conditioned.keys() - plain.keys()} == {"position"}
+    assert {name.partition(".")[0] for name in conditioned.keys() - plain.keys()} == {"position", "augmentation"}
 
 
 def test_a_batch_is_the_same_with_and_without_the_condition() -> None:
@@ -108,13 +107,13 @@ def test_a_batch_is_the_same_with_and_without_the_condition() -> None:
 
 def test_the_share_asked_for_is_left_out_and_the_rest_is_each_samples_own() -> None:
     data, indices = latents(2000), torch.arange(2000).flip(0)
-    positions = told(CONDITIONED.replace(condition_dropout=0.1), data, indices, 0, 3).position
+    positions = told_positions(CONDITIONED.replace(condition_dropout=0.1), data, indices, 0, 3)
     assert positions is not None
     dropped = positions.isnan()
     assert dropped.float().mean().item() == pytest.approx(0.1, abs=0.02)
     assert data.positions is not None
     assert torch.equal(positions[~dropped], data.positions.flip(0)[~dropped])
-    again = told(CONDITIONED, data, indices, 1, 3).position
+    again = told_positions(CONDITIONED, data, indices, 1, 3)
     assert again is not None
     assert not torch.equal(again.isnan(), dropped), "another step, other samples"
 
@@ -130,8 +129,9 @@ def test_the_output_depends_on_the_position_and_an_unknown_one_is_the_null_embed
 def test_every_weight_of_the_condition_is_trained(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, _ = trained(tmp_path / "run")
-    for name, parameter in model.position.named_parameters():
-        assert parameter.abs().sum() > 0, name
+    for part in (model.position, model.augmentation):
+        for name, parameter in part.named_parameters():
+            assert parameter.abs().sum() > 0, name
 
 
 def test_a_run_that_was_killed_and_continued_equals_one_that_was_not(tmp_path: Path) -> None:
