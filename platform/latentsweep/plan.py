@@ -110,6 +110,9 @@ def planned(
     space = space.typed(recipe)
     for variant in space.vae_variants(recipe):
         check_fit(variant, dataset)
+    for field, dimension in space.dimensions.items():
+        for value in dimension.examples():
+            check_fit(recipe.replace(**{field: value}), dataset)
     if space.thresholds:
         recipe = recipe.replace(**{"sampling.threshold_grid": space.thresholds})
     return SweepPlan(dataset.name, dataset.fingerprint, recipe_name, recipe, space, search, seed, weights.sha256)

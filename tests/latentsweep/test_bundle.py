@@ -11,10 +11,13 @@ from small_dataset import assigned
 from latentsweep.bundle import SCALING, from_store, read_model, sample_images, write_model
 from latentsweep.configuration import Configuration
 from latentsweep.home import Home
-from latentsweep.plan import check_fit
+from latentsweep.plan import check_fit, planned
+from latentsweep.search import SearchConfig
 from trainables.checkpoint import load_tensors
 from trainables.errors import DataError
+from trainables.inception import find_weights
 from trainables.recipes import SMOKE, Recipe
+from trainables.space import Choice, SearchSpace
 
 RECIPE = SMOKE.replace(
     **{
@@ -86,3 +89,6 @@ def test_a_dataset_of_single_pictures_is_refused_before_anything_is_trained(tmp_
     check_fit(RECIPE, dataset)
     with pytest.raises(DataError, match="every volume of this data is a single picture"):
         check_fit(GUIDED, dataset)
+    space = SearchSpace({"diffusion.position_condition": Choice((False, True))})
+    with pytest.raises(DataError, match="every volume of this data is a single picture"):
+        planned(dataset, "smoke", RECIPE, space, SearchConfig(), 0, find_weights())
