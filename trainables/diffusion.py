@@ -76,6 +76,29 @@ class DiffusionConfig(Config):
         choices=("auto", "bf16", "fp16", "fp32"),
     )
     validations: int = setting(20, "how many times a training validates and writes a checkpoint", low=1)
+    position_condition: bool = setting(
+        False,
+        "tell the denoiser each slice's position in its volume: (index − lowest)/(highest − lowest) of the volume's "
+        "kept slices, feet to head; a volume of one slice has none",
+        later=True,
+    )
+    condition_dropout: float = setting(
+        0.1,
+        "share of samples whose position is replaced by a learned null embedding, so that sampling.guidance can be "
+        "used (Ho & Salimans 2022); acts with position_condition alone",
+        later=True,
+        low=0,
+        high=0.9,
+    )
+    augmentation_probability: float = setting(
+        0.0,
+        "probability that a latent may be flipped left to right (by a coin), and that it is shifted by up to an "
+        "eighth of its side; the denoiser is told, and samples are of latents as they are (Karras et al. 2022, F.2); "
+        "0 leaves it out",
+        later=True,
+        low=0,
+        high=1,
+    )
 
     def check(self) -> None:
         if not self.widths:

@@ -9,7 +9,9 @@ from pathlib import Path
 import torch
 
 from trainables import execution as ex
+from trainables.augmentation import augmented
 from trainables.checkpoint import TrainingState
+from trainables.condition import Condition, check_positions, known_positions, told_positions
 from trainables.cutmix import cutmix, draw_rectangles
 from trainables.diffusion import DiffusionConfig, add_noise, target
 from trainables.execution import Execution, autocast
@@ -39,8 +41,8 @@ from trainables.watchdog import beat
 Score = Callable[[UNet], dict[str, float]]
 """Measures a denoiser in image space, for the pruner."""
 
-NoisyBatch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-"""z_t (B, C, h, w), t (B,) and the prediction's target (B, C, h, w)."""
+NoisyBatch = tuple[torch.Tensor, torch.Tensor, torch.Tensor, Condition]
+"""z_t (B, C, h, w), t (B,), the prediction's target (B, C, h, w), and what the denoiser is told of the samples."""
 
 
 def train_denoiser(
@@ -61,6 +63,7 @@ def train_denoiser(
     the checkpoint in ``folder`` where there is one. Raises :class:`~trainables.errors.DivergenceError`, and
     ``torch.OutOfMemoryError`` on every worker where one runs out of memory.
     """
+    check_positions(config, training)
     device = execution.prepare()
     dtype = ex.autocast_dtype(config.precision, device)
     torch.manual_seed(derived_seed(seed, "denoiser"))
@@ -126,11 +129,11 @@ def accumulate(
     dropout_seed: int,
 ) -> torch.Tensor:
     """Adds the gradients of the mean loss of ``shares`` of a batch; returns their parts of its values, (3,)."""
-    z_t, t, wanted = batch
+    z_t, t, wanted, condition = batch
     values = torch.zeros(3, device=z_t.device)
     for share in shares:
         with autocast(dtype, z_t.device):
-            output = model(z_t[share], t[share], Masks(dropout_seed, len(z_t), share))
+            output = model(z_t[share], t[share], Masks(dropout_seed, len(z_t), share), condition[share])
         parts = losses(config, output.float(), wanted[share], schedule[t[share]]) / len(z_t)
         scaler.scale(parts[0]).backward()  # type: ignore[no-untyped-call]
         values += parts.detach()
@@ -145,7 +148,10 @@ def noisy_batch(
     seed: int,
     random: torch.Generator,
 ) -> NoisyBatch:
-    """z_t (B, C, h, w), t (B,) and the prediction's target of optimiser step ``step``, with CutMix."""
+    """z_t (B, C, h, w), t (B,), the prediction's target and the condition of optimiser step ``step``, with CutMix.
+
+    A latent that has another's rectangle keeps its own condition.
+    """
     device = schedule.device
     indices = batch_indices(len(latents), config.batch_size, step, seed)
     shape = (len(indices), *latents.shape)
@@ -162,7 +168,8 @@ def noisy_batch(
     wanted = target(z0, noise, schedule[t], config.prediction)
     if config.cutmix_form == "zt":
         z_t = cutmix(z_t, partners, mask)
-    return z_t, t, wanted
+    z_t, wanted, labels = augmented(config, z_t, wanted, step, seed)
+    return z_t, t, wanted, Condition(told_positions(config, latents, indices, step, seed), labels)
 
 
 def losses(
@@ -187,12 +194,14 @@ def validation_mse(
     """Plain MSE of the prediction on at most ``limit`` held-out latents, evenly spread; t and noise are fixed."""
     random = generator(seed, "validation")
     count = min(limit, len(latents))
-    z0 = latents.drawn(torch.linspace(0, len(latents) - 1, count).round().long(), None)
+    indices = torch.linspace(0, len(latents) - 1, count).round().long()
+    z0, condition = latents.drawn(indices, None), Condition(known_positions(config, latents, indices))
     noise = torch.randn(z0.shape, generator=random).to(z0.device)
     t = torch.randint(config.timesteps, (count,), generator=random).to(z0.device)
     z_t, wanted = add_noise(z0, noise, schedule[t]), target(z0, noise, schedule[t], config.prediction)
     error = 0.0
     for part in range(0, count, 32):
         share = slice(part, part + 32)
-        error += float((model(z_t[share], t[share]) - wanted[share]).square().mean(dim=(1, 2, 3)).sum())
+        output = model(z_t[share], t[share], condition=condition[share])
+        error += float((output - wanted[share]).square().mean(dim=(1, 2, 3)).sum())
     return error / max(1, count)

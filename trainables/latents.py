@@ -49,6 +49,8 @@ class Latents:
     mean: torch.Tensor
     log_variance: torch.Tensor
     statistics: ChannelStatistics
+    positions: torch.Tensor | None = None
+    """(N,) float32: each slice's place in its volume, 0 the lowest to 1 the highest, NaN where it has none."""
 
     def __len__(self) -> int:
         return len(self.mean)
@@ -61,7 +63,8 @@ class Latents:
 
     def to(self, device: torch.device) -> Latents:
         """The same on another device."""
-        return Latents(self.mean.to(device), self.log_variance.to(device), self.statistics)
+        positions = None if self.positions is None else self.positions.to(device)
+        return Latents(self.mean.to(device), self.log_variance.to(device), self.statistics, positions)
 
     def drawn(self, indices: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
         """Latents float32 (B, C, h, w) of ``indices``: draws with ``noise``, or posterior means without."""

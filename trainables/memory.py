@@ -20,6 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from trainables import diffusion_training, vae_training
+from trainables.augmentation import LABELS
+from trainables.condition import Condition
 from trainables.errors import CapacityError
 from trainables.execution import GIB, Execution, autocast_dtype
 from trainables.ladder import at_once, described, rungs
@@ -154,7 +156,7 @@ def _pass(
     dtype = precision_on(getattr(recipe, section).precision, device)
     with FakeTensorMode(allow_non_fake_inputs=True), Storages() as storages:
         _fill(model)
-        tensors = _batch(recipe, section, batch)
+        tensors, told = _batch(recipe, section, batch), _told(recipe, batch)
         held = storages.live
         if samples < batch:
             for parameter in model.parameters():
@@ -167,7 +169,7 @@ def _pass(
             vae_training.accumulate(recipe.vae, model, images, noise, [share], watch, dtype, 1.0)
         else:
             z_t, t, wanted, schedule = tensors
-            noisy = (z_t, t, wanted)
+            noisy = (z_t, t, wanted, told)
             diffusion_training.accumulate(recipe.diffusion, model, noisy, schedule, [share], watch, dtype, 0)
     return watch.after_forward - before, watch.after_forward - held, storages.peak - held
 
@@ -217,12 +219,19 @@ def _batch(recipe: Recipe, section: str, batch: int) -> tuple[Tensor, ...]:
     return latents, t, torch.empty_like(latents), torch.empty(recipe.diffusion.timesteps)
 
 
+def _told(recipe: Recipe, batch: int) -> Condition:
+    """What the denoiser is told of a step's samples, at some tens of bytes for each."""
+    position = torch.empty(batch) if recipe.diffusion.position_condition else None
+    return Condition(position, torch.empty(batch, LABELS) if recipe.diffusion.augmentation_probability else None)
+
+
 def _split(recipe: Recipe, section: str, slices: int) -> tuple[Tensor, ...]:
-    """The training split as the loops hold it: slices, or the means and log-variances of their posteriors."""
+    """The training split as the loops hold it: slices, or means and log-variances of their posteriors, positions."""
     side, small = recipe.data.image_size, recipe.latent_size
     if section == "vae":
         return (torch.empty(slices, side, side, dtype=torch.uint8),)
-    return (torch.empty(2, slices, recipe.vae.latent_channels, small, small, dtype=torch.float16),)
+    positions = (torch.empty(slices),) if recipe.diffusion.position_condition else ()
+    return (torch.empty(2, slices, recipe.vae.latent_channels, small, small, dtype=torch.float16), *positions)
 
 
 def _fill(network: nn.Module) -> None:

@@ -37,6 +37,14 @@ class Recipe(Config):
                 f"sampling.steps must be at most diffusion.timesteps ({self.diffusion.timesteps}), "
                 f"got {self.sampling.steps}"
             )
+        if self.sampling.guidance != 1 and not (
+            self.diffusion.position_condition and self.diffusion.condition_dropout
+        ):
+            raise ConfigError(
+                "sampling.guidance other than 1 needs diffusion.position_condition and a condition_dropout above 0, "
+                f"which teach the denoiser both sides of it; got guidance {self.sampling.guidance:g}: set both, or "
+                "leave it at 1"
+            )
 
     @property
     def latent_size(self) -> int:

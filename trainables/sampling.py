@@ -14,6 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from trainables.condition import guided
 from trainables.config import Config, setting
 from trainables.diffusion import DiffusionConfig, to_x0_and_noise
 from trainables.errors import ConfigError
@@ -45,6 +46,14 @@ class SamplingConfig(Config):
         "the sampler's own arithmetic and the decoding stay in fp32",
         choices=("auto", "bf16", "fp16", "fp32"),
     )
+    guidance: float = setting(
+        1.0,
+        "weight w of classifier-free guidance on the position: null + w·(cond − null) (Ho & Salimans 2022, whose w "
+        "is one less); 1 is the conditional denoiser alone; any other calls the network twice in each evaluation, "
+        "which takes twice the time and counts as one of sampling.steps",
+        later=True,
+        low=0,
+    )
 
     @property
     def thresholds(self) -> tuple[float, ...]:
@@ -52,8 +61,11 @@ class SamplingConfig(Config):
         return tuple(sorted({*self.threshold_grid, self.early_stop_threshold}))
 
 
-Denoise = Callable[[Tensor, Tensor], Tensor]
-"""A denoiser: z_t (B, C, h, w) and timesteps (B,) int64 in 0 … T − 1 → the model's output, as z_t."""
+Denoise = Callable[..., Tensor]
+"""A denoiser: z_t (B, C, h, w) and timesteps (B,) int64 in 0 … T − 1 → the model's output, as z_t.
+
+Where the samples have positions, it takes them as the keyword ``condition``.
+"""
 
 CHUNK_ON_CPU = 32
 """Latents in a call of the denoiser on the CPU, where more of them gain nothing (see :func:`in_chunks`)."""
@@ -76,6 +88,8 @@ class SamplingTrace:
     where the sample had already stopped under every threshold."""
     snapshots: list[tuple[int, Tensor, Tensor]]
     """(t, z_t, x̂₀) of the first sample at the evaluations asked for, each latent (1, C, h, w)."""
+    positions: Tensor | None = None
+    """(B,) what the denoiser was told of each sample's place in its volume; None where nothing."""
 
 
 @dataclass(frozen=True)
@@ -185,6 +199,7 @@ def sample(
     config: SamplingConfig,
     thresholds: Sequence[float] | None = None,
     snapshots: Sequence[int] = (),
+    positions: Tensor | None = None,
 ) -> SamplingTrace:
     """Latents from ``noise`` (B, C, h, w) float32, one pass for all ``thresholds``.
 
@@ -193,7 +208,8 @@ def sample(
     is the sampler without stopping. ``thresholds`` default to the configuration's. A sample that has stopped
     under all of them takes no more evaluations, and the pass ends with the last one. ``seeds`` give each
     image its own noise where η > 0, continuing the stream of :func:`initial_noise`. ``snapshots`` lists
-    evaluations, from 0, to be kept.
+    evaluations, from 0, to be kept. ``positions`` (B,) are the samples' places in their volumes, for a denoiser
+    that is conditioned on them, with ``config.guidance``.
 
     Raises :class:`ConfigError` where ``config.steps`` exceeds ``diffusion.timesteps``.
     """
@@ -207,6 +223,7 @@ def sample(
     batch, shape, device = len(noise), noise.shape[1:], noise.device
     chunk = CHUNK_ON_CPU if device.type == "cpu" else CHUNK_ON_ACCELERATOR
     dtype = autocast_dtype(config.precision, device)
+    evaluate = denoise if positions is None else guided(denoise, config.guidance)
 
     limits = torch.tensor(thresholds, dtype=torch.float32)[:, None]
     latents = noise.new_empty((len(thresholds), *noise.shape), dtype=torch.float32)
@@ -220,8 +237,9 @@ def sample(
     z_t = noise.float()
     previous: tuple[float, Tensor] | None = None
     for evaluation, t in enumerate(timesteps):
+        told = () if positions is None else (positions[active].to(device),)
         with autocast(dtype, device):
-            output = in_chunks(denoise, chunk, z_t, torch.full((len(active),), t, device=device)).float()
+            output = in_chunks(evaluate, chunk, z_t, torch.full((len(active),), t, device=device), *told).float()
         x0, noise_hat = to_x0_and_noise(output, z_t, schedule[t : t + 1].to(device), diffusion.prediction)
         if evaluation in snapshots and active[0] == 0:
             kept.append((t, z_t[:1].clone(), x0[:1].clone()))
@@ -256,7 +274,7 @@ def sample(
             )
         )
         previous = (alpha_bars[evaluation], x0)
-    return SamplingTrace(thresholds, latents, steps_used, measures, kept)
+    return SamplingTrace(thresholds, latents, steps_used, measures, kept, positions)
 
 
 def _after_initial_noise(seed: int, shape: Sequence[int]) -> torch.Generator:

@@ -1,4 +1,4 @@
-"""The denoiser: a UNet over latents (B, C, h, w) conditioned on the timestep."""
+"""The denoiser: a UNet over latents (B, C, h, w) conditioned on the timestep, and on what else it is told."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainables.augmentation import LABELS
+from trainables.condition import NOTHING, Condition
 from trainables.diffusion import DiffusionConfig
 from trainables.layers import Masks, ResidualBlock, SelfAttention, group_norm, run, zero_init
 
@@ -19,6 +21,27 @@ def timestep_embedding(t: Tensor, channels: int) -> Tensor:
     exponents = torch.arange(half, device=t.device, dtype=torch.float32) / half
     angles = t.float()[:, None] * torch.exp(-math.log(10_000) * exponents)
     return torch.cat((angles.cos(), angles.sin()), dim=1)[:, :channels]
+
+
+class PositionEmbedding(nn.Module):
+    """Positions in [0, 1] to what is added to the time embedding; a learned null vector where there is none.
+
+    Sinusoids of the position in percent, so that the shortest period is a sixteenth of a volume, and two linear
+    layers, as after the timestep's. Starts as nothing.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.known = nn.Sequential(nn.Linear(channels, channels), nn.SiLU(), zero_init(nn.Linear(channels, channels)))
+        self.null = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, position: Tensor | None) -> Tensor:
+        """(B,), NaN where there is none, or None where no sample has one → (B or 1, ``channels``)."""
+        if position is None:
+            return self.null[None]
+        known = self.known(timestep_embedding(100 * position.nan_to_num(), self.channels))
+        return torch.where(position.isnan()[:, None], self.null.to(known.dtype), known)
 
 
 class Block(nn.Module):
@@ -104,17 +127,28 @@ class UNet(nn.Module):
         self.embed = nn.Sequential(
             nn.Linear(embedding, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU()
         )
+        # After all else, so that what else there is starts with the same weights with and without them.
+        self.position = PositionEmbedding(embedding) if config.position_condition else None
+        # No bias: label 0 adds nothing, so that in sampling none is given.
+        augmented = config.augmentation_probability > 0
+        self.augmentation = zero_init(nn.Linear(LABELS, embedding, bias=False)) if augmented else None
 
-    def forward(self, z_t: Tensor, t: Tensor, masks: Masks | None = None) -> Tensor:
+    def forward(self, z_t: Tensor, t: Tensor, masks: Masks | None = None, condition: Condition = NOTHING) -> Tensor:
         """The output, of the shape of ``z_t`` (B, C, h, w), for the timesteps ``t`` (B,), 0 to T − 1.
 
-        ``masks`` are those of the dropout, as :class:`~trainables.layers.ResidualBlock` takes them.
+        ``masks`` are those of the dropout, as :class:`~trainables.layers.ResidualBlock` takes them. ``condition`` is
+        what is known of the samples; what the UNet wasn't built for is left aside.
         """
 
         def through(block: nn.Module, x: Tensor) -> Tensor:
             return run(block, x, embedded, masks, checkpointing=self.checkpointing, random=masks is None)
 
-        embedded = self.embed(timestep_embedding(t, self.embedding_channels))
+        embedded = self.embed[:-1](timestep_embedding(t, self.embedding_channels))
+        if self.position is not None:
+            embedded = embedded + self.position(condition.position)
+        if self.augmentation is not None and condition.augmentation is not None:
+            embedded = embedded + self.augmentation(condition.augmentation)
+        embedded = self.embed[-1](embedded)
         h = self.enter(z_t)
         kept = [h]
         for level, blocks in enumerate(self.down):

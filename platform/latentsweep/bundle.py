@@ -32,18 +32,21 @@ SCALING = "scaling.safetensors"
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """An autoencoder, a denoiser, and how latents are scaled between them."""
+    """An autoencoder, a denoiser, how latents are scaled between them, and the positions that images draw from."""
 
     recipe: Recipe
     autoencoder: Autoencoder
     denoiser: UNet
     scaling: ChannelStatistics
+    positions: torch.Tensor | None = None
 
     def images(self, seeds: Sequence[int], execution: Execution | None = None) -> np.ndarray:
         """Slices uint8 (N, H, W), one a seed; a seed gives the same slice whatever else is drawn with it."""
         device = (execution or Execution()).prepare()
         threshold = self.recipe.sampling.early_stop_threshold
-        trace = stages.draw(self.denoiser, self.recipe, seeds, device, thresholds=(threshold,))
+        trace = stages.draw(
+            self.denoiser, self.recipe, seeds, device, thresholds=(threshold,), positions=self.positions
+        )
         latents = self.scaling.unwhitened(trace.latents[0].cpu())
         images: np.ndarray = decoded_bytes(self.autoencoder, latents, device).numpy()
         return images
@@ -55,7 +58,11 @@ def from_store(store: Store, keys: Keys, recipe: Recipe) -> TrainedModel | None:
     if vae is None or latents is None or denoiser is None:
         return None
     return TrainedModel(
-        recipe, stages.load_vae(vae, recipe), stages.load_denoiser(denoiser, recipe), stages.scaling(recipe, latents)
+        recipe,
+        stages.load_vae(vae, recipe),
+        stages.load_denoiser(denoiser, recipe),
+        stages.scaling(recipe, latents),
+        stages.training_positions(recipe, latents),
     )
 
 
@@ -68,7 +75,11 @@ def write_model(folder: Path, store: Store, keys: Keys, configuration: Configura
     shutil.copyfile(vae.file(stages.WEIGHTS), folder / VAE)
     shutil.copyfile(denoiser.file(stages.WEIGHTS), folder / DENOISER)
     statistics = channel_statistics(dict(latents.summary))
-    save_tensors(folder / SCALING, {"mean": statistics.mean, "deviation": statistics.deviation})
+    tensors = {"mean": statistics.mean, "deviation": statistics.deviation}
+    positions = stages.training_positions(configuration.recipe, latents)
+    if positions is not None:
+        tensors["positions"] = positions
+    save_tensors(folder / SCALING, tensors)
     configuration.write(folder / CONFIG)
     return folder
 
@@ -85,6 +96,7 @@ def read_model(folder: Path) -> TrainedModel:
         denoiser.load_state_dict(load_tensors(folder / DENOISER)[0])
         tensors, _ = load_tensors(folder / SCALING)
         scaling = ChannelStatistics(tensors["mean"], tensors["deviation"])
+        positions = tensors["positions"] if recipe.diffusion.position_condition else None
     except (RuntimeError, KeyError, MemoryError) as error:
         raise DataError(
             f"the weights in {folder} are not those of its {CONFIG} ({type(error).__name__}); put back the files "
@@ -92,7 +104,7 @@ def read_model(folder: Path) -> TrainedModel:
         ) from error
     if not recipe.diffusion.whiten:
         scaling = ChannelStatistics(torch.zeros_like(scaling.mean), torch.ones_like(scaling.deviation))
-    return TrainedModel(recipe, autoencoder.eval(), denoiser.eval(), scaling)
+    return TrainedModel(recipe, autoencoder.eval(), denoiser.eval(), scaling, positions)
 
 
 def sample_images(folder: Path, seeds: Sequence[int]) -> np.ndarray:

@@ -71,22 +71,46 @@ def write_latents(folder: Path, parts: Sequence[Encoded]) -> dict[str, Any]:
     }
 
 
-def read_latents(folder: Path, summary: dict[str, Any], split: str, *, whiten: bool) -> Latents:
-    """The latents of one split in memory, as they will be scaled on reading.
+def read_latents(
+    folder: Path, summary: dict[str, Any], split: str, *, whiten: bool, positions: bool = False
+) -> Latents:
+    """The latents of one split in memory, as they will be scaled on reading, with their positions if asked.
 
     Raises :class:`~trainables.errors.StoreError` for a shard that is shorter than the summary says.
     """
     statistics = channel_statistics(summary) if whiten else NO_WHITENING
+    places = read_positions(folder, summary, split) if positions else None
     if all(shard.get("values_at") for shard in summary["shards"]):
         mean, log_variance = (_read_values(folder, summary, split, column) for column in VALUES)
-        return Latents(mean, log_variance, statistics)
+        return Latents(mean, log_variance, statistics, places)
     shape = summary["shape"]
     tables = [
         pq.read_table(folder / shard["file"], columns=list(VALUES), filters=[("split", "=", split)])
         for shard in summary["shards"]
     ]
     table = pa.concat_tables(tables)
-    return Latents(_tensor(table["mean"], shape), _tensor(table["log_variance"], shape), statistics)
+    return Latents(_tensor(table["mean"], shape), _tensor(table["log_variance"], shape), statistics, places)
+
+
+def read_positions(folder: Path, summary: dict[str, Any], split: str) -> torch.Tensor:
+    """Where each slice of a split lies in its volume, (N,) float32, in the order of its latents.
+
+    (index − lowest)/(highest − lowest) over the slices of the volume that were kept, in whatever split they are: 0
+    is the lowest, 1 the highest. NaN for the only slice of a volume.
+    """
+    columns = ["subject", "volume", "slice", "split"]
+    table = pa.concat_tables([pq.read_table(folder / shard["file"], columns=columns) for shard in summary["shards"]])
+    names = list(zip(table["subject"].to_pylist(), table["volume"].to_pylist(), strict=True))
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    volume = np.array([numbers[name] for name in names], np.int64)
+    index = table["slice"].to_numpy().astype(np.float64)
+    lowest, highest = np.full(len(numbers), np.inf), np.full(len(numbers), -np.inf)
+    np.minimum.at(lowest, volume, index)
+    np.maximum.at(highest, volume, index)
+    extent = highest - lowest
+    extent[extent == 0] = np.nan
+    positions = ((index - lowest[volume]) / extent[volume]).astype(np.float32)
+    return torch.from_numpy(positions[table["split"].to_numpy() == split])
 
 
 def _read_values(folder: Path, summary: dict[str, Any], split: str, column: str) -> torch.Tensor:

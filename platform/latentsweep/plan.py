@@ -12,6 +12,7 @@ from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.home import read_json
 from latentsweep.pipeline import Keys, keys_of
 from latentsweep.search import SearchConfig
+from trainables.condition import no_positions
 from trainables.config import fingerprint
 from trainables.errors import DataError
 from trainables.images import check_size
@@ -109,6 +110,9 @@ def planned(
     space = space.typed(recipe)
     for variant in space.vae_variants(recipe):
         check_fit(variant, dataset)
+    for field, dimension in space.dimensions.items():
+        for value in dimension.examples():
+            check_fit(recipe.replace(**{field: value}), dataset)
     if space.thresholds:
         recipe = recipe.replace(**{"sampling.threshold_grid": space.thresholds})
     return SweepPlan(dataset.name, dataset.fingerprint, recipe_name, recipe, space, search, seed, weights.sha256)
@@ -124,6 +128,9 @@ def check_fit(recipe: Recipe, dataset: PreparedDataset) -> None:
                 f"a training needs {FEWEST} slices or more in the {split} split, and {dataset.name} has "
                 f"{counts.get(split, 0)}; prepare more subjects, or take --split slice"
             )
+    everything = dataset.manifest["counts"]
+    if recipe.diffusion.position_condition and everything["volumes"] >= everything["slices"]:
+        raise no_positions()
 
 
 def threads_of(folder: Path) -> int:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from latentsweep.datasets.slices import Slices
-from latentsweep.latents import Encoded, read_latents, write_latents
+from latentsweep.latents import Encoded, read_latents, read_positions, write_latents
 from trainables.errors import StoreError
 
 SHAPE = (4, 2, 2)
@@ -96,3 +96,18 @@ def test_the_shards_open_in_pandas_polars_and_datasets(
     table = datasets.Dataset.from_parquet(path, cache_dir=str(tmp_path / "cache"))
     assert list(table[0]["mean"]) == expected
     assert table[0]["split"] == "train"
+
+
+def test_a_position_is_a_slices_place_among_those_kept_of_its_volume_in_any_split(tmp_path: Path) -> None:
+    def part(split: str, volumes: list[str], indices: list[int]) -> Encoded:
+        count = len(volumes)
+        slices = Slices(np.zeros((count, 8, 8), np.uint8), ["s"] * count, volumes, np.array(indices, np.int32))
+        return Encoded(split, slices, torch.zeros(count, *SHAPE), torch.zeros(count, *SHAPE))
+
+    parts = [part("train", ["a", "b", "a", "only"], [10, 4, 40, 7]), part("validation", ["a", "b"], [20, 5])]
+    summary = write_latents(tmp_path, parts)
+    read = read_latents(tmp_path, summary, "train", whiten=False, positions=True).positions
+    assert read is not None
+    torch.testing.assert_close(read, torch.tensor([0.0, 0.0, 1.0, torch.nan]), equal_nan=True)
+    torch.testing.assert_close(read_positions(tmp_path, summary, "validation"), torch.tensor([1 / 3, 1.0]))
+    assert read_latents(tmp_path, summary, "train", whiten=False).positions is None

@@ -101,12 +101,12 @@ def test_after_running_out_the_training_goes_on_from_its_checkpoint_to_the_same_
     expected, records = denoiser(whole, Execution())
     forward, sizes = UNet.forward, []
 
-    def short_of_memory(self: UNet, z_t, t, masks=None):  # type: ignore[no-untyped-def]
+    def short_of_memory(self: UNet, z_t, t, *rest, **options):  # type: ignore[no-untyped-def]
         if self.training:
             sizes.append(len(z_t))
             if len(z_t) > 2 and len(sizes) > 6:
                 raise torch.OutOfMemoryError("CUDA out of memory")
-        return forward(self, z_t, t, masks)
+        return forward(self, z_t, t, *rest, **options)
 
     monkeypatch.setattr(UNet, "forward", short_of_memory)
     (model, again), climbed = climb(lambda rung: denoiser(broken, rung), Execution(), 4, "the denoiser")

@@ -8,6 +8,8 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
 
+from trainables.augmentation import LABELS
+from trainables.condition import Condition
 from trainables.diffusion_training import losses
 from trainables.errors import CapacityError
 from trainables.execution import GIB, Execution, autocast, autocast_dtype
@@ -40,7 +42,8 @@ def loss_of_vae(recipe: Recipe, model: Autoencoder, images: Tensor, noise: Tenso
 
 def loss_of_denoiser(recipe: Recipe, model: UNet, z_t: Tensor, t: Tensor) -> Tensor:
     with autocast(autocast_dtype(recipe.diffusion.precision, CPU), CPU):
-        output = model(z_t, t, Masks(0, len(z_t), slice(None)))
+        told = Condition(torch.zeros(len(z_t)), torch.zeros(len(z_t), LABELS))
+        output = model(z_t, t, Masks(0, len(z_t), slice(None)), told)
     return losses(recipe.diffusion, output.float(), torch.ones_like(z_t), torch.full((len(z_t),), 0.5))[0]
 
 
@@ -81,6 +84,17 @@ def test_so_they_are_at_every_precision_and_checkpointed(section: str, precision
     execution = Execution(checkpoint_activations=checkpointing)
     prediction = predicted(recipe, section, execution, device="cpu")
     assert prediction.activations == pytest.approx(counted(recipe, section, 4, checkpointing=checkpointing), rel=0.05)
+
+
+def test_so_they_are_of_a_denoiser_that_is_told_of_its_samples() -> None:
+    told = {"diffusion.position_condition": True, "diffusion.augmentation_probability": 0.1}
+    recipe = SMOKE.replace(**{"diffusion.batch_size": 4, "diffusion.widths": (8, 8, 8)})
+    plain = predicted(recipe, "diffusion", Execution(), device="cpu", slices=1000)
+    prediction = predicted(recipe.replace(**told), "diffusion", Execution(), device="cpu", slices=1000)
+    assert prediction.activations == pytest.approx(counted(recipe.replace(**told), "diffusion", 4), rel=0.02)
+    assert prediction.activations > plain.activations
+    assert prediction.data == plain.data + 4 * 1000, "a position for each slice"
+    assert prediction.average > plain.average
 
 
 def test_the_parts_are_what_they_are_by_definition() -> None:

@@ -24,6 +24,7 @@ from latentsweep.stages.results import (
     replayed,
     scaling,
     split_slices,
+    training_positions,
 )
 from latentsweep.stages.sampling import draw, samples_stage
 from latentsweep.stages.training import denoiser_stage, latents_stage, rung_score, vae_stage
@@ -52,5 +53,6 @@ __all__ = [
     "samples_stage",
     "scaling",
     "split_slices",
+    "training_positions",
     "vae_stage",
 ]

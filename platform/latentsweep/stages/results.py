@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from latentsweep.datasets.slices import PreparedDataset, Slices
 from latentsweep.entries import Entry
-from latentsweep.latents import channel_statistics, read_latents
+from latentsweep.latents import channel_statistics, read_latents, read_positions
 from trainables.checkpoint import load_tensors
 from trainables.images import DataConfig, resized
 from trainables.inception import InceptionExtractor, InceptionWeights
@@ -55,6 +56,13 @@ def load_denoiser(entry: Entry, recipe: Recipe) -> UNet:
 def scaling(recipe: Recipe, latents: Entry) -> ChannelStatistics:
     """How the denoiser's latents are scaled."""
     return channel_statistics(dict(latents.summary)) if recipe.diffusion.whiten else NO_WHITENING
+
+
+def training_positions(recipe: Recipe, latents: Entry) -> torch.Tensor | None:
+    """The positions (N,) of the training split, from which images draw theirs; None where none are used."""
+    if not recipe.diffusion.position_condition:
+        return None
+    return read_positions(latents.folder, dict(latents.summary), "train")
 
 
 def posteriors(latents: Entry, split: str) -> tuple[np.ndarray, np.ndarray]:

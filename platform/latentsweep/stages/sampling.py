@@ -11,9 +11,18 @@ import numpy as np
 import torch
 
 from latentsweep.entries import Entry
-from latentsweep.stages.results import SAMPLES, image_seeds, load_denoiser, load_vae, save_figure, scaling
+from latentsweep.stages.results import (
+    SAMPLES,
+    image_seeds,
+    load_denoiser,
+    load_vae,
+    save_figure,
+    scaling,
+    training_positions,
+)
 from trainables import figures
 from trainables.checkpoint import save_tensors
+from trainables.condition import drawn_positions
 from trainables.errors import DivergenceError
 from trainables.execution import Execution
 from trainables.recipes import Recipe
@@ -33,8 +42,12 @@ def draw(
     *,
     thresholds: Sequence[float] | None = None,
     snapshots: Sequence[int] = (),
+    positions: torch.Tensor | None = None,
 ) -> SamplingTrace:
-    """Latents of these image seeds, as the denoiser sees them (whitened, where it was trained so)."""
+    """Latents of these image seeds, as the denoiser sees them (whitened, where it was trained so).
+
+    ``positions`` are the training split's (:func:`~latentsweep.stages.results.training_positions`).
+    """
     size = recipe.latent_size
     denoiser.to(device)
     return sample(
@@ -45,6 +58,7 @@ def draw(
         config=recipe.sampling,
         thresholds=thresholds,
         snapshots=snapshots,
+        positions=None if positions is None else drawn_positions(seeds, positions),
     )
 
 
@@ -63,6 +77,7 @@ def samples_stage(
         device,
         thresholds=thresholds,
         snapshots=evaluations_at(TRAJECTORY, recipe),
+        positions=training_positions(recipe, latents),
     )
     sampled = time.monotonic()
     # Thresholds under which a sample stops at the same step share its image.
@@ -83,10 +98,10 @@ def samples_stage(
             "sampling left the finite numbers: lower diffusion.learning_rate", step=recipe.diffusion.steps
         )
     images = decoded_bytes(autoencoder, generated, device)
-    save_tensors(
-        folder / SAMPLES,
-        {"images": images, "latents": generated, "index": index, "steps": trace.steps_used.to(torch.int64)},
-    )
+    tensors = {"images": images, "latents": generated, "index": index, "steps": trace.steps_used.to(torch.int64)}
+    if trace.positions is not None:
+        tensors["positions"] = trace.positions
+    save_tensors(folder / SAMPLES, tensors)
     last = trace.latents[:1, 0].cpu()
     path = [(t, latent.cpu(), x0.cpu()) for t, latent, x0 in trace.snapshots] + [(0, last, last)]
     estimates = decoded_bytes(autoencoder, statistics.unwhitened(torch.cat([x0 for _, _, x0 in path])), device)

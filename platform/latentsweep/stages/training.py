@@ -20,6 +20,7 @@ from latentsweep.stages.results import (
     save_figure,
     scaling,
     split_slices,
+    training_positions,
 )
 from latentsweep.stages.sampling import draw
 from trainables import execution as ex
@@ -83,9 +84,9 @@ def denoiser_stage(
 ) -> dict[str, Any]:
     """Trains the denoiser; leaves its averaged weights and the records."""
     summary = dict(latents.summary)
-    whiten = recipe.diffusion.whiten
-    training = read_latents(latents.folder, summary, "train", whiten=whiten)
-    held_out = read_latents(latents.folder, summary, "validation", whiten=whiten)
+    whiten, positions = recipe.diffusion.whiten, recipe.diffusion.position_condition
+    training = read_latents(latents.folder, summary, "train", whiten=whiten, positions=positions)
+    held_out = read_latents(latents.folder, summary, "validation", whiten=whiten, positions=positions)
 
     def train(rung: Execution) -> tuple[UNet, list[Record]]:
         return train_denoiser(
@@ -122,10 +123,11 @@ def rung_score(
     real = Reference.load(reference.folder)
     autoencoder, statistics = load_vae(vae, recipe), scaling(recipe, latents)
     seeds = image_seeds(seed, recipe.evaluation.rung_samples)
+    positions = training_positions(recipe, latents)
 
     def score(denoiser: UNet) -> dict[str, float]:
         device = execution.prepare()
-        trace = draw(denoiser, recipe, seeds, device, thresholds=(0.0,))
+        trace = draw(denoiser, recipe, seeds, device, thresholds=(0.0,), positions=positions)
         images = decoded_bytes(autoencoder, statistics.unwhitened(trace.latents[0].cpu()), device).numpy()
         features = extractor(weights, str(device)).features(images)
         scores = distances(features, real, bootstrap=recipe.evaluation.bootstrap)
