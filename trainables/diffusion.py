@@ -76,6 +76,12 @@ class DiffusionConfig(Config):
         choices=("auto", "bf16", "fp16", "fp32"),
     )
     validations: int = setting(20, "how many times a training validates and writes a checkpoint", low=1)
+    zero_terminal_snr: bool = setting(
+        False,
+        "shift √ᾱ_t so that ᾱ_T is 0 and the last timestep is pure noise, as sampling begins (Lin et al. 2024, "
+        "algorithm 1); not with ε-prediction, which says nothing of x₀ there",
+        later=True,
+    )
 
     def check(self) -> None:
         if not self.widths:
@@ -89,6 +95,11 @@ class DiffusionConfig(Config):
                 raise ConfigError(
                     f"DiffusionConfig.attention_levels must be below the {len(self.widths)} levels, got {level}"
                 )
+        if self.zero_terminal_snr and self.prediction == "epsilon":
+            raise ConfigError(
+                "DiffusionConfig.zero_terminal_snr must go with a prediction that holds at pure noise, got "
+                "prediction 'epsilon'; take prediction v or x0"
+            )
 
 
 def add_noise(z0: Tensor, noise: Tensor, alphas_cumprod_t: Tensor) -> Tensor:
@@ -112,7 +123,10 @@ def target(z0: Tensor, noise: Tensor, alphas_cumprod_t: Tensor, prediction: str)
 
 
 def to_x0_and_noise(output: Tensor, z_t: Tensor, alphas_cumprod_t: Tensor, prediction: str) -> tuple[Tensor, Tensor]:
-    """The estimates x̂₀ and ε̂ behind a UNet's output for z_t; both in the dtype of ``z_t``."""
+    """The estimates x̂₀ and ε̂ behind a UNet's output for z_t; both in the dtype of ``z_t``.
+
+    Where ᾱ_t = 0, z_t is all noise: ε̂ is z_t itself, and v is −x̂₀. ε-prediction has no x̂₀ there.
+    """
     signal, spread = _coefficients(alphas_cumprod_t, z_t)
     output = output.to(z_t.dtype)
     match prediction:

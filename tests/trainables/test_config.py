@@ -50,6 +50,20 @@ def test_a_later_field_leaves_older_results_their_keys_until_it_is_used() -> Non
     assert Section(sharpness=0.5).identity() == {"steps": 5, "sharpness": 0.5}
 
 
+DENOISERS = {
+    "paper": ("aa9db2536726f3dc", "a2c9b56a02120b86"),
+    "improved": ("349ed9e29c7ce08d", "cebaf371c350f6aa"),
+    "smoke": ("3f40656fac5fd168", "77bf2dce0ad84cf2"),
+}
+"""What the keys of the recipes' denoisers and samples were made of before there were any later fields."""
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_later_choices_of_the_denoiser_leave_the_recipes_keys_as_they_were(name: str) -> None:
+    recipe = RECIPES[name]
+    assert (fingerprint(recipe.diffusion.identity()), fingerprint(recipe.sampling.identity())) == DENOISERS[name]
+
+
 def test_what_does_not_change_a_result_stays_out_of_the_identity() -> None:
     assert Execution(threads=3, workers=2).identity() == {}
     assert "frequency_weight" in PAPER.diffusion.identity()
