@@ -82,6 +82,14 @@ class DiffusionConfig(Config):
         "algorithm 1); not with ε-prediction, which says nothing of x₀ there",
         later=True,
     )
+    timestep_sampling: str = setting(
+        "uniform",
+        "how a batch's timesteps are drawn: 'uniform', 'stratified' is one from each of as many equal parts of the "
+        "schedule as the batch has latents (Kingma et al. 2021), 'logit_normal' is t/T = sigmoid(n), n standard "
+        "normal, which favours the middle and so weighs the loss (Esser et al. 2024)",
+        choices=("uniform", "stratified", "logit_normal"),
+        later=True,
+    )
 
     def check(self) -> None:
         if not self.widths:

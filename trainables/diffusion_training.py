@@ -18,6 +18,7 @@ from trainables.layers import Masks
 from trainables.losses import FREQUENCY_LOSSES, min_snr_weights
 from trainables.random import batch_indices, derived_seed, generator
 from trainables.schedules import alphas_cumprod
+from trainables.timesteps import TIMESTEP_SAMPLERS
 from trainables.training import (
     CHECKPOINT,
     Record,
@@ -152,7 +153,7 @@ def noisy_batch(
     posterior_noise = torch.randn(shape, generator=random) if config.posterior == "sample" else None
     z0 = latents.drawn(indices, posterior_noise)
     noise = torch.randn(shape, generator=random).to(device)
-    t = torch.randint(config.timesteps, (len(indices),), generator=random).to(device)
+    t = TIMESTEP_SAMPLERS[config.timestep_sampling](config.timesteps, len(indices), random).to(device)
     mask, partners = draw_rectangles(len(indices), latents.shape[1:], config.cutmix_probability, random)
     mask, partners = mask.to(device), partners.to(device)
 

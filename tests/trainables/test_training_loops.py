@@ -220,6 +220,22 @@ def test_both_cutmix_forms_train_and_differ(tmp_path: Path) -> None:
     assert losses["z0"] != losses["zt"]
 
 
+@pytest.mark.parametrize("sampling", ["stratified", "logit_normal"])
+def test_a_run_with_other_timesteps_at_zero_snr_continues_bit_for_bit(sampling: str, tmp_path: Path) -> None:
+    recipe = TINY.replace(**{"diffusion.timestep_sampling": sampling, "diffusion.zero_terminal_snr": True})
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole.mkdir(), broken.mkdir()
+    expected = without_time(denoiser_records(whole, recipe))
+
+    def kill(records: Sequence[Record]) -> None:
+        if records[-1]["step"] >= 10:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        denoiser_records(broken, recipe, report=kill)
+    assert without_time(denoiser_records(broken, recipe)) == expected
+
+
 def test_steps_are_evenly_spaced_and_end_at_the_last() -> None:
     assert evenly_spaced(10, 3) == [4, 7, 10]
     assert evenly_spaced(2, 5) == [1, 2]
