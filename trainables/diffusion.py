@@ -90,6 +90,14 @@ class DiffusionConfig(Config):
         choices=("uniform", "stratified", "logit_normal"),
         later=True,
     )
+    ema_lengths: tuple[float, ...] = setting(
+        (),
+        "more averages of the weights, such as 0.05 and 0.1, for sampling.ema_length to choose from: each the spread "
+        "of a power function's profile as a share of the training (σ_rel of Karras et al. 2024)",
+        low=0.001,
+        high=0.28,
+        later=True,
+    )
 
     def check(self) -> None:
         if not self.widths:
@@ -103,6 +111,11 @@ class DiffusionConfig(Config):
                 raise ConfigError(
                     f"DiffusionConfig.attention_levels must be below the {len(self.widths)} levels, got {level}"
                 )
+        if len(set(self.ema_lengths)) < len(self.ema_lengths):
+            raise ConfigError(
+                "DiffusionConfig.ema_lengths must name each length once, got "
+                f"{', '.join(f'{length:g}' for length in self.ema_lengths)}; leave out the repeated one"
+            )
         if self.zero_terminal_snr and self.prediction == "epsilon":
             raise ConfigError(
                 "DiffusionConfig.zero_terminal_snr must go with a prediction that holds at pure noise, got "

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import torch
 
 from trainables import execution as ex
+from trainables.averages import Averages
 from trainables.checkpoint import TrainingState
 from trainables.cutmix import cutmix, draw_rectangles
 from trainables.diffusion import DiffusionConfig, add_noise, target
@@ -32,13 +32,12 @@ from trainables.training import (
     record_at,
     set_learning_rate,
     update,
-    update_ema,
 )
 from trainables.unet import UNet
 from trainables.watchdog import beat
 
-Score = Callable[[UNet], dict[str, float]]
-"""Measures a denoiser in image space, for the pruner."""
+Score = Callable[[Mapping[float, UNet]], dict[str, float]]
+"""Measures a denoiser in image space, for the pruner; it gets all averages, by their length."""
 
 NoisyBatch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """z_t (B, C, h, w), t (B,) and the prediction's target (B, C, h, w)."""
@@ -55,10 +54,10 @@ def train_denoiser(
     report: Report = ignore_report,
     score: Score | None = None,
     rungs: int = 0,
-) -> tuple[UNet, list[Record]]:
-    """Trains on latents and returns the averaged (EMA) denoiser, and all records.
+) -> tuple[Averages, list[Record]]:
+    """Trains on latents and returns the averaged (EMA) denoisers, and all records.
 
-    ``score`` measures the averaged denoiser at ``rungs`` equally spaced steps before the end. Continues from
+    ``score`` measures the averaged denoisers at ``rungs`` equally spaced steps before the end. Continues from
     the checkpoint in ``folder`` where there is one. Raises :class:`~trainables.errors.DivergenceError`, and
     ``torch.OutOfMemoryError`` on every worker where one runs out of memory.
     """
@@ -67,10 +66,10 @@ def train_denoiser(
     torch.manual_seed(derived_seed(seed, "denoiser"))
     model = UNet(training.shape[0], config).to(device)
     model.checkpointing = execution.checkpoint_activations
-    average = copy.deepcopy(model).eval().requires_grad_(False)
+    averages = Averages(model, config)
     optimizer = adamw(model, config.learning_rate, config.weight_decay)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
-    state = TrainingState({"model": model, "average": average}, optimizer, scaler, 0, [], {})
+    state = TrainingState({"model": model, **averages.modules()}, optimizer, scaler, 0, [], {})
     if state.load(folder / CHECKPOINT) and ex.rank() == 0:
         report(state.records)
 
@@ -94,7 +93,7 @@ def train_denoiser(
             dropout_seed = derived_seed(seed, "dropout", step)
             values = accumulate(config, model, batch, schedule, shares, scaler, dtype, dropout_seed)
         update(model, optimizer, scaler, config.gradient_clip)
-        update_ema(average, model, step, config.ema_decay, config.ema_warmup)
+        averages.update(model, step)
         means.add(ex.sum_values(values))
 
         beat()
@@ -102,10 +101,10 @@ def train_denoiser(
         if state.step % log_every == 0 or state.step in validate_at:
             fresh.append(record_at(state.step, means.take(state.step, last_good=last_good)))
         if state.step in validate_at:
-            metrics = {"val/mse": validation_mse(config, average, validation, schedule, seed)}
+            metrics = {"val/mse": validation_mse(config, averages.own, validation, schedule, seed)}
             check_finite(metrics, state.step, last_good)
             if score and state.step in score_at and ex.rank() == 0:
-                metrics |= score(average)
+                metrics |= score(averages.by_length)
             fresh.append(record_at(state.step, metrics))
             state.records += fresh
             if ex.rank() == 0:
@@ -113,7 +112,7 @@ def train_denoiser(
                 report(fresh)
             ex.barrier()
             fresh, last_good = [], state.step
-    return average, state.records
+    return averages, state.records
 
 
 def accumulate(

@@ -45,6 +45,12 @@ class SamplingConfig(Config):
         "the sampler's own arithmetic and the decoding stay in fp32",
         choices=("auto", "bf16", "fp16", "fp32"),
     )
+    ema_length: float = setting(
+        0.0,
+        "which average of the weights samples: one of diffusion.ema_lengths, or 0, the training's own (ema_decay)",
+        low=0,
+        later=True,
+    )
 
     @property
     def thresholds(self) -> tuple[float, ...]:

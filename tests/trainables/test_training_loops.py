@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ import torch
 import torch.distributed as dist
 from torch.nn import functional as F
 
+from trainables.averages import Averages
 from trainables.checkpoint import load_tensors, save_tensors
+from trainables.diffusion import DiffusionConfig
 from trainables.diffusion_training import train_denoiser
 from trainables.errors import DivergenceError
 from trainables.execution import Execution
@@ -21,6 +23,7 @@ from trainables.latents import ChannelStatistics, Latents
 from trainables.layers import Masks
 from trainables.recipes import SMOKE, Recipe
 from trainables.training import CHECKPOINT, Record, Report, evenly_spaced, ignore_report
+from trainables.unet import UNet
 from trainables.vae_training import train_vae
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "losses.json"
@@ -130,8 +133,8 @@ def test_a_damaged_checkpoint_costs_time_and_not_the_result(name: str, tmp_path:
     assert without_time(LOOPS[name](tmp_path)) == expected
 
 
-DROPPING = TINY.replace(**{"diffusion.dropout": 0.5, "diffusion.ema_decay": 0.0})
-"""Much dropout, and an average that is the last step's weights, so that a wrong mask shows."""
+DROPPING = TINY.replace(**{"diffusion.dropout": 0.5, "diffusion.ema_decay": 0.0, "diffusion.ema_lengths": (0.1,)})
+"""Much dropout, and an average that is the last step's weights, so that a wrong mask shows; another beside it."""
 
 
 def trained(name: str, folder: Path, **execution: Any) -> tuple[list[float], dict[str, torch.Tensor]]:
@@ -139,13 +142,23 @@ def trained(name: str, folder: Path, **execution: Any) -> tuple[list[float], dic
     folder.mkdir()
     rung = Execution(**execution)
     if name == "vae":
-        model: torch.nn.Module
         model, records = train_vae(DROPPING.vae, slices(12), slices(5), seed=3, folder=folder, execution=rung)
+        weights = dict(model.state_dict())
     else:
-        model, records = train_denoiser(
+        averages, records = train_denoiser(
             DROPPING.diffusion, latents(12), latents(5), seed=3, folder=folder, execution=rung
         )
-    return [record["train/loss"] for record in records if "train/loss" in record], dict(model.state_dict())
+        weights = weights_of(averages)
+    return [record["train/loss"] for record in records if "train/loss" in record], weights
+
+
+def weights_of(averages: Averages) -> dict[str, torch.Tensor]:
+    """Of all averages."""
+    return {
+        f"{length}/{key}": value
+        for length, model in averages.by_length.items()
+        for key, value in model.state_dict().items()
+    }
 
 
 def assert_equal_up_to_order(weights: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
@@ -234,6 +247,56 @@ def test_a_run_with_other_timesteps_at_zero_snr_continues_bit_for_bit(sampling: 
     with pytest.raises(KilledError):
         denoiser_records(broken, recipe, report=kill)
     assert without_time(denoiser_records(broken, recipe)) == expected
+
+
+def test_more_averages_leave_the_training_as_it_is_and_survive_a_kill(tmp_path: Path) -> None:
+    plain, more = TINY.diffusion, TINY.diffusion.replace(ema_lengths=(0.05, 0.2))
+
+    def averages(name: str, config: DiffusionConfig, report: Report = ignore_report) -> tuple[Averages, list[Record]]:
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        return train_denoiser(
+            config, latents(12), latents(5), seed=3, folder=folder, execution=Execution(), report=report
+        )
+
+    def kill(records: Sequence[Record]) -> None:
+        if records[-1]["step"] >= 10:
+            raise KilledError
+
+    alone, expected = averages("alone", plain)
+    beside, records = averages("beside", more)
+    assert without_time(records) == without_time(expected)
+    weights = weights_of(beside)
+    for key, value in weights_of(alone).items():
+        assert torch.equal(weights[key], value)
+    with pytest.raises(KilledError):
+        averages("killed", more, kill)
+    continued = weights_of(averages("killed", more)[0])
+    assert all(torch.equal(continued[key], value) for key, value in weights.items())
+    assert {key.split("/")[0] for key in continued} == {"0.0", "0.05", "0.2"}
+    short, long = (beside.by_length[length].state_dict() for length in (0.05, 0.2))
+    assert any(not torch.equal(short[key], long[key]) for key in short)
+
+
+def test_the_pruner_measures_every_average(tmp_path: Path) -> None:
+    heard: list[list[float]] = []
+
+    def score(denoisers: Mapping[float, UNet]) -> dict[str, float]:
+        heard.append(sorted(denoisers))
+        return {"rung/kid": 1.0}
+
+    config = TINY.diffusion.replace(ema_lengths=(0.1,))
+    train_denoiser(
+        config,
+        latents(12),
+        latents(5),
+        seed=3,
+        folder=tmp_path,
+        execution=Execution(),
+        score=score,
+        rungs=1,
+    )
+    assert heard == [[0.0, 0.1]]
 
 
 def test_steps_are_evenly_spaced_and_end_at_the_last() -> None:

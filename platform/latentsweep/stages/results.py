@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WEIGHTS = "weights.safetensors"
+"""Of the autoencoder, or of the denoiser by its training's own average; see :func:`average_file`."""
 RECORDS = "records.json"
 SAMPLES = "samples.safetensors"
 FIGURES = "figures"
@@ -46,10 +47,15 @@ def load_vae(entry: Entry, recipe: Recipe) -> Autoencoder:
 
 
 def load_denoiser(entry: Entry, recipe: Recipe) -> UNet:
-    """The trained denoiser of a result."""
+    """The trained denoiser of a result, by the average that the recipe samples with."""
     model = UNet(recipe.vae.latent_channels, recipe.diffusion)
-    model.load_state_dict(load_tensors(entry.file(WEIGHTS))[0])
+    model.load_state_dict(load_tensors(entry.file(average_file(recipe.sampling.ema_length)))[0])
     return model.eval().requires_grad_(False)
+
+
+def average_file(length: float) -> str:
+    """The file of a denoiser's weights by their average of this length, 0 for the training's own."""
+    return f"weights-ema-{length!r}.safetensors" if length else WEIGHTS
 
 
 def scaling(recipe: Recipe, latents: Entry) -> ChannelStatistics:
