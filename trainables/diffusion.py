@@ -79,7 +79,8 @@ class DiffusionConfig(Config):
     zero_terminal_snr: bool = setting(
         False,
         "shift √ᾱ_t so that ᾱ_T is 0 and the last timestep is pure noise, as sampling begins (Lin et al. 2024, "
-        "algorithm 1); not with ε-prediction, which says nothing of x₀ there",
+        "algorithm 1); not with ε-prediction, which says nothing of x₀ there; min-SNR gives that timestep's MSE no "
+        "weight",
         later=True,
     )
     timestep_sampling: str = setting(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -32,12 +33,21 @@ from trainables.training import (
     record_at,
     set_learning_rate,
     update,
+    without_scores,
 )
 from trainables.unet import UNet
 from trainables.watchdog import beat
 
-Score = Callable[[Mapping[float, UNet]], dict[str, float]]
-"""Measures a denoiser in image space, for the pruner; it gets all averages, by their length."""
+
+@dataclass(frozen=True)
+class Score:
+    """Measures a denoiser in image space, for the pruner."""
+
+    measure: Callable[[Mapping[float, UNet]], dict[str, float]]
+    """All averages, by their length, to metrics whose names begin with ``rung/``."""
+    identity: str
+    """What the metrics depend on beyond the training, such as the sampler."""
+
 
 NoisyBatch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """z_t (B, C, h, w), t (B,) and the prediction's target (B, C, h, w)."""
@@ -58,8 +68,9 @@ def train_denoiser(
     """Trains on latents and returns the averaged (EMA) denoisers, and all records.
 
     ``score`` measures the averaged denoisers at ``rungs`` equally spaced steps before the end. Continues from
-    the checkpoint in ``folder`` where there is one. Raises :class:`~trainables.errors.DivergenceError`, and
-    ``torch.OutOfMemoryError`` on every worker where one runs out of memory.
+    the checkpoint in ``folder`` where there is one, without its scores where they were measured otherwise. Raises
+    :class:`~trainables.errors.DivergenceError`, and ``torch.OutOfMemoryError`` on every worker where one runs out of
+    memory.
     """
     device = execution.prepare()
     dtype = ex.autocast_dtype(config.precision, device)
@@ -70,8 +81,13 @@ def train_denoiser(
     optimizer = adamw(model, config.learning_rate, config.weight_decay)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
     state = TrainingState({"model": model, **averages.modules()}, optimizer, scaler, 0, [], {})
-    if state.load(folder / CHECKPOINT) and ex.rank() == 0:
-        report(state.records)
+    scored = score.identity if score else ""
+    if state.load(folder / CHECKPOINT):
+        if state.extra.get("scored", scored) != scored:
+            state.records = without_scores(state.records)
+        if ex.rank() == 0:
+            report(state.records)
+    state.extra["scored"] = scored
 
     training, validation = training.to(device), validation.to(device)
     schedule = alphas_cumprod(config).float().to(device)
@@ -104,7 +120,7 @@ def train_denoiser(
             metrics = {"val/mse": validation_mse(config, averages.own, validation, schedule, seed)}
             check_finite(metrics, state.step, last_good)
             if score and state.step in score_at and ex.rank() == 0:
-                metrics |= score(averages.by_length)
+                metrics |= score.measure(averages.by_length)
             fresh.append(record_at(state.step, metrics))
             state.records += fresh
             if ex.rank() == 0:

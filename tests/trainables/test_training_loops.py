@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 from trainables.averages import Averages
 from trainables.checkpoint import load_tensors, save_tensors
 from trainables.diffusion import DiffusionConfig
-from trainables.diffusion_training import train_denoiser
+from trainables.diffusion_training import Score, train_denoiser
 from trainables.errors import DivergenceError
 from trainables.execution import Execution
 from trainables.latents import ChannelStatistics, Latents
@@ -278,25 +279,43 @@ def test_more_averages_leave_the_training_as_it_is_and_survive_a_kill(tmp_path: 
     assert any(not torch.equal(short[key], long[key]) for key in short)
 
 
-def test_the_pruner_measures_every_average(tmp_path: Path) -> None:
-    heard: list[list[float]] = []
-
-    def score(denoisers: Mapping[float, UNet]) -> dict[str, float]:
-        heard.append(sorted(denoisers))
-        return {"rung/kid": 1.0}
-
-    config = TINY.diffusion.replace(ema_lengths=(0.1,))
-    train_denoiser(
-        config,
+def scored(folder: Path, score: Score | None, report: Report = ignore_report) -> list[float]:
+    """The scores of a training with two rungs."""
+    _, records = train_denoiser(
+        TINY.diffusion.replace(ema_lengths=(0.1,)),
         latents(12),
         latents(5),
         seed=3,
-        folder=tmp_path,
+        folder=folder,
         execution=Execution(),
+        report=report,
         score=score,
-        rungs=1,
+        rungs=2,
     )
-    assert heard == [[0.0, 0.1]]
+    return [record["rung/kid"] for record in records if "rung/kid" in record]
+
+
+def test_a_training_that_was_given_up_goes_on_without_the_scores_of_another_sampling(tmp_path: Path) -> None:
+    heard: list[list[float]] = []
+
+    def measure(value: float) -> Callable[[Mapping[float, UNet]], dict[str, float]]:
+        def measured(denoisers: Mapping[float, UNet]) -> dict[str, float]:
+            heard.append(sorted(denoisers))
+            return {"rung/kid": value}
+
+        return measured
+
+    def prune(records: Sequence[Record]) -> None:
+        if "rung/kid" in records[-1]:
+            raise KilledError
+
+    first, second = Score(measure(1.0), "first"), Score(measure(2.0), "second")
+    with pytest.raises(KilledError):
+        scored(tmp_path, first, prune)
+    for name, score, expected in (("same", first, [1.0, 1.0]), ("other", second, [2.0]), ("none", None, [])):
+        shutil.copytree(tmp_path, tmp_path.with_name(name))
+        assert scored(tmp_path.with_name(name), score) == expected
+    assert heard == [[0.0, 0.1]] * 3, "the averages, to choose from"
 
 
 def test_steps_are_evenly_spaced_and_end_at_the_last() -> None:

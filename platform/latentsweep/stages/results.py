@@ -19,7 +19,7 @@ from trainables.inception import InceptionExtractor, InceptionWeights
 from trainables.latents import NO_WHITENING, ChannelStatistics
 from trainables.random import derived_seed
 from trainables.recipes import Recipe
-from trainables.training import Record
+from trainables.training import Record, without_scores
 from trainables.unet import UNet
 from trainables.vae import Autoencoder
 
@@ -72,9 +72,7 @@ def posteriors(latents: Entry, split: str) -> tuple[np.ndarray, np.ndarray]:
 def replayed(entry: Entry, *, rungs: bool = True) -> list[Record]:
     """The records of a finished training, the scores at its rungs left out if asked."""
     records: list[Record] = entry.json(RECORDS)
-    if rungs:
-        return records
-    return [{name: value for name, value in r.items() if not name.startswith("rung/")} for r in records]
+    return records if rungs else without_scores(records)
 
 
 def save_figure(folder: Path, name: str, figure: Figure) -> None:

@@ -121,13 +121,14 @@ def rung_score(
     seed: int,
     execution: Execution,
     weights: InceptionWeights,
+    identity: str,
 ) -> Score:
     """Measures a denoiser in training: a few images without early stop, against the reference."""
     real = Reference.load(reference.folder)
     autoencoder, statistics = load_vae(vae, recipe), scaling(recipe, latents)
     seeds = image_seeds(seed, recipe.evaluation.rung_samples)
 
-    def score(denoisers: Mapping[float, UNet]) -> dict[str, float]:
+    def measure(denoisers: Mapping[float, UNet]) -> dict[str, float]:
         device = execution.prepare()
         trace = draw(denoisers[recipe.sampling.ema_length], recipe, seeds, device, thresholds=(0.0,))
         images = decoded_bytes(autoencoder, statistics.unwhitened(trace.latents[0].cpu()), device).numpy()
@@ -135,4 +136,4 @@ def rung_score(
         scores = distances(features, real, bootstrap=recipe.evaluation.bootstrap)
         return {f"rung/{name}": value for name, value in scores.items()}
 
-    return score
+    return Score(measure, identity)
