@@ -99,6 +99,29 @@ class DiffusionConfig(Config):
         low=0,
         high=1,
     )
+    zero_terminal_snr: bool = setting(
+        False,
+        "shift √ᾱ_t so that ᾱ_T is 0 and the last timestep is pure noise, as sampling begins (Lin et al. 2024, "
+        "algorithm 1); not with ε-prediction, which says nothing of x₀ there; min-SNR gives that timestep's MSE no "
+        "weight",
+        later=True,
+    )
+    timestep_sampling: str = setting(
+        "uniform",
+        "how a batch's timesteps are drawn: 'uniform', 'stratified' is one from each of as many equal parts of the "
+        "schedule as the batch has latents (Kingma et al. 2021), 'logit_normal' is t/T = sigmoid(n), n standard "
+        "normal, which favours the middle and so weighs the loss (Esser et al. 2024)",
+        choices=("uniform", "stratified", "logit_normal"),
+        later=True,
+    )
+    ema_lengths: tuple[float, ...] = setting(
+        (),
+        "more averages of the weights, such as 0.05 and 0.1, for sampling.ema_length to choose from: each the spread "
+        "of a power function's profile as a share of the training (σ_rel of Karras et al. 2024)",
+        low=0.001,
+        high=0.28,
+        later=True,
+    )
 
     def check(self) -> None:
         if not self.widths:
@@ -112,6 +135,16 @@ class DiffusionConfig(Config):
                 raise ConfigError(
                     f"DiffusionConfig.attention_levels must be below the {len(self.widths)} levels, got {level}"
                 )
+        if len(set(self.ema_lengths)) < len(self.ema_lengths):
+            raise ConfigError(
+                "DiffusionConfig.ema_lengths must name each length once, got "
+                f"{', '.join(f'{length:g}' for length in self.ema_lengths)}; leave out the repeated one"
+            )
+        if self.zero_terminal_snr and self.prediction == "epsilon":
+            raise ConfigError(
+                "DiffusionConfig.zero_terminal_snr must go with a prediction that holds at pure noise, got "
+                "prediction 'epsilon'; take prediction v or x0"
+            )
 
 
 def add_noise(z0: Tensor, noise: Tensor, alphas_cumprod_t: Tensor) -> Tensor:
@@ -135,7 +168,10 @@ def target(z0: Tensor, noise: Tensor, alphas_cumprod_t: Tensor, prediction: str)
 
 
 def to_x0_and_noise(output: Tensor, z_t: Tensor, alphas_cumprod_t: Tensor, prediction: str) -> tuple[Tensor, Tensor]:
-    """The estimates x̂₀ and ε̂ behind a UNet's output for z_t; both in the dtype of ``z_t``."""
+    """The estimates x̂₀ and ε̂ behind a UNet's output for z_t; both in the dtype of ``z_t``.
+
+    Where ᾱ_t = 0, z_t is all noise: ε̂ is z_t itself, and v is −x̂₀. ε-prediction has no x̂₀ there.
+    """
     signal, spread = _coefficients(alphas_cumprod_t, z_t)
     output = output.to(z_t.dtype)
     match prediction:

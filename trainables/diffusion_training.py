@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from trainables import execution as ex
 from trainables.augmentation import augmented
+from trainables.averages import Averages
 from trainables.checkpoint import TrainingState
 from trainables.condition import Condition, check_positions, known_positions, told_positions
 from trainables.cutmix import cutmix, draw_rectangles
@@ -20,6 +21,7 @@ from trainables.layers import Masks
 from trainables.losses import FREQUENCY_LOSSES, min_snr_weights
 from trainables.random import batch_indices, derived_seed, generator
 from trainables.schedules import alphas_cumprod
+from trainables.timesteps import TIMESTEP_SAMPLERS
 from trainables.training import (
     CHECKPOINT,
     Record,
@@ -33,13 +35,21 @@ from trainables.training import (
     record_at,
     set_learning_rate,
     update,
-    update_ema,
+    without_scores,
 )
 from trainables.unet import UNet
 from trainables.watchdog import beat
 
-Score = Callable[[UNet], dict[str, float]]
-"""Measures a denoiser in image space, for the pruner."""
+
+@dataclass(frozen=True)
+class Score:
+    """Measures a denoiser in image space, for the pruner."""
+
+    measure: Callable[[Mapping[float, UNet]], dict[str, float]]
+    """All averages, by their length, to metrics whose names begin with ``rung/``."""
+    identity: str
+    """What the metrics depend on beyond the training, such as the sampler."""
+
 
 NoisyBatch = tuple[torch.Tensor, torch.Tensor, torch.Tensor, Condition]
 """z_t (B, C, h, w), t (B,), the prediction's target (B, C, h, w), and what the denoiser is told of the samples."""
@@ -56,12 +66,13 @@ def train_denoiser(
     report: Report = ignore_report,
     score: Score | None = None,
     rungs: int = 0,
-) -> tuple[UNet, list[Record]]:
-    """Trains on latents and returns the averaged (EMA) denoiser, and all records.
+) -> tuple[Averages, list[Record]]:
+    """Trains on latents and returns the averaged (EMA) denoisers, and all records.
 
-    ``score`` measures the averaged denoiser at ``rungs`` equally spaced steps before the end. Continues from
-    the checkpoint in ``folder`` where there is one. Raises :class:`~trainables.errors.DivergenceError`, and
-    ``torch.OutOfMemoryError`` on every worker where one runs out of memory.
+    ``score`` measures the averaged denoisers at ``rungs`` equally spaced steps before the end. Continues from
+    the checkpoint in ``folder`` where there is one, without its scores where they were measured otherwise. Raises
+    :class:`~trainables.errors.DivergenceError`, and ``torch.OutOfMemoryError`` on every worker where one runs out of
+    memory.
     """
     check_positions(config, training)
     device = execution.prepare()
@@ -69,12 +80,17 @@ def train_denoiser(
     torch.manual_seed(derived_seed(seed, "denoiser"))
     model = UNet(training.shape[0], config).to(device)
     model.checkpointing = execution.checkpoint_activations
-    average = copy.deepcopy(model).eval().requires_grad_(False)
+    averages = Averages(model, config)
     optimizer = adamw(model, config.learning_rate, config.weight_decay)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
-    state = TrainingState({"model": model, "average": average}, optimizer, scaler, 0, [], {})
-    if state.load(folder / CHECKPOINT) and ex.rank() == 0:
-        report(state.records)
+    state = TrainingState({"model": model, **averages.modules()}, optimizer, scaler, 0, [], {})
+    scored = score.identity if score else ""
+    if state.load(folder / CHECKPOINT):
+        if state.extra.get("scored", scored) != scored:
+            state.records = without_scores(state.records)
+        if ex.rank() == 0:
+            report(state.records)
+    state.extra["scored"] = scored
 
     training, validation = training.to(device), validation.to(device)
     schedule = alphas_cumprod(config).float().to(device)
@@ -96,7 +112,7 @@ def train_denoiser(
             dropout_seed = derived_seed(seed, "dropout", step)
             values = accumulate(config, model, batch, schedule, shares, scaler, dtype, dropout_seed)
         update(model, optimizer, scaler, config.gradient_clip)
-        update_ema(average, model, step, config.ema_decay, config.ema_warmup)
+        averages.update(model, step)
         means.add(ex.sum_values(values))
 
         beat()
@@ -104,10 +120,10 @@ def train_denoiser(
         if state.step % log_every == 0 or state.step in validate_at:
             fresh.append(record_at(state.step, means.take(state.step, last_good=last_good)))
         if state.step in validate_at:
-            metrics = {"val/mse": validation_mse(config, average, validation, schedule, seed)}
+            metrics = {"val/mse": validation_mse(config, averages.own, validation, schedule, seed)}
             check_finite(metrics, state.step, last_good)
             if score and state.step in score_at and ex.rank() == 0:
-                metrics |= score(average)
+                metrics |= score.measure(averages.by_length)
             fresh.append(record_at(state.step, metrics))
             state.records += fresh
             if ex.rank() == 0:
@@ -115,7 +131,7 @@ def train_denoiser(
                 report(fresh)
             ex.barrier()
             fresh, last_good = [], state.step
-    return average, state.records
+    return averages, state.records
 
 
 def accumulate(
@@ -158,7 +174,7 @@ def noisy_batch(
     posterior_noise = torch.randn(shape, generator=random) if config.posterior == "sample" else None
     z0 = latents.drawn(indices, posterior_noise)
     noise = torch.randn(shape, generator=random).to(device)
-    t = torch.randint(config.timesteps, (len(indices),), generator=random).to(device)
+    t = TIMESTEP_SAMPLERS[config.timestep_sampling](config.timesteps, len(indices), random).to(device)
     mask, partners = draw_rectangles(len(indices), latents.shape[1:], config.cutmix_probability, random)
     mask, partners = mask.to(device), partners.to(device)
 

@@ -100,7 +100,7 @@ def min_snr_weights(alphas_cumprod_t: Tensor, gamma: float, prediction: str) -> 
     """Min-SNR-γ weights of an MSE on what is predicted, (B,) in float32 (Hang et al. 2023).
 
     With SNR = ᾱ_t/(1 − ᾱ_t): min(SNR, γ) for x₀, over SNR for ε, over SNR + 1 for v (their section 3.4),
-    so that the loss on x₀ has the same weight whatever the prediction.
+    so that the loss on x₀ has the same weight whatever the prediction: 0 where ᾱ_t is 0.
     """
     snr = alphas_cumprod_t / (1 - alphas_cumprod_t)
     clipped = snr.clamp(max=gamma)

@@ -57,7 +57,7 @@ class Memory:
     optimizer: int
     """AdamW's two moments."""
     average: int
-    """The averaged denoiser (EMA), or the best autoencoder."""
+    """The averaged denoisers (EMA), one for each length, or the best autoencoder."""
     data: int
     """The training set, which lies on the card, and the step's batch."""
     activations: int
@@ -122,7 +122,8 @@ def predicted(recipe: Recipe, section: str, execution: Execution, *, device: str
         weights = sum(parameter.nbytes for parameter in _network(recipe, section).parameters())
         data = sum(tensor.nbytes for tensor in (*_batch(recipe, section, batch), *_split(recipe, section, slices)))
     activations, there, peak = _pass(recipe, section, samples, batch, execution.checkpoint_activations, device)
-    persistent = 4 * weights + data
+    kept = 1 + len(recipe.diffusion.ema_lengths) if section == "diffusion" else 1
+    persistent = (3 + kept) * weights + data
     # The update works in place; with several workers there is the message that carries all gradients.
     update = weights * (2 if execution.workers > 1 else 1)
     step = persistent + max(peak, update)
@@ -131,7 +132,7 @@ def predicted(recipe: Recipe, section: str, execution: Execution, *, device: str
         weights=weights,
         gradients=weights,
         optimizer=2 * weights,
-        average=weights,
+        average=kept * weights,
         data=data,
         activations=activations,
         workspace=step - persistent - max(there, weights) + libraries,

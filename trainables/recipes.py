@@ -46,6 +46,14 @@ class Recipe(Config):
                 "leave it at 1"
             )
 
+        kept = self.diffusion.ema_lengths
+        if self.sampling.ema_length not in (0.0, *kept):
+            raise ConfigError(
+                "sampling.ema_length must be 0 or among diffusion.ema_lengths "
+                f"({', '.join(f'{length:g}' for length in kept) or 'none'}), got {self.sampling.ema_length:g}; "
+                "add it to diffusion.ema_lengths"
+            )
+
     @property
     def latent_size(self) -> int:
         """Side of the latent."""

@@ -54,6 +54,12 @@ class SamplingConfig(Config):
         later=True,
         low=0,
     )
+    ema_length: float = setting(
+        0.0,
+        "which average of the weights samples: one of diffusion.ema_lengths, or 0, the training's own (ema_decay)",
+        low=0,
+        later=True,
+    )
 
     @property
     def thresholds(self) -> tuple[float, ...]:
@@ -120,7 +126,11 @@ def ddim(step: Step) -> Tensor:
 
 
 def dpmpp_2m(step: Step) -> Tensor:
-    """The next z of DPM-Solver++(2M) (Lu et al. 2022, algorithm 2), whose first step is of order 1; no η."""
+    """The next z of DPM-Solver++(2M) (Lu et al. 2022, algorithm 2), whose first step is of order 1; no η.
+
+    From ᾱ = 0, where λ = −∞, the formula has limits: h = ∞ in the first step, which is then DDIM's, and a ratio
+    of ∞ in the second, which then takes nothing from the estimate before and is of order 1, too.
+    """
     now, then = step.alpha_bar, step.next_alpha_bar
     h = _half_log_snr(then) - _half_log_snr(now)
     data = step.x0
@@ -289,7 +299,9 @@ def _draw(generators: Sequence[torch.Generator], like: Tensor) -> Tensor:
 
 
 def _half_log_snr(alpha_bar: float) -> float:
-    """λ = log(√ᾱ/√(1 − ᾱ))."""
+    """λ = log(√ᾱ/√(1 − ᾱ)); −∞ where ᾱ is 0."""
+    if alpha_bar == 0:
+        return -math.inf
     return 0.5 * math.log(alpha_bar / (1 - alpha_bar))
 
 

@@ -16,6 +16,9 @@ Value = bool | int | float | str
 THRESHOLD = "sampling.early_stop_threshold"
 """The one dimension whose every value comes from a single sampling pass."""
 
+EMA_LENGTH = "sampling.ema_length"
+"""The dimension that chooses among the averages of one training."""
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -161,6 +164,8 @@ def check_dimension(field: str, dimension: Dimension) -> None:
         raise ConfigError(f"search space: {field} needs a list of values, since each is an autoencoder of its own")
     if field == THRESHOLD:
         raise ConfigError(f"search space: {field} needs a list of values, since one sampling pass measures them all")
+    if field == EMA_LENGTH:
+        raise ConfigError(f"search space: {field} needs a list of values, since a training keeps a few averages only")
     if not dimension.low < dimension.high:
         raise ConfigError(f"search space: {field} has an empty range: low {dimension.low:g}, high {dimension.high:g}")
     if dimension.log and dimension.low <= 0:

@@ -29,6 +29,11 @@ def record_at(step: int, metrics: dict[str, float]) -> Record:
     return {"step": float(step), "time": float(int(time.time() * 1000)), **metrics}
 
 
+def without_scores(records: Sequence[Record]) -> list[Record]:
+    """The records without what was measured for the pruner."""
+    return [{name: value for name, value in r.items() if not name.startswith("rung/")} for r in records]
+
+
 def evenly_spaced(total: int, count: int) -> list[int]:
     """``count`` steps at equal distances, the last of them ``total``."""
     return sorted({math.ceil(total * (k + 1) / count) for k in range(count)}) if count else []

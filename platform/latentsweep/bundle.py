@@ -67,13 +67,17 @@ def from_store(store: Store, keys: Keys, recipe: Recipe) -> TrainedModel | None:
 
 
 def write_model(folder: Path, store: Store, keys: Keys, configuration: Configuration) -> Path:
-    """Copies a trained model out of the store into ``folder``: weights, scaling, configuration."""
+    """Copies a trained model out of the store into ``folder``: weights, scaling, configuration.
+
+    Of the denoiser's averages it takes the one that the configuration samples with.
+    """
     vae, latents, denoiser = (store.find(key) for key in (keys.vae, keys.latents, keys.denoiser))
     if vae is None or latents is None or denoiser is None:
         raise DataError("the configuration is not trained; train it with: python cli.py train --config …")
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(vae.file(stages.WEIGHTS), folder / VAE)
-    shutil.copyfile(denoiser.file(stages.WEIGHTS), folder / DENOISER)
+    average = stages.average_file(configuration.recipe.sampling.ema_length)
+    shutil.copyfile(denoiser.file(average), folder / DENOISER)
     statistics = channel_statistics(dict(latents.summary))
     tensors = {"mean": statistics.mean, "deviation": statistics.deviation}
     positions = stages.training_positions(configuration.recipe, latents)

@@ -139,7 +139,14 @@ class Pipeline:
             latents, score = self.latents(), None
             if rungs and self.recipe.evaluation.rungs:
                 score = stages.rung_score(
-                    self.recipe, self.vae(), latents, self.reference(), self.seed, self.execution, self.weights
+                    self.recipe,
+                    self.vae(),
+                    latents,
+                    self.reference(),
+                    self.seed,
+                    self.execution,
+                    self.weights,
+                    self.rungs,
                 )
             kept = self._kept(self.keys.denoiser, report)
             return self._train_denoiser(folder, latents, kept, score) | {"rungs": self.rungs if score else None}

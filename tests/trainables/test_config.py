@@ -30,6 +30,11 @@ def test_a_recipe_survives_its_plain_form() -> None:
         ("diffusion.attention_levels", [5], "below the 3 levels"),
         ("diffusion.beta_max", 1e-5, "below beta_max"),
         ("data.image_size", 100, "multiple of"),
+        ("diffusion.zero_terminal_snr", True, "'epsilon'; take prediction v or x0"),
+        ("diffusion.timestep_sampling", "cosine", "one of uniform, stratified, logit_normal"),
+        ("diffusion.ema_lengths", [0.05, 0.3], "at most 0.28"),
+        ("diffusion.ema_lengths", [0.05, 0.05], "each length once"),
+        ("sampling.ema_length", 0.1, r"among diffusion.ema_lengths \(none\), got 0.1; add it"),
         ("vae.nothing", 1, "unknown field"),
         ("nothing.at_all", 1, "no section"),
     ],
@@ -48,6 +53,20 @@ def test_a_later_field_leaves_older_results_their_keys_until_it_is_used() -> Non
 
     assert Section().identity() == {"steps": 5}
     assert Section(sharpness=0.5).identity() == {"steps": 5, "sharpness": 0.5}
+
+
+DENOISERS = {
+    "paper": ("aa9db2536726f3dc", "a2c9b56a02120b86"),
+    "improved": ("349ed9e29c7ce08d", "cebaf371c350f6aa"),
+    "smoke": ("3f40656fac5fd168", "77bf2dce0ad84cf2"),
+}
+"""What the keys of the recipes' denoisers and samples were made of before there were any later fields."""
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_later_choices_of_the_denoiser_leave_the_recipes_keys_as_they_were(name: str) -> None:
+    recipe = RECIPES[name]
+    assert (fingerprint(recipe.diffusion.identity()), fingerprint(recipe.sampling.identity())) == DENOISERS[name]
 
 
 def test_what_does_not_change_a_result_stays_out_of_the_identity() -> None:

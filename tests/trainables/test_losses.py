@@ -133,6 +133,13 @@ def test_weighted_losses_of_all_predictions_are_min_snr_times_the_loss_on_x0(pre
     torch.testing.assert_close(weighted, on_x0, rtol=1e-6, atol=0)
 
 
+@pytest.mark.parametrize("prediction", ["v", "x0"])
+def test_min_snr_gives_pure_noise_no_weight(prediction: str) -> None:
+    assert min_snr_weights(torch.tensor([0.0, 0.5]), 5.0, prediction).tolist() == pytest.approx(
+        [0.0, {"v": 0.5, "x0": 1.0}[prediction]]
+    )
+
+
 def test_min_snr_refuses_an_unknown_prediction() -> None:
     with pytest.raises(ConfigError, match="score"):
         min_snr_weights(torch.tensor([0.5]), 5.0, "score")

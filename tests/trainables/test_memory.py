@@ -107,6 +107,15 @@ def test_the_parts_are_what_they_are_by_definition() -> None:
     assert memory.peak == max(memory.step, memory.measuring) < memory.need
 
 
+def test_every_further_average_takes_the_weights_once_more() -> None:
+    more = SMOKE.replace(**{"diffusion.ema_lengths": (0.05, 0.1)})
+    for section, copies in (("diffusion", 2), ("vae", 0)):
+        before, after = (predicted(recipe, section, Execution(), device="cpu") for recipe in (SMOKE, more))
+        for part in ("average", "step", "measuring"):
+            assert getattr(after, part) - getattr(before, part) == copies * before.weights
+        assert after.workspace == before.workspace
+
+
 @pytest.mark.parametrize("section", ["vae", "diffusion"])
 def test_every_rung_of_the_ladder_takes_less_activations(section: str) -> None:
     held = [

@@ -15,6 +15,7 @@ from trainables.sampling import (
     STOP_MEASURES,
     SamplingConfig,
     SamplingTrace,
+    Step,
     in_chunks,
     initial_noise,
     sample,
@@ -128,6 +129,63 @@ def test_many_steps_reach_the_end_of_the_ode_for_every_prediction(sampler: str, 
     trace = draw(NEVER.replace(sampler=sampler, steps=500), diffusion=diffusion, mean=0.7)
     expected = exact_end(initial_noise(range(8), SHAPE), diffusion, 0.7)
     torch.testing.assert_close(trace.latents[0].double(), expected, rtol=0, atol=1e-2)
+
+
+def at_zero_snr(prediction: str = "v", schedule: str = "paper") -> DiffusionConfig:
+    return DiffusionConfig(prediction=prediction, schedule=schedule, zero_terminal_snr=True)
+
+
+@pytest.mark.parametrize("schedule", ["paper", "cosine", "linear"])
+@pytest.mark.parametrize("prediction", ["v", "x0"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_so_they_do_from_zero_terminal_snr(sampler: str, prediction: str, schedule: str) -> None:
+    diffusion = at_zero_snr(prediction, schedule)
+    trace = draw(NEVER.replace(sampler=sampler, steps=500), diffusion=diffusion, mean=0.7, snapshots=(0,))
+    noise = initial_noise(range(8), SHAPE)
+    # At ᾱ = 0 nothing is known but the mean of the data.
+    torch.testing.assert_close(trace.snapshots[0][2], torch.full((1, *SHAPE), 0.7))
+    torch.testing.assert_close(trace.latents[0].double(), 0.7 + SPREAD * noise, rtol=0, atol=1e-2)
+    torch.testing.assert_close(exact_end(noise, diffusion, 0.7), 0.7 + SPREAD * noise)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_a_few_steps_from_zero_terminal_snr_are_those_from_a_tiny_snr(
+    sampler: str, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    diffusion = at_zero_snr()
+    config = NEVER.replace(sampler=sampler, steps=steps, eta=0.0)
+    exact = draw(config, diffusion=diffusion, mean=0.7).latents[0]
+    schedule = alphas_cumprod(diffusion)
+    schedule[-1] = 1e-300
+    monkeypatch.setattr("trainables.sampling.alphas_cumprod", lambda diffusion: schedule)
+    near = draw(config, diffusion=diffusion, mean=0.7).latents[0]
+    # λ = −345 in place of −∞: ratios of some hundred in place of ∞.
+    torch.testing.assert_close(exact, near, rtol=0, atol=2e-3)
+
+
+def test_the_first_step_of_dpm_solver_from_zero_snr_is_ddims_and_the_second_of_order_1() -> None:
+    z_t, x0, before = torch.randn((3, 4, *SHAPE), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def step(now: float, then: float, previous: tuple[float, torch.Tensor] | None) -> Step:
+        noise = (z_t - now**0.5 * x0) / (1 - now) ** 0.5
+        return Step(z_t, x0, noise, now, then, previous, 0.0, lambda: torch.zeros_like(z_t))
+
+    for state in (step(0.0, 0.1, None), step(0.1, 0.6, (0.0, before))):
+        torch.testing.assert_close(SAMPLERS["dpmpp_2m"](state), SAMPLERS["ddim"](state))
+    third = step(0.1, 0.6, (0.01, before))
+    assert not torch.allclose(SAMPLERS["dpmpp_2m"](third), SAMPLERS["ddim"](third))
+
+
+@pytest.mark.parametrize("rule", STOP_MEASURES)
+@pytest.mark.parametrize("eta", [0.5, 1.0])
+def test_ancestral_steps_and_stop_measures_are_finite_from_zero_terminal_snr(rule: str, eta: float) -> None:
+    config = NEVER.replace(steps=100, eta=eta, early_stop_rule=rule)
+    trace = draw(config, seeds=range(128), diffusion=at_zero_snr(), mean=0.7)
+    assert trace.measures[:, 1:].isfinite().all()
+    standardised = (trace.latents[0] - 0.7) / SPREAD
+    assert standardised.mean().item() == pytest.approx(0, abs=0.05)
+    assert standardised.std().item() == pytest.approx(1, abs=0.05)
 
 
 @pytest.mark.parametrize(("sampler", "eta"), [("ddim", 0.0), ("ddim", 0.5), ("ddim", 1.0), ("dpmpp_2m", 0.0)])

@@ -42,6 +42,36 @@ def test_alpha_bar_falls_strictly_inside_0_and_1(name: str, timesteps: int) -> N
     assert 0 < alpha_bar[-1] < alpha_bar[0] < 1
 
 
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("timesteps", [2, 1000])
+def test_zero_terminal_snr_ends_at_0_and_leaves_the_beginning(name: str, timesteps: int) -> None:
+    plain = DiffusionConfig(schedule=name, timesteps=timesteps, prediction="v")
+    before, after = alphas_cumprod(plain), alphas_cumprod(plain.replace(zero_terminal_snr=True))
+    assert after[-1] == after.float()[-1] == 0
+    assert after[0].item() == pytest.approx(before[0].item(), rel=1e-12)
+    assert (after.diff() < 0).all()
+    # √ᾱ is shifted and scaled: its differences keep their proportions.
+    ratios = after.sqrt().diff() / before.sqrt().diff()
+    torch.testing.assert_close(ratios, ratios[:1].expand_as(ratios), rtol=1e-6, atol=0)
+
+
+def test_zero_terminal_snr_is_refused_with_epsilon_prediction() -> None:
+    with pytest.raises(ConfigError, match="got prediction 'epsilon'; take prediction v or x0") as caught:
+        DiffusionConfig(zero_terminal_snr=True)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("prediction", ["v", "x0"])
+def test_at_pure_noise_the_estimates_are_finite_and_the_noise_is_z_t(prediction: str) -> None:
+    z0, noise = torch.randn((2, 3, 1, 4, 4), generator=torch.Generator().manual_seed(0))
+    alpha_bar = torch.zeros(3)
+    z_t = add_noise(z0, noise, alpha_bar)
+    assert torch.equal(z_t, noise)
+    x0, noise_hat = to_x0_and_noise(target(z0, noise, alpha_bar, prediction), z_t, alpha_bar, prediction)
+    assert torch.equal(x0, z0)
+    assert torch.equal(noise_hat, z_t)
+
+
 def test_every_schedule_that_the_configuration_allows_exists() -> None:
     field = DiffusionConfig.__dataclass_fields__["schedule"]
     assert set(field.metadata["choices"]) == set(SCHEDULES)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,17 @@ import torch
 import torch.distributed as dist
 from torch.nn import functional as F
 
+from trainables.averages import Averages
 from trainables.checkpoint import load_tensors, save_tensors
-from trainables.diffusion_training import train_denoiser
+from trainables.diffusion import DiffusionConfig
+from trainables.diffusion_training import Score, train_denoiser
 from trainables.errors import DivergenceError
 from trainables.execution import Execution
 from trainables.latents import ChannelStatistics, Latents
 from trainables.layers import Masks
 from trainables.recipes import SMOKE, Recipe
 from trainables.training import CHECKPOINT, Record, Report, evenly_spaced, ignore_report
+from trainables.unet import UNet
 from trainables.vae_training import train_vae
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "losses.json"
@@ -130,8 +134,8 @@ def test_a_damaged_checkpoint_costs_time_and_not_the_result(name: str, tmp_path:
     assert without_time(LOOPS[name](tmp_path)) == expected
 
 
-DROPPING = TINY.replace(**{"diffusion.dropout": 0.5, "diffusion.ema_decay": 0.0})
-"""Much dropout, and an average that is the last step's weights, so that a wrong mask shows."""
+DROPPING = TINY.replace(**{"diffusion.dropout": 0.5, "diffusion.ema_decay": 0.0, "diffusion.ema_lengths": (0.1,)})
+"""Much dropout, and an average that is the last step's weights, so that a wrong mask shows; another beside it."""
 
 
 def trained(name: str, folder: Path, **execution: Any) -> tuple[list[float], dict[str, torch.Tensor]]:
@@ -139,13 +143,23 @@ def trained(name: str, folder: Path, **execution: Any) -> tuple[list[float], dic
     folder.mkdir()
     rung = Execution(**execution)
     if name == "vae":
-        model: torch.nn.Module
         model, records = train_vae(DROPPING.vae, slices(12), slices(5), seed=3, folder=folder, execution=rung)
+        weights = dict(model.state_dict())
     else:
-        model, records = train_denoiser(
+        averages, records = train_denoiser(
             DROPPING.diffusion, latents(12), latents(5), seed=3, folder=folder, execution=rung
         )
-    return [record["train/loss"] for record in records if "train/loss" in record], dict(model.state_dict())
+        weights = weights_of(averages)
+    return [record["train/loss"] for record in records if "train/loss" in record], weights
+
+
+def weights_of(averages: Averages) -> dict[str, torch.Tensor]:
+    """Of all averages."""
+    return {
+        f"{length}/{key}": value
+        for length, model in averages.by_length.items()
+        for key, value in model.state_dict().items()
+    }
 
 
 def assert_equal_up_to_order(weights: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
@@ -218,6 +232,90 @@ def test_both_cutmix_forms_train_and_differ(tmp_path: Path) -> None:
         recipe = TINY.replace(**{"diffusion.cutmix_form": form, "diffusion.cutmix_probability": 1.0})
         losses[form] = denoiser_records(folder, recipe)[-1]["val/mse"]
     assert losses["z0"] != losses["zt"]
+
+
+@pytest.mark.parametrize("sampling", ["stratified", "logit_normal"])
+def test_a_run_with_other_timesteps_at_zero_snr_continues_bit_for_bit(sampling: str, tmp_path: Path) -> None:
+    recipe = TINY.replace(**{"diffusion.timestep_sampling": sampling, "diffusion.zero_terminal_snr": True})
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole.mkdir(), broken.mkdir()
+    expected = without_time(denoiser_records(whole, recipe))
+
+    def kill(records: Sequence[Record]) -> None:
+        if records[-1]["step"] >= 10:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        denoiser_records(broken, recipe, report=kill)
+    assert without_time(denoiser_records(broken, recipe)) == expected
+
+
+def test_more_averages_leave_the_training_as_it_is_and_survive_a_kill(tmp_path: Path) -> None:
+    plain, more = TINY.diffusion, TINY.diffusion.replace(ema_lengths=(0.05, 0.2))
+
+    def averages(name: str, config: DiffusionConfig, report: Report = ignore_report) -> tuple[Averages, list[Record]]:
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        return train_denoiser(
+            config, latents(12), latents(5), seed=3, folder=folder, execution=Execution(), report=report
+        )
+
+    def kill(records: Sequence[Record]) -> None:
+        if records[-1]["step"] >= 10:
+            raise KilledError
+
+    alone, expected = averages("alone", plain)
+    beside, records = averages("beside", more)
+    assert without_time(records) == without_time(expected)
+    weights = weights_of(beside)
+    for key, value in weights_of(alone).items():
+        assert torch.equal(weights[key], value)
+    with pytest.raises(KilledError):
+        averages("killed", more, kill)
+    continued = weights_of(averages("killed", more)[0])
+    assert all(torch.equal(continued[key], value) for key, value in weights.items())
+    assert {key.split("/")[0] for key in continued} == {"0.0", "0.05", "0.2"}
+    short, long = (beside.by_length[length].state_dict() for length in (0.05, 0.2))
+    assert any(not torch.equal(short[key], long[key]) for key in short)
+
+
+def scored(folder: Path, score: Score | None, report: Report = ignore_report) -> list[float]:
+    """The scores of a training with two rungs."""
+    _, records = train_denoiser(
+        TINY.diffusion.replace(ema_lengths=(0.1,)),
+        latents(12),
+        latents(5),
+        seed=3,
+        folder=folder,
+        execution=Execution(),
+        report=report,
+        score=score,
+        rungs=2,
+    )
+    return [record["rung/kid"] for record in records if "rung/kid" in record]
+
+
+def test_a_training_that_was_given_up_goes_on_without_the_scores_of_another_sampling(tmp_path: Path) -> None:
+    heard: list[list[float]] = []
+
+    def measure(value: float) -> Callable[[Mapping[float, UNet]], dict[str, float]]:
+        def measured(denoisers: Mapping[float, UNet]) -> dict[str, float]:
+            heard.append(sorted(denoisers))
+            return {"rung/kid": value}
+
+        return measured
+
+    def prune(records: Sequence[Record]) -> None:
+        if "rung/kid" in records[-1]:
+            raise KilledError
+
+    first, second = Score(measure(1.0), "first"), Score(measure(2.0), "second")
+    with pytest.raises(KilledError):
+        scored(tmp_path, first, prune)
+    for name, score, expected in (("same", first, [1.0, 1.0]), ("other", second, [2.0]), ("none", None, [])):
+        shutil.copytree(tmp_path, tmp_path.with_name(name))
+        assert scored(tmp_path.with_name(name), score) == expected
+    assert heard == [[0.0, 0.1]] * 3, "the averages, to choose from"
 
 
 def test_steps_are_evenly_spaced_and_end_at_the_last() -> None:

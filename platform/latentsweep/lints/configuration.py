@@ -135,6 +135,8 @@ def _decays(steps: int, decay: float, warmup: bool) -> np.ndarray[tuple[int], np
 
 
 def _average(recipe: Recipe) -> Finding | None:
+    if recipe.sampling.ema_length:  # a share of the training, whatever its length
+        return None
     config = recipe.diffusion
     left = initial_share(config.steps, config.ema_decay, config.ema_warmup)
     if left > INITIAL_SHARE:

@@ -20,7 +20,7 @@ from trainables.inception import InceptionExtractor, InceptionWeights
 from trainables.latents import NO_WHITENING, ChannelStatistics
 from trainables.random import derived_seed
 from trainables.recipes import Recipe
-from trainables.training import Record
+from trainables.training import Record, without_scores
 from trainables.unet import UNet
 from trainables.vae import Autoencoder
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WEIGHTS = "weights.safetensors"
+"""Of the autoencoder, or of the denoiser by its training's own average; see :func:`average_file`."""
 RECORDS = "records.json"
 SAMPLES = "samples.safetensors"
 FIGURES = "figures"
@@ -47,10 +48,15 @@ def load_vae(entry: Entry, recipe: Recipe) -> Autoencoder:
 
 
 def load_denoiser(entry: Entry, recipe: Recipe) -> UNet:
-    """The trained denoiser of a result."""
+    """The trained denoiser of a result, by the average that the recipe samples with."""
     model = UNet(recipe.vae.latent_channels, recipe.diffusion)
-    model.load_state_dict(load_tensors(entry.file(WEIGHTS))[0])
+    model.load_state_dict(load_tensors(entry.file(average_file(recipe.sampling.ema_length)))[0])
     return model.eval().requires_grad_(False)
+
+
+def average_file(length: float) -> str:
+    """The file of a denoiser's weights by their average of this length, 0 for the training's own."""
+    return f"weights-ema-{length!r}.safetensors" if length else WEIGHTS
 
 
 def scaling(recipe: Recipe, latents: Entry) -> ChannelStatistics:
@@ -74,9 +80,7 @@ def posteriors(latents: Entry, split: str) -> tuple[np.ndarray, np.ndarray]:
 def replayed(entry: Entry, *, rungs: bool = True) -> list[Record]:
     """The records of a finished training, the scores at its rungs left out if asked."""
     records: list[Record] = entry.json(RECORDS)
-    if rungs:
-        return records
-    return [{name: value for name, value in r.items() if not name.startswith("rung/")} for r in records]
+    return records if rungs else without_scores(records)
 
 
 def save_figure(folder: Path, name: str, figure: Figure) -> None:

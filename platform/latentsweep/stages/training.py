@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from latentsweep.latents import Encoded, read_latents, write_latents
 from latentsweep.stages.results import (
     RECORDS,
     WEIGHTS,
+    average_file,
     extractor,
     image_seeds,
     load_vae,
@@ -25,6 +27,7 @@ from latentsweep.stages.results import (
 from latentsweep.stages.sampling import draw
 from trainables import execution as ex
 from trainables import figures
+from trainables.averages import Averages
 from trainables.checkpoint import save_tensors
 from trainables.diffusion_training import Score, train_denoiser
 from trainables.execution import Execution
@@ -82,13 +85,13 @@ def denoiser_stage(
     report: Report,
     score: Score | None = None,
 ) -> dict[str, Any]:
-    """Trains the denoiser; leaves its averaged weights and the records."""
+    """Trains the denoiser; leaves its averaged weights, a file for each average, and the records."""
     summary = dict(latents.summary)
     whiten, positions = recipe.diffusion.whiten, recipe.diffusion.position_condition
     training = read_latents(latents.folder, summary, "train", whiten=whiten, positions=positions)
     held_out = read_latents(latents.folder, summary, "validation", whiten=whiten, positions=positions)
 
-    def train(rung: Execution) -> tuple[UNet, list[Record]]:
+    def train(rung: Execution) -> tuple[Averages, list[Record]]:
         return train_denoiser(
             recipe.diffusion,
             training,
@@ -102,12 +105,13 @@ def denoiser_stage(
         )
 
     first = fitted(recipe, "diffusion", execution, slices=len(training))
-    (model, records), climbed = climb(train, first, batch_size(recipe, "diffusion", len(training)), "the denoiser")
+    (averages, records), climbed = climb(train, first, batch_size(recipe, "diffusion", len(training)), "the denoiser")
     if ex.rank() != 0:
         return {}
-    save_tensors(folder / WEIGHTS, model.state_dict())
+    for length, model in averages.by_length.items():
+        save_tensors(folder / average_file(length), model.state_dict())
     (folder / RECORDS).write_text(json.dumps(records))
-    return {"parameters": sum(p.numel() for p in model.parameters()), "memory": climbed.to_plain()}
+    return {"parameters": sum(p.numel() for p in averages.own.parameters()), "memory": climbed.to_plain()}
 
 
 def rung_score(
@@ -118,6 +122,7 @@ def rung_score(
     seed: int,
     execution: Execution,
     weights: InceptionWeights,
+    identity: str,
 ) -> Score:
     """Measures a denoiser in training: a few images without early stop, against the reference."""
     real = Reference.load(reference.folder)
@@ -125,12 +130,13 @@ def rung_score(
     seeds = image_seeds(seed, recipe.evaluation.rung_samples)
     positions = training_positions(recipe, latents)
 
-    def score(denoiser: UNet) -> dict[str, float]:
+    def measure(denoisers: Mapping[float, UNet]) -> dict[str, float]:
         device = execution.prepare()
-        trace = draw(denoiser, recipe, seeds, device, thresholds=(0.0,), positions=positions)
+        average = denoisers[recipe.sampling.ema_length]
+        trace = draw(average, recipe, seeds, device, thresholds=(0.0,), positions=positions)
         images = decoded_bytes(autoencoder, statistics.unwhitened(trace.latents[0].cpu()), device).numpy()
         features = extractor(weights, str(device)).features(images)
         scores = distances(features, real, bootstrap=recipe.evaluation.bootstrap)
         return {f"rung/{name}": value for name, value in scores.items()}
 
-    return score
+    return Score(measure, identity)

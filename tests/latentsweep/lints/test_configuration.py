@@ -80,6 +80,8 @@ def test_an_average_must_forget_its_start_and_still_average(
 ) -> None:
     changes = {"diffusion.steps": steps, "diffusion.ema_decay": decay, "diffusion.ema_warmup": warmup}
     assert ("ema-length" in codes(IMPROVED.replace(**changes))) == fires
+    chosen = changes | {"diffusion.ema_lengths": (0.1,), "sampling.ema_length": 0.1}
+    assert "ema-length" not in codes(IMPROVED.replace(**chosen)), "another average samples"
 
 
 def test_cutmix_of_noisy_latents_spoils_the_more_targets_the_more_often_it_acts() -> None:

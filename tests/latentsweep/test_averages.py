@@ -1,0 +1,104 @@
+"""One training keeps several averages: the store shares it, and what samples is the average that was chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_dataset import plant
+
+from latentsweep.bundle import from_store, read_model, write_model
+from latentsweep.configuration import Configuration
+from latentsweep.home import Home
+from latentsweep.pipeline import Keys, Pipeline, keys_of
+from latentsweep.stages import SAMPLES, WEIGHTS, average_file
+from latentsweep.store import Store
+from trainables.checkpoint import load_tensors
+from trainables.execution import Execution
+from trainables.inception import InceptionWeights
+from trainables.recipes import SMOKE, Recipe
+
+LENGTHS = (0.0, 0.05, 0.25)
+RECIPE = SMOKE.replace(
+    **{
+        "data.image_size": 16,
+        "vae.widths": (8, 8),
+        "vae.batch_size": 4,
+        "vae.max_steps": 4,
+        "diffusion.widths": (8, 8),
+        "diffusion.attention_levels": (),
+        "diffusion.embedding_channels": 16,
+        "diffusion.batch_size": 4,
+        "diffusion.steps": 30,
+        "diffusion.ema_lengths": LENGTHS[1:],
+        "sampling.steps": 3,
+        "evaluation.samples": 2,
+        "evaluation.rungs": 0,
+    }
+)
+"""Nothing of it is measured, so that no Inception network is needed."""
+
+
+def of_length(length: float) -> Recipe:
+    return RECIPE.replace(**{"sampling.ema_length": length})
+
+
+@pytest.fixture(scope="module")
+def sampled(tmp_path_factory: pytest.TempPathFactory) -> dict[float, Pipeline]:
+    """The samples of every average, each asked for as a trial of its own would."""
+    home = Home(tmp_path_factory.mktemp("averages") / "runs")
+    dataset = plant(home, side=16, each=8)
+    weights = InceptionWeights(Path("not-needed"), "0" * 64)
+    pipelines = {
+        length: Pipeline(Store.of(home), dataset, of_length(length), 0, Execution(), weights) for length in LENGTHS
+    }
+    for pipeline in pipelines.values():
+        pipeline.samples()
+    return pipelines
+
+
+def test_one_denoiser_is_trained_for_all_of_them(sampled: Mapping[float, Pipeline]) -> None:
+    store = sampled[0.0].store
+    stages = [entry.manifest["stage"] for entry in store.entries()]
+    assert (stages.count("vae"), stages.count("denoiser"), stages.count("samples")) == (1, 1, len(LENGTHS))
+    (denoiser,) = (entry for entry in store.entries() if entry.manifest["stage"] == "denoiser")
+    kept = {path.name for path in denoiser.folder.glob("*.safetensors")}
+    assert kept == {WEIGHTS, "weights-ema-0.05.safetensors", "weights-ema-0.25.safetensors"}
+    assert kept <= set(denoiser.manifest["files"]), "the files of the averages are checked like all others"
+
+
+def test_each_samples_with_its_own_weights(sampled: Mapping[float, Pipeline]) -> None:
+    drawn = [load_tensors(pipeline.samples().file(SAMPLES))[0]["latents"] for pipeline in sampled.values()]
+    for index, latents in enumerate(drawn):
+        assert all(not torch.equal(latents, other) for other in drawn[:index])
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_a_models_folder_holds_the_chosen_average(
+    sampled: Mapping[float, Pipeline], length: float, tmp_path: Path
+) -> None:
+    pipeline = sampled[length]
+    configuration = Configuration("tiny", 0, pipeline.recipe)
+    model = read_model(write_model(tmp_path / "model", pipeline.store, pipeline.keys, configuration))
+    expected, _ = load_tensors(pipeline.denoiser().file(average_file(length)))
+    weights = model.denoiser.state_dict()
+    assert weights.keys() == expected.keys()
+    assert all(torch.equal(weights[key], value) for key, value in expected.items())
+    inside = from_store(pipeline.store, pipeline.keys, pipeline.recipe)
+    assert inside is not None
+    assert (inside.images([1, 2]) == model.images([1, 2])).all()
+
+
+def keys(**changes: Any) -> Keys:
+    return keys_of(SMOKE.replace(**changes), "dataset", 0, "weights")
+
+
+def test_the_choice_is_part_of_the_samples_key_and_the_lengths_of_the_denoisers() -> None:
+    kept = {"diffusion.ema_lengths": (0.05,)}
+    own, short = keys(**kept), keys(**kept, **{"sampling.ema_length": 0.05})
+    assert own.denoiser == short.denoiser != keys().denoiser
+    assert own.samples != short.samples
+    assert own.evaluation != short.evaluation

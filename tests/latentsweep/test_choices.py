@@ -1,0 +1,126 @@
+"""Every choice of the denoiser's training and sampling can be searched: planned and asked for, nothing trained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_dataset import plant
+
+from latentsweep.datasets.slices import PreparedDataset
+from latentsweep.home import Home
+from latentsweep.plan import SweepPlan, planned
+from latentsweep.search import Point, Search, SearchConfig
+from trainables.errors import ConfigError
+from trainables.inception import InceptionWeights
+from trainables.recipes import SMOKE
+from trainables.space import SearchSpace, stage_of
+
+CHOICES: dict[str, list[Any]] = {
+    "diffusion.prediction": ["epsilon", "v", "x0"],
+    "diffusion.schedule": ["paper", "cosine", "linear"],
+    "diffusion.loss_weighting": ["none", "min_snr"],
+    "diffusion.min_snr_gamma": [1.0, 5.0],
+    "diffusion.zero_terminal_snr": [False, True],
+    "diffusion.timestep_sampling": ["uniform", "stratified", "logit_normal"],
+    "diffusion.ema_decay": [0.999, 0.9999],
+    "diffusion.ema_warmup": [False, True],
+    "sampling.ema_length": [0.0, 0.05, 0.1],
+    "sampling.sampler": ["ddim", "dpmpp_2m"],
+    "sampling.steps": [10, 25],
+    "sampling.eta": [0.0, 1.0],
+}
+"""Fields and values that a search would try."""
+
+RANGES = {
+    "diffusion.min_snr_gamma": {"low": 1, "high": 20, "log": True},
+    "diffusion.ema_decay": {"low": 0.99, "high": 0.9999},
+    "sampling.steps": {"low": 5, "high": 50},
+    "sampling.eta": {"low": 0, "high": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
+    return plant(Home(tmp_path_factory.mktemp("choices") / "runs"))
+
+
+def plan_of(dataset: PreparedDataset, dimensions: Mapping[str, Any], **changes: Any) -> SweepPlan:
+    space = SearchSpace.from_plain({"dimensions": dimensions})
+    recipe = SMOKE.replace(**{"diffusion.ema_lengths": (0.05, 0.1)} | changes)
+    return planned(dataset, "smoke", recipe, space, SearchConfig(), 0, InceptionWeights(Path("none"), "0" * 64))
+
+
+def asked(folder: Path, plan: SweepPlan, count: int) -> list[dict[str, Any]]:
+    """The parameters of the first trials, each told some score."""
+    folder.mkdir()
+    search, found = Search(folder, plan.space, plan.search, plan.seed), []
+    for _ in range(count):
+        trial = search.ask()
+        if trial is None:
+            break
+        number, params = trial
+        search.tell(number, [Point(params, {"gen/kid": float(number), "gen/kid_se": 1.0})], {})
+        found.append(params)
+    return found
+
+
+@pytest.mark.parametrize("field", CHOICES)
+def test_every_value_is_asked_for_and_has_keys_of_its_own(
+    field: str, dataset: PreparedDataset, tmp_path: Path
+) -> None:
+    plan = plan_of(dataset, {field: CHOICES[field]})
+    assert SweepPlan.read(written(tmp_path, plan)).name == plan.name
+    found = asked(tmp_path / "study", plan, len(CHOICES[field]) + 1)
+    assert sorted(str(params[field]) for params in found) == sorted(map(str, CHOICES[field]))
+    keys = [plan.keys(params) for params in found]
+    assert len({each.evaluation.name for each in keys}) == len(found)
+    assert len({each.latents.name for each in keys}) == 1, "none of them touches the autoencoder"
+    trainings = 1 if stage_of(field) == "sampling" else len(found)
+    assert len({each.denoiser.name for each in keys}) == trainings
+
+
+@pytest.mark.parametrize("field", RANGES)
+def test_numbers_are_searched_between_two_ends(field: str, dataset: PreparedDataset, tmp_path: Path) -> None:
+    plan = plan_of(dataset, {field: RANGES[field]})
+    values = [params[field] for params in asked(tmp_path / "study", plan, 6)]
+    assert len(set(values)) == 6
+    for value in values:
+        assert RANGES[field]["low"] <= value <= RANGES[field]["high"]
+        plan.keys({field: value})
+
+
+def test_all_of_them_are_searched_together(dataset: PreparedDataset, tmp_path: Path) -> None:
+    dimensions = CHOICES | {"diffusion.prediction": ["v", "x0"], "sampling.early_stop_threshold": [0.0, 0.05]}
+    plan = plan_of(dataset, dimensions)
+    found = asked(tmp_path / "study", plan, 12)
+    assert len({plan.keys(params).evaluation.name for params in found}) == 12
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "says"),
+    [
+        (
+            {"diffusion.prediction": ["epsilon", "v"], "diffusion.zero_terminal_snr": [True]},
+            "take prediction v or x0",
+        ),
+        ({"sampling.ema_length": [0.0, 0.2]}, r"among diffusion.ema_lengths \(0.05, 0.1\), got 0.2"),
+    ],
+)
+def test_combinations_that_cannot_be_trained_are_refused_before_anything_starts(
+    dimensions: dict[str, Any], says: str, dataset: PreparedDataset
+) -> None:
+    with pytest.raises(ConfigError, match=says) as caught:
+        plan_of(dataset, dimensions)
+    assert "\n" not in str(caught.value)
+
+
+def written(folder: Path, plan: SweepPlan) -> Path:
+    """A sweep's folder with this plan."""
+    place = folder / plan.name
+    place.mkdir()
+    (place / "sweep.json").write_text(json.dumps(plan.to_plain()))
+    return place

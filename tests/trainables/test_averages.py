@@ -1,0 +1,74 @@
+"""Averages of the weights: power functions against their closed form, the training's own untouched by them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from trainables.averages import OWN, Averages, power_decay, power_exponent
+from trainables.diffusion import DiffusionConfig
+from trainables.unet import UNet
+
+SMALL = DiffusionConfig(widths=(8,), blocks=1, attention_levels=(), embedding_channels=16)
+
+
+def profile(length: float, steps: int) -> np.ndarray:
+    """The share of each step's weights in the average after so many."""
+    gamma = power_exponent(length)
+    shares = np.zeros(steps)
+    for step in range(steps):
+        decay = power_decay(step, gamma)
+        shares *= decay
+        shares[step] = 1 - decay
+    return shares
+
+
+def test_exponents_are_those_of_the_papers_examples() -> None:
+    assert power_exponent(0.05) == pytest.approx(16.97, abs=5e-3)
+    assert power_exponent(0.10) == pytest.approx(6.94, abs=5e-3)
+    assert power_exponent(math.sqrt(2) / 6) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("length", [0.001, 0.05, 0.1, 0.28])
+def test_an_average_is_the_power_functions_and_forgets_the_initial_weights(length: float) -> None:
+    shares, gamma = profile(length, 100), power_exponent(length)
+    edges = np.arange(101) / 100
+    np.testing.assert_allclose(shares, np.diff(edges ** (gamma + 1)), rtol=1e-6, atol=1e-12)
+    assert shares.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("steps", [600, 20_000])
+@pytest.mark.parametrize("length", [0.02, 0.05, 0.15, 0.25])
+def test_the_length_is_the_profiles_spread_as_a_share_of_any_training(length: float, steps: int) -> None:
+    shares, place = profile(length, steps), np.arange(steps)
+    mean = (shares * place).sum()
+    assert math.sqrt((shares * (place - mean) ** 2).sum()) / steps == pytest.approx(length, rel=0.01)
+
+
+def test_averages_of_a_model_follow_their_profiles() -> None:
+    torch.manual_seed(0)
+    model = UNet(2, SMALL)
+    averages = Averages(model, SMALL.replace(ema_decay=0.5, ema_lengths=(0.2, 0.05)))
+    assert list(averages.by_length) == [OWN, 0.2, 0.05]
+    assert list(averages.modules()) == ["average", "average-0.2", "average-0.05"]
+    initial = next(model.parameters()).detach().clone()
+    seen = []
+    for step in range(8):
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn(parameter.shape))
+        seen.append(next(model.parameters()).detach().clone())
+        averages.update(model, step)
+    for length in (0.2, 0.05):
+        expected = sum(share * weights for share, weights in zip(profile(length, 8), seen, strict=True))
+        torch.testing.assert_close(next(averages.by_length[length].parameters()).data, expected, rtol=1e-4, atol=1e-5)
+    own = 0.5**8 * initial + sum(0.5 ** (8 - step) * weights for step, weights in enumerate(seen))
+    torch.testing.assert_close(next(averages.own.parameters()).data, own, rtol=1e-4, atol=1e-5)
+    assert not any(parameter.requires_grad for parameter in averages.by_length[0.2].parameters())
+
+
+def test_without_lengths_there_is_the_trainings_own_alone() -> None:
+    assert list(Averages(UNet(2, SMALL), SMALL).modules()) == ["average"]
