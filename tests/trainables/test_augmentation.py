@@ -120,7 +120,7 @@ def test_samples_are_of_latents_as_they_are_though_half_of_the_training_was_flip
     mean[..., :4] += 1
     mean[..., 4:] -= 1
     data = Latents(mean, torch.full_like(mean, -9), NO_WHITENING)
-    model, _ = train_denoiser(config, data, data, seed=0, folder=tmp_path, execution=Execution())
+    model = train_denoiser(config, data, data, seed=0, folder=tmp_path, execution=Execution())[0].own
     sampling = SamplingConfig(steps=10, early_stop_threshold=0.0, precision="fp32")
     noise = initial_noise(range(64), (1, 8, 8))
     drawn = sample(model, noise, seeds=range(64), diffusion=config, config=sampling).latents[0]

@@ -56,10 +56,10 @@ def latents(count: int, *, positions: torch.Tensor | None = None) -> Latents:
 def trained(folder: Path, config: DiffusionConfig = ALL, report: Any = ignore_report, **execution: Any) -> Any:
     """The averaged denoiser, which is the last step's, and its records without their time."""
     folder.mkdir(exist_ok=True)
-    model, records = train_denoiser(
+    averages, records = train_denoiser(
         config, latents(12), latents(5), seed=3, folder=folder, execution=Execution(**execution), report=report
     )
-    return model, [{name: value for name, value in record.items() if name != "time"} for record in records]
+    return averages.own, [{name: value for name, value in record.items() if name != "time"} for record in records]
 
 
 def assert_equal_up_to_order(weights: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
@@ -251,7 +251,7 @@ def test_samples_follow_their_positions_and_guidance_takes_them_further(tmp_path
     places = torch.arange(64).remainder(2).float()
     mean = torch.randn(64, *SHAPE, generator=random) * 0.5 + (2 * places - 1).view(-1, 1, 1, 1) * 0.5
     data = Latents(mean, torch.full_like(mean, -9), NO_WHITENING, places)
-    model, _ = train_denoiser(config, data, data, seed=0, folder=tmp_path, execution=Execution())
+    model = train_denoiser(config, data, data, seed=0, folder=tmp_path, execution=Execution())[0].own
 
     def means(guidance: float) -> tuple[float, float]:
         sampling = SamplingConfig(steps=10, guidance=guidance, early_stop_threshold=0.0, precision="fp32")

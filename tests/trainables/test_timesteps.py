@@ -88,10 +88,10 @@ def test_another_sampler_changes_the_timesteps_and_neither_latents_nor_noise(nam
         noisy_batch(each, latents, schedule, 0, 1, generator(1, "denoiser", 0))
         for each in (config, config.replace(timestep_sampling=name))
     ]
-    (_, t, z0), (_, other_t, other_z0) = batches
+    (_, t, z0, _), (_, other_t, other_z0, _) = batches
     assert torch.equal(z0, other_z0)
     assert not torch.equal(t, other_t)
     signal = schedule[t].sqrt().view(-1, 1, 1, 1), schedule[other_t].sqrt().view(-1, 1, 1, 1)
-    noise = [(z_t - a * z0) / (1 - a.square()).sqrt() for (z_t, _, _), a in zip(batches, signal, strict=True)]
+    noise = [(z_t - a * z0) / (1 - a.square()).sqrt() for (z_t, *_), a in zip(batches, signal, strict=True)]
     seen = (t > 50) & (other_t > 50)
     torch.testing.assert_close(noise[0][seen], noise[1][seen], rtol=1e-3, atol=1e-3)
