@@ -49,6 +49,27 @@ class VaeConfig(Config):
     translation: float = setting(0.05, "translation, uniform in ± this share of the side", low=0, high=0.5)
     scaling: float = setting(0.05, "scaling, uniform in 1 ± this", low=0, high=0.5)
     validations: int = setting(20, "how many times a training validates and writes a checkpoint", low=1)
+    reconstruction_loss: str = setting(
+        "mse",
+        "the pixel loss, a mean over the pixels of slices in [-1, 1]: 'mse', 'l1', or 'charbonnier' "
+        "(√(d² + ε²) with ε = 0.001; Charbonnier et al. 1994, Lai et al. 2017)",
+        choices=("mse", "l1", "charbonnier"),
+        later=True,
+    )
+    ms_ssim_weight: float = setting(
+        0.0,
+        "weight of 1 − MS-SSIM beside the pixel loss (Wang et al. 2003, Zhao et al. 2017); 1 scale from 16 pixels a "
+        "side on, 2 from 32, 3 from 64, 4 from 128, 5 from 256",
+        low=0,
+        later=True,
+    )
+    gradient_weight: float = setting(
+        0.0,
+        "weight of the L1 between the finite differences of slice and reconstruction beside the pixel loss "
+        "(Mathieu et al. 2016)",
+        low=0,
+        later=True,
+    )
 
     def check(self) -> None:
         if not self.widths:

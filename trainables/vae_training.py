@@ -11,8 +11,9 @@ from trainables import execution as ex
 from trainables.checkpoint import TrainingState
 from trainables.execution import Execution, autocast
 from trainables.images import augmented, to_bytes, to_unit
-from trainables.losses import vae_loss
+from trainables.losses import vae_loss, vae_loss_names
 from trainables.random import batch_indices, derived_seed, generator
+from trainables.reconstruction import fidelity
 from trainables.sampling import in_chunks
 from trainables.training import (
     CHECKPOINT,
@@ -76,7 +77,7 @@ def train_vae(
     total = vae_steps(config, len(training))
     per_epoch = max(1, len(training) // min(config.batch_size, len(training)))
     validate_at, log_every = set(evenly_spaced(total, config.validations)), max(1, total // 200)
-    means = RunningMeans(("train/loss", "train/reconstruction", "train/kl"), device)
+    means = RunningMeans([f"train/{name}" for name in vae_loss_names(fidelity(config))], device)
     fresh: list[Record] = []
     last_good = state.step
     for step in range(state.step, total):
@@ -135,21 +136,29 @@ def accumulate(
     dtype: torch.dtype,
     kl_weight: float,
 ) -> torch.Tensor:
-    """Adds the gradients of the mean loss of ``shares`` of a batch; returns their parts of its values, (3,).
+    """Adds the gradients of the mean loss of ``shares`` of a batch; returns their parts of its values, (n,).
 
-    ``batch`` (B, 1, H, W) in [-1, 1]; the posterior's ``noise`` (B, C, h, w).
+    They are in the order of :func:`~trainables.losses.vae_loss_names`. ``batch`` (B, 1, H, W) in [-1, 1]; the
+    posterior's ``noise`` (B, C, h, w).
     """
-    values = torch.zeros(3, device=batch.device)
+    compare = fidelity(config)
+    values = torch.zeros(len(vae_loss_names(compare)), device=batch.device)
     for share in shares:
         with autocast(dtype, batch.device):
             mean, log_variance = model.encode(batch[share])
             decoded = model.decode(sample_posterior(mean, log_variance, noise[share]))
-        loss, mse, kl = vae_loss(
-            batch[share], decoded, mean, log_variance, kl_weight=kl_weight, kl_reduction=config.kl_reduction
+        losses = vae_loss(
+            batch[share],
+            decoded,
+            mean,
+            log_variance,
+            kl_weight=kl_weight,
+            kl_reduction=config.kl_reduction,
+            fidelity=compare,
         )
         part = len(mean) / len(batch)
-        scaler.scale(loss * part).backward()  # type: ignore[no-untyped-call]
-        values += torch.stack([loss, mse, kl]).detach() * part
+        scaler.scale(losses["loss"] * part).backward()  # type: ignore[no-untyped-call]
+        values += torch.stack(list(losses.values())).detach() * part
     return values
 
 
@@ -157,9 +166,16 @@ def accumulate(
 def validation_loss(
     model: Autoencoder, slices: torch.Tensor, config: VaeConfig, device: torch.device
 ) -> dict[str, float]:
-    """Losses of the posterior mean's reconstruction of slices uint8 (N, H, W), at the full KL weight."""
+    """Losses of the posterior mean's reconstruction of slices uint8 (N, H, W), at the full KL weight.
+
+    ``val/loss``, by which the best weights are chosen, has the terms of the training's loss, but no adversarial
+    one, which says more of the discriminator; ``val/reconstruction`` is the MSE whatever was trained for, so that
+    trainings with different losses can be compared.
+    """
     model.eval()
-    sums = torch.zeros(3)
+    compare = fidelity(config)
+    names = vae_loss_names(compare)
+    sums = torch.zeros(len(names))
     for chunk in torch.split(slices, CHUNK):
         images = to_unit(chunk.to(device))
         mean, log_variance = model.encode(images)
@@ -170,10 +186,11 @@ def validation_loss(
             log_variance,
             kl_weight=config.kl_weight,
             kl_reduction=config.kl_reduction,
+            fidelity=compare,
         )
-        sums += torch.stack(losses).cpu() * len(chunk)
-    loss, mse, kl = (sums / max(1, len(slices))).tolist()
-    return {"val/loss": loss, "val/reconstruction": mse, "val/kl": kl}
+        sums += torch.stack(list(losses.values())).cpu() * len(chunk)
+    means = (sums / max(1, len(slices))).tolist()
+    return {f"val/{name}": mean for name, mean in zip(names, means, strict=True)}
 
 
 @torch.inference_mode()

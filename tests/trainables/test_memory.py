@@ -35,7 +35,7 @@ def loss_of_vae(recipe: Recipe, model: Autoencoder, images: Tensor, noise: Tenso
     with autocast(autocast_dtype(recipe.vae.precision, CPU), CPU):
         mean, log_variance = model.encode(images)
         decoded = model.decode(sample_posterior(mean, log_variance, noise))
-    return vae_loss(images, decoded, mean, log_variance, kl_weight=1.0, kl_reduction="sum")[0]
+    return vae_loss(images, decoded, mean, log_variance, kl_weight=1.0, kl_reduction="sum")["loss"]
 
 
 def loss_of_denoiser(recipe: Recipe, model: UNet, z_t: Tensor, t: Tensor) -> Tensor:

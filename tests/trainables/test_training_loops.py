@@ -210,6 +210,20 @@ def test_a_divergence_ends_the_run_and_says_where(name: str, tmp_path: Path) -> 
     assert 0 < caught.value.step <= 20
 
 
+OTHER_LOSS = {"vae.reconstruction_loss": "charbonnier", "vae.ms_ssim_weight": 0.2, "vae.gradient_weight": 0.1}
+
+
+def test_another_loss_is_validated_by_its_own_terms_and_the_mse_beside_them(tmp_path: Path) -> None:
+    plain, other = tmp_path / "plain", tmp_path / "other"
+    plain.mkdir(), other.mkdir()
+    expected, found = vae_records(plain)[-1], vae_records(other, TINY.replace(**OTHER_LOSS))[-1]
+    assert set(found) == set(expected) | {"val/fidelity"}
+    assert found["val/reconstruction"] == pytest.approx(expected["val/reconstruction"], rel=0.5), "both are MSE"
+    assert found["val/fidelity"] > 2 * found["val/reconstruction"]
+    kl_weight = TINY.vae.kl_weight
+    assert found["val/loss"] == pytest.approx(found["val/fidelity"] + kl_weight * found["val/kl"], rel=1e-5)
+
+
 def test_both_cutmix_forms_train_and_differ(tmp_path: Path) -> None:
     losses = {}
     for form in ("z0", "zt"):
