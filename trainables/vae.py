@@ -21,7 +21,9 @@ class VaeConfig(Config):
 
     latent_channels: int = setting(8, "channels C of the latent", low=1, high=64)
     widths: tuple[int, ...] = setting(
-        (32, 64, 128, 256), "channels of each stage; every stage but the last halves the image", low=4
+        (32, 64, 128, 256),
+        "channels of each stage; every stage but the last halves the image: three make it 4× smaller, four 8×",
+        low=4,
     )
     blocks: int = setting(2, "residual blocks in each stage", low=1, high=8)
     attention: bool = setting(True, "self-attention at the lowest resolution")

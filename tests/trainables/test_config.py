@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from trainables.config import Config, fingerprint, setting
+from trainables.config import Config, as_scalar, fingerprint, setting
 from trainables.errors import ConfigError
 from trainables.execution import Execution
 from trainables.recipes import IMPROVED, PAPER, RECIPES, SMOKE, Recipe, recipe_named
@@ -87,5 +87,13 @@ def test_an_unknown_recipe_is_refused_with_the_known_ones() -> None:
         recipe_named("best")
 
 
-def test_a_list_becomes_a_tuple() -> None:
-    assert PAPER.vae.replace(widths=[8, 16]).widths == (8, 16)
+@pytest.mark.parametrize("given", [[8, 16], (8, 16), "[8, 16]", as_scalar((8, 16))])
+def test_a_list_or_its_text_becomes_a_tuple(given: object) -> None:
+    assert PAPER.vae.replace(widths=given).widths == (8, 16)
+    assert PAPER.vae.replace(widths=given).identity()["widths"] == [8, 16]
+
+
+@pytest.mark.parametrize("text", ["", "8", "[8", "{}", "null", "[" * 100_000])
+def test_a_text_that_is_no_list_is_refused_as_it_is(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"widths must be tuple\[int, ...\], got '"):
+        PAPER.vae.replace(widths=text)
