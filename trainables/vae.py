@@ -72,10 +72,26 @@ class VaeConfig(Config):
         low=0,
         later=True,
     )
+    adversarial_weight: float = setting(
+        0.0,
+        "constant weight of fooling a patch discriminator (Isola et al. 2017, with the hinge loss as in "
+        "Esser et al. 2021, Rombach et al. 2022), which learns beside the autoencoder; the weights of the lowest "
+        "val/loss are then chosen among those since it began",
+        low=0,
+        later=True,
+    )
+    adversarial_start: float = setting(
+        0.5, "share of the steps after which the discriminator begins", low=0, high=1, later=True
+    )
 
     def check(self) -> None:
         if not self.widths:
             raise ConfigError("VaeConfig.widths must name at least one stage, got none")
+        if self.adversarial_weight and self.adversarial_start == 1:
+            raise ConfigError(
+                "VaeConfig.adversarial_start must be below 1 where adversarial_weight is above 0, got 1: the "
+                "discriminator would never begin; lower it, or set adversarial_weight to 0"
+            )
 
     @property
     def compression(self) -> int:

@@ -26,8 +26,8 @@ def training_curves(records: Sequence[Record], *, stage: Literal["vae", "diffusi
     """Curves over the optimiser step from records with ``step`` and named metrics; missing metrics are left out.
 
     ``vae``: the loss, the reconstruction error, the KL with its weight β on an axis of its own, and what the loss
-    consists of, the reconstruction as it was trained for; the best checkpoint, that of the lowest ``val/loss``, is
-    starred wherever validation is drawn.
+    consists of, the reconstruction as it was trained for; the best checkpoint, that of the lowest ``val/loss`` since
+    the discriminator began, where there is one, is starred wherever validation is drawn.
     ``diffusion``: the loss; its parts with the validation of the averaged model; the distribution of the loss in
     each tenth of the training; and the KID ×1000 at the rungs, if it was scored. Training values are drawn raw, pale,
     below their running mean. All losses stand on fixed log decades.
@@ -43,6 +43,9 @@ def training_curves(records: Sequence[Record], *, stage: Literal["vae", "diffusi
 def _vae(figure: Figure, records: Sequence[Record]) -> None:
     (loss, reconstruction), (kl, parts) = figure.subplots(2, 2)
     steps, values = _series(records, "val/loss")
+    begun, _ = _series(records, "train/discriminator")
+    if len(begun):
+        steps, values = steps[steps >= begun[0]], values[steps >= begun[0]]
     best = float(steps[values.argmin()]) if len(steps) else None
 
     _trained(loss, records, "train/loss", "training", BLUE)
