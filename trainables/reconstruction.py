@@ -1,7 +1,6 @@
 """How far a reconstruction is from its slice, as the autoencoder's loss: pixels, structure, gradients.
 
 Slices and reconstructions are (B, 1, H, W) in [-1, 1]; every loss is a scalar in float32, a mean over the batch.
-torchmetrics, which takes seconds to import, is imported where the structure is measured.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from trainables.structure import multiscale_similarity
 from trainables.vae import VaeConfig
 
 Fidelity = Callable[[Tensor, Tensor], Tensor]
@@ -37,8 +37,6 @@ def gradient_difference(reconstructions: Tensor, images: Tensor) -> Tensor:
 
 def structural_dissimilarity(reconstructions: Tensor, images: Tensor) -> Tensor:
     """1 − MS-SSIM (Wang et al. 2003; as a loss Zhao et al. 2017), on [0, 1]; the mean over the batch."""
-    from trainables.similarity import multiscale_similarity
-
     return 1 - multiscale_similarity((reconstructions + 1) / 2, (images + 1) / 2).mean()
 
 

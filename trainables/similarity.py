@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from trainables.structure import exponents
 
 import trainables.torchvision_operators  # noqa: F401  # isort: skip
 from torchmetrics.functional.image import (
@@ -26,12 +27,6 @@ Floats = npt.NDArray[np.float64]
 
 PSNR_CAP = 100.0
 """PSNR in dB of identical images, which by its formula is infinite, and the largest that is reported."""
-
-MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-"""Weights of the scales, fine to coarse (Wang et al. 2003)."""
-
-SIMILARITY_FLOOR = 1e-3
-"""The least factor of an MS-SSIM that has a gradient."""
 
 CHUNK = 32
 
@@ -70,36 +65,6 @@ def ms_ssim(first: Images, second: Images) -> Floats:
             a, b, data_range=1.0, betas=betas, normalize="relu", reduction="none"
         ),
     )
-
-
-def multiscale_similarity(first: Tensor, second: Tensor) -> Tensor:
-    """:func:`ms_ssim` of float images (B, 1, H, W) in [0, 1], as (B,) with a gradient.
-
-    No factor is taken as less than ``SIMILARITY_FLOOR``: at 0 the slope of a power below 1 is infinite. The
-    sides must be at least 16 pixels.
-    """
-    betas = exponents(min(first.shape[-2:]))
-    product = torch.ones(len(first), device=first.device)
-    for scale, beta in enumerate(betas):
-        if scale:
-            first, second = F.avg_pool2d(first, 2), F.avg_pool2d(second, 2)
-        whole, contrast = structural_similarity_index_measure(
-            first, second, data_range=1.0, reduction="none", return_contrast_sensitivity=True
-        )
-        factor = whole if scale == len(betas) - 1 else contrast
-        product = product * factor.clamp(min=SIMILARITY_FLOOR) ** beta
-    return product
-
-
-def exponents(side: int) -> tuple[float, ...]:
-    """MS-SSIM's exponents for images of this side in pixels, fine to coarse; their sum is 1."""
-    weights = MS_SSIM_WEIGHTS[: scales_for(side)]
-    return tuple(weight / sum(weights) for weight in weights)
-
-
-def scales_for(side: int) -> int:
-    """How many scales MS-SSIM uses for images of this side in pixels."""
-    return max(1, min(len(MS_SSIM_WEIGHTS), (side // 16).bit_length()))
 
 
 def mean_pairwise_distance(images: npt.NDArray[np.uint8]) -> float:

@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from trainables.config import fingerprint
 from trainables.errors import ConfigError
 from trainables.layers import ResidualBlock, SelfAttention, norm_groups
 from trainables.losses import vae_loss
+from trainables.recipes import RECIPES
 from trainables.vae import LOG_VARIANCE_RANGE, Autoencoder, VaeConfig, sample_posterior
 
 SMALL = VaeConfig(widths=(4, 8), blocks=1, latent_channels=3)
@@ -131,3 +133,12 @@ def test_every_weight_learns_after_the_zero_initialised_ones_have_moved() -> Non
         optimizer.step()
     silent = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert silent == []
+
+
+@pytest.mark.parametrize(
+    ("recipe", "expected"),
+    [("paper", "8a8b74abcfaa8ba5"), ("improved", "f3220e3359f165ea"), ("smoke", "cbe40a8f20a414ad")],
+)
+def test_trained_autoencoders_keep_their_identity_when_choices_are_added(recipe: str, expected: str) -> None:
+    """Else what the stores hold would be trained again; changes only with a recipe itself."""
+    assert fingerprint(RECIPES[recipe].vae.identity()) == expected
