@@ -73,7 +73,7 @@ def _windows(side: int, device: torch.device, *, reflected: bool) -> Tensor:
     windows = windows / windows.sum(dim=1, keepdim=True)
     if not reflected:
         return windows
-    left, inside, right = windows.split([REACH, side, REACH], dim=1)
-    inside[:, 1 : REACH + 1] += left.flip(1)
-    inside[:, side - REACH - 1 : side - 1] += right.flip(1)
+    inside = windows[:, REACH:-REACH]
+    inside[:, 1 : REACH + 1] += windows[:, :REACH].flip(1)
+    inside[:, side - REACH - 1 : side - 1] += windows[:, -REACH:].flip(1)
     return inside

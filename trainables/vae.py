@@ -54,8 +54,8 @@ class VaeConfig(Config):
     reconstruction_loss: str = setting(
         "mse",
         "the pixel loss, a mean over the pixels of slices in [-1, 1]: 'mse', 'l1', or 'charbonnier' "
-        "(√(d² + ε²) with ε = 0.001; Charbonnier et al. 1994, Lai et al. 2017); the latter two pull several times harder "
-        "than the MSE, so that a β weighs less beside them",
+        "(√(d² + ε²) with ε = 0.001; Charbonnier et al. 1994, Lai et al. 2017); the latter two pull several times "
+        "harder than the MSE, so that a β weighs less beside them",
         choices=("mse", "l1", "charbonnier"),
         later=True,
     )
