@@ -30,6 +30,7 @@ def latentsweep(job: str, precision: str, threads: int) -> Job:
     """The product's own loops, stages and settings; ``precision`` as its configurations have it."""
     from latentsweep.stages import draw
     from trainables import diffusion_training, vae_training
+    from trainables.discriminator import Adversary
     from trainables.execution import Execution, autocast_dtype
     from trainables.latents import ChannelStatistics, Latents
     from trainables.random import generator
@@ -57,7 +58,7 @@ def latentsweep(job: str, precision: str, threads: int) -> Job:
         def vae_step() -> None:
             optimizer.zero_grad()
             shares = [slice(0, VAE_BATCH)]
-            vae_training.accumulate(recipe.vae, autoencoder, images, noise, shares, scaler, dtype, 1e-5)
+            vae_training.accumulate(recipe.vae, autoencoder, images, noise, shares, scaler, dtype, 1e-5, Adversary())
             update(autoencoder, optimizer, scaler, recipe.vae.gradient_clip)
 
         return vae_step

@@ -43,8 +43,8 @@ TRIED = """## Tried
 
 Single runs while the readers were written, not repeated by this command:
 
-- Two threads, for the check and for the reading, where a result has several shards: 1.2 times `numpy.load` in place of
-  1.6 (32k) while the second core is free.
+- Two threads, for the check and for the reading, where a result has several shards: 1.2 times `numpy.load` in place
+  of 1.6 (32k) while the second core is free.
 - SHA-256 as the check on reading takes several times as long as `numpy.load` itself; XXH3 a fraction. Manifests hold
   both.
 - Parquet's own decoding of fixed-size lists in zstd pages: 410 to 560 ms of 8k latents (train and validation).

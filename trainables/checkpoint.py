@@ -7,7 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,7 @@ def _digest(tensors: Mapping[str, torch.Tensor], state: str) -> str:
 
 @dataclass
 class TrainingState:
-    """All that a loop continues from: networks, optimiser, scaler, and the records made so far."""
+    """All that a loop continues from: networks, optimisers, scaler, and the records made so far."""
 
     modules: dict[str, torch.nn.Module]
     optimizer: torch.optim.Optimizer
@@ -81,14 +81,20 @@ class TrainingState:
     step: int
     records: list[dict[str, float]]
     extra: dict[str, Any]
+    more_optimizers: dict[str, torch.optim.Optimizer] = field(default_factory=dict)
+
+    @property
+    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        return {"optimizer": self.optimizer, **self.more_optimizers}
 
     def save(self, path: Path) -> None:
         """Writes everything to ``path``, or nothing; the checkpoint before it is kept beside it."""
         tensors: dict[str, torch.Tensor] = {}
         for name, module in self.modules.items():
             tensors |= {f"{name}/{key}": value for key, value in module.state_dict().items()}
-        for index, moments in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer/{index}/{key}": torch.as_tensor(value) for key, value in moments.items()}
+        for name, optimizer in self._optimizers.items():
+            for index, moments in optimizer.state_dict()["state"].items():
+                tensors |= {f"{name}/{index}/{key}": torch.as_tensor(value) for key, value in moments.items()}
         state = {"step": self.step, "records": self.records, "extra": self.extra, "scaler": self.scaler.state_dict()}
         if path.exists():
             os.replace(path, previous(path))
@@ -104,13 +110,14 @@ class TrainingState:
             prefix = f"{name}/"
             weights = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
             module.load_state_dict(weights)
-        moments: dict[int, dict[str, torch.Tensor]] = {}
-        for key, value in tensors.items():
-            if key.startswith("optimizer/"):
-                _, index, moment = key.split("/")
-                moments.setdefault(int(index), {})[moment] = value
-        layout = self.optimizer.state_dict()
-        self.optimizer.load_state_dict({"state": moments, "param_groups": layout["param_groups"]})
+        for name, optimizer in self._optimizers.items():
+            moments: dict[int, dict[str, torch.Tensor]] = {}
+            for key, value in tensors.items():
+                if key.startswith(f"{name}/"):
+                    _, index, moment = key.split("/")
+                    moments.setdefault(int(index), {})[moment] = value
+            layout = optimizer.state_dict()
+            optimizer.load_state_dict({"state": moments, "param_groups": layout["param_groups"]})
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         self.step, self.records, self.extra = state["step"], state["records"], state["extra"]

@@ -38,12 +38,18 @@ def setting(
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Base of every configuration, each a frozen, keyword-only dataclass of settings that checks itself."""
+    """Base of every configuration, each a frozen, keyword-only dataclass of settings that checks itself.
+
+    A list, or its text such as ``"[16, 32]"`` (:func:`as_scalar`), becomes the tuple that a field of several values
+    holds.
+    """
 
     def __post_init__(self) -> None:
         hints = typing.get_type_hints(type(self))
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
+            if isinstance(value, str) and typing.get_origin(hints[field.name]) is tuple:
+                value = _list_of(value)
             if isinstance(value, list):
                 value = tuple(value)
                 object.__setattr__(self, field.name, value)
@@ -56,8 +62,9 @@ class Config:
         """Rules that involve several fields; raises :class:`ConfigError`."""
 
     def identity(self) -> dict[str, Any]:
-        """The fields that change a result, as JSON values: what the keys of the stage store are made of."""
-        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self) if self._identifies(f)}
+        """The fields that change a result, as JSON values: what keys of the stage store and names are made of."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if self._identifies(f)}
+        return {n: value.identity() if isinstance(value, Config) else _plain(value) for n, value in values.items()}
 
     def _identifies(self, field: dataclasses.Field[Any]) -> bool:
         if field.metadata.get("later") and getattr(self, field.name) == field.default:
@@ -106,6 +113,20 @@ def fingerprint(value: Any, *, length: int = 16) -> str:
     """The first ``length`` hexadecimal digits of the SHA-256 of ``value`` as canonical JSON."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def as_scalar(value: Any) -> Any:
+    """A list or tuple as its JSON text, for what holds single values only, such as a study; others as they are."""
+    return json.dumps(value) if isinstance(value, list | tuple) else value
+
+
+def _list_of(text: str) -> Any:
+    """The list that a text stands for; a text that stands for none as it is."""
+    try:
+        value = json.loads(text)
+    except (json.JSONDecodeError, RecursionError):
+        return text
+    return value if isinstance(value, list) else text
 
 
 def _plain(value: Any) -> Any:

@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_leaves
 from trainables import diffusion_training, vae_training
 from trainables.augmentation import LABELS
 from trainables.condition import Condition
+from trainables.discriminator import Adversary, PatchAdversary, PatchDiscriminator
 from trainables.errors import CapacityError
 from trainables.execution import GIB, Execution, autocast_dtype
 from trainables.ladder import at_once, described, rungs
@@ -120,24 +121,25 @@ def predicted(recipe: Recipe, section: str, execution: Execution, *, device: str
     samples = at_once(execution, batch)
     with torch.device("meta"):
         weights = sum(parameter.nbytes for parameter in _network(recipe, section).parameters())
+        rival = sum(parameter.nbytes for network in _rivals(recipe, section) for parameter in network.parameters())
         data = sum(tensor.nbytes for tensor in (*_batch(recipe, section, batch), *_split(recipe, section, slices)))
     activations, there, peak = _pass(recipe, section, samples, batch, execution.checkpoint_activations, device)
     kept = 1 + len(recipe.diffusion.ema_lengths) if section == "diffusion" else 1
-    persistent = (3 + kept) * weights + data
+    persistent = (3 + kept) * weights + 3 * rival + data
     # The update works in place; with several workers there is the message that carries all gradients.
-    update = weights * (2 if execution.workers > 1 else 1)
+    update = weights * (2 if execution.workers > 1 else 1) + rival
     step = persistent + max(peak, update)
     libraries = LIBRARIES if device == "cuda" else 0
     return Memory(
-        weights=weights,
-        gradients=weights,
-        optimizer=2 * weights,
+        weights=weights + rival,
+        gradients=weights + rival,
+        optimizer=2 * (weights + rival),
         average=kept * weights,
         data=data,
         activations=activations,
-        workspace=step - persistent - max(there, weights) + libraries,
+        workspace=step - persistent - max(there, weights + rival) + libraries,
         step=step + libraries,
-        measuring=persistent + weights + _measuring(recipe, section) + libraries,
+        measuring=persistent + weights + rival + _measuring(recipe, section) + libraries,
     )
 
 
@@ -150,24 +152,28 @@ def _pass(
     The latter two are without weights and batch, and with the gradients of an earlier share where there is one.
     """
     with torch.device("meta"):
-        model = _network(recipe, section)
+        model, rivals = _network(recipe, section), _rivals(recipe, section)
     model.checkpointing = checkpointing
     if device == "cuda":
-        _cast_as_cuda_does(model)
+        for network in (model, *rivals):
+            _cast_as_cuda_does(network)
     dtype = precision_on(getattr(recipe, section).precision, device)
     with FakeTensorMode(allow_non_fake_inputs=True), Storages() as storages:
-        _fill(model)
+        for network in (model, *rivals):
+            _fill(network)
         tensors, told = _batch(recipe, section, batch), _told(recipe, batch)
         held = storages.live
         if samples < batch:
-            for parameter in model.parameters():
+            for parameter in (parameter for network in (model, *rivals) for parameter in network.parameters()):
                 parameter.grad = torch.empty_like(parameter)
         before = storages.peak = storages.live
         watch = Watch(storages)
         share = slice(0, samples)
         if isinstance(model, Autoencoder):
             images, noise = tensors
-            vae_training.accumulate(recipe.vae, model, images, noise, [share], watch, dtype, 1.0)
+            adversary = PatchAdversary(recipe.vae, rivals[0], 0, dtype) if rivals else Adversary()
+            adversary.active = True
+            vae_training.accumulate(recipe.vae, model, images, noise, [share], watch, dtype, 1.0, adversary)
         else:
             z_t, t, wanted, schedule = tensors
             noisy = (z_t, t, wanted, told)
@@ -208,6 +214,11 @@ def precision_on(precision: str, device: str) -> torch.dtype:
 
 def _network(recipe: Recipe, section: str) -> Any:
     return Autoencoder(recipe.vae) if section == "vae" else UNet(recipe.vae.latent_channels, recipe.diffusion)
+
+
+def _rivals(recipe: Recipe, section: str) -> list[PatchDiscriminator]:
+    """The discriminator, where the training has one."""
+    return [PatchDiscriminator()] if section == "vae" and recipe.vae.adversarial_weight else []
 
 
 def _batch(recipe: Recipe, section: str, batch: int) -> tuple[Tensor, ...]:

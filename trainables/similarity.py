@@ -13,6 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from trainables.structure import exponents
+
 import trainables.torchvision_operators  # noqa: F401  # isort: skip
 from torchmetrics.functional.image import (
     multiscale_structural_similarity_index_measure,
@@ -25,9 +27,6 @@ Floats = npt.NDArray[np.float64]
 
 PSNR_CAP = 100.0
 """PSNR in dB of identical images, which by its formula is infinite, and the largest that is reported."""
-
-MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-"""Weights of the scales, fine to coarse (Wang et al. 2003)."""
 
 CHUNK = 32
 
@@ -58,8 +57,7 @@ def ms_ssim(first: Images, second: Images) -> Floats:
     on. The weights of the scales that are used are brought to a sum of 1, so that the result stays within [0, 1];
     values of different image sizes are not to be compared.
     """
-    weights = MS_SSIM_WEIGHTS[: scales_for(min(first.shape[1:]))]
-    betas = tuple(weight / sum(weights) for weight in weights)
+    betas = exponents(min(first.shape[1:]))
     return _in_chunks(
         first,
         second,
@@ -67,11 +65,6 @@ def ms_ssim(first: Images, second: Images) -> Floats:
             a, b, data_range=1.0, betas=betas, normalize="relu", reduction="none"
         ),
     )
-
-
-def scales_for(side: int) -> int:
-    """How many scales MS-SSIM uses for images of this side in pixels."""
-    return max(1, min(len(MS_SSIM_WEIGHTS), (side // 16).bit_length()))
 
 
 def mean_pairwise_distance(images: npt.NDArray[np.uint8]) -> float:

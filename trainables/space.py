@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trainables.config import as_scalar
 from trainables.errors import ConfigError
 from trainables.recipes import Recipe
 
@@ -20,11 +21,17 @@ EMA_LENGTH = "sampling.ema_length"
 """The dimension that chooses among the averages of one training."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Choice:
-    """One of a list of values."""
+    """One of a list of values; a value that is a list itself is held as its text, ``(16, 32)`` as ``"[16, 32]"``.
+
+    So studies, records and tables can hold it; a configuration reads it back.
+    """
 
     values: tuple[Value, ...]
+
+    def __init__(self, values: Iterable[Value | Sequence[Value]]) -> None:
+        object.__setattr__(self, "values", tuple(as_scalar(value) for value in values))
 
     def examples(self) -> tuple[Value, ...]:
         """Values that together show whether a configuration accepts the dimension."""
@@ -173,10 +180,15 @@ def check_dimension(field: str, dimension: Dimension) -> None:
 
 
 def _dimension(field: str, plain: Any) -> Dimension:
-    if isinstance(plain, list) and all(isinstance(value, bool | int | float | str) for value in plain):
-        return Choice(tuple(plain))
+    if isinstance(plain, list) and all(_listable(value) for value in plain):
+        return Choice(plain)
     if isinstance(plain, Mapping) and {"low", "high"} <= set(plain) <= {"low", "high", "log"}:
         ends = plain["low"], plain["high"]
         if all(isinstance(end, int | float) and not isinstance(end, bool) for end in ends):
             return Range(*ends, log=bool(plain.get("log", False)))
     raise ConfigError(f"search space: {field} must be a list of values or a mapping of low and high, got {plain!r}")
+
+
+def _listable(value: Any) -> bool:
+    members = value if isinstance(value, list) else [value]
+    return all(isinstance(member, bool | int | float | str) for member in members)

@@ -64,13 +64,20 @@ def adamw(model: torch.nn.Module, learning_rate: float, weight_decay: float) -> 
 def update(
     model: torch.nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, gradient_clip: float
 ) -> None:
+    """:func:`descend`, after which the scaler adapts; the last of a step's networks is updated by it."""
+    descend(model, optimizer, scaler, gradient_clip)
+    scaler.update()
+
+
+def descend(
+    model: torch.nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, gradient_clip: float
+) -> None:
     """The optimiser's step on the sum of all workers' gradients, their norm at most ``gradient_clip`` (0: any)."""
     ex.sum_gradients(model.parameters())
     if gradient_clip:
         scaler.unscale_(optimizer)
         torch.nn.utils.clip_grad_norm_(model.parameters(), gradient_clip)
     scaler.step(optimizer)
-    scaler.update()
 
 
 @torch.no_grad()

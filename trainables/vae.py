@@ -21,7 +21,9 @@ class VaeConfig(Config):
 
     latent_channels: int = setting(8, "channels C of the latent", low=1, high=64)
     widths: tuple[int, ...] = setting(
-        (32, 64, 128, 256), "channels of each stage; every stage but the last halves the image", low=4
+        (32, 64, 128, 256),
+        "channels of each stage; every stage but the last halves the image: three make it 4× smaller, four 8×",
+        low=4,
     )
     blocks: int = setting(2, "residual blocks in each stage", low=1, high=8)
     attention: bool = setting(True, "self-attention at the lowest resolution")
@@ -49,10 +51,48 @@ class VaeConfig(Config):
     translation: float = setting(0.05, "translation, uniform in ± this share of the side", low=0, high=0.5)
     scaling: float = setting(0.05, "scaling, uniform in 1 ± this", low=0, high=0.5)
     validations: int = setting(20, "how many times a training validates and writes a checkpoint", low=1)
+    reconstruction_loss: str = setting(
+        "mse",
+        "the pixel loss, a mean over the pixels of slices in [-1, 1]: 'mse', 'l1', or 'charbonnier' "
+        "(√(d² + ε²) with ε = 0.001; Charbonnier et al. 1994, Lai et al. 2017); the latter two pull several times "
+        "harder than the MSE, so that a β weighs less beside them",
+        choices=("mse", "l1", "charbonnier"),
+        later=True,
+    )
+    ms_ssim_weight: float = setting(
+        0.0,
+        "weight of 1 − MS-SSIM beside the pixel loss (Wang et al. 2003, Zhao et al. 2017); 1 scale from 16 pixels a "
+        "side on, 2 from 32, 3 from 64, 4 from 128, 5 from 256; at 0.05 it pulls about as hard as the MSE",
+        low=0,
+        later=True,
+    )
+    gradient_weight: float = setting(
+        0.0,
+        "weight of the L1 between the finite differences of slice and reconstruction beside the pixel loss "
+        "(Mathieu et al. 2016); at 0.3 it pulls about as hard as the MSE",
+        low=0,
+        later=True,
+    )
+    adversarial_weight: float = setting(
+        0.0,
+        "constant weight of fooling a patch discriminator (Isola et al. 2017, with the hinge loss as in "
+        "Esser et al. 2021, Rombach et al. 2022), which learns beside the autoencoder; at 0.0005 it pulls about as "
+        "hard as the MSE; the weights of the lowest val/loss are then chosen among those since it began",
+        low=0,
+        later=True,
+    )
+    adversarial_start: float = setting(
+        0.5, "share of the steps after which the discriminator begins", low=0, high=1, later=True
+    )
 
     def check(self) -> None:
         if not self.widths:
             raise ConfigError("VaeConfig.widths must name at least one stage, got none")
+        if self.adversarial_weight and self.adversarial_start == 1:
+            raise ConfigError(
+                "VaeConfig.adversarial_start must be below 1 where adversarial_weight is above 0, got 1: the "
+                "discriminator would never begin; lower it, or set adversarial_weight to 0"
+            )
 
     @property
     def compression(self) -> int:

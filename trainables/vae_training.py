@@ -9,10 +9,12 @@ import torch
 
 from trainables import execution as ex
 from trainables.checkpoint import TrainingState
+from trainables.discriminator import Adversary, adversary_of
 from trainables.execution import Execution, autocast
 from trainables.images import augmented, to_bytes, to_unit
-from trainables.losses import vae_loss
+from trainables.losses import vae_loss, vae_loss_names
 from trainables.random import batch_indices, derived_seed, generator
+from trainables.reconstruction import fidelity
 from trainables.sampling import in_chunks
 from trainables.training import (
     CHECKPOINT,
@@ -57,8 +59,8 @@ def train_vae(
 ) -> tuple[Autoencoder, list[Record]]:
     """Trains on slices uint8 (N, H, W) and returns the best autoencoder by validation, and all records.
 
-    Continues from the checkpoint in ``folder`` where there is one. Raises
-    :class:`~trainables.errors.DivergenceError` when the loss leaves the finite numbers, and
+    With an adversary it is the best since that began. Continues from the checkpoint in ``folder`` where there is
+    one. Raises :class:`~trainables.errors.DivergenceError` when the loss leaves the finite numbers, and
     ``torch.OutOfMemoryError`` on every worker where one runs out of memory.
     """
     device = execution.prepare()
@@ -68,15 +70,17 @@ def train_vae(
     model.checkpointing = execution.checkpoint_activations
     optimizer = adamw(model, config.learning_rate, config.weight_decay)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
-    state = TrainingState({"model": model, "best": best}, optimizer, scaler, 0, [], {"best": None})
+    total = vae_steps(config, len(training))
+    adversary = adversary_of(config, steps=total, seed=seed, device=device, dtype=dtype)
+    modules = {"model": model, "best": best, **adversary.modules}
+    state = TrainingState(modules, optimizer, scaler, 0, [], {"best": None}, adversary.optimizers)
     if state.load(folder / CHECKPOINT) and ex.rank() == 0:
         report(state.records)
 
     training = training.to(device)
-    total = vae_steps(config, len(training))
     per_epoch = max(1, len(training) // min(config.batch_size, len(training)))
     validate_at, log_every = set(evenly_spaced(total, config.validations)), max(1, total // 200)
-    means = RunningMeans(("train/loss", "train/reconstruction", "train/kl"), device)
+    means = RunningMeans([f"train/{name}" for name in vae_loss_names(fidelity(config))], device)
     fresh: list[Record] = []
     last_good = state.step
     for step in range(state.step, total):
@@ -95,25 +99,27 @@ def train_vae(
         noise = torch.randn(len(batch), config.latent_channels, side, side, generator=random).to(device)
 
         model.train()
-        set_learning_rate(optimizer, config.learning_rate * cosine_rate(step, total))
+        rate = config.learning_rate * cosine_rate(step, total)
+        set_learning_rate(optimizer, rate)
         optimizer.zero_grad()
+        adversary.begin(step, rate)
         with ex.all_or_none():
             shares = ex.shares(len(batch), execution.micro_batch)
-            values = accumulate(config, model, batch, noise, shares, scaler, dtype, kl_weight)
+            values = accumulate(config, model, batch, noise, shares, scaler, dtype, kl_weight, adversary)
+        adversary.update(scaler)
         update(model, optimizer, scaler, config.gradient_clip)
         means.add(ex.sum_values(values))
 
         beat()
         state.step = step + 1
         if state.step % log_every == 0 or state.step in validate_at:
-            fresh.append(
-                record_at(state.step, {**means.take(state.step, last_good=last_good), "train/kl_weight": kl_weight})
-            )
+            losses = means.take(state.step, last_good=last_good) | adversary.take(state.step, last_good=last_good)
+            fresh.append(record_at(state.step, {**losses, "train/kl_weight": kl_weight}))
         if state.step in validate_at:
             metrics = validation_loss(model, validation, config, device)
             check_finite(metrics, state.step, last_good)
             fresh.append(record_at(state.step, metrics))
-            if state.extra["best"] is None or metrics["val/loss"] < state.extra["best"]:
+            if adversary.active and (state.extra["best"] is None or metrics["val/loss"] < state.extra["best"]):
                 state.extra["best"] = metrics["val/loss"]
                 best.load_state_dict(model.state_dict())
             state.records += fresh
@@ -134,22 +140,34 @@ def accumulate(
     scaler: torch.amp.GradScaler,
     dtype: torch.dtype,
     kl_weight: float,
+    adversary: Adversary,
 ) -> torch.Tensor:
-    """Adds the gradients of the mean loss of ``shares`` of a batch; returns their parts of its values, (3,).
+    """Adds the gradients of the mean loss of ``shares`` of a batch; returns their parts of its values, (n,).
 
-    ``batch`` (B, 1, H, W) in [-1, 1]; the posterior's ``noise`` (B, C, h, w).
+    They are in the order of :func:`~trainables.losses.vae_loss_names`, without what the ``adversary`` adds; its own
+    gradients are added, too. ``batch`` (B, 1, H, W) in [-1, 1]; the
+    posterior's ``noise`` (B, C, h, w).
     """
-    values = torch.zeros(3, device=batch.device)
+    compare = fidelity(config)
+    values = torch.zeros(len(vae_loss_names(compare)), device=batch.device)
     for share in shares:
         with autocast(dtype, batch.device):
             mean, log_variance = model.encode(batch[share])
             decoded = model.decode(sample_posterior(mean, log_variance, noise[share]))
-        loss, mse, kl = vae_loss(
-            batch[share], decoded, mean, log_variance, kl_weight=kl_weight, kl_reduction=config.kl_reduction
+        losses = vae_loss(
+            batch[share],
+            decoded,
+            mean,
+            log_variance,
+            kl_weight=kl_weight,
+            kl_reduction=config.kl_reduction,
+            fidelity=compare,
         )
         part = len(mean) / len(batch)
+        loss = adversary.opposed(losses["loss"], decoded)
         scaler.scale(loss * part).backward()  # type: ignore[no-untyped-call]
-        values += torch.stack([loss, mse, kl]).detach() * part
+        adversary.learn(batch[share], decoded, part, scaler)
+        values += torch.stack(list(losses.values())).detach() * part
     return values
 
 
@@ -157,9 +175,16 @@ def accumulate(
 def validation_loss(
     model: Autoencoder, slices: torch.Tensor, config: VaeConfig, device: torch.device
 ) -> dict[str, float]:
-    """Losses of the posterior mean's reconstruction of slices uint8 (N, H, W), at the full KL weight."""
+    """Losses of the posterior mean's reconstruction of slices uint8 (N, H, W), at the full KL weight.
+
+    ``val/loss``, by which the best weights are chosen, has the terms of the training's loss, but no adversarial
+    one, which says more of the discriminator; ``val/reconstruction`` is the MSE whatever was trained for, so that
+    trainings with different losses can be compared.
+    """
     model.eval()
-    sums = torch.zeros(3)
+    compare = fidelity(config)
+    names = vae_loss_names(compare)
+    sums = torch.zeros(len(names))
     for chunk in torch.split(slices, CHUNK):
         images = to_unit(chunk.to(device))
         mean, log_variance = model.encode(images)
@@ -170,10 +195,11 @@ def validation_loss(
             log_variance,
             kl_weight=config.kl_weight,
             kl_reduction=config.kl_reduction,
+            fidelity=compare,
         )
-        sums += torch.stack(losses).cpu() * len(chunk)
-    loss, mse, kl = (sums / max(1, len(slices))).tolist()
-    return {"val/loss": loss, "val/reconstruction": mse, "val/kl": kl}
+        sums += torch.stack(list(losses.values())).cpu() * len(chunk)
+    means = (sums / max(1, len(slices))).tolist()
+    return {f"val/{name}": mean for name, mean in zip(names, means, strict=True)}
 
 
 @torch.inference_mode()

@@ -61,7 +61,7 @@ class SweepPlan:
     @property
     def name(self) -> str:
         """Dataset, recipe and a digest of the rest."""
-        identity = self.to_plain()
+        identity = {**self.to_plain(), "recipe": self.recipe.identity(), "search": self.search.identity()}
         return f"{self.dataset}-{self.recipe_name}-{fingerprint(identity, length=8)}"
 
     def to_plain(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from latentsweep.plan import SweepPlan
 from latentsweep.recording import Record, Recorder
 from latentsweep.search import OBJECTIVES, Search
 from latentsweep.store import Store
+from trainables.config import as_scalar
 from trainables.recipes import Recipe
 
 FINAL = {
@@ -213,6 +214,6 @@ def milliseconds(moment: datetime.datetime | None) -> int | None:
 
 
 def value_of(recipe: Recipe, field: str) -> Any:
-    """The value of a dotted field."""
+    """The value of a dotted field, as a search space holds it."""
     section, name = field.split(".")
-    return getattr(getattr(recipe, section), name)
+    return as_scalar(getattr(getattr(recipe, section), name))

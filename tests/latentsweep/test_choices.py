@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,8 +17,8 @@ from latentsweep.plan import SweepPlan, planned
 from latentsweep.search import Point, Search, SearchConfig
 from trainables.errors import ConfigError
 from trainables.inception import InceptionWeights
-from trainables.recipes import SMOKE
-from trainables.space import SearchSpace, stage_of
+from trainables.recipes import PAPER, SMOKE
+from trainables.space import Choice, SearchSpace, stage_of
 
 CHOICES: dict[str, list[Any]] = {
     "diffusion.prediction": ["epsilon", "v", "x0"],
@@ -116,6 +117,14 @@ def test_combinations_that_cannot_be_trained_are_refused_before_anything_starts(
     with pytest.raises(ConfigError, match=says) as caught:
         plan_of(dataset, dimensions)
     assert "\n" not in str(caught.value)
+
+
+def test_a_sweep_keeps_its_name_when_configurations_get_new_fields() -> None:
+    space = SearchSpace({"vae.latent_channels": Choice((4, 8))}, recipe="paper")
+    plan = SweepPlan("demo", "f" * 16, "paper", PAPER, space, SearchConfig(), 0, "w")
+    assert plan.name == "demo-paper-94cc44de", "as before there were the choices above"
+    other = PAPER.replace(**{"diffusion.ema_lengths": [0.1]})
+    assert dataclasses.replace(plan, recipe=other).name != plan.name
 
 
 def written(folder: Path, plan: SweepPlan) -> Path:

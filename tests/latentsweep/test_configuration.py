@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from latentsweep.configuration import Configuration, overridden, read_configuration
+from latentsweep.sweep_record import value_of
 from trainables.errors import ConfigError
 from trainables.execution import Execution
 from trainables.recipes import RECIPES, SMOKE
@@ -20,6 +21,16 @@ def test_a_configuration_survives_the_file(tmp_path: Path, name: str) -> None:
     )
     configuration.write(tmp_path / "best.yaml")
     assert read_configuration(tmp_path / "best.yaml") == configuration
+
+
+def test_a_list_that_a_trial_searched_is_a_list_in_the_file(tmp_path: Path) -> None:
+    found = {"vae.widths": "[8, 16]", "vae.latent_channels": 2}
+    recipe, path = SMOKE.replace(**found), tmp_path / "best.yaml"
+    Configuration("kaggle", 7, recipe, origin={"parameters": found}).write(path)
+    read = read_configuration(path)
+    assert yaml.safe_load(path.read_text())["recipe"]["vae"]["widths"] == [8, 16]
+    assert read.recipe == recipe == overridden(SMOKE, ["vae.widths=[8, 16]", "vae.latent_channels=2"])
+    assert {field: value_of(read.recipe, field) for field in found} == read.origin["parameters"]
 
 
 def test_the_file_says_what_each_field_means(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 from latentsweep import leaderboard
 from latentsweep.search import Point, Search, SearchConfig
 from trainables.errors import INFRASTRUCTURE, ConfigError
+from trainables.recipes import SMOKE
 from trainables.space import THRESHOLD, Choice, Range, SearchSpace
 
 SPACE = SearchSpace(
@@ -221,6 +222,19 @@ def test_the_leaderboard_ranks_what_was_measured(tmp_path: Path) -> None:
     assert leaderboard.as_markdown(table).count("\n") == 12
     shares = leaderboard.importances(search)
     assert sum(shares.values()) == pytest.approx(1.0)
+
+
+def test_a_dimension_of_lists_is_searched_and_read_back(tmp_path: Path) -> None:
+    space = SearchSpace({"vae.widths": Choice(((8, 16), (8, 16, 32))), "vae.latent_channels": Choice((2, 16))})
+    search, seen = opened(tmp_path / "s", space), set()
+    while asked := search.ask():
+        number, params = asked
+        vae = SMOKE.replace(**params).vae
+        seen.add((vae.widths, vae.latent_channels))
+        search.tell(number, [Point(params, {"gen/kid": float(vae.compression)})], {})
+    assert seen == {(widths, channels) for widths in ((8, 16), (8, 16, 32)) for channels in (2, 16)}
+    (best,) = opened(tmp_path / "s", space).best()
+    assert best.params["vae.widths"] == "[8, 16]"
 
 
 def test_optuna_opens_the_study_by_itself(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from trainables.config import Config, fingerprint, setting
+from trainables.config import Config, as_scalar, fingerprint, setting
 from trainables.errors import ConfigError
 from trainables.execution import Execution
 from trainables.recipes import IMPROVED, PAPER, RECIPES, SMOKE, Recipe, recipe_named
@@ -53,6 +53,12 @@ def test_a_later_field_leaves_older_results_their_keys_until_it_is_used() -> Non
 
     assert Section().identity() == {"steps": 5}
     assert Section(sharpness=0.5).identity() == {"steps": 5, "sharpness": 0.5}
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Whole(Config):
+        section: Config = setting(Section(), "a section")
+
+    assert Whole().identity() == {"section": {"steps": 5}}
 
 
 DENOISERS = {
@@ -106,5 +112,13 @@ def test_an_unknown_recipe_is_refused_with_the_known_ones() -> None:
         recipe_named("best")
 
 
-def test_a_list_becomes_a_tuple() -> None:
-    assert PAPER.vae.replace(widths=[8, 16]).widths == (8, 16)
+@pytest.mark.parametrize("given", [[8, 16], (8, 16), "[8, 16]", as_scalar((8, 16))])
+def test_a_list_or_its_text_becomes_a_tuple(given: object) -> None:
+    assert PAPER.vae.replace(widths=given).widths == (8, 16)
+    assert PAPER.vae.replace(widths=given).identity()["widths"] == [8, 16]
+
+
+@pytest.mark.parametrize("text", ["", "8", "[8", "{}", "null", "[" * 100_000])
+def test_a_text_that_is_no_list_is_refused_as_it_is(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"widths must be tuple\[int, ...\], got '"):
+        PAPER.vae.replace(widths=text)

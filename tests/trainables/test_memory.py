@@ -11,6 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 from trainables.augmentation import LABELS
 from trainables.condition import Condition
 from trainables.diffusion_training import losses
+from trainables.discriminator import Adversary, PatchDiscriminator, adversary_of
 from trainables.errors import CapacityError
 from trainables.execution import GIB, Execution, autocast, autocast_dtype
 from trainables.ladder import rungs
@@ -18,6 +19,7 @@ from trainables.layers import Masks
 from trainables.losses import vae_loss
 from trainables.memory import RESERVE, Storages, batch_size, fitted, predicted
 from trainables.recipes import PAPER, RECIPES, SMOKE, Recipe
+from trainables.reconstruction import fidelity
 from trainables.training import adamw, update, update_ema
 from trainables.unet import UNet
 from trainables.vae import Autoencoder, sample_posterior
@@ -33,11 +35,13 @@ CASES = [
 ]
 
 
-def loss_of_vae(recipe: Recipe, model: Autoencoder, images: Tensor, noise: Tensor) -> Tensor:
+def loss_of_vae(recipe: Recipe, model: Autoencoder, images: Tensor, noise: Tensor, adversary: Adversary) -> Tensor:
     with autocast(autocast_dtype(recipe.vae.precision, CPU), CPU):
         mean, log_variance = model.encode(images)
         decoded = model.decode(sample_posterior(mean, log_variance, noise))
-    return vae_loss(images, decoded, mean, log_variance, kl_weight=1.0, kl_reduction="sum")[0]
+    compare = fidelity(recipe.vae)
+    losses = vae_loss(images, decoded, mean, log_variance, kl_weight=1.0, kl_reduction="sum", fidelity=compare)
+    return adversary.opposed(losses["loss"], decoded)
 
 
 def loss_of_denoiser(recipe: Recipe, model: UNet, z_t: Tensor, t: Tensor) -> Tensor:
@@ -57,9 +61,12 @@ def counted(recipe: Recipe, section: str, batch: int, *, checkpointing: bool = F
     else:
         model, t = UNet(channels, recipe.diffusion), torch.zeros(batch, dtype=torch.int64)
     model.checkpointing = checkpointing
+    dtype = autocast_dtype(recipe.vae.precision, CPU)
+    adversary = adversary_of(recipe.vae, steps=1, seed=0, device=CPU, dtype=dtype)
+    adversary.begin(0, 1e-3)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as measurement:
         if isinstance(model, Autoencoder):
-            loss = loss_of_vae(recipe, model, images, latents)
+            loss = loss_of_vae(recipe, model, images, latents, adversary)
         else:
             loss = loss_of_denoiser(recipe, model, latents, t)
     events = measurement.profiler.kineto_results.events()  # type: ignore[union-attr]
@@ -95,6 +102,31 @@ def test_so_they_are_of_a_denoiser_that_is_told_of_its_samples() -> None:
     assert prediction.activations > plain.activations
     assert prediction.data == plain.data + 4 * 1000, "a position for each slice"
     assert prediction.average > plain.average
+
+
+OTHER_LOSSES: dict[str, dict[str, object]] = {
+    "another loss": {"vae.reconstruction_loss": "l1", "vae.ms_ssim_weight": 0.5, "vae.gradient_weight": 0.1},
+    "opposed": {"vae.adversarial_weight": 0.1},
+}
+
+
+@pytest.mark.parametrize("changes", OTHER_LOSSES.values(), ids=OTHER_LOSSES)
+def test_so_they_are_with_another_loss_of_the_autoencoder(changes: dict[str, object]) -> None:
+    recipe = SMOKE.replace(**{"vae.batch_size": 4, **changes})
+    prediction = predicted(recipe, "vae", Execution(), device="cpu")
+    assert prediction.activations == pytest.approx(counted(recipe, "vae", 4), rel=0.05)
+    assert prediction.activations > predicted(SMOKE, "vae", Execution(micro_batch=4), device="cpu").activations
+
+
+def test_a_discriminator_counts_with_its_gradients_and_moments() -> None:
+    plain = predicted(SMOKE, "vae", Execution(), device="cpu")
+    opposed = predicted(SMOKE.replace(**{"vae.adversarial_weight": 0.1}), "vae", Execution(), device="cpu")
+    weights = sum(parameter.nbytes for parameter in PatchDiscriminator().parameters())
+    assert opposed.weights - plain.weights == opposed.gradients - plain.gradients == weights
+    assert opposed.optimizer - plain.optimizer == 2 * weights
+    assert opposed.average == plain.average
+    assert opposed.measuring - plain.measuring == 4 * weights
+    assert opposed.step > plain.step + 3 * weights
 
 
 def test_the_parts_are_what_they_are_by_definition() -> None:

@@ -11,9 +11,9 @@ from trainables.similarity import (
     ms_ssim,
     psnr,
     random_pairs,
-    scales_for,
     ssim,
 )
+from trainables.structure import scales_for
 
 
 def noise(count: int, side: int = 32, *, seed: int = 0) -> np.ndarray:

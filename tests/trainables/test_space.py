@@ -43,6 +43,13 @@ def test_the_shipped_spaces_cover_the_four_questions(dataset: str) -> None:
         ({"sampling.ema_length": [0, 0.1]}, r"must be 0 or among diffusion.ema_lengths \(none\), got 0.1"),
         ({"diffusion.frequency_weight": 3}, "list of values or a mapping"),
         ({"diffusion.cutmix_probability": [0.1, 0.1]}, "twice"),
+        ({"vae.widths": [[16, 32], [16, 32]]}, "twice"),
+        ({"vae.widths": [[16, 32], [16, "32"]]}, r"refused.*must be tuple\[int"),
+        ({"vae.widths": [[16, 32], "[16"]}, r"refused.*must be tuple\[int, ...\], got '\[16'"),
+        ({"vae.widths": [[16, 32], []]}, "refused.*at least one stage"),
+        ({"vae.widths": [[16, 32], [[16], 32]]}, "list of values or a mapping"),
+        ({"vae.widths": [[4, 4], [4] * 7]}, "refused.*image_size must be a multiple of 256"),
+        ({"vae.latent_channels": [[4, 8]]}, "refused.*must be int"),
         ({}, "at least one dimension"),
     ],
 )
@@ -57,3 +64,17 @@ def test_only_dimensions_of_data_and_autoencoder_multiply_autoencoders() -> None
     channels = [recipe.vae.latent_channels for recipe in space.vae_variants(SMOKE)]
     assert channels == [4, 8]
     assert space.size == 6
+
+
+@pytest.mark.parametrize("given", [((16, 32), (16, 32, 64)), ([16, 32], [16, 32, 64]), ("[16, 32]", "[16, 32, 64]")])
+def test_a_value_can_be_a_list_and_is_held_as_its_text(given: tuple[Any, ...]) -> None:
+    space = SearchSpace({"vae.widths": Choice(given), "vae.latent_channels": Choice((2, 16))}, "smoke")
+    space.check(SMOKE)
+    assert space.dimensions["vae.widths"].examples() == ("[16, 32]", "[16, 32, 64]")
+    assert SearchSpace.from_plain(space.to_plain()) == space
+    in_yaml = [list(value) if isinstance(value, tuple) else value for value in given]
+    assert SearchSpace.from_plain({"dimensions": {"vae.widths": in_yaml}}).dimensions == {
+        "vae.widths": space.dimensions["vae.widths"]
+    }
+    variants = [(r.vae.widths, r.vae.latent_channels, r.latent_size) for r in space.vae_variants(SMOKE)]
+    assert variants == [((16, 32), 2, 32), ((16, 32), 16, 32), ((16, 32, 64), 2, 16), ((16, 32, 64), 16, 16)]

@@ -85,7 +85,19 @@ def denoiser_records(
     return records
 
 
+OPPOSED = TINY.replace(**{"vae.adversarial_weight": 0.05, "vae.adversarial_start": 0.31, "vae.validations": 10})
+"""With a discriminator from step 6 of 20 on, and a checkpoint after every second step."""
+
+
+def opposed_records(folder: Path, recipe: Recipe = TINY, **rest: Any) -> list[Record]:
+    """A training of the autoencoder with a discriminator."""
+    names = ("adversarial_weight", "adversarial_start", "validations")
+    changes = {f"vae.{name}": getattr(OPPOSED.vae, name) for name in names}
+    return vae_records(folder, recipe.replace(**changes), **rest)
+
+
 LOOPS = {"vae": vae_records, "denoiser": denoiser_records}
+CONTINUED = LOOPS | {"opposed": opposed_records}
 
 
 def without_time(records: Sequence[Record]) -> list[Record]:
@@ -105,23 +117,23 @@ def test_the_first_losses_are_what_they_were(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-@pytest.mark.parametrize("name", LOOPS)
+@pytest.mark.parametrize("name", CONTINUED)
 def test_a_run_that_was_killed_and_continued_equals_one_that_was_not(
     name: str, precision: str, tmp_path: Path
 ) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     whole.mkdir(), broken.mkdir()
     recipe = TINY.replace(**{"vae.precision": precision, "diffusion.precision": precision})
-    expected = without_time(LOOPS[name](whole, recipe))
+    expected = without_time(CONTINUED[name](whole, recipe))
 
     def kill(records: Sequence[Record]) -> None:
         if records[-1]["step"] >= 10:
             raise KilledError
 
     with pytest.raises(KilledError):
-        LOOPS[name](broken, recipe, report=kill)
+        CONTINUED[name](broken, recipe, report=kill)
     heard: list[Record] = []
-    continued = LOOPS[name](broken, recipe, report=lambda records: heard.extend(records))
+    continued = CONTINUED[name](broken, recipe, report=lambda records: heard.extend(records))
     assert without_time(continued) == expected
     assert without_time(heard) == expected, "what came before the kill is reported again"
 
@@ -137,13 +149,19 @@ def test_a_damaged_checkpoint_costs_time_and_not_the_result(name: str, tmp_path:
 DROPPING = TINY.replace(**{"diffusion.dropout": 0.5, "diffusion.ema_decay": 0.0, "diffusion.ema_lengths": (0.1,)})
 """Much dropout, and an average that is the last step's weights, so that a wrong mask shows; another beside it."""
 
+OTHER = TINY.replace(
+    **{"vae.reconstruction_loss": "charbonnier", "vae.ms_ssim_weight": 0.2, "vae.gradient_weight": 0.1}
+)
+TRAINED = (*LOOPS, "other loss", "opposed")
+
 
 def trained(name: str, folder: Path, **execution: Any) -> tuple[list[float], dict[str, torch.Tensor]]:
     """Losses and final weights."""
     folder.mkdir()
     rung = Execution(**execution)
-    if name == "vae":
-        model, records = train_vae(DROPPING.vae, slices(12), slices(5), seed=3, folder=folder, execution=rung)
+    if name != "denoiser":
+        config = (DROPPING if name == "vae" else OTHER if name == "other loss" else OPPOSED).vae
+        model, records = train_vae(config, slices(12), slices(5), seed=3, folder=folder, execution=rung)
         weights = dict(model.state_dict())
     else:
         averages, records = train_denoiser(
@@ -179,7 +197,7 @@ def assert_equal_up_to_order(weights: dict[str, torch.Tensor], expected: dict[st
     ],
     ids=str,
 )
-@pytest.mark.parametrize("name", LOOPS)
+@pytest.mark.parametrize("name", TRAINED)
 def test_a_rung_of_the_ladder_changes_nothing_but_the_order_of_sums(
     name: str, rung: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -206,7 +224,7 @@ def worker(rank: int, name: str, folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", LOOPS)
+@pytest.mark.parametrize("name", TRAINED)
 def test_two_workers_train_as_one(name: str, tmp_path: Path) -> None:
     losses, weights = trained(name, tmp_path / "alone")
     torch.multiprocessing.spawn(worker, (name, tmp_path), nprocs=2)
@@ -222,6 +240,45 @@ def test_a_divergence_ends_the_run_and_says_where(name: str, tmp_path: Path) -> 
     with pytest.raises(DivergenceError, match="no longer finite at step") as caught:
         LOOPS[name](tmp_path, recipe)
     assert 0 < caught.value.step <= 20
+
+
+def test_another_loss_is_validated_by_its_own_terms_and_the_mse_beside_them(tmp_path: Path) -> None:
+    plain, other = tmp_path / "plain", tmp_path / "other"
+    plain.mkdir(), other.mkdir()
+    expected, found = vae_records(plain)[-1], vae_records(other, OTHER)[-1]
+    assert set(found) == set(expected) | {"val/fidelity"}
+    assert found["val/reconstruction"] == pytest.approx(expected["val/reconstruction"], rel=0.5), "both are MSE"
+    assert found["val/fidelity"] > 2 * found["val/reconstruction"]
+    kl_weight = TINY.vae.kl_weight
+    assert found["val/loss"] == pytest.approx(found["val/fidelity"] + kl_weight * found["val/kl"], rel=1e-5)
+
+
+def test_a_discriminator_is_recorded_from_where_it_begins_and_chosen_after_it(tmp_path: Path) -> None:
+    plain, opposed = tmp_path / "plain", tmp_path / "opposed"
+    plain.mkdir(), opposed.mkdir()
+    same = TINY.replace(**{"vae.validations": OPPOSED.vae.validations})
+    before, after = vae_records(plain, same), vae_records(opposed, OPPOSED)
+    begins = int(OPPOSED.vae.adversarial_start * 20)
+    heard = [record["step"] for record in after if "train/discriminator" in record]
+    assert begins == 6
+    assert heard == [record["step"] for record in after if "train/loss" in record and record["step"] > begins]
+    assert all({"train/adversarial", "train/discriminator"} <= set(r) for r in after if "train/discriminator" in r)
+    until = [r for r in without_time(after) if r["step"] <= begins]
+    assert until == [r for r in without_time(before) if r["step"] <= begins], "until then all is as without it"
+    assert without_time(after)[-1] != without_time(before)[-1]
+    assert not any("discriminator" in key or "adversarial" in key for record in before for key in record)
+
+    held = load_tensors(opposed / CHECKPOINT)[1]["extra"]["best"]
+    assert held == min(r["val/loss"] for r in after if "val/loss" in r and r["step"] > begins)
+
+
+def test_weights_from_before_the_discriminator_are_not_chosen(tmp_path: Path) -> None:
+    """However good they are: at a forbidding weight, what comes after is worse."""
+    recipe = OPPOSED.replace(**{"vae.adversarial_weight": 1e4, "vae.learning_rate": 0.02})
+    records = vae_records(tmp_path, recipe)
+    losses = {r["step"]: r["val/loss"] for r in records if "val/loss" in r}
+    held = load_tensors(tmp_path / CHECKPOINT)[1]["extra"]["best"]
+    assert min(losses.values()) < held == min(loss for step, loss in losses.items() if step > 6)
 
 
 def test_both_cutmix_forms_train_and_differ(tmp_path: Path) -> None:

@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from trainables.config import fingerprint
 from trainables.errors import ConfigError
 from trainables.layers import ResidualBlock, SelfAttention, norm_groups
 from trainables.losses import vae_loss
+from trainables.recipes import RECIPES
 from trainables.vae import LOG_VARIANCE_RANGE, Autoencoder, VaeConfig, sample_posterior
 
 SMALL = VaeConfig(widths=(4, 8), blocks=1, latent_channels=3)
@@ -95,7 +97,7 @@ def test_a_posterior_sample_has_the_posteriors_mean_and_spread() -> None:
 @pytest.mark.parametrize(("reduction", "count"), [("sum", 12), ("mean", 1)])
 def test_the_loss_is_the_pixel_mse_plus_the_weighted_kl_of_a_gaussian(reduction: str, count: int) -> None:
     mean, log_variance = torch.full((2, 3, 2, 2), 0.5), torch.full((2, 3, 2, 2), math.log(4.0))
-    total, mse, kl = vae_loss(
+    losses = vae_loss(
         torch.zeros(2, 1, 4, 4),
         torch.full((2, 1, 4, 4), 0.2),
         mean,
@@ -106,9 +108,9 @@ def test_the_loss_is_the_pixel_mse_plus_the_weighted_kl_of_a_gaussian(reduction:
     expected = torch.distributions.kl_divergence(
         torch.distributions.Normal(0.5, 2.0), torch.distributions.Normal(0.0, 1.0)
     ).item()
-    assert mse.item() == pytest.approx(0.04)
-    assert kl.item() == pytest.approx(expected * count, rel=1e-5)
-    assert total.item() == pytest.approx(0.04 + 0.1 * expected * count, rel=1e-5)
+    assert losses["reconstruction"].item() == pytest.approx(0.04)
+    assert losses["kl"].item() == pytest.approx(expected * count, rel=1e-5)
+    assert losses["loss"].item() == pytest.approx(0.04 + 0.1 * expected * count, rel=1e-5)
 
 
 def test_an_unknown_kl_reduction_is_refused() -> None:
@@ -126,7 +128,17 @@ def test_every_weight_learns_after_the_zero_initialised_ones_have_moved() -> Non
         images, noise = torch.rand(2, 1, 8, 8), torch.randn(2, 3, 4, 4)
         mean, log_variance = model.encode(images)
         reconstructions = model.decode(sample_posterior(mean, log_variance, noise))
-        vae_loss(images, reconstructions, mean, log_variance, kl_weight=1.0, kl_reduction="mean")[0].backward()
+        losses = vae_loss(images, reconstructions, mean, log_variance, kl_weight=1.0, kl_reduction="mean")
+        losses["loss"].backward()
         optimizer.step()
     silent = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert silent == []
+
+
+@pytest.mark.parametrize(
+    ("recipe", "expected"),
+    [("paper", "8a8b74abcfaa8ba5"), ("improved", "f3220e3359f165ea"), ("smoke", "cbe40a8f20a414ad")],
+)
+def test_trained_autoencoders_keep_their_identity_when_choices_are_added(recipe: str, expected: str) -> None:
+    """Else what the stores hold would be trained again; changes only with a recipe itself."""
+    assert fingerprint(RECIPES[recipe].vae.identity()) == expected

@@ -26,7 +26,8 @@ def training_curves(records: Sequence[Record], *, stage: Literal["vae", "diffusi
     """Curves over the optimiser step from records with ``step`` and named metrics; missing metrics are left out.
 
     ``vae``: the loss, the reconstruction error, the KL with its weight β on an axis of its own, and what the loss
-    consists of; the best checkpoint, that of the lowest ``val/loss``, is starred wherever validation is drawn.
+    consists of, the reconstruction as it was trained for; the best checkpoint, that of the lowest ``val/loss`` since
+    the discriminator began, where there is one, is starred wherever validation is drawn.
     ``diffusion``: the loss; its parts with the validation of the averaged model; the distribution of the loss in
     each tenth of the training; and the KID ×1000 at the rungs, if it was scored. Training values are drawn raw, pale,
     below their running mean. All losses stand on fixed log decades.
@@ -42,11 +43,16 @@ def training_curves(records: Sequence[Record], *, stage: Literal["vae", "diffusi
 def _vae(figure: Figure, records: Sequence[Record]) -> None:
     (loss, reconstruction), (kl, parts) = figure.subplots(2, 2)
     steps, values = _series(records, "val/loss")
+    begun, _ = _series(records, "train/discriminator")
+    if len(begun):
+        steps, values = steps[steps >= begun[0]], values[steps >= begun[0]]
     best = float(steps[values.argmin()]) if len(steps) else None
 
     _trained(loss, records, "train/loss", "training", BLUE)
     _validated(loss, records, "val/loss", "validation", best)
-    _finish(loss, records, "Loss", "MSE + β·KL", style.VAE_LOSS)
+    named = any("train/fidelity" in record for record in records)
+    term, label = ("fidelity", "reconstruction, as trained") if named else ("reconstruction", "reconstruction (MSE)")
+    _finish(loss, records, "Loss", "reconstruction + β·KL" if named else "MSE + β·KL", style.VAE_LOSS)
 
     _trained(reconstruction, records, "train/reconstruction", "training", BLUE)
     _validated(reconstruction, records, "val/reconstruction", "validation", best)
@@ -57,12 +63,12 @@ def _vae(figure: Figure, records: Sequence[Record]) -> None:
     _weight_axis(kl, records)
     _finish(kl, records, "Kullback–Leibler divergence", "KL (nats a latent, unweighted)", style.KL)
 
-    _trained(parts, records, "train/reconstruction", "reconstruction (MSE)", BLUE)
+    _trained(parts, records, f"train/{term}", label, BLUE)
     weighted = [
-        {"step": record["step"], "β·KL": record["train/loss"] - record["train/reconstruction"]}
+        {"step": record["step"], "β·KL": record["train/loss"] - record[f"train/{term}"]}
         for record in records
         if "train/loss" in record
-        and record["train/loss"] - record.get("train/reconstruction", math.nan) > ROUNDING * record["train/loss"]
+        and record["train/loss"] - record.get(f"train/{term}", math.nan) > ROUNDING * record["train/loss"]
     ]
     _trained(parts, weighted, "β·KL", "β·KL", PURPLE, dash="--")
     _finish(parts, records, "What the training loss consists of", "part of the loss", style.VAE_LOSS_PARTS)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from latentsweep.ablation.components import Component, with_components
 from latentsweep.ablation.statistics import Contrast
@@ -130,8 +129,3 @@ def _factorial(components: Sequence[Component], named: Mapping[str, Sequence[Com
         for a, b in itertools.combinations(components, 2)
     ]
     return (*mains, *pairs)
-
-
-def plain(design: Design) -> dict[str, Any]:
-    """As it is part of a study's identity."""
-    return {"kind": design.kind, "arms": {arm.name: arm.recipe.to_dict() for arm in design.arms}}

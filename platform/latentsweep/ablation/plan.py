@@ -73,7 +73,8 @@ class AblationPlan:
     @property
     def name(self) -> str:
         """Dataset, recipe, design and a digest of the rest."""
-        return f"{self.dataset}-{self.recipe_name}-{self.kind}-{fingerprint(self.to_plain(), length=8)}"
+        identity = {**self.to_plain(), "recipe": self.recipe.identity()}
+        return f"{self.dataset}-{self.recipe_name}-{self.kind}-{fingerprint(identity, length=8)}"
 
     def to_plain(self) -> dict[str, Any]:
         """As it is written to ``ablation.json``."""

@@ -115,9 +115,11 @@ def _denoiser_overfit(records: Sequence[Record]) -> Finding | None:
 
 def _autoencoder_overfit(recipe: Recipe, records: Sequence[Record]) -> Finding | None:
     train_steps, reconstruction = _curve(records, "train/reconstruction")
+    _, fidelity = _curve(records, "train/fidelity")
     _, divergence = _curve(records, "train/kl")
     # The training's own loss rises with the annealed β; validation has the full one.
-    losses = {"val/reconstruction": reconstruction, "val/loss": reconstruction + recipe.vae.kl_weight * divergence}
+    trained = fidelity if len(fidelity) else reconstruction
+    losses = {"val/reconstruction": reconstruction, "val/loss": trained + recipe.vae.kl_weight * divergence}
     for name, training in losses.items():
         steps, validation = _curve(records, name)
         label = f"the autoencoder's {name}"

@@ -54,6 +54,13 @@ def test_the_autoencoders_whole_loss_is_compared_at_the_full_weight() -> None:
     assert codes(vae_records=growing) == []
 
 
+def test_a_loss_that_is_not_the_mse_is_compared_with_itself() -> None:
+    records = curves("reconstruction", [0.5, 0.4, 0.4, 0.4, 0.4], 0.5)
+    records += [{"step": 25.0 * (i + 1), "val/loss": v} for i, v in enumerate([0.6, 0.5, 0.6, 0.7, 0.7])]
+    growing = [{**record, "train/fidelity": record["step"]} if "train/kl" in record else record for record in records]
+    assert codes(vae_records=growing) == [], "its own training loss doesn't fall"
+
+
 @pytest.mark.parametrize(
     ("deviation", "mean", "fires"),
     [

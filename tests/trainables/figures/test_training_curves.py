@@ -60,6 +60,15 @@ def test_the_weighted_kl_is_what_the_loss_has_beside_the_reconstruction() -> Non
     np.testing.assert_allclose(parts.get_lines()[2].get_ydata(), 0.001 * np.arange(1, 51))
 
 
+def test_a_reconstruction_that_is_not_the_mse_is_drawn_as_it_was_trained(words: Callable[[Figure], str]) -> None:
+    other = [{**r, "train/fidelity": 0.5 * r["train/loss"]} if "train/loss" in r else r for r in VAE]
+    figure = figures.training_curves(other, stage="vae")
+    losses = np.array([record["train/loss"] for record in other if "train/loss" in record])
+    for line in (0, 2):
+        np.testing.assert_allclose(figure.axes[3].get_lines()[line].get_ydata(), 0.5 * losses)
+    assert "as trained" in words(figure)
+
+
 def test_a_difference_within_rounding_is_no_part_of_the_loss() -> None:
     records = [{"step": 1, "train/loss": 0.5000001, "train/reconstruction": 0.5}, {"step": 2, "train/loss": 0.4}]
     parts = figures.training_curves(records, stage="vae").axes[3]
