@@ -44,8 +44,8 @@ TRIED = """## Tried
 Single runs while the readers were written, not repeated by this command:
 
 - Two threads, for the check and for the reading, where a result has several shards: in turns in one process 1.27 and
-  1.35 times `numpy.load` (32k), with one thread 1.52 and 1.64. The ratio moves from run to run, 1.2 to 1.7, since both
-  sides are bound by memory: by whether its pages are new to the process, and huge.
+  1.35 times `numpy.load` (32k), with one thread 1.52 and 1.64. The ratio moves from run to run, 1.2 to 1.7, since
+  both sides are bound by memory: by whether its pages are new to the process, and huge.
 - Checksums over a memory map in place of reads: a third less time for the check, and a signal that ends the process
   where a file is cut short under it; so not.
 - SHA-256 as the check on reading takes several times as long as `numpy.load` itself; XXH3 a fraction. Manifests hold
