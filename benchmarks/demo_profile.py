@@ -16,7 +16,7 @@ import platform
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
 
 import torch
@@ -42,6 +42,8 @@ EXPLAINED = """What the items are, and what was done about them:
 - *start*: imports of Python, making the dataset, starting Ray and its first two workers, which import PyTorch.
 - *end*: the leaderboard, the importances and figures, the report's page, the last runs to MLflow, and Ray's shutdown.
 - *between stages*: asking the study, telling it, sending a trial to its worker.
+- *outside of stages*: the trainings of pruned trials, which leave no result (two of eight here, about half of it),
+  the imports of Ray's processes, the slices of the dataset, and the driver.
 """
 
 Span = tuple[float, float, str]
@@ -61,20 +63,20 @@ def spans(home: Home) -> list[Span]:
     return sorted(found)
 
 
-def on_the_clock(spans: list[Span], began: float, ended: float, every: float = 0.1) -> Counter[str]:
-    """Seconds of the wall clock by what went on, from ``began`` to ``ended``, shared where two stages ran at once."""
+def on_the_clock(spans: list[Span], began: float, ended: float, every: float = 0.1) -> tuple[dict[str, float], float]:
+    """Seconds of the wall clock by what went on, shared where two stages ran at once; those with one stage alone."""
     first, last = min(span[0] for span in spans), max(span[1] for span in spans)
-    seconds: Counter[str] = Counter()
-    moment = began
+    seconds: defaultdict[str, float] = defaultdict(float)
+    alone, moment = 0.0, began
     while moment < ended:
         busy = [stage for begin, end, stage in spans if begin <= moment < end]
         idle = "start" if moment < first else "end" if moment >= last else "between stages"
         for stage in busy or [idle]:
-            seconds[stage] += every / len(busy or [idle])  # type: ignore[assignment]
+            seconds[stage] += every / len(busy or [idle])
         if len(busy) == 1:
-            seconds["(one stage alone)"] += every  # type: ignore[assignment]
+            alone += every
         moment += every
-    return seconds
+    return seconds, alone
 
 
 def table(head: str, seconds: dict[str, float], whole: float) -> list[str]:
@@ -96,12 +98,11 @@ def main() -> int:
         began = time.time()
         cost = measured([*command, "--home", folder], environment())
         home = Home(Path(folder))
-        stages: Counter[str] = Counter()
+        stages: defaultdict[str, float] = defaultdict(float)
         for entry in Store.of(home).entries():
             stages[str(entry.manifest["stage"])] += entry.manifest["cost"]["cpu_seconds"]
-        clock = on_the_clock(spans(home), began, began + cost.wall)
-    alone = clock.pop("(one stage alone)", 0.0)
-    stages["outside of stages"] = cost.cpu - sum(stages.values())  # type: ignore[assignment]
+        clock, alone = on_the_clock(spans(home), began, began + cost.wall)
+    stages["outside of stages"] = cost.cpu - sum(stages.values())
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "ray", "optuna"))
     text = "\n".join(
         [
@@ -109,8 +110,8 @@ def main() -> int:
             "",
             f"{cost.wall:.0f} s on the clock, {cost.cpu:.0f} s of CPU; in {alone:.0f} s one stage ran alone.",
             "",
-            *table("on the clock", dict(clock), cost.wall),
-            *table("CPU, by stage", dict(stages), cost.cpu),
+            *table("on the clock", clock, cost.wall),
+            *table("CPU, by stage", stages, cost.cpu),
             *table("CPU, by process", cost.by_name, cost.cpu),
             EXPLAINED,
             f"- Command: `python benchmarks/demo_profile.py {' '.join(sys.argv[1:])}`",

@@ -53,9 +53,9 @@ Single runs while the readers were written, not repeated by this command:
 - Parquet's own decoding of fixed-size lists in zstd pages: 410 to 560 ms of 8k latents (train and validation).
 - Pillow's encoder takes 220 (uncompressed) to 520 µs a slice; an uncompressed PNG with the filter "Up" in a zstd
   shard 13 µs, for 3 % more disk, and is decoded in a third of the time.
-- Of the 1.5 ms that a DICOM slice takes in one process pydicom's own decoding is a third, our limits and tags as much
-  again, and the rest the volume's percentiles, the resize, the hash and the shard. So two cores can reach half of
-  pydicom's rate alone at best.
+- Of the 1.7 ms that a DICOM slice takes in one process, reading the file and pydicom's decoding are 0.46, our limits
+  and tags 0.24, and the rest is the volume's percentiles, the resize, the hash and the shard; pydicom alone takes
+  0.37. So two cores could reach two fifths of its rate at best.
 - A second process for 865 slices takes as long to start as it saves; so this one reads alone for its first seconds.
 """
 

@@ -52,9 +52,9 @@ that: the denoiser's step 168 ms for 154, the autoencoder's 2.4 s for 1.8); pack
 sampling in fp32 (0 to 4 %); weight gradients of the 4×4 level as one matrix product (2 % of a step in bf16, half the
 speed in fp32); `torch.compile` (0 to 6 % for one to two minutes of compiling); dropout masks by `where` in place of a
 product; halves of the batch in two threads of one core each, their gradients added (10 to 16 % slower: weights are
-cast and laid out twice); huge pages for the heap (within the noise). Of a step in bf16 the convolutions are 60 %, at
-two thirds of their own peak forward and half of it backward; the rest is the update, the norm of the gradient, casts,
-and what is done element by element.
+cast and laid out twice); huge pages for the heap (within the noise). In a profile of the bf16 step the convolutions
+are 60 %, at 70 % of their own peak forward and 57 % backward; the rest is the update, the norm of the gradient,
+casts, and what is done element by element.
 
 What helped: keeping freed memory in the process (`execution.keep_freed_memory`: page faults took up to half of a
 step of the autoencoder), AdamW in one pass (34 ms to 8), 16 random bits a value for dropout (11 ms to 3), plain
