@@ -66,7 +66,7 @@ def cluster(
         "_temp_dir": str(folder),
     }
     try:
-        with contextlib.nullcontext() if local else _let_in(address):
+        with _started() if local else _let_in(address):
             ray.init(
                 address=address,
                 num_cpus=cpus if local else None,
@@ -81,6 +81,18 @@ def cluster(
         with supervision.uninterrupted():
             ray.shutdown()
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _started() -> Iterator[None]:
+    """A Ray of one's own that does not come up, since one of its processes ended, is lost like one that ends later.
+
+    Ray says so by a bare ``Exception`` or by whatever its first call met.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise LostError(f"Ray did not start: {said_last(str(error)) or type(error).__name__}") from error
 
 
 @contextlib.contextmanager

@@ -148,6 +148,17 @@ def test_a_killed_process_is_replaced_and_the_sweep_ends_as_if_nothing_had_been(
     check_equal(begun, calm)
 
 
+def test_a_ray_that_loses_its_raylet_while_it_starts_is_started_again(
+    begun: Path, calm: tuple[Path, dict[str, Any]]
+) -> None:
+    job = Job.start(begun, *sweep_words(begun.parent, DATASET, TRIALS))
+    job.kill("raylet")
+    job.wait_to_hear("the driver was lost; going on")
+    assert "error: Ray did not start: " in job.said
+    assert job.ended() == 0, job.said
+    check_equal(begun, calm)
+
+
 def test_a_killed_train_worker_is_replaced(tmp_path: Path, calm: tuple[Path, dict[str, Any]]) -> None:
     home = tmp_path / "runs"
     shutil.copytree(calm[0].with_name("prepared"), home)
