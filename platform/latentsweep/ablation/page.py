@@ -41,7 +41,7 @@ def write_page(content: Content, folder: Path) -> list[Path]:
         HTML: as_html(content),
         MARKDOWN: as_markdown(content),
         LATEX: as_latex(content),
-        TABLE: tables.as_csv(content.summaries, content.effects),
+        TABLE: tables.as_csv(content.summaries, content.effects, content.ratios),
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -102,6 +102,7 @@ def metric_table(content: Content, metric: str) -> Table:
         content.effects.get(metric, ()),
         reference=content.reference,
         notes=notes(content, metric),
+        ratios=content.ratios_of(metric),
     )
 
 
@@ -135,6 +136,7 @@ def notes(content: Content, metric: str) -> list[str]:
             "intervals aren't corrected. d_z: mean over standard deviation of the paired differences, after Hedges."
         )
         found.append(summary.covered(effects))
+    found += summary.read_ratios(content.ratios_of(metric))
     found += summary.able(content, metric)
     lacking = sorted({key for effect in effects for key in effect.missing})
     if lacking:

@@ -15,13 +15,16 @@ from latentsweep.ablation.design import differences
 from latentsweep.ablation.page import write_page
 from latentsweep.ablation.plan import AblationPlan, Job, needed, sharing
 from latentsweep.ablation.power import detectable, smallest_p
+from latentsweep.ablation.ratio import Ratio, ratios
 from latentsweep.ablation.statistics import Effect, Run, effects, summaries
 from latentsweep.ablation.study import Study
 from latentsweep.configuration import scalar
 from latentsweep.lints import Finding
 from latentsweep.report.repetition import machine, versions
 from latentsweep.store import Store
+from trainables.distances import WithinKernel, kernel_within_groups
 from trainables.recipes import recipe_named
+from trainables.reference import Reference
 from trainables.space import Value
 
 METRICS = ("gen/kid", "gen/fid", "gen/swd", "gen/precision", "gen/recall", "gen/near_copies", "recon/psnr")
@@ -43,8 +46,28 @@ def judged(plan: AblationPlan, runs: Sequence[Run], seeds: int, margin: float | 
     }
 
 
+def compared(study: Study, jobs: Sequence[Job], seeds: int) -> list[Ratio]:
+    """The KID of each arm over the reference's."""
+    return ratios(study.runs(jobs), study.plan.design.contrasts, seeds=range(seeds), real=real_slices(study, jobs))
+
+
+def real_slices(study: Study, jobs: Sequence[Job]) -> WithinKernel | None:
+    """The kernels of the real slices that all jobs are measured on; None where they differ or aren't stored."""
+    names = {job.keys.reference.name for job in jobs}
+    entry = study.store.find(names.pop()) if len(names) == 1 else None
+    if entry is None:
+        return None
+    reference = Reference.load(entry.folder)
+    return kernel_within_groups(reference.features, reference.subjects)
+
+
 def written(
-    study: Study, jobs: Sequence[Job], found: Mapping[str, list[Effect]], seeds: int, margin: float | None
+    study: Study,
+    jobs: Sequence[Job],
+    found: Mapping[str, list[Effect]],
+    seeds: int,
+    margin: float | None,
+    ratios: Sequence[Ratio] = (),
 ) -> list[Path]:
     """Writes the page and tables of the effects that were ``found``, keeps them with the study's run; their paths."""
     plan, design = study.plan, study.plan.design
@@ -67,6 +90,7 @@ def written(
         failures={study.record.key(job): failures[job.name]["reason"] for job in jobs if job.name in failures},
         findings=inspection.by_code(findings(study, jobs)),
         margins={} if margin is None else {METRICS[0]: margin},
+        ratios=ratios,
     )
     files = write_page(content, study.folder)
     study.record.end(files, found[METRICS[0]], finished=not failures)
@@ -174,6 +198,6 @@ def command_of(plan: AblationPlan, seeds: int) -> str:
     return shlex.join(words)
 
 
-def plain(effect: Effect) -> dict[str, Any]:
-    """An effect as JSON."""
-    return dataclasses.asdict(effect)
+def plain(found: Effect | Ratio) -> dict[str, Any]:
+    """An effect or a ratio as JSON."""
+    return dataclasses.asdict(found)
