@@ -12,6 +12,7 @@ from typing import Any
 from latentsweep import inspection
 from latentsweep.ablation.content import Content
 from latentsweep.ablation.design import differences
+from latentsweep.ablation.gaps import ArmGap, gaps
 from latentsweep.ablation.page import write_page
 from latentsweep.ablation.plan import AblationPlan, Job, needed, sharing
 from latentsweep.ablation.power import detectable, smallest_p
@@ -49,6 +50,11 @@ def judged(plan: AblationPlan, runs: Sequence[Run], seeds: int, margin: float | 
 def compared(study: Study, jobs: Sequence[Job], seeds: int) -> list[Ratio]:
     """The KID of each arm over the reference's."""
     return ratios(study.runs(jobs), study.plan.design.contrasts, seeds=range(seeds), real=real_slices(study, jobs))
+
+
+def split(study: Study, jobs: Sequence[Job]) -> list[ArmGap]:
+    """What each arm's autoencoder and denoiser lose."""
+    return gaps(study.runs(jobs), [arm.name for arm in study.plan.design.arms])
 
 
 def real_slices(study: Study, jobs: Sequence[Job]) -> WithinKernel | None:
@@ -91,6 +97,7 @@ def written(
         findings=inspection.by_code(findings(study, jobs)),
         margins={} if margin is None else {METRICS[0]: margin},
         ratios=ratios,
+        gaps=split(study, jobs),
     )
     files = write_page(content, study.folder)
     study.record.end(files, found[METRICS[0]], finished=not failures)
@@ -198,6 +205,6 @@ def command_of(plan: AblationPlan, seeds: int) -> str:
     return shlex.join(words)
 
 
-def plain(found: Effect | Ratio) -> dict[str, Any]:
-    """An effect or a ratio as JSON."""
+def plain(found: Effect | Ratio | ArmGap) -> dict[str, Any]:
+    """An effect, a ratio or a gap as JSON."""
     return dataclasses.asdict(found)

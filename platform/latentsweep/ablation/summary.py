@@ -117,6 +117,7 @@ def sentences(content: Content) -> list[str]:
         headline(content),
         certainty(content),
         in_ratios(content),
+        gap_words(content),
         interactions(content),
         elsewhere(content),
         losses(content),
@@ -216,8 +217,23 @@ def covered(effects: Sequence[Effect]) -> str:
 def in_ratios(content: Content) -> str:
     """The primary metric of each arm as a ratio to the reference's."""
     found = content.ratios_of(content.primary)
-    parts = "; ".join(f"{ratio.name} {ratio.words}" for ratio in found)
-    return f"As ratios of {name_of(content.primary)}: {parts}." if found else ""
+    parts = "; ".join(f"{ratio.name} {ratio.words if ratio.low is None else ratio.text}" for ratio in found)
+    return f"{name_of(content.primary)} as a ratio to the reference's [95 % interval]: {parts}." if found else ""
+
+
+def gap_words(content: Content) -> str:
+    """What each arm's autoencoder and denoiser lose in the primary metric, above the floor."""
+    found = content.split().get(content.primary, [])
+    if not found:
+        return ""
+    places = decimals(content.summaries[content.primary], content.effects[content.primary])
+    parts = [
+        f"{gap.arm} {fixed(gap.autoencoder.mean, places)} and {fixed(gap.denoiser.mean, places)}" for gap in found
+    ]
+    return (
+        f"Above the floor of real slices, {name_of(content.primary)} {fixed(found[0].floor.mean, places)}, the "
+        f"autoencoder and the denoiser lose: {'; '.join(parts)}."
+    )
 
 
 def read_ratios(ratios: Sequence[Ratio]) -> list[str]:

@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from latentsweep.ablation.gaps import PARTS, ArmGap, Part
 from latentsweep.ablation.ratio import Ratio
 from latentsweep.ablation.statistics import Effect, Summary
 from latentsweep.ablation.wording import (
@@ -25,6 +26,7 @@ from latentsweep.ablation.wording import (
     title_of,
     verdict_of,
 )
+from latentsweep.report.gap import BELOW_ZERO
 from latentsweep.report.paper_tables import escaped, row_of
 
 REFERENCE = " (reference)"
@@ -142,6 +144,41 @@ def metric_table(
     )
 
 
+def gap_table(metric: str, gaps: Sequence[ArmGap], places: int, *, reference: str | None) -> Table:
+    """What the autoencoder and what the denoiser loses in a metric, by arm; ``gaps`` are of that metric alone."""
+    rows = [
+        Row(
+            _named(gap.arm, reference),
+            "arm",
+            (*(_part(getattr(gap, name), places) for name in PARTS), str(len(gap.seeds))),
+            gap.runs,
+        )
+        for gap in gaps
+    ]
+    notes = [
+        "Floor: real training slices of other subjects in place of generated ones. The autoencoder loses what their "
+        "reconstructions score above it, the denoiser what generated slices score above the reconstructions; the "
+        "three add up to the score. Means over n seeds, with 95 % intervals that cover other seeds, not other "
+        "subjects."
+    ]
+    below = [
+        f"{gap.arm} ({name})" for gap in gaps for name in ("autoencoder", "denoiser") if getattr(gap, name).mean < 0
+    ]
+    notes += [f"Below 0: {', '.join(below)}; {BELOW_ZERO}."] if below else []
+    if metric == "gen/fid" and not all(gap.equal for gap in gaps):
+        notes.append(
+            "Floor and score are of different numbers of slices, and the Fréchet distance falls with their number: "
+            "the denoiser's part holds that difference too."
+        )
+    return Table(
+        f"The gap in {name_of(metric)}",
+        "Generated slices against real ones, split between autoencoder and denoiser.",
+        ("arm", "floor", "+ autoencoder", "+ denoiser", "= generated", "n"),
+        tuple(rows),
+        tuple(notes),
+    )
+
+
 def overview(
     summaries: Mapping[str, Sequence[Summary]], effects: Mapping[str, Sequence[Effect]], *, reference: str | None
 ) -> Table:
@@ -215,18 +252,21 @@ COLUMNS = (
     "runs",
     "missing",
 )
-"""The CSV's columns; ``kind`` is "mean" for an arm's own values, "ratio" for a ratio, else that of the contrast."""
+"""The CSV's columns; ``kind`` is "mean" for an arm's own values, "ratio" for a ratio, the part's name for a part of a
+gap, else that of the contrast."""
 
 
 def as_csv(
     summaries: Mapping[str, Sequence[Summary]],
     effects: Mapping[str, Sequence[Effect]],
     ratios: Sequence[Ratio] = (),
+    gaps: Sequence[ArmGap] = (),
 ) -> str:
     """A line for each arm and each contrast of each metric: all numbers unrounded, with the keys of their runs.
 
     ``values`` are those of ``seeds``, in order: of an arm its own, of a contrast the differences within each seed.
-    Of a ratio, in a line of kind "ratio", ``mean`` is that of the means. Lists are separated by semicolons.
+    Of a ratio, in a line of kind "ratio", ``mean`` is that of the means. Each part of a gap has a line of its own
+    kind. Lists are separated by semicolons.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", restval="")
@@ -247,6 +287,13 @@ def as_csv(
         line |= {"mean": _exact(ratio.value), "low": _exact(ratio.low), "high": _exact(ratio.high)}
         line |= {"seeds": "; ".join(map(str, ratio.seeds)), "words": ratio.words, "runs": "; ".join(ratio.runs)}
         writer.writerow(line)
+    for gap in gaps:
+        for name in PARTS[:-1]:
+            part: Part = getattr(gap, name)
+            line = {"metric": gap.metric, "kind": name, "name": gap.arm, "n": str(len(gap.seeds))}
+            line |= {"mean": _exact(part.mean), "low": _exact(part.low), "high": _exact(part.high)}
+            line |= {"seeds": "; ".join(map(str, gap.seeds)), "values": "; ".join(map(repr, part.values))}
+            writer.writerow(line | {"runs": "; ".join(gap.runs)})
     return text.getvalue()
 
 
@@ -335,6 +382,12 @@ def _overview_cell(name: str, summaries: Sequence[Summary], effects: Sequence[Ef
     else:
         text = fixed(effect.mean, places, sign=True) if effect else UNKNOWN
     return f"{text} {MARKS[effect.verdict]}" if effect and effect.mean is not None else text
+
+
+def _part(part: Part, places: int) -> str:
+    """A part of a gap with its interval, where there is one."""
+    ends = f" [{fixed(part.low, places)}, {fixed(part.high, places)}]" if part.low is not None else ""
+    return fixed(part.mean, places) + ends
 
 
 def _recorded(found: Summary | Effect) -> dict[str, str]:

@@ -101,6 +101,7 @@ def ablate(
         found = {metric: [results.plain(effect) for effect in each] for metric, each in effects.items()}
         described = {"study": plan.name, "needed": forecast["needed"], "effects": found, "failures": failures}
         described["ratios"] = [results.plain(ratio) for ratio in ratios]
+        described["gaps"] = [results.plain(gap) for gap in results.split(study, jobs)]
         typer.echo(json.dumps({**described, "files": [str(path) for path in files]}, indent=1))
         return
     for effect in effects[results.METRICS[0]]:
