@@ -276,7 +276,7 @@ def _stacked(axes: Axes, gap: ArmGap, row: int, places: int, room: float) -> Non
             axes.barh(row, part.mean, 0.62, begin, facecolor=colour, edgecolor="white", linewidth=0.8)
         if part.mean > room:
             style = {"color": "white", "fontsize": SMALL, "va": "center", "ha": "left"}
-            axes.text(begin + covered + room / 8, row, fixed(part.mean, places), **style)  # type: ignore[arg-type]
+            axes.text(begin + covered + room / 8, row, fixed(part.mean, max(0, places - 1)), **style)  # type: ignore[arg-type]
         begin, covered = begin + part.mean, max(0.0, -part.mean)
     reach = (gap.generated.high - gap.generated.mean) if gap.generated.high is not None else None
     axes.errorbar(begin, row, xerr=reach, fmt="|", color=BLACK, markersize=13, elinewidth=1.2, capsize=3, zorder=5)

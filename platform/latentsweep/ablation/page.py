@@ -83,7 +83,7 @@ def as_markdown(content: Content) -> str:
 def as_latex(content: Content) -> str:
     """A table for each metric, the one that the study is judged by first, and one of all."""
     found = [metric_table(content, metric) for metric in content.metrics]
-    return tables.as_latex([*found[:1], *gap_tables(content), *overviews(content), *found[1:]])
+    return tables.as_latex([*found[:1], *memorised(content), *gap_tables(content), *overviews(content), *found[1:]])
 
 
 def view(content: Content, metric: str, place: int) -> View:
@@ -118,6 +118,12 @@ def metric_table(content: Content, metric: str) -> Table:
         notes=notes(content, metric),
         ratios=content.ratios_of(metric),
     )
+
+
+def memorised(content: Content) -> list[Table]:
+    """The table of memorisation, where it was measured."""
+    found = tables.memorisation_table(content.summaries, content.effects, reference=content.reference)
+    return [found] if found else []
 
 
 def gap_tables(content: Content) -> list[Table]:
@@ -220,6 +226,7 @@ def _render(template: str, content: Content, **computed: object) -> str:
         findings=sorted(content.findings, key=lambda each: each.severity != "warning"),
         overviews=overviews(content),
         gap_tables=gap_tables(content),
+        memorised=memorised(content),
         seeds_of=seeds_of,
         **computed,
     )

@@ -28,7 +28,16 @@ from trainables.recipes import recipe_named
 from trainables.reference import Reference
 from trainables.space import Value
 
-METRICS = ("gen/kid", "gen/fid", "gen/swd", "gen/precision", "gen/recall", "gen/near_copies", "recon/psnr")
+METRICS = (
+    "gen/kid",
+    "gen/fid",
+    "gen/swd",
+    "gen/precision",
+    "gen/recall",
+    "gen/near_copies",
+    "gen/memorisation",
+    "recon/psnr",
+)
 """What arms are compared by, the one that verdicts rest on first."""
 
 

@@ -501,6 +501,43 @@ def test_a_ratio_stands_beside_its_difference_in_every_file(with_more: Content) 
     assert line["runs"].split("; ") == list(ratio.runs)
 
 
+def test_memorisation_stands_beside_the_score_with_its_differences() -> None:
+    copies = {"full": [0.02, 0.03, 0.01], "without ema": [0.0, 0.01, 0.0]}
+    nearness = {"full": [0.91, 0.93, 0.95], "without ema": [1.10, 1.14, 1.11]}
+    runs = [
+        Run(
+            arm,
+            seed,
+            {"gen/kid": 40.0 + seed, "gen/near_copies": copies[arm][seed], "gen/memorisation": nearness[arm][seed]},
+            f"study/{arm}/seed-{seed}",
+        )
+        for arm in copies
+        for seed in range(3)
+    ]
+    contrast = Contrast("without ema", {"without ema": 1.0, "full": -1.0})
+    metrics = ("gen/kid", *tables.COPYING)
+    content = content_of(
+        runs,
+        list(copies),
+        [contrast],
+        3,
+        summaries={metric: summaries(runs, list(copies), metric) for metric in metrics},
+        effects={metric: effects(runs, [contrast], metric, seeds=range(3)) for metric in metrics},
+    )
+    table = tables.memorisation_table(content.summaries, content.effects, reference="full")
+    assert table is not None
+    assert table.header[1::2] == ("Share of near copies", "Memorisation ratio")
+    assert table.rows[0].cells[1::2] == ("–", "–")
+    for place, metric in ((1, "gen/near_copies"), (3, "gen/memorisation")):
+        (effect,) = content.effects[metric]
+        assert table.rows[1].cells[place] == shown(effect, decimals(content.summaries[metric], [effect]))
+    for text in (words(as_html(content)), as_markdown(content), as_latex(content)):
+        assert "Whether an arm repeats training slices more than the reference does." in text
+    assert tables.memorisation_table({}, {}, reference=None) is None
+    lost = {**content.summaries, "gen/memorisation": summaries([], list(copies), "gen/memorisation")}
+    assert tables.memorisation_table(lost, content.effects, reference="full") is None
+
+
 def test_the_gap_stands_in_every_file_with_a_picture(with_more: Content, tmp_path: Path) -> None:
     html, markdown, latex = as_html(with_more), as_markdown(with_more), as_latex(with_more)
     for text in (words(html), markdown):
