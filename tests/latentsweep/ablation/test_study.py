@@ -103,6 +103,25 @@ def test_the_table_is_recomputed_from_mlflow_alone(studied: tuple[Path, dict[str
     }
 
 
+def test_ratios_and_gaps_are_said_beside_the_differences(studied: tuple[Path, dict[str, Any]]) -> None:
+    home, said = studied
+    for ratio, effect in zip(said["ratios"], said["effects"]["gen/kid"], strict=True):
+        assert (ratio["name"], ratio["runs"]) == (effect["contrast"]["name"], effect["runs"])
+        assert ratio["subjects"] or ratio["low"] == ratio["high"] == 1, "the real slices are in the store"
+        if ratio["low"] is not None:
+            assert (ratio["low"] <= 1 <= ratio["high"]) == (effect["low"] <= 0 <= effect["high"])
+    assert {(gap["arm"], gap["metric"]) for gap in said["gaps"]} == {
+        (arm, metric)
+        for arm in ("full", "without channels", "without cutmix", "without early-stop")
+        for metric in ("gen/kid", "gen/fid")
+    }
+    for gap in said["gaps"]:
+        parts = sum(gap[name]["mean"] for name in ("floor", "autoencoder", "denoiser"))
+        assert parts == pytest.approx(gap["generated"]["mean"])
+    picture = next(Path(path) for path in said["files"] if path.endswith("ablation_gap.png"))
+    assert (home.parent / picture).stat().st_size > 5000
+
+
 def test_more_seeds_run_the_rest_alone_and_the_same_again_runs_nothing(
     studied: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
