@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from latentsweep import inspection
 from latentsweep.ablation.content import Content
 from latentsweep.ablation.design import differences
@@ -20,6 +22,7 @@ from latentsweep.ablation.ratio import Ratio, ratios
 from latentsweep.ablation.statistics import Effect, Run, effects, summaries
 from latentsweep.ablation.study import Study
 from latentsweep.configuration import scalar
+from latentsweep.home import write_json
 from latentsweep.lints import Finding
 from latentsweep.report.repetition import machine, versions
 from latentsweep.store import Store
@@ -39,6 +42,9 @@ METRICS = (
     "recon/psnr",
 )
 """What arms are compared by, the one that verdicts rest on first."""
+
+REAL = "real_slices.json"
+"""The kernels of the real slices, without which the ratios' intervals can't be computed again."""
 
 
 def judged(plan: AblationPlan, runs: Sequence[Run], seeds: int, margin: float | None) -> dict[str, list[Effect]]:
@@ -109,6 +115,10 @@ def written(
         gaps=split(study, jobs),
     )
     files = write_page(content, study.folder)
+    real = real_slices(study, jobs)
+    if real and ratios:
+        write_json(study.folder / REAL, {name: np.asarray(value).tolist() for name, value in real._asdict().items()})
+        files.append(study.folder / REAL)
     study.record.end(files, found[METRICS[0]], finished=not failures)
     return files
 

@@ -13,16 +13,19 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from command_line import ROOT, TINY, cli
 from mlflow import MlflowClient
 from scipy import stats
 
+from latentsweep.ablation.ratio import ratios
 from latentsweep.ablation.statistics import Contrast, Run
 from latentsweep.ablation.statistics import effects as compute
 from latentsweep.export import open_search
 from latentsweep.plan import SweepPlan
 from latentsweep.store import Store
+from trainables.distances import WithinKernel
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -101,6 +104,23 @@ def test_the_table_is_recomputed_from_mlflow_alone(studied: tuple[Path, dict[str
     assert {run.data.tags["latentsweep.key"] for run in runs} <= {
         key for row in rows for key in row["runs"].split("; ")
     }
+
+
+def test_ratios_are_recomputed_from_mlflow_alone(studied: tuple[Path, dict[str, Any]]) -> None:
+    home, said = studied
+    client = MlflowClient(f"sqlite:///{home / 'mlflow' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("demo")
+    runs = client.search_runs([experiment.experiment_id], "tags.`latentsweep.kind` = 'ablation-run'")
+    (parent,) = client.search_runs([experiment.experiment_id], "tags.`latentsweep.kind` = 'ablation'")
+    plain = json.loads(Path(client.download_artifacts(parent.info.run_id, "real_slices.json")).read_text())
+    names, numbers = [tuple(plain[name]) for name in ("groups", "sizes")], [plain["sums"], plain["pairs"]]
+    real = WithinKernel(*names, *map(np.array, numbers))
+    contrasts = [Contrast(**effect["contrast"]) for effect in said["effects"]["gen/kid"]]
+    recorded = [as_recorded(client, run) for run in runs]
+    for again, ratio in zip(ratios(recorded, contrasts, seeds=range(2), real=real), said["ratios"], strict=True):
+        assert again.value == pytest.approx(ratio["value"])
+        assert (again.low, again.high) == pytest.approx((ratio["low"], ratio["high"]))
+        assert again.subjects == ratio["subjects"]
 
 
 def test_ratios_and_gaps_are_said_beside_the_differences(studied: tuple[Path, dict[str, Any]]) -> None:
