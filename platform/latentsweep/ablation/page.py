@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from latentsweep.ablation import charts, summary, tables
+from latentsweep.ablation import charts, summary, supplement, tables
 from latentsweep.ablation.content import Content
 from latentsweep.ablation.tables import Table
 from latentsweep.ablation.wording import capitalised, decimals, direction, fixed, name_of, seeds_of
@@ -122,14 +122,14 @@ def metric_table(content: Content, metric: str) -> Table:
 
 def memorised(content: Content) -> list[Table]:
     """The table of memorisation, where it was measured."""
-    found = tables.memorisation_table(content.summaries, content.effects, reference=content.reference)
+    found = supplement.memorisation_table(content.summaries, content.effects, reference=content.reference)
     return [found] if found else []
 
 
 def gap_tables(content: Content) -> list[Table]:
     """A table for each metric whose gap was split."""
     return [
-        tables.gap_table(metric, found, _decimals(content, metric), reference=content.reference)
+        supplement.gap_table(metric, found, _decimals(content, metric), reference=content.reference)
         for metric, found in content.split().items()
     ]
 

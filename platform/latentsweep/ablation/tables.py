@@ -26,7 +26,6 @@ from latentsweep.ablation.wording import (
     title_of,
     verdict_of,
 )
-from latentsweep.report.gap import BELOW_ZERO
 from latentsweep.report.paper_tables import escaped, row_of
 
 REFERENCE = " (reference)"
@@ -122,7 +121,7 @@ def metric_table(
         effect = of_arm.get(summary.arm)
         runs = tuple(dict.fromkeys([*summary.runs, *(effect.runs if effect else ())]))
         cells = (mean_and_sd(summary, places), *compared(effect, places, texts))
-        rows.append(Row(_named(summary.arm, reference), "arm", cells, runs, effect.verdict if effect else ""))
+        rows.append(Row(named(summary.arm, reference), "arm", cells, runs, effect.verdict if effect else ""))
     for effect in effects:
         if effect.contrast.kind != "arm":
             cells = (f"({len(effect.seeds)})", *compared(effect, places, texts))
@@ -144,78 +143,6 @@ def metric_table(
     )
 
 
-COPYING = ("gen/near_copies", "gen/memorisation")
-"""What says whether a generator repeats its training slices."""
-
-
-def memorisation_table(
-    summaries: Mapping[str, Sequence[Summary]], effects: Mapping[str, Sequence[Effect]], *, reference: str | None
-) -> Table | None:
-    """Both measures of :data:`COPYING` by arm, each with its difference; None where one wasn't measured."""
-    if not all(any(summary.values for summary in summaries.get(metric, ())) for metric in COPYING):
-        return None
-    rows: dict[str, list[str]] = {}
-    runs: dict[str, tuple[str, ...]] = {}
-    for metric in COPYING:
-        own = effects.get(metric, ())
-        places = decimals(summaries[metric], own)
-        of_arm = {effect.contrast.name: effect for effect in own if effect.contrast.kind == "arm"}
-        for summary in summaries[metric]:
-            effect = of_arm.get(summary.arm)
-            cells = mean_and_sd(summary, places), difference(effect, places) if effect else UNKNOWN
-            rows.setdefault(summary.arm, []).extend(cells)
-            runs[summary.arm] = tuple(dict.fromkeys([*runs.get(summary.arm, ()), *summary.runs]))
-    columns = tuple(head for metric in COPYING for head in (capitalised(name_of(metric)), "difference [95 %]"))
-    return Table(
-        "Memorisation",
-        "Whether an arm repeats training slices more than the reference does.",
-        ("arm", *columns),
-        tuple(Row(_named(arm, reference), "arm", tuple(cells), runs[arm]) for arm, cells in rows.items()),
-        (
-            "Near copies: share of generated slices nearer to a training slice than held-out ones ever are. An arm's "
-            "is higher by no more than its difference's upper end. An interval [0, 0] says that there was none at "
-            "all: among k images, a share of up to 3/k can go unseen (Hanley and Lippman-Hand 1983).",
-            "Memorisation ratio: median distance to the nearest training slice over that of held-out slices. Below 1 "
-            "is nearer than these; above it, lower can just mean better, since poor images are far from every slice.",
-        ),
-    )
-
-
-def gap_table(metric: str, gaps: Sequence[ArmGap], places: int, *, reference: str | None) -> Table:
-    """What the autoencoder and what the denoiser loses in a metric, by arm; ``gaps`` are of that metric alone."""
-    rows = [
-        Row(
-            _named(gap.arm, reference),
-            "arm",
-            (*(_part(getattr(gap, name), places) for name in PARTS), str(len(gap.seeds))),
-            gap.runs,
-        )
-        for gap in gaps
-    ]
-    notes = [
-        "Floor: real training slices of other subjects in place of generated ones. The autoencoder loses what their "
-        "reconstructions score above it, the denoiser what generated slices score above the reconstructions; the "
-        "three add up to the score. Means over n seeds, with 95 % intervals that cover other seeds, not other "
-        "subjects."
-    ]
-    below = [
-        f"{gap.arm} ({name})" for gap in gaps for name in ("autoencoder", "denoiser") if getattr(gap, name).mean < 0
-    ]
-    notes += [f"Below 0: {', '.join(below)}; {BELOW_ZERO}."] if below else []
-    if metric == "gen/fid" and not all(gap.equal for gap in gaps):
-        notes.append(
-            "Floor and score are of different numbers of slices, and the Fréchet distance falls with their number: "
-            "the denoiser's part holds that difference too."
-        )
-    return Table(
-        f"The gap in {name_of(metric)}",
-        "Generated slices against real ones, split between autoencoder and denoiser.",
-        ("arm", "floor", "+ autoencoder", "+ denoiser", "= generated", "n"),
-        tuple(rows),
-        tuple(notes),
-    )
-
-
 def overview(
     summaries: Mapping[str, Sequence[Summary]], effects: Mapping[str, Sequence[Effect]], *, reference: str | None
 ) -> Table:
@@ -225,7 +152,7 @@ def overview(
     arms = dict.fromkeys(summary.arm for each in summaries.values() for summary in each)
     rows = [
         Row(
-            _named(arm, reference),
+            named(arm, reference),
             "arm",
             tuple(_overview_cell(arm, summaries[metric], effects.get(metric, ())) for metric in summaries),
             (),
@@ -351,6 +278,11 @@ def compared(effect: Effect | None, places: int, ratios: Mapping[str, str]) -> t
     return difference(effect, places), *ratio, fixed(effect.size, 2), probability(effect.p_holm), verdict_of(effect)
 
 
+def named(arm: str, reference: str | None) -> str:
+    """An arm's name, with a word where it is the reference."""
+    return arm + (REFERENCE if arm == reference else "")
+
+
 def cell(text: str) -> str:
     """Text that may stand in a Markdown table."""
     return text.replace("|", "\\|").replace("\n", " ")
@@ -404,10 +336,6 @@ def _markdown(cells: Sequence[str]) -> str:
     return row_of([cell(each) for each in cells])
 
 
-def _named(arm: str, reference: str | None) -> str:
-    return arm + (REFERENCE if arm == reference else "")
-
-
 def _overview_cell(name: str, summaries: Sequence[Summary], effects: Sequence[Effect]) -> str:
     """An arm's or a contrast's cell under one metric."""
     places = decimals(summaries, effects)
@@ -419,12 +347,6 @@ def _overview_cell(name: str, summaries: Sequence[Summary], effects: Sequence[Ef
     else:
         text = fixed(effect.mean, places, sign=True) if effect else UNKNOWN
     return f"{text} {MARKS[effect.verdict]}" if effect and effect.mean is not None else text
-
-
-def _part(part: Part, places: int) -> str:
-    """A part of a gap with its interval, where there is one."""
-    ends = f" [{fixed(part.low, places)}, {fixed(part.high, places)}]" if part.low is not None else ""
-    return fixed(part.mean, places) + ends
 
 
 def _recorded(found: Summary | Effect) -> dict[str, str]:

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latentsweep.ablation import charts, summary, tables
+from latentsweep.ablation import charts, summary, supplement, tables
 from latentsweep.ablation.content import Content
 from latentsweep.ablation.gaps import gaps
 from latentsweep.ablation.page import as_html, as_latex, as_markdown, metric_table, tiles, view, write_page
@@ -515,7 +515,7 @@ def test_memorisation_stands_beside_the_score_with_its_differences() -> None:
         for seed in range(3)
     ]
     contrast = Contrast("without ema", {"without ema": 1.0, "full": -1.0})
-    metrics = ("gen/kid", *tables.COPYING)
+    metrics = ("gen/kid", *supplement.COPYING)
     content = content_of(
         runs,
         list(copies),
@@ -524,7 +524,7 @@ def test_memorisation_stands_beside_the_score_with_its_differences() -> None:
         summaries={metric: summaries(runs, list(copies), metric) for metric in metrics},
         effects={metric: effects(runs, [contrast], metric, seeds=range(3)) for metric in metrics},
     )
-    table = tables.memorisation_table(content.summaries, content.effects, reference="full")
+    table = supplement.memorisation_table(content.summaries, content.effects, reference="full")
     assert table is not None
     assert table.header[1::2] == ("Share of near copies", "Memorisation ratio")
     assert table.rows[0].cells[1::2] == ("–", "–")
@@ -533,9 +533,9 @@ def test_memorisation_stands_beside_the_score_with_its_differences() -> None:
         assert table.rows[1].cells[place] == shown(effect, decimals(content.summaries[metric], [effect]))
     for text in (words(as_html(content)), as_markdown(content), as_latex(content)):
         assert "Whether an arm repeats training slices more than the reference does." in text
-    assert tables.memorisation_table({}, {}, reference=None) is None
+    assert supplement.memorisation_table({}, {}, reference=None) is None
     lost = {**content.summaries, "gen/memorisation": summaries([], list(copies), "gen/memorisation")}
-    assert tables.memorisation_table(lost, content.effects, reference="full") is None
+    assert supplement.memorisation_table(lost, content.effects, reference="full") is None
 
 
 def test_the_gap_stands_in_every_file_with_a_picture(with_more: Content, tmp_path: Path) -> None:
