@@ -6,6 +6,8 @@ import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from latentsweep.ablation.gaps import ArmGap
+from latentsweep.ablation.ratio import Ratio
 from latentsweep.ablation.statistics import Effect, Run, Summary, noise
 from latentsweep.lints import Finding
 
@@ -22,7 +24,8 @@ class Content:
     that others are compared with, None in a factorial. ``seeds`` are those that every arm was to run with. ``arms``
     are (name, what differs from the reference, what the store shares with other arms), ``components`` (name,
     meaning). ``failures`` are the reasons of failed runs by their keys; ``margins`` what counts as no difference, by
-    metric, where it isn't the noise between seeds.
+    metric, where it isn't the noise between seeds. ``ratios`` are of arms to the reference, ``gaps`` of
+    arms in KID and FID.
     """
 
     name: str
@@ -41,6 +44,8 @@ class Content:
     failures: Mapping[str, str] = field(default_factory=dict)
     findings: Sequence[Finding] = ()
     margins: Mapping[str, float] = field(default_factory=dict)
+    ratios: Sequence[Ratio] = ()
+    gaps: Sequence[ArmGap] = ()
     written: str = field(default_factory=_now)
 
     @property
@@ -66,6 +71,15 @@ class Content:
     def margin(self, metric: str) -> float | None:
         """The largest difference that counts as none, in the metric's unit; None where one seed alone was run."""
         return self.margins[metric] if metric in self.margins else noise(self.runs, metric)
+
+    def ratios_of(self, metric: str) -> list[Ratio]:
+        """The ratios of one metric."""
+        return [ratio for ratio in self.ratios if ratio.metric == metric]
+
+    def split(self) -> dict[str, list[ArmGap]]:
+        """The arms' gaps by metric."""
+        metrics = dict.fromkeys(gap.metric for gap in self.gaps)
+        return {metric: [gap for gap in self.gaps if gap.metric == metric] for metric in metrics}
 
     def compared(self, metric: str) -> list[Effect]:
         """The arms, or the main effects of a factorial: an effect for each component."""

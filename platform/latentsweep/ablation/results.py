@@ -9,23 +9,42 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from latentsweep import inspection
 from latentsweep.ablation.content import Content
 from latentsweep.ablation.design import differences
+from latentsweep.ablation.gaps import ArmGap, gaps
 from latentsweep.ablation.page import write_page
 from latentsweep.ablation.plan import AblationPlan, Job, needed, sharing
 from latentsweep.ablation.power import detectable, smallest_p
+from latentsweep.ablation.ratio import Ratio, ratios
 from latentsweep.ablation.statistics import Effect, Run, effects, summaries
 from latentsweep.ablation.study import Study
 from latentsweep.configuration import scalar
+from latentsweep.home import write_json
 from latentsweep.lints import Finding
 from latentsweep.report.repetition import machine, versions
 from latentsweep.store import Store
+from trainables.distances import WithinKernel, kernel_within_groups
 from trainables.recipes import recipe_named
+from trainables.reference import Reference
 from trainables.space import Value
 
-METRICS = ("gen/kid", "gen/fid", "gen/swd", "gen/precision", "gen/recall", "gen/near_copies", "recon/psnr")
+METRICS = (
+    "gen/kid",
+    "gen/fid",
+    "gen/swd",
+    "gen/precision",
+    "gen/recall",
+    "gen/near_copies",
+    "gen/memorisation",
+    "recon/psnr",
+)
 """What arms are compared by, the one that verdicts rest on first."""
+
+REAL = "real_slices.json"
+"""The kernels of the real slices, without which the ratios' intervals can't be computed again."""
 
 
 def judged(plan: AblationPlan, runs: Sequence[Run], seeds: int, margin: float | None) -> dict[str, list[Effect]]:
@@ -43,8 +62,33 @@ def judged(plan: AblationPlan, runs: Sequence[Run], seeds: int, margin: float | 
     }
 
 
+def compared(study: Study, jobs: Sequence[Job], seeds: int) -> list[Ratio]:
+    """The KID of each arm over the reference's."""
+    return ratios(study.runs(jobs), study.plan.design.contrasts, seeds=range(seeds), real=real_slices(study, jobs))
+
+
+def split(study: Study, jobs: Sequence[Job]) -> list[ArmGap]:
+    """What each arm's autoencoder and denoiser lose."""
+    return gaps(study.runs(jobs), [arm.name for arm in study.plan.design.arms])
+
+
+def real_slices(study: Study, jobs: Sequence[Job]) -> WithinKernel | None:
+    """The kernels of the real slices that all jobs are measured on; None where they differ or aren't stored."""
+    names = {job.keys.reference.name for job in jobs}
+    entry = study.store.find(names.pop()) if len(names) == 1 else None
+    if entry is None:
+        return None
+    reference = Reference.load(entry.folder)
+    return kernel_within_groups(reference.features, reference.subjects)
+
+
 def written(
-    study: Study, jobs: Sequence[Job], found: Mapping[str, list[Effect]], seeds: int, margin: float | None
+    study: Study,
+    jobs: Sequence[Job],
+    found: Mapping[str, list[Effect]],
+    seeds: int,
+    margin: float | None,
+    ratios: Sequence[Ratio] = (),
 ) -> list[Path]:
     """Writes the page and tables of the effects that were ``found``, keeps them with the study's run; their paths."""
     plan, design = study.plan, study.plan.design
@@ -67,8 +111,14 @@ def written(
         failures={study.record.key(job): failures[job.name]["reason"] for job in jobs if job.name in failures},
         findings=inspection.by_code(findings(study, jobs)),
         margins={} if margin is None else {METRICS[0]: margin},
+        ratios=ratios,
+        gaps=split(study, jobs),
     )
     files = write_page(content, study.folder)
+    real = real_slices(study, jobs)
+    if real and ratios:
+        write_json(study.folder / REAL, {name: np.asarray(value).tolist() for name, value in real._asdict().items()})
+        files.append(study.folder / REAL)
     study.record.end(files, found[METRICS[0]], finished=not failures)
     return files
 
@@ -174,6 +224,6 @@ def command_of(plan: AblationPlan, seeds: int) -> str:
     return shlex.join(words)
 
 
-def plain(effect: Effect) -> dict[str, Any]:
-    """An effect as JSON."""
-    return dataclasses.asdict(effect)
+def plain(found: Effect | Ratio | ArmGap) -> dict[str, Any]:
+    """An effect, a ratio or a gap as JSON."""
+    return dataclasses.asdict(found)

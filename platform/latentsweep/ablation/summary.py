@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from latentsweep.ablation.content import Content
 from latentsweep.ablation.power import detectable, smallest_p
+from latentsweep.ablation.ratio import Ratio
 from latentsweep.ablation.statistics import Effect
 from latentsweep.ablation.wording import (
     decimals,
@@ -115,6 +116,8 @@ def sentences(content: Content) -> list[str]:
     found = [
         headline(content),
         certainty(content),
+        in_ratios(content),
+        gap_words(content),
         interactions(content),
         elsewhere(content),
         losses(content),
@@ -209,6 +212,45 @@ def covered(effects: Sequence[Effect]) -> str:
         "A 95 % interval covers what other seeds would change, not other held-out subjects, another dataset or "
         "another recipe."
     )
+
+
+def in_ratios(content: Content) -> str:
+    """The primary metric of each arm as a ratio to the reference's."""
+    found = content.ratios_of(content.primary)
+    parts = "; ".join(f"{ratio.name} {ratio.words if ratio.low is None else ratio.text}" for ratio in found)
+    return f"{name_of(content.primary)} as a ratio to the reference's [95 % interval]: {parts}." if found else ""
+
+
+def gap_words(content: Content) -> str:
+    """What each arm's autoencoder and denoiser lose in the primary metric, above the floor."""
+    found = content.split().get(content.primary, [])
+    if not found:
+        return ""
+    places = decimals(content.summaries[content.primary], content.effects[content.primary])
+    parts = [
+        f"{gap.arm} {fixed(gap.autoencoder.mean, places)} and {fixed(gap.denoiser.mean, places)}" for gap in found
+    ]
+    return (
+        f"Above the floor of real slices, {name_of(content.primary)} {fixed(found[0].floor.mean, places)}, the "
+        f"autoencoder and the denoiser lose: {'; '.join(parts)}."
+    )
+
+
+def read_ratios(ratios: Sequence[Ratio]) -> list[str]:
+    """What a ratio is and what its interval holds, where there are any."""
+    if not ratios:
+        return []
+    text = "Ratio: the arm's mean over the reference's, in the seeds that both have; "
+    if all(ratio.low is None and not ratio.unbounded for ratio in ratios):
+        return [f"{text}there are no intervals."]
+    text += "the interval is Fieller's (1954), uncorrected, and covers "
+    if any(ratio.subjects for ratio in ratios):
+        text += "other seeds and other held-out subjects."
+    else:
+        text += "other seeds alone: the real slices' features aren't in the store, or runs were measured on others."
+    if any(ratio.unbounded for ratio in ratios):
+        text += " Unbounded: the reference itself can't be told from 0."
+    return [text]
 
 
 def interactions(content: Content) -> str:

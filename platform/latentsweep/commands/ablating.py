@@ -94,15 +94,20 @@ def ablate(
         typer.echo(pack.left_out_line(), err=True)
     jobs = study.run(seeds, pack, Console(stderr=as_json), address=ray_address)
     effects = results.judged(plan, study.runs(jobs), seeds, margin)
-    files = results.written(study, jobs, effects, seeds, margin)
+    ratios = results.compared(study, jobs, seeds)
+    files = results.written(study, jobs, effects, seeds, margin, ratios)
     if as_json:
         failures = study.failures()
         found = {metric: [results.plain(effect) for effect in each] for metric, each in effects.items()}
         described = {"study": plan.name, "needed": forecast["needed"], "effects": found, "failures": failures}
+        described["ratios"] = [results.plain(ratio) for ratio in ratios]
+        described["gaps"] = [results.plain(gap) for gap in results.split(study, jobs)]
         typer.echo(json.dumps({**described, "files": [str(path) for path in files]}, indent=1))
         return
     for effect in effects[results.METRICS[0]]:
         typer.echo(f"{effect.contrast.name}: {effect.words}")
+    for ratio in ratios:
+        typer.echo(f"{ratio.name}: as a ratio, {ratio.words}")
     for name, reason in study.failures().items():
         typer.echo(f"failed: {name}: {reason['reason']}")
     for path in files:
