@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,16 +100,21 @@ def read_configuration(path: Path) -> Configuration:
 
 def overridden(recipe: Recipe, assignments: list[str]) -> Recipe:
     """The recipe under ``--set field=value`` options; a value is read as YAML."""
+    return recipe.replace(**changes_of(assignments))
+
+
+def changes_of(assignments: Sequence[str], option: str = "--set") -> dict[str, Any]:
+    """The values by field of ``field=value`` texts, each value read as YAML; ``option`` is where they were given."""
     changes = {}
     for text in assignments:
         name, equals, value = text.partition("=")
         if not equals:
-            raise ConfigError(f"--set takes field=value, such as diffusion.steps=2000; got {text!r}")
+            raise ConfigError(f"{option} takes field=value, such as diffusion.steps=2000; got {text!r}")
         try:
             changes[name.strip()] = plain_yaml(value)
         except yaml.YAMLError:
-            raise ConfigError(f"--set {name.strip()}: the value {value!r} is not YAML") from None
-    return recipe.replace(**changes)
+            raise ConfigError(f"{option} {name.strip()}: the value {value!r} is not YAML") from None
+    return changes
 
 
 def plain_yaml(text: str) -> Any:

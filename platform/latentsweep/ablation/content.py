@@ -21,8 +21,8 @@ class Content:
     ``summaries`` and ``effects`` are by metric, the one that the study is judged by first. ``reference`` is the arm
     that others are compared with, None in a factorial. ``seeds`` are those that every arm was to run with. ``arms``
     are (name, what differs from the reference, what the store shares with other arms), ``components`` (name,
-    meaning). ``failures`` are the reasons of failed runs by their keys; ``margins`` what counts as no difference, by
-    metric, where it isn't the noise between seeds.
+    meaning), none where arms are whole configurations. ``failures`` are the reasons of failed runs by their keys;
+    ``margins`` what counts as no difference, by metric, where it isn't the noise between seeds.
     """
 
     name: str
@@ -62,6 +62,11 @@ class Content:
     def measured(self) -> int:
         """Runs that have the primary metric."""
         return sum(self.primary in run.metrics for run in self.runs)
+
+    @property
+    def whole(self) -> bool:
+        """Whether arms are whole configurations, of which no component can be said to help."""
+        return not self.components
 
     def margin(self, metric: str) -> float | None:
         """The largest difference that counts as none, in the metric's unit; None where one seed alone was run."""

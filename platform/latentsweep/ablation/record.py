@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from latentsweep import inspection, stages
 from latentsweep.ablation.plan import AblationPlan, Job
 from latentsweep.ablation.statistics import Effect
+from latentsweep.ablation.wording import slug
 from latentsweep.entries import MANIFEST
 from latentsweep.lints import as_tags
 from latentsweep.recording import Record, Recorder
@@ -34,7 +34,8 @@ class AblationRecord:
         params = {
             "dataset": plan.dataset,
             "design": plan.kind,
-            "components": ", ".join(plan.components),
+            **({"arms": "; ".join(arm.option for arm in plan.arms)} if plan.arms else {}),
+            **({} if plan.arms else {"components": ", ".join(plan.components)}),
             "recipe": plan.recipe_name,
             "split": plan.split,
             "tune_per_arm": plan.tune,
@@ -94,8 +95,3 @@ class AblationRecord:
         self.recorder.log(self.plan.name, [Record(len(effects[0].seeds) if effects else 0, now, metrics)])
         self.recorder.close_run(self.plan.name, "finished" if finished else "failed")
         self.recorder.flush()
-
-
-def slug(name: str) -> str:
-    """A name as it may stand in a key: letters, digits, points, dashes."""
-    return re.sub(r"[^A-Za-z0-9.]+", "-", name.replace("×", "x")).strip("-")

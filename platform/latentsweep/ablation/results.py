@@ -11,7 +11,7 @@ from typing import Any
 
 from latentsweep import inspection
 from latentsweep.ablation.content import Content
-from latentsweep.ablation.design import differences
+from latentsweep.ablation.design import WHOLE, differences
 from latentsweep.ablation.page import write_page
 from latentsweep.ablation.plan import AblationPlan, Job, needed, sharing
 from latentsweep.ablation.power import detectable, smallest_p
@@ -92,7 +92,8 @@ def facts(study: Study, jobs: Sequence[Job], seeds: int) -> list[tuple[str, str]
         ("Measured on", f"the {plan.split} split, by {plan.recipe.data.split}"),
         (
             "Recipe",
-            f"{plan.recipe_name} at {plan.recipe.data.image_size}×{plan.recipe.data.image_size} pixels{tuned}",
+            f"{'one for each arm' if plan.arms else plan.recipe_name} at "
+            f"{plan.recipe.data.image_size}×{plan.recipe.data.image_size} pixels{tuned}",
         ),
         ("Runs", f"{len(jobs)}: {len(plan.design.arms)} arms with {seeds} seeds each"),
         (
@@ -165,10 +166,16 @@ def changed(changes: Mapping[str, Value]) -> str:
 
 def command_of(plan: AblationPlan, seeds: int) -> str:
     """The command that repeats a study."""
-    words = ["python", "cli.py", "ablate", "--dataset", plan.dataset, "--recipe", plan.recipe_name]
-    words += ["--design", plan.kind, "--components", ",".join(plan.components), "--seeds", str(seeds)]
+    words = ["python", "cli.py", "ablate", "--dataset", plan.dataset]
+    if plan.kind == WHOLE:
+        words += ["--design", plan.kind, *(word for arm in plan.arms for word in ("--arm", arm.option))]
+    else:
+        words += ["--recipe", plan.recipe_name, "--design", plan.kind, "--components", ",".join(plan.components)]
+    words += ["--seeds", str(seeds)]
     if plan.tune:
         words += ["--tune-per-arm", str(plan.tune)]
+    if plan.kind == WHOLE:
+        return shlex.join([*words, *(word for setting in plan.settings for word in ("--set", setting))])
     for field, value in differences(recipe_named(plan.recipe_name), plan.recipe).items():
         words += ["--set", f"{field}={scalar(value)}"]
     return shlex.join(words)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,19 +22,35 @@ from latentsweep.commands.options import (
     recorder_of,
 )
 
+if TYPE_CHECKING:
+    from trainables.recipes import Recipe
+
 
 def ablate(
     dataset: Annotated[str, typer.Option(help="A prepared dataset; 'demo' is prepared by itself.")],
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of each arm; a larger number later adds the rest.")] = 5,
-    design: Annotated[str, typer.Option(help="leave-one-out, one-at-a-time or factorial.")] = "leave-one-out",
+    design: Annotated[
+        str | None, typer.Option(help="leave-one-out (the default), one-at-a-time, factorial, or arms (with --arm).")
+    ] = None,
+    arm: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A whole configuration: 'NAME = RECIPE field=value …', of a recipe's name or a file of export; name "
+            "and changes as you like; again for each, the reference first."
+        ),
+    ] = None,
     components: Annotated[
         str | None, typer.Option(help="Names with commas between; --dry-run lists all that there are.")
     ] = None,
     tune_per_arm: Annotated[
         int, typer.Option(min=0, help="Trials of a search of the learning rate for each arm, before.")
     ] = 0,
-    recipe: Annotated[str, typer.Option(help="paper, improved or smoke: what isn't a component.")] = "improved",
-    assignments: Annotated[list[str] | None, typer.Option("--set", help="field=value of the recipe.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="paper, improved (the default) or smoke: what isn't a component.")
+    ] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", help="field=value of the recipe, or of every --arm.")
+    ] = None,
     margin: Annotated[
         float | None,
         typer.Option(min=0.0, help="KID ×1000 that counts as no difference; the noise between seeds by default."),
@@ -51,43 +67,57 @@ def ablate(
     store: StoreOption = "",
     study_storage: StudyOption = "",
 ) -> None:
-    """Find out which components help on this dataset, and how sure that is: arms in pairs by seed."""
+    """Find out which components, or whole configurations, are better on this dataset, and how sure that is."""
     from rich.console import Console
 
     from latentsweep.ablation import results
+    from latentsweep.ablation.arms import given_arms
     from latentsweep.ablation.components import COMPONENTS, DEFAULT
+    from latentsweep.ablation.design import WHOLE
     from latentsweep.ablation.plan import plan_of
     from latentsweep.ablation.study import Study
     from latentsweep.assembly import packed
     from latentsweep.configuration import overridden
     from latentsweep.store import Store
+    from trainables.errors import ConfigError
     from trainables.inception import find_weights
     from trainables.recipes import recipe_named
 
-    place, weights = home_of(home, store, study_storage), find_weights(inception)
+    place, weights, settings = home_of(home, store, study_storage), find_weights(inception), list(assignments or [])
     names = DEFAULT if components is None else [name.strip() for name in components.split(",") if name.strip()]
+    design = design or (WHOLE if arm else "leave-one-out")
+    if design != WHOLE and arm:
+        raise ConfigError(f"--arm goes with --design {WHOLE}, got --design {design}; leave one of them out")
+    for option, value in (("--components", components), ("--recipe", recipe)) if design == WHOLE else ():
+        if value is not None:
+            raise ConfigError(f"{option} says what arms are made of, and each --arm is whole; leave {option} out")
+    arms = given_arms(arm or [], settings) if design == WHOLE else ()
+    named = arms[0].source if arms else recipe or "improved"
+    base = arms[0].recipe if arms else overridden(recipe_named(named), settings)
     data = dataset_of(place, dataset)
     plan = plan_of(
         data,
-        recipe,
-        overridden(recipe_named(recipe), list(assignments or [])),
+        named,
+        base,
         design,
-        names,
+        () if arms else names,
         seeds=seeds,
         tune=tune_per_arm,
         most=max_runs,
         weights=weights,
+        arms=arms,
+        settings=settings if arms else (),
     )
     forecast = results.forecast(plan, Store.of(place), seeds)
     if dry_run:
         typer.echo(json.dumps(forecast, indent=1) if as_json else results.as_text(forecast))
-        if not as_json:
+        if not as_json and not arms:
             typer.echo("\ncomponents that there are:")
             for component in COMPONENTS.values():
                 typer.echo(f"  {component.name:<24} {component.meaning}")
         return
     study = Study(place, plan, data, weights, recorder_of(place, dataset, mlflow))
-    largest = max((arm.recipe for arm in plan.design.arms), key=lambda each: each.vae.latent_channels)
+    largest = max((each.recipe for each in plan.design.arms), key=size)
     slices = data.counts(largest.data.split)["train"]
     pack = packed(largest, ray_address, concurrent=concurrent, card_gib=card_gib, slices=slices)
     if pack.left_out:
@@ -107,3 +137,8 @@ def ablate(
         typer.echo(f"failed: {name}: {reason['reason']}")
     for path in files:
         typer.echo(path)
+
+
+def size(recipe: Recipe) -> tuple[int, int, int]:
+    """By which the recipe that takes the most memory is chosen."""
+    return sum(recipe.diffusion.widths), sum(recipe.vae.widths), recipe.vae.latent_channels
