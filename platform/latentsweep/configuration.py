@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from trainables.recipes import Recipe
 VERSION = 1
 DEEPEST = 32
 """Levels of lists and mappings in a file that is read."""
+EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 ENTRIES = ("version", "dataset", "seed", "execution", "recipe", "origin")
 
 
@@ -104,14 +106,17 @@ def overridden(recipe: Recipe, assignments: list[str]) -> Recipe:
 
 
 def changes_of(assignments: Sequence[str], option: str = "--set") -> dict[str, Any]:
-    """The values by field of ``field=value`` texts, each value read as YAML; ``option`` is where they were given."""
+    """The values by field of ``field=value`` texts, each value read as YAML; ``option`` is where they were given.
+
+    1e-4 is a number, too, which YAML 1.1 takes for a text.
+    """
     changes = {}
     for text in assignments:
         name, equals, value = text.partition("=")
         if not equals:
             raise ConfigError(f"{option} takes field=value, such as diffusion.steps=2000; got {text!r}")
         try:
-            changes[name.strip()] = plain_yaml(value)
+            changes[name.strip()] = float(value) if EXPONENT.fullmatch(value.strip()) else plain_yaml(value)
         except yaml.YAMLError:
             raise ConfigError(f"{option} {name.strip()}: the value {value!r} is not YAML") from None
     return changes

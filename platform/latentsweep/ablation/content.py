@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from latentsweep.ablation.statistics import Effect, Run, Summary, noise
+from latentsweep.ablation.tables import Table
 from latentsweep.lints import Finding
 
 
@@ -22,7 +23,8 @@ class Content:
     that others are compared with, None in a factorial. ``seeds`` are those that every arm was to run with. ``arms``
     are (name, what differs from the reference, what the store shares with other arms), ``components`` (name,
     meaning), none where arms are whole configurations. ``failures`` are the reasons of failed runs by their keys;
-    ``margins`` what counts as no difference, by metric, where it isn't the noise between seeds.
+    ``margins`` what counts as no difference, by metric, where it isn't the noise between seeds. ``walltime`` and
+    ``unequal`` are what equal minutes became, and how far from equal they were, where a study sets them.
     """
 
     name: str
@@ -41,6 +43,8 @@ class Content:
     failures: Mapping[str, str] = field(default_factory=dict)
     findings: Sequence[Finding] = ()
     margins: Mapping[str, float] = field(default_factory=dict)
+    walltime: Table | None = None
+    unequal: str = ""
     written: str = field(default_factory=_now)
 
     @property

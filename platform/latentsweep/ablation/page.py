@@ -69,7 +69,8 @@ def as_markdown(content: Content) -> str:
 def as_latex(content: Content) -> str:
     """A table for each metric, the one that the study is judged by first, and one of all."""
     found = [metric_table(content, metric) for metric in content.metrics]
-    return tables.as_latex([*found[:1], *overviews(content), *found[1:]])
+    wall = [content.walltime] if content.walltime else []
+    return tables.as_latex([*found[:1], *overviews(content), *found[1:], *wall])
 
 
 def view(content: Content, metric: str, place: int) -> View:

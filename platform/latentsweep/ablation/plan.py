@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -60,6 +61,8 @@ class AblationPlan:
     """The arms where they are whole configurations, the reference first; its recipe is also ``recipe``."""
     settings: tuple[str, ...] = ()
     """The ``field=value`` that all of ``arms`` were given."""
+    minutes: float | None = None
+    """Wall time of each run's trainings, for which the numbers of steps are set; None leaves the recipes' own."""
 
     @classmethod
     def read(cls, folder: Path) -> AblationPlan:
@@ -98,6 +101,7 @@ class AblationPlan:
             "split": self.split,
             "weights": self.weights,
             **(whole if self.arms else {}),
+            **({"minutes": self.minutes} if self.minutes else {}),
         }
 
     @cached_property
@@ -137,11 +141,12 @@ def plan_of(
     weights: InceptionWeights,
     arms: Sequence[GivenArm] = (),
     settings: Sequence[str] = (),
+    minutes: float | None = None,
 ) -> AblationPlan:
     """A checked plan, measured on the test split, or on validation where the dataset has no test split.
 
     ``arms`` are those of a design of whole configurations, in place of ``components``, and ``settings`` what all of
-    them were given; ``recipe`` is then that of the first.
+    them were given; ``recipe`` is then that of the first. ``minutes`` are :attr:`AblationPlan.minutes`.
 
     Raises :class:`ConfigError` for a design that can't be, and for more than ``most`` runs.
     """
@@ -158,6 +163,7 @@ def plan_of(
         weights.sha256,
         tuple(arms),
         tuple(settings),
+        minutes,
     )
     if kind == "factorial" and 2 ** len(components) * seeds > most:
         raise ConfigError(
@@ -169,7 +175,23 @@ def plan_of(
         raise ConfigError(f"{count} arms with {seeds} seeds are above --max-runs {most}; take fewer, or raise it")
     for arm in plan.design.arms:
         check_fit(arm.recipe, dataset)
+    if minutes is not None:
+        _check_minutes(plan, minutes)
     return plan
+
+
+def _check_minutes(plan: AblationPlan, minutes: float) -> None:
+    if not 0 < minutes < math.inf:
+        raise ConfigError(f"--minutes must be above 0, got {minutes:g}")
+    if plan.tune:
+        raise ConfigError("--minutes sets the numbers of steps, and --tune-per-arm would search at others; take one")
+    seen: dict[str, str] = {}
+    for arm in plan.design.arms:
+        alike = seen.setdefault(fingerprint(arm.recipe.replace(**{"diffusion.steps": 1}).identity()), arm.name)
+        if alike != arm.name:
+            raise ConfigError(
+                f"--minutes sets diffusion.steps, and {alike!r} and {arm.name!r} differ in that alone; leave one out"
+            )
 
 
 def needed(jobs: Sequence[Job]) -> dict[str, int]:

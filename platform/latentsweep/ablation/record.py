@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from latentsweep import inspection, stages
+from latentsweep.ablation.design import differences
 from latentsweep.ablation.plan import AblationPlan, Job
 from latentsweep.ablation.statistics import Effect
 from latentsweep.ablation.wording import slug
@@ -15,6 +16,7 @@ from latentsweep.lints import as_tags
 from latentsweep.recording import Record, Recorder
 from latentsweep.store import Store
 from latentsweep.sweep_record import as_records, final_record, pictures
+from trainables.space import Value
 
 
 class AblationRecord:
@@ -39,6 +41,7 @@ class AblationRecord:
             "recipe": plan.recipe_name,
             "split": plan.split,
             "tune_per_arm": plan.tune,
+            **({"minutes": plan.minutes} if plan.minutes else {}),
         }
         tags = {
             "latentsweep.dataset": plan.dataset,
@@ -60,7 +63,7 @@ class AblationRecord:
             name=f"{job.arm.name}, seed {job.seed}",
             kind="ablation-run",
             parent=self.plan.name,
-            params={"arm": job.arm.name, "seed": job.seed, **job.arm.changes},
+            params={"arm": job.arm.name, "seed": job.seed, **job.arm.changes, **self._steps(job)},
             tags={"latentsweep.arm": job.arm.name, "latentsweep.seed": str(job.seed)},
         )
         if not evaluation or not denoiser:
@@ -69,6 +72,9 @@ class AblationRecord:
             return
         metrics = stages.measured(evaluation, job.recipe)
         costs = {"cost/denoiser_seconds": denoiser.seconds, "cost/evaluation_seconds": evaluation.seconds}
+        autoencoder = self.store.find(job.keys.vae)
+        if self.plan.minutes and autoencoder:
+            costs["cost/autoencoder_seconds"] = autoencoder.seconds
         self.recorder.log(key, as_records(stages.replayed(denoiser, rungs=False)))
         self.recorder.log(key, [final_record(evaluation, job.recipe.diffusion.steps, {**metrics, **costs})])
         shared = (self.store.find(stage) for stage in (job.keys.samples, job.keys.reconstruction, job.keys.vae))
@@ -78,6 +84,10 @@ class AblationRecord:
         findings = inspection.of_run(self.store, job.recipe, job.keys, metrics)
         self.recorder.close_run(key, "finished", tags=as_tags(findings))
         self.closed.add(key)
+
+    def _steps(self, job: Job) -> dict[str, Value]:
+        """The numbers of steps, where the study's minutes set them."""
+        return differences(job.arm.recipe, job.recipe) if self.plan.minutes else {}
 
     def stopped(self) -> None:
         """The study was stopped, and waits to go on."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from latentsweep import inspection
+from latentsweep.ablation import walltime
 from latentsweep.ablation.content import Content
 from latentsweep.ablation.design import WHOLE, differences
 from latentsweep.ablation.page import write_page
@@ -17,6 +18,7 @@ from latentsweep.ablation.plan import AblationPlan, Job, needed, sharing
 from latentsweep.ablation.power import detectable, smallest_p
 from latentsweep.ablation.statistics import Effect, Run, effects, summaries
 from latentsweep.ablation.study import Study
+from latentsweep.ablation.walltime import WallTime, inequality, spent, table
 from latentsweep.configuration import scalar
 from latentsweep.lints import Finding
 from latentsweep.report.repetition import machine, versions
@@ -51,6 +53,7 @@ def written(
     runs, failures = study.runs(jobs), study.failures()
     names = [arm.name for arm in design.arms]
     shared = sharing(design, jobs)
+    wall, took = WallTime.read(study.folder) if plan.minutes else None, spent(jobs, study.store)
     content = Content(
         name=plan.name,
         dataset=plan.dataset,
@@ -67,10 +70,20 @@ def written(
         failures={study.record.key(job): failures[job.name]["reason"] for job in jobs if job.name in failures},
         findings=inspection.by_code(findings(study, jobs)),
         margins={} if margin is None else {METRICS[0]: margin},
+        walltime=table(plan, wall, took) if wall else None,
+        unequal=inequality(took) if wall else "",
     )
     files = write_page(content, study.folder)
-    study.record.end(files, found[METRICS[0]], finished=not failures)
+    study.record.end(
+        [*files, *([study.folder / walltime.FILE] if wall else [])], found[METRICS[0]], finished=not failures
+    )
     return files
+
+
+def wall_time(study: Study, jobs: Sequence[Job]) -> dict[str, Any]:
+    """What equal minutes became, as JSON; empty for a study that sets none."""
+    wall = WallTime.read(study.folder) if study.plan.minutes else None
+    return walltime.outcome(study.plan, wall, spent(jobs, study.store)) if wall else {}
 
 
 def findings(study: Study, jobs: Sequence[Job]) -> dict[str, list[Finding]]:
@@ -101,16 +114,22 @@ def facts(study: Study, jobs: Sequence[Job], seeds: int) -> list[tuple[str, str]
             f"{counts['vae']} autoencoders and {counts['denoiser']} denoisers; apart, each run would need its own: "
             f"{len(jobs)} and {len(jobs)}",
         ),
+        *([("Wall time", f"{plan.minutes:g} minutes a run, see below")] if plan.minutes else []),
         ("Inception weights", plan.weights),
         ("Packages", ", ".join(f"{name} {found}" for name, found in versions().items())),
         ("Machine", machine()),
     ]
 
 
-def forecast(plan: AblationPlan, store: Store, seeds: int) -> dict[str, Any]:
-    """What a study would do, what the store has of it, and what it could show; nothing is started or made."""
-    jobs = plan.jobs(range(seeds))
+def forecast(plan: AblationPlan, store: Store, seeds: int, wall: WallTime | None = None) -> dict[str, Any]:
+    """What a study would do, what the store has of it, and what it could show; nothing is started or made.
+
+    ``wall`` are the steps that its minutes became, where they were measured: without, no training's key is known.
+    """
+    jobs = plan.jobs(range(seeds), wall.changes if wall else None)
     names = {name for job in jobs for name in job.keys.names()}
+    if plan.minutes and not wall:
+        names = {job.keys.reference.name for job in jobs}
     there = Counter(name.split("/")[0] for name in names if store.find(name))
     shared, contrasts = sharing(plan.design, jobs), len(plan.design.contrasts)
     return {
@@ -128,6 +147,7 @@ def forecast(plan: AblationPlan, store: Store, seeds: int) -> dict[str, Any]:
         "tuning_trials": plan.tune * len(plan.design.arms),
         "comparisons": contrasts,
         "power": power_words(seeds, contrasts),
+        **(walltime.forecast(plan, wall) if plan.minutes else {}),
     }
 
 
@@ -145,7 +165,18 @@ def as_text(plan: Mapping[str, Any]) -> str:
     ]
     if plan["tuning_trials"]:
         lines.append(f"{plan['tuning_trials']} trials before, to tune each arm")
+    if plan.get("minutes"):
+        lines.append(minutes_words(plan))
     return "\n".join([*lines, plan["power"]])
+
+
+def minutes_words(plan: Mapping[str, Any]) -> str:
+    """What the minutes became, or that they are still to be measured."""
+    words = f"{plan['minutes']:g} minutes a run for autoencoder and denoiser together; "
+    if not plan["steps"]:
+        return words + "how many steps that is will be measured when the study is first run"
+    steps = (f"{arm}: {changed(changes)}" for arm, changes in plan["steps"].items())
+    return "\n".join([words + plan["timed"], *(f"  {line}" for line in steps)])
 
 
 def power_words(seeds: int, contrasts: int) -> str:
@@ -174,6 +205,8 @@ def command_of(plan: AblationPlan, seeds: int) -> str:
     words += ["--seeds", str(seeds)]
     if plan.tune:
         words += ["--tune-per-arm", str(plan.tune)]
+    if plan.minutes:
+        words += ["--minutes", f"{plan.minutes!r}"]
     if plan.kind == WHOLE:
         return shlex.join([*words, *(word for setting in plan.settings for word in ("--set", setting))])
     for field, value in differences(recipe_named(plan.recipe_name), plan.recipe).items():

@@ -140,6 +140,7 @@ def sentences(content: Content) -> list[str]:
         interactions(content),
         elsewhere(content),
         losses(content),
+        content.unequal,
         warned(content),
     ]
     return [sentence for sentence in found if sentence]

@@ -51,6 +51,12 @@ def ablate(
     assignments: Annotated[
         list[str] | None, typer.Option("--set", help="field=value of the recipe, or of every --arm.")
     ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            help="Wall time of each run's two trainings together: numbers of steps are set by timing them here."
+        ),
+    ] = None,
     margin: Annotated[
         float | None,
         typer.Option(min=0.0, help="KID ×1000 that counts as no difference; the noise between seeds by default."),
@@ -76,6 +82,7 @@ def ablate(
     from latentsweep.ablation.design import WHOLE
     from latentsweep.ablation.plan import plan_of
     from latentsweep.ablation.study import Study
+    from latentsweep.ablation.walltime import WallTime
     from latentsweep.assembly import packed
     from latentsweep.configuration import overridden
     from latentsweep.store import Store
@@ -107,8 +114,9 @@ def ablate(
         weights=weights,
         arms=arms,
         settings=settings if arms else (),
+        minutes=minutes,
     )
-    forecast = results.forecast(plan, Store.of(place), seeds)
+    forecast = results.forecast(plan, Store.of(place), seeds, WallTime.read(place.ablations / plan.name))
     if dry_run:
         typer.echo(json.dumps(forecast, indent=1) if as_json else results.as_text(forecast))
         if not as_json and not arms:
@@ -125,14 +133,18 @@ def ablate(
     jobs = study.run(seeds, pack, Console(stderr=as_json), address=ray_address)
     effects = results.judged(plan, study.runs(jobs), seeds, margin)
     files = results.written(study, jobs, effects, seeds, margin)
+    wall_time = results.wall_time(study, jobs)
     if as_json:
         failures = study.failures()
         found = {metric: [results.plain(effect) for effect in each] for metric, each in effects.items()}
         described = {"study": plan.name, "needed": forecast["needed"], "effects": found, "failures": failures}
+        described |= {"wall_time": wall_time} if wall_time else {}
         typer.echo(json.dumps({**described, "files": [str(path) for path in files]}, indent=1))
         return
     for effect in effects[results.METRICS[0]]:
         typer.echo(f"{effect.contrast.name}: {effect.words}")
+    if wall_time.get("unequal"):
+        typer.echo(wall_time["unequal"])
     for name, reason in study.failures().items():
         typer.echo(f"failed: {name}: {reason['reason']}")
     for path in files:
