@@ -13,6 +13,9 @@ from latentsweep.configuration import changes_of, read_configuration
 from trainables.errors import ConfigError
 from trainables.recipes import RECIPES, Recipe
 
+WHOLE = "arms"
+"""The design whose arms are whole configurations."""
+
 SYNTAX = '--arm takes "[NAME = ]RECIPE [field=value …]", RECIPE one of {known} or a configuration file (.yaml)'
 NAMED = re.compile(r"\s+=\s+")
 CHANGE = re.compile(r"\s+(?=\w+(?:\.\w+)+=)")
@@ -49,6 +52,24 @@ class GivenArm:
     def source(self) -> str:
         """The name of its recipe, or of its file, as it may stand in a study's name."""
         return slug(Path(CHANGE.split(self.words)[0]).stem)
+
+
+def arms_of(
+    design: str, texts: Sequence[str], settings: Sequence[str], others: Mapping[str, str | None]
+) -> tuple[GivenArm, ...]:
+    """The arms of a design by the options of ``ablate``, none where it makes them of components.
+
+    ``others`` are the options by their names that say what those are made of. Raises :class:`ConfigError` for options
+    that contradict each other, and as :func:`given_arms`.
+    """
+    if design != WHOLE:
+        if texts:
+            raise ConfigError(f"--arm goes with --design {WHOLE}, got --design {design}; leave one of them out")
+        return ()
+    for option, value in others.items():
+        if value is not None:
+            raise ConfigError(f"{option} says what arms are made of, and each --arm is whole; leave {option} out")
+    return given_arms(texts, settings)
 
 
 def given_arms(texts: Sequence[str], settings: Sequence[str]) -> tuple[GivenArm, ...]:

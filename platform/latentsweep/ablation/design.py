@@ -6,15 +6,12 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from latentsweep.ablation.arms import GivenArm
+from latentsweep.ablation.arms import WHOLE, GivenArm
 from latentsweep.ablation.components import Component, with_components
 from latentsweep.ablation.statistics import Contrast
 from trainables.errors import ConfigError
 from trainables.recipes import Recipe
 from trainables.space import THRESHOLD, Value
-
-WHOLE = "arms"
-"""The design whose arms are whole configurations."""
 
 DESIGNS = ("leave-one-out", "one-at-a-time", "factorial")
 """Those whose arms are made of components."""

@@ -11,8 +11,9 @@ from typing import Any
 
 from latentsweep import inspection
 from latentsweep.ablation import walltime
+from latentsweep.ablation.arms import WHOLE
 from latentsweep.ablation.content import Content
-from latentsweep.ablation.design import WHOLE, differences
+from latentsweep.ablation.design import differences
 from latentsweep.ablation.page import write_page
 from latentsweep.ablation.plan import AblationPlan, Job, needed, sharing
 from latentsweep.ablation.power import detectable, smallest_p

@@ -77,28 +77,21 @@ def ablate(
     from rich.console import Console
 
     from latentsweep.ablation import results
-    from latentsweep.ablation.arms import given_arms
+    from latentsweep.ablation.arms import WHOLE, arms_of
     from latentsweep.ablation.components import COMPONENTS, DEFAULT
-    from latentsweep.ablation.design import WHOLE
     from latentsweep.ablation.plan import plan_of
     from latentsweep.ablation.study import Study
     from latentsweep.ablation.walltime import WallTime
     from latentsweep.assembly import packed
     from latentsweep.configuration import overridden
     from latentsweep.store import Store
-    from trainables.errors import ConfigError
     from trainables.inception import find_weights
     from trainables.recipes import recipe_named
 
     place, weights, settings = home_of(home, store, study_storage), find_weights(inception), list(assignments or [])
     names = DEFAULT if components is None else [name.strip() for name in components.split(",") if name.strip()]
     design = design or (WHOLE if arm else "leave-one-out")
-    if design != WHOLE and arm:
-        raise ConfigError(f"--arm goes with --design {WHOLE}, got --design {design}; leave one of them out")
-    for option, value in (("--components", components), ("--recipe", recipe)) if design == WHOLE else ():
-        if value is not None:
-            raise ConfigError(f"{option} says what arms are made of, and each --arm is whole; leave {option} out")
-    arms = given_arms(arm or [], settings) if design == WHOLE else ()
+    arms = arms_of(design, arm or [], settings, {"--components": components, "--recipe": recipe})
     named = arms[0].source if arms else recipe or "improved"
     base = arms[0].recipe if arms else overridden(recipe_named(named), settings)
     data = dataset_of(place, dataset)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from latentsweep.ablation import results, summary
-from latentsweep.ablation.arms import GivenArm, given_arms
+from latentsweep.ablation.arms import WHOLE, GivenArm, given_arms
 from latentsweep.ablation.content import Content
-from latentsweep.ablation.design import WHOLE, of_whole
-from latentsweep.ablation.page import as_html
+from latentsweep.ablation.design import of_whole
+from latentsweep.ablation.page import as_html, as_latex, as_markdown
 from latentsweep.ablation.plan import AblationPlan, needed, sharing
 from latentsweep.ablation.statistics import Run, effects, summaries
+from latentsweep.ablation.tables import Row, Table
 from latentsweep.configuration import Configuration
 from trainables.errors import ConfigError
 from trainables.recipes import IMPROVED, PAPER, SMOKE
@@ -137,7 +139,7 @@ def test_the_command_that_repeats_a_study_of_arms_gives_the_same_study() -> None
     assert plan(given_arms(given, settings), settings).name == made.name
 
 
-def content() -> Content:
+def content(**changes: Any) -> Content:
     names = ["improved", "without EMA"]
     runs = [
         Run(name, seed, {"gen/kid": 50.0 + 40 * (name != "improved") + seed}, f"study/{name}/seed-{seed}")
@@ -159,6 +161,7 @@ def content() -> Content:
         summaries={"gen/kid": summaries(runs, names, "gen/kid")},
         effects={"gen/kid": effects(runs, contrasts, "gen/kid", seeds=range(4))},
         command="python cli.py ablate",
+        **changes,
     )
 
 
@@ -172,6 +175,17 @@ def test_the_page_speaks_of_configurations_whatever_they_are_called() -> None:
     assert group.lines[0][0] == "without EMA"
     assert group.lines[0][1].startswith("against improved, KID ×1000 is ")
     assert "component" not in summary.headline(made) + as_html(made).partition("<main")[2]
+
+
+def test_wall_time_is_a_table_of_the_page_and_inequality_a_sentence_of_its_summary() -> None:
+    rows = (Row("improved (reference)", "arm", ("10", "10.2"), ()),)
+    wall = Table("Wall time", "10 minutes a run.", ("arm", "planned (min)", "taken (min)"), rows, ("Planned: so.",))
+    made = content(walltime=wall, unequal="The arms' wall times were not equal: so.")
+    for text in (as_html(made), as_markdown(made), as_latex(made)):
+        assert "10 minutes a run." in text
+        assert "10.2" in text
+    assert "The arms' wall times were not equal: so." in summary.sentences(made)
+    assert "Wall time" not in as_html(content()) + as_markdown(content()) + as_latex(content())
 
 
 @pytest.mark.parametrize(
