@@ -54,7 +54,8 @@ def written(
     runs, failures = study.runs(jobs), study.failures()
     names = [arm.name for arm in design.arms]
     shared = sharing(design, jobs)
-    wall, took = WallTime.read(study.folder) if plan.minutes else None, spent(jobs, study.store)
+    wall = WallTime.read(study.folder) if plan.minutes else None
+    took = spent(jobs, study.store) if wall else {}
     content = Content(
         name=plan.name,
         dataset=plan.dataset,
@@ -62,7 +63,7 @@ def written(
         design=design.words,
         reference=None if design.kind == "factorial" else design.reference.name,
         seeds=list(range(seeds)),
-        arms=[(arm.name, changed(arm.changes), shared[arm.name]) for arm in design.arms],
+        arms=[(name, changed(changes), shared[name]) for name, changes in walltime.differing(design, wall).items()],
         components=[(component.name, component.meaning) for component in design.components],
         runs=runs,
         summaries={metric: summaries(runs, names, metric) for metric in found},
@@ -72,7 +73,7 @@ def written(
         findings=inspection.by_code(findings(study, jobs)),
         margins={} if margin is None else {METRICS[0]: margin},
         walltime=table(plan, wall, took) if wall else None,
-        unequal=inequality(took) if wall else "",
+        unequal=inequality(took),
     )
     files = write_page(content, study.folder)
     study.record.end(
@@ -137,7 +138,8 @@ def forecast(plan: AblationPlan, store: Store, seeds: int, wall: WallTime | None
         "study": plan.name,
         "design": plan.design.words,
         "arms": [
-            {"arm": arm.name, "changes": dict(arm.changes), "shares": shared[arm.name]} for arm in plan.design.arms
+            {"arm": name, "changes": dict(changes), "shares": shared[name]}
+            for name, changes in walltime.differing(plan.design, wall).items()
         ],
         "seeds": seeds,
         "runs": len(jobs),

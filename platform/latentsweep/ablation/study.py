@@ -113,7 +113,6 @@ class Study:
         import ray
 
         minutes = self.plan.minutes or 0.0
-
         self.record.begin(seeds)
         jobs, seconds = {job.arm.name: job for job in self.plan.jobs([0])}, {}
         slices = {job.recipe.data.split: self.dataset.counts(job.recipe.data.split)["train"] for job in jobs.values()}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from latentsweep.ablation.design import Arm, Design
+from latentsweep.ablation.design import Arm, Design, differences
 from latentsweep.ablation.plan import AblationPlan, Job
 from latentsweep.ablation.tables import REFERENCE, Row, Table
 from latentsweep.ablation.wording import UNKNOWN
@@ -158,6 +158,14 @@ def allotted(
             changes["vae.epochs"] = math.ceil(first / per_epoch)
         found[arm.name] = Allotment(vae, first, denoiser, then, changes)
     return found
+
+
+def differing(design: Design, wall: WallTime | None) -> dict[str, Mapping[str, Value]]:
+    """In what each arm differs from the reference, by its name, with the steps that are trained."""
+    if wall is None:
+        return {arm.name: arm.changes for arm in design.arms}
+    trained = {arm.name: arm.recipe.replace(**wall.arms[arm.name].changes) for arm in design.arms}
+    return {name: differences(trained[design.reference.name], recipe) for name, recipe in trained.items()}
 
 
 def spent(jobs: Sequence[Job], store: Store) -> dict[str, list[tuple[float, float]]]:

@@ -134,6 +134,8 @@ def test_a_dry_run_says_that_steps_are_to_be_measured_or_what_they_became(tmp_pa
     told = results.forecast(made, Store(tmp_path), 3, found)
     assert json.loads(json.dumps(told))["steps"]["smoke"] == dict(found.arms["smoke"].changes)
     assert f"diffusion.steps={found.arms['late'].denoiser_steps}" in results.as_text(told)
+    late = next(arm["changes"] for arm in told["arms"] if arm["arm"] == "late")
+    assert late == {"diffusion.min_snr_gamma": 3.0, "diffusion.steps": found.arms["late"].denoiser_steps}
     assert "minutes" not in results.forecast(plan(minutes=None), Store(tmp_path), 3)
 
 
