@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from latentsweep.ablation.gaps import ArmGap
 from latentsweep.ablation.ratio import Ratio
 from latentsweep.ablation.statistics import Effect, Run, Summary, noise
+from latentsweep.ablation.tables import Table
 from latentsweep.lints import Finding
 
 
@@ -23,9 +24,10 @@ class Content:
     ``summaries`` and ``effects`` are by metric, the one that the study is judged by first. ``reference`` is the arm
     that others are compared with, None in a factorial. ``seeds`` are those that every arm was to run with. ``arms``
     are (name, what differs from the reference, what the store shares with other arms), ``components`` (name,
-    meaning). ``failures`` are the reasons of failed runs by their keys; ``margins`` what counts as no difference, by
-    metric, where it isn't the noise between seeds. ``ratios`` are of arms to the reference, ``gaps`` of
-    arms in KID and FID.
+    meaning), none where arms are whole configurations. ``failures`` are the reasons of failed runs by their keys;
+    ``margins`` what counts as no difference, by metric, where it isn't the noise between seeds. ``ratios`` are of
+    arms to the reference, ``gaps`` of arms in KID and FID. ``walltime`` and ``unequal`` are what equal minutes
+    became, and how far from equal they were, where a study sets them.
     """
 
     name: str
@@ -46,6 +48,8 @@ class Content:
     margins: Mapping[str, float] = field(default_factory=dict)
     ratios: Sequence[Ratio] = ()
     gaps: Sequence[ArmGap] = ()
+    walltime: Table | None = None
+    unequal: str = ""
     written: str = field(default_factory=_now)
 
     @property
@@ -67,6 +71,11 @@ class Content:
     def measured(self) -> int:
         """Runs that have the primary metric."""
         return sum(self.primary in run.metrics for run in self.runs)
+
+    @property
+    def whole(self) -> bool:
+        """Whether arms are whole configurations, of which no component can be said to help."""
+        return not self.components
 
     def margin(self, metric: str) -> float | None:
         """The largest difference that counts as none, in the metric's unit; None where one seed alone was run."""

@@ -83,7 +83,9 @@ def as_markdown(content: Content) -> str:
 def as_latex(content: Content) -> str:
     """A table for each metric, the one that the study is judged by first, and one of all."""
     found = [metric_table(content, metric) for metric in content.metrics]
-    return tables.as_latex([*found[:1], *memorised(content), *gap_tables(content), *overviews(content), *found[1:]])
+    wall = [content.walltime] if content.walltime else []
+    parts = [*found[:1], *memorised(content), *gap_tables(content), *overviews(content), *found[1:], *wall]
+    return tables.as_latex(parts)
 
 
 def view(content: Content, metric: str, place: int) -> View:
