@@ -6,7 +6,7 @@ Legend: n, m images; d features (2048 for Inception); G groups (subjects). Every
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,31 @@ Features = npt.NDArray[np.floating[Any]]
 
 NORMAL_QUANTILE = 1.959964
 """How many standard deviations on both sides of its mean hold 95 % of a normal distribution."""
+
+
+class WithinKernel(NamedTuple):
+    """The kernels of one set's images with each other, by pairs of ``groups``; :func:`kernel_within_groups`.
+
+    ``sizes`` are the groups' numbers of images, ``sums`` (G, G) over the pairs of different images, and ``pairs``
+    (G, G) how many pairs there are.
+    """
+
+    groups: tuple[str, ...]
+    sizes: tuple[int, ...]
+    sums: Floats
+    pairs: Floats
+
+    def resampled(self, draws: Floats) -> Floats:
+        """Mean over the pairs of different images of each resample, (R,), of groups drawn so often, (R, G).
+
+        Pairs of two groups count as often as both were drawn together, pairs inside a group as often as it was drawn.
+        """
+        totals = []
+        for matrix in (self.sums, self.pairs):
+            inside = np.diag(matrix)
+            apart = matrix - np.diag(inside)
+            totals.append(np.einsum("rg,gh,rh->r", draws, apart, draws, optimize=True) + draws @ inside)
+        return np.asarray(totals[0] / totals[1])
 
 
 def frechet_distance(x: Features, y: Features) -> float:
@@ -68,6 +93,19 @@ def kernel_by_group(x: Features, y: Features, groups: Sequence[str]) -> dict[str
     means = _kernel(first, second).mean(axis=0)
     codes = np.asarray(groups)
     return {name: (float(means[codes == name].sum()), int((codes == name).sum())) for name in dict.fromkeys(groups)}
+
+
+def kernel_within_groups(y: Features, groups: Sequence[str]) -> WithinKernel:
+    """The kernels of the images of ``y`` (m, d) with each other, by pairs of groups in order of appearance.
+
+    The mean over all pairs is what :func:`kernel_distance` has of ``y`` alone; by subject, it says how the distance
+    itself would change with other subjects. Raises :class:`DataError` as :func:`kernel_by_group` does.
+    """
+    features, _ = checked_features(y, y, "the kernel within groups")
+    names = tuple(dict.fromkeys(groups))
+    codes = np.asarray([names.index(name) for name in groups])
+    sizes = tuple(int(count) for count in np.bincount(codes))
+    return WithinKernel(names, sizes, *_within(_kernel(features, features), codes))
 
 
 def bootstrap_error(
@@ -220,17 +258,15 @@ def _sums_by_group(kernel: Floats, rows: npt.NDArray[np.intp], columns: npt.NDAr
 def _resampled_within(kernel: Floats, codes: npt.NDArray[np.intp], draws: Floats) -> Floats:
     """Mean of ``kernel`` (n, n) over the pairs of different images of each resample, (R,).
 
-    Pairs of two groups count as often as both were drawn together, pairs inside a group as often as it was drawn.
+    Which pairs count is said at :meth:`WithinKernel.resampled`.
     """
-    pairs = 1 - np.eye(len(kernel))
-    sums = _sums_by_group(kernel * pairs, codes, codes)
-    counts = _sums_by_group(pairs, codes, codes)
-    totals = []
-    for matrix in (sums, counts):
-        inside = np.diag(matrix)
-        apart = matrix - np.diag(inside)
-        totals.append(np.einsum("rg,gh,rh->r", draws, apart, draws, optimize=True) + draws @ inside)
-    return np.asarray(totals[0] / totals[1])
+    return WithinKernel((), (), *_within(kernel, codes)).resampled(draws)
+
+
+def _within(kernel: Floats, codes: npt.NDArray[np.intp]) -> tuple[Floats, Floats]:
+    """Sums of ``kernel`` (n, n) over the pairs of different images by pair of groups, and their numbers, (G, G)."""
+    apart = 1 - np.eye(len(kernel))
+    return _sums_by_group(kernel * apart, codes, codes), _sums_by_group(apart, codes, codes)
 
 
 def _weighted_frechet(within_x: Floats, within_y: Floats, cross: Floats, w: Floats, v: Floats) -> float:

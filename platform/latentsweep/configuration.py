@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from trainables.recipes import Recipe
 VERSION = 1
 DEEPEST = 32
 """Levels of lists and mappings in a file that is read."""
+EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 ENTRIES = ("version", "dataset", "seed", "execution", "recipe", "origin")
 
 
@@ -100,16 +102,24 @@ def read_configuration(path: Path) -> Configuration:
 
 def overridden(recipe: Recipe, assignments: list[str]) -> Recipe:
     """The recipe under ``--set field=value`` options; a value is read as YAML."""
+    return recipe.replace(**changes_of(assignments))
+
+
+def changes_of(assignments: Sequence[str], option: str = "--set") -> dict[str, Any]:
+    """The values by field of ``field=value`` texts, each value read as YAML; ``option`` is where they were given.
+
+    1e-4 is a number, too, which YAML 1.1 takes for a text.
+    """
     changes = {}
     for text in assignments:
         name, equals, value = text.partition("=")
         if not equals:
-            raise ConfigError(f"--set takes field=value, such as diffusion.steps=2000; got {text!r}")
+            raise ConfigError(f"{option} takes field=value, such as diffusion.steps=2000; got {text!r}")
         try:
-            changes[name.strip()] = plain_yaml(value)
+            changes[name.strip()] = float(value) if EXPONENT.fullmatch(value.strip()) else plain_yaml(value)
         except yaml.YAMLError:
-            raise ConfigError(f"--set {name.strip()}: the value {value!r} is not YAML") from None
-    return recipe.replace(**changes)
+            raise ConfigError(f"{option} {name.strip()}: the value {value!r} is not YAML") from None
+    return changes
 
 
 def plain_yaml(text: str) -> Any:

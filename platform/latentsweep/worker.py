@@ -26,6 +26,7 @@ from trainables.execution import Execution
 from trainables.inception import InceptionWeights, find_weights
 from trainables.recipes import Recipe
 from trainables.space import THRESHOLD
+from trainables.timing import step_seconds
 from trainables.training import Record
 
 log = logging.getLogger(__name__)
@@ -188,6 +189,11 @@ def reference(assignment: Assignment) -> None:
     pipeline = assignment.pipeline()
     with noting(pipeline, "reference"):
         pipeline.reference()
+
+
+def step_time(assignment: Assignment, section: str, slices: int, seconds: float) -> float:
+    """A Ray task: the time of a step of the recipe's ``section``, see :func:`trainables.timing.step_seconds`."""
+    return step_seconds(assignment.recipe, section, assignment.execution, slices=slices, seconds=seconds)
 
 
 def failure(error: Exception, path: Path | None) -> dict[str, str]:

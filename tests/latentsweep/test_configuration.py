@@ -82,3 +82,8 @@ def test_an_exported_file_is_plain_yaml_for_others(tmp_path: Path) -> None:
     Configuration("kaggle", 0, SMOKE).write(tmp_path / "best.yaml")
     content = yaml.safe_load((tmp_path / "best.yaml").read_text())
     assert content["recipe"]["diffusion"]["steps"] == SMOKE.diffusion.steps
+
+
+def test_a_number_with_an_exponent_is_a_number() -> None:
+    changed = overridden(SMOKE, ["vae.kl_weight=1e-4", "diffusion.learning_rate= 2.5E-3"])
+    assert (changed.vae.kl_weight, changed.diffusion.learning_rate) == (1e-4, 2.5e-3)

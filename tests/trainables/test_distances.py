@@ -17,6 +17,7 @@ from trainables.distances import (
     interval,
     kernel_by_group,
     kernel_distance,
+    kernel_within_groups,
 )
 from trainables.errors import DataError
 
@@ -218,6 +219,21 @@ def test_the_bootstrap_is_repeatable_and_quick() -> None:
     bootstrap_frechet(x, y, resamples=200, seed=0)
     assert time.perf_counter() - start < 3
     assert first == bootstrap_error(x, y, resamples=200, seed=0) != bootstrap_error(x, y, resamples=200, seed=1)
+
+
+def test_the_kernel_within_groups_is_the_distances_own_part_and_pairs_no_copies() -> None:
+    x, y = normal(12, seed=0, shift=0.4), normal(9, seed=1)
+    groups = ["b", "a", "a", "b", "c", "c", "c", "a", "b"]
+    within = kernel_within_groups(y, groups)
+    assert (within.groups, within.sizes) == (("b", "a", "c"), (3, 3, 3))
+    cross = sum(total for total, _ in kernel_by_group(x, y, groups).values()) / len(y)
+    of_x = kernel_within_groups(x, ["x"] * len(x))
+    expected = of_x.sums.sum() / of_x.pairs.sum() + within.sums.sum() / within.pairs.sum() - 2 * cross
+    assert kernel_distance(x, y) == pytest.approx(expected)
+    once, twice = within.resampled(np.array([[1.0, 1.0, 1.0], [2.0, 1.0, 0.0]]))
+    assert once == pytest.approx(within.sums.sum() / within.pairs.sum())
+    inside, apart = within.sums.diagonal(), within.sums[0, 1]
+    assert twice == pytest.approx((2 * inside[0] + inside[1] + 4 * apart) / (2 * 6 + 6 + 4 * 9))
 
 
 def test_the_kernel_by_group_is_what_the_distance_subtracts() -> None:

@@ -12,8 +12,13 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
+from latentsweep.ablation.gaps import ArmGap, Part
 from latentsweep.ablation.statistics import BETTER, Contrast, Effect, Run, Summary
 from latentsweep.ablation.wording import capitalised, difference, fixed, name_of, probability, verdict_of
 from latentsweep.report.charts import Chart, inline
@@ -35,6 +40,9 @@ NAME_COLUMNS = 30
 
 FAR = 3.0
 """What reaches more than so many times as far as three quarters of all do lies beyond the axis: the others show."""
+
+GAP_COLOURS = {"floor: real slices": GREY, "lost by the autoencoder": GREEN, "lost by the denoiser": BLUE}
+"""The parts of a gap, in the colours of the sets of images that they are measured on."""
 
 COLUMNS = ((0.0, "difference [95 %]"), (0.46, "p (Holm)"), (0.65, "verdict"))
 """Where the numbers of a forest plot stand, as shares of their panel, and what they are."""
@@ -132,6 +140,51 @@ def seed_by_seed(
     return Chart(inline(figure, name, alt), alt)
 
 
+def gap_figure(gaps: Mapping[str, Sequence[ArmGap]], places: Mapping[str, int]) -> Figure:
+    """Each arm's score as a bar of its floor and of what autoencoder and denoiser lose, a panel a metric.
+
+    ``gaps`` are by metric, one of each arm or none, and ``places`` the decimals of each metric. What is below 0 runs
+    back from where the part before it ends, narrow and hatched; the mark at the end is the score with its 95 %
+    interval over seeds.
+    """
+    arms = list(dict.fromkeys(gap.arm for each in gaps.values() for gap in each))
+    figure = new_figure(1.5 + 0.42 * len(arms))
+    panels = figure.subplots(1, len(gaps), squeeze=False, sharey=True)[0]
+    for axes, (metric, found) in zip(panels, gaps.items(), strict=True):
+        room = 0.1 * max(max(gap.generated.high or 0.0, gap.generated.mean) for gap in found)
+        for gap in found:
+            _stacked(axes, gap, arms.index(gap.arm), places[metric], room)
+        axes.axvline(0, color=BLACK, linewidth=0.8)
+        axes.set_xlabel(name_of(metric))
+        axes.set_ylim(len(arms) - 0.4, -0.6)
+        axes.margins(x=0.02)
+        _plain(axes, "x")
+    panels[0].set_yticks(range(len(arms)), [_wrapped(arm) for arm in arms], parse_math=False)
+    for axes in panels:
+        axes.tick_params(axis="y", length=0, pad=6)
+    handles: list[Artist] = [Patch(facecolor=colour, label=label) for label, colour in GAP_COLOURS.items()]
+    if any(part.mean < 0 for each in gaps.values() for gap in each for part in _stack(gap)):
+        handles.append(Patch(facecolor="white", edgecolor=GREY, hatch="////", label="below 0: most likely noise"))
+    handles.append(Line2D([], [], color=BLACK, marker="|", markersize=10, label="score, 95 % over seeds"))
+    close = {"frameon": False, "columnspacing": 1.3, "handlelength": 1.7, "fontsize": SMALL}
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), **close)
+    return figure
+
+
+def gap_words(gaps: Mapping[str, Sequence[ArmGap]], places: Mapping[str, int]) -> str:
+    """What :func:`gap_figure` shows."""
+    found = [
+        f"{name_of(metric)}: "
+        + "; ".join(
+            f"{gap.arm} {fixed(gap.floor.mean, places[metric])} + {fixed(gap.autoencoder.mean, places[metric])} + "
+            f"{fixed(gap.denoiser.mean, places[metric])} = {fixed(gap.generated.mean, places[metric])}"
+            for gap in each
+        )
+        for metric, each in gaps.items()
+    ]
+    return f"Stacked bars of floor + autoencoder's loss + denoiser's loss = score of each arm. {'. '.join(found)}."
+
+
 def interaction_plot(
     runs: Sequence[Run], pairs: Sequence[tuple[Contrast, Contrast]], metric: str, *, name: str = "interactions"
 ) -> Chart | None:
@@ -206,6 +259,27 @@ def _cells(
     return {
         cell: [averages.fmean(values[arm, seed] for arm in group) for seed in seeds] for cell, group in arms.items()
     }
+
+
+def _stack(gap: ArmGap) -> tuple[Part, Part, Part]:
+    """The parts that add up to the score."""
+    return gap.floor, gap.autoencoder, gap.denoiser
+
+
+def _stacked(axes: Axes, gap: ArmGap, row: int, places: int, room: float) -> None:
+    """The bar of one arm, with the numbers of its parts where they are wider than ``room``."""
+    begin, covered = 0.0, 0.0
+    for colour, part in zip(GAP_COLOURS.values(), _stack(gap), strict=True):
+        if part.mean < 0:
+            axes.barh(row, part.mean, 0.3, begin, facecolor="white", edgecolor=colour, hatch="////", zorder=4)
+        else:
+            axes.barh(row, part.mean, 0.62, begin, facecolor=colour, edgecolor="white", linewidth=0.8)
+        if part.mean > room:
+            style = {"color": "white", "fontsize": SMALL, "va": "center", "ha": "left"}
+            axes.text(begin + covered + room / 8, row, fixed(part.mean, max(0, places - 1)), **style)  # type: ignore[arg-type]
+        begin, covered = begin + part.mean, max(0.0, -part.mean)
+    reach = (gap.generated.high - gap.generated.mean) if gap.generated.high is not None else None
+    axes.errorbar(begin, row, xerr=reach, fmt="|", color=BLACK, markersize=13, elinewidth=1.2, capsize=3, zorder=5)
 
 
 def _difference(axes: Axes, effect: Effect, height: float, low: float, high: float) -> None:

@@ -29,12 +29,39 @@ def _frequency(form: str) -> Component:
     )
 
 
+def _reconstruction(name: str, meaning: str) -> Component:
+    return Component(
+        name,
+        f"the autoencoder's pixel loss as {meaning}, against the MSE",
+        {"vae.reconstruction_loss": name},
+        {"vae.reconstruction_loss": "mse"},
+    )
+
+
+def _beside_pixels(name: str, meaning: str, field: str, weight: float) -> Component:
+    """A term that at this weight pulls about as hard as the MSE."""
+    return Component(
+        name, f"{meaning} with weight {weight:g} beside the pixel loss, against none", {field: weight}, {field: 0.0}
+    )
+
+
+def _timesteps(name: str, meaning: str) -> Component:
+    return Component(
+        name,
+        f"{meaning}, against timesteps drawn uniformly",
+        {"diffusion.timestep_sampling": name.replace("-", "_")},
+        {"diffusion.timestep_sampling": "uniform"},
+    )
+
+
 _AUGMENTED: dict[str, Value] = {
     "vae.flip_probability": 0.5,
     "vae.rotation_degrees": 10.0,
     "vae.translation": 0.05,
     "vae.scaling": 0.05,
 }
+
+_CONDITIONED: dict[str, Value] = {"diffusion.position_condition": True, "diffusion.condition_dropout": 0.1}
 
 COMPONENTS: dict[str, Component] = {
     component.name: component
@@ -100,6 +127,47 @@ COMPONENTS: dict[str, Component] = {
             "held-out patients, against held-out slices of patients that the training saw",
             {"data.split": "subject"},
             {"data.split": "slice"},
+        ),
+        _reconstruction("l1", "the L1"),
+        _reconstruction("charbonnier", "Charbonnier's √(d² + ε²)"),
+        _beside_pixels("ms-ssim", "1 − MS-SSIM (Zhao et al. 2017)", "vae.ms_ssim_weight", 0.05),
+        _beside_pixels("gradient", "the L1 of finite differences (Mathieu et al. 2016)", "vae.gradient_weight", 0.3),
+        _beside_pixels(
+            "discriminator", "a patch discriminator (Isola et al. 2017)", "vae.adversarial_weight", 0.0005
+        ),
+        Component(
+            "zero-snr",
+            "zero terminal SNR (Lin et al. 2024), against the schedule as it is; both with prediction of v",
+            {"diffusion.zero_terminal_snr": True, "diffusion.prediction": "v"},
+            {"diffusion.zero_terminal_snr": False, "diffusion.prediction": "v"},
+        ),
+        _timesteps("stratified", "one timestep from each of as many parts of the schedule as the batch has latents"),
+        _timesteps("logit-normal", "timesteps mostly from the schedule's middle (Esser et al. 2024)"),
+        Component(
+            "position",
+            "the slice's position in its volume as a condition, against none; both without guidance",
+            {"diffusion.position_condition": True, "sampling.guidance": 1.0},
+            {"diffusion.position_condition": False, "sampling.guidance": 1.0},
+        ),
+        Component(
+            "guidance",
+            "classifier-free guidance of 1.5 on the position (Ho & Salimans 2022), against the condition alone",
+            {**_CONDITIONED, "sampling.guidance": 1.5},
+            {**_CONDITIONED, "sampling.guidance": 1.0},
+        ),
+        Component(
+            "latent-augmentation",
+            "flips and shifts of latents with probability 0.12 that the denoiser is told of (Karras et al. 2022), "
+            "against none",
+            {"diffusion.augmentation_probability": 0.12},
+            {"diffusion.augmentation_probability": 0.0},
+        ),
+        Component(
+            "power-ema",
+            "an average of the weights by a power function of length 0.1 (Karras et al. 2024), against the "
+            "training's own; both from one training",
+            {"diffusion.ema_lengths": "[0.1]", "sampling.ema_length": 0.1},
+            {"diffusion.ema_lengths": "[0.1]", "sampling.ema_length": 0.0},
         ),
     )
 }

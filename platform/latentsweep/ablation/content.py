@@ -6,7 +6,10 @@ import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from latentsweep.ablation.gaps import ArmGap
+from latentsweep.ablation.ratio import Ratio
 from latentsweep.ablation.statistics import Effect, Run, Summary, noise
+from latentsweep.ablation.tables import Table
 from latentsweep.lints import Finding
 
 
@@ -21,8 +24,10 @@ class Content:
     ``summaries`` and ``effects`` are by metric, the one that the study is judged by first. ``reference`` is the arm
     that others are compared with, None in a factorial. ``seeds`` are those that every arm was to run with. ``arms``
     are (name, what differs from the reference, what the store shares with other arms), ``components`` (name,
-    meaning). ``failures`` are the reasons of failed runs by their keys; ``margins`` what counts as no difference, by
-    metric, where it isn't the noise between seeds.
+    meaning), none where arms are whole configurations. ``failures`` are the reasons of failed runs by their keys;
+    ``margins`` what counts as no difference, by metric, where it isn't the noise between seeds. ``ratios`` are of
+    arms to the reference, ``gaps`` of arms in KID and FID. ``walltime`` and ``unequal`` are what equal minutes
+    became, and how far from equal they were, where a study sets them.
     """
 
     name: str
@@ -41,6 +46,10 @@ class Content:
     failures: Mapping[str, str] = field(default_factory=dict)
     findings: Sequence[Finding] = ()
     margins: Mapping[str, float] = field(default_factory=dict)
+    ratios: Sequence[Ratio] = ()
+    gaps: Sequence[ArmGap] = ()
+    walltime: Table | None = None
+    unequal: str = ""
     written: str = field(default_factory=_now)
 
     @property
@@ -63,9 +72,23 @@ class Content:
         """Runs that have the primary metric."""
         return sum(self.primary in run.metrics for run in self.runs)
 
+    @property
+    def whole(self) -> bool:
+        """Whether arms are whole configurations, of which no component can be said to help."""
+        return not self.components
+
     def margin(self, metric: str) -> float | None:
         """The largest difference that counts as none, in the metric's unit; None where one seed alone was run."""
         return self.margins[metric] if metric in self.margins else noise(self.runs, metric)
+
+    def ratios_of(self, metric: str) -> list[Ratio]:
+        """The ratios of one metric."""
+        return [ratio for ratio in self.ratios if ratio.metric == metric]
+
+    def split(self) -> dict[str, list[ArmGap]]:
+        """The arms' gaps by metric."""
+        metrics = dict.fromkeys(gap.metric for gap in self.gaps)
+        return {metric: [gap for gap in self.gaps if gap.metric == metric] for metric in metrics}
 
     def compared(self, metric: str) -> list[Effect]:
         """The arms, or the main effects of a factorial: an effect for each component."""

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from latentsweep.ablation.arms import WHOLE, GivenArm
 from latentsweep.ablation.components import Component, with_components
 from latentsweep.ablation.statistics import Contrast
 from trainables.errors import ConfigError
@@ -13,6 +14,7 @@ from trainables.recipes import Recipe
 from trainables.space import THRESHOLD, Value
 
 DESIGNS = ("leave-one-out", "one-at-a-time", "factorial")
+"""Those whose arms are made of components."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,9 @@ class Design:
     @property
     def words(self) -> str:
         """What is compared with what."""
+        if self.kind == WHOLE:
+            others = "; ".join(arm.name for arm in self.arms[1:])
+            return f"whole configurations, each against {self.reference.name}: {others}"
         names = ", ".join(component.name for component in self.components)
         return {
             "leave-one-out": f"the full recipe against itself with each of {names} taken out",
@@ -56,7 +61,7 @@ def designed(base: Recipe, components: Sequence[Component], kind: str) -> Design
     their samples.
     """
     if kind not in DESIGNS:
-        raise ConfigError(f"--design must be one of {', '.join(DESIGNS)}; got {kind!r}")
+        raise ConfigError(f"--design must be one of {', '.join((*DESIGNS, WHOLE))}; got {kind!r}")
     thresholds = sorted(
         {float(fields[THRESHOLD]) for each in components for fields in (each.on, each.off) if THRESHOLD in fields}
         | {base.sampling.early_stop_threshold}
@@ -82,6 +87,24 @@ def designed(base: Recipe, components: Sequence[Component], kind: str) -> Design
         _factorial(components, named) if kind == "factorial" else _against_reference([arm.name for arm in arms])
     )
     return Design(kind, tuple(components), arms, contrasts)
+
+
+def of_whole(given: Sequence[GivenArm]) -> Design:
+    """The design of whole configurations, the reference first.
+
+    Those that differ in the early-stop threshold alone get one grid, as in :func:`designed`; no other has one.
+    """
+    alike: dict[str, set[float]] = {}
+    bare = {arm.name: str(arm.recipe.replace(**{THRESHOLD: 0.0}).identity()) for arm in given}
+    for arm in given:
+        alike.setdefault(bare[arm.name], set()).add(arm.recipe.sampling.early_stop_threshold)
+    recipes = {}
+    for arm in given:
+        grid = sorted(alike[bare[arm.name]])
+        recipes[arm.name] = arm.recipe.replace(**{"sampling.threshold_grid": grid if len(grid) > 1 else ()})
+    reference = next(iter(recipes.values()))
+    arms = tuple(Arm(name, recipe, differences(reference, recipe)) for name, recipe in recipes.items())
+    return Design(WHOLE, (), arms, _against_reference([arm.name for arm in arms]))
 
 
 def differences(reference: Recipe, recipe: Recipe) -> dict[str, Value]:

@@ -130,11 +130,21 @@ def subject_error(sums: npt.ArrayLike, sizes: npt.ArrayLike, *, resamples: int, 
     multiplied by √(G*/(G* − 1)).
     """
     totals, weights = np.asarray(sums, dtype=np.float64), np.asarray(sizes, dtype=np.float64)
-    count = weights.shape[-1]
-    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples).T.astype(float)
+    drawn = subject_draws(weights.shape[-1], resamples=resamples, seed=seed).T
     spread = np.std((totals @ drawn) / (weights @ drawn), axis=-1, ddof=1)
-    effective = np.maximum(weights.sum(axis=-1) ** 2 / (weights**2).sum(axis=-1), 2)
+    effective = effective_subjects(weights)
     return spread * np.sqrt(effective / (effective - 1)), effective - 1
+
+
+def subject_draws(count: int, *, resamples: int, seed: int) -> Floats:
+    """How often each of ``count`` subjects is in each resample, (R, G)."""
+    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
+    return drawn.astype(np.float64)
+
+
+def effective_subjects(sizes: Floats) -> Numbers:
+    """Kish's number of subjects of equal weight that say as much as those of ``sizes`` (…, G), 2 at least."""
+    return np.maximum(sizes.sum(axis=-1) ** 2 / (sizes**2).sum(axis=-1), 2)
 
 
 def _signed_sums(values: Floats) -> Floats:

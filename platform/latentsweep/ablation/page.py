@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from latentsweep.ablation import charts, summary, tables
+from matplotlib.figure import Figure
+
+from latentsweep.ablation import charts, summary, supplement, tables
 from latentsweep.ablation.content import Content
 from latentsweep.ablation.tables import Table
 from latentsweep.ablation.wording import capitalised, decimals, direction, fixed, name_of, seeds_of
-from latentsweep.report.charts import Chart
+from latentsweep.report.charts import Chart, inline
 from latentsweep.report.content import Tile
 from latentsweep.report.page import environment
 from trainables.errors import StoreError
@@ -18,6 +20,7 @@ from trainables.errors import StoreError
 __all__ = ["Content", "write_page"]
 
 HTML, MARKDOWN, LATEX, TABLE = "ablation.html", "ablation.md", "ablation.tex", "ablation.csv"
+GAP = "ablation_gap.png"
 
 
 @dataclass(frozen=True)
@@ -35,29 +38,40 @@ class View:
 def write_page(content: Content, folder: Path) -> list[Path]:
     """Writes ``ablation.html``, ``.md``, ``.tex`` and ``.csv`` into the folder, which is made, and returns the paths.
 
+    Where the content has gaps, also their picture, ``ablation_gap.png``.
     Raises :class:`StoreError` where the folder can't be written.
     """
     texts = {
         HTML: as_html(content),
         MARKDOWN: as_markdown(content),
         LATEX: as_latex(content),
-        TABLE: tables.as_csv(content.summaries, content.effects),
+        TABLE: tables.as_csv(content.summaries, content.effects, content.ratios, content.gaps),
     }
+    pictured = gap_figure(content)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8")
+        if pictured:
+            pictured.savefig(folder / GAP, metadata={"Software": "latentsweep"})
     except OSError as error:
         raise StoreError(
             f"the folder {folder} must be writable ({error.strerror}); choose another with --home"
         ) from error
-    return [folder / name for name in texts]
+    return [folder / name for name in (*texts, *((GAP,) if pictured else ()))]
 
 
 def as_html(content: Content) -> str:
     """The page; opens from disk and loads nothing."""
     views = [view(content, metric, place) for place, metric in enumerate(content.metrics)]
-    return _render("ablation.html.j2", content, primary=views[0], others=views[1:], tiles=tiles(content))
+    return _render(
+        "ablation.html.j2",
+        content,
+        primary=views[0],
+        others=views[1:],
+        tiles=tiles(content),
+        gap_chart=gap_chart(content),
+    )
 
 
 def as_markdown(content: Content) -> str:
@@ -69,7 +83,9 @@ def as_markdown(content: Content) -> str:
 def as_latex(content: Content) -> str:
     """A table for each metric, the one that the study is judged by first, and one of all."""
     found = [metric_table(content, metric) for metric in content.metrics]
-    return tables.as_latex([*found[:1], *overviews(content), *found[1:]])
+    wall = [content.walltime] if content.walltime else []
+    parts = [*found[:1], *memorised(content), *gap_tables(content), *overviews(content), *found[1:], *wall]
+    return tables.as_latex(parts)
 
 
 def view(content: Content, metric: str, place: int) -> View:
@@ -102,7 +118,37 @@ def metric_table(content: Content, metric: str) -> Table:
         content.effects.get(metric, ()),
         reference=content.reference,
         notes=notes(content, metric),
+        ratios=content.ratios_of(metric),
     )
+
+
+def memorised(content: Content) -> list[Table]:
+    """The table of memorisation, where it was measured."""
+    found = supplement.memorisation_table(content.summaries, content.effects, reference=content.reference)
+    return [found] if found else []
+
+
+def gap_tables(content: Content) -> list[Table]:
+    """A table for each metric whose gap was split."""
+    return [
+        supplement.gap_table(metric, found, _decimals(content, metric), reference=content.reference)
+        for metric, found in content.split().items()
+    ]
+
+
+def gap_figure(content: Content) -> Figure | None:
+    """The gaps as bars, where there are any."""
+    found = content.split()
+    return charts.gap_figure(found, {metric: _decimals(content, metric) for metric in found}) if found else None
+
+
+def gap_chart(content: Content) -> Chart | None:
+    """The same for the page, with what it shows in words."""
+    figure, found = gap_figure(content), content.split()
+    if figure is None:
+        return None
+    alt = charts.gap_words(found, {metric: _decimals(content, metric) for metric in found})
+    return Chart(inline(figure, "gap", alt), alt)
 
 
 def overviews(content: Content) -> Sequence[Table]:
@@ -135,6 +181,7 @@ def notes(content: Content, metric: str) -> list[str]:
             "intervals aren't corrected. d_z: mean over standard deviation of the paired differences, after Hedges."
         )
         found.append(summary.covered(effects))
+    found += summary.read_ratios(content.ratios_of(metric))
     found += summary.able(content, metric)
     lacking = sorted({key for effect in effects for key in effect.missing})
     if lacking:
@@ -167,6 +214,10 @@ def tiles(content: Content) -> list[Tile]:
     return found
 
 
+def _decimals(content: Content, metric: str) -> int:
+    return decimals(content.summaries.get(metric, ()), content.effects.get(metric, ()))
+
+
 def _render(template: str, content: Content, **computed: object) -> str:
     made = environment("latentsweep.ablation").get_template(template)
     return made.render(
@@ -176,6 +227,8 @@ def _render(template: str, content: Content, **computed: object) -> str:
         primary_name=capitalised(name_of(content.primary)),
         findings=sorted(content.findings, key=lambda each: each.severity != "warning"),
         overviews=overviews(content),
+        gap_tables=gap_tables(content),
+        memorised=memorised(content),
         seeds_of=seeds_of,
         **computed,
     )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from latentsweep.ablation.arms import WHOLE, GivenArm
 from latentsweep.ablation.components import chosen
-from latentsweep.ablation.design import Arm, Design, designed
+from latentsweep.ablation.design import Arm, Design, designed, of_whole
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.pipeline import Keys, keys_of
 from latentsweep.plan import SweepPlan, check_fit, planned
@@ -55,15 +57,21 @@ class AblationPlan:
     tune: int
     split: str
     weights: str
+    arms: tuple[GivenArm, ...] = ()
+    """The arms where they are whole configurations, the reference first; its recipe is also ``recipe``."""
+    settings: tuple[str, ...] = ()
+    """The ``field=value`` that all of ``arms`` were given."""
+    minutes: float | None = None
+    """Wall time of each run's trainings, for which the numbers of steps are set; None leaves the recipes' own."""
 
     @classmethod
     def read(cls, folder: Path) -> AblationPlan:
         """The plan of a study's folder; raises :class:`DataError` where its ``ablation.json`` is damaged."""
         try:
             plain = json.loads((folder / "ablation.json").read_text())["plan"]
-            return cls(
-                **{**plain, "recipe": Recipe.from_dict(plain["recipe"]), "components": tuple(plain["components"])}
-            )
+            plain |= {"recipe": Recipe.from_dict(plain["recipe"]), "components": tuple(plain["components"])}
+            arms = tuple(GivenArm.from_plain(arm) for arm in plain.get("arms", ()))
+            return cls(**{**plain, "arms": arms, "settings": tuple(plain.get("settings", ()))})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
                 f"{folder / 'ablation.json'} must hold the plan of a study and cannot be read "
@@ -74,10 +82,14 @@ class AblationPlan:
     def name(self) -> str:
         """Dataset, recipe, design and a digest of the rest."""
         identity = {**self.to_plain(), "recipe": self.recipe.identity()}
+        if self.arms:
+            identity["arms"] = [arm.identity() for arm in self.arms]
+            del identity["settings"]
         return f"{self.dataset}-{self.recipe_name}-{self.kind}-{fingerprint(identity, length=8)}"
 
     def to_plain(self) -> dict[str, Any]:
         """As it is written to ``ablation.json``."""
+        whole = {"arms": [arm.to_plain() for arm in self.arms], "settings": list(self.settings)}
         return {
             "dataset": self.dataset,
             "fingerprint": self.fingerprint,
@@ -88,11 +100,15 @@ class AblationPlan:
             "tune": self.tune,
             "split": self.split,
             "weights": self.weights,
+            **(whole if self.arms else {}),
+            **({"minutes": self.minutes} if self.minutes else {}),
         }
 
     @cached_property
     def design(self) -> Design:
         """The arms and contrasts."""
+        if self.kind == WHOLE:
+            return of_whole(self.arms)
         return designed(self.recipe, chosen(self.components), self.kind)
 
     def jobs(self, seeds: Sequence[int], tuned: Mapping[str, Mapping[str, Value]] | None = None) -> list[Job]:
@@ -123,8 +139,14 @@ def plan_of(
     tune: int,
     most: int,
     weights: InceptionWeights,
+    arms: Sequence[GivenArm] = (),
+    settings: Sequence[str] = (),
+    minutes: float | None = None,
 ) -> AblationPlan:
     """A checked plan, measured on the test split, or on validation where the dataset has no test split.
+
+    ``arms`` are those of a design of whole configurations, in place of ``components``, and ``settings`` what all of
+    them were given; ``recipe`` is then that of the first. ``minutes`` are :attr:`AblationPlan.minutes`.
 
     Raises :class:`ConfigError` for a design that can't be, and for more than ``most`` runs.
     """
@@ -139,18 +161,37 @@ def plan_of(
         tune,
         "test" if "test" in splits else "validation",
         weights.sha256,
+        tuple(arms),
+        tuple(settings),
+        minutes,
     )
     if kind == "factorial" and 2 ** len(components) * seeds > most:
         raise ConfigError(
             f"a factorial of {len(components)} components with {seeds} seeds has {2 ** len(components) * seeds} "
             f"runs, above --max-runs {most}; take fewer components or seeds, or raise it"
         )
-    arms = plan.design.arms
-    if len(arms) * seeds > most:
-        raise ConfigError(f"{len(arms)} arms with {seeds} seeds are above --max-runs {most}; take fewer, or raise it")
-    for arm in arms:
+    count = len(plan.design.arms)
+    if count * seeds > most:
+        raise ConfigError(f"{count} arms with {seeds} seeds are above --max-runs {most}; take fewer, or raise it")
+    for arm in plan.design.arms:
         check_fit(arm.recipe, dataset)
+    if minutes is not None:
+        _check_minutes(plan, minutes)
     return plan
+
+
+def _check_minutes(plan: AblationPlan, minutes: float) -> None:
+    if not 0 < minutes < math.inf:
+        raise ConfigError(f"--minutes must be above 0, got {minutes:g}")
+    if plan.tune:
+        raise ConfigError("--minutes sets the numbers of steps, and --tune-per-arm would search at others; take one")
+    seen: dict[str, str] = {}
+    for arm in plan.design.arms:
+        alike = seen.setdefault(fingerprint(arm.recipe.replace(**{"diffusion.steps": 1}).identity()), arm.name)
+        if alike != arm.name:
+            raise ConfigError(
+                f"--minutes sets diffusion.steps, and {alike!r} and {arm.name!r} differ in that alone; leave one out"
+            )
 
 
 def needed(jobs: Sequence[Job]) -> dict[str, int]:

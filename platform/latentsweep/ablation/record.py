@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import datetime
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from latentsweep import inspection, stages
+from latentsweep.ablation.design import differences
 from latentsweep.ablation.plan import AblationPlan, Job
 from latentsweep.ablation.statistics import Effect
+from latentsweep.ablation.wording import slug
 from latentsweep.entries import MANIFEST
 from latentsweep.lints import as_tags
 from latentsweep.recording import Record, Recorder
 from latentsweep.store import Store
 from latentsweep.sweep_record import as_records, final_record, pictures
+from trainables.space import Value
 
 
 class AblationRecord:
@@ -34,10 +36,12 @@ class AblationRecord:
         params = {
             "dataset": plan.dataset,
             "design": plan.kind,
-            "components": ", ".join(plan.components),
+            **({"arms": "; ".join(arm.option for arm in plan.arms)} if plan.arms else {}),
+            **({} if plan.arms else {"components": ", ".join(plan.components)}),
             "recipe": plan.recipe_name,
             "split": plan.split,
             "tune_per_arm": plan.tune,
+            **({"minutes": plan.minutes} if plan.minutes else {}),
         }
         tags = {
             "latentsweep.dataset": plan.dataset,
@@ -59,7 +63,7 @@ class AblationRecord:
             name=f"{job.arm.name}, seed {job.seed}",
             kind="ablation-run",
             parent=self.plan.name,
-            params={"arm": job.arm.name, "seed": job.seed, **job.arm.changes},
+            params={"arm": job.arm.name, "seed": job.seed, **job.arm.changes, **self._steps(job)},
             tags={"latentsweep.arm": job.arm.name, "latentsweep.seed": str(job.seed)},
         )
         if not evaluation or not denoiser:
@@ -68,6 +72,9 @@ class AblationRecord:
             return
         metrics = stages.measured(evaluation, job.recipe)
         costs = {"cost/denoiser_seconds": denoiser.seconds, "cost/evaluation_seconds": evaluation.seconds}
+        autoencoder = self.store.find(job.keys.vae)
+        if self.plan.minutes and autoencoder:
+            costs["cost/autoencoder_seconds"] = autoencoder.seconds
         self.recorder.log(key, as_records(stages.replayed(denoiser, rungs=False)))
         self.recorder.log(key, [final_record(evaluation, job.recipe.diffusion.steps, {**metrics, **costs})])
         shared = (self.store.find(stage) for stage in (job.keys.samples, job.keys.reconstruction, job.keys.vae))
@@ -77,6 +84,10 @@ class AblationRecord:
         findings = inspection.of_run(self.store, job.recipe, job.keys, metrics)
         self.recorder.close_run(key, "finished", tags=as_tags(findings))
         self.closed.add(key)
+
+    def _steps(self, job: Job) -> dict[str, Value]:
+        """The numbers of steps, where the study's minutes set them."""
+        return differences(job.arm.recipe, job.recipe) if self.plan.minutes else {}
 
     def stopped(self) -> None:
         """The study was stopped, and waits to go on."""
@@ -94,8 +105,3 @@ class AblationRecord:
         self.recorder.log(self.plan.name, [Record(len(effects[0].seeds) if effects else 0, now, metrics)])
         self.recorder.close_run(self.plan.name, "finished" if finished else "failed")
         self.recorder.flush()
-
-
-def slug(name: str) -> str:
-    """A name as it may stand in a key: letters, digits, points, dashes."""
-    return re.sub(r"[^A-Za-z0-9.]+", "-", name.replace("×", "x")).strip("-")

@@ -9,23 +9,45 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from latentsweep import inspection
+from latentsweep.ablation import walltime
+from latentsweep.ablation.arms import WHOLE
 from latentsweep.ablation.content import Content
 from latentsweep.ablation.design import differences
+from latentsweep.ablation.gaps import ArmGap, gaps
 from latentsweep.ablation.page import write_page
 from latentsweep.ablation.plan import AblationPlan, Job, needed, sharing
 from latentsweep.ablation.power import detectable, smallest_p
+from latentsweep.ablation.ratio import Ratio, ratios
 from latentsweep.ablation.statistics import Effect, Run, effects, summaries
 from latentsweep.ablation.study import Study
+from latentsweep.ablation.walltime import WallTime, inequality, spent, table
 from latentsweep.configuration import scalar
+from latentsweep.home import write_json
 from latentsweep.lints import Finding
 from latentsweep.report.repetition import machine, versions
 from latentsweep.store import Store
+from trainables.distances import WithinKernel, kernel_within_groups
 from trainables.recipes import recipe_named
+from trainables.reference import Reference
 from trainables.space import Value
 
-METRICS = ("gen/kid", "gen/fid", "gen/swd", "gen/precision", "gen/recall", "gen/near_copies", "recon/psnr")
+METRICS = (
+    "gen/kid",
+    "gen/fid",
+    "gen/swd",
+    "gen/precision",
+    "gen/recall",
+    "gen/near_copies",
+    "gen/memorisation",
+    "recon/psnr",
+)
 """What arms are compared by, the one that verdicts rest on first."""
+
+REAL = "real_slices.json"
+"""The kernels of the real slices, without which the ratios' intervals can't be computed again."""
 
 
 def judged(plan: AblationPlan, runs: Sequence[Run], seeds: int, margin: float | None) -> dict[str, list[Effect]]:
@@ -43,14 +65,41 @@ def judged(plan: AblationPlan, runs: Sequence[Run], seeds: int, margin: float | 
     }
 
 
+def compared(study: Study, jobs: Sequence[Job], seeds: int) -> list[Ratio]:
+    """The KID of each arm over the reference's."""
+    return ratios(study.runs(jobs), study.plan.design.contrasts, seeds=range(seeds), real=real_slices(study, jobs))
+
+
+def split(study: Study, jobs: Sequence[Job]) -> list[ArmGap]:
+    """What each arm's autoencoder and denoiser lose."""
+    return gaps(study.runs(jobs), [arm.name for arm in study.plan.design.arms])
+
+
+def real_slices(study: Study, jobs: Sequence[Job]) -> WithinKernel | None:
+    """The kernels of the real slices that all jobs are measured on; None where they differ or aren't stored."""
+    names = {job.keys.reference.name for job in jobs}
+    entry = study.store.find(names.pop()) if len(names) == 1 else None
+    if entry is None:
+        return None
+    reference = Reference.load(entry.folder)
+    return kernel_within_groups(reference.features, reference.subjects)
+
+
 def written(
-    study: Study, jobs: Sequence[Job], found: Mapping[str, list[Effect]], seeds: int, margin: float | None
+    study: Study,
+    jobs: Sequence[Job],
+    found: Mapping[str, list[Effect]],
+    seeds: int,
+    margin: float | None,
+    ratios: Sequence[Ratio] = (),
 ) -> list[Path]:
     """Writes the page and tables of the effects that were ``found``, keeps them with the study's run; their paths."""
     plan, design = study.plan, study.plan.design
     runs, failures = study.runs(jobs), study.failures()
     names = [arm.name for arm in design.arms]
     shared = sharing(design, jobs)
+    wall = WallTime.read(study.folder) if plan.minutes else None
+    took = spent(jobs, study.store) if wall else {}
     content = Content(
         name=plan.name,
         dataset=plan.dataset,
@@ -58,7 +107,7 @@ def written(
         design=design.words,
         reference=None if design.kind == "factorial" else design.reference.name,
         seeds=list(range(seeds)),
-        arms=[(arm.name, changed(arm.changes), shared[arm.name]) for arm in design.arms],
+        arms=[(name, changed(changes), shared[name]) for name, changes in walltime.differing(design, wall).items()],
         components=[(component.name, component.meaning) for component in design.components],
         runs=runs,
         summaries={metric: summaries(runs, names, metric) for metric in found},
@@ -67,10 +116,26 @@ def written(
         failures={study.record.key(job): failures[job.name]["reason"] for job in jobs if job.name in failures},
         findings=inspection.by_code(findings(study, jobs)),
         margins={} if margin is None else {METRICS[0]: margin},
+        ratios=ratios,
+        gaps=split(study, jobs),
+        walltime=table(plan, wall, took) if wall else None,
+        unequal=inequality(took),
     )
     files = write_page(content, study.folder)
+    real = real_slices(study, jobs)
+    if real and ratios:
+        write_json(study.folder / REAL, {name: np.asarray(value).tolist() for name, value in real._asdict().items()})
+        files.append(study.folder / REAL)
+    if wall:
+        files.append(study.folder / walltime.FILE)
     study.record.end(files, found[METRICS[0]], finished=not failures)
     return files
+
+
+def wall_time(study: Study, jobs: Sequence[Job]) -> dict[str, Any]:
+    """What equal minutes became, as JSON; empty for a study that sets none."""
+    wall = WallTime.read(study.folder) if study.plan.minutes else None
+    return walltime.outcome(study.plan, wall, spent(jobs, study.store)) if wall else {}
 
 
 def findings(study: Study, jobs: Sequence[Job]) -> dict[str, list[Finding]]:
@@ -92,7 +157,8 @@ def facts(study: Study, jobs: Sequence[Job], seeds: int) -> list[tuple[str, str]
         ("Measured on", f"the {plan.split} split, by {plan.recipe.data.split}"),
         (
             "Recipe",
-            f"{plan.recipe_name} at {plan.recipe.data.image_size}×{plan.recipe.data.image_size} pixels{tuned}",
+            f"{'one for each arm' if plan.arms else plan.recipe_name} at "
+            f"{plan.recipe.data.image_size}×{plan.recipe.data.image_size} pixels{tuned}",
         ),
         ("Runs", f"{len(jobs)}: {len(plan.design.arms)} arms with {seeds} seeds each"),
         (
@@ -100,23 +166,30 @@ def facts(study: Study, jobs: Sequence[Job], seeds: int) -> list[tuple[str, str]
             f"{counts['vae']} autoencoders and {counts['denoiser']} denoisers; apart, each run would need its own: "
             f"{len(jobs)} and {len(jobs)}",
         ),
+        *([("Wall time", f"{plan.minutes:g} minutes a run, see below")] if plan.minutes else []),
         ("Inception weights", plan.weights),
         ("Packages", ", ".join(f"{name} {found}" for name, found in versions().items())),
         ("Machine", machine()),
     ]
 
 
-def forecast(plan: AblationPlan, store: Store, seeds: int) -> dict[str, Any]:
-    """What a study would do, what the store has of it, and what it could show; nothing is started or made."""
-    jobs = plan.jobs(range(seeds))
+def forecast(plan: AblationPlan, store: Store, seeds: int, wall: WallTime | None = None) -> dict[str, Any]:
+    """What a study would do, what the store has of it, and what it could show; nothing is started or made.
+
+    ``wall`` are the steps that its minutes became, where they were measured: without, no training's key is known.
+    """
+    jobs = plan.jobs(range(seeds), wall.changes if wall else None)
     names = {name for job in jobs for name in job.keys.names()}
+    if plan.minutes and not wall:
+        names = {job.keys.reference.name for job in jobs}
     there = Counter(name.split("/")[0] for name in names if store.find(name))
     shared, contrasts = sharing(plan.design, jobs), len(plan.design.contrasts)
     return {
         "study": plan.name,
         "design": plan.design.words,
         "arms": [
-            {"arm": arm.name, "changes": dict(arm.changes), "shares": shared[arm.name]} for arm in plan.design.arms
+            {"arm": name, "changes": dict(changes), "shares": shared[name]}
+            for name, changes in walltime.differing(plan.design, wall).items()
         ],
         "seeds": seeds,
         "runs": len(jobs),
@@ -127,6 +200,7 @@ def forecast(plan: AblationPlan, store: Store, seeds: int) -> dict[str, Any]:
         "tuning_trials": plan.tune * len(plan.design.arms),
         "comparisons": contrasts,
         "power": power_words(seeds, contrasts),
+        **(walltime.forecast(plan, wall) if plan.minutes else {}),
     }
 
 
@@ -144,7 +218,18 @@ def as_text(plan: Mapping[str, Any]) -> str:
     ]
     if plan["tuning_trials"]:
         lines.append(f"{plan['tuning_trials']} trials before, to tune each arm")
+    if plan.get("minutes"):
+        lines.append(minutes_words(plan))
     return "\n".join([*lines, plan["power"]])
+
+
+def minutes_words(plan: Mapping[str, Any]) -> str:
+    """What the minutes became, or that they are still to be measured."""
+    words = f"{plan['minutes']:g} minutes a run for autoencoder and denoiser together; "
+    if not plan["steps"]:
+        return words + "how many steps that is will be measured when the study is first run"
+    steps = (f"{arm}: {changed(changes)}" for arm, changes in plan["steps"].items())
+    return "\n".join([words + plan["timed"], *(f"  {line}" for line in steps)])
 
 
 def power_words(seeds: int, contrasts: int) -> str:
@@ -165,15 +250,23 @@ def changed(changes: Mapping[str, Value]) -> str:
 
 def command_of(plan: AblationPlan, seeds: int) -> str:
     """The command that repeats a study."""
-    words = ["python", "cli.py", "ablate", "--dataset", plan.dataset, "--recipe", plan.recipe_name]
-    words += ["--design", plan.kind, "--components", ",".join(plan.components), "--seeds", str(seeds)]
+    words = ["python", "cli.py", "ablate", "--dataset", plan.dataset]
+    if plan.kind == WHOLE:
+        words += ["--design", plan.kind, *(word for arm in plan.arms for word in ("--arm", arm.option))]
+    else:
+        words += ["--recipe", plan.recipe_name, "--design", plan.kind, "--components", ",".join(plan.components)]
+    words += ["--seeds", str(seeds)]
     if plan.tune:
         words += ["--tune-per-arm", str(plan.tune)]
+    if plan.minutes:
+        words += ["--minutes", f"{plan.minutes!r}"]
+    if plan.kind == WHOLE:
+        return shlex.join([*words, *(word for setting in plan.settings for word in ("--set", setting))])
     for field, value in differences(recipe_named(plan.recipe_name), plan.recipe).items():
         words += ["--set", f"{field}={scalar(value)}"]
     return shlex.join(words)
 
 
-def plain(effect: Effect) -> dict[str, Any]:
-    """An effect as JSON."""
-    return dataclasses.asdict(effect)
+def plain(found: Effect | Ratio | ArmGap) -> dict[str, Any]:
+    """An effect, a ratio or a gap as JSON."""
+    return dataclasses.asdict(found)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,9 @@ from latentsweep import stages, worker
 from latentsweep.ablation.plan import AblationPlan, Job
 from latentsweep.ablation.record import AblationRecord
 from latentsweep.ablation.statistics import Run
+from latentsweep.ablation.walltime import SECONDS, WallTime, allotted, timings
 from latentsweep.budget import Packing
-from latentsweep.cluster import check_resources, cluster
+from latentsweep.cluster import check_resources, cluster, result_of
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.home import Home, read_json, write_json
 from latentsweep.published import published_name
@@ -30,6 +33,7 @@ from latentsweep.worker import Assignment
 from trainables.errors import INFRASTRUCTURE, LatentsweepError, StoppedError
 from trainables.execution import Execution
 from trainables.inception import InceptionWeights
+from trainables.memory import NAMES
 from trainables.recipes import Recipe
 from trainables.space import Value
 
@@ -57,7 +61,9 @@ class Study:
         with driving(self.folder):
             threads = self._keeping(packing.threads, seeds)
             try:
-                jobs = self.plan.jobs(range(seeds), self._tuned(packing, console, address))
+                timed = self._timed(seeds, threads, packing, console, address) if self.plan.minutes else None
+                tuned = timed.changes if timed else self._tuned(packing, console, address)
+                jobs = self.plan.jobs(range(seeds), tuned)
                 names = {name for job in jobs for name in job.keys.names()}
                 uses = names | published_name(self.home, self.dataset.fingerprint)
                 write_json(self.folder / USES, sorted(uses))
@@ -98,6 +104,34 @@ class Study:
         threads = int(read_json(path, {"threads": threads})["threads"])
         write_json(path, {"plan": self.plan.to_plain(), "threads": threads, "seeds": seeds})
         return threads
+
+    def _timed(self, seeds: int, threads: int, packing: Packing, console: Console, address: str) -> WallTime:
+        """The steps that the minutes leave each arm: measured once, by as many at once as will train."""
+        kept = WallTime.read(self.folder)
+        if kept:
+            return kept
+        import ray
+
+        minutes = self.plan.minutes or 0.0
+        self.record.begin(seeds)
+        jobs, seconds = {job.arm.name: job for job in self.plan.jobs([0])}, {}
+        slices = {job.recipe.data.split: self.dataset.counts(job.recipe.data.split)["train"] for job in jobs.values()}
+        at_once = min(packing.concurrent, seeds * len(jobs))
+        task = ray.remote(num_cpus=threads, num_gpus=packing.gpu_share)(worker.step_time)
+        with View(console, self.plan.name, 0, 0) as view, cluster(address, cards=packing.visible_devices):
+            check_resources(threads, packing.gpu_share)
+            for key, (arm, section) in timings(self.plan.design).items():
+                label = f"a step of the {NAMES[section]}, {arm.name}"
+                view.stage(label, "timing", quiet=True)
+                work = self._assignment(jobs[arm.name], threads, packing)
+                work = dataclasses.replace(work, execution=packing.limited(section, work.execution))
+                asked = (work, section, slices[arm.recipe.data.split], min(SECONDS, 60 * minutes / 10))
+                waiting = [task.remote(*asked) for _ in range(at_once)]
+                seconds[key] = statistics.fmean(result_of(each) for each in waiting)
+                view.stage(label, f"done, {seconds[key]:.3g} s")
+        found = WallTime.now(allotted(self.plan.design, minutes, seconds, slices), threads, at_once)
+        found.write(self.folder)
+        return found
 
     def _tuned(self, packing: Packing, console: Console, address: str) -> dict[str, Mapping[str, Value]]:
         """What each arm's own search found best, by the arm's name; arms of one denoiser share a search."""

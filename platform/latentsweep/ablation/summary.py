@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from latentsweep.ablation.content import Content
 from latentsweep.ablation.power import detectable, smallest_p
+from latentsweep.ablation.ratio import Ratio
 from latentsweep.ablation.statistics import Effect
 from latentsweep.ablation.wording import (
     decimals,
@@ -42,6 +43,20 @@ VERBS = {
 }
 """The verdicts as verbs, of one component and of several."""
 
+HEADINGS_OF_ARMS = HEADINGS | {
+    "helps": "Better than the reference",
+    "hurts": "Worse than the reference",
+    "differs": "Different from the reference",
+    "no difference": "No different from the reference",
+}
+"""The same of whole configurations."""
+
+VERBS_OF_ARMS = VERBS | {
+    "helps": ("is better", "are better"),
+    "hurts": ("is worse", "are worse"),
+    "differs": ("differs", "differ"),
+}
+
 CLEAR = ("helps", "hurts", "differs")
 """Verdicts that tell a difference."""
 
@@ -57,40 +72,48 @@ class Group:
     lines: list[tuple[str, str]]
 
 
-def component_of(effect: Effect) -> str:
-    """The component that an effect speaks of; the arm where its name doesn't say."""
+def component_of(effect: Effect, *, whole: bool = False) -> str:
+    """The component that an effect speaks of; the arm where its name doesn't say, or arms are ``whole``."""
+    if whole:
+        return effect.contrast.name
     return effect.contrast.name.removeprefix(OUT).removeprefix(IN)
 
 
-def on_component(effect: Effect) -> str:
-    """The verdict on the component: where it was taken out and the score got worse, it helps."""
+def on_component(effect: Effect, *, whole: bool = False) -> str:
+    """The verdict on the component: where it was taken out and the score got worse, it helps; or on a whole arm."""
     if effect.mean is None:
         return "not measured"
-    if effect.contrast.kind == "arm" and effect.contrast.name.startswith(OUT):
+    if not whole and effect.contrast.kind == "arm" and effect.contrast.name.startswith(OUT):
         return TURNED.get(effect.verdict, effect.verdict)
     return effect.verdict
 
 
 def groups(content: Content) -> list[Group]:
     """The components by what the primary metric says of them; empty groups are left out."""
-    found = content.compared(content.primary)
+    found, whole = content.compared(content.primary), content.whole
     places = decimals(content.summaries[content.primary], content.effects[content.primary])
     made = [
         Group(
             verdict,
             heading,
-            [(component_of(e), line(e, content.reference, places)) for e in found if on_component(e) == verdict],
+            [
+                (component_of(effect, whole=whole), line(effect, content.reference, places, whole=whole))
+                for effect in found
+                if on_component(effect, whole=whole) == verdict
+            ],
         )
-        for verdict, heading in HEADINGS.items()
+        for verdict, heading in (HEADINGS_OF_ARMS if whole else HEADINGS).items()
     ]
     return [group for group in made if group.lines]
 
 
-def line(effect: Effect, reference: str | None, places: int) -> str:
+def line(effect: Effect, reference: str | None, places: int, *, whole: bool = False) -> str:
     """What the score does with or without a component: the effect's own words, and p where a difference was found."""
     name, metric = effect.contrast.name, name_of(effect.metric)
     if effect.contrast.kind == "main effect":
         where = "with it, averaged over the others, "
+    elif whole:
+        where = f"against {reference}, "
     elif name.startswith(OUT):
         where = "without it, "
     else:
@@ -115,26 +138,32 @@ def sentences(content: Content) -> list[str]:
     found = [
         headline(content),
         certainty(content),
+        in_ratios(content),
+        gap_words(content),
         interactions(content),
         elsewhere(content),
         losses(content),
+        content.unequal,
         warned(content),
     ]
     return [sentence for sentence in found if sentence]
 
 
 def headline(content: Content) -> str:
-    """How many components help, hurt, make no difference and can't be told, by name."""
-    metric = content.primary
+    """How many components help, hurt, make no difference and can't be told, by name; or arms, of whole ones."""
+    metric, whole = content.primary, content.whole
     by_verdict: dict[str, list[str]] = {}
     for effect in content.compared(metric):
-        by_verdict.setdefault(on_component(effect), []).append(component_of(effect))
+        by_verdict.setdefault(on_component(effect, whole=whole), []).append(component_of(effect, whole=whole))
+    verbs = VERBS_OF_ARMS if whole else VERBS
     parts = [
-        f"{len(names)} {VERBS[verdict][len(names) > 1]} ({', '.join(names)})"
+        f"{len(names)} {verbs[verdict][len(names) > 1]} ({', '.join(names)})"
         for verdict in HEADINGS
         if (names := by_verdict.get(verdict))
     ]
-    asked = number(len(content.compared(metric)), "component")
+    asked = number(len(content.compared(metric)), "configuration" if whole else "component")
+    if whole:
+        asked += f" against {content.reference}"
     return (
         f"Of {asked}, judged by {name_of(metric)} ({direction(metric)}): {'; '.join(parts) or 'none was measured'}."
     )
@@ -211,6 +240,45 @@ def covered(effects: Sequence[Effect]) -> str:
     )
 
 
+def in_ratios(content: Content) -> str:
+    """The primary metric of each arm as a ratio to the reference's."""
+    found = content.ratios_of(content.primary)
+    parts = "; ".join(f"{ratio.name} {ratio.words if ratio.low is None else ratio.text}" for ratio in found)
+    return f"{name_of(content.primary)} as a ratio to the reference's [95 % interval]: {parts}." if found else ""
+
+
+def gap_words(content: Content) -> str:
+    """What each arm's autoencoder and denoiser lose in the primary metric, above the floor."""
+    found = content.split().get(content.primary, [])
+    if not found:
+        return ""
+    places = decimals(content.summaries[content.primary], content.effects[content.primary])
+    parts = [
+        f"{gap.arm} {fixed(gap.autoencoder.mean, places)} and {fixed(gap.denoiser.mean, places)}" for gap in found
+    ]
+    return (
+        f"Above the floor of real slices, {name_of(content.primary)} {fixed(found[0].floor.mean, places)}, the "
+        f"autoencoder and the denoiser lose: {'; '.join(parts)}."
+    )
+
+
+def read_ratios(ratios: Sequence[Ratio]) -> list[str]:
+    """What a ratio is and what its interval holds, where there are any."""
+    if not ratios:
+        return []
+    text = "Ratio: the arm's mean over the reference's, in the seeds that both have; "
+    if all(ratio.low is None and not ratio.unbounded for ratio in ratios):
+        return [f"{text}there are no intervals."]
+    text += "the interval is Fieller's (1954), uncorrected, and covers "
+    if any(ratio.subjects for ratio in ratios):
+        text += "other seeds and other held-out subjects."
+    else:
+        text += "other seeds alone: the real slices' features aren't in the store, or runs were measured on others."
+    if any(ratio.unbounded for ratio in ratios):
+        text += " Unbounded: the reference itself can't be told from 0."
+    return [text]
+
+
 def interactions(content: Content) -> str:
     """Whether components act alike with and without each other."""
     effects = [e for e in content.effects[content.primary] if e.contrast.kind == "interaction"]
@@ -238,13 +306,14 @@ def elsewhere(content: Content) -> str:
     """What other metrics say clearly; nothing for one seed."""
     if len(content.seeds) < 2:
         return ""
-    parts = []
+    parts, whole = [], content.whole
+    verbs = VERBS_OF_ARMS if whole else VERBS
     for metric in content.metrics[1:]:
         clear: dict[str, list[str]] = {}
         for effect in content.compared(metric):
             if effect.verdict in CLEAR:
-                clear.setdefault(on_component(effect), []).append(component_of(effect))
-        said = [f"{', '.join(names)} {VERBS[verdict][len(names) > 1]}" for verdict, names in clear.items()]
+                clear.setdefault(on_component(effect, whole=whole), []).append(component_of(effect, whole=whole))
+        said = [f"{', '.join(names)} {verbs[verdict][len(names) > 1]}" for verdict, names in clear.items()]
         parts += [f"{name_of(metric)}: {', '.join(said)}"] if said else []
     if parts:
         return f"On other metrics, each corrected by itself: {'; '.join(parts)}. Nothing else stands out there."

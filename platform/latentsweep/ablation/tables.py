@@ -9,6 +9,8 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from latentsweep.ablation.gaps import PARTS, ArmGap, Part
+from latentsweep.ablation.ratio import Ratio
 from latentsweep.ablation.statistics import Effect, Summary
 from latentsweep.ablation.wording import (
     UNKNOWN,
@@ -103,23 +105,26 @@ def metric_table(
     *,
     reference: str | None,
     notes: Sequence[str] = (),
+    ratios: Sequence[Ratio] = (),
 ) -> Table:
     """Every arm's mean ± sd, and every contrast's difference, interval, effect size, p and verdict.
 
     A contrast of kind "arm" stands in the row of its arm, main effects and interactions in rows of their own below.
-    ``reference`` is the arm that others are compared with, None in a factorial.
+    ``reference`` is the arm that others are compared with, None in a factorial. ``ratios``, where there are any, have
+    a column beside the differences.
     """
+    texts = {ratio.name: ratio.text for ratio in ratios}
     places = decimals(summaries, effects)
     of_arm = {effect.contrast.name: effect for effect in effects if effect.contrast.kind == "arm"}
     rows = []
     for summary in summaries:
         effect = of_arm.get(summary.arm)
         runs = tuple(dict.fromkeys([*summary.runs, *(effect.runs if effect else ())]))
-        cells = (mean_and_sd(summary, places), *compared(effect, places))
-        rows.append(Row(_named(summary.arm, reference), "arm", cells, runs, effect.verdict if effect else ""))
+        cells = (mean_and_sd(summary, places), *compared(effect, places, texts))
+        rows.append(Row(named(summary.arm, reference), "arm", cells, runs, effect.verdict if effect else ""))
     for effect in effects:
         if effect.contrast.kind != "arm":
-            cells = (f"({len(effect.seeds)})", *compared(effect, places))
+            cells = (f"({len(effect.seeds)})", *compared(effect, places, texts))
             rows.append(Row(title_of(effect.contrast), effect.contrast.kind, cells, effect.runs, effect.verdict))
     return Table(
         capitalised(name_of(metric)),
@@ -128,6 +133,7 @@ def metric_table(
             "arm or contrast" if len(rows) > len(summaries) else "arm",
             "mean ± sd (n)",
             "difference [95 % interval]",
+            *(("ratio [95 % interval]",) if texts else ()),
             "d_z",
             "p (Holm)",
             "verdict",
@@ -146,7 +152,7 @@ def overview(
     arms = dict.fromkeys(summary.arm for each in summaries.values() for summary in each)
     rows = [
         Row(
-            _named(arm, reference),
+            named(arm, reference),
             "arm",
             tuple(_overview_cell(arm, summaries[metric], effects.get(metric, ())) for metric in summaries),
             (),
@@ -210,14 +216,21 @@ COLUMNS = (
     "runs",
     "missing",
 )
-"""The CSV's columns; ``kind`` is "mean" for an arm's own values, else that of the contrast."""
+"""The CSV's columns; ``kind`` is "mean" for an arm's own values, "ratio" for a ratio, the part's name for a part of a
+gap, else that of the contrast."""
 
 
-def as_csv(summaries: Mapping[str, Sequence[Summary]], effects: Mapping[str, Sequence[Effect]]) -> str:
+def as_csv(
+    summaries: Mapping[str, Sequence[Summary]],
+    effects: Mapping[str, Sequence[Effect]],
+    ratios: Sequence[Ratio] = (),
+    gaps: Sequence[ArmGap] = (),
+) -> str:
     """A line for each arm and each contrast of each metric: all numbers unrounded, with the keys of their runs.
 
     ``values`` are those of ``seeds``, in order: of an arm its own, of a contrast the differences within each seed.
-    Lists are separated by semicolons.
+    Of a ratio, in a line of kind "ratio", ``mean`` is that of the means. Each part of a gap has a line of its own
+    kind. Lists are separated by semicolons.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", restval="")
@@ -233,6 +246,18 @@ def as_csv(summaries: Mapping[str, Sequence[Summary]], effects: Mapping[str, Seq
             line |= {name: _exact(getattr(effect, name)) for name in numbers}
             line |= {"d_z": _exact(effect.size), "verdict": effect.verdict, "words": effect.words}
             writer.writerow(line | _recorded(effect) | {"missing": "; ".join(effect.missing)})
+    for ratio in ratios:
+        line = {"metric": ratio.metric, "kind": "ratio", "name": ratio.name, "n": str(len(ratio.seeds))}
+        line |= {"mean": _exact(ratio.value), "low": _exact(ratio.low), "high": _exact(ratio.high)}
+        line |= {"seeds": "; ".join(map(str, ratio.seeds)), "words": ratio.words, "runs": "; ".join(ratio.runs)}
+        writer.writerow(line)
+    for gap in gaps:
+        for name in PARTS[:-1]:
+            part: Part = getattr(gap, name)
+            line = {"metric": gap.metric, "kind": name, "name": gap.arm, "n": str(len(gap.seeds))}
+            line |= {"mean": _exact(part.mean), "low": _exact(part.low), "high": _exact(part.high)}
+            line |= {"seeds": "; ".join(map(str, gap.seeds)), "values": "; ".join(map(repr, part.values))}
+            writer.writerow(line | {"runs": "; ".join(gap.runs)})
     return text.getvalue()
 
 
@@ -242,11 +267,20 @@ def mean_and_sd(summary: Summary, places: int) -> str:
     return f"{fixed(summary.mean, places)}{spread} ({len(summary.seeds)})" if summary.seeds else UNKNOWN
 
 
-def compared(effect: Effect | None, places: int) -> tuple[str, str, str, str]:
-    """Difference with interval, effect size, p and verdict; dashes where nothing is compared."""
+def compared(effect: Effect | None, places: int, ratios: Mapping[str, str]) -> tuple[str, ...]:
+    """Difference with interval, ratio where any has one, effect size, p and verdict; dashes for what isn't compared.
+
+    ``ratios`` are by the contrast's name, as they are shown.
+    """
     if effect is None:
-        return (UNKNOWN,) * 4
-    return difference(effect, places), fixed(effect.size, 2), probability(effect.p_holm), verdict_of(effect)
+        return (UNKNOWN,) * (5 if ratios else 4)
+    ratio = (ratios.get(effect.contrast.name, UNKNOWN),) if ratios else ()
+    return difference(effect, places), *ratio, fixed(effect.size, 2), probability(effect.p_holm), verdict_of(effect)
+
+
+def named(arm: str, reference: str | None) -> str:
+    """An arm's name, with a word where it is the reference."""
+    return arm + (REFERENCE if arm == reference else "")
 
 
 def cell(text: str) -> str:
@@ -300,10 +334,6 @@ def _latex_row(cells: Sequence[str]) -> str:
 
 def _markdown(cells: Sequence[str]) -> str:
     return row_of([cell(each) for each in cells])
-
-
-def _named(arm: str, reference: str | None) -> str:
-    return arm + (REFERENCE if arm == reference else "")
 
 
 def _overview_cell(name: str, summaries: Sequence[Summary], effects: Sequence[Effect]) -> str:

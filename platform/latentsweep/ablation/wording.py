@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 from latentsweep.ablation.statistics import BETTER, Contrast, Effect, Summary
@@ -106,3 +107,8 @@ def difference(effect: Effect, places: int) -> str:
 def probability(p: float | None) -> str:
     """A p value."""
     return UNKNOWN if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def slug(name: str) -> str:
+    """A name as it may stand in a key: letters, digits, points, dashes."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", name.replace("×", "x")).strip("-")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,19 +22,41 @@ from latentsweep.commands.options import (
     recorder_of,
 )
 
+if TYPE_CHECKING:
+    from trainables.recipes import Recipe
+
 
 def ablate(
     dataset: Annotated[str, typer.Option(help="A prepared dataset; 'demo' is prepared by itself.")],
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of each arm; a larger number later adds the rest.")] = 5,
-    design: Annotated[str, typer.Option(help="leave-one-out, one-at-a-time or factorial.")] = "leave-one-out",
+    design: Annotated[
+        str | None, typer.Option(help="leave-one-out (the default), one-at-a-time, factorial, or arms (with --arm).")
+    ] = None,
+    arm: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A whole configuration: 'NAME = RECIPE field=value …', of a recipe's name or a file of export; name "
+            "and changes as you like; again for each, the reference first."
+        ),
+    ] = None,
     components: Annotated[
         str | None, typer.Option(help="Names with commas between; --dry-run lists all that there are.")
     ] = None,
     tune_per_arm: Annotated[
         int, typer.Option(min=0, help="Trials of a search of the learning rate for each arm, before.")
     ] = 0,
-    recipe: Annotated[str, typer.Option(help="paper, improved or smoke: what isn't a component.")] = "improved",
-    assignments: Annotated[list[str] | None, typer.Option("--set", help="field=value of the recipe.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="paper, improved (the default) or smoke: what isn't a component.")
+    ] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", help="field=value of the recipe, or of every --arm.")
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            help="Wall time of each run's two trainings together: numbers of steps are set by timing them here."
+        ),
+    ] = None,
     margin: Annotated[
         float | None,
         typer.Option(min=0.0, help="KID ×1000 that counts as no difference; the noise between seeds by default."),
@@ -51,59 +73,82 @@ def ablate(
     store: StoreOption = "",
     study_storage: StudyOption = "",
 ) -> None:
-    """Find out which components help on this dataset, and how sure that is: arms in pairs by seed."""
+    """Find out which components, or whole configurations, are better on this dataset, and how sure that is."""
     from rich.console import Console
 
     from latentsweep.ablation import results
+    from latentsweep.ablation.arms import WHOLE, arms_of
     from latentsweep.ablation.components import COMPONENTS, DEFAULT
     from latentsweep.ablation.plan import plan_of
     from latentsweep.ablation.study import Study
+    from latentsweep.ablation.walltime import WallTime
     from latentsweep.assembly import packed
     from latentsweep.configuration import overridden
     from latentsweep.store import Store
     from trainables.inception import find_weights
     from trainables.recipes import recipe_named
 
-    place, weights = home_of(home, store, study_storage), find_weights(inception)
+    place, weights, settings = home_of(home, store, study_storage), find_weights(inception), list(assignments or [])
     names = DEFAULT if components is None else [name.strip() for name in components.split(",") if name.strip()]
+    design = design or (WHOLE if arm else "leave-one-out")
+    arms = arms_of(design, arm or [], settings, {"--components": components, "--recipe": recipe})
+    named = arms[0].source if arms else recipe or "improved"
+    base = arms[0].recipe if arms else overridden(recipe_named(named), settings)
     data = dataset_of(place, dataset)
     plan = plan_of(
         data,
-        recipe,
-        overridden(recipe_named(recipe), list(assignments or [])),
+        named,
+        base,
         design,
-        names,
+        () if arms else names,
         seeds=seeds,
         tune=tune_per_arm,
         most=max_runs,
         weights=weights,
+        arms=arms,
+        settings=settings if arms else (),
+        minutes=minutes,
     )
-    forecast = results.forecast(plan, Store.of(place), seeds)
+    forecast = results.forecast(plan, Store.of(place), seeds, WallTime.read(place.ablations / plan.name))
     if dry_run:
         typer.echo(json.dumps(forecast, indent=1) if as_json else results.as_text(forecast))
-        if not as_json:
+        if not as_json and not arms:
             typer.echo("\ncomponents that there are:")
             for component in COMPONENTS.values():
                 typer.echo(f"  {component.name:<24} {component.meaning}")
         return
     study = Study(place, plan, data, weights, recorder_of(place, dataset, mlflow))
-    largest = max((arm.recipe for arm in plan.design.arms), key=lambda each: each.vae.latent_channels)
+    largest = max((each.recipe for each in plan.design.arms), key=size)
     slices = data.counts(largest.data.split)["train"]
     pack = packed(largest, ray_address, concurrent=concurrent, card_gib=card_gib, slices=slices)
     if pack.left_out:
         typer.echo(pack.left_out_line(), err=True)
     jobs = study.run(seeds, pack, Console(stderr=as_json), address=ray_address)
     effects = results.judged(plan, study.runs(jobs), seeds, margin)
-    files = results.written(study, jobs, effects, seeds, margin)
+    ratios = results.compared(study, jobs, seeds)
+    files = results.written(study, jobs, effects, seeds, margin, ratios)
+    wall_time = results.wall_time(study, jobs)
     if as_json:
         failures = study.failures()
         found = {metric: [results.plain(effect) for effect in each] for metric, each in effects.items()}
         described = {"study": plan.name, "needed": forecast["needed"], "effects": found, "failures": failures}
+        described["ratios"] = [results.plain(ratio) for ratio in ratios]
+        described["gaps"] = [results.plain(gap) for gap in results.split(study, jobs)]
+        described |= {"wall_time": wall_time} if wall_time else {}
         typer.echo(json.dumps({**described, "files": [str(path) for path in files]}, indent=1))
         return
     for effect in effects[results.METRICS[0]]:
         typer.echo(f"{effect.contrast.name}: {effect.words}")
+    for ratio in ratios:
+        typer.echo(f"{ratio.name}: as a ratio, {ratio.words}")
+    if wall_time.get("unequal"):
+        typer.echo(wall_time["unequal"])
     for name, reason in study.failures().items():
         typer.echo(f"failed: {name}: {reason['reason']}")
     for path in files:
         typer.echo(path)
+
+
+def size(recipe: Recipe) -> tuple[int, int, int]:
+    """By which the recipe that takes the most memory is chosen."""
+    return sum(recipe.diffusion.widths), sum(recipe.vae.widths), recipe.vae.latent_channels

@@ -9,6 +9,7 @@ from typing import Any
 from optuna.trial import TrialState
 
 from latentsweep import leaderboard
+from latentsweep.report.gap import gap_words
 from latentsweep.report.importance import Importance
 from latentsweep.report.scores import NAMES, Score, interval, objective, standard_error
 from latentsweep.report.source import Source
@@ -26,7 +27,13 @@ def sentences(
     if not rows:
         found.append("No trial has been measured yet, so there is no best configuration. " + unmeasured(source))
     else:
-        found += [best(source, rows, reference), certainty(source, rows), mattered(source, importances)]
+        chosen = next((row for row in rows if row.chosen), rows[0])
+        found += [
+            best(source, rows, reference),
+            gap_words(chosen.metrics),
+            certainty(source, rows),
+            mattered(source, importances),
+        ]
     if lints:
         found.append(f"{number(lints, 'lint')} {'was' if lints == 1 else 'were'} raised; see below.")
     else:

@@ -83,6 +83,45 @@ def test_a_design_that_cannot_be_is_one_line(names: list[str], kind: str, messag
         designed(SMOKE, chosen(names), kind)
 
 
+@pytest.mark.parametrize(
+    ("name", "changed", "shares"),
+    [
+        ("l1", {"vae.reconstruction_loss": "mse"}, "its own autoencoder and denoiser"),
+        ("charbonnier", {"vae.reconstruction_loss": "mse"}, "its own autoencoder and denoiser"),
+        ("ms-ssim", {"vae.ms_ssim_weight": 0.0}, "its own autoencoder and denoiser"),
+        ("gradient", {"vae.gradient_weight": 0.0}, "its own autoencoder and denoiser"),
+        ("discriminator", {"vae.adversarial_weight": 0.0}, "its own autoencoder and denoiser"),
+        ("zero-snr", {"diffusion.zero_terminal_snr": False}, "its own denoiser"),
+        ("stratified", {"diffusion.timestep_sampling": "uniform"}, "its own denoiser"),
+        ("logit-normal", {"diffusion.timestep_sampling": "uniform"}, "its own denoiser"),
+        ("position", {"diffusion.position_condition": False}, "its own denoiser"),
+        ("guidance", {"sampling.guidance": 1.0}, "trains nothing: it shares the reference's denoiser"),
+        ("latent-augmentation", {"diffusion.augmentation_probability": 0.0}, "its own denoiser"),
+        ("power-ema", {"sampling.ema_length": 0.0}, "trains nothing: it shares the reference's denoiser"),
+    ],
+)
+def test_a_choice_of_training_or_sampling_differs_in_that_alone(
+    name: str, changed: dict[str, object], shares: str
+) -> None:
+    made = plan((name,))
+    assert arms(made.design)[f"without {name}"] == changed
+    assert sharing(made.design, made.jobs([0]))[f"without {name}"] == shares
+
+
+@pytest.mark.parametrize(
+    ("names", "field"),
+    [
+        (["l1", "charbonnier"], "vae.reconstruction_loss"),
+        (["stratified", "logit-normal"], "diffusion.timestep_sampling"),
+        (["zero-snr", "v-prediction"], "diffusion.prediction"),
+        (["position", "guidance"], "diffusion.position_condition"),
+    ],
+)
+def test_components_that_set_the_same_field_are_refused_together(names: list[str], field: str) -> None:
+    with pytest.raises(ConfigError, match=f"both set {field}"):
+        chosen(names)
+
+
 def test_arms_share_what_they_have_in_common() -> None:
     made = plan(("channels", "cutmix", "early-stop", "whitening"))
     jobs = made.jobs(range(3))

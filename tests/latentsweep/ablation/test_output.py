@@ -16,10 +16,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from latentsweep.ablation import charts, summary, tables
+from latentsweep.ablation import charts, summary, supplement, tables
 from latentsweep.ablation.content import Content
+from latentsweep.ablation.gaps import gaps
 from latentsweep.ablation.page import as_html, as_latex, as_markdown, metric_table, tiles, view, write_page
+from latentsweep.ablation.ratio import ratios
 from latentsweep.ablation.statistics import Contrast, Effect, Run, effects, noise, summaries
 from latentsweep.ablation.wording import decimals, fixed
 from latentsweep.lints import Finding
@@ -462,6 +465,95 @@ def test_lints_stand_in_a_table_warnings_first(full: Content) -> None:
     assert html.index("<code>overfit") < html.index("<code>few-samples")
     assert "0.2 \\| 0.4" in markdown
     assert "2 lints were raised" in html
+
+
+@pytest.fixture(scope="module")
+def with_more() -> Content:
+    """Two arms with their ratio and their gaps."""
+    kids = {"full": 60.0, "without ema": 25.0}
+    runs = [run_of(arm, seed, kid) for arm, kid in kids.items() for seed in range(4)]
+    runs = [
+        dataclasses.replace(run, metrics={**run.metrics, "gen/kid_floor": 3.0, "recon/kid": 12.0 + run.seed})
+        for run in runs
+    ]
+    contrast = Contrast("without ema", {"without ema": 1.0, "full": -1.0})
+    ratio = ratios(runs, [contrast], seeds=range(4))
+    return content_of(runs, list(kids), [contrast], 4, ratios=ratio, gaps=gaps(runs, list(kids)))
+
+
+def test_a_ratio_stands_beside_its_difference_in_every_file(with_more: Content) -> None:
+    (ratio,) = with_more.ratios
+    assert ratio.low is not None
+    table = metric_table(with_more, "gen/kid")
+    assert table.header[2:4] == ("difference [95 % interval]", "ratio [95 % interval]")
+    assert [row.cells[2] for row in table.rows] == ["–", ratio.text]
+    assert "ratio [95 % interval]" not in metric_table(with_more, "gen/recall").header
+    html, markdown = words(as_html(with_more)), as_markdown(with_more)
+    for text in (html, markdown):
+        assert f"KID ×1000 as a ratio to the reference's [95 % interval]: without ema {ratio.text}." in text
+        assert "the interval is Fieller's (1954), uncorrected, and covers other seeds alone" in text
+    assert f"& {ratio.text} &" in as_latex(with_more)
+    rows = csv.DictReader(
+        io.StringIO(tables.as_csv(with_more.summaries, with_more.effects, with_more.ratios, with_more.gaps))
+    )
+    (line,) = [row for row in rows if row["kind"] == "ratio"]
+    assert (float(line["mean"]), float(line["low"])) == (ratio.value, ratio.low)
+    assert line["runs"].split("; ") == list(ratio.runs)
+
+
+def test_memorisation_stands_beside_the_score_with_its_differences() -> None:
+    copies = {"full": [0.02, 0.03, 0.01], "without ema": [0.0, 0.01, 0.0]}
+    nearness = {"full": [0.91, 0.93, 0.95], "without ema": [1.10, 1.14, 1.11]}
+    runs = [
+        Run(
+            arm,
+            seed,
+            {"gen/kid": 40.0 + seed, "gen/near_copies": copies[arm][seed], "gen/memorisation": nearness[arm][seed]},
+            f"study/{arm}/seed-{seed}",
+        )
+        for arm in copies
+        for seed in range(3)
+    ]
+    contrast = Contrast("without ema", {"without ema": 1.0, "full": -1.0})
+    metrics = ("gen/kid", *supplement.COPYING)
+    content = content_of(
+        runs,
+        list(copies),
+        [contrast],
+        3,
+        summaries={metric: summaries(runs, list(copies), metric) for metric in metrics},
+        effects={metric: effects(runs, [contrast], metric, seeds=range(3)) for metric in metrics},
+    )
+    table = supplement.memorisation_table(content.summaries, content.effects, reference="full")
+    assert table is not None
+    assert table.header[1::2] == ("Share of near copies", "Memorisation ratio")
+    assert table.rows[0].cells[1::2] == ("–", "–")
+    for place, metric in ((1, "gen/near_copies"), (3, "gen/memorisation")):
+        (effect,) = content.effects[metric]
+        assert table.rows[1].cells[place] == shown(effect, decimals(content.summaries[metric], [effect]))
+    for text in (words(as_html(content)), as_markdown(content), as_latex(content)):
+        assert "Whether an arm repeats training slices more than the reference does." in text
+    assert supplement.memorisation_table({}, {}, reference=None) is None
+    lost = {**content.summaries, "gen/memorisation": summaries([], list(copies), "gen/memorisation")}
+    assert supplement.memorisation_table(lost, content.effects, reference="full") is None
+
+
+def test_the_gap_stands_in_every_file_with_a_picture(with_more: Content, tmp_path: Path) -> None:
+    html, markdown, latex = as_html(with_more), as_markdown(with_more), as_latex(with_more)
+    for text in (words(html), markdown):
+        assert "Above the floor of real slices, KID ×1000 3" in text
+        assert "The gap in KID ×1000" in text
+    assert 'href="#gap"' in html
+    assert "Stacked bars of floor" in html
+    assert "The gap in KID" in latex
+    assert latex.isascii()
+    files = write_page(with_more, tmp_path)
+    assert [path.name for path in files][-1] == "ablation_gap.png"
+    with Image.open(files[-1]) as picture:
+        assert picture.width == 900
+    rows = list(csv.DictReader(files[3].open()))
+    parts = {row["kind"]: float(row["mean"]) for row in rows if row["name"] == "full" and row["metric"] == "gen/kid"}
+    assert parts["floor"] + parts["autoencoder"] + parts["denoiser"] == pytest.approx(parts["mean"])
 
 
 def test_numbers_are_written_with_a_real_minus_and_no_negative_zero() -> None:

@@ -13,16 +13,19 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from command_line import ROOT, TINY, cli
 from mlflow import MlflowClient
 from scipy import stats
 
+from latentsweep.ablation.ratio import ratios
 from latentsweep.ablation.statistics import Contrast, Run
 from latentsweep.ablation.statistics import effects as compute
 from latentsweep.export import open_search
 from latentsweep.plan import SweepPlan
 from latentsweep.store import Store
+from trainables.distances import WithinKernel
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -101,6 +104,42 @@ def test_the_table_is_recomputed_from_mlflow_alone(studied: tuple[Path, dict[str
     assert {run.data.tags["latentsweep.key"] for run in runs} <= {
         key for row in rows for key in row["runs"].split("; ")
     }
+
+
+def test_ratios_are_recomputed_from_mlflow_alone(studied: tuple[Path, dict[str, Any]]) -> None:
+    home, said = studied
+    client = MlflowClient(f"sqlite:///{home / 'mlflow' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("demo")
+    runs = client.search_runs([experiment.experiment_id], "tags.`latentsweep.kind` = 'ablation-run'")
+    (parent,) = client.search_runs([experiment.experiment_id], "tags.`latentsweep.kind` = 'ablation'")
+    plain = json.loads(Path(client.download_artifacts(parent.info.run_id, "real_slices.json")).read_text())
+    names, numbers = [tuple(plain[name]) for name in ("groups", "sizes")], [plain["sums"], plain["pairs"]]
+    real = WithinKernel(*names, *map(np.array, numbers))
+    contrasts = [Contrast(**effect["contrast"]) for effect in said["effects"]["gen/kid"]]
+    recorded = [as_recorded(client, run) for run in runs]
+    for again, ratio in zip(ratios(recorded, contrasts, seeds=range(2), real=real), said["ratios"], strict=True):
+        assert again.value == pytest.approx(ratio["value"])
+        assert (again.low, again.high) == pytest.approx((ratio["low"], ratio["high"]))
+        assert again.subjects == ratio["subjects"]
+
+
+def test_ratios_and_gaps_are_said_beside_the_differences(studied: tuple[Path, dict[str, Any]]) -> None:
+    home, said = studied
+    for ratio, effect in zip(said["ratios"], said["effects"]["gen/kid"], strict=True):
+        assert (ratio["name"], ratio["runs"]) == (effect["contrast"]["name"], effect["runs"])
+        assert ratio["subjects"] or ratio["low"] == ratio["high"] == 1, "the real slices are in the store"
+        if ratio["low"] is not None:
+            assert (ratio["low"] <= 1 <= ratio["high"]) == (effect["low"] <= 0 <= effect["high"])
+    assert {(gap["arm"], gap["metric"]) for gap in said["gaps"]} == {
+        (arm, metric)
+        for arm in ("full", "without channels", "without cutmix", "without early-stop")
+        for metric in ("gen/kid", "gen/fid")
+    }
+    for gap in said["gaps"]:
+        parts = sum(gap[name]["mean"] for name in ("floor", "autoencoder", "denoiser"))
+        assert parts == pytest.approx(gap["generated"]["mean"])
+    picture = next(Path(path) for path in said["files"] if path.endswith("ablation_gap.png"))
+    assert (home.parent / picture).stat().st_size > 5000
 
 
 def test_more_seeds_run_the_rest_alone_and_the_same_again_runs_nothing(

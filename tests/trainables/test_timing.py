@@ -1,0 +1,78 @@
+"""The time of a step: that of the loop's own steps, whatever is validated between them, and quickly measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from trainables import diffusion_training, timing, vae_training
+from trainables.execution import Execution
+from trainables.recipes import SMOKE
+from trainables.timing import step_seconds
+
+TINY = SMOKE.replace(
+    **{
+        "data.image_size": 16,
+        "vae.widths": (8, 8),
+        "vae.batch_size": 4,
+        "diffusion.widths": (8, 8),
+        "diffusion.attention_levels": (),
+        "diffusion.embedding_channels": 16,
+        "diffusion.batch_size": 4,
+    }
+)
+
+
+def slowed(monkeypatch: pytest.MonkeyPatch, loop: object, name: str, seconds: Sequence[float]) -> list[int]:
+    """Makes a function of a loop, called once a step, take so many seconds more; counts the calls."""
+    called, original = [0], getattr(loop, name)
+
+    def slow(*args: object, **options: object) -> object:
+        time.sleep(seconds[min(called[0], len(seconds) - 1)])
+        called[0] += 1
+        return original(*args, **options)
+
+    monkeypatch.setattr(loop, name, slow)
+    return called
+
+
+@pytest.mark.parametrize(("section", "loop"), [("vae", vae_training), ("diffusion", diffusion_training)])
+def test_a_step_is_timed_in_the_loop_itself_and_what_comes_between_steps_is_not(
+    section: str, loop: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = {"vae": "validation_loss", "diffusion": "validation_mse"}[section]
+    validations = slowed(monkeypatch, loop, measured, [0.5])
+    steps = slowed(monkeypatch, loop, "accumulate", [0.2, 0.2, 0.03])
+    found = step_seconds(TINY, section, Execution(), slices=20, seconds=0.5)
+    assert 0.03 < found < 0.08
+    assert validations[0] <= 2
+    assert steps[0] < timing.PILOT + 20
+
+
+def test_a_slow_step_is_measured_by_the_pilot_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = slowed(monkeypatch, vae_training, "accumulate", [0.2])
+    assert 0.19 < step_seconds(TINY, "vae", Execution(), slices=20, seconds=0.3) < 0.4
+    assert steps[0] == timing.PILOT
+
+
+def test_a_discriminator_that_joins_later_counts_by_its_share_of_the_training() -> None:
+    durations = [(1, 1.0), (2, 1.0), (3, 5.0), (4, 1.0), (5, 1.0), (6, 3.0), (7, 3.0)]
+    assert timing._mean_of_phases(durations, 0.75, 8) == pytest.approx(0.75 * 1.0 + 0.25 * 3.0)
+    assert timing._mean_of_phases(durations, 0.0, 8) == pytest.approx(9 / 5)
+    recipe = TINY.replace(**{"vae.adversarial_weight": 0.001, "vae.adversarial_start": 0.5})
+    assert step_seconds(recipe, "vae", Execution(), slices=20, seconds=0.1) > 0
+
+
+def test_everything_that_is_told_or_kept_on_the_way_is_in_the_step() -> None:
+    recipe = TINY.replace(
+        **{
+            "diffusion.position_condition": True,
+            "diffusion.augmentation_probability": 0.5,
+            "diffusion.ema_lengths": (0.05, 0.1),
+            "diffusion.prediction": "v",
+            "diffusion.zero_terminal_snr": True,
+        }
+    )
+    assert step_seconds(recipe, "diffusion", Execution(), slices=3, seconds=0.1) > 0
