@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -101,7 +101,7 @@ def as_markdown(table: Sequence[dict[str, Any]]) -> str:
         return "No trial has been measured yet.\n"
     names = list(table[0])
     lines = ["| " + " | ".join(heading(name) for name in names) + " |", "|" + " --- |" * len(names)]
-    lines += ["| " + " | ".join(cell(row[name]) for name in names) + " |" for row in table]
+    lines += ["| " + " | ".join(cells(row)) + " |" for row in table]
     return "\n".join(lines) + "\n"
 
 
@@ -110,10 +110,15 @@ def heading(name: str) -> str:
     return METRICS.get(name) or FIELDS.get(name) or name.split(".")[-1].replace("_", " ")
 
 
+def cells(row: Mapping[str, Any]) -> list[str]:
+    """A row as it is shown, the best one with a star."""
+    return [("★" if value else "") if name == "best" else cell(value) for name, value in row.items()]
+
+
 def cell(value: Any) -> str:
     """A value as it is shown."""
     if isinstance(value, bool):
-        return "★" if value else ""
+        return "yes" if value else "no"
     if value is None:
         return "–"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
@@ -132,7 +137,7 @@ def show(table: Sequence[dict[str, Any]], state: dict[str, int], shares: dict[st
     for name in table[0]:
         grid.add_column(heading(name), justify="right", no_wrap=True)
     for row in table[:top]:
-        grid.add_row(*(cell(value) for value in row.values()), style="bold" if row["best"] else None)
+        grid.add_row(*cells(row), style="bold" if row["best"] else None)
     console.print(grid)
     if not any(row["best"] for row in table[:top]):
         console.print("the exported configuration is further down: the cheapest within one standard error")

@@ -57,9 +57,10 @@ def obtain(shared: Sequence[Shared], store: Store, folder: Path, packing: Packin
         jobs = {pool.submit(_train, each, folder, packing): each for each in waiting.values()}
         while jobs or references:
             done, _ = concurrent.futures.wait(jobs, timeout=0.5)
-            for each in [jobs.pop(future) for future in done if not future.result()]:
+            for future in done:
+                each, seconds = jobs.pop(future), future.result()
                 how = "done" if store.find(each.keys.latents) else "diverged, and its runs will fail:"
-                view.stage(each.label, f"{how} in {time.monotonic() - began:.0f} s")
+                view.stage(each.label, f"{how} in {seconds:.0f} s")
             for each in jobs.values():
                 record = store.progress(each.keys.vae.name)
                 view.stage(each.label, f"training, step {int(record['step'])}" if record else "waiting", quiet=True)
@@ -69,7 +70,9 @@ def obtain(shared: Sequence[Shared], store: Store, folder: Path, packing: Packin
                 view.stage(references.pop(reference), f"done in {time.monotonic() - began:.0f} s")
 
 
-def _train(shared: Shared, folder: Path, packing: Packing) -> None:
+def _train(shared: Shared, folder: Path, packing: Packing) -> float:
+    """Seconds that it took."""
+    began = time.monotonic()
     assignment = dataclasses.replace(shared.assignment, execution=packing.limited("vae", shared.assignment.execution))
     run_under_train(
         worker.autoencoder,
@@ -80,3 +83,4 @@ def _train(shared: Shared, folder: Path, packing: Packing) -> None:
         threads=packing.threads,
         gpu_share=packing.vae_share,
     )
+    return time.monotonic() - began

@@ -24,7 +24,7 @@ from latentsweep.shared_stages import Shared, obtain
 from latentsweep.store import Store
 from latentsweep.studies import answering
 from latentsweep.supervision import driving, uninterrupted
-from latentsweep.sweep_record import SweepRecord
+from latentsweep.sweep_record import SweepRecord, value_of
 from latentsweep.view import View, described
 from latentsweep.work_log import said_last, shortened, tail
 from latentsweep.worker import Assignment
@@ -111,9 +111,11 @@ class Sweep:
     def _shared_stages(self, view: View, packing: Packing) -> None:
         """The autoencoders that the space needs, and the real features."""
         shared = []
+        searched = self.plan.space.touching("data", "vae")
         for recipe in self.plan.autoencoders().values():
             keys = self.plan.keys_of(recipe)
-            label = f"autoencoder, {recipe.vae.latent_channels} channels [{keys.vae.digest[:6]}]"
+            which = described({field: value_of(recipe, field) for field in searched})
+            label = f"autoencoder, {which}" if which else "autoencoder"
             shared.append(Shared(label, self._assignment(packing, recipe), keys))
         names = {name for each in shared for name in each.names()}
         self._use(*names, *published_name(self.home, self.plan.fingerprint))

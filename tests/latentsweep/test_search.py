@@ -224,6 +224,12 @@ def test_the_leaderboard_ranks_what_was_measured(tmp_path: Path) -> None:
     assert sum(shares.values()) == pytest.approx(1.0)
 
 
+def test_a_switch_is_shown_by_a_word_and_the_best_alone_by_a_star() -> None:
+    row = {"trial": 3, "best": True, "diffusion.whiten": False, "diffusion.position_condition": True}
+    assert leaderboard.cells(row) == ["3", "★", "no", "yes"]
+    assert leaderboard.cells({**row, "best": False})[1] == ""
+
+
 def test_a_dimension_of_lists_is_searched_and_read_back(tmp_path: Path) -> None:
     space = SearchSpace({"vae.widths": Choice(((8, 16), (8, 16, 32))), "vae.latent_channels": Choice((2, 16))})
     search, seen = opened(tmp_path / "s", space), set()

@@ -148,8 +148,7 @@ class Study:
         return found
 
     def _shared(self, job: Job, threads: int, packing: Packing) -> Shared:
-        recipe = job.recipe
-        label = f"autoencoder, {recipe.vae.latent_channels} channels, seed {job.seed} [{job.keys.vae.digest[:6]}]"
+        label = f"autoencoder of {job.arm.name}, seed {job.seed}"
         return Shared(label, self._assignment(job, threads, packing), job.keys)
 
     def _assignment(self, job: Job, threads: int, packing: Packing) -> Assignment:
