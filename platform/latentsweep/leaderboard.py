@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from latentsweep.search import Search, family_of
-from trainables.space import THRESHOLD
+from trainables.space import THRESHOLD, stage_of
 
 METRICS = {
     "gen/kid": "KID ×1000",
@@ -31,6 +31,9 @@ FIELDS = {
     "diffusion.cutmix_probability": "CutMix",
 }
 """Short headings of the fields that are searched most."""
+
+STAGES = ("data", "vae", "diffusion", "sampling")
+"""Of whose fields configurations are made."""
 
 WIDTH = 110
 """Columns of text that the leaderboard takes where there is no terminal."""
@@ -110,6 +113,23 @@ def heading(name: str) -> str:
     return METRICS.get(name) or FIELDS.get(name) or name.split(".")[-1].replace("_", " ")
 
 
+def described(params: Mapping[str, Any]) -> str:
+    """A configuration in one line."""
+    return ", ".join(f"{heading(name)} {cell(value)}" for name, value in params.items())
+
+
+def gathered(table: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], str]:
+    """The rows with all fields that differ between them in one last column, and what is alike in all, in a line."""
+    fields = [name for name in table[0] if stage_of(name) in STAGES]
+    varied = [name for name in fields if len({row[name] for row in table}) > 1]
+    rows = [
+        {name: value for name, value in row.items() if name not in fields}
+        | {"configuration": described({name: row[name] for name in varied})}
+        for row in table
+    ]
+    return rows, described({name: table[0][name] for name in fields if name not in varied})
+
+
 def cells(row: Mapping[str, Any]) -> list[str]:
     """A row as it is shown, the best one with a star."""
     return [("★" if value else "") if name == "best" else cell(value) for name, value in row.items()]
@@ -125,7 +145,7 @@ def cell(value: Any) -> str:
 
 
 def show(table: Sequence[dict[str, Any]], state: dict[str, int], shares: dict[str, float], *, top: int = 10) -> None:
-    """Prints the best rows, the counts and the importances to the terminal."""
+    """Prints the best rows, the counts and the importances to the terminal; rows that are too wide, as gathered."""
     console = Console() if Console().is_terminal else Console(width=WIDTH)
     console.print(
         f"{state['complete']} trials complete, {state['pruned']} pruned, {state['failed']} failed; "
@@ -133,13 +153,32 @@ def show(table: Sequence[dict[str, Any]], state: dict[str, int], shares: dict[st
     )
     if not table:
         return
-    grid = Table(box=None, pad_edge=False, padding=(0, 1))
-    for name in table[0]:
-        grid.add_column(heading(name), justify="right", no_wrap=True)
-    for row in table[:top]:
-        grid.add_row(*cells(row), style="bold" if row["best"] else None)
+    best, common = list(table[:top]), ""
+    grid = _grid(best)
+    if _width(best) > console.width:
+        best, common = gathered(best)
+        grid = _grid(best)
     console.print(grid)
+    if common:
+        console.print(f"all of these: {common}")
     if not any(row["best"] for row in table[:top]):
         console.print("the exported configuration is further down: the cheapest within one standard error")
     if shares:
         console.print("what mattered: " + ", ".join(f"{heading(name)} {value:.0%}" for name, value in shares.items()))
+
+
+def _grid(table: Sequence[Mapping[str, Any]]) -> Table:
+    """The rows as a table for a terminal; its last column may be folded."""
+    grid = Table(box=None, pad_edge=False, padding=(0, 1))
+    for name in table[0]:
+        folded = name == "configuration"
+        grid.add_column(heading(name), justify="left" if folded else "right", no_wrap=not folded)
+    for row in table:
+        grid.add_row(*cells(row), style="bold" if row["best"] else None)
+    return grid
+
+
+def _width(table: Sequence[Mapping[str, Any]]) -> int:
+    """Columns of text that the rows take."""
+    columns = zip([heading(name) for name in table[0]], *(cells(row) for row in table), strict=True)
+    return sum(max(map(len, column)) + 2 for column in columns)

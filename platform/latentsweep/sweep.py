@@ -25,7 +25,7 @@ from latentsweep.store import Store
 from latentsweep.studies import answering
 from latentsweep.supervision import driving, uninterrupted
 from latentsweep.sweep_record import SweepRecord, value_of
-from latentsweep.view import View, described
+from latentsweep.view import View
 from latentsweep.work_log import said_last, shortened, tail
 from latentsweep.worker import Assignment
 from trainables.errors import StoppedError
@@ -114,7 +114,7 @@ class Sweep:
         searched = self.plan.space.touching("data", "vae")
         for recipe in self.plan.autoencoders().values():
             keys = self.plan.keys_of(recipe)
-            which = described({field: value_of(recipe, field) for field in searched})
+            which = leaderboard.described({field: value_of(recipe, field) for field in searched})
             label = f"autoencoder, {which}" if which else "autoencoder"
             shared.append(Shared(label, self._assignment(packing, recipe), keys))
         names = {name for each in shared for name in each.names()}
@@ -185,7 +185,7 @@ class Watcher:
             points = [trial.user_attrs["metrics"], *(point["metrics"] for point in trial.user_attrs["points"])]
             how = f"{self.objective.split('/')[1]} {min(point[self.objective] for point in points):.2f}"
             first = self.sweep.search.measured()[0]
-            best = f"{first.values[0]:.2f} with {described(first.params)}"
+            best = f"{first.values[0]:.2f} with {leaderboard.described(first.params)}"
         elif trial.state == TrialState.PRUNED:
             how = f"pruned at step {trial.user_attrs['pruned_at']}"
         else:

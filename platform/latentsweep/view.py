@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from latentsweep.leaderboard import cell, heading
+from latentsweep.leaderboard import described
 
 VALIDATION = ("val/loss", "val/mse")
 """What a validation of the autoencoder and of the denoiser is shown by."""
@@ -143,11 +143,6 @@ class TrainingView:
             self._status.update(line)
         else:
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def described(params: Mapping[str, Any]) -> str:
-    """A configuration in one line."""
-    return ", ".join(f"{heading(name)} {cell(value)}" for name, value in params.items())
 
 
 def clock(seconds: float) -> str:

@@ -230,6 +230,25 @@ def test_a_switch_is_shown_by_a_word_and_the_best_alone_by_a_star() -> None:
     assert leaderboard.cells({**row, "best": False})[1] == ""
 
 
+def test_rows_too_wide_for_the_terminal_show_what_differs_last_and_every_number(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fields = {f"diffusion.{name}": 0.25 for name in ("min_snr_gamma", "beta_minimum", "beta_maximum", "weight_decay")}
+    table = [
+        {"rank": rank, "trial": rank, "pass": rank, "best": rank == 1, "vae.latent_channels": channels}
+        | {"diffusion.timestep_sampling": "uniform", **fields, **dict.fromkeys(leaderboard.METRICS, 87.5 + rank)}
+        for rank, channels in ((1, 4), (2, 16))
+    ]
+    state = {"complete": 2, "pruned": 0, "failed": 0, "points": 2}
+    leaderboard.show(table, state, {})
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= leaderboard.WIDTH
+    assert lines[1].split()[-1] == "configuration"
+    assert [line.split()[-2:] for line in lines[2:4]] == [["channels", "4"], ["channels", "16"]]
+    assert [line.count("88.5") for line in lines[2:4]] == [len(leaderboard.METRICS), 0]
+    assert lines[4].startswith("all of these: timestep sampling uniform, min snr gamma 0.25")
+
+
 def test_a_dimension_of_lists_is_searched_and_read_back(tmp_path: Path) -> None:
     space = SearchSpace({"vae.widths": Choice(((8, 16), (8, 16, 32))), "vae.latent_channels": Choice((2, 16))})
     search, seen = opened(tmp_path / "s", space), set()
