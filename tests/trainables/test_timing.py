@@ -43,17 +43,17 @@ def test_a_step_is_timed_in_the_loop_itself_and_what_comes_between_steps_is_not(
     section: str, loop: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured = {"vae": "validation_loss", "diffusion": "validation_mse"}[section]
-    validations = slowed(monkeypatch, loop, measured, [0.5])
-    steps = slowed(monkeypatch, loop, "accumulate", [0.2, 0.2, 0.03])
+    validations = slowed(monkeypatch, loop, measured, [1.0])
+    steps = slowed(monkeypatch, loop, "accumulate", [0.5, 0.5, 0.03])
     found = step_seconds(TINY, section, Execution(), slices=20, seconds=0.5)
-    assert 0.03 < found < 0.08
+    assert 0.03 < found < 0.2
     assert validations[0] <= 2
     assert steps[0] < timing.PILOT + 20
 
 
 def test_a_slow_step_is_measured_by_the_pilot_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     steps = slowed(monkeypatch, vae_training, "accumulate", [0.2])
-    assert 0.19 < step_seconds(TINY, "vae", Execution(), slices=20, seconds=0.3) < 0.4
+    assert 0.19 < step_seconds(TINY, "vae", Execution(), slices=20, seconds=0.3) < 0.8
     assert steps[0] == timing.PILOT
 
 
