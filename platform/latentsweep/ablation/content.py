@@ -6,9 +6,10 @@ import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from latentsweep.ablation.effect import Effect, Run, Summary
 from latentsweep.ablation.gaps import ArmGap
 from latentsweep.ablation.ratio import Ratio
-from latentsweep.ablation.statistics import Effect, Run, Summary, noise
+from latentsweep.ablation.statistics import noise
 from latentsweep.ablation.tables import Table
 from latentsweep.lints import Finding
 

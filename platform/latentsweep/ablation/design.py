@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from latentsweep.ablation.arms import WHOLE, GivenArm
 from latentsweep.ablation.components import Component, with_components
-from latentsweep.ablation.statistics import Contrast
+from latentsweep.ablation.effect import Contrast
 from trainables.errors import ConfigError
 from trainables.recipes import Recipe
 from trainables.space import THRESHOLD, Value

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from latentsweep.ablation.statistics import Run
+from latentsweep.ablation.effect import Run
 from latentsweep.report.gap import DISTANCES, Gap, gap_of
 
 PARTS = ("floor", "autoencoder", "denoiser", "generated")

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from latentsweep.ablation.effect import CROSS_METRIC, Contrast, Run
 from latentsweep.ablation.inference import effective_subjects, subject_draws
-from latentsweep.ablation.statistics import CROSS_METRIC, Contrast, Run
 from trainables.distances import WithinKernel
 
 Floats = npt.NDArray[np.float64]
@@ -184,7 +184,7 @@ def _over_subjects(
 ) -> tuple[Floats, float] | None:
     """Covariance (2, 2) between subjects of the two arms' mean KID, and its degrees of freedom.
 
-    Of KID = A + B(w) − 2 Σ w_g S_g / Σ w_g n_g (:class:`latentsweep.ablation.statistics.Run`), all but A is computed
+    Of KID = A + B(w) − 2 Σ w_g S_g / Σ w_g n_g (:class:`latentsweep.ablation.effect.Run`), all but A is computed
     for each resample. The subjects are drawn as for the difference of the two arms, so that both intervals agree.
     None where a run lacks ``cross``, the runs and ``real`` aren't of the same slices, or subjects are few.
     """

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from latentsweep import inspection, stages
 from latentsweep.ablation.design import differences
+from latentsweep.ablation.effect import Effect
 from latentsweep.ablation.plan import AblationPlan, Job
-from latentsweep.ablation.statistics import Effect
 from latentsweep.ablation.wording import slug
 from latentsweep.entries import MANIFEST
 from latentsweep.lints import as_tags

@@ -16,12 +16,13 @@ from latentsweep.ablation import walltime
 from latentsweep.ablation.arms import WHOLE
 from latentsweep.ablation.content import Content
 from latentsweep.ablation.design import differences
+from latentsweep.ablation.effect import Effect, Run
 from latentsweep.ablation.gaps import ArmGap, gaps
 from latentsweep.ablation.page import write_page
 from latentsweep.ablation.plan import AblationPlan, Job, needed, sharing
 from latentsweep.ablation.power import detectable, smallest_p
 from latentsweep.ablation.ratio import Ratio, ratios
-from latentsweep.ablation.statistics import Effect, Run, effects, summaries
+from latentsweep.ablation.statistics import effects, summaries
 from latentsweep.ablation.study import Study
 from latentsweep.ablation.walltime import WallTime, inequality, spent, table
 from latentsweep.configuration import scalar

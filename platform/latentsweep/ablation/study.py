@@ -12,9 +12,9 @@ from typing import Any
 from rich.console import Console
 
 from latentsweep import stages, worker
+from latentsweep.ablation.effect import Run
 from latentsweep.ablation.plan import AblationPlan, Job
 from latentsweep.ablation.record import AblationRecord
-from latentsweep.ablation.statistics import Run
 from latentsweep.ablation.walltime import SECONDS, WallTime, allotted, timings
 from latentsweep.budget import Packing
 from latentsweep.cluster import check_resources, cluster, result_of

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from latentsweep.ablation.content import Content
+from latentsweep.ablation.effect import Effect
 from latentsweep.ablation.power import detectable, smallest_p
 from latentsweep.ablation.ratio import Ratio
-from latentsweep.ablation.statistics import Effect
 from latentsweep.ablation.wording import (
     decimals,
     difference,

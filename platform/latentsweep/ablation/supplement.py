@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from latentsweep.ablation.effect import Effect, Summary
 from latentsweep.ablation.gaps import PARTS, ArmGap, Part
-from latentsweep.ablation.statistics import Effect, Summary
 from latentsweep.ablation.tables import Row, Table, mean_and_sd, named
 from latentsweep.ablation.wording import UNKNOWN, capitalised, decimals, difference, fixed, name_of
 from latentsweep.report.gap import BELOW_ZERO

@@ -9,9 +9,9 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from latentsweep.ablation.effect import Effect, Summary
 from latentsweep.ablation.gaps import PARTS, ArmGap, Part
 from latentsweep.ablation.ratio import Ratio
-from latentsweep.ablation.statistics import Effect, Summary
 from latentsweep.ablation.wording import (
     UNKNOWN,
     arrow,

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from latentsweep.ablation.effect import Effect, Verdict
 from latentsweep.ablation.power import seeds_needed
-
-if TYPE_CHECKING:
-    from latentsweep.ablation.statistics import Effect
-
-Verdict = Literal["helps", "hurts", "differs", "no difference", "cannot tell"]
 
 UNITS = {
     "recon/psnr": " dB",

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from latentsweep.ablation.statistics import BETTER, Contrast, Effect, Summary
+from latentsweep.ablation.effect import BETTER, Contrast, Effect, Summary
 from latentsweep.report.scores import NAMES
 
 UNKNOWN = "–"

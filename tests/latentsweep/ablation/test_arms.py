@@ -14,9 +14,10 @@ from latentsweep.ablation import results, summary
 from latentsweep.ablation.arms import WHOLE, GivenArm, given_arms
 from latentsweep.ablation.content import Content
 from latentsweep.ablation.design import of_whole
+from latentsweep.ablation.effect import Run
 from latentsweep.ablation.page import as_html, as_latex, as_markdown
 from latentsweep.ablation.plan import AblationPlan, needed, sharing
-from latentsweep.ablation.statistics import Run, effects, summaries
+from latentsweep.ablation.statistics import effects, summaries
 from latentsweep.ablation.tables import Row, Table
 from latentsweep.configuration import Configuration
 from trainables.errors import ConfigError

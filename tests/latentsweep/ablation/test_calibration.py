@@ -13,8 +13,10 @@ import numpy.typing as npt
 import pytest
 import scipy.stats
 
+from latentsweep.ablation.effect import Contrast, Run
 from latentsweep.ablation.inference import Judged, holm, judge, subject_error
-from latentsweep.ablation.statistics import Contrast, Run, detectable, effects
+from latentsweep.ablation.power import detectable
+from latentsweep.ablation.statistics import effects
 
 Floats = npt.NDArray[np.float64]
 

@@ -20,10 +20,11 @@ from PIL import Image
 
 from latentsweep.ablation import charts, summary, supplement, tables
 from latentsweep.ablation.content import Content
+from latentsweep.ablation.effect import Contrast, Effect, Run
 from latentsweep.ablation.gaps import gaps
 from latentsweep.ablation.page import as_html, as_latex, as_markdown, metric_table, tiles, view, write_page
 from latentsweep.ablation.ratio import ratios
-from latentsweep.ablation.statistics import Contrast, Effect, Run, effects, noise, summaries
+from latentsweep.ablation.statistics import effects, noise, summaries
 from latentsweep.ablation.wording import decimals, fixed
 from latentsweep.lints import Finding
 from trainables.errors import StoreError

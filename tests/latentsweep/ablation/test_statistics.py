@@ -10,18 +10,10 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from latentsweep.ablation.effect import Contrast, Effect, Run
 from latentsweep.ablation.inference import hedges_correction, holm, judge, sign_flip_p
-from latentsweep.ablation.statistics import (
-    Contrast,
-    Effect,
-    Run,
-    detectable,
-    effects,
-    noise,
-    seeds_needed,
-    smallest_p,
-    summaries,
-)
+from latentsweep.ablation.power import detectable, seeds_needed, smallest_p
+from latentsweep.ablation.statistics import effects, noise, summaries
 from trainables.distances import kernel_distance
 from trainables.errors import ConfigError, DataError
 

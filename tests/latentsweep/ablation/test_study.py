@@ -19,8 +19,8 @@ from command_line import ROOT, TINY, cli
 from mlflow import MlflowClient
 from scipy import stats
 
+from latentsweep.ablation.effect import Contrast, Run
 from latentsweep.ablation.ratio import ratios
-from latentsweep.ablation.statistics import Contrast, Run
 from latentsweep.ablation.statistics import effects as compute
 from latentsweep.export import open_search
 from latentsweep.plan import SweepPlan
