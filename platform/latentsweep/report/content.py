@@ -79,6 +79,13 @@ class Content:
     command: str
     space_yaml: str | None
     provenance: list[tuple[str, str]]
+    in_database: bool = False
+
+    @property
+    def dashboard(self) -> str:
+        """The command that shows the study; a database's address may hold a password, so its variable stands there."""
+        study = '"$LATENTSWEEP_STUDY"' if self.in_database else f"sqlite:///runs/sweeps/{self.sweep}/study.db"
+        return f"optuna-dashboard {study}"
 
     @property
     def any_alike(self) -> bool:
@@ -142,6 +149,7 @@ def gather(home: Home, sweep: str, findings: Findings = ()) -> Content:
         command=repetition.command(source),
         space_yaml=repetition.space_yaml(source),
         provenance=repetition.provenance(source),
+        in_database=bool(home.study),
     )
 
 

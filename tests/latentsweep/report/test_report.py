@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import re
 import shutil
@@ -20,6 +21,7 @@ from PIL import Image
 from latentsweep.configuration import overridden
 from latentsweep.lints import Finding
 from latentsweep.report import write_report
+from latentsweep.report.content import gather
 from latentsweep.report.page import duration
 from latentsweep.report.pictures import BUDGET, fitted, picture
 from latentsweep.search import Search
@@ -210,6 +212,14 @@ def test_the_command_makes_the_same_sweep(make_sweep: Make) -> None:
     assert written
     assert SearchSpace.from_plain(yaml.safe_load(written[1])) == made.plan.space
     assert "held-out slices share patients" in words(html)
+
+
+def test_the_study_is_shown_from_where_it_lies_and_no_databases_address_is_said(make_sweep: Make) -> None:
+    made = make_sweep(1)
+    content = gather(made.home, made.name)
+    assert f"optuna-dashboard sqlite:///runs/sweeps/{made.name}/study.db" in words(report_of(made)[0])
+    in_database = dataclasses.replace(content, in_database=True)
+    assert in_database.dashboard == 'optuna-dashboard "$LATENTSWEEP_STUDY"'
 
 
 def test_the_datasets_own_space_needs_no_file(make_sweep: Make) -> None:
