@@ -83,7 +83,7 @@ class Content:
 
     @property
     def dashboard(self) -> str:
-        """The command that shows the study; a database's address may hold a password, so its variable stands there."""
+        """The command that shows the study; of a database its variable, since the address may hold a password."""
         study = '"$LATENTSWEEP_STUDY"' if self.in_database else f"sqlite:///runs/sweeps/{self.sweep}/study.db"
         return f"optuna-dashboard {study}"
 
