@@ -10,6 +10,7 @@ import base64
 import io
 import math
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,12 @@ LARGEST_SVG = 250_000
 
 COSTS = {"gen/steps_mean": "denoiser evaluations per image, mean", "gen/seconds_per_image": "seconds per image"}
 JITTER = 0.16
+
+HEADING_LETTERS = 70
+"""What fits below a chart of all fields; more is slanted."""
+
+TICK_LETTERS = 24
+"""What fits below one of the charts of single fields, side by side."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +95,10 @@ def parallel_coordinates(rows: Sequence[Score], space: SearchSpace, metric: str)
     axes.axvline(last, color=GREY, linewidth=0.8)
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         axes.text(last + 0.03, share, f"{low + share * (high - low):.3g}", ha="left", va="center", fontsize=SMALL)
-    axes.set_xticks(range(last + 1), [*(heading(field) for field in fields), NAMES.get(metric, metric)])
+    headings = [*(heading(field) for field in fields), NAMES.get(metric, metric)]
+    crowded = sum(map(len, headings)) > HEADING_LETTERS
+    slanted: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
+    axes.set_xticks(range(last + 1), headings, **slanted)
     axes.set_yticks([])
     axes.set_ylim(-0.08, 1.08)
     axes.set_xlim(-0.4, last + 0.35)
@@ -211,7 +221,10 @@ def _slice(axes: Axes, rows: Sequence[Score], field: str, dimension: Dimension) 
     if listed:
         for value, x in places.items():
             axes.hlines(_median(rows, field, value), x - 0.32, x + 0.32, color="black", linewidth=1.5)
-        axes.set_xticks(list(places.values()), [label for _, label in _ticks(dimension)])
+        width = TICK_LETTERS // len(places)
+        labels = (label.replace("_", " ") for _, label in _ticks(dimension))
+        folded = [textwrap.fill(label, width, break_long_words=False) for label in labels]
+        axes.set_xticks(list(places.values()), folded)
         axes.set_xlim(-0.5, len(places) - 0.5)
     elif not isinstance(dimension, Choice) and dimension.log:
         axes.set_xscale("log")

@@ -133,8 +133,8 @@ def gather(home: Home, sweep: str, findings: Findings = ()) -> Content:
             "",
             "rank",
             "trial",
-            *(heading(field) for field in source.search.space.dimensions),
             *(NAMES.get(metric, heading(metric)) for metric in metrics),
+            *(heading(field) for field in source.search.space.dimensions),
         ],
         lines=[line(row, source, metrics) for row in rows[:TOP]],
         scores=rows,
@@ -236,18 +236,13 @@ def columns(source: Source, rows: Sequence[Score]) -> list[str]:
 
 
 def line(row: Score, source: Source, metrics: Sequence[str]) -> Line:
-    """A row of the leaderboard, its scores with intervals."""
-    cells = [
-        mark(row),
-        str(row.rank),
-        str(row.trial),
-        *(text(row.params[field]) for field in source.search.space.dimensions),
-    ]
+    """A row of the leaderboard, its scores with intervals, and last the fields, of which there may be many."""
+    cells = [mark(row), str(row.rank), str(row.trial)]
     for metric in metrics:
         ends = row.interval(metric)
         cell = figure(metric, row.metrics.get(metric))
         cells.append(cell + (f" [{figure(metric, ends[0])}, {figure(metric, ends[1])}]" if ends else ""))
-    return Line(row, cells)
+    return Line(row, [*cells, *(text(row.params[field]) for field in source.search.space.dimensions)])
 
 
 def drawn(source: Source, rows: Sequence[Score], shares: Sequence[Importance]) -> dict[str, Chart]:
