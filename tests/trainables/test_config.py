@@ -99,6 +99,7 @@ def test_the_improved_recipe_mends_what_the_paper_gets_wrong() -> None:
     assert (diffusion.loss_weighting, diffusion.cutmix_form) == ("min_snr", "z0")
     assert diffusion.frequency_loss != "squared_l2"
     assert IMPROVED.data.split == "subject"
+    assert IMPROVED.vae.reconstruction_loss == "l1"
 
 
 def test_every_setting_says_what_it_means() -> None:
