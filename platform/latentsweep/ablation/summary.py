@@ -15,6 +15,7 @@ from latentsweep.ablation.wording import (
     difference,
     direction,
     fixed,
+    listed,
     name_of,
     probability,
     verdict_of,
@@ -157,7 +158,7 @@ def headline(content: Content) -> str:
         by_verdict.setdefault(on_component(effect, whole=whole), []).append(component_of(effect, whole=whole))
     verbs = VERBS_OF_ARMS if whole else VERBS
     parts = [
-        f"{len(names)} {verbs[verdict][len(names) > 1]} ({', '.join(names)})"
+        f"{len(names)} {verbs[verdict][len(names) > 1]} ({listed(names)})"
         for verdict in HEADINGS
         if (names := by_verdict.get(verdict))
     ]
@@ -313,7 +314,7 @@ def elsewhere(content: Content) -> str:
         for effect in content.compared(metric):
             if effect.verdict in CLEAR:
                 clear.setdefault(on_component(effect, whole=whole), []).append(component_of(effect, whole=whole))
-        said = [f"{', '.join(names)} {verbs[verdict][len(names) > 1]}" for verdict, names in clear.items()]
+        said = [f"{listed(names)} {verbs[verdict][len(names) > 1]}" for verdict, names in clear.items()]
         parts += [f"{name_of(metric)}: {', '.join(said)}"] if said else []
     if parts:
         return f"On other metrics, each corrected by itself: {'; '.join(parts)}. Nothing else stands out there."

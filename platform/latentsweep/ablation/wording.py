@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from latentsweep.ablation.effect import BETTER, Contrast, Effect, Summary
 from latentsweep.report.scores import NAMES
@@ -70,6 +70,11 @@ def verdict_of(effect: Effect) -> str:
 def title_of(contrast: Contrast) -> str:
     """A contrast's name, with its kind where it isn't that of an arm."""
     return contrast.name if contrast.kind == "arm" else f"{contrast.kind}: {contrast.name}"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names with commas between; those with a comma of their own in quotation marks."""
+    return ", ".join(f"“{name}”" if "," in name else name for name in names)
 
 
 def seeds_of(keys: Sequence[str]) -> str:

@@ -25,7 +25,7 @@ from latentsweep.ablation.gaps import gaps
 from latentsweep.ablation.page import as_html, as_latex, as_markdown, metric_table, tiles, view, write_page
 from latentsweep.ablation.ratio import ratios
 from latentsweep.ablation.statistics import effects, noise, summaries
-from latentsweep.ablation.wording import decimals, fixed
+from latentsweep.ablation.wording import decimals, fixed, listed
 from latentsweep.lints import Finding
 from trainables.errors import StoreError
 
@@ -592,3 +592,7 @@ def test_a_browser_opens_the_page_from_disk_without_a_request_or_an_error(crosse
         browser.close()
     assert errors == []
     assert [url[:80] for url in asked if not url.startswith(("data:", file.as_uri()))] == []
+
+
+def test_names_with_a_comma_stay_apart_in_a_list() -> None:
+    assert listed(["improved", "paper, EMA warmed up"]) == "improved, “paper, EMA warmed up”"
