@@ -218,7 +218,8 @@ def measured_run(store: Store, job: Job, key: str) -> Run | None:
 
 
 def _distinct(shared: Sequence[Shared]) -> list[Shared]:
-    return list({each.keys.reconstruction.name: each for each in shared}.values())
+    """Each result once, under the label of the first arm that wants it."""
+    return list({each.keys.reconstruction.name: each for each in reversed(shared)}.values())[::-1]
 
 
 def _outcome(reference: Any, log_of: Path) -> dict[str, str] | None:
