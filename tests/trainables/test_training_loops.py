@@ -34,6 +34,7 @@ TINY = SMOKE.replace(
         "vae.widths": (8, 8),
         "vae.max_steps": 20,
         "vae.batch_size": 4,
+        "vae.reconstruction_loss": "mse",
         "vae.precision": "fp32",
         "diffusion.widths": (8, 8),
         "diffusion.attention_levels": (1,),
