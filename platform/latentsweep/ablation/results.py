@@ -66,9 +66,9 @@ def judged(plan: AblationPlan, runs: Sequence[Run], seeds: int, margin: float | 
     }
 
 
-def compared(study: Study, jobs: Sequence[Job], seeds: int) -> list[Ratio]:
-    """The KID of each arm over the reference's."""
-    return ratios(study.runs(jobs), study.plan.design.contrasts, seeds=range(seeds), real=real_slices(study, jobs))
+def compared(study: Study, jobs: Sequence[Job], seeds: int, real: WithinKernel | None) -> list[Ratio]:
+    """The KID of each arm over the reference's; ``real`` is of :func:`real_slices`."""
+    return ratios(study.runs(jobs), study.plan.design.contrasts, seeds=range(seeds), real=real)
 
 
 def split(study: Study, jobs: Sequence[Job]) -> list[ArmGap]:
@@ -92,9 +92,13 @@ def written(
     found: Mapping[str, list[Effect]],
     seeds: int,
     margin: float | None,
-    ratios: Sequence[Ratio] = (),
+    ratios: Sequence[Ratio],
+    real: WithinKernel | None,
 ) -> list[Path]:
-    """Writes the page and tables of the effects that were ``found``, keeps them with the study's run; their paths."""
+    """Writes the page and tables of the effects that were ``found``, keeps them with the study's run; their paths.
+
+    ``real`` are the kernels of the real slices that the ``ratios`` rest on, which are kept, too.
+    """
     plan, design = study.plan, study.plan.design
     runs, failures = study.runs(jobs), study.failures()
     names = [arm.name for arm in design.arms]
@@ -123,7 +127,6 @@ def written(
         unequal=inequality(took),
     )
     files = write_page(content, study.folder)
-    real = real_slices(study, jobs)
     if real and ratios:
         write_json(study.folder / REAL, {name: np.asarray(value).tolist() for name, value in real._asdict().items()})
         files.append(study.folder / REAL)

@@ -125,8 +125,9 @@ def ablate(
         typer.echo(pack.left_out_line(), err=True)
     jobs = study.run(seeds, pack, Console(stderr=as_json), address=ray_address)
     effects = results.judged(plan, study.runs(jobs), seeds, margin)
-    ratios = results.compared(study, jobs, seeds)
-    files = results.written(study, jobs, effects, seeds, margin, ratios)
+    real = results.real_slices(study, jobs)
+    ratios = results.compared(study, jobs, seeds, real)
+    files = results.written(study, jobs, effects, seeds, margin, ratios, real)
     wall_time = results.wall_time(study, jobs)
     if as_json:
         failures = study.failures()
