@@ -11,8 +11,9 @@ Ray's own processes, and on our side MLflow, figures and the leaderboard.
 - *adaptive*: 32 trials proposed by TPE over the same four dimensions, both ranges continuous. A trial is a denoiser
   on both sides; ours are pruned by the median, and each that is finished is measured under all four thresholds.
 
-The recipe is ``smoke`` with a tenth of its steps and an eighth of its images, so that the cost of an autoencoder over
-that of a denoiser stays what it is there. Linux only; ends with exit code 1 where a row doesn't hold.
+The recipe is ``smoke`` with a part of its steps and images, so that the cost of an autoencoder over that of a
+denoiser stays what it is there: a tenth of the steps in the grid; a quarter in the adaptive search, with the three
+rungs that ``improved`` has. Linux only; ends with exit code 1 where a row doesn't hold.
 
     python benchmarks/sweep.py grid --report
     python benchmarks/sweep.py adaptive --report
@@ -30,7 +31,7 @@ import shutil
 import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ from latentsweep.export import chosen_sweep, open_search
 from latentsweep.home import Home
 from latentsweep.search import Search, SearchConfig
 from latentsweep.store import Store
-from trainables.recipes import SMOKE
+from trainables.recipes import IMPROVED, SMOKE
 from trainables.space import Choice, Range, SearchSpace
 
 ROOT = Path(__file__).parents[1]
@@ -58,7 +59,16 @@ TENTH = {
     "diffusion.steps": 60,
     "evaluation.samples": 8,
     "evaluation.rung_samples": 4,
+    "evaluation.rungs": 0,
 }
+QUARTER = {
+    "vae.max_steps": 275,
+    "diffusion.steps": 150,
+    "evaluation.samples": 16,
+    "evaluation.rung_samples": 8,
+    "evaluation.rungs": IMPROVED.evaluation.rungs,
+}
+"""At a tenth, a rung's score takes a third of a training; at ``smoke``'s own length, a fifteenth."""
 THRESHOLDS = Choice((0.0, 0.01, 0.02, 0.05))
 """The first four of the search spaces that come with the project."""
 
@@ -128,7 +138,9 @@ def prepared(folder: Path) -> Home:
     return home
 
 
-def latentsweep(folder: Path, source: Home, space: SearchSpace, trials: int, *words: str, rungs: int) -> Ours:
+def latentsweep(
+    folder: Path, source: Home, space: SearchSpace, trials: int, scale: Mapping[str, int], *words: str
+) -> Ours:
     """One sweep in a fresh home that has the dataset and nothing else."""
     home = Home(folder)
     shutil.copytree(source.datasets, home.datasets)
@@ -145,7 +157,7 @@ def latentsweep(folder: Path, source: Home, space: SearchSpace, trials: int, *wo
         "--home",
         str(folder),
     ]
-    for field, value in {**TENTH, "evaluation.rungs": rungs}.items():
+    for field, value in scale.items():
         command += ["--set", f"{field}={value}"]
     cost = measured([*command, *words], environment())
     stages: dict[str, list[float]] = {}
@@ -154,12 +166,14 @@ def latentsweep(folder: Path, source: Home, space: SearchSpace, trials: int, *wo
     return Ours(cost, open_search(chosen_sweep(home, DATASET, None)), stages)
 
 
-def usual(folder: Path, source: Home, space: SearchSpace, trials: int, reuse_actors: bool) -> Theirs:
+def usual(
+    folder: Path, source: Home, space: SearchSpace, trials: int, scale: Mapping[str, int], reuse_actors: bool
+) -> Theirs:
     """The same by plain Ray Tune; 0 trials: the whole grid."""
     job = Job(
         datasets=str(source.datasets),
         dataset=DATASET,
-        recipe=SMOKE.replace(**TENTH).to_dict(),
+        recipe=SMOKE.replace(**scale).to_dict(),
         space=space.to_plain(),
         trials=trials,
         startup=SearchConfig().startup,
@@ -249,8 +263,8 @@ def row(what: str, against: str, at_least: str, text: str, holds: bool) -> dict[
 def grid(folder: Path, home: Home, reuse_actors: bool) -> tuple[list[dict[str, object]], list[str]]:
     denoisers = int(GRID.size) // len(THRESHOLDS.values)
     options = ("--sampler", "random", "--pruner", "none")
-    ours = latentsweep(folder / "grid", home, GRID, denoisers, *options, rungs=0)
-    theirs = usual(folder / "grid-usual", home, GRID, 0, reuse_actors)
+    ours = latentsweep(folder / "grid", home, GRID, denoisers, TENTH, *options)
+    theirs = usual(folder / "grid-usual", home, GRID, 0, TENTH, reuse_actors)
     unequal = differences(ours, theirs)
     points = len(ours.search.measured())
     cpu, wall = theirs.cost.cpu / ours.cost.cpu, theirs.cost.wall / ours.cost.wall
@@ -279,10 +293,8 @@ def grid(folder: Path, home: Home, reuse_actors: bool) -> tuple[list[dict[str, o
 
 
 def adaptive(folder: Path, home: Home, reuse_actors: bool) -> tuple[list[dict[str, object]], list[str]]:
-    ours = latentsweep(
-        folder / "adaptive", home, ADAPTIVE, TRIALS, "--pruner", "median", rungs=SMOKE.evaluation.rungs
-    )
-    theirs = usual(folder / "adaptive-usual", home, ADAPTIVE, TRIALS, reuse_actors)
+    ours = latentsweep(folder / "adaptive", home, ADAPTIVE, TRIALS, QUARTER, "--pruner", "median")
+    theirs = usual(folder / "adaptive-usual", home, ADAPTIVE, TRIALS, QUARTER, reuse_actors)
     here = ours.search.measured()[0].user_attrs["metrics"]
     there = min((trial["measured"] for trial in theirs.trials), key=lambda metrics: metrics["gen/kid"])
     error = there["gen/kid_se"]
@@ -304,7 +316,7 @@ def adaptive(folder: Path, home: Home, reuse_actors: bool) -> tuple[list[dict[st
         "",
         *side_table(ours, theirs),
         "",
-        f"A trial is a denoiser on both sides. Of ours {states.count('PRUNED')} were pruned half way and "
+        f"A trial is a denoiser on both sides. Of ours {states.count('PRUNED')} were pruned on the way and "
         f"{states.count('COMPLETE')} finished, which gave {len(ours.search.measured())} points; trial by trial gave "
         f"{len(theirs.trials)}. Best KID ×1000: {here['gen/kid']:.1f} ± {here['gen/kid_se']:.1f} against "
         f"{there['gen/kid']:.1f} ± {error:.1f}.",
