@@ -95,15 +95,24 @@ class ResidualBlock(nn.Module):
 
         In training, dropout takes ``masks``, or where there are none draws from the global generator.
         """
-        h = self.norm2(self.conv1(F.silu(self.norm1(x))))
-        if modulation is not None:
-            scale, shift = modulation[:, :, None, None].chunk(2, dim=1)
-            h = torch.addcmul(shift, h, scale + 1)
-        h = F.silu(h)
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = F.silu(self.norm2(h) if modulation is None else conditional_norm(self.norm2, h, modulation))
         if self.dropout and self.training:
             h = F.dropout(h, self.dropout) if masks is None else masks.drop(h, self.dropout, self.place)
         skip = x if self.skip is None else self.skip(x)
         return skip + self.conv2(h)  # type: ignore[no-any-return]
+
+
+def conditional_norm(norm: nn.GroupNorm, h: Tensor, modulation: Tensor) -> Tensor:
+    """GroupNorm(h)·(1 + scale) + shift (Dhariwal & Nichol 2021, eq. 7): (B, C, H, W) and (B, 2·C) → (B, C, H, W).
+
+    Every sample has weights and biases of its own, so the kernel gets the batch as one sample of B·C channels.
+    """
+    scale, shift = modulation.chunk(2, dim=1)
+    weight = norm.weight * (1 + scale)
+    bias = norm.bias * (1 + scale) + shift
+    apart = h.reshape(1, -1, *h.shape[2:])
+    return F.group_norm(apart, len(h) * norm.num_groups, weight.flatten(), bias.flatten(), norm.eps).view_as(h)
 
 
 class SelfAttention(nn.Module):

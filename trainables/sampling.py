@@ -79,6 +79,16 @@ CHUNK_ON_ACCELERATOR = 64
 """The same on a GPU."""
 
 
+def largest_chunk(device: torch.device) -> int:
+    """Latents in a call of the denoiser on ``device``."""
+    return CHUNK_ON_CPU if device.type == "cpu" else CHUNK_ON_ACCELERATOR
+
+
+def even_chunk(count: int, device: torch.device) -> int:
+    """The size of equal calls for ``count`` latents, no larger than :func:`largest_chunk`: hardly any is padding."""
+    return math.ceil(count / math.ceil(count / largest_chunk(device)))
+
+
 @dataclass(frozen=True)
 class SamplingTrace:
     """What one pass of :func:`sample` leaves behind."""
@@ -210,6 +220,7 @@ def sample(
     thresholds: Sequence[float] | None = None,
     snapshots: Sequence[int] = (),
     positions: Tensor | None = None,
+    chunk: int | None = None,
 ) -> SamplingTrace:
     """Latents from ``noise`` (B, C, h, w) float32, one pass for all ``thresholds``.
 
@@ -219,7 +230,8 @@ def sample(
     under all of them takes no more evaluations, and the pass ends with the last one. ``seeds`` give each
     image its own noise where η > 0, continuing the stream of :func:`initial_noise`. ``snapshots`` lists
     evaluations, from 0, to be kept. ``positions`` (B,) are the samples' places in their volumes, for a denoiser
-    that is conditioned on them, with ``config.guidance``.
+    that is conditioned on them, with ``config.guidance``. ``chunk`` is how many latents a call of the denoiser takes;
+    left out, it is :func:`largest_chunk`, and a sample is then the same among any others.
 
     Raises :class:`ConfigError` where ``config.steps`` exceeds ``diffusion.timesteps``.
     """
@@ -231,7 +243,7 @@ def sample(
     timesteps = sampling_timesteps(diffusion.timesteps, config.steps)
     alpha_bars: list[float] = schedule[timesteps].tolist()
     batch, shape, device = len(noise), noise.shape[1:], noise.device
-    chunk = CHUNK_ON_CPU if device.type == "cpu" else CHUNK_ON_ACCELERATOR
+    chunk = chunk or largest_chunk(device)
     dtype = autocast_dtype(config.precision, device)
     evaluate = denoise if positions is None else guided(denoise, config.guidance)
 

@@ -23,7 +23,7 @@ VERSIONS = {
     "latents": 1,
     "reference": 2,
     "reconstruction": 1,
-    "denoiser": 3,
+    "denoiser": 4,
     "samples": 3,
     "evaluation": 2,
 }

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from trainables.layers import Masks, attention
+from trainables.layers import Masks, attention, conditional_norm, group_norm
 
 
 @pytest.mark.parametrize("probability", [0.1, 0.5])
@@ -36,3 +36,19 @@ def test_dropout_draws_are_independent_of_their_place() -> None:
 def test_attention_is_pytorchs() -> None:
     query, key, value = torch.randn(3, 2, 4, 64, 16)
     assert torch.allclose(attention(query, key, value), F.scaled_dot_product_attention(query, key, value), atol=1e-5)
+
+
+def test_the_conditional_norm_is_the_formula_with_its_gradients() -> None:
+    norm = group_norm(16)
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    h, modulation = torch.randn(3, 16, 5, 7, requires_grad=True), torch.randn(3, 32, requires_grad=True)
+    scale, shift = modulation[:, :, None, None].chunk(2, dim=1)
+    learnt, kicks = (norm.weight, norm.bias, h, modulation), torch.randn(3, 16, 5, 7)
+    found = conditional_norm(norm, h, modulation)
+    expected = norm(h) * (1 + scale) + shift
+    assert torch.allclose(found, expected, atol=1e-5)
+    for ours, theirs in zip(
+        torch.autograd.grad(found, learnt, kicks), torch.autograd.grad(expected, learnt, kicks), strict=True
+    ):
+        assert torch.allclose(ours, theirs, atol=1e-4)

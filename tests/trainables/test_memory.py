@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
 
 from trainables.augmentation import LABELS
@@ -183,16 +182,17 @@ def test_what_fits_on_no_rung_is_refused_with_the_numbers() -> None:
 
 def test_the_update_takes_nothing_beside_the_gradients() -> None:
     """So :func:`predicted` needn't follow the optimiser."""
-    with FakeTensorMode(), Storages() as storages:
+    with Storages() as storages:  # of real tensors: on the CPU the update looks at the gradients' norm
         model = UNet(4, SMOKE.diffusion)
         average = UNet(4, SMOKE.diffusion)
         optimizer = adamw(model, 1e-4, 1e-5)
         scaler = torch.amp.GradScaler("cpu", enabled=False)
         for _ in range(2):
             for parameter in model.parameters():
-                parameter.grad = torch.empty_like(parameter)
+                parameter.grad = torch.ones_like(parameter)  # a norm far above 1
             before = storages.peak = storages.live  # the moments, made in the first update, are there in the second
             update(model, optimizer, scaler, 1.0)
             update_ema(average, model, 0, 0.9, True)
         weights = sum(parameter.nbytes for parameter in model.parameters())
+    assert before > 4.9 * weights  # model, average, gradients and two moments are seen
     assert storages.peak - before < 0.01 * weights

@@ -16,6 +16,7 @@ from trainables.sampling import (
     SamplingConfig,
     SamplingTrace,
     Step,
+    even_chunk,
     in_chunks,
     initial_noise,
     sample,
@@ -403,3 +404,11 @@ def test_chunks_are_always_full_and_give_every_row_once(rows: int) -> None:
     x = torch.arange(rows).float()[:, None]
     assert torch.equal(in_chunks(double, 4, x, x), 3 * x)
     assert sizes == [4] * (-(-rows // 4))
+
+
+@pytest.mark.parametrize(("count", "size"), [(1, 1), (8, 8), (32, 32), (33, 17), (50, 25), (64, 32), (200, 29)])
+def test_equal_calls_are_hardly_padded(count: int, size: int) -> None:
+    assert even_chunk(count, torch.device("cpu")) == size
+    calls = -(-count // size)
+    assert calls == -(-count // CHUNK_ON_CPU)
+    assert calls * size - count < calls

@@ -23,7 +23,7 @@ from trainables.execution import Execution
 from trainables.latents import ChannelStatistics, Latents
 from trainables.layers import Masks
 from trainables.recipes import SMOKE, Recipe
-from trainables.training import CHECKPOINT, Record, Report, evenly_spaced, ignore_report
+from trainables.training import CHECKPOINT, Record, Report, evenly_spaced, ignore_report, update
 from trainables.unet import UNet
 from trainables.vae_training import train_vae
 
@@ -380,3 +380,19 @@ def test_steps_are_evenly_spaced_and_end_at_the_last() -> None:
     assert evenly_spaced(10, 3) == [4, 7, 10]
     assert evenly_spaced(2, 5) == [1, 2]
     assert evenly_spaced(5, 0) == []
+
+
+@pytest.mark.parametrize(("clip", "factor"), [(0.0, 1.0), (1.0, 0.2), (5.1, 1.0), (float("inf"), 1.0)])
+def test_the_gradients_norm_is_held_to_the_clip_and_no_lower_one_is_changed(clip: float, factor: float) -> None:
+    layer = torch.nn.Linear(2, 1, bias=False)
+    layer.weight.grad = torch.tensor([[3.0, 4.0]])
+    before = layer.weight.detach().clone()
+    update(layer, torch.optim.SGD(layer.parameters(), lr=1.0), torch.amp.GradScaler("cpu", enabled=False), clip)
+    assert torch.allclose(before - layer.weight, factor * torch.tensor([[3.0, 4.0]]), atol=1e-5)
+
+
+def test_a_norm_that_is_no_number_reaches_every_weight() -> None:
+    layer = torch.nn.Linear(2, 1, bias=False)
+    layer.weight.grad = torch.tensor([[float("nan"), 1.0]])
+    update(layer, torch.optim.SGD(layer.parameters(), lr=1.0), torch.amp.GradScaler("cpu", enabled=False), 1.0)
+    assert layer.weight.isnan().all()

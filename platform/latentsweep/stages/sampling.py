@@ -43,10 +43,12 @@ def draw(
     thresholds: Sequence[float] | None = None,
     snapshots: Sequence[int] = (),
     positions: torch.Tensor | None = None,
+    chunk: int | None = None,
 ) -> SamplingTrace:
     """Latents of these image seeds, as the denoiser sees them (whitened, where it was trained so).
 
-    ``positions`` are the training split's (:func:`~latentsweep.stages.results.training_positions`).
+    ``positions`` are the training split's (:func:`~latentsweep.stages.results.training_positions`); ``chunk`` is that
+    of :func:`~trainables.sampling.sample`.
     """
     size = recipe.latent_size
     denoiser.to(device)
@@ -59,6 +61,7 @@ def draw(
         thresholds=thresholds,
         snapshots=snapshots,
         positions=None if positions is None else drawn_positions(seeds, positions),
+        chunk=chunk,
     )
 
 

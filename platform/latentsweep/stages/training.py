@@ -36,6 +36,7 @@ from trainables.ladder import climb
 from trainables.memory import batch_size, fitted
 from trainables.recipes import Recipe
 from trainables.reference import Reference, distances
+from trainables.sampling import even_chunk
 from trainables.training import Record, Report
 from trainables.unet import UNet
 from trainables.vae import Autoencoder
@@ -133,7 +134,8 @@ def rung_score(
     def measure(denoisers: Mapping[float, UNet]) -> dict[str, float]:
         device = execution.prepare()
         average = denoisers[recipe.sampling.ema_length]
-        trace = draw(average, recipe, seeds, device, thresholds=(0.0,), positions=positions)
+        chunk = even_chunk(len(seeds), device)  # its images are always drawn together
+        trace = draw(average, recipe, seeds, device, thresholds=(0.0,), positions=positions, chunk=chunk)
         images = decoded_bytes(autoencoder, statistics.unwhitened(trace.latents[0].cpu()), device).numpy()
         features = extractor(weights, str(device)).features(images)
         scores = distances(features, real, bootstrap=recipe.evaluation.bootstrap)
