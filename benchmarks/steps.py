@@ -50,15 +50,19 @@ their times would be about a fifth less.
 Tried, and did not help on this CPU: channels-last (the convolutions gain 4 to 8 %, GroupNorm in bf16 loses more than
 that: the denoiser's step 168 ms for 154, the autoencoder's 2.4 s for 1.8); packed weights and channels-last for
 sampling in fp32 (0 to 4 %); weight gradients of the 4×4 level as one matrix product (2 % of a step in bf16, half the
-speed in fp32); `torch.compile` (0 to 6 % for one to two minutes of compiling); dropout masks by `where` in place of a
-product; halves of the batch in two threads of one core each, their gradients added (10 to 16 % slower: weights are
-cast and laid out twice); huge pages for the heap (within the noise). In a profile of the bf16 step the convolutions
-are 60 %, at 70 % of their own peak forward and 57 % backward; the rest is the update, the norm of the gradient,
-casts, and what is done element by element.
+speed in fp32); doubling and 3×3 convolution as one transposed 4×4 convolution (two fifths of the work, but summing
+its weights costs what it saves, and at 4×4 three times that); 1×1 convolutions as products (the smaller levels gain
+0.3 ms each in bf16, the larger lose as much, fp32 takes up to twice as long); the 4×4 level alone with channels last
+(10 to 40 % slower); `torch.compile` (0 to 6 % for one to two minutes of compiling); dropout masks by `where` in place
+of a product; halves of the batch in two threads of one core each, their gradients added (10 to 16 % slower: weights
+are cast and laid out twice); huge pages for the heap (within the noise). In a profile of the bf16 step the
+convolutions are 60 %, at 70 % of their own peak forward and 57 % backward; the rest is the update, the norm of the
+gradient, casts, and what is done element by element.
 
-What helped: keeping freed memory in the process (`execution.keep_freed_memory`: page faults took up to half of a
-step of the autoencoder), AdamW in one pass (34 ms to 8), 16 random bits a value for dropout (11 ms to 3), plain
-products for attention in bf16 (11 ms to 3), bf16 where the hardware has it, for sampling too.
+What helped: keeping freed memory in the process (`execution.keep_freed_memory`: page faults took up to half of a step
+of the autoencoder), AdamW in one pass (34 ms to 8), 16 random bits a value for dropout (11 ms to 3), plain products
+for attention in bf16 (11 ms to 3), no product of gradients with a clip's factor of 1 (152 ms to 147, in turns in one
+run), scale and shift in the weights of the norm (155 to 152), bf16 where the hardware has it, for sampling too.
 """
 
 
