@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -45,7 +46,7 @@ class Config:
     """
 
     def __post_init__(self) -> None:
-        hints = typing.get_type_hints(type(self))
+        hints = self._hints()
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, str) and typing.get_origin(hints[field.name]) is tuple:
@@ -57,6 +58,11 @@ class Config:
             if field.metadata:
                 _check_range(self, field.name, value, field.metadata)
         self.check()
+
+    @classmethod
+    @functools.cache
+    def _hints(cls) -> dict[str, Any]:
+        return typing.get_type_hints(cls)
 
     def check(self) -> None:
         """Rules that involve several fields; raises :class:`ConfigError`."""
@@ -80,7 +86,7 @@ class Config:
         """The inverse of :meth:`to_dict`; raises :class:`ConfigError` for a field that does not exist."""
         if not isinstance(values, Mapping):
             raise ConfigError(f"{where or cls.__name__} must be a mapping of fields, got {values!r}")
-        hints = typing.get_type_hints(cls)
+        hints = cls._hints()
         known = {f.name for f in dataclasses.fields(cls)}
         arguments: dict[str, Any] = {}
         for name, value in values.items():

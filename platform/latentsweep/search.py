@@ -111,7 +111,7 @@ class Search:
         told: dict[int, list[Mapping[str, Any]]] = {}
         for trial in self.study.get_trials(deepcopy=False):
             told.setdefault(trial.user_attrs.get("of", -1), []).append(trial.params)
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        for trial in self._complete():
             points = [p for p in trial.user_attrs.get("points", ()) if p["params"] not in told.get(trial.number, ())]
             self._add_points(trial.number, points)
         for trial in self.run_trials():
@@ -201,8 +201,11 @@ class Search:
 
     def measured(self) -> list[FrozenTrial]:
         """Every configuration with a score, points among them, best first."""
-        complete = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        return sorted(complete, key=lambda trial: (trial.values, trial.number))
+        return sorted(self._complete(), key=_rank)
+
+    def leader(self) -> FrozenTrial:
+        """The first of :meth:`measured`, which must not be empty."""
+        return min(self._complete(), key=_rank)
 
     def best(self) -> list[FrozenTrial]:
         """The Pareto front; with one objective the cheapest threshold within one standard error of the best."""
@@ -216,6 +219,9 @@ class Search:
         family = [trial for trial in measured if family_of(trial) == family_of(best)]
         good = [trial for trial in family if trial.values[0] <= best.values[0] + error]
         return [min(good, key=lambda t: (t.user_attrs["metrics"].get("gen/steps_mean", 0.0), t.values[0]))]
+
+    def _complete(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
     def _startup_over(self) -> bool:
         """Whether enough trials are finished for others to be pruned; once they are, they stay so."""
@@ -298,6 +304,10 @@ class WithoutRepeats(BaseSampler):
     ) -> Any:
         """Not reached: every dimension is drawn together."""
         return self.random.sample_independent(study, trial, param_name, param_distribution)
+
+
+def _rank(trial: FrozenTrial) -> tuple[Sequence[float], int]:
+    return trial.values, trial.number
 
 
 def without_points(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:

@@ -184,7 +184,7 @@ class Watcher:
         if trial.state == TrialState.COMPLETE:
             points = [trial.user_attrs["metrics"], *(point["metrics"] for point in trial.user_attrs["points"])]
             how = f"{self.objective.split('/')[1]} {min(point[self.objective] for point in points):.2f}"
-            first = self.sweep.search.measured()[0]
+            first = self.sweep.search.leader()
             best = f"{first.values[0]:.2f} with {leaderboard.described(first.params)}"
         elif trial.state == TrialState.PRUNED:
             how = f"pruned at step {trial.user_attrs['pruned_at']}"

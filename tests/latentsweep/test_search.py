@@ -187,6 +187,7 @@ def test_the_best_is_the_cheapest_threshold_within_one_standard_error(tmp_path: 
     number, params = search.ask() or (0, {})
     search.tell(number, points(params, 3.0, error=0.5), {})
     assert search.measured()[0].params[THRESHOLD] == 0.0
+    assert search.leader() == search.measured()[0]
     assert search.best()[0].params[THRESHOLD] == 0.05, "0.4 worse is within 0.5, at half the steps"
 
     sure = opened(tmp_path / "t")
