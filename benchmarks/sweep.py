@@ -10,7 +10,7 @@ Ray's own processes, and on our side MLflow, figures and the leaderboard.
   every point the same to the bit but ``gen/seconds_per_image``, which is a time;
 - *adaptive*: 32 trials proposed by TPE over the same four dimensions, both ranges continuous. A trial is a denoiser
   on both sides; ours are pruned by the median, and each that is finished is measured under all four thresholds. Both
-  searches are repeated with ``--seeds`` seeds: what one search finds is the luck of its proposals too.
+  searches are repeated with ``--seeds`` seeds: what one finds depends on its draws and on which trials end first.
 
 The recipe is ``smoke`` with a part of its steps and images, so that the cost of an autoencoder over that of a
 denoiser stays what it is there: a tenth of the steps in the grid; a quarter in the adaptive search, with the three
