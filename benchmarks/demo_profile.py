@@ -42,8 +42,8 @@ EXPLAINED = """What the items are, and what was done about them:
 - *start*: imports of Python, making the dataset, starting Ray and its first two workers, which import PyTorch.
 - *end*: the leaderboard, the importances and figures, the report's page, the last runs to MLflow, and Ray's shutdown.
 - *between stages*: asking the study, telling it, sending a trial to its worker.
-- *outside of stages*: the trainings of pruned trials, which leave no result (two of eight here, about half of it),
-  the imports of Ray's processes, the slices of the dataset, and the driver.
+- *outside of stages*: the trainings of pruned trials, which leave no result, the imports of Ray's processes, the
+  slices of the dataset, and the driver.
 """
 
 Span = tuple[float, float, str]
