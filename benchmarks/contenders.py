@@ -30,10 +30,12 @@ def latentsweep(job: str, precision: str, threads: int) -> Job:
     """The product's own loops, stages and settings; ``precision`` as its configurations have it."""
     from latentsweep.stages import draw
     from trainables import diffusion_training, vae_training
+    from trainables.diffusion_batch import draw_step, noisy_batch
     from trainables.discriminator import Adversary
-    from trainables.execution import Execution, autocast_dtype
+    from trainables.execution import Execution, autocast_dtype, send
     from trainables.latents import ChannelStatistics, Latents
-    from trainables.random import generator
+    from trainables.layers import LayerGenerators
+    from trainables.precision import WorkingCopy
     from trainables.schedules import alphas_cumprod
     from trainables.training import adamw, update, update_ema
 
@@ -53,12 +55,13 @@ def latentsweep(job: str, precision: str, threads: int) -> Job:
     if job == "vae_step":
         autoencoder.train()
         optimizer = adamw(autoencoder, 1e-4, 1e-5)
-        images, noise = random_slices(VAE_BATCH), random_latents(VAE_BATCH)
+        images, noise, working = random_slices(VAE_BATCH), random_latents(VAE_BATCH), WorkingCopy(autoencoder, dtype)
+        draws = vae_training.Draws(torch.arange(VAE_BATCH), torch.empty(0), noise, torch.tensor(1e-5, device=device))
 
         def vae_step() -> None:
             optimizer.zero_grad()
             shares = [slice(0, VAE_BATCH)]
-            vae_training.accumulate(recipe.vae, autoencoder, images, noise, shares, scaler, dtype, 1e-5, Adversary())
+            vae_training.accumulate(recipe.vae, working, images, draws, shares, scaler, Adversary())
             update(autoencoder, optimizer, scaler, recipe.vae.gradient_clip)
 
         return vae_step
@@ -68,16 +71,16 @@ def latentsweep(job: str, precision: str, threads: int) -> Job:
     mean, log_variance = torch.randn((2, LATENTS, CHANNELS, SMALL, SMALL), device=device).half()
     latents = Latents(mean, log_variance, ChannelStatistics.of(mean, log_variance))
     schedule = alphas_cumprod(recipe.diffusion).float().to(device)
-    count = 0
+    working, dropout, count = WorkingCopy(unet, dtype), LayerGenerators(), 0
 
     def diffusion_step() -> None:
         nonlocal count
-        batch = diffusion_training.noisy_batch(
-            recipe.diffusion, latents, schedule, count, 0, generator(0, "denoiser", count)
-        )
+        draws = send(draw_step(recipe.diffusion, latents, count, 0), device)
+        batch = noisy_batch(recipe.diffusion, latents, schedule, draws)
         optimizer.zero_grad()
+        dropout.reseed(count)
         shares = [slice(0, STEP_BATCH)]
-        diffusion_training.accumulate(recipe.diffusion, unet, batch, schedule, shares, scaler, dtype, count)
+        diffusion_training.accumulate(recipe.diffusion, working, batch, schedule, shares, scaler, dropout)
         update(unet, optimizer, scaler, recipe.diffusion.gradient_clip)
         update_ema(average, unet, count, recipe.diffusion.ema_decay, recipe.diffusion.ema_warmup)
         count += 1

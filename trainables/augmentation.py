@@ -13,13 +13,10 @@ Legend: B samples; latents (B, C, h, w); labels (B, 3): flipped, and the shifts 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-
-from trainables.diffusion import DiffusionConfig
-from trainables.random import generator
 
 LABELS = 3
 """Numbers in a label, each 0 where nothing was done."""
@@ -28,30 +25,24 @@ REACH = 8
 """Shifts are of at most one part in so many of the side, at least a cell: the standard deviation of EDM's."""
 
 
-@dataclass(frozen=True)
-class Moves:
+class Moves(NamedTuple):
     """A left-right flip and then a shift of each sample."""
 
     flipped: Tensor
     """(B,) bool."""
     shifts: Tensor
     """(B, 2) int64, cells down and across."""
-    reach: Tensor
-    """(2,) int64, the largest of them."""
-
-    @property
-    def labels(self) -> Tensor:
-        """(B, 3) float32 in [-1, 1]."""
-        return torch.cat((self.flipped[:, None].float(), self.shifts / self.reach), dim=1)
+    labels: Tensor
+    """(B, 3) float32 in [-1, 1], what the denoiser is told of them."""
 
     def of(self, latents: Tensor) -> Tensor:
         """``latents`` moved; what is shifted out comes in on the other side."""
         batch, _, height, width = latents.shape
         device = latents.device
-        down, across = self.shifts.to(device).unbind(1)
+        down, across = self.shifts.unbind(1)
         rows = (torch.arange(height, device=device) - down[:, None]) % height
         columns = (torch.arange(width, device=device) - across[:, None]) % width
-        columns = torch.where(self.flipped.to(device)[:, None], width - 1 - columns, columns)
+        columns = torch.where(self.flipped[:, None], width - 1 - columns, columns)
         samples = torch.arange(batch, device=device)[:, None, None]
         # Indices around a slice put its dimension last.
         return latents[samples, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
@@ -64,19 +55,5 @@ def draw_moves(batch: int, size: tuple[int, int], probability: float, random: to
     reach = torch.tensor([max(1, side // REACH) for side in size])
     share = torch.rand((batch, 2), generator=random)
     shifts = (share * (2 * reach + 1)).floor().long().minimum(2 * reach) - reach
-    return Moves((chosen < probability) & (coin < 0.5), shifts * (shifted < probability)[:, None], reach)
-
-
-def augmented(
-    config: DiffusionConfig, z_t: Tensor, wanted: Tensor, step: int, seed: int
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Noisy latents and what is to be predicted, moved alike at optimiser step ``step``, and the labels (B, 3).
-
-    To move both is to move the clean latent, since the noise is the same wherever it lies; so it comes after CutMix,
-    and no latent of label 0 holds a piece of a moved one. Without augmentation both are as they were, with no label.
-    """
-    if not config.augmentation_probability:
-        return z_t, wanted, None
-    height, width = z_t.shape[2:]
-    moves = draw_moves(len(z_t), (height, width), config.augmentation_probability, generator(seed, "moves", step))
-    return moves.of(z_t), moves.of(wanted), moves.labels.to(z_t.device)
+    flipped, shifts = (chosen < probability) & (coin < 0.5), shifts * (shifted < probability)[:, None]
+    return Moves(flipped, shifts, torch.cat((flipped[:, None].float(), shifts / reach), dim=1))

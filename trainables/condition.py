@@ -50,24 +50,22 @@ def check_positions(config: DiffusionConfig, training: Latents) -> None:
         raise no_positions()
 
 
-def told_positions(config: DiffusionConfig, latents: Latents, indices: Tensor, step: int, seed: int) -> Tensor | None:
-    """The positions (B,) that the denoiser is told of the samples ``indices`` (B,) at optimiser step ``step``.
+def draw_dropped(config: DiffusionConfig, batch: int, random: torch.Generator) -> Tensor | None:
+    """Whose position the denoiser isn't told in a step, (B,) bool; None for one that isn't conditioned on them.
 
-    Each is left out with ``config.condition_dropout``, so that the same network learns the unconditional
-    distribution (Ho & Salimans 2022, algorithm 1). The draws are from a generator of their own.
+    Each with ``config.condition_dropout``, so that the same network learns the unconditional distribution
+    (Ho & Salimans 2022, algorithm 1).
     """
-    positions = known_positions(config, latents, indices)
-    if positions is None:
+    if not config.position_condition:
         return None
-    dropped = torch.rand(len(indices), generator=generator(seed, "condition", step)) < config.condition_dropout
-    return positions.masked_fill(dropped.to(positions.device), torch.nan)
+    return torch.rand(batch, generator=random) < config.condition_dropout
 
 
 def known_positions(config: DiffusionConfig, latents: Latents, indices: Tensor) -> Tensor | None:
     """The positions (B,) of the samples ``indices`` (B,); None for a denoiser that isn't conditioned on them."""
     if not config.position_condition or latents.positions is None:
         return None
-    return latents.positions[indices.to(latents.positions.device)]
+    return latents.positions[indices]
 
 
 def drawn_positions(seeds: Sequence[int], positions: Tensor) -> Tensor:

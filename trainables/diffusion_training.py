@@ -9,19 +9,19 @@ from pathlib import Path
 import torch
 
 from trainables import execution as ex
-from trainables.augmentation import augmented
 from trainables.averages import Averages
 from trainables.checkpoint import TrainingState
-from trainables.condition import Condition, check_positions, known_positions, told_positions
-from trainables.cutmix import cutmix, draw_rectangles
+from trainables.condition import Condition, check_positions, known_positions
 from trainables.diffusion import DiffusionConfig, add_noise, target
-from trainables.execution import Execution, autocast
+from trainables.diffusion_batch import Draws, NoisyBatch, draw_step, noisy_batch
+from trainables.execution import Execution
+from trainables.graphs import graphed, launched
 from trainables.latents import Latents
-from trainables.layers import Masks
+from trainables.layers import LayerGenerators, Masks
 from trainables.losses import FREQUENCY_LOSSES, min_snr_weights
-from trainables.random import batch_indices, derived_seed, generator
+from trainables.precision import WorkingCopy
+from trainables.random import derived_seed, generator
 from trainables.schedules import alphas_cumprod
-from trainables.timesteps import TIMESTEP_SAMPLERS
 from trainables.training import (
     CHECKPOINT,
     Record,
@@ -51,10 +51,6 @@ class Score:
     """What the metrics depend on beyond the training, such as the sampler."""
 
 
-NoisyBatch = tuple[torch.Tensor, torch.Tensor, torch.Tensor, Condition]
-"""z_t (B, C, h, w), t (B,), the prediction's target (B, C, h, w), and what the denoiser is told of the samples."""
-
-
 def train_denoiser(
     config: DiffusionConfig,
     training: Latents,
@@ -80,8 +76,10 @@ def train_denoiser(
     torch.manual_seed(derived_seed(seed, "denoiser"))
     model = UNet(training.shape[0], config).to(device)
     model.checkpointing = execution.checkpoint_activations
-    averages = Averages(model, config)
-    optimizer = adamw(model, config.learning_rate, config.weight_decay)
+    averages, working = Averages(model, config), WorkingCopy(model, dtype)
+    batch_size = min(config.batch_size, len(training))
+    capturable = graphed(execution, device, batch_size)
+    optimizer = adamw(model, config.learning_rate, config.weight_decay, capturable=capturable)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
     state = TrainingState({"model": model, **averages.modules()}, optimizer, scaler, 0, [], {})
     scored = score.identity if score else ""
@@ -98,20 +96,24 @@ def train_denoiser(
     validate_at = set(evenly_spaced(config.steps, config.validations)) | score_at
     log_every = max(1, config.steps // 200)
     means = RunningMeans(("train/loss", "train/mse", "train/frequency"), device)
+    dropout = LayerGenerators()
+
+    def descend(draws: Draws) -> torch.Tensor:
+        optimizer.zero_grad()
+        with ex.all_or_none():
+            batch = noisy_batch(config, training, schedule, draws)
+            shares = ex.shares(batch_size, execution.micro_batch)
+            values = accumulate(config, working, batch, schedule, shares, scaler, dropout)
+        update(model, optimizer, scaler, config.gradient_clip)
+        return values
+
+    take_step = launched(descend, execution, device, batch_size, dropout)
     fresh: list[Record] = []
     last_good = state.step
     for step in range(state.step, config.steps):
-        random = generator(seed, "denoiser", step)
-        batch = noisy_batch(config, training, schedule, step, seed, random)
-
-        model.train()
         set_learning_rate(optimizer, config.learning_rate * cosine_rate(step, config.steps, config.warmup_steps))
-        optimizer.zero_grad()
-        with ex.all_or_none():
-            shares = ex.shares(len(batch[0]), execution.micro_batch)
-            dropout_seed = derived_seed(seed, "dropout", step)
-            values = accumulate(config, model, batch, schedule, shares, scaler, dtype, dropout_seed)
-        update(model, optimizer, scaler, config.gradient_clip)
+        dropout.reseed(derived_seed(seed, "dropout", step))
+        values = take_step(draw_step(config, training, step, seed))
         averages.update(model, step)
         means.add(ex.sum_values(values))
 
@@ -136,56 +138,24 @@ def train_denoiser(
 
 def accumulate(
     config: DiffusionConfig,
-    model: UNet,
+    working: WorkingCopy[UNet],
     batch: NoisyBatch,
     schedule: torch.Tensor,
     shares: Iterable[slice],
     scaler: torch.amp.GradScaler,
-    dtype: torch.dtype,
-    dropout_seed: int,
+    dropout: LayerGenerators,
 ) -> torch.Tensor:
     """Adds the gradients of the mean loss of ``shares`` of a batch; returns their parts of its values, (3,)."""
     z_t, t, wanted, condition = batch
     values = torch.zeros(3, device=z_t.device)
+    working.refresh()
     for share in shares:
-        with autocast(dtype, z_t.device):
-            output = model(z_t[share], t[share], Masks(dropout_seed, len(z_t), share), condition[share])
+        output = working.network(z_t[share], t[share], Masks(dropout, len(z_t), share), condition[share])
         parts = losses(config, output.float(), wanted[share], schedule[t[share]]) / len(z_t)
         scaler.scale(parts[0]).backward()  # type: ignore[no-untyped-call]
+        working.collect()
         values += parts.detach()
     return values
-
-
-def noisy_batch(
-    config: DiffusionConfig,
-    latents: Latents,
-    schedule: torch.Tensor,
-    step: int,
-    seed: int,
-    random: torch.Generator,
-) -> NoisyBatch:
-    """z_t (B, C, h, w), t (B,), the prediction's target and the condition of optimiser step ``step``, with CutMix.
-
-    A latent that has another's rectangle keeps its own condition.
-    """
-    device = schedule.device
-    indices = batch_indices(len(latents), config.batch_size, step, seed)
-    shape = (len(indices), *latents.shape)
-    posterior_noise = torch.randn(shape, generator=random) if config.posterior == "sample" else None
-    z0 = latents.drawn(indices, posterior_noise)
-    noise = torch.randn(shape, generator=random).to(device)
-    t = TIMESTEP_SAMPLERS[config.timestep_sampling](config.timesteps, len(indices), random).to(device)
-    mask, partners = draw_rectangles(len(indices), latents.shape[1:], config.cutmix_probability, random)
-    mask, partners = mask.to(device), partners.to(device)
-
-    if config.cutmix_form == "z0":
-        z0 = cutmix(z0, partners, mask)
-    z_t = add_noise(z0, noise, schedule[t])
-    wanted = target(z0, noise, schedule[t], config.prediction)
-    if config.cutmix_form == "zt":
-        z_t = cutmix(z_t, partners, mask)
-    z_t, wanted, labels = augmented(config, z_t, wanted, step, seed)
-    return z_t, t, wanted, Condition(told_positions(config, latents, indices, step, seed), labels)
 
 
 def losses(
@@ -210,7 +180,7 @@ def validation_mse(
     """Plain MSE of the prediction on at most ``limit`` held-out latents, evenly spread; t and noise are fixed."""
     random = generator(seed, "validation")
     count = min(limit, len(latents))
-    indices = torch.linspace(0, len(latents) - 1, count).round().long()
+    indices = torch.linspace(0, len(latents) - 1, count).round().long().to(latents.mean.device)
     z0, condition = latents.drawn(indices, None), Condition(known_positions(config, latents, indices))
     noise = torch.randn(z0.shape, generator=random).to(z0.device)
     t = torch.randint(config.timesteps, (count,), generator=random).to(z0.device)

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables import execution as ex
-from trainables.execution import autocast
 from trainables.layers import group_norm
+from trainables.precision import WorkingCopy, dtype_of
 from trainables.random import derived_seed
-from trainables.training import RunningMeans, descend, set_learning_rate
+from trainables.training import RunningMeans, adamw, descend, set_learning_rate
 from trainables.vae import VaeConfig
 
 WIDTHS = (32, 64, 128)
@@ -42,12 +42,12 @@ class PatchDiscriminator(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Scores, high where a patch looks like one of a slice."""
-        return self.layers(images)  # type: ignore[no-any-return]
+        return self.layers(images.to(dtype_of(self)))  # type: ignore[no-any-return]
 
 
-def hinge_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """½·(E[max(0, 1 − D(x))] + E[max(0, 1 + D(x̂))]), a scalar (Lim & Ye 2017; Esser et al. 2021)."""
-    return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
+def hinge_loss(scores: Tensor, side: int) -> Tensor:
+    """½·E[max(0, 1 − side·D)], a scalar (Lim & Ye 2017; Esser et al. 2021); side 1: slices, −1: what is made."""
+    return 0.5 * F.relu(1 - side * scores).mean()
 
 
 class Adversary:
@@ -61,7 +61,10 @@ class Adversary:
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
 
     def begin(self, step: int, rate: float) -> None:
-        """Before the gradients of optimiser step ``step`` (from 0), at this learning rate."""
+        """Before optimiser step ``step`` (from 0), at this learning rate."""
+
+    def clear(self) -> None:
+        """Begins a step's gradients."""
 
     def opposed(self, loss: Tensor, reconstructions: Tensor) -> Tensor:
         """The autoencoder's ``loss`` with the term of fooling the adversary."""
@@ -72,6 +75,9 @@ class Adversary:
 
     def update(self, scaler: torch.amp.GradScaler) -> None:
         """Its optimiser's step, on the gradients of all workers; comes before the autoencoder's."""
+
+    def note(self) -> None:
+        """Adds the step's losses to their means."""
 
     def take(self, step: int, *, last_good: int) -> dict[str, float]:
         """Means of its losses since the last call, as :meth:`RunningMeans.take`; none before it began."""
@@ -86,47 +92,59 @@ class PatchAdversary(Adversary):
     same reconstructions and at the same weights.
     """
 
-    def __init__(self, config: VaeConfig, network: PatchDiscriminator, begins: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self, config: VaeConfig, working: WorkingCopy[PatchDiscriminator], begins: int, *, capturable: bool = False
+    ) -> None:
         super().__init__()
-        self.config, self.network, self.begins, self.dtype = config, network, begins, dtype
-        self.device = next(network.parameters()).device
-        self.optimizer = torch.optim.AdamW(
-            network.parameters(), config.learning_rate, BETAS, weight_decay=config.weight_decay, fused=True
+        self.config, self.working, self.begins, self.network = config, working, begins, working.master
+        self.optimizer = adamw(
+            self.network, config.learning_rate, config.weight_decay, betas=BETAS, capturable=capturable
         )
-        self.modules, self.optimizers = {"discriminator": network}, {"discriminator-optimizer": self.optimizer}
-        self.means = RunningMeans(("train/adversarial", "train/discriminator"), self.device)
-        self.values = torch.zeros(2, device=self.device)
+        self.modules, self.optimizers = {"discriminator": self.network}, {"discriminator-optimizer": self.optimizer}
+        device = next(self.network.parameters()).device
+        self.means = RunningMeans(("train/adversarial", "train/discriminator"), device)
+        self.values = torch.zeros(2, device=device)
         self.active = False
 
     def begin(self, step: int, rate: float) -> None:
         """See :meth:`Adversary.begin`."""
         self.active = step >= self.begins
         set_learning_rate(self.optimizer, rate)
+
+    def clear(self) -> None:
+        """See :meth:`Adversary.clear`."""
         self.optimizer.zero_grad()
         self.values.zero_()
+        self.working.refresh()
 
     def opposed(self, loss: Tensor, reconstructions: Tensor) -> Tensor:
         """See :meth:`Adversary.opposed`; the discriminator gets no gradient."""
         if not self.active:
             return loss
-        self.network.requires_grad_(False)
+        self.working.network.requires_grad_(False)
         term = -self._scores(reconstructions).mean()
-        self.network.requires_grad_(True)
+        self.working.network.requires_grad_(True)
         return loss + self.config.adversarial_weight * term
 
     def learn(self, images: Tensor, reconstructions: Tensor, part: float, scaler: torch.amp.GradScaler) -> None:
         """See :meth:`Adversary.learn`; the autoencoder gets no gradient."""
         if not self.active:
             return
-        fake = self._scores(reconstructions.detach())
-        loss = hinge_loss(self._scores(images), fake)
-        scaler.scale(loss * part).backward()  # type: ignore[no-untyped-call]
-        self.values += torch.stack([-fake.mean(), loss]).detach() * part
+        fake, real = self._scores(reconstructions.detach()), self._scores(images)
+        losses = hinge_loss(real, 1), hinge_loss(fake, -1)
+        for loss in losses:  # each by itself, so that their gradients are added in fp32
+            scaler.scale(loss * part).backward()  # type: ignore[no-untyped-call]
+            self.working.collect()
+        self.values += torch.stack([-fake.mean(), losses[0] + losses[1]]).detach() * part
 
     def update(self, scaler: torch.amp.GradScaler) -> None:
         """See :meth:`Adversary.update`."""
         if self.active:
             descend(self.network, self.optimizer, scaler, self.config.gradient_clip)
+
+    def note(self) -> None:
+        """See :meth:`Adversary.note`."""
+        if self.active:
             self.means.add(ex.sum_values(self.values))
 
     def take(self, step: int, *, last_good: int) -> dict[str, float]:
@@ -134,16 +152,26 @@ class PatchAdversary(Adversary):
         return self.means.take(step, last_good=last_good) if self.means.count else {}
 
     def _scores(self, images: Tensor) -> Tensor:
-        with autocast(self.dtype, self.device):
-            scores = self.network(images)
-        return scores.float()  # type: ignore[no-any-return]
+        return self.working.network(images).float()  # type: ignore[no-any-return]
 
 
-def adversary_of(config: VaeConfig, *, steps: int, seed: int, device: torch.device, dtype: torch.dtype) -> Adversary:
-    """The adversary of a training of ``steps`` steps, its weights drawn by ``seed`` beside all other numbers."""
+def adversary_of(
+    config: VaeConfig,
+    *,
+    steps: int,
+    seed: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    capturable: bool = False,
+) -> Adversary:
+    """The adversary of a training of ``steps`` steps, its weights drawn by ``seed`` beside all other numbers.
+
+    ``capturable`` is as :func:`~trainables.training.adamw` takes it.
+    """
     if not config.adversarial_weight:
         return Adversary()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(seed, "discriminator"))
         network = PatchDiscriminator().to(device)
-    return PatchAdversary(config, network, int(config.adversarial_start * steps), dtype)
+    begins = int(config.adversarial_start * steps)
+    return PatchAdversary(config, WorkingCopy(network, dtype), begins, capturable=capturable)

@@ -7,12 +7,16 @@ import ctypes
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from threadpoolctl import threadpool_limits
+from torch.utils._pytree import tree_map_only
 
 from trainables.config import Config, setting
+
+Values = TypeVar("Values")
 
 GIB = 2**30
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
@@ -44,6 +48,12 @@ class Execution(Config):
     checkpoint_activations: bool = setting(
         False,
         "keep only the inputs of each block and compute the rest again in the backward pass: less memory, more time",
+        identity=False,
+    )
+    cuda_graph: bool = setting(
+        False,
+        "launch a training's step as one CUDA graph, where the whole batch is on one card at once: fewer launches, "
+        "more memory; off until a card has shown that it gains",
         identity=False,
     )
     memory_gib: float | None = setting(
@@ -95,11 +105,16 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if has_bf16 else torch.float32
 
 
-def autocast(dtype: torch.dtype, device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """Mixed precision in ``dtype``; nothing for fp32."""
-    if dtype == torch.float32:
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=dtype)
+def send(values: Values, device: torch.device) -> Values:
+    """A tensor or a tuple of tensors from the CPU on ``device``, which the host doesn't wait for.
+
+    A copy from memory that isn't pinned would wait until the card has done all that was asked of it before.
+    """
+    if device.type != "cuda":
+        return tree_map_only(torch.Tensor, lambda tensor: tensor.to(device), values)  # type: ignore[no-any-return]
+    return tree_map_only(  # type: ignore[no-any-return]
+        torch.Tensor, lambda tensor: tensor.pin_memory().to(device, non_blocking=True), values
+    )
 
 
 def rank() -> int:

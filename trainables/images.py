@@ -58,8 +58,8 @@ def to_bytes(images: torch.Tensor) -> torch.Tensor:
     return ((images.float().squeeze(1).clamp(-1, 1) + 1.0) * 127.5).round().to(torch.uint8)
 
 
-def augmented(
-    images: torch.Tensor,
+def draw_maps(
+    count: int,
     random: torch.Generator,
     *,
     flip_probability: float,
@@ -67,12 +67,11 @@ def augmented(
     translation: float,
     scaling: float,
 ) -> torch.Tensor:
-    """A random left-right flip and affine map of each image (N, 1, H, W) in [-1, 1]; outside is black.
+    """A random left-right flip and affine map for each of ``count`` images, (N, 2, 3), as :func:`warp` takes them.
 
     ``rotation_degrees``, ``translation`` (share of the side) and ``scaling`` are the half-widths of uniform
-    distributions; ``random`` is a CPU generator, so that every device draws the same.
+    distributions.
     """
-    count = len(images)
     uniform = torch.rand(count, 5, generator=random)
     flip = torch.where(uniform[:, 0] < flip_probability, -1.0, 1.0)
     signed = uniform[:, 1:] * 2 - 1
@@ -83,5 +82,10 @@ def augmented(
         torch.stack([cosine * flip, -sine, signed[:, 2] * 2 * translation], dim=1),
         torch.stack([sine * flip, cosine, signed[:, 3] * 2 * translation], dim=1),
     ]
-    grid = F.affine_grid(torch.stack(rows, dim=1).to(images.device), list(images.shape), align_corners=False)
+    return torch.stack(rows, dim=1)
+
+
+def warp(images: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+    """Images (N, 1, H, W) in [-1, 1] under affine ``maps`` (N, 2, 3) of the result's coordinates; black outside."""
+    grid = F.affine_grid(maps, list(images.shape), align_corners=False)
     return F.grid_sample(images + 1.0, grid, mode="bilinear", padding_mode="zeros", align_corners=False) - 1.0

@@ -31,11 +31,13 @@ class ChannelStatistics:
         mean, deviation = self._shaped(latents)
         return latents * deviation + mean
 
+    def to(self, device: torch.device) -> ChannelStatistics:
+        """The same on another device."""
+        return ChannelStatistics(self.mean.to(device), self.deviation.to(device))
+
     def _shaped(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return (
-            self.mean.view(1, -1, 1, 1).to(latents.device),
-            self.deviation.view(1, -1, 1, 1).to(latents.device),
-        )
+        on_device = self.to(latents.device)
+        return on_device.mean.view(1, -1, 1, 1), on_device.deviation.view(1, -1, 1, 1)
 
 
 NO_WHITENING = ChannelStatistics(torch.zeros(1), torch.ones(1))
@@ -64,12 +66,14 @@ class Latents:
     def to(self, device: torch.device) -> Latents:
         """The same on another device."""
         positions = None if self.positions is None else self.positions.to(device)
-        return Latents(self.mean.to(device), self.log_variance.to(device), self.statistics, positions)
+        return Latents(self.mean.to(device), self.log_variance.to(device), self.statistics.to(device), positions)
 
     def drawn(self, indices: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
-        """Latents float32 (B, C, h, w) of ``indices``: draws with ``noise``, or posterior means without."""
-        on_device = indices.to(self.mean.device)
-        latents = self.mean[on_device].float()
+        """Latents float32 (B, C, h, w) of ``indices``: draws with ``noise``, or posterior means without.
+
+        All lie on one device.
+        """
+        latents = self.mean[indices].float()
         if noise is not None:
-            latents = latents + (0.5 * self.log_variance[on_device].float()).exp() * noise.to(latents.device)
+            latents = latents + (0.5 * self.log_variance[indices].float()).exp() * noise
         return self.statistics.whitened(latents)

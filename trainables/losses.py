@@ -19,7 +19,7 @@ def vae_loss(
     mean: Tensor,
     log_variance: Tensor,
     *,
-    kl_weight: float,
+    kl_weight: float | Tensor,
     kl_reduction: str,
     fidelity: Fidelity | None = None,
 ) -> dict[str, Tensor]:
@@ -102,7 +102,7 @@ FREQUENCY_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "focal": focal,
     "high_pass": high_pass,
 }
-"""(prediction, target), each (B, C, h, w) → the loss of each sample (B,), in float32 even under autocast.
+"""(prediction, target), each (B, C, h, w) → the loss of each sample (B,), in float32.
 
 F is the orthonormal two-dimensional FFT of each channel; means are over channels and frequencies.
 """
@@ -133,9 +133,8 @@ def _difference(prediction: Tensor, target: Tensor) -> Tensor:
 
 def _spectrum(x: Tensor) -> Tensor:
     # The FFT has no half-precision kernels on the CPU, and bf16 holds too few digits of a spectrum.
-    with torch.autocast(x.device.type, enabled=False):
-        spectrum: Tensor = torch.fft.fft2(x.float(), norm="ortho")
-        return spectrum
+    spectrum: Tensor = torch.fft.fft2(x.float(), norm="ortho")
+    return spectrum
 
 
 def _power(spectrum: Tensor) -> Tensor:

@@ -22,10 +22,14 @@ from torch.utils._pytree import tree_leaves
 from trainables import diffusion_training, vae_training
 from trainables.augmentation import LABELS
 from trainables.condition import Condition
+from trainables.diffusion_batch import NoisyBatch
 from trainables.discriminator import Adversary, PatchAdversary, PatchDiscriminator
 from trainables.errors import CapacityError
 from trainables.execution import GIB, Execution, autocast_dtype
+from trainables.graphs import graphed
 from trainables.ladder import at_once, described, rungs
+from trainables.layers import LayerGenerators
+from trainables.precision import WorkingCopy, convert
 from trainables.recipes import Recipe
 from trainables.sampling import CHUNK_ON_ACCELERATOR
 from trainables.unet import UNet
@@ -54,6 +58,7 @@ class Memory:
     """Bytes of one training, by part."""
 
     weights: int
+    """In fp32, and in half precision where the training computes in it."""
     gradients: int
     optimizer: int
     """AdamW's two moments."""
@@ -62,7 +67,7 @@ class Memory:
     data: int
     """The training set, which lies on the card, and the step's batch."""
     activations: int
-    """What autograd keeps of a forward pass, with the weights' copies in the chosen precision."""
+    """What autograd keeps of a forward pass."""
     workspace: int
     """Temporaries at the peak beyond the rest, with those of cuBLAS and cuDNN on a card."""
     step: int
@@ -122,16 +127,19 @@ def predicted(recipe: Recipe, section: str, execution: Execution, *, device: str
     with torch.device("meta"):
         weights = sum(parameter.nbytes for parameter in _network(recipe, section).parameters())
         rival = sum(parameter.nbytes for network in _rivals(recipe, section) for parameter in network.parameters())
+        copies = _copies(recipe, section, device)
         data = sum(tensor.nbytes for tensor in (*_batch(recipe, section, batch), *_split(recipe, section, slices)))
     activations, there, peak = _pass(recipe, section, samples, batch, execution.checkpoint_activations, device)
     kept = 1 + len(recipe.diffusion.ema_lengths) if section == "diffusion" else 1
-    persistent = (3 + kept) * weights + 3 * rival + data
+    persistent = (3 + kept) * weights + 3 * rival + copies + data
     # The update works in place; with several workers there is the message that carries all gradients.
     update = weights * (2 if execution.workers > 1 else 1) + rival
     step = persistent + max(peak, update)
+    # A graph keeps the memory that its step took.
+    graph = max(peak, update) if graphed(execution, torch.device(device), batch) else 0
     libraries = LIBRARIES if device == "cuda" else 0
     return Memory(
-        weights=weights + rival,
+        weights=weights + rival + copies,
         gradients=weights + rival,
         optimizer=2 * (weights + rival),
         average=kept * weights,
@@ -139,7 +147,7 @@ def predicted(recipe: Recipe, section: str, execution: Execution, *, device: str
         activations=activations,
         workspace=step - persistent - max(there, weights + rival) + libraries,
         step=step + libraries,
-        measuring=persistent + weights + rival + _measuring(recipe, section) + libraries,
+        measuring=persistent + max(graph, weights + rival) + _measuring(recipe, section, device) + libraries,
     )
 
 
@@ -154,13 +162,11 @@ def _pass(
     with torch.device("meta"):
         model, rivals = _network(recipe, section), _rivals(recipe, section)
     model.checkpointing = checkpointing
-    if device == "cuda":
-        for network in (model, *rivals):
-            _cast_as_cuda_does(network)
     dtype = precision_on(getattr(recipe, section).precision, device)
     with FakeTensorMode(allow_non_fake_inputs=True), Storages() as storages:
         for network in (model, *rivals):
             _fill(network)
+        working, *opposing = (WorkingCopy(network, dtype, device) for network in (model, *rivals))
         tensors, told = _batch(recipe, section, batch), _told(recipe, batch)
         held = storages.live
         if samples < batch:
@@ -171,18 +177,20 @@ def _pass(
         share = slice(0, samples)
         if isinstance(model, Autoencoder):
             images, noise = tensors
-            adversary = PatchAdversary(recipe.vae, rivals[0], 0, dtype) if rivals else Adversary()
+            adversary = PatchAdversary(recipe.vae, opposing[0], 0) if opposing else Adversary()
             adversary.active = True
-            vae_training.accumulate(recipe.vae, model, images, noise, [share], watch, dtype, 1.0, adversary)
+            draws = vae_training.Draws(torch.empty(0), torch.empty(0), noise, torch.ones(()))
+            vae_training.accumulate(recipe.vae, working, images, draws, [share], watch, adversary)
         else:
             z_t, t, wanted, schedule = tensors
-            noisy = (z_t, t, wanted, told)
-            diffusion_training.accumulate(recipe.diffusion, model, noisy, schedule, [share], watch, dtype, 0)
+            noisy = NoisyBatch(z_t, t, wanted, told)
+            dropout = LayerGenerators()
+            diffusion_training.accumulate(recipe.diffusion, working, noisy, schedule, [share], watch, dropout)
     return watch.after_forward - before, watch.after_forward - held, storages.peak - held
 
 
 @functools.lru_cache(maxsize=256)
-def _measuring(recipe: Recipe, section: str) -> int:
+def _measuring(recipe: Recipe, section: str, device: str) -> int:
     """What measuring on the way takes beside the training: validation, or sampling, decoding and Inception."""
     with torch.device("meta"):
         autoencoder, denoiser = Autoencoder(recipe.vae), UNet(recipe.vae.latent_channels, recipe.diffusion)
@@ -199,7 +207,8 @@ def _measuring(recipe: Recipe, section: str) -> int:
             validation: int = storages.peak - ours - weights
             return validation
         latents = torch.empty(count, recipe.vae.latent_channels, small, small)
-        denoiser(latents, torch.empty(count, dtype=torch.int64))
+        sampling = convert(denoiser, precision_on(recipe.sampling.precision, device), device)
+        sampling(latents, torch.empty(count, dtype=torch.int64))
         autoencoder.decode(latents[: vae_training.DECODED_AT_ONCE])
     images: int = max(storages.peak - ours, weights + INCEPTION)
     return images
@@ -210,6 +219,16 @@ def precision_on(precision: str, device: str) -> torch.dtype:
     if precision == "auto" and device == "cuda" and not torch.cuda.is_available():
         return torch.bfloat16
     return autocast_dtype(precision, torch.device(device))
+
+
+def _copies(recipe: Recipe, section: str, device: str) -> int:
+    """Bytes of the half-precision weights that the training computes with."""
+    dtype = precision_on(getattr(recipe, section).precision, device)
+    with torch.device("meta"):
+        networks = [_network(recipe, section), *_rivals(recipe, section)]
+        pairs = [(network, convert(network, dtype, device)) for network in networks]
+    shared = {id(weight) for network, _ in pairs for weight in network.parameters()}
+    return sum(weight.nbytes for _, copied in pairs for weight in copied.parameters() if id(weight) not in shared)
 
 
 def _network(recipe: Recipe, section: str) -> Any:
@@ -251,17 +270,6 @@ def _fill(network: nn.Module) -> None:
     for module in network.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
             setattr(module, name, nn.Parameter(torch.empty(parameter.shape)))
-
-
-def _cast_as_cuda_does(network: nn.Module) -> None:
-    """Autocast as on a card: for these networks it differs from the CPU's in that GroupNorm is computed in fp32."""
-
-    def in_fp32(norm: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (inputs[0].float(),) if torch.is_autocast_enabled("cpu") else inputs
-
-    for module in network.modules():
-        if isinstance(module, nn.GroupNorm):
-            module.register_forward_pre_hook(in_fp32)
 
 
 class Storages(TorchDispatchMode):  # type: ignore[no-untyped-call]

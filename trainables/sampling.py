@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainables.condition import guided
 from trainables.config import Config, setting
 from trainables.diffusion import DiffusionConfig, to_x0_and_noise
 from trainables.errors import ConfigError
-from trainables.execution import autocast, autocast_dtype
+from trainables.execution import autocast_dtype, send
+from trainables.precision import convert
 from trainables.schedules import alphas_cumprod
 from trainables.watchdog import beat
 
@@ -80,13 +81,21 @@ CHUNK_ON_ACCELERATOR = 64
 
 
 def largest_chunk(device: torch.device) -> int:
-    """Latents in a call of the denoiser on ``device``."""
+    """Latents in a call of the denoiser on ``device`` at most."""
     return CHUNK_ON_CPU if device.type == "cpu" else CHUNK_ON_ACCELERATOR
 
 
 def even_chunk(count: int, device: torch.device) -> int:
     """The size of equal calls for ``count`` latents, no larger than :func:`largest_chunk`: hardly any is padding."""
     return math.ceil(count / math.ceil(count / largest_chunk(device)))
+
+
+def usual_chunk(count: int, device: torch.device) -> int:
+    """Latents in a call of the denoiser for a pass over ``count``: always as many on the CPU, even calls on a card.
+
+    So an image of a seed has the same bits in any batch on the CPU; on a card, in any batch of as many.
+    """
+    return CHUNK_ON_CPU if device.type == "cpu" else even_chunk(count, device)
 
 
 @dataclass(frozen=True)
@@ -231,7 +240,8 @@ def sample(
     image its own noise where η > 0, continuing the stream of :func:`initial_noise`. ``snapshots`` lists
     evaluations, from 0, to be kept. ``positions`` (B,) are the samples' places in their volumes, for a denoiser
     that is conditioned on them, with ``config.guidance``. ``chunk`` is how many latents a call of the denoiser takes;
-    left out, it is :func:`largest_chunk`, and a sample is then the same among any others.
+    left out, it is :func:`usual_chunk`. A network computes in ``config.precision``, with weights converted once; any
+    other denoiser as it is.
 
     Raises :class:`ConfigError` where ``config.steps`` exceeds ``diffusion.timesteps``.
     """
@@ -243,9 +253,12 @@ def sample(
     timesteps = sampling_timesteps(diffusion.timesteps, config.steps)
     alpha_bars: list[float] = schedule[timesteps].tolist()
     batch, shape, device = len(noise), noise.shape[1:], noise.device
-    chunk = chunk or largest_chunk(device)
-    dtype = autocast_dtype(config.precision, device)
+    chunk = chunk or usual_chunk(batch, device)
+    if isinstance(denoise, nn.Module):
+        denoise = convert(denoise, autocast_dtype(config.precision, device))
     evaluate = denoise if positions is None else guided(denoise, config.guidance)
+    told = [] if positions is None else [send(positions, device)]
+    alpha_bar_t = send(schedule[timesteps], device)
 
     limits = torch.tensor(thresholds, dtype=torch.float32)[:, None]
     latents = noise.new_empty((len(thresholds), *noise.shape), dtype=torch.float32)
@@ -259,10 +272,8 @@ def sample(
     z_t = noise.float()
     previous: tuple[float, Tensor] | None = None
     for evaluation, t in enumerate(timesteps):
-        told = () if positions is None else (positions[active].to(device),)
-        with autocast(dtype, device):
-            output = in_chunks(evaluate, chunk, z_t, torch.full((len(active),), t, device=device), *told).float()
-        x0, noise_hat = to_x0_and_noise(output, z_t, schedule[t : t + 1].to(device), diffusion.prediction)
+        output = in_chunks(evaluate, chunk, z_t, torch.full((len(active),), t, device=device), *told).float()
+        x0, noise_hat = to_x0_and_noise(output, z_t, alpha_bar_t[evaluation : evaluation + 1], diffusion.prediction)
         if evaluation in snapshots and active[0] == 0:
             kept.append((t, z_t[:1].clone(), x0[:1].clone()))
 
@@ -271,18 +282,21 @@ def sample(
         ends = running[:, active]
         if evaluation < config.steps - 1:
             ends = ends & (measure < limits)
-        for threshold, row in ends.nonzero().tolist():
-            latents[threshold, active[row]] = x0[row]
-            steps_used[threshold, active[row]] = evaluation + 1
+        for threshold in ends.any(dim=1).nonzero().flatten().tolist():
+            rows = ends[threshold].nonzero().flatten()
+            steps_used[threshold, active[rows]] = evaluation + 1
+            where, rows = send((active[rows], rows), device)
+            latents[threshold].index_copy_(0, where, x0.index_select(0, rows))
         running[:, active] &= ~ends
 
         stay = running[:, active].any(dim=0)
         if not stay.any():
             break
-        active, stay = active[stay], stay.to(device)
-        z_t, x0, noise_hat = z_t[stay], x0[stay], noise_hat[stay]
-        if previous is not None:
-            previous = (previous[0], previous[1][stay])
+        if not stay.all():
+            active, rows = active[stay], send(stay.nonzero().flatten(), device)
+            z_t, x0, noise_hat, *told = (each.index_select(0, rows) for each in (z_t, x0, noise_hat, *told))
+            if previous is not None:
+                previous = (previous[0], previous[1].index_select(0, rows))
         z_t = sampler(
             Step(
                 z_t=z_t,
@@ -307,7 +321,8 @@ def _after_initial_noise(seed: int, shape: Sequence[int]) -> torch.Generator:
 
 
 def _draw(generators: Sequence[torch.Generator], like: Tensor) -> Tensor:
-    return torch.stack([torch.randn(like.shape[1:], generator=generator) for generator in generators]).to(like)
+    noise = torch.stack([torch.randn(like.shape[1:], generator=generator) for generator in generators])
+    return send(noise, like.device).to(like)
 
 
 def _half_log_snr(alpha_bar: float) -> float:
@@ -318,4 +333,5 @@ def _half_log_snr(alpha_bar: float) -> float:
 
 
 def _norms(x: Tensor) -> Tensor:
-    return torch.stack([torch.linalg.vector_norm(row) for row in x])
+    norms: Tensor = torch.linalg.vector_norm(x.flatten(1), dim=1)
+    return norms

@@ -51,14 +51,33 @@ def cosine_rate(step: int, total: int, warmup: int = 0) -> float:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Gives every parameter group this learning rate."""
+    """Gives every parameter group this learning rate, in place where it is a tensor, which a graph may hold."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
 
 
-def adamw(model: torch.nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov & Hutter 2019) over all parameters, updated in one pass over memory."""
-    return torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
+def adamw(
+    model: torch.nn.Module,
+    learning_rate: float,
+    weight_decay: float,
+    *,
+    betas: tuple[float, float] = (0.9, 0.999),
+    capturable: bool = False,
+) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov & Hutter 2019) over all parameters, updated in one pass over memory.
+
+    One that is ``capturable`` in a CUDA graph has its learning rate as a tensor on the parameters' device.
+    """
+    optimizer = torch.optim.AdamW(
+        model.parameters(), learning_rate, betas, weight_decay=weight_decay, fused=True, capturable=capturable
+    )
+    if capturable:
+        for group in optimizer.param_groups:
+            group["lr"] = torch.tensor(learning_rate, device=next(model.parameters()).device)
+    return optimizer
 
 
 def update(

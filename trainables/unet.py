@@ -13,6 +13,7 @@ from trainables.augmentation import LABELS
 from trainables.condition import NOTHING, Condition
 from trainables.diffusion import DiffusionConfig
 from trainables.layers import Masks, ResidualBlock, SelfAttention, group_norm, run, zero_init
+from trainables.precision import dtype_of
 
 
 def timestep_embedding(t: Tensor, channels: int) -> Tensor:
@@ -40,7 +41,7 @@ class PositionEmbedding(nn.Module):
         """(B,), NaN where there is none, or None where no sample has one → (B or 1, ``channels``)."""
         if position is None:
             return self.null[None]
-        known = self.known(timestep_embedding(100 * position.nan_to_num(), self.channels))
+        known = self.known(timestep_embedding(100 * position.nan_to_num(), self.channels).to(dtype_of(self.known)))
         return torch.where(position.isnan()[:, None], self.null.to(known.dtype), known)
 
 
@@ -137,19 +138,20 @@ class UNet(nn.Module):
         """The output, of the shape of ``z_t`` (B, C, h, w), for the timesteps ``t`` (B,), 0 to T − 1.
 
         ``masks`` are those of the dropout, as :class:`~trainables.layers.ResidualBlock` takes them. ``condition`` is
-        what is known of the samples; what the UNet wasn't built for is left aside.
+        what is known of the samples; what the UNet wasn't built for is left aside. The output has the weights' dtype.
         """
+        dtype = dtype_of(self)
 
         def through(block: nn.Module, x: Tensor) -> Tensor:
             return run(block, x, embedded, masks, checkpointing=self.checkpointing, random=masks is None)
 
-        embedded = self.embed[:-1](timestep_embedding(t, self.embedding_channels))
+        embedded = self.embed[:-1](timestep_embedding(t, self.embedding_channels).to(dtype))
         if self.position is not None:
             embedded = embedded + self.position(condition.position)
         if self.augmentation is not None and condition.augmentation is not None:
-            embedded = embedded + self.augmentation(condition.augmentation)
-        embedded = self.embed[-1](embedded)
-        h = self.enter(z_t)
+            embedded = embedded + self.augmentation(condition.augmentation.to(dtype))
+        embedded = self.embed[-1](embedded).to(dtype)
+        h = self.enter(z_t.to(dtype))
         kept = [h]
         for level, blocks in enumerate(self.down):
             for block in blocks:  # type: ignore[attr-defined]

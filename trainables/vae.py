@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from trainables.config import Config, setting
 from trainables.errors import ConfigError
 from trainables.layers import ResidualBlock, SelfAttention, group_norm, run
+from trainables.precision import dtype_of
 
 LOG_VARIANCE_RANGE = (-30.0, 20.0)
 """Log-variances outside are clamped: their exponential stays a normal float32 and far from overflow."""
@@ -130,12 +131,12 @@ class Autoencoder(nn.Module):
         The log-variance lies in :data:`LOG_VARIANCE_RANGE`. H and W must be multiples of f, the
         configuration's ``compression``.
         """
-        mean, log_variance = self.encoder(images, self.checkpointing).chunk(2, dim=1)
+        mean, log_variance = self.encoder(images.to(dtype_of(self)), self.checkpointing).chunk(2, dim=1)
         return mean, log_variance.clamp(*LOG_VARIANCE_RANGE)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents (B, C, h, w) → slices (B, 1, h·f, w·f) in (-1, 1)."""
-        return torch.tanh(self.decoder(latents, self.checkpointing))
+        return torch.tanh(self.decoder(latents.to(dtype_of(self)), self.checkpointing))
 
 
 def sample_posterior(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from trainables import execution as ex
 from trainables.checkpoint import TrainingState
 from trainables.discriminator import Adversary, adversary_of
-from trainables.execution import Execution, autocast
-from trainables.images import augmented, to_bytes, to_unit
+from trainables.execution import Execution
+from trainables.graphs import graphed, launched
+from trainables.images import draw_maps, to_bytes, to_unit, warp
+from trainables.layers import LayerGenerators
 from trainables.losses import vae_loss, vae_loss_names
+from trainables.precision import WorkingCopy
 from trainables.random import batch_indices, derived_seed, generator
 from trainables.reconstruction import fidelity
 from trainables.sampling import in_chunks
@@ -38,6 +42,19 @@ CHUNK = 64
 
 DECODED_AT_ONCE = 8
 """Latents in every call of the decoder."""
+
+
+class Draws(NamedTuple):
+    """What an optimiser step is given; drawing on the CPU gives every device the same numbers."""
+
+    indices: torch.Tensor
+    """(B,) int64, the samples."""
+    maps: torch.Tensor
+    """(B, 2, 3), the augmentation."""
+    noise: torch.Tensor
+    """(B, C, h, w) standard normal, the posterior's."""
+    kl_weight: torch.Tensor
+    """(), the β of this step."""
 
 
 def vae_steps(config: VaeConfig, slices: int) -> int:
@@ -68,53 +85,49 @@ def train_vae(
     torch.manual_seed(derived_seed(seed, "vae"))
     model, best = Autoencoder(config).to(device), Autoencoder(config).to(device)
     model.checkpointing = execution.checkpoint_activations
-    optimizer = adamw(model, config.learning_rate, config.weight_decay)
+    working, batch_size = WorkingCopy(model, dtype), min(config.batch_size, len(training))
+    capturable = graphed(execution, device, batch_size)
+    optimizer = adamw(model, config.learning_rate, config.weight_decay, capturable=capturable)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
     total = vae_steps(config, len(training))
-    adversary = adversary_of(config, steps=total, seed=seed, device=device, dtype=dtype)
+    adversary = adversary_of(config, steps=total, seed=seed, device=device, dtype=dtype, capturable=capturable)
     modules = {"model": model, "best": best, **adversary.modules}
     state = TrainingState(modules, optimizer, scaler, 0, [], {"best": None}, adversary.optimizers)
     if state.load(folder / CHECKPOINT) and ex.rank() == 0:
         report(state.records)
 
     training = training.to(device)
-    per_epoch = max(1, len(training) // min(config.batch_size, len(training)))
     validate_at, log_every = set(evenly_spaced(total, config.validations)), max(1, total // 200)
     means = RunningMeans([f"train/{name}" for name in vae_loss_names(fidelity(config))], device)
+
+    def descend(draws: Draws) -> torch.Tensor:
+        optimizer.zero_grad()
+        adversary.clear()
+        with ex.all_or_none():
+            images = warp(to_unit(training[draws.indices]), draws.maps)
+            shares = ex.shares(batch_size, execution.micro_batch)
+            values = accumulate(config, working, images, draws, shares, scaler, adversary)
+        adversary.update(scaler)
+        update(model, optimizer, scaler, config.gradient_clip)
+        return values
+
+    take_step = launched(descend, execution, device, batch_size, LayerGenerators())
     fresh: list[Record] = []
     last_good = state.step
     for step in range(state.step, total):
-        kl_weight = config.kl_weight * min(1.0, step / max(1, config.kl_anneal_epochs * per_epoch))
-        random = generator(seed, "vae", step)
-        batch = to_unit(training[batch_indices(len(training), config.batch_size, step, seed).to(device)])
-        batch = augmented(
-            batch,
-            random,
-            flip_probability=config.flip_probability,
-            rotation_degrees=config.rotation_degrees,
-            translation=config.translation,
-            scaling=config.scaling,
-        )
-        side = batch.shape[-1] // config.compression
-        noise = torch.randn(len(batch), config.latent_channels, side, side, generator=random).to(device)
-
         model.train()
         rate = config.learning_rate * cosine_rate(step, total)
         set_learning_rate(optimizer, rate)
-        optimizer.zero_grad()
         adversary.begin(step, rate)
-        with ex.all_or_none():
-            shares = ex.shares(len(batch), execution.micro_batch)
-            values = accumulate(config, model, batch, noise, shares, scaler, dtype, kl_weight, adversary)
-        adversary.update(scaler)
-        update(model, optimizer, scaler, config.gradient_clip)
-        means.add(ex.sum_values(values))
+        draws = draw_step(config, training, step, seed)
+        means.add(ex.sum_values(take_step(draws, adversary.active)))
+        adversary.note()
 
         beat()
         state.step = step + 1
         if state.step % log_every == 0 or state.step in validate_at:
             losses = means.take(state.step, last_good=last_good) | adversary.take(state.step, last_good=last_good)
-            fresh.append(record_at(state.step, {**losses, "train/kl_weight": kl_weight}))
+            fresh.append(record_at(state.step, {**losses, "train/kl_weight": kl_weight(config, len(training), step)}))
         if state.step in validate_at:
             metrics = validation_loss(model, validation, config, device)
             check_finite(metrics, state.step, last_good)
@@ -131,42 +144,63 @@ def train_vae(
     return best, state.records
 
 
+def kl_weight(config: VaeConfig, slices: int, step: int) -> float:
+    """β at optimiser step ``step``, from 0, of a training on so many slices."""
+    per_epoch = max(1, slices // min(config.batch_size, slices))
+    return config.kl_weight * min(1.0, step / max(1, config.kl_anneal_epochs * per_epoch))
+
+
+def draw_step(config: VaeConfig, training: torch.Tensor, step: int, seed: int) -> Draws:
+    """The draws of optimiser step ``step``, from 0, for slices (N, H, W), on the CPU."""
+    random = generator(seed, "vae", step)
+    indices = batch_indices(len(training), config.batch_size, step, seed)
+    maps = draw_maps(
+        len(indices),
+        random,
+        flip_probability=config.flip_probability,
+        rotation_degrees=config.rotation_degrees,
+        translation=config.translation,
+        scaling=config.scaling,
+    )
+    side = training.shape[-1] // config.compression
+    noise = torch.randn(len(indices), config.latent_channels, side, side, generator=random)
+    return Draws(indices, maps, noise, torch.tensor(kl_weight(config, len(training), step)))
+
+
 def accumulate(
     config: VaeConfig,
-    model: Autoencoder,
-    batch: torch.Tensor,
-    noise: torch.Tensor,
+    working: WorkingCopy[Autoencoder],
+    images: torch.Tensor,
+    draws: Draws,
     shares: Iterable[slice],
     scaler: torch.amp.GradScaler,
-    dtype: torch.dtype,
-    kl_weight: float,
     adversary: Adversary,
 ) -> torch.Tensor:
     """Adds the gradients of the mean loss of ``shares`` of a batch; returns their parts of its values, (n,).
 
     They are in the order of :func:`~trainables.losses.vae_loss_names`, without what the ``adversary`` adds; its own
-    gradients are added, too. ``batch`` (B, 1, H, W) in [-1, 1]; the
-    posterior's ``noise`` (B, C, h, w).
+    gradients are added, too. ``images`` (B, 1, H, W) in [-1, 1] are the batch of these ``draws``.
     """
     compare = fidelity(config)
-    values = torch.zeros(len(vae_loss_names(compare)), device=batch.device)
+    values = torch.zeros(len(vae_loss_names(compare)), device=images.device)
+    working.refresh()
     for share in shares:
-        with autocast(dtype, batch.device):
-            mean, log_variance = model.encode(batch[share])
-            decoded = model.decode(sample_posterior(mean, log_variance, noise[share]))
+        mean, log_variance = working.network.encode(images[share])
+        decoded = working.network.decode(sample_posterior(mean, log_variance, draws.noise[share]))
         losses = vae_loss(
-            batch[share],
+            images[share],
             decoded,
             mean,
             log_variance,
-            kl_weight=kl_weight,
+            kl_weight=draws.kl_weight,
             kl_reduction=config.kl_reduction,
             fidelity=compare,
         )
-        part = len(mean) / len(batch)
+        part = len(mean) / len(images)
         loss = adversary.opposed(losses["loss"], decoded)
         scaler.scale(loss * part).backward()  # type: ignore[no-untyped-call]
-        adversary.learn(batch[share], decoded, part, scaler)
+        working.collect()
+        adversary.learn(images[share], decoded, part, scaler)
         values += torch.stack(list(losses.values())).detach() * part
     return values
 

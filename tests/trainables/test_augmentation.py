@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainables.augmentation import augmented, draw_moves
+from trainables.augmentation import draw_moves
 from trainables.condition import Condition
 from trainables.diffusion import DiffusionConfig
-from trainables.diffusion_training import noisy_batch, train_denoiser
+from trainables.diffusion_batch import draw_step, noisy_batch
+from trainables.diffusion_training import train_denoiser
 from trainables.execution import Execution
 from trainables.latents import NO_WHITENING, Latents
-from trainables.random import generator
 from trainables.sampling import SamplingConfig, initial_noise, sample
 from trainables.schedules import alphas_cumprod
 from trainables.unet import UNet
@@ -68,27 +68,28 @@ def test_a_batch_is_the_one_without_moved_and_no_latent_of_label_0_holds_a_moved
     config = TINY.replace(cutmix_form=form, cutmix_probability=1.0)
     moving = config.replace(augmentation_probability=0.5)
     (z_t, t, wanted, _), (moved, same_t, moved_wanted, condition) = (
-        noisy_batch(c, data, schedule, 5, 3, generator(3, "denoiser", 5)) for c in (config, moving)
+        noisy_batch(c, data, schedule, draw_step(c, data, 5, 3)) for c in (config, moving)
     )
     assert condition.augmentation is not None
     assert torch.equal(t, same_t)
-    expected, expected_wanted, labels = augmented(moving, z_t, wanted, 5, 3)
-    assert torch.equal(moved, expected)
-    assert torch.equal(moved_wanted, expected_wanted)
-    assert labels is not None
+    moves = draw_step(moving, data, 5, 3).moves
+    assert moves is not None
+    assert torch.equal(moved, moves.of(z_t))
+    assert torch.equal(moved_wanted, moves.of(wanted))
+    assert torch.equal(condition.augmentation, moves.labels)
     still = (condition.augmentation == 0).all(dim=1)
     assert 0 < still.sum() < len(still)
     assert torch.equal(moved[still], z_t[still])
 
 
 def test_another_step_moves_otherwise_and_without_augmentation_nothing_is_touched() -> None:
-    z_t, wanted = torch.randn(2, 8, 2, *SIZE)
-    moving = TINY.replace(augmentation_probability=0.5)
-    assert not torch.equal(augmented(moving, z_t, wanted, 1, 3)[0], augmented(moving, z_t, wanted, 2, 3)[0])
-    untouched = augmented(TINY, z_t, wanted, 1, 3)
-    assert untouched[0] is z_t
-    assert untouched[1] is wanted
-    assert untouched[2] is None
+    mean = torch.randn(40, 2, *SIZE)
+    data = Latents(mean, torch.full_like(mean, -3), NO_WHITENING)
+    first, second = (draw_step(TINY.replace(augmentation_probability=0.5), data, step, 3).moves for step in (1, 2))
+    assert first is not None
+    assert second is not None
+    assert not torch.equal(first.shifts, second.shifts)
+    assert draw_step(TINY, data, 1, 3).moves is None
 
 
 def test_label_0_adds_nothing_to_the_denoiser() -> None:

@@ -11,13 +11,13 @@ import torch
 import torch.distributed as dist
 
 from trainables.checkpoint import load_tensors, save_tensors
-from trainables.condition import Condition, drawn_positions, guided, told_positions
+from trainables.condition import Condition, drawn_positions, guided
 from trainables.diffusion import DiffusionConfig
-from trainables.diffusion_training import noisy_batch, train_denoiser
+from trainables.diffusion_batch import draw_step, noisy_batch
+from trainables.diffusion_training import train_denoiser
 from trainables.errors import ConfigError, DataError
 from trainables.execution import Execution
 from trainables.latents import NO_WHITENING, Latents
-from trainables.random import generator
 from trainables.recipes import PAPER, RECIPES
 from trainables.sampling import SamplingConfig, SamplingTrace, initial_noise, sample
 from trainables.schedules import alphas_cumprod
@@ -98,7 +98,7 @@ def test_a_batch_is_the_same_with_and_without_the_condition() -> None:
     schedule = alphas_cumprod(TINY).float()
     data = latents(12)
     plain, told_too = (
-        noisy_batch(config, data, schedule, 7, 3, generator(3, "denoiser", 7)) for config in (TINY, CONDITIONED)
+        noisy_batch(config, data, schedule, draw_step(config, data, 7, 3)) for config in (TINY, CONDITIONED)
     )
     assert plain[3].position is None
     assert told_too[3].position is not None
@@ -106,16 +106,17 @@ def test_a_batch_is_the_same_with_and_without_the_condition() -> None:
 
 
 def test_the_share_asked_for_is_left_out_and_the_rest_is_each_samples_own() -> None:
-    data, indices = latents(2000), torch.arange(2000).flip(0)
-    positions = told_positions(CONDITIONED.replace(condition_dropout=0.1), data, indices, 0, 3)
+    data, config = latents(2000), CONDITIONED.replace(condition_dropout=0.1, batch_size=2000)
+    schedule, draws = alphas_cumprod(TINY).float(), draw_step(config, data, 0, 3)
+    positions = noisy_batch(config, data, schedule, draws).condition.position
     assert positions is not None
     dropped = positions.isnan()
     assert dropped.float().mean().item() == pytest.approx(0.1, abs=0.02)
     assert data.positions is not None
-    assert torch.equal(positions[~dropped], data.positions.flip(0)[~dropped])
-    again = told_positions(CONDITIONED, data, indices, 1, 3)
+    assert torch.equal(positions[~dropped], data.positions[draws.indices][~dropped])
+    again = draw_step(config, data, 1, 3).dropped
     assert again is not None
-    assert not torch.equal(again.isnan(), dropped), "another step, other samples"
+    assert not torch.equal(again, dropped), "another step, other samples"
 
 
 def test_the_output_depends_on_the_position_and_an_unknown_one_is_the_null_embedding() -> None:

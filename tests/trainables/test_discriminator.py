@@ -45,7 +45,7 @@ def test_a_slices_scores_do_not_depend_on_its_batch() -> None:
 
 def test_the_hinge_loss_wants_a_margin_of_one_on_either_side() -> None:
     real, fake = torch.tensor([2.0, 0.5]), torch.tensor([-3.0, 0.25])
-    assert hinge_loss(real, fake).item() == pytest.approx(0.5 * (0.25 + 0.625))
+    assert (hinge_loss(real, 1) + hinge_loss(fake, -1)).item() == pytest.approx(0.5 * (0.25 + 0.625))
 
 
 def test_without_a_weight_there_is_no_adversary_and_the_loss_is_the_same_tensor() -> None:
@@ -83,6 +83,7 @@ def test_it_waits_for_its_share_of_the_steps() -> None:
         assert (adversary.opposed(loss, images) is loss) == (step < 5)
         adversary.learn(images, images, 1.0, SCALER)
         adversary.update(SCALER)
+        adversary.note()
         assert bool(adversary.take(step + 1, last_good=0)) == (step >= 5)
 
 

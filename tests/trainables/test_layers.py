@@ -4,13 +4,18 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from trainables.layers import Masks, attention, conditional_norm, group_norm
+from trainables.layers import LayerGenerators, Masks, attention, conditional_norm, group_norm
+
+
+def masks(seed: int, batch: int) -> Masks:
+    """Of a whole batch."""
+    return Masks(LayerGenerators(seed), batch, slice(0, batch))
 
 
 @pytest.mark.parametrize("probability", [0.1, 0.5])
 def test_dropout_zeroes_its_share_and_keeps_the_mean(probability: float) -> None:
     h = torch.ones(32, 64, 16, 16)
-    dropped = Masks(3, 32, slice(0, 32)).drop(h, probability, 0)
+    dropped = masks(3, 32).drop(h, probability, 0)
     # Half a million draws: the share's standard deviation is below 0.0007.
     assert (dropped == 0).float().mean() == pytest.approx(probability, abs=0.004)
     assert dropped.mean() == pytest.approx(1, abs=0.008)
@@ -19,15 +24,18 @@ def test_dropout_zeroes_its_share_and_keeps_the_mean(probability: float) -> None
 
 def test_dropout_of_a_share_is_that_of_the_whole_batch() -> None:
     h = torch.randn(5, 3, 7, 7)  # 735 values: not a multiple of those drawn at a time
-    whole = Masks(3, 5, slice(0, 5)).drop(h, 0.3, 2)
-    parts = [Masks(3, 5, share).drop(h[share], 0.3, 2) for share in (slice(0, 2), slice(2, 5))]
+    whole = masks(3, 5).drop(h, 0.3, 2)
+    generators = LayerGenerators(3)
+    parts = [Masks(generators, 5, share).drop(h[share], 0.3, 2) for share in (slice(0, 2), slice(2, 5))]
     assert torch.equal(torch.cat(parts), whole)
-    assert not torch.equal(Masks(3, 5, slice(0, 5)).drop(h, 0.3, 1), whole), "a mask of its own in each layer"
-    assert not torch.equal(Masks(4, 5, slice(0, 5)).drop(h, 0.3, 2), whole), "and in each step"
+    assert not torch.equal(masks(3, 5).drop(h, 0.3, 1), whole), "a mask of its own in each layer"
+    assert not torch.equal(masks(4, 5).drop(h, 0.3, 2), whole), "and in each step"
+    generators.reseed(4)
+    assert torch.equal(Masks(generators, 5, slice(0, 5)).drop(h, 0.3, 2), masks(4, 5).drop(h, 0.3, 2))
 
 
 def test_dropout_draws_are_independent_of_their_place() -> None:
-    kept = Masks(0, 64, slice(0, 64)).drop(torch.ones(64, 16, 16, 16), 0.5, 0).flatten().sign()
+    kept = masks(0, 64).drop(torch.ones(64, 16, 16, 16), 0.5, 0).flatten().sign()
     for distance in (1, 2, 3, 4, 8):  # four values share a word of the generator
         together = (kept[distance:] * kept[:-distance]).mean()
         assert together == pytest.approx(0.25, abs=0.006)

@@ -12,11 +12,12 @@ from trainables.condition import Condition
 from trainables.diffusion_training import losses
 from trainables.discriminator import Adversary, PatchDiscriminator, adversary_of
 from trainables.errors import CapacityError
-from trainables.execution import GIB, Execution, autocast, autocast_dtype
+from trainables.execution import GIB, Execution, autocast_dtype
 from trainables.ladder import rungs
-from trainables.layers import Masks
+from trainables.layers import LayerGenerators, Masks
 from trainables.losses import vae_loss
 from trainables.memory import RESERVE, Storages, batch_size, fitted, predicted
+from trainables.precision import convert
 from trainables.recipes import PAPER, RECIPES, SMOKE, Recipe
 from trainables.reconstruction import fidelity
 from trainables.training import adamw, update, update_ema
@@ -35,18 +36,16 @@ CASES = [
 
 
 def loss_of_vae(recipe: Recipe, model: Autoencoder, images: Tensor, noise: Tensor, adversary: Adversary) -> Tensor:
-    with autocast(autocast_dtype(recipe.vae.precision, CPU), CPU):
-        mean, log_variance = model.encode(images)
-        decoded = model.decode(sample_posterior(mean, log_variance, noise))
+    mean, log_variance = model.encode(images)
+    decoded = model.decode(sample_posterior(mean, log_variance, noise))
     compare = fidelity(recipe.vae)
     losses = vae_loss(images, decoded, mean, log_variance, kl_weight=1.0, kl_reduction="sum", fidelity=compare)
     return adversary.opposed(losses["loss"], decoded)
 
 
 def loss_of_denoiser(recipe: Recipe, model: UNet, z_t: Tensor, t: Tensor) -> Tensor:
-    with autocast(autocast_dtype(recipe.diffusion.precision, CPU), CPU):
-        told = Condition(torch.zeros(len(z_t)), torch.zeros(len(z_t), LABELS))
-        output = model(z_t, t, Masks(0, len(z_t), slice(None)), told)
+    told = Condition(torch.zeros(len(z_t)), torch.zeros(len(z_t), LABELS))
+    output = model(z_t, t, Masks(LayerGenerators(), len(z_t), slice(None)), told)
     return losses(recipe.diffusion, output.float(), torch.ones_like(z_t), torch.full((len(z_t),), 0.5))[0]
 
 
@@ -60,7 +59,8 @@ def counted(recipe: Recipe, section: str, batch: int, *, checkpointing: bool = F
     else:
         model, t = UNet(channels, recipe.diffusion), torch.zeros(batch, dtype=torch.int64)
     model.checkpointing = checkpointing
-    dtype = autocast_dtype(recipe.vae.precision, CPU)
+    dtype = autocast_dtype(getattr(recipe, section).precision, CPU)
+    model = convert(model, dtype)
     adversary = adversary_of(recipe.vae, steps=1, seed=0, device=CPU, dtype=dtype)
     adversary.begin(0, 1e-3)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as measurement:
@@ -121,17 +121,21 @@ def test_a_discriminator_counts_with_its_gradients_and_moments() -> None:
     plain = predicted(SMOKE, "vae", Execution(), device="cpu")
     opposed = predicted(SMOKE.replace(**{"vae.adversarial_weight": 0.1}), "vae", Execution(), device="cpu")
     weights = sum(parameter.nbytes for parameter in PatchDiscriminator().parameters())
-    assert opposed.weights - plain.weights == opposed.gradients - plain.gradients == weights
+    assert opposed.gradients - plain.gradients == weights
+    copied = opposed.weights - plain.weights - weights
+    assert copied in (0, pytest.approx(weights / 2, rel=0.01)), "in bf16 where this machine has it"
     assert opposed.optimizer - plain.optimizer == 2 * weights
     assert opposed.average == plain.average
-    assert opposed.measuring - plain.measuring == 4 * weights
+    assert opposed.measuring - plain.measuring == 4 * weights + copied
     assert opposed.step > plain.step + 3 * weights
 
 
 def test_the_parts_are_what_they_are_by_definition() -> None:
-    memory = predicted(PAPER, "diffusion", Execution(), device="cuda", slices=1000)
+    recipe = PAPER.replace(**{"diffusion.precision": "fp16"})
+    memory = predicted(recipe, "diffusion", Execution(), device="cuda", slices=1000)
     weights = 4 * sum(parameter.numel() for parameter in UNet(8, PAPER.diffusion).parameters())
-    assert memory.weights == memory.gradients == memory.average == weights
+    assert memory.gradients == memory.average == weights
+    assert memory.weights == 1.5 * weights, "in fp32 and in fp16"
     assert memory.optimizer == pytest.approx(2 * weights, rel=1e-3)
     assert memory.data == pytest.approx(1000 * 2 * 8 * 16 * 16 * 2, rel=0.1), "posteriors in fp16"
     assert memory.step < memory.weights * 5 + memory.data + memory.activations + memory.workspace
@@ -143,7 +147,7 @@ def test_every_further_average_takes_the_weights_once_more() -> None:
     for section, copies in (("diffusion", 2), ("vae", 0)):
         before, after = (predicted(recipe, section, Execution(), device="cpu") for recipe in (SMOKE, more))
         for part in ("average", "step", "measuring"):
-            assert getattr(after, part) - getattr(before, part) == copies * before.weights
+            assert getattr(after, part) - getattr(before, part) == copies * before.gradients
         assert after.workspace == before.workspace
 
 
@@ -158,10 +162,22 @@ def test_every_rung_of_the_ladder_takes_less_activations(section: str) -> None:
     assert held[-1] < held[0] / 4
 
 
-def test_the_norms_of_a_card_are_in_fp32_and_take_more_than_those_of_a_cpu() -> None:
-    recipe = SMOKE.replace(**{"vae.precision": "bf16"})
-    card, cpu = (predicted(recipe, "vae", Execution(), device=device).activations for device in ("cuda", "cpu"))
-    assert card > 1.2 * cpu
+def test_a_card_keeps_all_activations_in_half_precision() -> None:
+    half, full = (
+        predicted(SMOKE.replace(**{"vae.precision": precision}), "vae", Execution(), device="cuda").activations
+        for precision in ("fp16", "fp32")
+    )
+    assert half < 0.6 * full
+
+
+def test_a_graph_holds_the_memory_of_its_step_while_the_training_is_measured() -> None:
+    eager, graph = (
+        predicted(SMOKE, "diffusion", Execution(cuda_graph=asked), device="cuda") for asked in (False, True)
+    )
+    assert graph.step == eager.step
+    assert graph.measuring - eager.measuring > 0.8 * (eager.activations - eager.gradients)
+    split = predicted(SMOKE, "diffusion", Execution(cuda_graph=True, micro_batch=2), device="cuda")
+    assert split == predicted(SMOKE, "diffusion", Execution(micro_batch=2), device="cuda"), "runs without a graph"
 
 
 def test_the_first_rung_that_keeps_the_limit_is_taken() -> None:

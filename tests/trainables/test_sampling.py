@@ -21,6 +21,7 @@ from trainables.sampling import (
     initial_noise,
     sample,
     sampling_timesteps,
+    usual_chunk,
 )
 from trainables.schedules import alphas_cumprod
 from trainables.unet import UNet
@@ -349,14 +350,13 @@ def random_unet() -> UNet:
 
 
 @pytest.mark.parametrize(("sampler", "eta"), [("ddim", 0.0), ("ddim", 1.0), ("dpmpp_2m", 0.0)])
-@pytest.mark.parametrize("bf16", [False, True])
-def test_an_image_of_a_seed_is_the_same_bits_in_any_batch(sampler: str, eta: float, bf16: bool) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_an_image_of_a_seed_is_the_same_bits_in_any_batch(sampler: str, eta: float, precision: str) -> None:
     model = random_unet()
-    config = SamplingConfig(sampler=sampler, eta=eta, steps=4, early_stop_rule="x0_change")
+    config = SamplingConfig(sampler=sampler, eta=eta, steps=4, early_stop_rule="x0_change", precision=precision)
 
     def latents(seeds: list[int], threshold: float) -> dict[int, torch.Tensor]:
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            trace = draw(config, seeds=seeds, denoise=model, thresholds=(threshold,))
+        trace = draw(config, seeds=seeds, denoise=model, thresholds=(threshold,))
         return dict(zip(seeds, trace.latents[0], strict=True))
 
     # A threshold that some samples of the batch reach and others do not, so that some leave early.
@@ -412,3 +412,21 @@ def test_equal_calls_are_hardly_padded(count: int, size: int) -> None:
     calls = -(-count // size)
     assert calls == -(-count // CHUNK_ON_CPU)
     assert calls * size - count < calls
+
+
+@pytest.mark.parametrize(("count", "on_a_card"), [(64, 64), (200, 50), (65, 33), (3, 3)])
+def test_a_pass_takes_even_calls_on_a_card_and_always_the_same_on_the_cpu(count: int, on_a_card: int) -> None:
+    assert usual_chunk(count, torch.device("cuda")) == on_a_card
+    assert usual_chunk(count, torch.device("cpu")) == CHUNK_ON_CPU
+
+
+def test_a_network_computes_in_the_precision_asked_for_and_keeps_its_weights() -> None:
+    model, seen = random_unet(), []
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    for precision in ("fp32", "bf16"):
+        trace = draw(SamplingConfig(steps=2, precision=precision), seeds=range(3), denoise=model)
+        assert trace.latents.dtype == torch.float32
+        seen.append(trace.latents)
+    assert not torch.equal(*seen)
+    torch.testing.assert_close(*seen, rtol=0.1, atol=0.1)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())

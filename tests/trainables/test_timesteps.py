@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from trainables.diffusion import DiffusionConfig
-from trainables.diffusion_training import noisy_batch
+from trainables.diffusion_batch import draw_step, noisy_batch
 from trainables.latents import ChannelStatistics, Latents
-from trainables.random import generator
 from trainables.schedules import alphas_cumprod
 from trainables.timesteps import TIMESTEP_SAMPLERS
 
@@ -85,7 +84,7 @@ def test_another_sampler_changes_the_timesteps_and_neither_latents_nor_noise(nam
     config = DiffusionConfig(batch_size=8, prediction="x0", cutmix_probability=0.0)
     schedule = alphas_cumprod(config).float()
     batches = [
-        noisy_batch(each, latents, schedule, 0, 1, generator(1, "denoiser", 0))
+        noisy_batch(each, latents, schedule, draw_step(each, latents, 0, 1))
         for each in (config, config.replace(timestep_sampling=name))
     ]
     (_, t, z0, _), (_, other_t, other_z0, _) = batches

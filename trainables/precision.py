@@ -1,0 +1,90 @@
+"""Mixed precision: a network computes in half precision, and its weights are kept and updated in fp32.
+
+Micikevicius et al. 2018, section 3.1 (master weights). The half-precision weights are made once a step, all together,
+and the gradients go back all together: on a card, a conversion of each tensor by itself costs a launch each.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Network = TypeVar("Network", bound=nn.Module)
+
+PRODUCTS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+"""The layers of our networks that are products of matrices."""
+
+
+def convert(network: Network, dtype: torch.dtype, device_type: str | None = None) -> Network:
+    """A copy of ``network`` with weights in ``dtype``; the network itself where they are in it already.
+
+    On a card all of them are converted. On the CPU those of convolutions and linear layers are, as under PyTorch's
+    autocast, and the rest are shared with ``network``: GroupNorm takes fp32 weights beside half-precision activations
+    there. ``device_type`` is by default that of the weights.
+    """
+    weights: list[Tensor] = list(network.parameters())
+    if all(weight.dtype == dtype for weight in weights):
+        return network
+    if (device_type or weights[0].device.type) == "cpu":
+        products = (module for module in network.modules() if isinstance(module, PRODUCTS))
+        weights = [weight for product in products for weight in product.parameters()]
+    converted = [torch.empty_like(weight, dtype=dtype) for weight in weights]
+    with torch.no_grad():
+        torch._foreach_copy_(converted, weights)
+    known: dict[int, object] = {id(weight): weight for weight in network.parameters()}
+    for weight, tensor in zip(weights, converted, strict=True):
+        known[id(weight)] = nn.Parameter(tensor, weight.requires_grad)
+    return copy.deepcopy(network, known)
+
+
+def dtype_of(network: nn.Module) -> torch.dtype:
+    """What ``network`` computes in: the dtype of its first layer's weights."""
+    return next(network.parameters()).dtype
+
+
+class WorkingCopy(Generic[Network]):
+    """The network that computes in ``dtype`` for a ``master`` in fp32, which gets its gradients.
+
+    In each step :meth:`refresh` comes first, and :meth:`collect` after each backward pass. In fp32 the master
+    computes itself, and both do nothing.
+    """
+
+    def __init__(self, master: Network, dtype: torch.dtype, device_type: str | None = None) -> None:
+        self.master, self.network = master, convert(master, dtype, device_type)
+        self._pairs: list[tuple[nn.Parameter, nn.Parameter]] = [
+            pair
+            for pair in zip(master.parameters(), self.network.parameters(), strict=True)
+            if pair[0] is not pair[1]
+        ]
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Takes the master's weights."""
+        if self._pairs:
+            masters, copies = zip(*self._pairs, strict=True)
+            torch._foreach_copy_(copies, masters)
+
+    @torch.no_grad()
+    def collect(self) -> None:
+        """Moves the gradients to the master, where they are added to those of earlier passes."""
+        first, later = [], []
+        for master, working in self._pairs:
+            if working.grad is None:
+                continue
+            if master.grad is None:
+                master.grad = torch.empty_like(master)
+                first.append((master.grad, working.grad))
+            else:
+                later.append((master.grad, working.grad))
+            working.grad = None
+        if first:
+            torch._foreach_copy_(*_columns(first))
+        if later:
+            torch._foreach_add_(*_columns(later))
+
+
+def _columns(pairs: list[tuple[Tensor, Tensor]]) -> tuple[list[Tensor], list[Tensor]]:
+    return [one for one, _ in pairs], [other for _, other in pairs]
