@@ -56,11 +56,12 @@ class Execution(Config):
         return cls(threads=cores())
 
     def prepare(self) -> torch.device:
-        """Applies the thread count and the memory limit to this process, and returns the device."""
+        """Applies the thread count and the memory limit to this process; returns the device, a card by its index."""
         torch.set_num_threads(self.threads)
         threadpool_limits(self.threads)
         keep_freed_memory()
-        device = torch.device(self.device_type) if self.device == "auto" else torch.device(self.device)
+        name = self.device_type if self.device == "auto" else self.device
+        device = torch.device("cuda", torch.cuda.current_device()) if name == "cuda" else torch.device(name)
         if device.type == "cuda" and self.memory_gib:
             # Ray reserves fractions of a card, but doesn't limit what is allocated on it.
             total = torch.cuda.get_device_properties(device).total_memory
