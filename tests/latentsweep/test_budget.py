@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -122,27 +121,3 @@ def test_a_training_set_that_lies_on_the_card_counts() -> None:
 def test_numbers_that_mean_nothing_are_refused(option: str, value: float) -> None:
     with pytest.raises(ConfigError, match="must be"):
         on({0: 24}, **{option: value})
-
-
-def indexed(device: torch.device) -> int:
-    """The index of a card, as torch reads it where it doesn't take the current one: a device without is refused."""
-    return torch.cuda._utils._get_device_index(device)
-
-
-def test_a_worker_is_capped_in_bytes_whatever_its_card(monkeypatch: pytest.MonkeyPatch) -> None:
-    capped = []
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=24 * GIB))
-    monkeypatch.setattr(
-        torch.cuda, "set_per_process_memory_fraction", lambda share, device: capped.append((share, indexed(device)))
-    )
-    devices = [Execution(device="cuda", memory_gib=limit).prepare() for limit in (3.0, 6.0, 48.0, None)]
-    assert capped == [(3 / 24, 1), (6 / 24, 1), (1.0, 1)]
-    assert devices == [torch.device("cuda", 1)] * 4
-    assert Execution(device="cuda:0", memory_gib=3.0).prepare() == torch.device("cuda", 0)
-    assert capped[-1] == (3 / 24, 0)
-
-
-def test_what_stands_for_torch_refuses_a_card_without_an_index() -> None:
-    with pytest.raises(ValueError, match="specified index"):
-        indexed(torch.device("cuda"))
