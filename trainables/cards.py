@@ -25,6 +25,9 @@ OLDER_BUILD = "12.6"
 
 OLDEST_CARD, OLDEST_DRIVER = (5, 0), 12
 
+NO_TENSOR_CORES = re.compile(r"GTX 16\d\d|MX[45]50|\bT(400|500|550|600|1000|1200|2000)\b|CMP 30HX")
+"""Names of the cards of compute capability 7.5 (TU116, TU117) that lack the tensor cores of the others."""
+
 
 def check_name(name: str) -> None:
     """Raises :class:`ConfigError` for a device that no configuration may name."""
@@ -113,6 +116,22 @@ def covers(kernel: str, capability: tuple[int, int]) -> bool:
     if found[4] == "a":
         return capability == version
     return capability >= version and (capability[0] == version[0] or found[1] == "compute")
+
+
+def suited_dtype(device: torch.device) -> torch.dtype:
+    """The dtype that a card is both quick and right in: bf16, fp16, or fp32.
+
+    bf16 from Ampere on (compute capability 8.0), and fp16 on the tensor cores of Volta and Turing. Turing without
+    them (GTX 16xx and its kin) gives NaN in half-precision convolutions (pytorch/pytorch #58123, #77955), and Pascal
+    (6.1) computes in fp16 at a 64th of its speed in fp32.
+    """
+    start()
+    major, _ = torch.cuda.get_device_capability(device)
+    if torch.version.hip or major >= 8:
+        return torch.bfloat16
+    if major < 7 or NO_TENSOR_CORES.search(torch.cuda.get_device_name(device)):
+        return torch.float32
+    return torch.float16
 
 
 def memory() -> list[tuple[int, int]]:

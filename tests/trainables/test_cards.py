@@ -11,7 +11,8 @@ from made_up_cards import CUDA_12, CUDA_13, GTX_1060, RTX_3060, index_of, plant
 
 from trainables import cards
 from trainables.errors import CardError, ConfigError
-from trainables.execution import Execution
+from trainables.execution import Execution, autocast_dtype
+from trainables.memory import precision_on
 
 CPU = torch.device("cpu")
 
@@ -167,3 +168,58 @@ def test_a_card_that_is_not_there_is_refused_with_those_that_are(monkeypatch: py
     assert "cuda:0 alone is here" in refused("cuda:1")
     plant(monkeypatch, RTX_3060, RTX_3060)
     assert "cuda:0 to cuda:1 are here" in refused("cuda:2")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "capability", "names"),
+    [
+        (
+            torch.bfloat16,
+            (8, 6),
+            ["NVIDIA GeForce RTX 3050 6GB Laptop GPU", "NVIDIA RTX A2000", "NVIDIA GeForce MX570"],
+        ),
+        (torch.bfloat16, (9, 0), ["NVIDIA H200"]),
+        (
+            torch.float16,
+            (7, 5),
+            [
+                *("NVIDIA GeForce RTX 2060", "NVIDIA GeForce RTX 2080 Ti", "Tesla T4", "NVIDIA T4G", "GRID T4-16Q"),
+                *("NVIDIA TITAN RTX", "Quadro RTX 4000", "Quadro RTX 3000 with Max-Q Design", "CMP 40HX"),
+            ],
+        ),
+        (torch.float16, (7, 0), ["Tesla V100-SXM2-16GB", "NVIDIA TITAN V"]),
+        (
+            torch.float32,
+            (7, 5),
+            [
+                *(
+                    "NVIDIA GeForce GTX 1660 Ti",
+                    "NVIDIA GeForce GTX 1660 SUPER",
+                    "GeForce GTX 1650 with Max-Q Design",
+                ),
+                *("NVIDIA GeForce GTX 1630", "NVIDIA GeForce MX450", "NVIDIA GeForce MX550", "NVIDIA CMP 30HX"),
+                *("NVIDIA T400 4GB", "NVIDIA T600 Laptop GPU", "NVIDIA T1000 8GB", "NVIDIA T1200 Laptop GPU"),
+                *("NVIDIA T500", "NVIDIA T550 Laptop GPU", "Quadro T1000", "Quadro T2000 with Max-Q Design"),
+            ],
+        ),
+        (torch.float32, (6, 1), ["NVIDIA GeForce GTX 1060 6GB", "NVIDIA GeForce GTX 1080 Ti", "Quadro P2000"]),
+        (torch.float32, (5, 2), ["NVIDIA GeForce GTX 980"]),
+    ],
+    ids=str,
+)
+def test_auto_takes_the_precision_that_a_card_is_quick_and_right_in(
+    dtype: torch.dtype, capability: tuple[int, int], names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in names:
+        plant(monkeypatch, RTX_3060, (name, capability))
+        card = torch.device("cuda", 1)
+        assert autocast_dtype("auto", card) == dtype, name
+        assert autocast_dtype("fp16", card) == torch.float16, "what is asked for is taken"
+        assert autocast_dtype("auto", torch.device("cuda", 0)) == torch.bfloat16
+
+
+def test_a_card_is_planned_for_in_the_precision_that_it_would_train_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(monkeypatch, ("NVIDIA GeForce GTX 1660 SUPER", (7, 5)))
+    assert precision_on("auto", "cuda") == torch.float32
+    plant(monkeypatch, RTX_3060, driver=12040)
+    assert precision_on("auto", "cuda") == torch.bfloat16, "as for a card that isn't here"
