@@ -29,6 +29,10 @@ class CapacityError(LatentsweepError):
     kind = "memory"
 
 
+class CardError(LatentsweepError):
+    """A card that isn't here, or that the installed PyTorch cannot use: its driver or the card itself is too old."""
+
+
 class DataError(LatentsweepError):
     """A source folder, prepared dataset or image that cannot be used as it is."""
 

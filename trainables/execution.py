@@ -14,6 +14,7 @@ import torch.distributed as dist
 from threadpoolctl import threadpool_limits
 from torch.utils._pytree import tree_map_only
 
+from trainables import cards
 from trainables.config import Config, setting
 
 Values = TypeVar("Values")
@@ -34,7 +35,11 @@ def cores() -> int:
 class Execution(Config):
     """The settings of a run that are not part of its identity."""
 
-    device: str = setting("auto", "'auto' takes CUDA where there is one, else the CPU", identity=False)
+    device: str = setting(
+        "auto",
+        "cpu, cuda, or cuda:N, a card of its own; 'auto' takes the first card where there is one, else the CPU",
+        identity=False,
+    )
     threads: int = setting(
         1,
         "CPU threads of a training; on the CPU, results are equal bit for bit at equal threads",
@@ -60,17 +65,24 @@ class Execution(Config):
         None, "most that a process may allocate on its card, in GiB; None leaves it alone", identity=False, low=0
     )
 
+    def check(self) -> None:
+        """Only devices that all stages work on."""
+        cards.check_name(self.device)
+
     @classmethod
     def for_machine(cls) -> Execution:
         """One job that has all of this process's cores."""
         return cls(threads=cores())
 
     def prepare(self) -> torch.device:
-        """Applies the thread count and the memory limit to this process, and returns the device."""
+        """Applies the thread count and the memory limit to this process; returns the device, a card by its index.
+
+        Raises :class:`~trainables.errors.CardError` where the device isn't here, or PyTorch can't use it.
+        """
         torch.set_num_threads(self.threads)
         threadpool_limits(self.threads)
         keep_freed_memory()
-        device = torch.device(self.device_type) if self.device == "auto" else torch.device(self.device)
+        device = cards.device_of(self.device)
         if device.type == "cuda" and self.memory_gib:
             # Ray reserves fractions of a card, but doesn't limit what is allocated on it.
             total = torch.cuda.get_device_properties(device).total_memory
@@ -81,7 +93,7 @@ class Execution(Config):
     def device_type(self) -> str:
         """``cpu`` or ``cuda``."""
         if self.device == "auto":
-            return "cuda" if torch.cuda.is_available() else "cpu"
+            return "cuda" if cards.present() else "cpu"
         return torch.device(self.device).type
 
 
@@ -100,7 +112,7 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype:
     if precision != "auto":
         return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[precision]
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+        return cards.suited_dtype(device)
     has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if has_bf16 else torch.float32
 

@@ -19,7 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from trainables import diffusion_training, vae_training
+from trainables import cards, diffusion_training, vae_training
 from trainables.augmentation import LABELS
 from trainables.condition import Condition
 from trainables.diffusion_batch import NoisyBatch
@@ -216,7 +216,7 @@ def _measuring(recipe: Recipe, section: str, device: str) -> int:
 
 def precision_on(precision: str, device: str) -> torch.dtype:
     """As :func:`~trainables.execution.autocast_dtype`, also for a card that isn't here."""
-    if precision == "auto" and device == "cuda" and not torch.cuda.is_available():
+    if precision == "auto" and device == "cuda" and not cards.available():
         return torch.bfloat16
     return autocast_dtype(precision, torch.device(device))
 

@@ -21,14 +21,21 @@ SCHEMAS = (
 )
 
 
+BINARIES = ("_C", "_C_stable")
+"""What torchvision calls the extension that defines them, up to 0.28 and from 0.29 on."""
+
+
 def binary_loads(folder: Path) -> bool:
-    """Whether the extension ``_C`` of the torchvision in ``folder`` loads into this process, as torchvision tries."""
+    """Whether the extension of the torchvision in ``folder`` loads into this process, as torchvision tries."""
     details = (importlib.machinery.ExtensionFileLoader, importlib.machinery.EXTENSION_SUFFIXES)
-    spec = importlib.machinery.FileFinder(str(folder), details).find_spec("_C")
-    if spec is None or spec.origin is None:
-        return False
+    finder = importlib.machinery.FileFinder(str(folder), details)
+    specs = [finder.find_spec(name) for name in BINARIES]
+    return any(_loads(spec.origin) for spec in specs if spec is not None and spec.origin is not None)
+
+
+def _loads(library: str) -> bool:
     try:
-        torch.ops.load_library(spec.origin)  # type: ignore[no-untyped-call]
+        torch.ops.load_library(library)  # type: ignore[no-untyped-call]
     except OSError:
         return False
     return True

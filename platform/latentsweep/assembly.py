@@ -83,7 +83,9 @@ def sweep_plan(
     return planned(dataset, name, recipe, space, search, seed, weights)
 
 
-def packed(recipe: Recipe, address: str, *, card_gib: float | None = None, **options: Any) -> Packing:
+def packed(
+    recipe: Recipe, address: str, execution: Execution, *, card_gib: float | None = None, **options: Any
+) -> Packing:
     """How trials share this machine, or the cluster at ``address``, where none gets more threads than a node has.
 
     Cards of a cluster are taken for such of ``card_gib``, since they can't be asked from here. For the ``options``
@@ -91,16 +93,23 @@ def packed(recipe: Recipe, address: str, *, card_gib: float | None = None, **opt
     """
     found = nodes(address)
     if not found:
-        return packing(recipe, card_gib=card_gib, **options)
+        return packing(recipe, card_gib=card_gib, execution=execution, **options)
     cores = [int(node["CPU"]) for node in found]
-    cards = planned_cards(card_gib, int(sum(node["GPU"] for node in found)))
-    pack = packing(recipe, card_gib=card_gib, available=sum(cores), present=cards, **options)
+    count = 0 if execution.device == "cpu" else int(sum(node["GPU"] for node in found))
+    cards = planned_cards(card_gib, count)
+    pack = packing(recipe, card_gib=card_gib, execution=execution, available=sum(cores), present=cards, **options)
     return dataclasses.replace(pack, threads=min(pack.threads, *cores))
 
 
-def trained_model(home: Home, run: str, open_named: Open) -> tuple[TrainedModel, Execution]:
-    """The model that ``run`` names; raises :class:`DataError` where it isn't trained."""
+def trained_model(
+    home: Home, run: str, open_named: Open, device: str | None = None
+) -> tuple[TrainedModel, Execution]:
+    """The model that ``run`` names; raises :class:`DataError` where it isn't trained.
+
+    ``device`` replaces that of its configuration.
+    """
     configuration, folder = configuration_at(home, run)
+    configuration = configuration.on_device(device)
     if folder:
         return read_model(folder), configuration.execution
     dataset = open_named(configuration.dataset)
@@ -111,12 +120,16 @@ def trained_model(home: Home, run: str, open_named: Open) -> tuple[TrainedModel,
     return model, configuration.execution
 
 
-def evaluated_run(home: Home, run: str, open_named: Open, weights: InceptionWeights, split: str) -> dict[str, float]:
+def evaluated_run(
+    home: Home, run: str, open_named: Open, weights: InceptionWeights, split: str, device: str | None = None
+) -> dict[str, float]:
     """The measurements of a trained run on a split, computed where the store lacks them.
 
-    A model's folder is measured even where the store has never seen it: by the images of the same seeds.
+    ``device`` replaces that of its configuration. A model's folder is measured even where the store has never seen
+    it: by the images of the same seeds.
     """
     configuration, folder = configuration_at(home, run)
+    configuration = configuration.on_device(device)
     dataset = open_named(configuration.dataset)
     pipeline = Pipeline(
         Store.of(home), dataset, configuration.recipe, configuration.seed, configuration.execution, weights, split

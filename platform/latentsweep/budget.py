@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
 import math
 import multiprocessing
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from trainables.errors import ConfigError
+from trainables.cards import WAY_OUT
+from trainables.cards import memory as memory_of_cards
+from trainables.errors import CardError, ConfigError
 from trainables.execution import GIB as GIB
 from trainables.execution import Execution, cores
 from trainables.ladder import described, rungs
@@ -34,6 +36,9 @@ MEANINGS = {
     "need": f"need, with reserve and {CONTEXT / GIB:g} GiB for CUDA",
 }
 """The parts of a training's memory in words, where their names are not enough."""
+
+JOB_DEVICES = ("auto", "cpu", "cuda", "cuda:0")
+"""What trainings that Ray runs may name, since each sees the card that it is given as the first."""
 
 MOST_ON_CPU = 4
 """Trials at once without a card: more would all begin before the search has learnt anything."""
@@ -85,6 +90,8 @@ class Packing:
     """The cards that are used."""
     left_out: tuple[int, ...] = ()
     """Those that are too small, or too full."""
+    execution: Execution = field(default_factory=Execution)
+    """What the trainings run under, apart from threads and memory."""
 
     @property
     def holds(self) -> int:
@@ -101,6 +108,11 @@ class Packing:
     def limited(self, section: str, execution: Execution) -> Execution:
         """``execution`` held to its part of a card."""
         return execution.replace(memory_gib=self.memory_gib(section))
+
+    @property
+    def without_card(self) -> str:
+        """Why trainings run on the CPU, in words."""
+        return "no CUDA card is used" if self.execution.device == "cpu" else "no CUDA card here"
 
     @property
     def visible_devices(self) -> str | None:
@@ -136,17 +148,25 @@ def packing(
 
     ``slices`` is the size of the training split, which the loops keep on the card; ``present`` the cards to plan
     for and ``available`` the CPU cores, by default those of this machine. A training that no card holds is planned
-    on the first rung of the ladder that one does hold. Raises :class:`ConfigError` where none does.
+    on the first rung of the ladder that one does hold. Raises :class:`ConfigError` where none does, and
+    :class:`CardError` where the ``execution`` is to have a card and none is here.
     """
     if card_gib is not None and not card_gib > 0:
         raise ConfigError(f"--card-gib must be above 0, got {card_gib:g}")
     if concurrent is not None and concurrent < 1:
         raise ConfigError(f"--concurrent must be at least 1, got {concurrent}")
     available, execution = available or cores(), execution or Execution()
-    present = cards() if present is None else present
+    if execution.device not in JOB_DEVICES:
+        raise ConfigError(
+            f"the device of a job must be one of {', '.join(JOB_DEVICES)}, since each training sees its card as the "
+            f"first; got {execution.device!r}: choose among cards by CUDA_VISIBLE_DEVICES"
+        )
+    present = cards(execution.device) if present is None else present
     if not present:
+        if execution.device.startswith("cuda"):
+            raise CardError(f"the device is to be {execution.device!r}, and no CUDA card is there; {WAY_OUT}")
         at_once = min(concurrent or MOST_ON_CPU, available)
-        return Packing(at_once, max(1, available // at_once), 0.0, 0.0)
+        return Packing(at_once, max(1, available // at_once), 0.0, 0.0, execution=execution)
     limit = int((card_gib or DEFAULT_CARD) * GIB)
     room = {card.index: min(card.free, limit) for card in present}
     largest = max(room.values())
@@ -169,6 +189,7 @@ def packing(
         autoencoders,
         tuple(used),
         tuple(sorted(set(room) - set(used))),
+        execution,
     )
 
 
@@ -202,18 +223,22 @@ def need(recipe: Recipe, section: str, execution: Execution, room: int, *, slice
     )
 
 
-def cards() -> list[Card]:
-    """The cards of this machine, asked from a process of its own: the question takes memory on every card."""
-    if not torch.cuda.device_count():
+def cards(device: str = "auto") -> list[Card]:
+    """The cards of this machine that trainings on ``device`` may use; none for the CPU.
+
+    They are asked from a process of its own, since the question takes memory on every card. Raises
+    :class:`CardError` where the installed PyTorch can't use one of them.
+    """
+    if device == "cpu" or not torch.cuda.device_count():
         return []
-    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        sizes: Sequence[tuple[int, int]] = pool.submit(_sizes).result()
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        try:
+            sizes: Sequence[tuple[int, int]] = pool.submit(memory_of_cards).result()
+        except BrokenExecutor as error:
+            raise CardError(
+                f"the process that asked the cards for their memory ended; see what nvidia-smi says, or {WAY_OUT}"
+            ) from error
     return [Card(index, total, free) for index, (free, total) in enumerate(sizes)]
-
-
-def _sizes() -> list[tuple[int, int]]:
-    """Free and total bytes of each card."""
-    return [torch.cuda.mem_get_info(index) for index in range(torch.cuda.device_count())]
 
 
 def rounded_down(share: float) -> float:

@@ -93,7 +93,10 @@ def main(
 ) -> None:
     """Options of every command."""
     import logging
+    import warnings
 
+    # What of a driver is too old is said in one line where a card is wanted, see trainables.cards.
+    warnings.filterwarnings("ignore", message="CUDA initialization")
     handler = logging.StreamHandler()
     handler.setFormatter(RedactingFormatter("%(levelname)s: %(message)s"))
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, handlers=[handler])

@@ -39,6 +39,12 @@ class Configuration:
             return self
         return dataclasses.replace(self, recipe=self.recipe.replace(**{"diffusion.steps": steps}))
 
+    def on_device(self, device: str | None) -> Configuration:
+        """The same on another device; None leaves it as it is."""
+        if device is None:
+            return self
+        return dataclasses.replace(self, execution=self.execution.replace(device=device))
+
     def write(self, path: Path) -> None:
         """Writes YAML, every field with its meaning behind it."""
         lines = [

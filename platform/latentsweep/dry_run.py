@@ -51,7 +51,7 @@ def forecast(plan: SweepPlan, home: Home, trials: int, packing: Packing, planned
         "concurrent": packing.concurrent,
         "threads": packing.threads,
         "memory": to_plain(planned),
-        "memory_line": as_line(planned) + ("" if packing.gpu_share else "; no CUDA card here"),
+        "memory_line": as_line(planned) + ("" if packing.gpu_share else f"; {packing.without_card}"),
         "seconds": None if seconds is None else round(seconds),
         "steps": {"diffusion": plan.recipe.diffusion.steps, "vae_epochs": plan.recipe.vae.epochs},
     }

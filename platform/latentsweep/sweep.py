@@ -29,7 +29,6 @@ from latentsweep.view import View
 from latentsweep.work_log import said_last, shortened, tail
 from latentsweep.worker import Assignment
 from trainables.errors import StoppedError
-from trainables.execution import Execution
 from trainables.inception import InceptionWeights
 from trainables.recipes import Recipe
 
@@ -105,7 +104,7 @@ class Sweep:
             self.weights,
             recipe=recipe or self.plan.recipe,
             seed=self.plan.seed,
-            execution=packing.limited("diffusion", Execution(threads=packing.threads)),
+            execution=packing.limited("diffusion", packing.execution.replace(threads=packing.threads)),
         )
 
     def _shared_stages(self, view: View, packing: Packing) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -122,12 +121,3 @@ def test_a_training_set_that_lies_on_the_card_counts() -> None:
 def test_numbers_that_mean_nothing_are_refused(option: str, value: float) -> None:
     with pytest.raises(ConfigError, match="must be"):
         on({0: 24}, **{option: value})
-
-
-def test_a_worker_is_capped_in_bytes_whatever_its_card(monkeypatch: pytest.MonkeyPatch) -> None:
-    capped = []
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=24 * GIB))
-    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda share, device: capped.append(share))
-    for limit in (3.0, 6.0, 48.0, None):
-        Execution(device="cuda", memory_gib=limit).prepare()
-    assert capped == [3 / 24, 6 / 24, 1.0]

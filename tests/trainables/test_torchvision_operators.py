@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +51,28 @@ def test_a_folder_without_the_binary_does_not_load(tmp_path: Path) -> None:
     assert not torchvision_operators.binary_loads(tmp_path)
 
 
-def test_a_binary_that_is_no_library_does_not_load(tmp_path: Path) -> None:
-    (tmp_path / "_C.so").write_bytes(b"no library")
+@pytest.mark.parametrize("name", ["_C.so", "_C_stable.so"])
+def test_a_binary_that_is_no_library_does_not_load(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"no library")
     assert not torchvision_operators.binary_loads(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["_C.so", "_C_stable.so"])
+def test_the_binary_is_found_by_its_old_and_its_new_name(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = []
+    monkeypatch.setattr(torch.ops, "load_library", lambda path: loaded.append(Path(path)))
+    (tmp_path / name).write_bytes(b"a library")
+    assert torchvision_operators.binary_loads(tmp_path)
+    assert loaded == [tmp_path / name]
+
+
+def test_the_installed_torchvision_defines_its_operators_itself_or_they_are_defined_for_it() -> None:
+    """By the name that the installed version tries; with both, the process would abort."""
+    source = importlib.util.find_spec("torchvision")
+    assert source is not None
+    assert source.origin is not None
+    tried = re.findall(r'_load_library\("(\w+)"\)', (Path(source.origin).parent / "extension.py").read_text())
+    assert tried, "torchvision loads its extension by another function now"
+    assert set(tried) <= set(torchvision_operators.BINARIES)

@@ -31,7 +31,6 @@ from latentsweep.view import View
 from latentsweep.work_log import tail
 from latentsweep.worker import Assignment
 from trainables.errors import INFRASTRUCTURE, LatentsweepError, StoppedError
-from trainables.execution import Execution
 from trainables.inception import InceptionWeights
 from trainables.memory import NAMES
 from trainables.recipes import Recipe
@@ -160,7 +159,7 @@ class Study:
             self.weights,
             recipe=job.recipe,
             seed=job.seed,
-            execution=packing.limited("diffusion", Execution(threads=threads)),
+            execution=packing.limited("diffusion", packing.execution.replace(threads=threads)),
             split=self.plan.split,
         )
 

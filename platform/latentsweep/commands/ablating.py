@@ -10,6 +10,7 @@ import typer
 
 from latentsweep.commands.options import (
     CardOption,
+    DeviceOption,
     HomeOption,
     JsonOption,
     RayOption,
@@ -64,6 +65,7 @@ def ablate(
     max_runs: Annotated[int, typer.Option(min=1, help="Refuse a study of more runs than this.")] = 200,
     concurrent: Annotated[int | None, typer.Option(help="Trainings at once; what fits by default.")] = None,
     card_gib: CardOption = None,
+    device: DeviceOption = None,
     ray_address: RayOption = "local",
     inception: WeightsOption = None,
     mlflow: RecordOption = True,
@@ -85,9 +87,11 @@ def ablate(
     from latentsweep.assembly import packed
     from latentsweep.configuration import overridden
     from latentsweep.store import Store
+    from trainables.execution import Execution
     from trainables.inception import find_weights
     from trainables.recipes import recipe_named
 
+    execution = Execution(device=device or "auto")
     place, weights, settings = home_of(home, store, study_storage), find_weights(inception), list(assignments or [])
     names = DEFAULT if components is None else [name.strip() for name in components.split(",") if name.strip()]
     design = design or (WHOLE if arm else "leave-one-out")
@@ -120,7 +124,7 @@ def ablate(
     study = Study(place, plan, data, weights, recorder_of(place, dataset, mlflow))
     largest = max((each.recipe for each in plan.design.arms), key=size)
     slices = data.counts(largest.data.split)["train"]
-    pack = packed(largest, ray_address, concurrent=concurrent, card_gib=card_gib, slices=slices)
+    pack = packed(largest, ray_address, execution, concurrent=concurrent, card_gib=card_gib, slices=slices)
     if pack.left_out:
         typer.echo(pack.left_out_line(), err=True)
     jobs = study.run(seeds, pack, Console(stderr=as_json), address=ray_address)

@@ -11,6 +11,7 @@ import typer
 
 from latentsweep.commands.options import (
     CardOption,
+    DeviceOption,
     HomeOption,
     JsonOption,
     RayOption,
@@ -31,6 +32,7 @@ def train(
     steps: Annotated[int | None, typer.Option(min=1, help="Denoiser steps; the configuration's by default.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Data-parallel workers.")] = 1,
     card_gib: CardOption = None,
+    device: DeviceOption = None,
     ray_address: RayOption = "local",
     inception: WeightsOption = None,
     mlflow: RecordOption = True,
@@ -49,15 +51,15 @@ def train(
     from trainables.inception import find_weights
 
     place = home_of(home, store, study_storage)
-    configuration = read_configuration(config).with_steps(steps)
+    configuration = read_configuration(config).with_steps(steps).on_device(device)
     weights = find_weights(inception)
     dataset = dataset_of(place, configuration.dataset)
     pack = packed(
         configuration.recipe,
         ray_address,
+        configuration.execution.replace(workers=workers),
         concurrent=1,
         card_gib=card_gib,
-        execution=configuration.execution.replace(workers=workers),
         slices=dataset.counts(configuration.recipe.data.split)["train"],
     )
     result = run_training(
@@ -99,6 +101,7 @@ def sample(
     to: Annotated[Path, typer.Option(help="Folder for the images and grid.png.")],
     count: Annotated[int, typer.Option(min=1, help="How many images.")] = 16,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first image; the next has the next.")] = 0,
+    device: DeviceOption = None,
     as_json: JsonOption = False,
     home: HomeOption = Path("runs"),
     store: StoreOption = "",
@@ -108,7 +111,7 @@ def sample(
     from latentsweep.assembly import trained_model, write_images
 
     place = home_of(home, store, study_storage)
-    model, execution = trained_model(place, run, lambda name: dataset_of(place, name))
+    model, execution = trained_model(place, run, lambda name: dataset_of(place, name), device)
     seeds = range(seed, seed + count)
     files = write_images(place.writable(to), model.images(seeds, execution), seeds)
     typer.echo(json.dumps({"folder": str(to), "files": files}) if as_json else f"{count} images and grid.png in {to}")
@@ -120,6 +123,7 @@ def evaluate(
     dataset: Annotated[str | None, typer.Option(help="What --images are measured against.")] = None,
     split: Annotated[str, typer.Option(help="validation or test.")] = "test",
     rule: Annotated[str, typer.Option(help="Split rule for --images: subject or slice.")] = "subject",
+    device: DeviceOption = None,
     inception: WeightsOption = None,
     as_json: JsonOption = False,
     home: HomeOption = Path("runs"),
@@ -150,10 +154,10 @@ def evaluate(
             weights,
             Recipe().replace(**{"data.split": rule, "evaluation.samples": len(pictures)}),
             split=split,
-            execution=Execution.for_machine(),
+            execution=Execution.for_machine().replace(device=device or "auto"),
         )
     else:
-        metrics = evaluated_run(place, str(run), lambda name: dataset_of(place, name), weights, split)
+        metrics = evaluated_run(place, str(run), lambda name: dataset_of(place, name), weights, split, device)
     if as_json:
         typer.echo(json.dumps(metrics, indent=1))
     else:

@@ -42,6 +42,14 @@ CardOption = Annotated[
         help="Memory of a card to plan for, in GiB; by default 6 or the real card, whichever is smaller.",
     ),
 ]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        envvar="LATENTSWEEP_DEVICE",
+        help="cpu leaves the cards alone; cuda ends where there is none; auto takes one where it is.",
+    ),
+]
 RecordOption = Annotated[bool, typer.Option("--mlflow/--no-mlflow", help="Record to MLflow.")]
 RunArgument = Annotated[
     str, typer.Argument(help="A configuration (best.yaml), a model's folder, or SWEEP/TRIAL.", metavar="RUN")

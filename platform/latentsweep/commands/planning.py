@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from latentsweep.commands.options import CardOption, JsonOption
+from latentsweep.commands.options import CardOption, DeviceOption, JsonOption
 
 
 def plan(
@@ -21,6 +21,7 @@ def plan(
     workers: Annotated[int, typer.Option(min=1, help="Data-parallel workers of a training.")] = 1,
     concurrent: Annotated[int | None, typer.Option(help="Trials at once; what fits by default.")] = None,
     card_gib: CardOption = None,
+    device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what a configuration takes of a card's memory, by part, and how trials would share the card."""
@@ -33,8 +34,9 @@ def plan(
     if config:
         configuration = read_configuration(config)
         execution, chosen = configuration.execution, configuration.recipe
-    chosen, execution = overridden(chosen, list(assignments or [])), execution.replace(workers=workers)
-    present = budget.cards()
+    chosen = overridden(chosen, list(assignments or []))
+    execution = execution.replace(workers=workers, device=device or execution.device)
+    present = budget.cards(execution.device)
     packing = budget.packing(
         chosen,
         concurrent=concurrent,
@@ -47,7 +49,7 @@ def plan(
         typer.echo(json.dumps({"card_is_here": bool(present), **budget.to_plain(packing)}, indent=1))
         return
     if not present:
-        typer.echo(f"no CUDA card here: planned for one of {packing.card_bytes / budget.GIB:.4g} GiB")
+        typer.echo(f"{packing.without_card}: planned for one of {packing.card_bytes / budget.GIB:.4g} GiB")
     typer.echo(budget.as_table(packing))
     if packing.left_out:
         typer.echo(packing.left_out_line())

@@ -10,6 +10,7 @@ import typer
 
 from latentsweep.commands.options import (
     CardOption,
+    DeviceOption,
     HomeOption,
     JsonOption,
     RayOption,
@@ -42,6 +43,7 @@ def sweep(
     assignments: Annotated[list[str] | None, typer.Option("--set", help="field=value of the recipe.")] = None,
     concurrent: Annotated[int | None, typer.Option(help="Trials at once; what fits by default.")] = None,
     card_gib: CardOption = None,
+    device: DeviceOption = None,
     ray_address: RayOption = "local",
     inception: WeightsOption = None,
     mlflow: RecordOption = True,
@@ -59,16 +61,17 @@ def sweep(
     from latentsweep.budget import packing, planned_cards
     from latentsweep.search import SearchConfig
     from latentsweep.sweep import Sweep
+    from trainables.execution import Execution
     from trainables.inception import find_weights
 
-    place = home_of(home, store, study_storage)
+    place, execution = home_of(home, store, study_storage), Execution(device=device or "auto")
     chosen = search_space(dataset, space)
     search = SearchConfig(objectives=tuple(objective or ["kid"]), sampler=sampler, pruner=pruner)
     weights = find_weights(inception)
     data = dataset_of(place, dataset)
     plan = sweep_plan(data, chosen, weights, recipe, list(assignments or []), split, search, seed)
     slices = data.counts(plan.recipe.data.split)["train"]
-    pack = packed(plan.recipe, ray_address, concurrent=concurrent, card_gib=card_gib, slices=slices)
+    pack = packed(plan.recipe, ray_address, execution, concurrent=concurrent, card_gib=card_gib, slices=slices)
     if dry_run:
         on_card = pack
         if not pack.gpu_share:
@@ -79,7 +82,7 @@ def sweep(
         return
     if not pack.gpu_share and plan.recipe_name != "smoke":
         typer.echo(
-            f"note: no CUDA card here; {plan.recipe_name} takes days on a CPU, --recipe smoke minutes", err=True
+            f"note: {pack.without_card}; {plan.recipe_name} takes days on a CPU, --recipe smoke minutes", err=True
         )
     if pack.left_out:
         typer.echo(pack.left_out_line(), err=True)

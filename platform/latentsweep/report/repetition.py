@@ -9,13 +9,13 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 import yaml
 
 from latentsweep.configuration import scalar
 from latentsweep.plan import threads_of
 from latentsweep.report.source import Source
 from latentsweep.search import SearchConfig
+from trainables import cards
 from trainables.execution import cores
 from trainables.recipes import RECIPES, Recipe
 from trainables.space import THRESHOLD, SearchSpace
@@ -126,5 +126,4 @@ def machine() -> str:
     """Cores and graphics cards, in words."""
     count = cores()
     cpu = "1 CPU core" if count == 1 else f"{count} CPU cores"
-    cards = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    return f"{cpu}, {', '.join(cards) if cards else 'no CUDA card'}"
+    return f"{cpu}, {', '.join(cards.names()) or 'no CUDA card'}"

@@ -1,0 +1,199 @@
+"""The cards of this machine as the installed PyTorch can use them: which device a name means, and why one can't be.
+
+PyTorch says of a driver that is too old, or of a card that it has no kernels for, in warnings of many lines, or in a
+traceback once a kernel is wanted. Here both are one line, before anything is computed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import warnings
+from collections.abc import Iterator
+
+import torch
+
+from trainables.errors import CardError, ConfigError
+
+DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+"""What a configuration may name."""
+
+WAY_OUT = "take the CPU: --device cpu"
+
+OLDER_BUILD = "12.6"
+"""The CUDA of the builds of PyTorch that older drivers (12.0 and later) and older cards (5.0 to 7.2) can run."""
+
+OLDEST_CARD, OLDEST_DRIVER = (5, 0), 12
+
+NO_TENSOR_CORES = re.compile(r"GTX 16\d\d|MX[45]50|\bT(400|500|550|600|1000|1200|2000)\b|CMP 30HX")
+"""Names of the cards of compute capability 7.5 (TU116, TU117) that lack the tensor cores of the others."""
+
+
+def check_name(name: str) -> None:
+    """Raises :class:`ConfigError` for a device that no configuration may name."""
+    if not DEVICE.fullmatch(name):
+        why = "; Apple's MPS lacks float64, which sampling needs: take cpu" if name.startswith("mps") else ""
+        raise ConfigError(f"Execution.device must be auto, cpu, cuda or cuda:N; got {name!r}{why}")
+
+
+def device_of(name: str) -> torch.device:
+    """The device that ``name`` (auto, cpu, cuda, cuda:N) means here, a card by its index.
+
+    Raises :class:`CardError` for a card that isn't here, or that the installed PyTorch cannot use.
+    """
+    here = name != "cpu" and present()
+    if name == "cpu" or (name == "auto" and not here):
+        return torch.device("cpu")
+    if not here:
+        raise CardError(f"the device is to be {name!r}, and no CUDA card is there; {WAY_OUT}")
+    start()
+    index = int(name.removeprefix("cuda:")) if ":" in name else torch.cuda.current_device()
+    count = torch.cuda.device_count()
+    if index >= count:
+        there = "cuda:0 alone is here" if count == 1 else f"cuda:0 to cuda:{count - 1} are here"
+        raise CardError(f"the device is to be {name!r}, and {there}; name one of them, or {WAY_OUT}")
+    check_kernels(index)
+    return torch.device("cuda", index)
+
+
+def present() -> bool:
+    """Whether there is a card that PyTorch can talk to.
+
+    Raises :class:`CardError` where there is one, and PyTorch can't: NVIDIA's management library counts cards
+    (``device_count``) that are out of reach for CUDA itself (``is_available``).
+    """
+    if available():
+        return True
+    if torch.cuda.device_count():
+        start()
+    return False
+
+
+def available() -> bool:
+    """``torch.cuda.is_available()``, without its warning."""
+    with _silent():
+        return torch.cuda.is_available()
+
+
+def start() -> None:
+    """Starts CUDA in this process; raises :class:`CardError` where it doesn't start."""
+    try:
+        with _silent():
+            torch.cuda.init()  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        raise CardError(_not_started(str(error))) from error
+
+
+def check_kernels(index: int) -> None:
+    """Raises :class:`CardError` where the installed PyTorch has no kernels for a card."""
+    kernels = torch.cuda.get_arch_list()
+    capability = torch.cuda.get_device_capability(index)
+    if torch.version.cuda is None or not kernels or any(covers(kernel, capability) for kernel in kernels):
+        return
+    if capability < OLDEST_CARD:
+        build = ""
+    elif capability < (7, 5):
+        build = f"install torch's build for CUDA {OLDER_BUILD} ({_older_build()}), "
+    else:
+        build = "install a build of torch for a newer CUDA, "
+    raise CardError(
+        f"card {index} ({torch.cuda.get_device_name(index)}) is of compute capability {_dotted(capability)}, and the "
+        f"installed torch {torch.__version__} has kernels for {', '.join(map(_covered, kernels))}; {build}hide the "
+        f"card by CUDA_VISIBLE_DEVICES, or {WAY_OUT}"
+    )
+
+
+def covers(kernel: str, capability: tuple[int, int]) -> bool:
+    """Whether a card of this compute capability runs ``kernel``, of :func:`torch.cuda.get_arch_list`.
+
+    Machine code (sm_XY) runs on cards of its major version from its minor version on, with an "a" on its own version
+    alone; PTX (compute_XY) is translated for any card from its version on.
+    """
+    found = re.fullmatch(r"(sm|compute)_(\d+)(\d)([af]?)", kernel)
+    if not found:
+        return False
+    version = int(found[2]), int(found[3])
+    if found[4] == "a":
+        return capability == version
+    return capability >= version and (capability[0] == version[0] or found[1] == "compute")
+
+
+def suited_dtype(device: torch.device) -> torch.dtype:
+    """The dtype that a card is both quick and right in: bf16, fp16, or fp32.
+
+    bf16 from Ampere on (compute capability 8.0), and fp16 on the tensor cores of Volta and Turing. Turing without
+    them (GTX 16xx and its kin) gives NaN in half-precision convolutions (pytorch/pytorch #58123, #77955), and Pascal
+    (6.1) computes in fp16 at a 64th of its speed in fp32.
+    """
+    start()
+    major, _ = torch.cuda.get_device_capability(device)
+    if torch.version.hip or major >= 8:
+        return torch.bfloat16
+    if major < 7 or NO_TENSOR_CORES.search(torch.cuda.get_device_name(device)):
+        return torch.float32
+    return torch.float16
+
+
+def memory() -> list[tuple[int, int]]:
+    """Free and total bytes of each card; raises :class:`CardError` where PyTorch can't use one of them."""
+    start()
+    found = []
+    for index in range(torch.cuda.device_count()):
+        check_kernels(index)
+        try:
+            found.append(torch.cuda.mem_get_info(index))
+        except RuntimeError as error:
+            raise CardError(f"card {index} does not answer ({_first_line(str(error))}); {_look()}") from error
+    return found
+
+
+def names() -> list[str]:
+    """The names of the cards that PyTorch can talk to; none where it can't."""
+    with _silent():
+        return (
+            [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())] if available() else []
+        )
+
+
+def _not_started(reason: str) -> str:
+    """Why CUDA doesn't start, by what PyTorch says."""
+    found = re.search(r"found version (\d+)", reason)
+    if not found:
+        return f"CUDA must start for a card to be used, and does not ({_first_line(reason)}); {_look()}"
+    major, minor = int(found[1]) // 1000, int(found[1]) % 1000 // 10
+    needed = str(torch.version.cuda)
+    build = f"install torch's build for CUDA {OLDER_BUILD} ({_older_build()}), " if major >= OLDEST_DRIVER else ""
+    return (
+        f"the NVIDIA driver is made for CUDA {major}.{minor}, and the installed torch {torch.__version__} for CUDA "
+        f"{needed}; update the driver to one for CUDA {needed.split('.')[0]} or newer, {build}or {WAY_OUT}"
+    )
+
+
+def _older_build() -> str:
+    """The build of the installed version that runs on older drivers and cards, as pip names it."""
+    return f"torch=={torch.__version__.split('+')[0]}+cu{OLDER_BUILD.replace('.', '')}"
+
+
+def _covered(kernel: str) -> str:
+    """A kernel's architecture as people write it: 8.6 of sm_86."""
+    return re.sub(r"\w+_(\d+)(\d)([af]?)", r"\1.\2\3", kernel)
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return f"{version[0]}.{version[1]}"
+
+
+def _look() -> str:
+    return f"see what nvidia-smi says, or {WAY_OUT}"
+
+
+def _first_line(text: str) -> str:
+    return (text.strip().splitlines() or ["no reason given"])[0]
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """No warnings of PyTorch's."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
