@@ -1,7 +1,7 @@
 """Our own jobs at the paper's shapes, as another checkout does them and as this one does: before and after.
 
-Each checkout runs in a process of its own, and they take turns (see ``contest.py``). A ratio is that of the medians of
-all turns, after over before; beside it the middle half of the ratios of neighbouring turns.
+Each checkout runs in a process of its own, and they take turns (see ``contest.py``). A ratio is that of the medians
+of all turns, after over before; beside it the middle half of the ratios of neighbouring turns.
 
     git worktree add ../before COMMIT
     python benchmarks/checkouts.py --before ../before --report
