@@ -25,6 +25,14 @@ OLDER_BUILD = "12.6"
 
 OLDEST_CARD, OLDEST_DRIVER = (5, 0), 12
 
+ALLOCATION_FAILED = re.compile(
+    r"CUDA (driver )?error: out of memory|CUDA ran out of memory|CUDA out of memory|CUDA_ERROR_OUT_OF_MEMORY"
+    r"|(CUBLAS|CUDNN|CUSOLVER|CUSPARSE)_STATUS_(\w+_)?ALLOC(ATION)?_FAILED|CUFFT_ALLOC_FAILED"
+)
+"""How errors say that memory ran out."""
+
+NO_ENGINE = re.compile(r"unable to find an engine to execute|Unable to find a valid cuDNN algorithm")
+
 NO_TENSOR_CORES = re.compile(r"GTX 16\d\d|MX[45]50|\bT(400|500|550|600|1000|1200|2000)\b|CMP 30HX")
 """Names of the cards of compute capability 7.5 (TU116, TU117) that lack the tensor cores of the others."""
 
@@ -132,6 +140,21 @@ def suited_dtype(device: torch.device) -> torch.dtype:
     if major < 7 or NO_TENSOR_CORES.search(torch.cuda.get_device_name(device)):
         return torch.float32
     return torch.float16
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that a card's memory ran out, by PyTorch's allocator or by a library beside it.
+
+    cuBLAS, cuDNN, cuFFT and the driver allocate, too, and PyTorch passes on what they say as a ``RuntimeError``. Of a
+    workspace for cuDNN that its allocator refuses, PyTorch says that it found no engine; that has other causes, too.
+    """
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    if not isinstance(error, RuntimeError):
+        return False
+    if NO_ENGINE.search(str(error)):
+        return bool(torch.cuda.memory_stats().get("num_ooms", 0))
+    return ALLOCATION_FAILED.search(str(error)) is not None
 
 
 def memory() -> list[tuple[int, int]]:

@@ -140,12 +140,14 @@ def shares(batch: int, micro_batch: int | None) -> Iterator[slice]:
 def all_or_none() -> Iterator[None]:
     """A body that runs out of memory on every worker where it does on one, so that none waits for another.
 
-    Raises ``torch.OutOfMemoryError``.
+    Raises what it ran out with (:func:`trainables.cards.out_of_memory`), or ``torch.OutOfMemoryError`` for another.
     """
-    failure: torch.OutOfMemoryError | None = None
+    failure: RuntimeError | None = None
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not cards.out_of_memory(error):
+            raise
         failure = error
     if world_size() > 1:
         failures = torch.tensor([float(failure is not None)])

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from made_up_cards import OTHER_ERRORS, OUT_OF_MEMORY
 
 from latentsweep import worker
 from latentsweep.entries import Entry
+from latentsweep.redaction import redact
 from latentsweep.stages import training
 from latentsweep.sweep_record import memory_tags
 from latentsweep.worker import Assignment
@@ -80,12 +82,26 @@ def test_a_predicted_lack_of_memory_takes_a_rung_before_it_happens(
     assert summary(tmp_path, tight)["memory"] == {"micro_batch": 1, "checkpointed": False, "out_of_memory": 0}
 
 
-@pytest.mark.parametrize("error", [CapacityError("it must fit"), torch.OutOfMemoryError("CUDA out of memory")])
+@pytest.mark.parametrize("error", [CapacityError("it must fit"), *OUT_OF_MEMORY], ids=str)
 def test_a_trial_without_enough_memory_is_of_that_class(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*arguments: object) -> None:
         raise error
 
     monkeypatch.setattr(Assignment, "pipeline", fails)
     assignment = Assignment("store", "datasets", "demo", "", RECIPE, 0, Execution(), "weights", "")
-    failure = {"reason": str(error), "class": "memory", "log": ""}
+    failure = {"reason": redact(error), "class": "memory", "log": ""}
     assert worker.measurements(assignment, [RECIPE]) == failure
+
+
+@pytest.mark.parametrize("error", OTHER_ERRORS, ids=str)
+def test_another_error_of_a_trial_is_raised_to_be_tried_again(
+    error: RuntimeError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Assignment, "pipeline", fails)
+    assignment = Assignment("store", "datasets", "demo", "", RECIPE, 0, Execution(), "weights", "")
+    with pytest.raises(type(error)) as caught:
+        worker.measurements(assignment, [RECIPE])
+    assert caught.value is error
