@@ -10,6 +10,7 @@ import contextlib
 import re
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -155,6 +156,28 @@ def out_of_memory(error: BaseException) -> bool:
     if NO_ENGINE.search(str(error)):
         return bool(torch.cuda.memory_stats().get("num_ooms", 0))
     return ALLOCATION_FAILED.search(str(error)) is not None
+
+
+@contextlib.contextmanager
+def visiting(network: torch.nn.Module, device: torch.device) -> Iterator[None]:
+    """``network`` on ``device`` for the length of a ``with``; then its weights are again those that it came with.
+
+    What lay on a card in between is free for others. Nothing is copied back, so that the weights must not be changed;
+    nor is anything copied where they lie on the device already.
+    """
+    owners: list[dict[str, Any]] = [
+        owner for module in network.modules() for owner in (module._parameters, module._buffers)
+    ]
+    homes = [
+        (owner, name, tensor, tensor.data) for owner in owners for name, tensor in owner.items() if tensor is not None
+    ]
+    network.to(device)
+    try:
+        yield
+    finally:
+        for owner, name, tensor, data in homes:
+            tensor.data = data
+            owner[name] = tensor
 
 
 def memory() -> list[tuple[int, int]]:

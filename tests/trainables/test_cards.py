@@ -13,6 +13,9 @@ from trainables import cards
 from trainables.errors import CardError, ConfigError
 from trainables.execution import Execution, autocast_dtype
 from trainables.memory import precision_on
+from trainables.recipes import SMOKE
+from trainables.vae import Autoencoder
+from trainables.vae_training import decoded, encoded
 
 CPU = torch.device("cpu")
 
@@ -223,3 +226,49 @@ def test_a_card_is_planned_for_in_the_precision_that_it_would_train_in(monkeypat
     assert precision_on("auto", "cuda") == torch.float32
     plant(monkeypatch, RTX_3060, driver=12040)
     assert precision_on("auto", "cuda") == torch.bfloat16, "as for a card that isn't here"
+
+
+ELSEWHERE = torch.device("meta")
+"""A device that a network can be brought to without a card."""
+
+
+def places(network: torch.nn.Module) -> dict[str, tuple[torch.device, int, bool]]:
+    """Where the weights are and lie; no inference tensors are made of them."""
+    return {
+        name: (tensor.device, tensor.data_ptr(), tensor.is_inference())
+        for name, tensor in network.state_dict(keep_vars=True).items()
+    }
+
+
+def test_a_network_visits_a_device_and_leaves_it_as_it_came() -> None:
+    network = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
+    before, weight = places(network), network[0].weight
+    with cards.visiting(network, ELSEWHERE):
+        assert {place[0] for place in places(network).values()} == {ELSEWHERE}
+    assert places(network) == before
+    assert network[0].weight is weight
+    with pytest.raises(ValueError, match="in between"), cards.visiting(network, ELSEWHERE):
+        raise ValueError("in between")
+    assert places(network) == before
+    with cards.visiting(network, CPU):
+        assert places(network) == before, "nothing is copied where it is there"
+
+
+def test_the_autoencoder_leaves_the_device_after_encoding_and_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, seen = Autoencoder(SMOKE.vae), []
+    before = places(model)
+
+    def encode(self: Autoencoder, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        seen.append(next(self.parameters()).device)
+        return torch.zeros(len(images), 1), torch.zeros(len(images), 1)
+
+    def decode(self: Autoencoder, latents: torch.Tensor) -> torch.Tensor:
+        return encode(self, latents)[0]
+
+    monkeypatch.setattr(Autoencoder, "encode", encode)
+    monkeypatch.setattr(Autoencoder, "decode", decode)
+    encoded(model, torch.zeros(3, 16, 16, dtype=torch.uint8), ELSEWHERE)
+    assert places(model) == before
+    decoded(model, torch.zeros(3, 8, 4, 4), ELSEWHERE)
+    assert places(model) == before
+    assert seen == [ELSEWHERE] * 2
