@@ -1,4 +1,7 @@
-"""A card that the installed PyTorch can't use is one line and exit code 2 from every command, and the CPU goes on."""
+"""A card that the installed PyTorch can't use is one line and exit code 2 from every command, and the CPU goes on.
+
+Ray has the cards that were counted, and no others.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from typing import Any
 import made_up_cards
 import numpy as np
 import pytest
+import ray
 import torch
 from made_up_cards import GTX_1060, RTX_3060
 from PIL import Image
@@ -24,6 +28,7 @@ from latentsweep import assembly, budget
 from latentsweep.assembly import packed
 from latentsweep.bundle import CONFIG, DENOISER, SCALING, VAE
 from latentsweep.cli import app
+from latentsweep.cluster import cluster
 from latentsweep.configuration import Configuration
 from latentsweep.home import Home
 from trainables.checkpoint import save_tensors
@@ -174,3 +179,32 @@ def test_a_job_that_insists_on_a_card_is_refused_without_one(monkeypatch: pytest
     made_up_cards.plant(monkeypatch, RTX_3060, RTX_3060)
     with pytest.raises(ConfigError, match="CUDA_VISIBLE_DEVICES"):
         packed(SMOKE, "local", Execution(device="cuda:1"), concurrent=1)
+
+
+@pytest.mark.parametrize(("device", "counted"), [("auto", 2), ("cpu", 0)])
+@pytest.mark.parametrize(
+    ("command", "module"),
+    [("sweep", "latentsweep.sweep"), ("ablate", "latentsweep.ablation.study"), ("train", "latentsweep.retraining")],
+)
+def test_ray_is_told_the_cards_that_were_counted(
+    command: str, module: str, device: str, counted: int, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = []
+
+    def cluster(address: str, *, gpus: int | None = None, cards: str | None = None) -> None:
+        told.append((address, gpus, cards))
+        raise ConfigError("far enough")
+
+    monkeypatch.chdir(home)
+    monkeypatch.setattr(f"{module}.cluster", cluster)
+    made_up_cards.plant(monkeypatch, RTX_3060, RTX_3060)
+    assert "far enough" in run(*COMMANDS[command], "--device", device, "--no-mlflow").stderr
+    assert told == [("local", counted, None)]
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_ray_of_ones_own_has_so_many_cards_and_no_others() -> None:
+    for gpus in (0, 3):
+        with cluster(cpus=1, gpus=gpus):
+            assert ray.cluster_resources().get("GPU", 0) == gpus
