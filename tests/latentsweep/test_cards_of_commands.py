@@ -5,10 +5,11 @@ Ray has the cards that were counted, and no others.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -31,6 +32,7 @@ from latentsweep.cli import app
 from latentsweep.cluster import cluster
 from latentsweep.configuration import Configuration
 from latentsweep.home import Home
+from latentsweep.shared_stages import Shared
 from trainables.checkpoint import save_tensors
 from trainables.errors import CardError, ConfigError
 from trainables.execution import Execution
@@ -200,6 +202,34 @@ def test_ray_is_told_the_cards_that_were_counted(
     made_up_cards.plant(monkeypatch, RTX_3060, RTX_3060)
     assert "far enough" in run(*COMMANDS[command], "--device", device, "--no-mlflow").stderr
     assert told == [("local", counted, None)]
+
+
+@pytest.mark.parametrize(
+    ("command", "module"), [("sweep", "latentsweep.sweep"), ("ablate", "latentsweep.ablation.study")]
+)
+def test_what_is_set_of_the_execution_reaches_the_trainings(
+    command: str, module: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def obtain(shared: Sequence[Shared], *rest: object) -> None:
+        found = shared[0].assignment.execution
+        raise ConfigError(f"{found.device} {found.tf32} {found.micro_batch}, {found.threads} threads")
+
+    monkeypatch.chdir(home)
+    monkeypatch.setattr(f"{module}.cluster", lambda *_, **__: contextlib.nullcontext())
+    monkeypatch.setattr(f"{module}.check_resources", lambda *_: None)
+    monkeypatch.setattr(f"{module}.obtain", obtain)
+    monkeypatch.setattr(budget, "cores", lambda: 8)
+    words = [
+        "--device",
+        "cpu",
+        "--concurrent",
+        "2",
+        "--set",
+        "execution.tf32=true",
+        "--set",
+        "execution.micro_batch=2",
+    ]
+    assert "error: cpu True 2, 4 threads" in run(*COMMANDS[command], *words, "--no-mlflow").stderr
 
 
 @pytest.mark.ray

@@ -15,7 +15,7 @@ from latentsweep import worker
 from latentsweep.entries import Entry
 from latentsweep.redaction import redact
 from latentsweep.stages import training
-from latentsweep.sweep_record import memory_tags
+from latentsweep.sweep_record import execution_tags
 from latentsweep.worker import Assignment
 from trainables.errors import CapacityError
 from trainables.execution import GIB, Execution
@@ -30,11 +30,13 @@ RECIPE = SMOKE.replace(
         "vae.widths": (8, 8),
         "vae.batch_size": 4,
         "vae.max_steps": 3,
+        "vae.precision": "fp32",
         "diffusion.widths": (8, 8),
         "diffusion.attention_levels": (),
     }
 )
 SLICES = 8
+CPU = {"latentsweep.device": "cpu", "latentsweep.precision": "fp32"}
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +56,8 @@ def entry(memory: dict[str, Any]) -> Entry:
 def test_a_training_that_fits_says_so(tmp_path: Path) -> None:
     found = summary(tmp_path, Execution())
     assert found["memory"] == {"micro_batch": None, "checkpointed": False, "out_of_memory": 0}
-    assert memory_tags(entry(found)) == {}
+    assert found["execution"] == {"device": "cpu", "precision": "fp32", "tf32": False}
+    assert execution_tags(entry(found)) == CPU
 
 
 def test_running_out_of_memory_is_in_the_summary_and_on_the_run(
@@ -70,7 +73,7 @@ def test_running_out_of_memory_is_in_the_summary_and_on_the_run(
     monkeypatch.setattr(Autoencoder, "encode", short_of_memory)
     found = summary(tmp_path, Execution())
     assert found["memory"] == {"micro_batch": 1, "checkpointed": False, "out_of_memory": 2}
-    assert memory_tags(entry(found)) == {"latentsweep.micro_batch": "1", "latentsweep.out_of_memory": "2"}
+    assert execution_tags(entry(found)) == CPU | {"latentsweep.micro_batch": "1", "latentsweep.out_of_memory": "2"}
 
 
 def test_a_predicted_lack_of_memory_takes_a_rung_before_it_happens(
