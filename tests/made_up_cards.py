@@ -21,6 +21,29 @@ Card = tuple[str, tuple[int, int]]
 RTX_3060: Card = ("NVIDIA GeForce RTX 3060", (8, 6))
 GTX_1060: Card = ("NVIDIA GeForce GTX 1060 6GB", (6, 1))
 
+OUT_OF_MEMORY = (
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB. GPU 0 has a total capacity of 6.00 GiB"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+    RuntimeError("cuFFT error: CUFFT_ALLOC_FAILED"),
+    RuntimeError("cusolver error: CUSOLVER_STATUS_ALLOC_FAILED, when calling `cusolverDnCreate(handle)`"),
+    RuntimeError("CUDA driver error: out of memory"),
+    torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+)
+"""In what words memory runs out, by PyTorch's allocator, NVIDIA's libraries and the driver."""
+
+OTHER_ERRORS = (
+    RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED"),
+    RuntimeError("cuFFT error: CUFFT_INVALID_SIZE"),
+    RuntimeError("GET was unable to find an engine to execute this computation"),
+    RuntimeError("The size of tensor a (4) must match the size of tensor b (8) at non-singleton dimension 1"),
+    torch.AcceleratorError("CUDA error: an illegal memory access was encountered"),
+)
+"""Errors that are none of memory."""
+
 GIB = 2**30
 
 

@@ -10,6 +10,7 @@ import contextlib
 import re
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -24,6 +25,14 @@ OLDER_BUILD = "12.6"
 """The CUDA of the builds of PyTorch that older drivers (12.0 and later) and older cards (5.0 to 7.2) can run."""
 
 OLDEST_CARD, OLDEST_DRIVER = (5, 0), 12
+
+ALLOCATION_FAILED = re.compile(
+    r"CUDA (driver )?error: out of memory|CUDA ran out of memory|CUDA out of memory|CUDA_ERROR_OUT_OF_MEMORY"
+    r"|(CUBLAS|CUDNN|CUSOLVER|CUSPARSE)_STATUS_(\w+_)?ALLOC(ATION)?_FAILED|CUFFT_ALLOC_FAILED"
+)
+"""How errors say that memory ran out."""
+
+NO_ENGINE = re.compile(r"unable to find an engine to execute|Unable to find a valid cuDNN algorithm")
 
 NO_TENSOR_CORES = re.compile(r"GTX 16\d\d|MX[45]50|\bT(400|500|550|600|1000|1200|2000)\b|CMP 30HX")
 """Names of the cards of compute capability 7.5 (TU116, TU117) that lack the tensor cores of the others."""
@@ -132,6 +141,43 @@ def suited_dtype(device: torch.device) -> torch.dtype:
     if major < 7 or NO_TENSOR_CORES.search(torch.cuda.get_device_name(device)):
         return torch.float32
     return torch.float16
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that a card's memory ran out, by PyTorch's allocator or by a library beside it.
+
+    cuBLAS, cuDNN, cuFFT and the driver allocate, too, and PyTorch passes on what they say as a ``RuntimeError``. Of a
+    workspace for cuDNN that its allocator refuses, PyTorch says that it found no engine; that has other causes, too.
+    """
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    if not isinstance(error, RuntimeError):
+        return False
+    if NO_ENGINE.search(str(error)):
+        return bool(torch.cuda.memory_stats().get("num_ooms", 0))
+    return ALLOCATION_FAILED.search(str(error)) is not None
+
+
+@contextlib.contextmanager
+def visiting(network: torch.nn.Module, device: torch.device) -> Iterator[None]:
+    """``network`` on ``device`` for the length of a ``with``; then its weights are again those that it came with.
+
+    What lay on a card in between is free for others. Nothing is copied back, so that the weights must not be changed;
+    nor is anything copied where they lie on the device already.
+    """
+    owners: list[dict[str, Any]] = [
+        owner for module in network.modules() for owner in (module._parameters, module._buffers)
+    ]
+    homes = [
+        (owner, name, tensor, tensor.data) for owner in owners for name, tensor in owner.items() if tensor is not None
+    ]
+    network.to(device)
+    try:
+        yield
+    finally:
+        for owner, name, tensor, data in homes:
+            tensor.data = data
+            owner[name] = tensor
 
 
 def memory() -> list[tuple[int, int]]:

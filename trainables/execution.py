@@ -7,7 +7,7 @@ import ctypes
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -20,6 +20,8 @@ from trainables.config import Config, setting
 Values = TypeVar("Values")
 
 GIB = 2**30
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+"""By the names of precisions."""
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 """Options of glibc's mallopt(3)."""
 
@@ -61,6 +63,12 @@ class Execution(Config):
         "more memory; off until a card has shown that it gains",
         identity=False,
     )
+    tf32: bool = setting(
+        False,
+        "let a card (from compute capability 8.0 on) round the inputs of fp32 matrix products and convolutions to "
+        "TF32's 10 bits of mantissa: quicker where fp32 is computed in, as in all decoding; Inception never does",
+        identity=False,
+    )
     memory_gib: float | None = setting(
         None, "most that a process may allocate on its card, in GiB; None leaves it alone", identity=False, low=0
     )
@@ -75,7 +83,7 @@ class Execution(Config):
         return cls(threads=cores())
 
     def prepare(self) -> torch.device:
-        """Applies the thread count and the memory limit to this process; returns the device, a card by its index.
+        """Applies threads, TF32 and the memory limit to this process; returns the device, a card by its index.
 
         Raises :class:`~trainables.errors.CardError` where the device isn't here, or PyTorch can't use it.
         """
@@ -83,6 +91,9 @@ class Execution(Config):
         threadpool_limits(self.threads)
         keep_freed_memory()
         device = cards.device_of(self.device)
+        if device.type == "cuda":
+            # PyTorch's newer fp32_precision says the same; both may not be set, and Inception's flags are of these.
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.tf32
         if device.type == "cuda" and self.memory_gib:
             # Ray reserves fractions of a card, but doesn't limit what is allocated on it.
             total = torch.cuda.get_device_properties(device).total_memory
@@ -95,6 +106,16 @@ class Execution(Config):
         if self.device == "auto":
             return "cuda" if cards.present() else "cpu"
         return torch.device(self.device).type
+
+
+def summary_of(execution: Execution, precision: str) -> dict[str, Any]:
+    """What a training in ``precision`` is computed on and in here, as a result's summary holds it."""
+    device = cards.device_of(execution.device)
+    return {
+        "device": device.type,
+        "precision": {dtype: name for name, dtype in DTYPES.items()}[autocast_dtype(precision, device)],
+        "tf32": execution.tf32 and device.type == "cuda",
+    }
 
 
 def keep_freed_memory() -> None:
@@ -110,7 +131,7 @@ def keep_freed_memory() -> None:
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype:
     """The dtype that ``precision`` means on ``device``: bf16, fp16 or fp32."""
     if precision != "auto":
-        return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[precision]
+        return DTYPES[precision]
     if device.type == "cuda":
         return cards.suited_dtype(device)
     has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
@@ -155,12 +176,14 @@ def shares(batch: int, micro_batch: int | None) -> Iterator[slice]:
 def all_or_none() -> Iterator[None]:
     """A body that runs out of memory on every worker where it does on one, so that none waits for another.
 
-    Raises ``torch.OutOfMemoryError``.
+    Raises what it ran out with (:func:`trainables.cards.out_of_memory`), or ``torch.OutOfMemoryError`` for another.
     """
-    failure: torch.OutOfMemoryError | None = None
+    failure: RuntimeError | None = None
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not cards.out_of_memory(error):
+            raise
         failure = error
     if world_size() > 1:
         failures = torch.tensor([float(failure is not None)])

@@ -10,6 +10,7 @@ Legend: B images in a batch; features are (N, 2048).
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import http.client
 import importlib.util
@@ -82,14 +83,14 @@ class InceptionExtractor:
     """Features of grey slices; ``id`` names the network and the resizer, and goes with every number made of them.
 
     All passes have the same number of images, the last one filled up with zeros, so that the features of an image
-    do not depend on its company: bit for bit on a CPU.
+    do not depend on its company: bit for bit on a CPU. The network is on a card only while features are taken.
     """
 
     def __init__(self, weights: InceptionWeights, device: str | torch.device = "cpu") -> None:
         from cleanfid.resize import build_resizer
 
         self.device = torch.device(device)
-        self._network = _Network(_script_layers(weights), self.device)
+        self._network = _Network(_script_layers(weights))
         self._resize = build_resizer("clean")
         self.id = fingerprint({"network": self._network.sha256, "resizer": RESIZER})
 
@@ -112,6 +113,7 @@ class InceptionExtractor:
                 "convert them to 8-bit grey first"
             )
         size = CPU_BATCH if self.device.type == "cpu" else batch_size
+        network = self._network.on(self.device)
         features = np.empty((len(images), 2048), dtype=np.float32)
         for start in range(0, len(images), size):
             count = len(images[start : start + size])
@@ -121,7 +123,7 @@ class InceptionExtractor:
                 torch.inference_mode(),
                 torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
             ):
-                values = self._network(torch.from_numpy(batch).to(self.device))
+                values = network(torch.from_numpy(batch).to(self.device))
             features[start : start + count] = values[:count].cpu().numpy()
             beat()
             if progress is not None:
@@ -196,15 +198,26 @@ def _script_layers(weights: InceptionWeights) -> torch.jit.ScriptModule:
 class _Network:
     """Inception v3 (Szegedy et al. 2016) up to its pooled features, with the 2015-12-05 weights and quirks."""
 
-    def __init__(self, layers: torch.jit.ScriptModule, device: torch.device) -> None:
+    def __init__(self, layers: torch.jit.ScriptModule) -> None:
         self._convolutions: dict[str, tuple[Tensor, Tensor, int, int | list[int]]] = {}
         digest = hashlib.sha256()
         for name, layer in layers.named_modules():
             if hasattr(layer, "beta"):
-                self._convolutions[name] = (*_folded(layer, device), layer.stride, layer.padding)
+                self._convolutions[name] = (*_folded(layer), layer.stride, layer.padding)
                 for parameter in (layer.weight, layer.beta, layer.mean, layer.var):
                     digest.update(name.encode() + parameter.detach().numpy().tobytes())
         self.sha256 = digest.hexdigest()
+
+    def on(self, device: torch.device) -> _Network:
+        """The network on ``device``: itself where it is there, else a copy, which goes when nobody holds it."""
+        if device.type == "cpu":
+            return self
+        there = copy.copy(self)
+        there._convolutions = {
+            name: (weight.to(device), bias.to(device), stride, padding)
+            for name, (weight, bias, stride, padding) in self._convolutions.items()
+        }
+        return there
 
     def __call__(self, images: Tensor) -> Tensor:
         """(B, 299, 299) in [0, 255] → (B, 2048)."""
@@ -257,9 +270,9 @@ def _average(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
 
 
-def _folded(layer: torch.jit.ScriptModule, device: torch.device) -> tuple[Tensor, Tensor]:
+def _folded(layer: torch.jit.ScriptModule) -> tuple[Tensor, Tensor]:
     """Weight and bias of a convolution with its batch normalisation (ε = 1e-3, no scale) folded in."""
     scale = (layer.var.detach().double() + 1e-3).rsqrt()
     weight = (layer.weight.detach().double() * scale[:, None, None, None]).float()
     bias = (layer.beta.detach().double() - layer.mean.detach().double() * scale).float()
-    return weight.to(device, memory_format=torch.channels_last), bias.to(device)
+    return weight.contiguous(memory_format=torch.channels_last), bias

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from trainables.cards import out_of_memory
 from trainables.errors import CapacityError
 from trainables.execution import Execution
 
@@ -72,7 +73,9 @@ def climb(train: Callable[[Execution], Result], execution: Execution, batch: int
     for failures, rung in enumerate(rungs(execution, batch)):
         try:
             return train(rung), Climb(rung, failures)
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
             reason = str(error).splitlines()[0]
         # Only here, where the error is gone, are the tensors of its frames free.
         gc.collect()

@@ -46,7 +46,7 @@ class SamplingConfig(Config):
         "of the denoiser's evaluations; 'auto' takes bf16 where the hardware has it, fp16 on cards that have tensor "
         "cores but no bf16 (RTX 20xx, T4, V100), else fp32: also on GTX 16xx, where half precision gives NaN, and on "
         "GTX 10xx; "
-        "the sampler's own arithmetic and the decoding stay in fp32",
+        "the sampler's own arithmetic and the decoding stay in fp32 (see execution.tf32)",
         choices=("auto", "bf16", "fp16", "fp32"),
     )
     guidance: float = setting(

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 
 from trainables import execution as ex
+from trainables.cards import visiting
 from trainables.checkpoint import TrainingState
 from trainables.discriminator import Adversary, adversary_of
 from trainables.execution import Execution
@@ -238,17 +239,23 @@ def validation_loss(
 
 @torch.inference_mode()
 def encoded(model: Autoencoder, slices: torch.Tensor, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Posterior mean and log-variance, float32 (N, C, h, w), of slices uint8 (N, H, W)."""
-    model.eval().to(device)
-    parts = [model.encode(to_unit(chunk.to(device))) for chunk in torch.split(slices, CHUNK)]
+    """Posterior mean and log-variance, float32 (N, C, h, w), of slices uint8 (N, H, W).
+
+    The model leaves the device afterwards.
+    """
+    with visiting(model.eval(), device):
+        parts = [model.encode(to_unit(chunk.to(device))) for chunk in torch.split(slices, CHUNK)]
     return torch.cat([mean.cpu() for mean, _ in parts]), torch.cat([lv.cpu() for _, lv in parts])
 
 
 @torch.inference_mode()
 def decoded(model: Autoencoder, latents: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Slices float32 (N, 1, H, W) in [-1, 1] of latents (N, C, h, w), each the same in any batch."""
-    model.eval().to(device)
-    return in_chunks(lambda chunk: model.decode(chunk.to(device)).float().cpu(), DECODED_AT_ONCE, latents)
+    """Slices float32 (N, 1, H, W) in [-1, 1] of latents (N, C, h, w), each the same in any batch.
+
+    The model leaves the device afterwards.
+    """
+    with visiting(model.eval(), device):
+        return in_chunks(lambda chunk: model.decode(chunk.to(device)).float().cpu(), DECODED_AT_ONCE, latents)
 
 
 def decoded_bytes(model: Autoencoder, latents: torch.Tensor, device: torch.device) -> torch.Tensor:

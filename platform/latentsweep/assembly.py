@@ -29,7 +29,7 @@ from latentsweep.report import paper_tables, write_report
 from latentsweep.retraining import Training
 from latentsweep.search import SearchConfig
 from latentsweep.store import Store
-from latentsweep.sweep_record import SweepRecord, as_records, final_record, memory_tags, pictures, value_of
+from latentsweep.sweep_record import SweepRecord, as_records, execution_tags, final_record, pictures, value_of
 from trainables.errors import ConfigError, DataError
 from trainables.execution import Execution
 from trainables.figures import image_grid
@@ -210,5 +210,5 @@ def record_training(recorder: Recorder, training: Training) -> str | None:
     recorder.log(key, [last])
     for path in pictures(training.entries.values()):
         recorder.log_file(key, path, stages.FIGURES)
-    recorder.close_run(key, "finished", tags=memory_tags(training.entries["denoiser"]), ended=training.ended)
+    recorder.close_run(key, "finished", tags=execution_tags(training.entries["denoiser"]), ended=training.ended)
     return recorder.run_id(key)

@@ -20,6 +20,10 @@ VERSION = 1
 DEEPEST = 32
 """Levels of lists and mappings in a file that is read."""
 EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+EXECUTION = "execution."
+"""What begins the names of an execution's fields in ``--set``."""
+BY_OPTION = {"threads": "--concurrent", "workers": "--workers of train and plan", "memory_gib": "--card-gib"}
+"""The fields of an execution that a job sets itself, and by what."""
 ENTRIES = ("version", "dataset", "seed", "execution", "recipe", "origin")
 
 
@@ -109,6 +113,20 @@ def read_configuration(path: Path) -> Configuration:
 def overridden(recipe: Recipe, assignments: list[str]) -> Recipe:
     """The recipe under ``--set field=value`` options; a value is read as YAML."""
     return recipe.replace(**changes_of(assignments))
+
+
+def execution_of(
+    assignments: Sequence[str], device: str | None, execution: Execution | None = None
+) -> tuple[list[str], Execution]:
+    """The ``--set`` options that are of a recipe, and ``execution`` under the others and on ``device``, if named."""
+    named = [text.strip() for text in assignments if text.strip().startswith(EXECUTION)]
+    changes = changes_of([text.removeprefix(EXECUTION) for text in named])
+    for name, option in BY_OPTION.items():
+        if name in changes:
+            raise ConfigError(f"--set {EXECUTION}{name} must be left to the job, which sets it by {option}")
+    if device is not None:
+        changes["device"] = device
+    return [text for text in assignments if text.strip() not in named], (execution or Execution()).replace(**changes)
 
 
 def changes_of(assignments: Sequence[str], option: str = "--set") -> dict[str, Any]:

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from latentsweep.configuration import scalar
+from latentsweep.configuration import EXECUTION, scalar
 from latentsweep.lints import catalogue
 from latentsweep.search import SearchConfig
 from trainables.config import Config
@@ -45,11 +45,11 @@ def configuration() -> str:
         for field in dataclasses.fields(next(iter(values.values()))):
             cells = [f"`{scalar(plain(config, field.name))}`" for config in values.values()]
             parts.append(row(field, [f"`{section.name}.{field.name}`"], cells))
-    for title, config in (("Execution", Execution()), ("Search", SearchConfig())):
+    for title, prefix, config in (("Execution", EXECUTION, Execution()), ("Search", "", SearchConfig())):
         parts.append(f"\n## {title}: {(type(config).__doc__ or '').splitlines()[0]}\n")
         parts.append("| field | meaning | allowed | default |\n| --- | --- | --- | --- |")
         for field in dataclasses.fields(config):
-            parts.append(row(field, [f"`{field.name}`"], [f"`{scalar(plain(config, field.name))}`"]))
+            parts.append(row(field, [f"`{prefix}{field.name}`"], [f"`{scalar(plain(config, field.name))}`"]))
     return "\n".join(parts) + "\n"
 
 

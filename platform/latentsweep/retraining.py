@@ -133,7 +133,11 @@ def train(
         execution=packing.limited("diffusion", configuration.execution).replace(workers=workers),
     )
     if not from_store:
-        with TrainingView(console) as view, cluster(address, cards=packing.visible_devices), background(1) as pool:
+        with (
+            TrainingView(console) as view,
+            cluster(address, gpus=len(packing.cards), cards=packing.visible_devices),
+            background(1) as pool,
+        ):
             gpu_share = 1.0 if packing.gpu_share else 0.0
             check_resources(workers * configuration.execution.threads, workers * gpu_share)
             job = pool.submit(

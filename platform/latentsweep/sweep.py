@@ -64,7 +64,7 @@ class Sweep:
             view.finished = self.search.finished()
             try:
                 if self._unfinished(target):
-                    with view, cluster(address, cards=packing.visible_devices):
+                    with view, cluster(address, gpus=len(packing.cards), cards=packing.visible_devices):
                         check_resources(packing.threads, packing.gpu_share)
                         self._shared_stages(view, packing)
                         self._trials(view, target, packing)

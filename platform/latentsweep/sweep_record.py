@@ -75,7 +75,7 @@ class SweepRecord:
             self.recorder.log(key, as_records(stages.replayed(entry)))
             self.recorder.log(key, [final_record(measured, recipe.vae.epochs, measured.summary["metrics"])])
             self._files(key, entry, measured)
-            self.recorder.close_run(key, "finished", tags=memory_tags(entry))
+            self.recorder.close_run(key, "finished", tags=execution_tags(entry))
 
     def open_trial(self, number: int, params: Mapping[str, Any]) -> None:
         """A trial began, or goes on."""
@@ -104,7 +104,7 @@ class SweepRecord:
             self._measurements(key, trial)
             findings = inspection.of_trial(self.store, self.plan, trial.params, trial.user_attrs["metrics"])
             denoiser = self.store.find(self.plan.keys(trial.params).denoiser)
-            tags = as_tags(findings) | (memory_tags(denoiser) if denoiser else {})
+            tags = as_tags(findings) | (execution_tags(denoiser) if denoiser else {})
             self.recorder.close_run(key, "finished", tags=tags, ended=ended)
         elif trial.state == TrialState.PRUNED:
             tags = {"latentsweep.pruned_at": str(trial.user_attrs["pruned_at"])}
@@ -178,9 +178,9 @@ class SweepRecord:
             self.recorder.log_file(key, path, stages.FIGURES)
 
 
-def memory_tags(training: Entry) -> dict[str, str]:
-    """How a training got by in its memory: what of the ladder was taken, and how often it ran out; often nothing."""
-    taken = training.summary.get("memory", {})
+def execution_tags(training: Entry) -> dict[str, str]:
+    """What a training was computed on and in, and what of the ladder it took where memory was short."""
+    taken = {**training.summary.get("execution", {}), **training.summary.get("memory", {})}
     return {f"latentsweep.{name}": str(value) for name, value in taken.items() if value}
 
 

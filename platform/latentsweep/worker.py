@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from latentsweep.datasets.slices import PreparedDataset, open_dataset
 from latentsweep.entries import StageKey
 from latentsweep.home import Home
@@ -21,6 +19,7 @@ from latentsweep.redaction import redact
 from latentsweep.store import Store
 from latentsweep.work_log import noted, tail
 from trainables import execution as ex
+from trainables.cards import out_of_memory
 from trainables.errors import INFRASTRUCTURE, CapacityError, DivergenceError, LatentsweepError, WeightsError
 from trainables.execution import Execution
 from trainables.inception import InceptionWeights, find_weights
@@ -199,9 +198,11 @@ def step_time(assignment: Assignment, section: str, slices: int, seconds: float)
 def failure(error: Exception, path: Path | None) -> dict[str, str]:
     """Why a run has no result, of what class that is, and the last lines of its log.
 
-    Raises ``error`` itself where the infrastructure is to blame: then it is tried again.
+    Raises ``error`` itself where the infrastructure is to blame, or something unexpected: then it is tried again.
     """
-    kind = error.kind if isinstance(error, LatentsweepError) else CapacityError.kind
+    kind = error.kind if isinstance(error, LatentsweepError) else INFRASTRUCTURE
+    if out_of_memory(error):
+        kind = CapacityError.kind
     if kind == INFRASTRUCTURE:
         raise error
     return {"reason": redact(error), "class": kind, "log": tail(path) if path else ""}
@@ -219,7 +220,7 @@ def measurements(assignment: Assignment, recipes: Sequence[Recipe]) -> dict[str,
                 pipeline = assignment.pipeline(recipe)
                 pipeline.denoiser(note)
                 pipeline.evaluation()
-    except (LatentsweepError, torch.OutOfMemoryError) as error:
+    except (LatentsweepError, RuntimeError) as error:
         return failure(error, path)
     return None
 
@@ -243,7 +244,7 @@ def trial(config: Mapping[str, Any], assignment: Assignment) -> None:
         with noting(pipeline, "denoiser") as path:
             pipeline.denoiser(report, rungs=True)
             entry = pipeline.evaluation()
-    except (LatentsweepError, torch.OutOfMemoryError) as error:
+    except (LatentsweepError, RuntimeError) as error:
         tune.report(failure(error, path))
         return
     searched = THRESHOLD in params

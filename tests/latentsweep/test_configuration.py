@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from latentsweep.configuration import Configuration, overridden, read_configuration
+from latentsweep.configuration import Configuration, execution_of, overridden, read_configuration
 from latentsweep.sweep_record import value_of
 from trainables.errors import ConfigError
 from trainables.execution import Execution
@@ -87,3 +87,22 @@ def test_an_exported_file_is_plain_yaml_for_others(tmp_path: Path) -> None:
 def test_a_number_with_an_exponent_is_a_number() -> None:
     changed = overridden(SMOKE, ["vae.kl_weight=1e-4", "diffusion.learning_rate= 2.5E-3"])
     assert (changed.vae.kl_weight, changed.diffusion.learning_rate) == (1e-4, 2.5e-3)
+
+
+def test_fields_of_the_execution_are_set_beside_those_of_the_recipe() -> None:
+    words = ["diffusion.steps=7", "execution.tf32=true", " execution.micro_batch=4"]
+    settings, execution = execution_of(words, "cpu")
+    assert settings == ["diffusion.steps=7"]
+    assert execution == Execution(device="cpu", tf32=True, micro_batch=4)
+    kept = Execution(threads=3, device="cuda")
+    assert execution_of([], None, kept) == ([], kept)
+    with pytest.raises(ConfigError, match="unknown field 'colour'"):
+        execution_of(["execution.colour=red"], None)
+    with pytest.raises(ConfigError, match="tf32 must be bool"):
+        execution_of(["execution.tf32=7"], None)
+
+
+@pytest.mark.parametrize("field", ["threads=2", "workers=2", "memory_gib=1.5"])
+def test_what_a_job_sets_itself_is_not_set_by_hand(field: str) -> None:
+    with pytest.raises(ConfigError, match="must be left to the job, which sets it by --"):
+        execution_of([f"execution.{field}"], None)

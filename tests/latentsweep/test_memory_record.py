@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from made_up_cards import OTHER_ERRORS, OUT_OF_MEMORY
 
 from latentsweep import worker
 from latentsweep.entries import Entry
+from latentsweep.redaction import redact
 from latentsweep.stages import training
-from latentsweep.sweep_record import memory_tags
+from latentsweep.sweep_record import execution_tags
 from latentsweep.worker import Assignment
 from trainables.errors import CapacityError
 from trainables.execution import GIB, Execution
@@ -28,11 +30,13 @@ RECIPE = SMOKE.replace(
         "vae.widths": (8, 8),
         "vae.batch_size": 4,
         "vae.max_steps": 3,
+        "vae.precision": "fp32",
         "diffusion.widths": (8, 8),
         "diffusion.attention_levels": (),
     }
 )
 SLICES = 8
+CPU = {"latentsweep.device": "cpu", "latentsweep.precision": "fp32"}
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +56,8 @@ def entry(memory: dict[str, Any]) -> Entry:
 def test_a_training_that_fits_says_so(tmp_path: Path) -> None:
     found = summary(tmp_path, Execution())
     assert found["memory"] == {"micro_batch": None, "checkpointed": False, "out_of_memory": 0}
-    assert memory_tags(entry(found)) == {}
+    assert found["execution"] == {"device": "cpu", "precision": "fp32", "tf32": False}
+    assert execution_tags(entry(found)) == CPU
 
 
 def test_running_out_of_memory_is_in_the_summary_and_on_the_run(
@@ -68,7 +73,7 @@ def test_running_out_of_memory_is_in_the_summary_and_on_the_run(
     monkeypatch.setattr(Autoencoder, "encode", short_of_memory)
     found = summary(tmp_path, Execution())
     assert found["memory"] == {"micro_batch": 1, "checkpointed": False, "out_of_memory": 2}
-    assert memory_tags(entry(found)) == {"latentsweep.micro_batch": "1", "latentsweep.out_of_memory": "2"}
+    assert execution_tags(entry(found)) == CPU | {"latentsweep.micro_batch": "1", "latentsweep.out_of_memory": "2"}
 
 
 def test_a_predicted_lack_of_memory_takes_a_rung_before_it_happens(
@@ -80,12 +85,26 @@ def test_a_predicted_lack_of_memory_takes_a_rung_before_it_happens(
     assert summary(tmp_path, tight)["memory"] == {"micro_batch": 1, "checkpointed": False, "out_of_memory": 0}
 
 
-@pytest.mark.parametrize("error", [CapacityError("it must fit"), torch.OutOfMemoryError("CUDA out of memory")])
+@pytest.mark.parametrize("error", [CapacityError("it must fit"), *OUT_OF_MEMORY], ids=str)
 def test_a_trial_without_enough_memory_is_of_that_class(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*arguments: object) -> None:
         raise error
 
     monkeypatch.setattr(Assignment, "pipeline", fails)
     assignment = Assignment("store", "datasets", "demo", "", RECIPE, 0, Execution(), "weights", "")
-    failure = {"reason": str(error), "class": "memory", "log": ""}
+    failure = {"reason": redact(error), "class": "memory", "log": ""}
     assert worker.measurements(assignment, [RECIPE]) == failure
+
+
+@pytest.mark.parametrize("error", OTHER_ERRORS, ids=str)
+def test_another_error_of_a_trial_is_raised_to_be_tried_again(
+    error: RuntimeError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Assignment, "pipeline", fails)
+    assignment = Assignment("store", "datasets", "demo", "", RECIPE, 0, Execution(), "weights", "")
+    with pytest.raises(type(error)) as caught:
+        worker.measurements(assignment, [RECIPE])
+    assert caught.value is error

@@ -5,14 +5,19 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
 from made_up_cards import CUDA_12, CUDA_13, GTX_1060, RTX_3060, index_of, plant
 
-from trainables import cards
+from trainables import cards, inception
 from trainables.errors import CardError, ConfigError
-from trainables.execution import Execution, autocast_dtype
+from trainables.execution import Execution, autocast_dtype, summary_of
+from trainables.inception import InceptionExtractor, find_weights
 from trainables.memory import precision_on
+from trainables.recipes import SMOKE
+from trainables.vae import Autoencoder
+from trainables.vae_training import decoded, encoded
 
 CPU = torch.device("cpu")
 
@@ -20,7 +25,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def no_warning() -> Iterator[None]:
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         yield
 
 
@@ -223,3 +228,102 @@ def test_a_card_is_planned_for_in_the_precision_that_it_would_train_in(monkeypat
     assert precision_on("auto", "cuda") == torch.float32
     plant(monkeypatch, RTX_3060, driver=12040)
     assert precision_on("auto", "cuda") == torch.bfloat16, "as for a card that isn't here"
+
+
+ELSEWHERE = torch.device("meta")
+"""A device that a network can be brought to without a card."""
+
+
+def places(network: torch.nn.Module) -> dict[str, tuple[torch.device, int, bool]]:
+    """Where the weights are and lie; no inference tensors are made of them."""
+    return {
+        name: (tensor.device, tensor.data_ptr(), tensor.is_inference())
+        for name, tensor in network.state_dict(keep_vars=True).items()
+    }
+
+
+def test_a_network_visits_a_device_and_leaves_it_as_it_came() -> None:
+    network = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
+    before, weight = places(network), network[0].weight
+    with cards.visiting(network, ELSEWHERE):
+        assert {place[0] for place in places(network).values()} == {ELSEWHERE}
+    assert places(network) == before
+    assert network[0].weight is weight
+    with pytest.raises(ValueError, match="in between"), cards.visiting(network, ELSEWHERE):
+        raise ValueError("in between")
+    assert places(network) == before
+    with cards.visiting(network, CPU):
+        assert places(network) == before, "nothing is copied where it is there"
+
+
+def test_the_autoencoder_leaves_the_device_after_encoding_and_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, seen = Autoencoder(SMOKE.vae), []
+    before = places(model)
+
+    def encode(self: Autoencoder, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        seen.append(next(self.parameters()).device)
+        return torch.zeros(len(images), 1), torch.zeros(len(images), 1)
+
+    def decode(self: Autoencoder, latents: torch.Tensor) -> torch.Tensor:
+        return encode(self, latents)[0]
+
+    monkeypatch.setattr(Autoencoder, "encode", encode)
+    monkeypatch.setattr(Autoencoder, "decode", decode)
+    encoded(model, torch.zeros(3, 16, 16, dtype=torch.uint8), ELSEWHERE)
+    assert places(model) == before
+    decoded(model, torch.zeros(3, 8, 4, 4), ELSEWHERE)
+    assert places(model) == before
+    assert seen == [ELSEWHERE] * 2
+
+
+@pytest.fixture
+def flags() -> Iterator[None]:
+    """Puts PyTorch's flags back."""
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    yield
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+def allowed() -> tuple[bool, bool]:
+    """Whether matrix products and convolutions may be computed in TF32."""
+    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+
+@pytest.mark.usefixtures("flags")
+def test_fp32_is_fp32_unless_tf32_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(monkeypatch, RTX_3060)
+    torch.backends.cudnn.allow_tf32 = True  # PyTorch's own default
+    Execution().prepare()
+    assert allowed() == (False, False)
+    Execution(tf32=True).prepare()
+    assert allowed() == (True, True)
+    assert torch.backends.cudnn.conv.fp32_precision == "tf32", "by PyTorch's newer name, too"
+    Execution().prepare()
+    assert allowed() == (False, False)
+    assert torch.backends.cudnn.conv.fp32_precision != "tf32"
+
+
+@pytest.mark.usefixtures("flags")
+def test_inception_is_computed_in_fp32_and_leaves_the_flags_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(monkeypatch, RTX_3060)
+    Execution(tf32=True).prepare()
+    extractor, seen = InceptionExtractor(find_weights()), []
+
+    def passed(self: inception._Network, images: torch.Tensor) -> torch.Tensor:
+        seen.append(torch.backends.cudnn.allow_tf32)
+        return torch.zeros(len(images), 2048)
+
+    monkeypatch.setattr(inception._Network, "__call__", passed)
+    extractor.features(np.zeros((1, 16, 16), np.uint8))
+    assert seen == [False]
+    assert allowed() == (True, True)
+
+
+def test_what_a_training_was_computed_on_and_in_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert summary_of(Execution(device="cpu", tf32=True), "bf16") == {
+        "device": "cpu",
+        "precision": "bf16",
+        "tf32": False,
+    }
+    plant(monkeypatch, ("Tesla T4", (7, 5)))
+    assert summary_of(Execution(tf32=True), "auto") == {"device": "cuda", "precision": "fp16", "tf32": True}

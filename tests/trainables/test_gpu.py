@@ -8,17 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from latentsweep.budget import cards
 from trainables.diffusion_training import train_denoiser
 from trainables.execution import GIB, Execution
+from trainables.inception import InceptionExtractor, find_weights
 from trainables.ladder import climb
 from trainables.latents import ChannelStatistics, Latents
 from trainables.memory import CONTEXT, RESERVE, fitted, predicted
 from trainables.recipes import IMPROVED, PAPER, Recipe
-from trainables.vae_training import train_vae
+from trainables.vae import Autoencoder
+from trainables.vae_training import decoded_bytes, train_vae
 
 pytestmark = [
     pytest.mark.slow,
@@ -118,6 +121,24 @@ def test_a_predicted_out_of_memory_never_happens(tmp_path: Path) -> None:
     rung = fitted(recipe, "vae", tight, slices=SLICES)
     assert rung.micro_batch is not None
     trained(recipe, "vae", rung, tmp_path / "run")
+
+
+def test_what_measures_a_training_on_the_way_leaves_the_card() -> None:
+    device = Execution().prepare()
+    autoencoder, extractor = (
+        Autoencoder(IMPROVED.vae).requires_grad_(False),
+        InceptionExtractor(find_weights(), device),
+    )
+    latents = torch.zeros(4, IMPROVED.vae.latent_channels, IMPROVED.latent_size, IMPROVED.latent_size)
+    decoded_bytes(autoencoder, latents, device)  # what the libraries keep for good is there now
+    extractor.features(np.zeros((4, 128, 128), np.uint8))
+    before = torch.cuda.memory_allocated()
+    images = decoded_bytes(autoencoder, latents, device)
+    assert torch.cuda.memory_allocated() == before
+    extractor.features(images.numpy())
+    assert torch.cuda.memory_allocated() == before
+    weights = sum(parameter.nbytes for parameter in autoencoder.parameters())
+    assert torch.cuda.memory_allocated() < weights, "neither network is there"
 
 
 def test_the_cards_are_asked_for_without_taking_memory_on_them() -> None:

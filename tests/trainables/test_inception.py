@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import urllib.error
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,23 @@ def test_features_do_not_depend_on_the_batch_or_the_place_in_it(extractor: Incep
     order = np.random.default_rng(0).permutation(11)
     np.testing.assert_array_equal(extractor.features(images[order], batch_size=3), together[order])
     np.testing.assert_array_equal(extractor.features(images[4:5]), together[4:5])
+
+
+def test_the_network_leaves_the_device_with_the_features(
+    extractor: InceptionExtractor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere, visits = torch.device("meta"), []
+
+    def passed(self: inception._Network, images: torch.Tensor) -> torch.Tensor:
+        weights = [weight for weight, *_ in self._convolutions.values()]
+        assert {weight.device for weight in weights} == {images.device} == {elsewhere}
+        visits.append(weakref.ref(weights[0]))
+        return torch.zeros(len(images), 2048)
+
+    monkeypatch.setattr(inception._Network, "__call__", passed)
+    monkeypatch.setattr(extractor, "device", elsewhere)
+    extractor.features(np.zeros((40, 16, 16), np.uint8))
+    assert [visit() for visit in visits] == [None, None]
 
 
 def test_the_resizer_packs_three_slices_without_mixing_them(extractor: InceptionExtractor) -> None:

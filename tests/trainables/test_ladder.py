@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from made_up_cards import OTHER_ERRORS, OUT_OF_MEMORY
 
+from trainables.cards import out_of_memory
 from trainables.diffusion_training import train_denoiser
 from trainables.errors import CapacityError
 from trainables.execution import Execution, all_or_none
@@ -64,10 +66,12 @@ def test_a_rung_is_said_in_words() -> None:
     assert described(rung, 16) == "micro-batch 1 of 16, checkpointed activations"
 
 
-def test_a_training_goes_down_until_it_fits_and_says_what_it_took() -> None:
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=str)
+def test_a_training_goes_down_until_it_fits_and_says_what_it_took(error: RuntimeError) -> None:
     def train(execution: Execution) -> str:
-        if (execution.micro_batch or 8) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+        with all_or_none():
+            if (execution.micro_batch or 8) > 2:
+                raise error
         return "trained"
 
     result, climbed = climb(train, Execution(), 8, "the denoiser")
@@ -86,12 +90,26 @@ def test_what_fits_on_no_rung_is_refused_in_one_line() -> None:
     assert "--card-gib" in str(caught.value)
 
 
-def test_another_error_is_no_reason_to_climb() -> None:
-    def train(execution: Execution) -> None:
-        raise ValueError("something else")
+@pytest.mark.parametrize("error", [*OTHER_ERRORS, ValueError("something else")], ids=str)
+def test_another_error_is_no_reason_to_climb(error: Exception) -> None:
+    tried = []
 
-    with pytest.raises(ValueError, match="something else"):
+    def train(execution: Execution) -> None:
+        tried.append(execution)
+        with all_or_none():
+            raise error
+
+    with pytest.raises(type(error)) as caught:
         climb(train, Execution(), 8, "the denoiser")
+    assert caught.value is error
+    assert len(tried) == 1
+
+
+def test_no_engine_is_a_lack_of_memory_where_the_allocator_had_refused_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = RuntimeError("GET was unable to find an engine to execute this computation")
+    assert not out_of_memory(error)
+    monkeypatch.setattr(torch.cuda, "memory_stats", lambda: {"num_ooms": 1})
+    assert out_of_memory(error)
 
 
 def test_after_running_out_the_training_goes_on_from_its_checkpoint_to_the_same_weights(

@@ -69,7 +69,7 @@ class Study:
                 self.record.begin(seeds)
                 if self.missing(jobs):
                     view = View(console, self.plan.name, len(jobs), self.plan.recipe.diffusion.steps)
-                    with view, cluster(address, cards=packing.visible_devices):
+                    with view, cluster(address, gpus=len(packing.cards), cards=packing.visible_devices):
                         check_resources(threads, packing.gpu_share)
                         shared = [self._shared(job, threads, packing) for job in self.missing(jobs)]
                         obtain(_distinct(shared), self.store, self.folder / "train", packing, view)
@@ -117,7 +117,10 @@ class Study:
         slices = {job.recipe.data.split: self.dataset.counts(job.recipe.data.split)["train"] for job in jobs.values()}
         at_once = min(packing.concurrent, seeds * len(jobs))
         task = ray.remote(num_cpus=threads, num_gpus=packing.gpu_share)(worker.step_time)
-        with View(console, self.plan.name, 0, 0) as view, cluster(address, cards=packing.visible_devices):
+        with (
+            View(console, self.plan.name, 0, 0) as view,
+            cluster(address, gpus=len(packing.cards), cards=packing.visible_devices),
+        ):
             check_resources(threads, packing.gpu_share)
             for key, (arm, section) in timings(self.plan.design).items():
                 label = f"a step of the {NAMES[section]}, {arm.name}"

@@ -50,7 +50,8 @@ def ablate(
         str | None, typer.Option(help="paper, improved (the default) or smoke: what isn't a component.")
     ] = None,
     assignments: Annotated[
-        list[str] | None, typer.Option("--set", help="field=value of the recipe, or of every --arm.")
+        list[str] | None,
+        typer.Option("--set", help="field=value of the recipe, or of every --arm; or execution.field=value."),
     ] = None,
     minutes: Annotated[
         float | None,
@@ -85,14 +86,13 @@ def ablate(
     from latentsweep.ablation.study import Study
     from latentsweep.ablation.walltime import WallTime
     from latentsweep.assembly import packed
-    from latentsweep.configuration import overridden
+    from latentsweep.configuration import execution_of, overridden
     from latentsweep.store import Store
-    from trainables.execution import Execution
     from trainables.inception import find_weights
     from trainables.recipes import recipe_named
 
-    execution = Execution(device=device or "auto")
-    place, weights, settings = home_of(home, store, study_storage), find_weights(inception), list(assignments or [])
+    place, weights = home_of(home, store, study_storage), find_weights(inception)
+    settings, execution = execution_of(assignments or [], device)
     names = DEFAULT if components is None else [name.strip() for name in components.split(",") if name.strip()]
     design = design or (WHOLE if arm else "leave-one-out")
     arms = arms_of(design, arm or [], settings, {"--components": components, "--recipe": recipe})

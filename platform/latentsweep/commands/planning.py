@@ -14,7 +14,9 @@ from latentsweep.commands.options import CardOption, DeviceOption, JsonOption
 def plan(
     recipe: Annotated[str, typer.Option(help="paper, improved or smoke.")] = "improved",
     config: Annotated[Path | None, typer.Option(help="A configuration, as export wrote it, in place of it.")] = None,
-    assignments: Annotated[list[str] | None, typer.Option("--set", help="field=value of the recipe.")] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", help="field=value of the recipe, or execution.field=value.")
+    ] = None,
     slices: Annotated[
         int, typer.Option(min=0, help="Slices of the training split, which lie on the card during a training.")
     ] = 0,
@@ -26,7 +28,7 @@ def plan(
 ) -> None:
     """Show what a configuration takes of a card's memory, by part, and how trials would share the card."""
     from latentsweep import budget
-    from latentsweep.configuration import overridden, read_configuration
+    from latentsweep.configuration import execution_of, overridden, read_configuration
     from trainables.execution import Execution
     from trainables.recipes import recipe_named
 
@@ -34,8 +36,8 @@ def plan(
     if config:
         configuration = read_configuration(config)
         execution, chosen = configuration.execution, configuration.recipe
-    chosen = overridden(chosen, list(assignments or []))
-    execution = execution.replace(workers=workers, device=device or execution.device)
+    settings, execution = execution_of(assignments or [], device, execution.replace(workers=workers))
+    chosen = overridden(chosen, settings)
     present = budget.cards(execution.device)
     packing = budget.packing(
         chosen,

@@ -40,7 +40,9 @@ def sweep(
     pruner: Annotated[str, typer.Option(help="median, hyperband or none.")] = "median",
     seed: Annotated[int, typer.Option(min=0, help="Seed of trainings, samples and search.")] = 0,
     split: Annotated[str | None, typer.Option(help="'subject', or 'slice' as the paper did.")] = None,
-    assignments: Annotated[list[str] | None, typer.Option("--set", help="field=value of the recipe.")] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", help="field=value of the recipe, or execution.field=value.")
+    ] = None,
     concurrent: Annotated[int | None, typer.Option(help="Trials at once; what fits by default.")] = None,
     card_gib: CardOption = None,
     device: DeviceOption = None,
@@ -59,24 +61,32 @@ def sweep(
     from latentsweep import dry_run as forecasts
     from latentsweep.assembly import packed, search_space, sweep_plan
     from latentsweep.budget import packing, planned_cards
+    from latentsweep.configuration import execution_of
     from latentsweep.search import SearchConfig
     from latentsweep.sweep import Sweep
-    from trainables.execution import Execution
     from trainables.inception import find_weights
 
-    place, execution = home_of(home, store, study_storage), Execution(device=device or "auto")
+    place = home_of(home, store, study_storage)
+    settings, execution = execution_of(assignments or [], device)
     chosen = search_space(dataset, space)
     search = SearchConfig(objectives=tuple(objective or ["kid"]), sampler=sampler, pruner=pruner)
     weights = find_weights(inception)
     data = dataset_of(place, dataset)
-    plan = sweep_plan(data, chosen, weights, recipe, list(assignments or []), split, search, seed)
+    plan = sweep_plan(data, chosen, weights, recipe, settings, split, search, seed)
     slices = data.counts(plan.recipe.data.split)["train"]
     pack = packed(plan.recipe, ray_address, execution, concurrent=concurrent, card_gib=card_gib, slices=slices)
     if dry_run:
         on_card = pack
         if not pack.gpu_share:
             card = planned_cards(card_gib)
-            on_card = packing(plan.recipe, concurrent=concurrent, card_gib=card_gib, slices=slices, present=card)
+            on_card = packing(
+                plan.recipe,
+                concurrent=concurrent,
+                card_gib=card_gib,
+                execution=execution,
+                slices=slices,
+                present=card,
+            )
         forecast = forecasts.forecast(plan, place, trials, pack, on_card)
         typer.echo(json.dumps(forecast, indent=1) if as_json else forecasts.as_text(forecast))
         return

@@ -101,7 +101,7 @@ def image_seeds(seed: int, count: int) -> list[int]:
 
 @functools.lru_cache(maxsize=1)
 def extractor(weights: InceptionWeights, device: str) -> InceptionExtractor:
-    """The Inception network, loaded once a process."""
+    """The Inception network, loaded once a process; it is on the device only while features are taken."""
     return InceptionExtractor(weights, device)
 
 

@@ -61,7 +61,11 @@ def vae_stage(
     save_tensors(folder / WEIGHTS, model.state_dict())
     (folder / RECORDS).write_text(json.dumps(records))
     save_figure(folder, "vae_training", figures.training_curves(records, stage="vae"))
-    return {"parameters": sum(p.numel() for p in model.parameters()), "memory": climbed.to_plain()}
+    return {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "memory": climbed.to_plain(),
+        "execution": ex.summary_of(execution, recipe.vae.precision),
+    }
 
 
 def latents_stage(
@@ -112,7 +116,11 @@ def denoiser_stage(
     for length, model in averages.by_length.items():
         save_tensors(folder / average_file(length), model.state_dict())
     (folder / RECORDS).write_text(json.dumps(records))
-    return {"parameters": sum(p.numel() for p in averages.own.parameters()), "memory": climbed.to_plain()}
+    return {
+        "parameters": sum(p.numel() for p in averages.own.parameters()),
+        "memory": climbed.to_plain(),
+        "execution": ex.summary_of(execution, recipe.diffusion.precision),
+    }
 
 
 def rung_score(

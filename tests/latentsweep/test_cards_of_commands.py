@@ -1,11 +1,15 @@
-"""A card that the installed PyTorch can't use is one line and exit code 2 from every command, and the CPU goes on."""
+"""A card that the installed PyTorch can't use is one line and exit code 2 from every command, and the CPU goes on.
+
+Ray has the cards that were counted, and no others.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -14,6 +18,7 @@ from typing import Any
 import made_up_cards
 import numpy as np
 import pytest
+import ray
 import torch
 from made_up_cards import GTX_1060, RTX_3060
 from PIL import Image
@@ -24,8 +29,10 @@ from latentsweep import assembly, budget
 from latentsweep.assembly import packed
 from latentsweep.bundle import CONFIG, DENOISER, SCALING, VAE
 from latentsweep.cli import app
+from latentsweep.cluster import cluster
 from latentsweep.configuration import Configuration
 from latentsweep.home import Home
+from latentsweep.shared_stages import Shared
 from trainables.checkpoint import save_tensors
 from trainables.errors import CardError, ConfigError
 from trainables.execution import Execution
@@ -174,3 +181,60 @@ def test_a_job_that_insists_on_a_card_is_refused_without_one(monkeypatch: pytest
     made_up_cards.plant(monkeypatch, RTX_3060, RTX_3060)
     with pytest.raises(ConfigError, match="CUDA_VISIBLE_DEVICES"):
         packed(SMOKE, "local", Execution(device="cuda:1"), concurrent=1)
+
+
+@pytest.mark.parametrize(("device", "counted"), [("auto", 2), ("cpu", 0)])
+@pytest.mark.parametrize(
+    ("command", "module"),
+    [("sweep", "latentsweep.sweep"), ("ablate", "latentsweep.ablation.study"), ("train", "latentsweep.retraining")],
+)
+def test_ray_is_told_the_cards_that_were_counted(
+    command: str, module: str, device: str, counted: int, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = []
+
+    def cluster(address: str, *, gpus: int | None = None, cards: str | None = None) -> None:
+        told.append((address, gpus, cards))
+        raise ConfigError("far enough")
+
+    monkeypatch.chdir(home)
+    monkeypatch.setattr(f"{module}.cluster", cluster)
+    made_up_cards.plant(monkeypatch, RTX_3060, RTX_3060)
+    assert "far enough" in run(*COMMANDS[command], "--device", device, "--no-mlflow").stderr
+    assert told == [("local", counted, None)]
+
+
+@pytest.mark.parametrize(
+    ("command", "module"), [("sweep", "latentsweep.sweep"), ("ablate", "latentsweep.ablation.study")]
+)
+def test_what_is_set_of_the_execution_reaches_the_trainings(
+    command: str, module: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def obtain(shared: Sequence[Shared], *rest: object) -> None:
+        found = shared[0].assignment.execution
+        raise ConfigError(f"{found.device} {found.tf32} {found.micro_batch}, {found.threads} threads")
+
+    monkeypatch.chdir(home)
+    monkeypatch.setattr(f"{module}.cluster", lambda *_, **__: contextlib.nullcontext())
+    monkeypatch.setattr(f"{module}.check_resources", lambda *_: None)
+    monkeypatch.setattr(f"{module}.obtain", obtain)
+    monkeypatch.setattr(budget, "cores", lambda: 8)
+    words = [
+        "--device",
+        "cpu",
+        "--concurrent",
+        "2",
+        "--set",
+        "execution.tf32=true",
+        "--set",
+        "execution.micro_batch=2",
+    ]
+    assert "error: cpu True 2, 4 threads" in run(*COMMANDS[command], *words, "--no-mlflow").stderr
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_ray_of_ones_own_has_so_many_cards_and_no_others() -> None:
+    for gpus in (0, 3):
+        with cluster(cpus=1, gpus=gpus):
+            assert ray.cluster_resources().get("GPU", 0) == gpus
