@@ -32,7 +32,7 @@ def latentsweep(job: str, precision: str, threads: int) -> Job:
     from trainables import diffusion_training, vae_training
     from trainables.diffusion_batch import draw_step, noisy_batch
     from trainables.discriminator import Adversary
-    from trainables.execution import Execution, autocast_dtype, send
+    from trainables.execution import Execution, computing_dtype, send
     from trainables.latents import ChannelStatistics, Latents
     from trainables.layers import LayerGenerators
     from trainables.precision import WorkingCopy
@@ -40,7 +40,7 @@ def latentsweep(job: str, precision: str, threads: int) -> Job:
     from trainables.training import adamw, update, update_ema
 
     device = Execution(threads=threads).prepare()
-    dtype = autocast_dtype(precision, device)
+    dtype = computing_dtype(precision, device)
     recipe = PAPER.replace(**{"sampling.precision": precision, "sampling.early_stop_threshold": 0.0})
     scaler = torch.amp.GradScaler(device.type, enabled=False)
     autoencoder, unet = our_autoencoder().to(device), our_unet().to(device)

@@ -72,7 +72,7 @@ def train_denoiser(
     """
     check_positions(config, training)
     device = execution.prepare()
-    dtype = ex.autocast_dtype(config.precision, device)
+    dtype = ex.computing_dtype(config.precision, device)
     torch.manual_seed(derived_seed(seed, "denoiser"))
     model = UNet(training.shape[0], config).to(device)
     model.checkpointing = execution.checkpoint_activations

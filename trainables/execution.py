@@ -113,7 +113,7 @@ def summary_of(execution: Execution, precision: str) -> dict[str, Any]:
     device = cards.device_of(execution.device)
     return {
         "device": device.type,
-        "precision": {dtype: name for name, dtype in DTYPES.items()}[autocast_dtype(precision, device)],
+        "precision": {dtype: name for name, dtype in DTYPES.items()}[computing_dtype(precision, device)],
         "tf32": execution.tf32 and device.type == "cuda",
     }
 
@@ -128,7 +128,7 @@ def keep_freed_memory() -> None:
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def autocast_dtype(precision: str, device: torch.device) -> torch.dtype:
+def computing_dtype(precision: str, device: torch.device) -> torch.dtype:
     """The dtype that ``precision`` means on ``device``: bf16, fp16 or fp32."""
     if precision != "auto":
         return DTYPES[precision]

@@ -25,7 +25,7 @@ from trainables.condition import Condition
 from trainables.diffusion_batch import NoisyBatch
 from trainables.discriminator import Adversary, PatchAdversary, PatchDiscriminator
 from trainables.errors import CapacityError
-from trainables.execution import GIB, Execution, autocast_dtype
+from trainables.execution import GIB, Execution, computing_dtype
 from trainables.graphs import graphed
 from trainables.ladder import at_once, described, rungs
 from trainables.layers import LayerGenerators
@@ -215,10 +215,10 @@ def _measuring(recipe: Recipe, section: str, device: str) -> int:
 
 
 def precision_on(precision: str, device: str) -> torch.dtype:
-    """As :func:`~trainables.execution.autocast_dtype`, also for a card that isn't here."""
+    """As :func:`~trainables.execution.computing_dtype`, also for a card that isn't here."""
     if precision == "auto" and device == "cuda" and not cards.available():
         return torch.bfloat16
-    return autocast_dtype(precision, torch.device(device))
+    return computing_dtype(precision, torch.device(device))
 
 
 def _copies(recipe: Recipe, section: str, device: str) -> int:

@@ -18,7 +18,7 @@ from trainables.condition import guided
 from trainables.config import Config, setting
 from trainables.diffusion import DiffusionConfig, to_x0_and_noise
 from trainables.errors import ConfigError
-from trainables.execution import autocast_dtype, send
+from trainables.execution import computing_dtype, send
 from trainables.precision import convert
 from trainables.schedules import alphas_cumprod
 from trainables.watchdog import beat
@@ -257,7 +257,7 @@ def sample(
     batch, shape, device = len(noise), noise.shape[1:], noise.device
     chunk = chunk or usual_chunk(batch, device)
     if isinstance(denoise, nn.Module):
-        denoise = convert(denoise, autocast_dtype(config.precision, device))
+        denoise = convert(denoise, computing_dtype(config.precision, device))
     evaluate = denoise if positions is None else guided(denoise, config.guidance)
     told = [] if positions is None else [send(positions, device)]
     alpha_bar_t = send(schedule[timesteps], device)

@@ -82,7 +82,7 @@ def train_vae(
     ``torch.OutOfMemoryError`` on every worker where one runs out of memory.
     """
     device = execution.prepare()
-    dtype = ex.autocast_dtype(config.precision, device)
+    dtype = ex.computing_dtype(config.precision, device)
     torch.manual_seed(derived_seed(seed, "vae"))
     model, best = Autoencoder(config).to(device), Autoencoder(config).to(device)
     model.checkpointing = execution.checkpoint_activations

@@ -12,7 +12,7 @@ from made_up_cards import CUDA_12, CUDA_13, GTX_1060, RTX_3060, index_of, plant
 
 from trainables import cards, inception
 from trainables.errors import CardError, ConfigError
-from trainables.execution import Execution, autocast_dtype, summary_of
+from trainables.execution import Execution, computing_dtype, summary_of
 from trainables.inception import InceptionExtractor, find_weights
 from trainables.memory import precision_on
 from trainables.recipes import SMOKE
@@ -218,9 +218,9 @@ def test_auto_takes_the_precision_that_a_card_is_quick_and_right_in(
     for name in names:
         plant(monkeypatch, RTX_3060, (name, capability))
         card = torch.device("cuda", 1)
-        assert autocast_dtype("auto", card) == dtype, name
-        assert autocast_dtype("fp16", card) == torch.float16, "what is asked for is taken"
-        assert autocast_dtype("auto", torch.device("cuda", 0)) == torch.bfloat16
+        assert computing_dtype("auto", card) == dtype, name
+        assert computing_dtype("fp16", card) == torch.float16, "what is asked for is taken"
+        assert computing_dtype("auto", torch.device("cuda", 0)) == torch.bfloat16
 
 
 def test_a_card_is_planned_for_in_the_precision_that_it_would_train_in(monkeypatch: pytest.MonkeyPatch) -> None:

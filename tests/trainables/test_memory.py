@@ -12,7 +12,7 @@ from trainables.condition import Condition
 from trainables.diffusion_training import losses
 from trainables.discriminator import Adversary, PatchDiscriminator, adversary_of
 from trainables.errors import CapacityError
-from trainables.execution import GIB, Execution, autocast_dtype
+from trainables.execution import GIB, Execution, computing_dtype
 from trainables.ladder import rungs
 from trainables.layers import LayerGenerators, Masks
 from trainables.losses import vae_loss
@@ -59,7 +59,7 @@ def counted(recipe: Recipe, section: str, batch: int, *, checkpointing: bool = F
     else:
         model, t = UNet(channels, recipe.diffusion), torch.zeros(batch, dtype=torch.int64)
     model.checkpointing = checkpointing
-    dtype = autocast_dtype(getattr(recipe, section).precision, CPU)
+    dtype = computing_dtype(getattr(recipe, section).precision, CPU)
     model = convert(model, dtype)
     adversary = adversary_of(recipe.vae, steps=1, seed=0, device=CPU, dtype=dtype)
     adversary.begin(0, 1e-3)
