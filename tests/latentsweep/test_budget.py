@@ -41,7 +41,7 @@ def test_trials_share_a_six_gigabyte_card_by_what_they_need() -> None:
     assert pack.card_bytes == 6 * GIB, "planned for 6 GiB unless told otherwise"
     assert pack.concurrent == pack.per_card == 4
     assert pack.per_card * pack.needs["diffusion"].memory.need <= 6 * GIB
-    assert (pack.gpu_share, pack.vae_share) == (0.25, 1.0), "four denoisers to a card, and one autoencoder"
+    assert (pack.gpu_share, pack.vae_share) == (0.25, 0.5), "four denoisers to a card, and two autoencoders"
     assert pack.cards == (0,)
     assert pack.visible_devices is None
 
