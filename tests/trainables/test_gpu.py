@@ -116,7 +116,9 @@ def test_a_forced_out_of_memory_recovers_by_the_ladder(section: str, tmp_path: P
 def test_a_predicted_out_of_memory_never_happens(tmp_path: Path) -> None:
     recipe = PAPER.replace(**{"vae.batch_size": 32, **SHORT})
     tight = Execution(
-        memory_gib=predicted(recipe, "vae", Execution(micro_batch=8), device="cuda").peak * RESERVE / GIB
+        memory_gib=predicted(recipe, "vae", Execution(micro_batch=8), device="cuda", slices=SLICES).peak
+        * RESERVE
+        / GIB
     )
     rung = fitted(recipe, "vae", tight, slices=SLICES)
     assert rung.micro_batch is not None
