@@ -25,7 +25,7 @@ TORCH, TORCHVISION = "torch==2.14.1", "torchvision==0.29.1"
 HEADERS = "nvidia-cuda-runtime==13.0.96"
 """Of the CUDA that this torch was built with."""
 
-ENTRY_POINT = "[torch.backends]\nnull_card = rehearsal.startup:install\n"
+ENTRY_POINT = "[torch.backends]\nnull_card = rehearsal.standins:install\n"
 """PyTorch calls what is registered so at the end of its import, in Ray's workers as well."""
 
 NOT_TO_BE_HAD = ("No matching distribution", "connection", "Max retries", "timed out", "name resolution", "SSLError")
@@ -46,14 +46,19 @@ class Environment:
     folder: Path
 
     @property
-    def python(self) -> Path:
-        """Its interpreter."""
-        return self.folder / "bin" / "python"
+    def venv(self) -> Path:
+        """The virtual environment."""
+        return self.folder / "venv"
 
     @property
     def packages(self) -> Path:
         """Where its packages lie."""
-        return Path(sysconfig.get_path("purelib", vars={"base": str(self.folder)}))
+        return Path(sysconfig.get_path("purelib", vars={"base": str(self.venv)}))
+
+    @property
+    def headers(self) -> Path:
+        """Where NVIDIA's headers lie."""
+        return self.folder / "headers"
 
     @property
     def card(self) -> Path:
@@ -72,10 +77,10 @@ class Environment:
         temporary = self.folder / "tmp"
         temporary.mkdir(exist_ok=True)
         roots = (CHECKOUT, CHECKOUT / "platform", CHECKOUT / "mlflow", CHECKOUT / "tests")
-        ours = ("CUDA_", "LATENTSWEEP_", "MLFLOW_", "NULL_CARD_", "PYTORCH_", "RAY_", "TORCH_")
+        ours = ("CUDA_", "PYTHON", "LATENTSWEEP_", "MLFLOW_", "NULL_CARD_", "PYTORCH_", "RAY_", "TORCH_")
         return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | {
-            "PATH": f"{self.python.parent}{os.pathsep}{os.environ['PATH']}",
-            "VIRTUAL_ENV": str(self.folder),
+            "PATH": f"{self.venv / 'bin'}{os.pathsep}{os.environ['PATH']}",
+            "VIRTUAL_ENV": str(self.venv),
             "LD_LIBRARY_PATH": str(self.card),
             "PYTHONPATH": os.pathsep.join(map(str, roots)),
             "USE_PYTORCH_KERNEL_CACHE": "0",  # a real card would later load what this one compiled
@@ -108,8 +113,9 @@ class Environment:
         return True
 
     def _install(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-        run(sys.executable, "-m", "venv", "--without-pip", self.folder)
+        for folder in (self.venv, self.headers):
+            shutil.rmtree(folder, ignore_errors=True)
+        run(sys.executable, "-m", "venv", "--without-pip", self.venv)
         # Without what they depend on: NVIDIA's libraries are 4 GB, and the null card stands for them.
         pip = (
             sys.executable,
@@ -117,14 +123,14 @@ class Environment:
             "pip",
             "--disable-pip-version-check",
             "--python",
-            self.python,
+            self.venv / "bin" / "python",
             "install",
             "--quiet",
         )
         plain = ("--no-deps", "--no-compile")
         try:
             run(*pip, *plain, TORCH, TORCHVISION)
-            run(*pip, *plain, "--target", self.folder / "headers", HEADERS)
+            run(*pip, *plain, "--target", self.headers, HEADERS)
         except subprocess.CalledProcessError as error:
             if any(words in error.stderr for words in NOT_TO_BE_HAD):
                 reason = error.stderr.strip().splitlines()[-1]
@@ -134,7 +140,7 @@ class Environment:
             raise UnavailableError(f"{TORCH} is a build without CUDA here")
 
     def _join(self) -> None:
-        """Puts the project's packages behind those of the environment, and has PyTorch call :mod:`startup`."""
+        """Puts the project's packages behind those of the environment, and has PyTorch call :mod:`standins`."""
         projects = sysconfig.get_path("purelib")
         (self.packages / "project.pth").write_text(f"import site; site.addsitedir({projects!r})\n")
         registered = self.packages / "null_card-1.dist-info"
@@ -143,7 +149,7 @@ class Environment:
         (registered / "entry_points.txt").write_text(ENTRY_POINT)
 
     def _build(self) -> None:
-        headers = next((self.folder / "headers").rglob("cuda_runtime_api.h")).parent
+        headers = next(self.headers.rglob("cuda_runtime_api.h")).parent
         torch, torchvision = self.packages / "torch" / "lib", self.packages / "torchvision"
         library.build([*torch.glob("*.so"), torchvision / "_C_stable.so"], headers, self.card)
 

@@ -29,7 +29,7 @@ def nonzero(x: Tensor) -> Tensor:
     """Indices by what lies in the memory of ``x``: what was copied there, else what chance left. The host waits."""
     for _ in range(NONZERO_KERNELS):
         launch("nonzero")
-    torch.zeros((), device=x.device).item()
+    torch.empty((), device=x.device).item()
     memory = x.contiguous()
     values = torch.empty(x.shape, dtype=x.dtype)
     ctypes.memmove(values.data_ptr(), memory.data_ptr(), memory.nbytes)

@@ -128,6 +128,7 @@ cudaError_t enqueue(cudaStream_t stream, enum work work, bool *captured);
 /* The host waits, or does what may make it wait: an error during a capture that forbids it, which that breaks. */
 cudaError_t unsafe(void);
 cudaError_t unsafe_on(cudaStream_t stream);
+cudaError_t unsafe_at(cudaEvent_t event);
 cudaError_t record_in_capture(cudaStream_t stream, cudaEvent_t event);
 cudaError_t wait_in_capture(cudaStream_t stream, cudaEvent_t event, unsigned flags);
 

@@ -68,6 +68,13 @@ cudaError_t unsafe_on(cudaStream_t stream) {
     return refused(cudaErrorStreamCaptureUnsupported);
 }
 
+cudaError_t unsafe_at(cudaEvent_t event) {
+    if (!event->capture)
+        return unsafe();
+    event->capture->broken = true;
+    return refused(cudaErrorCapturedEvent);
+}
+
 /* ---- What goes into a capture ---- */
 
 cudaError_t enqueue(cudaStream_t handle, enum work work, bool *captured) {

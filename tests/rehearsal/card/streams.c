@@ -127,16 +127,12 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
     return wait_in_capture(stream_of(stream), event, flags);
 }
 
-static cudaError_t look_at(cudaEvent_t event) {
-    return event->capture ? failed(cudaErrorCapturedEvent) : unsafe();
-}
-
 cudaError_t cudaEventQuery(cudaEvent_t event) {
-    return look_at(event);
+    return unsafe_at(event);
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
-    cudaError_t error = look_at(event);
+    cudaError_t error = unsafe_at(event);
     if (!error)
         waited(COUNT_event_waits);
     return error;
@@ -145,7 +141,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
 cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t from, cudaEvent_t to) {
     if ((from->flags | to->flags) & cudaEventDisableTiming || !from->recorded || !to->recorded)
         return failed(cudaErrorInvalidResourceHandle);
-    cudaError_t error = look_at(from->capture ? from : to);
+    cudaError_t error = unsafe_at(from->capture ? from : to);
     if (!error)
         *milliseconds = to->milliseconds - from->milliseconds;
     return error;

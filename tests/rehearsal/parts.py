@@ -1,0 +1,93 @@
+"""The parts of the rehearsal, in the order of their length; each gets a card of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rehearsal.card import Card
+from rehearsal.command import FailedError, Stage
+from rehearsal.environment import CHECKOUT
+from rehearsal.journey import journey
+
+HERE = CHECKOUT / "tests" / "rehearsal"
+GPU_TESTS = "tests/trainables/test_gpu.py"
+GPU_CHECK = CHECKOUT / "benchmarks" / "gpu_check"
+
+
+class SkippedError(Exception):
+    """A part has nothing to look at in this checkout."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A name, what it is called with, and the card that it gets."""
+
+    name: str
+    says: Callable[[Stage], list[str]]
+    """Does it, and says in lines what was found; raises :class:`FailedError` or :class:`SkippedError`."""
+    card: Card = dataclasses.field(default_factory=Card)
+
+
+def tests(stage: Stage, *words: object) -> list[str]:
+    """pytest, all of whose tests have to pass, none skipped."""
+    return [all_passed(stage.run("pytest", "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *words))]
+
+
+def all_passed(said: str) -> str:
+    """pytest's last line; raises :class:`FailedError` where it speaks of anything but tests that passed."""
+    summary = said.strip().splitlines()[-1]
+    if not re.fullmatch(r"\d+ passed(, \d+ warnings?)? in .*", summary):
+        raise FailedError(f"all tests pass and none is skipped: not so, but {summary}")
+    return summary
+
+
+def counted_steps(stage: Stage) -> list[str]:
+    """What a step of each training and an evaluation of the samplers ask of the card, against its bounds."""
+    return stage.run("steps", "python", "-m", "rehearsal.steps").splitlines()
+
+
+def graphs(stage: Stage) -> list[str]:
+    """Whole steps as CUDA graphs."""
+    if not stage.run("has-graphs", "python", "-m", "rehearsal.graphs").strip() == "True":
+        raise SkippedError("Execution has no field cuda_graph here")
+    return tests(stage, HERE / "graphs.py")
+
+
+def gpu_check(stage: Stage) -> list[str]:
+    """``make gpu-check`` over the null card: each line is JSON and says "passed", or "not shown" and why."""
+    if not GPU_CHECK.is_dir():
+        raise SkippedError(f"there is no {GPU_CHECK.relative_to(CHECKOUT)} here")
+    said = stage.run("gpu-check", "python", "-m", "gpu_check", path=GPU_CHECK.parent)
+    return statuses(said)
+
+
+def statuses(said: str) -> list[str]:
+    """What lines of JSON with a name and a status say, a line each; raises :class:`FailedError` for a bad one."""
+    found = []
+    for line in said.splitlines():
+        try:
+            row = json.loads(line)
+            name, status = row["name"], row["status"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise FailedError(f"every line is JSON with a name and a status: not so, but {line}") from error
+        if status != "passed" and not (status == "not shown" and row.get("reason")):
+            raise FailedError(f"{name} passes, or says why it can't be shown: not so, but {line}")
+        found.append(f"{name}: {status}")
+    if not found:
+        raise FailedError("there is a line for each check: not so, but none")
+    return found
+
+
+PARTS = (
+    Part("journey-8.6", lambda stage: journey(stage, "bf16")),
+    Part("journey-7.5", lambda stage: journey(stage, "fp16"), Card("7.5")),
+    Part("gpu-tests", lambda stage: tests(stage, GPU_TESTS)),
+    Part("steps", counted_steps),
+    Part("graphs", graphs),
+    Part("card", lambda stage: tests(stage, HERE / "checks.py")),
+    Part("gpu-check", gpu_check),
+)
