@@ -81,7 +81,7 @@ def test_a_check_that_the_null_card_cannot_show_has_to_say_why() -> None:
     with pytest.raises(FailedError):
         statuses('{"name": "losses", "status": "not shown"}')
     said = '{"name": "losses", "status": "not shown", "reason": "all is zero"}\n{"name": "cap", "status": "passed"}'
-    assert statuses(said) == ["losses: not shown", "cap: passed"]
+    assert statuses(said) == ["losses: not shown: all is zero", "cap: passed"]
 
 
 @pytest.mark.parametrize("summary", ["17 passed, 1 skipped in 3 s", "18 skipped in 1 s", "no tests ran in 0 s"])

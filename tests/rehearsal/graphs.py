@@ -18,7 +18,11 @@ GRAPHED = 2
 """The last steps, which are launches of the graph that an earlier one left."""
 
 LAUNCHES = 20
-"""What such a step may launch beside its graph: its batch's copies, the seeds, the learning rate."""
+"""What such a step may launch beside its graph."""
+
+GENERATORS = {"diffusion": 17, "vae": 0}
+"""Those that a step draws from on the card, one for each layer with dropout: PyTorch fills a seed and an offset for
+each of them before it launches a graph."""
 
 
 def steps(section: str, precision: str) -> list[Asked]:
@@ -37,7 +41,7 @@ def test_the_later_steps_are_one_launch_of_a_graph(section: str, precision: str)
     for step in asked[-GRAPHED:]:
         assert step.counts["graph_launches"] == 1
         assert step.counts["graph_kernels"] > kernels / 2, "the graph holds the step"
-        assert step.counts["launches"] <= LAUNCHES
+        assert step.counts["launches"] <= LAUNCHES + 2 * GENERATORS[section], step.kernels.most_common(9)
         assert step.waits == 0, step.lines
 
 
