@@ -7,6 +7,7 @@ import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from rehearsal.card import Card, Process, processes
 from rehearsal.environment import CHECKOUT, Environment
@@ -17,6 +18,13 @@ ENDING = 30.0
 
 class FailedError(Exception):
     """Something in a part of the rehearsal is not as it has to be."""
+
+
+class Said(NamedTuple):
+    """What a command wrote to its two streams."""
+
+    out: str
+    err: str
 
 
 @dataclass(frozen=True)
@@ -42,8 +50,8 @@ class Stage:
         """The processes that launched something on the card."""
         return processes(self.record, self.environment.card)
 
-    def run(self, name: str, *words: object, seconds: float = 600, code: int = 0, path: Path | None = None) -> str:
-        """The standard output of a command, which is begun in the checkout; its streams are kept under ``name``.
+    def run(self, name: str, *words: object, seconds: float = 600, code: int = 0, path: Path | None = None) -> Said:
+        """What a command said, which is begun in the checkout; its streams are kept under ``name``.
 
         Modules in ``path`` come first. Raises :class:`FailedError` where it ends with another ``code``, or not within
         so many ``seconds``.
@@ -64,11 +72,12 @@ class Stage:
                 raise FailedError(f"{name} took more than {seconds:.0f} s; see {err}") from None
             finally:
                 self.took[name] = time.monotonic() - began
+        said = Said(out.read_text(), err.read_text())
         if ended != code:
-            lines = [line for line in (err.read_text() or out.read_text()).splitlines() if line.strip()]
+            lines = [line for line in (said.err or said.out).splitlines() if line.strip()]
             tail = "".join(f"\n    {line}" for line in lines[-8:])
             raise FailedError(f"{name} ended with {ended}, not {code}; see {err}{tail}")
-        return out.read_text()
+        return said
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

@@ -76,7 +76,7 @@ class Environment:
         """The environment variables of a process that is to find the null card and this checkout."""
         temporary = self.folder / "tmp"
         temporary.mkdir(exist_ok=True)
-        roots = (CHECKOUT, CHECKOUT / "platform", CHECKOUT / "mlflow", CHECKOUT / "tests")
+        roots = (CHECKOUT, CHECKOUT / "platform", CHECKOUT / "mlflow")
         ours = ("CUDA_", "PYTHON", "LATENTSWEEP_", "MLFLOW_", "NULL_CARD_", "PYTORCH_", "RAY_", "TORCH_")
         return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | {
             "PATH": f"{self.venv / 'bin'}{os.pathsep}{os.environ['PATH']}",
@@ -141,8 +141,8 @@ class Environment:
 
     def _join(self) -> None:
         """Puts the project's packages behind those of the environment, and has PyTorch call :mod:`standins`."""
-        projects = sysconfig.get_path("purelib")
-        (self.packages / "project.pth").write_text(f"import site; site.addsitedir({projects!r})\n")
+        behind = f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"
+        (self.packages / "project.pth").write_text(f"{behind}{CHECKOUT / 'tests'}\n")
         registered = self.packages / "null_card-1.dist-info"
         registered.mkdir(exist_ok=True)
         (registered / "METADATA").write_text("Metadata-Version: 2.1\nName: null-card\nVersion: 1\n")

@@ -39,7 +39,7 @@ def journey(stage: Stage, precision: str) -> list[str]:
     here = ("--home", home)
 
     def cli(command: str, *words: object, name: str = "") -> Any:
-        return json.loads(stage.run(name or command, "python", "cli.py", command, *words, "--json"))
+        return json.loads(stage.run(name or command, "python", "cli.py", command, *words, "--json").out)
 
     plan = cli("plan", *RECIPE)
     check(plan["card_is_here"] and plan["trials_per_card"] == TRIALS, "plan puts both trials on the card", plan)

@@ -36,7 +36,7 @@ class Part:
 
 def tests(stage: Stage, *words: object) -> list[str]:
     """pytest, all of whose tests have to pass, none skipped."""
-    return [all_passed(stage.run("pytest", "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *words))]
+    return [all_passed(stage.run("pytest", "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *words).out)]
 
 
 def all_passed(said: str) -> str:
@@ -49,12 +49,24 @@ def all_passed(said: str) -> str:
 
 def counted_steps(stage: Stage) -> list[str]:
     """What a step of each training and an evaluation of the samplers ask of the card, against its bounds."""
-    return stage.run("steps", "python", "-m", "rehearsal.steps").splitlines()
+    return stage.run("steps", "python", "-m", "rehearsal.steps").out.splitlines()
+
+
+def refusals(stage: Stage) -> list[str]:
+    """A card that can't be used: each command that would use it says so in one line and ends with 2."""
+    found = []
+    for command, *words in (("plan",), ("sweep", "--dataset", "demo", "--home", stage.folder / "home")):
+        err = stage.run(command, "python", "cli.py", command, "--recipe", "smoke", *words, code=2).err
+        lines = err.strip().splitlines()
+        if "Traceback" in err or not lines or not lines[-1].startswith("error: "):
+            raise FailedError(f"{command} refuses in one line: not so, but {err}")
+        found.append(f"{command}: {lines[-1]}")
+    return found
 
 
 def graphs(stage: Stage) -> list[str]:
     """Whole steps as CUDA graphs."""
-    if not stage.run("has-graphs", "python", "-m", "rehearsal.graphs").strip() == "True":
+    if not stage.run("has-graphs", "python", "-m", "rehearsal.graphs").out.strip() == "True":
         raise SkippedError("Execution has no field cuda_graph here")
     return tests(stage, HERE / "graphs.py")
 
@@ -64,7 +76,8 @@ def gpu_check(stage: Stage) -> list[str]:
     if not GPU_CHECK.is_dir():
         raise SkippedError(f"there is no {GPU_CHECK.relative_to(CHECKOUT)} here")
     words = ("--parts", "1,3,4,5,6,7,8,9,10", "--patience", PATIENCE)
-    return statuses(stage.run("gpu-check", "python", "-m", "gpu_check", *words, seconds=900, path=GPU_CHECK.parent))
+    said = stage.run("gpu-check", "python", "-m", "gpu_check", *words, seconds=900, path=GPU_CHECK.parent)
+    return statuses(said.out)
 
 
 def statuses(said: str) -> list[str]:
@@ -93,6 +106,8 @@ PARTS = (
     Part("gpu-tests", lambda stage: tests(stage, GPU_TESTS)),
     Part("steps", counted_steps),
     Part("graphs", graphs),
+    Part("old-driver", refusals, Card(driver=12_040)),
+    Part("old-card", refusals, Card("6.1")),
     Part("card", lambda stage: tests(stage, HERE / "checks.py")),
     Part("gpu-check", gpu_check),
 )
