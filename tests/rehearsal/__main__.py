@@ -11,6 +11,7 @@ import resource
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -69,7 +70,11 @@ def rehearse(environment: Environment, parts: Sequence[Part]) -> int:
     """Runs the parts, some at a time, and says of each how it went as it ends."""
     began = time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        held = list(pool.map(lambda part: holds(environment, part), parts))
+        try:
+            held = list(pool.map(lambda part: holds(environment, part), parts))
+        except KeyboardInterrupt:  # a terminal tells the parts' commands, too
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     failed = [part.name for part, each in zip(parts, held, strict=True) if not each]
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = f"{used.ru_utime + used.ru_stime:.0f} s of the CPU"
@@ -86,8 +91,9 @@ def holds(environment: Environment, part: Part) -> bool:
     except SkippedError as reason:
         tell(part.name, f"skipped: {reason}", began)
         return True
-    except FailedError as error:
-        tell(part.name, f"FAILED: {error}", began)
+    except Exception as error:
+        what = str(error) if isinstance(error, FailedError) else traceback.format_exc()
+        tell(part.name, f"FAILED: {what}", began)
         return False
     tell(part.name, "passed" if len(lines) > 1 else f"passed: {lines[0]}", began, lines if len(lines) > 1 else ())
     return True

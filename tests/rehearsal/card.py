@@ -48,6 +48,8 @@ class Process:
 
 def processes(record: Path, folder: Path) -> list[Process]:
     """The processes that launched something on the card of ``record``; its library lies in ``folder``."""
+    if not record.exists():
+        return []
     library = ctypes.CDLL(str(folder / NAME))
     library.null_card_counters.restype = ctypes.c_char_p
     names = library.null_card_counters().decode().split()
