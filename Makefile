@@ -1,4 +1,4 @@
-# Everything runs by one command: make demo, make test, make lint, make audit, make bench.
+# Everything runs by one command: make demo, make test, make rehearse, make lint, make audit, make bench.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,8 +6,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
 BENCH := .bench
 AUDIT := .audit
+REHEARSAL := .rehearsal
 
-.PHONY: venv demo test chaos lint audit bench docs clean
+.PHONY: venv demo test rehearse chaos lint audit bench docs clean
 
 venv: $(READY)
 
@@ -29,6 +30,10 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+# The code for CUDA over a card that computes nothing (tests/rehearsal); PARTS=steps,card takes some of its parts.
+rehearse: $(READY)
+	PYTHONPATH=tests $(BIN)/python -m rehearsal --folder $(REHEARSAL) $(if $(PARTS),--parts $(PARTS))
 
 chaos: $(READY)
 	$(BIN)/python tests/chaos.py
@@ -61,4 +66,4 @@ docs: $(READY)
 	$(BIN)/python -m latentsweep.documentation
 
 clean:
-	rm -rf $(VENV) $(BENCH) $(AUDIT)
+	rm -rf $(VENV) $(BENCH) $(AUDIT) $(REHEARSAL)
