@@ -29,7 +29,8 @@ demo: $(READY)
 	$(BIN)/python cli.py sweep --dataset demo --trials 8
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --ignore tests/trainables/test_gpu.py
+	$(BIN)/python -m pytest tests/trainables/test_gpu.py
 
 # The code for CUDA over a card that computes nothing (tests/rehearsal); PARTS=steps,card takes some of its parts.
 rehearse: $(READY)

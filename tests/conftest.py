@@ -6,8 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
+from hidden_cards import hide
 
 ROOT = Path(__file__).parents[1]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before any test module imports torch."""
+    hide(config.args, config.invocation_params.dir, os.environ)
 
 
 @pytest.fixture(scope="session")

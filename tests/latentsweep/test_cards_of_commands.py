@@ -234,7 +234,9 @@ def test_what_is_set_of_the_execution_reaches_the_trainings(
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_ray_of_ones_own_has_so_many_cards_and_no_others() -> None:
+def test_a_ray_of_ones_own_has_so_many_cards_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")  # beside which Ray wouldn't believe in cards
+    monkeypatch.delenv("RAY_OVERRIDE_RESOURCES", raising=False)  # which Ray believes before all else
     for gpus in (0, 3):
         with cluster(cpus=1, gpus=gpus):
             assert ray.cluster_resources().get("GPU", 0) == gpus

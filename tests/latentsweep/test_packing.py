@@ -42,7 +42,8 @@ def card(request: pytest.FixtureRequest) -> Iterator[None]:
     """Ray with eight cores and one card, beside another Ray on the same host."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    with tempfile.TemporaryDirectory(prefix="r-", dir="/tmp") as name:
+    with tempfile.TemporaryDirectory(prefix="r-", dir="/tmp") as name, pytest.MonkeyPatch.context() as monkey:
+        monkey.delenv("CUDA_VISIBLE_DEVICES")  # beside which Ray wouldn't believe in a card
         other = subprocess.Popen(
             [sys.executable, "-c", OTHER, f"{name}/b"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )

@@ -1,5 +1,7 @@
 """What only a GPU can show, skipped without one. On a machine that has one: ``pytest tests/trainables/test_gpu.py``.
 
+Where other tests run in the same process, the card is hidden from all of them: :mod:`hidden_cards`.
+
 Predicted peaks against the allocator's, packed trials inside 6 GiB, and a real out-of-memory that recovers.
 """
 
@@ -23,9 +25,10 @@ from trainables.recipes import IMPROVED, PAPER, Recipe
 from trainables.vae import Autoencoder
 from trainables.vae_training import decoded_bytes, train_vae
 
+REASON = "needs a CUDA card, and there is none here, or other tests run too, which hides it"
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card, and there is none here"),
+    pytest.mark.skipif(not torch.cuda.is_available(), reason=REASON),
 ]
 
 SLICES = 64
