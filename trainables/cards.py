@@ -171,8 +171,8 @@ def visiting(network: torch.nn.Module, device: torch.device) -> Iterator[None]:
     homes = [
         (owner, name, tensor, tensor.data) for owner in owners for name, tensor in owner.items() if tensor is not None
     ]
-    network.to(device)
     try:
+        network.to(device)
         yield
     finally:
         for owner, name, tensor, data in homes:

@@ -242,6 +242,13 @@ def places(network: torch.nn.Module) -> dict[str, tuple[torch.device, int, bool]
     }
 
 
+class TooLarge(torch.nn.Module):
+    """A part of a network that no card holds."""
+
+    def _apply(self, *move: object, **options: object) -> TooLarge:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
 def test_a_network_visits_a_device_and_leaves_it_as_it_came() -> None:
     network = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
     before, weight = places(network), network[0].weight
@@ -252,6 +259,9 @@ def test_a_network_visits_a_device_and_leaves_it_as_it_came() -> None:
     with pytest.raises(ValueError, match="in between"), cards.visiting(network, ELSEWHERE):
         raise ValueError("in between")
     assert places(network) == before
+    with pytest.raises(torch.OutOfMemoryError), cards.visiting(torch.nn.Sequential(network, TooLarge()), ELSEWHERE):
+        pass
+    assert places(network) == before, "also where memory ran out on the way there"
     with cards.visiting(network, CPU):
         assert places(network) == before, "nothing is copied where it is there"
 
