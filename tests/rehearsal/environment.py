@@ -96,11 +96,12 @@ class Environment:
         for tool, package in library.TOOLS.items():
             if not shutil.which(tool):
                 raise UnavailableError(f"{tool} is missing; on Debian: apt-get install {package}")
-        installed = self._once("packages", [platform.python_version(), TORCH, TORCHVISION, HEADERS], self._install)
+        versions = [platform.python_version(), TORCH, TORCHVISION, HEADERS]
+        installed = self._once("packages", versions, self._install)
         self._join()
         sources = [Path(library.__file__), *sorted(library.SOURCES.rglob("*.[ch]"))]
         digests = [hashlib.sha256(source.read_bytes()).hexdigest() for source in sources]
-        built = self._once("card", digests, self._build)
+        built = self._once("card", [*versions, *digests], self._build)
         return f"packages {'installed' if installed else 'kept'}, null card {'built' if built else 'kept'}"
 
     def _once(self, what: str, made_of: list[str], make: Callable[[], None]) -> bool:
@@ -108,6 +109,7 @@ class Environment:
         stamp = self.folder / f"{what}.json"
         if stamp.exists() and json.loads(stamp.read_text()) == made_of:
             return False
+        stamp.unlink(missing_ok=True)
         make()
         stamp.write_text(json.dumps(made_of))
         return True
@@ -117,17 +119,8 @@ class Environment:
             shutil.rmtree(folder, ignore_errors=True)
         run(sys.executable, "-m", "venv", "--without-pip", self.venv)
         # Without what they depend on: NVIDIA's libraries are 4 GB, and the null card stands for them.
-        pip = (
-            sys.executable,
-            "-m",
-            "pip",
-            "--disable-pip-version-check",
-            "--python",
-            self.venv / "bin" / "python",
-            "install",
-            "--quiet",
-        )
-        plain = ("--no-deps", "--no-compile")
+        pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", self.venv / "bin" / "python")
+        plain = ("install", "--quiet", "--no-deps", "--no-compile")
         try:
             run(*pip, *plain, TORCH, TORCHVISION)
             run(*pip, *plain, "--target", self.headers, HEADERS)

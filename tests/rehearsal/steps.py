@@ -12,7 +12,7 @@ import contextlib
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
@@ -225,6 +225,20 @@ def out_of_bounds(name: str, precision: str, asked: Asked) -> Iterator[str]:
             yield f"{name}, {precision}: {what} at most {plain(bound)}, got {plain(number)}"
 
 
+def waits(found: Mapping[tuple[str, str], Asked]) -> Iterator[str]:
+    """The lines of code at which the host waits, and how often, below what they belong to."""
+    where: dict[tuple[tuple[str, float], ...], dict[str, list[str]]] = {}
+    for (name, precision), asked in found.items():
+        if name in BOUNDS and asked.lines:
+            lines = tuple(sorted(asked.lines.items(), key=lambda pair: (-pair[1], pair[0])))
+            where.setdefault(lines, {}).setdefault(name, []).append(precision)
+    for lines, names in where.items():
+        yield "  " + "; ".join(f"{name}, {' and '.join(precisions)}" for name, precisions in names.items())
+        yield from (f"    {times:6.3g}  {line}" for line, times in lines)
+    if not where:
+        yield "  no line"
+
+
 def main() -> int:
     """Prints what was found; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -238,12 +252,7 @@ def main() -> int:
         for name, asked in asked_in(precision):
             found[name, precision] = asked
             print(row(name, precision, asked), flush=True)
-    print("\nAt least so many launches: a real cuDNN may run several for a convolution. The host waits at")
-    where: dict[tuple[tuple[str, float], ...], list[str]] = collections.defaultdict(list)
-    for (name, precision), asked in found.items():
-        where[tuple(sorted(asked.lines.items(), key=lambda pair: (-pair[1], pair[0])))].append(f"{name}, {precision}")
-    for lines, names in where.items():
-        print(f"  {'; '.join(names)}:", *(f"\n    {times:6.3g}  {line}" for line, times in lines), sep="")
+    print("\nA real cuDNN may launch several kernels for a convolution. The host waits at", *waits(found), sep="\n")
     for (name, precision), asked in found.items() if options.kernels else ():
         print(f"\n{name}, {precision}:")
         for kernel, launches in asked.kernels.most_common(options.kernels):
