@@ -1,9 +1,9 @@
 """What only a card can show, in ten parts of at most eight minutes in all: ``make gpu-check``.
 
 Every part runs in a process of its own, under a limit of its own: one that overruns is ended, says so, and the
-next begins. Each leaves a JSON line on stdout: ``part``, ``name``, ``status``, ``reason``, ``seconds``, ``checks`` (whether
-each claim held) and ``numbers`` (by dotted names, with units); the first line is the card's, as part 0. A table for
-people goes to stderr.
+next begins. Each leaves a JSON line on stdout: ``part``, ``name``, ``status``, ``reason``, ``seconds``, ``checks``
+(whether each claim held) and ``numbers`` (by dotted names, with units). The first line is the card's, as part 0. A
+table for people goes to stderr.
 
 =============  =====================================================================================================
 status         meaning

@@ -37,7 +37,6 @@ SEEDS = range(4)
 def show_agreement(notes: Notes, card: Card) -> None:
     """Part 4: gradients of every loss, steps of both trainings, and both samplers."""
     device = execution().prepare()
-    torch.cuda.init()
     compare_losses(notes, device)
     compare_networks(notes, device)
     compare_samplers(notes, device)

@@ -20,7 +20,11 @@ def show_cap(notes: Notes, card: Card) -> None:
     notes.measure("cap.gib", CAP)
     notes.measure("card.free_mib", free / MIB)
     notes.measure("card.total_mib", total / MIB)
-    notes.check("the card itself has room for 1.5 times the cap", free > 1.5 * CAP * GIB)
+    if free < 1.5 * CAP * GIB:
+        notes.leave_out(
+            f"the card has less than {1.5 * CAP:g} GiB free, so that what it refuses says nothing of the cap"
+        )
+        return
 
     half = _allocated(0.5, device)
     notes.check("half of the cap is given", half is not None)

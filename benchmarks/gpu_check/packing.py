@@ -16,7 +16,9 @@ from trainables.execution import GIB
 from trainables.memory import CONTEXT
 from trainables.training import Record
 
-TOGETHER = (1, 2, 4)
+TOGETHER, STAND_INS_TOGETHER = (1, 2, 4), (1, 2)
+"""Trials at once, and where nothing is computed."""
+
 PLANNED = 6 * GIB
 """The card that the trials share: each is held to its part of it."""
 
@@ -32,16 +34,16 @@ STAND_INS = 20
 
 def show_packing(notes: Notes, card: Card) -> None:
     """Part 8: denoisers of the recipe as it is, each process with its context, without NVIDIA's MPS."""
-    most = max(TOGETHER)
+    together = TOGETHER if card.computes else STAND_INS_TOGETHER
     with scratch() as folder:
         contenders = {
-            str(rank): Contender(build, (folder / f"{rank}.json", card.computes), max(1, threads() // most))
-            for rank in range(most)
+            str(rank): Contender(build, (folder / f"{rank}.json", card.computes), max(1, threads() // max(together)))
+            for rank in range(max(together))
         }
         with Processes(contenders) as processes:
             for rank in contenders:
                 processes.run(rank, 0)  # waits until it is ready
-            rates = {count: rate_of(processes, list(contenders)[:count], folder) for count in TOGETHER}
+            rates = {count: rate_of(processes, list(contenders)[:count], folder) for count in together}
     for count, rate in rates.items():
         notes.check(f"{count} at once came to their end", rate > 0)
         notes.measure(f"packed.{count}.steps_a_second_in_all", rate, computed=True)
@@ -80,6 +82,5 @@ def rate_in_all(runs: Sequence[Sequence[Record]]) -> float:
     begin, end = max(each[0] for each in times), min(each[-1] for each in times)
     if end <= begin:
         raise RuntimeError("the trainings did not run at the same time")
-    return sum(float(np.diff(np.interp((begin, end), *pair))[0]) for pair in zip(times, steps, strict=True)) / (
-        end - begin
-    )
+    taken = (np.diff(np.interp((begin, end), *pair)).item() for pair in zip(times, steps, strict=True))
+    return float(sum(taken) / (end - begin))

@@ -51,3 +51,12 @@ PARTS = (
     Part(9, "stacked", "eight trials as one", 30, (16, 10), "gpu_check.stacked:show_stacked"),
     Part(10, "images", "200 images; kill and resume", 35, (25, 18), "gpu_check.images:show_images"),
 )
+
+
+def listed() -> str:
+    """The parts with their limits and estimates, in seconds, for people."""
+    rows: list[tuple[object, ...]] = [("", "part", "shows", "limit", "RTX 3060", "H200")]
+    rows.append(("", "card", "which it is, and that it computes", PROBE_LIMIT, 6, 6))
+    rows += [(part.number, part.name, part.shows, part.limit, *part.estimate) for part in PARTS]
+    rows.append(("", "", "", *(sum(row[column] for row in rows[1:]) for column in (3, 4, 5))))  # type: ignore[misc]
+    return "\n".join(f"{row[0]:>2}  {row[1]:<10} {row[2]:<42} {row[3]:>5} {row[4]:>9} {row[5]:>5}" for row in rows)

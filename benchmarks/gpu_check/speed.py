@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch.autograd import DeviceType
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.profiler import ProfilerActivity, profile
 
 from gpu_check.card import Card
@@ -71,7 +71,7 @@ def kernel_seconds(recipe: Recipe, section: str, how: Execution) -> float:
     with scratch() as folder, profile(activities=[ProfilerActivity.CUDA]) as profiler:
         train(recipe, section, steps, how, folder)
         torch.cuda.synchronize()
-    microseconds = sum(
+    microseconds: float = sum(
         event.time_range.elapsed_us()
         for event in profiler.events() or []
         if event.device_type == DeviceType.CUDA and not event.is_user_annotation

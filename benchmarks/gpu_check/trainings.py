@@ -66,7 +66,8 @@ def stretch(recipe: Recipe, section: str, steps: int, every: int, how: Execution
 
     Between them a step is as in a long training: nothing is reported, so that nothing waits for the card.
     """
-    total, records = 200 * every, []
+    total = 200 * every
+    records: list[Record] = []
 
     def end(fresh: Sequence[Record]) -> None:
         records.extend(record for record in fresh if "train/loss" in record)
@@ -81,12 +82,12 @@ def _train(
     recipe: Recipe, section: str, steps: int, validations: int, how: Execution, folder: Path, report: Report
 ) -> list[Record]:
     if section == "vae":
-        config = recipe.vae.replace(max_steps=steps, epochs=steps, validations=validations)
+        vae = recipe.vae.replace(max_steps=steps, epochs=steps, validations=validations)
         images = slices(recipe, SAMPLES)
-        return train_vae(config, images, images[:HELD_OUT], seed=0, folder=folder, execution=how, report=report)[1]
-    config = recipe.diffusion.replace(steps=steps, validations=validations)
+        return train_vae(vae, images, images[:HELD_OUT], seed=0, folder=folder, execution=how, report=report)[1]
+    diffusion = recipe.diffusion.replace(steps=steps, validations=validations)
     training, held_out = latents(recipe, SAMPLES), latents(recipe, HELD_OUT)
-    return train_denoiser(config, training, held_out, seed=0, folder=folder, execution=how, report=report)[1]
+    return train_denoiser(diffusion, training, held_out, seed=0, folder=folder, execution=how, report=report)[1]
 
 
 def losses(records: Sequence[Record]) -> list[float]:

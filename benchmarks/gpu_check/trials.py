@@ -105,7 +105,8 @@ class Stepper:
         with torch.autocast("cuda", self.dtype, enabled=self.dtype != torch.float32, cache_enabled=False):
             losses = self.loss(*self.seen)
         self.optimizer.zero_grad()
-        losses.sum().backward()  # leaves gradients in the weights' own layout, which the update asks for
+        # Not autograd.grad: this leaves gradients in the weights' own layout, which the fused update asks for.
+        losses.sum().backward()  # type: ignore[no-untyped-call]
         self._clip([weight.grad for weight in self.weights if weight.grad is not None])
         self.optimizer.step()
         torch._foreach_lerp_(self.averages, [weight.detach() for weight in self.weights], 1 - DECAY)
@@ -124,7 +125,7 @@ class Stepper:
 
     def _step_aside(self) -> None:
         """A step on another stream, as a capture asks for."""
-        side = torch.cuda.Stream()
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             self._step()

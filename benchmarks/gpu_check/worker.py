@@ -18,15 +18,20 @@ def do(part: Part, card: Card, notes: Notes) -> None:
     """Runs a part. An error is its failure, but a package that isn't installed is only a reason."""
     try:
         part.function()(notes, card)
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package in OURS:
-            raise
-        notes.leave_out(f"the package {package} isn't installed: {sys.executable} -m pip install {package}")
     except Exception as error:
         traceback.print_exc()
-        notes.fail(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
+        package = missing_package(error)
+        if package:
+            notes.leave_out(f"the package {package} isn't installed: {sys.executable} -m pip install {package}")
+        else:
+            notes.fail(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
     notes.end()
+
+
+def missing_package(error: Exception) -> str:
+    """The package of others that an import didn't find; empty for any other error."""
+    package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    return "" if package in OURS else package
 
 
 def main() -> None:
