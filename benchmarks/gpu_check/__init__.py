@@ -15,7 +15,10 @@ status         meaning
 =============  =====================================================================================================
 
 The exit code is 0 where nothing failed or timed out, else 1; 2 where there is no card to check. Nothing is installed:
-torch with CUDA is needed, and of other packages numpy, safetensors, threadpoolctl and pytest.
+torch with CUDA is needed, and of other packages numpy, safetensors, threadpoolctl and pytest. Without make, and for
+some of the parts:
+
+    PYTHONPATH=.:platform:benchmarks python3 -m gpu_check --parts 1,4 >lines.jsonl
 
 ``parts.py`` has the table of parts, their limits, and an estimate of their seconds on two cards.
 """

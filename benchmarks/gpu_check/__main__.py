@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,9 @@ from gpu_check.card import Card
 from gpu_check.notes import Value
 from gpu_check.outcome import Outcome, last_lines, run, table
 from gpu_check.parts import PARTS, PROBE_LIMIT, Part, listed
+
+PACKAGES = ("numpy", "safetensors", "threadpoolctl", "pytest")
+"""What parts import beside torch."""
 
 
 def main() -> int:
@@ -32,6 +36,10 @@ def main() -> int:
         return 2
     outcomes = [line_of(card, time.monotonic() - began)]
     print(outcomes[0].to_json(), flush=True)
+    missing = [package for package in PACKAGES if importlib.util.find_spec(package) is None]
+    if missing:
+        command = f"{sys.executable} -m pip install {' '.join(missing)}"
+        print(f"note: some parts can't be shown without {', '.join(missing)}: {command}", file=sys.stderr)
     for outcome in run_parts(arguments.parts, card, arguments.patience):
         print(outcome.to_json(), flush=True)
         outcomes.append(outcome)

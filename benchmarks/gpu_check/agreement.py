@@ -27,11 +27,11 @@ CLOSE_LATENTS = 1e-3
 """Tolerance of sampled latents: the norm of the difference over the norm."""
 
 SAMPLERS = {
-    "ddim": SamplingConfig(sampler="ddim", steps=10, precision="fp32"),
-    "ddim_ancestral": SamplingConfig(sampler="ddim", steps=10, eta=1.0, precision="fp32"),
-    "dpmpp_2m": SamplingConfig(sampler="dpmpp_2m", steps=10, precision="fp32"),
+    "ddim": SamplingConfig(sampler="ddim", precision="fp32"),
+    "ddim_ancestral": SamplingConfig(sampler="ddim", eta=1.0, precision="fp32"),
+    "dpmpp_2m": SamplingConfig(sampler="dpmpp_2m", precision="fp32"),
 }
-SEEDS = range(4)
+EVALUATIONS, SEEDS = 10, range(4)
 
 
 def show_agreement(notes: Notes, card: Card) -> None:
@@ -39,9 +39,9 @@ def show_agreement(notes: Notes, card: Card) -> None:
     device = execution().prepare()
     compare_losses(notes, device)
     compare_networks(notes, device)
-    compare_samplers(notes, device)
+    compare_samplers(notes, device, card.count(EVALUATIONS, 2))
     for section in SECTIONS:
-        compare_training(notes, section, STEPS[section] if card.computes else 2)
+        compare_training(notes, section, card.count(STEPS[section], 1))
 
 
 def compare_training(notes: Notes, section: str, steps: int) -> None:
@@ -65,13 +65,14 @@ def compare_training(notes: Notes, section: str, steps: int) -> None:
     )
 
 
-def compare_samplers(notes: Notes, device: torch.device) -> None:
+def compare_samplers(notes: Notes, device: torch.device, evaluations: int) -> None:
     """The latents of one denoiser by each sampler on both."""
     diffusion = RECIPE.diffusion.replace(dropout=0.0)
     torch.manual_seed(5)
     denoiser = awake(UNet(RECIPE.vae.latent_channels, diffusion), 5).eval()
     shape = (RECIPE.vae.latent_channels, RECIPE.latent_size, RECIPE.latent_size)
     noise = initial_noise(SEEDS, shape)
+    notes.measure("sampler.evaluations", evaluations)
     for name, config in SAMPLERS.items():
         theirs, ours = (
             sample(
@@ -79,7 +80,7 @@ def compare_samplers(notes: Notes, device: torch.device) -> None:
                 noise.to(where),
                 seeds=SEEDS,
                 diffusion=diffusion,
-                config=config,
+                config=config.replace(steps=evaluations),
                 thresholds=(0.0,),
                 chunk=len(SEEDS),
             ).latents

@@ -27,6 +27,10 @@ class Card:
     computes: bool
     """Whether 1 + 1 is 2 on it: there are stand-ins for a card that compute nothing."""
 
+    def count(self, real: int, stand_in: int) -> int:
+        """How many steps or samples a part takes: fewer where nothing is computed, and only that it runs is shown."""
+        return real if self.computes else stand_in
+
     @classmethod
     def from_json(cls, text: str) -> Card:
         """The inverse of :meth:`to_json`."""

@@ -15,7 +15,7 @@ from trainables.errors import DivergenceError
 from trainables.execution import autocast_dtype
 from trainables.training import CHECKPOINT
 
-STEPS, STAND_INS = 200, 20
+STEPS, STAND_INS = 200, 6
 """Steps of a training, and where nothing is computed."""
 
 BATCHES = {"diffusion": 16, "vae": 8}
@@ -39,7 +39,7 @@ def show_half(notes: Notes, card: Card) -> None:
     taken = autocast_dtype("auto", execution().prepare())
     notes.measure("auto", str(taken).removeprefix("torch."))
     other = "bf16" if card.capability >= (8, 0) else "fp32"
-    count = STEPS if card.computes else STAND_INS
+    count = card.count(STEPS, STAND_INS)
     for section, network in SECTIONS.items():
         notes.measure(f"{network}.steps", count)
         notes.measure(f"{network}.batch", BATCHES[section])

@@ -16,8 +16,8 @@ from trainables.vae import Autoencoder
 from trainables.vae_training import decoded_bytes
 
 IMAGES = 200
-STAND_INS = 16
-"""Images where nothing is computed."""
+STAND_INS, STAND_IN_EVALUATIONS = 16, 5
+"""Images where nothing is computed, and the sampler's steps there."""
 
 
 def show_images(notes: Notes, card: Card) -> None:
@@ -26,7 +26,7 @@ def show_images(notes: Notes, card: Card) -> None:
     torch.manual_seed(6)
     denoiser = awake(UNet(RECIPE.vae.latent_channels, RECIPE.diffusion), 6).eval().to(device)
     autoencoder = awake(Autoencoder(RECIPE.vae), 6).eval()
-    count = IMAGES if card.computes else STAND_INS
+    count = card.count(IMAGES, STAND_INS)
     config = RECIPE.sampling
     shape = (RECIPE.vae.latent_channels, RECIPE.latent_size, RECIPE.latent_size)
 
@@ -49,12 +49,13 @@ def show_images(notes: Notes, card: Card) -> None:
         return trace.latents[0], images, sampled - began, time.perf_counter() - sampled
 
     draw(range(count), 2)
-    latents, images, sampling, decoding = draw(range(count), config.steps)
+    evaluations = card.count(config.steps, STAND_IN_EVALUATIONS)
+    latents, images, sampling, decoding = draw(range(count), evaluations)
     side = RECIPE.data.image_size
     notes.check(f"{count} images of {side}×{side} come out", images.shape == (count, side, side))
     notes.check("all latents are finite", bool(latents.isfinite().all()), computed=True)
     notes.measure("images.count", count)
-    notes.measure("images.evaluations", config.steps)
+    notes.measure("images.evaluations", evaluations)
     notes.measure("images.sampling_seconds_an_image", sampling / count, computed=True)
     notes.measure("images.decoding_seconds_an_image", decoding / count, computed=True)
     notes.measure("images.seconds_an_image", (sampling + decoding) / count, computed=True)

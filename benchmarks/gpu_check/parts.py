@@ -41,13 +41,13 @@ PROBE_LIMIT = 30
 
 PARTS = (
     Part(1, "cap", "an allocation past memory_gib is refused", 15, (7, 7), "gpu_check.cap:show_cap"),
-    Part(2, "tests", "tests/trainables/test_gpu.py", 130, (75, 65), "gpu_check.card_tests:run_tests"),
+    Part(2, "tests", "tests/trainables/test_gpu.py", 125, (75, 65), "gpu_check.card_tests:run_tests"),
     Part(3, "memory", "context, workspaces and reserve", 35, (18, 16), "gpu_check.memory:show_memory"),
-    Part(4, "agreement", "CPU against card, in fp32", 45, (18, 15), "gpu_check.agreement:show_agreement"),
+    Part(4, "agreement", "CPU against card, in fp32", 40, (18, 15), "gpu_check.agreement:show_agreement"),
     Part(5, "fp16", "200 steps of each training in fp16", 45, (30, 14), "gpu_check.half:show_half"),
-    Part(6, "speed", "steps a second, and how busy the card is", 55, (40, 20), "gpu_check.speed:show_speed"),
-    Part(7, "graph", "a whole step as a CUDA graph", 30, (23, 14), "gpu_check.graph:show_graph"),
-    Part(8, "packing", "1, 2 and 4 trials at once", 30, (26, 24), "gpu_check.packing:show_packing"),
+    Part(6, "speed", "steps a second, and how busy the card is", 55, (42, 25), "gpu_check.speed:show_speed"),
+    Part(7, "graph", "a whole step as a CUDA graph", 35, (25, 15), "gpu_check.graph:show_graph"),
+    Part(8, "packing", "1, 2 and 4 trials at once", 35, (25, 20), "gpu_check.packing:show_packing"),
     Part(9, "stacked", "eight trials as one", 30, (16, 10), "gpu_check.stacked:show_stacked"),
     Part(10, "images", "200 images; kill and resume", 35, (25, 18), "gpu_check.images:show_images"),
 )

@@ -18,7 +18,7 @@ RECIPE = RECIPES["smoke"]
 """A small denoiser: what is looked at is the way back, not the steps."""
 
 STEPS, VALIDATIONS = 60, 6
-STAND_INS = 30
+STAND_INS = 18
 """Steps where nothing is computed."""
 
 KILLED_AFTER = 2
@@ -30,7 +30,7 @@ CLOSE = 1e-2
 
 def show_resume(notes: Notes, card: Card) -> None:
     """The same records; bit for bit where two undisturbed trainings give the same."""
-    count = STEPS if card.computes else STAND_INS
+    count = card.count(STEPS, STAND_INS)
     with scratch() as folder:
         undisturbed, again = (train(folder / name, count) for name in ("first", "second"))
         reached = kill_one(folder / "killed", count)

@@ -18,9 +18,12 @@ PRECISIONS = {"fp32": ("fp32", False), "tf32": ("fp32", True), "bf16": ("bf16", 
 AMPERE = (8, 0)
 """The compute capability that has TF32 and bf16."""
 
-STEPS = {"diffusion": 100, "vae": 16}
+STEPS = {"diffusion": 60, "vae": 12}
 EVERY = {"diffusion": 20, "vae": 4}
 """Steps that are taken, and between two looks at the clock; those before the first look don't count."""
+
+STAND_INS = 4
+"""Steps that are taken where nothing is computed."""
 
 PROFILED = {"diffusion": 12, "vae": 4}
 """Steps under the profiler, of which only the kernels' time is taken; with one validation, some 2 % of it."""
@@ -28,39 +31,43 @@ PROFILED = {"diffusion": 12, "vae": 4}
 
 def show_speed(notes: Notes, card: Card) -> None:
     """Part 6: the recipe as it is, at its own batch sizes, in each precision that the card has."""
+    rates = {}
     for section, network in SECTIONS.items():
+        steps, every = card.count(STEPS[section], STAND_INS), card.count(EVERY[section], 1)
         notes.measure(f"{network}.batch", getattr(RECIPE, section).batch_size)
-        notes.measure(f"{network}.steps", STEPS[section] - EVERY[section])
+        notes.measure(f"{network}.steps", steps - every)
         for name, (precision, tf32) in PRECISIONS.items():
             if name in ("tf32", "bf16") and card.capability < AMPERE:
                 notes.measure(f"{network}.{name}", "needs compute capability 8.0")
                 continue
-            recipe, how = in_precision(precision), execution(tf32=tf32)
-            steps = steps_a_second(recipe, section, how)
-            notes.measure(f"{network}.{name}.steps_a_second", steps, computed=True)
-            if card.computes:
-                show_busy(notes, f"{network}.{name}", recipe, section, how, steps)
+            rate = steps_a_second(in_precision(precision), section, execution(tf32=tf32), steps, every)
+            notes.measure(f"{network}.{name}.steps_a_second", rate, computed=True)
+            rates[section, name] = rate
     if not card.computes:
         notes.leave_out("the profiler sees no kernels of a card that computes nothing")
+        return
+    for (section, name), rate in rates.items():
+        show_busy(notes, section, name, rate)
 
 
-def show_busy(notes: Notes, name: str, recipe: Recipe, section: str, how: Execution, steps: float) -> None:
+def show_busy(notes: Notes, section: str, name: str, rate: float) -> None:
     """The share of the wall time in which kernels run: their seconds in a step times steps a second."""
+    precision, tf32 = PRECISIONS[name]
     try:
-        kernels = kernel_seconds(recipe, section, how)
+        kernels = kernel_seconds(in_precision(precision), section, execution(tf32=tf32))
     except RuntimeError as error:
         notes.leave_out(f"torch.profiler: {str(error).splitlines()[0]}")
         return
     if not kernels:
         notes.leave_out("torch.profiler saw no kernels: CUPTI isn't allowed or isn't there")
         return
-    notes.measure(f"{name}.kernel_milliseconds_a_step", 1000 * kernels)
-    notes.measure(f"{name}.busy_share", kernels * steps)
+    notes.measure(f"{SECTIONS[section]}.{name}.kernel_milliseconds_a_step", 1000 * kernels)
+    notes.measure(f"{SECTIONS[section]}.{name}.busy_share", kernels * rate)
 
 
-def steps_a_second(recipe: Recipe, section: str, how: Execution) -> float:
-    """Optimiser steps a second of a long training, after its first steps."""
-    records = stretch(recipe, section, STEPS[section], EVERY[section], how)
+def steps_a_second(recipe: Recipe, section: str, how: Execution, steps: int, every: int) -> float:
+    """Optimiser steps a second of the first ``steps`` of a long training, but for the first ``every`` of them."""
+    records = stretch(recipe, section, steps, every, how)
     first, last = records[0], records[-1]
     return (last["step"] - first["step"]) / max(1e-3, (last["time"] - first["time"]) / 1000)
 

@@ -21,7 +21,9 @@ from gpu_check.trials import Batch, Stepper, alone, together
 from trainables.unet import UNet
 
 TRIALS = 8
-TIMED, WARM = 25, 5
+TIMED, WARM, STAND_INS = 25, 5, 3
+"""Steps that are timed, those before, and those that are taken where nothing is computed."""
+
 BATCHES = 4
 """Batches that lie ready, for each trial others; taken in turn."""
 
@@ -46,11 +48,12 @@ def show_stacked(notes: Notes, card: Card) -> None:
     device = execution().prepare()
     dtype = torch.bfloat16 if card.capability >= (8, 0) else torch.float32
     notes.measure("stacked.dtype", str(dtype).removeprefix("torch."))
+    timed = card.count(TIMED, STAND_INS)
     rates = {}
     for name, (trials, graphed) in WAYS.items():
         torch.cuda.reset_peak_memory_stats()
         try:
-            rates[name] = rate(trials, graphed, device, dtype)
+            rates[name] = rate(trials, graphed, device, dtype, timed)
         except torch.OutOfMemoryError:
             notes.leave_out(f"{name}: {trials} trials don't fit {card.bytes / 2**30:.1f} GiB")
             continue
@@ -58,7 +61,7 @@ def show_stacked(notes: Notes, card: Card) -> None:
             free()
         notes.measure(f"{name}.trial_steps_a_second", rates[name], computed=True)
         notes.measure(f"{name}.peak_allocated_mib", torch.cuda.max_memory_allocated() / 2**20)
-        notes.check(f"{name}: {TIMED} steps end", True)
+        notes.check(f"{name}: {timed} steps end", True)
     for name, against in itertools.product(("stacked.eager", "stacked.graph"), ("alone.eager", "alone.graph")):
         if {name, against} <= set(rates):
             notes.measure(f"{name}.over_{against}", rates[name] / rates[against], computed=True)
@@ -90,18 +93,18 @@ def losses(seeds: Sequence[int], graphed: bool, device: torch.device) -> Tensor:
     return torch.stack([stepper.take(batches[step % BATCHES]).clone() for step in range(COMPARED)]).cpu()
 
 
-def rate(trials: int, graphed: bool, device: torch.device, dtype: torch.dtype) -> float:
+def rate(trials: int, graphed: bool, device: torch.device, dtype: torch.dtype, timed: int) -> float:
     """Trials' steps a second: those of one step for all, times the trials."""
     batches = [Batch.made_up(RECIPE, range(trials), number, device) for number in range(BATCHES)]
     stepper = stepper_of(range(trials), graphed, device, dtype)
     began = 0.0
-    for step in range(WARM + TIMED):
+    for step in range(WARM + timed):
         if step == WARM:
             torch.cuda.synchronize()
             began = time.perf_counter()
         stepper.take(batches[step % BATCHES])
     torch.cuda.synchronize()
-    return trials * TIMED / (time.perf_counter() - began)
+    return trials * timed / (time.perf_counter() - began)
 
 
 def stepper_of(seeds: Sequence[int], graphed: bool, device: torch.device, dtype: torch.dtype) -> Stepper:
