@@ -7,8 +7,9 @@ READY := $(VENV)/.ready
 BENCH := .bench
 AUDIT := .audit
 REHEARSAL := .rehearsal
+GPU_PYTHON ?= python3
 
-.PHONY: venv demo test rehearse chaos lint audit bench docs clean
+.PHONY: venv demo test rehearse chaos lint audit bench gpu-check docs clean
 
 venv: $(READY)
 
@@ -62,6 +63,15 @@ bench: $(READY) $(BENCH)/.ready
 $(BENCH)/.ready: benchmarks/requirements.txt | $(READY)
 	$(PIP) install --quiet --target $(BENCH) --upgrade --no-deps --requirement benchmarks/requirements.txt
 	touch $@
+
+# What only a card can show. With .venv where its torch sees one, else with a Python that has a torch that does: installs
+# nothing, for a rented machine comes with one. 0: all that was tried holds; else 1, or 2 without a card (make says 2).
+gpu-check:
+	@python=$(BIN)/python; \
+	$$python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null || python="$(GPU_PYTHON)"; \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "gpu-check: needs Python 3.11 or newer with torch; name one: make gpu-check GPU_PYTHON=/path/to/python3"; exit 2; }; \
+	PYTHONPATH="$(CURDIR):$(CURDIR)/platform:$(CURDIR)/benchmarks$${PYTHONPATH:+:$$PYTHONPATH}" $$python -m gpu_check
 
 docs: $(READY)
 	$(BIN)/python -m latentsweep.documentation
