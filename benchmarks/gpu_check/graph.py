@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import torch
 
 from gpu_check import speed
@@ -11,7 +9,6 @@ from gpu_check.card import Card
 from gpu_check.notes import Notes
 from gpu_check.speed import steps_a_second
 from gpu_check.trainings import RECIPE, SECTIONS, execution, in_precision, losses, scratch, train
-from trainables.execution import Execution
 
 STEPS = {"diffusion": 20, "vae": 6}
 BATCHES = {"diffusion": 16, "vae": 8}
@@ -26,9 +23,6 @@ CLOSE = {"fp32": 1e-4, "auto": 2e-2}
 
 def show_graph(notes: Notes, card: Card) -> None:
     """Part 7: equal losses, then how much faster."""
-    if "cuda_graph" not in {field.name for field in dataclasses.fields(Execution)}:
-        notes.leave_out("Execution has no field cuda_graph")
-        return
     for section, network in SECTIONS.items():
         for precision, close in CLOSE.items():
             compare(notes, card.count(STEPS[section], STAND_INS), section, precision, close)

@@ -12,7 +12,7 @@ from gpu_check.notes import NOTHING_COMPUTED, Notes
 from gpu_check.trainings import SECTIONS, execution, in_precision, losses, scratch, train
 from trainables.checkpoint import load_tensors
 from trainables.errors import DivergenceError
-from trainables.execution import autocast_dtype
+from trainables.execution import computing_dtype
 from trainables.training import CHECKPOINT
 
 STEPS, STAND_INS = 200, 6
@@ -36,7 +36,7 @@ FIRST_SCALE = 2.0**16
 
 def show_half(notes: Notes, card: Card) -> None:
     """Part 5: fp16 against bf16, or against fp32 where the card has no bf16."""
-    taken = autocast_dtype("auto", execution().prepare())
+    taken = computing_dtype("auto", execution().prepare())
     notes.measure("auto", str(taken).removeprefix("torch."))
     other = "bf16" if card.capability >= (8, 0) else "fp32"
     count = card.count(STEPS, STAND_INS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -33,11 +32,7 @@ MEMORY_DISK = Path("/dev/shm")
 
 def execution(*, tf32: bool = False, **fields: Any) -> Execution:
     """An execution on the card in which fp32 is fp32, unless ``tf32``."""
-    if "tf32" in {field.name for field in dataclasses.fields(Execution)}:
-        return Execution(**{"threads": threads(), **fields, "tf32": tf32})
-    torch.backends.cuda.matmul.allow_tf32 = tf32
-    torch.backends.cudnn.allow_tf32 = tf32
-    return Execution(**{"threads": threads(), **fields})
+    return Execution(**{"threads": threads(), **fields, "tf32": tf32})
 
 
 def threads() -> int:
