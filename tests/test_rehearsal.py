@@ -11,7 +11,7 @@ from rehearsal import __main__ as rehearsal
 from rehearsal import environment, library, parts
 from rehearsal.command import FailedError, Stage
 from rehearsal.environment import Environment, UnavailableError
-from rehearsal.parts import Part, SkippedError, statuses
+from rehearsal.parts import Part, statuses
 
 
 def raising(error: Exception) -> Part:
@@ -21,15 +21,12 @@ def raising(error: Exception) -> Part:
     return Part(type(error).__name__, says)
 
 
-def test_a_part_that_fails_fails_the_rehearsal_and_one_that_is_skipped_does_not(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    passing, skipped = Part("passing", lambda stage: ["well"]), raising(SkippedError("nothing to look at"))
-    assert rehearsal.rehearse(Environment(tmp_path), [passing, skipped]) == 0
+def test_a_part_that_fails_fails_the_rehearsal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    passing = Part("passing", lambda stage: ["well"])
+    assert rehearsal.rehearse(Environment(tmp_path), [passing]) == 0
     assert rehearsal.rehearse(Environment(tmp_path), [raising(FailedError("too many launches")), passing]) == 1
     said = capsys.readouterr().out
     assert "passed: well" in said
-    assert "skipped: nothing to look at" in said
     assert "FAILED: too many launches" in said
     assert "FAILED: FailedError" in said
 

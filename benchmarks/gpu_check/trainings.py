@@ -30,9 +30,9 @@ SAMPLES, HELD_OUT = 64, 2
 MEMORY_DISK = Path("/dev/shm")
 
 
-def execution(**fields: Any) -> Execution:
-    """An execution on the card, fp32 being fp32 where ``fields`` don't say otherwise."""
-    return Execution(**{"threads": threads(), **fields})
+def execution(*, tf32: bool = False, **fields: Any) -> Execution:
+    """An execution on the card in which fp32 is fp32, unless ``tf32``."""
+    return Execution(**{"threads": threads(), **fields, "tf32": tf32})
 
 
 def threads() -> int:

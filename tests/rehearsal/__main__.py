@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from rehearsal.card import Card, Process
 from rehearsal.command import FailedError, Stage
 from rehearsal.environment import CHECKOUT, Environment, UnavailableError
-from rehearsal.parts import PARTS, Part, SkippedError
+from rehearsal.parts import PARTS, Part
 
 FAILED, MISUSED, UNAVAILABLE = 1, 2, 77
 AT_ONCE = 2
@@ -88,9 +88,6 @@ def holds(environment: Environment, part: Part) -> bool:
     stage = Stage(environment, environment.emptied("parts", part.name), part.card)
     try:
         lines = part.says(stage)
-    except SkippedError as reason:
-        tell(part.name, f"skipped: {reason}", began)
-        return True
     except Exception as error:
         what = str(error) if isinstance(error, FailedError) else traceback.format_exc()
         tell(part.name, f"FAILED: {what}", began)

@@ -1,12 +1,9 @@
 """Whole steps as CUDA graphs: a capture of each training is accepted, and then launched in place of its kernels.
 
-``pytest tests/rehearsal/graphs.py`` over the null card; ``python -m rehearsal.graphs`` says whether there is anything
-to look at.
+``pytest tests/rehearsal/graphs.py`` over the null card.
 """
 
 from __future__ import annotations
-
-import dataclasses
 
 import pytest
 
@@ -27,7 +24,7 @@ each of them before it launches a graph."""
 
 def steps(section: str, precision: str) -> list[Asked]:
     """The first steps of a training with a graph."""
-    execution = Execution(device="cuda:0", cuda_graph=True)  # type: ignore[call-arg]
+    execution = Execution(device="cuda:0", cuda_graph=True)
     return first_steps(RECIPE.replace(**{f"{section}.precision": precision}), section, execution, STEPS)
 
 
@@ -43,7 +40,3 @@ def test_the_later_steps_are_one_launch_of_a_graph(section: str, precision: str)
         assert step.counts["graph_kernels"] > kernels / 2, "the graph holds the step"
         assert step.counts["launches"] <= LAUNCHES + 2 * GENERATORS[section], step.kernels.most_common(9)
         assert step.waits == 0, step.lines
-
-
-if __name__ == "__main__":
-    print("cuda_graph" in {field.name for field in dataclasses.fields(Execution)})

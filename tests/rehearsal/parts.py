@@ -22,17 +22,13 @@ PATIENCE = 4
 """Its limits are for a card; here they are so many times as long."""
 
 
-class SkippedError(Exception):
-    """A part has nothing to look at in this checkout."""
-
-
 @dataclass(frozen=True)
 class Part:
     """A name, what it is called with, and the card that it gets."""
 
     name: str
     says: Callable[[Stage], list[str]]
-    """Does it, and says in lines what was found; raises :class:`FailedError` or :class:`SkippedError`."""
+    """Does it, and says in lines what was found; raises :class:`FailedError`."""
     card: Card = dataclasses.field(default_factory=Card)
 
 
@@ -71,15 +67,11 @@ def refusals(stage: Stage) -> list[str]:
 
 def graphs(stage: Stage) -> list[str]:
     """Whole steps as CUDA graphs."""
-    if not stage.run("has-graphs", "python", "-m", "rehearsal.graphs").out.strip() == "True":
-        raise SkippedError("Execution has no field cuda_graph here")
     return tests(stage, *ALONE, HERE / "graphs.py")
 
 
 def gpu_check(stage: Stage) -> list[str]:
     """``make gpu-check`` over the null card, but for the tests for cards, which are a part of their own here."""
-    if not GPU_CHECK.is_dir():
-        raise SkippedError(f"there is no {GPU_CHECK.relative_to(CHECKOUT)} here")
     words = ("--parts", "1,3,4,5,6,7,8,9,10", "--patience", PATIENCE)
     said = stage.run("gpu-check", "python", "-m", "gpu_check", *words, seconds=900, path=GPU_CHECK.parent)
     return statuses(said.out)
