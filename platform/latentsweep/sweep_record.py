@@ -180,8 +180,10 @@ class SweepRecord:
 
 def execution_tags(training: Entry) -> dict[str, str]:
     """What a training was computed on and in, and what of the ladder it took where memory was short."""
-    taken = {**training.summary.get("execution", {}), **training.summary.get("memory", {})}
-    return {f"latentsweep.{name}": str(value) for name, value in taken.items() if value}
+    taken = {name: value for name, value in training.summary.get("memory", {}).items() if value}
+    return {
+        f"latentsweep.{name}": str(value) for name, value in (training.summary.get("execution", {}) | taken).items()
+    }
 
 
 def pictures(entries: Iterable[Entry]) -> list[Path]:

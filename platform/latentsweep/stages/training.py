@@ -55,7 +55,8 @@ def vae_stage(
         return train_vae(recipe.vae, training, held_out, seed=seed, folder=folder, execution=rung, report=report)
 
     first = fitted(recipe, "vae", execution, slices=len(training))
-    (model, records), climbed = climb(train, first, batch_size(recipe, "vae", len(training)), "the autoencoder")
+    batch = batch_size(recipe, "vae", len(training))
+    (model, records), climbed = climb(train, first, batch, "the autoencoder")
     if ex.rank() != 0:
         return {}
     save_tensors(folder / WEIGHTS, model.state_dict())
@@ -64,7 +65,7 @@ def vae_stage(
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
         "memory": climbed.to_plain(),
-        "execution": ex.summary_of(execution, recipe.vae.precision),
+        "execution": ex.summary_of(climbed.execution, recipe.vae.precision, batch),
     }
 
 
@@ -110,7 +111,8 @@ def denoiser_stage(
         )
 
     first = fitted(recipe, "diffusion", execution, slices=len(training))
-    (averages, records), climbed = climb(train, first, batch_size(recipe, "diffusion", len(training)), "the denoiser")
+    batch = batch_size(recipe, "diffusion", len(training))
+    (averages, records), climbed = climb(train, first, batch, "the denoiser")
     if ex.rank() != 0:
         return {}
     for length, model in averages.by_length.items():
@@ -119,7 +121,7 @@ def denoiser_stage(
     return {
         "parameters": sum(p.numel() for p in averages.own.parameters()),
         "memory": climbed.to_plain(),
-        "execution": ex.summary_of(execution, recipe.diffusion.precision),
+        "execution": ex.summary_of(climbed.execution, recipe.diffusion.precision, batch),
     }
 
 
