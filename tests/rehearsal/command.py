@@ -52,7 +52,7 @@ class Stage:
         return processes(self.record, self.environment.card)
 
     def run(
-        self, name: str, *words: object, seconds: float = 600, codes: tuple[int, ...] = (0,), path: Path | None = None
+        self, name: str, *words: object, seconds: float = 900, codes: tuple[int, ...] = (0,), path: Path | None = None
     ) -> Said:
         """What a command said, which is begun in the checkout; its streams are kept under ``name``.
 

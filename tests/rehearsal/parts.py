@@ -38,7 +38,8 @@ class Part:
 
 def tests(stage: Stage, *words: object) -> list[str]:
     """pytest, all of whose tests have to pass, none skipped."""
-    return [all_passed(stage.run("pytest", "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *words).out)]
+    quiet = ("-q", "-p", "no:cacheprovider", "-o", "tmp_path_retention_policy=failed")  # their checkpoints are large
+    return [all_passed(stage.run("pytest", "python", "-m", "pytest", *quiet, *words).out)]
 
 
 def all_passed(said: str) -> str:
@@ -81,7 +82,7 @@ def gpu_check(stage: Stage) -> list[str]:
     if not GPU_CHECK.is_dir():
         raise SkippedError(f"there is no {GPU_CHECK.relative_to(CHECKOUT)} here")
     words = ("--parts", "1,3,4,5,6,7,8,9,10", "--patience", PATIENCE)
-    said = stage.run("gpu-check", "python", "-m", "gpu_check", *words, seconds=900, path=GPU_CHECK.parent)
+    said = stage.run("gpu-check", "python", "-m", "gpu_check", *words, path=GPU_CHECK.parent)
     return statuses(said.out)
 
 
