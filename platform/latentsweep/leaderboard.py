@@ -12,17 +12,20 @@ from optuna.trial import TrialState
 from rich.console import Console
 from rich.table import Table
 
+from latentsweep.metrics import ERROR, LEADERBOARD
 from latentsweep.search import Search, family_of
 from trainables.space import THRESHOLD, stage_of
 
 METRICS = {
-    "gen/kid": "KID ×1000",
-    "gen/kid_se": "± se",
-    "gen/fid": "FID",
-    "gen/steps_mean": "steps",
-    "gen/near_copies": "copies",
+    name: heading
+    for metric in LEADERBOARD
+    for name, heading, shown in (
+        (metric.name, metric.label, True),
+        (metric.error, "± se", ERROR in metric.partners),
+    )
+    if shown
 }
-"""The metrics that a leaderboard shows, and their headings."""
+"""The metrics that a leaderboard shows, each with its error where it has one, and their headings."""
 
 FIELDS = {
     THRESHOLD: "threshold",
@@ -35,7 +38,7 @@ FIELDS = {
 STAGES = ("data", "vae", "diffusion", "sampling")
 """Of whose fields configurations are made."""
 
-WIDTH = 110
+WIDTH = 116
 """Columns of text that the leaderboard takes where there is no terminal."""
 
 ENOUGH = 4
