@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import numpy as np
 import pytest
 from small_images import SIZE, Shrunk, slices, small_reference
 
-from latentsweep import metrics
+from latentsweep import leaderboard, metrics
 from latentsweep.metrics import FINALS, FLOOR, LEADERBOARD, METRICS, OBJECTIVES, REPORT, STUDY, Metric, metric_of
 from trainables.evaluation import (
     EvaluationConfig,
@@ -61,6 +62,7 @@ def test_no_two_metrics_have_one_label_or_one_place() -> None:
 
 def test_the_places_are_filled_in_order() -> None:
     assert [metric.stem for metric in LEADERBOARD] == ["kid", "fid", "steps_mean", "near_copies"]
+    assert list(leaderboard.METRICS) == ["gen/kid", "gen/kid_se", "gen/fid", "gen/steps_mean", "gen/near_copies"]
     assert [metric.stem for metric in REPORT] == [
         *("kid", "fid", "steps_mean", "near_copies", "precision", "recall"),
     ]
@@ -110,3 +112,16 @@ def test_a_value_is_written_as_its_row_says(name: str, value: float | None, writ
 def test_another_number_goes_by_its_own_name_and_is_better_neither_way() -> None:
     other = metric_of("of/nobody")
     assert (other.label, other.better, other.unit) == ("of/nobody", None, "")
+
+
+def test_a_metrics_name_stands_in_the_table_and_nowhere_else_in_the_product() -> None:
+    names = {name for metric in METRICS.values() for name in (*names_of(metric), metric.at_end, metric.at_rungs)}
+    found = []
+    for folder in ("platform/latentsweep", "mlflow/latentsweep_mlflow"):
+        for path in (ROOT / folder).rglob("*.py"):
+            if path.name == "metrics.py":
+                continue
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Constant) and node.value in names:
+                    found.append(f"{path.name}:{node.lineno}: {node.value}")
+    assert found == []
