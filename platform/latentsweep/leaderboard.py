@@ -16,16 +16,13 @@ from latentsweep.metrics import ERROR, LEADERBOARD
 from latentsweep.search import Search, family_of
 from trainables.space import THRESHOLD, stage_of
 
-METRICS = {
-    name: heading
-    for metric in LEADERBOARD
-    for name, heading, shown in (
-        (metric.name, metric.label, True),
-        (metric.error, "± se", ERROR in metric.partners),
-    )
-    if shown
-}
+METRICS: dict[str, str] = {}
 """The metrics that a leaderboard shows, each with its error where it has one, and their headings."""
+
+for _metric in LEADERBOARD:
+    METRICS[_metric.name] = _metric.label
+    if ERROR in _metric.partners:
+        METRICS[_metric.error] = "± se"
 
 FIELDS = {
     THRESHOLD: "threshold",

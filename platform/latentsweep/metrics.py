@@ -1,7 +1,8 @@
 """The table of metrics: a row says all of a measure, and whatever records, shows or judges one reads its row.
 
 A metric is added in two places: :mod:`trainables.evaluation` or :mod:`trainables.reference` measures it, and a row
-here says what it is called, how it is written, where it is shown and which way it is better.
+here says what it is called, how it is written, where it is shown and which way it is better. Beside the code,
+docs/metrics.md defines it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ FLOOR, LOW, HIGH, ERROR, SPREAD, REAL = "_floor", "_low", "_high", "_se", "_sd",
 """What is put behind a metric's name for its partners (docs/metrics.md)."""
 
 BOUNDED = (LOW, HIGH)
-"""The partners of a metric that has a 95 % interval."""
+"""The ends of a 95 % interval."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,7 @@ class Metric:
     ``label``       what it is called wherever people read of it
     ``better``      its better direction; None where a difference is neither help nor harm
     ``style``       how a value is written, as a format specification
-    ``unit``        what stands behind a difference of it
+    ``unit``        what stands behind the number where a sentence states a difference
     ``partners``    the suffixes under which its floor, interval, error, spread or real value are recorded with it
     ``objective``   the name by which ``--objective`` takes it, to be minimised; None where it can't be one
     ``rung``        whether it is measured on the way, too, so that trials can be pruned by it
@@ -212,10 +213,10 @@ METRICS: Mapping[str, Metric] = {
         *(_of_reconstructions(metric) for metric in COMPARED),
         PSNR,
         Metric(name="recon/ssim", label="SSIM of reconstructions", better="higher", partners=(SPREAD,), final=True),
+        Metric(name="recon/mse", label="MSE of reconstructions", better="lower"),
         AUTOENCODER_SECONDS,
         DENOISER_SECONDS,
         EVALUATION_SECONDS,
-        Metric(name="recon/mse", label="MSE of reconstructions", better="lower"),
     )
 }
 """Every measure of a run's end, by its name; docs/metrics.md defines them."""
