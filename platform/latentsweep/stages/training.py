@@ -12,6 +12,7 @@ import torch
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.entries import Entry
 from latentsweep.latents import Encoded, read_latents, write_latents
+from latentsweep.metrics import RUNG
 from latentsweep.stages.results import (
     RECORDS,
     WEIGHTS,
@@ -149,6 +150,6 @@ def rung_score(
         images = decoded_bytes(autoencoder, statistics.unwhitened(trace.latents[0].cpu()), device).numpy()
         features = extractor(weights, str(device)).features(images)
         scores = distances(features, real, bootstrap=recipe.evaluation.bootstrap)
-        return {f"rung/{name}": value for name, value in scores.items()}
+        return {RUNG + name: value for name, value in scores.items()}
 
     return Score(measure, identity)
