@@ -56,7 +56,9 @@ def latentsweep(job: str, precision: str, threads: int) -> Job:
         autoencoder.train()
         optimizer = adamw(autoencoder, 1e-4, 1e-5)
         images, noise, working = random_slices(VAE_BATCH), random_latents(VAE_BATCH), WorkingCopy(autoencoder, dtype)
-        draws = vae_training.Draws(torch.arange(VAE_BATCH), torch.empty(0), noise, torch.tensor(1e-5, device=device))
+        draws = vae_training.VaeDraws(
+            torch.arange(VAE_BATCH), torch.empty(0), noise, torch.tensor(1e-5, device=device)
+        )
 
         def vae_step() -> None:
             optimizer.zero_grad()

@@ -100,6 +100,11 @@ def plant(
         start()
         return current
 
+    def set_device(device: torch.device | int) -> None:
+        nonlocal current
+        get_device_properties(index_of(device))
+        current = index_of(device)
+
     def mem_get_info(device: torch.device | int | None = None) -> tuple[int, int]:
         total = get_device_properties(device).total_memory
         return total - GIB // 4, total
@@ -118,6 +123,7 @@ def plant(
         is_available,
         get_device_properties,
         current_device,
+        set_device,
         mem_get_info,
         set_per_process_memory_fraction,
     ):

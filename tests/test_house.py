@@ -53,6 +53,15 @@ def test_trainables_know_neither_ray_nor_mlflow_nor_the_platform() -> None:
     assert offenders("trainables", forbidden) == []
 
 
+def test_the_table_of_metrics_lies_below_all_that_read_it() -> None:
+    assert set(imports(OURS["latentsweep"] / "metrics.py")) <= {
+        "__future__",
+        "collections.abc",
+        "dataclasses",
+        "typing",
+    }
+
+
 def test_search_spaces_import_configuration_types_only() -> None:
     for path in OURS["search_spaces"].glob("*.py"):
         assert set(imports(path)) <= {"trainables.space"}, path.name

@@ -34,6 +34,12 @@ ALLOCATION_FAILED = re.compile(
 
 NO_ENGINE = re.compile(r"unable to find an engine to execute|Unable to find a valid cuDNN algorithm")
 
+AUTO = (
+    "'auto' takes bf16 where the hardware has it, fp16 on cards that have tensor cores but no bf16 (RTX 20xx, T4, "
+    "V100), else fp32: also on GTX 16xx, where half precision gives NaN, and on GTX 10xx"
+)
+"""What a precision of 'auto' means, for the fields that have it."""
+
 NO_TENSOR_CORES = re.compile(r"GTX 16\d\d|MX[45]50|\bT(400|500|550|600|1000|1200|2000)\b|CMP 30HX")
 """Names of the cards of compute capability 7.5 (TU116, TU117) that lack the tensor cores of the others."""
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from trainables.cards import AUTO
 from trainables.config import Config, setting
 from trainables.errors import ConfigError
 
@@ -72,8 +73,7 @@ class DiffusionConfig(Config):
     ema_warmup: bool = setting(False, "let the EMA start short: min(decay, (1 + n)/(10 + n))")
     precision: str = setting(
         "auto",
-        "'auto' takes bf16 where the hardware has it, fp16 with a scaler on cards that have tensor cores but no bf16 "
-        "(RTX 20xx, T4, V100), else fp32: also on GTX 16xx, where half precision gives NaN, and on GTX 10xx",
+        AUTO,
         choices=("auto", "bf16", "fp16", "fp32"),
     )
     validations: int = setting(20, "how many times a training validates and writes a checkpoint", low=1)

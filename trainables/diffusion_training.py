@@ -14,8 +14,8 @@ from trainables.checkpoint import TrainingState
 from trainables.condition import Condition, check_positions, known_positions
 from trainables.diffusion import DiffusionConfig, add_noise, target
 from trainables.diffusion_batch import Draws, NoisyBatch, draw_step, noisy_batch
-from trainables.execution import Execution
-from trainables.graphs import graphed, launched
+from trainables.execution import Execution, graphed, send
+from trainables.graphs import launcher
 from trainables.latents import Latents
 from trainables.layers import LayerGenerators, Masks
 from trainables.losses import FREQUENCY_LOSSES, min_snr_weights
@@ -98,16 +98,15 @@ def train_denoiser(
     means = RunningMeans(("train/loss", "train/mse", "train/frequency"), device)
     dropout = LayerGenerators()
 
-    def descend(draws: Draws) -> torch.Tensor:
-        optimizer.zero_grad()
+    def compute_step(draws: Draws) -> torch.Tensor:
         with ex.all_or_none():
-            batch = noisy_batch(config, training, schedule, draws)
+            batch = noisy_batch(config, training, schedule, send(draws, device))
             shares = ex.shares(batch_size, execution.micro_batch)
             values = accumulate(config, working, batch, schedule, shares, scaler, dropout)
         update(model, optimizer, scaler, config.gradient_clip)
         return values
 
-    take_step = launched(descend, execution, device, batch_size, dropout)
+    take_step = launcher(compute_step, optimizer.zero_grad, execution, device, batch_size, dropout)
     fresh: list[Record] = []
     last_good = state.step
     for step in range(state.step, config.steps):

@@ -64,7 +64,10 @@ class Adversary:
         """Before optimiser step ``step`` (from 0), at this learning rate."""
 
     def clear(self) -> None:
-        """Begins a step's gradients."""
+        """Removes the gradients of the step before."""
+
+    def refresh(self) -> None:
+        """Begins a step's losses, at its weights."""
 
     def opposed(self, loss: Tensor, reconstructions: Tensor) -> Tensor:
         """The autoencoder's ``loss`` with the term of fooling the adversary."""
@@ -114,8 +117,12 @@ class PatchAdversary(Adversary):
     def clear(self) -> None:
         """See :meth:`Adversary.clear`."""
         self.optimizer.zero_grad()
-        self.values.zero_()
-        self.working.refresh()
+
+    def refresh(self) -> None:
+        """See :meth:`Adversary.refresh`."""
+        if self.active:
+            self.values.zero_()
+            self.working.refresh()
 
     def opposed(self, loss: Tensor, reconstructions: Tensor) -> Tensor:
         """See :meth:`Adversary.opposed`; the discriminator gets no gradient."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ class Execution(Config):
 
     device: str = setting(
         "auto",
-        "cpu, cuda, or cuda:N, a card of its own; 'auto' takes the first card where there is one, else the CPU",
+        "cpu, cuda, or cuda:N, a card of its own; 'auto' takes a card where there is one, else the CPU",
         identity=False,
     )
     threads: int = setting(
@@ -66,7 +67,7 @@ class Execution(Config):
     tf32: bool = setting(
         False,
         "let a card (from compute capability 8.0 on) round the inputs of fp32 matrix products and convolutions to "
-        "TF32's 10 bits of mantissa: quicker where fp32 is computed in, as in all decoding; Inception never does",
+        "TF32's 10 bits of mantissa: faster for what is computed in fp32, such as decoding; Inception never does",
         identity=False,
     )
     memory_gib: float | None = setting(
@@ -92,6 +93,7 @@ class Execution(Config):
         keep_freed_memory()
         device = cards.device_of(self.device)
         if device.type == "cuda":
+            torch.cuda.set_device(device)
             # PyTorch's newer fp32_precision says the same; both may not be set, and Inception's flags are of these.
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.tf32
         if device.type == "cuda" and self.memory_gib:
@@ -108,13 +110,14 @@ class Execution(Config):
         return torch.device(self.device).type
 
 
-def summary_of(execution: Execution, precision: str) -> dict[str, Any]:
-    """What a training in ``precision`` is computed on and in here, as a result's summary holds it."""
+def summary_of(execution: Execution, precision: str, batch: int) -> dict[str, Any]:
+    """What a training in ``precision``, ``batch`` samples a step, is computed on and in here, for its summary."""
     device = cards.device_of(execution.device)
     return {
         "device": device.type,
         "precision": {dtype: name for name, dtype in DTYPES.items()}[computing_dtype(precision, device)],
         "tf32": execution.tf32 and device.type == "cuda",
+        "cuda_graph": graphed(execution, device, batch),
     }
 
 
@@ -138,16 +141,30 @@ def computing_dtype(precision: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if has_bf16 else torch.float32
 
 
+def at_once(execution: Execution, batch: int) -> int:
+    """Samples of a batch that are on a worker's device at a time."""
+    share = math.ceil(batch / execution.workers)
+    return min(execution.micro_batch or share, share)
+
+
+def graphed(execution: Execution, device: torch.device, batch: int) -> bool:
+    """Whether steps of ``batch`` samples run as a graph: asked for, on a card, by one worker, the batch at once."""
+    whole = at_once(execution, batch) == batch and not execution.checkpoint_activations
+    return execution.cuda_graph and device.type == "cuda" and whole and world_size() == 1
+
+
 def send(values: Values, device: torch.device) -> Values:
     """A tensor or a tuple of tensors from the CPU on ``device``, which the host doesn't wait for.
 
-    A copy from memory that isn't pinned would wait until the card has done all that was asked of it before.
+    A copy from memory that isn't pinned would wait until the card has done all that was asked of it before. What lies
+    on the device already stays as it is.
     """
-    if device.type != "cuda":
-        return tree_map_only(torch.Tensor, lambda tensor: tensor.to(device), values)  # type: ignore[no-any-return]
-    return tree_map_only(  # type: ignore[no-any-return]
-        torch.Tensor, lambda tensor: tensor.pin_memory().to(device, non_blocking=True), values
-    )
+
+    def sent(tensor: torch.Tensor) -> torch.Tensor:
+        pinned = tensor.pin_memory() if device.type == "cuda" and tensor.device.type == "cpu" else tensor
+        return pinned.to(device, non_blocking=True)
+
+    return tree_map_only(torch.Tensor, sent, values)  # type: ignore[no-any-return]
 
 
 def rank() -> int:

@@ -15,46 +15,43 @@ from torch import Tensor
 from torch.torch_version import TorchVersion
 from torch.utils._pytree import tree_leaves
 
-from trainables.execution import Execution, send, world_size
-from trainables.ladder import at_once
+from trainables.cards import out_of_memory
+from trainables.execution import Execution, graphed, send
 from trainables.layers import LayerGenerators
 
 Draws = TypeVar("Draws", bound=tuple[Any, ...])
 
 Body = Callable[[Draws], Tensor]
-"""A step on draws that lie on the device, up to the weights' update, to its losses."""
+"""A step, with the weights' update; it sends the draws to the device and returns the losses there."""
 
 WARM = 3
 """Steps that run as they are before a graph is recorded: optimisers and libraries allocate in them."""
 
 
-def graphed(execution: Execution, device: torch.device, batch: int) -> bool:
-    """Whether steps of ``batch`` samples run as a graph: asked for, on a card, by one worker, the batch at once."""
-    whole = at_once(execution, batch) == batch and not execution.checkpoint_activations
-    return execution.cuda_graph and device.type == "cuda" and whole and world_size() == 1
-
-
 class EagerStep(Generic[Draws]):
-    """Sends the draws of a step to the device and runs it."""
+    """Runs a step as it is, after the gradients of the step before are gone (``clear``)."""
 
-    def __init__(self, body: Body[Draws], device: torch.device) -> None:
-        self.body, self.device = body, device
+    def __init__(self, body: Body[Draws], clear: Callable[[], None]) -> None:
+        self.body, self.clear = body, clear
 
     def __call__(self, draws: Draws, phase: Hashable = None) -> Tensor:
         """The losses of the step with ``draws``, CPU tensors."""
-        return self.body(send(draws, self.device))
+        self.clear()
+        return self.body(draws)
 
 
 class GraphedStep(EagerStep[Draws]):
     """Records the step of a phase after :data:`WARM` of them, and launches the record from then on.
 
     ``generators`` are those that the step draws from on the device; they have to be reseeded before each call.
-    Raises ``torch.OutOfMemoryError`` where the record's memory doesn't fit, as the step itself would.
+    Raises what the step raises where the record's memory doesn't fit (:func:`trainables.cards.out_of_memory`).
     """
 
-    def __init__(self, body: Body[Draws], device: torch.device, generators: LayerGenerators) -> None:
-        super().__init__(body, device)
-        self.generators = generators
+    def __init__(
+        self, body: Body[Draws], clear: Callable[[], None], device: torch.device, generators: LayerGenerators
+    ) -> None:
+        super().__init__(body, clear)
+        self.device, self.generators = device, generators
         self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self.phase: Hashable = None
         self.warm = 0
@@ -96,8 +93,17 @@ class GraphedStep(EagerStep[Draws]):
         if TorchVersion(torch.__version__) < TorchVersion("2.14"):  # from there on, a graph finds them by itself
             for generator in self.generators.by_layer.values():
                 graph.register_generator_state(generator)
-        with torch.cuda.graph(graph, stream=self.stream):
-            self.losses = self.body(self.held)
+        self.clear()
+        current = torch.cuda.current_stream(self.device)
+        try:
+            with torch.cuda.graph(graph, stream=self.stream):
+                self.losses = self.body(self.held)
+        except RuntimeError as error:
+            # A record that ended too early may fail to end, which would hide why.
+            cause = error.__context__
+            raise cause if cause is not None and out_of_memory(cause) else error from None
+        finally:
+            torch.cuda.set_stream(current)
         self.graph = graph
 
     def _hold(self, draws: Draws) -> None:
@@ -107,10 +113,15 @@ class GraphedStep(EagerStep[Draws]):
                 kept.copy_(new.pin_memory(), non_blocking=True)
 
 
-def launched(
-    body: Body[Draws], execution: Execution, device: torch.device, batch: int, generators: LayerGenerators
+def launcher(
+    body: Body[Draws],
+    clear: Callable[[], None],
+    execution: Execution,
+    device: torch.device,
+    batch: int,
+    generators: LayerGenerators,
 ) -> EagerStep[Draws]:
-    """``body`` as ``execution`` wants it launched, for steps of ``batch`` samples."""
+    """How ``execution`` wants ``body`` launched, for steps of ``batch`` samples."""
     if graphed(execution, device, batch):
-        return GraphedStep(body, device, generators)
-    return EagerStep(body, device)
+        return GraphedStep(body, clear, device, generators)
+    return EagerStep(body, clear)

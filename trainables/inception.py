@@ -209,7 +209,7 @@ class _Network:
         self.sha256 = digest.hexdigest()
 
     def on(self, device: torch.device) -> _Network:
-        """The network on ``device``: itself where it is there, else a copy, which goes when nobody holds it."""
+        """The network on the CPU, or a copy of it on a card, which goes when nobody holds it."""
         if device.type == "cpu":
             return self
         there = copy.copy(self)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -16,7 +15,7 @@ import torch
 
 from trainables.cards import out_of_memory
 from trainables.errors import CapacityError
-from trainables.execution import Execution
+from trainables.execution import Execution, at_once
 
 log = logging.getLogger(__name__)
 
@@ -39,15 +38,12 @@ class Climb:
         }
 
 
-def at_once(execution: Execution, batch: int) -> int:
-    """Samples of a batch that are on a worker's device at a time."""
-    share = math.ceil(batch / execution.workers)
-    return min(execution.micro_batch or share, share)
-
-
 def rungs(execution: Execution, batch: int) -> Iterator[Execution]:
-    """``execution``, then half the micro-batch down to 1, then checkpointed activations as well."""
+    """``execution``, then without a CUDA graph, half the micro-batch down to 1, then checkpointed activations."""
     yield execution
+    if execution.cuda_graph:
+        execution = execution.replace(cuda_graph=False)
+        yield execution
     samples = at_once(execution, batch)
     while samples > 1:
         samples //= 2
@@ -61,6 +57,7 @@ def described(execution: Execution, batch: int) -> str:
     """A rung in words."""
     samples = at_once(execution, batch)
     parts = [f"micro-batch {samples} of {batch}" if samples < batch else f"the whole batch of {batch}"]
+    parts += ["a CUDA graph"] * execution.cuda_graph
     return ", ".join(parts + ["checkpointed activations"] * execution.checkpoint_activations)
 
 
@@ -80,6 +77,8 @@ def climb(train: Callable[[Execution], Result], execution: Execution, batch: int
         # Only here, where the error is gone, are the tensors of its frames free.
         gc.collect()
         torch.cuda.empty_cache()
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            torch.cuda.reset_accumulated_memory_stats()  # the count that `out_of_memory` looks at
         log.warning("%s ran out of memory with %s: %s", what, described(rung, batch), reason)
     limit = f" in {execution.memory_gib:.2f} GiB" if execution.memory_gib else ""
     raise CapacityError(

@@ -25,9 +25,8 @@ from trainables.condition import Condition
 from trainables.diffusion_batch import NoisyBatch
 from trainables.discriminator import Adversary, PatchAdversary, PatchDiscriminator
 from trainables.errors import CapacityError
-from trainables.execution import GIB, Execution, computing_dtype
-from trainables.graphs import graphed
-from trainables.ladder import at_once, described, rungs
+from trainables.execution import GIB, Execution, at_once, computing_dtype, graphed
+from trainables.ladder import described, rungs
 from trainables.layers import LayerGenerators
 from trainables.precision import WorkingCopy, convert
 from trainables.recipes import Recipe
@@ -179,7 +178,7 @@ def _pass(
             images, noise = tensors
             adversary = PatchAdversary(recipe.vae, opposing[0], 0) if opposing else Adversary()
             adversary.active = True
-            draws = vae_training.Draws(torch.empty(0), torch.empty(0), noise, torch.ones(()))
+            draws = vae_training.VaeDraws(torch.empty(0), torch.empty(0), noise, torch.ones(()))
             vae_training.accumulate(recipe.vae, working, images, draws, [share], watch, adversary)
         else:
             z_t, t, wanted, schedule = tensors

@@ -14,6 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from trainables.cards import AUTO
 from trainables.condition import guided
 from trainables.config import Config, setting
 from trainables.diffusion import DiffusionConfig, to_x0_and_noise
@@ -43,10 +44,8 @@ class SamplingConfig(Config):
     )
     precision: str = setting(
         "auto",
-        "of the denoiser's evaluations; 'auto' takes bf16 where the hardware has it, fp16 on cards that have tensor "
-        "cores but no bf16 (RTX 20xx, T4, V100), else fp32: also on GTX 16xx, where half precision gives NaN, and on "
-        "GTX 10xx; "
-        "the sampler's own arithmetic and the decoding stay in fp32 (see execution.tf32)",
+        f"of the denoiser's evaluations; {AUTO}; the sampler's own arithmetic and the decoding stay in fp32 "
+        "(see execution.tf32)",
         choices=("auto", "bf16", "fp16", "fp32"),
     )
     guidance: float = setting(

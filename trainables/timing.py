@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from trainables import graphs
 from trainables.diffusion_training import train_denoiser
 from trainables.execution import Execution
 from trainables.ladder import climb
@@ -40,19 +41,23 @@ HELD_OUT = 2
 def step_seconds(recipe: Recipe, section: str, execution: Execution, *, slices: int, seconds: float) -> float:
     """Seconds of an optimiser step of ``section`` ("vae" or "diffusion") under ``execution``.
 
-    ``slices`` is the size of the training split. It takes :data:`PILOT` steps, and as many more as fit ``seconds``;
-    what counts is the mean of the middle half, since times are known to the millisecond, and stalls are not to count.
-    Where a patch discriminator joins on the way, the steps before and after count by their shares of a training.
+    ``slices`` is the size of the training split. It takes :data:`PILOT` steps, more where a graph is recorded first,
+    and as many more as fit ``seconds``. What counts is the mean of the middle half, since times are known to the
+    millisecond, and stalls are not to count. Where a patch discriminator joins on the way, the steps before and after
+    count by their shares of a training.
     Raises :class:`~trainables.errors.CapacityError` where the training doesn't fit its memory.
     """
     begins = recipe.vae.adversarial_start if section == "vae" and recipe.vae.adversarial_weight else 0.0
-    first = _durations(_records(recipe, section, execution, PILOT, slices))
-    estimate = _mean_of_phases(first, begins, PILOT)
+    # A graph is recorded in the first steps, which say nothing of the later ones.
+    recorded = graphs.WARM + 1 if execution.cuda_graph else 0
+    pilot = PILOT + recorded
+    first = _durations(_records(recipe, section, execution, pilot, slices))
+    estimate = _mean_of_phases([each for each in first if each[0] >= recorded], begins, pilot)
     steps = min(MOST, int(seconds / max(estimate, 1e-3)))
-    if steps < 2 * PILOT:
+    if steps < 2 * pilot:
         return estimate
     later = _durations(_records(recipe, section, execution, steps, slices))
-    return _mean_of_phases([each for each in later if each[0] >= WARM], begins, steps)
+    return _mean_of_phases([each for each in later if each[0] >= max(WARM, recorded)], begins, steps)
 
 
 def _records(recipe: Recipe, section: str, execution: Execution, steps: int, slices: int) -> list[Record]:

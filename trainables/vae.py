@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from trainables.cards import AUTO
 from trainables.config import Config, setting
 from trainables.errors import ConfigError
 from trainables.layers import ResidualBlock, SelfAttention, group_norm, run
@@ -44,8 +45,7 @@ class VaeConfig(Config):
     max_steps: int | None = setting(None, "optimiser steps at most, where that is fewer than the epochs", low=1)
     precision: str = setting(
         "auto",
-        "'auto' takes bf16 where the hardware has it, fp16 with a scaler on cards that have tensor cores but no bf16 "
-        "(RTX 20xx, T4, V100), else fp32: also on GTX 16xx, where half precision gives NaN, and on GTX 10xx",
+        AUTO,
         choices=("auto", "bf16", "fp16", "fp32"),
     )
     flip_probability: float = setting(0.5, "probability of a left-right flip", low=0, high=1)

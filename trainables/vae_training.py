@@ -12,8 +12,8 @@ from trainables import execution as ex
 from trainables.cards import visiting
 from trainables.checkpoint import TrainingState
 from trainables.discriminator import Adversary, adversary_of
-from trainables.execution import Execution
-from trainables.graphs import graphed, launched
+from trainables.execution import Execution, graphed, send
+from trainables.graphs import launcher
 from trainables.images import draw_maps, to_bytes, to_unit, warp
 from trainables.layers import LayerGenerators
 from trainables.losses import vae_loss, vae_loss_names
@@ -45,7 +45,7 @@ DECODED_AT_ONCE = 8
 """Latents in every call of the decoder."""
 
 
-class Draws(NamedTuple):
+class VaeDraws(NamedTuple):
     """What an optimiser step is given; drawing on the CPU gives every device the same numbers."""
 
     indices: torch.Tensor
@@ -58,10 +58,14 @@ class Draws(NamedTuple):
     """(), the β of this step."""
 
 
+def steps_per_epoch(config: VaeConfig, slices: int) -> int:
+    """Optimiser steps in which a training on so many slices sees each of them about once."""
+    return max(1, slices // min(config.batch_size, slices))
+
+
 def vae_steps(config: VaeConfig, slices: int) -> int:
     """Optimiser steps of a training on so many slices."""
-    per_epoch = max(1, slices // min(config.batch_size, slices))
-    steps = config.epochs * per_epoch
+    steps = config.epochs * steps_per_epoch(config, slices)
     return min(steps, config.max_steps) if config.max_steps else steps
 
 
@@ -101,10 +105,13 @@ def train_vae(
     validate_at, log_every = set(evenly_spaced(total, config.validations)), max(1, total // 200)
     means = RunningMeans([f"train/{name}" for name in vae_loss_names(fidelity(config))], device)
 
-    def descend(draws: Draws) -> torch.Tensor:
+    def clear() -> None:
         optimizer.zero_grad()
         adversary.clear()
+
+    def compute_step(draws: VaeDraws) -> torch.Tensor:
         with ex.all_or_none():
+            draws = send(draws, device)
             images = warp(to_unit(training[draws.indices]), draws.maps)
             shares = ex.shares(batch_size, execution.micro_batch)
             values = accumulate(config, working, images, draws, shares, scaler, adversary)
@@ -112,7 +119,7 @@ def train_vae(
         update(model, optimizer, scaler, config.gradient_clip)
         return values
 
-    take_step = launched(descend, execution, device, batch_size, LayerGenerators())
+    take_step = launcher(compute_step, clear, execution, device, batch_size, LayerGenerators())
     fresh: list[Record] = []
     last_good = state.step
     for step in range(state.step, total):
@@ -147,11 +154,11 @@ def train_vae(
 
 def kl_weight(config: VaeConfig, slices: int, step: int) -> float:
     """β at optimiser step ``step``, from 0, of a training on so many slices."""
-    per_epoch = max(1, slices // min(config.batch_size, slices))
-    return config.kl_weight * min(1.0, step / max(1, config.kl_anneal_epochs * per_epoch))
+    annealed = config.kl_anneal_epochs * steps_per_epoch(config, slices)
+    return config.kl_weight * min(1.0, step / max(1, annealed))
 
 
-def draw_step(config: VaeConfig, training: torch.Tensor, step: int, seed: int) -> Draws:
+def draw_step(config: VaeConfig, training: torch.Tensor, step: int, seed: int) -> VaeDraws:
     """The draws of optimiser step ``step``, from 0, for slices (N, H, W), on the CPU."""
     random = generator(seed, "vae", step)
     indices = batch_indices(len(training), config.batch_size, step, seed)
@@ -165,14 +172,14 @@ def draw_step(config: VaeConfig, training: torch.Tensor, step: int, seed: int) -
     )
     side = training.shape[-1] // config.compression
     noise = torch.randn(len(indices), config.latent_channels, side, side, generator=random)
-    return Draws(indices, maps, noise, torch.tensor(kl_weight(config, len(training), step)))
+    return VaeDraws(indices, maps, noise, torch.tensor(kl_weight(config, len(training), step)))
 
 
 def accumulate(
     config: VaeConfig,
     working: WorkingCopy[Autoencoder],
     images: torch.Tensor,
-    draws: Draws,
+    draws: VaeDraws,
     shares: Iterable[slice],
     scaler: torch.amp.GradScaler,
     adversary: Adversary,
@@ -185,6 +192,7 @@ def accumulate(
     compare = fidelity(config)
     values = torch.zeros(len(vae_loss_names(compare)), device=images.device)
     working.refresh()
+    adversary.refresh()
     for share in shares:
         mean, log_variance = working.network.encode(images[share])
         decoded = working.network.decode(sample_posterior(mean, log_variance, draws.noise[share]))
@@ -241,7 +249,7 @@ def validation_loss(
 def encoded(model: Autoencoder, slices: torch.Tensor, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Posterior mean and log-variance, float32 (N, C, h, w), of slices uint8 (N, H, W).
 
-    The model leaves the device afterwards.
+    Its weights are afterwards where they were.
     """
     with visiting(model.eval(), device):
         parts = [model.encode(to_unit(chunk.to(device))) for chunk in torch.split(slices, CHUNK)]
@@ -252,7 +260,7 @@ def encoded(model: Autoencoder, slices: torch.Tensor, device: torch.device) -> t
 def decoded(model: Autoencoder, latents: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Slices float32 (N, 1, H, W) in [-1, 1] of latents (N, C, h, w), each the same in any batch.
 
-    The model leaves the device afterwards.
+    Its weights are afterwards where they were.
     """
     with visiting(model.eval(), device):
         return in_chunks(lambda chunk: model.decode(chunk.to(device)).float().cpu(), DECODED_AT_ONCE, latents)

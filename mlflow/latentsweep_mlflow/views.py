@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
+from latentsweep.metrics import FINAL, KID, LEADERBOARD
+
 VIEW = "latentsweep"
 OBJECTIVE = "latentsweep.objective"
 """The tag of a trial that names the metric it was searched by; its column comes first and sorts the table."""
@@ -20,7 +22,6 @@ _TAG = f"mlflow.sharedViewState.{VIEW}"
 _TAG_LENGTH = 5000
 _MOST_RUNS, _MOST_PARAMS, _MOST_METRICS = 200, 12, 3
 _COMPARED = ("trial", "ablation-run")
-_FIRST = ("final/kid", "final/fid", "final/steps_mean")
 
 
 def runs_link(address: str, experiment_id: str) -> str:
@@ -78,6 +79,7 @@ def _searched(trials: Sequence[Run]) -> list[str]:
 
 def _scores(trials: Sequence[Run]) -> list[str]:
     """A few ``final/*`` metrics, the objective first (else KID); the rest leave the parameters room."""
-    names = sorted({name for run in trials for name in run.data.metrics if name.startswith("final/")})
-    objectives = {run.data.tags.get(OBJECTIVE, "final/kid") for run in trials}
-    return sorted(names, key=lambda name: (name not in objectives, name not in _FIRST, name))[:_MOST_METRICS]
+    names = sorted({name for run in trials for name in run.data.metrics if name.startswith(FINAL)})
+    objectives = {run.data.tags.get(OBJECTIVE, KID.at_end) for run in trials}
+    first = {metric.at_end for metric in LEADERBOARD[:_MOST_METRICS]}
+    return sorted(names, key=lambda name: (name not in objectives, name not in first, name))[:_MOST_METRICS]

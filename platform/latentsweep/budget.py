@@ -37,8 +37,8 @@ MEANINGS = {
 }
 """The parts of a training's memory in words, where their names are not enough."""
 
-JOB_DEVICES = ("auto", "cpu", "cuda", "cuda:0")
-"""What trainings that Ray runs may name, since each sees the card that it is given as the first."""
+JOB_DEVICES = ("auto", "cpu", "cuda")
+"""What trainings that Ray runs may name: Ray gives each of them its card."""
 
 MOST_ON_CPU = 4
 """Trials at once without a card: more would all begin before the search has learnt anything."""
@@ -158,8 +158,8 @@ def packing(
     available, execution = available or cores(), execution or Execution()
     if execution.device not in JOB_DEVICES:
         raise ConfigError(
-            f"the device of a job must be one of {', '.join(JOB_DEVICES)}, since each training sees its card as the "
-            f"first; got {execution.device!r}: choose among cards by CUDA_VISIBLE_DEVICES"
+            f"the device of a job must be one of {', '.join(JOB_DEVICES)}, since Ray gives each training its card; "
+            f"got {execution.device!r}: choose among cards by CUDA_VISIBLE_DEVICES"
         )
     present = cards(execution.device) if present is None else present
     if not present:

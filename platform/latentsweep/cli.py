@@ -95,7 +95,7 @@ def main(
     import logging
     import warnings
 
-    # What of a driver is too old is said in one line where a card is wanted, see trainables.cards.
+    # A driver that is too old is reported in one line, by trainables.cards.
     warnings.filterwarnings("ignore", message="CUDA initialization")
     handler = logging.StreamHandler()
     handler.setFormatter(RedactingFormatter("%(levelname)s: %(message)s"))

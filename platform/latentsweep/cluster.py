@@ -47,8 +47,8 @@ def cluster(
 ) -> Iterator[None]:
     """Ray for the length of a ``with``: a local one of its own by default, or the one at ``address``.
 
-    A local one has so many ``gpus``, since it would count cards that trainings are not to use, or miss some; and it
-    sees the ``cards`` named as ``CUDA_VISIBLE_DEVICES`` names them; None: all.
+    A local one is told how many cards it has (``gpus``): its own count would hold cards that trainings must not use.
+    It sees the ``cards`` named as ``CUDA_VISIBLE_DEVICES`` names them; None: all.
     """
     local = address == "local"
     for name, value in (ENVIRONMENT | (LOOPBACK if local else {})).items():

@@ -22,6 +22,7 @@ from latentsweep.lints import (
     dataset_lints,
     result_lints,
 )
+from latentsweep.metrics import REFERENCE_SAMPLES, SAMPLES
 from latentsweep.pipeline import Keys, keys_of
 from latentsweep.plan import SweepPlan
 from latentsweep.search import Search, family_of
@@ -147,8 +148,8 @@ def measurements(store: Store, plan: SweepPlan, search: Search) -> list[Measurem
             result.append(
                 Measurement(
                     name=f"{plan.name}/{trial.number}",
-                    samples=int(metrics["gen/samples"]),
-                    reference_samples=int(metrics["gen/reference_samples"]),
+                    samples=int(metrics[SAMPLES.name]),
+                    reference_samples=int(metrics[REFERENCE_SAMPLES.name]),
                     extractor=reference.summary["extractor"],
                     reference=reference.summary["sha"],
                 )

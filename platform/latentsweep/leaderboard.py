@@ -12,17 +12,17 @@ from optuna.trial import TrialState
 from rich.console import Console
 from rich.table import Table
 
+from latentsweep.metrics import ERROR, LEADERBOARD
 from latentsweep.search import Search, family_of
 from trainables.space import THRESHOLD, stage_of
 
-METRICS = {
-    "gen/kid": "KID ×1000",
-    "gen/kid_se": "± se",
-    "gen/fid": "FID",
-    "gen/steps_mean": "steps",
-    "gen/near_copies": "copies",
-}
-"""The metrics that a leaderboard shows, and their headings."""
+METRICS: dict[str, str] = {}
+"""The metrics that a leaderboard shows, each with its error where it has one, and their headings."""
+
+for _metric in LEADERBOARD:
+    METRICS[_metric.name] = _metric.label
+    if ERROR in _metric.partners:
+        METRICS[_metric.error] = "± se"
 
 FIELDS = {
     THRESHOLD: "threshold",
@@ -35,7 +35,7 @@ FIELDS = {
 STAGES = ("data", "vae", "diffusion", "sampling")
 """Of whose fields configurations are made."""
 
-WIDTH = 110
+WIDTH = 116
 """Columns of text that the leaderboard takes where there is no terminal."""
 
 ENOUGH = 4

@@ -25,6 +25,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from latentsweep.metrics import KID, OBJECTIVES, STEPS
 from latentsweep.studies import answering, storage
 from trainables.config import Config, setting
 from trainables.errors import INFRASTRUCTURE, ConfigError
@@ -33,17 +34,6 @@ from trainables.space import THRESHOLD, Choice, Dimension, SearchSpace
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 log = logging.getLogger(__name__)
-
-OBJECTIVES = {
-    "kid": "gen/kid",
-    "fid": "gen/fid",
-    "memorisation": "gen/near_copies",
-    "steps": "gen/steps_mean",
-}
-"""What a search can minimise, and the metric that holds it."""
-
-RUNG_OBJECTIVES = {"kid": "rung/kid", "fid": "rung/fid"}
-"""What a trial can be pruned by on the way."""
 
 REPLACES = "replaces"
 """The attribute of a trial that runs again what was lost so; it holds the lost one's number."""
@@ -56,7 +46,9 @@ ENUMERABLE = 100_000
 class SearchConfig(Config):
     """How configurations are chosen and pruned."""
 
-    objectives: tuple[str, ...] = setting(("kid",), "what is minimised; two give a Pareto front", choices=None)
+    objectives: tuple[str, ...] = setting(
+        (KID.objective,), "what is minimised; two give a Pareto front", choices=None
+    )
     sampler: str = setting("tpe", "how configurations are proposed", choices=("tpe", "random"))
     pruner: str = setting("median", "which trials end early", choices=("median", "hyperband", "none"))
     startup: int = setting(
@@ -142,9 +134,10 @@ class Search:
 
     def report(self, number: int, step: int, metrics: Mapping[str, float]) -> bool:
         """Notes a rung's score; True where the trial is to be pruned. Saying it again changes nothing."""
-        if len(self.config.objectives) > 1 or self.config.objectives[0] not in RUNG_OBJECTIVES:
+        objective = OBJECTIVES[self.config.objectives[0]]
+        if len(self.config.objectives) > 1 or not objective.rung:
             return False
-        value = metrics.get(RUNG_OBJECTIVES[self.config.objectives[0]])
+        value = metrics.get(objective.at_rungs)
         if value is None:
             return False
         trial = self._asked[number]
@@ -159,7 +152,7 @@ class Search:
         """A finished trial: ``points`` are all thresholds of its pass, one of them the trial's own."""
         trial = self.trial(number)
         own = next((point for point in points if dict(point.params) == trial.params), None)
-        found = [own.metrics.get(OBJECTIVES[name]) for name in self.config.objectives] if own else []
+        found = [own.metrics.get(OBJECTIVES[name].name) for name in self.config.objectives] if own else []
         values = [value for value in found if value is not None]
         if len(values) < len(self.config.objectives):
             self.fail(number, f"no finite {' and '.join(self.config.objectives)} was measured", "divergence")
@@ -215,10 +208,10 @@ class Search:
         if not measured:
             return []
         best = measured[0]
-        error = best.user_attrs["metrics"].get("gen/kid_se", 0.0) if self.config.objectives == ("kid",) else 0.0
+        error = best.user_attrs["metrics"].get(OBJECTIVES[self.config.objectives[0]].error, 0.0)
         family = [trial for trial in measured if family_of(trial) == family_of(best)]
         good = [trial for trial in family if trial.values[0] <= best.values[0] + error]
-        return [min(good, key=lambda t: (t.user_attrs["metrics"].get("gen/steps_mean", 0.0), t.values[0]))]
+        return [min(good, key=lambda t: (t.user_attrs["metrics"].get(STEPS.name, 0.0), t.values[0]))]
 
     def _complete(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
@@ -236,7 +229,7 @@ class Search:
 
     def _add_points(self, number: int, points: Iterable[Mapping[str, Any]]) -> None:
         """Tells the study the other thresholds of a trial, each once."""
-        metrics = [OBJECTIVES[name] for name in self.config.objectives]
+        metrics = [OBJECTIVES[name].name for name in self.config.objectives]
         for point in points:
             if not all(name in point["metrics"] for name in metrics):
                 continue

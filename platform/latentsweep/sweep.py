@@ -15,11 +15,12 @@ from latentsweep.budget import Packing
 from latentsweep.cluster import check_resources, cluster
 from latentsweep.home import Home, write_json
 from latentsweep.lints import as_text
+from latentsweep.metrics import OBJECTIVES
 from latentsweep.pipeline import Keys
 from latentsweep.plan import SweepPlan, threads_of
 from latentsweep.published import published_name
 from latentsweep.recording import Recorder
-from latentsweep.search import OBJECTIVES, RUNG_OBJECTIVES, Search
+from latentsweep.search import Search
 from latentsweep.shared_stages import Shared, obtain
 from latentsweep.store import Store
 from latentsweep.studies import answering
@@ -152,8 +153,8 @@ class Watcher:
 
     def __init__(self, sweep: Sweep, view: View) -> None:
         self.sweep, self.view = sweep, view
-        objective = sweep.plan.search.objectives[0]
-        self.objective, self.rung = OBJECTIVES[objective], RUNG_OBJECTIVES.get(objective)
+        objective = OBJECTIVES[sweep.plan.search.objectives[0]]
+        self.objective, self.rung = objective, objective.at_rungs if objective.rung else None
 
     def started(self, number: int, params: Mapping[str, Any]) -> None:
         """A configuration was asked for."""
@@ -182,7 +183,7 @@ class Watcher:
         best = None
         if trial.state == TrialState.COMPLETE:
             points = [trial.user_attrs["metrics"], *(point["metrics"] for point in trial.user_attrs["points"])]
-            how = f"{self.objective.split('/')[1]} {min(point[self.objective] for point in points):.2f}"
+            how = f"{self.objective.stem} {min(point[self.objective.name] for point in points):.2f}"
             first = self.sweep.search.leader()
             best = f"{first.values[0]:.2f} with {leaderboard.described(first.params)}"
         elif trial.state == TrialState.PRUNED:

@@ -12,25 +12,13 @@ from optuna.trial import FrozenTrial, TrialState
 from latentsweep import inspection, stages
 from latentsweep.entries import Entry
 from latentsweep.lints import Finding, as_tags
+from latentsweep.metrics import DENOISER_SECONDS, EVALUATION_SECONDS, FINALS, OBJECTIVES
 from latentsweep.plan import SweepPlan
 from latentsweep.recording import Record, Recorder
-from latentsweep.search import OBJECTIVES, Search
+from latentsweep.search import Search
 from latentsweep.store import Store
 from trainables.config import as_scalar
 from trainables.recipes import Recipe
-
-FINAL = {
-    "gen/kid": "final/kid",
-    "gen/kid_se": "final/kid_se",
-    "gen/kid_floor": "final/kid_floor",
-    "gen/fid": "final/fid",
-    "gen/fid_floor": "final/fid_floor",
-    "gen/steps_mean": "final/steps_mean",
-    "gen/near_copies": "final/near_copies",
-    "recon/ssim": "final/recon_ssim",
-    "recon/psnr": "final/recon_psnr",
-}
-"""The scores by which runs are compared."""
 
 
 class SweepRecord:
@@ -88,7 +76,7 @@ class SweepRecord:
             params=params,
             tags={
                 "latentsweep.trial": str(number),
-                "latentsweep.objective": OBJECTIVES[self.search.config.objectives[0]].replace("gen/", "final/"),
+                "latentsweep.objective": OBJECTIVES[self.search.config.objectives[0]].at_end,
             },
             began=milliseconds(trial.datetime_start),
         )
@@ -165,8 +153,8 @@ class SweepRecord:
             return
         metrics = trial.user_attrs["metrics"]
         costs = {
-            "cost/denoiser_seconds": denoiser.seconds,
-            "cost/evaluation_seconds": evaluation.seconds,
+            DENOISER_SECONDS.name: denoiser.seconds,
+            EVALUATION_SECONDS.name: evaluation.seconds,
         }
         step = int(denoiser.manifest["inputs"]["diffusion"]["steps"])
         self.recorder.log(key, [final_record(evaluation, step, {**metrics, **costs})])
@@ -180,8 +168,10 @@ class SweepRecord:
 
 def execution_tags(training: Entry) -> dict[str, str]:
     """What a training was computed on and in, and what of the ladder it took where memory was short."""
-    taken = {**training.summary.get("execution", {}), **training.summary.get("memory", {})}
-    return {f"latentsweep.{name}": str(value) for name, value in taken.items() if value}
+    taken = {name: value for name, value in training.summary.get("memory", {}).items() if value}
+    return {
+        f"latentsweep.{name}": str(value) for name, value in (training.summary.get("execution", {}) | taken).items()
+    }
 
 
 def pictures(entries: Iterable[Entry]) -> list[Path]:
@@ -205,7 +195,7 @@ def final_record(entry: Entry, step: int, metrics: Mapping[str, float]) -> Recor
 
 def finals(metrics: Mapping[str, float]) -> dict[str, float]:
     """The few scores that the runs' table shows, under ``final/``."""
-    return {final: metrics[name] for name, final in FINAL.items() if name in metrics}
+    return {final: metrics[name] for name, final in FINALS.items() if name in metrics}
 
 
 def milliseconds(moment: datetime.datetime | None) -> int | None:

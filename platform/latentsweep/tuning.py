@@ -11,6 +11,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from latentsweep.metrics import RUNG
 from latentsweep.search import Point, Search
 from trainables.errors import INFRASTRUCTURE
 
@@ -111,7 +112,7 @@ class StudyScheduler(FIFOScheduler):
         number = trial.config["number"]
         self.watcher.heard(number, result)
         for record in result.get("records", ()):
-            if any(name.startswith("rung/") for name in record) and self.search.report(
+            if any(name.startswith(RUNG) for name in record) and self.search.report(
                 number, int(record["step"]), record
             ):
                 return TrialScheduler.STOP

@@ -121,3 +121,9 @@ def test_a_training_set_that_lies_on_the_card_counts() -> None:
 def test_numbers_that_mean_nothing_are_refused(option: str, value: float) -> None:
     with pytest.raises(ConfigError, match="must be"):
         on({0: 24}, **{option: value})
+
+
+@pytest.mark.parametrize("device", ["cuda:0", "cuda:1"])
+def test_a_job_names_no_card_by_its_index(device: str) -> None:
+    with pytest.raises(ConfigError, match=rf"one of auto, cpu, cuda, .* got '{device}'"):
+        on({0: 24, 1: 24}, execution=Execution(device=device))

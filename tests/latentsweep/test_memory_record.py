@@ -36,7 +36,12 @@ RECIPE = SMOKE.replace(
     }
 )
 SLICES = 8
-CPU = {"latentsweep.device": "cpu", "latentsweep.precision": "fp32"}
+CPU = {
+    "latentsweep.device": "cpu",
+    "latentsweep.precision": "fp32",
+    "latentsweep.tf32": "False",
+    "latentsweep.cuda_graph": "False",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +61,7 @@ def entry(memory: dict[str, Any]) -> Entry:
 def test_a_training_that_fits_says_so(tmp_path: Path) -> None:
     found = summary(tmp_path, Execution())
     assert found["memory"] == {"micro_batch": None, "checkpointed": False, "out_of_memory": 0}
-    assert found["execution"] == {"device": "cpu", "precision": "fp32", "tf32": False}
+    assert found["execution"] == {"device": "cpu", "precision": "fp32", "tf32": False, "cuda_graph": False}
     assert execution_tags(entry(found)) == CPU
 
 

@@ -52,7 +52,7 @@ class Stage:
         return processes(self.record, self.environment.card)
 
     def run(
-        self, name: str, *words: object, seconds: float = 600, codes: tuple[int, ...] = (0,), path: Path | None = None
+        self, name: str, *words: object, seconds: float = 900, codes: tuple[int, ...] = (0,), path: Path | None = None
     ) -> Said:
         """What a command said, which is begun in the checkout; its streams are kept under ``name``.
 
@@ -72,14 +72,14 @@ class Stage:
                 ended = process.wait(seconds)
             except subprocess.TimeoutExpired:
                 end(process)
-                raise FailedError(f"{name} took more than {seconds:.0f} s; see {err}") from None
+                raise FailedError(f"{name} took more than {seconds:.0f} s; see {log}.err") from None
             finally:
                 self.took[name] = time.monotonic() - began
         said = Said(out.read_text(), err.read_text(), ended)
         if ended not in codes:
             lines = [line for line in (said.err or said.out).splitlines() if line.strip()]
             tail = "".join(f"\n    {line}" for line in lines[-8:])
-            raise FailedError(f"{name} ended with {ended}; see {err}{tail}")
+            raise FailedError(f"{name} ended with {ended}; see {log}.out and .err{tail}")
         return said
 
 

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,10 +73,14 @@ class Environment:
         folder.mkdir(parents=True)
         return folder
 
+    @property
+    def temporary(self) -> Path:
+        """Where its processes put what they need for a while."""
+        folder = self.folder / "tmp"
+        return folder if len(str(folder)) <= LONGEST else Path(tempfile.gettempdir())
+
     def variables(self) -> dict[str, str]:
         """The environment variables of a process that is to find the null card and this checkout."""
-        temporary = self.folder / "tmp"
-        temporary.mkdir(exist_ok=True)
         roots = (CHECKOUT, CHECKOUT / "platform", CHECKOUT / "mlflow")
         ours = ("CUDA_", "PYTHON", "LATENTSWEEP_", "MLFLOW_", "NULL_CARD_", "PYTORCH_", "RAY_", "TORCH_")
         return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | {
@@ -85,14 +90,15 @@ class Environment:
             "PYTHONPATH": os.pathsep.join(map(str, roots)),
             "USE_PYTORCH_KERNEL_CACHE": "0",  # a real card would later load what this one compiled
             "PYTHONPYCACHEPREFIX": str(self.folder / "bytecode"),
-            "TMPDIR": str(temporary) if len(str(temporary)) <= LONGEST else "/tmp",
+            "TMPDIR": str(self.temporary),
         }
 
     def make(self) -> str:
-        """Makes what is missing or was made of something else, and says what it did.
+        """Makes what is missing or was made of something else, and says what it did; nothing temporary is left.
 
         Raises :class:`UnavailableError`, and ``subprocess.CalledProcessError`` where a tool fails.
         """
+        self.emptied("tmp")
         for tool, package in library.TOOLS.items():
             if not shutil.which(tool):
                 raise UnavailableError(f"{tool} is missing; on Debian: apt-get install {package}")

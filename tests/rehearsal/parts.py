@@ -34,7 +34,8 @@ class Part:
 
 def tests(stage: Stage, *words: object) -> list[str]:
     """pytest, all of whose tests have to pass, none skipped."""
-    return [all_passed(stage.run("pytest", "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *words).out)]
+    quiet = ("-q", "-p", "no:cacheprovider", "-o", "tmp_path_retention_policy=failed")  # their checkpoints are large
+    return [all_passed(stage.run("pytest", "python", "-m", "pytest", *quiet, *words).out)]
 
 
 def all_passed(said: str) -> str:
@@ -73,7 +74,7 @@ def graphs(stage: Stage) -> list[str]:
 def gpu_check(stage: Stage) -> list[str]:
     """``make gpu-check`` over the null card, but for the tests for cards, which are a part of their own here."""
     words = ("--parts", "1,3,4,5,6,7,8,9,10", "--patience", PATIENCE)
-    said = stage.run("gpu-check", "python", "-m", "gpu_check", *words, seconds=900, path=GPU_CHECK.parent)
+    said = stage.run("gpu-check", "python", "-m", "gpu_check", *words, path=GPU_CHECK.parent)
     return statuses(said.out)
 
 

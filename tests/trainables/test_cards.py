@@ -330,10 +330,18 @@ def test_inception_is_computed_in_fp32_and_leaves_the_flags_as_they_are(monkeypa
 
 
 def test_what_a_training_was_computed_on_and_in_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert summary_of(Execution(device="cpu", tf32=True), "bf16") == {
+    assert summary_of(Execution(device="cpu", tf32=True), "bf16", 4) == {
         "device": "cpu",
         "precision": "bf16",
         "tf32": False,
+        "cuda_graph": False,
     }
     plant(monkeypatch, ("Tesla T4", (7, 5)))
-    assert summary_of(Execution(tf32=True), "auto") == {"device": "cuda", "precision": "fp16", "tf32": True}
+    assert summary_of(Execution(tf32=True), "auto", 4) == {
+        "device": "cuda",
+        "precision": "fp16",
+        "tf32": True,
+        "cuda_graph": False,
+    }
+    assert summary_of(Execution(cuda_graph=True), "auto", 4)["cuda_graph"]
+    assert not summary_of(Execution(cuda_graph=True, micro_batch=2), "auto", 4)["cuda_graph"]

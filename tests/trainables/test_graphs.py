@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainables.execution import Execution
-from trainables.graphs import EagerStep, graphed, launched
+from trainables.execution import Execution, graphed, send
+from trainables.graphs import EagerStep, launcher
 from trainables.layers import LayerGenerators
 
 CPU, CARD = torch.device("cpu"), torch.device("cuda:0")
@@ -40,9 +40,16 @@ def test_a_step_gets_its_draws_and_gives_its_losses() -> None:
         got.append(draws)
         return draws.first + 1
 
-    step = launched(body, Execution(cuda_graph=True), CPU, 2, LayerGenerators())
+    cleared: list[None] = []
+    step = launcher(body, lambda: cleared.append(None), Execution(cuda_graph=True), CPU, 2, LayerGenerators())
     assert type(step) is EagerStep
     draws = Pair(torch.ones(2), None)
     assert torch.equal(step(draws), torch.full((2,), 2.0))
     assert torch.equal(got[0].first, draws.first)
     assert got[0].second is None
+    assert len(cleared) == 1
+
+
+def test_what_lies_on_the_device_is_not_sent_again() -> None:
+    draws = Pair(torch.ones(2), None)
+    assert send(draws, CPU).first is draws.first

@@ -154,3 +154,9 @@ def worker(rank: int, folder: Path) -> None:
 def test_workers_climb_together_where_one_runs_out(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(worker, (tmp_path,), nprocs=2)
     assert [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)] == [[2, 1], [2, 1]]
+
+
+def test_a_graph_that_does_not_fit_goes_before_the_batch_is_split() -> None:
+    asked = Execution(cuda_graph=True)
+    steps = [(rung.cuda_graph, rung.micro_batch) for rung in rungs(asked, 4)]
+    assert steps[:4] == [(True, None), (False, None), (False, 2), (False, 1)]

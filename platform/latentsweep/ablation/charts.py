@@ -18,9 +18,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from latentsweep.ablation.effect import BETTER, Contrast, Effect, Run, Summary
+from latentsweep.ablation.effect import Contrast, Effect, Run, Summary
 from latentsweep.ablation.gaps import ArmGap, Part
 from latentsweep.ablation.wording import capitalised, difference, fixed, name_of, probability, verdict_of
+from latentsweep.metrics import metric_of
 from latentsweep.report.charts import Chart, inline
 from trainables.figures.style import BLACK, BLUE, GREEN, GREY, PURPLE, SMALL, VERMILION, new_figure
 
@@ -311,7 +312,7 @@ def _ends(effect: Effect) -> tuple[float, float]:
 def _in_order(effects: Sequence[Effect], metric: str) -> list[Effect]:
     """By kind as they come, within a kind the worst first, or the largest where neither way is better."""
     kinds = list(dict.fromkeys(effect.contrast.kind for effect in effects))
-    sign = 1 if BETTER.get(metric) == "higher" else -1
+    sign = 1 if metric_of(metric).better == "higher" else -1
     return sorted(effects, key=lambda effect: (kinds.index(effect.contrast.kind), sign * (effect.mean or 0.0)))
 
 
@@ -334,9 +335,10 @@ def limits(ends: Sequence[tuple[float, float]], centre: float, margin: float = 0
 
 def _sides(axes: Axes, metric: str) -> None:
     """Says over the plot which side of zero is better."""
-    if metric in BETTER:
+    better = metric_of(metric).better
+    if better:
         sides = (("← better", GREEN), ("worse →", VERMILION))
-        if BETTER[metric] == "higher":
+        if better == "higher":
             sides = (("← worse", VERMILION), ("better →", GREEN))
         for (text, colour), x, ha in zip(sides, (0.0, 1.0), ("left", "right"), strict=True):
             axes.text(x, 1.02, text, transform=axes.transAxes, ha=ha, va="bottom", fontsize=10, color=colour)

@@ -10,34 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from latentsweep.metrics import KID
 from trainables.errors import ConfigError
 
 Verdict = Literal["helps", "hurts", "differs", "no difference", "cannot tell"]
 Kind = Literal["arm", "main effect", "interaction"]
 
-BETTER: Mapping[str, Literal["lower", "higher"]] = {
-    "gen/kid": "lower",
-    "gen/fid": "lower",
-    "gen/swd": "lower",
-    "gen/spectrum_distance": "lower",
-    "gen/near_copies": "lower",
-    "gen/precision": "higher",
-    "gen/recall": "higher",
-    "gen/steps_mean": "lower",
-    "gen/seconds_per_image": "lower",
-    "recon/kid": "lower",
-    "recon/fid": "lower",
-    "recon/swd": "lower",
-    "recon/spectrum_distance": "lower",
-    "recon/mse": "lower",
-    "recon/psnr": "higher",
-    "recon/ssim": "higher",
-    "recon/precision": "higher",
-    "recon/recall": "higher",
-}
-"""The better direction of each metric; of one that isn't here a difference is neither help nor harm."""
-
-CROSS_METRIC = "gen/kid"
+CROSS_METRIC = KID.name
 """The metric that :attr:`Run.cross` is of."""
 
 

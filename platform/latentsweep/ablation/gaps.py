@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from latentsweep.ablation.effect import Run
+from latentsweep.metrics import SAMPLES
 from latentsweep.report.gap import DISTANCES, Gap, gap_of
 
 PARTS = ("floor", "autoencoder", "denoiser", "generated")
@@ -58,10 +59,10 @@ def gaps(runs: Sequence[Run], arms: Sequence[str]) -> list[ArmGap]:
 
 
 def _over_seeds(arm: str, runs: Sequence[Run], found: Sequence[Gap]) -> ArmGap:
-    counts = [(run.metrics.get("gen/samples"), run.metrics.get("gen/samples_floor")) for run in runs]
+    counts = [(run.metrics.get(SAMPLES.name), run.metrics.get(SAMPLES.floor)) for run in runs]
     return ArmGap(
         arm,
-        f"gen/{found[0].distance}",
+        DISTANCES[found[0].distance].name,
         tuple(run.seed for run in runs),
         _part([gap.floor for gap in found]),
         _part([gap.autoencoder for gap in found]),

@@ -13,6 +13,7 @@ from latentsweep.ablation.plan import AblationPlan, Job
 from latentsweep.ablation.wording import slug
 from latentsweep.entries import MANIFEST
 from latentsweep.lints import as_tags
+from latentsweep.metrics import AUTOENCODER_SECONDS, DENOISER_SECONDS, EVALUATION_SECONDS
 from latentsweep.recording import Record, Recorder
 from latentsweep.store import Store
 from latentsweep.sweep_record import as_records, final_record, pictures
@@ -71,10 +72,10 @@ class AblationRecord:
             self.recorder.close_run(key, "failed", tags=tags)
             return
         metrics = stages.measured(evaluation, job.recipe)
-        costs = {"cost/denoiser_seconds": denoiser.seconds, "cost/evaluation_seconds": evaluation.seconds}
+        costs = {DENOISER_SECONDS.name: denoiser.seconds, EVALUATION_SECONDS.name: evaluation.seconds}
         autoencoder = self.store.find(job.keys.vae)
         if self.plan.minutes and autoencoder:
-            costs["cost/autoencoder_seconds"] = autoencoder.seconds
+            costs[AUTOENCODER_SECONDS.name] = autoencoder.seconds
         self.recorder.log(key, as_records(stages.replayed(denoiser, rungs=False)))
         self.recorder.log(key, [final_record(evaluation, job.recipe.diffusion.steps, {**metrics, **costs})])
         shared = (self.store.find(stage) for stage in (job.keys.samples, job.keys.reconstruction, job.keys.vae))

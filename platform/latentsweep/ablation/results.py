@@ -28,6 +28,7 @@ from latentsweep.ablation.walltime import WallTime, inequality, spent, table
 from latentsweep.configuration import scalar
 from latentsweep.home import write_json
 from latentsweep.lints import Finding
+from latentsweep.metrics import STUDY
 from latentsweep.report.repetition import machine, versions
 from latentsweep.store import Store
 from trainables.distances import WithinKernel, kernel_within_groups
@@ -35,16 +36,7 @@ from trainables.recipes import recipe_named
 from trainables.reference import Reference
 from trainables.space import Value
 
-METRICS = (
-    "gen/kid",
-    "gen/fid",
-    "gen/swd",
-    "gen/precision",
-    "gen/recall",
-    "gen/near_copies",
-    "gen/memorisation",
-    "recon/psnr",
-)
+METRICS = tuple(metric.name for metric in STUDY)
 """What arms are compared by, the one that verdicts rest on first."""
 
 REAL = "real_slices.json"

@@ -13,9 +13,10 @@ from dataclasses import replace
 import numpy as np
 
 from latentsweep.ablation import inference
-from latentsweep.ablation.effect import BETTER, CROSS_METRIC, Contrast, Effect, Run, Summary
+from latentsweep.ablation.effect import CROSS_METRIC, Contrast, Effect, Run, Summary
 from latentsweep.ablation.power import smallest_p
 from latentsweep.ablation.verdicts import Scale, judged
+from latentsweep.metrics import metric_of
 from trainables.errors import ConfigError, DataError
 
 ROUNDING = 1e-12
@@ -75,8 +76,8 @@ def effects(
     """Every contrast of a metric over the planned ``seeds``, tested, with its interval and a verdict.
 
     The p values are corrected (Holm 1979) over the contrasts of kind "arm", and over main effects and interactions
-    together; those without p don't count. The verdict is "helps" or "hurts" ("differs" where :data:`BETTER` doesn't
-    know the metric) where the corrected p is below ``alpha``; else "no difference" where the 1 − α interval lies
+    together; those without p don't count. The verdict is "helps" or "hurts" ("differs" where neither way is better)
+    where the corrected p is below ``alpha``; else "no difference" where the 1 − α interval lies
     within ± ``margin``, by default :func:`noise`; else "cannot tell". The interval within the margin is equivalence
     as Schuirmann (1987) tests it, but stricter: his two one-sided tests at α ask it of the 1 − 2α interval.
     One seed is always "cannot tell": nothing is known of the noise.
@@ -109,7 +110,7 @@ def effects(
             drafts[place] = replace(drafts[place], p_holm=float(p_holm))
         scale = Scale(alpha, max(1, len(family)), margin, of_noise, len(planned))
         for place in family:
-            verdict, words = judged(drafts[place], scale, BETTER.get(metric))
+            verdict, words = judged(drafts[place], scale, metric_of(metric).better)
             drafts[place] = replace(drafts[place], verdict=verdict, words=words)
     return drafts
 

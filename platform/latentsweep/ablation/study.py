@@ -20,6 +20,7 @@ from latentsweep.budget import Packing
 from latentsweep.cluster import check_resources, cluster, result_of
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.home import Home, read_json, write_json
+from latentsweep.metrics import KID
 from latentsweep.published import published_name
 from latentsweep.recording import Recorder
 from latentsweep.redaction import redact
@@ -198,7 +199,7 @@ class Study:
         if failure:
             return f"failed: {failure['reason']}"
         run = measured_run(self.store, job, "")
-        return f"done, KID {run.metrics['gen/kid']:.2f}" if run else "no result"
+        return f"done, KID {run.metrics[KID.name]:.2f}" if run else "no result"
 
     def _note(self, group: Sequence[Job], failure: Mapping[str, str] | None) -> None:
         failures = self.failures()

@@ -8,9 +8,10 @@ from latentsweep.ablation.effect import Effect, Summary
 from latentsweep.ablation.gaps import PARTS, ArmGap, Part
 from latentsweep.ablation.tables import Row, Table, mean_and_sd, named
 from latentsweep.ablation.wording import UNKNOWN, capitalised, decimals, difference, fixed, name_of
+from latentsweep.metrics import FID, MEMORISATION, NEAR_COPIES
 from latentsweep.report.gap import BELOW_ZERO
 
-COPYING = ("gen/near_copies", "gen/memorisation")
+COPYING = (NEAR_COPIES.name, MEMORISATION.name)
 """What says whether a generator repeats its training slices."""
 
 
@@ -68,7 +69,7 @@ def gap_table(metric: str, gaps: Sequence[ArmGap], places: int, *, reference: st
         f"{gap.arm} ({name})" for gap in gaps for name in ("autoencoder", "denoiser") if getattr(gap, name).mean < 0
     ]
     notes += [f"Below 0: {', '.join(below)}; {BELOW_ZERO}."] if below else []
-    if metric == "gen/fid" and not all(gap.equal for gap in gaps):
+    if metric == FID.name and not all(gap.equal for gap in gaps):
         notes.append(
             "Floor and score are of different numbers of slices, and the Fréchet distance falls with their number: "
             "the denoiser's part holds that difference too."

@@ -4,19 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 from latentsweep.ablation.effect import Effect, Verdict
 from latentsweep.ablation.power import seeds_needed
-
-UNITS = {
-    "recon/psnr": " dB",
-    "gen/spectrum_distance": " dB",
-    "recon/spectrum_distance": " dB",
-    "gen/steps_mean": " steps",
-    "gen/seconds_per_image": " s",
-}
-"""What stands behind a number of the metric; the others have no unit."""
+from latentsweep.metrics import Better, metric_of
 
 
 @dataclass(frozen=True)
@@ -33,7 +24,7 @@ class Scale:
     planned: int
 
 
-def judged(effect: Effect, scale: Scale, better: Literal["lower", "higher"] | None) -> tuple[Verdict, str]:
+def judged(effect: Effect, scale: Scale, better: Better | None) -> tuple[Verdict, str]:
     """The verdict of an effect whose numbers are there, and its words, by the rule of ``statistics.effects``."""
     verdict, words = _judged(effect, scale, better)
     left_out = scale.planned - len(effect.seeds)
@@ -42,7 +33,7 @@ def judged(effect: Effect, scale: Scale, better: Literal["lower", "higher"] | No
     return verdict, words
 
 
-def _judged(effect: Effect, scale: Scale, better: Literal["lower", "higher"] | None) -> tuple[Verdict, str]:
+def _judged(effect: Effect, scale: Scale, better: Better | None) -> tuple[Verdict, str]:
     if effect.mean is None:
         return "cannot tell", "cannot tell: no seed has all the runs that it takes"
     if effect.p is None or effect.p_holm is None:
@@ -61,7 +52,7 @@ def _judged(effect: Effect, scale: Scale, better: Literal["lower", "higher"] | N
     return "cannot tell", f"cannot tell with {len(effect.seeds)} seeds: {_interval(effect)}" + _more(effect, scale)
 
 
-def _without_spread(effect: Effect, scale: Scale, better: Literal["lower", "higher"] | None) -> tuple[Verdict, str]:
+def _without_spread(effect: Effect, scale: Scale, better: Better | None) -> tuple[Verdict, str]:
     """Of the same difference, not 0, in every seed: all that can be tested is its sign."""
     count = len(effect.seeds)
     if effect.p_holm is not None and effect.p_holm < scale.alpha:
@@ -74,9 +65,7 @@ def _without_spread(effect: Effect, scale: Scale, better: Literal["lower", "high
     )
 
 
-def _direction(
-    effect: Effect, better: Literal["lower", "higher"] | None, change: str, remark: str
-) -> tuple[Verdict, str]:
+def _direction(effect: Effect, better: Better | None, change: str, remark: str) -> tuple[Verdict, str]:
     if better is None:
         return "differs", change + remark
     good = (effect.mean or 0) < 0 if better == "lower" else (effect.mean or 0) > 0
@@ -148,7 +137,7 @@ def _percent(scale: Scale) -> str:
 
 def _number(effect: Effect, value: float, largest: float) -> str:
     """A size of the effect's metric, with its unit."""
-    return _digits(value, largest) + UNITS.get(effect.metric, "")
+    return f"{_digits(value, largest)} {metric_of(effect.metric).unit}".rstrip()
 
 
 def _digits(value: float, largest: float) -> str:

@@ -22,7 +22,7 @@ from trainables.config import fingerprint
 from trainables.errors import ConfigError, DataError
 from trainables.recipes import Recipe
 from trainables.space import Value
-from trainables.vae_training import vae_steps
+from trainables.vae_training import steps_per_epoch, vae_steps
 
 FILE = "walltime.json"
 EQUAL = 0.10
@@ -153,7 +153,7 @@ def allotted(
                 f"{max(0, then)} of {denoiser:.3g} s for its denoiser; give more minutes, or a smaller scale by --set"
             )
         changes: dict[str, Value] = {"vae.max_steps": first, "diffusion.steps": then}
-        per_epoch = max(1, count // min(recipe.vae.batch_size, count))
+        per_epoch = steps_per_epoch(recipe.vae, count)
         if first > recipe.vae.epochs * per_epoch:
             changes["vae.epochs"] = math.ceil(first / per_epoch)
         found[arm.name] = Allotment(vae, first, denoiser, then, changes)

@@ -6,28 +6,10 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
-from latentsweep.ablation.effect import BETTER, Contrast, Effect, Summary
-from latentsweep.report.scores import NAMES
+from latentsweep.ablation.effect import Contrast, Effect, Summary
+from latentsweep.metrics import metric_of
 
 UNKNOWN = "–"
-
-METRIC_NAMES = NAMES | {
-    "gen/swd": "sliced Wasserstein distance",
-    "gen/spectrum_distance": "spectrum distance",
-    "gen/near_copies": "share of near copies",
-    "gen/steps_mean": "steps per image",
-    "gen/seconds_per_image": "seconds per image",
-    "gen/diversity": "diversity",
-    "gen/ms_ssim": "MS-SSIM among samples",
-    "gen/memorisation": "memorisation ratio",
-    "gen/high_frequency_share": "high-frequency share",
-    "recon/kid": "KID ×1000 of reconstructions",
-    "recon/fid": "FID of reconstructions",
-    "recon/psnr": "PSNR of reconstructions (dB)",
-    "recon/ssim": "SSIM of reconstructions",
-    "recon/mse": "MSE of reconstructions",
-}
-"""What metrics are called in text; others by their own name."""
 
 VERDICTS = {
     ("arm", "helps"): "better",
@@ -41,18 +23,18 @@ VERDICTS = {
 
 def name_of(metric: str) -> str:
     """What a metric is called in text."""
-    return METRIC_NAMES.get(metric, metric)
+    return metric_of(metric).label
 
 
 def direction(metric: str) -> str:
     """Which way a metric is better."""
-    better = BETTER.get(metric)
+    better = metric_of(metric).better
     return f"{better} is better" if better else "neither way is better"
 
 
 def arrow(metric: str) -> str:
     """Which way a metric is better, as a sign behind its name."""
-    return {"lower": " ↓", "higher": " ↑"}.get(BETTER.get(metric, ""), "")
+    return {"lower": " ↓", "higher": " ↑", None: ""}[metric_of(metric).better]
 
 
 def capitalised(text: str) -> str:

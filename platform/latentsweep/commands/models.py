@@ -47,6 +47,7 @@ def train(
     from latentsweep.assembly import packed, record_training
     from latentsweep.configuration import read_configuration
     from latentsweep.lints import as_text
+    from latentsweep.metrics import KID
     from latentsweep.retraining import train as run_training
     from trainables.inception import find_weights
 
@@ -77,8 +78,8 @@ def train(
             dataset=dataset.name,
             folder=result.folder,
             run_id=run_id,
-            score=result.scores["gen/kid"],
-            objective=f"kid on the {result.last} split",
+            score=result.scores[KID.name],
+            objective=f"{KID.objective} on the {result.last} split",
             comparable=result.comparable,
         )
         summary["registry"] = dataclasses.asdict(registered)

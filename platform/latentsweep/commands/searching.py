@@ -69,7 +69,7 @@ def sweep(
     place = home_of(home, store, study_storage)
     settings, execution = execution_of(assignments or [], device)
     chosen = search_space(dataset, space)
-    search = SearchConfig(objectives=tuple(objective or ["kid"]), sampler=sampler, pruner=pruner)
+    search = SearchConfig(objectives=tuple(objective or SearchConfig.objectives), sampler=sampler, pruner=pruner)
     weights = find_weights(inception)
     data = dataset_of(place, dataset)
     plan = sweep_plan(data, chosen, weights, recipe, settings, split, search, seed)

@@ -10,6 +10,17 @@ import numpy.typing as npt
 
 from latentsweep.lints.configuration import FEWEST_SAMPLES
 from latentsweep.lints.finding import Finding, finding
+from latentsweep.metrics import (
+    FID,
+    KID,
+    MEMORISATION,
+    METRICS,
+    NEAR_COPIES,
+    REFERENCE_SAMPLES,
+    SAMPLES,
+    STEPS,
+    STOPPED,
+)
 
 if TYPE_CHECKING:
     from trainables.recipes import Recipe
@@ -26,7 +37,7 @@ FEWEST_REFERENCES = 100
 OVERFIT = 0.10
 """How far the last two validations must be above the best one. The validation is of the same images, timesteps and
 noise each time, so that it moves with the weights alone."""
-NEAR_COPIES, CHANCE = 0.05, 0.01
+COPIED_SHARE, CHANCE = 0.05, 0.01
 """The share of near copies, and how probable it may be where nothing is copied."""
 VAE_SHARE, VAE_ERRORS = 0.5, 2.0
 """The autoencoder's share of a score's distance to its floor, and by how many standard errors it must exceed it."""
@@ -151,9 +162,9 @@ def _curve(records: Sequence[Record], name: str) -> tuple[Floats, Floats]:
 
 def _threshold(recipe: Recipe, metrics: Mapping[str, float]) -> Finding | None:
     config = recipe.sampling
-    if not config.early_stop_threshold or not {"gen/stopped", "gen/steps_mean"} <= metrics.keys():
+    if not config.early_stop_threshold or not {STOPPED.name, STEPS.name} <= metrics.keys():
         return None
-    stopped, used = metrics["gen/stopped"], metrics["gen/steps_mean"]
+    stopped, used = metrics[STOPPED.name], metrics[STEPS.name]
     if stopped == 0:
         code = "threshold-never"
     elif stopped >= ALWAYS_SHARE and used <= AT_ONCE * config.steps:
@@ -168,15 +179,15 @@ def _threshold(recipe: Recipe, metrics: Mapping[str, float]) -> Finding | None:
 
 
 def _samples(metrics: Mapping[str, float]) -> Finding | None:
-    if not {"gen/fid", "gen/samples", "gen/reference_samples"} <= metrics.keys():
+    if not {FID.name, SAMPLES.name, REFERENCE_SAMPLES.name} <= metrics.keys():
         return None
-    count, references = int(metrics["gen/samples"]), int(metrics["gen/reference_samples"])
+    count, references = int(metrics[SAMPLES.name]), int(metrics[REFERENCE_SAMPLES.name])
     if count >= FEWEST_SAMPLES and references >= FEWEST_REFERENCES:
         return None
-    evidence = f"FID {metrics['gen/fid']:.1f} is of {count} generated and {references} real slices"
-    if "gen/fid_floor" in metrics:
-        real = f"{metrics['gen/samples_floor']:.0f} " if "gen/samples_floor" in metrics else ""
-        evidence += f"; {real}real training slices in their place score {metrics['gen/fid_floor']:.1f}"
+    evidence = f"{FID.label} {FID.format(metrics[FID.name])} is of {count} generated and {references} real slices"
+    if FID.floor in metrics:
+        real = f"{SAMPLES.format(metrics[SAMPLES.floor])} " if SAMPLES.floor in metrics else ""
+        evidence += f"; {real}real training slices in their place score {FID.format(metrics[FID.floor])}"
     return finding("few-samples", evidence, "note")
 
 
@@ -185,11 +196,11 @@ def _near_copies(metrics: Mapping[str, float]) -> Finding | None:
 
     from trainables.memorisation import NEAR_COPY_QUANTILE
 
-    if not {"gen/near_copies", "gen/samples"} <= metrics.keys():
+    if not {NEAR_COPIES.name, SAMPLES.name} <= metrics.keys():
         return None
-    share, count = metrics["gen/near_copies"], int(metrics["gen/samples"])
+    share, count = metrics[NEAR_COPIES.name], int(metrics[SAMPLES.name])
     copies = round(share * count)
-    if share <= NEAR_COPIES:
+    if share <= COPIED_SHARE:
         return None
     chance = float(binom.sf(copies - 1, count, NEAR_COPY_QUANTILE))
     if chance >= CHANCE:
@@ -198,21 +209,21 @@ def _near_copies(metrics: Mapping[str, float]) -> Finding | None:
         f"{copies} of {count} generated images ({share:.0%}) are near copies of a training slice, where at most "
         f"{NEAR_COPY_QUANTILE:.0%} are expected (chance of so many: {chance:.1g})"
     )
-    if "gen/memorisation" in metrics:
-        evidence += f"; their median distance is {metrics['gen/memorisation']:.2f} times that of held-out slices"
+    if MEMORISATION.name in metrics:
+        evidence += f"; their median distance is {metrics[MEMORISATION.name]:.2f} times that of held-out slices"
     return finding("near-copies", evidence)
 
 
 def _autoencoder_limits(metrics: Mapping[str, float]) -> Finding | None:
-    if not {"gen/kid", "recon/kid", "gen/kid_floor"} <= metrics.keys():
+    if not {KID.name, KID.ceiling, KID.floor} <= metrics.keys():
         return None
-    floor, error = metrics["gen/kid_floor"], metrics.get("recon/kid_se", 0.0)
-    generated, reconstructed = metrics["gen/kid"] - floor, metrics["recon/kid"] - floor
+    floor, error = metrics[KID.floor], metrics.get(METRICS[KID.ceiling].error, 0.0)
+    generated, reconstructed = metrics[KID.name] - floor, metrics[KID.ceiling] - floor
     if generated <= 0 or reconstructed < VAE_SHARE * generated or reconstructed <= VAE_ERRORS * error:
         return None
     return finding(
         "vae-limits",
-        f"reconstructions of real slices score KID {metrics['recon/kid']:.1f} ± {error:.1f}, generated images "
-        f"{metrics['gen/kid']:.1f}, real slices {floor:.1f}: {min(1.0, reconstructed / generated):.0%} of the "
+        f"reconstructions of real slices score KID {metrics[KID.ceiling]:.1f} ± {error:.1f}, generated images "
+        f"{metrics[KID.name]:.1f}, real slices {floor:.1f}: {min(1.0, reconstructed / generated):.0%} of the "
         "distance is the autoencoder's",
     )

@@ -23,8 +23,9 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from latentsweep.leaderboard import heading
+from latentsweep.metrics import METRICS, Metric
 from latentsweep.report.importance import Importance
-from latentsweep.report.scores import NAMES, Score
+from latentsweep.report.scores import Score
 from trainables.figures.style import BLUE, GREEN, GREY, SMALL, VERMILION, new_figure
 from trainables.space import Choice, Dimension, SearchSpace
 
@@ -32,7 +33,6 @@ COLOURS = "cividis_r"
 LARGEST_SVG = 250_000
 """Bytes above which a chart is a PNG instead."""
 
-COSTS = {"gen/steps_mean": "denoiser evaluations per image, mean", "gen/seconds_per_image": "seconds per image"}
 JITTER = 0.16
 
 HEADING_LETTERS = 70
@@ -69,7 +69,7 @@ def importance_chart(importances: Sequence[Importance]) -> Chart:
     return _chart(figure, "importance", f"Bar chart of parameter importances: {shares}.")
 
 
-def parallel_coordinates(rows: Sequence[Score], space: SearchSpace, metric: str) -> Chart:
+def parallel_coordinates(rows: Sequence[Score], space: SearchSpace, metric: Metric) -> Chart:
     """A line for each configuration through its values to its score; the chosen ones bold."""
     fields = list(space.dimensions)
     figure = new_figure(3.9)
@@ -95,7 +95,7 @@ def parallel_coordinates(rows: Sequence[Score], space: SearchSpace, metric: str)
     axes.axvline(last, color=GREY, linewidth=0.8)
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         axes.text(last + 0.03, share, f"{low + share * (high - low):.3g}", ha="left", va="center", fontsize=SMALL)
-    headings = [*(heading(field) for field in fields), NAMES.get(metric, metric)]
+    headings = [*(heading(field) for field in fields), metric.label]
     crowded = sum(map(len, headings)) > HEADING_LETTERS
     slanted: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
     axes.set_xticks(range(last + 1), headings, **slanted)
@@ -105,17 +105,17 @@ def parallel_coordinates(rows: Sequence[Score], space: SearchSpace, metric: str)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     bar = figure.colorbar(colours, ax=axes, pad=0.01, aspect=30, extend="max")
-    bar.set_label(f"{NAMES.get(metric, metric)} (lower is better)")
+    bar.set_label(f"{metric.label} (lower is better)")
     chosen = next((row for row in rows if row.chosen), rows[0])
     return _chart(
         figure,
         "parallel",
         f"Parallel coordinates of {len(rows)} configurations; the bold line is trial {chosen.trial} with "
-        f"{NAMES.get(metric, metric)} {chosen.values[0]:.4g}.",
+        f"{metric.label} {chosen.values[0]:.4g}.",
     )
 
 
-def slices(rows: Sequence[Score], space: SearchSpace, metric: str) -> Chart:
+def slices(rows: Sequence[Score], space: SearchSpace, metric: Metric) -> Chart:
     """The objective against each field's values; bars mark the medians at listed values."""
     count = len(space.dimensions)
     columns = min(count, 4)
@@ -128,7 +128,7 @@ def slices(rows: Sequence[Score], space: SearchSpace, metric: str) -> Chart:
     for axes in list(grid.flat)[count:]:
         axes.set_axis_off()
     for axes in grid[:, 0]:
-        axes.set_ylabel(f"{NAMES.get(metric, metric)} (lower is better)")
+        axes.set_ylabel(f"{metric.label} (lower is better)")
     medians = "; ".join(
         f"{heading(field)}: " + ", ".join(f"{label} {_median(rows, field, value):.4g}" for value, label in _ticks(d))
         for field, d in space.dimensions.items()
@@ -137,19 +137,19 @@ def slices(rows: Sequence[Score], space: SearchSpace, metric: str) -> Chart:
     return _chart(figure, "slices", f"The score against each field's values. Medians: {medians or 'none'}.")
 
 
-def quality_against_cost(rows: Sequence[Score], metric: str) -> Chart | None:
+def quality_against_cost(rows: Sequence[Score], metric: Metric) -> Chart | None:
     """Scores with their 95 % intervals against what an image costs, the Pareto front drawn; None without a cost."""
-    costs = {name: label for name, label in COSTS.items() if any(name in row.metrics for row in rows)}
+    costs = [each for each in METRICS.values() if each.cost and any(each.name in row.metrics for row in rows)]
     if not costs or metric in costs:
         return None
     figure = new_figure(3.9)
     panels = figure.subplots(1, len(costs), squeeze=False, sharey=True)[0]
     words = ""
-    for axes, (cost, label) in zip(panels, costs.items(), strict=True):
-        placed = [row for row in rows if cost in row.metrics and metric in row.metrics]
-        x = np.array([row.metrics[cost] for row in placed])
-        y = np.array([row.metrics[metric] for row in placed])
-        ends = np.array([row.interval(metric) or (row.metrics[metric],) * 2 for row in placed])
+    for axes, cost in zip(panels, costs, strict=True):
+        placed = [row for row in rows if cost.name in row.metrics and metric.name in row.metrics]
+        x = np.array([row.metrics[cost.name] for row in placed])
+        y = np.array([row.metrics[metric.name] for row in placed])
+        ends = np.array([row.interval(metric.name) or (row.metrics[metric.name],) * 2 for row in placed])
         axes.errorbar(
             x, y, yerr=np.maximum(0, [y - ends[:, 0], ends[:, 1] - y]), fmt="o", color=BLUE, markersize=4, alpha=0.45
         )
@@ -158,25 +158,22 @@ def quality_against_cost(rows: Sequence[Score], metric: str) -> Chart | None:
             *np.array(front).T, color=GREEN, marker="o", markersize=5, drawstyle="steps-post", label="Pareto front"
         )
         for row in (row for row in placed if row.chosen):
-            axes.plot(row.metrics[cost], row.metrics[metric], "*", color=VERMILION, markersize=15, zorder=6)
-        for name, style, said in (
-            (f"{metric}_floor", "--", "real slices"),
-            (_ceiling(metric), ":", "reconstructions"),
-        ):
+            axes.plot(row.metrics[cost.name], row.metrics[metric.name], "*", color=VERMILION, markersize=15, zorder=6)
+        for name, style, said in ((metric.floor, "--", "real slices"), (metric.ceiling, ":", "reconstructions")):
             levels = [row.metrics[name] for row in placed if name in row.metrics]
             if levels:
                 axes.axhline(levels[0], color=GREY, linestyle=style, label=said)
-        axes.set_xlabel(label)
+        axes.set_xlabel(cost.label)
         axes.set_xlim(left=0)
         _plain(axes, grid="both")
         words = words or "; ".join(f"{cx:.3g} at {cy:.4g}" for cx, cy in front)
-    panels[0].set_ylabel(f"{NAMES.get(metric, metric)}, 95 % interval")
+    panels[0].set_ylabel(f"{metric.label}, 95 % interval")
     panels[0].legend(frameon=False, fontsize=SMALL)
-    first = next(iter(costs.values()))
+    first = costs[0].label
     return _chart(
         figure,
         "cost",
-        f"{NAMES.get(metric, metric)} against {first}. On the Pareto front, {first} and score: {words}.",
+        f"{metric.label} against {first}. On the Pareto front, {first} and score: {words}.",
     )
 
 
@@ -261,10 +258,6 @@ def _ticks(dimension: Dimension) -> list[tuple[Any, str]]:
 def _colour_end(scores: np.ndarray) -> float:
     """Where the colour scale ends, so that a few bad scores don't take all of it."""
     return float(max(np.quantile(scores, 0.8), scores.min() + 1e-9))
-
-
-def _ceiling(metric: str) -> str:
-    return metric.replace("gen/", "recon/")
 
 
 def _paper() -> dict[str, Any]:

@@ -13,20 +13,18 @@ from latentsweep.datasets.slices import PreparedDataset, open_dataset
 from latentsweep.home import Home
 from latentsweep.leaderboard import heading
 from latentsweep.lints import Finding
+from latentsweep.metrics import FID, KID, REPORT, STEPS, Metric
 from latentsweep.report import charts, repetition, summary
 from latentsweep.report.charts import Chart
 from latentsweep.report.importance import Importance, importances
 from latentsweep.report.pictures import Picture, missing, pictures
-from latentsweep.report.scores import NAMES, Score, objective, scores
+from latentsweep.report.scores import Score, objective, scores
 from latentsweep.report.source import Compute, Source, compute, opened
 from trainables.errors import LatentsweepError
 from trainables.space import THRESHOLD, Choice, Dimension
 
 TOP = 25
 """Rows of the leaderboard that are shown; the CSV has all."""
-
-COLUMNS = ("gen/kid", "gen/fid", "gen/steps_mean", "gen/near_copies", "gen/precision", "gen/recall")
-"""Metrics that the leaderboard shows, where they were recorded; the objective comes first."""
 
 NO_DATASET = "not prepared in this home any more"
 
@@ -133,13 +131,13 @@ def gather(home: Home, sweep: str, findings: Findings = ()) -> Content:
             "",
             "rank",
             "trial",
-            *(NAMES.get(metric, heading(metric)) for metric in metrics),
+            *(metric.label for metric in metrics),
             *(heading(field) for field in source.search.space.dimensions),
         ],
         lines=[line(row, source, metrics) for row in rows[:TOP]],
         scores=rows,
         fields=list(source.search.space.dimensions),
-        objective=NAMES.get(objective(source.search), objective(source.search)),
+        objective=objective(source.search).label,
         importances=shares,
         charts=drawn(source, rows, shares),
         pictures=pictures(entries, threshold(source, shown)) if shown else [],
@@ -158,20 +156,17 @@ def tiles(source: Source, shown: Score | None) -> list[Tile]:
     if shown is None:
         return []
     metrics = shown.metrics
-    ends = shown.interval("gen/kid")
-    interval = f"95 % interval {ends[0]:.1f} to {ends[1]:.1f}" if ends else "no interval recorded"
+    ends = shown.interval(KID.name)
+    interval = f"95 % interval {KID.format(ends[0])} to {KID.format(ends[1])}" if ends else "no interval recorded"
+    steps = source.plan.recipe.sampling.steps
     found = [
-        ("KID ×1000 of the best", "gen/kid", interval),
-        ("floor", "gen/kid_floor", "real slices against real slices"),
-        ("autoencoder's ceiling", "recon/kid", "its reconstructions against real slices"),
-        ("FID of the best", "gen/fid", f"real against real: {decimal(metrics.get('gen/fid_floor'))}"),
-        (
-            "denoiser evaluations",
-            "gen/steps_mean",
-            f"per image, mean; {source.plan.recipe.sampling.steps} without early stop",
-        ),
+        (f"{KID.label} of the best", KID, KID.name, interval),
+        ("floor", KID, KID.floor, "real slices against real slices"),
+        ("autoencoder's ceiling", KID, KID.ceiling, "its reconstructions against real slices"),
+        (f"{FID.label} of the best", FID, FID.name, f"real against real: {FID.format(metrics.get(FID.floor))}"),
+        (STEPS.label, STEPS, STEPS.name, f"denoiser evaluations per image; {steps} without early stop"),
     ]
-    return [Tile(label, decimal(metrics.get(name)), note) for label, name, note in found]
+    return [Tile(label, metric.format(metrics.get(name)), note) for label, metric, name, note in found]
 
 
 def facts(source: Source) -> list[tuple[str, str]]:
@@ -229,19 +224,19 @@ def prepared(source: Source) -> tuple[PreparedDataset | None, str]:
     return dataset, " (prepared anew since the sweep: these are the present counts)" if changed else ""
 
 
-def columns(source: Source, rows: Sequence[Score]) -> list[str]:
-    """The metrics of the leaderboard."""
-    names = dict.fromkeys([objective(source.search), *COLUMNS])
-    return [name for name in names if any(name in row.metrics for row in rows)]
+def columns(source: Source, rows: Sequence[Score]) -> list[Metric]:
+    """The metrics that the leaderboard shows, where they were recorded; the objective comes first."""
+    metrics = dict.fromkeys([objective(source.search), *REPORT])
+    return [metric for metric in metrics if any(metric.name in row.metrics for row in rows)]
 
 
-def line(row: Score, source: Source, metrics: Sequence[str]) -> Line:
+def line(row: Score, source: Source, metrics: Sequence[Metric]) -> Line:
     """A row of the leaderboard, its scores with intervals, and last the fields, of which there may be many."""
     cells = [mark(row), str(row.rank), str(row.trial)]
     for metric in metrics:
-        ends = row.interval(metric)
-        cell = figure(metric, row.metrics.get(metric))
-        cells.append(cell + (f" [{figure(metric, ends[0])}, {figure(metric, ends[1])}]" if ends else ""))
+        ends = row.interval(metric.name)
+        cell = metric.format(row.metrics.get(metric.name))
+        cells.append(cell + (f" [{metric.format(ends[0])}, {metric.format(ends[1])}]" if ends else ""))
     return Line(row, [*cells, *(text(row.params[field]) for field in source.search.space.dimensions)])
 
 
@@ -255,7 +250,7 @@ def drawn(source: Source, rows: Sequence[Score], shares: Sequence[Importance]) -
         found["parallel"] = charts.parallel_coordinates(rows, space, metric)
         found["slices"] = charts.slices(rows, space, metric)
     if rows:
-        cost = charts.quality_against_cost(rows, metric if metric != "gen/steps_mean" else "gen/kid")
+        cost = charts.quality_against_cost(rows, KID if metric.cost else metric)
         if cost:
             found["cost"] = cost
     return found
@@ -276,20 +271,6 @@ def dimension_text(dimension: Dimension) -> str:
 def mark(score: Score) -> str:
     """The sign of the chosen row, and of those that can't be told from the lowest."""
     return "★" if score.chosen else ("≈" if score.alike else "")
-
-
-def figure(metric: str, value: float | None) -> str:
-    """A metric's value as the leaderboard shows it."""
-    if value is None:
-        return "–"
-    if metric == "gen/near_copies":
-        return f"{value:.1%}"
-    return f"{value:.1f}" if metric in ("gen/kid", "gen/fid", "gen/steps_mean") else f"{value:.3g}"
-
-
-def decimal(value: float | None) -> str:
-    """A number to one decimal."""
-    return "–" if value is None else f"{value:.1f}"
 
 
 def text(value: Any) -> str:

@@ -11,9 +11,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from latentsweep.report.scores import NAMES
+from latentsweep.metrics import METRICS
 
-DISTANCES = ("kid", "fid")
+DISTANCES = {metric.stem: metric for metric in METRICS.values() if metric.gap}
 """The distances that are split; the KID ×1000."""
 
 BELOW_ZERO = "a part below 0 is most likely sampling noise"
@@ -47,9 +47,8 @@ class Gap:
 
 def gap_of(metrics: Mapping[str, float], distance: str) -> Gap | None:
     """The gap that a run's ``metrics`` have; None where one of the three scores wasn't recorded."""
-    found = [
-        metrics.get(name, math.nan) for name in (f"gen/{distance}_floor", f"recon/{distance}", f"gen/{distance}")
-    ]
+    metric = DISTANCES[distance]
+    found = [metrics.get(name, math.nan) for name in (metric.floor, metric.ceiling, metric.name)]
     return Gap(distance, *found) if all(math.isfinite(value) for value in found) else None
 
 
@@ -57,7 +56,7 @@ def gap_words(metrics: Mapping[str, float]) -> str:
     """The gaps of one model in a sentence; empty where none was recorded."""
     found = [gap for gap in (gap_of(metrics, distance) for distance in DISTANCES) if gap]
     parts = [
-        f"{_number(gap.total)} in {NAMES[f'gen/{gap.distance}']}, of which the autoencoder loses "
+        f"{_number(gap.total)} in {DISTANCES[gap.distance].label}, of which the autoencoder loses "
         f"{_number(gap.autoencoder)} and the denoiser {_number(gap.denoiser)}"
         for gap in found
     ]

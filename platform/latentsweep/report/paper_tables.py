@@ -15,6 +15,7 @@ from latentsweep.bundle import CONFIG
 from latentsweep.configuration import Configuration, read_configuration
 from latentsweep.entries import Entry
 from latentsweep.home import Home, read_json
+from latentsweep.metrics import FID, KID, PAPER_PSNR, PAPER_SSIM, SAMPLES
 from latentsweep.store import Store
 
 UNKNOWN = "–"
@@ -31,17 +32,17 @@ LOSSES_HEADER = (
 )
 PAPER_LOSSES = ("its datasets", "the paper", UNKNOWN, UNKNOWN, UNKNOWN, "≈ 60", "7.84", "82–95 %")
 
-QUALITY_HEADER = (
-    "dataset",
-    "training",
-    "split rule",
-    "generated",
-    "SSIM",
-    "PSNR (dB)",
-    "FID",
-    "FID floor",
-    "KID ×1000",
-)
+QUALITY = {
+    SAMPLES.name: (SAMPLES.label, ".0f"),
+    PAPER_SSIM.name: (PAPER_SSIM.label, ".3f"),
+    PAPER_PSNR.name: (PAPER_PSNR.label, ".2f"),
+    FID.name: (FID.label, ".2f"),
+    FID.floor: (f"{FID.label} floor", ".2f"),
+    KID.name: (KID.label, ".1f"),
+}
+"""The scores of Table II with their headings, at the paper's decimals."""
+
+QUALITY_HEADER = ("dataset", "training", "split rule", *(heading for heading, _ in QUALITY.values()))
 PAPER_QUALITY = ("not known which", "the paper", "by slice", "200", UNKNOWN, UNKNOWN, "317.17", UNKNOWN, UNKNOWN)
 
 PAPER_SLICES = {"brats_flair": 31_938, "brats_t1ce": 8_149, "kaggle": 1_616}
@@ -201,15 +202,7 @@ def losses_row(training: Recorded) -> tuple[str, ...]:
 def quality_row(training: Recorded, store: Store) -> tuple[str, ...]:
     """A row of Table II."""
     scores = training.scores(store)
-    formats = {
-        "gen/samples": ".0f",
-        "gen/paper_ssim": ".3f",
-        "gen/paper_psnr": ".2f",
-        "gen/fid": ".2f",
-        "gen/fid_floor": ".2f",
-        "gen/kid": ".1f",
-    }
-    cells = [format(scores[name], style) if name in scores else UNKNOWN for name, style in formats.items()]
+    cells = [format(scores[name], style) if name in scores else UNKNOWN for name, (_, style) in QUALITY.items()]
     rule = f"by {training.configuration.recipe.data.split}"
     return (training.configuration.dataset, training.name, rule, *cells)
 

@@ -15,20 +15,11 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from latentsweep.search import OBJECTIVES, Search, family_of
+from latentsweep.metrics import BOUNDED, ERROR, HIGH, LOW, OBJECTIVES, Metric
+from latentsweep.search import Search, family_of
 
 NORMAL_95 = 1.96
 """Standard errors to either side that a 95 % normal interval takes."""
-
-NAMES = {
-    "gen/kid": "KID ×1000",
-    "gen/fid": "FID",
-    "gen/steps_mean": "mean steps",
-    "gen/near_copies": "near copies",
-    "gen/precision": "precision",
-    "gen/recall": "recall",
-}
-"""What metrics are called in text."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +47,7 @@ def scores(search: Search) -> list[Score]:
     """Every measured configuration, the lowest first objective first."""
     measured = search.measured()
     chosen = {trial.number for trial in search.best()}
-    metric = objective(search)
+    metric = objective(search).name
     single = len(search.config.objectives) == 1
     return [
         Score(
@@ -78,17 +69,17 @@ def recorded(trial: FrozenTrial) -> dict[str, float]:
     return dict(trial.user_attrs.get("metrics", {}))
 
 
-def objective(search: Search) -> str:
+def objective(search: Search) -> Metric:
     """The metric of the first objective."""
     return OBJECTIVES[search.config.objectives[0]]
 
 
 def interval(metrics: Mapping[str, float], metric: str) -> tuple[float, float] | None:
     """The recorded 95 % interval of a metric, or 1.96 standard errors around it; None without either."""
-    low, high = metrics.get(f"{metric}_low"), metrics.get(f"{metric}_high")
+    low, high = metrics.get(metric + LOW), metrics.get(metric + HIGH)
     if low is not None and high is not None:
         return low, high
-    value, error = metrics.get(metric), metrics.get(f"{metric}_se")
+    value, error = metrics.get(metric), metrics.get(metric + ERROR)
     if value is None or error is None:
         return None
     return value - NORMAL_95 * error, value + NORMAL_95 * error
@@ -96,8 +87,8 @@ def interval(metrics: Mapping[str, float], metric: str) -> tuple[float, float] |
 
 def standard_error(metrics: Mapping[str, float], metric: str) -> float | None:
     """The recorded standard error of a metric, or the one that its interval means; None without either."""
-    if f"{metric}_se" in metrics:
-        return metrics[f"{metric}_se"]
+    if metric + ERROR in metrics:
+        return metrics[metric + ERROR]
     found = interval(metrics, metric)
     return None if found is None else (found[1] - found[0]) / (2 * NORMAL_95)
 
@@ -105,8 +96,8 @@ def standard_error(metrics: Mapping[str, float], metric: str) -> float | None:
 def as_csv(rows: Sequence[Score], fields: Sequence[str]) -> str:
     """All rows with every recorded metric, unrounded; intervals that were not recorded are added as such."""
     metrics = sorted({name for row in rows for name in row.metrics})
-    uncertain = [name.removesuffix("_se") for name in metrics if name.endswith("_se")]
-    ends = [f"{name}_{end}" for name in uncertain for end in ("low", "high") if f"{name}_{end}" not in metrics]
+    uncertain = [name.removesuffix(ERROR) for name in metrics if name.endswith(ERROR)]
+    ends = [name + end for name in uncertain for end in BOUNDED if name + end not in metrics]
     text = io.StringIO()
     writer = csv.DictWriter(
         text,
@@ -125,9 +116,8 @@ def as_csv(rows: Sequence[Score], fields: Sequence[str]) -> str:
             **row.metrics,
         }
         for name in ends:
-            metric, _, end = name.rpartition("_")
-            found = row.interval(metric)
-            line[name] = None if found is None else found[end == "high"]
+            found = row.interval(name.removesuffix(LOW).removesuffix(HIGH))
+            line[name] = None if found is None else found[name.endswith(HIGH)]
         writer.writerow(line)
     return text.getvalue()
 

@@ -9,9 +9,10 @@ from typing import Any
 from optuna.trial import TrialState
 
 from latentsweep import leaderboard
+from latentsweep.metrics import KID, REFERENCE_SAMPLES, SAMPLES, Metric
 from latentsweep.report.gap import gap_words
 from latentsweep.report.importance import Importance
-from latentsweep.report.scores import NAMES, Score, interval, objective, standard_error
+from latentsweep.report.scores import Score, interval, objective, standard_error
 from latentsweep.report.source import Source
 from trainables.space import Choice
 
@@ -87,18 +88,18 @@ def best(source: Source, rows: Sequence[Score], reference: Mapping[str, Any]) ->
         text = (
             f"Two objectives were minimised, {names}, so there is no single best: "
             f"{number(len(chosen), 'configuration')} lie on the Pareto front. The one with the lowest "
-            f"{NAMES.get(metric, metric)} is trial {chosen[0].trial} ({settings_of(chosen[0])}): "
+            f"{metric.label} is trial {chosen[0].trial} ({settings_of(chosen[0])}): "
         )
     else:
         text = f"The best configuration is trial {chosen[0].trial} ({settings_of(chosen[0])}): "
     row = chosen[0]
     text += measured_text(row.metrics, metric)
-    if metric != "gen/kid" and "gen/kid" in row.metrics:
-        text += ", " + measured_text(row.metrics, "gen/kid")
+    if metric != KID and KID.name in row.metrics:
+        text += ", " + measured_text(row.metrics, KID)
     text += comparison(row.metrics, reference) + "."
     if row.rank > 1 and len(source.search.config.objectives) == 1:
         text += (
-            f" The lowest score is {value(metric, rows[0].values[0])} (trial {rows[0].trial}, the same denoiser); "
+            f" The lowest score is {metric.format(rows[0].values[0])} (trial {rows[0].trial}, the same denoiser); "
             "the chosen threshold is the cheapest within one standard error of it."
         )
     return text
@@ -107,16 +108,15 @@ def best(source: Source, rows: Sequence[Score], reference: Mapping[str, Any]) ->
 def comparison(metrics: Mapping[str, float], reference: Mapping[str, Any]) -> str:
     """What the KID stands between: real slices, and reconstructions."""
     text = ""
-    if "gen/samples" in metrics and "gen/reference_samples" in metrics:
+    if SAMPLES.name in metrics and REFERENCE_SAMPLES.name in metrics:
+        generated, real = (metric.format(metrics[metric.name]) for metric in (SAMPLES, REFERENCE_SAMPLES))
+        split = reference.get("split", "validation")
+        text += f", from {generated} generated against {real} real slices of the {split} split"
+    if KID.floor in metrics:
+        text += f". Real slices in their place score {KID.format(metrics[KID.floor])}, the floor"
+    if KID.ceiling in metrics:
         text += (
-            f", from {metrics['gen/samples']:.0f} generated against {metrics['gen/reference_samples']:.0f} real "
-            f"slices of the {reference.get('split', 'validation')} split"
-        )
-    if "gen/kid_floor" in metrics:
-        text += f". Real slices in their place score {value('gen/kid', metrics['gen/kid_floor'])}, the floor"
-    if "recon/kid" in metrics:
-        text += (
-            f"; its autoencoder's reconstructions score {value('gen/kid', metrics['recon/kid'])}, the ceiling of "
+            f"; its autoencoder's reconstructions score {KID.format(metrics[KID.ceiling])}, the ceiling of "
             "what a denoiser can reach with it"
         )
     elif text:
@@ -129,18 +129,18 @@ def certainty(source: Source, rows: Sequence[Score]) -> str:
     if len(source.search.config.objectives) > 1:
         return "Scores on the front differ by less than their intervals where those overlap in the leaderboard."
     metric, first = objective(source.search), rows[0]
-    error = standard_error(first.metrics, metric)
+    error = standard_error(first.metrics, metric.name)
     other = next((row for row in rows if row.family != first.family), None)
     if other is None:
         return "Only one denoiser was measured, so nothing can be said of what another configuration would give."
     gap = other.values[0] - first.values[0]
-    said = f"The best of another denoiser is trial {other.trial} with {value(metric, other.values[0])}"
+    said = f"The best of another denoiser is trial {other.trial} with {metric.format(other.values[0])}"
     if error is None:
         return f"{said}; no uncertainty of this score was recorded, so whether they differ can't be said."
     alike = [row for row in rows if row.alike]
     denoisers = len({row.family for row in alike})
     size = (
-        f"{value(metric, gap)} more, {gap / error:.1f} standard errors" if error > 0 else f"{value(metric, gap)} more"
+        f"{metric.format(gap)} more, {gap / error:.1f} standard errors" if error > 0 else f"{metric.format(gap)} more"
     )
     if gap <= error:
         text = f"{said}, {size}: which of the two is better can't be told from this sweep."
@@ -191,23 +191,18 @@ def mattered(source: Source, importances: Sequence[Importance]) -> str:
     return f"Which choice mattered most isn't sure: {rivals or first.field}. {first.field} has {share}."
 
 
-def measured_text(metrics: Mapping[str, float], metric: str) -> str:
+def measured_text(metrics: Mapping[str, float], metric: Metric) -> str:
     """A metric with its name and interval."""
-    if metric not in metrics:
-        return f"{NAMES.get(metric, metric)} not recorded"
-    ends = interval(metrics, metric)
-    text = f"{NAMES.get(metric, metric)} {value(metric, metrics[metric])}"
-    return text + (f" (95 % interval {value(metric, ends[0])} to {value(metric, ends[1])})" if ends else "")
+    if metric.name not in metrics:
+        return f"{metric.label} not recorded"
+    ends = interval(metrics, metric.name)
+    text = f"{metric.label} {metric.format(metrics[metric.name])}"
+    return text + (f" (95 % interval {metric.format(ends[0])} to {metric.format(ends[1])})" if ends else "")
 
 
 def settings_of(row: Score) -> str:
     """A configuration's parameters."""
     return ", ".join(f"{field} = {shown(each)}" for field, each in row.params.items())
-
-
-def value(metric: str, number: float) -> str:
-    """A metric's value as it is shown."""
-    return f"{number:.1%}" if metric == "gen/near_copies" else f"{number:.1f}"
 
 
 def shown(each: Any) -> str:

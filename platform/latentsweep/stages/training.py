@@ -12,6 +12,7 @@ import torch
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.entries import Entry
 from latentsweep.latents import Encoded, read_latents, write_latents
+from latentsweep.metrics import RUNG
 from latentsweep.stages.results import (
     RECORDS,
     WEIGHTS,
@@ -55,7 +56,8 @@ def vae_stage(
         return train_vae(recipe.vae, training, held_out, seed=seed, folder=folder, execution=rung, report=report)
 
     first = fitted(recipe, "vae", execution, slices=len(training))
-    (model, records), climbed = climb(train, first, batch_size(recipe, "vae", len(training)), "the autoencoder")
+    batch = batch_size(recipe, "vae", len(training))
+    (model, records), climbed = climb(train, first, batch, "the autoencoder")
     if ex.rank() != 0:
         return {}
     save_tensors(folder / WEIGHTS, model.state_dict())
@@ -64,7 +66,7 @@ def vae_stage(
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
         "memory": climbed.to_plain(),
-        "execution": ex.summary_of(execution, recipe.vae.precision),
+        "execution": ex.summary_of(climbed.execution, recipe.vae.precision, batch),
     }
 
 
@@ -110,7 +112,8 @@ def denoiser_stage(
         )
 
     first = fitted(recipe, "diffusion", execution, slices=len(training))
-    (averages, records), climbed = climb(train, first, batch_size(recipe, "diffusion", len(training)), "the denoiser")
+    batch = batch_size(recipe, "diffusion", len(training))
+    (averages, records), climbed = climb(train, first, batch, "the denoiser")
     if ex.rank() != 0:
         return {}
     for length, model in averages.by_length.items():
@@ -119,7 +122,7 @@ def denoiser_stage(
     return {
         "parameters": sum(p.numel() for p in averages.own.parameters()),
         "memory": climbed.to_plain(),
-        "execution": ex.summary_of(execution, recipe.diffusion.precision),
+        "execution": ex.summary_of(climbed.execution, recipe.diffusion.precision, batch),
     }
 
 
@@ -147,6 +150,6 @@ def rung_score(
         images = decoded_bytes(autoencoder, statistics.unwhitened(trace.latents[0].cpu()), device).numpy()
         features = extractor(weights, str(device)).features(images)
         scores = distances(features, real, bootstrap=recipe.evaluation.bootstrap)
-        return {f"rung/{name}": value for name, value in scores.items()}
+        return {RUNG + name: value for name, value in scores.items()}
 
     return Score(measure, identity)

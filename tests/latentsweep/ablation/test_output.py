@@ -527,7 +527,7 @@ def test_memorisation_stands_beside_the_score_with_its_differences() -> None:
     )
     table = supplement.memorisation_table(content.summaries, content.effects, reference="full")
     assert table is not None
-    assert table.header[1::2] == ("Share of near copies", "Memorisation ratio")
+    assert table.header[1::2] == ("Near copies", "Memorisation ratio")
     assert table.rows[0].cells[1::2] == ("–", "–")
     for place, metric in ((1, "gen/near_copies"), (3, "gen/memorisation")):
         (effect,) = content.effects[metric]

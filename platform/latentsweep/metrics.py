@@ -1,0 +1,250 @@
+"""The table of metrics: a row says all of a measure, and whatever records, shows or judges one reads its row.
+
+A metric is added in two places: :mod:`trainables.evaluation` or :mod:`trainables.reference` measures it, and a row
+here says what it is called, how it is written, where it is shown and which way it is better. Beside the code,
+docs/metrics.md defines it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Better = Literal["lower", "higher"]
+
+GENERATED, RECONSTRUCTED, RUNG, FINAL = "gen/", "recon/", "rung/", "final/"
+"""What names begin with: of generated slices, of reconstructions, of a few slices on the way, and of end results."""
+
+FLOOR, LOW, HIGH, ERROR, SPREAD, REAL = "_floor", "_low", "_high", "_se", "_sd", "_real"
+"""What is put behind a metric's name for its partners (docs/metrics.md)."""
+
+BOUNDED = (LOW, HIGH)
+"""The ends of a 95 % interval."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One measure; ``name`` is as in the store and in MLflow.
+
+    ==============  ===============================================================================================
+    ``label``       what it is called wherever people read of it
+    ``better``      its better direction; None where a difference is neither help nor harm
+    ``style``       how a value is written, as a format specification
+    ``unit``        what stands behind the number where a sentence states a difference
+    ``partners``    the suffixes under which its floor, interval, error, spread or real value are recorded with it
+    ``objective``   the name by which ``--objective`` takes it, to be minimised; None where it can't be one
+    ``rung``        whether it is measured on the way, too, so that trials can be pruned by it
+    ``gap``         whether it is split into what the autoencoder and what the denoiser loses
+    ``cost``        whether it is a cost of an image, which quality is drawn against
+    ``leaderboard`` its place among the columns of a sweep's leaderboard, from 1; None leaves it out
+    ``report``      its place among the columns of a sweep's report
+    ``study``       its place among the metrics that a study judges its arms by; verdicts rest on the first
+    ``final``       whether MLflow has it under ``final/`` for the table of runs, with its error and floor
+    ==============  ===============================================================================================
+    """
+
+    name: str
+    label: str
+    better: Better | None = None
+    style: str = ".3g"
+    unit: str = ""
+    partners: tuple[str, ...] = ()
+    objective: str | None = None
+    rung: bool = False
+    gap: bool = False
+    cost: bool = False
+    leaderboard: int | None = None
+    report: int | None = None
+    study: int | None = None
+    final: bool = False
+
+    def format(self, value: float | None) -> str:
+        """A value as it is written; a dash for None."""
+        return "–" if value is None else format(value, self.style)
+
+    @property
+    def stem(self) -> str:
+        """The name without what it begins with."""
+        return self.name.partition("/")[2]
+
+    @property
+    def floor(self) -> str:
+        """The name of what real slices score in place of the generated ones."""
+        return self.name + FLOOR
+
+    @property
+    def error(self) -> str:
+        """The name of its standard error."""
+        return self.name + ERROR
+
+    @property
+    def ceiling(self) -> str:
+        """The name of what the autoencoder's reconstructions score."""
+        return RECONSTRUCTED + self.stem
+
+    @property
+    def at_rungs(self) -> str:
+        """The name of what a few slices score on the way."""
+        return RUNG + self.stem
+
+    @property
+    def at_end(self) -> str:
+        """The name under which MLflow has the end result; that of reconstructions says so."""
+        return FINAL + (self.stem if self.name.startswith(GENERATED) else self.name.replace("/", "_"))
+
+
+def _of_reconstructions(metric: Metric) -> Metric:
+    """The same measure of the autoencoder's reconstructions, which is shown in no table of its own."""
+    return Metric(
+        name=metric.ceiling,
+        label=f"{metric.label} of reconstructions",
+        better=metric.better,
+        style=metric.style,
+        unit=metric.unit,
+        partners=tuple(suffix for suffix in metric.partners if suffix != FLOOR),
+    )
+
+
+KID = Metric(
+    name="gen/kid",
+    label="KID ×1000",
+    better="lower",
+    style=".1f",
+    partners=(FLOOR, *BOUNDED, ERROR),
+    objective="kid",
+    rung=True,
+    gap=True,
+    leaderboard=1,
+    report=1,
+    study=1,
+    final=True,
+)
+FID = Metric(
+    name="gen/fid",
+    label="FID",
+    better="lower",
+    style=".1f",
+    partners=(FLOOR, *BOUNDED),
+    objective="fid",
+    rung=True,
+    gap=True,
+    leaderboard=2,
+    report=2,
+    study=2,
+    final=True,
+)
+SLICED_WASSERSTEIN = Metric(
+    name="gen/swd", label="sliced Wasserstein distance", better="lower", partners=(FLOOR,), study=3
+)
+SPECTRUM_DISTANCE = Metric(
+    name="gen/spectrum_distance", label="spectrum distance", better="lower", unit="dB", partners=(FLOOR,)
+)
+PRECISION = Metric(name="gen/precision", label="precision", better="higher", partners=(FLOOR,), report=5, study=4)
+RECALL = Metric(name="gen/recall", label="recall", better="higher", partners=(FLOOR,), report=6, study=5)
+
+COMPARED = (KID, FID, SLICED_WASSERSTEIN, SPECTRUM_DISTANCE, PRECISION, RECALL)
+"""What generated slices and reconstructions are both measured by (:func:`trainables.reference.compared`)."""
+
+NEAR_COPIES = Metric(
+    name="gen/near_copies",
+    label="near copies",
+    better="lower",
+    style=".1%",
+    objective="memorisation",
+    leaderboard=4,
+    report=4,
+    study=6,
+    final=True,
+)
+MEMORISATION = Metric(name="gen/memorisation", label="memorisation ratio", study=7)
+STEPS = Metric(
+    name="gen/steps_mean",
+    label="mean steps",
+    better="lower",
+    style=".1f",
+    unit="steps",
+    objective="steps",
+    cost=True,
+    leaderboard=3,
+    report=3,
+    final=True,
+)
+SECONDS_PER_IMAGE = Metric(
+    name="gen/seconds_per_image", label="seconds per image", better="lower", unit="s", cost=True
+)
+STOPPED = Metric(name="gen/stopped", label="share stopped early", style=".1%")
+SAMPLES = Metric(name="gen/samples", label="generated", style=".0f", partners=(FLOOR,))
+PAPER_SSIM = Metric(name="gen/paper_ssim", label="SSIM")
+PAPER_PSNR = Metric(name="gen/paper_psnr", label="PSNR (dB)")
+REFERENCE_SAMPLES = Metric(name="gen/reference_samples", label="real slices", style=".0f")
+PSNR = Metric(
+    name="recon/psnr",
+    label="PSNR of reconstructions (dB)",
+    better="higher",
+    unit="dB",
+    partners=(SPREAD,),
+    study=8,
+    final=True,
+)
+
+AUTOENCODER_SECONDS, DENOISER_SECONDS, EVALUATION_SECONDS = (
+    Metric(name=f"cost/{stage}_seconds", label=f"seconds of the {stage}", better="lower", unit="s")
+    for stage in ("autoencoder", "denoiser", "evaluation")
+)
+"""What a run's stages took."""
+
+METRICS: Mapping[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        SAMPLES,
+        *COMPARED,
+        NEAR_COPIES,
+        MEMORISATION,
+        STEPS,
+        SECONDS_PER_IMAGE,
+        STOPPED,
+        REFERENCE_SAMPLES,
+        Metric(name="gen/diversity", label="diversity", partners=(REAL,)),
+        Metric(name="gen/ms_ssim", label="MS-SSIM among samples", partners=(REAL,)),
+        Metric(name="gen/high_frequency_share", label="high-frequency share", partners=(REAL,)),
+        PAPER_SSIM,
+        PAPER_PSNR,
+        *(_of_reconstructions(metric) for metric in COMPARED),
+        PSNR,
+        Metric(name="recon/ssim", label="SSIM of reconstructions", better="higher", partners=(SPREAD,), final=True),
+        Metric(name="recon/mse", label="MSE of reconstructions", better="lower"),
+        AUTOENCODER_SECONDS,
+        DENOISER_SECONDS,
+        EVALUATION_SECONDS,
+    )
+}
+"""Every measure of a run's end, by its name; docs/metrics.md defines them."""
+
+
+def metric_of(name: str) -> Metric:
+    """The row of a metric; any other number is called by its own name, shown nowhere, and better neither way."""
+    return METRICS.get(name) or Metric(name=name, label=name)
+
+
+def _placed(place: Literal["leaderboard", "report", "study"]) -> tuple[Metric, ...]:
+    """The metrics that are shown in a place, in order."""
+    shown = {metric: getattr(metric, place) for metric in METRICS.values() if getattr(metric, place) is not None}
+    return tuple(sorted(shown, key=lambda metric: shown[metric]))
+
+
+LEADERBOARD, REPORT, STUDY = _placed("leaderboard"), _placed("report"), _placed("study")
+"""What a sweep's leaderboard and report show, and what a study judges its arms by."""
+
+OBJECTIVES: Mapping[str, Metric] = {
+    metric.objective: metric for metric in METRICS.values() if metric.objective is not None
+}
+"""What a search can minimise, by its name on the command line."""
+
+FINALS: Mapping[str, str] = {
+    metric.name + suffix: metric.at_end + suffix
+    for metric in METRICS.values()
+    if metric.final
+    for suffix in ("", *(partner for partner in (ERROR, FLOOR) if partner in metric.partners))
+}
+"""The end results by which the runs' table compares, and their names there."""

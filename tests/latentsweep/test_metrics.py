@@ -1,0 +1,127 @@
+"""The table of metrics: it knows all that is recorded, and says of it what every table and judgement needs."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_images import SIZE, Shrunk, slices, small_reference
+
+from latentsweep import leaderboard, metrics
+from latentsweep.metrics import FINALS, FLOOR, LEADERBOARD, METRICS, OBJECTIVES, REPORT, STUDY, Metric, metric_of
+from trainables.evaluation import (
+    EvaluationConfig,
+    evaluate_ceiling,
+    evaluate_generated,
+    evaluate_reconstructions,
+)
+from trainables.memorisation import nearest
+
+ROOT = Path(__file__).parents[2]
+
+
+def recorded() -> set[str]:
+    """The name of every number that a run's evaluation measures."""
+    config, reference, images = EvaluationConfig(**SIZE), small_reference(), slices(20, 5)
+    neighbours, features = nearest(images, slices(60, 1)), Shrunk().features(images)
+    used = np.repeat([25, 15], [15, 5])
+    return {
+        *evaluate_generated(images, features, neighbours, reference, config, steps_used=used, steps=25, seconds=40.0),
+        *evaluate_reconstructions(images, images / 127.5 - 1),
+        *evaluate_ceiling(reference.floor_images, reference.floor_features, reference, config),
+    }
+
+
+def names_of(metric: Metric) -> set[str]:
+    """A metric's name and those of its partners; where it has a floor, that has partners, too."""
+    own = {metric.name, *(metric.name + suffix for suffix in metric.partners if suffix != FLOOR)}
+    return own | ({name + FLOOR for name in own} if FLOOR in metric.partners else set())
+
+
+def test_what_is_measured_and_the_table_are_the_same_names() -> None:
+    table = {name for metric in METRICS.values() for name in names_of(metric) if not name.startswith("cost/")}
+    assert recorded() == table
+
+
+def test_every_metric_is_documented() -> None:
+    documented = (ROOT / "docs" / "metrics.md").read_text()
+    for name in METRICS:
+        if not name.startswith("cost/") and (name not in {m.ceiling for m in metrics.COMPARED}):
+            assert f"`{name}`" in documented
+
+
+def test_no_two_metrics_have_one_label_or_one_place() -> None:
+    labels = [metric.label for metric in METRICS.values()]
+    assert len(set(labels)) == len(labels)
+    for place in ("leaderboard", "report", "study"):
+        taken = [getattr(metric, place) for metric in METRICS.values() if getattr(metric, place) is not None]
+        assert sorted(taken) == list(range(1, len(taken) + 1)), place
+
+
+def test_the_places_are_filled_in_order() -> None:
+    assert [metric.stem for metric in LEADERBOARD] == ["kid", "fid", "steps_mean", "near_copies"]
+    assert list(leaderboard.METRICS) == ["gen/kid", "gen/kid_se", "gen/fid", "gen/steps_mean", "gen/near_copies"]
+    assert [metric.stem for metric in REPORT] == [
+        *("kid", "fid", "steps_mean", "near_copies", "precision", "recall"),
+    ]
+    assert [metric.name for metric in STUDY] == [
+        *("gen/kid", "gen/fid", "gen/swd", "gen/precision", "gen/recall", "gen/near_copies", "gen/memorisation"),
+        "recon/psnr",
+    ]
+
+
+def test_the_end_results_have_the_names_that_mlflow_has_always_had() -> None:
+    assert FINALS == {
+        "gen/kid": "final/kid",
+        "gen/kid_se": "final/kid_se",
+        "gen/kid_floor": "final/kid_floor",
+        "gen/fid": "final/fid",
+        "gen/fid_floor": "final/fid_floor",
+        "gen/steps_mean": "final/steps_mean",
+        "gen/near_copies": "final/near_copies",
+        "recon/ssim": "final/recon_ssim",
+        "recon/psnr": "final/recon_psnr",
+    }
+
+
+def test_objectives_keep_their_names_are_better_when_lower_and_are_end_results() -> None:
+    assert list(OBJECTIVES) == ["kid", "fid", "memorisation", "steps"]
+    assert [metric.name for metric in OBJECTIVES.values() if metric.rung] == ["gen/kid", "gen/fid"]
+    for metric in OBJECTIVES.values():
+        assert metric.better == "lower"
+        assert metric.final, "the runs' table sorts by the objective"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "written"),
+    [
+        ("gen/kid", 257.84, "257.8"),
+        ("gen/near_copies", 0.0312, "3.1%"),
+        ("gen/precision", 0.71428, "0.714"),
+        ("gen/samples", 64.0, "64"),
+        ("gen/fid", None, "–"),
+        ("of/nobody", 0.1234, "0.123"),
+    ],
+)
+def test_a_value_is_written_as_its_row_says(name: str, value: float | None, written: str) -> None:
+    assert metric_of(name).format(value) == written
+
+
+def test_another_number_goes_by_its_own_name_and_is_better_neither_way() -> None:
+    other = metric_of("of/nobody")
+    assert (other.label, other.better, other.unit) == ("of/nobody", None, "")
+
+
+def test_a_metrics_name_stands_in_the_table_and_nowhere_else_in_the_product() -> None:
+    names = {name for metric in METRICS.values() for name in (*names_of(metric), metric.at_end, metric.at_rungs)}
+    found = []
+    for folder in ("platform/latentsweep", "mlflow/latentsweep_mlflow"):
+        for path in (ROOT / folder).rglob("*.py"):
+            if path.name == "metrics.py":
+                continue
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Constant) and node.value in names:
+                    found.append(f"{path.name}:{node.lineno}: {node.value}")
+    assert found == []

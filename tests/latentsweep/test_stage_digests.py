@@ -1,0 +1,76 @@
+"""The keys of all stages, digit by digit: what is in somebody's store must be found again."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from latentsweep.pipeline import VERSIONS, Keys, keys_of
+from trainables.config import fingerprint
+from trainables.recipes import RECIPES, SMOKE, Recipe
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "stage_digests.json"
+DATASET = fingerprint("a dataset that is made up", length=64)
+WEIGHTS = fingerprint("weights that are made up", length=64)
+SEEDS = (0, 7)
+SPLITS = ("validation", "test")
+
+LATER = {
+    "vae.reconstruction_loss": "charbonnier",
+    "vae.ms_ssim_weight": 0.05,
+    "vae.gradient_weight": 0.3,
+    "vae.adversarial_weight": 0.0005,
+    "vae.adversarial_start": 0.25,
+    "diffusion.position_condition": True,
+    "diffusion.condition_dropout": 0.2,
+    "diffusion.augmentation_probability": 0.12,
+    "diffusion.zero_terminal_snr": True,
+    "diffusion.timestep_sampling": "stratified",
+    "diffusion.ema_lengths": (0.05, 0.1),
+    "sampling.guidance": 1.5,
+    "sampling.ema_length": 0.1,
+}
+"""Every field of the recipe that came after there were stores, away from its default."""
+
+CONFIGURATIONS: dict[str, Recipe] = {**RECIPES, "later": SMOKE.replace(**LATER)}
+
+
+def digests_of(recipe: Recipe) -> dict[str, dict[str, str]]:
+    """The digest of each stage, by seed and split."""
+    found = {}
+    for seed in SEEDS:
+        for split in SPLITS:
+            keys = keys_of(recipe, DATASET, seed, WEIGHTS, split)
+            found[f"seed {seed}, {split}"] = {each.name: getattr(keys, each.name).digest for each in fields(Keys)}
+    return found
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_the_digests_of_all_stages_are_what_they_were(name: str) -> None:
+    """``LATENTSWEEP_REWRITE_GOLDEN=1`` writes them anew, for a change that is meant to compute everything again."""
+    digests = digests_of(CONFIGURATIONS[name])
+    golden = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
+    if os.environ.get("LATENTSWEEP_REWRITE_GOLDEN"):
+        golden[name] = digests
+        GOLDEN.write_text(json.dumps(golden, indent=1) + "\n")
+    assert digests == golden[name]
+
+
+def test_every_stage_and_no_other_has_a_digest_that_is_pinned() -> None:
+    golden = json.loads(GOLDEN.read_text())
+    assert set(golden) == set(CONFIGURATIONS)
+    for each in golden.values():
+        assert all(set(stages) == set(VERSIONS) for stages in each.values())
+
+
+def test_the_configuration_of_later_fields_sets_each_of_them() -> None:
+    recipe = CONFIGURATIONS["later"]
+    for section in fields(Recipe):
+        values = getattr(recipe, section.name)
+        for field in fields(values):
+            if field.metadata["later"]:
+                assert getattr(values, field.name) != field.default, f"{section.name}.{field.name}"
