@@ -40,7 +40,7 @@ BOUNDS: dict[str, dict[str, tuple[float, float]]] = {
     "dpmpp_2m evaluation of 200": {"half": (4 * 460, 1), "fp32": (4 * 460, 1)},
 }
 """The most that each may launch, and how often the host may wait for the card. A step that takes more is bound by its
-launches on the cards that people have. In fp32 a training's step takes what it took before half precision took less."""
+launches on the cards that people have. In fp32 a training's step takes what it took in November 2026."""
 
 FIRST, LAST = 3, 8
 """The steps of a training that are looked at, from 1: the optimiser's state is there, and none of them reports."""
