@@ -72,7 +72,12 @@ def adamw(
     One that is ``capturable`` in a CUDA graph has its learning rate as a tensor on the parameters' device.
     """
     optimizer = torch.optim.AdamW(
-        model.parameters(), learning_rate, betas, weight_decay=weight_decay, fused=True, capturable=capturable
+        model.parameters(),
+        lr=learning_rate,
+        betas=betas,
+        weight_decay=weight_decay,
+        fused=True,
+        capturable=capturable,
     )
     if capturable:
         for group in optimizer.param_groups:

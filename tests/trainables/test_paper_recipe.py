@@ -55,9 +55,9 @@ def test_both_loops_hand_the_settings_to_adamw(monkeypatch: pytest.MonkeyPatch, 
     seen: list[tuple[float, float]] = []
     adamw = torch.optim.AdamW
 
-    def spy(parameters: object, *, lr: float, weight_decay: float, fused: bool) -> torch.optim.AdamW:
+    def spy(parameters: object, *, lr: float, weight_decay: float, **others: object) -> torch.optim.AdamW:
         seen.append((lr, weight_decay))
-        return adamw(parameters, lr=lr, weight_decay=weight_decay, fused=fused)  # type: ignore[arg-type]
+        return adamw(parameters, lr=lr, weight_decay=weight_decay, **others)  # type: ignore[arg-type]
 
     monkeypatch.setattr(torch.optim, "AdamW", spy)
     tiny = PAPER.replace(
