@@ -29,7 +29,7 @@ from latentsweep import assembly, budget
 from latentsweep.assembly import packed
 from latentsweep.bundle import CONFIG, DENOISER, SCALING, VAE
 from latentsweep.cli import app
-from latentsweep.cluster import cluster
+from latentsweep.cluster import ENVIRONMENT, LOOPBACK, cluster
 from latentsweep.configuration import Configuration
 from latentsweep.home import Home
 from latentsweep.shared_stages import Shared
@@ -237,6 +237,8 @@ def test_what_is_set_of_the_execution_reaches_the_trainings(
 def test_a_ray_of_ones_own_has_so_many_cards_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")  # beside which Ray wouldn't believe in cards
     monkeypatch.delenv("RAY_OVERRIDE_RESOURCES", raising=False)  # which Ray believes before all else
+    for name, value in (ENVIRONMENT | LOOPBACK).items():  # what `cluster` sets must not stay for the tests after this
+        monkeypatch.setenv(name, value)
     for gpus in (0, 3):
         with cluster(cpus=1, gpus=gpus):
             assert ray.cluster_resources().get("GPU", 0) == gpus

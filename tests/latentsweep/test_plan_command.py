@@ -45,7 +45,7 @@ def test_it_shows_both_trainings_by_part_and_how_trials_share_the_card() -> None
 def test_as_json_the_parts_are_bytes() -> None:
     content = plan("--recipe", "paper", "--card-gib", 6)
     denoiser = content["trainings"]["diffusion"]
-    assert denoiser["parts_bytes"]["optimizer"] == pytest.approx(2 * denoiser["parts_bytes"]["weights"], rel=1e-3)
+    assert denoiser["parts_bytes"]["optimizer"] == pytest.approx(2 * denoiser["parts_bytes"]["gradients"], rel=1e-3)
     assert denoiser["parts_bytes"]["context"] == 2**29
     assert (content["gpu_share"], content["trials_per_card"]) == (0.25, 4)
     assert 4 * (denoiser["cap_gib"] + 0.5) == pytest.approx(6.0)
