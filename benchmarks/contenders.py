@@ -32,9 +32,9 @@ def latentsweep(job: str, precision: str, threads: int) -> Job:
     from trainables import diffusion_training, vae_training
     from trainables.diffusion_batch import draw_step, noisy_batch
     from trainables.discriminator import Adversary
+    from trainables.dropout import LayerGenerators
     from trainables.execution import Execution, computing_dtype, send
     from trainables.latents import ChannelStatistics, Latents
-    from trainables.layers import LayerGenerators
     from trainables.precision import WorkingCopy
     from trainables.schedules import alphas_cumprod
     from trainables.training import adamw, update, update_ema

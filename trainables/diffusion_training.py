@@ -14,10 +14,10 @@ from trainables.checkpoint import TrainingState
 from trainables.condition import Condition, check_positions, known_positions
 from trainables.diffusion import DiffusionConfig, add_noise, target
 from trainables.diffusion_batch import Draws, NoisyBatch, draw_step, noisy_batch
+from trainables.dropout import LayerGenerators, Masks
 from trainables.execution import Execution, graphed, send
 from trainables.graphs import launcher
 from trainables.latents import Latents
-from trainables.layers import LayerGenerators, Masks
 from trainables.losses import FREQUENCY_LOSSES, min_snr_weights
 from trainables.precision import WorkingCopy
 from trainables.random import derived_seed, generator

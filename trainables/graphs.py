@@ -16,8 +16,8 @@ from torch.torch_version import TorchVersion
 from torch.utils._pytree import tree_leaves
 
 from trainables.cards import out_of_memory
+from trainables.dropout import LayerGenerators
 from trainables.execution import Execution, graphed, send
-from trainables.layers import LayerGenerators
 
 Draws = TypeVar("Draws", bound=tuple[Any, ...])
 

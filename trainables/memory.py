@@ -24,10 +24,10 @@ from trainables.augmentation import LABELS
 from trainables.condition import Condition
 from trainables.diffusion_batch import NoisyBatch
 from trainables.discriminator import Adversary, PatchAdversary, PatchDiscriminator
+from trainables.dropout import LayerGenerators
 from trainables.errors import CapacityError
 from trainables.execution import GIB, Execution, at_once, computing_dtype, graphed
 from trainables.ladder import described, rungs
-from trainables.layers import LayerGenerators
 from trainables.precision import WorkingCopy, convert
 from trainables.recipes import Recipe
 from trainables.sampling import CHUNK_ON_ACCELERATOR

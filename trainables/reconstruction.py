@@ -1,4 +1,4 @@
-"""How far a reconstruction is from its slice, as the autoencoder's loss: pixels, structure, gradients.
+"""The autoencoder's loss: how far a reconstruction is from its slice (pixels, structure, gradients), and the KL.
 
 Slices and reconstructions are (B, 1, H, W) in [-1, 1]; every loss is a scalar in float32, a mean over the batch.
 """
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from trainables.errors import ConfigError
 from trainables.structure import multiscale_similarity
 from trainables.vae import VaeConfig
 
@@ -56,3 +57,42 @@ def fidelity(config: VaeConfig) -> Fidelity | None:
         return torch.stack([weight * loss(reconstructions, images) for weight, loss in used]).sum()
 
     return weighted
+
+
+def vae_loss(
+    images: Tensor,
+    reconstructions: Tensor,
+    mean: Tensor,
+    log_variance: Tensor,
+    *,
+    kl_weight: float | Tensor,
+    kl_reduction: str,
+    fidelity: Fidelity | None = None,
+) -> dict[str, Tensor]:
+    """The ``loss`` and its parts, named as in :func:`vae_loss_names`; scalars in float32.
+
+    The loss is ``fidelity`` + β·KL, the fidelity by default the MSE; ``reconstruction`` is the MSE in any case, a
+    mean over pixels, and ``kl`` has no weight. ``images`` and ``reconstructions`` (B, 1, H, W); ``mean`` and
+    ``log_variance`` (B, C, h, w). KL(N(μ, σ²) ‖ N(0, 1)) = ½(μ² + σ² − 1 − log σ²) (Kingma & Welling 2014,
+    appendix B) is reduced over a latent as ``kl_reduction`` says, 'sum' or 'mean', and averaged over the batch.
+    """
+    images, reconstructions = images.float(), reconstructions.float()
+    mse = F.mse_loss(reconstructions, images)
+    mean, log_variance = mean.float(), log_variance.float()
+    divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).flatten(1)
+    match kl_reduction:
+        case "sum":
+            kl = divergence.sum(dim=1).mean()
+        case "mean":
+            kl = divergence.mean()
+        case _:
+            raise ConfigError(f"kl_reduction must be sum or mean, got {kl_reduction!r}")
+    if fidelity is None:
+        return {"loss": mse + kl_weight * kl, "reconstruction": mse, "kl": kl}
+    distance = fidelity(reconstructions, images)
+    return {"loss": distance + kl_weight * kl, "reconstruction": mse, "kl": kl, "fidelity": distance}
+
+
+def vae_loss_names(fidelity: Fidelity | None) -> tuple[str, ...]:
+    """What :func:`vae_loss` names, in its order; ``fidelity`` only where it isn't the MSE."""
+    return ("loss", "reconstruction", "kl", "fidelity")[: 3 if fidelity is None else 4]

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.cards import AUTO
+from trainables.chunks import in_chunks
 from trainables.condition import guided
 from trainables.config import Config, setting
 from trainables.diffusion import DiffusionConfig, to_x0_and_noise
@@ -22,7 +23,6 @@ from trainables.errors import ConfigError
 from trainables.execution import computing_dtype, send
 from trainables.precision import convert
 from trainables.schedules import alphas_cumprod
-from trainables.watchdog import beat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,24 +187,6 @@ STOP_MEASURES: dict[str, Callable[[Tensor, Tensor, tuple[float, Tensor] | None],
 def initial_noise(seeds: Sequence[int], shape: tuple[int, int, int]) -> Tensor:
     """Standard normal noise (B, C, h, w), one CPU generator per image seed, whatever the batch or device."""
     return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
-
-
-def in_chunks(function: Callable[..., Tensor], size: int, *batches: Tensor) -> Tensor:
-    """``function`` of tensors (B, …), called with exactly ``size`` rows at a time, the last call padded.
-
-    PyTorch picks its kernels by the size of the batch, and other kernels round differently; at one size a
-    row's result depends neither on its place nor on the other rows.
-    """
-    rows = len(batches[0])
-    results = []
-    for start in range(0, rows, size):
-        parts = [batch[start : start + size] for batch in batches]
-        missing = size - len(parts[0])
-        if missing:
-            parts = [torch.cat((part, part[-1:].expand(missing, *part.shape[1:]))) for part in parts]
-        results.append(function(*parts)[: size - missing])
-        beat()
-    return torch.cat(results)
 
 
 def sampling_timesteps(timesteps: int, steps: int) -> list[int]:

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from trainables.augmentation import LABELS
 from trainables.condition import NOTHING, Condition
 from trainables.diffusion import DiffusionConfig
-from trainables.layers import Masks, ResidualBlock, SelfAttention, group_norm, run, zero_init
+from trainables.dropout import Masks
+from trainables.layers import ResidualBlock, SelfAttention, group_norm, run, zero_init
 from trainables.precision import dtype_of
 
 

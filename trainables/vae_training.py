@@ -11,16 +11,15 @@ import torch
 from trainables import execution as ex
 from trainables.cards import visiting
 from trainables.checkpoint import TrainingState
+from trainables.chunks import in_chunks
 from trainables.discriminator import Adversary, adversary_of
+from trainables.dropout import LayerGenerators
 from trainables.execution import Execution, graphed, send
 from trainables.graphs import launcher
 from trainables.images import draw_maps, to_bytes, to_unit, warp
-from trainables.layers import LayerGenerators
-from trainables.losses import vae_loss, vae_loss_names
 from trainables.precision import WorkingCopy
 from trainables.random import batch_indices, derived_seed, generator
-from trainables.reconstruction import fidelity
-from trainables.sampling import in_chunks
+from trainables.reconstruction import fidelity, vae_loss, vae_loss_names
 from trainables.training import (
     CHECKPOINT,
     Record,
@@ -186,8 +185,8 @@ def accumulate(
 ) -> torch.Tensor:
     """Adds the gradients of the mean loss of ``shares`` of a batch; returns their parts of its values, (n,).
 
-    They are in the order of :func:`~trainables.losses.vae_loss_names`, without what the ``adversary`` adds; its own
-    gradients are added, too. ``images`` (B, 1, H, W) in [-1, 1] are the batch of these ``draws``.
+    They are in the order of :func:`~trainables.reconstruction.vae_loss_names`, without what the ``adversary`` adds;
+    its own gradients are added, too. ``images`` (B, 1, H, W) in [-1, 1] are the batch of these ``draws``.
     """
     compare = fidelity(config)
     values = torch.zeros(len(vae_loss_names(compare)), device=images.device)

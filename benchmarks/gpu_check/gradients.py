@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from gpu_check.notes import Notes
 from gpu_check.trainings import RECIPE, awake
 from trainables.discriminator import PatchDiscriminator, hinge_loss
-from trainables.losses import FREQUENCY_LOSSES, vae_loss
-from trainables.reconstruction import PIXEL_LOSSES, gradient_difference, structural_dissimilarity
+from trainables.losses import FREQUENCY_LOSSES
+from trainables.reconstruction import PIXEL_LOSSES, gradient_difference, structural_dissimilarity, vae_loss
 from trainables.unet import UNet
 from trainables.vae import Autoencoder, sample_posterior
 

@@ -11,15 +11,14 @@ from trainables.augmentation import LABELS
 from trainables.condition import Condition
 from trainables.diffusion_training import losses
 from trainables.discriminator import Adversary, PatchDiscriminator, adversary_of
+from trainables.dropout import LayerGenerators, Masks
 from trainables.errors import CapacityError
 from trainables.execution import GIB, Execution, computing_dtype
 from trainables.ladder import rungs
-from trainables.layers import LayerGenerators, Masks
-from trainables.losses import vae_loss
 from trainables.memory import RESERVE, Storages, batch_size, fitted, predicted
 from trainables.precision import convert
 from trainables.recipes import PAPER, RECIPES, SMOKE, Recipe
-from trainables.reconstruction import fidelity
+from trainables.reconstruction import fidelity, vae_loss
 from trainables.training import adamw, update, update_ema
 from trainables.unet import UNet
 from trainables.vae import Autoencoder, sample_posterior

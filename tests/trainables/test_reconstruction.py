@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.losses import vae_loss, vae_loss_names
 from trainables.reconstruction import (
     CHARBONNIER_EPSILON,
     PIXEL_LOSSES,
@@ -14,6 +13,8 @@ from trainables.reconstruction import (
     fidelity,
     gradient_difference,
     structural_dissimilarity,
+    vae_loss,
+    vae_loss_names,
 )
 from trainables.similarity import ms_ssim
 from trainables.vae import VaeConfig

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from trainables.chunks import in_chunks
 from trainables.diffusion import DiffusionConfig, target
 from trainables.errors import ConfigError
 from trainables.sampling import (
@@ -17,7 +18,6 @@ from trainables.sampling import (
     SamplingTrace,
     Step,
     even_chunk,
-    in_chunks,
     initial_noise,
     sample,
     sampling_timesteps,

@@ -18,10 +18,10 @@ from trainables.averages import Averages
 from trainables.checkpoint import load_tensors, save_tensors
 from trainables.diffusion import DiffusionConfig
 from trainables.diffusion_training import Score, train_denoiser
+from trainables.dropout import Masks
 from trainables.errors import DivergenceError
 from trainables.execution import Execution
 from trainables.latents import ChannelStatistics, Latents
-from trainables.layers import Masks
 from trainables.recipes import SMOKE, Recipe
 from trainables.training import CHECKPOINT, Record, Report, evenly_spaced, ignore_report, update
 from trainables.unet import UNet

@@ -9,8 +9,8 @@ from torch import nn
 from trainables.config import fingerprint
 from trainables.errors import ConfigError
 from trainables.layers import ResidualBlock, SelfAttention, norm_groups
-from trainables.losses import vae_loss
 from trainables.recipes import RECIPES
+from trainables.reconstruction import vae_loss
 from trainables.vae import LOG_VARIANCE_RANGE, Autoencoder, VaeConfig, sample_posterior
 
 SMALL = VaeConfig(widths=(4, 8), blocks=1, latent_channels=3)
