@@ -35,7 +35,7 @@ from latentsweep.sweep import Sweep, Watcher
 from latentsweep.tuning import StudyScheduler, StudySearcher
 from latentsweep.view import View
 from latentsweep_mlflow.recorder import recorder_for
-from trainables.inception import find_weights
+from trainables.measures.inception import find_weights
 from trainables.space import THRESHOLD
 
 MARKS = (100, 500, 1000, 2000)

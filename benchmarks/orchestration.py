@@ -39,7 +39,7 @@ from latentsweep.sweep import Sweep, Watcher
 from latentsweep.tuning import StudySearcher, run_trials
 from latentsweep.view import View
 from latentsweep_mlflow.recorder import recorder_for
-from trainables.inception import find_weights
+from trainables.measures.inception import find_weights
 from trainables.space import THRESHOLD
 
 LIMIT = 0.3

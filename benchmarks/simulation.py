@@ -22,10 +22,10 @@ import optuna
 from latentsweep.plan import SweepPlan
 from latentsweep.search import Search, SearchConfig, distribution
 from latentsweep.tuning import StudyScheduler, StudySearcher
-from trainables.random import derived_seed
+from trainables.loop.seeds import derived_seed
+from trainables.loop.training import evenly_spaced
 from trainables.recipes import PAPER
 from trainables.space import THRESHOLD, Choice, Range, SearchSpace
-from trainables.training import evenly_spaced
 
 SPACE = SearchSpace(
     {

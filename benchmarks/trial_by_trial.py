@@ -52,8 +52,8 @@ def trial(config: dict[str, Any], job: dict[str, Any]) -> None:
     from latentsweep.datasets.slices import open_dataset
     from latentsweep.pipeline import Pipeline
     from latentsweep.store import Store
-    from trainables.execution import Execution
-    from trainables.inception import find_weights
+    from trainables.loop.execution import Execution
+    from trainables.measures.inception import find_weights
     from trainables.recipes import Recipe
 
     recipe = Recipe.from_dict(job["recipe"]).replace(**config)

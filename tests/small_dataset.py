@@ -8,8 +8,8 @@ from latentsweep.datasets.slices import PreparedDataset, SliceRow, encode, open_
 from latentsweep.home import Home
 from latentsweep.store import Store
 from latentsweep.worker import Assignment
-from trainables.execution import Execution
-from trainables.inception import find_weights
+from trainables.loop.execution import Execution
+from trainables.measures.inception import find_weights
 from trainables.recipes import recipe_named
 
 

@@ -41,7 +41,7 @@ def run_tests(notes: Notes, card: Card) -> None:
     import pytest
 
     import latentsweep.budget  # noqa: F401 - what the tests import; says which package is missing
-    import trainables.vae_training  # noqa: F401
+    import trainables.autoencoder.training  # noqa: F401
 
     tally = Tally(notes)
     code = pytest.main(["-q", "-p", "no:cacheprovider", str(TESTS)], plugins=[tally])

@@ -31,9 +31,9 @@ from latentsweep.search import SearchConfig
 from latentsweep.store import Store
 from latentsweep.sweep_record import SweepRecord, as_records, execution_tags, final_record, pictures, value_of
 from trainables.errors import ConfigError, DataError
-from trainables.execution import Execution
 from trainables.figures import image_grid
-from trainables.inception import InceptionWeights
+from trainables.loop.execution import Execution
+from trainables.measures.inception import InceptionWeights
 from trainables.recipes import Recipe, recipe_named
 from trainables.space import SearchSpace
 

@@ -13,14 +13,14 @@ from typing import Any
 
 import torch
 
-from trainables.cards import WAY_OUT
-from trainables.cards import memory as memory_of_cards
 from trainables.errors import CardError, ConfigError
-from trainables.execution import GIB as GIB
-from trainables.execution import Execution, cores
-from trainables.ladder import described, rungs
-from trainables.memory import CONTEXT, NAMES, Memory, batch_size, predicted, refusal
+from trainables.loop.cards import WAY_OUT
+from trainables.loop.cards import memory as memory_of_cards
+from trainables.loop.execution import GIB as GIB
+from trainables.loop.execution import Execution, cores
 from trainables.recipes import Recipe
+from trainables.resources.ladder import described, rungs
+from trainables.resources.memory import CONTEXT, NAMES, Memory, batch_size, predicted, refusal
 
 DEFAULT_CARD = 6.0
 """The card that a sweep is planned for where nothing else is said, in GiB."""

@@ -15,14 +15,14 @@ from latentsweep.configuration import Configuration, read_configuration
 from latentsweep.latents import channel_statistics
 from latentsweep.pipeline import Keys
 from latentsweep.store import Store
-from trainables.checkpoint import load_tensors, save_tensors
+from trainables.autoencoder.training import decoded_bytes
+from trainables.autoencoder.vae import Autoencoder
+from trainables.denoiser.latents import ChannelStatistics
+from trainables.denoiser.unet import UNet
 from trainables.errors import DataError
-from trainables.execution import Execution
-from trainables.latents import ChannelStatistics
+from trainables.loop.checkpoint import load_tensors, save_tensors
+from trainables.loop.execution import Execution
 from trainables.recipes import Recipe
-from trainables.unet import UNet
-from trainables.vae import Autoencoder
-from trainables.vae_training import decoded_bytes
 
 CONFIG = "config.yaml"
 VAE = "vae.safetensors"

@@ -95,7 +95,7 @@ def main(
     import logging
     import warnings
 
-    # A driver that is too old is reported in one line, by trainables.cards.
+    # A driver that is too old is reported in one line, by trainables.loop.cards.
     warnings.filterwarnings("ignore", message="CUDA initialization")
     handler = logging.StreamHandler()
     handler.setFormatter(RedactingFormatter("%(levelname)s: %(message)s"))

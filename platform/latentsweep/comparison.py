@@ -17,12 +17,12 @@ from latentsweep.datasets.volumes import Reject
 from latentsweep.pipeline import Pipeline
 from latentsweep.store import Store
 from trainables.errors import DataError
-from trainables.evaluation import evaluate_generated
-from trainables.execution import Execution
-from trainables.inception import InceptionWeights
-from trainables.memorisation import nearest
+from trainables.loop.execution import Execution
+from trainables.measures.evaluation import evaluate_generated
+from trainables.measures.inception import InceptionWeights
+from trainables.measures.memorisation import nearest
+from trainables.measures.reference import Reference
 from trainables.recipes import Recipe
-from trainables.reference import Reference
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 MAX_SET_BYTES = 2**30

@@ -10,7 +10,7 @@ from latentsweep.configuration import EXECUTION, scalar
 from latentsweep.lints import catalogue
 from latentsweep.search import SearchConfig
 from trainables.config import Config
-from trainables.execution import Execution
+from trainables.loop.execution import Execution
 from trainables.recipes import RECIPES, Recipe
 
 LINTS_HEAD = """# Lints

@@ -14,7 +14,7 @@ from latentsweep.home import Home
 from latentsweep.plan import SweepPlan, threads_of
 from latentsweep.search import Search, family_of
 from trainables.errors import ConfigError, DataError
-from trainables.execution import Execution
+from trainables.loop.execution import Execution
 
 
 def sweeps(home: Home, dataset: str | None = None) -> list[Path]:

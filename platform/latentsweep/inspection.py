@@ -28,7 +28,7 @@ from latentsweep.plan import SweepPlan
 from latentsweep.search import Search, family_of
 from latentsweep.store import Store
 from trainables.errors import DataError
-from trainables.inception import find_weights
+from trainables.measures.inception import find_weights
 from trainables.recipes import Recipe
 
 log = logging.getLogger(__name__)

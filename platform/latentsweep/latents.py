@@ -1,7 +1,7 @@
 """The latent cache: posterior mean and log-variance of every slice, as Parquet shards.
 
 Never a sampled latent: a stored sample would be a fixed noise floor. Drawing and whitening happen on reading
-(:mod:`trainables.latents`).
+(:mod:`trainables.denoiser.latents`).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import torch
 
 from latentsweep.datasets.slices import Slices
 from latentsweep.home import read_each
+from trainables.denoiser.latents import NO_WHITENING, ChannelStatistics, Latents
 from trainables.errors import StoreError
-from trainables.latents import NO_WHITENING, ChannelStatistics, Latents
 
 ROWS_PER_SHARD = 4096
 MAX_PAGE_BYTES = 2**30

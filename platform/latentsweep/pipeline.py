@@ -12,11 +12,11 @@ from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.entries import Entry, StageKey
 from latentsweep.store import Store
 from trainables.config import fingerprint
-from trainables.diffusion_training import Score
-from trainables.execution import Execution
-from trainables.inception import InceptionWeights
+from trainables.denoiser.training import Score
+from trainables.loop.execution import Execution
+from trainables.loop.training import Record, Report, ignore_report
+from trainables.measures.inception import InceptionWeights
 from trainables.recipes import Recipe
-from trainables.training import Record, Report, ignore_report
 
 VERSIONS = {
     "vae": 2,

@@ -12,11 +12,11 @@ from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.home import read_json
 from latentsweep.pipeline import Keys, keys_of
 from latentsweep.search import SearchConfig
-from trainables.condition import no_positions
 from trainables.config import fingerprint
+from trainables.denoiser.condition import no_positions
 from trainables.errors import DataError
 from trainables.images import check_size
-from trainables.inception import InceptionWeights
+from trainables.measures.inception import InceptionWeights
 from trainables.recipes import Recipe
 from trainables.space import SearchSpace
 

@@ -25,10 +25,10 @@ from latentsweep.published import published_name
 from latentsweep.store import Store
 from latentsweep.view import TrainingView
 from latentsweep.worker import Assignment
+from trainables.autoencoder.training import vae_steps
 from trainables.errors import ConfigError, StoppedError
-from trainables.inception import InceptionWeights
+from trainables.measures.inception import InceptionWeights
 from trainables.recipes import Recipe
-from trainables.vae_training import vae_steps
 
 log = logging.getLogger(__name__)
 

@@ -29,7 +29,7 @@ from latentsweep.metrics import KID, OBJECTIVES, STEPS
 from latentsweep.studies import answering, storage
 from trainables.config import Config, setting
 from trainables.errors import INFRASTRUCTURE, ConfigError
-from trainables.random import derived_seed
+from trainables.loop.seeds import derived_seed
 from trainables.space import THRESHOLD, Choice, Dimension, SearchSpace
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)

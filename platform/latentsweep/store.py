@@ -30,10 +30,10 @@ from safetensors import SafetensorError
 from latentsweep.bucket import OF_THE_DISK, PARTIAL, Bucket
 from latentsweep.entries import MANIFEST, Entry, StageKey, damage_of, manifest_of
 from latentsweep.home import Home, write_json
-from trainables.checkpoint import previous
 from trainables.config import fingerprint
 from trainables.errors import StoreError
-from trainables.training import CHECKPOINT
+from trainables.loop.checkpoint import previous
+from trainables.loop.training import CHECKPOINT
 
 COST = ".cost.json"
 PROGRESS = ".progress.json"

@@ -30,7 +30,7 @@ from latentsweep.view import View
 from latentsweep.work_log import said_last, shortened, tail
 from latentsweep.worker import Assignment
 from trainables.errors import StoppedError
-from trainables.inception import InceptionWeights
+from trainables.measures.inception import InceptionWeights
 from trainables.recipes import Recipe
 
 log = logging.getLogger(__name__)

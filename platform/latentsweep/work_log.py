@@ -11,7 +11,7 @@ from pathlib import Path
 
 from latentsweep.redaction import RedactingFormatter, redact, redact_lines
 from trainables.errors import ConfigError
-from trainables.watchdog import watched
+from trainables.loop.watchdog import watched
 
 HANG_MINUTES = "LATENTSWEEP_HANG_MINUTES"
 """The environment variable that sets after how many minutes without a step a worker is taken as hung; 0: never."""

@@ -18,15 +18,15 @@ from latentsweep.published import publish, published
 from latentsweep.redaction import redact
 from latentsweep.store import Store
 from latentsweep.work_log import noted, tail
-from trainables import execution as ex
-from trainables.cards import out_of_memory
 from trainables.errors import INFRASTRUCTURE, CapacityError, DivergenceError, LatentsweepError, WeightsError
-from trainables.execution import Execution
-from trainables.inception import InceptionWeights, find_weights
+from trainables.loop import execution as ex
+from trainables.loop.cards import out_of_memory
+from trainables.loop.execution import Execution
+from trainables.loop.training import Record
+from trainables.measures.inception import InceptionWeights, find_weights
 from trainables.recipes import Recipe
+from trainables.resources.timing import step_seconds
 from trainables.space import THRESHOLD
-from trainables.timing import step_seconds
-from trainables.training import Record
 
 log = logging.getLogger(__name__)
 
@@ -191,7 +191,7 @@ def reference(assignment: Assignment) -> None:
 
 
 def step_time(assignment: Assignment, section: str, slices: int, seconds: float) -> float:
-    """A Ray task: the time of a step of the recipe's ``section``, see :func:`trainables.timing.step_seconds`."""
+    """A Ray task: the time of a step of the recipe's ``section``, see ``timing.step_seconds``."""
     return step_seconds(assignment.recipe, section, assignment.execution, slices=slices, seconds=seconds)
 
 

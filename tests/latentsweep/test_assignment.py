@@ -15,7 +15,7 @@ from latentsweep.published import DESCRIPTION, STAGE, key_of
 from latentsweep.store import Store
 from latentsweep.worker import Assignment
 from trainables.errors import DataError, WeightsError
-from trainables.inception import find_weights
+from trainables.measures.inception import find_weights
 
 
 def test_with_a_plain_home_nothing_is_copied(tmp_path: Path) -> None:

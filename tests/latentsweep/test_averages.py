@@ -16,9 +16,9 @@ from latentsweep.home import Home
 from latentsweep.pipeline import Keys, Pipeline, keys_of
 from latentsweep.stages import SAMPLES, WEIGHTS, average_file
 from latentsweep.store import Store
-from trainables.checkpoint import load_tensors
-from trainables.execution import Execution
-from trainables.inception import InceptionWeights
+from trainables.loop.checkpoint import load_tensors
+from trainables.loop.execution import Execution
+from trainables.measures.inception import InceptionWeights
 from trainables.recipes import SMOKE, Recipe
 
 LENGTHS = (0.0, 0.05, 0.25)

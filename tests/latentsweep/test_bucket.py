@@ -23,7 +23,7 @@ from latentsweep.home import Home
 from latentsweep.published import key_of, publish, published
 from latentsweep.store import Store, cache_folder
 from trainables.errors import ConfigError, DataError, StoreError
-from trainables.training import CHECKPOINT
+from trainables.loop.training import CHECKPOINT
 
 KEY = StageKey("denoiser", 1, {"seed": 0})
 SECRET = "s3cr3t-0f-the-t3am"

@@ -10,9 +10,9 @@ import torch
 from latentsweep import budget
 from latentsweep.budget import GIB, Card, Packing, packing, shared_by
 from trainables.errors import ConfigError
-from trainables.execution import Execution
-from trainables.memory import CONTEXT
+from trainables.loop.execution import Execution
 from trainables.recipes import PAPER, SMOKE
+from trainables.resources.memory import CONTEXT
 
 CORES = 8
 

@@ -13,9 +13,9 @@ from latentsweep.configuration import Configuration
 from latentsweep.home import Home
 from latentsweep.plan import check_fit, planned
 from latentsweep.search import SearchConfig
-from trainables.checkpoint import load_tensors
 from trainables.errors import DataError
-from trainables.inception import find_weights
+from trainables.loop.checkpoint import load_tensors
+from trainables.measures.inception import find_weights
 from trainables.recipes import SMOKE, Recipe
 from trainables.space import Choice, SearchSpace
 

@@ -33,12 +33,12 @@ from latentsweep.cluster import ENVIRONMENT, LOOPBACK, cluster
 from latentsweep.configuration import Configuration
 from latentsweep.home import Home
 from latentsweep.shared_stages import Shared
-from trainables.checkpoint import save_tensors
+from trainables.autoencoder.vae import Autoencoder
+from trainables.denoiser.unet import UNet
 from trainables.errors import CardError, ConfigError
-from trainables.execution import Execution
+from trainables.loop.checkpoint import save_tensors
+from trainables.loop.execution import Execution
 from trainables.recipes import SMOKE
-from trainables.unet import UNet
-from trainables.vae import Autoencoder
 
 
 class OtherProcess:

@@ -16,7 +16,7 @@ from latentsweep.home import Home
 from latentsweep.plan import SweepPlan, planned
 from latentsweep.search import Point, Search, SearchConfig
 from trainables.errors import ConfigError
-from trainables.inception import InceptionWeights
+from trainables.measures.inception import InceptionWeights
 from trainables.recipes import PAPER, SMOKE
 from trainables.space import Choice, SearchSpace, stage_of
 

@@ -12,9 +12,9 @@ from latentsweep.pipeline import Pipeline
 from latentsweep.stages import SAMPLES
 from latentsweep.stages.results import posteriors
 from latentsweep.store import Store
-from trainables.checkpoint import load_tensors
-from trainables.execution import Execution
-from trainables.inception import InceptionWeights
+from trainables.loop.checkpoint import load_tensors
+from trainables.loop.execution import Execution
+from trainables.measures.inception import InceptionWeights
 from trainables.recipes import SMOKE
 
 TINY = SMOKE.replace(

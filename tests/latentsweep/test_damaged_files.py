@@ -36,8 +36,8 @@ from latentsweep.latents import Encoded, read_latents, write_latents
 from latentsweep.plan import SweepPlan
 from latentsweep.search import SearchConfig
 from latentsweep.store import Store
-from trainables.checkpoint import load_tensors, save_tensors
 from trainables.errors import ConfigError, DataError, LatentsweepError
+from trainables.loop.checkpoint import load_tensors, save_tensors
 from trainables.recipes import recipe_named
 
 COUNT = 200

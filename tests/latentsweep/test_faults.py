@@ -222,7 +222,7 @@ import sys
 
 class Patched:
     def find_spec(self, name, path=None, target=None):
-        if name != "trainables.diffusion_training":
+        if name != "trainables.denoiser.training":
             return None
         import importlib.util, os, time
         sys.meta_path.remove(self)

@@ -14,7 +14,7 @@ from latentsweep.home import Home
 from latentsweep.lints import LINTS, Finding
 from latentsweep.store import Store
 from trainables.errors import DataError
-from trainables.execution import Execution
+from trainables.loop.execution import Execution
 from trainables.recipes import PAPER, SMOKE, Recipe
 
 

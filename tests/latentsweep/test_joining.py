@@ -13,7 +13,7 @@ from small_dataset import plant
 from latentsweep import assembly
 from latentsweep.assembly import packed
 from latentsweep.home import Home
-from trainables.execution import Execution
+from trainables.loop.execution import Execution
 from trainables.recipes import recipe_named
 
 SMOKE = recipe_named("smoke")

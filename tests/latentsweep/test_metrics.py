@@ -11,13 +11,13 @@ from small_images import SIZE, Shrunk, slices, small_reference
 
 from latentsweep import leaderboard, metrics
 from latentsweep.metrics import FINALS, FLOOR, LEADERBOARD, METRICS, OBJECTIVES, REPORT, STUDY, Metric, metric_of
-from trainables.evaluation import (
+from trainables.measures.evaluation import (
     EvaluationConfig,
     evaluate_ceiling,
     evaluate_generated,
     evaluate_reconstructions,
 )
-from trainables.memorisation import nearest
+from trainables.measures.memorisation import nearest
 
 ROOT = Path(__file__).parents[2]
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from latentsweep import budget
 from latentsweep.cli import app
 from latentsweep.configuration import Configuration
-from trainables.execution import Execution
+from trainables.loop.execution import Execution
 from trainables.recipes import SMOKE
 
 

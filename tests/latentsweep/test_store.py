@@ -16,7 +16,7 @@ from latentsweep.entries import MANIFEST, StageKey
 from latentsweep.home import Home
 from latentsweep.store import Store
 from trainables.errors import StoreError
-from trainables.training import CHECKPOINT
+from trainables.loop.training import CHECKPOINT
 
 KEY = StageKey("vae", 1, {"seed": 0})
 

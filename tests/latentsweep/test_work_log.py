@@ -18,7 +18,7 @@ HANGING = """
 import logging, sys, time
 from pathlib import Path
 from latentsweep.work_log import noted
-from trainables.watchdog import beat
+from trainables.loop.watchdog import beat
 with noted(Path(sys.argv[1])):
     for step in range(4):
         logging.getLogger("latentsweep.worker").info("step %d", step)
@@ -45,7 +45,7 @@ def test_good_work_leaves_no_log_and_failed_work_its_last_lines(tmp_path: Path) 
 
 
 def failing() -> None:
-    logging.getLogger("trainables.checkpoint").warning("careful")
+    logging.getLogger("trainables.loop.checkpoint").warning("careful")
     raise ValueError("no such thing")
 
 

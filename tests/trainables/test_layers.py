@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from trainables.dropout import LayerGenerators, Masks
 from trainables.layers import attention, conditional_norm, group_norm
+from trainables.loop.dropout import LayerGenerators, Masks
 
 
 def masks(seed: int, batch: int) -> Masks:

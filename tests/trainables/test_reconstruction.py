@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.reconstruction import (
+from trainables.autoencoder.losses import (
     CHARBONNIER_EPSILON,
     PIXEL_LOSSES,
     charbonnier,
@@ -16,8 +16,8 @@ from trainables.reconstruction import (
     vae_loss,
     vae_loss_names,
 )
-from trainables.similarity import ms_ssim
-from trainables.vae import VaeConfig
+from trainables.autoencoder.vae import VaeConfig
+from trainables.measures.similarity import ms_ssim
 
 
 def images(side: int = 16, count: int = 2, *, seed: int = 0) -> torch.Tensor:

@@ -19,7 +19,7 @@ from latentsweep.plan import SweepPlan, check_fit, planned
 from latentsweep.search import SearchConfig
 from trainables.config import fingerprint
 from trainables.errors import ConfigError, DataError
-from trainables.inception import InceptionWeights
+from trainables.measures.inception import InceptionWeights
 from trainables.recipes import Recipe
 from trainables.space import Range, SearchSpace, Value
 

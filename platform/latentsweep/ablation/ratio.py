@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from latentsweep.ablation.effect import CROSS_METRIC, Contrast, Run
 from latentsweep.ablation.inference import effective_subjects, subject_draws
-from trainables.distances import WithinKernel
+from trainables.measures.distances import WithinKernel
 
 Floats = npt.NDArray[np.float64]
 
@@ -68,10 +68,10 @@ def ratios(
     """The KID of each arm over its reference's, for every contrast that is an arm less another; of no other kind.
 
     A difference's interval lacks what all arms have alike, the kernels of real slices with each other; in a ratio
-    these don't cancel. ``real`` has them by subject (:func:`trainables.distances.kernel_within_groups` of the
-    reference's slices): with it, and with ``cross`` of all runs, the interval covers other subjects, from resamples
-    of whole subjects as in :func:`latentsweep.ablation.statistics.effects`; else it covers seeds alone. It leaves
-    out 1 where the difference's interval leaves out 0, and no less, if both cover the same.
+    these don't cancel. ``real`` has them by subject (:func:`trainables.measures.distances.kernel_within_groups` of
+    the reference's slices): with it, and with ``cross`` of all runs, the interval covers other subjects, from
+    resamples of whole subjects as in :func:`latentsweep.ablation.statistics.effects`; else it covers seeds alone. It
+    leaves out 1 where the difference's interval leaves out 0, and no less, if both cover the same.
     """
     values = {(run.arm, run.seed): run for run in runs if math.isfinite(run.metrics.get(CROSS_METRIC, math.nan))}
     found = []

@@ -31,9 +31,9 @@ from latentsweep.lints import Finding
 from latentsweep.metrics import STUDY
 from latentsweep.report.repetition import machine, versions
 from latentsweep.store import Store
-from trainables.distances import WithinKernel, kernel_within_groups
+from trainables.measures.distances import WithinKernel, kernel_within_groups
+from trainables.measures.reference import Reference
 from trainables.recipes import recipe_named
-from trainables.reference import Reference
 from trainables.space import Value
 
 METRICS = tuple(metric.name for metric in STUDY)

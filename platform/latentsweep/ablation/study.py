@@ -32,9 +32,9 @@ from latentsweep.view import View
 from latentsweep.work_log import tail
 from latentsweep.worker import Assignment
 from trainables.errors import INFRASTRUCTURE, LatentsweepError, StoppedError
-from trainables.inception import InceptionWeights
-from trainables.memory import NAMES
+from trainables.measures.inception import InceptionWeights
 from trainables.recipes import Recipe
+from trainables.resources.memory import NAMES
 from trainables.space import Value
 
 log = logging.getLogger(__name__)

@@ -18,11 +18,11 @@ from latentsweep.ablation.wording import UNKNOWN
 from latentsweep.home import read_json, write_json
 from latentsweep.report.repetition import machine
 from latentsweep.store import Store
+from trainables.autoencoder.training import steps_per_epoch, vae_steps
 from trainables.config import fingerprint
 from trainables.errors import ConfigError, DataError
 from trainables.recipes import Recipe
 from trainables.space import Value
-from trainables.vae_training import steps_per_epoch, vae_steps
 
 FILE = "walltime.json"
 EQUAL = 0.10

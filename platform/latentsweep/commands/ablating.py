@@ -88,7 +88,7 @@ def ablate(
     from latentsweep.assembly import packed
     from latentsweep.configuration import execution_of, overridden
     from latentsweep.store import Store
-    from trainables.inception import find_weights
+    from trainables.measures.inception import find_weights
     from trainables.recipes import recipe_named
 
     place, weights = home_of(home, store, study_storage), find_weights(inception)

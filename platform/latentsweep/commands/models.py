@@ -49,7 +49,7 @@ def train(
     from latentsweep.lints import as_text
     from latentsweep.metrics import KID
     from latentsweep.retraining import train as run_training
-    from trainables.inception import find_weights
+    from trainables.measures.inception import find_weights
 
     place = home_of(home, store, study_storage)
     configuration = read_configuration(config).with_steps(steps).on_device(device)
@@ -136,8 +136,8 @@ def evaluate(
     from latentsweep.comparison import compare, read_images
     from latentsweep.store import Store
     from trainables.errors import ConfigError
-    from trainables.execution import Execution
-    from trainables.inception import find_weights
+    from trainables.loop.execution import Execution
+    from trainables.measures.inception import find_weights
     from trainables.recipes import Recipe
 
     place = home_of(home, store, study_storage)

@@ -64,7 +64,7 @@ def sweep(
     from latentsweep.configuration import execution_of
     from latentsweep.search import SearchConfig
     from latentsweep.sweep import Sweep
-    from trainables.inception import find_weights
+    from trainables.measures.inception import find_weights
 
     place = home_of(home, store, study_storage)
     settings, execution = execution_of(assignments or [], device)

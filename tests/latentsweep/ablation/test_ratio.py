@@ -15,7 +15,7 @@ from latentsweep.ablation.effect import Contrast, Run
 from latentsweep.ablation.inference import judge
 from latentsweep.ablation.ratio import Ratio, fieller, ratios
 from latentsweep.ablation.statistics import effects
-from trainables.distances import WithinKernel, kernel_by_group, kernel_distance, kernel_within_groups
+from trainables.measures.distances import WithinKernel, kernel_by_group, kernel_distance, kernel_within_groups
 
 Floats = npt.NDArray[np.float64]
 

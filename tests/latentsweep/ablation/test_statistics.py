@@ -14,8 +14,8 @@ from latentsweep.ablation.effect import Contrast, Effect, Run
 from latentsweep.ablation.inference import hedges_correction, holm, judge, sign_flip_p
 from latentsweep.ablation.power import detectable, seeds_needed, smallest_p
 from latentsweep.ablation.statistics import effects, noise, summaries
-from trainables.distances import kernel_distance
 from trainables.errors import ConfigError, DataError
+from trainables.measures.distances import kernel_distance
 
 KID = "gen/kid"
 WITHOUT = Contrast("without cutmix", {"without cutmix": 1.0, "full": -1.0})

@@ -25,7 +25,7 @@ from latentsweep.ablation.statistics import effects as compute
 from latentsweep.export import open_search
 from latentsweep.plan import SweepPlan
 from latentsweep.store import Store
-from trainables.distances import WithinKernel
+from trainables.measures.distances import WithinKernel
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

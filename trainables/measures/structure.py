@@ -1,4 +1,5 @@
-"""MS-SSIM with a gradient, for losses: the numbers of :mod:`trainables.similarity` in a fraction of their time.
+"""MS-SSIM with a gradient, for losses: the numbers of :mod:`trainables.measures.similarity` in a fraction of their
+time.
 
 Images are float (B, 1, H, W) in [0, 1]. Windows are applied as products with a band matrix on either side.
 """

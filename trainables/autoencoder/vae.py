@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from trainables.cards import AUTO
 from trainables.config import Config, setting
 from trainables.errors import ConfigError
 from trainables.layers import ResidualBlock, SelfAttention, group_norm, run
-from trainables.precision import dtype_of
+from trainables.loop.cards import AUTO
+from trainables.loop.precision import dtype_of
 
 LOG_VARIANCE_RANGE = (-30.0, 20.0)
 """Log-variances outside are clamped: their exponential stays a normal float32 and far from overflow."""

@@ -19,20 +19,22 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from trainables import cards, diffusion_training, vae_training
-from trainables.augmentation import LABELS
-from trainables.condition import Condition
-from trainables.diffusion_batch import NoisyBatch
-from trainables.discriminator import Adversary, PatchAdversary, PatchDiscriminator
-from trainables.dropout import LayerGenerators
+from trainables.autoencoder import training as vae_training
+from trainables.autoencoder.discriminator import Adversary, PatchAdversary, PatchDiscriminator
+from trainables.autoencoder.vae import Autoencoder
+from trainables.denoiser import training as diffusion_training
+from trainables.denoiser.augmentation import LABELS
+from trainables.denoiser.batch import NoisyBatch
+from trainables.denoiser.condition import Condition
+from trainables.denoiser.sampling import CHUNK_ON_ACCELERATOR
+from trainables.denoiser.unet import UNet
 from trainables.errors import CapacityError
-from trainables.execution import GIB, Execution, at_once, computing_dtype, graphed
-from trainables.ladder import described, rungs
-from trainables.precision import WorkingCopy, convert
+from trainables.loop import cards
+from trainables.loop.dropout import LayerGenerators
+from trainables.loop.execution import GIB, Execution, at_once, computing_dtype, graphed
+from trainables.loop.precision import WorkingCopy, convert
 from trainables.recipes import Recipe
-from trainables.sampling import CHUNK_ON_ACCELERATOR
-from trainables.unet import UNet
-from trainables.vae import Autoencoder
+from trainables.resources.ladder import described, rungs
 
 MIB = 2**20
 
@@ -214,7 +216,7 @@ def _measuring(recipe: Recipe, section: str, device: str) -> int:
 
 
 def precision_on(precision: str, device: str) -> torch.dtype:
-    """As :func:`~trainables.execution.computing_dtype`, also for a card that isn't here."""
+    """As :func:`~trainables.loop.execution.computing_dtype`, also for a card that isn't here."""
     if precision == "auto" and device == "cuda" and not cards.available():
         return torch.bfloat16
     return computing_dtype(precision, torch.device(device))

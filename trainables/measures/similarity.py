@@ -13,9 +13,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from trainables.structure import exponents
+from trainables.measures.structure import exponents
 
-import trainables.torchvision_operators  # noqa: F401  # isort: skip
+import trainables.measures.torchvision_operators  # noqa: F401  # isort: skip
 from torchmetrics.functional.image import (
     multiscale_structural_similarity_index_measure,
     peak_signal_noise_ratio,

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import torch
 
-from trainables import graphs
-from trainables.diffusion_training import train_denoiser
-from trainables.execution import Execution
-from trainables.ladder import climb
-from trainables.latents import ChannelStatistics, Latents
-from trainables.memory import NAMES, batch_size, fitted
+from trainables.autoencoder.training import train_vae
+from trainables.denoiser.latents import ChannelStatistics, Latents
+from trainables.denoiser.training import train_denoiser
+from trainables.loop import graphs
+from trainables.loop.execution import Execution
+from trainables.loop.training import Record
 from trainables.recipes import Recipe
-from trainables.training import Record
-from trainables.vae_training import train_vae
+from trainables.resources.ladder import climb
+from trainables.resources.memory import NAMES, batch_size, fitted
 
 PILOT = 4
 """Steps of a first run, which says how many more fit the time; of a slow step it is all that is measured."""

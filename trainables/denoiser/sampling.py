@@ -14,15 +14,15 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from trainables.cards import AUTO
-from trainables.chunks import in_chunks
-from trainables.condition import guided
 from trainables.config import Config, setting
-from trainables.diffusion import DiffusionConfig, to_x0_and_noise
+from trainables.denoiser.condition import guided
+from trainables.denoiser.diffusion import DiffusionConfig, to_x0_and_noise
+from trainables.denoiser.schedules import alphas_cumprod
 from trainables.errors import ConfigError
-from trainables.execution import computing_dtype, send
-from trainables.precision import convert
-from trainables.schedules import alphas_cumprod
+from trainables.loop.cards import AUTO
+from trainables.loop.chunks import in_chunks
+from trainables.loop.execution import computing_dtype, send
+from trainables.loop.precision import convert
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 
-from trainables import execution as ex
 from trainables.errors import DivergenceError
+from trainables.loop import execution as ex
 
 Record = dict[str, float]
 """Named numbers at a step: ``step``, ``time`` (ms since the epoch, fixed when it was made), and metrics."""

@@ -10,13 +10,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from trainables.augmentation import Moves, draw_moves
-from trainables.condition import Condition, draw_dropped, known_positions
-from trainables.cutmix import cutmix, draw_rectangles
-from trainables.diffusion import DiffusionConfig, add_noise, target
-from trainables.latents import Latents
-from trainables.random import batch_indices, generator
-from trainables.timesteps import TIMESTEP_SAMPLERS
+from trainables.denoiser.augmentation import Moves, draw_moves
+from trainables.denoiser.condition import Condition, draw_dropped, known_positions
+from trainables.denoiser.cutmix import cutmix, draw_rectangles
+from trainables.denoiser.diffusion import DiffusionConfig, add_noise, target
+from trainables.denoiser.latents import Latents
+from trainables.denoiser.timesteps import TIMESTEP_SAMPLERS
+from trainables.loop.seeds import batch_indices, generator
 
 
 class Draws(NamedTuple):
@@ -31,7 +31,7 @@ class Draws(NamedTuple):
     t: Tensor
     """(B,) int64."""
     rectangles: Tensor
-    """(B, 1, h, w) bool, and below (B,) int64: CutMix, as :func:`~trainables.cutmix.draw_rectangles` gives it."""
+    """(B, 1, h, w) bool, and below (B,) int64: CutMix, as ``cutmix.draw_rectangles`` gives it."""
     partners: Tensor
     moves: Moves | None
     dropped: Tensor | None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from trainables.watchdog import beat
+from trainables.loop.watchdog import beat
 
 
 def in_chunks(function: Callable[..., Tensor], size: int, *batches: Tensor) -> Tensor:

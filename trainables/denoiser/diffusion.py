@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from trainables.cards import AUTO
 from trainables.config import Config, setting
 from trainables.errors import ConfigError
+from trainables.loop.cards import AUTO
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,19 +8,20 @@ from typing import NamedTuple
 
 import torch
 
-from trainables import execution as ex
-from trainables.cards import visiting
-from trainables.checkpoint import TrainingState
-from trainables.chunks import in_chunks
-from trainables.discriminator import Adversary, adversary_of
-from trainables.dropout import LayerGenerators
-from trainables.execution import Execution, graphed, send
-from trainables.graphs import launcher
+from trainables.autoencoder.discriminator import Adversary, adversary_of
+from trainables.autoencoder.losses import fidelity, vae_loss, vae_loss_names
+from trainables.autoencoder.vae import Autoencoder, VaeConfig, sample_posterior
 from trainables.images import draw_maps, to_bytes, to_unit, warp
-from trainables.precision import WorkingCopy
-from trainables.random import batch_indices, derived_seed, generator
-from trainables.reconstruction import fidelity, vae_loss, vae_loss_names
-from trainables.training import (
+from trainables.loop import execution as ex
+from trainables.loop.cards import visiting
+from trainables.loop.checkpoint import TrainingState
+from trainables.loop.chunks import in_chunks
+from trainables.loop.dropout import LayerGenerators
+from trainables.loop.execution import Execution, graphed, send
+from trainables.loop.graphs import launcher
+from trainables.loop.precision import WorkingCopy
+from trainables.loop.seeds import batch_indices, derived_seed, generator
+from trainables.loop.training import (
     CHECKPOINT,
     Record,
     Report,
@@ -34,8 +35,7 @@ from trainables.training import (
     set_learning_rate,
     update,
 )
-from trainables.vae import Autoencoder, VaeConfig, sample_posterior
-from trainables.watchdog import beat
+from trainables.loop.watchdog import beat
 
 CHUNK = 64
 """Slices in a batch where no gradient is needed."""
@@ -185,8 +185,8 @@ def accumulate(
 ) -> torch.Tensor:
     """Adds the gradients of the mean loss of ``shares`` of a batch; returns their parts of its values, (n,).
 
-    They are in the order of :func:`~trainables.reconstruction.vae_loss_names`, without what the ``adversary`` adds;
-    its own gradients are added, too. ``images`` (B, 1, H, W) in [-1, 1] are the batch of these ``draws``.
+    They are in the order of :func:`~trainables.autoencoder.losses.vae_loss_names`, without what the ``adversary``
+    adds; its own gradients are added, too. ``images`` (B, 1, H, W) in [-1, 1] are the batch of these ``draws``.
     """
     compare = fidelity(config)
     values = torch.zeros(len(vae_loss_names(compare)), device=images.device)

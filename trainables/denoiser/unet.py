@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.augmentation import LABELS
-from trainables.condition import NOTHING, Condition
-from trainables.diffusion import DiffusionConfig
-from trainables.dropout import Masks
+from trainables.denoiser.augmentation import LABELS
+from trainables.denoiser.condition import NOTHING, Condition
+from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.layers import ResidualBlock, SelfAttention, group_norm, run, zero_init
-from trainables.precision import dtype_of
+from trainables.loop.dropout import Masks
+from trainables.loop.precision import dtype_of
 
 
 def timestep_embedding(t: Tensor, channels: int) -> Tensor:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from trainables.distances import Features, checked_features
 from trainables.errors import ConfigError, DataError
+from trainables.measures.distances import Features, checked_features
 
 Floats = npt.NDArray[np.float64]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from trainables.diffusion import unknown_prediction
+from trainables.denoiser.diffusion import unknown_prediction
 
 
 def squared_l2(prediction: Tensor, target: Tensor) -> Tensor:

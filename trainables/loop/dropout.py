@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from trainables.random import derived_seed
+from trainables.loop.seeds import derived_seed
 
 
 @dataclass

@@ -30,10 +30,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import trainables.torchvision_operators  # noqa: F401  # isort: skip
+import trainables.measures.torchvision_operators  # noqa: F401  # isort: skip
 from trainables.config import fingerprint
 from trainables.errors import DataError, WeightsError
-from trainables.watchdog import beat
+from trainables.loop.watchdog import beat
 
 logger = logging.getLogger(__name__)
 

@@ -19,11 +19,17 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from trainables.distances import bootstrap_distances, bootstrap_frechet, frechet_distance, interval, kernel_distance
 from trainables.errors import DataError, StoreError
+from trainables.measures.distances import (
+    bootstrap_distances,
+    bootstrap_frechet,
+    frechet_distance,
+    interval,
+    kernel_distance,
+)
 
 if TYPE_CHECKING:
-    from trainables.patches import Patches
+    from trainables.measures.patches import Patches
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +45,7 @@ PATCH_SEED = 0
 
 
 class Extractor(Protocol):
-    """What turns images into features; :class:`trainables.inception.InceptionExtractor` is the one that FID names."""
+    """What turns images into features; ``inception.InceptionExtractor`` is the one that FID names."""
 
     @property
     def id(self) -> str: ...
@@ -52,8 +58,8 @@ class Reference:
     """Real held-out slices, and how far other real slices are from them.
 
     ``features`` (n, 2048) of ``images`` (n, H, W), each of one of ``subjects``; ``null`` (n,) is the distance of
-    each to the nearest training slice (:func:`trainables.memorisation.nearest`), and ``real`` what these slices
-    score in the measures that need no second set: ``diversity``, ``ms_ssim``, ``high_frequency_share``.
+    each to the nearest training slice (:func:`trainables.measures.memorisation.nearest`), and ``real`` what these
+    slices score in the measures that need no second set: ``diversity``, ``ms_ssim``, ``high_frequency_share``.
 
     ``floor_images`` (m, H, W) and ``floor_features`` are training slices, if possible all of other subjects;
     ``floor`` is what they score as if they were generated, in the measures of :func:`compared`, with ``samples``
@@ -75,7 +81,7 @@ class Reference:
     @cached_property
     def patches(self) -> Patches:
         """The slices as the sliced Wasserstein distance sees them."""
-        from trainables.patches import describe
+        from trainables.measures.patches import describe
 
         return describe(self.images, seed=PATCH_SEED)
 
@@ -132,9 +138,9 @@ def build_reference(
     of subjects outside the reference are fewer than half of it, as in a split by slice, all training slices are
     used and ``floor["shared_subjects"]`` is 1. Raises :class:`DataError` for fewer than 2 held-out slices.
     """
-    from trainables.memorisation import nearest
-    from trainables.similarity import mean_pairwise_distance, mean_similarity
-    from trainables.spectra import high_frequency_share
+    from trainables.measures.memorisation import nearest
+    from trainables.measures.similarity import mean_pairwise_distance, mean_similarity
+    from trainables.measures.spectra import high_frequency_share
 
     if len(images) < 2:
         raise DataError(f"an evaluation needs at least 2 held-out slices, got {len(images)}: prepare more subjects")
@@ -196,22 +202,22 @@ def compared(
     """Images (N, H, W) with their features against the reference.
 
     ======================  =======================================================================================
-    ``fid``                 Fréchet distance (:func:`trainables.distances.frechet_distance`); with ``_low`` and
+    ``fid``                 Fréchet distance (:func:`~distances.frechet_distance`); with ``_low`` and
                             ``_high`` its 95 % bootstrap interval
     ``kid``                 kernel distance ×1000; with ``_se`` its bootstrap standard error, with ``_low`` and
                             ``_high`` its 95 % interval
     ``precision``           share of the images within the manifold of the real ones, ``recall`` the reverse
-                            (:func:`trainables.manifold.precision_recall`)
-    ``spectrum_distance``   of the radial power spectra, dB (:func:`trainables.spectra.spectrum_distance`)
+                            (:func:`trainables.measures.manifold.precision_recall`)
+    ``spectrum_distance``   of the radial power spectra, dB (:func:`trainables.measures.spectra.spectrum_distance`)
     ``swd``                 sliced Wasserstein distance ×1000 of pyramid patches, a feature space without a network
-                            (:func:`trainables.patches.sliced_wasserstein`)
+                            (:func:`trainables.measures.patches.sliced_wasserstein`)
     ======================  =======================================================================================
 
     Real slices are resampled by subject, and so are the images where ``groups`` names the subject of each.
     """
-    from trainables.manifold import NEIGHBOURS, precision_recall
-    from trainables.patches import describe, sliced_wasserstein
-    from trainables.spectra import spectrum_distance
+    from trainables.measures.manifold import NEIGHBOURS, precision_recall
+    from trainables.measures.patches import describe, sliced_wasserstein
+    from trainables.measures.spectra import spectrum_distance
 
     scores = distances(features, reference, bootstrap=bootstrap, seed=seed, groups=groups)
     draws = bootstrap_frechet(

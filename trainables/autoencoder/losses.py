@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from trainables.autoencoder.vae import VaeConfig
 from trainables.errors import ConfigError
-from trainables.structure import multiscale_similarity
-from trainables.vae import VaeConfig
+from trainables.measures.structure import multiscale_similarity
 
 Fidelity = Callable[[Tensor, Tensor], Tensor]
 """A loss of slices and their reconstructions."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from trainables.diffusion import DiffusionConfig
+from trainables.denoiser.diffusion import DiffusionConfig
 
 COSINE_OFFSET = 0.008
 """s of Nichol & Dhariwal 2021, eq. 17."""

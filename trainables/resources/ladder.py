@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 
 import torch
 
-from trainables.cards import out_of_memory
 from trainables.errors import CapacityError
-from trainables.execution import Execution, at_once
+from trainables.loop.cards import out_of_memory
+from trainables.loop.execution import Execution, at_once
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ import torch.distributed as dist
 from threadpoolctl import threadpool_limits
 from torch.utils._pytree import tree_map_only
 
-from trainables import cards
 from trainables.config import Config, setting
+from trainables.loop import cards
 
 Values = TypeVar("Values")
 
@@ -193,7 +193,8 @@ def shares(batch: int, micro_batch: int | None) -> Iterator[slice]:
 def all_or_none() -> Iterator[None]:
     """A body that runs out of memory on every worker where it does on one, so that none waits for another.
 
-    Raises what it ran out with (:func:`trainables.cards.out_of_memory`), or ``torch.OutOfMemoryError`` for another.
+    Raises what it ran out with (:func:`trainables.loop.cards.out_of_memory`), or ``torch.OutOfMemoryError`` for
+    another.
     """
     failure: RuntimeError | None = None
     try:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainables.diffusion import DiffusionConfig
+from trainables.denoiser.diffusion import DiffusionConfig
+from trainables.denoiser.latents import Latents
 from trainables.errors import DataError
-from trainables.latents import Latents
-from trainables.random import generator
+from trainables.loop.seeds import generator
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Condition:
     position: Tensor | None = None
     """(B,) float32 in [0, 1], or NaN."""
     augmentation: Tensor | None = None
-    """(B, 3) float32, the labels of :mod:`trainables.augmentation`; None where nothing was done, as in sampling."""
+    """(B, 3) float32, ``augmentation.LABELS``; None where nothing was done, as in sampling."""
 
     def __getitem__(self, share: slice) -> Condition:
         """The condition of these samples alone."""

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.torch_version import TorchVersion
 from torch.utils._pytree import tree_leaves
 
-from trainables.cards import out_of_memory
-from trainables.dropout import LayerGenerators
-from trainables.execution import Execution, graphed, send
+from trainables.loop.cards import out_of_memory
+from trainables.loop.dropout import LayerGenerators
+from trainables.loop.execution import Execution, graphed, send
 
 Draws = TypeVar("Draws", bound=tuple[Any, ...])
 
@@ -44,7 +44,7 @@ class GraphedStep(EagerStep[Draws]):
     """Records the step of a phase after :data:`WARM` of them, and launches the record from then on.
 
     ``generators`` are those that the step draws from on the device; they have to be reseeded before each call.
-    Raises what the step raises where the record's memory doesn't fit (:func:`trainables.cards.out_of_memory`).
+    Raises what the step raises where the record's memory doesn't fit (:func:`trainables.loop.cards.out_of_memory`).
     """
 
     def __init__(

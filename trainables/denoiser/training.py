@@ -8,21 +8,22 @@ from pathlib import Path
 
 import torch
 
-from trainables import execution as ex
-from trainables.averages import Averages
-from trainables.checkpoint import TrainingState
-from trainables.condition import Condition, check_positions, known_positions
-from trainables.diffusion import DiffusionConfig, add_noise, target
-from trainables.diffusion_batch import Draws, NoisyBatch, draw_step, noisy_batch
-from trainables.dropout import LayerGenerators, Masks
-from trainables.execution import Execution, graphed, send
-from trainables.graphs import launcher
-from trainables.latents import Latents
-from trainables.losses import FREQUENCY_LOSSES, min_snr_weights
-from trainables.precision import WorkingCopy
-from trainables.random import derived_seed, generator
-from trainables.schedules import alphas_cumprod
-from trainables.training import (
+from trainables.denoiser.averages import Averages
+from trainables.denoiser.batch import Draws, NoisyBatch, draw_step, noisy_batch
+from trainables.denoiser.condition import Condition, check_positions, known_positions
+from trainables.denoiser.diffusion import DiffusionConfig, add_noise, target
+from trainables.denoiser.latents import Latents
+from trainables.denoiser.losses import FREQUENCY_LOSSES, min_snr_weights
+from trainables.denoiser.schedules import alphas_cumprod
+from trainables.denoiser.unet import UNet
+from trainables.loop import execution as ex
+from trainables.loop.checkpoint import TrainingState
+from trainables.loop.dropout import LayerGenerators, Masks
+from trainables.loop.execution import Execution, graphed, send
+from trainables.loop.graphs import launcher
+from trainables.loop.precision import WorkingCopy
+from trainables.loop.seeds import derived_seed, generator
+from trainables.loop.training import (
     CHECKPOINT,
     Record,
     Report,
@@ -37,8 +38,7 @@ from trainables.training import (
     update,
     without_scores,
 )
-from trainables.unet import UNet
-from trainables.watchdog import beat
+from trainables.loop.watchdog import beat
 
 
 @dataclass(frozen=True)

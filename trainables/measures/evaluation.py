@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from trainables.config import Config, setting
 from trainables.errors import DataError
-from trainables.memorisation import Nearest, memorisation
-from trainables.reference import SIMILARITY_PAIRS, Bytes, Features, Reference, compared
+from trainables.measures.memorisation import Nearest, memorisation
+from trainables.measures.reference import SIMILARITY_PAIRS, Bytes, Features, Reference, compared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,17 +47,17 @@ def evaluate_generated(
     """Generated ``images``, their ``features`` and ``nearest`` training slices, against the reference.
 
     =====================================  ========================================================================
-    ``gen/fid`` … ``gen/swd``              all that :func:`trainables.reference.compared` measures; with ``_floor``
+    ``gen/fid`` … ``gen/swd``              all that :func:`~reference.compared` measures; with ``_floor``
                                            what real slices of the training split score in place of the generated
                                            ones, ``gen/samples_floor`` of them
     ``gen/samples``                        N; ``gen/reference_samples``: n
     ``gen/diversity``                      mean pairwise RMS distance, in units of [-1, 1]
     ``gen/ms_ssim``                        mean MS-SSIM of at most 100 seeded pairs: lower is more diverse
-    ``gen/high_frequency_share``           of the power (:func:`trainables.spectra.high_frequency_share`); these
+    ``gen/high_frequency_share``           of the power (:func:`~spectra.high_frequency_share`); these
                                            three also with ``_real``, of the reference
     ``gen/memorisation``                   median distance to the nearest training slice over that of real slices
     ``gen/near_copies``                    share of images nearer to one than real slices are
-                                           (:func:`trainables.memorisation.memorisation`)
+                                           (:func:`trainables.measures.memorisation.memorisation`)
     ``gen/steps_mean``, ``gen/stopped``    mean of ``steps_used`` (N,), denoiser evaluations; share of images that
                                            took fewer than ``steps``
     ``gen/seconds_per_image``              ``seconds``, the wall time of the whole sampling, over N
@@ -67,8 +67,8 @@ def evaluate_generated(
 
     Raises :class:`DataError` for fewer than 2 images, or images and features that don't belong together.
     """
-    from trainables.similarity import mean_pairwise_distance, mean_similarity, psnr, ssim
-    from trainables.spectra import high_frequency_share
+    from trainables.measures.similarity import mean_pairwise_distance, mean_similarity, psnr, ssim
+    from trainables.measures.spectra import high_frequency_share
 
     if not len(images) == len(features) == len(nearest.distances) or (
         images.shape[1:] != reference.images.shape[1:] or images.dtype != np.uint8
@@ -113,7 +113,7 @@ def evaluate_reconstructions(images: Bytes, reconstructions: npt.NDArray[np.floa
 
     Raises :class:`DataError` for no images, different shapes, or reconstructions that are not finite.
     """
-    from trainables.similarity import psnr, ssim
+    from trainables.measures.similarity import psnr, ssim
 
     if len(images) == 0 or images.shape != reconstructions.shape:
         raise DataError(
