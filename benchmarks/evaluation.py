@@ -23,8 +23,8 @@ from timing import alternate, machine, write_report
 
 from latentsweep import stages
 from latentsweep.datasets.preparation import prepare
-from latentsweep.pipeline import Pipeline
-from latentsweep.store import Store
+from latentsweep.stages.pipeline import Pipeline
+from latentsweep.storage.store import Store
 from trainables.loop.checkpoint import load_tensors
 from trainables.loop.execution import Execution
 from trainables.measures.inception import find_weights

@@ -28,9 +28,9 @@ from rich.console import Console
 from simulation import CONTROLLER, SPACE, World, plan_of
 from timing import machine, write_report, write_rows
 
-from latentsweep import leaderboard
-from latentsweep.home import Home
-from latentsweep.search import Search, SearchConfig
+from latentsweep.search import leaderboard
+from latentsweep.search.study import Search, SearchConfig
+from latentsweep.storage.home import Home
 from latentsweep.sweep import Sweep, Watcher
 from latentsweep.tuning import StudyScheduler, StudySearcher
 from latentsweep.view import View

@@ -33,8 +33,8 @@ from simulation import SPACE, Silent, plan_of
 from timing import machine, write_report, write_rows
 
 from latentsweep.cluster import ENVIRONMENT, cluster
-from latentsweep.home import Home
-from latentsweep.search import Search, SearchConfig
+from latentsweep.search.study import Search, SearchConfig
+from latentsweep.storage.home import Home
 from latentsweep.sweep import Sweep, Watcher
 from latentsweep.tuning import StudySearcher, run_trials
 from latentsweep.view import View

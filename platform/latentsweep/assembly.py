@@ -12,23 +12,23 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from latentsweep import inspection, stages
+from latentsweep import stages
 from latentsweep.budget import Packing, packing, planned_cards
-from latentsweep.bundle import TrainedModel, from_store, read_model
 from latentsweep.cluster import nodes
 from latentsweep.comparison import GRID, compare
 from latentsweep.configuration import overridden, plain_yaml
 from latentsweep.datasets.slices import PreparedDataset, open_dataset
-from latentsweep.export import chosen_sweep, configuration_at, open_search
-from latentsweep.home import Home
-from latentsweep.lints import as_tags
-from latentsweep.pipeline import Pipeline, keys_of
-from latentsweep.plan import SweepPlan, planned
+from latentsweep.lints import as_tags, inspection
 from latentsweep.recording import Recorder
 from latentsweep.report import paper_tables, write_report
 from latentsweep.retraining import Training
-from latentsweep.search import SearchConfig
-from latentsweep.store import Store
+from latentsweep.search.export import chosen_sweep, configuration_at, open_search
+from latentsweep.search.plan import SweepPlan, planned
+from latentsweep.search.study import SearchConfig
+from latentsweep.stages.model_folder import TrainedModel, from_store, read_model
+from latentsweep.stages.pipeline import Pipeline, keys_of
+from latentsweep.storage.home import Home
+from latentsweep.storage.store import Store
 from latentsweep.sweep_record import SweepRecord, as_records, execution_tags, final_record, pictures, value_of
 from trainables.errors import ConfigError, DataError
 from trainables.figures import image_grid

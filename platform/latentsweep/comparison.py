@@ -14,8 +14,8 @@ from latentsweep.datasets.pictures import UNREADABLE
 from latentsweep.datasets.silence import silenced
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.datasets.volumes import Reject
-from latentsweep.pipeline import Pipeline
-from latentsweep.store import Store
+from latentsweep.stages.pipeline import Pipeline
+from latentsweep.storage.store import Store
 from trainables.errors import DataError
 from trainables.loop.execution import Execution
 from trainables.measures.evaluation import evaluate_generated

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from latentsweep.budget import Packing, as_line, to_plain
-from latentsweep.entries import Entry
-from latentsweep.export import open_search
-from latentsweep.home import Home
-from latentsweep.plan import SweepPlan
-from latentsweep.store import Store
+from latentsweep.search.export import open_search
+from latentsweep.search.plan import SweepPlan
+from latentsweep.storage.entries import Entry
+from latentsweep.storage.home import Home
+from latentsweep.storage.store import Store
 
 
 def forecast(plan: SweepPlan, home: Home, trials: int, packing: Packing, planned: Packing) -> dict[str, Any]:

@@ -10,19 +10,19 @@ from pathlib import Path
 
 from rich.console import Console
 
-from latentsweep import inspection, stages, worker
+from latentsweep import stages, worker
 from latentsweep.budget import Packing
-from latentsweep.bundle import write_model
 from latentsweep.cluster import background, check_resources, cluster, run_under_train
 from latentsweep.configuration import Configuration
 from latentsweep.datasets.slices import PreparedDataset
-from latentsweep.entries import Entry
-from latentsweep.home import Home, write_json
-from latentsweep.lints import Finding
-from latentsweep.pipeline import Keys, keys_of
-from latentsweep.plan import check_fit
-from latentsweep.published import published_name
-from latentsweep.store import Store
+from latentsweep.lints import Finding, inspection
+from latentsweep.search.plan import check_fit
+from latentsweep.stages.dataset import published_name
+from latentsweep.stages.model_folder import write_model
+from latentsweep.stages.pipeline import Keys, keys_of
+from latentsweep.storage.entries import Entry
+from latentsweep.storage.home import Home, write_json
+from latentsweep.storage.store import Store
 from latentsweep.view import TrainingView
 from latentsweep.worker import Assignment
 from trainables.autoencoder.training import vae_steps

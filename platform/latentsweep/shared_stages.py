@@ -12,8 +12,8 @@ from pathlib import Path
 from latentsweep import worker
 from latentsweep.budget import Packing
 from latentsweep.cluster import background, result_of, run_under_train
-from latentsweep.pipeline import Keys
-from latentsweep.store import Store
+from latentsweep.stages.pipeline import Keys
+from latentsweep.storage.store import Store
 from latentsweep.view import View
 from latentsweep.worker import Assignment
 

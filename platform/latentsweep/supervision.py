@@ -145,7 +145,7 @@ def driving(folder: Path, database: str = "") -> Iterator[None]:
     A second driver is told so by :class:`LatentsweepError` and ends; only where the first is about to end, since its
     parent was killed, is that waited for.
     """
-    from latentsweep.studies import alone
+    from latentsweep.search.databases import alone
 
     lock, note = FileLock(folder / "lock"), folder / "driver"
     try:

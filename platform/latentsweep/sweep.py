@@ -10,20 +10,21 @@ from typing import Any
 from optuna.trial import TrialState
 from rich.console import Console
 
-from latentsweep import inspection, leaderboard, worker
+from latentsweep import worker
 from latentsweep.budget import Packing
 from latentsweep.cluster import check_resources, cluster
-from latentsweep.home import Home, write_json
-from latentsweep.lints import as_text
+from latentsweep.lints import as_text, inspection
 from latentsweep.metrics import OBJECTIVES
-from latentsweep.pipeline import Keys
-from latentsweep.plan import SweepPlan, threads_of
-from latentsweep.published import published_name
 from latentsweep.recording import Recorder
-from latentsweep.search import Search
+from latentsweep.search import leaderboard
+from latentsweep.search.databases import answering
+from latentsweep.search.plan import SweepPlan, threads_of
+from latentsweep.search.study import Search
 from latentsweep.shared_stages import Shared, obtain
-from latentsweep.store import Store
-from latentsweep.studies import answering
+from latentsweep.stages.dataset import published_name
+from latentsweep.stages.pipeline import Keys
+from latentsweep.storage.home import Home, write_json
+from latentsweep.storage.store import Store
 from latentsweep.supervision import driving, uninterrupted
 from latentsweep.sweep_record import SweepRecord, value_of
 from latentsweep.view import View

@@ -9,14 +9,14 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from latentsweep import inspection, stages
-from latentsweep.entries import Entry
-from latentsweep.lints import Finding, as_tags
+from latentsweep import stages
+from latentsweep.lints import Finding, as_tags, inspection
 from latentsweep.metrics import DENOISER_SECONDS, EVALUATION_SECONDS, FINALS, OBJECTIVES
-from latentsweep.plan import SweepPlan
 from latentsweep.recording import Record, Recorder
-from latentsweep.search import Search
-from latentsweep.store import Store
+from latentsweep.search.plan import SweepPlan
+from latentsweep.search.study import Search
+from latentsweep.storage.entries import Entry
+from latentsweep.storage.store import Store
 from trainables.config import as_scalar
 from trainables.recipes import Recipe
 

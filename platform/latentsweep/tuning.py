@@ -12,7 +12,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from latentsweep.metrics import RUNG
-from latentsweep.search import Point, Search
+from latentsweep.search.study import Point, Search
 from trainables.errors import INFRASTRUCTURE
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from latentsweep.leaderboard import described
+from latentsweep.search.leaderboard import described
 
 VALIDATION = ("val/loss", "val/mse")
 """What a validation of the autoencoder and of the denoiser is shown by."""

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from latentsweep.datasets.slices import PreparedDataset, open_dataset
-from latentsweep.entries import StageKey
-from latentsweep.home import Home
-from latentsweep.pipeline import Pipeline
-from latentsweep.published import publish, published
 from latentsweep.redaction import redact
-from latentsweep.store import Store
+from latentsweep.stages.dataset import publish, published
+from latentsweep.stages.pipeline import Pipeline
+from latentsweep.storage.entries import StageKey
+from latentsweep.storage.home import Home
+from latentsweep.storage.store import Store
 from latentsweep.work_log import noted, tail
 from trainables.errors import INFRASTRUCTURE, CapacityError, DivergenceError, LatentsweepError, WeightsError
 from trainables.loop import execution as ex

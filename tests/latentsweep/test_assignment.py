@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from small_dataset import assigned
 
-from latentsweep.home import Home
-from latentsweep.published import DESCRIPTION, STAGE, key_of
-from latentsweep.store import Store
+from latentsweep.stages.dataset import DESCRIPTION, STAGE, key_of
+from latentsweep.storage.home import Home
+from latentsweep.storage.store import Store
 from latentsweep.worker import Assignment
 from trainables.errors import DataError, WeightsError
 from trainables.measures.inception import find_weights

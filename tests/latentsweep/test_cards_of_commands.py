@@ -27,12 +27,12 @@ from typer.testing import CliRunner, Result
 
 from latentsweep import assembly, budget
 from latentsweep.assembly import packed
-from latentsweep.bundle import CONFIG, DENOISER, SCALING, VAE
 from latentsweep.cli import app
 from latentsweep.cluster import ENVIRONMENT, LOOPBACK, cluster
 from latentsweep.configuration import Configuration
-from latentsweep.home import Home
 from latentsweep.shared_stages import Shared
+from latentsweep.stages.model_folder import CONFIG, DENOISER, SCALING, VAE
+from latentsweep.storage.home import Home
 from trainables.autoencoder.vae import Autoencoder
 from trainables.denoiser.unet import UNet
 from trainables.errors import CardError, ConfigError

@@ -18,7 +18,7 @@ from command_line import ROOT, cli
 from processes import Job, left_by
 from swept import check_complete, mlflow_runs, results, stages_in, study_of, sweep_words
 
-from latentsweep.store import Store
+from latentsweep.storage.store import Store
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

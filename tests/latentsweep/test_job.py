@@ -22,7 +22,7 @@ from mlflow import MlflowClient
 from PIL import Image
 from swept import check_complete, mlflow_runs, results, stages_in, study_of, sweep_words
 
-from latentsweep.store import Store
+from latentsweep.storage.store import Store
 
 ROOT = Path(__file__).parents[2]
 FIGURES = (

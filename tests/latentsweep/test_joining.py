@@ -12,7 +12,7 @@ from small_dataset import plant
 
 from latentsweep import assembly
 from latentsweep.assembly import packed
-from latentsweep.home import Home
+from latentsweep.storage.home import Home
 from trainables.loop.execution import Execution
 from trainables.recipes import recipe_named
 

@@ -12,9 +12,9 @@ import torch
 from made_up_cards import OTHER_ERRORS, OUT_OF_MEMORY
 
 from latentsweep import worker
-from latentsweep.entries import Entry
 from latentsweep.redaction import redact
 from latentsweep.stages import training
+from latentsweep.storage.entries import Entry
 from latentsweep.sweep_record import execution_tags
 from latentsweep.worker import Assignment
 from trainables.autoencoder.vae import Autoencoder

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from small_images import SIZE, Shrunk, slices, small_reference
 
-from latentsweep import leaderboard, metrics
+from latentsweep import metrics
 from latentsweep.metrics import FINALS, FLOOR, LEADERBOARD, METRICS, OBJECTIVES, REPORT, STUDY, Metric, metric_of
+from latentsweep.search import leaderboard
 from trainables.measures.evaluation import (
     EvaluationConfig,
     evaluate_ceiling,

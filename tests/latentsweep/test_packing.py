@@ -16,7 +16,7 @@ import ray
 from ray import cloudpickle
 
 from latentsweep.cluster import ENVIRONMENT, REPLACEMENTS, run_under_train
-from latentsweep.search import Search, SearchConfig
+from latentsweep.search.study import Search, SearchConfig
 from latentsweep.tuning import StudySearcher, run_trials
 from trainables.errors import LatentsweepError
 from trainables.space import Choice, SearchSpace

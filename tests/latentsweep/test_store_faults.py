@@ -25,9 +25,9 @@ from PIL import Image
 from small_dataset import assigned
 
 from latentsweep import worker
-from latentsweep.entries import MANIFEST, StageKey
-from latentsweep.home import Home
-from latentsweep.store import Store
+from latentsweep.storage.entries import MANIFEST, StageKey
+from latentsweep.storage.home import Home
+from latentsweep.storage.store import Store
 from trainables.errors import StoreError
 from trainables.loop.checkpoint import save_tensors
 from trainables.loop.training import CHECKPOINT

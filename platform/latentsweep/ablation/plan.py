@@ -14,9 +14,9 @@ from latentsweep.ablation.arms import WHOLE, GivenArm
 from latentsweep.ablation.components import chosen
 from latentsweep.ablation.design import Arm, Design, designed, of_whole
 from latentsweep.datasets.slices import PreparedDataset
-from latentsweep.pipeline import Keys, keys_of
-from latentsweep.plan import SweepPlan, check_fit, planned
-from latentsweep.search import SearchConfig
+from latentsweep.search.plan import SweepPlan, check_fit, planned
+from latentsweep.search.study import SearchConfig
+from latentsweep.stages.pipeline import Keys, keys_of
 from trainables.config import fingerprint
 from trainables.errors import ConfigError, DataError
 from trainables.measures.inception import InceptionWeights

@@ -6,16 +6,16 @@ import datetime
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from latentsweep import inspection, stages
+from latentsweep import stages
 from latentsweep.ablation.design import differences
 from latentsweep.ablation.effect import Effect
 from latentsweep.ablation.plan import AblationPlan, Job
 from latentsweep.ablation.wording import slug
-from latentsweep.entries import MANIFEST
-from latentsweep.lints import as_tags
+from latentsweep.lints import as_tags, inspection
 from latentsweep.metrics import AUTOENCODER_SECONDS, DENOISER_SECONDS, EVALUATION_SECONDS
 from latentsweep.recording import Record, Recorder
-from latentsweep.store import Store
+from latentsweep.storage.entries import MANIFEST
+from latentsweep.storage.store import Store
 from latentsweep.sweep_record import as_records, final_record, pictures
 from trainables.space import Value
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from latentsweep import inspection
 from latentsweep.ablation import walltime
 from latentsweep.ablation.arms import WHOLE
 from latentsweep.ablation.content import Content
@@ -26,11 +25,11 @@ from latentsweep.ablation.statistics import effects, summaries
 from latentsweep.ablation.study import Study
 from latentsweep.ablation.walltime import WallTime, inequality, spent, table
 from latentsweep.configuration import scalar
-from latentsweep.home import write_json
-from latentsweep.lints import Finding
+from latentsweep.lints import Finding, inspection
 from latentsweep.metrics import STUDY
 from latentsweep.report.repetition import machine, versions
-from latentsweep.store import Store
+from latentsweep.storage.home import write_json
+from latentsweep.storage.store import Store
 from trainables.measures.distances import WithinKernel, kernel_within_groups
 from trainables.measures.reference import Reference
 from trainables.recipes import recipe_named

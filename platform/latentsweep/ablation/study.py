@@ -19,13 +19,13 @@ from latentsweep.ablation.walltime import SECONDS, WallTime, allotted, timings
 from latentsweep.budget import Packing
 from latentsweep.cluster import check_resources, cluster, result_of
 from latentsweep.datasets.slices import PreparedDataset
-from latentsweep.home import Home, read_json, write_json
 from latentsweep.metrics import KID
-from latentsweep.published import published_name
 from latentsweep.recording import Recorder
 from latentsweep.redaction import redact
 from latentsweep.shared_stages import Shared, obtain
-from latentsweep.store import Store
+from latentsweep.stages.dataset import published_name
+from latentsweep.storage.home import Home, read_json, write_json
+from latentsweep.storage.store import Store
 from latentsweep.supervision import driving, uninterrupted
 from latentsweep.sweep import Sweep
 from latentsweep.view import View

@@ -15,9 +15,9 @@ from latentsweep.ablation.design import Arm, Design, differences
 from latentsweep.ablation.plan import AblationPlan, Job
 from latentsweep.ablation.tables import REFERENCE, Row, Table
 from latentsweep.ablation.wording import UNKNOWN
-from latentsweep.home import read_json, write_json
 from latentsweep.report.repetition import machine
-from latentsweep.store import Store
+from latentsweep.storage.home import read_json, write_json
+from latentsweep.storage.store import Store
 from trainables.autoencoder.training import steps_per_epoch, vae_steps
 from trainables.config import fingerprint
 from trainables.errors import ConfigError, DataError

@@ -87,7 +87,7 @@ def ablate(
     from latentsweep.ablation.walltime import WallTime
     from latentsweep.assembly import packed
     from latentsweep.configuration import execution_of, overridden
-    from latentsweep.store import Store
+    from latentsweep.storage.store import Store
     from trainables.measures.inception import find_weights
     from trainables.recipes import recipe_named
 

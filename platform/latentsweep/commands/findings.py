@@ -47,8 +47,7 @@ def lint(
     study_storage: StudyOption = "",
 ) -> None:
     """Look for settings, data and results that mislead; ends with exit code 1 where some were found."""
-    from latentsweep import inspection
-    from latentsweep.lints import as_text
+    from latentsweep.lints import as_text, inspection
 
     found = inspection.of_target(home_of(home, store, study_storage), target)
     if as_json:

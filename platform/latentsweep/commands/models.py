@@ -134,7 +134,7 @@ def evaluate(
     """Measure a trained run, or any folder of images, against real slices that no training saw."""
     from latentsweep.assembly import evaluated_run
     from latentsweep.comparison import compare, read_images
-    from latentsweep.store import Store
+    from latentsweep.storage.store import Store
     from trainables.errors import ConfigError
     from trainables.loop.execution import Execution
     from trainables.measures.inception import find_weights

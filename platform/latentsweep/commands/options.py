@@ -9,8 +9,8 @@ import typer
 
 if TYPE_CHECKING:
     from latentsweep.datasets.slices import PreparedDataset
-    from latentsweep.home import Home
     from latentsweep.recording import Recorder
+    from latentsweep.storage.home import Home
 
 HomeOption = Annotated[Path, typer.Option("--home", envvar="LATENTSWEEP_HOME", help="Folder of all that is made.")]
 StoreOption = Annotated[
@@ -58,10 +58,10 @@ RunArgument = Annotated[
 
 def home_of(path: Path, store: str = "", study: str = "") -> Home:
     """The home at ``path``, with its store and its studies where the options say."""
-    from latentsweep.home import Home
+    from latentsweep.storage.home import Home
 
     if study:
-        from latentsweep.studies import check
+        from latentsweep.search.databases import check
 
         check(study)
     return Home(path, store, study)

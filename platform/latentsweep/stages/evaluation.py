@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from latentsweep.datasets.slices import PreparedDataset
-from latentsweep.entries import Entry
 from latentsweep.stages.results import (
     RECORDS,
     SAMPLES,
@@ -23,6 +22,7 @@ from latentsweep.stages.results import (
     split_slices,
     spread,
 )
+from latentsweep.storage.entries import Entry
 from trainables import figures
 from trainables.autoencoder.training import decoded, encoded
 from trainables.autoencoder.vae import Autoencoder

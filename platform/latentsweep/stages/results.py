@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from latentsweep.datasets.slices import PreparedDataset, Slices
-from latentsweep.entries import Entry
-from latentsweep.latents import channel_statistics, read_latents, read_positions
+from latentsweep.stages.latents import channel_statistics, read_latents, read_positions
+from latentsweep.storage.entries import Entry
 from trainables.autoencoder.vae import Autoencoder
 from trainables.denoiser.latents import NO_WHITENING, ChannelStatistics
 from trainables.denoiser.unet import UNet

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from latentsweep.entries import Entry
 from latentsweep.stages.results import (
     SAMPLES,
     image_seeds,
@@ -20,6 +19,7 @@ from latentsweep.stages.results import (
     scaling,
     training_positions,
 )
+from latentsweep.storage.entries import Entry
 from trainables import figures
 from trainables.autoencoder.training import decoded_bytes
 from trainables.denoiser.condition import drawn_positions

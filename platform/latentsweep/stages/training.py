@@ -10,9 +10,8 @@ from typing import Any
 import torch
 
 from latentsweep.datasets.slices import PreparedDataset
-from latentsweep.entries import Entry
-from latentsweep.latents import Encoded, read_latents, write_latents
 from latentsweep.metrics import RUNG
+from latentsweep.stages.latents import Encoded, read_latents, write_latents
 from latentsweep.stages.results import (
     RECORDS,
     WEIGHTS,
@@ -26,6 +25,7 @@ from latentsweep.stages.results import (
     training_positions,
 )
 from latentsweep.stages.sampling import draw
+from latentsweep.storage.entries import Entry
 from trainables import figures
 from trainables.autoencoder.training import decoded_bytes, encoded, train_vae
 from trainables.autoencoder.vae import Autoencoder

@@ -22,7 +22,7 @@ from latentsweep.ablation.components import chosen
 from latentsweep.ablation.design import Design, designed, of_whole
 from latentsweep.ablation.plan import AblationPlan, needed
 from latentsweep.ablation.walltime import WallTime, allotted, inequality, table, timings
-from latentsweep.store import Store
+from latentsweep.storage.store import Store
 from trainables.errors import ConfigError, DataError
 from trainables.recipes import SMOKE
 

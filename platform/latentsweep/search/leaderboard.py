@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from latentsweep.metrics import ERROR, LEADERBOARD
-from latentsweep.search import Search, family_of
+from latentsweep.search.study import Search, family_of
 from trainables.space import THRESHOLD, stage_of
 
 METRICS: dict[str, str] = {}

@@ -9,8 +9,8 @@ from typing import Any
 
 from latentsweep import stages
 from latentsweep.datasets.slices import PreparedDataset
-from latentsweep.entries import Entry, StageKey
-from latentsweep.store import Store
+from latentsweep.storage.entries import Entry, StageKey
+from latentsweep.storage.store import Store
 from trainables.config import fingerprint
 from trainables.denoiser.training import Score
 from trainables.loop.execution import Execution

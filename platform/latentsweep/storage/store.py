@@ -4,9 +4,9 @@ A result is a folder ``<store>/<stage>/<key>/``. It is complete when it is there
 ``<key>.partial/``, the manifest is written last, and then the folder gets its name. Two processes that want
 the same key do the work once; the second waits for the first.
 
-With a :class:`~latentsweep.bucket.Bucket` behind it, the folder holds copies: results and checkpoints are uploaded as
-they are made and fetched where they are wanted, by any machine. Two machines that build the same key at the same time
-both do the work, and either result stands.
+With a :class:`~latentsweep.storage.mirror.Bucket` behind it, the folder holds copies: results and checkpoints are
+uploaded as they are made and fetched where they are wanted, by any machine. Two machines that build the same key at
+the same time both do the work, and either result stands.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-from latentsweep.bucket import OF_THE_DISK, PARTIAL, Bucket
-from latentsweep.entries import MANIFEST, Entry, StageKey, damage_of, manifest_of
-from latentsweep.home import Home, write_json
+from latentsweep.storage.entries import MANIFEST, Entry, StageKey, damage_of, manifest_of
+from latentsweep.storage.home import Home, write_json
+from latentsweep.storage.mirror import OF_THE_DISK, PARTIAL, Bucket
 from trainables.config import fingerprint
 from trainables.errors import StoreError
 from trainables.loop.checkpoint import previous

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from latentsweep.datasets.slices import PreparedDataset, open_dataset, shard_name
-from latentsweep.entries import Entry, StageKey
-from latentsweep.home import Home
-from latentsweep.store import Store
+from latentsweep.storage.entries import Entry, StageKey
+from latentsweep.storage.home import Home
+from latentsweep.storage.store import Store
 from trainables.errors import DataError
 
 STAGE, VERSION = "dataset", 1

@@ -26,7 +26,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from latentsweep.metrics import KID, OBJECTIVES, STEPS
-from latentsweep.studies import answering, storage
+from latentsweep.search.databases import answering, storage
 from trainables.config import Config, setting
 from trainables.errors import INFRASTRUCTURE, ConfigError
 from trainables.loop.seeds import derived_seed

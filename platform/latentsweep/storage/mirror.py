@@ -24,8 +24,8 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from latentsweep.entries import MANIFEST
-from latentsweep.home import sha256_of
+from latentsweep.storage.entries import MANIFEST
+from latentsweep.storage.home import sha256_of
 from trainables.config import fingerprint
 from trainables.errors import ConfigError, StoreError
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from latentsweep.datasets.slices import PreparedDataset
-from latentsweep.home import read_json
-from latentsweep.pipeline import Keys, keys_of
-from latentsweep.search import SearchConfig
+from latentsweep.search.study import SearchConfig
+from latentsweep.stages.pipeline import Keys, keys_of
+from latentsweep.storage.home import read_json
 from trainables.config import fingerprint
 from trainables.denoiser.condition import no_positions
 from trainables.errors import DataError

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from latentsweep import __version__
-from latentsweep.home import read_each, sha256_of, xxh3_of
+from latentsweep.storage.home import read_each, sha256_of, xxh3_of
 from trainables.config import fingerprint
 
 MANIFEST = "manifest.json"

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import torch
 
 from latentsweep.datasets.slices import Slices
-from latentsweep.home import read_each
+from latentsweep.storage.home import read_each
 from trainables.denoiser.latents import NO_WHITENING, ChannelStatistics, Latents
 from trainables.errors import StoreError
 

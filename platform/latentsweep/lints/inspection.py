@@ -11,9 +11,6 @@ from typing import Any
 from latentsweep import stages
 from latentsweep.configuration import Configuration
 from latentsweep.datasets.slices import MANIFEST, PreparedDataset, open_dataset
-from latentsweep.entries import StageKey
-from latentsweep.export import chosen_sweep, configuration_at, open_search, sweeps
-from latentsweep.home import Home
 from latentsweep.lints import (
     Finding,
     Measurement,
@@ -23,10 +20,13 @@ from latentsweep.lints import (
     result_lints,
 )
 from latentsweep.metrics import REFERENCE_SAMPLES, SAMPLES
-from latentsweep.pipeline import Keys, keys_of
-from latentsweep.plan import SweepPlan
-from latentsweep.search import Search, family_of
-from latentsweep.store import Store
+from latentsweep.search.export import chosen_sweep, configuration_at, open_search, sweeps
+from latentsweep.search.plan import SweepPlan
+from latentsweep.search.study import Search, family_of
+from latentsweep.stages.pipeline import Keys, keys_of
+from latentsweep.storage.entries import StageKey
+from latentsweep.storage.home import Home
+from latentsweep.storage.store import Store
 from trainables.errors import DataError
 from trainables.measures.inception import find_weights
 from trainables.recipes import Recipe

@@ -8,11 +8,11 @@ from pathlib import Path
 from optuna.trial import FrozenTrial, TrialState
 
 from latentsweep import __version__
-from latentsweep.bundle import CONFIG
 from latentsweep.configuration import Configuration, read_configuration
-from latentsweep.home import Home
-from latentsweep.plan import SweepPlan, threads_of
-from latentsweep.search import Search, family_of
+from latentsweep.search.plan import SweepPlan, threads_of
+from latentsweep.search.study import Search, family_of
+from latentsweep.stages.model_folder import CONFIG
+from latentsweep.storage.home import Home
 from trainables.errors import ConfigError, DataError
 from trainables.loop.execution import Execution
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from latentsweep.home import Home, read_json
-from latentsweep.store import Store
+from latentsweep.storage.home import Home, read_json
+from latentsweep.storage.store import Store
 from trainables.errors import StoreError
 
 
