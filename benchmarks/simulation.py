@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import optuna
 
+from latentsweep.execution.tuning import StudyScheduler, StudySearcher
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search, SearchConfig, distribution
-from latentsweep.tuning import StudyScheduler, StudySearcher
 from trainables.loop.seeds import derived_seed
 from trainables.loop.training import evenly_spaced
 from trainables.recipes import PAPER

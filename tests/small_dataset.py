@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from latentsweep.datasets.slices import PreparedDataset, SliceRow, encode, open_dataset, write_manifest, write_shards
+from latentsweep.execution.worker import Assignment
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
-from latentsweep.worker import Assignment
 from trainables.loop.execution import Execution
 from trainables.measures.inception import find_weights
 from trainables.recipes import recipe_named

@@ -23,7 +23,7 @@ OURS = {
     "trainables": ROOT / "trainables",
     "search_spaces": ROOT / "search_spaces",
 }
-RAY = {"cluster.py", "worker.py", "tuning.py", "sweep.py", "shared_stages.py", "study.py"}
+RAY = {"execution", "jobs"}
 
 
 def imports(path: Path) -> Iterator[str]:

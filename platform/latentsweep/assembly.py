@@ -13,15 +13,16 @@ import yaml
 from PIL import Image
 
 from latentsweep import stages
-from latentsweep.budget import Packing, packing, planned_cards
-from latentsweep.cluster import nodes
-from latentsweep.comparison import GRID, compare
 from latentsweep.configuration import overridden, plain_yaml
 from latentsweep.datasets.slices import PreparedDataset, open_dataset
+from latentsweep.execution.cluster import nodes
+from latentsweep.execution.packing import Packing, pack_trials, planned_cards
+from latentsweep.jobs.image_folder import GRID, compare
+from latentsweep.jobs.train import Training
 from latentsweep.lints import as_tags, inspection
-from latentsweep.recording import Recorder
+from latentsweep.records.recorder import Recorder
+from latentsweep.records.sweep import SweepRecord, as_records, execution_tags, final_record, pictures, value_of
 from latentsweep.report import paper_tables, write_report
-from latentsweep.retraining import Training
 from latentsweep.search.export import chosen_sweep, configuration_at, open_search
 from latentsweep.search.plan import SweepPlan, planned
 from latentsweep.search.study import SearchConfig
@@ -29,7 +30,6 @@ from latentsweep.stages.model_folder import TrainedModel, from_store, read_model
 from latentsweep.stages.pipeline import Pipeline, keys_of
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
-from latentsweep.sweep_record import SweepRecord, as_records, execution_tags, final_record, pictures, value_of
 from trainables.errors import ConfigError, DataError
 from trainables.figures import image_grid
 from trainables.loop.execution import Execution
@@ -89,15 +89,15 @@ def packed(
     """How trials share this machine, or the cluster at ``address``, where none gets more threads than a node has.
 
     Cards of a cluster are taken for such of ``card_gib``, since they can't be asked from here. For the ``options``
-    see :func:`~latentsweep.budget.packing`.
+    see :func:`~latentsweep.execution.packing.pack_trials`.
     """
     found = nodes(address)
     if not found:
-        return packing(recipe, card_gib=card_gib, execution=execution, **options)
+        return pack_trials(recipe, card_gib=card_gib, execution=execution, **options)
     cores = [int(node["CPU"]) for node in found]
     count = 0 if execution.device == "cpu" else int(sum(node["GPU"] for node in found))
     cards = planned_cards(card_gib, count)
-    pack = packing(recipe, card_gib=card_gib, execution=execution, available=sum(cores), present=cards, **options)
+    pack = pack_trials(recipe, card_gib=card_gib, execution=execution, available=sum(cores), present=cards, **options)
     return dataclasses.replace(pack, threads=min(pack.threads, *cores))
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from small_dataset import assigned
 
+from latentsweep.execution.worker import Assignment
 from latentsweep.stages.dataset import DESCRIPTION, STAGE, key_of
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
-from latentsweep.worker import Assignment
 from trainables.errors import DataError, WeightsError
 from trainables.measures.inception import find_weights
 

@@ -25,12 +25,13 @@ from PIL import Image
 from small_dataset import plant
 from typer.testing import CliRunner, Result
 
-from latentsweep import assembly, budget
+from latentsweep import assembly
 from latentsweep.assembly import packed
 from latentsweep.cli import app
-from latentsweep.cluster import ENVIRONMENT, LOOPBACK, cluster
 from latentsweep.configuration import Configuration
-from latentsweep.shared_stages import Shared
+from latentsweep.execution import packing
+from latentsweep.execution.cluster import ENVIRONMENT, LOOPBACK, cluster
+from latentsweep.execution.shared_stages import Shared
 from latentsweep.stages.model_folder import CONFIG, DENOISER, SCALING, VAE
 from latentsweep.storage.home import Home
 from trainables.autoencoder.vae import Autoencoder
@@ -62,7 +63,7 @@ class OtherProcess:
 
 @pytest.fixture(autouse=True)
 def asked_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(budget, "ProcessPoolExecutor", OtherProcess)
+    monkeypatch.setattr(packing, "ProcessPoolExecutor", OtherProcess)
     monkeypatch.delenv("LATENTSWEEP_DEVICE", raising=False)
 
 
@@ -160,7 +161,7 @@ def test_a_process_that_ends_as_it_asks_the_cards_is_one_line_too(monkeypatch: p
     made_up_cards.plant(monkeypatch, RTX_3060)
     monkeypatch.setattr(OtherProcess, "submit", dies)
     with pytest.raises(CardError, match="see what nvidia-smi says"):
-        budget.cards()
+        packing.cards()
 
 
 def test_a_job_on_the_cpu_counts_no_card(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +187,11 @@ def test_a_job_that_insists_on_a_card_is_refused_without_one(monkeypatch: pytest
 @pytest.mark.parametrize(("device", "counted"), [("auto", 2), ("cpu", 0)])
 @pytest.mark.parametrize(
     ("command", "module"),
-    [("sweep", "latentsweep.sweep"), ("ablate", "latentsweep.ablation.study"), ("train", "latentsweep.retraining")],
+    [
+        ("sweep", "latentsweep.jobs.sweep"),
+        ("ablate", "latentsweep.jobs.ablation"),
+        ("train", "latentsweep.jobs.train"),
+    ],
 )
 def test_ray_is_told_the_cards_that_were_counted(
     command: str, module: str, device: str, counted: int, home: Path, monkeypatch: pytest.MonkeyPatch
@@ -205,7 +210,7 @@ def test_ray_is_told_the_cards_that_were_counted(
 
 
 @pytest.mark.parametrize(
-    ("command", "module"), [("sweep", "latentsweep.sweep"), ("ablate", "latentsweep.ablation.study")]
+    ("command", "module"), [("sweep", "latentsweep.jobs.sweep"), ("ablate", "latentsweep.jobs.ablation")]
 )
 def test_what_is_set_of_the_execution_reaches_the_trainings(
     command: str, module: str, home: Path, monkeypatch: pytest.MonkeyPatch
@@ -218,7 +223,7 @@ def test_what_is_set_of_the_execution_reaches_the_trainings(
     monkeypatch.setattr(f"{module}.cluster", lambda *_, **__: contextlib.nullcontext())
     monkeypatch.setattr(f"{module}.check_resources", lambda *_: None)
     monkeypatch.setattr(f"{module}.obtain", obtain)
-    monkeypatch.setattr(budget, "cores", lambda: 8)
+    monkeypatch.setattr(packing, "cores", lambda: 8)
     words = [
         "--device",
         "cpu",

@@ -11,12 +11,12 @@ import pytest
 import torch
 from made_up_cards import OTHER_ERRORS, OUT_OF_MEMORY
 
-from latentsweep import worker
-from latentsweep.redaction import redact
+from latentsweep.execution import worker
+from latentsweep.execution.worker import Assignment
+from latentsweep.records.redaction import redact
+from latentsweep.records.sweep import execution_tags
 from latentsweep.stages import training
 from latentsweep.storage.entries import Entry
-from latentsweep.sweep_record import execution_tags
-from latentsweep.worker import Assignment
 from trainables.autoencoder.vae import Autoencoder
 from trainables.errors import CapacityError
 from trainables.loop.execution import GIB, Execution

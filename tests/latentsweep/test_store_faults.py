@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 from small_dataset import assigned
 
-from latentsweep import worker
+from latentsweep.execution import worker
 from latentsweep.storage.entries import MANIFEST, StageKey
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from latentsweep.budget import cards
+from latentsweep.execution.packing import cards
 from trainables.autoencoder.training import decoded_bytes, train_vae
 from trainables.autoencoder.vae import Autoencoder
 from trainables.denoiser.latents import ChannelStatistics, Latents

@@ -46,9 +46,9 @@ def train(
 
     from latentsweep.assembly import packed, record_training
     from latentsweep.configuration import read_configuration
+    from latentsweep.jobs.train import train as run_training
     from latentsweep.lints import as_text
     from latentsweep.metrics import KID
-    from latentsweep.retraining import train as run_training
     from trainables.measures.inception import find_weights
 
     place = home_of(home, store, study_storage)
@@ -133,7 +133,7 @@ def evaluate(
 ) -> None:
     """Measure a trained run, or any folder of images, against real slices that no training saw."""
     from latentsweep.assembly import evaluated_run
-    from latentsweep.comparison import compare, read_images
+    from latentsweep.jobs.image_folder import compare, read_images
     from latentsweep.storage.store import Store
     from trainables.errors import ConfigError
     from trainables.loop.execution import Execution

@@ -9,7 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from latentsweep.datasets.slices import PreparedDataset
-    from latentsweep.recording import Recorder
+    from latentsweep.records.recorder import Recorder
     from latentsweep.storage.home import Home
 
 HomeOption = Annotated[Path, typer.Option("--home", envvar="LATENTSWEEP_HOME", help="Folder of all that is made.")]
@@ -80,7 +80,7 @@ def recorder_of(home: Home, experiment: str, wanted: bool) -> Recorder:
         from latentsweep_mlflow.recorder import recorder_for
 
         return recorder_for(home.root, experiment)
-    from latentsweep.recording import MemoryRecorder
+    from latentsweep.records.recorder import MemoryRecorder
 
     return MemoryRecorder()
 

@@ -58,12 +58,12 @@ def sweep(
     """Search: train the shared autoencoders, then trials, and rank what they generate."""
     from rich.console import Console
 
-    from latentsweep import dry_run as forecasts
     from latentsweep.assembly import packed, search_space, sweep_plan
-    from latentsweep.budget import packing, planned_cards
     from latentsweep.configuration import execution_of
+    from latentsweep.execution.packing import pack_trials, planned_cards
+    from latentsweep.jobs import forecast as forecasts
+    from latentsweep.jobs.sweep import Sweep
     from latentsweep.search.study import SearchConfig
-    from latentsweep.sweep import Sweep
     from trainables.measures.inception import find_weights
 
     place = home_of(home, store, study_storage)
@@ -79,7 +79,7 @@ def sweep(
         on_card = pack
         if not pack.gpu_share:
             card = planned_cards(card_gib)
-            on_card = packing(
+            on_card = pack_trials(
                 plan.recipe,
                 concurrent=concurrent,
                 card_gib=card_gib,

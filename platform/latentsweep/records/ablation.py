@@ -13,10 +13,10 @@ from latentsweep.ablation.plan import AblationPlan, Job
 from latentsweep.ablation.wording import slug
 from latentsweep.lints import as_tags, inspection
 from latentsweep.metrics import AUTOENCODER_SECONDS, DENOISER_SECONDS, EVALUATION_SECONDS
-from latentsweep.recording import Record, Recorder
+from latentsweep.records.recorder import Record, Recorder
+from latentsweep.records.sweep import as_records, final_record, pictures
 from latentsweep.storage.entries import MANIFEST
 from latentsweep.storage.store import Store
-from latentsweep.sweep_record import as_records, final_record, pictures
 from trainables.space import Value
 
 

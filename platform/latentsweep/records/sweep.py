@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from latentsweep import stages
 from latentsweep.lints import Finding, as_tags, inspection
 from latentsweep.metrics import DENOISER_SECONDS, EVALUATION_SECONDS, FINALS, OBJECTIVES
-from latentsweep.recording import Record, Recorder
+from latentsweep.records.recorder import Record, Recorder
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search
 from latentsweep.storage.entries import Entry

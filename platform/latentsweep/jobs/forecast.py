@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from latentsweep.budget import Packing, as_line, to_plain
+from latentsweep.execution.packing import Packing, as_line, to_plain
 from latentsweep.search.export import open_search
 from latentsweep.search.plan import SweepPlan
 from latentsweep.storage.entries import Entry

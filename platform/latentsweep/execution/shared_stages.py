@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from latentsweep import worker
-from latentsweep.budget import Packing
-from latentsweep.cluster import background, result_of, run_under_train
+from latentsweep.execution import worker
+from latentsweep.execution.cluster import background, result_of, run_under_train
+from latentsweep.execution.packing import Packing
+from latentsweep.execution.view import View
+from latentsweep.execution.worker import Assignment
 from latentsweep.stages.pipeline import Keys
 from latentsweep.storage.store import Store
-from latentsweep.view import View
-from latentsweep.worker import Assignment
 
 
 @dataclass(frozen=True)

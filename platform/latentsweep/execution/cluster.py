@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from latentsweep import supervision
-from latentsweep.work_log import said_last
+from latentsweep.execution import supervision
+from latentsweep.execution.work_log import said_last
 from trainables.errors import ConfigError, LatentsweepError, LostError
 
 ENVIRONMENT = {

@@ -11,26 +11,27 @@ from typing import Any
 
 from rich.console import Console
 
-from latentsweep import stages, worker
+from latentsweep import stages
 from latentsweep.ablation.effect import Run
 from latentsweep.ablation.plan import AblationPlan, Job
-from latentsweep.ablation.record import AblationRecord
 from latentsweep.ablation.walltime import SECONDS, WallTime, allotted, timings
-from latentsweep.budget import Packing
-from latentsweep.cluster import check_resources, cluster, result_of
 from latentsweep.datasets.slices import PreparedDataset
+from latentsweep.execution import worker
+from latentsweep.execution.cluster import check_resources, cluster, result_of
+from latentsweep.execution.packing import Packing
+from latentsweep.execution.shared_stages import Shared, obtain
+from latentsweep.execution.supervision import driving, uninterrupted
+from latentsweep.execution.view import View
+from latentsweep.execution.work_log import tail
+from latentsweep.execution.worker import Assignment
+from latentsweep.jobs.sweep import Sweep
 from latentsweep.metrics import KID
-from latentsweep.recording import Recorder
-from latentsweep.redaction import redact
-from latentsweep.shared_stages import Shared, obtain
+from latentsweep.records.ablation import AblationRecord
+from latentsweep.records.recorder import Recorder
+from latentsweep.records.redaction import redact
 from latentsweep.stages.dataset import published_name
 from latentsweep.storage.home import Home, read_json, write_json
 from latentsweep.storage.store import Store
-from latentsweep.supervision import driving, uninterrupted
-from latentsweep.sweep import Sweep
-from latentsweep.view import View
-from latentsweep.work_log import tail
-from latentsweep.worker import Assignment
 from trainables.errors import INFRASTRUCTURE, LatentsweepError, StoppedError
 from trainables.measures.inception import InceptionWeights
 from trainables.recipes import Recipe

@@ -10,26 +10,26 @@ from typing import Any
 from optuna.trial import TrialState
 from rich.console import Console
 
-from latentsweep import worker
-from latentsweep.budget import Packing
-from latentsweep.cluster import check_resources, cluster
+from latentsweep.execution import worker
+from latentsweep.execution.cluster import check_resources, cluster
+from latentsweep.execution.packing import Packing
+from latentsweep.execution.shared_stages import Shared, obtain
+from latentsweep.execution.supervision import driving, uninterrupted
+from latentsweep.execution.view import View
+from latentsweep.execution.work_log import said_last, shortened, tail
+from latentsweep.execution.worker import Assignment
 from latentsweep.lints import as_text, inspection
 from latentsweep.metrics import OBJECTIVES
-from latentsweep.recording import Recorder
+from latentsweep.records.recorder import Recorder
+from latentsweep.records.sweep import SweepRecord, value_of
 from latentsweep.search import leaderboard
 from latentsweep.search.databases import answering
 from latentsweep.search.plan import SweepPlan, threads_of
 from latentsweep.search.study import Search
-from latentsweep.shared_stages import Shared, obtain
 from latentsweep.stages.dataset import published_name
 from latentsweep.stages.pipeline import Keys
 from latentsweep.storage.home import Home, write_json
 from latentsweep.storage.store import Store
-from latentsweep.supervision import driving, uninterrupted
-from latentsweep.sweep_record import SweepRecord, value_of
-from latentsweep.view import View
-from latentsweep.work_log import said_last, shortened, tail
-from latentsweep.worker import Assignment
 from trainables.errors import StoppedError
 from trainables.measures.inception import InceptionWeights
 from trainables.recipes import Recipe
@@ -124,7 +124,7 @@ class Sweep:
         self.record.autoencoders(self.plan.autoencoders())
 
     def _trials(self, view: View, target: int, packing: Packing) -> None:
-        from latentsweep.tuning import StudySearcher, run_trials
+        from latentsweep.execution.tuning import StudySearcher, run_trials
 
         run_trials(
             worker.trial,

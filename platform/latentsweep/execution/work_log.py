@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from latentsweep.redaction import RedactingFormatter, redact, redact_lines
+from latentsweep.records.redaction import RedactingFormatter, redact, redact_lines
 from trainables.errors import ConfigError
 from trainables.loop.watchdog import watched
 

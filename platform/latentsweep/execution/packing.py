@@ -134,7 +134,7 @@ class Packing:
         )
 
 
-def packing(
+def pack_trials(
     recipe: Recipe,
     *,
     concurrent: int | None,

@@ -22,9 +22,9 @@ from latentsweep.ablation.plan import AblationPlan, Job, needed, sharing
 from latentsweep.ablation.power import detectable, smallest_p
 from latentsweep.ablation.ratio import Ratio, ratios
 from latentsweep.ablation.statistics import effects, summaries
-from latentsweep.ablation.study import Study
 from latentsweep.ablation.walltime import WallTime, inequality, spent, table
 from latentsweep.configuration import scalar
+from latentsweep.jobs.ablation import Study
 from latentsweep.lints import Finding, inspection
 from latentsweep.metrics import STUDY
 from latentsweep.report.repetition import machine, versions

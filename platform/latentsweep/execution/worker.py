@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from latentsweep.datasets.slices import PreparedDataset, open_dataset
-from latentsweep.redaction import redact
+from latentsweep.execution.work_log import noted, tail
+from latentsweep.records.redaction import redact
 from latentsweep.stages.dataset import publish, published
 from latentsweep.stages.pipeline import Pipeline
 from latentsweep.storage.entries import StageKey
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
-from latentsweep.work_log import noted, tail
 from trainables.errors import INFRASTRUCTURE, CapacityError, DivergenceError, LatentsweepError, WeightsError
 from trainables.loop import execution as ex
 from trainables.loop.cards import out_of_memory

@@ -10,11 +10,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from latentsweep import stages, worker
-from latentsweep.budget import Packing
-from latentsweep.cluster import background, check_resources, cluster, run_under_train
+from latentsweep import stages
 from latentsweep.configuration import Configuration
 from latentsweep.datasets.slices import PreparedDataset
+from latentsweep.execution import worker
+from latentsweep.execution.cluster import background, check_resources, cluster, run_under_train
+from latentsweep.execution.packing import Packing
+from latentsweep.execution.view import TrainingView
+from latentsweep.execution.worker import Assignment
 from latentsweep.lints import Finding, inspection
 from latentsweep.search.plan import check_fit
 from latentsweep.stages.dataset import published_name
@@ -23,8 +26,6 @@ from latentsweep.stages.pipeline import Keys, keys_of
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import Home, write_json
 from latentsweep.storage.store import Store
-from latentsweep.view import TrainingView
-from latentsweep.worker import Assignment
 from trainables.autoencoder.training import vae_steps
 from trainables.errors import ConfigError, StoppedError
 from trainables.measures.inception import InceptionWeights
