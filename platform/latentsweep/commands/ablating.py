@@ -79,10 +79,10 @@ def ablate(
     """Find out which components, or whole configurations, are better on this dataset, and how sure that is."""
     from rich.console import Console
 
-    from latentsweep.ablation.arms import WHOLE, arms_of
-    from latentsweep.ablation.components import COMPONENTS, DEFAULT
-    from latentsweep.ablation.plan import plan_of
-    from latentsweep.ablation.walltime import WallTime
+    from latentsweep.ablation.design.arms import WHOLE, arms_of
+    from latentsweep.ablation.design.components import COMPONENTS, DEFAULT
+    from latentsweep.ablation.design.plan import plan_of
+    from latentsweep.ablation.design.walltime import WallTime
     from latentsweep.assembly import packed
     from latentsweep.configuration import execution_of, overridden
     from latentsweep.jobs import ablation_results

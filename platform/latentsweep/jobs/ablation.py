@@ -12,9 +12,9 @@ from typing import Any
 from rich.console import Console
 
 from latentsweep import stages
-from latentsweep.ablation.effect import Run
-from latentsweep.ablation.plan import AblationPlan, Job
-from latentsweep.ablation.walltime import SECONDS, WallTime, allotted, timings
+from latentsweep.ablation.design.plan import AblationPlan, Job
+from latentsweep.ablation.design.walltime import SECONDS, WallTime, allotted, timings
+from latentsweep.ablation.statistics.effect import Run
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.execution import worker
 from latentsweep.execution.cluster import check_resources, cluster, result_of

@@ -11,18 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from latentsweep.ablation import walltime
-from latentsweep.ablation.arms import WHOLE
-from latentsweep.ablation.content import Content
-from latentsweep.ablation.design import differences
-from latentsweep.ablation.effect import Effect, Run
-from latentsweep.ablation.gaps import ArmGap, gaps
-from latentsweep.ablation.page import write_page
-from latentsweep.ablation.plan import AblationPlan, Job, needed, sharing
-from latentsweep.ablation.power import detectable, smallest_p
-from latentsweep.ablation.ratio import Ratio, ratios
-from latentsweep.ablation.statistics import effects, summaries
-from latentsweep.ablation.walltime import WallTime, inequality, spent, table
+from latentsweep.ablation.design import walltime
+from latentsweep.ablation.design.arms import WHOLE
+from latentsweep.ablation.design.contrasts import differences
+from latentsweep.ablation.design.plan import AblationPlan, Job, needed, sharing
+from latentsweep.ablation.design.walltime import WallTime, inequality, spent, table
+from latentsweep.ablation.page.content import Content
+from latentsweep.ablation.page.files import write_page
+from latentsweep.ablation.statistics.effect import Effect, Run
+from latentsweep.ablation.statistics.effects import effects, summaries
+from latentsweep.ablation.statistics.gaps import ArmGap, gaps
+from latentsweep.ablation.statistics.power import detectable, smallest_p
+from latentsweep.ablation.statistics.ratio import Ratio, ratios
 from latentsweep.configuration import scalar
 from latentsweep.jobs.ablation import Study
 from latentsweep.lints import Finding, inspection

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from latentsweep import stages
-from latentsweep.ablation.design import differences
-from latentsweep.ablation.effect import Effect
-from latentsweep.ablation.plan import AblationPlan, Job
-from latentsweep.ablation.wording import slug
+from latentsweep.ablation.design.contrasts import differences
+from latentsweep.ablation.design.plan import AblationPlan, Job
+from latentsweep.ablation.page.wording import slug
+from latentsweep.ablation.statistics.effect import Effect
 from latentsweep.lints import as_tags, inspection
 from latentsweep.metrics import AUTOENCODER_SECONDS, DENOISER_SECONDS, EVALUATION_SECONDS
 from latentsweep.records.recorder import Record, Recorder

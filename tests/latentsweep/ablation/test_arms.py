@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from latentsweep.ablation import summary
-from latentsweep.ablation.arms import WHOLE, GivenArm, given_arms
-from latentsweep.ablation.content import Content
-from latentsweep.ablation.design import of_whole
-from latentsweep.ablation.effect import Run
-from latentsweep.ablation.page import as_html, as_latex, as_markdown
-from latentsweep.ablation.plan import AblationPlan, needed, sharing
-from latentsweep.ablation.statistics import effects, summaries
-from latentsweep.ablation.tables import Row, Table
+from latentsweep.ablation.design.arms import WHOLE, GivenArm, given_arms
+from latentsweep.ablation.design.contrasts import of_whole
+from latentsweep.ablation.design.plan import AblationPlan, needed, sharing
+from latentsweep.ablation.page import summary
+from latentsweep.ablation.page.content import Content
+from latentsweep.ablation.page.files import as_html, as_latex, as_markdown
+from latentsweep.ablation.page.tables import Row, Table
+from latentsweep.ablation.statistics.effect import Run
+from latentsweep.ablation.statistics.effects import effects, summaries
 from latentsweep.configuration import Configuration
 from latentsweep.jobs import ablation_results
 from trainables.errors import ConfigError

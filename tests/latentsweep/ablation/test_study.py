@@ -19,9 +19,9 @@ from command_line import ROOT, TINY, cli
 from mlflow import MlflowClient
 from scipy import stats
 
-from latentsweep.ablation.effect import Contrast, Run
-from latentsweep.ablation.ratio import ratios
-from latentsweep.ablation.statistics import effects as compute
+from latentsweep.ablation.statistics.effect import Contrast, Run
+from latentsweep.ablation.statistics.effects import effects as compute
+from latentsweep.ablation.statistics.ratio import ratios
 from latentsweep.search.export import open_search
 from latentsweep.search.plan import SweepPlan
 from latentsweep.storage.store import Store

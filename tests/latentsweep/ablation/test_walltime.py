@@ -16,12 +16,12 @@ import pytest
 from command_line import ROOT, TINY, cli
 from mlflow import MlflowClient
 
-from latentsweep.ablation import walltime
-from latentsweep.ablation.arms import given_arms
-from latentsweep.ablation.components import chosen
-from latentsweep.ablation.design import Design, designed, of_whole
-from latentsweep.ablation.plan import AblationPlan, needed
-from latentsweep.ablation.walltime import WallTime, allotted, inequality, table, timings
+from latentsweep.ablation.design import walltime
+from latentsweep.ablation.design.arms import given_arms
+from latentsweep.ablation.design.components import chosen
+from latentsweep.ablation.design.contrasts import Design, designed, of_whole
+from latentsweep.ablation.design.plan import AblationPlan, needed
+from latentsweep.ablation.design.walltime import WallTime, allotted, inequality, table, timings
 from latentsweep.jobs import ablation_results
 from latentsweep.storage.store import Store
 from trainables.errors import ConfigError, DataError

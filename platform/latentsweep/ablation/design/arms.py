@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from latentsweep.ablation.wording import slug
+from latentsweep.ablation.page.wording import slug
 from latentsweep.configuration import changes_of, read_configuration
 from trainables.errors import ConfigError
 from trainables.recipes import RECIPES, Recipe

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from latentsweep.ablation.effect import Effect, Summary
-from latentsweep.ablation.gaps import PARTS, ArmGap, Part
-from latentsweep.ablation.tables import Row, Table, mean_and_sd, named
-from latentsweep.ablation.wording import UNKNOWN, capitalised, decimals, difference, fixed, name_of
+from latentsweep.ablation.page.tables import Row, Table, mean_and_sd, named
+from latentsweep.ablation.page.wording import UNKNOWN, capitalised, decimals, difference, fixed, name_of
+from latentsweep.ablation.statistics.effect import Effect, Summary
+from latentsweep.ablation.statistics.gaps import PARTS, ArmGap, Part
 from latentsweep.metrics import FID, MEMORISATION, NEAR_COPIES
 from latentsweep.report.gap import BELOW_ZERO
 

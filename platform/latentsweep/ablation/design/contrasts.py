@@ -6,9 +6,9 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from latentsweep.ablation.arms import WHOLE, GivenArm
-from latentsweep.ablation.components import Component, with_components
-from latentsweep.ablation.effect import Contrast
+from latentsweep.ablation.design.arms import WHOLE, GivenArm
+from latentsweep.ablation.design.components import Component, with_components
+from latentsweep.ablation.statistics.effect import Contrast
 from trainables.errors import ConfigError
 from trainables.recipes import Recipe
 from trainables.space import THRESHOLD, Value

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
-from latentsweep.ablation.effect import Contrast, Effect, Summary
+from latentsweep.ablation.statistics.effect import Contrast, Effect, Summary
 from latentsweep.metrics import metric_of
 
 UNKNOWN = "–"

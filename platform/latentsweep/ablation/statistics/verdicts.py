@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from latentsweep.ablation.effect import Effect, Verdict
-from latentsweep.ablation.power import seeds_needed
+from latentsweep.ablation.statistics.effect import Effect, Verdict
+from latentsweep.ablation.statistics.power import seeds_needed
 from latentsweep.metrics import Better, metric_of
 
 

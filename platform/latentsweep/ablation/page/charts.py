@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from latentsweep.ablation.effect import Contrast, Effect, Run, Summary
-from latentsweep.ablation.gaps import ArmGap, Part
-from latentsweep.ablation.wording import capitalised, difference, fixed, name_of, probability, verdict_of
+from latentsweep.ablation.page.wording import capitalised, difference, fixed, name_of, probability, verdict_of
+from latentsweep.ablation.statistics.effect import Contrast, Effect, Run, Summary
+from latentsweep.ablation.statistics.gaps import ArmGap, Part
 from latentsweep.metrics import metric_of
 from latentsweep.report.charts import Chart, inline
 from trainables.figures.style import BLACK, BLUE, GREEN, GREY, PURPLE, SMALL, VERMILION, new_figure

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from latentsweep.ablation.effect import Run
+from latentsweep.ablation.statistics.effect import Run
 from latentsweep.metrics import SAMPLES
 from latentsweep.report.gap import DISTANCES, Gap, gap_of
 

@@ -9,10 +9,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from latentsweep.ablation.effect import Effect, Summary
-from latentsweep.ablation.gaps import PARTS, ArmGap, Part
-from latentsweep.ablation.ratio import Ratio
-from latentsweep.ablation.wording import (
+from latentsweep.ablation.page.wording import (
     UNKNOWN,
     arrow,
     capitalised,
@@ -26,6 +23,9 @@ from latentsweep.ablation.wording import (
     title_of,
     verdict_of,
 )
+from latentsweep.ablation.statistics.effect import Effect, Summary
+from latentsweep.ablation.statistics.gaps import PARTS, ArmGap, Part
+from latentsweep.ablation.statistics.ratio import Ratio
 from latentsweep.report.paper_tables import escaped, row_of
 
 REFERENCE = " (reference)"

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from latentsweep.ablation.effect import CROSS_METRIC, Contrast, Run
-from latentsweep.ablation.inference import effective_subjects, subject_draws
+from latentsweep.ablation.statistics.effect import CROSS_METRIC, Contrast, Run
+from latentsweep.ablation.statistics.inference import effective_subjects, subject_draws
 from trainables.measures.distances import WithinKernel
 
 Floats = npt.NDArray[np.float64]
@@ -99,9 +99,9 @@ def fieller(
     ``over_seeds`` and ``over_subjects`` (2, 2) are covariances of the two means. Fieller (1954): ρ is in the interval
     where a − ρr, whose mean would be 0, doesn't differ from 0. With seeds alone that is a paired t test, (a − ρr)² ≤
     t² V(ρ) with V(ρ) = s_aa − 2ρ s_ar + ρ² s_rr, and the ends are the roots of a quadratic. With subjects the
-    variances add and the quantile is that of :func:`latentsweep.ablation.inference.judge`, which depends on ρ: the
-    ends are the outermost roots of the quartic (a − ρr)² (V₁ + V₂) = (t₁V₁ + t₂V₂)². The interval has two ends where
-    the same test tells r from 0, and else would hold every ρ or all but a middle.
+    variances add and the quantile is that of :func:`latentsweep.ablation.statistics.inference.judge`, which depends
+    on ρ: the ends are the outermost roots of the quartic (a − ρr)² (V₁ + V₂) = (t₁V₁ + t₂V₂)². The interval has two
+    ends where the same test tells r from 0, and else would hold every ρ or all but a middle.
 
     Held the truth, with normal noise, 3, 5 and 8 seeds and 4,000 simulated studies each, seeds alone: in 94.4 to
     95.3 %, of those with two ends too, also where the arm's KID is near 0 (2 ± 4 over 20 ± 6). The alternative, a t
@@ -184,9 +184,9 @@ def _over_subjects(
 ) -> tuple[Floats, float] | None:
     """Covariance (2, 2) between subjects of the two arms' mean KID, and its degrees of freedom.
 
-    Of KID = A + B(w) − 2 Σ w_g S_g / Σ w_g n_g (:class:`latentsweep.ablation.effect.Run`), all but A is computed
-    for each resample. The subjects are drawn as for the difference of the two arms, so that both intervals agree.
-    None where a run lacks ``cross``, the runs and ``real`` aren't of the same slices, or subjects are few.
+    Of KID = A + B(w) − 2 Σ w_g S_g / Σ w_g n_g (:class:`latentsweep.ablation.statistics.effect.Run`), all but A is
+    computed for each resample. The subjects are drawn as for the difference of the two arms, so that both intervals
+    agree. None where a run lacks ``cross``, the runs and ``real`` aren't of the same slices, or subjects are few.
     """
     sizes = dict(zip(real.groups, real.sizes, strict=True))
     measured = [{name: count for name, (_, count) in run.cross.items() if count > 0} for each in arms for run in each]

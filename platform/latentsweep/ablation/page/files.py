@@ -8,10 +8,10 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from latentsweep.ablation import charts, summary, supplement, tables
-from latentsweep.ablation.content import Content
-from latentsweep.ablation.tables import Table
-from latentsweep.ablation.wording import capitalised, decimals, direction, fixed, name_of, seeds_of
+from latentsweep.ablation.page import charts, summary, supplement, tables
+from latentsweep.ablation.page.content import Content
+from latentsweep.ablation.page.tables import Table
+from latentsweep.ablation.page.wording import capitalised, decimals, direction, fixed, name_of, seeds_of
 from latentsweep.report.charts import Chart, inline
 from latentsweep.report.content import Tile
 from latentsweep.report.page import environment
@@ -219,7 +219,7 @@ def _decimals(content: Content, metric: str) -> int:
 
 
 def _render(template: str, content: Content, **computed: object) -> str:
-    made = environment("latentsweep.ablation").get_template(template)
+    made = environment("latentsweep.ablation.page").get_template(template)
     return made.render(
         c=content,
         summary=summary.sentences(content),

@@ -12,10 +12,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from latentsweep.ablation import inference
-from latentsweep.ablation.effect import CROSS_METRIC, Contrast, Effect, Run, Summary
-from latentsweep.ablation.power import smallest_p
-from latentsweep.ablation.verdicts import Scale, judged
+from latentsweep.ablation.statistics import inference
+from latentsweep.ablation.statistics.effect import CROSS_METRIC, Contrast, Effect, Run, Summary
+from latentsweep.ablation.statistics.power import smallest_p
+from latentsweep.ablation.statistics.verdicts import Scale, judged
 from latentsweep.metrics import metric_of
 from trainables.errors import ConfigError, DataError
 

@@ -86,7 +86,7 @@ class Effect:
     ``mean``, ``sd``  of the values; their standard deviation has n − 1 in the denominator
     ``se_seeds``      s/√n; ``se_subjects``: the standard error between subjects, where runs have ``cross``, and
                       ``df_subjects`` its degrees of freedom
-    ``low, high``     the 1 − α interval, of ``df`` degrees of freedom (:func:`latentsweep.ablation.inference.judge`)
+    ``low, high``     the 1 − α interval, of ``df`` degrees of freedom (:func:`~inference.judge`)
     ``size``          J(n − 1) mean/sd: Cohen's d_z (Lakens 2013, eq. 6), freed of its bias (Hedges 1981)
     ``p``             of no difference, two-sided, by the same t; ``p_holm`` after Holm (1979) over the family
     ``p_sign_flip``   of the exact sign-flip test, which assumes no distribution; of seeds alone

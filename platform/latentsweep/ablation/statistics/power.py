@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from latentsweep.ablation.inference import cochran_quantile
+from latentsweep.ablation.statistics.inference import cochran_quantile
 from trainables.errors import ConfigError
 
 
@@ -29,7 +29,7 @@ def detectable(
     With the noncentral t of n − 1 degrees of freedom and noncentrality δ√n (Cohen 1988, ch. 2), the δ for which
     P(t > t(n − 1, α/m)) is ``power``; the wrong sign isn't counted as found. ``se_subjects`` is the standard error
     that subjects add, in the same units, which more seeds don't reduce: the quantile is then that of
-    :func:`latentsweep.ablation.inference.judge`, and the power approximate.
+    :func:`latentsweep.ablation.statistics.inference.judge`, and the power approximate.
 
     Raises :class:`ConfigError` unless 0 < α < power < 1 and there is a contrast.
     """

@@ -6,11 +6,11 @@ import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from latentsweep.ablation.effect import Effect, Run, Summary
-from latentsweep.ablation.gaps import ArmGap
-from latentsweep.ablation.ratio import Ratio
-from latentsweep.ablation.statistics import noise
-from latentsweep.ablation.tables import Table
+from latentsweep.ablation.page.tables import Table
+from latentsweep.ablation.statistics.effect import Effect, Run, Summary
+from latentsweep.ablation.statistics.effects import noise
+from latentsweep.ablation.statistics.gaps import ArmGap
+from latentsweep.ablation.statistics.ratio import Ratio
 from latentsweep.lints import Finding
 
 

@@ -6,11 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from latentsweep.ablation.content import Content
-from latentsweep.ablation.effect import Effect
-from latentsweep.ablation.power import detectable, smallest_p
-from latentsweep.ablation.ratio import Ratio
-from latentsweep.ablation.wording import (
+from latentsweep.ablation.page.content import Content
+from latentsweep.ablation.page.wording import (
     decimals,
     difference,
     direction,
@@ -20,6 +17,9 @@ from latentsweep.ablation.wording import (
     probability,
     verdict_of,
 )
+from latentsweep.ablation.statistics.effect import Effect
+from latentsweep.ablation.statistics.power import detectable, smallest_p
+from latentsweep.ablation.statistics.ratio import Ratio
 
 OUT, IN = "without ", "with "
 """How the name of an arm begins that has a component taken out of the reference, or put into it."""

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from latentsweep.ablation.design import Arm, Design, differences
-from latentsweep.ablation.plan import AblationPlan, Job
-from latentsweep.ablation.tables import REFERENCE, Row, Table
-from latentsweep.ablation.wording import UNKNOWN
+from latentsweep.ablation.design.contrasts import Arm, Design, differences
+from latentsweep.ablation.design.plan import AblationPlan, Job
+from latentsweep.ablation.page.tables import REFERENCE, Row, Table
+from latentsweep.ablation.page.wording import UNKNOWN
 from latentsweep.report.repetition import machine
 from latentsweep.storage.home import read_json, write_json
 from latentsweep.storage.store import Store

@@ -10,9 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from latentsweep.ablation.arms import WHOLE, GivenArm
-from latentsweep.ablation.components import chosen
-from latentsweep.ablation.design import Arm, Design, designed, of_whole
+from latentsweep.ablation.design.arms import WHOLE, GivenArm
+from latentsweep.ablation.design.components import chosen
+from latentsweep.ablation.design.contrasts import Arm, Design, designed, of_whole
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.search.plan import SweepPlan, check_fit, planned
 from latentsweep.search.study import SearchConfig
