@@ -25,12 +25,10 @@ from PIL import Image
 from small_dataset import plant
 from typer.testing import CliRunner, Result
 
-from latentsweep import assembly
-from latentsweep.assembly import packed
 from latentsweep.cli import app
 from latentsweep.configuration import Configuration
 from latentsweep.execution import packing
-from latentsweep.execution.cluster import ENVIRONMENT, LOOPBACK, cluster
+from latentsweep.execution.cluster import ENVIRONMENT, LOOPBACK, cluster, packed
 from latentsweep.execution.shared_stages import Shared
 from latentsweep.stages.model_folder import CONFIG, DENOISER, SCALING, VAE
 from latentsweep.storage.home import Home
@@ -170,7 +168,7 @@ def test_a_job_on_the_cpu_counts_no_card(monkeypatch: pytest.MonkeyPatch) -> Non
     assert (on_card.cards, on_card.gpu_share) == ((0,), 1.0)
     assert (on_cpu.cards, on_cpu.gpu_share, on_cpu.execution.device) == ((), 0.0, "cpu")
     assert on_cpu.memory_gib("diffusion") is None
-    monkeypatch.setattr(assembly, "nodes", lambda address: [{"CPU": 8.0, "GPU": 2.0}])
+    monkeypatch.setattr("latentsweep.execution.cluster.nodes", lambda address: [{"CPU": 8.0, "GPU": 2.0}])
     joined = packed(SMOKE, "10.0.0.1:6379", Execution(device="cpu"), concurrent=1)
     assert (joined.cards, joined.gpu_share) == ((), 0.0)
 

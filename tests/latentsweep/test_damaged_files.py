@@ -17,7 +17,6 @@ import torch
 import yaml
 from made_up_manifest import made_up
 
-from latentsweep.assembly import search_space
 from latentsweep.configuration import Configuration, overridden, read_configuration
 from latentsweep.datasets.overview import overview
 from latentsweep.datasets.slices import (
@@ -30,6 +29,7 @@ from latentsweep.datasets.slices import (
     write_shards,
 )
 from latentsweep.search.plan import SweepPlan
+from latentsweep.search.spaces import search_space
 from latentsweep.search.study import SearchConfig
 from latentsweep.stages.latents import Encoded, read_latents, write_latents
 from latentsweep.stages.model_folder import read_model

@@ -83,8 +83,8 @@ def ablate(
     from latentsweep.ablation.design.components import COMPONENTS, DEFAULT
     from latentsweep.ablation.design.plan import plan_of
     from latentsweep.ablation.design.walltime import WallTime
-    from latentsweep.assembly import packed
     from latentsweep.configuration import execution_of, overridden
+    from latentsweep.execution.cluster import packed
     from latentsweep.jobs import ablation_results
     from latentsweep.jobs.ablation import Study
     from latentsweep.storage.store import Store

@@ -75,7 +75,7 @@ def report(
     study_storage: StudyOption = "",
 ) -> None:
     """Write what a sweep found as one HTML file that opens anywhere, with Markdown and CSV beside it."""
-    from latentsweep.assembly import report_files, table_files
+    from latentsweep.jobs.reports import report_files, table_files
 
     place = home_of(home, store, study_storage)
     if paper_tables:

@@ -69,7 +69,7 @@ def home_of(path: Path, store: str = "", study: str = "") -> Home:
 
 def dataset_of(home: Home, name: str) -> PreparedDataset:
     """The prepared dataset; the built-in one is made where it is missing."""
-    from latentsweep.assembly import prepared_dataset
+    from latentsweep.datasets.builtin import prepared_dataset
 
     return prepared_dataset(home, name, lambda line: typer.echo(line, err=True))
 

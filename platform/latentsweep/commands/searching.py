@@ -58,11 +58,13 @@ def sweep(
     """Search: train the shared autoencoders, then trials, and rank what they generate."""
     from rich.console import Console
 
-    from latentsweep.assembly import packed, search_space, sweep_plan
     from latentsweep.configuration import execution_of
+    from latentsweep.execution.cluster import packed
     from latentsweep.execution.packing import pack_trials, planned_cards
     from latentsweep.jobs import forecast as forecasts
     from latentsweep.jobs.sweep import Sweep
+    from latentsweep.search.plan import sweep_plan
+    from latentsweep.search.spaces import search_space
     from latentsweep.search.study import SearchConfig
     from trainables.measures.inception import find_weights
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 import shutil
@@ -13,8 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from latentsweep.execution import supervision
+from latentsweep.execution.packing import Packing, pack_trials, planned_cards
 from latentsweep.execution.work_log import said_last
 from trainables.errors import ConfigError, LatentsweepError, LostError
+from trainables.loop.execution import Execution
+from trainables.recipes import Recipe
 
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -246,3 +250,21 @@ def _trained_locally(work: Callable[[dict[str, Any]], None], config: dict[str, A
     from ray.train.torch import TorchTrainer
 
     TorchTrainer(work, train_loop_config=config, scaling_config=ScalingConfig(num_workers=0)).fit()
+
+
+def packed(
+    recipe: Recipe, address: str, execution: Execution, *, card_gib: float | None = None, **options: Any
+) -> Packing:
+    """How trials share this machine, or the cluster at ``address``, where none gets more threads than a node has.
+
+    Cards of a cluster are taken for such of ``card_gib``, since they can't be asked from here. For the ``options``
+    see :func:`~latentsweep.execution.packing.pack_trials`.
+    """
+    found = nodes(address)
+    if not found:
+        return pack_trials(recipe, card_gib=card_gib, execution=execution, **options)
+    cores = [int(node["CPU"]) for node in found]
+    count = 0 if execution.device == "cpu" else int(sum(node["GPU"] for node in found))
+    cards = planned_cards(card_gib, count)
+    pack = pack_trials(recipe, card_gib=card_gib, execution=execution, available=sum(cores), present=cards, **options)
+    return dataclasses.replace(pack, threads=min(pack.threads, *cores))

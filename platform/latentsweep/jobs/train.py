@@ -18,7 +18,9 @@ from latentsweep.execution.cluster import background, check_resources, cluster, 
 from latentsweep.execution.packing import Packing
 from latentsweep.execution.view import TrainingView
 from latentsweep.execution.worker import Assignment
-from latentsweep.lints import Finding, inspection
+from latentsweep.lints import Finding, as_tags, inspection
+from latentsweep.records.recorder import Recorder
+from latentsweep.records.sweep import as_records, execution_tags, final_record, pictures, value_of
 from latentsweep.search.plan import check_fit
 from latentsweep.stages.dataset import published_name
 from latentsweep.stages.model_folder import write_model
@@ -162,3 +164,34 @@ def train(
         *inspection.of_dataset(home, dataset, configuration.recipe.data.split),
     ]
     return Training(name, folder, evaluations, entries, from_store, configuration, findings)
+
+
+def record_training(recorder: Recorder, training: Training) -> str | None:
+    """A run of its own for a training; returns its identifier."""
+    key, configuration = f"training/{training.name}", training.configuration
+    origin = configuration.origin
+    recorder.open_run(
+        key,
+        name=f"training {training.name}",
+        kind="training",
+        params={
+            "dataset": configuration.dataset,
+            "seed": configuration.seed,
+            "steps": configuration.recipe.diffusion.steps,
+            **{field: value_of(configuration.recipe, field) for field in origin.get("parameters", {})},
+        },
+        tags={
+            **{f"latentsweep.from_{name}": str(origin[name]) for name in ("sweep", "trial") if name in origin},
+            **as_tags(training.findings),
+        },
+    )
+    recorder.log(key, as_records(stages.replayed(training.entries["denoiser"])))
+    for split, evaluation in training.evaluations.items():
+        named = {f"{split}/{name.split('/')[-1]}": value for name, value in training.metrics(split).items()}
+        recorder.log(key, [final_record(evaluation, configuration.recipe.diffusion.steps, named)])
+    last = final_record(training.evaluations[training.last], configuration.recipe.diffusion.steps, training.scores)
+    recorder.log(key, [last])
+    for path in pictures(training.entries.values()):
+        recorder.log_file(key, path, stages.FIGURES)
+    recorder.close_run(key, "finished", tags=execution_tags(training.entries["denoiser"]), ended=training.ended)
+    return recorder.run_id(key)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from latentsweep.configuration import overridden
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.search.study import SearchConfig
 from latentsweep.stages.pipeline import Keys, keys_of
@@ -17,7 +18,7 @@ from trainables.denoiser.condition import no_positions
 from trainables.errors import DataError
 from trainables.images import check_size
 from trainables.measures.inception import InceptionWeights
-from trainables.recipes import Recipe
+from trainables.recipes import Recipe, recipe_named
 from trainables.space import SearchSpace
 
 FEWEST = 2
@@ -136,3 +137,19 @@ def check_fit(recipe: Recipe, dataset: PreparedDataset) -> None:
 def threads_of(folder: Path) -> int:
     """The threads of each trial of the sweep in ``folder``: it keeps those that it began with."""
     return int(read_json(folder / "sweep.json", None)["threads"])
+
+
+def sweep_plan(
+    dataset: PreparedDataset,
+    space: SearchSpace,
+    weights: InceptionWeights,
+    recipe_name: str | None,
+    assignments: Sequence[str],
+    split: str | None,
+    search: SearchConfig,
+    seed: int,
+) -> SweepPlan:
+    """The plan that the options of ``sweep`` mean."""
+    name = recipe_name or space.recipe
+    recipe = overridden(recipe_named(name), [*assignments, *([f"data.split={split}"] if split else [])])
+    return planned(dataset, name, recipe, space, search, seed, weights)
