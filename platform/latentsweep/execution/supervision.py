@@ -145,7 +145,7 @@ def driving(folder: Path, database: str = "") -> Iterator[None]:
     A second driver is told so by :class:`LatentsweepError` and ends; only where the first is about to end, since its
     parent was killed, is that waited for.
     """
-    from latentsweep.search.databases import alone
+    from latentsweep.search.databases import drive_alone
 
     lock, note = FileLock(folder / "lock"), folder / "driver"
     try:
@@ -161,7 +161,7 @@ def driving(folder: Path, database: str = "") -> Iterator[None]:
         ) from None
     try:
         note.write_text(os.environ.get(DRIVER, str(os.getpid())))
-        with alone(database, folder.name) if database else contextlib.nullcontext():
+        with drive_alone(database, folder.name) if database else contextlib.nullcontext():
             yield
     finally:
         lock.release()

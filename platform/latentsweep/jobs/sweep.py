@@ -23,7 +23,7 @@ from latentsweep.metrics import OBJECTIVES
 from latentsweep.records.recorder import Recorder
 from latentsweep.records.sweep import SweepRecord, value_of
 from latentsweep.search import leaderboard
-from latentsweep.search.databases import answering
+from latentsweep.search.databases import translate_errors
 from latentsweep.search.plan import SweepPlan, threads_of
 from latentsweep.search.study import Search
 from latentsweep.stages.dataset import published_name
@@ -53,7 +53,7 @@ class Sweep:
 
         Raises :class:`StoppedError` after Ctrl-C.
         """
-        with driving(self.folder, self.home.study), answering(self.home.study):
+        with driving(self.folder, self.home.study), translate_errors(self.home.study):
             packing = self._keeping_threads(packing)
             write_json(self.folder / "sweep.json", {**self.plan.to_plain(), "threads": packing.threads})
             self.search.requeue()

@@ -26,7 +26,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from latentsweep.metrics import KID, OBJECTIVES, STEPS
-from latentsweep.search.databases import answering, storage
+from latentsweep.search.databases import storage, translate_errors
 from trainables.config import Config, setting
 from trainables.errors import INFRASTRUCTURE, ConfigError
 from trainables.loop.seeds import derived_seed
@@ -77,7 +77,7 @@ class Search:
     def __init__(self, folder: Path, space: SearchSpace, config: SearchConfig, seed: int, database: str = "") -> None:
         self.space, self.config, self.seed = space, config, seed
         self.distributions = {field: distribution(d) for field, d in space.dimensions.items()}
-        with answering(database):
+        with translate_errors(database):
             self.study = optuna.create_study(
                 study_name=folder.name,
                 storage=storage(folder, database),

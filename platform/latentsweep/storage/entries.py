@@ -93,12 +93,7 @@ class Entry:
 
 
 def manifest_of(
-    key: StageKey,
-    folder: Path,
-    summary: Mapping[str, Any],
-    cost: Mapping[str, float],
-    *,
-    left_out: Container[str] = (),
+    key: StageKey, folder: Path, summary: Mapping[str, Any], cost: Mapping[str, float], left_out: Container[str]
 ) -> dict[str, Any]:
     """The manifest of a finished result, as JSON has it: the key, the summary, every file's size and checksums.
 

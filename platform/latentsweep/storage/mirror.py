@@ -100,13 +100,13 @@ class Bucket(Place):
         return Bucket, (self.address,)
 
     def sizes(self) -> dict[str, int]:
-        with self._answering("read"):
+        with self._translate_errors("read"):
             found = self._files.get_file_info(pafs.FileSelector("", recursive=True, allow_not_found=True))
         return {info.path: info.size or 0 for info in found if info.type == pafs.FileType.File}
 
     def read(self, target: str) -> dict[str, Any]:
         try:
-            with self._answering("read"), self._files.open_input_stream(target) as stream:
+            with self._translate_errors("read"), self._files.open_input_stream(target) as stream:
                 found = json.loads(stream.read())
         except (FileNotFoundError, ValueError):
             return {}
@@ -114,24 +114,24 @@ class Bucket(Place):
 
     def write(self, target: str, value: Mapping[str, Any]) -> None:
         draft = target if self._whole else f"{target}.{uuid.uuid4().hex}.tmp"
-        with self._answering("written"):
+        with self._translate_errors("written"):
             with self._sink(draft) as stream:
                 stream.write(json.dumps(value, indent=1).encode())
             if not self._whole:
                 self._files.move(draft, target)
 
     def upload(self, path: Path, target: str) -> None:
-        with self._answering("written"), path.open("rb") as source, self._sink(target) as sink:
+        with self._translate_errors("written"), path.open("rb") as source, self._sink(target) as sink:
             shutil.copyfileobj(source, sink, CHUNK)
 
     def download(self, target: str, path: Path) -> None:
-        with self._answering("read"), self._files.open_input_stream(target) as source:
+        with self._translate_errors("read"), self._files.open_input_stream(target) as source:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("wb") as sink:
                 shutil.copyfileobj(source, sink, CHUNK)
 
     def remove(self, target: str) -> None:
-        with self._answering("written"), contextlib.suppress(FileNotFoundError):
+        with self._translate_errors("written"), contextlib.suppress(FileNotFoundError):
             is_folder = self._files.get_file_info(target).type == pafs.FileType.Directory
             delete = self._files.delete_dir if is_folder else self._files.delete_file
             delete(target)
@@ -143,14 +143,12 @@ class Bucket(Place):
         return stream
 
     @contextlib.contextmanager
-    def _answering(self, done: str) -> Iterator[None]:
+    def _translate_errors(self, done: str) -> Iterator[None]:
         """Raises one line in place of pyarrow's paragraphs, which may quote what must not be in a log."""
         try:
             yield
-        except FileNotFoundError:
-            raise
         except (OSError, pa.ArrowException) as error:
-            if isinstance(error, OSError) and error.errno in OF_THE_DISK:
+            if isinstance(error, OSError) and (error.errno in OF_THE_DISK or isinstance(error, FileNotFoundError)):
                 raise
             raise StoreError(
                 f"the store at {self.address} must be there and be {done} ({_reason_of(error)}); see "
@@ -179,10 +177,11 @@ class Mirror:
         found = self.place.read(f"{name}/{MANIFEST}")
         return found if found and _is_manifest(found, name) else None
 
-    def manifests(self) -> list[Mapping[str, Any]]:
-        """The manifests of all complete results."""
+    def manifests(self) -> dict[str, Mapping[str, Any]]:
+        """The manifests of all complete results, by the results' names."""
         names = [path.removesuffix(f"/{MANIFEST}") for path in self.place.sizes() if path.endswith(f"/{MANIFEST}")]
-        return [found for found in read_each(self.manifest, names, AT_ONCE) if found]
+        found = read_each(self.manifest, names, AT_ONCE)
+        return {name: manifest for name, manifest in zip(names, found, strict=True) if manifest}
 
     def begun(self) -> dict[str, int]:
         """The bytes of each result that was begun and not finished, by its name."""
@@ -250,8 +249,8 @@ class Mirror:
             damage = "it has changed since it was written"
         else:
             path.unlink(missing_ok=True)
-        for useless in (draft, previous(path)):
-            useless.unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
+        previous(path).unlink(missing_ok=True)
         if damage:
             log.warning("the last checkpoint of %s cannot be used (%s); it goes on from an earlier one", name, damage)
 

@@ -36,9 +36,6 @@ from trainables.loop.training import CHECKPOINT
 COST = ".cost.json"
 PROGRESS = ".progress.json"
 CHECKPOINTS = (CHECKPOINT, previous(Path(CHECKPOINT)).name)
-CACHE = "LATENTSWEEP_CACHE"
-"""The variable that names the folder of a worker's copies of a bucket."""
-
 FULL = 2**20
 """A disk with fewer bytes left is full."""
 
@@ -66,15 +63,15 @@ class Store:
 
     @property
     def address(self) -> str:
-        """Where it is, as its user named it."""
+        """Where the store is, as its user named it."""
         return self.mirror.place.address or str(self.root)
 
     def folder(self, name: str) -> Path:
-        """Where the result of that name lies, or would."""
+        """The folder of a result, whether it is there or not."""
         return self.root / name
 
     def workspace(self, name: str) -> Path:
-        """Where an unfinished result lies, with its checkpoint."""
+        """The folder of an unfinished result, with its checkpoint, whether it is there or not."""
         return self.root / (name + PARTIAL)
 
     def find(self, key: StageKey | str) -> Entry | None:
@@ -228,10 +225,8 @@ class Store:
         """All complete results, by name. Downloads none of those that only the bucket has."""
         folders = (path.parent for path in self.root.glob(f"*/*/{MANIFEST}") if path.parent.suffix != PARTIAL)
         local = (self._read(f"{folder.parent.name}/{folder.name}") for folder in folders)
-        found = {entry.name: entry for entry in local if entry}
-        for manifest in self.mirror.manifests():
-            name = str(manifest["name"])
-            found.setdefault(name, Entry(name, self.folder(name), manifest))
+        shared = (Entry(name, self.folder(name), manifest) for name, manifest in self.mirror.manifests().items())
+        found = {entry.name: entry for entry in (*shared, *local) if entry}
         return [found[name] for name in sorted(found)]
 
     def begun(self) -> dict[str, int]:
@@ -272,9 +267,9 @@ class Store:
 
 
 def cache_folder(address: str) -> Path:
-    """Where this machine keeps its copies of a bucket: ``LATENTSWEEP_CACHE``, or the user's cache folder."""
+    """Where a worker keeps its copies of a bucket: in ``LATENTSWEEP_CACHE``, or in the user's cache folder."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get(CACHE) or Path(home) / "latentsweep") / fingerprint(address)
+    return Path(os.environ.get("LATENTSWEEP_CACHE") or Path(home) / "latentsweep") / fingerprint(address)
 
 
 @contextlib.contextmanager
