@@ -15,7 +15,7 @@ from latentsweep.execution import worker
 from latentsweep.execution.worker import Assignment
 from latentsweep.records.redaction import redact
 from latentsweep.records.sweep import execution_tags
-from latentsweep.stages import training
+from latentsweep.stages import denoiser
 from latentsweep.storage.entries import Entry
 from trainables.autoencoder.vae import Autoencoder
 from trainables.errors import CapacityError
@@ -47,11 +47,11 @@ CPU = {
 @pytest.fixture(autouse=True)
 def few_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     images = np.random.default_rng(0).integers(0, 256, (SLICES, 16, 16), dtype=np.uint8)
-    monkeypatch.setattr(training, "split_slices", lambda *arguments: SimpleNamespace(images=images))
+    monkeypatch.setattr(denoiser, "split_slices", lambda *arguments: SimpleNamespace(images=images))
 
 
 def summary(folder: Path, execution: Execution) -> dict[str, Any]:
-    return training.vae_stage(folder, None, RECIPE, 0, execution, ignore_report)  # type: ignore[arg-type]
+    return denoiser.vae_stage(folder, None, RECIPE, 0, execution, ignore_report)  # type: ignore[arg-type]
 
 
 def entry(memory: dict[str, Any]) -> Entry:

@@ -3,6 +3,7 @@
 Each takes the folder to write into, returns a small JSON summary, and knows neither keys nor Ray.
 """
 
+from latentsweep.stages.denoiser import denoiser_stage, latents_stage, rung_score, vae_stage
 from latentsweep.stages.evaluation import (
     evaluation_stage,
     measured,
@@ -27,8 +28,7 @@ from latentsweep.stages.results import (
     split_slices,
     training_positions,
 )
-from latentsweep.stages.sampling import draw, samples_stage
-from latentsweep.stages.training import denoiser_stage, latents_stage, rung_score, vae_stage
+from latentsweep.stages.samples import draw, samples_stage
 
 __all__ = [
     "FIGURES",

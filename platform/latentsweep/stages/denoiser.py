@@ -24,7 +24,7 @@ from latentsweep.stages.results import (
     split_slices,
     training_positions,
 )
-from latentsweep.stages.sampling import draw
+from latentsweep.stages.samples import draw
 from latentsweep.storage.entries import Entry
 from trainables import figures
 from trainables.autoencoder.training import decoded_bytes, encoded, train_vae
