@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from latentsweep.datasets.slices import PreparedDataset, SliceRow, encode, open_dataset, write_manifest, write_shards
-from latentsweep.execution.worker import Assignment
+from latentsweep.execution.worker import Brief
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.loop.execution import Execution
@@ -49,10 +49,10 @@ def plant(home: Home, name: str = "tiny", *, side: int = 64, each: int = 3) -> P
     return open_dataset(home.datasets, name)
 
 
-def assigned(home: Home, *, each: int = 3) -> Assignment:
+def assigned(home: Home, *, each: int = 3) -> Brief:
     """A worker's assignment on such a dataset, which is prepared in ``home``."""
     dataset = plant(home, each=each)
-    return Assignment.of(
+    return Brief.of(
         home,
         Store.of(home),
         dataset.name,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from small_dataset import assigned
 
-from latentsweep.execution.worker import Assignment
+from latentsweep.execution.worker import Brief
 from latentsweep.stages.dataset import DESCRIPTION, STAGE, key_of
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
@@ -34,7 +34,7 @@ def test_a_worker_without_the_drivers_disk_finds_all_in_the_store(
     assert len(sent) < 8192
     assert b"p4ssw0rd" not in sent
     shutil.rmtree(home.root)
-    assignment: Assignment = pickle.loads(sent)
+    assignment: Brief = pickle.loads(sent)
     pipeline = assignment.pipeline()
     assert pipeline.dataset.load("train").images[:, 0, 0].tolist() == [0, 1, 2]
     assert pipeline.keys.vae.inputs["dataset"] == assignment.fingerprint

@@ -17,7 +17,7 @@ from latentsweep.execution.shared_stages import Shared, obtain
 from latentsweep.execution.supervision import driving, uninterrupted
 from latentsweep.execution.view import View
 from latentsweep.execution.work_log import said_last, shortened, tail
-from latentsweep.execution.worker import Assignment
+from latentsweep.execution.worker import Brief
 from latentsweep.lints import as_text, inspection
 from latentsweep.metrics import OBJECTIVES
 from latentsweep.records.recorder import Recorder
@@ -97,8 +97,8 @@ class Sweep:
             return True
         return len(trials) < target and not self.search.exhausted()
 
-    def _assignment(self, packing: Packing, recipe: Recipe | None = None) -> Assignment:
-        return Assignment.of(
+    def _brief(self, packing: Packing, recipe: Recipe | None = None) -> Brief:
+        return Brief.of(
             self.home,
             self.store,
             self.plan.dataset,
@@ -117,7 +117,7 @@ class Sweep:
             keys = self.plan.keys_of(recipe)
             which = leaderboard.described({field: value_of(recipe, field) for field in searched})
             label = f"autoencoder, {which}" if which else "autoencoder"
-            shared.append(Shared(label, self._assignment(packing, recipe), keys))
+            shared.append(Shared(label, self._brief(packing, recipe), keys))
         names = {name for each in shared for name in each.names()}
         self._use(*names, *published_name(self.home, self.plan.fingerprint))
         obtain(shared, self.store, self.folder / "train", packing, view)
@@ -129,7 +129,7 @@ class Sweep:
         run_trials(
             worker.trial,
             StudySearcher(self.search, target, Watcher(self, view)),
-            assignment=self._assignment(packing),
+            brief=self._brief(packing),
             threads=packing.threads,
             gpu_share=packing.gpu_share,
             concurrent=packing.concurrent,

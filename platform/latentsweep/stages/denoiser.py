@@ -1,145 +1,73 @@
-"""Trainings: the autoencoder, the latents that it encodes, the denoiser, and its scores on the way."""
+"""The denoiser: its training, its scores on the way, and the latents that it draws."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.metrics import RUNG
-from latentsweep.stages.latents import Encoded, read_latents, write_latents
-from latentsweep.stages.results import (
-    RECORDS,
-    WEIGHTS,
-    average_file,
-    extractor,
-    image_seeds,
-    load_vae,
-    save_figure,
-    scaling,
-    split_slices,
-    training_positions,
-)
-from latentsweep.stages.samples import draw
+from latentsweep.stages.latents import LATENTS, read_latents, scaling, training_positions
+from latentsweep.stages.real_features import REAL_FEATURES, extractor
+from latentsweep.stages.stage import WEIGHTS, Context, Stage, replayed, train_within_memory
+from latentsweep.stages.vae import VAE, load_vae
 from latentsweep.storage.entries import Entry
-from trainables import figures
-from trainables.autoencoder.training import decoded_bytes, encoded, train_vae
-from trainables.autoencoder.vae import Autoencoder
+from trainables.autoencoder.training import decoded_bytes
+from trainables.config import fingerprint
 from trainables.denoiser.averages import Averages
-from trainables.denoiser.sampling import even_chunk
+from trainables.denoiser.condition import drawn_positions
+from trainables.denoiser.sampling import SamplingTrace, even_chunk, initial_noise, sample
 from trainables.denoiser.training import Score, train_denoiser
 from trainables.denoiser.unet import UNet
 from trainables.loop import execution as ex
-from trainables.loop.checkpoint import save_tensors
+from trainables.loop.checkpoint import load_tensors, save_tensors
 from trainables.loop.execution import Execution
-from trainables.loop.training import Record, Report
-from trainables.measures.inception import InceptionWeights
+from trainables.loop.seeds import derived_seed
+from trainables.loop.training import Record
 from trainables.measures.reference import Reference, distances
 from trainables.recipes import Recipe
-from trainables.resources.ladder import climb
-from trainables.resources.memory import batch_size, fitted
 
 
-def vae_stage(
-    folder: Path, dataset: PreparedDataset, recipe: Recipe, seed: int, execution: Execution, report: Report
-) -> dict[str, Any]:
-    """Trains the autoencoder; leaves its best weights and the records."""
-    training, held_out = (
-        torch.from_numpy(split_slices(dataset, recipe.data, split).images) for split in ("train", "validation")
-    )
-
-    def train(rung: Execution) -> tuple[Autoencoder, list[Record]]:
-        return train_vae(recipe.vae, training, held_out, seed=seed, folder=folder, execution=rung, report=report)
-
-    first = fitted(recipe, "vae", execution, slices=len(training))
-    batch = batch_size(recipe, "vae", len(training))
-    (model, records), climbed = climb(train, first, batch, "the autoencoder")
-    if ex.rank() != 0:
-        return {}
-    save_tensors(folder / WEIGHTS, model.state_dict())
-    (folder / RECORDS).write_text(json.dumps(records))
-    save_figure(folder, "vae_training", figures.training_curves(records, stage="vae"))
-    return {
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "memory": climbed.to_plain(),
-        "execution": ex.summary_of(climbed.execution, recipe.vae.precision, batch),
-    }
-
-
-def latents_stage(
-    folder: Path, dataset: PreparedDataset, recipe: Recipe, vae: Entry, execution: Execution
-) -> dict[str, Any]:
-    """Encodes every slice once."""
-    device = execution.prepare()
-    model = load_vae(vae, recipe)
-    parts = []
-    for split in dataset.splits(recipe.data.split):
-        slices = split_slices(dataset, recipe.data, split)
-        parts.append(Encoded(split, slices, *encoded(model, torch.from_numpy(slices.images), device)))
-    return write_latents(folder, parts) | {"vae": vae.name, "dataset": dataset.fingerprint}
-
-
-def denoiser_stage(
-    folder: Path,
-    recipe: Recipe,
-    latents: Entry,
-    seed: int,
-    execution: Execution,
-    report: Report,
-    score: Score | None = None,
-) -> dict[str, Any]:
-    """Trains the denoiser; leaves its averaged weights, a file for each average, and the records."""
-    summary = dict(latents.summary)
+def train(context: Context, folder: Path) -> dict[str, Any]:
+    """Trains the denoiser; leaves a file of weights for each of its averages, and the records."""
+    recipe, latents = context.recipe, context.obtain(LATENTS)
     whiten, positions = recipe.diffusion.whiten, recipe.diffusion.position_condition
-    training = read_latents(latents.folder, summary, "train", whiten=whiten, positions=positions)
-    held_out = read_latents(latents.folder, summary, "validation", whiten=whiten, positions=positions)
+    training, held_out = (
+        read_latents(latents.folder, dict(latents.summary), split, whiten=whiten, positions=positions)
+        for split in ("train", "validation")
+    )
+    score = rung_score(context, latents) if context.scored and recipe.evaluation.rungs else None
 
-    def train(rung: Execution) -> tuple[Averages, list[Record]]:
+    def at_rung(rung: Execution) -> tuple[Averages, list[Record]]:
         return train_denoiser(
             recipe.diffusion,
             training,
             held_out,
-            seed=seed,
+            seed=context.seed,
             folder=folder,
             execution=rung,
-            report=report,
+            report=context.report,
             score=score,
             rungs=recipe.evaluation.rungs if score else 0,
         )
 
-    first = fitted(recipe, "diffusion", execution, slices=len(training))
-    batch = batch_size(recipe, "diffusion", len(training))
-    (averages, records), climbed = climb(train, first, batch, "the denoiser")
+    averages, _, how = train_within_memory(context, folder, "diffusion", "denoiser", len(training), at_rung)
     if ex.rank() != 0:
         return {}
     for length, model in averages.by_length.items():
         save_tensors(folder / average_file(length), model.state_dict())
-    (folder / RECORDS).write_text(json.dumps(records))
-    return {
-        "parameters": sum(p.numel() for p in averages.own.parameters()),
-        "memory": climbed.to_plain(),
-        "execution": ex.summary_of(climbed.execution, recipe.diffusion.precision, batch),
-    }
+    parameters = sum(p.numel() for p in averages.own.parameters())
+    return {"parameters": parameters, **how, "rungs": score.identity if score else None}
 
 
-def rung_score(
-    recipe: Recipe,
-    vae: Entry,
-    latents: Entry,
-    reference: Entry,
-    seed: int,
-    execution: Execution,
-    weights: InceptionWeights,
-    identity: str,
-) -> Score:
-    """Measures a denoiser in training: a few images without early stop, against the reference."""
-    real = Reference.load(reference.folder)
-    autoencoder, statistics = load_vae(vae, recipe), scaling(recipe, latents)
-    seeds = image_seeds(seed, recipe.evaluation.rung_samples)
+def rung_score(context: Context, latents: Entry) -> Score:
+    """Measures a denoiser in training: a few images without early stop, against the real features."""
+    recipe, execution = context.recipe, context.execution
+    autoencoder, statistics = load_vae(context.obtain(VAE), recipe), scaling(recipe, latents)
+    real = Reference.load(context.obtain(REAL_FEATURES).folder)
+    seeds = image_seeds(context.seed, recipe.evaluation.rung_samples)
     positions = training_positions(recipe, latents)
 
     def measure(denoisers: Mapping[float, UNet]) -> dict[str, float]:
@@ -148,8 +76,79 @@ def rung_score(
         chunk = even_chunk(len(seeds), device)  # its images are always drawn together
         trace = draw(average, recipe, seeds, device, thresholds=(0.0,), positions=positions, chunk=chunk)
         images = decoded_bytes(autoencoder, statistics.unwhitened(trace.latents[0].cpu()), device).numpy()
-        features = extractor(weights, str(device)).features(images)
+        features = extractor(context.weights, str(device)).features(images)
         scores = distances(features, real, bootstrap=recipe.evaluation.bootstrap)
         return {RUNG + name: value for name, value in scores.items()}
 
-    return Score(measure, identity)
+    return Score(measure, scored_with(context))
+
+
+def scored_with(context: Context) -> str:
+    """A digest of what the scores at the rungs depend on beyond the training."""
+    recipe, real = context.recipe, REAL_FEATURES.key(context.subject)
+    rungs = recipe.evaluation.rungs, recipe.evaluation.rung_samples
+    return fingerprint([recipe.sampling.identity(), *rungs, real.digest])
+
+
+def replay(context: Context, entry: Entry) -> list[Record]:
+    """The records of a finished training; its scores are told only to those who would get the same scores."""
+    return replayed(entry, rungs=entry.summary.get("rungs") == scored_with(context))
+
+
+DENOISER = Stage(
+    name="denoiser",
+    version=4,
+    title="denoiser",
+    fields=lambda subject: {"diffusion": subject.recipe.diffusion.identity(), "seed": subject.seed},
+    run=train,
+    inputs=(LATENTS,),
+    replay=replay,
+)
+
+
+def load_denoiser(entry: Entry, recipe: Recipe) -> UNet:
+    """The trained denoiser of a result, by the average that the recipe samples with."""
+    model = UNet(recipe.vae.latent_channels, recipe.diffusion)
+    model.load_state_dict(load_tensors(entry.file(average_file(recipe.sampling.ema_length)))[0])
+    return model.eval().requires_grad_(False)
+
+
+def average_file(length: float) -> str:
+    """The file of a denoiser's weights by their average of this length, 0 for the training's own."""
+    return f"weights-ema-{length!r}.safetensors" if length else WEIGHTS
+
+
+def image_seeds(seed: int, count: int) -> list[int]:
+    """The seeds of the images that a run is measured by."""
+    return [derived_seed(seed, "image", number) for number in range(count)]
+
+
+def draw(
+    denoiser: UNet,
+    recipe: Recipe,
+    seeds: Sequence[int],
+    device: torch.device,
+    *,
+    thresholds: Sequence[float] | None = None,
+    snapshots: Sequence[int] = (),
+    positions: torch.Tensor | None = None,
+    chunk: int | None = None,
+) -> SamplingTrace:
+    """Latents of these image seeds, as the denoiser sees them (whitened, where it was trained so).
+
+    ``positions`` are the training split's (:func:`~latentsweep.stages.latents.training_positions`); ``chunk`` is that
+    of :func:`~trainables.denoiser.sampling.sample`.
+    """
+    size = recipe.latent_size
+    denoiser.to(device)
+    return sample(
+        denoiser,
+        initial_noise(seeds, (recipe.vae.latent_channels, size, size)).to(device),
+        seeds=seeds,
+        diffusion=recipe.diffusion,
+        config=recipe.sampling,
+        thresholds=thresholds,
+        snapshots=snapshots,
+        positions=None if positions is None else drawn_positions(seeds, positions),
+        chunk=chunk,
+    )

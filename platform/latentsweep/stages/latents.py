@@ -1,7 +1,7 @@
-"""The latent cache: posterior mean and log-variance of every slice, as Parquet shards.
+"""The latents: posterior mean and log-variance of every slice, as Parquet shards.
 
-Never a sampled latent: a stored sample would be a fixed noise floor. Drawing and whitening happen on reading
-(:mod:`trainables.denoiser.latents`).
+The shards never hold a sampled latent, since its noise would then be the same in every epoch. Latents are drawn and
+whitened on reading (:mod:`trainables.denoiser.latents`).
 """
 
 from __future__ import annotations
@@ -18,9 +18,14 @@ import pyarrow.parquet as pq
 import torch
 
 from latentsweep.datasets.slices import Slices
+from latentsweep.stages.stage import Context, Stage
+from latentsweep.stages.vae import VAE, load_vae
+from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import read_each
+from trainables.autoencoder.training import encoded
 from trainables.denoiser.latents import NO_WHITENING, ChannelStatistics, Latents
 from trainables.errors import StoreError
+from trainables.recipes import Recipe
 
 ROWS_PER_SHARD = 4096
 MAX_PAGE_BYTES = 2**30
@@ -35,6 +40,46 @@ class Encoded:
     slices: Slices
     mean: torch.Tensor
     log_variance: torch.Tensor
+
+
+def encode(context: Context, folder: Path) -> dict[str, Any]:
+    """Encodes every slice once."""
+    device, vae = context.execution.prepare(), context.obtain(VAE)
+    model = load_vae(vae, context.recipe)
+    parts = []
+    for split in context.dataset.splits(context.recipe.data.split):
+        slices = context.slices(split)
+        parts.append(Encoded(split, slices, *encoded(model, torch.from_numpy(slices.images), device)))
+    return write_latents(folder, parts) | {"vae": vae.name, "dataset": context.dataset.fingerprint}
+
+
+LATENTS = Stage(
+    name="latents",
+    version=1,
+    title="latents",
+    fields=lambda subject: {},
+    run=encode,
+    inputs=(VAE,),
+    planned="encodings",
+)
+
+
+def scaling(recipe: Recipe, latents: Entry) -> ChannelStatistics:
+    """How the denoiser's latents are scaled."""
+    return channel_statistics(dict(latents.summary)) if recipe.diffusion.whiten else NO_WHITENING
+
+
+def training_positions(recipe: Recipe, latents: Entry) -> torch.Tensor | None:
+    """The positions (N,) of the training split, from which images draw theirs; None where none are used."""
+    if not recipe.diffusion.position_condition:
+        return None
+    return read_positions(latents.folder, dict(latents.summary), "train")
+
+
+def posteriors(latents: Entry, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Posterior mean and log-variance (N, C, h, w) float32 of a split's slices, in the autoencoder's units."""
+    read = read_latents(latents.folder, dict(latents.summary), split, whiten=False)
+    return read.mean.float().numpy(), read.log_variance.float().numpy()
 
 
 def write_latents(folder: Path, parts: Sequence[Encoded]) -> dict[str, Any]:
