@@ -15,7 +15,7 @@ from latentsweep.execution import worker
 from latentsweep.execution.worker import Brief
 from latentsweep.records.redaction import redact
 from latentsweep.records.sweep import execution_tags
-from latentsweep.stages.stage import Context
+from latentsweep.stages.stage import Context, Identity
 from latentsweep.stages.vae import VAE
 from latentsweep.storage.entries import Entry
 from trainables.autoencoder.vae import Autoencoder
@@ -96,7 +96,7 @@ def test_a_trial_without_enough_memory_is_of_that_class(error: Exception, monkey
         raise error
 
     monkeypatch.setattr(Brief, "pipeline", fails)
-    brief = Brief("store", "datasets", "demo", "", RECIPE, 0, Execution(), "weights", "")
+    brief = Brief("store", "datasets", "demo", Identity(RECIPE, "", 0, "weights"), Execution(), "")
     failure = {"reason": redact(error), "class": "memory", "log": ""}
     assert worker.measurements(brief, [RECIPE]) == failure
 
@@ -109,7 +109,7 @@ def test_another_error_of_a_trial_is_raised_to_be_tried_again(
         raise error
 
     monkeypatch.setattr(Brief, "pipeline", fails)
-    brief = Brief("store", "datasets", "demo", "", RECIPE, 0, Execution(), "weights", "")
+    brief = Brief("store", "datasets", "demo", Identity(RECIPE, "", 0, "weights"), Execution(), "")
     with pytest.raises(type(error)) as caught:
         worker.measurements(brief, [RECIPE])
     assert caught.value is error

@@ -16,7 +16,7 @@ from latentsweep.records.redaction import redact
 from latentsweep.stages.dataset import open_published, publish
 from latentsweep.stages.denoiser import DENOISER
 from latentsweep.stages.pipeline import SHARED, STAGES, TRAININGS, Pipeline
-from latentsweep.stages.stage import Stage
+from latentsweep.stages.stage import Identity, Stage
 from latentsweep.stages.vae import VAE
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
@@ -46,15 +46,11 @@ class Brief:
     datasets: str | None
     """The folder of prepared datasets, where workers see that of the driver; else the store holds the dataset."""
     dataset: str
-    fingerprint: str
-    recipe: Recipe
-    seed: int
+    """The dataset's name."""
+    identity: Identity
     execution: Execution
-    weights: str
-    """The SHA-256 of the Inception network."""
     weights_path: str
-    """Where the driver has it; tried first."""
-    split: str = "validation"
+    """Where the driver has the Inception network; tried first."""
 
     @classmethod
     def of(
@@ -62,29 +58,15 @@ class Brief:
         home: Home,
         store: Store,
         dataset: str,
-        fingerprint: str,
         weights: InceptionWeights,
-        *,
-        recipe: Recipe,
-        seed: int,
+        identity: Identity,
         execution: Execution,
-        split: str = "validation",
     ) -> Brief:
         """A brief on a dataset of ``home``, which is published in ``store`` where that isn't in the home."""
         if home.location:
-            publish(store, home.datasets, dataset, fingerprint)
-        return cls(
-            store=home.store_address,
-            datasets=None if home.location else str(home.datasets.resolve()),
-            dataset=dataset,
-            fingerprint=fingerprint,
-            recipe=recipe,
-            seed=seed,
-            execution=execution,
-            weights=weights.sha256,
-            weights_path=str(weights.path),
-            split=split,
-        )
+            publish(store, home.datasets, dataset, identity.dataset)
+        datasets = None if home.location else str(home.datasets.resolve())
+        return cls(home.store_address, datasets, dataset, identity, execution, str(weights.path))
 
     def pipeline(self, recipe: Recipe | None = None, split: str | None = None) -> Pipeline:
         """The stages of ``recipe``, measured on ``split`` (the brief's own by default), in this process.
@@ -92,29 +74,24 @@ class Brief:
         Raises :class:`~trainables.errors.DataError` where the store lacks the dataset, and :class:`WeightsError`
         where this machine has other Inception weights than the driver.
         """
-        store = Store.at(self.store)
+        store, own = Store.at(self.store), self.identity
+        weights = self._weights()
         return Pipeline(
-            store,
-            self._dataset(store),
-            recipe or self.recipe,
-            self.seed,
-            self.execution,
-            self._weights(),
-            split or self.split,
+            store, self._dataset(store), recipe or own.recipe, own.seed, self.execution, weights, split or own.split
         )
 
     def _dataset(self, store: Store) -> PreparedDataset:
         if self.datasets is None:
-            return open_published(store, self.dataset, self.fingerprint)
+            return open_published(store, self.dataset, self.identity.dataset)
         return open_dataset(Path(self.datasets), self.dataset)
 
     def _weights(self) -> InceptionWeights:
         path = Path(self.weights_path)
         found = find_weights(path if path.is_file() else None)
-        if found.sha256 != self.weights:
+        if found.sha256 != self.identity.weights:
             raise WeightsError(
                 f"every machine must measure with the same Inception weights, and {platform.node()} has "
-                f"{found.sha256[:8]}… where the driver has {self.weights[:8]}…; install the same on both"
+                f"{found.sha256[:8]}… where the driver has {self.identity.weights[:8]}…; install the same on both"
             )
         return found
 
@@ -194,7 +171,7 @@ def note(records: Sequence[Record]) -> None:
 
 def step_time(brief: Brief, section: str, slices: int, seconds: float) -> float:
     """A Ray task: the time of a step of the recipe's ``section``, see ``timing.step_seconds``."""
-    return step_seconds(brief.recipe, section, brief.execution, slices=slices, seconds=seconds)
+    return step_seconds(brief.identity.recipe, section, brief.execution, slices=slices, seconds=seconds)
 
 
 def failure(error: Exception, path: Path | None) -> dict[str, str]:
@@ -242,7 +219,7 @@ def trial(config: Mapping[str, Any], brief: Brief) -> None:
 
     params, path = dict(config["params"]), None
     try:
-        pipeline = brief.pipeline(brief.recipe.replace(**params))
+        pipeline = brief.pipeline(brief.identity.recipe.replace(**params))
         with log_work(pipeline, DENOISER) as path:
             pipeline.obtain(DENOISER, report, rungs=True)
             pipeline.finish()

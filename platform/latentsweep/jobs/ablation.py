@@ -30,6 +30,7 @@ from latentsweep.records.ablation import AblationRecord
 from latentsweep.records.recorder import Recorder
 from latentsweep.records.redaction import redact
 from latentsweep.stages.dataset import published_name
+from latentsweep.stages.stage import Identity
 from latentsweep.storage.home import Home, read_json, write_json
 from latentsweep.storage.store import Store
 from trainables.errors import INFRASTRUCTURE, LatentsweepError, StoppedError
@@ -160,12 +161,9 @@ class Study:
             self.home,
             self.store,
             self.plan.dataset,
-            self.dataset.fingerprint,
             self.weights,
-            recipe=job.recipe,
-            seed=job.seed,
-            execution=packing.limited("diffusion", packing.execution.replace(threads=threads)),
-            split=self.plan.split,
+            Identity(job.recipe, self.dataset.fingerprint, job.seed, self.weights.sha256, self.plan.split),
+            packing.limited("diffusion", packing.execution.replace(threads=threads)),
         )
 
     def _measure(self, jobs: Sequence[Job], threads: int, packing: Packing, view: View) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -30,21 +32,16 @@ def forecast(plan: SweepPlan, home: Home, trials: int, packing: Packing, planned
     remaining = max(0, target - finished)
     entries, one = store.entries(), plan.keys_of(plan.recipe)
     results: dict[str, int] = {}
-    seconds: float | None = 0.0
+    seconds = 0.0
     for stage in STAGES.values():
-        lacking = remaining
-        if stage in SHARED:
-            names = {each[stage.name].name for each in keys}
-            lacking = sum(store.find(name) is None for name in names)
-            if stage.planned:
-                results |= {stage.planned: len(names), f"{stage.planned}_in_store": len(names) - lacking}
-        elif stage.planned:
-            results[stage.planned] = remaining
-        mean = mean_seconds(entries, one[stage.name])
-        if lacking and mean is None and stage in TRAININGS:
-            seconds = None
-        if seconds is not None:
-            seconds += lacking * (mean or 0.0)
+        wanted = {each[stage.name].name for each in keys}
+        there = sum(store.find(name) is not None for name in wanted) if stage in SHARED else 0
+        lacking = len(wanted) - there if stage in SHARED else remaining
+        if stage.planned:
+            results[stage.planned] = there + lacking
+            results |= {f"{stage.planned}_in_store": there} if stage in SHARED else {}
+        if lacking:
+            seconds += lacking * mean_seconds(entries, one[stage.name], math.nan if stage in TRAININGS else 0.0)
     return {
         "sweep": plan.name,
         "dataset": plan.dataset,
@@ -59,13 +56,13 @@ def forecast(plan: SweepPlan, home: Home, trials: int, packing: Packing, planned
         "threads": packing.threads,
         "memory": to_plain(planned),
         "memory_line": as_line(planned) + ("" if packing.gpu_share else f"; {packing.without_card}"),
-        "seconds": None if seconds is None else round(seconds / packing.concurrent),
+        "seconds": None if math.isnan(seconds) else round(seconds / packing.concurrent),
         "steps": {"diffusion": plan.recipe.diffusion.steps, "vae_epochs": plan.recipe.vae.epochs},
     }
 
 
-def mean_seconds(entries: Iterable[Entry], like: StageKey) -> float | None:
-    """Mean cost of the results of a stage whose widths, steps and batch are those of ``like``; None without any."""
+def mean_seconds(entries: Iterable[Entry], like: StageKey, default: float) -> float:
+    """Mean cost of the results of a stage whose sizes are those of ``like``; ``default`` where there are none."""
 
     def sizes(inputs: Mapping[str, Any]) -> list[Any]:
         sections = [value for value in inputs.values() if isinstance(value, Mapping)]
@@ -76,7 +73,7 @@ def mean_seconds(entries: Iterable[Entry], like: StageKey) -> float | None:
         for entry in entries
         if entry.manifest["stage"] == like.stage and sizes(entry.manifest["inputs"]) == sizes(like.inputs)
     ]
-    return sum(seconds) / len(seconds) if seconds else None
+    return statistics.fmean(seconds) if seconds else default
 
 
 def as_text(plan: Mapping[str, Any]) -> str:

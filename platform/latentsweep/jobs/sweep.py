@@ -28,6 +28,7 @@ from latentsweep.search.plan import SweepPlan, threads_of
 from latentsweep.search.study import Search
 from latentsweep.stages.dataset import published_name
 from latentsweep.stages.pipeline import Keys
+from latentsweep.stages.stage import Identity
 from latentsweep.storage.home import Home, write_json
 from latentsweep.storage.store import Store
 from trainables.errors import StoppedError
@@ -102,11 +103,9 @@ class Sweep:
             self.home,
             self.store,
             self.plan.dataset,
-            self.plan.fingerprint,
             self.weights,
-            recipe=recipe or self.plan.recipe,
-            seed=self.plan.seed,
-            execution=packing.limited("diffusion", packing.execution.replace(threads=packing.threads)),
+            Identity(recipe or self.plan.recipe, self.plan.fingerprint, self.plan.seed, self.plan.weights),
+            packing.limited("diffusion", packing.execution.replace(threads=packing.threads)),
         )
 
     def _shared_stages(self, view: View, packing: Packing) -> None:

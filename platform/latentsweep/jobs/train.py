@@ -25,6 +25,7 @@ from latentsweep.search.plan import check_fit
 from latentsweep.stages.dataset import published_name
 from latentsweep.stages.model_folder import write_model
 from latentsweep.stages.pipeline import Keys, keys_of
+from latentsweep.stages.stage import Identity
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import Home, write_json
 from latentsweep.storage.store import Store
@@ -129,11 +130,9 @@ def train(
         home,
         store,
         dataset.name,
-        dataset.fingerprint,
         weights,
-        recipe=configuration.recipe,
-        seed=configuration.seed,
-        execution=packing.limited("diffusion", configuration.execution).replace(workers=workers),
+        Identity(configuration.recipe, dataset.fingerprint, configuration.seed, weights.sha256),
+        packing.limited("diffusion", configuration.execution).replace(workers=workers),
     )
     if not from_store:
         with (

@@ -65,7 +65,7 @@ def train(context: Context, folder: Path) -> dict[str, Any]:
 def rung_score(context: Context, latents: Entry) -> Score:
     """Measures a denoiser in training: a few images without early stop, against the real features."""
     recipe, execution = context.recipe, context.execution
-    autoencoder, statistics = load_vae(context.obtain(VAE), recipe), scaling(recipe, latents)
+    autoencoder, statistics = load_vae(context.obtain(VAE).file(WEIGHTS), recipe), scaling(recipe, latents)
     real = Reference.load(context.obtain(REAL_FEATURES).folder)
     seeds = image_seeds(context.seed, recipe.evaluation.rung_samples)
     positions = training_positions(recipe, latents)
@@ -85,7 +85,7 @@ def rung_score(context: Context, latents: Entry) -> Score:
 
 def scored_with(context: Context) -> str:
     """A digest of what the scores at the rungs depend on beyond the training."""
-    recipe, real = context.recipe, REAL_FEATURES.key(context.subject)
+    recipe, real = context.recipe, REAL_FEATURES.key(context.identity)
     rungs = recipe.evaluation.rungs, recipe.evaluation.rung_samples
     return fingerprint([recipe.sampling.identity(), *rungs, real.digest])
 
@@ -99,17 +99,17 @@ DENOISER = Stage(
     name="denoiser",
     version=4,
     title="denoiser",
-    fields=lambda subject: {"diffusion": subject.recipe.diffusion.identity(), "seed": subject.seed},
+    fields=lambda identity: {"diffusion": identity.recipe.diffusion.identity(), "seed": identity.seed},
     run=train,
     inputs=(LATENTS,),
     replay=replay,
 )
 
 
-def load_denoiser(entry: Entry, recipe: Recipe) -> UNet:
-    """The trained denoiser of a result, by the average that the recipe samples with."""
+def load_denoiser(weights: Path, recipe: Recipe) -> UNet:
+    """The trained denoiser of a file of weights; raises ``RuntimeError`` where the recipe's is another."""
     model = UNet(recipe.vae.latent_channels, recipe.diffusion)
-    model.load_state_dict(load_tensors(entry.file(average_file(recipe.sampling.ema_length)))[0])
+    model.load_state_dict(load_tensors(weights)[0])
     return model.eval().requires_grad_(False)
 
 

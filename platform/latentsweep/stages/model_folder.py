@@ -20,7 +20,7 @@ from latentsweep.storage.entries import Entry
 from latentsweep.storage.store import Store
 from trainables.autoencoder.training import decoded_bytes
 from trainables.autoencoder.vae import Autoencoder
-from trainables.denoiser.latents import ChannelStatistics
+from trainables.denoiser.latents import NO_WHITENING, ChannelStatistics
 from trainables.denoiser.unet import UNet
 from trainables.errors import DataError
 from trainables.loop.checkpoint import load_tensors, save_tensors
@@ -61,8 +61,8 @@ def from_store(store: Store, keys: Keys, recipe: Recipe) -> TrainedModel | None:
     vae, latents, denoiser = found
     return TrainedModel(
         recipe,
-        load_vae(vae, recipe),
-        load_denoiser(denoiser, recipe),
+        load_vae(vae.file(WEIGHTS), recipe),
+        load_denoiser(denoiser.file(average_file(recipe.sampling.ema_length)), recipe),
         scaling(recipe, latents),
         training_positions(recipe, latents),
     )
@@ -104,20 +104,17 @@ def read_model(folder: Path) -> TrainedModel:
             raise DataError(f"{folder} is not a trained model: it has no {name}")
     recipe = read_configuration(folder / CONFIG).recipe
     try:
-        autoencoder, denoiser = Autoencoder(recipe.vae), UNet(recipe.vae.latent_channels, recipe.diffusion)
-        autoencoder.load_state_dict(load_tensors(folder / VAE)[0])
-        denoiser.load_state_dict(load_tensors(folder / DENOISER)[0])
+        autoencoder, denoiser = load_vae(folder / VAE, recipe), load_denoiser(folder / DENOISER, recipe)
         tensors, _ = load_tensors(folder / SCALING)
-        scaling = ChannelStatistics(tensors["mean"], tensors["deviation"])
+        whitening = ChannelStatistics(tensors["mean"], tensors["deviation"])
         positions = tensors["positions"] if recipe.diffusion.position_condition else None
     except (RuntimeError, KeyError, MemoryError) as error:
         raise DataError(
             f"the weights in {folder} are not those of its {CONFIG} ({type(error).__name__}); put back the files "
             "that were written together"
         ) from error
-    if not recipe.diffusion.whiten:
-        scaling = ChannelStatistics(torch.zeros_like(scaling.mean), torch.ones_like(scaling.deviation))
-    return TrainedModel(recipe, autoencoder.eval(), denoiser.eval(), scaling, positions)
+    scale = whitening if recipe.diffusion.whiten else NO_WHITENING
+    return TrainedModel(recipe, autoencoder, denoiser, scale, positions)
 
 
 def sample_images(folder: Path, seeds: Sequence[int]) -> np.ndarray:

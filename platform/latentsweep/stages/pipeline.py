@@ -11,7 +11,7 @@ from latentsweep.stages.latents import LATENTS
 from latentsweep.stages.real_features import REAL_FEATURES
 from latentsweep.stages.reconstruction import RECONSTRUCTION
 from latentsweep.stages.samples import SAMPLES
-from latentsweep.stages.stage import Context, Stage, Subject
+from latentsweep.stages.stage import Context, Identity, Stage
 from latentsweep.stages.vae import VAE
 from latentsweep.storage.entries import Entry, StageKey
 from trainables.recipes import Recipe
@@ -47,8 +47,8 @@ def keys_of(recipe: Recipe, dataset: str, seed: int, weights: str, split: str = 
 
     ``weights`` is the SHA-256 of the Inception network. None of the results needs to be there.
     """
-    subject = Subject(recipe, dataset, seed, weights, split)
-    return Keys({stage.name: stage.key(subject) for stage in TABLE})
+    identity = Identity(recipe, dataset, seed, weights, split)
+    return Keys({stage.name: stage.key(identity) for stage in TABLE})
 
 
 class Pipeline(Context):

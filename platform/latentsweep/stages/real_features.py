@@ -6,7 +6,7 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from latentsweep.stages.stage import Context, Stage, Subject
+from latentsweep.stages.stage import Context, Identity, Stage
 from trainables.measures.inception import InceptionExtractor, InceptionWeights
 from trainables.measures.reference import build_reference
 
@@ -38,14 +38,14 @@ def measure_real(context: Context, folder: Path) -> dict[str, Any]:
     }
 
 
-def _fields(subject: Subject) -> dict[str, Any]:
-    evaluation = subject.recipe.evaluation
+def _fields(identity: Identity) -> dict[str, Any]:
+    evaluation = identity.recipe.evaluation
     return {
-        **subject.slices,
-        "split": subject.split,
+        **identity.slices,
+        "split": identity.split,
         "samples": evaluation.samples,
         "bootstrap": evaluation.bootstrap,
-        "weights": subject.weights,
+        "weights": identity.weights,
         "seed": DRAW_SEED,
     }
 

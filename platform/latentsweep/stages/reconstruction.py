@@ -10,7 +10,7 @@ import torch
 
 from latentsweep.stages.latents import LATENTS, posteriors
 from latentsweep.stages.real_features import REAL_FEATURES, extractor
-from latentsweep.stages.stage import Context, Stage, finite, save_figure, spread
+from latentsweep.stages.stage import WEIGHTS, Context, Stage, finite, save_figure, spread
 from latentsweep.stages.vae import VAE, load_vae
 from trainables import figures
 from trainables.autoencoder.training import decoded, encoded
@@ -27,7 +27,8 @@ RECONSTRUCTIONS = "reconstructions.safetensors"
 def measure_autoencoder(context: Context, folder: Path) -> dict[str, Any]:
     """Measures and shows the autoencoder alone, on the slices of a split and as a ceiling for every denoiser."""
     device, recipe, latents = context.execution.prepare(), context.recipe, context.obtain(LATENTS)
-    model, real = load_vae(context.obtain(VAE), recipe), Reference.load(context.obtain(REAL_FEATURES).folder)
+    model = load_vae(context.obtain(VAE).file(WEIGHTS), recipe)
+    real = Reference.load(context.obtain(REAL_FEATURES).folder)
     held_out = context.slices(context.split).images
     images = reconstructed(model, held_out, device)
     metrics = evaluate_reconstructions(held_out, images.squeeze(1).numpy())
@@ -57,7 +58,7 @@ RECONSTRUCTION = Stage(
     name="reconstruction",
     version=1,
     title="autoencoder's reconstructions",
-    fields=lambda subject: {"bootstrap": subject.recipe.evaluation.bootstrap},
+    fields=lambda identity: {"bootstrap": identity.recipe.evaluation.bootstrap},
     run=measure_autoencoder,
     inputs=(VAE, LATENTS, REAL_FEATURES),
     pictured=True,

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from latentsweep.stages.denoiser import DENOISER, draw, image_seeds, load_denoiser
+from latentsweep.stages.denoiser import DENOISER, average_file, draw, image_seeds, load_denoiser
 from latentsweep.stages.latents import LATENTS, scaling, training_positions
-from latentsweep.stages.stage import Context, Stage, Subject, save_figure
+from latentsweep.stages.stage import WEIGHTS, Context, Identity, Stage, save_figure
 from latentsweep.stages.vae import VAE, load_vae
 from trainables import figures
 from trainables.autoencoder.training import decoded_bytes
@@ -32,11 +32,11 @@ def generate(context: Context, folder: Path) -> dict[str, Any]:
     """Generates the images of every threshold of the grid in one pass; each distinct image is kept once."""
     recipe, device, latents = context.recipe, context.execution.prepare(), context.obtain(LATENTS)
     thresholds = recipe.sampling.thresholds
-    autoencoder, statistics = load_vae(context.obtain(VAE), recipe), scaling(recipe, latents)
-    denoiser = context.obtain(DENOISER)
+    autoencoder, statistics = load_vae(context.obtain(VAE).file(WEIGHTS), recipe), scaling(recipe, latents)
+    weights = context.obtain(DENOISER).file(average_file(recipe.sampling.ema_length))
     started = time.monotonic()
     trace = draw(
-        load_denoiser(denoiser, recipe),
+        load_denoiser(weights, recipe),
         recipe,
         image_seeds(context.seed, recipe.evaluation.samples),
         device,
@@ -88,15 +88,14 @@ def evaluations_at(timesteps: Sequence[int], recipe: Recipe) -> list[int]:
     return sorted({int(np.abs(visited - t).argmin()) for t in timesteps})
 
 
-def _fields(subject: Subject) -> dict[str, Any]:
-    recipe, sampling = subject.recipe, subject.recipe.sampling.identity()
-    for name in ("early_stop_threshold", "threshold_grid"):
-        del sampling[name]
+def _fields(identity: Identity) -> dict[str, Any]:
+    recipe, given = identity.recipe, ("early_stop_threshold", "threshold_grid")
+    sampling = recipe.sampling.identity().items()
     return {
-        "sampling": sampling,
+        "sampling": {name: value for name, value in sampling if name not in given},
         "thresholds": list(recipe.sampling.thresholds),
         "samples": recipe.evaluation.samples,
-        "seed": subject.seed,
+        "seed": identity.seed,
     }
 
 

@@ -35,7 +35,7 @@ Trained = TypeVar("Trained")
 
 
 @dataclass(frozen=True)
-class Subject:
+class Identity:
     """All that the results of one configuration depend on."""
 
     recipe: Recipe
@@ -63,7 +63,7 @@ class Stage:
     """Raised when the stage's code changes its result. Results of an older version are then computed again."""
     title: str
     """What people call one result."""
-    fields: Callable[[Subject], Mapping[str, Any]]
+    fields: Callable[[Identity], Mapping[str, Any]]
     """What the result depends on, beyond the results that it is computed from."""
     run: Callable[[Context, Path], dict[str, Any]]
     """Writes the result's files into a folder and returns its summary: small, JSON."""
@@ -80,10 +80,10 @@ class Stage:
         """Whether this stage reads results of ``other``, itself or through its inputs."""
         return any(each is other or each.follows(other) for each in self.inputs)
 
-    def key(self, subject: Subject) -> StageKey:
+    def key(self, identity: Identity) -> StageKey:
         """The key of the result. It names the inputs that no other input follows; those stand in the others' keys."""
         last = [each for each in self.inputs if not any(other.follows(each) for other in self.inputs)]
-        return StageKey(self.name, self.version, self.fields(subject), tuple(each.key(subject) for each in last))
+        return StageKey(self.name, self.version, self.fields(identity), tuple(each.key(identity) for each in last))
 
 
 @dataclass(frozen=True)
@@ -103,9 +103,9 @@ class Context:
     """Whether the denoiser is measured at the rungs of its training, for the pruner."""
 
     @property
-    def subject(self) -> Subject:
+    def identity(self) -> Identity:
         """What the keys are made of."""
-        return Subject(self.recipe, self.dataset.fingerprint, self.seed, self.weights.sha256, self.split)
+        return Identity(self.recipe, self.dataset.fingerprint, self.seed, self.weights.sha256, self.split)
 
     def slices(self, split: str) -> Slices:
         """The slices of a split under the recipe's split rule, at its size."""
@@ -120,7 +120,7 @@ class Context:
         is measured on the way. Raises :class:`~trainables.errors.StoreError` where the store can't be written, and
         what the stage itself raises.
         """
-        key, computed = stage.key(self.subject), False
+        key, computed = stage.key(self.identity), False
 
         def keep(records: Sequence[Record]) -> None:
             self.store.keep_checkpoint(key)  # so that any machine finds it, before anybody hears of it
@@ -143,9 +143,9 @@ class Context:
 
     def assist(self, stage: Stage) -> None:
         """Computes along with the worker that obtains a training; keeps nothing."""
-        key = stage.key(self.subject)
+        key = stage.key(self.identity)
         self.store.fetch_checkpoint(key)
-        stage.run(dataclasses.replace(self, report=ignore_report, scored=False), self.store.workspace(key.name))
+        stage.run(self, self.store.workspace(key.name))
 
 
 def train_within_memory(

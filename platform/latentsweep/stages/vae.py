@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from latentsweep.stages.stage import WEIGHTS, Context, Stage, replayed, save_figure, train_within_memory
-from latentsweep.storage.entries import Entry
 from trainables import figures
 from trainables.autoencoder.training import train_vae
 from trainables.autoencoder.vae import Autoencoder
@@ -39,7 +38,7 @@ VAE = Stage(
     name="vae",
     version=2,
     title="autoencoder",
-    fields=lambda subject: {**subject.slices, "vae": subject.recipe.vae.identity(), "seed": subject.seed},
+    fields=lambda identity: {**identity.slices, "vae": identity.recipe.vae.identity(), "seed": identity.seed},
     run=train,
     replay=lambda context, entry: replayed(entry),
     planned="autoencoders",
@@ -47,8 +46,8 @@ VAE = Stage(
 )
 
 
-def load_vae(entry: Entry, recipe: Recipe) -> Autoencoder:
-    """The trained autoencoder of a result."""
+def load_vae(weights: Path, recipe: Recipe) -> Autoencoder:
+    """The trained autoencoder of a file of weights; raises ``RuntimeError`` where the recipe's is another."""
     model = Autoencoder(recipe.vae)
-    model.load_state_dict(load_tensors(entry.file(WEIGHTS))[0])
+    model.load_state_dict(load_tensors(weights)[0])
     return model.eval().requires_grad_(False)
