@@ -16,7 +16,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 from small_dataset import plant
 
-from latentsweep.stages.dataset import key_of, publish, published
+from latentsweep.stages.dataset import key_of, open_published, publish
 from latentsweep.storage import housekeeping
 from latentsweep.storage.entries import StageKey
 from latentsweep.storage.home import Home
@@ -227,11 +227,11 @@ def test_a_dataset_reaches_workers_through_the_store_without_the_key_of_its_pseu
     (home.root / "pseudonym.key").write_text("the key")
     publish(Store.of(home), home.datasets, "tiny", dataset.fingerprint)
     shutil.rmtree(home.root)
-    there = published(machine(tmp_path / "b", address), "tiny", dataset.fingerprint)
+    there = open_published(machine(tmp_path / "b", address), "tiny", dataset.fingerprint)
     assert there.load("validation").images[:, 0, 0].tolist() == [3, 4, 5]
     assert {path.name.split("-")[0] for path in there.folder.iterdir()} == {"manifest.json", "dataset.json", "slices"}
     with pytest.raises(DataError, match="lacks the dataset tiny"):
-        published(machine(tmp_path / "b", address), "tiny", "another")
+        open_published(machine(tmp_path / "b", address), "tiny", "another")
     assert key_of(dataset.fingerprint).stage == "dataset"
 
 

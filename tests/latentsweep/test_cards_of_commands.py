@@ -214,7 +214,7 @@ def test_what_is_set_of_the_execution_reaches_the_trainings(
     command: str, module: str, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def obtain(shared: Sequence[Shared], *rest: object) -> None:
-        found = shared[0].assignment.execution
+        found = shared[0].brief.execution
         raise ConfigError(f"{found.device} {found.tf32} {found.micro_batch}, {found.threads} threads")
 
     monkeypatch.chdir(home)

@@ -123,13 +123,13 @@ def run_trials(
     work: Callable[..., None],
     searcher: StudySearcher,
     *,
-    assignment: object,
+    brief: object,
     threads: int,
     gpu_share: float,
     concurrent: int,
     folder: Path,
 ) -> None:
-    """Runs ``work(config, assignment=…)`` in Ray Tune until the searcher has no more trials, ``concurrent`` at once.
+    """Runs ``work(config, brief=…)`` in Ray Tune until the searcher has no more trials, ``concurrent`` at once.
 
     Each trial gets ``threads`` CPUs and ``gpu_share`` of a card (0: none). Tune's own files go to ``folder``.
     """
@@ -137,7 +137,7 @@ def run_trials(
     if gpu_share:
         resources["gpu"] = gpu_share
     tuner = tune.Tuner(
-        tune.with_resources(tune.with_parameters(work, assignment=assignment), resources),
+        tune.with_resources(tune.with_parameters(work, brief=brief), resources),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=StudyScheduler(searcher),

@@ -23,13 +23,14 @@ from latentsweep.execution.shared_stages import Shared, obtain
 from latentsweep.execution.supervision import driving, uninterrupted
 from latentsweep.execution.view import View
 from latentsweep.execution.work_log import tail
-from latentsweep.execution.worker import Assignment
+from latentsweep.execution.worker import Brief
 from latentsweep.jobs.sweep import Sweep
 from latentsweep.metrics import KID
 from latentsweep.records.ablation import AblationRecord
 from latentsweep.records.recorder import Recorder
 from latentsweep.records.redaction import redact
 from latentsweep.stages.dataset import published_name
+from latentsweep.stages.stage import Identity
 from latentsweep.storage.home import Home, read_json, write_json
 from latentsweep.storage.store import Store
 from trainables.errors import INFRASTRUCTURE, LatentsweepError, StoppedError
@@ -127,7 +128,7 @@ class Study:
             for key, (arm, section) in timings(self.plan.design).items():
                 label = f"a step of the {NAMES[section]}, {arm.name}"
                 view.stage(label, "timing", quiet=True)
-                work = self._assignment(jobs[arm.name], threads, packing)
+                work = self._brief(jobs[arm.name], threads, packing)
                 work = dataclasses.replace(work, execution=packing.limited(section, work.execution))
                 asked = (work, section, slices[arm.recipe.data.split], min(SECONDS, 60 * minutes / 10))
                 waiting = [task.remote(*asked) for _ in range(at_once)]
@@ -153,19 +154,16 @@ class Study:
 
     def _shared(self, job: Job, threads: int, packing: Packing) -> Shared:
         label = f"autoencoder of {job.arm.name}, seed {job.seed}"
-        return Shared(label, self._assignment(job, threads, packing), job.keys)
+        return Shared(label, self._brief(job, threads, packing), job.keys)
 
-    def _assignment(self, job: Job, threads: int, packing: Packing) -> Assignment:
-        return Assignment.of(
+    def _brief(self, job: Job, threads: int, packing: Packing) -> Brief:
+        return Brief.of(
             self.home,
             self.store,
             self.plan.dataset,
-            self.dataset.fingerprint,
             self.weights,
-            recipe=job.recipe,
-            seed=job.seed,
-            execution=packing.limited("diffusion", packing.execution.replace(threads=threads)),
-            split=self.plan.split,
+            Identity(job.recipe, self.dataset.fingerprint, job.seed, self.weights.sha256, self.plan.split),
+            packing.limited("diffusion", packing.execution.replace(threads=threads)),
         )
 
     def _measure(self, jobs: Sequence[Job], threads: int, packing: Packing, view: View) -> None:
@@ -179,7 +177,7 @@ class Study:
         waiting: dict[Any, list[Job]] = {}
         for group in groups.values():
             recipes: list[Recipe] = [job.recipe for job in group]
-            waiting[task.remote(self._assignment(group[0], threads, packing), recipes)] = group
+            waiting[task.remote(self._brief(group[0], threads, packing), recipes)] = group
         done = len(jobs) - sum(len(group) for group in groups.values())
         while waiting:
             ready, _ = ray.wait(list(waiting), timeout=0.5)

@@ -15,6 +15,7 @@ from latentsweep.datasets.silence import silenced
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.datasets.volumes import Reject
 from latentsweep.stages.pipeline import Pipeline
+from latentsweep.stages.real_features import extractor
 from latentsweep.storage.store import Store
 from trainables.errors import DataError
 from trainables.loop.execution import Execution
@@ -87,7 +88,7 @@ def compare(
     pipeline = Pipeline(store, dataset, recipe, seed, execution, weights, split)
     reference = Reference.load(pipeline.reference().folder)
     device = execution.prepare()
-    features = stages.extractor(weights, str(device)).features(images)
-    neighbours = nearest(images, stages.split_slices(dataset, recipe.data, "train").images)
+    features = extractor(weights, str(device)).features(images)
+    neighbours = nearest(images, pipeline.slices("train").images)
     metrics = evaluate_generated(images, features, neighbours, reference, recipe.evaluation)
     return stages.finite(metrics)

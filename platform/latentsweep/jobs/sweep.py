@@ -17,7 +17,7 @@ from latentsweep.execution.shared_stages import Shared, obtain
 from latentsweep.execution.supervision import driving, uninterrupted
 from latentsweep.execution.view import View
 from latentsweep.execution.work_log import said_last, shortened, tail
-from latentsweep.execution.worker import Assignment
+from latentsweep.execution.worker import Brief
 from latentsweep.lints import as_text, inspection
 from latentsweep.metrics import OBJECTIVES
 from latentsweep.records.recorder import Recorder
@@ -28,6 +28,7 @@ from latentsweep.search.plan import SweepPlan, threads_of
 from latentsweep.search.study import Search
 from latentsweep.stages.dataset import published_name
 from latentsweep.stages.pipeline import Keys
+from latentsweep.stages.stage import Identity
 from latentsweep.storage.home import Home, write_json
 from latentsweep.storage.store import Store
 from trainables.errors import StoppedError
@@ -97,16 +98,14 @@ class Sweep:
             return True
         return len(trials) < target and not self.search.exhausted()
 
-    def _assignment(self, packing: Packing, recipe: Recipe | None = None) -> Assignment:
-        return Assignment.of(
+    def _brief(self, packing: Packing, recipe: Recipe | None = None) -> Brief:
+        return Brief.of(
             self.home,
             self.store,
             self.plan.dataset,
-            self.plan.fingerprint,
             self.weights,
-            recipe=recipe or self.plan.recipe,
-            seed=self.plan.seed,
-            execution=packing.limited("diffusion", packing.execution.replace(threads=packing.threads)),
+            Identity(recipe or self.plan.recipe, self.plan.fingerprint, self.plan.seed, self.plan.weights),
+            packing.limited("diffusion", packing.execution.replace(threads=packing.threads)),
         )
 
     def _shared_stages(self, view: View, packing: Packing) -> None:
@@ -117,7 +116,7 @@ class Sweep:
             keys = self.plan.keys_of(recipe)
             which = leaderboard.described({field: value_of(recipe, field) for field in searched})
             label = f"autoencoder, {which}" if which else "autoencoder"
-            shared.append(Shared(label, self._assignment(packing, recipe), keys))
+            shared.append(Shared(label, self._brief(packing, recipe), keys))
         names = {name for each in shared for name in each.names()}
         self._use(*names, *published_name(self.home, self.plan.fingerprint))
         obtain(shared, self.store, self.folder / "train", packing, view)
@@ -129,7 +128,7 @@ class Sweep:
         run_trials(
             worker.trial,
             StudySearcher(self.search, target, Watcher(self, view)),
-            assignment=self._assignment(packing),
+            brief=self._brief(packing),
             threads=packing.threads,
             gpu_share=packing.gpu_share,
             concurrent=packing.concurrent,

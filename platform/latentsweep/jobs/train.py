@@ -17,7 +17,7 @@ from latentsweep.execution import worker
 from latentsweep.execution.cluster import background, check_resources, cluster, run_under_train
 from latentsweep.execution.packing import Packing
 from latentsweep.execution.view import TrainingView
-from latentsweep.execution.worker import Assignment
+from latentsweep.execution.worker import Brief
 from latentsweep.lints import Finding, as_tags, inspection
 from latentsweep.records.recorder import Recorder
 from latentsweep.records.sweep import as_records, execution_tags, final_record, pictures, value_of
@@ -25,6 +25,7 @@ from latentsweep.search.plan import check_fit
 from latentsweep.stages.dataset import published_name
 from latentsweep.stages.model_folder import write_model
 from latentsweep.stages.pipeline import Keys, keys_of
+from latentsweep.stages.stage import Identity
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import Home, write_json
 from latentsweep.storage.store import Store
@@ -125,15 +126,13 @@ def train(
     uses = {name for split in splits for name in keys[split].names()} | published_name(home, dataset.fingerprint)
     write_json(folder / "uses.json", sorted(uses))
     from_store = all(store.find(key) for key in (keys[last].latents, keys[last].denoiser))
-    assignment = Assignment.of(
+    brief = Brief.of(
         home,
         store,
         dataset.name,
-        dataset.fingerprint,
         weights,
-        recipe=configuration.recipe,
-        seed=configuration.seed,
-        execution=packing.limited("diffusion", configuration.execution).replace(workers=workers),
+        Identity(configuration.recipe, dataset.fingerprint, configuration.seed, weights.sha256),
+        packing.limited("diffusion", configuration.execution).replace(workers=workers),
     )
     if not from_store:
         with (
@@ -146,7 +145,7 @@ def train(
             job = pool.submit(
                 run_under_train,
                 worker.retraining,
-                {"assignment": assignment, "splits": splits},
+                {"brief": brief, "splits": splits},
                 name=f"train-{keys[last].evaluation.digest}",
                 folder=folder / "train",
                 workers=workers,
@@ -154,7 +153,7 @@ def train(
                 gpu_share=gpu_share,
             )
             watch(job, store, keys[last], configuration.recipe, dataset, view)
-    evaluations = {split: assignment.pipeline(split=split).evaluation() for split in splits}
+    evaluations = {split: brief.pipeline(split=split).evaluation() for split in splits}
     lineage = {key.stage: store.find(key) for key in keys[last].evaluation.lineage()}
     entries = {stage: entry for stage, entry in lineage.items() if entry}
     write_model(folder, store, keys[last], configuration)

@@ -12,6 +12,7 @@ from latentsweep import stages
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.jobs.image_folder import GRID, compare
 from latentsweep.search.export import configuration_at
+from latentsweep.stages.denoiser import image_seeds
 from latentsweep.stages.model_folder import TrainedModel, from_store, read_model
 from latentsweep.stages.pipeline import Pipeline, keys_of
 from latentsweep.storage.home import Home
@@ -60,7 +61,7 @@ def evaluated_run(
     trained = pipeline.store.find(pipeline.keys.denoiser) is not None
     if not trained and folder:
         recipe, execution = configuration.recipe, configuration.execution
-        seeds = stages.image_seeds(configuration.seed, recipe.evaluation.samples)
+        seeds = image_seeds(configuration.seed, recipe.evaluation.samples)
         images = read_model(folder).images(seeds, execution)
         return compare(
             images,

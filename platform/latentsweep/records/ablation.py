@@ -15,6 +15,7 @@ from latentsweep.lints import as_tags, inspection
 from latentsweep.metrics import AUTOENCODER_SECONDS, DENOISER_SECONDS, EVALUATION_SECONDS
 from latentsweep.records.recorder import Record, Recorder
 from latentsweep.records.sweep import as_records, final_record, pictures
+from latentsweep.stages.pipeline import PICTURED
 from latentsweep.storage.entries import MANIFEST
 from latentsweep.storage.store import Store
 from trainables.space import Value
@@ -78,8 +79,8 @@ class AblationRecord:
             costs[AUTOENCODER_SECONDS.name] = autoencoder.seconds
         self.recorder.log(key, as_records(stages.replayed(denoiser, rungs=False)))
         self.recorder.log(key, [final_record(evaluation, job.recipe.diffusion.steps, {**metrics, **costs})])
-        shared = (self.store.find(stage) for stage in (job.keys.samples, job.keys.reconstruction, job.keys.vae))
-        for path in pictures([evaluation, *(entry for entry in shared if entry)]):
+        found = (self.store.find(job.keys[stage.name]) for stage in PICTURED)
+        for path in pictures(entry for entry in found if entry):
             self.recorder.log_file(key, path, stages.FIGURES)
         self.recorder.log_file(key, evaluation.file(MANIFEST), "evaluation")
         findings = inspection.of_run(self.store, job.recipe, job.keys, metrics)

@@ -15,6 +15,7 @@ from latentsweep.metrics import DENOISER_SECONDS, EVALUATION_SECONDS, FINALS, OB
 from latentsweep.records.recorder import Record, Recorder
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search
+from latentsweep.stages.pipeline import PICTURED
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.store import Store
 from trainables.config import as_scalar
@@ -158,8 +159,8 @@ class SweepRecord:
         }
         step = int(denoiser.manifest["inputs"]["diffusion"]["steps"])
         self.recorder.log(key, [final_record(evaluation, step, {**metrics, **costs})])
-        shared = (self.store.find(stage) for stage in (keys.samples, keys.reconstruction, keys.vae))
-        self._files(key, evaluation, *(entry for entry in shared if entry))
+        found = (self.store.find(keys[stage.name]) for stage in PICTURED)
+        self._files(key, *(entry for entry in found if entry))
 
     def _files(self, key: str, *entries: Entry) -> None:
         for path in pictures(entries):

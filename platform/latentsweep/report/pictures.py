@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from latentsweep import stages
+from latentsweep.stages.pipeline import PICTURED
 from latentsweep.storage.entries import Entry
 
 BUDGET = 3_500_000
@@ -80,15 +81,8 @@ CAPTIONS = {
 OF_GENERATED = ("nearest_neighbours", "power_spectra", "pairwise_distances", "latents")
 """Pictures that are drawn under one threshold alone, which the result names."""
 
-STAGES = ("evaluation", "samples", "reconstruction", "vae")
-"""The results that hold pictures."""
-
-STAGE_NAMES = {
-    "evaluation": "its measurement",
-    "samples": "its generated samples",
-    "reconstruction": "its autoencoder's reconstructions",
-    "vae": "its autoencoder",
-}
+STAGES = {stage.name: f"its {stage.title}" for stage in reversed(PICTURED)}
+"""The stages whose results hold pictures, and what the page calls them."""
 
 
 @dataclass(frozen=True)
@@ -122,9 +116,9 @@ def pictures(entries: Mapping[str, Entry], threshold: float) -> list[Picture]:
 def missing(entries: Mapping[str, Entry], names: Mapping[str, str]) -> list[str]:
     """A sentence for each result with pictures that is not in the store."""
     return [
-        f"The pictures of {STAGE_NAMES[stage]} are not here: {names[stage]} is not in the store (freed, damaged, or "
+        f"The pictures of {words} are not here: {names[stage]} is not in the store (freed, damaged, or "
         "of an older version)."
-        for stage in STAGES
+        for stage, words in STAGES.items()
         if stage in names and stage not in entries
     ]
 
