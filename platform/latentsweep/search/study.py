@@ -27,6 +27,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from latentsweep.metrics import KID, OBJECTIVES, STEPS
 from latentsweep.search.databases import answering, storage
+from latentsweep.search.optuna_internals import annotate, put_back, trial_of
 from trainables.config import Config, setting
 from trainables.errors import INFRASTRUCTURE, ConfigError
 from trainables.loop.seeds import derived_seed
@@ -99,7 +100,7 @@ class Search:
             if "pruned_at" in trial.user_attrs:
                 self.study.tell(trial.number, state=TrialState.PRUNED)
             else:
-                self.study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+                put_back(self.study, trial.number)
         told: dict[int, list[Mapping[str, Any]]] = {}
         for trial in self.study.get_trials(deepcopy=False):
             told.setdefault(trial.user_attrs.get("of", -1), []).append(trial.params)
@@ -174,11 +175,11 @@ class Search:
 
     def wait(self, number: int) -> None:
         """A trial that was interrupted: it is asked again first."""
-        self.study._storage.set_trial_state_values(self._id(number), TrialState.WAITING)
+        put_back(self.study, number)
 
     def trial(self, number: int) -> FrozenTrial:
         """One trial as the study has it."""
-        return self.study._storage.get_trial(self._id(number))
+        return trial_of(self.study, number)
 
     def run_trials(self) -> list[FrozenTrial]:
         """Trials that a denoiser is trained for; points, and trials that were replaced, left out."""
@@ -243,15 +244,11 @@ class Search:
             )
 
     def _annotate(self, number: int, attributes: Mapping[str, Any]) -> None:
-        for name, value in attributes.items():
-            self.study._storage.set_trial_user_attr(self._id(number), name, value)
+        annotate(self.study, number, attributes)
 
     def _end(self, number: int, values: Sequence[float] | None = None, state: TrialState | None = None) -> None:
         self.study.tell(number, values, state)
         self._asked.pop(number, None)
-
-    def _id(self, number: int) -> int:
-        return self.study._storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
 
 
 class WithoutRepeats(BaseSampler):
