@@ -84,9 +84,10 @@ def ablate(
     from latentsweep.ablation.design.plan import plan_of
     from latentsweep.ablation.design.walltime import WallTime
     from latentsweep.configuration import execution_of, overridden
-    from latentsweep.execution.cluster import packed
+    from latentsweep.execution.cluster import pack_job
     from latentsweep.jobs import ablation_results
     from latentsweep.jobs.ablation import Study
+    from latentsweep.jobs.job import Runtime
     from latentsweep.storage.store import Store
     from trainables.measures.inception import find_weights
     from trainables.recipes import recipe_named
@@ -124,10 +125,10 @@ def ablate(
     study = Study(place, plan, data, weights, recorder_of(place, dataset, mlflow))
     largest = max((each.recipe for each in plan.design.arms), key=size)
     slices = data.counts(largest.data.split)["train"]
-    pack = packed(largest, ray_address, execution, concurrent=concurrent, card_gib=card_gib, slices=slices)
+    pack = pack_job(largest, ray_address, execution, concurrent=concurrent, card_gib=card_gib, slices=slices)
     if pack.left_out:
         typer.echo(pack.left_out_line(), err=True)
-    jobs = study.run(seeds, pack, Console(stderr=as_json), address=ray_address)
+    jobs = study.run(seeds, Runtime(pack, Console(stderr=as_json), ray_address))
     effects = ablation_results.judged(plan, study.runs(jobs), seeds, margin)
     real = ablation_results.real_slices(study, jobs)
     ratios = ablation_results.compared(study, jobs, seeds, real)

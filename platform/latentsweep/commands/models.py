@@ -45,9 +45,9 @@ def train(
     from rich.console import Console
 
     from latentsweep.configuration import read_configuration
-    from latentsweep.execution.cluster import packed
-    from latentsweep.jobs.train import record_training
-    from latentsweep.jobs.train import train as run_training
+    from latentsweep.execution.cluster import pack_job
+    from latentsweep.jobs.job import Runtime
+    from latentsweep.jobs.train import Retraining, record_training
     from latentsweep.lints import as_text
     from latentsweep.metrics import KID
     from trainables.measures.inception import find_weights
@@ -56,7 +56,7 @@ def train(
     configuration = read_configuration(config).with_steps(steps).on_device(device)
     weights = find_weights(inception)
     dataset = dataset_of(place, configuration.dataset)
-    pack = packed(
+    pack = pack_job(
         configuration.recipe,
         ray_address,
         configuration.execution.replace(workers=workers),
@@ -64,26 +64,25 @@ def train(
         card_gib=card_gib,
         slices=dataset.counts(configuration.recipe.data.split)["train"],
     )
-    result = run_training(
-        place, configuration, dataset, weights, pack, Console(stderr=True), workers=workers, address=ray_address
-    )
+    job = Retraining(place, configuration, dataset, weights, workers)
+    with job.driven():
+        result = job.run(Runtime(pack, Console(stderr=True), ray_address))
+        if mlflow:
+            from latentsweep_mlflow.registry import register_model
+
+            registered = register_model(
+                home,
+                dataset=dataset.name,
+                folder=result.folder,
+                run_id=record_training(recorder_of(place, dataset.name, True), result),
+                score=result.scores[KID.name],
+                objective=f"{KID.objective} on the {result.last} split",
+                comparable=result.comparable,
+            )
     summary: dict[str, Any] = {"name": result.name, "folder": str(result.folder), "from_store": result.from_store}
     summary |= {split: result.metrics(split) for split in result.evaluations}
     summary["lints"] = [dataclasses.asdict(finding) for finding in result.findings]
-    if mlflow:
-        from latentsweep_mlflow.registry import register_model
-
-        run_id = record_training(recorder_of(place, dataset.name, True), result)
-        registered = register_model(
-            home,
-            dataset=dataset.name,
-            folder=result.folder,
-            run_id=run_id,
-            score=result.scores[KID.name],
-            objective=f"{KID.objective} on the {result.last} split",
-            comparable=result.comparable,
-        )
-        summary["registry"] = dataclasses.asdict(registered)
+    summary |= {"registry": dataclasses.asdict(registered)} if mlflow else {}
     if as_json:
         typer.echo(json.dumps(summary, indent=1))
         return

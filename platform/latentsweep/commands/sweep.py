@@ -59,9 +59,10 @@ def sweep(
     from rich.console import Console
 
     from latentsweep.configuration import execution_of
-    from latentsweep.execution.cluster import packed
+    from latentsweep.execution.cluster import pack_job
     from latentsweep.execution.packing import pack_trials, planned_cards
     from latentsweep.jobs import forecast as forecasts
+    from latentsweep.jobs.job import Runtime
     from latentsweep.jobs.sweep import Sweep
     from latentsweep.search.plan import sweep_plan
     from latentsweep.search.spaces import search_space
@@ -76,7 +77,7 @@ def sweep(
     data = dataset_of(place, dataset)
     plan = sweep_plan(data, chosen, weights, recipe, settings, split, search, seed)
     slices = data.counts(plan.recipe.data.split)["train"]
-    pack = packed(plan.recipe, ray_address, execution, concurrent=concurrent, card_gib=card_gib, slices=slices)
+    pack = pack_job(plan.recipe, ray_address, execution, concurrent=concurrent, card_gib=card_gib, slices=slices)
     if dry_run:
         on_card = pack
         if not pack.gpu_share:
@@ -99,7 +100,7 @@ def sweep(
     if pack.left_out:
         typer.echo(pack.left_out_line(), err=True)
     job = Sweep(place, plan, weights, recorder_of(place, dataset, mlflow))
-    job.run(trials, pack, Console(stderr=as_json), address=ray_address)
+    job.run(trials, Runtime(pack, Console(stderr=as_json), ray_address))
     show_results(place, plan, as_json)
 
 

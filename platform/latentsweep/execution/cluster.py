@@ -252,7 +252,7 @@ def _trained_locally(work: Callable[[dict[str, Any]], None], config: dict[str, A
     TorchTrainer(work, train_loop_config=config, scaling_config=ScalingConfig(num_workers=0)).fit()
 
 
-def packed(
+def pack_job(
     recipe: Recipe, address: str, execution: Execution, *, card_gib: float | None = None, **options: Any
 ) -> Packing:
     """How trials share this machine, or the cluster at ``address``, where none gets more threads than a node has.

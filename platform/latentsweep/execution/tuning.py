@@ -23,7 +23,7 @@ RETRIES = 4
 """How often a trial whose worker was lost is tried again, each time from its last checkpoint."""
 
 
-class Watcher(Protocol):
+class TrialListener(Protocol):
     """Who wants to know what happens to trials, by their numbers in the study."""
 
     def started(self, number: int, params: Mapping[str, Any]) -> None:
@@ -42,9 +42,9 @@ class Watcher(Protocol):
 class StudySearcher(Searcher):
     """Asks the study for configurations and tells it how they ended, up to ``target`` run trials in all."""
 
-    def __init__(self, search: Search, target: int, watcher: Watcher) -> None:
+    def __init__(self, search: Search, target: int, listener: TrialListener) -> None:
         super().__init__(metric=None, mode=None)
-        self.search, self.target, self.watcher = search, target, watcher
+        self.search, self.target, self.listener = search, target, listener
         self.numbers: dict[str, int] = {}
         self.errors: dict[int, str] = {}
 
@@ -55,7 +55,7 @@ class StudySearcher(Searcher):
             return Searcher.FINISHED  # type: ignore[return-value]
         number, params = asked
         self.numbers[trial_id] = number
-        self.watcher.started(number, params)
+        self.listener.started(number, params)
         return {"number": number, "params": params}
 
     def on_trial_complete(
@@ -67,7 +67,7 @@ class StudySearcher(Searcher):
             return
         result = result or {}
         if error:
-            reason, log = self.watcher.lost(number, self.errors.pop(number, ""))
+            reason, log = self.listener.lost(number, self.errors.pop(number, ""))
             self.search.fail(number, reason, INFRASTRUCTURE, log)
         elif "class" in result:
             self.search.fail(number, result["reason"], result["class"], result["log"])
@@ -79,7 +79,7 @@ class StudySearcher(Searcher):
         else:
             self.search.wait(number)
             return
-        self.watcher.ended(number)
+        self.listener.ended(number)
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: the study is on disk, and a sweep resumes from it, never from Ray's copy."""
@@ -97,7 +97,7 @@ class StudyScheduler(FIFOScheduler):
 
     def __init__(self, searcher: StudySearcher) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.searcher, self.search, self.watcher = searcher, searcher.search, searcher.watcher
+        self.searcher, self.search, self.listener = searcher, searcher.search, searcher.listener
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: as for :class:`StudySearcher`."""
@@ -110,7 +110,7 @@ class StudyScheduler(FIFOScheduler):
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
         """Passes a report on, rung by rung, and answers whether the trial goes on."""
         number = trial.config["number"]
-        self.watcher.heard(number, result)
+        self.listener.heard(number, result)
         for record in result.get("records", ()):
             if any(name.startswith(RUNG) for name in record) and self.search.report(
                 number, int(record["step"]), record
