@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from latentsweep.commands.options import CardOption, DeviceOption, JsonOption
+from latentsweep.commands import options
 
 
 def plan(
@@ -22,9 +22,9 @@ def plan(
     ] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Data-parallel workers of a training.")] = 1,
     concurrent: Annotated[int | None, typer.Option(help="Trials at once; what fits by default.")] = None,
-    card_gib: CardOption = None,
-    device: DeviceOption = None,
-    as_json: JsonOption = False,
+    card_gib: options.CardOption = None,
+    device: options.DeviceOption = None,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Show what a configuration takes of a card's memory, by part, and how trials would share the card."""
     from latentsweep.configuration import execution_of, overridden, read_configuration

@@ -8,20 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from latentsweep.commands.options import (
-    CardOption,
-    DeviceOption,
-    HomeOption,
-    JsonOption,
-    RayOption,
-    RecordOption,
-    StoreOption,
-    StudyOption,
-    WeightsOption,
-    dataset_of,
-    home_of,
-    recorder_of,
-)
+from latentsweep.commands import options
 
 if TYPE_CHECKING:
     from latentsweep.search.plan import SweepPlan
@@ -44,16 +31,16 @@ def sweep(
         list[str] | None, typer.Option("--set", help="field=value of the recipe, or execution.field=value.")
     ] = None,
     concurrent: Annotated[int | None, typer.Option(help="Trials at once; what fits by default.")] = None,
-    card_gib: CardOption = None,
-    device: DeviceOption = None,
-    ray_address: RayOption = "local",
-    inception: WeightsOption = None,
-    mlflow: RecordOption = True,
+    card_gib: options.CardOption = None,
+    device: options.DeviceOption = None,
+    ray_address: options.RayOption = "local",
+    inception: options.WeightsOption = None,
+    mlflow: options.RecordOption = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and end.")] = False,
-    as_json: JsonOption = False,
-    home: HomeOption = Path("runs"),
-    store: StoreOption = "",
-    study_storage: StudyOption = "",
+    as_json: options.JsonOption = False,
+    home: options.HomeOption = Path("runs"),
+    store: options.StoreOption = "",
+    study_storage: options.StudyOption = "",
 ) -> None:
     """Search: train the shared autoencoders, then trials, and rank what they generate."""
     from rich.console import Console
@@ -69,12 +56,12 @@ def sweep(
     from latentsweep.search.study import SearchConfig
     from trainables.measures.inception import find_weights
 
-    place = home_of(home, store, study_storage)
+    place = options.home_of(home, store, study_storage)
     settings, execution = execution_of(assignments or [], device)
     chosen = search_space(dataset, space)
     search = SearchConfig(objectives=tuple(objective or SearchConfig.objectives), sampler=sampler, pruner=pruner)
     weights = find_weights(inception)
-    data = dataset_of(place, dataset)
+    data = options.dataset_of(place, dataset)
     plan = sweep_plan(data, chosen, weights, recipe, settings, split, search, seed)
     slices = data.counts(plan.recipe.data.split)["train"]
     pack = pack_job(plan.recipe, ray_address, execution, concurrent=concurrent, card_gib=card_gib, slices=slices)
@@ -99,7 +86,7 @@ def sweep(
         )
     if pack.left_out:
         typer.echo(pack.left_out_line(), err=True)
-    job = Sweep(place, plan, weights, recorder_of(place, dataset, mlflow))
+    job = Sweep(place, plan, weights, options.recorder_of(place, dataset, mlflow))
     job.run(trials, Runtime(pack, Console(stderr=as_json), ray_address))
     show_results(place, plan, as_json)
 
@@ -110,20 +97,22 @@ def export(
     sweep_name: Annotated[str | None, typer.Option("--sweep", help="Take this sweep.")] = None,
     trial: Annotated[int | None, typer.Option(min=0, help="Take this trial; the best by default.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
-    as_json: JsonOption = False,
-    home: HomeOption = Path("runs"),
-    store: StoreOption = "",
-    study_storage: StudyOption = "",
+    as_json: options.JsonOption = False,
+    home: options.HomeOption = Path("runs"),
+    store: options.StoreOption = "",
+    study_storage: options.StudyOption = "",
 ) -> None:
     """Write the best configuration of a sweep as a file to read, edit and train."""
     from latentsweep.search.export import chosen_sweep, exported
     from trainables.errors import ConfigError
 
-    place = home_of(home, store, study_storage)
+    place = options.home_of(home, store, study_storage)
     folder = chosen_sweep(place, dataset, sweep_name)
     if to.exists() and not force:
         raise ConfigError(f"{to} is there already; choose another name or say --force")
-    configuration = exported(folder, trial, lambda name, key: recorder_of(place, name, True).run_id(key), place.study)
+    configuration = exported(
+        folder, trial, lambda name, key: options.recorder_of(place, name, True).run_id(key), place.study
+    )
     configuration.write(to)
     origin = configuration.origin
     text = f"{to}: trial {origin['trial']} of {origin['sweep']}\ntrain it with: python cli.py train --config {to}"
