@@ -36,7 +36,7 @@ def ablate(
     recipe: Annotated[
         str | None, typer.Option(help="paper, improved (the default) or smoke: what isn't a component.")
     ] = None,
-    assignments: Annotated[
+    settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="field=value of the recipe, or of every --arm; or execution.field=value."),
     ] = None,
@@ -80,7 +80,7 @@ def ablate(
     from trainables.recipes import recipe_named
 
     place, weights = options.home_of(home, store, study_storage), find_weights(inception)
-    settings, execution = execution_of(assignments or [], device)
+    settings, execution = execution_of(settings or [], device)
     names = DEFAULT if components is None else [name.strip() for name in components.split(",") if name.strip()]
     design = design or (WHOLE if arm else "leave-one-out")
     arms = arms_of(design, arm or [], settings, {"--components": components, "--recipe": recipe})

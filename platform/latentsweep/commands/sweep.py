@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,10 +27,8 @@ def sweep(
     pruner: Annotated[str, typer.Option(help="median, hyperband or none.")] = "median",
     seed: Annotated[int, typer.Option(min=0, help="Seed of trainings, samples and search.")] = 0,
     split: Annotated[str | None, typer.Option(help="'subject', or 'slice' as the paper did.")] = None,
-    assignments: Annotated[
-        list[str] | None, typer.Option("--set", help="field=value of the recipe, or execution.field=value.")
-    ] = None,
-    concurrent: Annotated[int | None, typer.Option(help="Trials at once; what fits by default.")] = None,
+    settings: options.SetOption = None,
+    concurrent: options.ConcurrentOption = None,
     card_gib: options.CardOption = None,
     device: options.DeviceOption = None,
     ray_address: options.RayOption = "local",
@@ -57,26 +55,22 @@ def sweep(
     from trainables.measures.inception import find_weights
 
     place = options.home_of(home, store, study_storage)
-    settings, execution = execution_of(assignments or [], device)
+    settings, execution = execution_of(settings or [], device)
     chosen = search_space(dataset, space)
     search = SearchConfig(objectives=tuple(objective or SearchConfig.objectives), sampler=sampler, pruner=pruner)
     weights = find_weights(inception)
     data = options.dataset_of(place, dataset)
     plan = sweep_plan(data, chosen, weights, recipe, settings, split, search, seed)
     slices = data.counts(plan.recipe.data.split)["train"]
-    pack = pack_job(plan.recipe, ray_address, execution, concurrent=concurrent, card_gib=card_gib, slices=slices)
+    wanted: dict[str, Any] = {
+        "execution": execution,
+        "concurrent": concurrent,
+        "card_gib": card_gib,
+        "slices": slices,
+    }
+    pack = pack_job(plan.recipe, ray_address, **wanted)
     if dry_run:
-        on_card = pack
-        if not pack.gpu_share:
-            card = planned_cards(card_gib)
-            on_card = pack_trials(
-                plan.recipe,
-                concurrent=concurrent,
-                card_gib=card_gib,
-                execution=execution,
-                slices=slices,
-                present=card,
-            )
+        on_card = pack if pack.gpu_share else pack_trials(plan.recipe, **wanted, present=planned_cards(card_gib))
         forecast = forecasts.forecast(plan, place, trials, pack, on_card)
         typer.echo(json.dumps(forecast, indent=1) if as_json else forecasts.as_text(forecast))
         return

@@ -7,10 +7,10 @@ trained for; a *point* is another threshold of it, told to the study without any
 from __future__ import annotations
 
 import itertools
-import logging
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -34,13 +35,19 @@ from trainables.loop.seeds import derived_seed
 from trainables.space import THRESHOLD, Choice, Dimension, SearchSpace
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-log = logging.getLogger(__name__)
-
 REPLACES = "replaces"
-"""The attribute of a trial that runs again what was lost so; it holds the lost one's number."""
+"""The attribute of a trial that runs a lost one again; it holds the number of the lost one."""
 
 ENUMERABLE = 100_000
 """Spaces up to this size are listed in full when redrawing finds nothing new."""
+
+
+PRUNERS: dict[str, Callable[[], BasePruner]] = {
+    "median": partial(MedianPruner, n_startup_trials=0, n_warmup_steps=0),
+    "hyperband": HyperbandPruner,
+    "none": NopPruner,
+}
+"""Optuna's pruners by the names that ``--pruner`` takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +58,7 @@ class SearchConfig(Config):
         (KID.objective,), "what is minimised; two give a Pareto front", choices=None
     )
     sampler: str = setting("tpe", "how configurations are proposed", choices=("tpe", "random"))
-    pruner: str = setting("median", "which trials end early", choices=("median", "hyperband", "none"))
+    pruner: str = setting("median", "which trials end early", choices=tuple(PRUNERS))
     startup: int = setting(
         4, "trials that are finished before any is pruned, and drawn at random before TPE begins", low=1
     )
@@ -73,7 +80,7 @@ class Point:
 
 
 class Search:
-    """One Optuna study, asked and told; opening it puts interrupted trials back in the queue."""
+    """One Optuna study, asked for configurations and told how they ended."""
 
     def __init__(self, folder: Path, space: SearchSpace, config: SearchConfig, seed: int, database: str = "") -> None:
         self.space, self.config, self.seed = space, config, seed
@@ -83,7 +90,7 @@ class Search:
                 study_name=folder.name,
                 storage=storage(folder, database),
                 directions=["minimize"] * len(config.objectives),
-                pruner=pruner(config),
+                pruner=PRUNERS[config.pruner](),
                 load_if_exists=True,
             )
         self._asked: dict[int, optuna.Trial] = {}
@@ -92,9 +99,8 @@ class Search:
     def requeue(self) -> int:
         """After an interruption: RUNNING trials wait again, decided ones are told, missing points are added.
 
-        What was lost to the infrastructure waits again, too, under a new number.
-
-        Only the one driver of the sweep may call it. Returns how many trials wait.
+        Trials that the infrastructure lost wait again under a new number. Only the driver of the sweep may call this.
+        Returns how many trials wait.
         """
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if "pruned_at" in trial.user_attrs:
@@ -150,7 +156,10 @@ class Search:
         return True
 
     def tell(self, number: int, points: Sequence[Point], attributes: Mapping[str, Any]) -> None:
-        """A finished trial: ``points`` are all thresholds of its pass, one of them the trial's own."""
+        """A finished trial: ``points`` are all thresholds of its pass, among them the trial's own.
+
+        It counts as failed where an objective was not measured.
+        """
         trial = self.trial(number)
         own = next((point for point in points if dict(point.params) == trial.params), None)
         found = [own.metrics.get(OBJECTIVES[name].name) for name in self.config.objectives] if own else []
@@ -202,7 +211,7 @@ class Search:
         return min(self._complete(), key=_rank)
 
     def best(self) -> list[FrozenTrial]:
-        """The Pareto front; with one objective the cheapest threshold within one standard error of the best."""
+        """The Pareto front of two objectives; of one the cheapest threshold within one standard error of the best."""
         if len(self.config.objectives) > 1:
             return list(self.study.best_trials)
         measured = self.measured()
@@ -343,12 +352,3 @@ def listed(space: Mapping[str, BaseDistribution]) -> list[dict[str, Any]]:
     return [
         dict(zip(space, choice, strict=True)) for choice in itertools.islice(itertools.product(*values), ENUMERABLE)
     ]
-
-
-def pruner(config: SearchConfig) -> optuna.pruners.BasePruner:
-    """Optuna's pruner of that name."""
-    if config.pruner == "median":
-        return optuna.pruners.MedianPruner(n_startup_trials=0, n_warmup_steps=0)
-    if config.pruner == "hyperband":
-        return optuna.pruners.HyperbandPruner()
-    return optuna.pruners.NopPruner()
