@@ -97,14 +97,14 @@ def export(
     study_storage: options.StudyOption = "",
 ) -> None:
     """Write the best configuration of a sweep as a file to read, edit and train."""
-    from latentsweep.search.export import chosen_sweep, exported
+    from latentsweep.search.export import chosen_sweep, configuration_of
     from trainables.errors import ConfigError
 
     place = options.home_of(home, store, study_storage)
     folder = chosen_sweep(place, dataset, sweep_name)
     if to.exists() and not force:
         raise ConfigError(f"{to} is there already; choose another name or say --force")
-    configuration = exported(
+    configuration = configuration_of(
         folder, trial, lambda name, key: options.recorder_of(place, name, True).run_id(key), place.study
     )
     configuration.write(to)

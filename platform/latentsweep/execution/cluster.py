@@ -15,7 +15,7 @@ from typing import Any
 
 from latentsweep.execution import supervision
 from latentsweep.execution.packing import Packing, pack_trials, planned_cards
-from latentsweep.execution.work_log import said_last
+from latentsweep.execution.work_log import last_line
 from trainables.errors import ConfigError, LatentsweepError, LostError
 from trainables.loop.execution import Execution
 from trainables.recipes import Recipe
@@ -123,7 +123,7 @@ def _join(address: str) -> None:
 
 def _last_words(error: BaseException) -> str:
     """The last line of what Ray said, or the name of the error."""
-    return said_last(str(error)) or type(error).__name__
+    return last_line(str(error)) or type(error).__name__
 
 
 def nodes(address: str) -> list[dict[str, float]]:

@@ -15,7 +15,7 @@ from rich.text import Text
 from latentsweep.search.leaderboard import described
 
 VALIDATION = ("val/loss", "val/mse")
-"""What a validation of the autoencoder and of the denoiser is shown by."""
+"""The metrics that a validation of the autoencoder and of the denoiser is shown by."""
 
 
 @dataclass
@@ -55,7 +55,7 @@ class View:
             self._live = None
 
     def say(self, line: str) -> None:
-        """A line that stays."""
+        """Prints a line that stays."""
         text = f"[{clock(time.monotonic() - self.began)}] {line}"
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 

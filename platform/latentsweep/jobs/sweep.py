@@ -13,7 +13,7 @@ from latentsweep.execution.packing import Packing
 from latentsweep.execution.shared_stages import Shared
 from latentsweep.execution.supervision import uninterrupted
 from latentsweep.execution.view import View
-from latentsweep.execution.work_log import said_last, shortened, tail
+from latentsweep.execution.work_log import last_line, shorten, tail
 from latentsweep.jobs.job import Job, Runtime
 from latentsweep.lints import as_text, inspection
 from latentsweep.metrics import OBJECTIVES
@@ -141,7 +141,7 @@ class SweepListener:
         """A trial was lost again and again, at last with Ray's ``error``: the reason, and its log's last lines."""
         key = self.sweep.plan.keys(self.sweep.search.trial(number).params).denoiser
         log = tail(self.sweep.store.log_of(key))
-        return said_last(error) or "the worker was lost again and again", log or shortened(error)
+        return last_line(error) or "the worker was lost again and again", log or shorten(error)
 
     def ended(self, number: int) -> None:
         """A trial ended; the study knows how."""

@@ -296,7 +296,7 @@ class WithoutRepeats(BaseSampler):
                     params[name] = proposer.sample_independent(study, trial, name, dimension)
             if trained_part(params) not in self.seen:
                 return params
-        return next((p for p in listed(search_space) if trained_part(p) not in self.seen), params)
+        return next((p for p in list_all(search_space) if trained_part(p) not in self.seen), params)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -339,7 +339,7 @@ def distribution(dimension: Dimension) -> BaseDistribution:
     return FloatDistribution(dimension.low, dimension.high, log=dimension.log)
 
 
-def listed(space: Mapping[str, BaseDistribution]) -> list[dict[str, Any]]:
+def list_all(space: Mapping[str, BaseDistribution]) -> list[dict[str, Any]]:
     """Every configuration of a small discrete space; nothing for another."""
     values: list[Sequence[Any]] = []
     for dimension in space.values():
