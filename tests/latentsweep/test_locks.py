@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from small_dataset import plant
 from typer.testing import CliRunner
 
 from latentsweep.cli import app
 from latentsweep.configuration import Configuration
+from latentsweep.execution.packing import Packing
+from latentsweep.jobs.job import Runtime
 from latentsweep.jobs.train import Retraining
-from latentsweep.storage.home import Home
+from latentsweep.storage.home import Home, read_json
 from trainables.errors import ConfigError, StoppedError
 from trainables.measures.inception import find_weights
 from trainables.recipes import SMOKE
@@ -56,3 +59,10 @@ def test_ctrl_c_ends_a_job_with_one_line_and_frees_its_lock(retraining: Retraini
     with pytest.raises(StoppedError, match="the training was stopped; nothing is lost"), retraining.driven():
         raise KeyboardInterrupt
     assert "it began" in train(retraining)
+
+
+def test_a_job_goes_on_with_the_threads_that_it_began_with(retraining: Retraining) -> None:
+    four, two = (Runtime(Packing(1, threads, 0.0, 0.0), Console()) for threads in (4, 2))
+    assert retraining.keep_threads(four, "job.json", {"seed": 0}).packing.threads == 4
+    assert retraining.keep_threads(two, "job.json", {"seed": 1}).packing.threads == 4
+    assert read_json(retraining.folder / "job.json", None) == {"seed": 1, "threads": 4}

@@ -58,13 +58,13 @@ def train(
             registered = register_model(
                 home,
                 dataset=dataset.name,
-                folder=result.folder,
+                folder=job.folder,
                 run_id=record_training(options.recorder_of(place, dataset.name, True), result),
                 score=result.scores[KID.name],
-                objective=f"{KID.objective} on the {result.last} split",
+                objective=f"{KID.objective} on the {job.last} split",
                 comparable=result.comparable,
             )
-    summary: dict[str, Any] = {"name": result.name, "folder": str(result.folder), "from_store": result.from_store}
+    summary: dict[str, Any] = {"name": job.name, "folder": str(job.folder), "from_store": result.from_store}
     summary |= {split: result.metrics(split) for split in result.evaluations}
     summary["lints"] = [dataclasses.asdict(finding) for finding in result.findings]
     summary |= {"registry": dataclasses.asdict(registered)} if mlflow else {}
@@ -72,14 +72,14 @@ def train(
         typer.echo(json.dumps(summary, indent=1))
         return
     how = "answered from the store" if result.from_store else "trained"
-    typer.echo(f"{how}: {result.folder}")
+    typer.echo(f"{how}: {job.folder}")
     for split in result.evaluations:
         options.print_metrics(split, result.metrics(split))
     if mlflow:
         typer.echo(f"registered as {dataset.name}, version {registered.version}: {registered.reason}")
     if result.findings:
         typer.echo(as_text(result.findings))
-    typer.echo(f"draw images with: python cli.py sample {result.folder} --count 16 --to images")
+    typer.echo(f"draw images with: python cli.py sample {job.folder} --count 16 --to images")
 
 
 def sample(

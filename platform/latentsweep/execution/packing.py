@@ -282,7 +282,7 @@ def as_table(packing: Packing) -> str:
 def to_plain(packing: Packing) -> dict[str, Any]:
     """The memory side of a packing, as JSON."""
     return {
-        "card_gib": gib(packing.card_bytes),
+        "card_gib": round(packing.card_bytes / GIB, 2),
         "holds": packing.holds,
         "trials_per_card": packing.per_card,
         "autoencoders_per_card": packing.autoencoders_per_card,
@@ -295,16 +295,11 @@ def to_plain(packing: Packing) -> dict[str, Any]:
                 "rung": each.rung,
                 "micro_batch": each.execution.micro_batch,
                 "checkpointed": each.execution.checkpoint_activations,
-                "need_gib": gib(each.memory.need),
-                "peak_gib": gib(each.memory.peak),
+                "need_gib": round(each.memory.need / GIB, 2),
+                "peak_gib": round(each.memory.peak / GIB, 2),
                 "cap_gib": packing.memory_gib(section),
                 "parts_bytes": dataclasses.asdict(each.memory) | {"context": CONTEXT},
             }
             for section, each in packing.needs.items()
         },
     }
-
-
-def gib(size: int) -> float:
-    """Bytes as GiB, to a hundredth."""
-    return round(size / GIB, 2)

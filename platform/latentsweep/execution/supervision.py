@@ -56,7 +56,8 @@ def watching() -> bool:
 
 def supervise() -> int:
     """Runs this command as a driver, and again each time that the driver was killed; returns its exit code."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    if sys.platform == "linux":  # other systems have no such call; there, orphans end by themselves later
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     short = 0
     while True:
         began = time.monotonic()
@@ -233,9 +234,3 @@ def _children() -> list[int]:
     except OSError:
         return []
     return [int(number) for number in listed.split()]
-
-
-def _prctl(option: int, value: int) -> None:
-    """Linux's ``prctl``. Other systems have none; there, orphans end by themselves later."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)

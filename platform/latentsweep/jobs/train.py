@@ -32,48 +32,6 @@ from trainables.measures.inception import InceptionWeights
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Training:
-    """A finished training: its model's folder, and its measurements by split."""
-
-    name: str
-    folder: Path
-    evaluations: dict[str, Entry]
-    entries: dict[str, Entry]
-    """The results, by stage, those of the last split: test, where the dataset has one."""
-    from_store: bool
-    configuration: Configuration
-    findings: list[Finding]
-    """What the lints say of it."""
-
-    def metrics(self, split: str) -> dict[str, float]:
-        """The measurements on a split, under the configuration's own early-stop threshold."""
-        return stages.measured(self.evaluations[split], self.configuration.recipe)
-
-    @property
-    def comparable(self) -> str:
-        """What the test score was measured against: scores of the same are comparable."""
-        reference = self.entries["reference"].summary
-        generated = self.configuration.recipe.evaluation.samples
-        return f"{reference['sha']}, {reference['samples']} real, {generated} generated"
-
-    @property
-    def last(self) -> str:
-        """The split whose measurements count: test, where the dataset has one."""
-        return list(self.evaluations)[-1]
-
-    @property
-    def scores(self) -> dict[str, float]:
-        """The measurements that count."""
-        return self.metrics(self.last)
-
-    @property
-    def ended(self) -> int:
-        """When the last measurement was made, milliseconds since the epoch."""
-        created = max(entry.manifest["created"] for entry in self.evaluations.values())
-        return int(datetime.datetime.fromisoformat(created).timestamp() * 1000)
-
-
 class Retraining(Job):
     """One configuration in the folder of its model; whoever calls :meth:`run` holds :meth:`~Job.driven`."""
 
@@ -105,8 +63,9 @@ class Retraining(Job):
             for split in dataset.splits(recipe.data.split)
             if split != "train"
         }
-        """By split; the last is the one whose measurements count."""
+        """The results by the split that they are measured on."""
         self.last = list(self.keys)[-1]
+        """The split whose measurements count: test, where the dataset has one."""
         self.name = f"{dataset.name}-{self.keys[self.last].evaluation.digest[:8]}"
         super().__init__(home, home.trained / self.name, dataset.name, dataset.fingerprint, weights)
 
@@ -138,7 +97,7 @@ class Retraining(Job):
             *inspection.of_run(self.store, recipe, keys, scores),
             *inspection.of_dataset(self.home, self.dataset, recipe.data.split),
         ]
-        return Training(self.name, self.folder, evaluations, entries, from_store, configuration, findings)
+        return Training(self, evaluations, entries, from_store, findings)
 
     def _train(self, runtime: Runtime, assignment: Assignment) -> None:
         """Trains in Ray, and shows the progress."""
@@ -166,18 +125,54 @@ class Retraining(Job):
             training.result()
 
 
+@dataclass(frozen=True)
+class Training:
+    """What a retraining gave."""
+
+    job: Retraining
+    evaluations: dict[str, Entry]
+    """The measurements by split."""
+    entries: dict[str, Entry]
+    """The results by stage, measured on the split that counts."""
+    from_store: bool
+    findings: list[Finding]
+    """What the lints say of it."""
+
+    def metrics(self, split: str) -> dict[str, float]:
+        """The measurements on a split, under the configuration's own early-stop threshold."""
+        return stages.measured(self.evaluations[split], self.job.configuration.recipe)
+
+    @property
+    def comparable(self) -> str:
+        """What the test score was measured against: scores of the same are comparable."""
+        reference = self.entries["reference"].summary
+        generated = self.job.configuration.recipe.evaluation.samples
+        return f"{reference['sha']}, {reference['samples']} real, {generated} generated"
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """The measurements that count."""
+        return self.metrics(self.job.last)
+
+    @property
+    def ended(self) -> int:
+        """When the last measurement was made, milliseconds since the epoch."""
+        created = max(entry.manifest["created"] for entry in self.evaluations.values())
+        return int(datetime.datetime.fromisoformat(created).timestamp() * 1000)
+
+
 def record_training(recorder: Recorder, training: Training) -> str | None:
     """A run of its own for a training; returns its identifier."""
-    key, configuration = f"training/{training.name}", training.configuration
-    origin = configuration.origin
+    job, configuration = training.job, training.job.configuration
+    key, origin, steps = f"training/{job.name}", configuration.origin, configuration.recipe.diffusion.steps
     recorder.open_run(
         key,
-        name=f"training {training.name}",
+        name=f"training {job.name}",
         kind="training",
         params={
             "dataset": configuration.dataset,
             "seed": configuration.seed,
-            "steps": configuration.recipe.diffusion.steps,
+            "steps": steps,
             **{field: value_of(configuration.recipe, field) for field in origin.get("parameters", {})},
         },
         tags={
@@ -188,9 +183,8 @@ def record_training(recorder: Recorder, training: Training) -> str | None:
     recorder.log(key, as_records(stages.replayed(training.entries["denoiser"])))
     for split, evaluation in training.evaluations.items():
         named = {f"{split}/{name.split('/')[-1]}": value for name, value in training.metrics(split).items()}
-        recorder.log(key, [final_record(evaluation, configuration.recipe.diffusion.steps, named)])
-    last = final_record(training.evaluations[training.last], configuration.recipe.diffusion.steps, training.scores)
-    recorder.log(key, [last])
+        recorder.log(key, [final_record(evaluation, steps, named)])
+    recorder.log(key, [final_record(training.evaluations[job.last], steps, training.scores)])
     for path in pictures(training.entries.values()):
         recorder.log_file(key, path, stages.FIGURES)
     recorder.close_run(key, "finished", tags=execution_tags(training.entries["denoiser"]), ended=training.ended)

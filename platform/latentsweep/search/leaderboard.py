@@ -38,6 +38,9 @@ STAGES = ("data", "vae", "diffusion", "sampling")
 WIDTH = 116
 """Columns of text that the leaderboard may take where there is no terminal."""
 
+UNBOUNDED = 10_000
+"""More columns than any table takes."""
+
 ENOUGH = 4
 """The fewest run trials from which importances are computed."""
 
@@ -155,7 +158,7 @@ def show(table: Sequence[dict[str, Any]], state: dict[str, int], shares: dict[st
         return
     best, common = list(table[:top]), ""
     grid = _grid(best)
-    if _width(best) > console.width:
+    if console.measure(grid, options=console.options.update(max_width=UNBOUNDED)).maximum > console.width:
         best, common = gather_fields(best)
         grid = _grid(best)
     console.print(grid)
@@ -176,9 +179,3 @@ def _grid(table: Sequence[Mapping[str, Any]]) -> Table:
     for row in table:
         grid.add_row(*cells(row), style="bold" if row["best"] else None)
     return grid
-
-
-def _width(table: Sequence[Mapping[str, Any]]) -> int:
-    """Columns of text that the rows take."""
-    columns = zip([heading(name) for name in table[0]], *(cells(row) for row in table), strict=True)
-    return sum(max(map(len, column)) + 2 for column in columns)

@@ -15,12 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import Study
@@ -341,14 +336,12 @@ def distribution(dimension: Dimension) -> BaseDistribution:
 
 def list_all(space: Mapping[str, BaseDistribution]) -> list[dict[str, Any]]:
     """Every configuration of a small discrete space; nothing for another."""
-    values: list[Sequence[Any]] = []
-    for dimension in space.values():
-        if isinstance(dimension, CategoricalDistribution):
-            values.append(dimension.choices)
-        elif isinstance(dimension, IntDistribution):
-            values.append(range(dimension.low, dimension.high + 1))
-        else:
-            return []
-    return [
-        dict(zip(space, choice, strict=True)) for choice in itertools.islice(itertools.product(*values), ENUMERABLE)
+    values = [
+        d.choices if isinstance(d, CategoricalDistribution) else range(d.low, d.high + 1)
+        for d in space.values()
+        if isinstance(d, CategoricalDistribution | IntDistribution)
     ]
+    if len(values) < len(space):
+        return []
+    choices = itertools.islice(itertools.product(*values), ENUMERABLE)
+    return [dict(zip(space, choice, strict=True)) for choice in choices]
