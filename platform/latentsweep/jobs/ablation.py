@@ -70,7 +70,7 @@ class Study(Job):
                     shared = [
                         Shared(
                             f"autoencoder of {job.arm.name}, seed {job.seed}",
-                            self._assignment(job, runtime.packing),
+                            self._brief(job, runtime.packing),
                             job.keys,
                         )
                         for job in self.missing(jobs)
@@ -117,7 +117,7 @@ class Study(Job):
             for key, (arm, section) in timings(self.plan.design).items():
                 label = f"a step of the {NAMES[section]}, {arm.name}"
                 view.stage(label, "timing", quiet=True)
-                work = self._assignment(jobs[arm.name], packing, section)
+                work = self._brief(jobs[arm.name], packing, section)
                 asked = (work, section, slices[arm.recipe.data.split], min(SECONDS, 60 * minutes / 10))
                 waiting = [task.remote(*asked) for _ in range(at_once)]
                 seconds[key] = statistics.fmean(result_of(each) for each in waiting)
@@ -140,8 +140,8 @@ class Study(Job):
             found[arm.name] = dict(best[0].params)
         return found
 
-    def _assignment(self, job: ArmRun, packing: Packing, section: str = "diffusion") -> Assignment:
-        return self.assignment(packing, job.recipe, job.seed, split=self.plan.split, section=section)
+    def _brief(self, job: ArmRun, packing: Packing, section: str = "diffusion") -> Assignment:
+        return self.brief(packing, job.recipe, job.seed, split=self.plan.split, section=section)
 
     def _measure(self, jobs: Sequence[ArmRun], packing: Packing, view: View) -> None:
         """Every missing denoiser as a task, with the measurements of all runs that share it."""
@@ -154,7 +154,7 @@ class Study(Job):
         waiting: dict[Any, list[ArmRun]] = {}
         for group in groups.values():
             recipes: list[Recipe] = [job.recipe for job in group]
-            waiting[task.remote(self._assignment(group[0], packing), recipes)] = group
+            waiting[task.remote(self._brief(group[0], packing), recipes)] = group
         done = len(jobs) - sum(len(group) for group in groups.values())
         while waiting:
             ready, _ = ray.wait(list(waiting), timeout=0.5)

@@ -105,7 +105,7 @@ class Job:
         self.uses.update(names)
         write_json(self.folder / "uses.json", sorted(self.uses))
 
-    def assignment(
+    def brief(
         self, packing: Packing, recipe: Recipe, seed: int, *, split: str = "validation", section: str = "diffusion"
     ) -> Assignment:
         """What a worker must know to train ``recipe`` within the part of a card that is for ``section``."""

@@ -89,8 +89,8 @@ class Sweep(Job):
         for recipe in self.plan.autoencoders().values():
             which = leaderboard.described({field: value_of(recipe, field) for field in searched})
             label = f"autoencoder, {which}" if which else "autoencoder"
-            assignment = self.assignment(packing, recipe, self.plan.seed)
-            shared.append(Shared(label, assignment, self.plan.keys_of(recipe)))
+            brief = self.brief(packing, recipe, self.plan.seed)
+            shared.append(Shared(label, brief, self.plan.keys_of(recipe)))
         self.use(name for each in shared for name in each.names())
         self.obtain(shared, packing, view)
         self.record.autoencoders(self.plan.autoencoders())
@@ -101,7 +101,7 @@ class Sweep(Job):
         run_trials(
             worker.trial,
             StudySearcher(self.search, target, SweepListener(self, view)),
-            assignment=self.assignment(packing, self.plan.recipe, self.plan.seed),
+            assignment=self.brief(packing, self.plan.recipe, self.plan.seed),
             threads=packing.threads,
             gpu_share=packing.gpu_share,
             concurrent=packing.concurrent,

@@ -85,10 +85,10 @@ class Retraining(Job):
         from_store = all(self.store.find(key) for key in (keys.latents, keys.denoiser))
         share = 1.0 if runtime.packing.gpu_share else 0.0
         packing = dataclasses.replace(runtime.packing, threads=configuration.execution.threads, gpu_share=share)
-        assignment = self.assignment(packing, recipe, configuration.seed)
+        brief = self.brief(packing, recipe, configuration.seed)
         if not from_store:
-            self._train(dataclasses.replace(runtime, packing=packing), assignment)
-        evaluations = {split: assignment.pipeline(split=split).evaluation() for split in self.keys}
+            self._train(dataclasses.replace(runtime, packing=packing), brief)
+        evaluations = {split: brief.pipeline(split=split).evaluation() for split in self.keys}
         lineage = {key.stage: self.store.find(key) for key in keys.evaluation.lineage()}
         entries = {stage: entry for stage, entry in lineage.items() if entry}
         write_model(self.folder, self.store, keys, configuration)
@@ -99,7 +99,7 @@ class Retraining(Job):
         ]
         return Training(self, evaluations, entries, from_store, findings)
 
-    def _train(self, runtime: Runtime, assignment: Assignment) -> None:
+    def _train(self, runtime: Runtime, brief: Assignment) -> None:
         """Trains in Ray, and shows the progress."""
         recipe, keys = self.configuration.recipe, self.keys[self.last]
         steps = {
@@ -110,7 +110,7 @@ class Retraining(Job):
             training = pool.submit(
                 run_under_train,
                 worker.retraining,
-                {"assignment": assignment, "splits": list(self.keys)},
+                {"assignment": brief, "splits": list(self.keys)},
                 name=f"train-{keys.evaluation.digest}",
                 folder=self.folder / "train",
                 workers=self.workers,
