@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from latentsweep import __version__
-from latentsweep.commands import ablating, findings, models, planning, searching
+from latentsweep.commands import ablation, findings, models, plan, sweep
 from latentsweep.commands.data import data_app
 from latentsweep.commands.store import store_app
 from latentsweep.execution import supervision
@@ -74,13 +74,13 @@ app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.add_typer(store_app, name="store")
 for command in (
-    searching.sweep,
-    planning.plan,
-    ablating.ablate,
+    sweep.sweep,
+    plan.plan,
+    ablation.ablate,
     findings.ui,
     findings.lint,
     findings.report,
-    searching.export,
+    sweep.export,
     models.train,
     models.sample,
     models.evaluate,

@@ -50,6 +50,10 @@ DeviceOption = Annotated[
         help="cpu leaves the cards alone; cuda ends where there is none; auto takes one where it is.",
     ),
 ]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="field=value of the recipe, or execution.field=value.")
+]
+ConcurrentOption = Annotated[int | None, typer.Option(help="Trials at once; what fits by default.")]
 RecordOption = Annotated[bool, typer.Option("--mlflow/--no-mlflow", help="Record to MLflow.")]
 RunArgument = Annotated[
     str, typer.Argument(help="A configuration (best.yaml), a model's folder, or SWEEP/TRIAL.", metavar="RUN")

@@ -29,14 +29,15 @@ SUFFIXES = (".png", ".jpg", ".jpeg")
 MAX_SET_BYTES = 2**30
 """Pixels of all pictures together, a byte each."""
 GRID = "grid.png"
-"""The overview that ``sample`` leaves among its images; it is none of them."""
+"""The overview that ``sample`` writes beside its images; it is not one of them."""
 
 
 def read_images(folder: Path) -> np.ndarray:
-    """The pictures of a folder as grey uint8 (N, S, S), by name; raises :class:`DataError` otherwise.
+    """The pictures of a folder as grey uint8 (N, S, S), sorted by name.
 
-    Refused before they are decoded: a picture of more pixels than the limits of :mod:`latentsweep.datasets.limits`,
-    more than ``MAX_SET_BYTES`` pixels in all, a link out of the folder, and what is no regular file.
+    Raises :class:`DataError` where they are not square and of one size. It does so before a picture is decoded where
+    the picture has more pixels than :mod:`latentsweep.datasets.limits` allow, all have more than ``MAX_SET_BYTES``,
+    a link leads out of the folder, or something is no regular file.
     """
     if not folder.is_dir():
         raise DataError(f"--images must be a folder of PNG or JPEG files, and {folder} is none")
@@ -46,11 +47,9 @@ def read_images(folder: Path) -> np.ndarray:
     images: list[np.ndarray] = []
     for path in paths:
         image = _read_image(path, folder)
-        if images and image.shape != images[0].shape:
-            shapes = sorted({image.shape, images[0].shape})
+        shapes = sorted({image.shape, *(first.shape for first in images[:1])})
+        if len(shapes) > 1 or image.shape[0] != image.shape[1]:
             raise DataError(f"all pictures must be square and of one size, got {shapes}")
-        if image.shape[0] != image.shape[1]:
-            raise DataError(f"all pictures must be square and of one size, got {[image.shape]}")
         if image.size * len(paths) > MAX_SET_BYTES:
             raise DataError(f"--images takes up to {MAX_SET_BYTES:,} pixels in all, got {image.size * len(paths):,}")
         images.append(image)
@@ -58,7 +57,7 @@ def read_images(folder: Path) -> np.ndarray:
 
 
 def _read_image(path: Path, folder: Path) -> np.ndarray:
-    """One picture as grey uint8 (rows, columns)."""
+    """One picture as grey uint8 (rows, columns); raises :class:`DataError` for what can't be used."""
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
         raise DataError(f"{path.name} is a link out of the folder of --images; put the picture itself there")
     try:

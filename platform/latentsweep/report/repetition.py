@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
-import importlib.util
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -14,11 +12,12 @@ import yaml
 from latentsweep.configuration import scalar
 from latentsweep.report.source import Source
 from latentsweep.search.plan import threads_of
+from latentsweep.search.spaces import own_space
 from latentsweep.search.study import SearchConfig
 from trainables.loop import cards
 from trainables.loop.execution import cores
 from trainables.recipes import RECIPES, Recipe
-from trainables.space import THRESHOLD, SearchSpace
+from trainables.space import THRESHOLD
 
 PACKAGES = ("latentsweep", "torch", "ray", "optuna", "mlflow", "numpy")
 GRID = "sampling.threshold_grid"
@@ -76,14 +75,6 @@ def space_yaml(source: Source) -> str | None:
     if plain["dimensions"] == own["dimensions"]:
         return None
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
-
-
-def own_space(dataset: str) -> SearchSpace:
-    """The space that comes for a dataset; kaggle's for one of a user's own."""
-    name = f"search_spaces.{dataset}"
-    module = importlib.import_module(name if importlib.util.find_spec(name) else "search_spaces.kaggle")
-    space: SearchSpace = module.SPACE
-    return space
 
 
 def provenance(source: Source) -> list[tuple[str, str]]:
