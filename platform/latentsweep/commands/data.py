@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from latentsweep.datasets.catalogue import KNOWN
+
 if TYPE_CHECKING:
     from latentsweep.datasets.slices import PreparedDataset
 
@@ -17,9 +19,7 @@ data_app = typer.Typer(
     no_args_is_help=True, help="Prepare datasets from raw scans, look at them, export their slices."
 )
 
-Name = Annotated[
-    str, typer.Argument(help="brats_flair, brats_t1ce, kaggle, demo, or a name for a dataset of your own.")
-]
+Name = Annotated[str, typer.Argument(help=f"{', '.join(KNOWN)}, or a name for a dataset of your own.")]
 Home = Annotated[Path, typer.Option("--home", envvar="LATENTSWEEP_HOME", help="Folder of everything that is made.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON in place of text.")]
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import os
 import re
-import struct
-import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.tag import Tag
 from pydicom.uid import RLELossless
 
+from latentsweep.datasets import limits
 from latentsweep.datasets.limits import (
     MAX_DICOM_BYTES,
     MAX_PIXELS,
@@ -31,29 +30,21 @@ from latentsweep.datasets.limits import (
     inflates_beyond,
     open_regular,
     pixels_limited,
+    silenced,
 )
-from latentsweep.datasets.silence import silenced
 from latentsweep.datasets.volumes import DISPLAY_AFFINE, Float, Reject, Volume
 
 HEADER_BYTES = 2**24
 """A PatientID is looked for in so many bytes from the beginning of a file."""
 UNREADABLE = (
-    OSError,
-    EOFError,
-    ValueError,
-    TypeError,
-    KeyError,
+    *limits.UNREADABLE,
     IndexError,
     AttributeError,
-    OverflowError,
     NotImplementedError,
     RuntimeError,
-    struct.error,
-    zlib.error,
     BytesLengthException,
     InvalidDicomError,
 )
-#: What is read of a file: the image and what says how to decode it, whose it is, and where it lies.
 TAGS = [
     Tag(name)
     for name in (
@@ -63,8 +54,9 @@ TAGS = [
         *("ExtendedOffsetTable", "ExtendedOffsetTableLengths", "PixelData", "FloatPixelData", "DoubleFloatPixelData"),
     )
 ]
-#: Slices of a sagittal or coronal series may lie this many times the usual distance apart, no more.
+"""What is read of a file: the image and what says how to decode it, whose it is, and where it lies."""
 MAX_GAP = 1.5
+"""Slices of a sagittal or coronal series may lie this many times the usual distance apart, no more."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +78,9 @@ class Frame:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether the file has the DICOM prefix."""
+    """Whether the file has the DICOM prefix. A DICOMDIR has it, too, but is an index and holds no image."""
+    if path.name.upper() == "DICOMDIR":
+        return False
     try:
         with open_regular(path) as file:
             return file.read(132)[128:] == b"DICM"

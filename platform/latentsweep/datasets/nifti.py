@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import struct
-import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -17,26 +17,18 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
-from latentsweep.datasets.limits import MAX_NIFTI_BYTES, MAX_VOXELS, MOST_INFLATION, guarded, open_regular
-from latentsweep.datasets.silence import silenced
+from latentsweep.datasets import limits
+from latentsweep.datasets.limits import MAX_NIFTI_BYTES, MAX_VOXELS, MOST_INFLATION, guarded, open_regular, silenced
 from latentsweep.datasets.volumes import Float, Reject, Volume
 
 HEADERS: dict[int, Any] = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 """By their length in bytes, which is also their first field."""
-UNREADABLE = (
-    OSError,
-    EOFError,
-    ValueError,
-    TypeError,
-    OverflowError,
-    KeyError,
-    ZeroDivisionError,
-    struct.error,
-    zlib.error,
-    ImageFileError,
-    HeaderDataError,
-    WrapStructError,
-)
+UNREADABLE = (*limits.UNREADABLE, ZeroDivisionError, ImageFileError, HeaderDataError, WrapStructError)
+
+
+def nifti_volume(paths: Sequence[Path]) -> tuple[list[Volume], list[Reject]]:
+    """The volume of the one file of a scan; raises :class:`Reject`."""
+    return [read_nifti(paths[0])], []
 
 
 @guarded()

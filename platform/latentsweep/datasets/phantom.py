@@ -23,10 +23,10 @@ SLICES = 18
 SEED = 42
 PLANE_SIDE, PLANE_MM = 150, 1.5
 SLICE_MM = 5.0
-#: MNI heights of the lowest slice, and of the centre of rotation and scaling.
 LOWEST_MM, CENTRE_MM = -26.0, np.array([0.0, -18.0, 8.0])
-#: FLAIR-like signal of cerebrospinal fluid, grey and white matter, of 1000.
+"""MNI heights of the lowest slice, and of the centre of rotation and scaling."""
 FLUID, GREY, WHITE = 90.0, 560.0, 430.0
+"""FLAIR-like signal of cerebrospinal fluid, grey and white matter, of 1000."""
 
 
 def phantom(number: int, seed: int = SEED) -> Volume:

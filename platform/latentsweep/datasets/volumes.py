@@ -22,21 +22,21 @@ Float = npt.NDArray[np.float32]
 io_orientation: Any = nibabel.orientations.io_orientation
 apply_orientation: Any = nibabel.orientations.apply_orientation
 
-#: Columns run to the patient's left and rows to the posterior: the affine of a picture, and of a DICOM image
-#: that does not tell its orientation.
 DISPLAY_AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""Columns run to the patient's left and rows to the posterior: the affine of a picture, and of a DICOM image
+that does not tell its orientation."""
 
 LOW_PERCENTILE, HIGH_PERCENTILE = 0.5, 99.5
-#: A value that fills this share of a volume, and most of its border, is its background.
 BACKGROUND_SHARE = 0.25
-#: A slice is kept when this share of its pixels is brighter than BRAIN_LEVEL of 255.
+"""A value that fills this share of a volume, and most of its border, is its background."""
 MIN_BRAIN_SHARE, BRAIN_LEVEL = 0.05, 25
-#: Axial slices need this many voxels along their shorter side ...
+"""A slice is kept when this share of its pixels is brighter than BRAIN_LEVEL of 255."""
 MIN_SIDE = 32
-#: ... and voxels no more than this many times longer than wide.
+"""Axial slices need this many voxels along their shorter side."""
 MAX_ASPECT = 3.0
-#: A voxel's sides in mm; beyond, the header is wrong.
+"""The voxels of axial slices may be at most this many times longer than wide."""
 MIN_SPACING, MAX_SPACING = 1e-6, 1e6
+"""A voxel's sides in mm; beyond, the header is wrong."""
 WRONG_SPACING = f"voxels of a side outside {MIN_SPACING:g} to {MAX_SPACING:g} mm"
 
 WINDOW_RULE = (

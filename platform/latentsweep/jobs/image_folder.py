@@ -9,9 +9,8 @@ import numpy as np
 from PIL import Image
 
 from latentsweep import stages
-from latentsweep.datasets.limits import MAX_SIDE, TOO_MANY_PIXELS, guarded, open_regular, pixels_limited
+from latentsweep.datasets.limits import MAX_SIDE, TOO_MANY_PIXELS, guarded, open_regular, pixels_limited, silenced
 from latentsweep.datasets.pictures import UNREADABLE
-from latentsweep.datasets.silence import silenced
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.datasets.volumes import Reject
 from latentsweep.stages.pipeline import Pipeline

@@ -24,11 +24,12 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGBaseline8Bit, RLELos
 
 from latentsweep.datasets import limits
 from latentsweep.datasets.dicom import dicom_volumes, patient_id
+from latentsweep.datasets.layouts import discover
 from latentsweep.datasets.limits import guarded, inflates_beyond, open_regular
 from latentsweep.datasets.nifti import read_nifti
 from latentsweep.datasets.pictures import picture_volumes
-from latentsweep.datasets.preparation import prepare, read_scan
-from latentsweep.datasets.sources import Scan, discover
+from latentsweep.datasets.preparation import prepare
+from latentsweep.datasets.scans import Scan, read_scan
 from latentsweep.datasets.volumes import Reject
 from trainables.errors import DataError
 
