@@ -21,7 +21,8 @@ from latentsweep.execution.worker import Assignment
 from latentsweep.lints import as_text, inspection
 from latentsweep.metrics import OBJECTIVES
 from latentsweep.records.recorder import Recorder
-from latentsweep.records.sweep import SweepRecord, value_of
+from latentsweep.records.results import value_of
+from latentsweep.records.sweep import SweepRecord
 from latentsweep.search import leaderboard
 from latentsweep.search.databases import answering
 from latentsweep.search.plan import SweepPlan, threads_of

@@ -20,7 +20,7 @@ from latentsweep.execution.view import TrainingView
 from latentsweep.execution.worker import Assignment
 from latentsweep.lints import Finding, as_tags, inspection
 from latentsweep.records.recorder import Recorder
-from latentsweep.records.sweep import as_records, execution_tags, final_record, pictures, value_of
+from latentsweep.records.results import as_records, execution_tags, final_record, pictures, value_of
 from latentsweep.search.plan import check_fit
 from latentsweep.stages.dataset import published_name
 from latentsweep.stages.model_folder import write_model
