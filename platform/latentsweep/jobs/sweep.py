@@ -18,7 +18,7 @@ from latentsweep.execution.supervision import driving, uninterrupted
 from latentsweep.execution.view import View
 from latentsweep.execution.work_log import said_last, shortened, tail
 from latentsweep.execution.worker import Assignment
-from latentsweep.lints import as_text, inspection
+from latentsweep.lints import as_text, targets
 from latentsweep.metrics import OBJECTIVES
 from latentsweep.records.recorder import Recorder
 from latentsweep.records.results import value_of
@@ -59,7 +59,7 @@ class Sweep:
             write_json(self.folder / "sweep.json", {**self.plan.to_plain(), "threads": packing.threads})
             self.search.requeue()
             self._use(*(self.plan.keys(trial.params) for trial in self.search.run_trials()))
-            findings = inspection.before(self.home, self.plan)
+            findings = targets.lint_plan(self.home, self.plan)
             if findings:
                 console.print(as_text(findings), highlight=False, markup=False)
             self.record.begin(findings)

@@ -18,7 +18,7 @@ from latentsweep.execution.cluster import background, check_resources, cluster, 
 from latentsweep.execution.packing import Packing
 from latentsweep.execution.view import TrainingView
 from latentsweep.execution.worker import Assignment
-from latentsweep.lints import Finding, as_tags, inspection
+from latentsweep.lints import Finding, as_tags, targets
 from latentsweep.records.recorder import Recorder
 from latentsweep.records.results import as_records, execution_tags, final_record, pictures, value_of
 from latentsweep.search.plan import check_fit
@@ -160,8 +160,8 @@ def train(
     write_model(folder, store, keys[last], configuration)
     scores = stages.measured(evaluations[last], configuration.recipe)
     findings = [
-        *inspection.of_run(store, configuration.recipe, keys[last], scores),
-        *inspection.of_dataset(home, dataset, configuration.recipe.data.split),
+        *targets.lint_run(store, configuration.recipe, keys[last], scores),
+        *targets.lint_dataset(home, dataset, configuration.recipe.data.split),
     ]
     return Training(name, folder, evaluations, entries, from_store, configuration, findings)
 

@@ -11,7 +11,7 @@ from latentsweep.ablation.design.contrasts import differences
 from latentsweep.ablation.design.plan import AblationPlan, Job
 from latentsweep.ablation.page.wording import slug
 from latentsweep.ablation.statistics.effect import Effect
-from latentsweep.lints import as_tags, inspection
+from latentsweep.lints import as_tags, targets
 from latentsweep.metrics import AUTOENCODER_SECONDS
 from latentsweep.records.recorder import Recorder, StepRecord
 from latentsweep.records.results import as_records, log_scores
@@ -77,7 +77,7 @@ class AblationRecord:
         self.recorder.log(key, as_records(stages.replayed(denoiser, rungs=False)))
         log_scores(self.recorder, key, self.store, job.keys, job.recipe, metrics | seconds)
         self.recorder.log_file(key, evaluation.file(MANIFEST), "evaluation")
-        findings = inspection.of_run(self.store, job.recipe, job.keys, metrics)
+        findings = targets.lint_run(self.store, job.recipe, job.keys, metrics)
         self.recorder.close_run(key, "finished", tags=as_tags(findings))
         self.closed.add(key)
 

@@ -10,7 +10,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from latentsweep import stages
-from latentsweep.lints import Finding, as_tags, inspection
+from latentsweep.lints import Finding, as_tags, targets
 from latentsweep.metrics import OBJECTIVES
 from latentsweep.records.recorder import Recorder, StepRecord
 from latentsweep.records.results import (
@@ -100,7 +100,7 @@ class SweepRecord:
             metrics, recipe = trial.user_attrs["metrics"], self.plan.recipe_of(trial.params)
             keys = self.plan.keys_of(recipe)
             log_scores(self.recorder, key, self.store, keys, recipe, metrics)
-            findings = inspection.of_run(self.store, recipe, keys, metrics)
+            findings = targets.lint_run(self.store, recipe, keys, metrics)
             denoiser = self.store.find(keys.denoiser)
             tags = as_tags(findings) | (execution_tags(denoiser) if denoiser else {})
             self.recorder.close_run(key, "finished", tags=tags, ended=ended)
