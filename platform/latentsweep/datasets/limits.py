@@ -55,7 +55,7 @@ class _OutOfTime(BaseException):
 
 
 @contextlib.contextmanager
-def guarded() -> Iterator[None]:
+def guard_reading() -> Iterator[None]:
     """Reading one file: a :class:`Reject` where it takes more than ``MAX_SECONDS`` or there is no memory for it.
 
     Processor time, so that a slow disk or a busy machine rejects nothing. Only the main thread of a process can
@@ -92,7 +92,7 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 @contextlib.contextmanager
-def silenced(logger_name: str) -> Iterator[None]:
+def silence(logger_name: str) -> Iterator[None]:
     """No warning, and nothing of this logger, gets out of the block: readers quote headers, which name patients."""
     logger = logging.getLogger(logger_name)
     level = logger.level
@@ -106,7 +106,7 @@ def silenced(logger_name: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def pixels_limited() -> Iterator[None]:
+def limit_pixels() -> Iterator[None]:
     """Pillow raises :data:`TOO_MANY_PIXELS` on opening a picture of more than ``MAX_PIXELS``, whoever opens it."""
     before = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS
@@ -119,7 +119,7 @@ def pixels_limited() -> Iterator[None]:
 
 
 TOO_MANY_PIXELS = (Image.DecompressionBombWarning, Image.DecompressionBombError)
-"""What Pillow raises within :func:`pixels_limited`: up to twice the limit, and above."""
+"""What Pillow raises within :func:`limit_pixels`: up to twice the limit, and above."""
 
 
 def inflates_beyond(data: bytes, limit: int) -> bool:

@@ -18,7 +18,14 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
 from latentsweep.datasets import limits
-from latentsweep.datasets.limits import MAX_NIFTI_BYTES, MAX_VOXELS, MOST_INFLATION, guarded, open_regular, silenced
+from latentsweep.datasets.limits import (
+    MAX_NIFTI_BYTES,
+    MAX_VOXELS,
+    MOST_INFLATION,
+    guard_reading,
+    open_regular,
+    silence,
+)
 from latentsweep.datasets.volumes import Float, Reject, Volume
 
 HEADERS: dict[int, Any] = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
@@ -31,7 +38,7 @@ def nifti_volume(paths: Sequence[Path]) -> tuple[list[Volume], list[Reject]]:
     return [read_nifti(paths[0])], []
 
 
-@guarded()
+@guard_reading()
 def read_nifti(path: Path) -> Volume:
     """The volume of one ``.nii`` or ``.nii.gz``; raises :class:`Reject` where there is none.
 
@@ -40,11 +47,11 @@ def read_nifti(path: Path) -> Volume:
     """
     zipped = path.name.lower().endswith(".gz")
     try:
-        with silenced("nibabel.global"), open_regular(path) as file:
+        with silence("nibabel.global"), open_regular(path) as file:
             most = os.fstat(file.fileno()).st_size * (MOST_INFLATION if zipped else 1)
             stream = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if zipped else file
             header = _header(stream.read(max(HEADERS)))
-            shape = _checked_shape(header, most)
+            shape = _check_shape(header, most)
             affine = np.asarray(header.get_best_affine(), dtype=np.float64)
             return Volume(_voxels(stream, header, shape), affine)
     except UNREADABLE:
@@ -60,7 +67,7 @@ def _header(block: bytes) -> Any:
     raise ImageFileError("neither of NIfTI's lengths")
 
 
-def _checked_shape(header: Any, most: int) -> tuple[int, ...]:
+def _check_shape(header: Any, most: int) -> tuple[int, ...]:
     """The three sides of the volume; raises :class:`Reject` where no file of ``most`` bytes has, or may have, it."""
     shape = tuple(int(side) for side in header.get_data_shape())
     dtype = header.get_data_dtype()

@@ -15,34 +15,34 @@ from latentsweep.datasets.limits import (
     MAX_VOXELS,
     TOO_MANY_PIXELS,
     TOO_MANY_VOXELS,
-    guarded,
+    guard_reading,
+    limit_pixels,
     open_regular,
-    pixels_limited,
-    silenced,
+    silence,
 )
 from latentsweep.datasets.volumes import DISPLAY_AFFINE, Float, Reject, Volume
 
 UNREADABLE = (*limits.UNREADABLE, SyntaxError, IndexError, AttributeError, ZeroDivisionError, RuntimeError)
 
 
-@guarded()
+@guard_reading()
 def read_picture(path: Path) -> Float:
     """One picture as (rows, columns) float32: its grey values, 8 or 16 bits; colours become luminance (ITU-R 601-2).
 
     Transparency is dropped. Raises :class:`Reject`, before decoding for a picture of too many pixels.
     """
     try:
-        with silenced("PIL"), open_regular(path) as file, pixels_limited():
+        with silence("PIL"), open_regular(path) as file, limit_pixels():
             image = Image.open(file, formats=("PNG", "JPEG"))
             with image:
-                return _upright(image)
+                return _turn_upright(image)
     except TOO_MANY_PIXELS:
         raise Reject(f"a picture of more than {MAX_SIDE}×{MAX_SIDE} pixels", broken=False) from None
     except UNREADABLE:
         raise Reject("not a readable PNG or JPEG picture", broken=True) from None
 
 
-def _upright(image: Image.Image) -> Float:
+def _turn_upright(image: Image.Image) -> Float:
     try:
         image.load()
         upright = ImageOps.exif_transpose(image)

@@ -191,7 +191,7 @@ def _build(
             f"at most {MAX_BROKEN_SHARE:.0%} of the files may be broken, got {broken} of {files} ({reasons}): "
             "check --source, or take the broken files out"
         )
-    rows, counts, print_of_rows = _arranged(found, results, pseudonyms)
+    rows, counts, print_of_rows = _arrange_rows(found, results, pseudonyms)
     if not rows:
         raise DataError(
             f"no usable slice is in the {files} files of the source ({reasons or 'no file refused'}; {dropped} "
@@ -257,18 +257,18 @@ def _rejects(scans: Sequence[Scan], results: Sequence[ScanResult], pseudonyms: P
     ]
 
 
-def _arranged(
+def _arrange_rows(
     found: Discovery, results: Sequence[ScanResult], pseudonyms: Pseudonyms
 ) -> tuple[list[SliceRow], dict[str, Any], str]:
     """The rows in the order of their content, their counts, and their fingerprint.
 
     Nothing in the order tells of an identifier: subjects come by their smallest image hash, volumes likewise.
     """
-    order = splits.ranked(found.subjects)
+    order = splits.rank_subjects(found.subjects)
     images: dict[str, set[str]] = defaultdict(set)
     for scan, result in zip(found.scans, results, strict=True):
         images[scan.subject].update(image.digest for volume in result.volumes for image in volume)
-    group = splits.joined(order, images)
+    group = splits.join_subjects(order, images)
     split_of = splits.subject_splits(order)
     by_subject: dict[str, list[tuple[str, list[SliceImage]]]] = defaultdict(list)
     for scan, result in zip(found.scans, results, strict=True):
