@@ -14,7 +14,7 @@ from made_up_cards import OTHER_ERRORS, OUT_OF_MEMORY
 from latentsweep.execution import worker
 from latentsweep.execution.worker import Brief
 from latentsweep.records.redaction import redact
-from latentsweep.records.sweep import execution_tags
+from latentsweep.records.results import execution_tags
 from latentsweep.stages.stage import Context, Identity
 from latentsweep.stages.vae import VAE
 from latentsweep.storage.entries import Entry

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from latentsweep.commands import options
+from latentsweep.datasets.catalogue import KNOWN
 
 if TYPE_CHECKING:
     from latentsweep.datasets.slices import PreparedDataset
@@ -19,9 +20,7 @@ data_app = typer.Typer(
     no_args_is_help=True, help="Prepare datasets from raw scans, look at them, export their slices."
 )
 
-Name = Annotated[
-    str, typer.Argument(help="brats_flair, brats_t1ce, kaggle, demo, or a name for a dataset of your own.")
-]
+Name = Annotated[str, typer.Argument(help=f"{', '.join(KNOWN)}, or a name for a dataset of your own.")]
 
 
 @data_app.command()

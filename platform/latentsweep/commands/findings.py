@@ -39,16 +39,16 @@ def lint(
     study_storage: options.StudyOption = "",
 ) -> None:
     """Look for settings, data and results that mislead; ends with exit code 1 where some were found."""
-    from latentsweep.lints import as_text, inspection
+    from latentsweep.lints import as_text, targets
 
-    found = inspection.of_target(options.home_of(home, store, study_storage), target)
+    found = targets.lint_target(options.home_of(home, store, study_storage), target)
     if as_json:
         plain = {
             subject: [dataclasses.asdict(finding) for finding in findings] for subject, findings in found.items()
         }
         typer.echo(json.dumps(plain, indent=1))
     else:
-        typer.echo(as_text(inspection.by_code(found)) or "nothing that misleads was found")
+        typer.echo(as_text(targets.by_code(found)) or "nothing that misleads was found")
     if any(finding.severity == "warning" for findings in found.values() for finding in findings):
         raise typer.Exit(FOUND)
 

@@ -73,9 +73,9 @@ def home_of(path: Path, store: str = "", study: str = "") -> Home:
 
 def dataset_of(home: Home, name: str) -> PreparedDataset:
     """The prepared dataset; the built-in one is made where it is missing."""
-    from latentsweep.datasets.builtin import prepared_dataset
+    from latentsweep.datasets.preparation import open_or_prepare
 
-    return prepared_dataset(home, name, lambda line: typer.echo(line, err=True))
+    return open_or_prepare(home, name, lambda line: typer.echo(line, err=True))
 
 
 def recorder_of(home: Home, experiment: str, wanted: bool) -> Recorder:

@@ -115,12 +115,12 @@ def export(
 
 def show_results(home: Home, plan: SweepPlan, as_json: bool) -> None:
     """The leaderboard, what may mislead, and what to do next."""
-    from latentsweep.lints import inspection
+    from latentsweep.lints import targets
     from latentsweep.search import leaderboard
     from latentsweep.search.export import open_search
 
     search = open_search(home.sweeps / plan.name, home.study)
-    lints = [finding.code for finding in inspection.by_code(inspection.of_sweep(home, plan, search))]
+    lints = [finding.code for finding in targets.merge_by_code(targets.lint_sweep(home, plan, search))]
     table, counts = leaderboard.rows(search), leaderboard.counts(search)
     if as_json:
         result = {"sweep": plan.name, "counts": counts, "leaderboard": table, "lints": lints}

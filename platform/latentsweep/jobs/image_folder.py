@@ -9,9 +9,8 @@ import numpy as np
 from PIL import Image
 
 from latentsweep import stages
-from latentsweep.datasets.limits import MAX_SIDE, TOO_MANY_PIXELS, guarded, open_regular, pixels_limited
+from latentsweep.datasets.limits import MAX_SIDE, TOO_MANY_PIXELS, guard_reading, limit_pixels, open_regular, silence
 from latentsweep.datasets.pictures import UNREADABLE
-from latentsweep.datasets.silence import silenced
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.datasets.volumes import Reject
 from latentsweep.stages.pipeline import Pipeline
@@ -61,7 +60,7 @@ def _read_image(path: Path, folder: Path) -> np.ndarray:
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
         raise DataError(f"{path.name} is a link out of the folder of --images; put the picture itself there")
     try:
-        with guarded(), open_regular(path) as file, silenced("PIL"), pixels_limited():
+        with guard_reading(), open_regular(path) as file, silence("PIL"), limit_pixels():
             return np.asarray(Image.open(file, formats=("PNG", "JPEG")).convert("L"))
     except TOO_MANY_PIXELS:
         raise DataError(f"{path.name} has more than {MAX_SIDE}×{MAX_SIDE} pixels; reduce it first") from None

@@ -15,10 +15,11 @@ from latentsweep.execution.supervision import uninterrupted
 from latentsweep.execution.view import View
 from latentsweep.execution.work_log import last_line, shorten, tail
 from latentsweep.jobs.job import Job, Runtime
-from latentsweep.lints import as_text, inspection
+from latentsweep.lints import as_text, targets
 from latentsweep.metrics import OBJECTIVES
 from latentsweep.records.recorder import Recorder
-from latentsweep.records.sweep import SweepRecord, value_of
+from latentsweep.records.results import value_of
+from latentsweep.records.sweep import SweepRecord
 from latentsweep.search import leaderboard
 from latentsweep.search.databases import translate_errors
 from latentsweep.search.plan import SweepPlan
@@ -50,7 +51,7 @@ class Sweep(Job):
             runtime = self.keep_threads(runtime, "sweep.json", self.plan.to_plain())
             self.search.requeue()
             self.use(name for trial in self.search.run_trials() for name in self.plan.keys(trial.params).names())
-            findings = inspection.before(self.home, self.plan)
+            findings = targets.lint_plan(self.home, self.plan)
             if findings:
                 runtime.console.print(as_text(findings), highlight=False, markup=False)
             self.record.begin(findings)

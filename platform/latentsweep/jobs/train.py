@@ -17,9 +17,9 @@ from latentsweep.execution.cluster import background, run_under_train
 from latentsweep.execution.view import View, describe_progress
 from latentsweep.execution.worker import Brief
 from latentsweep.jobs.job import Job, Runtime
-from latentsweep.lints import Finding, as_tags, inspection
+from latentsweep.lints import Finding, as_tags, targets
 from latentsweep.records.recorder import Recorder
-from latentsweep.records.sweep import as_records, execution_tags, final_record, pictures, value_of
+from latentsweep.records.results import as_records, execution_tags, final_record, pictures, value_of
 from latentsweep.search.plan import check_fit
 from latentsweep.stages.model_folder import write_model
 from latentsweep.stages.pipeline import keys_of
@@ -94,8 +94,8 @@ class Retraining(Job):
         write_model(self.folder, self.store, keys, configuration)
         scores = stages.measured(evaluations[self.last], recipe)
         findings = [
-            *inspection.of_run(self.store, recipe, keys, scores),
-            *inspection.of_dataset(self.home, self.dataset, recipe.data.split),
+            *targets.lint_run(self.store, recipe, keys, scores),
+            *targets.lint_dataset(self.home, self.dataset, recipe.data.split),
         ]
         return Training(self, evaluations, entries, from_store, findings)
 
