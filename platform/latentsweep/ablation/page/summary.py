@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from latentsweep.ablation.page.content import Content
-from latentsweep.ablation.page.wording import (
-    decimals,
-    difference,
-    direction,
-    fixed,
-    listed,
-    name_of,
-    probability,
-    verdict_of,
-)
+from latentsweep.ablation.page.wording import decimals, difference, direction, name_of, probability, verdict_of
 from latentsweep.ablation.statistics.effect import Effect
 from latentsweep.ablation.statistics.power import detectable, smallest_p
 from latentsweep.ablation.statistics.ratio import Ratio
+from latentsweep.pages.numbers import fixed, lints_raised, listed, number
 
 OUT, IN = "without ", "with "
 """How the name of an arm begins that has a component taken out of the reference, or put into it."""
@@ -145,7 +137,7 @@ def sentences(content: Content) -> list[str]:
         elsewhere(content),
         losses(content),
         content.unequal,
-        warned(content),
+        lints_raised(len(content.findings)) if content.findings else "",
     ]
     return [sentence for sentence in found if sentence]
 
@@ -189,7 +181,7 @@ def able(content: Content, metric: str) -> list[str]:
         return []
     places = decimals(content.summaries[metric], effects)
     noise = content.margin(metric)
-    family = max(len(each) for each in families(effects).values())
+    family = largest_family(effects)
     sds = [effect.sd for effect in effects if effect.sd is not None]
     words = f"{detectable(count, family):.1f} standard deviations of a paired difference"
     if any(sds):
@@ -218,12 +210,10 @@ def able(content: Content, metric: str) -> list[str]:
     ]
 
 
-def families(effects: Sequence[Effect]) -> Mapping[str, list[Effect]]:
-    """The contrasts that Holm's correction takes together."""
-    found: dict[str, list[Effect]] = {}
-    for effect in effects:
-        found.setdefault("arm" if effect.contrast.kind == "arm" else "factorial", []).append(effect)
-    return found
+def largest_family(effects: Sequence[Effect]) -> int:
+    """The number of contrasts that Holm's correction takes together: arms, or main effects and interactions."""
+    arms = sum(effect.contrast.kind == "arm" for effect in effects)
+    return max(arms, len(effects) - arms)
 
 
 def covered(effects: Sequence[Effect]) -> str:
@@ -250,7 +240,7 @@ def in_ratios(content: Content) -> str:
 
 def gap_words(content: Content) -> str:
     """What each arm's autoencoder and denoiser lose in the primary metric, above the floor."""
-    found = content.split().get(content.primary, [])
+    found = content.gaps_by_metric().get(content.primary, [])
     if not found:
         return ""
     places = decimals(content.summaries[content.primary], content.effects[content.primary])
@@ -321,12 +311,6 @@ def elsewhere(content: Content) -> str:
     return "On no other metric does anything stand out from the noise." if content.metrics[1:] else ""
 
 
-def warned(content: Content) -> str:
-    """How many lints there are."""
-    count = len(content.findings)
-    return f"{number(count, 'lint')} {'was' if count == 1 else 'were'} raised; see below." if count else ""
-
-
 def losses(content: Content) -> str:
     """What is missing, and which comparisons rest on fewer seeds for it."""
     lost = content.planned - content.measured
@@ -339,6 +323,32 @@ def losses(content: Content) -> str:
     return text + (f"; so these rest on fewer seeds: {', '.join(fewer)}." if fewer else ".")
 
 
-def number(count: int, noun: str) -> str:
-    """A count with its noun."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+def notes(content: Content, metric: str) -> list[str]:
+    """What a metric's numbers mean, what they can show, and which runs they lack."""
+    effects = content.effects.get(metric, ())
+    seeds = ", ".join(map(str, content.seeds))
+    found = [
+        f"Study {content.name} on {content.dataset}; {number(len(content.seeds), 'seed')} ({seeds}), n of "
+        "them with a result. sd: standard deviation between seeds."
+    ]
+    if content.reference:
+        found.append(f"Differences are from the reference, {content.reference}, in pairs of the same seed.")
+    else:
+        found.append("A main effect is the mean of all arms with a component less that of all without, seed by seed.")
+    crossed = [effect for effect in effects if effect.contrast.kind == "interaction"]
+    if crossed:
+        found.append(f"An interaction is {scale_of(crossed[0])}.")
+    if any(effect.p_holm is not None for effect in effects):
+        family = number(largest_family(effects), "comparison")
+        subjects = " and subjects" if any(effect.se_subjects is not None for effect in effects) else ""
+        found.append(
+            f"p: two-sided t test over seeds{subjects}, after Holm's correction for {family}; "
+            "intervals aren't corrected. d_z: mean over standard deviation of the paired differences, after Hedges."
+        )
+        found.append(covered(effects))
+    found += read_ratios(content.ratios_of(metric)) + able(content, metric)
+    lacking = sorted({key for effect in effects for key in effect.missing})
+    if lacking:
+        reasons = [f"{key} ({content.failures[key]})" if key in content.failures else key for key in lacking]
+        found.append(f"Runs without a result: {'; '.join(reasons)}.")
+    return found

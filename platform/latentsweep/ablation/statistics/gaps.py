@@ -10,7 +10,7 @@ import numpy as np
 
 from latentsweep.ablation.statistics.effect import Run
 from latentsweep.metrics import SAMPLES
-from latentsweep.report.gap import DISTANCES, Gap, gap_of
+from latentsweep.pages.gap import DISTANCES, Gap, gap_of
 
 PARTS = ("floor", "autoencoder", "denoiser", "generated")
 """What a gap is shown by: the first three add up to the last."""
