@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from latentsweep.ablation.page.wording import decimals
 from latentsweep.ablation.statistics.effect import Effect, Run, Summary
 from latentsweep.ablation.statistics.effects import noise
 from latentsweep.ablation.statistics.gaps import ArmGap
@@ -86,6 +87,10 @@ class Content:
         """The arms' gaps by metric."""
         metrics = dict.fromkeys(gap.metric for gap in self.gaps)
         return {metric: [gap for gap in self.gaps if gap.metric == metric] for metric in metrics}
+
+    def places(self, metric: str) -> int:
+        """The decimals of all numbers of a metric."""
+        return decimals(self.summaries.get(metric, ()), self.effects.get(metric, ()))
 
     def compared(self, metric: str) -> list[Effect]:
         """The arms, or the main effects of a factorial: an effect for each component."""

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from latentsweep.ablation.page import charts, summary, tables
 from latentsweep.ablation.page.content import Content
 from latentsweep.ablation.page.rows import as_csv
-from latentsweep.ablation.page.wording import decimals, direction, name_of
+from latentsweep.ablation.page.wording import direction, name_of
 from latentsweep.pages.charts import Chart, chart
 from latentsweep.pages.numbers import fixed
 from latentsweep.pages.tables import Table
@@ -83,7 +83,7 @@ def view(content: Content, metric: str, place: int) -> View:
     """Table and charts of one metric; ``place`` makes the charts' ids differ from those of others."""
     effects, arms = content.effects.get(metric, ()), content.summaries[metric]
     against = f"from {content.reference}" if content.reference else "(with less without)"
-    places, margin = decimals(arms, effects), content.margin(metric)
+    places, margin = content.places(metric), content.margin(metric)
     forest = charts.forest_plot(
         effects, metric, places=places, against=against, margin=margin, name=f"forest-{place}"
     )
@@ -101,21 +101,22 @@ def memorised(content: Content) -> list[Table]:
 
 def gap_tables(content: Content) -> list[Table]:
     """A table for each metric whose gap is known."""
-    places = _gap_decimals(content)
     return [
-        tables.gap_table(metric, found, places[metric], reference=content.reference)
+        tables.gap_table(metric, found, content.places(metric), reference=content.reference)
         for metric, found in content.gaps_by_metric().items()
     ]
 
 
 def gap_figure(content: Content) -> Figure | None:
     """The gaps as bars, where there are any."""
-    return charts.gap_figure(content.gaps_by_metric(), _gap_decimals(content)) if content.gaps else None
+    found = content.gaps_by_metric()
+    return charts.gap_figure(found, {metric: content.places(metric) for metric in found}) if found else None
 
 
 def gap_chart(content: Content) -> Chart | None:
     """The same for the page, with what it shows in words."""
-    figure, words = gap_figure(content), charts.gap_words(content.gaps_by_metric(), _gap_decimals(content))
+    figure, found = gap_figure(content), content.gaps_by_metric()
+    words = charts.gap_words(found, {metric: content.places(metric) for metric in found})
     return chart(figure, "gap", words) if figure else None
 
 
@@ -128,7 +129,7 @@ def tiles(content: Content) -> list[Tile]:
     """The numbers that a reader looks for first."""
     metric = content.primary
     name, given = name_of(metric), metric in content.margins
-    places = decimals(content.summaries[metric], content.effects.get(metric, ()))
+    places = content.places(metric)
     of_margin = "a smaller difference counts as none" if given else "standard deviation between seeds of one arm"
     found = [
         Tile("runs measured", f"{content.measured} of {content.planned}", f"{len(content.failures)} failed"),
@@ -145,13 +146,6 @@ def tiles(content: Content) -> list[Tile]:
         mean = fixed(reference.mean, places)
         found.append(Tile(f"{name} of the reference", mean, f"{between}{direction(metric)}"))
     return found
-
-
-def _gap_decimals(content: Content) -> dict[str, int]:
-    return {
-        metric: decimals(content.summaries.get(metric, ()), content.effects.get(metric, ()))
-        for metric in content.gaps_by_metric()
-    }
 
 
 def _render(template: str, content: Content, shown: dict[str, object]) -> str:

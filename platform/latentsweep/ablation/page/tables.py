@@ -51,7 +51,7 @@ def metric_table(content: Content, metric: str) -> Table:
     """
     summaries, effects = content.summaries[metric], content.effects.get(metric, ())
     texts = {ratio.name: ratio.text for ratio in content.ratios_of(metric)}
-    places = decimals(summaries, effects)
+    places = content.places(metric)
     of_arm = {effect.contrast.name: effect for effect in effects if effect.contrast.kind == "arm"}
     rows = []
     for summary in summaries:
@@ -202,7 +202,7 @@ def _compared(effect: Effect | None, places: int, ratios: Mapping[str, str]) -> 
 def _overview_cell(content: Content, metric: str, name: str) -> str:
     """An arm's or a contrast's cell under one metric."""
     summaries, effects = content.summaries[metric], content.effects.get(metric, ())
-    places = decimals(summaries, effects)
+    places = content.places(metric)
     effect = next((each for each in effects if each.contrast.name == name), None)
     summary = next((each for each in summaries if each.arm == name), None)
     if summary is not None and (effect is None or effect.contrast.kind == "arm"):
