@@ -48,7 +48,7 @@ def lint(
         }
         typer.echo(json.dumps(plain, indent=1))
     else:
-        typer.echo(as_text(targets.by_code(found)) or "nothing that misleads was found")
+        typer.echo(as_text(targets.merge_by_code(found)) or "nothing that misleads was found")
     if any(finding.severity == "warning" for findings in found.values() for finding in findings):
         raise typer.Exit(FOUND)
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from latentsweep import stages
-from latentsweep.ablation.design.contrasts import differences
+from latentsweep.ablation.design.arms import slug
 from latentsweep.ablation.design.plan import AblationPlan, Job
-from latentsweep.ablation.page.wording import slug
 from latentsweep.ablation.statistics.effect import Effect
 from latentsweep.lints import as_tags, targets
 from latentsweep.metrics import AUTOENCODER_SECONDS
+from latentsweep.pages.repetition import differences
 from latentsweep.records.recorder import Recorder, StepRecord
 from latentsweep.records.results import as_records, log_scores
 from latentsweep.storage.entries import MANIFEST

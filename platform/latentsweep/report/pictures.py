@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from latentsweep import stages
+from latentsweep.pages.charts import data_uri
 from latentsweep.stages.pipeline import PICTURED
 from latentsweep.storage.entries import Entry
 
@@ -97,7 +97,7 @@ class Picture:
     @property
     def uri(self) -> str:
         """As a data URI."""
-        return "data:image/png;base64," + base64.b64encode(self.png).decode("ascii")
+        return data_uri(self.png)
 
 
 def pictures(entries: Mapping[str, Entry], threshold: float) -> list[Picture]:
