@@ -38,7 +38,7 @@ def latentsweep(job: str, precision: str, threads: int) -> Job:
     from trainables.loop.dropout import LayerGenerators
     from trainables.loop.execution import Execution, computing_dtype, send
     from trainables.loop.precision import WorkingCopy
-    from trainables.loop.training import adamw, update, update_ema
+    from trainables.loop.progress import adamw, update, update_ema
 
     device = Execution(threads=threads).prepare()
     dtype = computing_dtype(precision, device)

@@ -22,8 +22,8 @@ import optuna
 from latentsweep.execution.tuning import StudyScheduler, StudySearcher
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search, SearchConfig, distribution
+from trainables.loop.progress import evenly_spaced
 from trainables.loop.seeds import derived_seed
-from trainables.loop.training import evenly_spaced
 from trainables.recipes import PAPER
 from trainables.space import THRESHOLD, Choice, Range, SearchSpace
 

@@ -13,7 +13,7 @@ from gpu_check.trainings import SECTIONS, execution, in_precision, losses, scrat
 from trainables.errors import DivergenceError
 from trainables.loop.checkpoint import load_tensors
 from trainables.loop.execution import computing_dtype
-from trainables.loop.training import CHECKPOINT
+from trainables.loop.progress import CHECKPOINT
 
 STEPS, STAND_INS = 200, 6
 """Steps of a training, and where nothing is computed."""

@@ -20,7 +20,7 @@ from latentsweep.storage.entries import Entry
 from trainables.autoencoder.vae import Autoencoder
 from trainables.errors import CapacityError
 from trainables.loop.execution import GIB, Execution
-from trainables.loop.training import ignore_report
+from trainables.loop.progress import ignore_report
 from trainables.recipes import SMOKE
 from trainables.resources.memory import RESERVE, predicted
 

@@ -21,7 +21,7 @@ from trainables.denoiser.unet import UNet
 from trainables.errors import ConfigError, DataError
 from trainables.loop.checkpoint import load_tensors, save_tensors
 from trainables.loop.execution import Execution
-from trainables.loop.training import Record, ignore_report
+from trainables.loop.progress import Record, ignore_report
 from trainables.recipes import PAPER, RECIPES
 
 TINY = DiffusionConfig(

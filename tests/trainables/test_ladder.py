@@ -16,7 +16,7 @@ from trainables.denoiser.unet import UNet
 from trainables.errors import CapacityError
 from trainables.loop.cards import out_of_memory
 from trainables.loop.execution import Execution, all_or_none
-from trainables.loop.training import Record
+from trainables.loop.progress import Record
 from trainables.recipes import SMOKE
 from trainables.resources.ladder import Climb, climb, described, rungs
 

@@ -18,7 +18,7 @@ from trainables.errors import CapacityError
 from trainables.loop.dropout import LayerGenerators, Masks
 from trainables.loop.execution import GIB, Execution, computing_dtype
 from trainables.loop.precision import convert
-from trainables.loop.training import adamw, update, update_ema
+from trainables.loop.progress import adamw, update, update_ema
 from trainables.recipes import PAPER, RECIPES, SMOKE, Recipe
 from trainables.resources.ladder import rungs
 from trainables.resources.memory import RESERVE, Storages, batch_size, fitted, predicted

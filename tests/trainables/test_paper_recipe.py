@@ -11,7 +11,7 @@ from trainables.autoencoder.training import train_vae, vae_steps
 from trainables.denoiser.latents import NO_WHITENING, Latents
 from trainables.denoiser.training import train_denoiser
 from trainables.loop.execution import Execution
-from trainables.loop.training import cosine_rate, update_ema
+from trainables.loop.progress import cosine_rate, update_ema
 from trainables.recipes import PAPER
 
 

@@ -24,7 +24,7 @@ from trainables.errors import DivergenceError
 from trainables.loop.checkpoint import load_tensors, save_tensors
 from trainables.loop.dropout import Masks
 from trainables.loop.execution import Execution
-from trainables.loop.training import CHECKPOINT, Record, Report, evenly_spaced, ignore_report, update
+from trainables.loop.progress import CHECKPOINT, Record, Report, evenly_spaced, ignore_report, update
 from trainables.recipes import SMOKE, Recipe
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "losses.json"

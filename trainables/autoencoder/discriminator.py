@@ -15,8 +15,8 @@ from trainables.autoencoder.vae import VaeConfig
 from trainables.layers import group_norm
 from trainables.loop import execution as ex
 from trainables.loop.precision import WorkingCopy, dtype_of
+from trainables.loop.progress import RunningMeans, adamw, descend, set_learning_rate
 from trainables.loop.seeds import derived_seed
-from trainables.loop.training import RunningMeans, adamw, descend, set_learning_rate
 
 WIDTHS = (32, 64, 128)
 """Channels after each convolution but the last; all but the last of them halve the side."""
@@ -173,7 +173,7 @@ def adversary_of(
 ) -> Adversary:
     """The adversary of a training of ``steps`` steps, its weights drawn by ``seed`` beside all other numbers.
 
-    ``capturable`` is as :func:`~trainables.loop.training.adamw` takes it.
+    ``capturable`` is as :func:`~trainables.loop.progress.adamw` takes it.
     """
     if not config.adversarial_weight:
         return Adversary()

@@ -20,8 +20,7 @@ from trainables.loop.dropout import LayerGenerators
 from trainables.loop.execution import Execution, graphed, send
 from trainables.loop.graphs import launcher
 from trainables.loop.precision import WorkingCopy
-from trainables.loop.seeds import batch_indices, derived_seed, generator
-from trainables.loop.training import (
+from trainables.loop.progress import (
     CHECKPOINT,
     Record,
     Report,
@@ -35,6 +34,7 @@ from trainables.loop.training import (
     set_learning_rate,
     update,
 )
+from trainables.loop.seeds import batch_indices, derived_seed, generator
 from trainables.loop.watchdog import beat
 
 CHUNK = 64

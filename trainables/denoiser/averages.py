@@ -9,7 +9,7 @@ from numpy.polynomial import Polynomial
 
 from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.unet import UNet
-from trainables.loop.training import update_ema
+from trainables.loop.progress import update_ema
 
 OWN = 0.0
 """The length that stands for the average of ``ema_decay`` and ``ema_warmup``."""

@@ -22,8 +22,7 @@ from trainables.loop.dropout import LayerGenerators, Masks
 from trainables.loop.execution import Execution, graphed, send
 from trainables.loop.graphs import launcher
 from trainables.loop.precision import WorkingCopy
-from trainables.loop.seeds import derived_seed, generator
-from trainables.loop.training import (
+from trainables.loop.progress import (
     CHECKPOINT,
     Record,
     Report,
@@ -38,6 +37,7 @@ from trainables.loop.training import (
     update,
     without_scores,
 )
+from trainables.loop.seeds import derived_seed, generator
 from trainables.loop.watchdog import beat
 
 

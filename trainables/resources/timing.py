@@ -18,7 +18,7 @@ from trainables.denoiser.latents import ChannelStatistics, Latents
 from trainables.denoiser.training import train_denoiser
 from trainables.loop import graphs
 from trainables.loop.execution import Execution
-from trainables.loop.training import Record
+from trainables.loop.progress import Record
 from trainables.recipes import Recipe
 from trainables.resources.ladder import climb
 from trainables.resources.memory import NAMES, batch_size, fitted

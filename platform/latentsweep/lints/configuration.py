@@ -63,7 +63,7 @@ def frequency_proportion(recipe: Recipe) -> tuple[float, float]:
 
 
 def initial_share(steps: int, decay: float, warmup: bool) -> float:
-    """The share of the initial weights in the average after ``steps`` of ``loop.training.update_ema``."""
+    """The share of the initial weights in the average after ``steps`` of ``loop.progress.update_ema``."""
     return float(np.prod(_decays(steps, decay, warmup)))
 
 

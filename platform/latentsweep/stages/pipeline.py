@@ -14,7 +14,7 @@ from latentsweep.storage.store import Store
 from trainables.config import fingerprint
 from trainables.denoiser.training import Score
 from trainables.loop.execution import Execution
-from trainables.loop.training import Record, Report, ignore_report
+from trainables.loop.progress import Record, Report, ignore_report
 from trainables.measures.inception import InceptionWeights
 from trainables.recipes import Recipe
 

@@ -19,8 +19,8 @@ from trainables.denoiser.latents import NO_WHITENING, ChannelStatistics
 from trainables.denoiser.unet import UNet
 from trainables.images import DataConfig, resized
 from trainables.loop.checkpoint import load_tensors
+from trainables.loop.progress import Record, without_scores
 from trainables.loop.seeds import derived_seed
-from trainables.loop.training import Record, without_scores
 from trainables.measures.inception import InceptionExtractor, InceptionWeights
 from trainables.recipes import Recipe
 

@@ -36,7 +36,7 @@ from trainables.denoiser.unet import UNet
 from trainables.loop import execution as ex
 from trainables.loop.checkpoint import save_tensors
 from trainables.loop.execution import Execution
-from trainables.loop.training import Record, Report
+from trainables.loop.progress import Record, Report
 from trainables.measures.inception import InceptionWeights
 from trainables.measures.reference import Reference, distances
 from trainables.recipes import Recipe

@@ -33,7 +33,7 @@ from latentsweep.storage.mirror import OF_THE_DISK, PARTIAL, Bucket
 from trainables.config import fingerprint
 from trainables.errors import StoreError
 from trainables.loop.checkpoint import previous
-from trainables.loop.training import CHECKPOINT
+from trainables.loop.progress import CHECKPOINT
 
 COST = ".cost.json"
 PROGRESS = ".progress.json"
