@@ -230,7 +230,7 @@ def test_the_kernel_within_groups_is_the_distances_own_part_and_pairs_no_copies(
     of_x = kernel_within_groups(x, ["x"] * len(x))
     expected = of_x.sums.sum() / of_x.pairs.sum() + within.sums.sum() / within.pairs.sum() - 2 * cross
     assert kernel_distance(x, y) == pytest.approx(expected)
-    once, twice = within.resampled(np.array([[1.0, 1.0, 1.0], [2.0, 1.0, 0.0]]))
+    once, twice = within.resample(np.array([[1.0, 1.0, 1.0], [2.0, 1.0, 0.0]]))
     assert once == pytest.approx(within.sums.sum() / within.pairs.sum())
     inside, apart = within.sums.diagonal(), within.sums[0, 1]
     assert twice == pytest.approx((2 * inside[0] + inside[1] + 4 * apart) / (2 * 6 + 6 + 4 * 9))

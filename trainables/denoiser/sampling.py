@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.config import Config, setting
-from trainables.denoiser.condition import guided
+from trainables.denoiser.condition import guide
 from trainables.denoiser.diffusion import DiffusionConfig, to_x0_and_noise
 from trainables.denoiser.schedules import alphas_cumprod
 from trainables.errors import ConfigError
@@ -239,7 +239,7 @@ def sample(
     chunk = chunk or usual_chunk(batch, device)
     if isinstance(denoise, nn.Module):
         denoise = convert(denoise, computing_dtype(config.precision, device))
-    evaluate = denoise if positions is None else guided(denoise, config.guidance)
+    evaluate = denoise if positions is None else guide(denoise, config.guidance)
     told = [] if positions is None else [send(positions, device)]
     alpha_bar_t = send(schedule[timesteps], device)
 

@@ -89,7 +89,7 @@ def nearest_neighbours(
 ) -> Figure:
     """The ``count`` generated slices that are nearest to a training slice, above that slice and their difference.
 
-    ``generated``, laid over its neighbour by :func:`trainables.measures.memorisation.aligned`, and ``neighbours``
+    ``generated``, laid over its neighbour by :func:`trainables.measures.memorisation.align`, and ``neighbours``
     (N, H, W), pair by pair, with their ``distances`` (N,) of :func:`trainables.measures.memorisation.nearest`. Those
     within ``threshold`` are marked as near copies. The difference has the colour scale of :func:`reconstructions`.
     """
@@ -139,7 +139,7 @@ def denoising_trajectory(latents: Sequence[tuple[int, Array, Bytes]]) -> Figure:
     heat = None
     if shown:
         largest = float(np.quantile(np.abs([latent[:channels] for _, latent, _ in shown]), 0.99))
-        low, high = style.LATENT.holding([-largest, largest])
+        low, high = style.LATENT.grow([-largest, largest])
     for column, (t, latent, image) in enumerate(shown):
         grid[0, column].set_title(f"t = {t}", fontsize=10)
         for channel in range(channels):

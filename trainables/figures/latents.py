@@ -75,7 +75,7 @@ def _divergence(axes: Axes, mean: Array, log_variance: Array) -> None:
 
 def _positions(figure: Figure, maps: list[Axes], sets: dict[str, Array]) -> None:
     variances = {name: latents.var(axis=0).mean(axis=0) for name, latents in sets.items()}
-    low, high = style.LATENT_VARIANCE.holding([float(variance.max()) for variance in variances.values()])
+    low, high = style.LATENT_VARIANCE.grow([float(variance.max()) for variance in variances.values()])
     for axes in maps:
         axes.set_xticks([])
         axes.set_yticks([])

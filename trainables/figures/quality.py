@@ -142,7 +142,7 @@ def pairwise_distances(generated: Bytes, real: Bytes) -> Figure:
         "generated to real": (_between(made, true).ravel(), VERMILION, "--"),
     }
     values = np.concatenate([distances for distances, _, _ in sets.values()])
-    low, high = style.DISTANCE.holding(values)
+    low, high = style.DISTANCE.grow(values)
     edges = np.linspace(low, high, round((high - low) / BIN) + 1)
     tallest = [0.0]
     for name, (distances, colour, dash) in sets.items():

@@ -39,7 +39,7 @@ SMALL = 8.5
 
 
 @dataclass(frozen=True)
-class Range:
+class AxisRange:
     """The axis range of one quantity, the same in every run.
 
     It grows where data lie outside, and then by whole decades (``log``, ``symlog``) or whole ``step``s
@@ -52,7 +52,7 @@ class Range:
     scale: Literal["linear", "log", "symlog"] = "linear"
     step: float = 1.0
 
-    def holding(self, values: Iterable[float]) -> tuple[float, float]:
+    def grow(self, values: Iterable[float]) -> tuple[float, float]:
         """The range grown to hold the finite ones of the values; on a ``log`` scale the positive ones."""
         found = np.asarray(list(values), dtype=np.float64)
         found = found[np.isfinite(found) & ((found > 0) | (self.scale != "log"))]
@@ -76,21 +76,21 @@ def _decades(ratio: float) -> float:
     return float(10.0 ** max(0, math.ceil(math.log10(ratio) - 1e-9))) if ratio > 1 else 1.0
 
 
-VAE_LOSS = Range(1e-3, 1, "log")
-VAE_LOSS_PARTS = Range(1e-5, 1, "log")
-KL = Range(1e1, 1e5, "log")
-KL_WEIGHT = Range(1e-8, 1e-4, "log")
-DENOISING_LOSS = Range(0.02, 2, "log")
-KID = Range(-10, 1000, "symlog", 10)
-STEPS = Range(0, 60, step=60)
-LATENT = Range(-3, 3, step=3)
-LATENT_VARIANCE = Range(0, 3, step=3)
-CHANNEL_KL = Range(0, 1000, "symlog", 1)
-PRINCIPAL = Range(-25, 25, step=25)
-POWER = Range(1e-5, 1e3, "log")
-HIGH_FREQUENCY_SHARE = Range(0, 20, step=20)
-DISTANCE = Range(0, 1, step=0.5)
-SHARE_OF_PAIRS = Range(0, 25, step=25)
+VAE_LOSS = AxisRange(1e-3, 1, "log")
+VAE_LOSS_PARTS = AxisRange(1e-5, 1, "log")
+KL = AxisRange(1e1, 1e5, "log")
+KL_WEIGHT = AxisRange(1e-8, 1e-4, "log")
+DENOISING_LOSS = AxisRange(0.02, 2, "log")
+KID = AxisRange(-10, 1000, "symlog", 10)
+STEPS = AxisRange(0, 60, step=60)
+LATENT = AxisRange(-3, 3, step=3)
+LATENT_VARIANCE = AxisRange(0, 3, step=3)
+CHANNEL_KL = AxisRange(0, 1000, "symlog", 1)
+PRINCIPAL = AxisRange(-25, 25, step=25)
+POWER = AxisRange(1e-5, 1e3, "log")
+HIGH_FREQUENCY_SHARE = AxisRange(0, 20, step=20)
+DISTANCE = AxisRange(0, 1, step=0.5)
+SHARE_OF_PAIRS = AxisRange(0, 25, step=25)
 
 
 def new_figure(height: float, *, arranged: bool = True) -> Figure:
@@ -145,9 +145,9 @@ def note(axes: Axes, across: float, up: float, text: str) -> None:
         )
 
 
-def fix_range(axes: Axes, which: Literal["x", "y"], fixed: Range, values: Iterable[float]) -> tuple[float, float]:
+def fix_range(axes: Axes, which: Literal["x", "y"], fixed: AxisRange, values: Iterable[float]) -> tuple[float, float]:
     """Gives the axis the quantity's scale, range and ticks, and returns the range that holds the values."""
-    low, high = fixed.holding(values)
+    low, high = fixed.grow(values)
     if which == "x":
         axes.set_xlim(low, high)
         axes.set_xscale(fixed.scale, **_threshold(fixed))
@@ -171,7 +171,7 @@ def fix_range(axes: Axes, which: Literal["x", "y"], fixed: Range, values: Iterab
     return low, high
 
 
-def _threshold(fixed: Range) -> dict[str, float]:
+def _threshold(fixed: AxisRange) -> dict[str, float]:
     return {"linthresh": fixed.step, "linscale": 0.5} if fixed.scale == "symlog" else {}
 
 

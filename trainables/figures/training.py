@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from trainables.figures import style
-from trainables.figures.style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, Array, Range
+from trainables.figures.style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, Array, AxisRange
 
 Record = Mapping[str, float]
 HEIGHT = 6.8
@@ -191,7 +191,7 @@ def _scores(axes: Axes, records: Sequence[Record]) -> None:
     style.fix_range(axes, "y", style.KID, drawn)
 
 
-def _finish(axes: Axes, records: Sequence[Record], title: str, quantity: str, fixed: Range) -> None:
+def _finish(axes: Axes, records: Sequence[Record], title: str, quantity: str, fixed: AxisRange) -> None:
     values = [float(value) for line in axes.get_lines() for value in np.asarray(line.get_ydata(), dtype=np.float64)]
     if not values:
         style.say(axes, "not recorded")

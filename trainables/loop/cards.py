@@ -165,11 +165,11 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
-def visiting(network: torch.nn.Module, device: torch.device) -> Iterator[None]:
-    """``network`` on ``device`` for the length of a ``with``; then its weights are again those that it came with.
+def on_device(network: torch.nn.Module, device: torch.device) -> Iterator[None]:
+    """Puts ``network`` on ``device`` for the length of a ``with``, and then gives it the weights that it had before.
 
-    What lay on a card in between is free for others. Nothing is copied back, so that the weights must not be changed;
-    nor is anything copied where they lie on the device already.
+    Nothing is copied back, so the weights must not be changed inside; nor is anything copied where they lie on the
+    device already.
     """
     owners: list[dict[str, Any]] = [
         owner for module in network.modules() for owner in (module._parameters, module._buffers)

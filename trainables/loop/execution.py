@@ -117,7 +117,7 @@ def summary_of(execution: Execution, precision: str, batch: int) -> dict[str, An
         "device": device.type,
         "precision": {dtype: name for name, dtype in DTYPES.items()}[computing_dtype(precision, device)],
         "tf32": execution.tf32 and device.type == "cuda",
-        "cuda_graph": graphed(execution, device, batch),
+        "cuda_graph": uses_graph(execution, device, batch),
     }
 
 
@@ -147,7 +147,7 @@ def at_once(execution: Execution, batch: int) -> int:
     return min(execution.micro_batch or share, share)
 
 
-def graphed(execution: Execution, device: torch.device, batch: int) -> bool:
+def uses_graph(execution: Execution, device: torch.device, batch: int) -> bool:
     """Whether steps of ``batch`` samples run as a graph: asked for, on a card, by one worker, the batch at once."""
     whole = at_once(execution, batch) == batch and not execution.checkpoint_activations
     return execution.cuda_graph and device.type == "cuda" and whole and world_size() == 1

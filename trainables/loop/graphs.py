@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from trainables.loop.cards import out_of_memory
 from trainables.loop.dropout import LayerGenerators
-from trainables.loop.execution import Execution, graphed, send
+from trainables.loop.execution import Execution, send, uses_graph
 
 Draws = TypeVar("Draws", bound=tuple[Any, ...])
 
@@ -122,6 +122,6 @@ def launcher(
     generators: LayerGenerators,
 ) -> EagerStep[Draws]:
     """How ``execution`` wants ``body`` launched, for steps of ``batch`` samples."""
-    if graphed(execution, device, batch):
+    if uses_graph(execution, device, batch):
         return GraphedStep(body, clear, device, generators)
     return EagerStep(body, clear)

@@ -1,18 +1,21 @@
-"""What the two training loops share: when things are due, learning-rate schedules, running means, EMA."""
+"""How far a training is: the numbers that it records, and when it logs, validates and writes a checkpoint."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 
 import torch
 
 from trainables.errors import DivergenceError
 from trainables.loop import execution as ex
+from trainables.loop.checkpoint import TrainingState
+from trainables.loop.watchdog import beat
 
 Record = dict[str, float]
-"""Named numbers at a step: ``step``, ``time`` (ms since the epoch, fixed when it was made), and metrics."""
+"""Named numbers at a step: ``step``, ``time`` (ms since the epoch, when it was made), and metrics."""
 
 Report = Callable[[Sequence[Record]], None]
 """Called with new records right after the checkpoint that holds them was written; may raise to stop the run."""
@@ -21,12 +24,7 @@ CHECKPOINT = "checkpoint.safetensors"
 
 
 def ignore_report(records: Sequence[Record]) -> None:
-    """A report to nobody."""
-
-
-def record_at(step: int, metrics: dict[str, float]) -> Record:
-    """A record of ``metrics`` after ``step`` optimiser steps, dated now."""
-    return {"step": float(step), "time": float(int(time.time() * 1000)), **metrics}
+    """A :data:`Report` that does nothing."""
 
 
 def without_scores(records: Sequence[Record]) -> list[Record]:
@@ -34,96 +32,66 @@ def without_scores(records: Sequence[Record]) -> list[Record]:
     return [{name: value for name, value in r.items() if not name.startswith("rung/")} for r in records]
 
 
-def evenly_spaced(total: int, count: int) -> list[int]:
+def even_steps(total: int, count: int) -> list[int]:
     """``count`` steps at equal distances, the last of them ``total``."""
     return sorted({math.ceil(total * (k + 1) / count) for k in range(count)}) if count else []
 
 
-def cosine_rate(step: int, total: int, warmup: int = 0) -> float:
-    """The share of the learning rate at ``step``: linear warm-up, then half a cosine down to 0 at ``total``.
+class Progress:
+    """The way of a training from its ``state`` to step ``total``.
 
-    A warm-up longer than a tenth of the run is shortened to it, or a short trial would never leave it.
+    It logs about 200 times; after each step of ``validate_at`` it validates, writes a checkpoint into ``folder`` and
+    then reports. What ``state`` holds already, from a checkpoint, is reported at once.
     """
-    warmup = min(warmup, total // 10)
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
+    def __init__(
+        self, state: TrainingState, folder: Path, report: Report, *, total: int, validate_at: Iterable[int]
+    ) -> None:
+        self.state, self.path, self.report = state, folder / CHECKPOINT, report
+        self.validate_at, self.log_every = set(validate_at), max(1, total // 200)
+        self.steps = range(state.step, total)
+        self.fresh: list[Record] = []
+        self.last_good = state.step
+        if state.records and ex.rank() == 0:
+            report(state.records)
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Gives every parameter group this learning rate, in place where it is a tensor, which a graph may hold."""
-    for group in optimizer.param_groups:
-        if isinstance(group["lr"], torch.Tensor):
-            group["lr"].fill_(rate)
-        else:
-            group["lr"] = rate
+    def finish(self, step: int) -> None:
+        """Counts optimiser step ``step``, from 0, as done."""
+        beat()
+        self.state.step = step + 1
 
+    @property
+    def validates(self) -> bool:
+        """Whether the training validates after this step."""
+        return self.state.step in self.validate_at
 
-def adamw(
-    model: torch.nn.Module,
-    learning_rate: float,
-    weight_decay: float,
-    *,
-    betas: tuple[float, float] = (0.9, 0.999),
-    capturable: bool = False,
-) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov & Hutter 2019) over all parameters, updated in one pass over memory.
+    @property
+    def logs(self) -> bool:
+        """Whether the training records its losses after this step."""
+        return self.state.step % self.log_every == 0 or self.validates
 
-    One that is ``capturable`` in a CUDA graph has its learning rate as a tensor on the parameters' device.
-    """
-    optimizer = torch.optim.AdamW(
-        model.parameters(),
-        lr=learning_rate,
-        betas=betas,
-        weight_decay=weight_decay,
-        fused=True,
-        capturable=capturable,
-    )
-    if capturable:
-        for group in optimizer.param_groups:
-            group["lr"] = torch.tensor(learning_rate, device=next(model.parameters()).device)
-    return optimizer
+    def check(self, metrics: Mapping[str, float]) -> None:
+        """Raises :class:`DivergenceError` where a metric is not finite: no such state becomes a checkpoint."""
+        for name, value in metrics.items():
+            if not math.isfinite(value):
+                raise DivergenceError(
+                    f"{name} is no longer finite at step {self.state.step} (last good checkpoint: step "
+                    f"{self.last_good}); try a lower learning rate or fp32",
+                    step=self.state.step,
+                )
 
+    def record(self, metrics: Mapping[str, float]) -> None:
+        """Keeps ``metrics`` as a record of this step, for the next checkpoint."""
+        self.fresh.append({"step": float(self.state.step), "time": float(int(time.time() * 1000)), **metrics})
 
-def update(
-    model: torch.nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, gradient_clip: float
-) -> None:
-    """:func:`descend`, after which the scaler adapts; the last of a step's networks is updated by it."""
-    descend(model, optimizer, scaler, gradient_clip)
-    scaler.update()
-
-
-def descend(
-    model: torch.nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, gradient_clip: float
-) -> None:
-    """The optimiser's step on the sum of all workers' gradients, their norm at most ``gradient_clip`` (0: any)."""
-    ex.sum_gradients(model.parameters())
-    if gradient_clip:
-        scaler.unscale_(optimizer)
-        norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
-        # Where looking at the norm doesn't wait for a card, nothing is multiplied by 1.
-        if norm.device.type != "cpu" or not norm <= gradient_clip:
-            torch.nn.utils.clip_grads_with_norm_(model.parameters(), gradient_clip, norm)
-    scaler.step(optimizer)
-
-
-@torch.no_grad()
-def update_ema(average: torch.nn.Module, model: torch.nn.Module, step: int, decay: float, warmup: bool) -> None:
-    """One step of the exponential moving average, ``step`` from 0; warmed up as min(decay, (1 + n)/(10 + n))."""
-    if warmup:
-        decay = min(decay, (1 + step) / (10 + step))
-    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1.0 - decay)
-
-
-def check_finite(metrics: Mapping[str, float], step: int, last_good: int) -> None:
-    """Raises :class:`DivergenceError` where a metric is not finite, so that no such state becomes a checkpoint."""
-    for name, value in metrics.items():
-        if not math.isfinite(value):
-            raise DivergenceError(
-                f"{name} is no longer finite at step {step} (last good checkpoint: step {last_good}); "
-                "try a lower learning rate or fp32",
-                step=step,
-            )
+    def save(self) -> None:
+        """Writes the checkpoint and then reports the new records, both on the first worker."""
+        self.state.records += self.fresh
+        if ex.rank() == 0:
+            self.state.save(self.path)
+            self.report(self.fresh)
+        ex.barrier()
+        self.fresh, self.last_good = [], self.state.step
 
 
 class RunningMeans:
@@ -139,11 +107,9 @@ class RunningMeans:
         self.sums += values
         self.count += 1
 
-    def take(self, step: int, *, last_good: int) -> dict[str, float]:
-        """The means since the last call; raises :class:`DivergenceError` where one is not finite."""
+    def take(self) -> dict[str, float]:
+        """The means since the last call."""
         means = (self.sums / max(1, self.count)).tolist()
         self.sums.zero_()
         self.count = 0
-        named = dict(zip(self.names, means, strict=True))
-        check_finite(named, step, last_good)
-        return named
+        return dict(zip(self.names, means, strict=True))

@@ -20,7 +20,7 @@ _last = 0.0
 
 
 @contextlib.contextmanager
-def watched(seconds: float, log: TextIO) -> Iterator[None]:
+def watch(seconds: float, log: TextIO) -> Iterator[None]:
     """While this lasts, the process ends (exit code 1) when ``seconds`` go by without a :func:`beat`; 0: never.
 
     The stack of every thread goes to ``log``, an open file.

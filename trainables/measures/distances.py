@@ -33,7 +33,7 @@ class WithinKernel(NamedTuple):
     sums: Floats
     pairs: Floats
 
-    def resampled(self, draws: Floats) -> Floats:
+    def resample(self, draws: Floats) -> Floats:
         """Mean over the pairs of different images of each resample, (R,), of groups drawn so often, (R, G).
 
         Pairs of two groups count as often as both were drawn together, pairs inside a group as often as it was drawn.
@@ -258,9 +258,9 @@ def _sums_by_group(kernel: Floats, rows: npt.NDArray[np.intp], columns: npt.NDAr
 def _resampled_within(kernel: Floats, codes: npt.NDArray[np.intp], draws: Floats) -> Floats:
     """Mean of ``kernel`` (n, n) over the pairs of different images of each resample, (R,).
 
-    Which pairs count is said at :meth:`WithinKernel.resampled`.
+    Which pairs count is said at :meth:`WithinKernel.resample`.
     """
-    return WithinKernel((), (), *_within(kernel, codes)).resampled(draws)
+    return WithinKernel((), (), *_within(kernel, codes)).resample(draws)
 
 
 def _within(kernel: Floats, codes: npt.NDArray[np.intp]) -> tuple[Floats, Floats]:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from trainables.config import Config, setting
 from trainables.errors import DataError
 from trainables.measures.memorisation import Nearest, memorisation
-from trainables.measures.reference import SIMILARITY_PAIRS, Bytes, Features, Reference, compared
+from trainables.measures.reference import SIMILARITY_PAIRS, Bytes, Features, Reference, compare
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ def evaluate_generated(
     """Generated ``images``, their ``features`` and ``nearest`` training slices, against the reference.
 
     =====================================  ========================================================================
-    ``gen/fid`` … ``gen/swd``              all that :func:`~reference.compared` measures; with ``_floor``
+    ``gen/fid`` … ``gen/swd``              all that :func:`~reference.compare` measures; with ``_floor``
                                            what real slices of the training split score in place of the generated
                                            ones, ``gen/samples_floor`` of them
     ``gen/samples``                        N; ``gen/reference_samples``: n
@@ -77,7 +77,7 @@ def evaluate_generated(
             f"generated images must be uint8, of the reference's size {reference.images.shape[1:]} and as many as "
             f"their features, got {images.shape} of {images.dtype} and {len(features)} features: sample them again"
         )
-    result = compared(images, features, reference, bootstrap=config.bootstrap, seed=seed)
+    result = compare(images, features, reference, bootstrap=config.bootstrap, seed=seed)
     result |= {f"{name}_floor": reference.floor[name] for name in (*result, "samples") if name in reference.floor}
     result |= {
         "samples": float(len(images)),
@@ -134,10 +134,10 @@ def evaluate_reconstructions(images: Bytes, reconstructions: npt.NDArray[np.floa
 def evaluate_ceiling(
     reconstructed: Bytes, features: Features, reference: Reference, config: EvaluationConfig, *, seed: int = 0
 ) -> dict[str, float]:
-    """What the autoencoder alone loses: ``recon/fid``, ``recon/kid`` … ``recon/swd`` of :func:`compared`.
+    """What the autoencoder alone loses: ``recon/fid``, ``recon/kid`` … ``recon/swd`` of :func:`compare`.
 
     ``reconstructed`` (m, H, W) are the reference's ``floor_images`` after encoding and decoding, so the difference
     from ``gen/*_floor`` is the autoencoder's, and no denoiser that learns these latents can score better.
     """
-    scores = compared(reconstructed, features, reference, bootstrap=config.bootstrap, seed=seed)
+    scores = compare(reconstructed, features, reference, bootstrap=config.bootstrap, seed=seed)
     return {f"recon/{name}": value for name, value in scores.items()}

@@ -89,7 +89,7 @@ def nearest(images: Bytes, training: Bytes) -> Nearest:
     return found
 
 
-def aligned(images: Bytes, training: Bytes, indices: Indices) -> Bytes:
+def align(images: Bytes, training: Bytes, indices: Indices) -> Bytes:
     """The images (N, H, W), each flipped and shifted as :func:`nearest` lays it over the slice of its index (N,)."""
     return _aligned(images, training, indices[:, None])[0] if len(images) else images
 

@@ -62,7 +62,7 @@ class Reference:
     slices score in the measures that need no second set: ``diversity``, ``ms_ssim``, ``high_frequency_share``.
 
     ``floor_images`` (m, H, W) and ``floor_features`` are training slices, if possible all of other subjects;
-    ``floor`` is what they score as if they were generated, in the measures of :func:`compared`, with ``samples``
+    ``floor`` is what they score as if they were generated, in the measures of :func:`compare`, with ``samples``
     their number and ``shared_subjects``, which is 1 where they are of the same subjects, as in a split by slice.
     ``extractor`` is the extractor's id, ``sha`` a hash of the images.
     """
@@ -176,7 +176,7 @@ def build_reference(
         return reference
     groups = [other_subjects[int(i)] for i in training]
     reference.floor.update(
-        compared(
+        compare(
             reference.floor_images,
             reference.floor_features,
             reference,
@@ -190,7 +190,7 @@ def build_reference(
     return reference
 
 
-def compared(
+def compare(
     images: Bytes,
     features: Features,
     reference: Reference,
@@ -244,7 +244,7 @@ def distances(
     seed: int = 0,
     groups: Sequence[str] | None = None,
 ) -> dict[str, float]:
-    """``fid``, and ``kid`` with its ``_se``, ``_low`` and ``_high``, of features (N, d): see :func:`compared`."""
+    """``fid``, and ``kid`` with its ``_se``, ``_low`` and ``_high``, of features (N, d): see :func:`compare`."""
     draws = 1000 * bootstrap_distances(
         features, reference.features, resamples=bootstrap, seed=seed, groups_x=groups, groups_y=reference.subjects
     )

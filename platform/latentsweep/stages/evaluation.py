@@ -24,7 +24,7 @@ from latentsweep.stages.results import (
 )
 from latentsweep.storage.entries import Entry
 from trainables import figures
-from trainables.autoencoder.training import decoded, encoded
+from trainables.autoencoder.training import decode_latents, encode_slices
 from trainables.autoencoder.vae import Autoencoder
 from trainables.images import to_bytes
 from trainables.loop.checkpoint import load_tensors, save_tensors
@@ -33,7 +33,7 @@ from trainables.measures.distances import kernel_by_group
 from trainables.measures.evaluation import evaluate_ceiling, evaluate_generated, evaluate_reconstructions
 from trainables.measures.inception import InceptionWeights
 from trainables.measures.latent_statistics import active_channels, kl_by_channel
-from trainables.measures.memorisation import aligned, near_copy_threshold, nearest
+from trainables.measures.memorisation import align, near_copy_threshold, nearest
 from trainables.measures.reference import Reference, build_reference
 from trainables.recipes import Recipe
 
@@ -108,8 +108,8 @@ def reconstruction_stage(
 
 def reconstructed(model: Autoencoder, slices: np.ndarray, device: torch.device) -> torch.Tensor:
     """The posterior mean's reconstructions (N, 1, H, W) in [-1, 1] of slices uint8 (N, H, W)."""
-    mean, _ = encoded(model, torch.from_numpy(slices), device)
-    return decoded(model, mean, device)
+    mean, _ = encode_slices(model, torch.from_numpy(slices), device)
+    return decode_latents(model, mean, device)
 
 
 def evaluation_stage(
@@ -169,7 +169,7 @@ def evaluation_stage(
     sets = {"real": real.images, "reconstructed": decoded_slices, "generated": generated}
     drawn = {
         "nearest_neighbours": figures.nearest_neighbours(
-            aligned(generated, training, closest.indices),
+            align(generated, training, closest.indices),
             training[closest.indices],
             closest.distances,
             near_copy_threshold(real.null),

@@ -15,7 +15,7 @@ from latentsweep.configuration import Configuration, read_configuration
 from latentsweep.stages.latents import channel_statistics
 from latentsweep.stages.pipeline import Keys
 from latentsweep.storage.store import Store
-from trainables.autoencoder.training import decoded_bytes
+from trainables.autoencoder.training import decode_to_bytes
 from trainables.autoencoder.vae import Autoencoder
 from trainables.denoiser.latents import ChannelStatistics
 from trainables.denoiser.unet import UNet
@@ -47,8 +47,8 @@ class TrainedModel:
         trace = stages.draw(
             self.denoiser, self.recipe, seeds, device, thresholds=(threshold,), positions=self.positions
         )
-        latents = self.scaling.unwhitened(trace.latents[0].cpu())
-        images: np.ndarray = decoded_bytes(self.autoencoder, latents, device).numpy()
+        latents = self.scaling.unwhiten(trace.latents[0].cpu())
+        images: np.ndarray = decode_to_bytes(self.autoencoder, latents, device).numpy()
         return images
 
 

@@ -12,7 +12,7 @@ from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.storage.entries import Entry, StageKey
 from latentsweep.storage.store import Store
 from trainables.config import fingerprint
-from trainables.denoiser.training import Score
+from trainables.denoiser.training import Scorer
 from trainables.loop.execution import Execution
 from trainables.loop.progress import Record, Report, ignore_report
 from trainables.measures.inception import InceptionWeights
@@ -259,6 +259,6 @@ class Pipeline:
         return stages.vae_stage(folder, self.dataset, self.recipe, self.seed, self.execution, report)
 
     def _train_denoiser(
-        self, folder: Path, latents: Entry, report: Report, score: Score | None = None
+        self, folder: Path, latents: Entry, report: Report, score: Scorer | None = None
     ) -> dict[str, Any]:
         return stages.denoiser_stage(folder, self.recipe, latents, self.seed, self.execution, report, score)

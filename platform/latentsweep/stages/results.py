@@ -17,7 +17,7 @@ from latentsweep.storage.entries import Entry
 from trainables.autoencoder.vae import Autoencoder
 from trainables.denoiser.latents import NO_WHITENING, ChannelStatistics
 from trainables.denoiser.unet import UNet
-from trainables.images import DataConfig, resized
+from trainables.images import DataConfig, resize
 from trainables.loop.checkpoint import load_tensors
 from trainables.loop.progress import Record, without_scores
 from trainables.loop.seeds import derived_seed
@@ -37,7 +37,7 @@ FIGURES = "figures"
 def split_slices(dataset: PreparedDataset, data: DataConfig, split: str) -> Slices:
     """The slices of a split under the configuration's split rule, at its size."""
     slices = dataset.load(split, rule=data.split)
-    return Slices(resized(slices.images, data.image_size), slices.subjects, slices.volumes, slices.indices)
+    return Slices(resize(slices.images, data.image_size), slices.subjects, slices.volumes, slices.indices)
 
 
 def load_vae(entry: Entry, recipe: Recipe) -> Autoencoder:

@@ -21,8 +21,8 @@ from latentsweep.stages.results import (
 )
 from latentsweep.storage.entries import Entry
 from trainables import figures
-from trainables.autoencoder.training import decoded_bytes
-from trainables.denoiser.condition import drawn_positions
+from trainables.autoencoder.training import decode_to_bytes
+from trainables.denoiser.condition import draw_positions
 from trainables.denoiser.sampling import SamplingTrace, initial_noise, sample, sampling_timesteps
 from trainables.denoiser.unet import UNet
 from trainables.errors import DivergenceError
@@ -60,7 +60,7 @@ def draw(
         config=recipe.sampling,
         thresholds=thresholds,
         snapshots=snapshots,
-        positions=None if positions is None else drawn_positions(seeds, positions),
+        positions=None if positions is None else draw_positions(seeds, positions),
         chunk=chunk,
     )
 
@@ -95,19 +95,19 @@ def samples_stage(
             if place == len(chosen):
                 chosen.append(k * count + i)
             index[k, i] = place
-    generated = statistics.unwhitened(flat[chosen])
+    generated = statistics.unwhiten(flat[chosen])
     if not generated.isfinite().all():
         raise DivergenceError(
             "sampling left the finite numbers: lower diffusion.learning_rate", step=recipe.diffusion.steps
         )
-    images = decoded_bytes(autoencoder, generated, device)
+    images = decode_to_bytes(autoencoder, generated, device)
     tensors = {"images": images, "latents": generated, "index": index, "steps": trace.steps_used.to(torch.int64)}
     if trace.positions is not None:
         tensors["positions"] = trace.positions
     save_tensors(folder / SAMPLES, tensors)
     last = trace.latents[:1, 0].cpu()
     path = [(t, latent.cpu(), x0.cpu()) for t, latent, x0 in trace.snapshots] + [(0, last, last)]
-    estimates = decoded_bytes(autoencoder, statistics.unwhitened(torch.cat([x0 for _, _, x0 in path])), device)
+    estimates = decode_to_bytes(autoencoder, statistics.unwhiten(torch.cat([x0 for _, _, x0 in path])), device)
     shown = [(t, latent[0].numpy(), image.numpy()) for (t, latent, _), image in zip(path, estimates, strict=True)]
     save_figure(folder, "trajectory", figures.denoising_trajectory(shown))
     evaluations = int(trace.steps_used.max(dim=0).values.sum())

@@ -27,11 +27,11 @@ from latentsweep.stages.results import (
 from latentsweep.stages.sampling import draw
 from latentsweep.storage.entries import Entry
 from trainables import figures
-from trainables.autoencoder.training import decoded_bytes, encoded, train_vae
+from trainables.autoencoder.training import decode_to_bytes, encode_slices, train_vae
 from trainables.autoencoder.vae import Autoencoder
 from trainables.denoiser.averages import Averages
 from trainables.denoiser.sampling import even_chunk
-from trainables.denoiser.training import Score, train_denoiser
+from trainables.denoiser.training import Scorer, train_denoiser
 from trainables.denoiser.unet import UNet
 from trainables.loop import execution as ex
 from trainables.loop.checkpoint import save_tensors
@@ -41,7 +41,7 @@ from trainables.measures.inception import InceptionWeights
 from trainables.measures.reference import Reference, distances
 from trainables.recipes import Recipe
 from trainables.resources.ladder import climb
-from trainables.resources.memory import batch_size, fitted
+from trainables.resources.memory import batch_size, rung_that_fits
 
 
 def vae_stage(
@@ -55,7 +55,7 @@ def vae_stage(
     def train(rung: Execution) -> tuple[Autoencoder, list[Record]]:
         return train_vae(recipe.vae, training, held_out, seed=seed, folder=folder, execution=rung, report=report)
 
-    first = fitted(recipe, "vae", execution, slices=len(training))
+    first = rung_that_fits(recipe, "vae", execution, slices=len(training))
     batch = batch_size(recipe, "vae", len(training))
     (model, records), climbed = climb(train, first, batch, "the autoencoder")
     if ex.rank() != 0:
@@ -79,7 +79,7 @@ def latents_stage(
     parts = []
     for split in dataset.splits(recipe.data.split):
         slices = split_slices(dataset, recipe.data, split)
-        parts.append(Encoded(split, slices, *encoded(model, torch.from_numpy(slices.images), device)))
+        parts.append(Encoded(split, slices, *encode_slices(model, torch.from_numpy(slices.images), device)))
     return write_latents(folder, parts) | {"vae": vae.name, "dataset": dataset.fingerprint}
 
 
@@ -90,7 +90,7 @@ def denoiser_stage(
     seed: int,
     execution: Execution,
     report: Report,
-    score: Score | None = None,
+    score: Scorer | None = None,
 ) -> dict[str, Any]:
     """Trains the denoiser; leaves its averaged weights, a file for each average, and the records."""
     summary = dict(latents.summary)
@@ -111,7 +111,7 @@ def denoiser_stage(
             rungs=recipe.evaluation.rungs if score else 0,
         )
 
-    first = fitted(recipe, "diffusion", execution, slices=len(training))
+    first = rung_that_fits(recipe, "diffusion", execution, slices=len(training))
     batch = batch_size(recipe, "diffusion", len(training))
     (averages, records), climbed = climb(train, first, batch, "the denoiser")
     if ex.rank() != 0:
@@ -135,7 +135,7 @@ def rung_score(
     execution: Execution,
     weights: InceptionWeights,
     identity: str,
-) -> Score:
+) -> Scorer:
     """Measures a denoiser in training: a few images without early stop, against the reference."""
     real = Reference.load(reference.folder)
     autoencoder, statistics = load_vae(vae, recipe), scaling(recipe, latents)
@@ -147,9 +147,9 @@ def rung_score(
         average = denoisers[recipe.sampling.ema_length]
         chunk = even_chunk(len(seeds), device)  # its images are always drawn together
         trace = draw(average, recipe, seeds, device, thresholds=(0.0,), positions=positions, chunk=chunk)
-        images = decoded_bytes(autoencoder, statistics.unwhitened(trace.latents[0].cpu()), device).numpy()
+        images = decode_to_bytes(autoencoder, statistics.unwhiten(trace.latents[0].cpu()), device).numpy()
         features = extractor(weights, str(device)).features(images)
         scores = distances(features, real, bootstrap=recipe.evaluation.bootstrap)
         return {RUNG + name: value for name, value in scores.items()}
 
-    return Score(measure, identity)
+    return Scorer(measure, identity)
