@@ -14,7 +14,7 @@ from trainables.loop.cards import AUTO
 from trainables.loop.precision import dtype_of
 
 LOG_VARIANCE_RANGE = (-30.0, 20.0)
-"""Log-variances outside are clamped: their exponential stays a normal float32 and far from overflow."""
+"""Log-variances are clamped to this range, so that their exponential is a normal float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +43,7 @@ class VaeConfig(Config):
     gradient_clip: float = setting(1.0, "largest norm of the gradient; 0 leaves it alone", low=0)
     epochs: int = setting(220, "passes over the training split", low=1)
     max_steps: int | None = setting(None, "optimiser steps at most, where that is fewer than the epochs", low=1)
-    precision: str = setting(
-        "auto",
-        AUTO,
-        choices=("auto", "bf16", "fp16", "fp32"),
-    )
+    precision: str = setting("auto", AUTO, choices=("auto", "bf16", "fp16", "fp32"))
     flip_probability: float = setting(0.5, "probability of a left-right flip", low=0, high=1)
     rotation_degrees: float = setting(10.0, "rotation, uniform in ± this many degrees", low=0, high=180)
     translation: float = setting(0.05, "translation, uniform in ± this share of the side", low=0, high=0.5)
@@ -103,7 +99,7 @@ class VaeConfig(Config):
 
 
 class Stack(nn.Sequential):
-    """Layers one after another, those worth it checkpointed if asked."""
+    """Layers one after another; with ``checkpointing`` residual blocks and attention keep only their inputs."""
 
     def forward(self, x: Tensor, checkpointing: bool = False) -> Tensor:
         """(B, in, H, W) → (B, out, H', W')."""

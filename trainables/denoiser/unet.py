@@ -1,4 +1,4 @@
-"""The denoiser: a UNet over latents (B, C, h, w) conditioned on the timestep, and on what else it is told."""
+"""The denoiser: a UNet over latents (B, C, h, w), conditioned on the timestep, and on positions and augmentation."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def timestep_embedding(t: Tensor, channels: int) -> Tensor:
 
 
 class PositionEmbedding(nn.Module):
-    """Positions in [0, 1] to what is added to the time embedding; a learned null vector where there is none.
+    """Positions in [0, 1] to a vector that is added to the time embedding; a learned null vector where there is none.
 
     Sinusoids of the position in percent, so that the shortest period is a sixteenth of a volume, and two linear
-    layers, as after the timestep's. Starts as nothing.
+    layers. It starts at 0.
     """
 
     def __init__(self, channels: int) -> None:
@@ -73,10 +73,10 @@ class Block(nn.Module):
 class UNet(nn.Module):
     """UNet of Ho et al. 2020 with time-conditional GroupNorm.
 
-    On the way down each level has ``config.blocks`` blocks and then, but for the deepest, a stride-2
-    convolution; every result on the way is kept, and the way up has a block for each of them. The deepest
-    level has two more blocks between. ``channels`` is the C of the latent; its sides must be multiples of
-    2^(levels − 1). With ``checkpointing`` the backward pass computes the activations of each block again.
+    On the way down each level has ``config.blocks`` blocks and, except the deepest, a stride-2 convolution. Every
+    result on the way is kept, and the way up has a block for each. Two more blocks lie between. ``channels`` is the C
+    of the latent; its sides must be multiples of 2^(levels − 1). With ``checkpointing`` the backward pass computes
+    the activations of each block again.
     """
 
     def __init__(self, channels: int, config: DiffusionConfig) -> None:
@@ -129,17 +129,17 @@ class UNet(nn.Module):
         self.embed = nn.Sequential(
             nn.Linear(embedding, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU()
         )
-        # After all else, so that what else there is starts with the same weights with and without them.
+        # These come last, so that all other weights start the same with and without them.
         self.position = PositionEmbedding(embedding) if config.position_condition else None
-        # No bias: label 0 adds nothing, so that in sampling none is given.
+        # Without a bias label 0 adds nothing, so that sampling needs no label.
         augmented = config.augmentation_probability > 0
         self.augmentation = zero_init(nn.Linear(LABELS, embedding, bias=False)) if augmented else None
 
     def forward(self, z_t: Tensor, t: Tensor, masks: Masks | None = None, condition: Condition = NOTHING) -> Tensor:
         """The output, of the shape of ``z_t`` (B, C, h, w), for the timesteps ``t`` (B,), 0 to T − 1.
 
-        ``masks`` are those of the dropout, as :class:`~trainables.layers.ResidualBlock` takes them. ``condition`` is
-        what is known of the samples; what the UNet wasn't built for is left aside. The output has the weights' dtype.
+        ``masks`` are those of the dropout, as :class:`~trainables.layers.ResidualBlock` takes them. Parts of
+        ``condition`` that the UNet wasn't built for are ignored. The output has the weights' dtype.
         """
         dtype = dtype_of(self)
 

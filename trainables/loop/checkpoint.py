@@ -25,14 +25,13 @@ _CONTENT = "latentsweep"
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], state: Any = None) -> None:
     """Writes ``tensors``, a JSON ``state`` and a digest of both to ``path``, under a temporary name, then renames it.
 
-    The same content gives the same bytes. Raises :class:`StoreError` where that fails; what was at ``path`` is then
-    still there.
+    The same content gives the same bytes. Raises :class:`StoreError` where that fails, and leaves ``path`` as it was.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     detached = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
     said = json.dumps(state)
     try:
-        # One field: safetensors writes several in an order of its own, anew each time.
+        # One field, since safetensors writes several in any order.
         content = {"digest": _digest(detached, said), "state": said}
         save_file(detached, temporary, metadata={_CONTENT: json.dumps(content)})
         with temporary.open("rb") as file:
@@ -46,7 +45,7 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], state: Any = N
 
 
 def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], Any]:
-    """What :func:`save_tensors` wrote; raises :class:`StoreError` for a file that is cut, changed, or is none."""
+    """The tensors and the state that :func:`save_tensors` wrote; raises :class:`StoreError` for any other file."""
     try:
         tensors = load_file(path)
         with safe_open(path, framework="pt") as file:
@@ -73,7 +72,7 @@ def _digest(tensors: Mapping[str, torch.Tensor], state: str) -> str:
 
 @dataclass
 class TrainingState:
-    """All that a loop continues from: networks, optimisers, scaler, and the records made so far."""
+    """What a loop continues from: networks, optimisers, scaler, and the records made so far."""
 
     modules: dict[str, torch.nn.Module]
     optimizer: torch.optim.Optimizer
@@ -88,7 +87,7 @@ class TrainingState:
         return {"optimizer": self.optimizer, **self.more_optimizers}
 
     def save(self, path: Path) -> None:
-        """Writes everything to ``path``, or nothing; the checkpoint before it is kept beside it."""
+        """Writes everything to ``path``, or nothing; the previous checkpoint stays beside it."""
         tensors: dict[str, torch.Tensor] = {}
         for name, module in self.modules.items():
             tensors |= {f"{name}/{key}": value for key, value in module.state_dict().items()}
@@ -101,7 +100,7 @@ class TrainingState:
         save_tensors(path, tensors, state)
 
     def load(self, path: Path) -> bool:
-        """Restores what :meth:`save` wrote last, or before that where it is damaged; False where there is neither."""
+        """Restores the last checkpoint, or the previous one where that is damaged; False where there is neither."""
         found = next(filter(None, map(_whole, (path, previous(path)))), None)
         if found is None:
             return False
@@ -125,7 +124,7 @@ class TrainingState:
 
 
 def previous(path: Path) -> Path:
-    """Where the checkpoint before the one at ``path`` lies."""
+    """The path of the checkpoint before the one at ``path``."""
     return path.with_name(f"previous-{path.name}")
 
 
