@@ -67,13 +67,12 @@ class Config:
 
     def identity(self) -> dict[str, Any]:
         """The fields that change a result, as JSON values: keys of the store and names are made of them."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if self._identifies(f)}
-        return {n: value.identity() if isinstance(value, Config) else _plain(value) for n, value in values.items()}
-
-    def _identifies(self, field: dataclasses.Field[Any]) -> bool:
-        if field.metadata.get("later") and getattr(self, field.name) == field.default:
-            return False
-        return bool(field.metadata.get("identity", True))
+        found = {}
+        for field in dataclasses.fields(self):
+            value, rules = getattr(self, field.name), field.metadata
+            if rules.get("identity", True) and not (rules.get("later") and value == field.default):
+                found[field.name] = value.identity() if isinstance(value, Config) else _plain(value)
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON values, nested configurations as dictionaries."""

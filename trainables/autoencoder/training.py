@@ -21,7 +21,7 @@ from trainables.loop.execution import Execution, send, uses_graph
 from trainables.loop.graphs import launcher
 from trainables.loop.optimiser import adamw, cosine_rate, set_learning_rate, update
 from trainables.loop.precision import WorkingCopy
-from trainables.loop.progress import CHECKPOINT, Progress, Record, Report, RunningMeans, even_steps, ignore_report
+from trainables.loop.progress import Progress, Record, Report, RunningMeans, even_steps, ignore_report
 from trainables.loop.seeds import derived_seed
 
 CHUNK = 64
@@ -65,8 +65,8 @@ def train_vae(
     total = vae_steps(config, len(training))
     adversary = adversary_of(config, steps=total, seed=seed, device=device, dtype=dtype, capturable=capturable)
     modules = {"model": model, "best": best, **adversary.modules}
-    state = TrainingState(modules, optimizer, scaler, 0, [], {"best": None}, adversary.optimizers)
-    state.load(folder / CHECKPOINT)
+    state = TrainingState(modules, {"optimizer": optimizer, **adversary.optimizers}, scaler, {"best": None})
+    state.load(folder)
     progress = Progress(state, folder, report, total=total, validate_at=even_steps(total, config.validations))
 
     training = training.to(device)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -142,26 +144,31 @@ def sample_posterior(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tenso
 
 
 def _encoder(config: VaeConfig) -> Stack:
-    widths = config.widths
-    layers: list[nn.Module] = [nn.Conv2d(1, widths[0], 3, padding=1)]
-    for stage, width in enumerate(widths):
-        if stage > 0:
-            layers.append(nn.Conv2d(widths[stage - 1], width, 3, stride=2, padding=1))
-        layers.extend(ResidualBlock(width, width) for _ in range(config.blocks))
+    shrink = functools.partial(nn.Conv2d, kernel_size=3, stride=2, padding=1)
+    layers = [nn.Conv2d(1, config.widths[0], 3, padding=1), *_stages(config.widths, config.blocks, shrink)]
     if config.attention:
-        layers.append(SelfAttention(widths[-1]))
-    layers += [group_norm(widths[-1]), nn.SiLU(), nn.Conv2d(widths[-1], 2 * config.latent_channels, 3, padding=1)]
-    return Stack(*layers)
+        layers.append(SelfAttention(config.widths[-1]))
+    return Stack(*layers, *_head(config.widths[-1], 2 * config.latent_channels))
 
 
 def _decoder(config: VaeConfig) -> Stack:
     widths = config.widths[::-1]
+    grow = functools.partial(nn.ConvTranspose2d, kernel_size=4, stride=2, padding=1)
     layers: list[nn.Module] = [nn.Conv2d(config.latent_channels, widths[0], 3, padding=1)]
     if config.attention:
         layers.append(SelfAttention(widths[0]))
+    return Stack(*layers, *_stages(widths, config.blocks, grow), *_head(widths[-1], 1))
+
+
+def _stages(widths: Sequence[int], blocks: int, resize: Callable[[int, int], nn.Module]) -> list[nn.Module]:
+    """Residual blocks of each width, and between two widths what changes the side."""
+    layers: list[nn.Module] = []
     for stage, width in enumerate(widths):
         if stage > 0:
-            layers.append(nn.ConvTranspose2d(widths[stage - 1], width, 4, stride=2, padding=1))
-        layers.extend(ResidualBlock(width, width) for _ in range(config.blocks))
-    layers += [group_norm(widths[-1]), nn.SiLU(), nn.Conv2d(widths[-1], 1, 3, padding=1)]
-    return Stack(*layers)
+            layers.append(resize(widths[stage - 1], width))
+        layers.extend(ResidualBlock(width, width) for _ in range(blocks))
+    return layers
+
+
+def _head(width: int, channels: int) -> list[nn.Module]:
+    return [group_norm(width), nn.SiLU(), nn.Conv2d(width, channels, 3, padding=1)]

@@ -82,7 +82,7 @@ CHUNK_ON_ACCELERATOR = 64
 
 
 def even_chunk(count: int, device: torch.device) -> int:
-    """Latents in each of the equal calls of the denoiser for ``count`` latents, so that there is hardly any padding."""
+    """Latents in each of the equal calls of the denoiser for ``count`` latents: with them hardly any is padding."""
     largest = CHUNK_ON_CPU if device.type == "cpu" else CHUNK_ON_ACCELERATOR
     return math.ceil(count / math.ceil(count / largest))
 
@@ -243,7 +243,9 @@ def sample(
 
     running = torch.ones((len(thresholds), batch), dtype=torch.bool)
     active = torch.arange(batch)  # the samples that z_t, x0 and previous hold
-    generators = [_after_initial_noise(seed, shape) for seed in seeds]
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    for generator in generators:
+        torch.randn(shape, generator=generator)  # what :func:`initial_noise` has drawn
     z_t = noise.float()
     previous: tuple[float, Tensor] | None = None
     for evaluation, t in enumerate(timesteps):
@@ -286,13 +288,6 @@ def sample(
         )
         previous = (alpha_bars[evaluation], x0)
     return SamplingTrace(thresholds, latents, steps_used, measures, kept, positions)
-
-
-def _after_initial_noise(seed: int, shape: Sequence[int]) -> torch.Generator:
-    """The generator of an image seed in the state that :func:`initial_noise` leaves."""
-    generator = torch.Generator().manual_seed(seed)
-    torch.randn(shape, generator=generator)
-    return generator
 
 
 def _draw(generators: Sequence[torch.Generator], like: Tensor) -> Tensor:

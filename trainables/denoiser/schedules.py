@@ -52,11 +52,9 @@ SCHEDULES: dict[str, Callable[[DiffusionConfig], Tensor]] = {
 def alphas_cumprod(config: DiffusionConfig) -> Tensor:
     """ᾱ_t = ∏ (1 − β_s), s = 1 … t, of ``config.schedule``, falling; the last is 0 with ``zero_terminal_snr``."""
     alpha_bar = torch.cumprod(1 - SCHEDULES[config.schedule](config), dim=0)
-    return to_zero_terminal_snr(alpha_bar) if config.zero_terminal_snr else alpha_bar
-
-
-def to_zero_terminal_snr(alpha_bar: Tensor) -> Tensor:
-    """ᾱ_t (T,) with √ᾱ_t shifted and scaled so that ᾱ_1 stays and ᾱ_T is 0 (Lin et al. 2024, algorithm 1)."""
+    if not config.zero_terminal_snr:
+        return alpha_bar
+    # Lin et al. 2024, algorithm 1: √ᾱ_t is shifted and scaled so that ᾱ_1 stays.
     signal = alpha_bar.sqrt()
     first, last = signal[0], signal[-1]
     return ((signal - last) * first / (first - last)).square()

@@ -23,16 +23,7 @@ from trainables.loop.execution import Execution, send, uses_graph
 from trainables.loop.graphs import launcher
 from trainables.loop.optimiser import adamw, cosine_rate, set_learning_rate, update
 from trainables.loop.precision import WorkingCopy
-from trainables.loop.progress import (
-    CHECKPOINT,
-    Progress,
-    Record,
-    Report,
-    RunningMeans,
-    even_steps,
-    ignore_report,
-    without_scores,
-)
+from trainables.loop.progress import Progress, Record, Report, RunningMeans, even_steps, ignore_report, without_scores
 from trainables.loop.seeds import derived_seed, generator
 
 
@@ -76,9 +67,9 @@ def train_denoiser(
     capturable = uses_graph(execution, device, batch_size)
     optimizer = adamw(model, config.learning_rate, config.weight_decay, capturable=capturable)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
-    state = TrainingState({"model": model, **averages.modules()}, optimizer, scaler, 0, [], {})
+    state = TrainingState({"model": model, **averages.modules()}, {"optimizer": optimizer}, scaler)
     scored = score.identity if score else ""
-    if state.load(folder / CHECKPOINT) and state.extra.get("scored", scored) != scored:
+    if state.load(folder) and state.extra.get("scored", scored) != scored:
         state.records = without_scores(state.records)
     state.extra["scored"] = scored
     score_at = set(even_steps(config.steps, rungs + 1)[:-1])

@@ -49,20 +49,12 @@ class PositionEmbedding(nn.Module):
 class Block(nn.Module):
     """A residual block conditioned on the timestep, followed by self-attention where its level has it."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        *,
-        embedding_channels: int,
-        dropout: float,
-        attention: bool,
-        place: int,
-    ) -> None:
+    def __init__(self, config: DiffusionConfig, level: int, in_channels: int, place: int) -> None:
         super().__init__()
-        self.modulate = nn.Linear(embedding_channels, 2 * out_channels)
-        self.residual = ResidualBlock(in_channels, out_channels, dropout=dropout, place=place)
-        self.attention = SelfAttention(out_channels) if attention else None
+        width = config.widths[level]
+        self.modulate = nn.Linear(config.embedding_channels, 2 * width)
+        self.residual = ResidualBlock(in_channels, width, dropout=config.dropout, place=place)
+        self.attention = SelfAttention(width) if level in config.attention_levels else None
 
     def forward(self, x: Tensor, embedded: Tensor, masks: Masks | None = None) -> Tensor:
         """(B, in, H, W) and the activated time embedding (B, embedding) → (B, out, H, W)."""
@@ -87,14 +79,7 @@ class UNet(nn.Module):
         widths, deepest = config.widths, len(config.widths) - 1
 
         def block(level: int, in_channels: int) -> Block:
-            return Block(
-                in_channels,
-                widths[level],
-                embedding_channels=config.embedding_channels,
-                dropout=config.dropout,
-                attention=level in config.attention_levels,
-                place=next(places),
-            )
+            return Block(config, level, in_channels, place=next(places))
 
         self.enter = nn.Conv2d(channels, widths[0], 3, padding=1)
         self.down = nn.ModuleList()

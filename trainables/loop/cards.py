@@ -20,6 +20,7 @@ DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 """The devices that a configuration may name."""
 
 WAY_OUT = "take the CPU: --device cpu"
+LOOK = f"see what nvidia-smi says, or {WAY_OUT}"
 
 OLDER_BUILD = "12.6"
 """The CUDA of PyTorch's builds for older drivers (12.0 and later) and older cards (5.0 to 7.2)."""
@@ -111,10 +112,11 @@ def check_kernels(index: int) -> None:
         build = f"install torch's build for CUDA {OLDER_BUILD} ({_older_build()}), "
     else:
         build = "install a build of torch for a newer CUDA, "
+    covered = ", ".join(re.sub(r"\w+_(\d+)(\d)([af]?)", r"\1.\2\3", kernel) for kernel in kernels)
     raise CardError(
         f"card {index} ({torch.cuda.get_device_name(index)}) is of compute capability "
-        f"{capability[0]}.{capability[1]}, and the installed torch {torch.__version__} has kernels for "
-        f"{', '.join(map(_covered, kernels))}; {build}hide the card by CUDA_VISIBLE_DEVICES, or {WAY_OUT}"
+        f"{capability[0]}.{capability[1]}, and the installed torch {torch.__version__} has kernels for {covered}; "
+        f"{build}hide the card by CUDA_VISIBLE_DEVICES, or {WAY_OUT}"
     )
 
 
@@ -195,7 +197,7 @@ def memory() -> list[tuple[int, int]]:
         try:
             found.append(torch.cuda.mem_get_info(index))
         except RuntimeError as error:
-            raise CardError(f"card {index} does not answer ({_first_line(str(error))}); {_look()}") from error
+            raise CardError(f"card {index} does not answer ({_first_line(str(error))}); {LOOK}") from error
     return found
 
 
@@ -210,7 +212,7 @@ def _not_started(reason: str) -> str:
     """The error for a CUDA that doesn't start, from what PyTorch says of it."""
     found = re.search(r"found version (\d+)", reason)
     if not found:
-        return f"CUDA must start for a card to be used, and does not ({_first_line(reason)}); {_look()}"
+        return f"CUDA must start for a card to be used, and does not ({_first_line(reason)}); {LOOK}"
     major, minor = int(found[1]) // 1000, int(found[1]) % 1000 // 10
     needed = str(torch.version.cuda)
     build = f"install torch's build for CUDA {OLDER_BUILD} ({_older_build()}), " if major >= OLDEST_DRIVER else ""
@@ -223,15 +225,6 @@ def _not_started(reason: str) -> str:
 def _older_build() -> str:
     """The build of the installed version for older drivers and cards, as pip names it."""
     return f"torch=={torch.__version__.split('+')[0]}+cu{OLDER_BUILD.replace('.', '')}"
-
-
-def _covered(kernel: str) -> str:
-    """A kernel's architecture as people write it: 8.6 of sm_86."""
-    return re.sub(r"\w+_(\d+)(\d)([af]?)", r"\1.\2\3", kernel)
-
-
-def _look() -> str:
-    return f"see what nvidia-smi says, or {WAY_OUT}"
 
 
 def _first_line(text: str) -> str:

@@ -19,6 +19,8 @@ from trainables.errors import StoreError
 
 log = logging.getLogger(__name__)
 
+CHECKPOINT = "checkpoint.safetensors"
+
 _CONTENT = "latentsweep"
 
 
@@ -75,23 +77,20 @@ class TrainingState:
     """What a loop continues from: networks, optimisers, scaler, and the records made so far."""
 
     modules: dict[str, torch.nn.Module]
-    optimizer: torch.optim.Optimizer
+    optimizers: dict[str, torch.optim.Optimizer]
     scaler: torch.amp.GradScaler
-    step: int
-    records: list[dict[str, float]]
-    extra: dict[str, Any]
-    more_optimizers: dict[str, torch.optim.Optimizer] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
+    """What else a loop keeps, as JSON values."""
+    step: int = 0
+    records: list[dict[str, float]] = field(default_factory=list)
 
-    @property
-    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        return {"optimizer": self.optimizer, **self.more_optimizers}
-
-    def save(self, path: Path) -> None:
-        """Writes everything to ``path``, or nothing; the previous checkpoint stays beside it."""
+    def save(self, folder: Path) -> None:
+        """Writes everything into ``folder``, or nothing; the previous checkpoint stays beside the new one."""
+        path = folder / CHECKPOINT
         tensors: dict[str, torch.Tensor] = {}
         for name, module in self.modules.items():
             tensors |= {f"{name}/{key}": value for key, value in module.state_dict().items()}
-        for name, optimizer in self._optimizers.items():
+        for name, optimizer in self.optimizers.items():
             for index, moments in optimizer.state_dict()["state"].items():
                 tensors |= {f"{name}/{index}/{key}": torch.as_tensor(value) for key, value in moments.items()}
         state = {"step": self.step, "records": self.records, "extra": self.extra, "scaler": self.scaler.state_dict()}
@@ -99,8 +98,9 @@ class TrainingState:
             os.replace(path, previous(path))
         save_tensors(path, tensors, state)
 
-    def load(self, path: Path) -> bool:
+    def load(self, folder: Path) -> bool:
         """Restores the last checkpoint, or the previous one where that is damaged; False where there is neither."""
+        path = folder / CHECKPOINT
         found = next(filter(None, map(_whole, (path, previous(path)))), None)
         if found is None:
             return False
@@ -109,7 +109,7 @@ class TrainingState:
             prefix = f"{name}/"
             weights = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
             module.load_state_dict(weights)
-        for name, optimizer in self._optimizers.items():
+        for name, optimizer in self.optimizers.items():
             moments: dict[int, dict[str, torch.Tensor]] = {}
             for key, value in tensors.items():
                 if key.startswith(f"{name}/"):

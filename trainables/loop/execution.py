@@ -217,7 +217,7 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
         gradients.append(parameter.grad)
     flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
     dist.all_reduce(flat)
-    for gradient, summed in zip(gradients, flat.split([each.numel() for each in gradients]), strict=True):
+    for gradient, summed in zip(gradients, torch.split(flat, [each.numel() for each in gradients]), strict=True):
         gradient.copy_(summed.view_as(gradient))
 
 

@@ -76,7 +76,7 @@ class WorkingCopy(Generic[Network]):
             else:
                 later.append((master.grad, working.grad))
             working.grad = None
-        if first:
-            torch._foreach_copy_(*zip(*first, strict=True))
-        if later:
-            torch._foreach_add_(*zip(*later, strict=True))
+        for combine, pairs in ((torch._foreach_copy_, first), (torch._foreach_add_, later)):
+            if pairs:
+                kept, new = zip(*pairs, strict=True)
+                combine(kept, new)

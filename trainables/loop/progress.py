@@ -20,8 +20,6 @@ Record = dict[str, float]
 Report = Callable[[Sequence[Record]], None]
 """Called with new records right after the checkpoint that holds them was written; may raise to stop the run."""
 
-CHECKPOINT = "checkpoint.safetensors"
-
 
 def ignore_report(records: Sequence[Record]) -> None:
     """A :data:`Report` that does nothing."""
@@ -47,7 +45,7 @@ class Progress:
     def __init__(
         self, state: TrainingState, folder: Path, report: Report, *, total: int, validate_at: Iterable[int]
     ) -> None:
-        self.state, self.path, self.report = state, folder / CHECKPOINT, report
+        self.state, self.folder, self.report = state, folder, report
         self.validate_at, self.log_every = set(validate_at), max(1, total // 200)
         self.steps = range(state.step, total)
         self.fresh: list[Record] = []
@@ -88,7 +86,7 @@ class Progress:
         """Writes the checkpoint and then reports the new records, both on the first worker."""
         self.state.records += self.fresh
         if ex.rank() == 0:
-            self.state.save(self.path)
+            self.state.save(self.folder)
             self.report(self.fresh)
         ex.barrier()
         self.fresh, self.last_good = [], self.state.step

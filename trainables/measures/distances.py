@@ -210,12 +210,7 @@ def _group_codes(groups: Sequence[str] | None, count: int) -> npt.NDArray[np.int
 
 
 def _draw_groups(
-    x: Floats,
-    y: Floats,
-    resamples: int,
-    seed: int,
-    groups_x: Sequence[str] | None,
-    groups_y: Sequence[str] | None,
+    x: Floats, y: Floats, resamples: int, seed: int, groups_x: Sequence[str] | None, groups_y: Sequence[str] | None
 ) -> list[tuple[npt.NDArray[np.intp], Floats]]:
     """For each set the group of each image as a number (n,), and how often each group is in a resample (R, G)."""
     generator = np.random.default_rng(seed)

@@ -210,8 +210,8 @@ class _Network:
             return self
         there = copy.copy(self)
         there._convolutions = {
-            name: (weight.to(device), bias.to(device), *shape)
-            for name, (weight, bias, *shape) in self._convolutions.items()
+            name: (weight.to(device), bias.to(device), stride, padding)
+            for name, (weight, bias, stride, padding) in self._convolutions.items()
         }
         return there
 

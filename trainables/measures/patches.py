@@ -60,7 +60,7 @@ def describe(images: Bytes, seed: int) -> Patches:
     directions = (directions / np.linalg.norm(directions, axis=1, keepdims=True)).astype(np.float32)
     projections, deviations = [], []
     for level in _pyramid((images / np.float32(127.5) - 1).astype(np.float32)):
-        patches = _drawn(level, generator)
+        patches = draw_patches(level, generator)
         deviations.append(float(patches.std(dtype=np.float64)))
         projections.append(np.sort(directions @ patches.T, axis=1))
     return Patches(np.stack(projections), np.array(deviations), (images.shape[1], images.shape[2]))
@@ -104,7 +104,7 @@ def _blurred(images: Singles) -> Singles:
     return blurred
 
 
-def _drawn(level: Singles, generator: np.random.Generator) -> Singles:
+def draw_patches(level: Singles, generator: np.random.Generator) -> Singles:
     """PATCHES patches (P, 49) at random places of the level, spread evenly over the images."""
     count, height, width = level.shape
     images = np.resize(generator.permutation(count), PATCHES)

@@ -79,9 +79,9 @@ def random_pairs(count: int, *, limit: int, seed: int) -> npt.NDArray[np.intp]:
     return np.stack([first[chosen], second[chosen]], axis=1)
 
 
-def _measure(function: Callable[..., Tensor], first: Images, second: Images, **options: Any) -> Floats:
+def _measure(function: Callable[..., Any], first: Images, second: Images, **options: Any) -> Floats:
     """A function of torchmetrics on pairs of images, :data:`CHUNK` at a time."""
-    pairs = zip(_tensor(first).split(CHUNK), _tensor(second).split(CHUNK), strict=True)
+    pairs = zip(torch.split(_tensor(first), CHUNK), torch.split(_tensor(second), CHUNK), strict=True)
     values = [function(a, b, data_range=1.0, reduction="none", **options).reshape(-1) for a, b in pairs]
     return np.asarray(torch.cat(values).numpy(), dtype=np.float64)
 

@@ -8,6 +8,7 @@ absent or already imported, it defines nothing.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.machinery
 import importlib.util
 import sys
@@ -28,16 +29,13 @@ def binary_loads(folder: Path) -> bool:
     """Whether the extension of the torchvision in ``folder`` loads into this process."""
     details = (importlib.machinery.ExtensionFileLoader, importlib.machinery.EXTENSION_SUFFIXES)
     finder = importlib.machinery.FileFinder(str(folder), details)
-    specs = [finder.find_spec(name) for name in BINARIES]
-    return any(_loads(spec.origin) for spec in specs if spec is not None and spec.origin is not None)
-
-
-def _loads(library: str) -> bool:
-    try:
-        torch.ops.load_library(library)  # type: ignore[no-untyped-call]
-    except OSError:
-        return False
-    return True
+    for name in BINARIES:
+        spec = finder.find_spec(name)
+        if spec is not None and spec.origin is not None:
+            with contextlib.suppress(OSError):
+                torch.ops.load_library(spec.origin)  # type: ignore[no-untyped-call]
+                return True
+    return False
 
 
 def define_missing_schemas() -> torch.library.Library | None:

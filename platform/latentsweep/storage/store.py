@@ -32,8 +32,7 @@ from latentsweep.storage.home import Home, write_json
 from latentsweep.storage.mirror import OF_THE_DISK, PARTIAL, Bucket
 from trainables.config import fingerprint
 from trainables.errors import StoreError
-from trainables.loop.checkpoint import previous
-from trainables.loop.progress import CHECKPOINT
+from trainables.loop.checkpoint import CHECKPOINT, previous
 
 COST = ".cost.json"
 PROGRESS = ".progress.json"
