@@ -23,7 +23,7 @@ from latentsweep.storage.home import Home
 from latentsweep.storage.mirror import MANIFEST, Bucket
 from latentsweep.storage.store import Store, cache_folder
 from trainables.errors import ConfigError, DataError, StoreError
-from trainables.loop.training import CHECKPOINT
+from trainables.loop.checkpoint import CHECKPOINT
 
 KEY = StageKey("denoiser", 1, {"seed": 0})
 SECRET = "s3cr3t-0f-the-t3am"

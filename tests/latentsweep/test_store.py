@@ -16,7 +16,7 @@ from latentsweep.storage.entries import MANIFEST, StageKey
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.errors import StoreError
-from trainables.loop.training import CHECKPOINT
+from trainables.loop.checkpoint import CHECKPOINT
 
 KEY = StageKey("vae", 1, {"seed": 0})
 

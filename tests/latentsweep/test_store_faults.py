@@ -29,8 +29,7 @@ from latentsweep.storage.entries import MANIFEST, StageKey
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.errors import StoreError
-from trainables.loop.checkpoint import save_tensors
-from trainables.loop.training import CHECKPOINT
+from trainables.loop.checkpoint import CHECKPOINT, save_tensors
 
 KEY = StageKey("denoiser", 1, {"seed": 0})
 NOISE = np.random.default_rng(0).integers(0, 256, 3 * 2**20, np.uint8)

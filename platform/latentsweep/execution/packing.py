@@ -19,8 +19,8 @@ from trainables.loop.cards import memory as memory_of_cards
 from trainables.loop.execution import GIB as GIB
 from trainables.loop.execution import Execution, cores
 from trainables.recipes import Recipe
-from trainables.resources.ladder import described, rungs
-from trainables.resources.memory import CONTEXT, NAMES, Memory, batch_size, predicted, refusal
+from trainables.resources.ladder import describe_rung, rungs
+from trainables.resources.memory import CONTEXT, NAMES, Memory, batch_size, predict_memory, refusal
 
 DEFAULT_CARD = 6.0
 """GiB of the card that a sweep is planned for where no option names another."""
@@ -65,7 +65,7 @@ class Need:
     @property
     def rung(self) -> str:
         """The rung in words."""
-        return described(self.execution, self.batch)
+        return describe_rung(self.execution, self.batch)
 
 
 @dataclass(frozen=True)
@@ -214,12 +214,12 @@ def need(recipe: Recipe, section: str, execution: Execution, room: int, *, slice
     """
     batch = batch_size(recipe, section, slices)
     for rung in rungs(execution, batch):
-        memory = predicted(recipe, section, rung, device="cuda", slices=slices)
+        memory = predict_memory(recipe, section, rung, device="cuda", slices=slices)
         if memory.need <= room:
             return Need(section, rung, memory, batch)
     raise ConfigError(
         f"the card has {room / GIB:.2f} GiB for a process, {CONTEXT / GIB:g} of them for CUDA itself: "
-        + refusal(section, memory, described(rung, batch), max(0.0, (room - CONTEXT) / GIB))
+        + refusal(section, memory, describe_rung(rung, batch), max(0.0, (room - CONTEXT) / GIB))
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from latentsweep.records.redaction import RedactingFormatter, redact, redact_lines
 from trainables.errors import ConfigError
-from trainables.loop.watchdog import watched
+from trainables.loop.watchdog import watch
 
 HANG_MINUTES = "LATENTSWEEP_HANG_MINUTES"
 """The environment variable that says after how many minutes without a step a worker counts as hung; 0: never."""
@@ -41,7 +41,7 @@ def noted(path: Path) -> Iterator[None]:
             logger.setLevel(logging.INFO)
         faulthandler.enable(file)
         try:
-            with watched(60 * hang_minutes(), file):
+            with watch(60 * hang_minutes(), file):
                 yield
         except BaseException as error:
             logging.getLogger(_OURS[0]).error("ended by %s: %s", type(error).__name__, error)

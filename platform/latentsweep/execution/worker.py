@@ -24,7 +24,7 @@ from trainables.errors import INFRASTRUCTURE, CapacityError, DivergenceError, La
 from trainables.loop import execution as ex
 from trainables.loop.cards import out_of_memory
 from trainables.loop.execution import Execution
-from trainables.loop.training import Record
+from trainables.loop.progress import Record
 from trainables.measures.inception import InceptionWeights, find_weights
 from trainables.recipes import Recipe
 from trainables.resources.timing import step_seconds

@@ -54,7 +54,7 @@ def command(source: Source) -> str:
 def space_yaml(source: Source) -> str | None:
     """The search space as a file for ``--space``; None where it is the one that comes for the dataset."""
     plain = source.search.space.to_plain()
-    own = own_space(source.plan.dataset).typed(source.plan.recipe).to_plain()
+    own = own_space(source.plan.dataset).with_field_types(source.plan.recipe).to_plain()
     if plain["dimensions"] == own["dimensions"]:
         return None
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)

@@ -108,7 +108,7 @@ def planned(
     The recipe takes over the space's grid of thresholds, so that one sampling pass measures them all.
     """
     space.check(recipe)
-    space = space.typed(recipe)
+    space = space.with_field_types(recipe)
     for variant in space.vae_variants(recipe):
         check_fit(variant, dataset)
     for field, dimension in space.dimensions.items():

@@ -14,18 +14,18 @@ from latentsweep.stages.real_features import REAL_FEATURES, extractor
 from latentsweep.stages.stage import WEIGHTS, Context, Stage, replayed, train_within_memory
 from latentsweep.stages.vae import VAE, load_vae
 from latentsweep.storage.entries import Entry
-from trainables.autoencoder.training import decoded_bytes
+from trainables.autoencoder.training import decode_to_bytes
 from trainables.config import fingerprint
 from trainables.denoiser.averages import Averages
-from trainables.denoiser.condition import drawn_positions
+from trainables.denoiser.condition import draw_positions
 from trainables.denoiser.sampling import SamplingTrace, even_chunk, initial_noise, sample
-from trainables.denoiser.training import Score, train_denoiser
+from trainables.denoiser.training import Scorer, train_denoiser
 from trainables.denoiser.unet import UNet
 from trainables.loop import execution as ex
 from trainables.loop.checkpoint import load_tensors, save_tensors
 from trainables.loop.execution import Execution
+from trainables.loop.progress import Record
 from trainables.loop.seeds import derived_seed
-from trainables.loop.training import Record
 from trainables.measures.reference import Reference, distances
 from trainables.recipes import Recipe
 
@@ -62,7 +62,7 @@ def train(context: Context, folder: Path) -> dict[str, Any]:
     return {"parameters": parameters, **how, "rungs": score.identity if score else None}
 
 
-def rung_score(context: Context, latents: Entry) -> Score:
+def rung_score(context: Context, latents: Entry) -> Scorer:
     """Measures a denoiser in training: a few images without early stop, against the real features."""
     recipe, execution = context.recipe, context.execution
     autoencoder, statistics = load_vae(context.obtain(VAE).file(WEIGHTS), recipe), scaling(recipe, latents)
@@ -75,12 +75,12 @@ def rung_score(context: Context, latents: Entry) -> Score:
         average = denoisers[recipe.sampling.ema_length]
         chunk = even_chunk(len(seeds), device)  # its images are always drawn together
         trace = draw(average, recipe, seeds, device, thresholds=(0.0,), positions=positions, chunk=chunk)
-        images = decoded_bytes(autoencoder, statistics.unwhitened(trace.latents[0].cpu()), device).numpy()
+        images = decode_to_bytes(autoencoder, statistics.unwhiten(trace.latents[0].cpu()), device).numpy()
         features = extractor(context.weights, str(device)).features(images)
         scores = distances(features, real, bootstrap=recipe.evaluation.bootstrap)
         return {RUNG + name: value for name, value in scores.items()}
 
-    return Score(measure, scored_with(context))
+    return Scorer(measure, scored_with(context))
 
 
 def scored_with(context: Context) -> str:
@@ -149,6 +149,6 @@ def draw(
         config=recipe.sampling,
         thresholds=thresholds,
         snapshots=snapshots,
-        positions=None if positions is None else drawn_positions(seeds, positions),
+        positions=None if positions is None else draw_positions(seeds, positions),
         chunk=chunk,
     )

@@ -17,7 +17,7 @@ from trainables import figures
 from trainables.loop.checkpoint import load_tensors
 from trainables.measures.distances import kernel_by_group
 from trainables.measures.evaluation import evaluate_generated
-from trainables.measures.memorisation import aligned, near_copy_threshold, nearest
+from trainables.measures.memorisation import align, near_copy_threshold, nearest
 from trainables.measures.reference import Reference
 from trainables.recipes import Recipe
 
@@ -72,7 +72,7 @@ def measure_generated(context: Context, folder: Path) -> dict[str, Any]:
     sets = {"real": real.images, "reconstructed": decoded_slices, "generated": generated}
     drawn = {
         "nearest_neighbours": figures.nearest_neighbours(
-            aligned(generated, training, closest.indices),
+            align(generated, training, closest.indices),
             training[closest.indices],
             closest.distances,
             near_copy_threshold(real.null),

@@ -22,7 +22,7 @@ from latentsweep.stages.stage import WEIGHTS, Context, Stage
 from latentsweep.stages.vae import VAE, load_vae
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import read_each
-from trainables.autoencoder.training import encoded
+from trainables.autoencoder.training import encode_slices
 from trainables.denoiser.latents import NO_WHITENING, ChannelStatistics, Latents
 from trainables.errors import StoreError
 from trainables.recipes import Recipe
@@ -49,7 +49,7 @@ def encode(context: Context, folder: Path) -> dict[str, Any]:
     parts = []
     for split in context.dataset.splits(context.recipe.data.split):
         slices = context.slices(split)
-        parts.append(Encoded(split, slices, *encoded(model, torch.from_numpy(slices.images), device)))
+        parts.append(Encoded(split, slices, *encode_slices(model, torch.from_numpy(slices.images), device)))
     return write_latents(folder, parts) | {"vae": vae.name, "dataset": context.dataset.fingerprint}
 
 

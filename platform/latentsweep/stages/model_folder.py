@@ -18,7 +18,7 @@ from latentsweep.stages.stage import WEIGHTS
 from latentsweep.stages.vae import load_vae
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.store import Store
-from trainables.autoencoder.training import decoded_bytes
+from trainables.autoencoder.training import decode_to_bytes
 from trainables.autoencoder.vae import Autoencoder
 from trainables.denoiser.latents import NO_WHITENING, ChannelStatistics
 from trainables.denoiser.unet import UNet
@@ -48,8 +48,8 @@ class TrainedModel:
         device = (execution or Execution()).prepare()
         threshold = self.recipe.sampling.early_stop_threshold
         trace = draw(self.denoiser, self.recipe, seeds, device, thresholds=(threshold,), positions=self.positions)
-        latents = self.scaling.unwhitened(trace.latents[0].cpu())
-        images: np.ndarray = decoded_bytes(self.autoencoder, latents, device).numpy()
+        latents = self.scaling.unwhiten(trace.latents[0].cpu())
+        images: np.ndarray = decode_to_bytes(self.autoencoder, latents, device).numpy()
         return images
 
 

@@ -13,7 +13,7 @@ from latentsweep.stages.real_features import REAL_FEATURES, extractor
 from latentsweep.stages.stage import WEIGHTS, Context, Stage, finite, save_figure, spread
 from latentsweep.stages.vae import VAE, load_vae
 from trainables import figures
-from trainables.autoencoder.training import decoded, encoded
+from trainables.autoencoder.training import decode_latents, encode_slices
 from trainables.autoencoder.vae import Autoencoder
 from trainables.images import to_bytes
 from trainables.loop.checkpoint import save_tensors
@@ -50,8 +50,8 @@ def measure_autoencoder(context: Context, folder: Path) -> dict[str, Any]:
 
 def reconstructed(model: Autoencoder, slices: np.ndarray, device: torch.device) -> torch.Tensor:
     """The posterior mean's reconstructions (N, 1, H, W) in [-1, 1] of slices uint8 (N, H, W)."""
-    mean, _ = encoded(model, torch.from_numpy(slices), device)
-    return decoded(model, mean, device)
+    mean, _ = encode_slices(model, torch.from_numpy(slices), device)
+    return decode_latents(model, mean, device)
 
 
 RECONSTRUCTION = Stage(

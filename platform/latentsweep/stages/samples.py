@@ -15,7 +15,7 @@ from latentsweep.stages.latents import LATENTS, scaling, training_positions
 from latentsweep.stages.stage import WEIGHTS, Context, Identity, Stage, save_figure
 from latentsweep.stages.vae import VAE, load_vae
 from trainables import figures
-from trainables.autoencoder.training import decoded_bytes
+from trainables.autoencoder.training import decode_to_bytes
 from trainables.denoiser.sampling import sampling_timesteps
 from trainables.errors import DivergenceError
 from trainables.loop.checkpoint import save_tensors
@@ -57,19 +57,19 @@ def generate(context: Context, folder: Path) -> dict[str, Any]:
             if place == len(chosen):
                 chosen.append(k * count + i)
             index[k, i] = place
-    generated = statistics.unwhitened(flat[chosen])
+    generated = statistics.unwhiten(flat[chosen])
     if not generated.isfinite().all():
         raise DivergenceError(
             "sampling left the finite numbers: lower diffusion.learning_rate", step=recipe.diffusion.steps
         )
-    images = decoded_bytes(autoencoder, generated, device)
+    images = decode_to_bytes(autoencoder, generated, device)
     tensors = {"images": images, "latents": generated, "index": index, "steps": trace.steps_used.to(torch.int64)}
     if trace.positions is not None:
         tensors["positions"] = trace.positions
     save_tensors(folder / IMAGES, tensors)
     last = trace.latents[:1, 0].cpu()
     path = [(t, latent.cpu(), x0.cpu()) for t, latent, x0 in trace.snapshots] + [(0, last, last)]
-    estimates = decoded_bytes(autoencoder, statistics.unwhitened(torch.cat([x0 for _, _, x0 in path])), device)
+    estimates = decode_to_bytes(autoencoder, statistics.unwhiten(torch.cat([x0 for _, _, x0 in path])), device)
     shown = [(t, latent[0].numpy(), image.numpy()) for (t, latent, _), image in zip(path, estimates, strict=True)]
     save_figure(folder, "trajectory", figures.denoising_trajectory(shown))
     evaluations = int(trace.steps_used.max(dim=0).values.sum())

@@ -15,14 +15,14 @@ import numpy as np
 from latentsweep.datasets.slices import PreparedDataset, Slices
 from latentsweep.storage.entries import Entry, StageKey
 from latentsweep.storage.store import Store
-from trainables.images import resized
+from trainables.images import resize
 from trainables.loop import execution as ex
 from trainables.loop.execution import Execution
-from trainables.loop.training import Record, Report, ignore_report, without_scores
+from trainables.loop.progress import Record, Report, ignore_report, without_scores
 from trainables.measures.inception import InceptionWeights
 from trainables.recipes import Recipe
 from trainables.resources.ladder import climb
-from trainables.resources.memory import batch_size, fitted
+from trainables.resources.memory import batch_size, rung_that_fits
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -111,7 +111,7 @@ class Context:
         """The slices of a split under the recipe's split rule, at its size."""
         data = self.recipe.data
         slices = self.dataset.load(split, rule=data.split)
-        return Slices(resized(slices.images, data.image_size), slices.subjects, slices.volumes, slices.indices)
+        return Slices(resize(slices.images, data.image_size), slices.subjects, slices.volumes, slices.indices)
 
     def obtain(self, stage: Stage, report: Report | None = None, *, rungs: bool = False) -> Entry:
         """The result of ``stage`` from the store, or computed and stored; then its inputs are obtained first.
@@ -162,7 +162,7 @@ def train_within_memory(
     recipe. Raises :class:`~trainables.errors.CapacityError` where no rung fits.
     """
     batch = batch_size(context.recipe, section, slices)
-    first = fitted(context.recipe, section, context.execution, slices=slices)
+    first = rung_that_fits(context.recipe, section, context.execution, slices=slices)
     (trained, records), climbed = climb(train, first, batch, f"the {title}")
     if ex.rank() == 0:
         (folder / RECORDS).write_text(json.dumps(records))

@@ -14,7 +14,7 @@ from trainables.autoencoder.vae import Autoencoder
 from trainables.loop import execution as ex
 from trainables.loop.checkpoint import load_tensors, save_tensors
 from trainables.loop.execution import Execution
-from trainables.loop.training import Record
+from trainables.loop.progress import Record
 from trainables.recipes import Recipe
 
 

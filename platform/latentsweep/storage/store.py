@@ -30,8 +30,7 @@ from latentsweep.storage.home import Home, is_bucket, write_json
 from latentsweep.storage.mirror import NOWHERE, OF_THE_DISK, PARTIAL, Mirror, Place, place_at
 from trainables.config import fingerprint
 from trainables.errors import StoreError
-from trainables.loop.checkpoint import previous
-from trainables.loop.training import CHECKPOINT
+from trainables.loop.checkpoint import CHECKPOINT, previous
 
 COST = ".cost.json"
 PROGRESS = ".progress.json"
