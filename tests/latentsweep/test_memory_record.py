@@ -22,7 +22,7 @@ from trainables.autoencoder.vae import Autoencoder
 from trainables.errors import CapacityError
 from trainables.loop.execution import GIB, Execution
 from trainables.recipes import SMOKE
-from trainables.resources.memory import RESERVE, predicted
+from trainables.resources.memory import RESERVE, predict_memory
 
 RECIPE = SMOKE.replace(
     **{
@@ -85,7 +85,7 @@ def test_a_predicted_lack_of_memory_takes_a_rung_before_it_happens(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trainables.autoencoder.training.CHUNK", 1)
-    needed = predicted(RECIPE, "vae", Execution(micro_batch=1), device="cpu", slices=SLICES).peak
+    needed = predict_memory(RECIPE, "vae", Execution(micro_batch=1), device="cpu", slices=SLICES).peak
     tight = Execution(device="cpu", memory_gib=1.001 * needed * RESERVE / GIB)
     assert summary(tmp_path, tight)["memory"] == {"micro_batch": 1, "checkpointed": False, "out_of_memory": 0}
 
