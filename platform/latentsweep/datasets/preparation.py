@@ -1,4 +1,4 @@
-"""The job behind ``data prepare``: find scans, read them in parallel, split, and write the dataset in one move."""
+"""What ``data prepare`` does: find the scans, read them in parallel, split them, and write the dataset."""
 
 from __future__ import annotations
 
