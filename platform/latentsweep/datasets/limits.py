@@ -1,4 +1,4 @@
-"""What a file of a source may cost: every limit of the readers, and the guards that hold them to it.
+"""Every limit of what reading a file may cost, and the guards that hold the readers to it.
 
 A file above a limit is a :class:`~latentsweep.datasets.volumes.Reject`, by what its header claims where it claims
 anything, before memory is taken. With these limits a process that reads scans stays below 2 GB.

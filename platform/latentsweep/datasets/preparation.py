@@ -1,4 +1,4 @@
-"""The job behind ``data prepare``: find scans, read them in parallel, split, and write the dataset in one move."""
+"""What ``data prepare`` does: find the scans, read them in parallel, split them, and write the dataset."""
 
 from __future__ import annotations
 
@@ -236,24 +236,22 @@ def _build(
 
 def _rejects(scans: Sequence[Scan], results: Sequence[ScanResult], pseudonyms: Pseudonyms) -> list[dict[str, Any]]:
     """The rejects by reason, each with its number of files and up to MAX_PLACES pseudonymous places."""
-    counts: Counter[tuple[str, bool]] = Counter()
-    places: dict[tuple[str, bool], dict[tuple[str, str], int]] = defaultdict(dict)
+    places: dict[tuple[str, bool], Counter[tuple[str, str]]] = defaultdict(Counter)
     for scan, result in zip(scans, results, strict=True):
         where = (pseudonyms.subject(scan.subject), pseudonyms.volume(_volume_key(scan, 0)))
         for reason, broken, files in result.rejects:
-            counts[reason, broken] += files
-            places[reason, broken][where] = places[reason, broken].get(where, 0) + files
+            places[reason, broken][where] += files
     return [
         {
             "reason": reason,
             "broken": broken,
-            "count": count,
+            "count": found.total(),
             "places": [
                 {"subject": subject, "volume": volume, "files": files}
-                for (subject, volume), files in sorted(places[reason, broken].items())[:MAX_PLACES]
+                for (subject, volume), files in sorted(found.items())[:MAX_PLACES]
             ],
         }
-        for (reason, broken), count in sorted(counts.items())
+        for (reason, broken), found in sorted(places.items())
     ]
 
 

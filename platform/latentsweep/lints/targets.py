@@ -34,14 +34,14 @@ from trainables.recipes import Recipe
 log = logging.getLogger(__name__)
 
 NAMED = 3
-"""Cases of a finding that are told in full."""
+"""How many cases of a finding are told in full."""
 
 INSPECTION = 1
 """Raised when a lint of the data changes, so that datasets are looked at again."""
 
 
 def lint_dataset(home: Home, dataset: PreparedDataset, rule: str = "subject") -> list[Finding]:
-    """What the lints say of a dataset, beside the others of the home; looked at once, then from the store."""
+    """The findings of a dataset, also against the other datasets of the home. The store keeps them."""
     others = []
     for name in prepared_names(home):
         try:
@@ -58,13 +58,13 @@ def lint_dataset(home: Home, dataset: PreparedDataset, rule: str = "subject") ->
 
 
 def lint_plan(home: Home, plan: SweepPlan) -> list[Finding]:
-    """What can be said of a sweep before it has trained anything."""
+    """The findings of a sweep before it has trained anything."""
     dataset = open_dataset(home.datasets, plan.dataset)
     return [*configuration_lints(plan.recipe), *lint_dataset(home, dataset, plan.recipe.data.split)]
 
 
 def lint_run(store: Store, recipe: Recipe, keys: Keys, metrics: Mapping[str, float]) -> list[Finding]:
-    """What can be said of a configuration and its results; a result that was freed is not looked at."""
+    """The findings of a configuration and of its results, as far as the store still has these."""
     vae, latents, reconstruction, denoiser = (
         store.find(key) for key in (keys.vae, keys.latents, keys.reconstruction, keys.denoiser)
     )
@@ -127,7 +127,7 @@ def lint_target(home: Home, target: str | None) -> dict[str, list[Finding]]:
 
 
 def lint_configuration(home: Home, configuration: Configuration) -> list[Finding]:
-    """What can be said of a configuration; of its results, too, where this home has them."""
+    """The findings of a configuration, and of its results where this home has them."""
     recipe, store = configuration.recipe, Store.of(home)
     if configuration.dataset not in prepared_names(home):
         return configuration_lints(recipe)
@@ -164,7 +164,7 @@ def prepared_names(home: Home) -> list[str]:
 
 
 def merge_by_code(found: Mapping[str, Sequence[Finding]]) -> list[Finding]:
-    """One finding for each code, its evidence that of the first few subjects in which it was found."""
+    """One finding for each code, with the evidence of the first few cases."""
     together: dict[str, list[tuple[str, Finding]]] = {}
     for subject, findings in found.items():
         for finding in findings:

@@ -1,4 +1,4 @@
-"""What a study tells the recorder: a parent run, and a child for each arm and seed."""
+"""What is recorded of a study: a parent run, and a child for each arm and seed."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from trainables.space import Value
 
 
 class AblationRecord:
-    """All of it derives from the plan and the store, so it can be told again."""
+    """Records a study. All of it follows from the plan and the store, so it can be recorded again."""
 
     def __init__(self, recorder: Recorder, plan: AblationPlan, store: Store) -> None:
         self.recorder, self.plan, self.store = recorder, plan, store
         self.closed: set[str] = set()
 
     def key(self, job: Job) -> str:
-        """By which the recorder knows a run."""
+        """The key of a run."""
         return f"{self.plan.name}/{slug(job.arm.name)}/seed-{job.seed}"
 
     def begin(self, seeds: int) -> None:
@@ -53,7 +53,7 @@ class AblationRecord:
         self.recorder.open_run(plan.name, name=plan.name, kind="ablation", params=params, tags=tags)
 
     def run(self, job: Job, failure: Mapping[str, str] | None) -> None:
-        """A run that ended, with its curves, scores and pictures; told once."""
+        """Records once a run that ended, with its curves, scores and pictures."""
         key = self.key(job)
         evaluation, denoiser = self.store.find(job.keys.evaluation), self.store.find(job.keys.denoiser)
         measured = evaluation is not None and denoiser is not None
@@ -86,13 +86,13 @@ class AblationRecord:
         return differences(job.arm.recipe, job.recipe) if self.plan.minutes else {}
 
     def stopped(self) -> None:
-        """The study was stopped, and waits to go on."""
+        """Closes the run of a study that was stopped and can go on."""
         self.recorder.close_stale(self.plan.name, [])
         self.recorder.close_run(self.plan.name, "pruned")
         self.recorder.flush()
 
     def end(self, files: Sequence[Path], effects: Sequence[Effect], *, finished: bool) -> None:
-        """The study's tables, and the differences that were found, on its own run."""
+        """Records the study's tables and the differences that it found, and closes its run."""
         for path in files:
             self.recorder.log_file(self.plan.name, path)
         now = int(datetime.datetime.now().timestamp() * 1000)

@@ -1,4 +1,4 @@
-"""What a sweep tells the recorder. All of it derives from the study and the store, so it can be told again."""
+"""What is recorded of a sweep. All of it follows from the study and the store, so it can be recorded again."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class SweepRecord:
         self.recorder.close_stale(self.name, [])
 
     def autoencoders(self, variants: Mapping[str, Recipe]) -> None:
-        """The runs of the shared autoencoders, by the names of their results."""
+        """Records each shared autoencoder as a run; ``variants`` are by the names of their results."""
         closed = self.recorder.closed()
         for name, recipe in variants.items():
             entry, key = self.store.find(name), f"{self.name}/{name}"
@@ -74,7 +74,7 @@ class SweepRecord:
             self.recorder.close_run(key, "finished", tags=execution_tags(entry))
 
     def open_trial(self, number: int, params: Mapping[str, Any]) -> None:
-        """A trial began, or goes on."""
+        """Opens the run of a trial that begins or goes on."""
         trial = self.search.trial(number)
         self.recorder.open_run(
             self.trial_key(number),
@@ -90,11 +90,11 @@ class SweepRecord:
         )
 
     def trial_records(self, number: int, records: Sequence[Mapping[str, float]]) -> None:
-        """Points of a trial's curves."""
+        """Adds points to a trial's curves."""
         self.recorder.log(self.trial_key(number), as_records(records))
 
     def end_trial(self, trial: FrozenTrial) -> None:
-        """A trial ended; the study knows how."""
+        """Closes the run of a trial as the study says that it ended."""
         key, ended = self.trial_key(trial.number), milliseconds(trial.datetime_complete)
         if trial.state == TrialState.COMPLETE:
             metrics, recipe = trial.user_attrs["metrics"], self.plan.recipe_of(trial.params)
@@ -126,7 +126,7 @@ class SweepRecord:
         self.recorder.flush()
 
     def leaderboard(self, folder: Path, importances: Mapping[str, float]) -> None:
-        """What the sweep found so far, on its own run."""
+        """Records on the sweep's run what it found so far."""
         for name in ("leaderboard.md", "leaderboard.csv", "sweep.json"):
             self.recorder.log_file(self.name, folder / name)
         now = int(datetime.datetime.now().timestamp() * 1000)
@@ -145,7 +145,7 @@ class SweepRecord:
         self.end(finished=all(trial.state.is_finished() for trial in self.search.run_trials()))
 
     def end(self, *, finished: bool) -> None:
-        """The sweep ended, or was stopped; what it left running waits, and says so."""
+        """Closes the sweep's run, and those that it left running."""
         self.recorder.close_stale(self.name, [])
         moments = [trial.datetime_complete for trial in self.search.run_trials() if trial.datetime_complete]
         ended = milliseconds(max(moments, default=None))
@@ -153,5 +153,5 @@ class SweepRecord:
         self.recorder.flush()
 
     def trial_key(self, number: int) -> str:
-        """By which the recorder knows a trial."""
+        """The key of a trial's run."""
         return f"{self.name}/trial-{number}"
