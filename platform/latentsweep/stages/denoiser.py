@@ -80,10 +80,10 @@ def rung_score(context: Context, latents: Entry) -> Score:
         scores = distances(features, real, bootstrap=recipe.evaluation.bootstrap)
         return {RUNG + name: value for name, value in scores.items()}
 
-    return Score(measure, score_identity(context))
+    return Score(measure, scored_with(context))
 
 
-def score_identity(context: Context) -> str:
+def scored_with(context: Context) -> str:
     """A digest of what the scores at the rungs depend on beyond the training."""
     recipe, real = context.recipe, REAL_FEATURES.key(context.identity)
     rungs = recipe.evaluation.rungs, recipe.evaluation.rung_samples
@@ -92,7 +92,7 @@ def score_identity(context: Context) -> str:
 
 def replay(context: Context, entry: Entry) -> list[Record]:
     """The records of a finished training; its scores are told only to those who would get the same scores."""
-    return replayed(entry, rungs=entry.summary.get("rungs") == score_identity(context))
+    return replayed(entry, rungs=entry.summary.get("rungs") == scored_with(context))
 
 
 DENOISER = Stage(
