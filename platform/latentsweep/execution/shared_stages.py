@@ -37,7 +37,7 @@ class Shared:
 
     @property
     def trained(self) -> list[StageKey]:
-        """The results that stand on the autoencoder, and it."""
+        """The keys of the autoencoder and of all that is computed from it, in the order of the table."""
         return [self.keys[stage.name] for stage in SHARED if stage not in ALONE]
 
 
@@ -82,7 +82,7 @@ def obtain(shared: Sequence[Shared], store: Store, folder: Path, packing: Packin
 
 
 def _train(shared: Shared, folder: Path, packing: Packing) -> float:
-    """Seconds that it took."""
+    """Computes an autoencoder, and what is computed from it, in Ray; returns the seconds that this took."""
     began = time.monotonic()
     brief = dataclasses.replace(shared.brief, execution=packing.limited("vae", shared.brief.execution))
     run_under_train(

@@ -37,20 +37,20 @@ log = logging.getLogger(__name__)
 class Brief:
     """What every worker of a sweep or training needs to know; all of it pickles small.
 
-    A worker may be on a machine that sees nothing of the driver's: all that it reads is in the store, but for the
-    Inception weights, which are installed on each.
+    A worker may be on a machine that does not see the driver's disk. It reads all from the store, but for the
+    Inception weights, which are installed on each machine.
     """
 
     store: str
     """The folder or the bucket's address, see :meth:`Store.at`."""
     datasets: str | None
-    """The folder of prepared datasets, where workers see that of the driver; else the store holds the dataset."""
+    """The driver's folder of prepared datasets, where workers see it. None: the store holds the dataset."""
     dataset: str
     """The dataset's name."""
     identity: Identity
     execution: Execution
     weights_path: str
-    """Where the driver has the Inception network; tried first."""
+    """Where the driver has the Inception network; a worker looks there first."""
 
     @classmethod
     def of(

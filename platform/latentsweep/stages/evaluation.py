@@ -28,8 +28,8 @@ SHOWN = 16
 def measure_generated(context: Context, folder: Path) -> dict[str, Any]:
     """Measures and shows the images of every threshold.
 
-    Where there are several thresholds, the pictures that are not of one threshold each are of the smallest, under
-    which the least stops early; ``shown`` says which.
+    Some pictures show the images of one threshold only: of the smallest, under which the fewest images stop early.
+    ``shown`` in the summary is that threshold.
     """
     recipe, device = context.recipe, context.execution.prepare()
     samples, reconstruction = context.obtain(SAMPLES), context.obtain(RECONSTRUCTION)

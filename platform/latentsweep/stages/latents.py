@@ -185,11 +185,11 @@ def _read_values(folder: Path, summary: dict[str, Any], split: str, column: str)
 
 
 def _values_at(path: Path, table: pa.Table) -> dict[str, int] | None:
-    """Where the values of each column of ``VALUES`` begin in a shard that was just written; None if not as they are.
+    """Where the values of each of ``VALUES`` begin in a shard that was just written; None if they lie otherwise.
 
     A column of one uncompressed, plainly encoded page ends with its values, little-endian, one after another (the
-    Parquet format, "Data Pages"), so that they can be read as they lie, without their repetition levels. That it
-    is so is looked up in the file, not believed.
+    Parquet format, "Data Pages"). So they can be read without their repetition levels. The function reads the file
+    back to see that this holds.
     """
     group = pq.read_metadata(path).row_group(0)
     columns = {group.column(i).path_in_schema.partition(".")[0]: group.column(i) for i in range(group.num_columns)}

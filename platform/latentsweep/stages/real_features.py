@@ -11,7 +11,7 @@ from trainables.measures.inception import InceptionExtractor, InceptionWeights
 from trainables.measures.reference import build_reference
 
 DRAW_SEED = 0
-"""Of the draw of real slices: runs with different seeds are measured against the same slices."""
+"""The seed of the draw of real slices. Runs with different seeds are measured against the same slices."""
 
 
 def measure_real(context: Context, folder: Path) -> dict[str, Any]:

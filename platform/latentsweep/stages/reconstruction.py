@@ -30,10 +30,10 @@ def measure_autoencoder(context: Context, folder: Path) -> dict[str, Any]:
     model = load_vae(context.obtain(VAE).file(WEIGHTS), recipe)
     real = Reference.load(context.obtain(REAL_FEATURES).folder)
     held_out = context.slices(context.split).images
-    images = reconstructed(model, held_out, device)
+    images = reconstruct(model, held_out, device)
     metrics = evaluate_reconstructions(held_out, images.squeeze(1).numpy())
     if len(real.floor_images) > 1:
-        ceiling = to_bytes(reconstructed(model, real.floor_images, device)).numpy()
+        ceiling = to_bytes(reconstruct(model, real.floor_images, device)).numpy()
         features = extractor(context.weights, str(device)).features(ceiling)
         metrics |= evaluate_ceiling(ceiling, features, real, recipe.evaluation)
     shown = spread(len(held_out), 8)
@@ -48,7 +48,7 @@ def measure_autoencoder(context: Context, folder: Path) -> dict[str, Any]:
     }
 
 
-def reconstructed(model: Autoencoder, slices: np.ndarray, device: torch.device) -> torch.Tensor:
+def reconstruct(model: Autoencoder, slices: np.ndarray, device: torch.device) -> torch.Tensor:
     """The posterior mean's reconstructions (N, 1, H, W) in [-1, 1] of slices uint8 (N, H, W)."""
     mean, _ = encode_slices(model, torch.from_numpy(slices), device)
     return decode_latents(model, mean, device)
