@@ -33,7 +33,7 @@ class OneLineErrors(TyperGroup):
 
     def main(self, args: Any = None, *rest: Any, **options: Any) -> Any:
         if args is None and is_job(sys.argv[1:]):
-            if supervision.watching():
+            if supervision.must_watch():
                 sys.exit(supervision.supervise())
             supervision.drive(lambda: super(OneLineErrors, self).main(args, *rest, **options))
         return super().main(args, *rest, **options)

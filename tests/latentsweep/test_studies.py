@@ -15,7 +15,7 @@ from command_line import cli
 from postgres import Postgres, postgres
 from small_dataset import plant
 
-from latentsweep.execution.supervision import driving
+from latentsweep.execution.supervision import hold_lock
 from latentsweep.search.databases import check, drive_alone
 from latentsweep.search.study import Point, Search, SearchConfig
 from latentsweep.storage.home import Home
@@ -66,7 +66,7 @@ def test_processes_that_first_touch_a_database_at_once_do_not_crash_each_other(
 
 def drive(folder: Path, address: str, said: Connection) -> None:
     folder.mkdir(parents=True)
-    with driving(folder, address):
+    with hold_lock(folder, address):
         said.send("driving")
         signal.pause()
 
@@ -114,7 +114,7 @@ def test_a_database_that_goes_away_in_the_middle_is_one_line_too(server: Postgre
     search = Search(folder, SPACE, CONFIG, 0, address)
 
     def lose_the_database() -> None:
-        with driving(folder, address):
+        with hold_lock(folder, address):
             server.stop()
             search.ask()
 
@@ -123,7 +123,7 @@ def test_a_database_that_goes_away_in_the_middle_is_one_line_too(server: Postgre
             lose_the_database()
     finally:
         server.start()
-    with driving(folder, address):
+    with hold_lock(folder, address):
         assert search.ask() is not None, "the same process goes on when it is back"
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def ablate(
-    dataset: Annotated[str, typer.Option(help="A prepared dataset; 'demo' is prepared by itself.")],
+    dataset: options.DatasetOption,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of each arm; a larger number later adds the rest.")] = 5,
     design: Annotated[
         str | None, typer.Option(help="leave-one-out (the default), one-at-a-time, factorial, or arms (with --arm).")
@@ -57,7 +57,7 @@ def ablate(
     ray_address: options.RayOption = "local",
     inception: options.WeightsOption = None,
     mlflow: options.RecordOption = True,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and end.")] = False,
+    dry_run: options.DryRunOption = False,
     as_json: options.JsonOption = False,
     home: options.HomeOption = Path("runs"),
     store: options.StoreOption = "",

@@ -30,6 +30,8 @@ StudyOption = Annotated[
         help="A PostgreSQL database for the studies, if not a file in each sweep's folder.",
     ),
 ]
+DatasetOption = Annotated[str, typer.Option(help="A prepared dataset; 'demo' is prepared by itself.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the plan and end.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON in place of text.")]
 WeightsOption = Annotated[
     Path | None, typer.Option("--inception", help="The 2015-12-05 Inception weights, where they aren't installed.")

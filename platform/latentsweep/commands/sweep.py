@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def sweep(
-    dataset: Annotated[str, typer.Option(help="A prepared dataset; 'demo' is prepared by itself.")],
+    dataset: options.DatasetOption,
     trials: Annotated[int, typer.Option(min=1, help="Trials in all; a larger number later goes on.")] = 20,
     recipe: Annotated[str | None, typer.Option(help="paper, improved or smoke; the space's own by default.")] = None,
     space: Annotated[Path | None, typer.Option(help="A search space as YAML; the dataset's own by default.")] = None,
@@ -34,7 +34,7 @@ def sweep(
     ray_address: options.RayOption = "local",
     inception: options.WeightsOption = None,
     mlflow: options.RecordOption = True,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and end.")] = False,
+    dry_run: options.DryRunOption = False,
     as_json: options.JsonOption = False,
     home: options.HomeOption = Path("runs"),
     store: options.StoreOption = "",

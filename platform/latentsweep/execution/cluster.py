@@ -74,7 +74,7 @@ def cluster(
         supervision.terminate_as_interrupt()
         yield
     finally:
-        with supervision.uninterrupted():
+        with supervision.ignore_signals():
             ray.shutdown()
             shutil.rmtree(folder, ignore_errors=True)
 

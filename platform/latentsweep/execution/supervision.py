@@ -49,7 +49,7 @@ _PREFIX, _SHORT, _ORPHANS_SECONDS = "ls-", 20, 10.0
 _PR_SET_CHILD_SUBREAPER = 36
 
 
-def watching() -> bool:
+def must_watch() -> bool:
     """Whether a user started this process, so that it has to start a driver and watch it."""
     return DRIVER not in os.environ
 
@@ -139,7 +139,7 @@ def terminate_as_interrupt() -> None:
 
 
 @contextlib.contextmanager
-def driving(folder: Path, database: str = "") -> Iterator[None]:
+def hold_lock(folder: Path, database: str = "") -> Iterator[None]:
     """Locks the job of a folder for the length of a ``with``, and its study in a ``database``, where that has one.
 
     The lock in the database is for drivers in other homes and on other machines. Raises :class:`LatentsweepError`
@@ -168,7 +168,7 @@ def driving(folder: Path, database: str = "") -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def uninterrupted() -> Iterator[None]:
+def ignore_signals() -> Iterator[None]:
     """Ignores signals that ask for an end during a ``with``: for the few seconds in which records are closed."""
     before = {number: signal.signal(number, signal.SIG_IGN) for number in _stop_signals()}
     try:

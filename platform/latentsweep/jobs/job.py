@@ -14,7 +14,7 @@ from rich.console import Console
 from latentsweep.execution.cluster import check_resources, cluster
 from latentsweep.execution.packing import Packing
 from latentsweep.execution.shared_stages import Shared, obtain
-from latentsweep.execution.supervision import driving, uninterrupted
+from latentsweep.execution.supervision import hold_lock, ignore_signals
 from latentsweep.execution.view import View
 from latentsweep.execution.worker import Brief
 from latentsweep.stages.dataset import published_name
@@ -75,17 +75,17 @@ class Job:
         """Records that the user stopped the job."""
 
     @contextlib.contextmanager
-    def driven(self, database: str = "") -> Iterator[None]:
+    def drive(self, database: str = "") -> Iterator[None]:
         """Holds the job's lock, and that of its study in ``database``, for the length of a ``with``.
 
         Raises :class:`~trainables.errors.LatentsweepError` where another process drives the job, and
         :class:`StoppedError` after Ctrl-C.
         """
-        with driving(self.lock_folder, database):
+        with hold_lock(self.lock_folder, database):
             try:
                 yield
             except KeyboardInterrupt:
-                with uninterrupted():
+                with ignore_signals():
                     self.note_stop()
                 raise StoppedError(
                     f"the {self.noun} was stopped; nothing is lost, and the same command goes on"

@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 from latentsweep.execution import worker
 from latentsweep.execution.packing import Packing
 from latentsweep.execution.shared_stages import Shared
-from latentsweep.execution.supervision import uninterrupted
+from latentsweep.execution.supervision import ignore_signals
 from latentsweep.execution.view import View
 from latentsweep.execution.work_log import last_line, shorten, tail
 from latentsweep.jobs.job import Job, Runtime
@@ -45,9 +45,9 @@ class Sweep(Job):
     def run(self, target: int, runtime: Runtime) -> None:
         """Runs until ``target`` trials have ended or every configuration was tried.
 
-        Raises :class:`StoppedError` after Ctrl-C, and what :meth:`Job.driven` and :meth:`Runtime.ray` raise.
+        Raises :class:`StoppedError` after Ctrl-C, and what :meth:`Job.drive` and :meth:`Runtime.ray` raise.
         """
-        with self.driven(self.home.study), translate_errors(self.home.study):
+        with self.drive(self.home.study), translate_errors(self.home.study):
             runtime = self.keep_threads(runtime, "sweep.json", self.plan.to_plain())
             self.search.requeue()
             self.use(name for trial in self.search.run_trials() for name in self.plan.keys(trial.params).names())
@@ -65,7 +65,7 @@ class Sweep(Job):
             except KeyboardInterrupt:
                 log.debug("interrupted by the user")
             finally:
-                with uninterrupted():
+                with ignore_signals():
                     self.search.requeue()
                     self.record.autoencoders(self.plan.autoencoders())
                     self.record.missing()
