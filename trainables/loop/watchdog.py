@@ -21,7 +21,7 @@ _last = 0.0
 
 @contextlib.contextmanager
 def watch(seconds: float, log: TextIO) -> Iterator[None]:
-    """Inside, ``seconds`` without a :func:`beat` end the process (exit code 1), with all stacks in ``log``; 0: never."""
+    """Inside, ``seconds`` without a :func:`beat` end the process (exit code 1; stacks go to ``log``); 0: never."""
     global _armed
     if seconds:
         _armed = seconds, log
