@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from trainables.loop.dropout import Masks
+from trainables.loop.seeds import Masks
 
 Layer = TypeVar("Layer", bound=nn.Module)
 

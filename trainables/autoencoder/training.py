@@ -15,14 +15,12 @@ from trainables.images import to_bytes, to_unit
 from trainables.loop import execution as ex
 from trainables.loop.cards import on_device
 from trainables.loop.checkpoint import TrainingState
-from trainables.loop.chunks import in_chunks
-from trainables.loop.dropout import LayerGenerators
-from trainables.loop.execution import Execution, send, uses_graph
+from trainables.loop.execution import Execution, in_chunks, send, uses_graph
 from trainables.loop.graphs import launcher
 from trainables.loop.optimiser import adamw, cosine_rate, set_learning_rate, update
 from trainables.loop.precision import WorkingCopy
 from trainables.loop.progress import Progress, Record, Report, RunningMeans, even_steps, ignore_report
-from trainables.loop.seeds import derived_seed
+from trainables.loop.seeds import LayerGenerators, derived_seed
 
 CHUNK = 64
 """Slices in a batch where no gradient is needed."""

@@ -64,10 +64,10 @@ def draw_rectangles(
 ) -> tuple[Tensor, Tensor]:
     """Rectangles for CutMix (Yun et al. 2019): where each latent of ``size`` (h, w) is replaced, and by whose.
 
-    The first, (B, 1, h, w) bool, is a rectangle with ``probability``. Its area is a uniform share of the latent, with
-    sides in proportion (eq. 2: λ ~ U(0, 1), sides ∝ √(1 − λ)), and its centre lies anywhere; the border cuts it, and
-    at least one cell remains. The second, (B,) int64, are the partners: no latent is its own, unless it is alone.
-    Both lie on the generator's device. As many random numbers are drawn whatever the probability.
+    The first, (B, 1, h, w) bool, is a rectangle with ``probability``: its area a uniform share of the latent, with
+    sides in proportion (eq. 2), its centre anywhere, cut at the border to at least one cell. The second, (B,) int64,
+    are the partners: no latent is its own, unless it is alone. As many random numbers are drawn whatever the
+    probability.
     """
     device = generator.device
     chosen, area, *centre = torch.rand((4, batch), generator=generator, device=device)

@@ -69,10 +69,7 @@ def known_positions(config: DiffusionConfig, latents: Latents, indices: Tensor) 
 
 
 def draw_positions(seeds: Sequence[int], positions: Tensor) -> Tensor:
-    """A position (B,) for each image seed, one of ``positions`` (N,), all equally likely.
-
-    Each seed has a generator for it, apart from that of the image's noise.
-    """
+    """A position (B,) for each image seed, one of ``positions`` (N,), by a generator apart from the noise's."""
     choices = [torch.randint(len(positions), (), generator=generator(seed, "position")) for seed in seeds]
     return positions[torch.stack(choices)]
 

@@ -42,9 +42,7 @@ def focal(prediction: Tensor, target: Tensor) -> Tensor:
 def high_pass(prediction: Tensor, target: Tensor) -> Tensor:
     """Mean of w·|F(p) − F(t)|², w the squared radial frequency over its mean: 0 at frequency 0, 1 in the mean."""
     power = _power(_difference(prediction, target))
-    height, width = power.shape[-2:]
-    rows = torch.fft.fftfreq(height, device=power.device)
-    columns = torch.fft.fftfreq(width, device=power.device)
+    rows, columns = (torch.fft.fftfreq(side, device=power.device) for side in power.shape[-2:])
     weight = rows.square()[:, None] + columns.square()
     weighted: Tensor = weight / weight.mean() * power
     return weighted.mean(dim=(1, 2, 3))

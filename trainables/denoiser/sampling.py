@@ -20,8 +20,7 @@ from trainables.denoiser.diffusion import DiffusionConfig, to_x0_and_noise
 from trainables.denoiser.schedules import alphas_cumprod
 from trainables.errors import ConfigError
 from trainables.loop.cards import AUTO
-from trainables.loop.chunks import in_chunks
-from trainables.loop.execution import computing_dtype, send
+from trainables.loop.execution import computing_dtype, in_chunks, send
 from trainables.loop.precision import convert
 
 
@@ -75,10 +74,8 @@ Denoise = Callable[..., Tensor]
 Where the samples have positions, it takes them as the keyword ``condition``.
 """
 
-CHUNK_ON_CPU = 32
-"""The most latents in a call of the denoiser on the CPU, where more of them gain nothing (see :func:`in_chunks`)."""
-CHUNK_ON_ACCELERATOR = 64
-"""The same on a GPU."""
+CHUNK_ON_CPU, CHUNK_ON_ACCELERATOR = 32, 64
+"""The most latents in a call of the denoiser; on the CPU, more gain nothing (see :func:`in_chunks`)."""
 
 
 def even_chunk(count: int, device: torch.device) -> int:
@@ -171,15 +168,12 @@ def x0_change(x0: Tensor, noise: Tensor, previous: tuple[float, Tensor] | None) 
     return _norms(x0 - previous[1]) / _norms(previous[1])
 
 
-STOP_MEASURES: dict[str, Callable[[Tensor, Tensor, tuple[float, Tensor] | None], Tensor]] = {
-    "noise_norm": noise_norm,
-    "x0_change": x0_change,
-}
+STOP_MEASURES = {"noise_norm": noise_norm, "x0_change": x0_change}
 """What ``early_stop_rule`` compares with the threshold: (x̂₀, ε̂, ᾱ and x̂₀ before) → (B,)."""
 
 
 def initial_noise(seeds: Sequence[int], shape: tuple[int, int, int]) -> Tensor:
-    """Standard normal noise (B, C, h, w), one CPU generator per image seed, whatever the batch or device."""
+    """Standard normal noise (B, C, h, w), by a CPU generator for each image seed."""
     return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
 
@@ -274,19 +268,10 @@ def sample(
             z_t, x0, noise_hat, *told = (each.index_select(0, rows) for each in (z_t, x0, noise_hat, *told))
             if previous is not None:
                 previous = (previous[0], previous[1].index_select(0, rows))
-        z_t = sampler(
-            Step(
-                z_t=z_t,
-                x0=x0,
-                noise=noise_hat,
-                alpha_bar=alpha_bars[evaluation],
-                next_alpha_bar=alpha_bars[evaluation + 1],
-                previous=previous,
-                eta=config.eta,
-                draw=partial(_draw, [generators[index] for index in active.tolist()], z_t),
-            )
-        )
-        previous = (alpha_bars[evaluation], x0)
+        now, then = alpha_bars[evaluation : evaluation + 2]
+        draw = partial(_draw, [generators[index] for index in active.tolist()], z_t)
+        z_t = sampler(Step(z_t, x0, noise_hat, now, then, previous, config.eta, draw))
+        previous = (now, x0)
     return SamplingTrace(thresholds, latents, steps_used, measures, kept, positions)
 
 

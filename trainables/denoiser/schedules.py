@@ -6,7 +6,6 @@ Schedules are float64 (T,), at index t − 1; the timesteps of a batch of B are 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -41,11 +40,7 @@ def linear_betas(config: DiffusionConfig) -> Tensor:
     return torch.linspace(config.beta_min, config.beta_max, config.timesteps, dtype=torch.float64)
 
 
-SCHEDULES: dict[str, Callable[[DiffusionConfig], Tensor]] = {
-    "paper": paper_betas,
-    "cosine": cosine_betas,
-    "linear": linear_betas,
-}
+SCHEDULES = {"paper": paper_betas, "cosine": cosine_betas, "linear": linear_betas}
 """β_t by the schedule's name: a configuration to (T,) float64 in (0, 1)."""
 
 
@@ -80,11 +75,7 @@ def logit_normal(timesteps: int, batch: int, random: torch.Generator) -> Tensor:
     return _indices(torch.sigmoid(LOGIT_MEAN + LOGIT_SPREAD * normal), timesteps)
 
 
-TIMESTEP_SAMPLERS: dict[str, Callable[[int, int, torch.Generator], Tensor]] = {
-    "uniform": uniform,
-    "stratified": stratified,
-    "logit_normal": logit_normal,
-}
+TIMESTEP_SAMPLERS = {"uniform": uniform, "stratified": stratified, "logit_normal": logit_normal}
 """By name: (T, B, the step's generator) → timesteps (B,) int64 on the CPU."""
 
 

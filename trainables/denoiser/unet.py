@@ -13,8 +13,8 @@ from trainables.denoiser.augmentation import LABELS
 from trainables.denoiser.condition import NOTHING, Condition
 from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.layers import ResidualBlock, SelfAttention, group_norm, run, zero_init
-from trainables.loop.dropout import Masks
 from trainables.loop.precision import dtype_of
+from trainables.loop.seeds import Masks
 
 
 def timestep_embedding(t: Tensor, channels: int) -> Tensor:

@@ -18,10 +18,8 @@ MANY = 16
 def latent_diagnostics(mean: Array, log_variance: Array, generated: Array | None = None) -> Figure:
     """Held-out posteriors and, where given, generated latents, both in the autoencoder's own units.
 
-    ``mean`` and ``log_variance`` (N, C, h, w), ``generated`` (M, C, h, w). Shown are each channel's mean ± standard
-    deviation; its KL divergence in nats; the variance over images at each position, mean over channels; and the first
-    two principal components of both sets together. Raises :class:`trainables.errors.DataError` for latents that are
-    not finite or of two shapes.
+    ``mean`` and ``log_variance`` are (N, C, h, w), ``generated`` (M, C, h, w). Raises
+    :class:`trainables.errors.DataError` for latents that are not finite or of two shapes.
     """
     sets = {"real": mean} | ({"generated": generated} if generated is not None and len(generated) else {})
     figure = style.new_figure(7.0)

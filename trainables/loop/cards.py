@@ -73,14 +73,10 @@ def device_of(name: str) -> torch.device:
 
 
 def present() -> bool:
-    """Whether there is a card that PyTorch can use.
-
-    Raises :class:`CardError` for a card that it can't: NVIDIA's management library counts cards (``device_count``)
-    that CUDA itself doesn't reach (``is_available``).
-    """
+    """Whether there is a card that PyTorch can use; raises :class:`CardError` for a card that it can't use."""
     if available():
         return True
-    if torch.cuda.device_count():
+    if torch.cuda.device_count():  # counts cards by NVIDIA's management library, also those that CUDA doesn't reach
         start()
     return False
 
@@ -136,11 +132,11 @@ def covers(kernel: str, capability: tuple[int, int]) -> bool:
 
 
 def suited_dtype(device: torch.device) -> torch.dtype:
-    """The fastest dtype that a card computes correctly in: bf16, fp16, or fp32.
+    """The fastest dtype that a card computes correctly in: bf16 from Ampere on (8.0), fp16 on older tensor cores,
+    fp32.
 
-    bf16 from Ampere on (compute capability 8.0), and fp16 on the tensor cores of Volta and Turing. Turing without
-    them (such as GTX 16xx) gives NaN in half-precision convolutions (pytorch/pytorch #58123, #77955), and Pascal
-    (6.1) computes in fp16 at a 64th of its speed in fp32.
+    Turing without tensor cores (such as GTX 16xx) gives NaN in half-precision convolutions (pytorch/pytorch #58123,
+    #77955), and Pascal (6.1) computes in fp16 at a 64th of its speed in fp32.
     """
     start()
     major, _ = torch.cuda.get_device_capability(device)

@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_map_only
 
 from trainables.config import Config, setting
 from trainables.loop import cards
+from trainables.loop.watchdog import beat
 
 Values = TypeVar("Values")
 
@@ -160,6 +161,24 @@ def send(values: Values, device: torch.device) -> Values:
         return pinned.to(device, non_blocking=True)
 
     return tree_map_only(torch.Tensor, copy, values)  # type: ignore[no-any-return]
+
+
+def in_chunks(function: Callable[..., torch.Tensor], size: int, *batches: torch.Tensor) -> torch.Tensor:
+    """``function`` of tensors (B, …), called with exactly ``size`` rows at a time, the last call padded.
+
+    PyTorch chooses kernels by the size of the batch, and kernels round differently. At one size, a row's result
+    depends neither on its place nor on the other rows.
+    """
+    rows = len(batches[0])
+    results = []
+    for start in range(0, rows, size):
+        parts = [batch[start : start + size] for batch in batches]
+        missing = size - len(parts[0])
+        if missing:
+            parts = [torch.cat((part, part[-1:].expand(missing, *part.shape[1:]))) for part in parts]
+        results.append(function(*parts)[: size - missing])
+        beat()
+    return torch.cat(results)
 
 
 def rank() -> int:

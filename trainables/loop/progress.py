@@ -36,10 +36,10 @@ def even_steps(total: int, count: int) -> list[int]:
 
 
 class Progress:
-    """The way of a training from its ``state`` to step ``total``.
+    """The way of a training from its ``state`` to step ``total``; the records that ``state`` has are reported at
+    once.
 
-    It logs about 200 times; after each step of ``validate_at`` it validates, writes a checkpoint into ``folder`` and
-    then reports. What ``state`` holds already, from a checkpoint, is reported at once.
+    The training logs about 200 times. After each step of ``validate_at`` it validates and saves.
     """
 
     def __init__(

@@ -21,10 +21,7 @@ _last = 0.0
 
 @contextlib.contextmanager
 def watch(seconds: float, log: TextIO) -> Iterator[None]:
-    """Inside, the process ends (exit code 1) when ``seconds`` pass without a :func:`beat`; 0: never.
-
-    The stack of every thread is then written to ``log``, an open file.
-    """
+    """Inside, ``seconds`` without a :func:`beat` end the process (exit code 1; stacks go to ``log``); 0: never."""
     global _armed
     if seconds:
         _armed = seconds, log

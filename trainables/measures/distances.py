@@ -16,6 +16,8 @@ from trainables.errors import DataError
 
 Floats = npt.NDArray[np.float64]
 Features = npt.NDArray[np.floating[Any]]
+Groups = Sequence[str] | None
+"""The group of each image, such as its subject; None where each image is a group."""
 
 NORMAL_QUANTILE = 1.959964
 """95 % of a normal distribution lie within so many standard deviations of its mean."""
@@ -48,7 +50,7 @@ class WithinKernel(NamedTuple):
 def frechet_distance(x: Features, y: Features) -> float:
     """Fréchet distance between Gaussians fitted to ``x`` (n, d) and ``y`` (m, d); 0 or more.
 
-    Heusel et al. 2017: ‖μ₁ - μ₂‖² + tr Σ₁ + tr Σ₂ - 2 tr √(Σ₁Σ₂). With centred features X and Y the last trace is the
+    Heusel et al. 2017, ‖μ₁ - μ₂‖² + tr Σ₁ + tr Σ₂ - 2 tr √(Σ₁Σ₂). With centred features X and Y the last trace is the
     nuclear norm of XYᵀ (n, m) over √((n-1)(m-1)): exact also for fewer images than features. A set of more images
     than features is replaced by the triangle R of its QR decomposition, which leaves the singular values as they are.
 
@@ -81,10 +83,7 @@ def kernel_distance(x: Features, y: Features) -> float:
 
 
 def kernel_by_group(x: Features, y: Features, groups: Sequence[str]) -> dict[str, tuple[float, int]]:
-    """For each group of ``y`` (m, d): the sum over its images of their mean kernel with ``x``, and their number.
-
-    By subject, it tells how the difference of two generators' distances would change with other subjects.
-    """
+    """For each group of ``y`` (m, d): the sum over its images of their mean kernel with ``x``, and their number."""
     first, second = checked_features(x, y, "the kernel by group")
     means = _kernel(first, second).mean(axis=0)
     codes = np.asarray(groups)
@@ -92,10 +91,7 @@ def kernel_by_group(x: Features, y: Features, groups: Sequence[str]) -> dict[str
 
 
 def kernel_within_groups(y: Features, groups: Sequence[str]) -> WithinKernel:
-    """The kernels of the images of ``y`` (m, d) with each other, by pairs of groups in order of appearance.
-
-    By subject, it tells how :func:`kernel_distance` would change with other subjects; it raises what that raises.
-    """
+    """The kernels of the images of ``y`` (m, d) with each other, by pairs of groups in order of appearance."""
     features, _ = checked_features(y, y, "the kernel within groups")
     names = tuple(dict.fromkeys(groups))
     codes = np.asarray([names.index(name) for name in groups])
@@ -104,13 +100,7 @@ def kernel_within_groups(y: Features, groups: Sequence[str]) -> WithinKernel:
 
 
 def bootstrap_distances(
-    x: Features,
-    y: Features,
-    *,
-    resamples: int,
-    seed: int,
-    groups_x: Sequence[str] | None = None,
-    groups_y: Sequence[str] | None = None,
+    x: Features, y: Features, *, resamples: int, seed: int, groups_x: Groups = None, groups_y: Groups = None
 ) -> Floats:
     """:func:`kernel_distance` of each of ``resamples`` resamples of both sets, (resamples,).
 
@@ -141,13 +131,7 @@ def bootstrap_distances(
 
 
 def bootstrap_frechet(
-    x: Features,
-    y: Features,
-    *,
-    resamples: int,
-    seed: int,
-    groups_x: Sequence[str] | None = None,
-    groups_y: Sequence[str] | None = None,
+    x: Features, y: Features, *, resamples: int, seed: int, groups_x: Groups = None, groups_y: Groups = None
 ) -> Floats:
     """:func:`frechet_distance` of each of ``resamples`` resamples, (resamples,), as :func:`bootstrap_distances`
     draws.
@@ -199,7 +183,7 @@ def _kernel(x: Floats, y: Floats) -> Floats:
     return np.asarray((x @ y.T / x.shape[1] + 1) ** 3)
 
 
-def _group_codes(groups: Sequence[str] | None, count: int) -> npt.NDArray[np.intp]:
+def _group_codes(groups: Groups, count: int) -> npt.NDArray[np.intp]:
     """A number from 0 for the group of each of ``count`` images."""
     if groups is None:
         return np.arange(count)
@@ -210,7 +194,7 @@ def _group_codes(groups: Sequence[str] | None, count: int) -> npt.NDArray[np.int
 
 
 def _draw_groups(
-    x: Floats, y: Floats, resamples: int, seed: int, groups_x: Sequence[str] | None, groups_y: Sequence[str] | None
+    x: Floats, y: Floats, resamples: int, seed: int, groups_x: Groups, groups_y: Sequence[str] | None
 ) -> list[tuple[npt.NDArray[np.intp], Floats]]:
     """For each set the group of each image as a number (n,), and how often each group is in a resample (R, G)."""
     generator = np.random.default_rng(seed)

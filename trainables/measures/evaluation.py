@@ -17,7 +17,7 @@ import numpy.typing as npt
 from trainables.config import Config, setting
 from trainables.errors import DataError
 from trainables.measures.memorisation import Nearest, memorisation
-from trainables.measures.reference import SIMILARITY_PAIRS, Bytes, Features, Reference, compare
+from trainables.measures.reference import Bytes, Features, Reference, compare, describe_set
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,26 +46,14 @@ def evaluate_generated(
 ) -> dict[str, float]:
     """Generated ``images``, their ``features`` and ``nearest`` training slices, against the reference.
 
-    =====================================  ========================================================================
-    ``gen/fid`` … ``gen/swd``              what :func:`~reference.compare` measures; with ``_floor`` the score of
-                                           ``gen/samples_floor`` real training slices in place of generated ones
-    ``gen/samples``                        N; ``gen/reference_samples``: n
-    ``gen/diversity``                      mean pairwise RMS distance, in units of [-1, 1]
-    ``gen/ms_ssim``                        mean MS-SSIM of at most 100 seeded pairs: lower is more diverse
-    ``gen/high_frequency_share``           of the power; these three also with ``_real``, of the reference
-    ``gen/memorisation``,                  see :func:`~trainables.measures.memorisation.memorisation`
-    ``gen/near_copies``
-    ``gen/steps_mean``, ``gen/stopped``    mean of ``steps_used`` (N,), denoiser evaluations; share of images that
-                                           took fewer than ``steps``
-    ``gen/seconds_per_image``              ``seconds``, the wall time of the whole sampling, over N
-    ``gen/paper_ssim``, ``gen/paper_psnr``  SSIM and PSNR (dB) of generated i with real i, two unrelated images:
-                                           what the paper reports, never an objective
-    =====================================  ========================================================================
-
-    Raises :class:`DataError` for fewer than 2 images, or images and features that don't belong together.
+    The metrics are named ``gen/…`` and defined in docs/metrics.md: those of :func:`~.reference.compare`, also with
+    ``_floor``; of :func:`~.reference.describe_set`, also with ``_real``; of
+    :func:`~trainables.measures.memorisation.memorisation`; mean and early stops of ``steps_used`` (N,), out of
+    ``steps``; the wall time of the sampling, ``seconds``, over N; and SSIM and PSNR of generated i with real i, two
+    unrelated images, as the paper reports them. Raises :class:`DataError` for fewer than 2 images, or images and
+    features that don't belong together.
     """
-    from trainables.measures.similarity import mean_pairwise_distance, mean_similarity, psnr, ssim
-    from trainables.measures.spectra import high_frequency_share
+    from trainables.measures.similarity import psnr, ssim
 
     if not len(images) == len(features) == len(nearest.distances) or (
         images.shape[1:] != reference.images.shape[1:] or images.dtype != np.uint8
@@ -76,13 +64,8 @@ def evaluate_generated(
         )
     result = compare(images, features, reference, bootstrap=config.bootstrap, seed=seed)
     result |= {f"{name}_floor": reference.floor[name] for name in (*result, "samples") if name in reference.floor}
-    result |= {
-        "samples": float(len(images)),
-        "reference_samples": float(len(reference.images)),
-        "diversity": mean_pairwise_distance(images),
-        "ms_ssim": mean_similarity(images, pairs=SIMILARITY_PAIRS, seed=seed),
-        "high_frequency_share": float(high_frequency_share(images).mean()),
-    }
+    result |= {"samples": float(len(images)), "reference_samples": float(len(reference.images))}
+    result |= describe_set(images, seed)
     result |= {f"{name}_real": value for name, value in reference.real.items()}
     if len(reference.null):
         result |= memorisation(nearest.distances, reference.null)

@@ -82,7 +82,7 @@ class InceptionExtractor:
     """Features of grey slices; ``id`` identifies the network and the resizer.
 
     All passes have the same number of images, the last one filled up with zeros, so that an image's features don't
-    depend on the others: bit for bit on a CPU. The network is on a card only while features are computed.
+    depend on the others. The network is on a card only while features are computed.
     """
 
     def __init__(self, weights: InceptionWeights, device: str | torch.device = "cpu") -> None:
@@ -128,10 +128,7 @@ class InceptionExtractor:
         return features
 
     def resize(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """``images`` (B, H, W) through clean-fid's resizer, (B, 299, 299) in [0, 255].
-
-        The resizer treats a picture's three channels separately, so each picture that it gets holds three slices.
-        """
+        """``images`` (B, H, W) in clean-fid's size, (B, 299, 299) in [0, 255]: three are one picture's channels."""
         resized = np.empty((len(images), 299, 299), dtype=np.float32)
         for start in range(0, len(images), 3):
             picture = np.take(images, range(start, start + 3), axis=0, mode="clip").transpose(1, 2, 0)
@@ -221,13 +218,13 @@ class _Network:
         x = F.max_pool2d(self._chain(x, "conv", "conv_1", "conv_2"), 3, 2)
         x = F.max_pool2d(self._chain(x, "conv_3", "conv_4"), 3, 2)
         for block in ("mixed", "mixed_1", "mixed_2"):
-            x = self._branches(x, block, _average(x), lengths=(2, 3))
-        x = self._reduction(x, "mixed_3", lengths=(0, 3))
+            x = self._mix(x, block, tower=2, tower_1=3)
+        x = self._reduce(x, "mixed_3", conv=1, tower=3)
         for block in ("mixed_4", "mixed_5", "mixed_6", "mixed_7"):
-            x = self._branches(x, block, _average(x), lengths=(3, 5))
-        x = self._reduction(x, "mixed_8", lengths=(2, 4))
-        x = self._forked(x, "mixed_9", _average(x))
-        x = self._forked(x, "mixed_10", F.max_pool2d(x, 3, 1, 1))
+            x = self._mix(x, block, tower=3, tower_1=5)
+        x = self._reduce(x, "mixed_8", tower=2, tower_1=4)
+        x = self._fork(x, "mixed_9", _average(x))
+        x = self._fork(x, "mixed_10", F.max_pool2d(x, 3, 1, 1))
         return x.mean((2, 3))
 
     def _chain(self, x: Tensor, *names: str) -> Tensor:
@@ -236,22 +233,23 @@ class _Network:
             x = F.conv2d(x, weight, bias, stride, padding).relu_()
         return x
 
-    def _tower(self, x: Tensor, tower: str, length: int) -> Tensor:
-        return self._chain(x, *(f"{tower}.conv{f'_{i}' if i else ''}" for i in range(length)))
+    def _towers(self, x: Tensor, block: str, lengths: dict[str, int]) -> list[Tensor]:
+        """The results of a block's branches: a single convolution ``conv``, and towers of so many convolutions."""
+        names = {
+            name: [name] if name == "conv" else [f"{name}.conv{f'_{i}' if i else ''}" for i in range(length)]
+            for name, length in lengths.items()
+        }
+        return [self._chain(x, *(f"{block}.{layer}" for layer in layers)) for layers in names.values()]
 
-    def _branches(self, x: Tensor, block: str, pooled: Tensor, *, lengths: tuple[int, int]) -> Tensor:
-        parts = [self._chain(x, f"{block}.conv")]
-        parts += [self._tower(x, f"{block}.{name}", n) for name, n in zip(("tower", "tower_1"), lengths, strict=True)]
-        return torch.cat([*parts, self._chain(pooled, f"{block}.tower_2.conv")], 1)
+    def _mix(self, x: Tensor, block: str, **towers: int) -> Tensor:
+        pooled = self._chain(_average(x), f"{block}.tower_2.conv")
+        return torch.cat([*self._towers(x, block, {"conv": 1, **towers}), pooled], 1)
 
-    def _reduction(self, x: Tensor, block: str, *, lengths: tuple[int, int]) -> Tensor:
-        """Halves the side; the first of its two branches is a single convolution where its length is 0."""
-        first, second = lengths
-        names = ("tower", "tower_1") if first else ("conv", "tower")
-        start = self._tower(x, f"{block}.{names[0]}", first) if first else self._chain(x, f"{block}.{names[0]}")
-        return torch.cat([start, self._tower(x, f"{block}.{names[1]}", second), F.max_pool2d(x, 3, 2)], 1)
+    def _reduce(self, x: Tensor, block: str, **towers: int) -> Tensor:
+        """Halves the side."""
+        return torch.cat([*self._towers(x, block, towers), F.max_pool2d(x, 3, 2)], 1)
 
-    def _forked(self, x: Tensor, block: str, pooled: Tensor) -> Tensor:
+    def _fork(self, x: Tensor, block: str, pooled: Tensor) -> Tensor:
         parts = [self._chain(x, f"{block}.conv")]
         for stem in (("tower_conv",), ("tower_1_conv", "tower_1_conv_1")):
             trunk = self._chain(x, *(f"{block}.{name}" for name in stem))

@@ -55,6 +55,8 @@ def principal_components(real: Arrays, generated: Arrays | None = None) -> tuple
     Raises :class:`DataError` for other than finite latents (N, C, h, w) and (M, C, h, w) of 2 numbers or more, and
     for fewer than 2 of them in all.
     """
+    from scipy.linalg import eigh
+
     sets = [_checked(latents, at_least=1) for latents in (real, generated) if latents is not None]
     if len({latents.shape[1:] for latents in sets}) != 1:
         raise DataError(f"latents of two shapes have no common components, got {real.shape} and {sets[-1].shape}")
@@ -62,23 +64,16 @@ def principal_components(real: Arrays, generated: Arrays | None = None) -> tuple
     if min(rows.shape) < 2:
         raise DataError(f"two principal components need 2 latents of 2 numbers or more, got {rows.shape}")
     rows -= rows.mean(axis=0)
-    coordinates = _leading_coordinates(rows)
+    few = len(rows) <= rows.shape[1]
+    gram = rows @ rows.T if few else rows.T @ rows  # the smaller of the two
+    values, vectors = eigh(gram, subset_by_index=(len(gram) - 2, len(gram) - 1))
+    values, vectors = values[::-1], vectors[:, ::-1]
+    coordinates = vectors * np.sqrt(np.maximum(values, 0)) if few else rows @ vectors
     largest = np.take_along_axis(coordinates, np.abs(coordinates).argmax(axis=0)[None], axis=0)
     coordinates *= np.where(largest < 0, -1, 1)
     whole = float(np.sum(rows**2))
     shares = np.sum(coordinates**2, axis=0) / whole if whole > 0 else np.zeros(2)
     return coordinates[: len(real)], None if generated is None else coordinates[len(real) :], shares
-
-
-def _leading_coordinates(rows: Floats) -> Floats:
-    """Coordinates (n, 2) of centred rows (n, d) on their leading components, from the smaller Gram matrix."""
-    from scipy.linalg import eigh
-
-    few = len(rows) <= rows.shape[1]
-    gram = rows @ rows.T if few else rows.T @ rows
-    values, vectors = eigh(gram, subset_by_index=(len(gram) - 2, len(gram) - 1))
-    values, vectors = values[::-1], vectors[:, ::-1]
-    return np.asarray(vectors * np.sqrt(np.maximum(values, 0)) if few else rows @ vectors)
 
 
 def _checked(latents: Arrays, *, at_least: int) -> Floats:

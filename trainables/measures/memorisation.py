@@ -39,7 +39,7 @@ ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class Nearest:
-    """Distance (N,) of each image to its nearest training slice, and the index (N,) of that slice."""
+    """Distance (N,) of each image to its nearest training slice, and the slice's index (N,)."""
 
     distances: Floats
     indices: Indices

@@ -70,11 +70,8 @@ def sliced_wasserstein(first: Patches, second: Patches) -> float:
     """Sliced Wasserstein distance ×1000 between the patches of two sets, the mean over the levels; 0 where equal.
 
     Karras et al. 2018, section 5: the mean over random directions of the Wasserstein-1 distance of the projected
-    patches, which is that of the sorted ones (Rabin et al. 2012). Patches are in units of the standard deviation of
-    both sets together. The paper scales each set by its own, which would hide the contrast that blur and noise
-    change.
-
-    Raises :class:`DataError` for images of two sizes.
+    patches (Rabin et al. 2012). Patches are in units of the standard deviation of both sets together; the paper
+    scales each set by its own, which hides changes of contrast. Raises :class:`DataError` for images of two sizes.
     """
     if first.size != second.size:
         raise DataError(

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from trainables.errors import DataError, StoreError
 from trainables.measures.distances import (
+    Groups,
     bootstrap_distances,
     bootstrap_frechet,
     frechet_distance,
@@ -66,7 +67,7 @@ class Reference:
     """(m, H, W) training slices, if possible all of other subjects."""
     floor_features: Features
     real: dict[str, float]
-    """What the images score in ``diversity``, ``ms_ssim`` and ``high_frequency_share``."""
+    """The metrics of :func:`describe_set`."""
     floor: dict[str, float]
     """What the floor's slices score in :func:`compare` in place of generated ones; ``samples``, their number; and
     ``shared_subjects``, 1 where they are of the same subjects, as in a split by slice."""
@@ -129,15 +130,12 @@ def build_reference(
     bootstrap: int,
     seed: int,
 ) -> Reference:
-    """A reference from a seeded draw of at most ``samples`` of the held-out ``images``.
+    """A reference from a seeded draw of at most ``samples`` of the held-out ``images``, and as many training slices.
 
-    The floor is drawn from ``other_images``, the training slices, one of each subject in turn: of subjects outside
-    the reference, or of all where those have fewer than half as many slices, as in a split by slice.
-    Raises :class:`DataError` for fewer than 2 held-out slices.
+    The floor is drawn from ``other_images``, one of each subject in turn: of subjects outside the reference, or of
+    all where those have too few slices. Raises :class:`DataError` for fewer than 2 held-out slices.
     """
     from trainables.measures.memorisation import nearest
-    from trainables.measures.similarity import mean_pairwise_distance, mean_similarity
-    from trainables.measures.spectra import high_frequency_share
 
     if len(images) < 2:
         raise DataError(f"an evaluation needs at least 2 held-out slices, got {len(images)}: prepare more subjects")
@@ -159,11 +157,7 @@ def build_reference(
         null=nearest(held_out, other_images).distances if len(other_images) else np.zeros(0),
         floor_images=other_images[training],
         floor_features=extractor.features(other_images[training]),
-        real={
-            "diversity": mean_pairwise_distance(held_out),
-            "ms_ssim": mean_similarity(held_out, pairs=SIMILARITY_PAIRS, seed=seed),
-            "high_frequency_share": float(high_frequency_share(held_out).mean()),
-        },
+        real=describe_set(held_out, seed),
         floor={},
         extractor=extractor.id,
         sha=image_hash(held_out),
@@ -182,22 +176,9 @@ def build_reference(
 
 
 def compare(
-    images: Bytes,
-    features: Features,
-    reference: Reference,
-    *,
-    bootstrap: int,
-    seed: int,
-    groups: Sequence[str] | None = None,
+    images: Bytes, features: Features, reference: Reference, *, bootstrap: int, seed: int, groups: Groups = None
 ) -> dict[str, float]:
-    """Images (N, H, W) with their features against the reference.
-
-    ===========================  ==================================================================================
-    ``fid``, ``kid``             see :func:`distances`; ``fid``, too, with ``_low`` and ``_high``
-    ``precision``, ``recall``    :func:`trainables.measures.manifold.precision_recall`
-    ``spectrum_distance``        of the radial power spectra, dB (:func:`.spectra.spectrum_distance`)
-    ``swd``                      sliced Wasserstein distance ×1000 of patches (:func:`.patches.sliced_wasserstein`)
-    ===========================  ==================================================================================
+    """Images (N, H, W) with their features against the reference: the distances of docs/metrics.md.
 
     Real slices are resampled by subject, and so are the images where ``groups`` names the subject of each.
     Raises :class:`DataError` for fewer than 2 images.
@@ -219,7 +200,7 @@ def compare(
 
 
 def distances(
-    features: Features, reference: Reference, *, bootstrap: int, seed: int = 0, groups: Sequence[str] | None = None
+    features: Features, reference: Reference, *, bootstrap: int, seed: int = 0, groups: Groups = None
 ) -> dict[str, float]:
     """``fid`` and ``kid`` (×1000) of features (N, d); ``kid`` also with ``_se``, the standard error by the bootstrap,
     and with ``_low`` and ``_high``, the ends of its 95 % interval."""
@@ -234,6 +215,18 @@ def distances(
         "kid_se": float(np.std(draws, ddof=1)),
         "kid_low": low,
         "kid_high": high,
+    }
+
+
+def describe_set(images: Bytes, seed: int) -> dict[str, float]:
+    """The measures of a set that need no second one: ``diversity``, ``ms_ssim`` and ``high_frequency_share``."""
+    from trainables.measures.similarity import mean_pairwise_distance, mean_similarity
+    from trainables.measures.spectra import high_frequency_share
+
+    return {
+        "diversity": mean_pairwise_distance(images),
+        "ms_ssim": mean_similarity(images, pairs=SIMILARITY_PAIRS, seed=seed),
+        "high_frequency_share": float(high_frequency_share(images).mean()),
     }
 
 

@@ -54,10 +54,7 @@ def ms_ssim(first: Images, second: Images) -> Floats:
 
 
 def mean_pairwise_distance(images: npt.NDArray[np.uint8]) -> float:
-    """Mean over all pairs of different images of their root-mean-square difference, in units of [-1, 1].
-
-    Needs at least 2 images.
-    """
+    """Mean over all pairs of different images, of 2 or more, of their root-mean-square difference in [-1, 1]."""
     pixels = images.reshape(len(images), -1).astype(np.float64) / 127.5
     pixels -= pixels.mean(axis=0)
     squares = np.sum(pixels**2, axis=1)

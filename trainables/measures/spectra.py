@@ -50,8 +50,7 @@ def radial_spectrum(images: Bytes) -> tuple[Floats, Floats]:
 def high_frequency_share(images: Bytes) -> Floats:
     """Share (N,), 0 to 1, of the power of each image less its mean at :data:`HIGH_FREQUENCY` and above.
 
-    All frequencies count, also the corners of the plane; an image of one grey value has a share of 0. Raises
-    :class:`DataError` as :func:`radial_spectrum` does.
+    An image of one grey value has a share of 0. Raises :class:`DataError` as :func:`radial_spectrum` does.
     """
     height, width = _checked(images)
     multiplicity = _multiplicity(height, width)
@@ -67,10 +66,8 @@ def spectrum_distance(first: Bytes, second: Bytes) -> float:
     """Log-spectral distance in dB between two sets of images of one size, 0 for identical sets.
 
     The root-mean-square over the rings of 10·log₁₀ of the ratio of the sets' mean :func:`radial_spectrum` (Gray and
-    Markel 1976, with the rings of an image in place of the frequencies of speech). Power is at least
-    :data:`ROUNDING_POWER`, so that blank images have a finite distance.
-
-    Raises :class:`DataError` as :func:`radial_spectrum` does, and for two sizes.
+    Markel 1976, for speech), each at least :data:`ROUNDING_POWER`. Raises :class:`DataError` as
+    :func:`radial_spectrum` does, and for two sizes.
     """
     if first.shape[1:] != second.shape[1:]:
         raise DataError(

@@ -16,10 +16,7 @@ from pathlib import Path
 
 import torch
 
-SCHEMAS = (
-    "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-    "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-)
+SCHEMAS = [f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor" for name in ("nms", "qnms")]
 
 BINARIES = ("_C", "_C_stable")
 """Names of the extension that defines them, up to torchvision 0.28 and from 0.29 on."""

@@ -31,9 +31,9 @@ from trainables.denoiser.sampling import CHUNK_ON_ACCELERATOR
 from trainables.denoiser.unet import UNet
 from trainables.errors import CapacityError
 from trainables.loop import cards
-from trainables.loop.dropout import LayerGenerators
 from trainables.loop.execution import GIB, Execution, at_once, computing_dtype, uses_graph
 from trainables.loop.precision import WorkingCopy, convert
+from trainables.loop.seeds import LayerGenerators
 from trainables.recipes import Recipe
 from trainables.resources.ladder import describe_rung, rungs
 
@@ -79,12 +79,12 @@ class Memory:
 
     @property
     def peak(self) -> int:
-        """The most that the training has allocated at any time."""
+        """The most that is allocated at any time."""
         return max(self.step, self.measuring)
 
     @property
     def need(self) -> int:
-        """What its process takes of a card: the peak, the allocator's reserve, the CUDA context."""
+        """What the process takes of a card: the peak, the allocator's reserve, the CUDA context."""
         return int(self.peak * RESERVE) + CONTEXT
 
 
@@ -95,10 +95,8 @@ def batch_size(recipe: Recipe, section: str, slices: int = 0) -> int:
 
 
 def rung_that_fits(recipe: Recipe, section: str, execution: Execution, *, slices: int = 0) -> Execution:
-    """The first rung of the ladder whose predicted peak fits ``execution.memory_gib``; ``execution`` without a limit.
-
-    Raises :class:`CapacityError` where none fits.
-    """
+    """The first rung of the ladder whose predicted peak fits ``execution.memory_gib``; without a limit ``execution``
+    itself. Raises :class:`CapacityError` where none fits."""
     if not execution.memory_gib:
         return execution
     batch = batch_size(recipe, section, slices)
@@ -119,10 +117,10 @@ def refusal(section: str, memory: Memory, rung: str, limit: float) -> str:
 
 
 def predict_memory(recipe: Recipe, section: str, execution: Execution, *, device: str, slices: int = 0) -> Memory:
-    """What a training of ``section`` ("vae" or "diffusion") takes on ``device`` ("cpu" or "cuda").
+    """What a training of ``section`` ("vae" or "diffusion") on so many ``slices`` takes on ``device`` ("cpu" or
+    "cuda").
 
-    ``slices`` is the size of the training split, which the loops keep on the device. Without CUDA, a card's
-    'auto' precision counts as bf16.
+    Without CUDA, a card's 'auto' precision counts as bf16.
     """
     batch = batch_size(recipe, section, slices)
     samples = at_once(execution, batch)
@@ -170,7 +168,10 @@ def _pass(
         for network in networks:
             _fill(network)
         working, *opposing = (WorkingCopy(network, dtype, device) for network in networks)
-        tensors, told = _batch(recipe, section, batch), _told(recipe, batch)
+        tensors = _batch(recipe, section, batch)
+        # What the denoiser is told of the samples: some tens of bytes for each.
+        position = torch.empty(batch) if recipe.diffusion.position_condition else None
+        told = Condition(position, torch.empty(batch, LABELS) if recipe.diffusion.augmentation_probability else None)
         held = storages.live
         if samples < batch:
             for parameter in (parameter for network in networks for parameter in network.parameters()):
@@ -254,12 +255,6 @@ def _batch(recipe: Recipe, section: str, batch: int) -> tuple[Tensor, ...]:
     return latents, t, torch.empty_like(latents), torch.empty(recipe.diffusion.timesteps)
 
 
-def _told(recipe: Recipe, batch: int) -> Condition:
-    """What the denoiser is told of a step's samples: some tens of bytes for each."""
-    position = torch.empty(batch) if recipe.diffusion.position_condition else None
-    return Condition(position, torch.empty(batch, LABELS) if recipe.diffusion.augmentation_probability else None)
-
-
 def _split(recipe: Recipe, section: str, slices: int) -> tuple[Tensor, ...]:
     """The training split as the loops hold it: slices, or means and log-variances of their posteriors, positions."""
     side, small = recipe.data.image_size, recipe.latent_size
@@ -287,20 +282,15 @@ class Storages(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, Tensor):
-                self._follow(tensor.untyped_storage())
+        for storage in [each.untyped_storage() for each in tree_leaves(result) if isinstance(each, Tensor)]:
+            if storage._cdata not in self._known:
+                self._known[storage._cdata] = storage.nbytes()
+                self.live += storage.nbytes()
+                self.peak = max(self.peak, self.live)
+                weakref.finalize(storage, self._forget, storage._cdata)
         return result
 
-    def _follow(self, storage: torch.UntypedStorage) -> None:
-        if storage._cdata in self._known:
-            return
-        self._known[storage._cdata] = storage.nbytes()
-        self.live += storage.nbytes()
-        self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._gone, storage._cdata)
-
-    def _gone(self, storage: int) -> None:
+    def _forget(self, storage: int) -> None:
         self.live -= self._known.pop(storage)
 
 

@@ -1,7 +1,4 @@
-"""How long an optimiser step takes here: the loops themselves, for a few steps on random data at learning rate 0.
-
-The time that a loop spends between steps, to validate and write checkpoints, is not counted.
-"""
+"""How long an optimiser step takes here: the loops themselves, for a few steps on random data at learning rate 0."""
 
 from __future__ import annotations
 
@@ -39,7 +36,7 @@ HELD_OUT = 2
 
 
 def step_seconds(recipe: Recipe, section: str, execution: Execution, *, slices: int, seconds: float) -> float:
-    """Seconds of an optimiser step of ``section`` ("vae" or "diffusion") under ``execution``.
+    """Seconds of an optimiser step of ``section`` ("vae" or "diffusion"), without the time to validate and to save.
 
     ``slices`` is the size of the training split. It takes :data:`PILOT` steps, more where a graph is recorded first,
     and then as many as fit ``seconds``. The result is the mean of the middle half of the times, so that stalls don't
