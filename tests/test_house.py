@@ -39,6 +39,7 @@ ROOMS = {
         ["stages"],
         ["search", "bundle"],
         ["lints"],
+        ["pages"],
         ["report"],
         ["ablation"],
         ["records"],

@@ -65,10 +65,9 @@ def parallel_coordinates(rows: Sequence[Score], space: SearchSpace, metric: Metr
         shift = (row.rank % 9 - 4) / 4 * 0.012
         heights = [_height(space.dimensions[field], row.params[field]) + shift for field in fields]
         heights.append((row.values[0] - low) / (high - low))
-        style: dict[str, Any] = {"color": shades[row.trial], "linewidth": 1.0, "alpha": 0.75}
-        if row.chosen:
-            style = {"color": VERMILION, "linewidth": 3.0, "zorder": 5}
-        axes.plot(range(len(heights)), heights, **style)
+        usual: dict[str, Any] = {"color": shades[row.trial], "linewidth": 1.0, "alpha": 0.75}
+        bold = {"color": VERMILION, "linewidth": 3.0, "zorder": 5}
+        axes.plot(range(len(heights)), heights, **(bold if row.chosen else usual))
     for column, field in enumerate(fields):
         axes.axvline(column, color=GREY, linewidth=0.8)
         for value, label in _ticks(space.dimensions[field]):

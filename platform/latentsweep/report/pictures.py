@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from PIL import Image
 
@@ -80,19 +80,16 @@ CAPTIONS = {
 OF_GENERATED = ("nearest_neighbours", "power_spectra", "pairwise_distances", "latents")
 """Pictures that are drawn under one threshold alone, which the result names."""
 
-STAGES = ("evaluation", "samples", "reconstruction", "vae")
-"""The results that hold pictures."""
-
-STAGE_NAMES = {
+STAGES = {
     "evaluation": "its measurement",
     "samples": "its generated samples",
     "reconstruction": "its autoencoder's reconstructions",
     "vae": "its autoencoder",
 }
+"""The results that hold pictures, and what they are called."""
 
 
-@dataclass(frozen=True)
-class Picture:
+class Picture(NamedTuple):
     """A PNG with its heading and caption."""
 
     name: str
@@ -122,9 +119,9 @@ def pictures(entries: Mapping[str, Entry], threshold: float) -> list[Picture]:
 def missing(entries: Mapping[str, Entry], names: Mapping[str, str]) -> list[str]:
     """A sentence for each result with pictures that is not in the store."""
     return [
-        f"The pictures of {STAGE_NAMES[stage]} are not here: {names[stage]} is not in the store (freed, damaged, or "
+        f"The pictures of {what} are not here: {names[stage]} is not in the store (freed, damaged, or "
         "of an older version)."
-        for stage in STAGES
+        for stage, what in STAGES.items()
         if stage in names and stage not in entries
     ]
 
@@ -143,8 +140,7 @@ def picture(name: str, png: bytes, drawn_from: float | None = None) -> Picture:
 def place(name: str) -> tuple[int, str]:
     """Where a picture stands among the others."""
     kind = GENERATED if name.startswith(GENERATED) else name
-    order = list(CAPTIONS)
-    return (order.index(kind) if kind in order else len(order), name)
+    return ([*CAPTIONS, kind].index(kind), name)
 
 
 def fitted(found: list[Picture], budget: int = BUDGET) -> list[Picture]:
@@ -152,7 +148,7 @@ def fitted(found: list[Picture], budget: int = BUDGET) -> list[Picture]:
     scale = 1.0
     shown = found
     while sum(len(each.png) for each in shown) > budget and scale > 0.1:
-        shown = [Picture(each.name, each.heading, each.caption, reduced(each.png, scale)) for each in found]
+        shown = [each._replace(png=reduced(each.png, scale)) for each in found]
         scale *= 0.75
     return shown
 

@@ -44,23 +44,15 @@ class Score:
 
 def scores(search: Search) -> list[Score]:
     """Every measured configuration, the lowest first objective first."""
-    measured = search.measured()
+    measured, metric = search.measured(), objective(search).name
     best = {trial.number for trial in search.best()}
-    metric = objective(search).name
     single = len(search.config.objectives) == 1
-    return [
-        Score(
-            rank,
-            trial.number,
-            family_of(trial),
-            trial.number in best,
-            single and _alike(trial, measured[0], metric),
-            dict(trial.params),
-            tuple(trial.values),
-            recorded(trial),
-        )
-        for rank, trial in enumerate(measured, start=1)
-    ]
+    found = []
+    for rank, trial in enumerate(measured, start=1):
+        alike = single and _alike(trial, measured[0], metric)
+        given = rank, trial.number, family_of(trial), trial.number in best, alike
+        found.append(Score(*given, dict(trial.params), tuple(trial.values), recorded(trial)))
+    return found
 
 
 def chosen(rows: Sequence[Score]) -> Score:

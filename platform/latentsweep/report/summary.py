@@ -51,11 +51,8 @@ def searched(source: Source) -> str:
     )
     if state["waiting"]:
         text += f" {number(state['waiting'], 'trial')} waited or ran when this report was written."
-    if state["points"] > state["complete"]:
-        text += (
-            f" One sampling pass gives every early-stop threshold: {state['points']} configurations were measured."
-        )
-    return text
+    points = f" One sampling pass gives every early-stop threshold: {state['points']} configurations were measured."
+    return text + (points if state["points"] > state["complete"] else "")
 
 
 def unmeasured(source: Source) -> str:
@@ -130,15 +127,13 @@ def certainty(source: Source, rows: Sequence[Score]) -> str:
         return f"{said}; no uncertainty of this score was recorded, so whether they differ can't be said."
     alike = [row for row in rows if row.alike]
     denoisers = len({row.family for row in alike})
-    size = (
-        f"{metric.format(gap)} more, {gap / error:.1f} standard errors" if error > 0 else f"{metric.format(gap)} more"
-    )
+    size = f"{metric.format(gap)} more" + (f", {gap / error:.1f} standard errors" if error > 0 else "")
+    verdict = "the difference is larger than chance would give on these samples"
+    if other.alike:
+        verdict = "a lead, but within what chance gives"
     if gap <= error:
-        text = f"{said}, {size}: which of the two is better can't be told from this sweep."
-    elif other.alike:
-        text = f"{said}, {size}: a lead, but within what chance gives."
-    else:
-        text = f"{said}, {size}: the difference is larger than chance would give on these samples."
+        verdict = "which of the two is better can't be told from this sweep"
+    text = f"{said}, {size}: {verdict}."
     if len(alike) > 1:
         text += (
             f" {len(alike)} of {len(rows)} configurations, of {number(denoisers, 'denoiser')}, can't be told from "

@@ -165,10 +165,11 @@ def plan_of(
         tuple(settings),
         minutes,
     )
-    if kind == "factorial" and 2 ** len(components) * seeds > most:
+    runs = 2 ** len(components) * seeds
+    if kind == "factorial" and runs > most:
         raise ConfigError(
-            f"a factorial of {len(components)} components with {seeds} seeds has {2 ** len(components) * seeds} "
-            f"runs, above --max-runs {most}; take fewer components or seeds, or raise it"
+            f"a factorial of {len(components)} components with {seeds} seeds has {runs} runs, above --max-runs "
+            f"{most}; take fewer components or seeds, or raise it"
         )
     count = len(plan.design.arms)
     if count * seeds > most:
@@ -207,10 +208,8 @@ def sharing(design: Design, jobs: Sequence[Job]) -> dict[str, str]:
     words = {design.reference.name: "the reference"}
     for arm in design.arms[1:]:
         own = {name.split("/")[0] for name in first[arm.name].names() if name not in reference}
-        if not own & {"denoiser", "vae"}:
-            words[arm.name] = "trains nothing: it shares the reference's denoiser" + (
-                "" if "samples" in own else " and samples"
-            )
-        else:
+        samples = "" if "samples" in own else " and samples"
+        words[arm.name] = f"trains nothing: it shares the reference's denoiser{samples}"
+        if own & {"denoiser", "vae"}:
             words[arm.name] = "its own autoencoder and denoiser" if "vae" in own else "its own denoiser"
     return words

@@ -13,6 +13,7 @@ from typing import Any
 
 from latentsweep.ablation.design.contrasts import Arm, Design
 from latentsweep.ablation.design.plan import AblationPlan, Job
+from latentsweep.pages.numbers import number
 from latentsweep.pages.repetition import differences, machine
 from latentsweep.storage.home import read_json, write_json
 from latentsweep.storage.store import Store
@@ -88,9 +89,8 @@ class WallTime:
     @classmethod
     def now(cls, arms: Mapping[str, Allotment], threads: int, at_once: int) -> WallTime:
         """Measured now, on this machine."""
-        return cls(
-            arms, threads, at_once, machine(), datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-        )
+        measured = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+        return cls(arms, threads, at_once, machine(), measured)
 
     def write(self, folder: Path) -> None:
         """Keeps it for all later runs of the study."""
@@ -105,8 +105,8 @@ class WallTime:
     def words(self) -> str:
         """How the steps were timed."""
         return (
-            f"steps timed on {self.measured} ({self.machine}), {self.at_once} at once with {self.threads} "
-            f"thread{'s' if self.threads > 1 else ''} each; validation, checkpoints and evaluation are not counted"
+            f"steps timed on {self.measured} ({self.machine}), {self.at_once} at once with "
+            f"{number(self.threads, 'thread')} each; validation, checkpoints and evaluation are not counted"
         )
 
 

@@ -16,39 +16,27 @@ from latentsweep.pages.numbers import fixed, lints_raised, listed, number
 OUT, IN = "without ", "with "
 """How the name of an arm begins that has a component taken out of the reference, or put into it."""
 
-HEADINGS = {
-    "helps": "Helps",
-    "hurts": "Hurts",
-    "differs": "Changes the score",
-    "no difference": "Makes no difference",
-    "cannot tell": "Can't be told from the noise",
-    "not measured": "Not measured",
+WORDS = {
+    "helps": ("Helps", "helps", "help"),
+    "hurts": ("Hurts", "hurts", "hurt"),
+    "differs": ("Changes the score", "changes it", "change it"),
+    "no difference": (
+        "Makes no difference",
+        "makes no difference beyond the margin",
+        "make no difference beyond the margin",
+    ),
+    "cannot tell": ("Can't be told from the noise", *("can't be told from the noise between seeds",) * 2),
+    "not measured": ("Not measured", "was not measured", "were not measured"),
 }
-"""Verdicts on components in the order in which they are shown, and what they are called."""
+"""Verdicts on components in the order in which they are shown: their heading, and the verb of one and of several."""
 
-VERBS = {
-    "helps": ("helps", "help"),
-    "hurts": ("hurts", "hurt"),
-    "differs": ("changes it", "change it"),
-    "no difference": ("makes no difference beyond the margin", "make no difference beyond the margin"),
-    "cannot tell": ("can't be told from the noise between seeds",) * 2,
-    "not measured": ("was not measured", "were not measured"),
-}
-"""The verdicts as verbs, of one component and of several."""
-
-HEADINGS_OF_ARMS = HEADINGS | {
-    "helps": "Better than the reference",
-    "hurts": "Worse than the reference",
-    "differs": "Different from the reference",
-    "no difference": "No different from the reference",
+WORDS_OF_ARMS = WORDS | {
+    "helps": ("Better than the reference", "is better", "are better"),
+    "hurts": ("Worse than the reference", "is worse", "are worse"),
+    "differs": ("Different from the reference", "differs", "differ"),
+    "no difference": ("No different from the reference", *WORDS["no difference"][1:]),
 }
 """The same of whole configurations."""
-
-VERBS_OF_ARMS = VERBS | {
-    "helps": ("is better", "are better"),
-    "hurts": ("is worse", "are worse"),
-    "differs": ("differs", "differ"),
-}
 
 CLEAR = ("helps", "hurts", "differs")
 """Verdicts that tell a difference."""
@@ -84,8 +72,8 @@ def groups(content: Content) -> list[Group]:
     """The components by what the primary metric says of them; empty groups are left out."""
     found = by_verdict(content, content.primary)
     return [
-        Group(verdict, heading, [(name, line(content, effect)) for name, effect in found[verdict]])
-        for verdict, heading in (HEADINGS_OF_ARMS if content.whole else HEADINGS).items()
+        Group(verdict, words[0], [(name, line(content, effect)) for name, effect in found[verdict]])
+        for verdict, words in (WORDS_OF_ARMS if content.whole else WORDS).items()
         if verdict in found
     ]
 
@@ -130,12 +118,11 @@ def sentences(content: Content) -> list[str]:
 
 def headline(content: Content) -> str:
     """How many components help, hurt, make no difference and can't be told, by name; or arms, of whole ones."""
-    metric, verbs = content.primary, VERBS_OF_ARMS if content.whole else VERBS
-    found = {verdict: [name for name, _ in each] for verdict, each in by_verdict(content, metric).items()}
+    metric, found = content.primary, by_verdict(content, content.primary)
     parts = [
-        f"{len(names)} {verbs[verdict][len(names) > 1]} ({listed(names)})"
-        for verdict in HEADINGS
-        if (names := found.get(verdict))
+        f"{len(found[verdict])} {words[1 + (len(found[verdict]) > 1)]} ({listed(name for name, _ in found[verdict])})"
+        for verdict, words in (WORDS_OF_ARMS if content.whole else WORDS).items()
+        if verdict in found
     ]
     count = len(content.compared(metric))
     asked = f"{number(count, 'configuration')} against {content.reference}"
@@ -280,10 +267,10 @@ def elsewhere(content: Content) -> str:
     """What other metrics say clearly; nothing for one seed."""
     if len(content.seeds) < 2:
         return ""
-    parts, verbs = [], VERBS_OF_ARMS if content.whole else VERBS
+    parts, words = [], WORDS_OF_ARMS if content.whole else WORDS
     for metric in content.metrics[1:]:
         said = [
-            f"{listed(name for name, _ in each)} {verbs[verdict][len(each) > 1]}"
+            f"{listed(name for name, _ in each)} {words[verdict][1 + (len(each) > 1)]}"
             for verdict, each in by_verdict(content, metric).items()
             if verdict in CLEAR
         ]

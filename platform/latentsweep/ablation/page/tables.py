@@ -71,6 +71,19 @@ def metric_table(content: Content, metric: str) -> Table:
     return Table(capitalised(name_of(metric)), caption, (first, *header), tuple(rows), tuple(notes(content, metric)))
 
 
+def beside(content: Content) -> dict[str, list[Table]]:
+    """The tables beside those of single metrics by their names in the templates; a list is empty where it has none."""
+    memorised = memorisation_table(content.summaries, content.effects, reference=content.reference)
+    return {
+        "memorised": [memorised] if memorised else [],
+        "gap_tables": [
+            gap_table(metric, found, content.places(metric), reference=content.reference)
+            for metric, found in content.gaps_by_metric().items()
+        ],
+        "overviews": [overview(content)] if len(content.metrics) > 1 else [],
+    }
+
+
 def overview(content: Content) -> Table:
     """All metrics beside each other: arms as mean ± sd, other contrasts as differences, each with its verdict."""
     found = [effect.contrast for each in content.effects.values() for effect in each]
