@@ -45,7 +45,7 @@ def importances(search: Search) -> list[Importance]:
     if not shares:
         return []
     fields = list(shares)
-    draws = resampled(search.measured(), fields)
+    draws = resample_shares(search.measured(), fields)
     if not len(draws):
         return []
     low, high = np.percentile(draws, ENDS, axis=0)
@@ -55,7 +55,7 @@ def importances(search: Search) -> list[Importance]:
     return sorted(found, key=lambda importance: -importance.median)
 
 
-def resampled(trials: Sequence[FrozenTrial], fields: Sequence[str]) -> np.ndarray:
+def resample_shares(trials: Sequence[FrozenTrial], fields: Sequence[str]) -> np.ndarray:
     """Shares (resamples, fields) on draws of as many passes with replacement; draws without variance are left out."""
     passes: dict[int, list[FrozenTrial]] = {}
     for trial in sorted(trials, key=lambda trial: trial.number):

@@ -116,6 +116,7 @@ def _alike(trial: FrozenTrial, best: FrozenTrial, metric: str) -> bool:
     if trial.number == best.number:
         return True
     errors = [standard_error(recorded(each), metric) for each in (trial, best)]
-    if any(error is None for error in errors):
+    known = [error for error in errors if error is not None]
+    if len(known) < len(errors):
         return bool(trial.values[0] == best.values[0])
-    return bool(trial.values[0] - best.values[0] <= NORMAL_95 * math.hypot(*(error or 0.0 for error in errors)))
+    return bool(trial.values[0] - best.values[0] <= NORMAL_95 * math.hypot(*known))

@@ -71,7 +71,7 @@ class Compute:
         return sum(stage.seconds for stage in self.stages)
 
 
-def opened(home: Home, name: str) -> Source:
+def open_source(home: Home, name: str) -> Source:
     """The sweep of that name; raises :class:`~trainables.errors.DataError` where there is none."""
     folder = chosen_sweep(home, None, name)
     plan = SweepPlan.read(folder)

@@ -25,21 +25,21 @@ def sentences(
     source: Source, rows: Sequence[Score], importances: Sequence[Importance], lints: int, reference: Mapping[str, Any]
 ) -> list[str]:
     """The summary, a paragraph each: what was searched, the best, how sure that is, what mattered, lints."""
-    found = [searched(source)]
+    found = [search_words(source)]
     if not rows:
-        found.append("No trial has been measured yet, so there is no best configuration. " + unmeasured(source))
+        found.append("No trial has been measured yet, so there is no best configuration. " + why_nothing(source))
     else:
         found += [
             best(source, rows, reference),
             gap_words(chosen(rows).metrics),
             certainty(source, rows),
-            mattered(source, importances),
+            importance_words(source, importances),
         ]
     found.append(lints_raised(lints) if lints else "No lint was raised.")
     return [sentence for sentence in found if sentence]
 
 
-def searched(source: Source) -> str:
+def search_words(source: Source) -> str:
     """What was tried on what."""
     state = leaderboard.counts(source.search)
     fields = ", ".join(source.search.space.dimensions)
@@ -55,7 +55,7 @@ def searched(source: Source) -> str:
     return text + (points if state["points"] > state["complete"] else "")
 
 
-def unmeasured(source: Source) -> str:
+def why_nothing(source: Source) -> str:
     """Why nothing was measured."""
     reasons = "; ".join(f"{reason} ({number(count, 'trial')})" for reason, count in failures(source).items())
     return f"What failed: {reasons}." if reasons else "Run the sweep's command again to go on."
@@ -156,7 +156,7 @@ def common(source: Source, rows: Sequence[Score], alike: Sequence[Score]) -> str
     return f" None of these has {', nor '.join(absent)}." if absent else ""
 
 
-def mattered(source: Source, importances: Sequence[Importance]) -> str:
+def importance_words(source: Source, importances: Sequence[Importance]) -> str:
     """The field with the largest share, and how sure its place is."""
     if not importances:
         return f"What mattered can't be said: that needs {leaderboard.ENOUGH} complete trials with different scores."

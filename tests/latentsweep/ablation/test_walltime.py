@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 from latentsweep.ablation.design import walltime
 from latentsweep.ablation.design.arms import given_arms
 from latentsweep.ablation.design.components import chosen
-from latentsweep.ablation.design.contrasts import Design, designed, of_whole
+from latentsweep.ablation.design.contrasts import Design, design_of, of_whole
 from latentsweep.ablation.design.plan import AblationPlan, needed
 from latentsweep.ablation.design.walltime import WallTime, allotted, inequality, timings
 from latentsweep.ablation.page.tables import walltime_table
@@ -76,7 +76,7 @@ def test_arms_of_one_autoencoder_go_on_sharing_it_at_the_references_split() -> N
 
 
 def test_arms_that_differ_at_sampling_alone_go_on_training_nothing() -> None:
-    design = designed(SMOKE, chosen(["early-stop", "cutmix"]), "leave-one-out")
+    design = design_of(SMOKE, chosen(["early-stop", "cutmix"]), "leave-one-out")
     found = allotted(design, 10, seconds(design), SLICES)
     assert found["full"] == found["without early-stop"]
     made = AblationPlan(

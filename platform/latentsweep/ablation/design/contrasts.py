@@ -55,7 +55,7 @@ class Design:
         }[self.kind]
 
 
-def designed(base: Recipe, components: Sequence[Component], kind: str) -> Design:
+def design_of(base: Recipe, components: Sequence[Component], kind: str) -> Design:
     """The design of that kind; raises :class:`ConfigError` for another, or a configuration that can't be.
 
     All arms get one grid of early-stop thresholds, so that arms which differ in the threshold alone share even
@@ -90,7 +90,7 @@ def designed(base: Recipe, components: Sequence[Component], kind: str) -> Design
 def of_whole(given: Sequence[GivenArm]) -> Design:
     """The design of whole configurations, the reference first.
 
-    Those that differ in the early-stop threshold alone get one grid, as in :func:`designed`; no other has one.
+    Those that differ in the early-stop threshold alone get one grid, as in :func:`design_of`; no other has one.
     """
     alike: dict[str, set[float]] = {}
     bare = {arm.name: str(arm.recipe.replace(**{THRESHOLD: 0.0}).identity()) for arm in given}

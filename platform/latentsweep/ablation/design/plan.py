@@ -12,7 +12,7 @@ from typing import Any
 
 from latentsweep.ablation.design.arms import WHOLE, GivenArm
 from latentsweep.ablation.design.components import chosen
-from latentsweep.ablation.design.contrasts import Arm, Design, designed, of_whole
+from latentsweep.ablation.design.contrasts import Arm, Design, design_of, of_whole
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.search.plan import SweepPlan, check_fit, planned
 from latentsweep.search.study import SearchConfig
@@ -109,7 +109,7 @@ class AblationPlan:
         """The arms and contrasts."""
         if self.kind == WHOLE:
             return of_whole(self.arms)
-        return designed(self.recipe, chosen(self.components), self.kind)
+        return design_of(self.recipe, chosen(self.components), self.kind)
 
     def jobs(self, seeds: Sequence[int], tuned: Mapping[str, Mapping[str, Value]] | None = None) -> list[Job]:
         """Every arm with every seed, seed by seed, with what was ``tuned`` for each arm by name."""

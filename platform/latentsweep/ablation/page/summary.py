@@ -140,7 +140,7 @@ def certainty(content: Content) -> str:
             "changed: no interval and no p is given, and no verdict. Run it again with --seeds 3 or more."
         )
     text = f"Each arm has {number(len(content.seeds), 'seed')}, and arms are compared in pairs of the same seed. "
-    return text + " ".join(able(content, content.primary)) + " " + covered(content.effects[content.primary])
+    return text + " ".join(able(content, content.primary)) + " " + interval_covers(content.effects[content.primary])
 
 
 def able(content: Content, metric: str) -> list[str]:
@@ -186,7 +186,7 @@ def largest_family(effects: Sequence[Effect]) -> int:
     return max(arms, len(effects) - arms)
 
 
-def covered(effects: Sequence[Effect]) -> str:
+def interval_covers(effects: Sequence[Effect]) -> str:
     """What an interval holds, and what not."""
     if all(effect.low is None for effect in effects):
         return "There are no intervals."
@@ -314,7 +314,7 @@ def notes(content: Content, metric: str) -> list[str]:
             f"p: two-sided t test over seeds{subjects}, after Holm's correction for {family}; "
             "intervals aren't corrected. d_z: mean over standard deviation of the paired differences, after Hedges."
         )
-        found.append(covered(effects))
+        found.append(interval_covers(effects))
     found += read_ratios(content.ratios_of(metric)) + able(content, metric)
     lacking = sorted({key for effect in effects for key in effect.missing})
     if lacking:
