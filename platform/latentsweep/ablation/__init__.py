@@ -1,1 +1,1 @@
-"""Ablation studies: which choice makes the difference, told from the noise between seeds."""
+"""Ablation studies: which choice makes the difference, told from the noise between seeds. Imports pages, search, stages, lints."""

@@ -94,22 +94,14 @@ def as_csv(rows: Sequence[Score], fields: Sequence[str]) -> str:
     metrics = sorted({name for row in rows for name in row.metrics})
     uncertain = [name.removesuffix(ERROR) for name in metrics if name.endswith(ERROR)]
     ends = [name + end for name in uncertain for end in BOUNDED if name + end not in metrics]
-    columns = ["rank", "trial", "pass", "chosen", "indistinguishable", *fields, *metrics, *ends]
-    return write_csv(columns, (_line(row, fields, ends) for row in rows))
-
-
-def _line(row: Score, fields: Sequence[str], ends: Sequence[str]) -> dict[str, Any]:
-    bounds = {metric: row.interval(metric) or (None, None) for metric in {end.rpartition("_")[0] for end in ends}}
-    return {
-        "rank": row.rank,
-        "trial": row.trial,
-        "pass": row.family,
-        "chosen": row.chosen,
-        "indistinguishable": row.alike,
-        **{field: row.params.get(field) for field in fields},
-        **row.metrics,
-        **{end: bounds[end.rpartition("_")[0]][end.endswith(HIGH)] for end in ends},
-    }
+    first = ["rank", "trial", "pass", "chosen", "indistinguishable", *fields]
+    lines = []
+    for row in rows:
+        bounds = {metric: row.interval(metric) or (None, None) for metric in uncertain}
+        own = [row.rank, row.trial, row.family, row.chosen, row.alike, *(row.params.get(field) for field in fields)]
+        added = {end: bounds[end.rpartition("_")[0]][end.endswith(HIGH)] for end in ends}
+        lines.append({**dict(zip(first, own, strict=True)), **row.metrics, **added})
+    return write_csv([*first, *metrics, *ends], lines)
 
 
 def _alike(trial: FrozenTrial, best: FrozenTrial, metric: str) -> bool:

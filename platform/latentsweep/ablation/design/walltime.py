@@ -49,14 +49,9 @@ class Allotment:
     """What that makes of the arm's recipe."""
 
     @property
-    def vae_minutes(self) -> float:
-        """Planned for the autoencoder."""
-        return self.vae_step * self.vae_steps / 60
-
-    @property
-    def denoiser_minutes(self) -> float:
-        """Planned for the denoiser."""
-        return self.denoiser_step * self.denoiser_steps / 60
+    def minutes(self) -> tuple[float, float]:
+        """Planned for the autoencoder and for the denoiser."""
+        return self.vae_step * self.vae_steps / 60, self.denoiser_step * self.denoiser_steps / 60
 
 
 @dataclass(frozen=True)
@@ -202,7 +197,7 @@ def outcome(plan: AblationPlan, wall: WallTime, took: Mapping[str, Sequence[tupl
     arms = {
         name: {
             "steps": dict(each.changes),
-            "planned": (each.vae_minutes, each.denoiser_minutes),
+            "planned": each.minutes,
             "taken": list(took.get(name, ())),
         }
         for name, each in wall.arms.items()

@@ -178,7 +178,7 @@ def walltime_table(plan: AblationPlan, wall: WallTime, took: Mapping[str, Sequen
         vae, denoiser = (statistics.fmean(part) for part in zip(*took[name], strict=True)) if name in took else (0, 0)
         means = tuple(f"{mean:.3g}" if name in took else UNKNOWN for mean in (vae + denoiser, vae, denoiser))
         steps = f"{each.vae_steps} × {each.vae_step:.3g} s", f"{each.denoiser_steps} × {each.denoiser_step:.3g} s"
-        cells = (*steps, f"{each.vae_minutes + each.denoiser_minutes:.3g}", *means)
+        cells = (*steps, f"{sum(each.minutes):.3g}", *means)
         rows.append(Row(with_reference(name, plan.design.reference.name), "arm", cells))
     equal = f"The arms' mean wall times are within {100 * EQUAL:.0f} % of each other."
     return Table(
