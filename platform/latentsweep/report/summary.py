@@ -102,10 +102,10 @@ def comparison(metrics: Mapping[str, float], reference: Mapping[str, Any]) -> st
         text += f", from {generated} generated against {real} real slices of the {split} split"
     if KID.floor in metrics:
         text += f". Real slices in their place score {KID.format(metrics[KID.floor])}, the floor"
+    ceiling = KID.format(metrics.get(KID.ceiling))
     if KID.ceiling in metrics:
         text += (
-            f"; its autoencoder's reconstructions score {KID.format(metrics[KID.ceiling])}, the ceiling of "
-            "what a denoiser can reach with it"
+            f"; its autoencoder's reconstructions score {ceiling}, the ceiling of what a denoiser can reach with it"
         )
     elif text:
         text += "; the autoencoder's ceiling (KID of its reconstructions) was not recorded"

@@ -317,12 +317,10 @@ def limits(ends: Sequence[tuple[float, float]], centre: float, margin: float = 0
 def _sides(axes: Axes, metric: str) -> None:
     """Says over the plot which side of zero is better."""
     better = metric_of(metric).better
-    if better:
-        sides = (("← better", GREEN), ("worse →", VERMILION))
-        if better == "higher":
-            sides = (("← worse", VERMILION), ("better →", GREEN))
-        for (text, colour), x, ha in zip(sides, (0.0, 1.0), ("left", "right"), strict=True):
-            axes.text(x, 1.02, text, transform=axes.transAxes, ha=ha, va="bottom", fontsize=10, color=colour)
+    sides = {"lower": ("← better", "worse →"), "higher": ("← worse", "better →")}
+    for text, x, ha in zip(sides[better] if better else (), (0.0, 1.0), ("left", "right"), strict=bool(better)):
+        colour = GREEN if "better" in text else VERMILION
+        axes.text(x, 1.02, text, transform=axes.transAxes, ha=ha, va="bottom", fontsize=10, color=colour)
 
 
 def _wrapped(name: str) -> str:

@@ -149,9 +149,7 @@ def able(content: Content, metric: str) -> list[str]:
     effects = content.effects.get(metric, ())
     if count < 2 or not effects:
         return []
-    places = content.places(metric)
-    noise = content.margin(metric)
-    family = largest_family(effects)
+    places, noise, family = content.places(metric), content.margin(metric), largest_family(effects)
     sds = [effect.sd for effect in effects if effect.sd is not None]
     words = f"{detectable(count, family):.1f} standard deviations of a paired difference"
     if any(sds):
@@ -161,22 +159,19 @@ def able(content: Content, metric: str) -> list[str]:
         degrees = min((effect.df_subjects for effect in effects if effect.df_subjects is not None), default=math.inf)
         least = detectable(count, family, se_subjects=added / typical, df_subjects=degrees)
         words = f"about {fixed(least * typical, places)} ({least:.1f} standard deviations of a paired difference)"
-    found = [] if noise is None else [f"The margin for no difference is {fixed(noise, places)}."]
-    if metric not in content.margins and noise is not None:
-        found = [
-            f"Between seeds of one arm the standard deviation is {fixed(noise, places)}: the noise, and the margin "
-            "below which a difference counts as none."
-        ]
+    margin = (
+        f"The margin for no difference is {fixed(noise, places)}."
+        if metric in content.margins
+        else f"Between seeds of one arm the standard deviation is {fixed(noise, places)}: the noise, and the margin "
+        "below which a difference counts as none."
+    )
+    smallest = smallest_p(count)
+    rest = ", so the p given rest on differences between seeds being about normal" if smallest > 0.05 else ""
     return [
-        *found,
+        *([] if noise is None else [margin]),
         f"With {number(count, 'seed')} and {number(family, 'comparison')}, a difference of {words} shows in four "
         "studies of five, and smaller ones in fewer.",
-        f"The exact sign-flip test, which assumes no distribution, can't go below p = {smallest_p(count):.3g} here"
-        + (
-            ", so the p given rest on differences between seeds being about normal."
-            if smallest_p(count) > 0.05
-            else "."
-        ),
+        f"The exact sign-flip test, which assumes no distribution, can't go below p = {smallest:.3g} here{rest}.",
     ]
 
 
@@ -190,15 +185,10 @@ def interval_covers(effects: Sequence[Effect]) -> str:
     """What an interval holds, and what not."""
     if all(effect.low is None for effect in effects):
         return "There are no intervals."
+    held, not_held = "other seeds", "other held-out subjects"
     if any(effect.se_subjects is not None for effect in effects):
-        return (
-            "A 95 % interval covers what other seeds and other held-out subjects of the same kind would change, not "
-            "other training subjects, another dataset or another recipe."
-        )
-    return (
-        "A 95 % interval covers what other seeds would change, not other held-out subjects, another dataset or "
-        "another recipe."
-    )
+        held, not_held = "other seeds and other held-out subjects of the same kind", "other training subjects"
+    return f"A 95 % interval covers what {held} would change, not {not_held}, another dataset or another recipe."
 
 
 def in_ratios(content: Content) -> str:
@@ -214,9 +204,7 @@ def gap_words(content: Content) -> str:
     if not found:
         return ""
     places = content.places(content.primary)
-    parts = [
-        f"{gap.arm} {fixed(gap.autoencoder.mean, places)} and {fixed(gap.denoiser.mean, places)}" for gap in found
-    ]
+    parts = (f"{g.arm} {fixed(g.autoencoder.mean, places)} and {fixed(g.denoiser.mean, places)}" for g in found)
     return (
         f"Above the floor of real slices, {name_of(content.primary)} {fixed(found[0].floor.mean, places)}, the "
         f"autoencoder and the denoiser lose: {'; '.join(parts)}."
@@ -230,14 +218,12 @@ def read_ratios(ratios: Sequence[Ratio]) -> list[str]:
     text = "Ratio: the arm's mean over the reference's, in the seeds that both have; "
     if all(ratio.low is None and not ratio.unbounded for ratio in ratios):
         return [f"{text}there are no intervals."]
-    text += "the interval is Fieller's (1954), uncorrected, and covers "
+    held = "alone: the real slices' features aren't in the store, or runs were measured on others"
     if any(ratio.subjects for ratio in ratios):
-        text += "other seeds and other held-out subjects."
-    else:
-        text += "other seeds alone: the real slices' features aren't in the store, or runs were measured on others."
-    if any(ratio.unbounded for ratio in ratios):
-        text += " Unbounded: the reference itself can't be told from 0."
-    return [text]
+        held = "and other held-out subjects"
+    unbounded = any(ratio.unbounded for ratio in ratios)
+    end = " Unbounded: the reference itself can't be told from 0." if unbounded else ""
+    return [f"{text}the interval is Fieller's (1954), uncorrected, and covers other seeds {held}.{end}"]
 
 
 def interactions(content: Content) -> str:

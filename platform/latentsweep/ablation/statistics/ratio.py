@@ -189,7 +189,7 @@ def _words(value: float | None, low: float | None, high: float | None, seeds: in
         return "no ratio: no seed has both runs"
     if value is None:
         return "no ratio: the reference's mean isn't above 0"
-    number, _, interval = _shown(value, low, high).partition(" ")
+    number, _, ends = _shown(value, low, high).partition(" ")
     text = f"{number} times the reference's"
     if seeds == 1:
         return f"{text} in the only seed"
@@ -197,8 +197,7 @@ def _words(value: float | None, low: float | None, high: float | None, seeds: in
         return f"{text}, which itself can't be told from 0, so that the 95 % interval has no two ends"
     if low is None:
         return f"{text} in each seed, without a spread to judge by"
-    text = f"{text} {interval}"
-    return f"{text}; below 0 by chance, as an unbiased estimate may be" if value < 0 else text
+    return f"{text} {ends}" + ("; below 0 by chance, as an unbiased estimate may be" if value < 0 else "")
 
 
 def _shown(value: float | None, low: float | None = None, high: float | None = None) -> str:
