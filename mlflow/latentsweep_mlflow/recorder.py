@@ -16,8 +16,8 @@ from mlflow.entities import Metric, Param, Run, RunTag, ViewType
 from latentsweep.records.recorder import (
     NOT_FINITE,
     NOTHING,
-    Record,
     Status,
+    StepRecord,
     check_key,
     check_status,
     finite,
@@ -99,7 +99,7 @@ class MlflowRecorder:
         self._opened.add(key)
         self._send(f"run {name!r}", send)
 
-    def log(self, key: str, records: Sequence[Record]) -> None:
+    def log(self, key: str, records: Sequence[StepRecord]) -> None:
         self._check_open(key)
         kept, lost = finite(records)
         metrics = [Metric(m, v, r.time, r.step) for r in kept for m, v in r.metrics.items()]

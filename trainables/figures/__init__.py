@@ -1,7 +1,6 @@
-"""Figures of a run, each a function from arrays and records to a matplotlib Figure (or a PIL picture).
+"""Figures of a run: functions from arrays and records to a matplotlib Figure or a picture. Imports measures, errors.
 
-:mod:`.style` holds what they share: colours, sizes, and the axis range of each quantity, the same in every run, so
-that the figures of two runs can be laid side by side.
+:mod:`.style` holds what they share: colours, sizes, and the axis range of each quantity, the same in every run.
 """
 
 from trainables.figures.images import (

@@ -1,4 +1,4 @@
-"""A function of a batch, called on parts of one size."""
+"""Calls a function of a batch on parts of one size."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from trainables.loop.watchdog import beat
 def in_chunks(function: Callable[..., Tensor], size: int, *batches: Tensor) -> Tensor:
     """``function`` of tensors (B, …), called with exactly ``size`` rows at a time, the last call padded.
 
-    PyTorch picks its kernels by the size of the batch, and other kernels round differently; at one size a
-    row's result depends neither on its place nor on the other rows.
+    PyTorch chooses kernels by the size of the batch, and kernels round differently. At one size, a row's result
+    depends neither on its place nor on the other rows.
     """
     rows = len(batches[0])
     results = []

@@ -16,17 +16,17 @@ class LayerGenerators:
     """A generator for each layer of a network on its device, kept for all steps of a training."""
 
     seed: int = 0
-    """The step's."""
+    """The seed of the step."""
     by_layer: dict[int, torch.Generator] = field(default_factory=dict)
 
     def reseed(self, seed: int) -> None:
-        """Takes the seed of the next step."""
+        """Sets the seed of the next step."""
         self.seed = seed
         for layer, generator in self.by_layer.items():
             generator.manual_seed(derived_seed(seed, layer))
 
     def restart(self, layer: int, device: torch.device) -> torch.Generator:
-        """The layer's, at its beginning for this step."""
+        """The layer's generator, at its beginning for this step."""
         if layer not in self.by_layer:
             self.by_layer[layer] = torch.Generator(device)
         return self.by_layer[layer].manual_seed(derived_seed(self.seed, layer))
@@ -36,9 +36,8 @@ class LayerGenerators:
 class Masks:
     """The dropout masks of one optimiser step, for the samples ``share`` of its global batch of ``batch``.
 
-    A mask is a function of the step's seed, the layer and the sample's place in the batch: every share draws
-    the whole batch's mask and takes its part. So it is the same at any micro-batch, with any number of workers,
-    and when a checkpointed layer is computed again.
+    Every share draws the whole batch's mask from the step's seed and the layer, and takes its part. So a sample's
+    mask is the same at any micro-batch, with any number of workers, and when a checkpointed layer is computed again.
     """
 
     generators: LayerGenerators
@@ -48,7 +47,7 @@ class Masks:
     def drop(self, h: Tensor, probability: float, layer: int) -> Tensor:
         """``h`` (B, C, H, W) with values at 0 by ``probability`` p, the rest over 1 - p (Srivastava et al. 2014).
 
-        p is taken to the nearest 1/65536: a value costs 16 random bits, a quarter of what Bernoulli draws cost.
+        p is rounded to the nearest 1/65536: 16 random bits a value take a quarter of the time of Bernoulli draws.
         """
         random = self.generators.restart(layer, h.device)
         shape = (self.batch, *h.shape[1:])

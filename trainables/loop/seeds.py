@@ -1,4 +1,4 @@
-"""Random numbers that derive from what they are for, so that a run that was killed and continued draws the same."""
+"""Random numbers whose seeds derive from their purpose: a run that was killed and continued draws the same ones."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ def generator(seed: int, *purpose: int | str) -> torch.Generator:
 def batch_indices(count: int, batch_size: int, step: int, seed: int) -> torch.Tensor:
     """The samples of optimiser step ``step`` (from 0): int64 of length ``min(batch_size, count)``.
 
-    Every epoch is a fresh permutation of ``count`` samples, cut into whole batches; the remainder is left
-    out, and differs from epoch to epoch.
+    Every epoch is a new permutation of ``count`` samples, cut into whole batches; the remainder is left out.
     """
     batch_size = min(batch_size, count)
     per_epoch = count // batch_size

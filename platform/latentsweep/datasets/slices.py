@@ -38,7 +38,6 @@ _FEATURES = {
     **{name: {"dtype": "string", "_type": "Value"} for name in RULES.values()},
     "image": {"_type": "Image"},
 }
-#: The key "huggingface" makes the package ``datasets`` decode the last column as images.
 SCHEMA = pa.schema(
     [
         ("subject", pa.string()),
@@ -50,10 +49,9 @@ SCHEMA = pa.schema(
     ],
     metadata={"huggingface": json.dumps({"info": {"features": _FEATURES}})},
 )
-
+"""The key "huggingface" makes the package ``datasets`` decode the last column as images."""
 
 _BY_SPLIT = dict.fromkeys(SPLITS, int)
-#: What a manifest must hold, by key and type.
 MANIFEST_FORM = {
     "name": str,
     "created": str,
@@ -70,6 +68,7 @@ MANIFEST_FORM = {
     "bytes": int,
     "shards": [{"file": str, "rows": int, "sha256": str}],
 }
+"""What a manifest must hold, by key and type."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from latentsweep.ablation.statistics.power import detectable, smallest_p
 from latentsweep.ablation.statistics.ratio import Ratio, ratios
 from latentsweep.configuration import scalar
 from latentsweep.jobs.ablation import Study
-from latentsweep.lints import Finding, inspection
+from latentsweep.lints import Finding, targets
 from latentsweep.metrics import STUDY
 from latentsweep.pages.repetition import assignment, differences, machine, versions
 from latentsweep.storage.home import write_json
@@ -103,7 +103,7 @@ def written(
         effects=found,
         command=command_of(plan, seeds),
         failures={study.record.key(job): failures[job.name]["reason"] for job in jobs if job.name in failures},
-        findings=inspection.by_code(findings(study, jobs)),
+        findings=targets.merge_by_code(findings(study, jobs)),
         margins={} if margin is None else {METRICS[0]: margin},
         ratios=ratios,
         gaps=split(study, jobs),
@@ -128,11 +128,11 @@ def wall_time(study: Study, jobs: Sequence[Job]) -> dict[str, Any]:
 
 def findings(study: Study, jobs: Sequence[Job]) -> dict[str, list[Finding]]:
     """What the lints say of the data, and of each arm with the first seed."""
-    found = {"data": inspection.of_dataset(study.home, study.dataset, study.plan.recipe.data.split)}
+    found = {"data": targets.lint_dataset(study.home, study.dataset, study.plan.recipe.data.split)}
     for job in jobs:
         run = next((r for r in study.runs([job])), None)
         if run and job.seed == jobs[0].seed:
-            found[job.arm.name] = inspection.of_run(study.store, job.recipe, job.keys, run.metrics)
+            found[job.arm.name] = targets.lint_run(study.store, job.recipe, job.keys, run.metrics)
     return {subject: each for subject, each in found.items() if each}
 
 

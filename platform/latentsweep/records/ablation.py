@@ -10,11 +10,11 @@ from latentsweep import stages
 from latentsweep.ablation.design.arms import slug
 from latentsweep.ablation.design.plan import AblationPlan, Job
 from latentsweep.ablation.statistics.effect import Effect
-from latentsweep.lints import as_tags, inspection
-from latentsweep.metrics import AUTOENCODER_SECONDS, DENOISER_SECONDS, EVALUATION_SECONDS
+from latentsweep.lints import as_tags, targets
+from latentsweep.metrics import AUTOENCODER_SECONDS
 from latentsweep.pages.repetition import differences
-from latentsweep.records.recorder import Record, Recorder
-from latentsweep.records.sweep import as_records, final_record, pictures
+from latentsweep.records.recorder import Recorder, StepRecord
+from latentsweep.records.results import as_records, log_scores
 from latentsweep.storage.entries import MANIFEST
 from latentsweep.storage.store import Store
 from trainables.space import Value
@@ -72,17 +72,12 @@ class AblationRecord:
             self.recorder.close_run(key, "failed", tags=tags)
             return
         metrics = stages.measured(evaluation, job.recipe)
-        costs = {DENOISER_SECONDS.name: denoiser.seconds, EVALUATION_SECONDS.name: evaluation.seconds}
-        autoencoder = self.store.find(job.keys.vae)
-        if self.plan.minutes and autoencoder:
-            costs[AUTOENCODER_SECONDS.name] = autoencoder.seconds
+        autoencoder = self.store.find(job.keys.vae) if self.plan.minutes else None
+        seconds = {AUTOENCODER_SECONDS.name: autoencoder.seconds} if autoencoder else {}
         self.recorder.log(key, as_records(stages.replayed(denoiser, rungs=False)))
-        self.recorder.log(key, [final_record(evaluation, job.recipe.diffusion.steps, {**metrics, **costs})])
-        shared = (self.store.find(stage) for stage in (job.keys.samples, job.keys.reconstruction, job.keys.vae))
-        for path in pictures([evaluation, *(entry for entry in shared if entry)]):
-            self.recorder.log_file(key, path, stages.FIGURES)
+        log_scores(self.recorder, key, self.store, job.keys, job.recipe, metrics | seconds)
         self.recorder.log_file(key, evaluation.file(MANIFEST), "evaluation")
-        findings = inspection.of_run(self.store, job.recipe, job.keys, metrics)
+        findings = targets.lint_run(self.store, job.recipe, job.keys, metrics)
         self.recorder.close_run(key, "finished", tags=as_tags(findings))
         self.closed.add(key)
 
@@ -103,6 +98,6 @@ class AblationRecord:
         now = int(datetime.datetime.now().timestamp() * 1000)
         found = {f"difference/{slug(effect.contrast.name)}": effect.mean for effect in effects}
         metrics = {name: value for name, value in found.items() if value is not None}
-        self.recorder.log(self.plan.name, [Record(len(effects[0].seeds) if effects else 0, now, metrics)])
+        self.recorder.log(self.plan.name, [StepRecord(len(effects[0].seeds) if effects else 0, now, metrics)])
         self.recorder.close_run(self.plan.name, "finished" if finished else "failed")
         self.recorder.flush()

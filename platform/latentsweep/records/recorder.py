@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Record:
+class StepRecord:
     """What one step reported.
 
     ``time`` is in milliseconds since the epoch and fixed when the record was made, never when it is sent:
@@ -69,7 +69,7 @@ class Recorder(Protocol):
         given; a later one that differs becomes the tag ``latentsweep.param.<name>``.
         """
 
-    def log(self, key: str, records: Sequence[Record]) -> None:
+    def log(self, key: str, records: Sequence[StepRecord]) -> None:
         """Add points to the run's curves; NaN and infinities are left out and named in a tag."""
 
     def log_file(self, key: str, path: Path, folder: str = "") -> None:
@@ -112,14 +112,14 @@ def run_tags(key: str, kind: str) -> dict[str, str]:
     return {"latentsweep.key": check_key(key), "latentsweep.kind": kind, "latentsweep.version": __version__}
 
 
-def finite(records: Sequence[Record]) -> tuple[list[Record], set[str]]:
+def finite(records: Sequence[StepRecord]) -> tuple[list[StepRecord], set[str]]:
     """The records without their NaN and infinite values, and the names of the metrics that had some."""
     kept, lost = [], set()
     for record in records:
         good = {name: float(value) for name, value in record.metrics.items() if math.isfinite(value)}
         lost |= record.metrics.keys() - good.keys()
         if good:
-            kept.append(Record(record.step, record.time, good))
+            kept.append(StepRecord(record.step, record.time, good))
     return kept, lost
 
 
@@ -172,7 +172,7 @@ class MemoryRecorder:
             if run.params.setdefault(param, str(value)) != str(value):
                 run.tags[f"latentsweep.param.{param}"] = str(value)
 
-    def log(self, key: str, records: Sequence[Record]) -> None:
+    def log(self, key: str, records: Sequence[StepRecord]) -> None:
         run = self.runs[key]
         kept, lost = finite(records)
         run.points |= {(m, r.step, r.time, v): None for r in kept for m, v in r.metrics.items()}

@@ -11,6 +11,7 @@ from PIL import Image
 
 from latentsweep import stages
 from latentsweep.pages.charts import data_uri
+from latentsweep.stages.pipeline import PICTURED
 from latentsweep.storage.entries import Entry
 
 BUDGET = 3_500_000
@@ -80,13 +81,8 @@ CAPTIONS = {
 OF_GENERATED = ("nearest_neighbours", "power_spectra", "pairwise_distances", "latents")
 """Pictures that are drawn under one threshold alone, which the result names."""
 
-STAGES = {
-    "evaluation": "its measurement",
-    "samples": "its generated samples",
-    "reconstruction": "its autoencoder's reconstructions",
-    "vae": "its autoencoder",
-}
-"""The results that hold pictures, and what they are called."""
+STAGES = {stage.name: f"its {stage.title}" for stage in reversed(PICTURED)}
+"""The stages whose results hold pictures, and what the page calls them."""
 
 
 class Picture(NamedTuple):
@@ -119,9 +115,9 @@ def pictures(entries: Mapping[str, Entry], threshold: float) -> list[Picture]:
 def missing(entries: Mapping[str, Entry], names: Mapping[str, str]) -> list[str]:
     """A sentence for each result with pictures that is not in the store."""
     return [
-        f"The pictures of {what} are not here: {names[stage]} is not in the store (freed, damaged, or "
+        f"The pictures of {words} are not here: {names[stage]} is not in the store (freed, damaged, or "
         "of an older version)."
-        for stage, what in STAGES.items()
+        for stage, words in STAGES.items()
         if stage in names and stage not in entries
     ]
 

@@ -9,7 +9,7 @@ import yaml
 from latentsweep.pages.repetition import assignment, differences, flat, machine, versions
 from latentsweep.report.source import Source
 from latentsweep.search.plan import threads_of
-from latentsweep.search.spaces import search_space
+from latentsweep.search.spaces import own_space
 from latentsweep.search.study import SearchConfig
 from trainables.recipes import RECIPES
 from trainables.space import THRESHOLD, Value
@@ -54,7 +54,7 @@ def command(source: Source) -> str:
 def space_yaml(source: Source) -> str | None:
     """The search space as a file for ``--space``; None where it is the one that comes for the dataset."""
     plain = source.search.space.to_plain()
-    own = search_space(source.plan.dataset, None).typed(source.plan.recipe).to_plain()
+    own = own_space(source.plan.dataset).with_field_types(source.plan.recipe).to_plain()
     if plain["dimensions"] == own["dimensions"]:
         return None
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)

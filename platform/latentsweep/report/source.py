@@ -12,12 +12,10 @@ from optuna.trial import FrozenTrial, TrialState
 from latentsweep.search.export import chosen_sweep
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search, family_of
+from latentsweep.stages.pipeline import STAGES
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import Home, read_json
 from latentsweep.storage.store import Store
-
-STAGES = ("vae", "latents", "reconstruction", "reference", "denoiser", "samples", "evaluation")
-"""The stages in the order in which they are done."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,8 @@ class Source:
 
     def results(self, trial: FrozenTrial) -> dict[str, str]:
         """The names of a trial's results in the store, by stage, whether they are there or not."""
-        named = {name.split("/")[0]: name for name in self.plan.keys(trial.params).names()}
+        keys = self.plan.keys(trial.params)
+        named = {stage: key.name for stage, key in keys.items()}
         recorded = self.search.trial(family_of(trial)).user_attrs.get("keys", [])
         return {**named, **{name.split("/")[0]: name for name in recorded}}
 
@@ -109,4 +108,4 @@ def _saved(source: Source, seconds: Mapping[str, float]) -> tuple[float, float]:
 
 
 def _place(stage: str) -> tuple[int, str]:
-    return (STAGES.index(stage) if stage in STAGES else len(STAGES), stage)
+    return (list(STAGES).index(stage) if stage in STAGES else len(STAGES), stage)

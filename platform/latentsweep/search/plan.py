@@ -108,7 +108,7 @@ def planned(
     The recipe takes over the space's grid of thresholds, so that one sampling pass measures them all.
     """
     space.check(recipe)
-    space = space.typed(recipe)
+    space = space.with_field_types(recipe)
     for variant in space.vae_variants(recipe):
         check_fit(variant, dataset)
     for field, dimension in space.dimensions.items():
@@ -144,12 +144,12 @@ def sweep_plan(
     space: SearchSpace,
     weights: InceptionWeights,
     recipe_name: str | None,
-    assignments: Sequence[str],
+    settings: Sequence[str],
     split: str | None,
     search: SearchConfig,
     seed: int,
 ) -> SweepPlan:
     """The plan that the options of ``sweep`` mean."""
     name = recipe_name or space.recipe
-    recipe = overridden(recipe_named(name), [*assignments, *([f"data.split={split}"] if split else [])])
+    recipe = overridden(recipe_named(name), [*settings, *([f"data.split={split}"] if split else [])])
     return planned(dataset, name, recipe, space, search, seed, weights)

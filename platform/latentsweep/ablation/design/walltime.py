@@ -17,7 +17,8 @@ from latentsweep.pages.numbers import number
 from latentsweep.pages.repetition import differences, machine
 from latentsweep.storage.home import read_json, write_json
 from latentsweep.storage.store import Store
-from trainables.autoencoder.training import steps_per_epoch, vae_steps
+from trainables.autoencoder.batch import steps_per_epoch
+from trainables.autoencoder.training import vae_steps
 from trainables.config import fingerprint
 from trainables.errors import ConfigError, DataError
 from trainables.recipes import Recipe

@@ -179,7 +179,7 @@ def _over_subjects(
     draws = np.empty((resamples, len(counts)))
     draws[:, order] = subject_draws(len(counts), resamples=resamples, seed=seed)
     draws = draws[(draws > 0).sum(axis=1) > 1]
-    kids = 1000 * real.resampled(draws) - 2 * (sums @ draws.T) / (draws @ counts)
+    kids = 1000 * real.resample(draws) - 2 * (sums @ draws.T) / (draws @ counts)
     effective = float(effective_subjects(counts))
     return np.cov(kids) * effective / (effective - 1), effective - 1
 
