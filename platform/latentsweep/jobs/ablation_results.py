@@ -45,16 +45,9 @@ REAL = "real_slices.json"
 def judged(plan: AblationPlan, runs: Sequence[Run], seeds: int, margin: float | None) -> dict[str, list[Effect]]:
     """The effects by metric; a ``margin`` is in units of KID ×1000 and of nothing else."""
     measured = [name for name in METRICS if any(name in run.metrics for run in runs)] or [METRICS[0]]
-    return {
-        metric: effects(
-            runs,
-            plan.design.contrasts,
-            metric,
-            seeds=range(seeds),
-            margin=margin if metric == METRICS[0] else None,
-        )
-        for metric in measured
-    }
+    margins = {METRICS[0]: margin}
+    contrasts, planned = plan.design.contrasts, range(seeds)
+    return {name: effects(runs, contrasts, name, seeds=planned, margin=margins.get(name)) for name in measured}
 
 
 def compared(study: Study, jobs: Sequence[Job], seeds: int, real: WithinKernel | None) -> list[Ratio]:
@@ -146,21 +139,17 @@ def findings(study: Study, jobs: Sequence[Job]) -> dict[str, list[Finding]]:
 def facts(study: Study, jobs: Sequence[Job], seeds: int) -> list[tuple[str, str]]:
     """What was run, on what, and what sharing saved."""
     plan, counts = study.plan, needed(jobs)
+    side = plan.recipe.data.image_size
     tuned = f", each arm tuned by {plan.tune} trials of its own" if plan.tune else ""
+    trainings = (
+        f"{counts['vae']} autoencoders and {counts['denoiser']} denoisers; apart, each run would need its own: "
+    )
     return [
         ("Dataset", f"{plan.dataset}, fingerprint {plan.fingerprint[:16]}"),
         ("Measured on", f"the {plan.split} split, by {plan.recipe.data.split}"),
-        (
-            "Recipe",
-            f"{'one for each arm' if plan.arms else plan.recipe_name} at "
-            f"{plan.recipe.data.image_size}×{plan.recipe.data.image_size} pixels{tuned}",
-        ),
+        ("Recipe", f"{'one for each arm' if plan.arms else plan.recipe_name} at {side}×{side} pixels{tuned}"),
         ("Runs", f"{len(jobs)}: {len(plan.design.arms)} arms with {seeds} seeds each"),
-        (
-            "Trainings",
-            f"{counts['vae']} autoencoders and {counts['denoiser']} denoisers; apart, each run would need its own: "
-            f"{len(jobs)} and {len(jobs)}",
-        ),
+        ("Trainings", f"{trainings}: {len(jobs)} and {len(jobs)}"),
         *([("Wall time", f"{plan.minutes:g} minutes a run, see below")] if plan.minutes else []),
         ("Inception weights", plan.weights),
         ("Packages", versions()),
@@ -189,9 +178,7 @@ def forecast(plan: AblationPlan, store: Store, seeds: int, wall: WallTime | None
         "seeds": seeds,
         "runs": len(jobs),
         "needed": needed(jobs),
-        "in_store": {
-            stage: sum(store.find(n) is not None for n in names if n.startswith(f"{stage}/")) for stage in there
-        },
+        "in_store": dict(there),
         "tuning_trials": plan.tune * len(plan.design.arms),
         "comparisons": contrasts,
         "power": power_words(seeds, contrasts),
@@ -203,9 +190,11 @@ def as_text(plan: Mapping[str, Any]) -> str:
     """The forecast for people."""
     width = max(len(arm["arm"]) for arm in plan["arms"])
     counts, there = plan["needed"], plan["in_store"]
-    lines = [f"{plan['study']} (nothing is started by --dry-run)", plan["design"], ""]
-    lines += [f"  {arm['arm']:<{width}}  {arm['shares']}; {changed(arm['changes'])}" for arm in plan["arms"]]
-    lines += [
+    lines = [
+        f"{plan['study']} (nothing is started by --dry-run)",
+        plan["design"],
+        "",
+        *(f"  {arm['arm']:<{width}}  {arm['shares']}; {changed(arm['changes'])}" for arm in plan["arms"]),
         "",
         f"{plan['runs']} runs with {plan['seeds']} seeds: {counts['vae']} autoencoders and {counts['denoiser']} "
         f"denoisers in all ({there.get('vae', 0)} and {there.get('denoiser', 0)} are in the store); apart, each run "
@@ -251,15 +240,12 @@ def command_of(plan: AblationPlan, seeds: int) -> str:
     else:
         words += ["--recipe", plan.recipe_name, "--design", plan.kind, "--components", ",".join(plan.components)]
     words += ["--seeds", str(seeds)]
-    if plan.tune:
-        words += ["--tune-per-arm", str(plan.tune)]
-    if plan.minutes:
-        words += ["--minutes", f"{plan.minutes!r}"]
+    words += ["--tune-per-arm", str(plan.tune)] if plan.tune else []
+    words += ["--minutes", repr(plan.minutes)] if plan.minutes else []
     if plan.kind == WHOLE:
         return shlex.join([*words, *(word for setting in plan.settings for word in ("--set", setting))])
-    for field, value in differences(recipe_named(plan.recipe_name), plan.recipe).items():
-        words += assignment(field, value)
-    return shlex.join(words)
+    changes = differences(recipe_named(plan.recipe_name), plan.recipe)
+    return shlex.join([*words, *(word for item in changes.items() for word in assignment(*item))])
 
 
 def plain(found: Effect | Ratio | ArmGap) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from latentsweep.lints import targets
+from latentsweep.pages.templates import write_texts
 from latentsweep.records.recorder import Recorder
 from latentsweep.records.sweep import SweepRecord
 from latentsweep.report import paper_tables, write_report
@@ -28,8 +29,5 @@ def report_files(home: Home, sweep: str | None, recorder_of: Callable[[str], Rec
 def table_files(home: Home) -> list[Path]:
     """Writes the paper's tables of the recorded trainings as Markdown and LaTeX."""
     tables = paper_tables(home)
-    folder = home.writable(home.trained)
     texts = {"paper-tables.md": tables.as_markdown(), "paper-tables.tex": tables.as_latex()}
-    for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
-    return [folder / name for name in texts]
+    return write_texts(home.writable(home.trained), texts)

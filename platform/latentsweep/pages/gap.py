@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from latentsweep.metrics import METRICS
 from latentsweep.pages.numbers import fixed
@@ -21,24 +21,17 @@ BELOW_ZERO = "a part below 0 is most likely sampling noise"
 """What is said where a part is negative."""
 
 
-@dataclass(frozen=True)
-class Gap:
-    """One model's scores in one of :data:`DISTANCES`, and what they leave to whom."""
+class Gap(NamedTuple):
+    """One model's score in a distance, and its parts: the first three add up to ``generated``.
 
-    distance: str
+    What the autoencoder or the denoiser loses is below 0 by chance alone, or where generated slices are nearer than
+    reconstructions.
+    """
+
     floor: float
-    ceiling: float
+    autoencoder: float
+    denoiser: float
     generated: float
-
-    @property
-    def autoencoder(self) -> float:
-        """What the autoencoder loses; below 0 by chance alone."""
-        return self.ceiling - self.floor
-
-    @property
-    def denoiser(self) -> float:
-        """What the denoiser loses; below 0 by chance, or where generated slices are nearer than reconstructions."""
-        return self.generated - self.ceiling
 
     @property
     def total(self) -> float:
@@ -49,19 +42,18 @@ class Gap:
 def gap_of(metrics: Mapping[str, float], distance: str) -> Gap | None:
     """The gap that a run's ``metrics`` have; None where one of the three scores wasn't recorded."""
     metric = DISTANCES[distance]
-    found = [metrics.get(name, math.nan) for name in (metric.floor, metric.ceiling, metric.name)]
-    return Gap(distance, *found) if all(math.isfinite(value) for value in found) else None
+    floor, ceiling, score = (metrics.get(name, math.nan) for name in (metric.floor, metric.ceiling, metric.name))
+    found = Gap(floor, ceiling - floor, score - ceiling, score)
+    return found if all(map(math.isfinite, found)) else None
 
 
 def gap_words(metrics: Mapping[str, float]) -> str:
     """The gaps of one model in a sentence; empty where none was recorded."""
-    found = [gap for gap in (gap_of(metrics, distance) for distance in DISTANCES) if gap]
+    found = {name: gap for name in DISTANCES if (gap := gap_of(metrics, name))}
     parts = [
-        f"{fixed(gap.total, 1)} in {DISTANCES[gap.distance].label}, of which the autoencoder loses "
+        f"{fixed(gap.total, 1)} in {DISTANCES[name].label}, of which the autoencoder loses "
         f"{fixed(gap.autoencoder, 1)} and the denoiser {fixed(gap.denoiser, 1)}"
-        for gap in found
+        for name, gap in found.items()
     ]
-    if not parts:
-        return ""
-    negative = any(min(gap.autoencoder, gap.denoiser) < 0 for gap in found)
-    return f"Above the floor it lies {'; '.join(parts)}" + (f" ({BELOW_ZERO})." if negative else ".")
+    negative = any(min(gap.autoencoder, gap.denoiser) < 0 for gap in found.values())
+    return f"Above the floor it lies {'; '.join(parts)}{f' ({BELOW_ZERO})' if negative else ''}." if parts else ""

@@ -38,11 +38,6 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def percent(share: float) -> str:
-    """A share in per cent."""
-    return f"{share:.0%}"
-
-
 def capitalised(text: str) -> str:
     """The text with its first letter large, and the others as they are."""
     return text[:1].upper() + text[1:]

@@ -67,30 +67,27 @@ class Table:
         below = [f"- {note}" for note in self.notes], ["The runs behind each row:", "", *traced] if traced else []
         return "\n".join([*lines, *(line for part in below if part for line in ("", *part))]) + "\n"
 
-    def as_latex(self) -> str:
-        """As a LaTeX table in ASCII for the package booktabs, the notes below it."""
-        return latex_table(
-            self,
-            caption=f"{self.title}. {self.caption}",
-            columns="l" + "r" * (len(self.header) - 1),
-            head=[r"  \small"],
-        )
+    def as_latex(self, *, numbered: bool = False) -> str:
+        """As a LaTeX table in ASCII for the package booktabs, the notes below it.
 
-
-def latex_table(table: Table, *, caption: str, columns: str, head: Sequence[str] = ()) -> str:
-    """A table as LaTeX: ``columns`` are their alignments, ``head`` the lines before the caption."""
-    lines = [r"\begin{table}", r"  \centering", *head, rf"  \caption{{{latex(caption)}}}"]
-    lines += [rf"  \begin{{tabular}}{{{columns}}}", r"    \toprule", latex_row(table.header)]
-    above = None
-    for row in table.rows:
-        if row.kind != above:
-            lines.append(r"    \midrule")
-        lines.append(latex_row((row.name, *row.cells)))
-        above = row.kind
-    lines += [r"    \bottomrule", r"  \end{tabular}"]
-    if table.notes:
-        lines.append(rf"  \par\smallskip\parbox{{\linewidth}}{{\footnotesize {latex(' '.join(table.notes))}}}")
-    return "\n".join([*lines, r"\end{table}", ""])
+        ``numbered``: one of the paper's, whose title is its number, which LaTeX gives, and whose first two columns
+        are text.
+        """
+        caption = self.caption if numbered else f"{self.title}. {self.caption}"
+        columns = ("ll" if numbered else "l").ljust(len(self.header), "r")
+        lines = [r"\begin{table}", r"  \centering", *([] if numbered else [r"  \small"])]
+        lines += [rf"  \caption{{{latex(caption)}}}", rf"  \begin{{tabular}}{{{columns}}}", r"    \toprule"]
+        lines.append(latex_row(self.header))
+        above = None
+        for row in self.rows:
+            if row.kind != above:
+                lines.append(r"    \midrule")
+            lines.append(latex_row((row.name, *row.cells)))
+            above = row.kind
+        lines += [r"    \bottomrule", r"  \end{tabular}"]
+        if self.notes:
+            lines.append(rf"  \par\smallskip\parbox{{\linewidth}}{{\footnotesize {latex(' '.join(self.notes))}}}")
+        return "\n".join([*lines, r"\end{table}", ""])
 
 
 def as_latex(tables: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from latentsweep.lints import Finding
-from latentsweep.pages.numbers import duration, percent
+from latentsweep.pages.numbers import duration
 from latentsweep.pages.tables import Table, cell
 
 PACKAGE = "latentsweep.pages"
@@ -38,7 +38,7 @@ def environment(package: str) -> Environment:
         undefined=StrictUndefined,
         keep_trailing_newline=True,
     )
-    made.filters |= {"duration": duration, "percent": percent, "cell": cell}
+    made.filters |= {"duration": duration, "cell": cell}
     made.globals["table_of"] = Table.of
     return made
 

@@ -62,13 +62,12 @@ def parallel_coordinates(rows: Sequence[Score], space: SearchSpace, metric: Metr
     colours = ScalarMappable(Normalize(low, darkest), COLOURS)
     shades = dict(zip((row.trial for row in rows), colours.to_rgba(scores), strict=True))
     for row in sorted(rows, key=lambda row: (row.chosen, -row.rank)):
-        shift = (row.rank % 9 - 4) / 4 * 0.012
+        shift = _shift(row) * 0.012
         heights = [_height(space.dimensions[field], row.params[field]) + shift for field in fields]
         heights.append((row.values[0] - low) / (high - low))
-        style: dict[str, Any] = {"color": shades[row.trial], "linewidth": 1.0, "alpha": 0.75}
-        if row.chosen:
-            style = {"color": VERMILION, "linewidth": 3.0, "zorder": 5}
-        axes.plot(range(len(heights)), heights, **style)
+        usual: dict[str, Any] = {"color": shades[row.trial], "linewidth": 1.0, "alpha": 0.75}
+        bold = {"color": VERMILION, "linewidth": 3.0, "zorder": 5}
+        axes.plot(range(len(heights)), heights, **(bold if row.chosen else usual))
     for column, field in enumerate(fields):
         axes.axvline(column, color=GREY, linewidth=0.8)
         for value, label in _ticks(space.dimensions[field]):
@@ -160,8 +159,7 @@ def _slice(axes: Axes, rows: Sequence[Score], field: str, dimension: Dimension) 
     places = {value: place for place, (value, _) in enumerate(_ticks(dimension))} if listed else {}
 
     def place(row: Score) -> float:
-        shift = (row.rank % 9 - 4) / 4 * JITTER if listed else 0.0
-        return float(places[row.params[field]] + shift if listed else row.params[field])
+        return float(places[row.params[field]] + _shift(row) * JITTER if listed else row.params[field])
 
     others = [row for row in rows if not row.chosen]
     axes.plot([place(row) for row in others], [row.values[0] for row in others], "o", color=BLUE, ms=4, alpha=0.5)
@@ -178,6 +176,11 @@ def _slice(axes: Axes, rows: Sequence[Score], field: str, dimension: Dimension) 
     for row in (row for row in rows if row.chosen):
         axes.plot(place(row), row.values[0], "*", color=VERMILION, markersize=14, zorder=5)
     plain(axes, grid="y")
+
+
+def _shift(row: Score) -> float:
+    """By how much a row is drawn beside its value, from -1 to 1, so that rows don't hide each other."""
+    return (row.rank % 9 - 4) / 4
 
 
 def _median(rows: Sequence[Score], field: str, value: Any) -> float:

@@ -12,14 +12,14 @@ from latentsweep.datasets.slices import PreparedDataset, open_dataset
 from latentsweep.lints import Finding
 from latentsweep.metrics import FID, KID, REPORT, STEPS, Metric
 from latentsweep.pages.charts import Chart
-from latentsweep.pages.numbers import duration, now, percent
+from latentsweep.pages.numbers import duration, now
 from latentsweep.pages.tables import Row, Table
 from latentsweep.pages.templates import Tile, warnings_first
 from latentsweep.report import charts, repetition, summary
 from latentsweep.report.importance import Importance, importances
 from latentsweep.report.pictures import Picture, missing, pictures
 from latentsweep.report.scores import Score, chosen, objective, scores
-from latentsweep.report.source import Compute, Source, compute, opened
+from latentsweep.report.source import Compute, Source, compute, open_source
 from latentsweep.search import leaderboard
 from latentsweep.search.leaderboard import heading
 from latentsweep.storage.entries import Entry
@@ -30,6 +30,10 @@ from trainables.space import THRESHOLD, Choice, Dimension
 TOP = 25
 """Rows of the leaderboard that are shown; the CSV has all."""
 
+ALIKE = (
+    "; ≈ not distinguishable from the lowest: the difference is within 1.96 standard errors of it, taken as "
+    "independent"
+)
 NO_DATASET = "not prepared in this home any more"
 
 SPLITS = {
@@ -139,16 +143,11 @@ class Content:
     @property
     def stages(self) -> Table:
         """The same by stage."""
-        rows = [
-            (
-                each.stage,
-                str(each.results),
-                str(each.unfinished or "–"),
-                duration(each.seconds),
-                f"{each.freed} freed since: time not known" if each.freed else "",
-            )
-            for each in self.compute.stages
-        ]
+        rows = []
+        for each in self.compute.stages:
+            freed = f"{each.freed} freed since: time not known" if each.freed else ""
+            cells = str(each.results), str(each.unfinished or "–"), duration(each.seconds), freed
+            rows.append((each.stage, *cells))
         caption = (
             "Wall time of work by stage, whoever computed a result first. Unfinished trainings are those that were "
             "pruned or stopped."
@@ -173,24 +172,20 @@ class Content:
     @property
     def leaderboard_read(self) -> str:
         """How the leaderboard is to be read."""
-        alike = (
-            "; ≈ not distinguishable from the lowest: the difference is within 1.96 standard errors of it, taken as "
-            "independent"
-        )
         count = len(self.scores)
         return (
             f"{min(TOP, count)} of {count} measured configurations, lowest {self.objective.label} first; "
             "95 % intervals in brackets. ★ the chosen configuration"
-            + (alike if any(score.alike for score in self.scores) else "")
+            + (ALIKE if any(score.alike for score in self.scores) else "")
         )
 
     @property
     def shares(self) -> Table:
         """What mattered, by field."""
-        rows = [
-            (e.field, *map(percent, (e.share, e.median, e.low, e.high)), f"{e.first:.0%} of resamples")
-            for e in self.importances
-        ]
+        rows = []
+        for each in self.importances:
+            shares = (f"{share:.0%}" for share in (each.share, each.median, each.low, each.high))
+            rows.append((each.field, *shares, f"{each.first:.0%} of resamples"))
         return Table.of(("field", "all trials", "median", "10 %", "90 %", "came first in"), rows, code=True)
 
     @cached_property
@@ -240,7 +235,7 @@ class Content:
 
 def gather(home: Home, sweep: str, findings: Findings = ()) -> Content:
     """Everything for the report of a sweep; raises :class:`~trainables.errors.DataError` for an unknown sweep."""
-    source = opened(home, sweep)
+    source = open_source(home, sweep)
     raised = warnings_first(findings() if callable(findings) else findings)
     return Content(source, scores(source.search), importances(source.search), raised, bool(home.study))
 

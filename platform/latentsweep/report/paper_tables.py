@@ -13,7 +13,7 @@ from latentsweep import stages
 from latentsweep.configuration import Configuration, read_configuration
 from latentsweep.metrics import FID, KID, PAPER_PSNR, PAPER_SSIM, SAMPLES
 from latentsweep.pages.numbers import UNKNOWN
-from latentsweep.pages.tables import Row, Table, as_latex, latex_table
+from latentsweep.pages.tables import Row, Table, as_latex
 from latentsweep.stages.model_folder import CONFIG
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import Home, read_json
@@ -69,8 +69,7 @@ class PaperTables(NamedTuple):
 
     def as_latex(self) -> str:
         """Both as LaTeX tables, which LaTeX numbers itself."""
-        found = (latex_table(t, caption=t.caption, columns="ll" + "r" * (len(t.header) - 2)) for t in self)
-        return as_latex(found)
+        return as_latex(table.as_latex(numbered=True) for table in self)
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from PIL import Image
 
@@ -85,8 +85,7 @@ STAGES = {stage.name: f"its {stage.title}" for stage in reversed(PICTURED)}
 """The stages whose results hold pictures, and what the page calls them."""
 
 
-@dataclass(frozen=True)
-class Picture:
+class Picture(NamedTuple):
     """A PNG with its heading and caption."""
 
     name: str
@@ -110,7 +109,7 @@ def pictures(entries: Mapping[str, Entry], threshold: float) -> list[Picture]:
     shown = {name: path for name, path in paths.items() if not name.startswith(GENERATED) or name == own}
     drawn_from = entries["evaluation"].summary.get("shown") if "evaluation" in entries else None
     ordered = sorted(shown.items(), key=lambda item: place(item[0]))
-    return fitted([picture(name, path.read_bytes(), drawn_from) for name, path in ordered])
+    return fit_pictures([picture(name, path.read_bytes(), drawn_from) for name, path in ordered])
 
 
 def missing(entries: Mapping[str, Entry], names: Mapping[str, str]) -> list[str]:
@@ -137,21 +136,20 @@ def picture(name: str, png: bytes, drawn_from: float | None = None) -> Picture:
 def place(name: str) -> tuple[int, str]:
     """Where a picture stands among the others."""
     kind = GENERATED if name.startswith(GENERATED) else name
-    order = list(CAPTIONS)
-    return (order.index(kind) if kind in order else len(order), name)
+    return ([*CAPTIONS, kind].index(kind), name)
 
 
-def fitted(found: list[Picture], budget: int = BUDGET) -> list[Picture]:
+def fit_pictures(found: list[Picture], budget: int = BUDGET) -> list[Picture]:
     """The pictures within ``budget`` bytes together: as they are, else with 256 colours, else smaller as well."""
     scale = 1.0
     shown = found
     while sum(len(each.png) for each in shown) > budget and scale > 0.1:
-        shown = [Picture(each.name, each.heading, each.caption, reduced(each.png, scale)) for each in found]
+        shown = [each._replace(png=reduce_picture(each.png, scale)) for each in found]
         scale *= 0.75
     return shown
 
 
-def reduced(png: bytes, scale: float) -> bytes:
+def reduce_picture(png: bytes, scale: float) -> bytes:
     """The picture in 256 colours, at most ``WIDEST`` pixels wide, times ``scale``."""
     with Image.open(io.BytesIO(png)) as image:
         factor = min(1.0, WIDEST / image.width) * scale

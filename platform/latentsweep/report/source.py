@@ -70,7 +70,7 @@ class Compute:
         return sum(stage.seconds for stage in self.stages)
 
 
-def opened(home: Home, name: str) -> Source:
+def open_source(home: Home, name: str) -> Source:
     """The sweep of that name; raises :class:`~trainables.errors.DataError` where there is none."""
     folder = chosen_sweep(home, None, name)
     plan = SweepPlan.read(folder)
@@ -82,34 +82,29 @@ def compute(source: Source) -> Compute:
     expected = {name for trial in source.search.run_trials() for name in trial.user_attrs.get("keys", [])}
     names = sorted(expected.union(read_json(source.folder / "uses.json", [])))
     entries = {name: source.store.find(name) for name in names}
-    stages = []
+    costs = []
     for stage in sorted({name.split("/")[0] for name in names}, key=_place):
-        own = [name for name in names if name.split("/")[0] == stage]
-        there = [entry for entry in (entries[name] for name in own) if entry]
-        begun = {name: source.store.spent(name) for name in own if entries[name] is None}
+        own = {name: entries[name] for name in names if name.split("/")[0] == stage}
+        there = [entry.seconds for entry in own.values() if entry]
+        begun = {name: source.store.spent(name) for name, entry in own.items() if not entry}
         unfinished = [seconds for seconds in begun.values() if seconds is not None]
         freed = sum(seconds is None and name in expected for name, seconds in begun.items())
         if there or unfinished or freed:
-            total = sum(entry.seconds for entry in there) + sum(unfinished)
-            stages.append(StageCost(stage, len(there), total, len(unfinished), freed))
-    shared, thresholds = _saved(source, {name: entry.seconds for name, entry in entries.items() if entry})
-    return Compute(stages, shared, thresholds)
+            costs.append(StageCost(stage, len(there), sum(there) + sum(unfinished), len(unfinished), freed))
+    return Compute(costs, *_saved(source, {name: entry.seconds for name, entry in entries.items() if entry}))
 
 
 def _saved(source: Source, seconds: Mapping[str, float]) -> tuple[float, float]:
+    """The seconds of :class:`Compute` that sharing saved, from those of each result."""
     users: Counter[str] = Counter()
-    passes: Counter[int] = Counter(family_of(trial) for trial in source.search.measured())
+    passes = Counter(family_of(trial) for trial in source.search.measured())
     thresholds = 0.0
     for trial in source.search.run_trials():
-        if trial.state not in (TrialState.COMPLETE, TrialState.PRUNED):
-            continue
-        results = source.results(trial)
-        users.update(results[stage] for stage in ("vae", "latents"))
-        thresholds += (
-            (passes[trial.number] - 1) * seconds.get(results["denoiser"], 0.0) if passes[trial.number] else 0
-        )
-    shared = sum((count - 1) * seconds.get(name, 0.0) for name, count in users.items())
-    return shared, thresholds
+        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
+            results = source.results(trial)
+            users.update(results[stage] for stage in ("vae", "latents"))
+            thresholds += max(0, passes[trial.number] - 1) * seconds.get(results["denoiser"], 0.0)
+    return sum((count - 1) * seconds.get(name, 0.0) for name, count in users.items()), thresholds
 
 
 def _place(stage: str) -> tuple[int, str]:

@@ -25,21 +25,21 @@ def sentences(
     source: Source, rows: Sequence[Score], importances: Sequence[Importance], lints: int, reference: Mapping[str, Any]
 ) -> list[str]:
     """The summary, a paragraph each: what was searched, the best, how sure that is, what mattered, lints."""
-    found = [searched(source)]
+    found = [search_words(source)]
     if not rows:
-        found.append("No trial has been measured yet, so there is no best configuration. " + unmeasured(source))
+        found.append("No trial has been measured yet, so there is no best configuration. " + why_nothing(source))
     else:
         found += [
             best(source, rows, reference),
             gap_words(chosen(rows).metrics),
             certainty(source, rows),
-            mattered(source, importances),
+            importance_words(source, importances),
         ]
     found.append(lints_raised(lints) if lints else "No lint was raised.")
     return [sentence for sentence in found if sentence]
 
 
-def searched(source: Source) -> str:
+def search_words(source: Source) -> str:
     """What was tried on what."""
     state = leaderboard.counts(source.search)
     fields = ", ".join(source.search.space.dimensions)
@@ -51,14 +51,11 @@ def searched(source: Source) -> str:
     )
     if state["waiting"]:
         text += f" {number(state['waiting'], 'trial')} waited or ran when this report was written."
-    if state["points"] > state["complete"]:
-        text += (
-            f" One sampling pass gives every early-stop threshold: {state['points']} configurations were measured."
-        )
-    return text
+    points = f" One sampling pass gives every early-stop threshold: {state['points']} configurations were measured."
+    return text + (points if state["points"] > state["complete"] else "")
 
 
-def unmeasured(source: Source) -> str:
+def why_nothing(source: Source) -> str:
     """Why nothing was measured."""
     reasons = "; ".join(f"{reason} ({number(count, 'trial')})" for reason, count in failures(source).items())
     return f"What failed: {reasons}." if reasons else "Run the sweep's command again to go on."
@@ -105,10 +102,10 @@ def comparison(metrics: Mapping[str, float], reference: Mapping[str, Any]) -> st
         text += f", from {generated} generated against {real} real slices of the {split} split"
     if KID.floor in metrics:
         text += f". Real slices in their place score {KID.format(metrics[KID.floor])}, the floor"
+    ceiling = KID.format(metrics.get(KID.ceiling))
     if KID.ceiling in metrics:
         text += (
-            f"; its autoencoder's reconstructions score {KID.format(metrics[KID.ceiling])}, the ceiling of "
-            "what a denoiser can reach with it"
+            f"; its autoencoder's reconstructions score {ceiling}, the ceiling of what a denoiser can reach with it"
         )
     elif text:
         text += "; the autoencoder's ceiling (KID of its reconstructions) was not recorded"
@@ -130,15 +127,13 @@ def certainty(source: Source, rows: Sequence[Score]) -> str:
         return f"{said}; no uncertainty of this score was recorded, so whether they differ can't be said."
     alike = [row for row in rows if row.alike]
     denoisers = len({row.family for row in alike})
-    size = (
-        f"{metric.format(gap)} more, {gap / error:.1f} standard errors" if error > 0 else f"{metric.format(gap)} more"
-    )
+    size = f"{metric.format(gap)} more" + (f", {gap / error:.1f} standard errors" if error > 0 else "")
+    verdict = "the difference is larger than chance would give on these samples"
+    if other.alike:
+        verdict = "a lead, but within what chance gives"
     if gap <= error:
-        text = f"{said}, {size}: which of the two is better can't be told from this sweep."
-    elif other.alike:
-        text = f"{said}, {size}: a lead, but within what chance gives."
-    else:
-        text = f"{said}, {size}: the difference is larger than chance would give on these samples."
+        verdict = "which of the two is better can't be told from this sweep"
+    text = f"{said}, {size}: {verdict}."
     if len(alike) > 1:
         text += (
             f" {len(alike)} of {len(rows)} configurations, of {number(denoisers, 'denoiser')}, can't be told from "
@@ -161,7 +156,7 @@ def common(source: Source, rows: Sequence[Score], alike: Sequence[Score]) -> str
     return f" None of these has {', nor '.join(absent)}." if absent else ""
 
 
-def mattered(source: Source, importances: Sequence[Importance]) -> str:
+def importance_words(source: Source, importances: Sequence[Importance]) -> str:
     """The field with the largest share, and how sure its place is."""
     if not importances:
         return f"What mattered can't be said: that needs {leaderboard.ENOUGH} complete trials with different scores."

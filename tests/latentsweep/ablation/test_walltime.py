@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 from latentsweep.ablation.design import walltime
 from latentsweep.ablation.design.arms import given_arms
 from latentsweep.ablation.design.components import chosen
-from latentsweep.ablation.design.contrasts import Design, designed, of_whole
+from latentsweep.ablation.design.contrasts import Design, design_of, of_whole
 from latentsweep.ablation.design.plan import AblationPlan, needed
 from latentsweep.ablation.design.walltime import WallTime, allotted, inequality, timings
 from latentsweep.ablation.page.tables import walltime_table
@@ -59,7 +59,7 @@ def test_minutes_are_shared_as_the_recipe_does_and_filled_to_the_last_step() -> 
     share = 1100 * VAE / (1100 * VAE + 600 * DENOISER)
     assert smoke.vae_steps == int(600 * share / VAE)
     for each in found.values():
-        assert 600 - each.denoiser_step < 60 * (each.vae_minutes + each.denoiser_minutes) <= 600 + 1e-6
+        assert 600 - each.denoiser_step < 60 * sum(each.minutes) <= 600 + 1e-6
     assert smoke.changes == {
         "vae.max_steps": smoke.vae_steps,
         "diffusion.steps": smoke.denoiser_steps,
@@ -76,7 +76,7 @@ def test_arms_of_one_autoencoder_go_on_sharing_it_at_the_references_split() -> N
 
 
 def test_arms_that_differ_at_sampling_alone_go_on_training_nothing() -> None:
-    design = designed(SMOKE, chosen(["early-stop", "cutmix"]), "leave-one-out")
+    design = design_of(SMOKE, chosen(["early-stop", "cutmix"]), "leave-one-out")
     found = allotted(design, 10, seconds(design), SLICES)
     assert found["full"] == found["without early-stop"]
     made = AblationPlan(

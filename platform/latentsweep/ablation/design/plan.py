@@ -12,7 +12,7 @@ from typing import Any
 
 from latentsweep.ablation.design.arms import WHOLE, GivenArm
 from latentsweep.ablation.design.components import chosen
-from latentsweep.ablation.design.contrasts import Arm, Design, designed, of_whole
+from latentsweep.ablation.design.contrasts import Arm, Design, design_of, of_whole
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.search.plan import SweepPlan, check_fit, planned
 from latentsweep.search.study import SearchConfig
@@ -108,7 +108,7 @@ class AblationPlan:
         """The arms and contrasts."""
         if self.kind == WHOLE:
             return of_whole(self.arms)
-        return designed(self.recipe, chosen(self.components), self.kind)
+        return design_of(self.recipe, chosen(self.components), self.kind)
 
     def jobs(self, seeds: Sequence[int], tuned: Mapping[str, Mapping[str, Value]] | None = None) -> list[Job]:
         """Every arm with every seed, seed by seed, with what was ``tuned`` for each arm by name."""
@@ -164,10 +164,11 @@ def plan_of(
         tuple(settings),
         minutes,
     )
-    if kind == "factorial" and 2 ** len(components) * seeds > most:
+    runs = 2 ** len(components) * seeds
+    if kind == "factorial" and runs > most:
         raise ConfigError(
-            f"a factorial of {len(components)} components with {seeds} seeds has {2 ** len(components) * seeds} "
-            f"runs, above --max-runs {most}; take fewer components or seeds, or raise it"
+            f"a factorial of {len(components)} components with {seeds} seeds has {runs} runs, above --max-runs "
+            f"{most}; take fewer components or seeds, or raise it"
         )
     count = len(plan.design.arms)
     if count * seeds > most:
@@ -206,10 +207,8 @@ def sharing(design: Design, jobs: Sequence[Job]) -> dict[str, str]:
     words = {design.reference.name: "the reference"}
     for arm in design.arms[1:]:
         own = {name.split("/")[0] for name in first[arm.name].names() if name not in reference}
-        if not own & {"denoiser", "vae"}:
-            words[arm.name] = "trains nothing: it shares the reference's denoiser" + (
-                "" if "samples" in own else " and samples"
-            )
-        else:
+        samples = "" if "samples" in own else " and samples"
+        words[arm.name] = f"trains nothing: it shares the reference's denoiser{samples}"
+        if own & {"denoiser", "vae"}:
             words[arm.name] = "its own autoencoder and denoiser" if "vae" in own else "its own denoiser"
     return words

@@ -13,6 +13,7 @@ from typing import Any
 
 from latentsweep.ablation.design.contrasts import Arm, Design
 from latentsweep.ablation.design.plan import AblationPlan, Job
+from latentsweep.pages.numbers import number
 from latentsweep.pages.repetition import differences, machine
 from latentsweep.storage.home import read_json, write_json
 from latentsweep.storage.store import Store
@@ -49,14 +50,9 @@ class Allotment:
     """What that makes of the arm's recipe."""
 
     @property
-    def vae_minutes(self) -> float:
-        """Planned for the autoencoder."""
-        return self.vae_step * self.vae_steps / 60
-
-    @property
-    def denoiser_minutes(self) -> float:
-        """Planned for the denoiser."""
-        return self.denoiser_step * self.denoiser_steps / 60
+    def minutes(self) -> tuple[float, float]:
+        """Planned for the autoencoder and for the denoiser."""
+        return self.vae_step * self.vae_steps / 60, self.denoiser_step * self.denoiser_steps / 60
 
 
 @dataclass(frozen=True)
@@ -89,9 +85,8 @@ class WallTime:
     @classmethod
     def now(cls, arms: Mapping[str, Allotment], threads: int, at_once: int) -> WallTime:
         """Measured now, on this machine."""
-        return cls(
-            arms, threads, at_once, machine(), datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-        )
+        measured = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+        return cls(arms, threads, at_once, machine(), measured)
 
     def write(self, folder: Path) -> None:
         """Keeps it for all later runs of the study."""
@@ -106,8 +101,8 @@ class WallTime:
     def words(self) -> str:
         """How the steps were timed."""
         return (
-            f"steps timed on {self.measured} ({self.machine}), {self.at_once} at once with {self.threads} "
-            f"thread{'s' if self.threads > 1 else ''} each; validation, checkpoints and evaluation are not counted"
+            f"steps timed on {self.measured} ({self.machine}), {self.at_once} at once with "
+            f"{number(self.threads, 'thread')} each; validation, checkpoints and evaluation are not counted"
         )
 
 
@@ -203,7 +198,7 @@ def outcome(plan: AblationPlan, wall: WallTime, took: Mapping[str, Sequence[tupl
     arms = {
         name: {
             "steps": dict(each.changes),
-            "planned": (each.vae_minutes, each.denoiser_minutes),
+            "planned": each.minutes,
             "taken": list(took.get(name, ())),
         }
         for name, each in wall.arms.items()

@@ -21,7 +21,7 @@ from matplotlib.patches import Patch
 
 from latentsweep.ablation.page.wording import difference, name_of, probability, verdict_of
 from latentsweep.ablation.statistics.effect import Contrast, Effect, Run, Summary
-from latentsweep.ablation.statistics.gaps import ArmGap, Part
+from latentsweep.ablation.statistics.gaps import ArmGap
 from latentsweep.metrics import metric_of
 from latentsweep.pages.charts import Chart, chart, panels, plain
 from latentsweep.pages.numbers import capitalised, fixed
@@ -66,10 +66,15 @@ def forest_plot(
     ± ``margin``, in the metric's unit. What lies beyond the axis has an arrow at its edge, and its numbers at the
     right like the others.
     """
-    shown = _in_order([effect for effect in effects if effect.mean is not None], metric)
+    kinds = list(dict.fromkeys(effect.contrast.kind for effect in effects if effect.mean is not None))
+    sign = 1 if metric_of(metric).better == "higher" else -1
+    shown = sorted(
+        (effect for effect in effects if effect.mean is not None),
+        key=lambda effect: (kinds.index(effect.contrast.kind), sign * (effect.mean or 0.0)),
+    )
     if not shown:
         return None
-    heights = _heights([effect.contrast.kind for effect in shown])
+    heights = [place + 0.6 * kinds.index(effect.contrast.kind) for place, effect in enumerate(shown)]
     figure = new_figure(1.4 + 0.36 * (heights[-1] + 1))
     axes, numbers = figure.subplots(1, 2, width_ratios=[1.1, 1], sharey=True)
     low, high = limits([_ends(effect) for effect in shown], 0.0, margin or 0.0)
@@ -166,7 +171,7 @@ def gap_figure(gaps: Mapping[str, Sequence[ArmGap]], places: Mapping[str, int]) 
     for axes in grid:
         axes.tick_params(axis="y", length=0, pad=6)
     handles: list[Artist] = [Patch(facecolor=colour, label=label) for label, colour in GAP_COLOURS.items()]
-    if any(part.mean < 0 for each in gaps.values() for gap in each for part in _stack(gap)):
+    if any(part.mean < 0 for each in gaps.values() for gap in each for part in gap.parts):
         handles.append(Patch(facecolor="white", edgecolor=GREY, hatch="////", label="below 0: most likely noise"))
     handles.append(Line2D([], [], color=BLACK, marker="|", markersize=10, label="score, 95 % over seeds"))
     close = {"frameon": False, "columnspacing": 1.3, "handlelength": 1.7, "fontsize": SMALL}
@@ -176,15 +181,12 @@ def gap_figure(gaps: Mapping[str, Sequence[ArmGap]], places: Mapping[str, int]) 
 
 def gap_words(gaps: Mapping[str, Sequence[ArmGap]], places: Mapping[str, int]) -> str:
     """What :func:`gap_figure` shows."""
-    found = [
-        f"{name_of(metric)}: "
-        + "; ".join(
-            f"{gap.arm} {fixed(gap.floor.mean, places[metric])} + {fixed(gap.autoencoder.mean, places[metric])} + "
-            f"{fixed(gap.denoiser.mean, places[metric])} = {fixed(gap.generated.mean, places[metric])}"
-            for gap in each
-        )
-        for metric, each in gaps.items()
-    ]
+    found = []
+    for metric, each in gaps.items():
+        sums = [" + ".join(fixed(part.mean, places[metric]) for part in gap.parts) for gap in each]
+        totals = [fixed(gap.generated.mean, places[metric]) for gap in each]
+        said = (f"{gap.arm} {parts} = {total}" for gap, parts, total in zip(each, sums, totals, strict=True))
+        found.append(f"{name_of(metric)}: {'; '.join(said)}")
     return f"Stacked bars of floor + autoencoder's loss + denoiser's loss = score of each arm. {'. '.join(found)}."
 
 
@@ -259,15 +261,10 @@ def _cells(
     }
 
 
-def _stack(gap: ArmGap) -> tuple[Part, Part, Part]:
-    """The parts that add up to the score."""
-    return gap.floor, gap.autoencoder, gap.denoiser
-
-
 def _stacked(axes: Axes, gap: ArmGap, row: int, places: int, room: float) -> None:
     """The bar of one arm, with the numbers of its parts where they are wider than ``room``."""
     begin, covered = 0.0, 0.0
-    for colour, part in zip(GAP_COLOURS.values(), _stack(gap), strict=True):
+    for colour, part in zip(GAP_COLOURS.values(), gap.parts, strict=True):
         if part.mean < 0:
             axes.barh(row, part.mean, 0.3, begin, facecolor="white", edgecolor=colour, hatch="////", zorder=4)
         else:
@@ -306,19 +303,6 @@ def _ends(effect: Effect) -> tuple[float, float]:
     return effect.low, effect.high
 
 
-def _in_order(effects: Sequence[Effect], metric: str) -> list[Effect]:
-    """By kind as they come, within a kind the worst first, or the largest where neither way is better."""
-    kinds = list(dict.fromkeys(effect.contrast.kind for effect in effects))
-    sign = 1 if metric_of(metric).better == "higher" else -1
-    return sorted(effects, key=lambda effect: (kinds.index(effect.contrast.kind), sign * (effect.mean or 0.0)))
-
-
-def _heights(kinds: Sequence[str]) -> list[float]:
-    """Where each row stands, with room between kinds."""
-    order = list(dict.fromkeys(kinds))
-    return [place + 0.6 * order.index(kind) for place, kind in enumerate(kinds)]
-
-
 def limits(ends: Sequence[tuple[float, float]], centre: float, margin: float = 0.0) -> tuple[float, float]:
     """An axis around the centre that holds all pairs of ends but those that reach far beyond most, and the margin."""
     reach = [max(abs(low - centre), abs(high - centre)) for low, high in ends]
@@ -333,12 +317,10 @@ def limits(ends: Sequence[tuple[float, float]], centre: float, margin: float = 0
 def _sides(axes: Axes, metric: str) -> None:
     """Says over the plot which side of zero is better."""
     better = metric_of(metric).better
-    if better:
-        sides = (("← better", GREEN), ("worse →", VERMILION))
-        if better == "higher":
-            sides = (("← worse", VERMILION), ("better →", GREEN))
-        for (text, colour), x, ha in zip(sides, (0.0, 1.0), ("left", "right"), strict=True):
-            axes.text(x, 1.02, text, transform=axes.transAxes, ha=ha, va="bottom", fontsize=10, color=colour)
+    sides = {"lower": ("← better", "worse →"), "higher": ("← worse", "better →")}
+    for text, x, ha in zip(sides[better] if better else (), (0.0, 1.0), ("left", "right"), strict=bool(better)):
+        colour = GREEN if "better" in text else VERMILION
+        axes.text(x, 1.02, text, transform=axes.transAxes, ha=ha, va="bottom", fontsize=10, color=colour)
 
 
 def _wrapped(name: str) -> str:

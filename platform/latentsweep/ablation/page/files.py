@@ -74,8 +74,9 @@ def as_markdown(content: Content) -> str:
 def as_latex(content: Content) -> str:
     """A table for each metric, the one that the study is judged by first, and one of all."""
     first, *others = (tables.metric_table(content, metric) for metric in content.metrics)
+    beside = tables.beside(content)
     wall = [content.walltime] if content.walltime else []
-    found = [first, *memorised(content), *gap_tables(content), *overviews(content), *others, *wall]
+    found = [first, *beside["memorised"], *beside["gap_tables"], *beside["overviews"], *others, *wall]
     return join_latex(table.as_latex() for table in found)
 
 
@@ -93,20 +94,6 @@ def view(content: Content, metric: str, place: int) -> View:
     return View(tables.metric_table(content, metric), forest, seeds, interactions)
 
 
-def memorised(content: Content) -> list[Table]:
-    """The table of memorisation, where it was measured."""
-    found = tables.memorisation_table(content.summaries, content.effects, reference=content.reference)
-    return [found] if found else []
-
-
-def gap_tables(content: Content) -> list[Table]:
-    """A table for each metric whose gap is known."""
-    return [
-        tables.gap_table(metric, found, content.places(metric), reference=content.reference)
-        for metric, found in content.gaps_by_metric().items()
-    ]
-
-
 def gap_figure(content: Content) -> Figure | None:
     """The gaps as bars, where there are any."""
     found = content.gaps_by_metric()
@@ -118,11 +105,6 @@ def gap_chart(content: Content) -> Chart | None:
     figure, found = gap_figure(content), content.gaps_by_metric()
     words = charts.gap_words(found, {metric: content.places(metric) for metric in found})
     return chart(figure, "gap", words) if figure else None
-
-
-def overviews(content: Content) -> list[Table]:
-    """The table of all metrics, where there is more than one."""
-    return [tables.overview(content)] if len(content.metrics) > 1 else []
 
 
 def tiles(content: Content) -> list[Tile]:
@@ -157,8 +139,6 @@ def _render(template: str, content: Content, shown: dict[str, object]) -> str:
         primary_label=name_of(content.primary),
         differing=f"differs from {content.reference or 'the first'} in",
         findings=warnings_first(content.findings),
-        overviews=overviews(content),
-        gap_tables=gap_tables(content),
-        memorised=memorised(content),
+        **tables.beside(content),
         **shown,
     )

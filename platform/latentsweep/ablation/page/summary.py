@@ -16,39 +16,27 @@ from latentsweep.pages.numbers import fixed, lints_raised, listed, number
 OUT, IN = "without ", "with "
 """How the name of an arm begins that has a component taken out of the reference, or put into it."""
 
-HEADINGS = {
-    "helps": "Helps",
-    "hurts": "Hurts",
-    "differs": "Changes the score",
-    "no difference": "Makes no difference",
-    "cannot tell": "Can't be told from the noise",
-    "not measured": "Not measured",
+WORDS = {
+    "helps": ("Helps", "helps", "help"),
+    "hurts": ("Hurts", "hurts", "hurt"),
+    "differs": ("Changes the score", "changes it", "change it"),
+    "no difference": (
+        "Makes no difference",
+        "makes no difference beyond the margin",
+        "make no difference beyond the margin",
+    ),
+    "cannot tell": ("Can't be told from the noise", *("can't be told from the noise between seeds",) * 2),
+    "not measured": ("Not measured", "was not measured", "were not measured"),
 }
-"""Verdicts on components in the order in which they are shown, and what they are called."""
+"""Verdicts on components in the order in which they are shown: their heading, and the verb of one and of several."""
 
-VERBS = {
-    "helps": ("helps", "help"),
-    "hurts": ("hurts", "hurt"),
-    "differs": ("changes it", "change it"),
-    "no difference": ("makes no difference beyond the margin", "make no difference beyond the margin"),
-    "cannot tell": ("can't be told from the noise between seeds",) * 2,
-    "not measured": ("was not measured", "were not measured"),
-}
-"""The verdicts as verbs, of one component and of several."""
-
-HEADINGS_OF_ARMS = HEADINGS | {
-    "helps": "Better than the reference",
-    "hurts": "Worse than the reference",
-    "differs": "Different from the reference",
-    "no difference": "No different from the reference",
+WORDS_OF_ARMS = WORDS | {
+    "helps": ("Better than the reference", "is better", "are better"),
+    "hurts": ("Worse than the reference", "is worse", "are worse"),
+    "differs": ("Different from the reference", "differs", "differ"),
+    "no difference": ("No different from the reference", *WORDS["no difference"][1:]),
 }
 """The same of whole configurations."""
-
-VERBS_OF_ARMS = VERBS | {
-    "helps": ("is better", "are better"),
-    "hurts": ("is worse", "are worse"),
-    "differs": ("differs", "differ"),
-}
 
 CLEAR = ("helps", "hurts", "differs")
 """Verdicts that tell a difference."""
@@ -84,8 +72,8 @@ def groups(content: Content) -> list[Group]:
     """The components by what the primary metric says of them; empty groups are left out."""
     found = by_verdict(content, content.primary)
     return [
-        Group(verdict, heading, [(name, line(content, effect)) for name, effect in found[verdict]])
-        for verdict, heading in (HEADINGS_OF_ARMS if content.whole else HEADINGS).items()
+        Group(verdict, words[0], [(name, line(content, effect)) for name, effect in found[verdict]])
+        for verdict, words in (WORDS_OF_ARMS if content.whole else WORDS).items()
         if verdict in found
     ]
 
@@ -130,12 +118,11 @@ def sentences(content: Content) -> list[str]:
 
 def headline(content: Content) -> str:
     """How many components help, hurt, make no difference and can't be told, by name; or arms, of whole ones."""
-    metric, verbs = content.primary, VERBS_OF_ARMS if content.whole else VERBS
-    found = {verdict: [name for name, _ in each] for verdict, each in by_verdict(content, metric).items()}
+    metric, found = content.primary, by_verdict(content, content.primary)
     parts = [
-        f"{len(names)} {verbs[verdict][len(names) > 1]} ({listed(names)})"
-        for verdict in HEADINGS
-        if (names := found.get(verdict))
+        f"{len(found[verdict])} {words[1 + (len(found[verdict]) > 1)]} ({listed(name for name, _ in found[verdict])})"
+        for verdict, words in (WORDS_OF_ARMS if content.whole else WORDS).items()
+        if verdict in found
     ]
     count = len(content.compared(metric))
     asked = f"{number(count, 'configuration')} against {content.reference}"
@@ -153,7 +140,7 @@ def certainty(content: Content) -> str:
             "changed: no interval and no p is given, and no verdict. Run it again with --seeds 3 or more."
         )
     text = f"Each arm has {number(len(content.seeds), 'seed')}, and arms are compared in pairs of the same seed. "
-    return text + " ".join(able(content, content.primary)) + " " + covered(content.effects[content.primary])
+    return text + " ".join(able(content, content.primary)) + " " + interval_covers(content.effects[content.primary])
 
 
 def able(content: Content, metric: str) -> list[str]:
@@ -162,9 +149,7 @@ def able(content: Content, metric: str) -> list[str]:
     effects = content.effects.get(metric, ())
     if count < 2 or not effects:
         return []
-    places = content.places(metric)
-    noise = content.margin(metric)
-    family = largest_family(effects)
+    places, noise, family = content.places(metric), content.margin(metric), largest_family(effects)
     sds = [effect.sd for effect in effects if effect.sd is not None]
     words = f"{detectable(count, family):.1f} standard deviations of a paired difference"
     if any(sds):
@@ -174,22 +159,19 @@ def able(content: Content, metric: str) -> list[str]:
         degrees = min((effect.df_subjects for effect in effects if effect.df_subjects is not None), default=math.inf)
         least = detectable(count, family, se_subjects=added / typical, df_subjects=degrees)
         words = f"about {fixed(least * typical, places)} ({least:.1f} standard deviations of a paired difference)"
-    found = [] if noise is None else [f"The margin for no difference is {fixed(noise, places)}."]
-    if metric not in content.margins and noise is not None:
-        found = [
-            f"Between seeds of one arm the standard deviation is {fixed(noise, places)}: the noise, and the margin "
-            "below which a difference counts as none."
-        ]
+    margin = (
+        f"The margin for no difference is {fixed(noise, places)}."
+        if metric in content.margins
+        else f"Between seeds of one arm the standard deviation is {fixed(noise, places)}: the noise, and the margin "
+        "below which a difference counts as none."
+    )
+    smallest = smallest_p(count)
+    rest = ", so the p given rest on differences between seeds being about normal" if smallest > 0.05 else ""
     return [
-        *found,
+        *([] if noise is None else [margin]),
         f"With {number(count, 'seed')} and {number(family, 'comparison')}, a difference of {words} shows in four "
         "studies of five, and smaller ones in fewer.",
-        f"The exact sign-flip test, which assumes no distribution, can't go below p = {smallest_p(count):.3g} here"
-        + (
-            ", so the p given rest on differences between seeds being about normal."
-            if smallest_p(count) > 0.05
-            else "."
-        ),
+        f"The exact sign-flip test, which assumes no distribution, can't go below p = {smallest:.3g} here{rest}.",
     ]
 
 
@@ -199,19 +181,14 @@ def largest_family(effects: Sequence[Effect]) -> int:
     return max(arms, len(effects) - arms)
 
 
-def covered(effects: Sequence[Effect]) -> str:
+def interval_covers(effects: Sequence[Effect]) -> str:
     """What an interval holds, and what not."""
     if all(effect.low is None for effect in effects):
         return "There are no intervals."
+    held, not_held = "other seeds", "other held-out subjects"
     if any(effect.se_subjects is not None for effect in effects):
-        return (
-            "A 95 % interval covers what other seeds and other held-out subjects of the same kind would change, not "
-            "other training subjects, another dataset or another recipe."
-        )
-    return (
-        "A 95 % interval covers what other seeds would change, not other held-out subjects, another dataset or "
-        "another recipe."
-    )
+        held, not_held = "other seeds and other held-out subjects of the same kind", "other training subjects"
+    return f"A 95 % interval covers what {held} would change, not {not_held}, another dataset or another recipe."
 
 
 def in_ratios(content: Content) -> str:
@@ -227,9 +204,7 @@ def gap_words(content: Content) -> str:
     if not found:
         return ""
     places = content.places(content.primary)
-    parts = [
-        f"{gap.arm} {fixed(gap.autoencoder.mean, places)} and {fixed(gap.denoiser.mean, places)}" for gap in found
-    ]
+    parts = (f"{g.arm} {fixed(g.autoencoder.mean, places)} and {fixed(g.denoiser.mean, places)}" for g in found)
     return (
         f"Above the floor of real slices, {name_of(content.primary)} {fixed(found[0].floor.mean, places)}, the "
         f"autoencoder and the denoiser lose: {'; '.join(parts)}."
@@ -243,14 +218,12 @@ def read_ratios(ratios: Sequence[Ratio]) -> list[str]:
     text = "Ratio: the arm's mean over the reference's, in the seeds that both have; "
     if all(ratio.low is None and not ratio.unbounded for ratio in ratios):
         return [f"{text}there are no intervals."]
-    text += "the interval is Fieller's (1954), uncorrected, and covers "
+    held = "alone: the real slices' features aren't in the store, or runs were measured on others"
     if any(ratio.subjects for ratio in ratios):
-        text += "other seeds and other held-out subjects."
-    else:
-        text += "other seeds alone: the real slices' features aren't in the store, or runs were measured on others."
-    if any(ratio.unbounded for ratio in ratios):
-        text += " Unbounded: the reference itself can't be told from 0."
-    return [text]
+        held = "and other held-out subjects"
+    unbounded = any(ratio.unbounded for ratio in ratios)
+    end = " Unbounded: the reference itself can't be told from 0." if unbounded else ""
+    return [f"{text}the interval is Fieller's (1954), uncorrected, and covers other seeds {held}.{end}"]
 
 
 def interactions(content: Content) -> str:
@@ -280,10 +253,10 @@ def elsewhere(content: Content) -> str:
     """What other metrics say clearly; nothing for one seed."""
     if len(content.seeds) < 2:
         return ""
-    parts, verbs = [], VERBS_OF_ARMS if content.whole else VERBS
+    parts, words = [], WORDS_OF_ARMS if content.whole else WORDS
     for metric in content.metrics[1:]:
         said = [
-            f"{listed(name for name, _ in each)} {verbs[verdict][len(each) > 1]}"
+            f"{listed(name for name, _ in each)} {words[verdict][1 + (len(each) > 1)]}"
             for verdict, each in by_verdict(content, metric).items()
             if verdict in CLEAR
         ]
@@ -327,7 +300,7 @@ def notes(content: Content, metric: str) -> list[str]:
             f"p: two-sided t test over seeds{subjects}, after Holm's correction for {family}; "
             "intervals aren't corrected. d_z: mean over standard deviation of the paired differences, after Hedges."
         )
-        found.append(covered(effects))
+        found.append(interval_covers(effects))
     found += read_ratios(content.ratios_of(metric)) + able(content, metric)
     lacking = sorted({key for effect in effects for key in effect.missing})
     if lacking:

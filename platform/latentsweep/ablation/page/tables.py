@@ -14,10 +14,10 @@ from latentsweep.ablation.page.wording import (
     difference,
     direction,
     name_of,
-    named,
     probability,
     title_of,
     verdict_of,
+    with_reference,
 )
 from latentsweep.ablation.statistics.effect import Effect, Summary
 from latentsweep.ablation.statistics.gaps import PARTS, ArmGap
@@ -59,7 +59,7 @@ def metric_table(content: Content, metric: str) -> Table:
         runs = tuple(dict.fromkeys([*summary.runs, *(effect.runs if effect else ())]))
         cells = (_mean(summary, places, count=True), *_compared(effect, places, texts))
         verdict = effect.verdict if effect else ""
-        rows.append(Row(named(summary.arm, content.reference), "arm", cells, runs, verdict))
+        rows.append(Row(with_reference(summary.arm, content.reference), "arm", cells, runs, verdict))
     for effect in effects:
         if effect.contrast.kind != "arm":
             cells = (f"({len(effect.seeds)})", *_compared(effect, places, texts))
@@ -71,12 +71,25 @@ def metric_table(content: Content, metric: str) -> Table:
     return Table(capitalised(name_of(metric)), caption, (first, *header), tuple(rows), tuple(notes(content, metric)))
 
 
+def beside(content: Content) -> dict[str, list[Table]]:
+    """The tables beside those of single metrics by the templates' names; a list is empty where it has none."""
+    memorised = memorisation_table(content.summaries, content.effects, reference=content.reference)
+    return {
+        "memorised": [memorised] if memorised else [],
+        "gap_tables": [
+            gap_table(metric, found, content.places(metric), reference=content.reference)
+            for metric, found in content.gaps_by_metric().items()
+        ],
+        "overviews": [overview(content)] if len(content.metrics) > 1 else [],
+    }
+
+
 def overview(content: Content) -> Table:
     """All metrics beside each other: arms as mean ± sd, other contrasts as differences, each with its verdict."""
     found = [effect.contrast for each in content.effects.values() for effect in each]
     others = {contrast.name: contrast for contrast in found if contrast.kind != "arm"}
     arms = dict.fromkeys(summary.arm for each in content.summaries.values() for summary in each)
-    shown = [(arm, named(arm, content.reference), "arm") for arm in arms]
+    shown = [(arm, with_reference(arm, content.reference), "arm") for arm in arms]
     shown += [(name, title_of(contrast), contrast.kind) for name, contrast in others.items()]
     rows = [
         Row(title, kind, tuple(_overview_cell(content, metric, name) for metric in content.metrics))
@@ -116,7 +129,7 @@ def memorisation_table(
         "Memorisation",
         "Whether an arm repeats training slices more than the reference does.",
         ("arm", *columns),
-        tuple(Row(named(arm, reference), "arm", tuple(cells), runs[arm]) for arm, cells in rows.items()),
+        tuple(Row(with_reference(arm, reference), "arm", tuple(cells), runs[arm]) for arm, cells in rows.items()),
         (
             "Near copies: share of generated slices nearer to a training slice than held-out ones ever are. An arm's "
             "is higher by no more than its difference's upper end. An interval [0, 0] says that there was none at "
@@ -133,7 +146,7 @@ def gap_table(metric: str, gaps: Sequence[ArmGap], places: int, *, reference: st
     for gap in gaps:
         parts = [getattr(gap, name) for name in PARTS]
         cells = (fixed(part.mean, places) + interval(part.low, part.high, places) for part in parts)
-        rows.append(Row(named(gap.arm, reference), "arm", (*cells, str(len(gap.seeds))), gap.runs))
+        rows.append(Row(with_reference(gap.arm, reference), "arm", (*cells, str(len(gap.seeds))), gap.runs))
     found = [
         "Floor: real training slices of other subjects in place of generated ones. The autoencoder loses what their "
         "reconstructions score above it, the denoiser what generated slices score above the reconstructions; the "
@@ -165,8 +178,8 @@ def walltime_table(plan: AblationPlan, wall: WallTime, took: Mapping[str, Sequen
         vae, denoiser = (statistics.fmean(part) for part in zip(*took[name], strict=True)) if name in took else (0, 0)
         means = tuple(f"{mean:.3g}" if name in took else UNKNOWN for mean in (vae + denoiser, vae, denoiser))
         steps = f"{each.vae_steps} × {each.vae_step:.3g} s", f"{each.denoiser_steps} × {each.denoiser_step:.3g} s"
-        cells = (*steps, f"{each.vae_minutes + each.denoiser_minutes:.3g}", *means)
-        rows.append(Row(named(name, plan.design.reference.name), "arm", cells))
+        cells = (*steps, f"{sum(each.minutes):.3g}", *means)
+        rows.append(Row(with_reference(name, plan.design.reference.name), "arm", cells))
     equal = f"The arms' mean wall times are within {100 * EQUAL:.0f} % of each other."
     return Table(
         "Wall time",

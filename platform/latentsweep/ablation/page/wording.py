@@ -42,7 +42,7 @@ def title_of(contrast: Contrast) -> str:
     return contrast.name if contrast.kind == "arm" else f"{contrast.kind}: {contrast.name}"
 
 
-def named(arm: str, reference: str | None) -> str:
+def with_reference(arm: str, reference: str | None) -> str:
     """An arm's name, with a word where it is the reference."""
     return f"{arm} (reference)" if arm == reference else arm
 
