@@ -28,7 +28,7 @@ FP32 = "fp32"
 
 def latentsweep(job: str, precision: str, threads: int) -> Job:
     """The product's own loops, stages and settings; ``precision`` as its configurations have it."""
-    from latentsweep.stages import draw
+    from latentsweep.stages.denoiser import draw
     from trainables.autoencoder import training as vae_training
     from trainables.autoencoder.batch import VaeDraws
     from trainables.autoencoder.discriminator import Adversary

@@ -155,7 +155,7 @@ def run(begin: Callable[[], Life | None], concurrent: int) -> tuple[float, float
 
 
 class Silent:
-    """A watcher of trials that says nothing."""
+    """A listener to trials that says nothing."""
 
     def started(self, number: int, params: Mapping[str, Any]) -> None: ...
 

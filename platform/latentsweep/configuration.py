@@ -110,32 +110,32 @@ def read_configuration(path: Path) -> Configuration:
     )
 
 
-def overridden(recipe: Recipe, assignments: list[str]) -> Recipe:
+def overridden(recipe: Recipe, settings: list[str]) -> Recipe:
     """The recipe under ``--set field=value`` options; a value is read as YAML."""
-    return recipe.replace(**changes_of(assignments))
+    return recipe.replace(**changes_of(settings))
 
 
 def execution_of(
-    assignments: Sequence[str], device: str | None, execution: Execution | None = None
+    settings: Sequence[str], device: str | None, execution: Execution | None = None
 ) -> tuple[list[str], Execution]:
     """The ``--set`` options that are of a recipe, and ``execution`` under the others and on ``device``, if named."""
-    named = [text.strip() for text in assignments if text.strip().startswith(EXECUTION)]
+    named = [text.strip() for text in settings if text.strip().startswith(EXECUTION)]
     changes = changes_of([text.removeprefix(EXECUTION) for text in named])
     for name, option in BY_OPTION.items():
         if name in changes:
             raise ConfigError(f"--set {EXECUTION}{name} must be left to the job, which sets it by {option}")
     if device is not None:
         changes["device"] = device
-    return [text for text in assignments if text.strip() not in named], (execution or Execution()).replace(**changes)
+    return [text for text in settings if text.strip() not in named], (execution or Execution()).replace(**changes)
 
 
-def changes_of(assignments: Sequence[str], option: str = "--set") -> dict[str, Any]:
+def changes_of(settings: Sequence[str], option: str = "--set") -> dict[str, Any]:
     """The values by field of ``field=value`` texts, each value read as YAML; ``option`` is where they were given.
 
     1e-4 is a number, too, which YAML 1.1 takes for a text.
     """
     changes = {}
-    for text in assignments:
+    for text in settings:
         name, equals, value = text.partition("=")
         if not equals:
             raise ConfigError(f"{option} takes field=value, such as diffusion.steps=2000; got {text!r}")

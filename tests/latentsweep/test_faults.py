@@ -67,7 +67,7 @@ def check_gone(home: Path) -> None:
     while left_by(home) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not left_by(home)
-    assert not Store(home / "store").unfinished()
+    assert not Store(home / "store").begun()
 
 
 def check_closed(home: Path, calm: tuple[Path, dict[str, Any]]) -> None:
@@ -350,7 +350,7 @@ def test_a_study_that_is_no_database_is_one_line(begun: Path, calm: tuple[Path, 
 def test_a_driver_that_dies_again_and_again_is_given_up(tmp_path: Path) -> None:
     (tmp_path / "cli.py").write_text("import os; os.kill(os.getpid(), 9)")
     program = (
-        "import os, sys; from latentsweep import supervision as s; "
+        "import os, sys; from latentsweep.execution import supervision as s; "
         f"sys.orig_argv = [sys.executable, {str(tmp_path / 'cli.py')!r}]; sys.exit(s.supervise())"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=60)

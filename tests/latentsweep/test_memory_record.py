@@ -12,15 +12,15 @@ import torch
 from made_up_cards import OTHER_ERRORS, OUT_OF_MEMORY
 
 from latentsweep.execution import worker
-from latentsweep.execution.worker import Assignment
+from latentsweep.execution.worker import Brief
 from latentsweep.records.redaction import redact
-from latentsweep.records.sweep import execution_tags
-from latentsweep.stages import training
+from latentsweep.records.results import execution_tags
+from latentsweep.stages.stage import Context, Identity
+from latentsweep.stages.vae import VAE
 from latentsweep.storage.entries import Entry
 from trainables.autoencoder.vae import Autoencoder
 from trainables.errors import CapacityError
 from trainables.loop.execution import GIB, Execution
-from trainables.loop.progress import ignore_report
 from trainables.recipes import SMOKE
 from trainables.resources.memory import RESERVE, predict_memory
 
@@ -47,11 +47,11 @@ CPU = {
 @pytest.fixture(autouse=True)
 def few_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     images = np.random.default_rng(0).integers(0, 256, (SLICES, 16, 16), dtype=np.uint8)
-    monkeypatch.setattr(training, "split_slices", lambda *arguments: SimpleNamespace(images=images))
+    monkeypatch.setattr(Context, "slices", lambda *arguments: SimpleNamespace(images=images))
 
 
 def summary(folder: Path, execution: Execution) -> dict[str, Any]:
-    return training.vae_stage(folder, None, RECIPE, 0, execution, ignore_report)  # type: ignore[arg-type]
+    return VAE.run(Context(None, None, RECIPE, 0, execution, None), folder)  # type: ignore[arg-type]
 
 
 def entry(memory: dict[str, Any]) -> Entry:
@@ -95,10 +95,10 @@ def test_a_trial_without_enough_memory_is_of_that_class(error: Exception, monkey
     def fails(*arguments: object) -> None:
         raise error
 
-    monkeypatch.setattr(Assignment, "pipeline", fails)
-    assignment = Assignment("store", "datasets", "demo", "", RECIPE, 0, Execution(), "weights", "")
+    monkeypatch.setattr(Brief, "pipeline", fails)
+    brief = Brief("store", "datasets", "demo", Identity(RECIPE, "", 0, "weights"), Execution(), "")
     failure = {"reason": redact(error), "class": "memory", "log": ""}
-    assert worker.measurements(assignment, [RECIPE]) == failure
+    assert worker.measurements(brief, [RECIPE]) == failure
 
 
 @pytest.mark.parametrize("error", OTHER_ERRORS, ids=str)
@@ -108,8 +108,8 @@ def test_another_error_of_a_trial_is_raised_to_be_tried_again(
     def fails(*arguments: object) -> None:
         raise error
 
-    monkeypatch.setattr(Assignment, "pipeline", fails)
-    assignment = Assignment("store", "datasets", "demo", "", RECIPE, 0, Execution(), "weights", "")
+    monkeypatch.setattr(Brief, "pipeline", fails)
+    brief = Brief("store", "datasets", "demo", Identity(RECIPE, "", 0, "weights"), Execution(), "")
     with pytest.raises(type(error)) as caught:
-        worker.measurements(assignment, [RECIPE])
+        worker.measurements(brief, [RECIPE])
     assert caught.value is error

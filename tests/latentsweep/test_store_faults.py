@@ -172,7 +172,7 @@ def test_a_worker_raises_what_its_disk_says_so_that_it_counts_as_infrastructure(
     assignment = assigned(home, each=1)
     remount(disk, "ro")
     with pytest.raises(StoreError, match="Read-only"):
-        worker.measurements(assignment, [assignment.recipe])
+        worker.measurements(assignment, [assignment.identity.recipe])
 
 
 def test_no_flipped_bit_of_a_manifest_goes_unseen(tmp_path: Path) -> None:

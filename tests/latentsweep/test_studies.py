@@ -16,7 +16,7 @@ from postgres import Postgres, postgres
 from small_dataset import plant
 
 from latentsweep.execution.supervision import driving
-from latentsweep.search.databases import alone, check
+from latentsweep.search.databases import check, drive_alone
 from latentsweep.search.study import Point, Search, SearchConfig
 from latentsweep.storage.home import Home
 from trainables.errors import ConfigError, LatentsweepError, StoreError
@@ -78,13 +78,13 @@ def test_drivers_in_two_homes_shut_each_other_out_and_a_killed_one_lets_go(serve
     first = context.Process(target=drive, args=(tmp_path / "one" / "sweep", address, said))
     first.start()
     assert heard.recv() == "driving"
-    with pytest.raises(LatentsweepError, match="only one process may drive sweep"), alone(address, "sweep"):
+    with pytest.raises(LatentsweepError, match="only one process may drive sweep"), drive_alone(address, "sweep"):
         pass
-    with alone(address, "another sweep"):
+    with drive_alone(address, "another sweep"):
         pass
     assert first.pid is not None
     os.kill(first.pid, signal.SIGKILL)
-    with alone(address, "sweep"):
+    with drive_alone(address, "sweep"):
         pass
     first.join()
 

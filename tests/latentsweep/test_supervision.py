@@ -25,7 +25,7 @@ os._exit(0)
 
 def supervise(script: Path) -> subprocess.Popen[str]:
     program = (
-        "import sys; from latentsweep import supervision as s; "
+        "import sys; from latentsweep.execution import supervision as s; "
         f"sys.orig_argv = [sys.executable, {str(script)!r}]; sys.exit(s.supervise())"
     )
     return subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
@@ -89,7 +89,7 @@ def test_a_signal_reaches_the_driver_once_as_ctrl_c(tmp_path: Path) -> None:
 
 DEAF = """
 import os, sys, time
-from latentsweep import supervision
+from latentsweep.execution import supervision
 
 supervision.REMINDED_EVERY = 0.5
 

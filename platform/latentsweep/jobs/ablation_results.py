@@ -13,11 +13,11 @@ import numpy as np
 
 from latentsweep.ablation.design import walltime
 from latentsweep.ablation.design.arms import WHOLE
-from latentsweep.ablation.design.contrasts import differences
 from latentsweep.ablation.design.plan import AblationPlan, Job, needed, sharing
-from latentsweep.ablation.design.walltime import WallTime, inequality, spent, table
+from latentsweep.ablation.design.walltime import WallTime, inequality, spent
 from latentsweep.ablation.page.content import Content
 from latentsweep.ablation.page.files import write_page
+from latentsweep.ablation.page.tables import walltime_table
 from latentsweep.ablation.statistics.effect import Effect, Run
 from latentsweep.ablation.statistics.effects import effects, summaries
 from latentsweep.ablation.statistics.gaps import ArmGap, gaps
@@ -25,9 +25,9 @@ from latentsweep.ablation.statistics.power import detectable, smallest_p
 from latentsweep.ablation.statistics.ratio import Ratio, ratios
 from latentsweep.configuration import scalar
 from latentsweep.jobs.ablation import Study
-from latentsweep.lints import Finding, inspection
+from latentsweep.lints import Finding, targets
 from latentsweep.metrics import STUDY
-from latentsweep.report.repetition import machine, versions
+from latentsweep.pages.repetition import assignment, differences, machine, versions
 from latentsweep.storage.home import write_json
 from latentsweep.storage.store import Store
 from trainables.measures.distances import WithinKernel, kernel_within_groups
@@ -110,11 +110,11 @@ def written(
         effects=found,
         command=command_of(plan, seeds),
         failures={study.record.key(job): failures[job.name]["reason"] for job in jobs if job.name in failures},
-        findings=inspection.by_code(findings(study, jobs)),
+        findings=targets.merge_by_code(findings(study, jobs)),
         margins={} if margin is None else {METRICS[0]: margin},
         ratios=ratios,
         gaps=split(study, jobs),
-        walltime=table(plan, wall, took) if wall else None,
+        walltime=walltime_table(plan, wall, took) if wall else None,
         unequal=inequality(took),
     )
     files = write_page(content, study.folder)
@@ -135,11 +135,11 @@ def wall_time(study: Study, jobs: Sequence[Job]) -> dict[str, Any]:
 
 def findings(study: Study, jobs: Sequence[Job]) -> dict[str, list[Finding]]:
     """What the lints say of the data, and of each arm with the first seed."""
-    found = {"data": inspection.of_dataset(study.home, study.dataset, study.plan.recipe.data.split)}
+    found = {"data": targets.lint_dataset(study.home, study.dataset, study.plan.recipe.data.split)}
     for job in jobs:
         run = next((r for r in study.runs([job])), None)
         if run and job.seed == jobs[0].seed:
-            found[job.arm.name] = inspection.of_run(study.store, job.recipe, job.keys, run.metrics)
+            found[job.arm.name] = targets.lint_run(study.store, job.recipe, job.keys, run.metrics)
     return {subject: each for subject, each in found.items() if each}
 
 
@@ -163,7 +163,7 @@ def facts(study: Study, jobs: Sequence[Job], seeds: int) -> list[tuple[str, str]
         ),
         *([("Wall time", f"{plan.minutes:g} minutes a run, see below")] if plan.minutes else []),
         ("Inception weights", plan.weights),
-        ("Packages", ", ".join(f"{name} {found}" for name, found in versions().items())),
+        ("Packages", versions()),
         ("Machine", machine()),
     ]
 
@@ -258,7 +258,7 @@ def command_of(plan: AblationPlan, seeds: int) -> str:
     if plan.kind == WHOLE:
         return shlex.join([*words, *(word for setting in plan.settings for word in ("--set", setting))])
     for field, value in differences(recipe_named(plan.recipe_name), plan.recipe).items():
-        words += ["--set", f"{field}={scalar(value)}"]
+        words += assignment(field, value)
     return shlex.join(words)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from latentsweep.lints import inspection
+from latentsweep.lints import targets
 from latentsweep.records.recorder import Recorder
 from latentsweep.records.sweep import SweepRecord
 from latentsweep.report import paper_tables, write_report
@@ -19,7 +19,7 @@ def report_files(home: Home, sweep: str | None, recorder_of: Callable[[str], Rec
     """Writes the report of a sweep, the latest by default, and keeps it with the sweep's run."""
     folder = chosen_sweep(home, None, sweep)
     plan, search = SweepPlan.read(folder), open_search(folder, home.study)
-    findings = inspection.by_code(inspection.of_sweep(home, plan, search))
+    findings = targets.merge_by_code(targets.lint_sweep(home, plan, search))
     files = write_report(home, folder.name, findings=findings)
     SweepRecord(recorder_of(plan.dataset), plan, Store.of(home), search).report(files)
     return files

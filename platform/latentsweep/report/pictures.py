@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ from pathlib import Path
 from PIL import Image
 
 from latentsweep import stages
+from latentsweep.pages.charts import data_uri
+from latentsweep.stages.pipeline import PICTURED
 from latentsweep.storage.entries import Entry
 
 BUDGET = 3_500_000
@@ -80,15 +81,8 @@ CAPTIONS = {
 OF_GENERATED = ("nearest_neighbours", "power_spectra", "pairwise_distances", "latents")
 """Pictures that are drawn under one threshold alone, which the result names."""
 
-STAGES = ("evaluation", "samples", "reconstruction", "vae")
-"""The results that hold pictures."""
-
-STAGE_NAMES = {
-    "evaluation": "its measurement",
-    "samples": "its generated samples",
-    "reconstruction": "its autoencoder's reconstructions",
-    "vae": "its autoencoder",
-}
+STAGES = {stage.name: f"its {stage.title}" for stage in reversed(PICTURED)}
+"""The stages whose results hold pictures, and what the page calls them."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +97,7 @@ class Picture:
     @property
     def uri(self) -> str:
         """As a data URI."""
-        return "data:image/png;base64," + base64.b64encode(self.png).decode("ascii")
+        return data_uri(self.png)
 
 
 def pictures(entries: Mapping[str, Entry], threshold: float) -> list[Picture]:
@@ -122,9 +116,9 @@ def pictures(entries: Mapping[str, Entry], threshold: float) -> list[Picture]:
 def missing(entries: Mapping[str, Entry], names: Mapping[str, str]) -> list[str]:
     """A sentence for each result with pictures that is not in the store."""
     return [
-        f"The pictures of {STAGE_NAMES[stage]} are not here: {names[stage]} is not in the store (freed, damaged, or "
+        f"The pictures of {words} are not here: {names[stage]} is not in the store (freed, damaged, or "
         "of an older version)."
-        for stage in STAGES
+        for stage, words in STAGES.items()
         if stage in names and stage not in entries
     ]
 

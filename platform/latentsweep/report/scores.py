@@ -6,8 +6,6 @@ of that difference, taken as independent: the careful side, since all are measur
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from latentsweep.metrics import BOUNDED, ERROR, HIGH, LOW, OBJECTIVES, Metric
+from latentsweep.pages.tables import as_csv as write_csv
 from latentsweep.search.study import Search, family_of
 
 NORMAL_95 = 1.96
@@ -46,7 +45,7 @@ class Score:
 def scores(search: Search) -> list[Score]:
     """Every measured configuration, the lowest first objective first."""
     measured = search.measured()
-    chosen = {trial.number for trial in search.best()}
+    best = {trial.number for trial in search.best()}
     metric = objective(search).name
     single = len(search.config.objectives) == 1
     return [
@@ -54,7 +53,7 @@ def scores(search: Search) -> list[Score]:
             rank,
             trial.number,
             family_of(trial),
-            trial.number in chosen,
+            trial.number in best,
             single and _alike(trial, measured[0], metric),
             dict(trial.params),
             tuple(trial.values),
@@ -62,6 +61,11 @@ def scores(search: Search) -> list[Score]:
         )
         for rank, trial in enumerate(measured, start=1)
     ]
+
+
+def chosen(rows: Sequence[Score]) -> Score:
+    """The configuration that export takes, or the first of the Pareto front; the lowest where none is chosen."""
+    return next((row for row in rows if row.chosen), rows[0])
 
 
 def recorded(trial: FrozenTrial) -> dict[str, float]:
@@ -98,28 +102,22 @@ def as_csv(rows: Sequence[Score], fields: Sequence[str]) -> str:
     metrics = sorted({name for row in rows for name in row.metrics})
     uncertain = [name.removesuffix(ERROR) for name in metrics if name.endswith(ERROR)]
     ends = [name + end for name in uncertain for end in BOUNDED if name + end not in metrics]
-    text = io.StringIO()
-    writer = csv.DictWriter(
-        text,
-        ["rank", "trial", "pass", "chosen", "indistinguishable", *fields, *metrics, *ends],
-        lineterminator="\n",
-    )
-    writer.writeheader()
-    for row in rows:
-        line: dict[str, Any] = {
-            "rank": row.rank,
-            "trial": row.trial,
-            "pass": row.family,
-            "chosen": row.chosen,
-            "indistinguishable": row.alike,
-            **{field: row.params.get(field) for field in fields},
-            **row.metrics,
-        }
-        for name in ends:
-            found = row.interval(name.removesuffix(LOW).removesuffix(HIGH))
-            line[name] = None if found is None else found[name.endswith(HIGH)]
-        writer.writerow(line)
-    return text.getvalue()
+    columns = ["rank", "trial", "pass", "chosen", "indistinguishable", *fields, *metrics, *ends]
+    return write_csv(columns, (_line(row, fields, ends) for row in rows))
+
+
+def _line(row: Score, fields: Sequence[str], ends: Sequence[str]) -> dict[str, Any]:
+    bounds = {metric: row.interval(metric) or (None, None) for metric in {end.rpartition("_")[0] for end in ends}}
+    return {
+        "rank": row.rank,
+        "trial": row.trial,
+        "pass": row.family,
+        "chosen": row.chosen,
+        "indistinguishable": row.alike,
+        **{field: row.params.get(field) for field in fields},
+        **row.metrics,
+        **{end: bounds[end.rpartition("_")[0]][end.endswith(HIGH)] for end in ends},
+    }
 
 
 def _alike(trial: FrozenTrial, best: FrozenTrial, metric: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,12 +12,10 @@ from optuna.trial import FrozenTrial, TrialState
 from latentsweep.search.export import chosen_sweep
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search, family_of
+from latentsweep.stages.pipeline import STAGES
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import Home, read_json
 from latentsweep.storage.store import Store
-
-STAGES = ("vae", "latents", "reconstruction", "reference", "denoiser", "samples", "evaluation")
-"""The stages in the order in which they are done."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,7 @@ class Source:
     def results(self, trial: FrozenTrial) -> dict[str, str]:
         """The names of a trial's results in the store, by stage, whether they are there or not."""
         keys = self.plan.keys(trial.params)
-        named = {key.stage: key.name for key in (getattr(keys, field.name) for field in dataclasses.fields(keys))}
+        named = {stage: key.name for stage, key in keys.items()}
         recorded = self.search.trial(family_of(trial)).user_attrs.get("keys", [])
         return {**named, **{name.split("/")[0]: name for name in recorded}}
 
@@ -82,15 +79,14 @@ def opened(home: Home, name: str) -> Source:
 
 def compute(source: Source) -> Compute:
     """The cost of every result that the sweep refers to, whoever computed it first."""
-    path = source.folder / "uses.json"
     expected = {name for trial in source.search.run_trials() for name in trial.user_attrs.get("keys", [])}
-    names = sorted(expected.union(read_json(path, [])))
+    names = sorted(expected.union(read_json(source.folder / "uses.json", [])))
     entries = {name: source.store.find(name) for name in names}
     stages = []
-    for stage in sorted({name.split("/")[0] for name in names}, key=_order):
+    for stage in sorted({name.split("/")[0] for name in names}, key=_place):
         own = [name for name in names if name.split("/")[0] == stage]
         there = [entry for entry in (entries[name] for name in own) if entry]
-        begun = {name: _begun(source.store, name) for name in own if entries[name] is None}
+        begun = {name: source.store.spent(name) for name in own if entries[name] is None}
         unfinished = [seconds for seconds in begun.values() if seconds is not None]
         freed = sum(seconds is None and name in expected for name, seconds in begun.items())
         if there or unfinished or freed:
@@ -116,10 +112,5 @@ def _saved(source: Source, seconds: Mapping[str, float]) -> tuple[float, float]:
     return shared, thresholds
 
 
-def _begun(store: Store, name: str) -> float | None:
-    """Seconds that went into a result that was begun and not finished; None where nothing is left of it."""
-    return store.spent(name)
-
-
-def _order(stage: str) -> tuple[int, str]:
-    return (STAGES.index(stage) if stage in STAGES else len(STAGES), stage)
+def _place(stage: str) -> tuple[int, str]:
+    return (list(STAGES).index(stage) if stage in STAGES else len(STAGES), stage)

@@ -9,9 +9,10 @@ from typing import Any
 from optuna.trial import TrialState
 
 from latentsweep.metrics import KID, REFERENCE_SAMPLES, SAMPLES, Metric
-from latentsweep.report.gap import gap_words
+from latentsweep.pages.gap import gap_words
+from latentsweep.pages.numbers import lints_raised, number
 from latentsweep.report.importance import Importance
-from latentsweep.report.scores import Score, interval, objective, standard_error
+from latentsweep.report.scores import Score, chosen, interval, objective, standard_error
 from latentsweep.report.source import Source
 from latentsweep.search import leaderboard
 from trainables.space import Choice
@@ -28,17 +29,13 @@ def sentences(
     if not rows:
         found.append("No trial has been measured yet, so there is no best configuration. " + unmeasured(source))
     else:
-        chosen = next((row for row in rows if row.chosen), rows[0])
         found += [
             best(source, rows, reference),
-            gap_words(chosen.metrics),
+            gap_words(chosen(rows).metrics),
             certainty(source, rows),
             mattered(source, importances),
         ]
-    if lints:
-        found.append(f"{number(lints, 'lint')} {'was' if lints == 1 else 'were'} raised; see below.")
-    else:
-        found.append("No lint was raised.")
+    found.append(lints_raised(lints) if lints else "No lint was raised.")
     return [sentence for sentence in found if sentence]
 
 
@@ -63,14 +60,8 @@ def searched(source: Source) -> str:
 
 def unmeasured(source: Source) -> str:
     """Why nothing was measured."""
-    reasons = failures(source)
-    if reasons:
-        return (
-            "What failed: "
-            + "; ".join(f"{reason} ({number(count, 'trial')})" for reason, count in reasons.items())
-            + "."
-        )
-    return "Run the sweep's command again to go on."
+    reasons = "; ".join(f"{reason} ({number(count, 'trial')})" for reason, count in failures(source).items())
+    return f"What failed: {reasons}." if reasons else "Run the sweep's command again to go on."
 
 
 def failures(source: Source) -> dict[str, int]:
@@ -82,17 +73,17 @@ def failures(source: Source) -> dict[str, int]:
 def best(source: Source, rows: Sequence[Score], reference: Mapping[str, Any]) -> str:
     """The configuration that export takes, its score, the floor and the autoencoder's ceiling."""
     metric = objective(source.search)
-    chosen = [row for row in rows if row.chosen] or [rows[0]]
+    row = chosen(rows)
+    named = f"is trial {row.trial} ({settings_of(row)}): "
     if len(source.search.config.objectives) > 1:
-        names = " and ".join(source.search.config.objectives)
+        names, front = " and ".join(source.search.config.objectives), sum(row.chosen for row in rows)
         text = (
             f"Two objectives were minimised, {names}, so there is no single best: "
-            f"{number(len(chosen), 'configuration')} lie on the Pareto front. The one with the lowest "
-            f"{metric.label} is trial {chosen[0].trial} ({settings_of(chosen[0])}): "
+            f"{number(max(1, front), 'configuration')} lie on the Pareto front. The one with the lowest "
+            f"{metric.label} {named}"
         )
     else:
-        text = f"The best configuration is trial {chosen[0].trial} ({settings_of(chosen[0])}): "
-    row = chosen[0]
+        text = f"The best configuration {named}"
     text += measured_text(row.metrics, metric)
     if metric != KID and KID.name in row.metrics:
         text += ", " + measured_text(row.metrics, KID)
@@ -163,15 +154,11 @@ def common(source: Source, rows: Sequence[Score], alike: Sequence[Score]) -> str
     for field, dimension in source.search.space.dimensions.items():
         if isinstance(dimension, Choice):
             kept = {row.params[field] for row in alike}
-            gone = [shown(each) for each in dimension.values if each not in kept and tried(rows, field, each)]
+            tried = {row.params[field] for row in rows}
+            gone = [shown(each) for each in dimension.values if each in tried - kept]
             if gone:
                 absent.append(f"{field} = {' or '.join(gone)}")
     return f" None of these has {', nor '.join(absent)}." if absent else ""
-
-
-def tried(rows: Sequence[Score], field: str, each: Any) -> bool:
-    """Whether a measured configuration has that value."""
-    return any(row.params[field] == each for row in rows)
 
 
 def mattered(source: Source, importances: Sequence[Importance]) -> str:
@@ -208,8 +195,3 @@ def settings_of(row: Score) -> str:
 def shown(each: Any) -> str:
     """A parameter's value as it is shown."""
     return f"{each:.4g}" if isinstance(each, float) else str(each)
-
-
-def number(count: int, noun: str) -> str:
-    """A count with its noun."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -144,12 +144,12 @@ def sweep_plan(
     space: SearchSpace,
     weights: InceptionWeights,
     recipe_name: str | None,
-    assignments: Sequence[str],
+    settings: Sequence[str],
     split: str | None,
     search: SearchConfig,
     seed: int,
 ) -> SweepPlan:
     """The plan that the options of ``sweep`` mean."""
     name = recipe_name or space.recipe
-    recipe = overridden(recipe_named(name), [*assignments, *([f"data.split={split}"] if split else [])])
+    recipe = overridden(recipe_named(name), [*settings, *([f"data.split={split}"] if split else [])])
     return planned(dataset, name, recipe, space, search, seed, weights)

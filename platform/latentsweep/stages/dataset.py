@@ -42,7 +42,7 @@ def publish(store: Store, datasets: Path, name: str, fingerprint: str) -> Entry:
     return store.obtain(key_of(fingerprint), copy)
 
 
-def published(store: Store, name: str, fingerprint: str) -> PreparedDataset:
+def open_published(store: Store, name: str, fingerprint: str) -> PreparedDataset:
     """The dataset that :func:`publish` left, checked; raises :class:`DataError` where it isn't there or isn't one."""
     entry = store.find(key_of(fingerprint))
     if entry is None:

@@ -21,7 +21,8 @@ from latentsweep.ablation.design.arms import given_arms
 from latentsweep.ablation.design.components import chosen
 from latentsweep.ablation.design.contrasts import Design, designed, of_whole
 from latentsweep.ablation.design.plan import AblationPlan, needed
-from latentsweep.ablation.design.walltime import WallTime, allotted, inequality, table, timings
+from latentsweep.ablation.design.walltime import WallTime, allotted, inequality, timings
+from latentsweep.ablation.page.tables import walltime_table
 from latentsweep.jobs import ablation_results
 from latentsweep.storage.store import Store
 from trainables.errors import ConfigError, DataError
@@ -174,7 +175,7 @@ def test_a_spread_of_more_than_a_tenth_is_said_in_words(
 
 def test_the_table_has_planned_and_taken_minutes_of_each_arm() -> None:
     made = plan()
-    shown = table(made, wall(made), {name: TOOK[name] for name in ("smoke", "small")})
+    shown = walltime_table(made, wall(made), {name: TOOK[name] for name in ("smoke", "small")})
     rows = {row.name: dict(zip(shown.header[1:], row.cells, strict=True)) for row in shown.rows}
     assert set(rows) == {"smoke (reference)", "small", "late"}
     assert rows["smoke (reference)"]["planned (min)"] == "10"

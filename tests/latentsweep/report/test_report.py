@@ -20,9 +20,9 @@ from PIL import Image
 
 from latentsweep.configuration import overridden
 from latentsweep.lints import Finding
+from latentsweep.pages.numbers import duration
 from latentsweep.report import write_report
 from latentsweep.report.content import gather
-from latentsweep.report.page import duration
 from latentsweep.report.pictures import BUDGET, fitted, picture
 from latentsweep.search.study import Search
 from trainables.errors import DataError

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from latentsweep.ablation.design.arms import WHOLE, GivenArm
 from latentsweep.ablation.design.components import Component, with_components
 from latentsweep.ablation.statistics.effect import Contrast
+from latentsweep.pages.repetition import differences
 from trainables.errors import ConfigError
 from trainables.recipes import Recipe
 from trainables.space import THRESHOLD, Value
@@ -105,17 +106,6 @@ def of_whole(given: Sequence[GivenArm]) -> Design:
     reference = next(iter(recipes.values()))
     arms = tuple(Arm(name, recipe, differences(reference, recipe)) for name, recipe in recipes.items())
     return Design(WHOLE, (), arms, _against_reference([arm.name for arm in arms]))
-
-
-def differences(reference: Recipe, recipe: Recipe) -> dict[str, Value]:
-    """The dotted fields in which ``recipe`` differs from ``reference``, with its values."""
-    ours, theirs = recipe.to_dict(), reference.to_dict()
-    return {
-        f"{section}.{name}": value
-        for section, fields in ours.items()
-        for name, value in fields.items()
-        if value != theirs[section][name]
-    }
 
 
 def _combinations(components: Sequence[Component]) -> dict[str, list[Component]]:

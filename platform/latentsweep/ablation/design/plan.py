@@ -16,7 +16,7 @@ from latentsweep.ablation.design.contrasts import Arm, Design, designed, of_whol
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.search.plan import SweepPlan, check_fit, planned
 from latentsweep.search.study import SearchConfig
-from latentsweep.stages.pipeline import Keys, keys_of
+from latentsweep.stages.pipeline import STAGES, Keys, keys_of
 from trainables.config import fingerprint
 from trainables.errors import ConfigError, DataError
 from trainables.measures.inception import InceptionWeights
@@ -26,7 +26,6 @@ from trainables.space import Range, SearchSpace, Value
 TUNED = "diffusion.learning_rate"
 """What ``--tune-per-arm`` searches, within a factor of :data:`TUNING_FACTOR` either way."""
 TUNING_FACTOR = 4.0
-COSTLY = ("vae", "latents", "reference", "reconstruction", "denoiser", "samples", "evaluation")
 
 
 @dataclass(frozen=True)
@@ -197,7 +196,7 @@ def _check_minutes(plan: AblationPlan, minutes: float) -> None:
 def needed(jobs: Sequence[Job]) -> dict[str, int]:
     """How many results of each stage the jobs need together, each computed once."""
     names = {name for job in jobs for name in job.keys.names()}
-    return {stage: sum(name.startswith(f"{stage}/") for name in names) for stage in COSTLY}
+    return {stage: sum(name.startswith(f"{stage}/") for name in names) for stage in STAGES}
 
 
 def sharing(design: Design, jobs: Sequence[Job]) -> dict[str, str]:

@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from latentsweep.ablation.design.contrasts import Arm, Design, differences
+from latentsweep.ablation.design.contrasts import Arm, Design
 from latentsweep.ablation.design.plan import AblationPlan, Job
-from latentsweep.ablation.page.tables import REFERENCE, Row, Table
-from latentsweep.ablation.page.wording import UNKNOWN
-from latentsweep.report.repetition import machine
+from latentsweep.pages.repetition import differences, machine
 from latentsweep.storage.home import read_json, write_json
 from latentsweep.storage.store import Store
 from trainables.autoencoder.batch import steps_per_epoch
@@ -192,47 +190,6 @@ def inequality(took: Mapping[str, Sequence[tuple[float, float]]]) -> str:
         f"The arms' wall times were not equal: the trainings of {most} took {means[most]:.3g} minutes on average, "
         f"{100 * longer:.0f} % more than the {means[least]:.3g} of {least}."
     )
-
-
-def table(plan: AblationPlan, wall: WallTime, took: Mapping[str, Sequence[tuple[float, float]]]) -> Table:
-    """What each arm was given and what its trainings took."""
-    reference = plan.design.reference.name
-    rows = [
-        Row(
-            name + (REFERENCE if name == reference else ""),
-            "arm",
-            (
-                f"{each.vae_steps} × {each.vae_step:.3g} s",
-                f"{each.denoiser_steps} × {each.denoiser_step:.3g} s",
-                f"{each.vae_minutes + each.denoiser_minutes:.3g}",
-                *_took(took.get(name, ())),
-            ),
-            (),
-        )
-        for name, each in wall.arms.items()
-    ]
-    notes = [
-        f"Planned: {wall.words}.",
-        "Taken: what the store's manifests say of the trainings, validation and checkpoints included, means over "
-        "seeds. An autoencoder that arms share counts for each of them.",
-    ]
-    unequal = inequality(took)
-    equal = f"The arms' mean wall times are within {100 * EQUAL:.0f} % of each other."
-    return Table(
-        "Wall time",
-        f"{plan.minutes:g} minutes a run, for autoencoder and denoiser together.",
-        ("arm", "autoencoder", "denoiser", "planned (min)", "taken (min)", "of it autoencoder", "of it denoiser"),
-        tuple(rows),
-        (*notes, *([unequal or equal] if len(took) > 1 else [])),
-    )
-
-
-def _took(runs: Sequence[tuple[float, float]]) -> tuple[str, str, str]:
-    """Means over seeds of all, the autoencoder's and the denoiser's minutes."""
-    if not runs:
-        return (UNKNOWN,) * 3
-    vae, denoiser = (statistics.fmean(part) for part in zip(*runs, strict=True))
-    return f"{vae + denoiser:.3g}", f"{vae:.3g}", f"{denoiser:.3g}"
 
 
 def forecast(plan: AblationPlan, wall: WallTime | None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import math
 import statistics as averages
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -18,11 +19,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from latentsweep.ablation.page.wording import capitalised, difference, fixed, name_of, probability, verdict_of
+from latentsweep.ablation.page.wording import difference, name_of, probability, verdict_of
 from latentsweep.ablation.statistics.effect import Contrast, Effect, Run, Summary
 from latentsweep.ablation.statistics.gaps import ArmGap, Part
 from latentsweep.metrics import metric_of
-from latentsweep.report.charts import Chart, inline
+from latentsweep.pages.charts import Chart, chart, panels, plain
+from latentsweep.pages.numbers import capitalised, fixed
 from trainables.figures.style import BLACK, BLUE, GREEN, GREY, PURPLE, SMALL, VERMILION, new_figure
 
 LOOKS = {
@@ -89,12 +91,12 @@ def forest_plot(
     band = f"; band: ± {fixed(margin, places)}" if margin else ""
     axes.set_xlabel(f"difference in {name_of(metric)} {against}{band}")
     _sides(axes, metric)
-    _plain(axes, "x")
+    plain(axes, "x")
     words = "; ".join(
         f"{effect.contrast.name} {difference(effect, places)}, {verdict_of(effect)}" for effect in shown
     )
     alt = f"Forest plot of differences in {name_of(metric)} {against}, with 95 % intervals: {words}."
-    return Chart(inline(figure, name, alt), alt)
+    return chart(figure, name, alt)
 
 
 def seed_by_seed(
@@ -134,11 +136,11 @@ def seed_by_seed(
     axes.set_xlabel(f"{name_of(metric)}; black: mean ± standard deviation over seeds")
     if len(seeds) <= len(SEED_MARKERS):
         figure.legend(loc="outside upper center", ncols=min(6, len(seeds)), frameon=False, fontsize=SMALL)
-    _plain(axes, "both")
+    plain(axes, "both")
     words = "; ".join(f"{s.arm} " + ", ".join(fixed(value, places) for value in s.values) for s in shown)
     order = ", ".join(map(str, seeds))
     alt = f"{capitalised(name_of(metric))} of every run by arm, seeds {order} in order, where measured: {words}."
-    return Chart(inline(figure, name, alt), alt)
+    return chart(figure, name, alt)
 
 
 def gap_figure(gaps: Mapping[str, Sequence[ArmGap]], places: Mapping[str, int]) -> Figure:
@@ -150,8 +152,8 @@ def gap_figure(gaps: Mapping[str, Sequence[ArmGap]], places: Mapping[str, int]) 
     """
     arms = list(dict.fromkeys(gap.arm for each in gaps.values() for gap in each))
     figure = new_figure(1.5 + 0.42 * len(arms))
-    panels = figure.subplots(1, len(gaps), squeeze=False, sharey=True)[0]
-    for axes, (metric, found) in zip(panels, gaps.items(), strict=True):
+    grid = figure.subplots(1, len(gaps), squeeze=False, sharey=True)[0]
+    for axes, (metric, found) in zip(grid, gaps.items(), strict=True):
         room = 0.1 * max(max(gap.generated.high or 0.0, gap.generated.mean) for gap in found)
         for gap in found:
             _stacked(axes, gap, arms.index(gap.arm), places[metric], room)
@@ -159,9 +161,9 @@ def gap_figure(gaps: Mapping[str, Sequence[ArmGap]], places: Mapping[str, int]) 
         axes.set_xlabel(name_of(metric))
         axes.set_ylim(len(arms) - 0.4, -0.6)
         axes.margins(x=0.02)
-        _plain(axes, "x")
-    panels[0].set_yticks(range(len(arms)), [_wrapped(arm) for arm in arms], parse_math=False)
-    for axes in panels:
+        plain(axes, "x")
+    grid[0].set_yticks(range(len(arms)), [_wrapped(arm) for arm in arms], parse_math=False)
+    for axes in grid:
         axes.tick_params(axis="y", length=0, pad=6)
     handles: list[Artist] = [Patch(facecolor=colour, label=label) for label, colour in GAP_COLOURS.items()]
     if any(part.mean < 0 for each in gaps.values() for gap in each for part in _stack(gap)):
@@ -201,31 +203,26 @@ def interaction_plot(
     if len(pairs) == 1:
         turned = pairs[0][::-1]
         measured.append((turned, _cells(runs, turned, metric)))
-    columns = min(3, len(measured))
-    lines = math.ceil(len(measured) / columns)
-    figure = new_figure(3.3 * lines)
-    panels = figure.subplots(lines, columns, squeeze=False, sharey=True)
+    figure, grid, left_ones = panels(len(measured), 3, 3.3)
     words = []
-    for axes, ((first, second), cells) in zip(panels.flat, measured, strict=False):
+    for axes, ((first, second), cells) in zip(grid, measured, strict=True):
         for there, colour, dash, filling in ((False, GREY, "--", "none"), (True, BLUE, "-", "full")):
             left, right = cells[False, there], cells[True, there]
             for pair in zip(left, right, strict=True):
                 axes.plot([0, 1], pair, color=colour, linewidth=0.7, alpha=0.35, marker="o", markersize=3)
             means = averages.fmean(left), averages.fmean(right)
             label = f"{'with' if there else 'without'} {second.name}"
-            style = {"color": colour, "linestyle": dash, "fillstyle": filling, "marker": "o"}
+            style: dict[str, Any] = {"color": colour, "linestyle": dash, "fillstyle": filling, "marker": "o"}
             axes.plot([0, 1], means, linewidth=2.2, markersize=7, label=label, **style)
             words.append(f"{label}, from {means[0]:.4g} without to {means[1]:.4g} with {first.name}")
         axes.set_xticks([0, 1], [f"without\n{first.name}", f"with\n{first.name}"], parse_math=False)
         axes.set_xlim(-0.25, 1.25)
         axes.legend(frameon=False, fontsize=SMALL)
-        _plain(axes, "y")
-    for axes in list(panels.flat)[len(measured) :]:
-        axes.set_axis_off()
-    for axes in panels[:, 0]:
+        plain(axes, "y")
+    for axes in left_ones:
         axes.set_ylabel(name_of(metric))
     alt = f"Interaction plot of {name_of(metric)}: {'; '.join(words)}."
-    return Chart(inline(figure, name, alt), alt)
+    return chart(figure, name, alt)
 
 
 def crossings(effects: Sequence[Effect]) -> list[tuple[Contrast, Contrast]]:
@@ -346,9 +343,3 @@ def _sides(axes: Axes, metric: str) -> None:
 
 def _wrapped(name: str) -> str:
     return textwrap.fill(name, NAME_COLUMNS, break_on_hyphens=False)
-
-
-def _plain(axes: Axes, grid: str) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25, axis=grid)  # type: ignore[arg-type]
-    axes.set_axisbelow(True)

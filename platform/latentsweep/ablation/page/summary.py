@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from latentsweep.ablation.page.content import Content
-from latentsweep.ablation.page.wording import (
-    decimals,
-    difference,
-    direction,
-    fixed,
-    listed,
-    name_of,
-    probability,
-    verdict_of,
-)
+from latentsweep.ablation.page.wording import difference, direction, name_of, probability, verdict_of
 from latentsweep.ablation.statistics.effect import Effect
 from latentsweep.ablation.statistics.power import detectable, smallest_p
 from latentsweep.ablation.statistics.ratio import Ratio
+from latentsweep.pages.numbers import fixed, lints_raised, listed, number
 
 OUT, IN = "without ", "with "
 """How the name of an arm begins that has a component taken out of the reference, or put into it."""
@@ -64,8 +56,7 @@ CLEAR = ("helps", "hurts", "differs")
 TURNED = {"helps": "hurts", "hurts": "helps"}
 
 
-@dataclass(frozen=True)
-class Group:
+class Group(NamedTuple):
     """The components of one verdict: ``lines`` are their names, each with its numbers."""
 
     verdict: str
@@ -73,59 +64,46 @@ class Group:
     lines: list[tuple[str, str]]
 
 
-def component_of(effect: Effect, *, whole: bool = False) -> str:
-    """The component that an effect speaks of; the arm where its name doesn't say, or arms are ``whole``."""
-    if whole:
-        return effect.contrast.name
-    return effect.contrast.name.removeprefix(OUT).removeprefix(IN)
+def by_verdict(content: Content, metric: str) -> dict[str, list[tuple[str, Effect]]]:
+    """The components that effects speak of, or whole arms, by the verdict on them.
 
-
-def on_component(effect: Effect, *, whole: bool = False) -> str:
-    """The verdict on the component: where it was taken out and the score got worse, it helps; or on a whole arm."""
-    if effect.mean is None:
-        return "not measured"
-    if not whole and effect.contrast.kind == "arm" and effect.contrast.name.startswith(OUT):
-        return TURNED.get(effect.verdict, effect.verdict)
-    return effect.verdict
+    Where a component was taken out and the score got worse, it helps.
+    """
+    found: dict[str, list[tuple[str, Effect]]] = {}
+    for effect in content.compared(metric):
+        name, verdict = effect.contrast.name, str("not measured" if effect.mean is None else effect.verdict)
+        if not content.whole:
+            if effect.contrast.kind == "arm" and name.startswith(OUT):
+                verdict = TURNED.get(verdict, verdict)
+            name = name.removeprefix(OUT).removeprefix(IN)
+        found.setdefault(verdict, []).append((name, effect))
+    return found
 
 
 def groups(content: Content) -> list[Group]:
     """The components by what the primary metric says of them; empty groups are left out."""
-    found, whole = content.compared(content.primary), content.whole
-    places = decimals(content.summaries[content.primary], content.effects[content.primary])
-    made = [
-        Group(
-            verdict,
-            heading,
-            [
-                (component_of(effect, whole=whole), line(effect, content.reference, places, whole=whole))
-                for effect in found
-                if on_component(effect, whole=whole) == verdict
-            ],
-        )
-        for verdict, heading in (HEADINGS_OF_ARMS if whole else HEADINGS).items()
+    found = by_verdict(content, content.primary)
+    return [
+        Group(verdict, heading, [(name, line(content, effect)) for name, effect in found[verdict]])
+        for verdict, heading in (HEADINGS_OF_ARMS if content.whole else HEADINGS).items()
+        if verdict in found
     ]
-    return [group for group in made if group.lines]
 
 
-def line(effect: Effect, reference: str | None, places: int, *, whole: bool = False) -> str:
+def line(content: Content, effect: Effect) -> str:
     """What the score does with or without a component: the effect's own words, and p where a difference was found."""
     name, metric = effect.contrast.name, name_of(effect.metric)
+    where = f"against {content.reference}"
     if effect.contrast.kind == "main effect":
-        where = "with it, averaged over the others, "
-    elif whole:
-        where = f"against {reference}, "
-    elif name.startswith(OUT):
-        where = "without it, "
-    else:
-        where = "with it, " if name.startswith(IN) else f"against {reference}, "
+        where = "with it, averaged over the others"
+    elif not content.whole and name.startswith((OUT, IN)):
+        where = "without it" if name.startswith(OUT) else "with it"
     if effect.mean is None:
         return "no seed has all the runs that the comparison takes"
-    if len(effect.seeds) == 1:
-        return f"{where}{metric} changes by {fixed(effect.mean, places, sign=True)} in the only seed"
-    if effect.verdict in CLEAR:
-        return f"{where}{metric} is {effect.words}; {p_words(effect)}"
-    return f"{where}{metric} changes by {fixed(effect.mean, places, sign=True)}; {effect.words}"
+    if effect.verdict in CLEAR and len(effect.seeds) > 1:
+        return f"{where}, {metric} is {effect.words}; {p_words(effect)}"
+    change = f"{where}, {metric} changes by {fixed(effect.mean, content.places(effect.metric), sign=True)}"
+    return f"{change} in the only seed" if len(effect.seeds) == 1 else f"{change}; {effect.words}"
 
 
 def p_words(effect: Effect) -> str:
@@ -145,28 +123,25 @@ def sentences(content: Content) -> list[str]:
         elsewhere(content),
         losses(content),
         content.unequal,
-        warned(content),
+        lints_raised(len(content.findings)) if content.findings else "",
     ]
     return [sentence for sentence in found if sentence]
 
 
 def headline(content: Content) -> str:
     """How many components help, hurt, make no difference and can't be told, by name; or arms, of whole ones."""
-    metric, whole = content.primary, content.whole
-    by_verdict: dict[str, list[str]] = {}
-    for effect in content.compared(metric):
-        by_verdict.setdefault(on_component(effect, whole=whole), []).append(component_of(effect, whole=whole))
-    verbs = VERBS_OF_ARMS if whole else VERBS
+    metric, verbs = content.primary, VERBS_OF_ARMS if content.whole else VERBS
+    found = {verdict: [name for name, _ in each] for verdict, each in by_verdict(content, metric).items()}
     parts = [
         f"{len(names)} {verbs[verdict][len(names) > 1]} ({listed(names)})"
         for verdict in HEADINGS
-        if (names := by_verdict.get(verdict))
+        if (names := found.get(verdict))
     ]
-    asked = number(len(content.compared(metric)), "configuration" if whole else "component")
-    if whole:
-        asked += f" against {content.reference}"
+    count = len(content.compared(metric))
+    asked = f"{number(count, 'configuration')} against {content.reference}"
     return (
-        f"Of {asked}, judged by {name_of(metric)} ({direction(metric)}): {'; '.join(parts) or 'none was measured'}."
+        f"Of {asked if content.whole else number(count, 'component')}, judged by {name_of(metric)} "
+        f"({direction(metric)}): {'; '.join(parts) or 'none was measured'}."
     )
 
 
@@ -187,9 +162,9 @@ def able(content: Content, metric: str) -> list[str]:
     effects = content.effects.get(metric, ())
     if count < 2 or not effects:
         return []
-    places = decimals(content.summaries[metric], effects)
+    places = content.places(metric)
     noise = content.margin(metric)
-    family = max(len(each) for each in families(effects).values())
+    family = largest_family(effects)
     sds = [effect.sd for effect in effects if effect.sd is not None]
     words = f"{detectable(count, family):.1f} standard deviations of a paired difference"
     if any(sds):
@@ -218,12 +193,10 @@ def able(content: Content, metric: str) -> list[str]:
     ]
 
 
-def families(effects: Sequence[Effect]) -> Mapping[str, list[Effect]]:
-    """The contrasts that Holm's correction takes together."""
-    found: dict[str, list[Effect]] = {}
-    for effect in effects:
-        found.setdefault("arm" if effect.contrast.kind == "arm" else "factorial", []).append(effect)
-    return found
+def largest_family(effects: Sequence[Effect]) -> int:
+    """The number of contrasts that Holm's correction takes together: arms, or main effects and interactions."""
+    arms = sum(effect.contrast.kind == "arm" for effect in effects)
+    return max(arms, len(effects) - arms)
 
 
 def covered(effects: Sequence[Effect]) -> str:
@@ -250,10 +223,10 @@ def in_ratios(content: Content) -> str:
 
 def gap_words(content: Content) -> str:
     """What each arm's autoencoder and denoiser lose in the primary metric, above the floor."""
-    found = content.split().get(content.primary, [])
+    found = content.gaps_by_metric().get(content.primary, [])
     if not found:
         return ""
-    places = decimals(content.summaries[content.primary], content.effects[content.primary])
+    places = content.places(content.primary)
     parts = [
         f"{gap.arm} {fixed(gap.autoencoder.mean, places)} and {fixed(gap.denoiser.mean, places)}" for gap in found
     ]
@@ -285,7 +258,7 @@ def interactions(content: Content) -> str:
     effects = [e for e in content.effects[content.primary] if e.contrast.kind == "interaction"]
     if not effects:
         return ""
-    places = decimals(content.summaries[content.primary], content.effects[content.primary])
+    places = content.places(content.primary)
     parts = [
         f"{effect.contrast.name}: {difference(effect, places)}, "
         + (f"together {verdict_of(effect)}, {p_words(effect)}" if effect.verdict in CLEAR else effect.words)
@@ -307,24 +280,17 @@ def elsewhere(content: Content) -> str:
     """What other metrics say clearly; nothing for one seed."""
     if len(content.seeds) < 2:
         return ""
-    parts, whole = [], content.whole
-    verbs = VERBS_OF_ARMS if whole else VERBS
+    parts, verbs = [], VERBS_OF_ARMS if content.whole else VERBS
     for metric in content.metrics[1:]:
-        clear: dict[str, list[str]] = {}
-        for effect in content.compared(metric):
-            if effect.verdict in CLEAR:
-                clear.setdefault(on_component(effect, whole=whole), []).append(component_of(effect, whole=whole))
-        said = [f"{listed(names)} {verbs[verdict][len(names) > 1]}" for verdict, names in clear.items()]
+        said = [
+            f"{listed(name for name, _ in each)} {verbs[verdict][len(each) > 1]}"
+            for verdict, each in by_verdict(content, metric).items()
+            if verdict in CLEAR
+        ]
         parts += [f"{name_of(metric)}: {', '.join(said)}"] if said else []
     if parts:
         return f"On other metrics, each corrected by itself: {'; '.join(parts)}. Nothing else stands out there."
     return "On no other metric does anything stand out from the noise." if content.metrics[1:] else ""
-
-
-def warned(content: Content) -> str:
-    """How many lints there are."""
-    count = len(content.findings)
-    return f"{number(count, 'lint')} {'was' if count == 1 else 'were'} raised; see below." if count else ""
 
 
 def losses(content: Content) -> str:
@@ -339,6 +305,32 @@ def losses(content: Content) -> str:
     return text + (f"; so these rest on fewer seeds: {', '.join(fewer)}." if fewer else ".")
 
 
-def number(count: int, noun: str) -> str:
-    """A count with its noun."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+def notes(content: Content, metric: str) -> list[str]:
+    """What a metric's numbers mean, what they can show, and which runs they lack."""
+    effects = content.effects.get(metric, ())
+    seeds = ", ".join(map(str, content.seeds))
+    found = [
+        f"Study {content.name} on {content.dataset}; {number(len(content.seeds), 'seed')} ({seeds}), n of "
+        "them with a result. sd: standard deviation between seeds."
+    ]
+    if content.reference:
+        found.append(f"Differences are from the reference, {content.reference}, in pairs of the same seed.")
+    else:
+        found.append("A main effect is the mean of all arms with a component less that of all without, seed by seed.")
+    crossed = [effect for effect in effects if effect.contrast.kind == "interaction"]
+    if crossed:
+        found.append(f"An interaction is {scale_of(crossed[0])}.")
+    if any(effect.p_holm is not None for effect in effects):
+        family = number(largest_family(effects), "comparison")
+        subjects = " and subjects" if any(effect.se_subjects is not None for effect in effects) else ""
+        found.append(
+            f"p: two-sided t test over seeds{subjects}, after Holm's correction for {family}; "
+            "intervals aren't corrected. d_z: mean over standard deviation of the paired differences, after Hedges."
+        )
+        found.append(covered(effects))
+    found += read_ratios(content.ratios_of(metric)) + able(content, metric)
+    lacking = sorted({key for effect in effects for key in effect.missing})
+    if lacking:
+        reasons = [f"{key} ({content.failures[key]})" if key in content.failures else key for key in lacking]
+        found.append(f"Runs without a result: {'; '.join(reasons)}.")
+    return found

@@ -10,7 +10,7 @@ import numpy as np
 
 from latentsweep.ablation.statistics.effect import Run
 from latentsweep.metrics import SAMPLES
-from latentsweep.report.gap import DISTANCES, Gap, gap_of
+from latentsweep.pages.gap import DISTANCES, Gap, gap_of
 
 PARTS = ("floor", "autoencoder", "denoiser", "generated")
 """What a gap is shown by: the first three add up to the last."""
@@ -59,18 +59,11 @@ def gaps(runs: Sequence[Run], arms: Sequence[str]) -> list[ArmGap]:
 
 
 def _over_seeds(arm: str, runs: Sequence[Run], found: Sequence[Gap]) -> ArmGap:
-    counts = [(run.metrics.get(SAMPLES.name), run.metrics.get(SAMPLES.floor)) for run in runs]
-    return ArmGap(
-        arm,
-        DISTANCES[found[0].distance].name,
-        tuple(run.seed for run in runs),
-        _part([gap.floor for gap in found]),
-        _part([gap.autoencoder for gap in found]),
-        _part([gap.denoiser for gap in found]),
-        _part([gap.generated for gap in found]),
-        all(generated == floor for generated, floor in counts),
-        tuple(run.key for run in runs),
-    )
+    floor, autoencoder, denoiser, generated = (_part([getattr(gap, part) for gap in found]) for part in PARTS)
+    equal = all(run.metrics.get(SAMPLES.name) == run.metrics.get(SAMPLES.floor) for run in runs)
+    seeds, keys = tuple(run.seed for run in runs), tuple(run.key for run in runs)
+    metric = DISTANCES[found[0].distance].name
+    return ArmGap(arm, metric, seeds, floor, autoencoder, denoiser, generated, equal, keys)
 
 
 def _part(values: Sequence[float]) -> Part:

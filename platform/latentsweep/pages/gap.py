@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from latentsweep.metrics import METRICS
+from latentsweep.pages.numbers import fixed
 
 DISTANCES = {metric.stem: metric for metric in METRICS.values() if metric.gap}
 """The distances that are split; the KID ×1000."""
@@ -56,15 +57,11 @@ def gap_words(metrics: Mapping[str, float]) -> str:
     """The gaps of one model in a sentence; empty where none was recorded."""
     found = [gap for gap in (gap_of(metrics, distance) for distance in DISTANCES) if gap]
     parts = [
-        f"{_number(gap.total)} in {DISTANCES[gap.distance].label}, of which the autoencoder loses "
-        f"{_number(gap.autoencoder)} and the denoiser {_number(gap.denoiser)}"
+        f"{fixed(gap.total, 1)} in {DISTANCES[gap.distance].label}, of which the autoencoder loses "
+        f"{fixed(gap.autoencoder, 1)} and the denoiser {fixed(gap.denoiser, 1)}"
         for gap in found
     ]
     if not parts:
         return ""
     negative = any(min(gap.autoencoder, gap.denoiser) < 0 for gap in found)
     return f"Above the floor it lies {'; '.join(parts)}" + (f" ({BELOW_ZERO})." if negative else ".")
-
-
-def _number(value: float) -> str:
-    return f"{round(value, 1) + 0.0:.1f}".replace("-", "−")
