@@ -58,7 +58,7 @@ def said(home: Path, *words: str, code: int = 0) -> str:
 
 
 def only(folder: Path) -> Path:
-    [found] = folder.iterdir()
+    [found] = [path for path in folder.iterdir() if path.name != ".locks"]
     return found
 
 
