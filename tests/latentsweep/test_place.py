@@ -12,7 +12,7 @@ from latentsweep.storage.entries import StageKey
 from latentsweep.storage.home import Home, is_bucket
 from latentsweep.storage.mirror import NOWHERE, Bucket, Place, place_at
 from latentsweep.storage.store import Store
-from trainables.loop.training import CHECKPOINT
+from trainables.loop.checkpoint import CHECKPOINT
 
 KEY = StageKey("denoiser", 1, {"seed": 0})
 
