@@ -13,7 +13,7 @@ from trainables.autoencoder.vae import Autoencoder, sample_posterior
 from trainables.denoiser.augmentation import LABELS
 from trainables.denoiser.averages import update_ema
 from trainables.denoiser.condition import Condition
-from trainables.denoiser.training import losses
+from trainables.denoiser.training import sum_losses
 from trainables.denoiser.unet import UNet
 from trainables.errors import CapacityError
 from trainables.loop.execution import GIB, Execution, computing_dtype
@@ -45,7 +45,7 @@ def loss_of_vae(recipe: Recipe, model: Autoencoder, images: Tensor, noise: Tenso
 def loss_of_denoiser(recipe: Recipe, model: UNet, z_t: Tensor, t: Tensor) -> Tensor:
     told = Condition(torch.zeros(len(z_t)), torch.zeros(len(z_t), LABELS))
     output = model(z_t, t, Masks(LayerGenerators(), len(z_t), slice(None)), told)
-    return losses(recipe.diffusion, output.float(), torch.ones_like(z_t), torch.full((len(z_t),), 0.5))[0]
+    return sum_losses(recipe.diffusion, output.float(), torch.ones_like(z_t), torch.full((len(z_t),), 0.5))[0]
 
 
 def counted(recipe: Recipe, section: str, batch: int, *, checkpointing: bool = False) -> int:

@@ -126,14 +126,14 @@ def accumulate(
     working.refresh()
     for share in shares:
         output = working.network(z_t[share], t[share], Masks(dropout, len(z_t), share), condition[share])
-        parts = losses(config, output.float(), wanted[share], schedule[t[share]]) / len(z_t)
+        parts = sum_losses(config, output.float(), wanted[share], schedule[t[share]]) / len(z_t)
         scaler.scale(parts[0]).backward()  # type: ignore[no-untyped-call]
         working.collect()
         values += parts.detach()
     return values
 
 
-def losses(
+def sum_losses(
     config: DiffusionConfig, output: torch.Tensor, wanted: torch.Tensor, alphas_cumprod_t: torch.Tensor
 ) -> torch.Tensor:
     """Sums over a batch (B, C, h, w) of total, MSE and frequency loss, (3,); each a mean over C·h·w."""

@@ -116,17 +116,17 @@ def ablate(
     if pack.left_out:
         typer.echo(pack.left_out_line(), err=True)
     jobs = study.run(seeds, Runtime(pack, Console(stderr=as_json), ray_address))
-    effects = ablation_results.judged(plan, study.runs(jobs), seeds, margin)
+    effects = ablation_results.judge_effects(plan, study.runs(jobs), seeds, margin)
     real = ablation_results.real_slices(study, jobs)
-    ratios = ablation_results.compared(study, jobs, seeds, real)
-    files = ablation_results.written(study, jobs, effects, seeds, margin, ratios, real)
+    ratios = ablation_results.compare_to_reference(study, jobs, seeds, real)
+    files = ablation_results.write_study(study, jobs, effects, seeds, margin, ratios, real)
     wall_time = ablation_results.wall_time(study, jobs)
     if as_json:
         failures = study.failures()
         found = {metric: [ablation_results.plain(effect) for effect in each] for metric, each in effects.items()}
         described = {"study": plan.name, "needed": forecast["needed"], "effects": found, "failures": failures}
         described["ratios"] = [ablation_results.plain(ratio) for ratio in ratios]
-        described["gaps"] = [ablation_results.plain(gap) for gap in ablation_results.split(study, jobs)]
+        described["gaps"] = [ablation_results.plain(gap) for gap in ablation_results.split_gaps(study, jobs)]
         described |= {"wall_time": wall_time} if wall_time else {}
         typer.echo(json.dumps({**described, "files": [str(path) for path in files]}, indent=1))
         return

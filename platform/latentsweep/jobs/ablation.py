@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from latentsweep import stages
-from latentsweep.ablation.design.plan import AblationPlan
-from latentsweep.ablation.design.plan import Job as ArmRun
+from latentsweep.ablation.design.plan import AblationPlan, ArmRun
 from latentsweep.ablation.design.walltime import SECONDS, WallTime, allotted, timings
 from latentsweep.ablation.statistics.effect import Run
 from latentsweep.datasets.slices import PreparedDataset

@@ -13,7 +13,7 @@ import numpy as np
 
 from latentsweep.ablation.design import walltime
 from latentsweep.ablation.design.arms import WHOLE
-from latentsweep.ablation.design.plan import AblationPlan, Job, needed, sharing
+from latentsweep.ablation.design.plan import AblationPlan, ArmRun, needed, sharing
 from latentsweep.ablation.design.walltime import WallTime, inequality, spent
 from latentsweep.ablation.page.content import Content
 from latentsweep.ablation.page.files import write_page
@@ -42,7 +42,9 @@ REAL = "real_slices.json"
 """The kernels of the real slices, without which the ratios' intervals can't be computed again."""
 
 
-def judged(plan: AblationPlan, runs: Sequence[Run], seeds: int, margin: float | None) -> dict[str, list[Effect]]:
+def judge_effects(
+    plan: AblationPlan, runs: Sequence[Run], seeds: int, margin: float | None
+) -> dict[str, list[Effect]]:
     """The effects by metric; a ``margin`` is in units of KID ×1000 and of nothing else."""
     measured = [name for name in METRICS if any(name in run.metrics for run in runs)] or [METRICS[0]]
     margins = {METRICS[0]: margin}
@@ -50,17 +52,17 @@ def judged(plan: AblationPlan, runs: Sequence[Run], seeds: int, margin: float | 
     return {name: effects(runs, contrasts, name, seeds=planned, margin=margins.get(name)) for name in measured}
 
 
-def compared(study: Study, jobs: Sequence[Job], seeds: int, real: WithinKernel | None) -> list[Ratio]:
+def compare_to_reference(study: Study, jobs: Sequence[ArmRun], seeds: int, real: WithinKernel | None) -> list[Ratio]:
     """The KID of each arm over the reference's; ``real`` is of :func:`real_slices`."""
     return ratios(study.runs(jobs), study.plan.design.contrasts, seeds=range(seeds), real=real)
 
 
-def split(study: Study, jobs: Sequence[Job]) -> list[ArmGap]:
+def split_gaps(study: Study, jobs: Sequence[ArmRun]) -> list[ArmGap]:
     """What each arm's autoencoder and denoiser lose."""
     return gaps(study.runs(jobs), [arm.name for arm in study.plan.design.arms])
 
 
-def real_slices(study: Study, jobs: Sequence[Job]) -> WithinKernel | None:
+def real_slices(study: Study, jobs: Sequence[ArmRun]) -> WithinKernel | None:
     """The kernels of the real slices that all jobs are measured on; None where they differ or aren't stored."""
     names = {job.keys.reference.name for job in jobs}
     entry = study.store.find(names.pop()) if len(names) == 1 else None
@@ -70,9 +72,9 @@ def real_slices(study: Study, jobs: Sequence[Job]) -> WithinKernel | None:
     return kernel_within_groups(reference.features, reference.subjects)
 
 
-def written(
+def write_study(
     study: Study,
-    jobs: Sequence[Job],
+    jobs: Sequence[ArmRun],
     found: Mapping[str, list[Effect]],
     seeds: int,
     margin: float | None,
@@ -106,7 +108,7 @@ def written(
         findings=targets.merge_by_code(findings(study, jobs)),
         margins={} if margin is None else {METRICS[0]: margin},
         ratios=ratios,
-        gaps=split(study, jobs),
+        gaps=split_gaps(study, jobs),
         walltime=walltime_table(plan, wall, took) if wall else None,
         unequal=inequality(took),
     )
@@ -120,13 +122,13 @@ def written(
     return files
 
 
-def wall_time(study: Study, jobs: Sequence[Job]) -> dict[str, Any]:
+def wall_time(study: Study, jobs: Sequence[ArmRun]) -> dict[str, Any]:
     """What equal minutes became, as JSON; empty for a study that sets none."""
     wall = WallTime.read(study.folder) if study.plan.minutes else None
     return walltime.outcome(study.plan, wall, spent(jobs, study.store)) if wall else {}
 
 
-def findings(study: Study, jobs: Sequence[Job]) -> dict[str, list[Finding]]:
+def findings(study: Study, jobs: Sequence[ArmRun]) -> dict[str, list[Finding]]:
     """What the lints say of the data, and of each arm with the first seed."""
     found = {"data": targets.lint_dataset(study.home, study.dataset, study.plan.recipe.data.split)}
     for job in jobs:
@@ -136,7 +138,7 @@ def findings(study: Study, jobs: Sequence[Job]) -> dict[str, list[Finding]]:
     return {subject: each for subject, each in found.items() if each}
 
 
-def facts(study: Study, jobs: Sequence[Job], seeds: int) -> list[tuple[str, str]]:
+def facts(study: Study, jobs: Sequence[ArmRun], seeds: int) -> list[tuple[str, str]]:
     """What was run, on what, and what sharing saved."""
     plan, counts = study.plan, needed(jobs)
     side = plan.recipe.data.image_size

@@ -92,7 +92,7 @@ class Retraining(Job):
         lineage = {key.stage: self.store.find(key) for key in keys.evaluation.lineage()}
         entries = {stage: entry for stage, entry in lineage.items() if entry}
         write_model(self.folder, self.store, keys, configuration)
-        scores = stages.measured(evaluations[self.last], recipe)
+        scores = stages.metrics_of(evaluations[self.last], recipe)
         findings = [
             *targets.lint_run(self.store, recipe, keys, scores),
             *targets.lint_dataset(self.home, self.dataset, recipe.data.split),
@@ -140,7 +140,7 @@ class Training:
 
     def metrics(self, split: str) -> dict[str, float]:
         """The measurements on a split, under the configuration's own early-stop threshold."""
-        return stages.measured(self.evaluations[split], self.job.configuration.recipe)
+        return stages.metrics_of(self.evaluations[split], self.job.configuration.recipe)
 
     @property
     def comparable(self) -> str:
@@ -180,7 +180,7 @@ def record_training(recorder: Recorder, training: Training) -> str | None:
             **as_tags(training.findings),
         },
     )
-    recorder.log(key, as_records(stages.replayed(training.entries["denoiser"])))
+    recorder.log(key, as_records(stages.records_of(training.entries["denoiser"])))
     for split, evaluation in training.evaluations.items():
         named = {f"{split}/{name.split('/')[-1]}": value for name, value in training.metrics(split).items()}
         recorder.log(key, [final_record(evaluation, steps, named)])

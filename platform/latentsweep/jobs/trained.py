@@ -58,7 +58,7 @@ def evaluated_run(
     dataset, store = open_named(configuration.dataset), Store.of(home)
     pipeline = Pipeline(store, dataset, recipe, seed, execution, weights, split)
     if store.find(pipeline.keys.denoiser):
-        return stages.measured(pipeline.evaluation(), recipe)
+        return stages.metrics_of(pipeline.evaluation(), recipe)
     if not folder:
         raise _untrained(run)
     images = read_model(folder).images(image_seeds(seed, recipe.evaluation.samples), execution)

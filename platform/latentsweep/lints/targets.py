@@ -135,7 +135,7 @@ def lint_configuration(home: Home, configuration: Configuration) -> list[Finding
     splits = [split for split in dataset.splits(recipe.data.split) if split != "train"]
     keys = keys_of(recipe, dataset.fingerprint, configuration.seed, find_weights().sha256, splits[-1])
     evaluation = store.find(keys.evaluation)
-    metrics = stages.measured(evaluation, recipe) if evaluation else {}
+    metrics = stages.metrics_of(evaluation, recipe) if evaluation else {}
     return [*lint_run(store, recipe, keys, metrics), *lint_dataset(home, dataset, recipe.data.split)]
 
 

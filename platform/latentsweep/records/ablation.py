@@ -8,7 +8,7 @@ from pathlib import Path
 
 from latentsweep import stages
 from latentsweep.ablation.design.arms import slug
-from latentsweep.ablation.design.plan import AblationPlan, Job
+from latentsweep.ablation.design.plan import AblationPlan, ArmRun
 from latentsweep.ablation.statistics.effect import Effect
 from latentsweep.lints import as_tags, targets
 from latentsweep.metrics import AUTOENCODER_SECONDS
@@ -27,7 +27,7 @@ class AblationRecord:
         self.recorder, self.plan, self.store = recorder, plan, store
         self.closed: set[str] = set()
 
-    def key(self, job: Job) -> str:
+    def key(self, job: ArmRun) -> str:
         """The key of a run."""
         return f"{self.plan.name}/{slug(job.arm.name)}/seed-{job.seed}"
 
@@ -52,7 +52,7 @@ class AblationRecord:
         self.closed = self.recorder.closed()
         self.recorder.open_run(plan.name, name=plan.name, kind="ablation", params=params, tags=tags)
 
-    def run(self, job: Job, failure: Mapping[str, str] | None) -> None:
+    def run(self, job: ArmRun, failure: Mapping[str, str] | None) -> None:
         """Records once a run that ended, with its curves, scores and pictures."""
         key = self.key(job)
         evaluation, denoiser = self.store.find(job.keys.evaluation), self.store.find(job.keys.denoiser)
@@ -71,17 +71,17 @@ class AblationRecord:
             tags = {f"latentsweep.{name}": value for name, value in (failure or {}).items()}
             self.recorder.close_run(key, "failed", tags=tags)
             return
-        metrics = stages.measured(evaluation, job.recipe)
+        metrics = stages.metrics_of(evaluation, job.recipe)
         autoencoder = self.store.find(job.keys.vae) if self.plan.minutes else None
         seconds = {AUTOENCODER_SECONDS.name: autoencoder.seconds} if autoencoder else {}
-        self.recorder.log(key, as_records(stages.replayed(denoiser, rungs=False)))
+        self.recorder.log(key, as_records(stages.records_of(denoiser, rungs=False)))
         log_scores(self.recorder, key, self.store, job.keys, job.recipe, metrics | seconds)
         self.recorder.log_file(key, evaluation.file(MANIFEST), "evaluation")
         findings = targets.lint_run(self.store, job.recipe, job.keys, metrics)
         self.recorder.close_run(key, "finished", tags=as_tags(findings))
         self.closed.add(key)
 
-    def _steps(self, job: Job) -> dict[str, Value]:
+    def _steps(self, job: ArmRun) -> dict[str, Value]:
         """The numbers of steps, where the study's minutes set them."""
         return differences(job.arm.recipe, job.recipe) if self.plan.minutes else {}
 

@@ -68,7 +68,7 @@ class SweepRecord:
             self.recorder.open_run(
                 key, name=f"autoencoder {entry.folder.name[:6]}", kind="vae", parent=self.name, params=searched
             )
-            self.recorder.log(key, as_records(stages.replayed(entry)))
+            self.recorder.log(key, as_records(stages.records_of(entry)))
             self.recorder.log(key, [final_record(measured, recipe.vae.epochs, measured.summary["metrics"])])
             log_pictures(self.recorder, key, [entry, measured])
             self.recorder.close_run(key, "finished", tags=execution_tags(entry))
@@ -121,7 +121,7 @@ class SweepRecord:
                 self.open_trial(trial.number, trial.params)
                 denoiser = self.store.find(self.plan.keys(trial.params).denoiser)
                 if denoiser:
-                    self.trial_records(trial.number, stages.replayed(denoiser))
+                    self.trial_records(trial.number, stages.records_of(denoiser))
                 self.end_trial(trial)
         self.recorder.flush()
 

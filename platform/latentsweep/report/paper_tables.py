@@ -90,7 +90,7 @@ class Recorded:
         """The measurements on the test split; empty where they are not in the store."""
         for entry in self.entries:
             if entry.name.startswith("evaluation/") and split_of(store, entry) == "test":
-                return stages.measured(entry, self.configuration.recipe)
+                return stages.metrics_of(entry, self.configuration.recipe)
         return {}
 
 

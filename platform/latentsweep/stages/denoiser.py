@@ -11,7 +11,7 @@ import torch
 from latentsweep.metrics import RUNG
 from latentsweep.stages.latents import LATENTS, read_latents, scaling, training_positions
 from latentsweep.stages.real_features import REAL_FEATURES, extractor
-from latentsweep.stages.stage import WEIGHTS, Context, Stage, replayed, train_within_memory
+from latentsweep.stages.stage import WEIGHTS, Context, Stage, records_of, train_within_memory
 from latentsweep.stages.vae import VAE, load_vae
 from latentsweep.storage.entries import Entry
 from trainables.autoencoder.training import decode_to_bytes
@@ -92,7 +92,7 @@ def scored_with(context: Context) -> str:
 
 def replay(context: Context, entry: Entry) -> list[Record]:
     """The records of a finished training; its scores are told only to those who would get the same scores."""
-    return replayed(entry, rungs=entry.summary.get("rungs") == scored_with(context))
+    return records_of(entry, rungs=entry.summary.get("rungs") == scored_with(context))
 
 
 DENOISER = Stage(

@@ -11,7 +11,7 @@ from latentsweep.stages.latents import LATENTS, posteriors
 from latentsweep.stages.real_features import REAL_FEATURES, extractor
 from latentsweep.stages.reconstruction import RECONSTRUCTION, RECONSTRUCTIONS
 from latentsweep.stages.samples import IMAGES, SAMPLES
-from latentsweep.stages.stage import Context, Stage, finite, replayed, save_figure, spread
+from latentsweep.stages.stage import Context, Stage, finite, records_of, save_figure, spread
 from latentsweep.storage.entries import Entry
 from trainables import figures
 from trainables.loop.checkpoint import load_tensors
@@ -80,7 +80,7 @@ def measure_generated(context: Context, folder: Path) -> dict[str, Any]:
         "latents": figures.latent_diagnostics(*encoded, tensors["latents"][shown]),
         "power_spectra": figures.power_spectra(sets),
         "pairwise_distances": figures.pairwise_distances(generated, real.images),
-        "diffusion_training": figures.training_curves(replayed(context.obtain(DENOISER)), stage="diffusion"),
+        "diffusion_training": figures.training_curves(records_of(context.obtain(DENOISER)), stage="diffusion"),
     }
     for name, figure in drawn.items():
         save_figure(folder, name, figure)
@@ -109,6 +109,6 @@ def point_of(summary: Mapping[str, Any], recipe: Recipe) -> Mapping[str, Any]:
     return next(point for point in summary["points"] if point["threshold"] == own)
 
 
-def measured(evaluation: Entry, recipe: Recipe) -> dict[str, float]:
+def metrics_of(evaluation: Entry, recipe: Recipe) -> dict[str, float]:
     """The measurements of a configuration's own early-stop threshold, and its autoencoder's."""
     return dict(point_of(evaluation.summary, recipe)["metrics"])

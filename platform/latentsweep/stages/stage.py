@@ -171,7 +171,7 @@ def train_within_memory(
     return trained, records, how
 
 
-def replayed(entry: Entry, *, rungs: bool = True) -> list[Record]:
+def records_of(entry: Entry, *, rungs: bool = True) -> list[Record]:
     """The records of a finished training, without the scores at its rungs if ``rungs`` is False."""
     records: list[Record] = entry.json(RECORDS)
     return records if rungs else without_scores(records)

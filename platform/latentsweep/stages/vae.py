@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from latentsweep.stages.stage import WEIGHTS, Context, Stage, replayed, save_figure, train_within_memory
+from latentsweep.stages.stage import WEIGHTS, Context, Stage, records_of, save_figure, train_within_memory
 from trainables import figures
 from trainables.autoencoder.training import train_vae
 from trainables.autoencoder.vae import Autoencoder
@@ -40,7 +40,7 @@ VAE = Stage(
     title="autoencoder",
     fields=lambda identity: {**identity.slices, "vae": identity.recipe.vae.identity(), "seed": identity.seed},
     run=train,
-    replay=lambda context, entry: replayed(entry),
+    replay=lambda context, entry: records_of(entry),
     planned="autoencoders",
     pictured=True,
 )

@@ -29,7 +29,7 @@ TUNING_FACTOR = 4.0
 
 
 @dataclass(frozen=True)
-class Job:
+class ArmRun:
     """One run: an arm with one seed, its recipe as tuned, and the keys of its results."""
 
     arm: Arm
@@ -110,13 +110,15 @@ class AblationPlan:
             return of_whole(self.arms)
         return design_of(self.recipe, chosen(self.components), self.kind)
 
-    def jobs(self, seeds: Sequence[int], tuned: Mapping[str, Mapping[str, Value]] | None = None) -> list[Job]:
+    def jobs(self, seeds: Sequence[int], tuned: Mapping[str, Mapping[str, Value]] | None = None) -> list[ArmRun]:
         """Every arm with every seed, seed by seed, with what was ``tuned`` for each arm by name."""
         jobs = []
         for seed in seeds:
             for arm in self.design.arms:
                 recipe = arm.recipe.replace(**(tuned or {}).get(arm.name, {}))
-                jobs.append(Job(arm, seed, recipe, keys_of(recipe, self.fingerprint, seed, self.weights, self.split)))
+                jobs.append(
+                    ArmRun(arm, seed, recipe, keys_of(recipe, self.fingerprint, seed, self.weights, self.split))
+                )
         return jobs
 
     def tuning(self, arm: Arm, dataset: PreparedDataset, weights: InceptionWeights) -> SweepPlan:
@@ -194,13 +196,13 @@ def _check_minutes(plan: AblationPlan, minutes: float) -> None:
             )
 
 
-def needed(jobs: Sequence[Job]) -> dict[str, int]:
+def needed(jobs: Sequence[ArmRun]) -> dict[str, int]:
     """How many results of each stage the jobs need together, each computed once."""
     names = {name for job in jobs for name in job.keys.names()}
     return {stage: sum(name.startswith(f"{stage}/") for name in names) for stage in STAGES}
 
 
-def sharing(design: Design, jobs: Sequence[Job]) -> dict[str, str]:
+def sharing(design: Design, jobs: Sequence[ArmRun]) -> dict[str, str]:
     """What each arm shares with the reference, in words, by the arm's name."""
     first = {job.arm.name: job.keys for job in jobs if job.seed == jobs[0].seed}
     reference = set(first[design.reference.name].names())

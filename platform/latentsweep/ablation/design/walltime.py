@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from latentsweep.ablation.design.contrasts import Arm, Design
-from latentsweep.ablation.design.plan import AblationPlan, Job
+from latentsweep.ablation.design.plan import AblationPlan, ArmRun
 from latentsweep.pages.numbers import number
 from latentsweep.pages.repetition import differences, machine
 from latentsweep.storage.home import read_json, write_json
@@ -162,7 +162,7 @@ def differing(design: Design, wall: WallTime | None) -> dict[str, Mapping[str, V
     return {name: differences(trained[design.reference.name], recipe) for name, recipe in trained.items()}
 
 
-def spent(jobs: Sequence[Job], store: Store) -> dict[str, list[tuple[float, float]]]:
+def spent(jobs: Sequence[ArmRun], store: Store) -> dict[str, list[tuple[float, float]]]:
     """Minutes that each arm's autoencoders and denoisers took, seed by seed, where both are there, by its name."""
     found: dict[str, list[tuple[float, float]]] = {}
     for job in jobs:

@@ -92,6 +92,6 @@ class Content:
         """The decimals of all numbers of a metric."""
         return decimals(self.summaries.get(metric, ()), self.effects.get(metric, ()))
 
-    def compared(self, metric: str) -> list[Effect]:
+    def comparisons(self, metric: str) -> list[Effect]:
         """The arms, or the main effects of a factorial: an effect for each component."""
         return [effect for effect in self.effects.get(metric, ()) if effect.contrast.kind != "interaction"]

@@ -58,7 +58,7 @@ def by_verdict(content: Content, metric: str) -> dict[str, list[tuple[str, Effec
     Where a component was taken out and the score got worse, it helps.
     """
     found: dict[str, list[tuple[str, Effect]]] = {}
-    for effect in content.compared(metric):
+    for effect in content.comparisons(metric):
         name, verdict = effect.contrast.name, str("not measured" if effect.mean is None else effect.verdict)
         if not content.whole:
             if effect.contrast.kind == "arm" and name.startswith(OUT):
@@ -109,7 +109,7 @@ def sentences(content: Content) -> list[str]:
         gap_words(content),
         interactions(content),
         elsewhere(content),
-        losses(content),
+        missing_runs(content),
         content.unequal,
         lints_raised(len(content.findings)) if content.findings else "",
     ]
@@ -124,7 +124,7 @@ def headline(content: Content) -> str:
         for verdict, words in (WORDS_OF_ARMS if content.whole else WORDS).items()
         if verdict in found
     ]
-    count = len(content.compared(metric))
+    count = len(content.comparisons(metric))
     asked = f"{number(count, 'configuration')} against {content.reference}"
     return (
         f"Of {asked if content.whole else number(count, 'component')}, judged by {name_of(metric)} "
@@ -266,7 +266,7 @@ def elsewhere(content: Content) -> str:
     return "On no other metric does anything stand out from the noise." if content.metrics[1:] else ""
 
 
-def losses(content: Content) -> str:
+def missing_runs(content: Content) -> str:
     """What is missing, and which comparisons rest on fewer seeds for it."""
     lost = content.planned - content.measured
     if lost <= 0:

@@ -15,7 +15,7 @@ import numpy as np
 from latentsweep.ablation.statistics import inference
 from latentsweep.ablation.statistics.effect import CROSS_METRIC, Contrast, Effect, Run, Summary
 from latentsweep.ablation.statistics.power import smallest_p
-from latentsweep.ablation.statistics.verdicts import Scale, judged
+from latentsweep.ablation.statistics.verdicts import Scale, judge_effect
 from latentsweep.metrics import metric_of
 from trainables.errors import ConfigError, DataError
 
@@ -94,7 +94,7 @@ def effects(
             drafts[place] = replace(drafts[place], p_holm=float(p_holm))
         scale = Scale(alpha, max(1, len(family)), margin, of_noise, len(planned))
         for place in family:
-            verdict, words = judged(drafts[place], scale, metric_of(metric).better)
+            verdict, words = judge_effect(drafts[place], scale, metric_of(metric).better)
             drafts[place] = replace(drafts[place], verdict=verdict, words=words)
     return drafts
 

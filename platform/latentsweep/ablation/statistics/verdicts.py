@@ -24,7 +24,7 @@ class Scale:
     planned: int
 
 
-def judged(effect: Effect, scale: Scale, better: Better | None) -> tuple[Verdict, str]:
+def judge_effect(effect: Effect, scale: Scale, better: Better | None) -> tuple[Verdict, str]:
     """The verdict of an effect whose numbers are there, and its words, by the rule of ``statistics.effects``."""
     verdict, words = _judged(effect, scale, better)
     left_out = scale.planned - len(effect.seeds)
