@@ -85,8 +85,11 @@ def even_chunk(count: int, device: torch.device) -> int:
 
 
 def usual_chunk(count: int, device: torch.device) -> int:
-    """Latents in a call of the denoiser for a pass over ``count``: on the CPU always as many, so that an image of a
-    seed has the same bits in any batch; on a card equal calls, so that it has them in any batch of as many."""
+    """Latents in a call of the denoiser for a pass over ``count``.
+
+    On the CPU the size is fixed, so a seed's image has the same bits in every batch. On a card all calls have one
+    size, and the bits depend on ``count``.
+    """
     return CHUNK_ON_CPU if device.type == "cpu" else even_chunk(count, device)
 
 

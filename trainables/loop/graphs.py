@@ -84,7 +84,7 @@ class GraphedStep(EagerStep[Draws]):
         return losses
 
     def _record(self, draws: Draws) -> None:
-        """Records the step, which runs nothing: the graph has to be launched for this step, too."""
+        """Records the step. Recording computes nothing, so the caller must then launch the graph for this step."""
         self.held = send(draws, self.device)
         graph = torch.cuda.CUDAGraph()
         if TorchVersion(torch.__version__) < TorchVersion("2.14"):  # from there on, a graph finds them by itself

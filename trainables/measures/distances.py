@@ -109,12 +109,12 @@ def bootstrap_distances(
     because the kernel of an image with itself would bias the distance; a resample of one group alone, which has no
     pair, is drawn again.
 
-    Where both sets follow one distribution, the standard deviation of the distances is about 1.7 times too large, so
-    that two scores are rather called equal; where the sets differ clearly it is right, and with fewer than about five
-    groups on a side too small. Measured on 865 real FLAIR slices of 70 subjects, 200 against 200, on 200 random
-    splits by subject, KID ×1000: the distance is 3.4 ± 1.6, since the slices of a subject are alike and pair within a
-    set alone. By subject the error is 2.8, and the 95 % :func:`interval` holds 0 in 97 % of the splits; the error by
-    image, 1.2, would hold it in a tenth.
+    Where both sets follow one distribution, the standard deviation of the distances is about 1.7 times too large,
+    which makes it more likely that two scores are called equal. Where the sets differ clearly it is right. With fewer
+    than about five groups on a side it is too small. Measured on 865 real FLAIR slices of 70 subjects, 200 against
+    200, on 200 random splits by subject, KID ×1000: the distance is 3.4 ± 1.6. It is not 0, because slices of one
+    subject are alike, and such pairs occur inside a set, never between the sets. The error by subject is 2.8, and the
+    95 % :func:`interval` holds 0 in 97 % of the splits. With the error by image, 1.2, it would in a tenth of them.
 
     Raises :class:`DataError` as :func:`frechet_distance` does, and for groups of another length than the features.
     """
@@ -174,7 +174,7 @@ def checked_features(x: Features, y: Features, what: str) -> tuple[Floats, Float
 
 
 def _reduced(rows: Floats) -> Floats:
-    """At most d rows with the inner products of the columns of ``rows`` (n, d)."""
+    """A matrix of at most d rows with the same XᵀX as ``rows`` (n, d)."""
     return rows if len(rows) <= rows.shape[1] else np.asarray(np.linalg.qr(rows, mode="r"))
 
 

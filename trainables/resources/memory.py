@@ -1,8 +1,8 @@
-"""What a training needs of a card, by part: a step on tensors without storage, whose bytes are counted.
+"""What a training needs of a card, by part.
 
-The step is the loops' own code under PyTorch's ``FakeTensorMode``, so nothing is computed or allocated. Views of one
-storage count once. ``tests/trainables/test_memory.py`` checks activations against the CPU's allocator, and
-``tests/trainables/test_gpu.py`` peaks against a card's.
+The loops' own code runs one step on fake tensors (PyTorch's ``FakeTensorMode``), which have a shape but no memory.
+The bytes that real ones would take are added up; views of one storage count once. ``tests/trainables/test_memory.py``
+checks activations against the CPU's allocator, and ``tests/trainables/test_gpu.py`` peaks against a card's.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Every limit of what reading a file may cost, and the guards that hold the readers to it.
 
-A file above a limit is a :class:`~latentsweep.datasets.volumes.Reject`, by what its header claims where it claims
-anything, before memory is taken. With these limits a process that reads scans stays below 2 GB.
+A file above a limit becomes a :class:`~latentsweep.datasets.volumes.Reject` before memory is taken for it. If the
+header states a size, that size is checked. With these limits a process that reads scans stays below 2 GB.
 """
 
 from __future__ import annotations

@@ -153,7 +153,10 @@ def _settings(dataset: Dataset, found: Discovery, size: int, series: str | None)
 
 
 def _check_replaceable(existing: PreparedDataset, settings: Mapping[str, Any]) -> None:
-    """Raises :class:`DataError` but for a demo of an older preparation and the same size: it holds no one's data."""
+    """Raises :class:`DataError`, except for a demo of the same size that an older version prepared.
+
+    That one may be replaced: it is nobody's data.
+    """
     older = existing.manifest["settings"].get("preparation", 0) < PREPARATION
     if existing.name == BUILT_IN and older and existing.size == settings["size"]:
         return

@@ -1,4 +1,7 @@
-"""What a sweep, a study and a retraining have in common: lock, threads, what is used, Ray, shared stages, the end."""
+"""What a sweep, a study and a retraining have in common.
+
+That is the lock, the number of threads, the list of results they refer to, Ray, the shared stages, and how they stop.
+"""
 
 from __future__ import annotations
 

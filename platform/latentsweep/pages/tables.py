@@ -70,8 +70,8 @@ class Table:
     def as_latex(self, *, numbered: bool = False) -> str:
         """As a LaTeX table in ASCII for the package booktabs, the notes below it.
 
-        ``numbered``: one of the paper's, whose title is its number, which LaTeX gives, and whose first two columns
-        are text.
+        ``numbered`` is for the paper's tables: the title is left out, since LaTeX numbers them, and the first two
+        columns are text.
         """
         caption = self.caption if numbered else f"{self.title}. {self.caption}"
         columns = ("ll" if numbered else "l").ljust(len(self.header), "r")

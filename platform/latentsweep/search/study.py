@@ -311,7 +311,7 @@ def without_points(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 
 
 def trained_part(params: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    """The parameters but for the threshold, whose whole curve any one of them gives."""
+    """The parameters without the early-stop threshold: one trained denoiser measures all thresholds."""
     return tuple(sorted((name, value) for name, value in params.items() if name != THRESHOLD))
 
 

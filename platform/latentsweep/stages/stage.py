@@ -81,7 +81,10 @@ class Stage:
         return any(each is other or each.follows(other) for each in self.inputs)
 
     def key(self, identity: Identity) -> StageKey:
-        """The key of the result. It names the inputs that no other input follows; those stand in the others' keys."""
+        """The key of the result. It holds the keys of the stage's inputs.
+
+        An input that another input already depends on is left out: it is inside that key.
+        """
         last = [each for each in self.inputs if not any(other.follows(each) for other in self.inputs)]
         return StageKey(self.name, self.version, self.fields(identity), tuple(each.key(identity) for each in last))
 
@@ -114,11 +117,11 @@ class Context:
         return Slices(resize(slices.images, data.image_size), slices.subjects, slices.volumes, slices.indices)
 
     def obtain(self, stage: Stage, report: Report | None = None, *, rungs: bool = False) -> Entry:
-        """The result of ``stage`` from the store, or computed and stored; then its inputs are obtained first.
+        """Returns the result from the store. If it is missing, obtains the inputs, then computes and stores it.
 
-        ``report`` hears the records of a training, also of one that was in the store. With ``rungs`` the denoiser
-        is measured on the way. Raises :class:`~trainables.errors.StoreError` where the store can't be written, and
-        what the stage itself raises.
+        ``report`` gets the records of a training, also those of one that was in the store. With ``rungs`` the
+        denoiser is measured during its training. Raises :class:`~trainables.errors.StoreError` where the store can't
+        be written, and what the stage itself raises.
         """
         key, computed = stage.key(self.identity), False
 

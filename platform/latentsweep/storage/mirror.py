@@ -51,9 +51,10 @@ log = logging.getLogger(__name__)
 
 
 class Place:
-    """Where machines that don't see a store's folder find its files: nowhere, but for a :class:`Bucket`.
+    """A place outside this machine for a store's files.
 
-    Every method raises :class:`StoreError` where the place doesn't answer or refuses.
+    This class stands for "no such place" and does nothing; :class:`Bucket` is a real one. There, every method raises
+    :class:`StoreError` where the place doesn't answer or refuses.
     """
 
     address = ""

@@ -16,7 +16,7 @@ VERDICTS = {
     ("interaction", "hurts"): "worse than the sum",
     ("interaction", "no difference"): "they add up",
 }
-"""How a kind of contrast's verdict reads in its row, where not as it is: of an arm it is said of the arm itself."""
+"""What a row shows in place of the verdict. A row of an arm speaks of the arm, so "helps" becomes "better"."""
 
 
 def name_of(metric: str) -> str:

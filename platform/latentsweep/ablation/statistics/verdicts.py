@@ -53,7 +53,7 @@ def _judged(effect: Effect, scale: Scale, better: Better | None) -> tuple[Verdic
 
 
 def _without_spread(effect: Effect, scale: Scale, better: Better | None) -> tuple[Verdict, str]:
-    """Of the same difference, not 0, in every seed: all that can be tested is its sign."""
+    """For a difference, not 0, that is the same in every seed. Without a spread, only its sign can be tested."""
     count = len(effect.seeds)
     if effect.p_holm is not None and effect.p_holm < scale.alpha:
         return _direction(effect, better, f"{_change(effect)} in each of {count} seeds", "")
