@@ -1,4 +1,6 @@
-"""The ladder of a training that doesn't fit the memory: smaller micro-batches, then checkpointed activations.
+"""The ladder of a training that doesn't fit the memory.
+
+It tries no CUDA graph, then smaller micro-batches, then checkpointed activations. The pruner's rungs are others.
 
 Every rung gives the same result up to the order of floating-point sums, so none of it is part of a key.
 """

@@ -1,4 +1,8 @@
-"""DICOM files → volumes: series told apart, sorted by position, rescaled. Geometry is PS3.3 section C.7.6.2."""
+"""DICOM files → volumes: series told apart, sorted by position, rescaled. Geometry is PS3.3 section C.7.6.2.
+
+The window in a file (WindowCenter, WindowWidth) is ignored. ``volumes.apply_window`` maps the intensities of every
+format to 8 bits later.
+"""
 
 from __future__ import annotations
 

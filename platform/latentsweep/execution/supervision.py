@@ -1,5 +1,7 @@
 """The process that watches a driver: it passes signals on, starts a killed driver again, and ends what it left.
 
+:func:`hold_lock` refuses a second driver of the same job.
+
 A driver that runs Ray can die at any moment and has no chance to say why: Ray ends the process when its raylet is
 lost, and the kernel ends it when memory is short. So the command that a user starts only watches. The driver is its
 child, started by ``sys.orig_argv``. A driver that is started again goes on from what the store has.

@@ -1,4 +1,4 @@
-"""Ray Tune's side of the search: a searcher and a pruning scheduler, both thin, over one Optuna study."""
+"""Ray Tune's side of the search: a searcher and a scheduler that pass on what the Optuna study decides."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class StudySearcher(Searcher):
 
 
 class StudyScheduler(FIFOScheduler):
-    """Runs trials in the order they come and stops those that the study's pruner gives up."""
+    """Runs trials in the order they come. Stops those that the study prunes; ``search/study.py`` decides which."""
 
     def __init__(self, searcher: StudySearcher) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""A trained model: from the stage store, or from a folder that can be taken elsewhere; seeds in, images out."""
+"""A trained model: reads it from the store, writes it to a folder, reads that, and draws images from seeds."""
 
 from __future__ import annotations
 

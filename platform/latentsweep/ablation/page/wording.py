@@ -1,4 +1,7 @@
-"""How a study's metrics, differences and verdicts are written, in tables, charts and sentences alike."""
+"""How metrics, differences and verdicts are written in a study's tables and charts.
+
+The verdict itself and its sentence are made in ``statistics/verdicts.py``.
+"""
 
 from __future__ import annotations
 
