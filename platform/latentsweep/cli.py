@@ -35,7 +35,7 @@ class OneLineErrors(TyperGroup):
         if args is None and is_job(sys.argv[1:]):
             if supervision.must_watch():
                 sys.exit(supervision.supervise())
-            supervision.drive(lambda: super(OneLineErrors, self).main(args, *rest, **options))
+            supervision.run_as_driver(lambda: super(OneLineErrors, self).main(args, *rest, **options))
         return super().main(args, *rest, **options)
 
     def invoke(self, ctx: Any) -> Any:

@@ -42,7 +42,7 @@ def train(job: Retraining) -> str:
 
 
 def test_the_same_training_twice_at_a_time_is_refused_in_one_line(retraining: Retraining) -> None:
-    with retraining.drive():
+    with retraining.locked():
         said = train(retraining)
     assert said == f"error: only one process may drive {retraining.name} and another does; wait for it to end"
     assert list(retraining.folder.iterdir()) == []
@@ -50,13 +50,13 @@ def test_the_same_training_twice_at_a_time_is_refused_in_one_line(retraining: Re
 
 
 def test_what_locks_a_training_is_no_part_of_its_model(retraining: Retraining) -> None:
-    with retraining.drive():
+    with retraining.locked():
         assert list(retraining.folder.iterdir()) == []
         assert retraining.lock_folder.name == retraining.folder.name
 
 
 def test_ctrl_c_ends_a_job_with_one_line_and_frees_its_lock(retraining: Retraining) -> None:
-    with pytest.raises(StoppedError, match="the training was stopped; nothing is lost"), retraining.drive():
+    with pytest.raises(StoppedError, match="the training was stopped; nothing is lost"), retraining.locked():
         raise KeyboardInterrupt
     assert "it began" in train(retraining)
 

@@ -15,8 +15,8 @@ from command_line import cli
 from postgres import Postgres, postgres
 from small_dataset import plant
 
-from latentsweep.execution.supervision import hold_lock
-from latentsweep.search.databases import check, drive_alone
+from latentsweep.execution.lock import hold_lock
+from latentsweep.search.databases import check, hold_study_lock
 from latentsweep.search.study import Point, Search, SearchConfig
 from latentsweep.storage.home import Home
 from trainables.errors import ConfigError, LatentsweepError, StoreError
@@ -78,13 +78,13 @@ def test_drivers_in_two_homes_shut_each_other_out_and_a_killed_one_lets_go(serve
     first = context.Process(target=drive, args=(tmp_path / "one" / "sweep", address, said))
     first.start()
     assert heard.recv() == "driving"
-    with pytest.raises(LatentsweepError, match="only one process may drive sweep"), drive_alone(address, "sweep"):
+    with pytest.raises(LatentsweepError, match="only one process may drive sweep"), hold_study_lock(address, "sweep"):
         pass
-    with drive_alone(address, "another sweep"):
+    with hold_study_lock(address, "another sweep"):
         pass
     assert first.pid is not None
     os.kill(first.pid, signal.SIGKILL)
-    with drive_alone(address, "sweep"):
+    with hold_study_lock(address, "sweep"):
         pass
     first.join()
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from latentsweep.cli import is_job
-from latentsweep.execution.supervision import hold_lock, ray_folder
+from latentsweep.execution.lock import hold_lock
+from latentsweep.execution.supervision import ray_folder
 from trainables.errors import LatentsweepError
 
 ORPHANS = """
@@ -102,7 +103,7 @@ def deaf_once():
             continue
     raise SystemExit(0)
 
-supervision.drive(deaf_once)
+supervision.run_as_driver(deaf_once)
 """
 
 

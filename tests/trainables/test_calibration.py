@@ -15,8 +15,8 @@ from scipy.ndimage import gaussian_filter
 from latentsweep.datasets.preparation import prepare
 from latentsweep.datasets.pseudonyms import KEY_BYTES, KEY_FILE
 from trainables.measures.distances import (
-    bootstrap_distances,
-    bootstrap_frechet,
+    bootstrap_fid,
+    bootstrap_kid,
     frechet_distance,
     interval,
     kernel_distance,
@@ -95,7 +95,7 @@ def test_the_interval_of_real_against_real_slices_holds_zero(slices: Slices, fea
     held, distances, errors = 0, [], []
     for seed in range(SPLITS):
         first, second = slices.halves(generator, by_subject=False)
-        draws = bootstrap_distances(features[first], features[second], resamples=RESAMPLES, seed=seed)
+        draws = bootstrap_kid(features[first], features[second], resamples=RESAMPLES, seed=seed)
         distances.append(kernel_distance(features[first], features[second]))
         errors.append(draws.std(ddof=1))
         low, high = interval(distances[-1], draws)
@@ -115,7 +115,7 @@ def test_by_subject_the_interval_holds_zero_only_if_whole_subjects_are_resampled
         groups = {"groups_x": list(slices.subjects[first]), "groups_y": list(slices.subjects[second])}
         distance = kernel_distance(features[first], features[second])
         for name, given in (("by subject", groups), ("by image", {})):
-            draws = bootstrap_distances(features[first], features[second], resamples=RESAMPLES, seed=seed, **given)
+            draws = bootstrap_kid(features[first], features[second], resamples=RESAMPLES, seed=seed, **given)
             low, high = interval(distance, draws)
             held[name] += low <= 0 <= high
     assert held["by subject"] >= 0.85 * SPLITS  # measured: 97 % of 200 splits, and 92 to 100 % of any 50
@@ -127,7 +127,7 @@ def test_the_interval_leaves_zero_out_where_slices_are_blurred(slices: Slices, f
     first, second = slices.halves(generator, by_subject=False)
     blurred = gaussian_filter(slices.images[first[:40]], (0, 1.5, 1.5))
     theirs = InceptionExtractor(find_weights()).features(blurred)
-    draws = bootstrap_distances(
+    draws = bootstrap_kid(
         theirs, features[second], resamples=RESAMPLES, seed=0, groups_y=list(slices.subjects[second])
     )
     assert interval(kernel_distance(theirs, features[second]), draws)[0] > 0
@@ -142,7 +142,7 @@ def test_the_frechet_distance_of_real_slices_is_within_the_interval_of_another_s
         first, second = slices.halves(generator, by_subject=False)
         x, y = features[first], features[second]
         distance = frechet_distance(x, y)
-        scored.append((distance, *interval(distance, bootstrap_frechet(x, y, resamples=60, seed=seed))))
+        scored.append((distance, *interval(distance, bootstrap_fid(x, y, resamples=60, seed=seed))))
     distances, lows, highs = np.array(scored).T
     assert np.mean((lows <= distances.mean()) & (distances.mean() <= highs)) >= 0.8
 

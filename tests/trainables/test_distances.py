@@ -12,8 +12,8 @@ import scipy.linalg
 import trainables.measures.torchvision_operators  # noqa: F401
 from trainables.errors import DataError
 from trainables.measures.distances import (
-    bootstrap_distances,
-    bootstrap_frechet,
+    bootstrap_fid,
+    bootstrap_kid,
     frechet_distance,
     interval,
     kernel_by_group,
@@ -28,7 +28,7 @@ def normal(count: int, width: int = 8, *, seed: int, shift: float = 0.0, spread:
 
 def bootstrap_error(x: np.ndarray, y: np.ndarray, **options: Any) -> float:
     """The standard error of the kernel distance, as the reference takes it from the resamples."""
-    return float(np.std(bootstrap_distances(x, y, **options), ddof=1))
+    return float(np.std(bootstrap_kid(x, y, **options), ddof=1))
 
 
 @pytest.mark.parametrize(("n", "m", "d"), [(40, 40, 8), (30, 50, 8), (12, 9, 5)])
@@ -132,7 +132,7 @@ def test_a_resample_of_the_frechet_distance_is_that_of_its_repeated_rows(monkeyp
     drawn_x, drawn_y = np.array([[2.0, 0, 1, 1, 3, 0, 0], [1.0] * 7]), np.array([[0, 3.0, 1, 1, 0], [1.0] * 5])
     drawn = iter([drawn_x, drawn_y])
     monkeypatch.setattr(module, "_draws", lambda codes, resamples, generator: next(drawn))
-    got = bootstrap_frechet(x, y, resamples=2, seed=0, groups_y=groups)
+    got = bootstrap_fid(x, y, resamples=2, seed=0, groups_y=groups)
     rows_x = np.repeat(np.arange(7), [2, 0, 1, 1, 3, 0, 0])
     rows_y = np.repeat(np.arange(9), [0, 0, 3, 1, 1, 1, 1, 0, 0])
     np.testing.assert_allclose(got, [frechet_distance(x[rows_x], y[rows_y]), frechet_distance(x, y)], rtol=1e-9)
@@ -141,7 +141,7 @@ def test_a_resample_of_the_frechet_distance_is_that_of_its_repeated_rows(monkeyp
 def test_the_bootstrap_of_the_frechet_distance_has_the_spread_of_fresh_draws() -> None:
     pairs = [(normal(60, seed=2 * i), normal(60, seed=2 * i + 1, shift=0.6)) for i in range(150)]
     spread = np.std([frechet_distance(x, y) for x, y in pairs])
-    errors = [bootstrap_frechet(x, y, resamples=50, seed=i).std(ddof=1) for i, (x, y) in enumerate(pairs[:30])]
+    errors = [bootstrap_fid(x, y, resamples=50, seed=i).std(ddof=1) for i, (x, y) in enumerate(pairs[:30])]
     assert 0.8 < np.mean(errors) / spread < 1.3
 
 
@@ -149,14 +149,14 @@ def test_whole_subjects_spread_the_frechet_distance_more_where_their_slices_are_
     subjects = np.repeat(np.arange(10), 8)
     y = normal(10, seed=0)[subjects] + 0.1 * normal(80, seed=1)
     x = normal(80, seed=2, shift=0.5)
-    by_row = bootstrap_frechet(x, y, resamples=200, seed=0).std()
-    by_subject = bootstrap_frechet(x, y, resamples=200, seed=0, groups_y=[f"s{i}" for i in subjects]).std()
+    by_row = bootstrap_fid(x, y, resamples=200, seed=0).std()
+    by_subject = bootstrap_fid(x, y, resamples=200, seed=0, groups_y=[f"s{i}" for i in subjects]).std()
     assert by_subject > 1.5 * by_row
 
 
 def test_an_interval_is_about_the_estimate_where_the_percentiles_of_its_draws_are_not() -> None:
     x, y = normal(30, 256, seed=0), normal(30, 256, seed=1)
-    estimate, draws = frechet_distance(x, y), bootstrap_frechet(x, y, resamples=200, seed=0)
+    estimate, draws = frechet_distance(x, y), bootstrap_fid(x, y, resamples=200, seed=0)
     low, high = interval(estimate, draws)
     assert (low + high) / 2 == pytest.approx(estimate)
     assert high - low == pytest.approx(2 * 1.96 * draws.std(ddof=1), rel=1e-4)
@@ -170,7 +170,7 @@ def test_an_interval_holds_the_distance_of_the_distributions_as_often_as_it_says
     held = 0
     for i in range(150):
         x, y = normal(50, seed=2 * i), normal(50, seed=2 * i + 1, shift=shift)
-        low, high = interval(kernel_distance(x, y), bootstrap_distances(x, y, resamples=60, seed=i))
+        low, high = interval(kernel_distance(x, y), bootstrap_kid(x, y, resamples=60, seed=i))
         held += low <= truth <= high
     assert held / 150 > 0.88
 
@@ -186,7 +186,7 @@ def test_bootstrap_error_of_whole_subjects_is_larger_where_their_slices_are_alik
 
 def test_repeated_rows_do_not_shift_the_bootstrap() -> None:
     x, y = normal(15, 2048, seed=0), normal(15, 2048, seed=1)
-    distances = bootstrap_distances(x, y, resamples=500, seed=0)
+    distances = bootstrap_kid(x, y, resamples=500, seed=0)
     assert abs(distances.mean() - kernel_distance(x, y)) < 0.2 * distances.std()
 
 
@@ -221,7 +221,7 @@ def test_the_bootstrap_is_repeatable_and_quick() -> None:
     first = bootstrap_error(x, y, resamples=200, seed=0)
     assert time.perf_counter() - start < 2
     start = time.perf_counter()
-    bootstrap_frechet(x, y, resamples=200, seed=0)
+    bootstrap_fid(x, y, resamples=200, seed=0)
     assert time.perf_counter() - start < 3
     assert first == bootstrap_error(x, y, resamples=200, seed=0) != bootstrap_error(x, y, resamples=200, seed=1)
 

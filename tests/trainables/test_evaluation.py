@@ -20,7 +20,7 @@ from trainables.measures.evaluation import (
     evaluate_reconstructions,
 )
 from trainables.measures.memorisation import nearest
-from trainables.measures.reference import Reference, distances
+from trainables.measures.reference import Reference, fid_and_kid
 
 CONFIG = EvaluationConfig(**SIZE)
 ROOT = Path(__file__).parents[2]
@@ -99,7 +99,7 @@ def test_saturated_images_give_finite_numbers(reference: Reference, level: int) 
 
 def test_a_score_on_the_way_is_the_same_distance_as_at_the_end(reference: Reference) -> None:
     images = slices(8, 5)
-    scores = distances(Shrunk().features(images), reference, bootstrap=CONFIG.bootstrap)
+    scores = fid_and_kid(Shrunk().features(images), reference, bootstrap=CONFIG.bootstrap)
     result = measure(images, reference)
     assert scores == {name: result[f"gen/{name}"] for name in scores}
 

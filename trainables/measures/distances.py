@@ -99,7 +99,7 @@ def kernel_within_groups(y: Features, groups: Sequence[str]) -> WithinKernel:
     return WithinKernel(names, sizes, *_within(_kernel(features, features), codes))
 
 
-def bootstrap_distances(
+def bootstrap_kid(
     x: Features, y: Features, *, resamples: int, seed: int, groups_x: Groups = None, groups_y: Groups = None
 ) -> Floats:
     """:func:`kernel_distance` of each of ``resamples`` resamples of both sets, (resamples,).
@@ -130,14 +130,14 @@ def bootstrap_distances(
     return np.asarray(mean_x + mean_y - 2 * mean_cross)
 
 
-def bootstrap_frechet(
+def bootstrap_fid(
     x: Features, y: Features, *, resamples: int, seed: int, groups_x: Groups = None, groups_y: Groups = None
 ) -> Floats:
-    """:func:`frechet_distance` of each of ``resamples`` resamples, (resamples,), as :func:`bootstrap_distances`
+    """:func:`frechet_distance` of each of ``resamples`` resamples, (resamples,), as :func:`bootstrap_kid`
     draws.
 
     Only their spread is of use: repeated images lower the rank of a covariance, so the Fréchet distance of a resample
-    is larger than that of the sets. Raises :class:`DataError` as :func:`bootstrap_distances` does.
+    is larger than that of the sets. Raises :class:`DataError` as :func:`bootstrap_kid` does.
     """
     first, second = checked_features(x, y, "the bootstrap of the Fréchet distance")
     (codes_x, draws_x), (codes_y, draws_y) = _draw_groups(first, second, resamples, seed, groups_x, groups_y)

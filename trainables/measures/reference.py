@@ -22,8 +22,8 @@ import numpy.typing as npt
 from trainables.errors import DataError, StoreError
 from trainables.measures.distances import (
     Groups,
-    bootstrap_distances,
-    bootstrap_frechet,
+    bootstrap_fid,
+    bootstrap_kid,
     frechet_distance,
     interval,
     kernel_distance,
@@ -187,8 +187,8 @@ def compare(
     from trainables.measures.patches import describe, sliced_wasserstein
     from trainables.measures.spectra import spectrum_distance
 
-    scores = distances(features, reference, bootstrap=bootstrap, seed=seed, groups=groups)
-    draws = bootstrap_frechet(
+    scores = fid_and_kid(features, reference, bootstrap=bootstrap, seed=seed, groups=groups)
+    draws = bootstrap_fid(
         features, reference.features, resamples=bootstrap, seed=seed, groups_x=groups, groups_y=reference.subjects
     )
     scores["fid_low"], scores["fid_high"] = interval(scores["fid"], draws)
@@ -199,12 +199,12 @@ def compare(
     return scores
 
 
-def distances(
+def fid_and_kid(
     features: Features, reference: Reference, *, bootstrap: int, seed: int = 0, groups: Groups = None
 ) -> dict[str, float]:
     """``fid`` and ``kid`` (×1000) of features (N, d); ``kid`` also with ``_se``, the standard error by the bootstrap,
     and with ``_low`` and ``_high``, the ends of its 95 % interval."""
-    draws = 1000 * bootstrap_distances(
+    draws = 1000 * bootstrap_kid(
         features, reference.features, resamples=bootstrap, seed=seed, groups_x=groups, groups_y=reference.subjects
     )
     kid = 1000 * kernel_distance(features, reference.features)

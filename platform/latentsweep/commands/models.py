@@ -50,7 +50,7 @@ def train(
         slices=dataset.counts(configuration.recipe.data.split)["train"],
     )
     job = Retraining(place, configuration, dataset, weights, workers)
-    with job.drive():
+    with job.locked():
         result = job.run(Runtime(pack, Console(stderr=True), ray_address))
         if mlflow:
             from latentsweep_mlflow.registry import register_model

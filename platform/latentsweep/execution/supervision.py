@@ -1,7 +1,5 @@
 """The process that watches a driver: it passes signals on, starts a killed driver again, and ends what it left.
 
-:func:`hold_lock` refuses a second driver of the same job.
-
 A driver that runs Ray can die at any moment and has no chance to say why: Ray ends the process when its raylet is
 lost, and the kernel ends it when memory is short. So the command that a user starts only watches. The driver is its
 child, started by ``sys.orig_argv``. A driver that is started again goes on from what the store has.
@@ -23,10 +21,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
-
-from filelock import FileLock, Timeout
-
-from trainables.errors import LatentsweepError
 
 DRIVER = "LATENTSWEEP_DRIVER"
 """Set in a driver's environment: the number of the process that watches it."""
@@ -99,7 +93,7 @@ def _drive() -> tuple[int, bool]:
     return (code if code >= 0 else 128 - code), bool(asked)
 
 
-def drive(work: Callable[[], object]) -> NoReturn:
+def run_as_driver(work: Callable[[], object]) -> NoReturn:
     """Does ``work`` as a driver: it ends when its parent is gone, and takes SIGTERM and SIGHUP as Ctrl-C.
 
     The process ends at once after the work, with the code of its :class:`SystemExit`: a thread that waits for a lost
@@ -141,35 +135,6 @@ def terminate_as_interrupt() -> None:
 
 
 @contextlib.contextmanager
-def hold_lock(folder: Path, database: str = "") -> Iterator[None]:
-    """Locks the job of a folder for the length of a ``with``, and its study in a ``database``, where that has one.
-
-    The lock in the database is for drivers in other homes and on other machines. Raises :class:`LatentsweepError`
-    where another driver has the lock. A driver whose parent was killed is about to end: this waits for it.
-    """
-    from latentsweep.search.databases import drive_alone
-
-    lock, note = FileLock(folder / "lock"), folder / "driver"
-    try:
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            if not (note.exists() and _is_dead(int(note.read_text() or 0))):
-                raise
-            lock.acquire(timeout=2 * ENDING)
-    except Timeout:
-        raise LatentsweepError(
-            f"only one process may drive {folder.name} and another does; wait for it to end"
-        ) from None
-    try:
-        note.write_text(os.environ.get(DRIVER, str(os.getpid())))
-        with drive_alone(database, folder.name) if database else contextlib.nullcontext():
-            yield
-    finally:
-        lock.release()
-
-
-@contextlib.contextmanager
 def ignore_signals() -> Iterator[None]:
     """Ignores signals that ask for an end during a ``with``: for the few seconds in which records are closed."""
     before = {number: signal.signal(number, signal.SIG_IGN) for number in _stop_signals()}
@@ -185,7 +150,7 @@ def ray_folder() -> Path:
 
     Its path is short, since the path of a Unix socket must be.
     """
-    _remove_folders(_is_dead)
+    _remove_folders(is_dead)
     return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=_temporary()))
 
 
@@ -201,7 +166,8 @@ def _remove_folders(of: Callable[[int], bool]) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _is_dead(process: int) -> bool:
+def is_dead(process: int) -> bool:
+    """Whether no process on this machine has that number."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -55,9 +55,9 @@ class Study(Job):
         """Runs every arm with seeds 0 to ``seeds`` - 1 where the store lacks the result; returns all runs.
 
         What failed is in :meth:`failures`. Raises :class:`LatentsweepError` where the search of an arm found nothing,
-        and what :meth:`Job.drive` and :meth:`Runtime.ray` raise.
+        and what :meth:`Job.locked` and :meth:`Runtime.ray` raise.
         """
-        with self.drive():
+        with self.locked():
             runtime = self.keep_threads(runtime, PLAN, {"plan": self.plan.to_plain(), "seeds": seeds})
             changes = self._timed(seeds, runtime).changes if self.plan.minutes else self._tuned(runtime)
             jobs = self.plan.jobs(range(seeds), changes)

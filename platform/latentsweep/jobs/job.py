@@ -15,9 +15,10 @@ from typing import Any, ClassVar
 from rich.console import Console
 
 from latentsweep.execution.cluster import check_resources, cluster
+from latentsweep.execution.lock import hold_lock
 from latentsweep.execution.packing import Packing
 from latentsweep.execution.shared_stages import Shared, obtain
-from latentsweep.execution.supervision import hold_lock, ignore_signals
+from latentsweep.execution.supervision import ignore_signals
 from latentsweep.execution.view import View
 from latentsweep.execution.worker import Brief
 from latentsweep.stages.dataset import published_name
@@ -78,7 +79,7 @@ class Job:
         """Records that the user stopped the job."""
 
     @contextlib.contextmanager
-    def drive(self, database: str = "") -> Iterator[None]:
+    def locked(self, database: str = "") -> Iterator[None]:
         """Holds the job's lock, and that of its study in ``database``, for the length of a ``with``.
 
         Raises :class:`~trainables.errors.LatentsweepError` where another process drives the job, and

@@ -45,9 +45,9 @@ class Sweep(Job):
     def run(self, target: int, runtime: Runtime) -> None:
         """Runs until ``target`` trials have ended or every configuration was tried.
 
-        Raises :class:`StoppedError` after Ctrl-C, and what :meth:`Job.drive` and :meth:`Runtime.ray` raise.
+        Raises :class:`StoppedError` after Ctrl-C, and what :meth:`Job.locked` and :meth:`Runtime.ray` raise.
         """
-        with self.drive(self.home.study), translate_errors(self.home.study):
+        with self.locked(self.home.study), translate_errors(self.home.study):
             runtime = self.keep_threads(runtime, "sweep.json", self.plan.to_plain())
             self.search.requeue()
             self.use(name for trial in self.search.run_trials() for name in self.plan.keys(trial.params).names())

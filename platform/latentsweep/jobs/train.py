@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 class Retraining(Job):
-    """One configuration in the folder of its model; whoever calls :meth:`run` holds :meth:`~Job.drive`."""
+    """One configuration in the folder of its model; whoever calls :meth:`run` holds :meth:`~Job.locked`."""
 
     noun = "training"
 

@@ -41,7 +41,7 @@ def storage(folder: Path, database: str = "") -> str | RDBStorage:
 
 
 @contextlib.contextmanager
-def drive_alone(database: str, name: str) -> Iterator[None]:
+def hold_study_lock(database: str, name: str) -> Iterator[None]:
     """Keeps drivers on other machines from the study ``name``, for the length of a ``with``.
 
     It holds an advisory lock of a connection, which the server releases when this process ends. Raises

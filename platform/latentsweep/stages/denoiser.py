@@ -26,7 +26,7 @@ from trainables.loop.checkpoint import load_tensors, save_tensors
 from trainables.loop.execution import Execution
 from trainables.loop.progress import Record
 from trainables.loop.seeds import derived_seed
-from trainables.measures.reference import Reference, distances
+from trainables.measures.reference import Reference, fid_and_kid
 from trainables.recipes import Recipe
 
 
@@ -77,7 +77,7 @@ def rung_score(context: Context, latents: Entry) -> Scorer:
         trace = draw(average, recipe, seeds, device, thresholds=(0.0,), positions=positions, chunk=chunk)
         images = decode_to_bytes(autoencoder, statistics.unwhiten(trace.latents[0].cpu()), device).numpy()
         features = extractor(context.weights, str(device)).features(images)
-        scores = distances(features, real, bootstrap=recipe.evaluation.bootstrap)
+        scores = fid_and_kid(features, real, bootstrap=recipe.evaluation.bootstrap)
         return {RUNG + name: value for name, value in scores.items()}
 
     return Scorer(measure, scored_with(context))
