@@ -19,7 +19,7 @@ from latentsweep.records.redaction import RedactingFormatter, redact, redact_lin
 
 INTERRUPTED = 130
 EXIT_CODES = {"StoppedError": INTERRUPTED, "LostError": supervision.LOST}
-"""Of errors, by the names of their classes; the others end with 2."""
+"""The exit codes of errors, by the names of their classes; all other errors end with 2."""
 JOBS = ("sweep", "ablate", "train")
 """Commands that run for long, with Ray in them."""
 

@@ -38,7 +38,7 @@ class Configuration:
     origin: Mapping[str, Any] = field(default_factory=dict)
 
     def with_steps(self, steps: int | None) -> Configuration:
-        """The same with so many denoiser steps; None leaves it as it is."""
+        """The same with that number of denoiser steps; None leaves it as it is."""
         if steps is None:
             return self
         return dataclasses.replace(self, recipe=self.recipe.replace(**{"diffusion.steps": steps}))

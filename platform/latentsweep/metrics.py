@@ -1,8 +1,6 @@
 """The table of metrics. A row says all of a measure; code that records, shows or judges a measure reads its row.
 
-A metric is added in two places: :mod:`trainables.measures.evaluation` or :mod:`trainables.measures.reference`
-measures it, and a row here says what it is called, how it is written, where it is shown and which way it is better.
-Beside the code, docs/metrics.md defines it.
+CONTRIBUTING.md says how a metric is added, and docs/metrics.md defines each.
 """
 
 from __future__ import annotations

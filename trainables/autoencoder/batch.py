@@ -27,12 +27,12 @@ class VaeDraws(NamedTuple):
 
 
 def steps_per_epoch(config: VaeConfig, slices: int) -> int:
-    """Optimiser steps in which a training on so many slices sees each of them about once."""
+    """Optimiser steps in which a training sees each of its slices about once."""
     return max(1, slices // min(config.batch_size, slices))
 
 
 def kl_weight(config: VaeConfig, slices: int, step: int) -> float:
-    """β at optimiser step ``step``, from 0, of a training on so many slices."""
+    """β at optimiser step ``step``, from 0, of a training on that number of slices."""
     annealed = config.kl_anneal_epochs * steps_per_epoch(config, slices)
     return config.kl_weight * min(1.0, step / max(1, annealed))
 

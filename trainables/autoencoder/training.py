@@ -30,7 +30,7 @@ DECODED_AT_ONCE = 8
 
 
 def vae_steps(config: VaeConfig, slices: int) -> int:
-    """Optimiser steps of a training on so many slices."""
+    """Optimiser steps of a training on that number of slices."""
     steps = config.epochs * steps_per_epoch(config, slices)
     return min(steps, config.max_steps) if config.max_steps else steps
 

@@ -49,7 +49,7 @@ class Moves(NamedTuple):
 def draw_moves(batch: int, size: tuple[int, int], probability: float, random: torch.Generator) -> Moves:
     """Moves of latents of ``size`` (h, w): a flip by a coin, and a uniform shift, each with ``probability``.
 
-    As many random numbers are drawn whatever the probability.
+    The number of random numbers drawn does not depend on the probability.
     """
     chosen, coin, shifted = torch.rand((3, batch), generator=random)
     reach = torch.tensor([max(1, side // REACH) for side in size])
@@ -66,8 +66,8 @@ def draw_rectangles(
 
     The first, (B, 1, h, w) bool, is a rectangle with ``probability``: its area a uniform share of the latent, with
     sides in proportion (eq. 2), its centre anywhere, cut at the border to at least one cell. The second, (B,) int64,
-    are the partners: no latent is its own, unless it is alone. As many random numbers are drawn whatever the
-    probability.
+    are the partners: no latent is its own, unless it is alone. The number of random numbers drawn does not
+    depend on the probability.
     """
     device = generator.device
     chosen, area, *centre = torch.rand((4, batch), generator=generator, device=device)

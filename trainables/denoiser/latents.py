@@ -16,7 +16,7 @@ class ChannelStatistics:
 
     @classmethod
     def of(cls, mean: torch.Tensor, log_variance: torch.Tensor) -> ChannelStatistics:
-        """Of posteriors (N, C, h, w): the variance of a draw is that of the means plus the mean variance."""
+        """For posteriors (N, C, h, w): the variance of a draw is that of the means plus the mean variance."""
         means = mean.double()
         variance = means.var(dim=(0, 2, 3), correction=0) + log_variance.double().exp().mean(dim=(0, 2, 3))
         return cls(means.mean(dim=(0, 2, 3)).float(), variance.sqrt().clamp_min(1e-6).float())

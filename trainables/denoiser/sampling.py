@@ -109,7 +109,7 @@ class SamplingTrace:
     snapshots: list[tuple[int, Tensor, Tensor]]
     """(t, z_t, x̂₀) of the first sample at the evaluations asked for, each latent (1, C, h, w)."""
     positions: Tensor | None = None
-    """(B,), the positions that the denoiser was told; None where it was told none."""
+    """(B,), the positions that the denoiser got; None where it got none."""
 
 
 @dataclass(frozen=True)
@@ -213,9 +213,8 @@ def sample(
     no more evaluations. ``seeds`` give each image its own noise where η > 0, continuing the stream of
     :func:`initial_noise`. ``snapshots`` are the evaluations, from 0, to keep. ``positions`` (B,) are for a denoiser
     that is conditioned on them, with ``config.guidance``. A call of the denoiser takes ``chunk`` latents, by default
-    :func:`usual_chunk`. A network computes in ``config.precision``; any other denoiser as it is.
-
-    Raises :class:`ConfigError` where ``config.steps`` exceeds ``diffusion.timesteps``.
+    :func:`usual_chunk`. A network computes in ``config.precision``; any other denoiser as it is. Raises
+    :class:`ConfigError` where ``config.steps`` exceeds ``diffusion.timesteps``.
     """
     if len(seeds) != len(noise):
         raise ValueError(f"sample needs a seed for each of the {len(noise)} latents, got {len(seeds)}")

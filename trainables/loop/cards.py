@@ -132,8 +132,7 @@ def covers(kernel: str, capability: tuple[int, int]) -> bool:
 
 
 def suited_dtype(device: torch.device) -> torch.dtype:
-    """The fastest dtype that a card computes correctly in: bf16 from Ampere on (8.0), fp16 on older tensor cores,
-    fp32.
+    """The fastest dtype that a card computes correctly in: bf16 from Ampere (8.0), fp16 on older tensor cores, fp32.
 
     Turing without tensor cores (such as GTX 16xx) gives NaN in half-precision convolutions (pytorch/pytorch #58123,
     #77955), and Pascal (6.1) computes in fp16 at a 64th of its speed in fp32.

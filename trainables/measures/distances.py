@@ -20,7 +20,7 @@ Groups = Sequence[str] | None
 """The group of each image, such as its subject; None where each image is a group."""
 
 NORMAL_QUANTILE = 1.959964
-"""95 % of a normal distribution lie within so many standard deviations of its mean."""
+"""95 % of a normal distribution lie within this many standard deviations of its mean."""
 
 
 class WithinKernel(NamedTuple):
@@ -35,7 +35,7 @@ class WithinKernel(NamedTuple):
     """(G, G), how many such pairs there are."""
 
     def resample(self, draws: Floats) -> Floats:
-        """The mean kernel over pairs of different images, (R,), where groups are drawn so often: ``draws`` (R, G).
+        """The mean kernel over pairs of different images, (R,), when each group is drawn ``draws`` (R, G) times.
 
         Pairs of two groups count as often as both were drawn together, pairs inside a group as often as it was drawn.
         """
@@ -53,7 +53,6 @@ def frechet_distance(x: Features, y: Features) -> float:
     Heusel et al. 2017, ‖μ₁ - μ₂‖² + tr Σ₁ + tr Σ₂ - 2 tr √(Σ₁Σ₂). With centred features X and Y the last trace is the
     nuclear norm of XYᵀ (n, m) over √((n-1)(m-1)): exact also for fewer images than features. A set of more images
     than features is replaced by the triangle R of its QR decomposition, which leaves the singular values as they are.
-
     Raises :class:`DataError` for fewer than 2 images on a side, features that are not finite, or different d.
     """
     first, second = checked_features(x, y, "the Fréchet distance")
@@ -70,9 +69,8 @@ def kernel_distance(x: Features, y: Features) -> float:
     """Kernel distance between ``x`` (n, d) and ``y`` (m, d): the KID, not yet multiplied by 1000.
 
     Bińkowski et al. 2018: the unbiased squared maximum mean discrepancy under the kernel (x·y/d + 1)³, over all
-    images and not over random subsets; below zero by chance where the sets are alike.
-
-    Raises :class:`DataError` as :func:`frechet_distance` does.
+    images and not over random subsets; below zero by chance where the sets are alike. Raises :class:`DataError` as
+    :func:`frechet_distance` does.
     """
     first, second = checked_features(x, y, "the kernel distance")
     n, m = len(first), len(second)
@@ -115,7 +113,6 @@ def bootstrap_kid(
     200, on 200 random splits by subject, KID ×1000: the distance is 3.4 ± 1.6. It is not 0, because slices of one
     subject are alike, and such pairs occur inside a set, never between the sets. The error by subject is 2.8, and the
     95 % :func:`interval` holds 0 in 97 % of the splits. With the error by image, 1.2, it would in a tenth of them.
-
     Raises :class:`DataError` as :func:`frechet_distance` does, and for groups of another length than the features.
     """
     first, second = checked_features(x, y, "the bootstrap of the kernel distance")
@@ -133,8 +130,7 @@ def bootstrap_kid(
 def bootstrap_fid(
     x: Features, y: Features, *, resamples: int, seed: int, groups_x: Groups = None, groups_y: Groups = None
 ) -> Floats:
-    """:func:`frechet_distance` of each of ``resamples`` resamples, (resamples,), as :func:`bootstrap_kid`
-    draws.
+    """:func:`frechet_distance` of each of ``resamples`` resamples, (resamples,), drawn as in :func:`bootstrap_kid`.
 
     Only their spread is of use: repeated images lower the rank of a covariance, so the Fréchet distance of a resample
     is larger than that of the sets. Raises :class:`DataError` as :func:`bootstrap_kid` does.
@@ -203,7 +199,7 @@ def _draw_groups(
 
 
 def _draws(codes: npt.NDArray[np.intp], resamples: int, generator: np.random.Generator) -> Floats:
-    """How often each group is in each resample (R, G): as many groups as there are, and never one alone."""
+    """How often each group is in each resample (R, G): G draws in all, and never of one group alone."""
     count = int(codes.max()) + 1
     drawn = generator.multinomial(count, np.full(count, 1 / count), size=resamples)
     while len(alone := np.flatnonzero((drawn > 0).sum(axis=1) < 2)):

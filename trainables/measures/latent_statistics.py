@@ -50,10 +50,8 @@ def principal_components(real: Arrays, generated: Arrays | None = None) -> tuple
 
     The components (Pearson 1901) are those of both sets together, centred on their common mean; without
     ``generated``, of the real latents alone, and None comes back in its place. A component's coordinate of largest
-    size is positive.
-
-    Raises :class:`DataError` for other than finite latents (N, C, h, w) and (M, C, h, w) of 2 numbers or more, and
-    for fewer than 2 of them in all.
+    size is positive. Raises :class:`DataError` for other than finite latents (N, C, h, w) and (M, C, h, w) of 2
+    numbers or more, and for fewer than 2 of them in all.
     """
     from scipy.linalg import eigh
 

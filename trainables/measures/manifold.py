@@ -22,10 +22,9 @@ def precision_recall(real: Features, generated: Features, *, neighbours: int = N
 
     Improved precision and recall (Kynkäänniemi et al. 2019, equations 1 and 2). The manifold of a set is the union of
     the balls around its features that reach to their ``neighbours``-th nearest neighbour in the set. Both depend on n
-    and m: compare values of the same numbers, and with those of two real sets.
-
-    Raises :class:`DataError` for no more than ``neighbours`` images on a side, features that are not finite, or
-    different d, and :class:`ConfigError` for fewer than 1 neighbour.
+    and m: compare values of the same numbers, and with those of two real sets. Raises :class:`DataError` for no more
+    than ``neighbours`` images on a side, features that are not finite, or different d, and :class:`ConfigError` for
+    fewer than 1 neighbour.
     """
     from scipy.spatial.distance import cdist
 

@@ -62,9 +62,8 @@ def nearest(images: Bytes, training: Bytes) -> Nearest:
 
     First thumbnails of about 32×32 are compared, over the flip and shifts of one of their pixels. Then the
     ``CANDIDATES`` nearest slices are aligned at full resolution by Fourier transform. Of 300 planted copies of real
-    slices, 99.3 % had their source among the candidates.
-
-    Raises :class:`DataError` for no training slices, two sizes or other than uint8 images.
+    slices, 99.3 % had their source among the candidates. Raises :class:`DataError` for no training slices, two sizes
+    or other than uint8 images.
     """
     if images.ndim != 3 or images.dtype != np.uint8 or training.dtype != np.uint8:
         raise DataError(
@@ -98,11 +97,9 @@ def near_copy_threshold(null: Floats) -> float:
     The smaller of their :data:`NEAR_COPY_QUANTILE` and :data:`NEAR_COPY_FRACTION` of their median. With few subjects
     the quantile alone varies too much: on random subject splits of real slices (about 130 of 10 subjects) it was 0.48
     to 0.67, and up to 10 % of other subjects' slices came below it. The median was 0.81 to 0.98, and at most 1.3 % of
-    other subjects' slices came below half of it. Of changed training slices these came below half of it: flipped,
-    shifted by up to 3 pixels and under noise of 10 grey levels 99 %; blurred by a Gaussian of 1 pixel 100 %, of 2
-    pixels 75 %; turned by 3° 74 %, by 6° 4 %.
-
-    Raises :class:`DataError` for no distances.
+    other subjects' slices came below half of it. These shares of changed training slices came below half of it:
+    flipped, shifted by up to 3 pixels and under noise of 10 grey levels 99 %; blurred by a Gaussian of 1 pixel 100 %,
+    of 2 pixels 75 %; turned by 3° 74 %, by 6° 4 %. Raises :class:`DataError` for no distances.
     """
     if len(null) == 0:
         raise DataError("a near copy is told by held-out slices, got none: prepare more subjects")

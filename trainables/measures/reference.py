@@ -130,7 +130,7 @@ def build_reference(
     bootstrap: int,
     seed: int,
 ) -> Reference:
-    """A reference from a seeded draw of at most ``samples`` of the held-out ``images``, and as many training slices.
+    """A reference from a seeded draw of at most ``samples`` held-out ``images`` and equally many training slices.
 
     The floor is drawn from ``other_images``, one of each subject in turn: of subjects outside the reference, or of
     all where those have too few slices. Raises :class:`DataError` for fewer than 2 held-out slices.

@@ -89,7 +89,7 @@ class Memory:
 
 
 def batch_size(recipe: Recipe, section: str, slices: int = 0) -> int:
-    """Samples in an optimiser step of ``section``, of a training split of so many slices (0: not known)."""
+    """Samples in an optimiser step of ``section``, of a training split with that number of slices (0: not known)."""
     size = recipe.vae.batch_size if section == "vae" else recipe.diffusion.batch_size
     return min(size, slices) if slices else size
 
@@ -117,10 +117,9 @@ def refusal(section: str, memory: Memory, rung: str, limit: float) -> str:
 
 
 def predict_memory(recipe: Recipe, section: str, execution: Execution, *, device: str, slices: int = 0) -> Memory:
-    """What a training of ``section`` ("vae" or "diffusion") on so many ``slices`` takes on ``device`` ("cpu" or
-    "cuda").
+    """What a training of ``section`` ("vae", "diffusion") takes on ``device`` ("cpu", "cuda").
 
-    Without CUDA, a card's 'auto' precision counts as bf16.
+    ``slices`` is as for :func:`batch_size`. Without CUDA, a card's 'auto' precision counts as bf16.
     """
     batch = batch_size(recipe, section, slices)
     samples = at_once(execution, batch)

@@ -57,7 +57,7 @@ def step_seconds(recipe: Recipe, section: str, execution: Execution, *, slices: 
 
 
 def _records(recipe: Recipe, section: str, execution: Execution, steps: int, slices: int) -> list[Record]:
-    """The records of a training of so many steps, on the rung of the ladder that the real one would begin on."""
+    """The records of a training of ``steps`` steps, on the rung of the ladder that the real one would begin on."""
     counts, side = (min(slices, SLICES), HELD_OUT), recipe.data.image_size
     with tempfile.TemporaryDirectory(prefix="latentsweep-timing-") as folder:
 

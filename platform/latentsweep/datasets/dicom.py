@@ -1,7 +1,6 @@
 """DICOM files → volumes: series told apart, sorted by position, rescaled. Geometry is PS3.3 section C.7.6.2.
 
-The window in a file (WindowCenter, WindowWidth) is ignored. ``volumes.apply_window`` maps the intensities of every
-format to 8 bits later.
+A file's own window (WindowCenter, WindowWidth) is ignored: ``volumes.apply_window`` later maps all formats to 8 bits.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ from latentsweep.datasets.limits import (
 from latentsweep.datasets.volumes import DISPLAY_AFFINE, Float, Reject, Volume
 
 HEADER_BYTES = 2**24
-"""A PatientID is looked for in so many bytes from the beginning of a file."""
+"""A PatientID is looked for in this number of bytes from the beginning of a file."""
 UNREADABLE = (
     *limits.UNREADABLE,
     IndexError,

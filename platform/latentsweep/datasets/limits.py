@@ -29,7 +29,7 @@ MAX_VOXELS = 2**27
 MAX_NIFTI_BYTES = 4 * MAX_VOXELS + 2**20
 """Bytes of a NIfTI file's header and voxels, inflated: four for each voxel that is allowed, and a header."""
 MAX_SIDE = 4096
-"""A picture or DICOM image may have as many pixels as a square of this side."""
+"""A picture or DICOM image may have no more pixels than a square of this side."""
 MAX_PIXELS = MAX_SIDE**2
 MAX_DICOM_BYTES = 2**28
 """Bytes of a DICOM file, as it lies and inflated."""

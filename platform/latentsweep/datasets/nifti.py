@@ -42,8 +42,8 @@ def nifti_volume(paths: Sequence[Path]) -> tuple[list[Volume], list[Reject]]:
 def read_nifti(path: Path) -> Volume:
     """The volume of one ``.nii`` or ``.nii.gz``; raises :class:`Reject` where there is none.
 
-    The header's extensions are not read. What it claims is held against the limits, and against what so many
-    bytes can hold, before memory is taken; what a ``.gz`` holds behind the voxels is never inflated.
+    The header's extensions are not read. The size that it states is checked before memory is taken, against the
+    limits and against what the file's bytes can hold; what a ``.gz`` holds behind the voxels is never inflated.
     """
     zipped = path.name.lower().endswith(".gz")
     try:

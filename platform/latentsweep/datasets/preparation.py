@@ -61,7 +61,7 @@ def prepare(
 
     The same source and settings again answer at once; a demo of an older :data:`PREPARATION` is made anew.
     ``size`` is the slice's side in pixels, ``jobs`` the number of processes (all cores by default), ``progress``
-    is told (scans done, scans in all). Raises :class:`~trainables.errors.DataError` where the source or the
+    is called with (scans done, scans in all). Raises :class:`~trainables.errors.DataError` where the source or the
     settings cannot be used, and for a name that was prepared otherwise unless ``replace``.
 
     Datasets of the same patients (``brats_flair`` and ``brats_t1ce``) split them alike, with one exception:
@@ -153,10 +153,7 @@ def _settings(dataset: Dataset, found: Discovery, size: int, series: str | None)
 
 
 def _check_replaceable(existing: PreparedDataset, settings: Mapping[str, Any]) -> None:
-    """Raises :class:`DataError`, except for a demo of the same size that an older version prepared.
-
-    That one may be replaced: it is nobody's data.
-    """
+    """Raises :class:`DataError`, except for a demo of this size by an older version: it is nobody's data."""
     older = existing.manifest["settings"].get("preparation", 0) < PREPARATION
     if existing.name == BUILT_IN and older and existing.size == settings["size"]:
         return

@@ -1,8 +1,7 @@
 """Volumes → axial 8-bit slices: canonical axes, robust intensity window, square bicubic resize.
 
 Legend: a volume is (X, Y, Z) float32 in any intensity unit with a (4, 4) affine from voxels to RAS+ millimetres;
-a slice is (S, S) uint8. Every slice is shown anterior up and the patient's left on the viewer's right
-(the radiological convention), whatever format it came from.
+a slice is (S, S) uint8, anterior up, the patient's left on the viewer's right (the radiological convention).
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ JOB_DEVICES = ("auto", "cpu", "cuda")
 """What trainings that Ray runs may name: Ray gives each of them its card."""
 
 MOST_ON_CPU = 4
-"""Trials at once without a card. Of more, all would begin before the search has learnt anything."""
+"""Trials at once without a card. If there were more, all would begin before the search has learnt anything."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ RETRIES = 4
 
 
 class TrialListener(Protocol):
-    """Hears what happens to trials, by their numbers in the study."""
+    """Its methods are called when something happens to a trial, given by its number in the study."""
 
     def started(self, number: int, params: Mapping[str, Any]) -> None:
         """A configuration was asked for."""

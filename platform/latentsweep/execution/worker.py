@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 class Brief:
     """What every worker of a sweep or training needs to know; all of it pickles small.
 
-    A worker may be on a machine that does not see the driver's disk. It reads all from the store, but for the
+    A worker may be on a machine that does not see the driver's disk. It reads all from the store, except the
     Inception weights, which are installed on each machine.
     """
 

@@ -100,7 +100,7 @@ class Study(Job):
         return [run for run in (measured_run(self.store, job, self.record.key(job)) for job in jobs) if run]
 
     def _timed(self, seeds: int, runtime: Runtime) -> WallTime:
-        """The steps that the minutes leave each arm: measured once, by as many at once as will train."""
+        """The steps that each arm can take in its minutes, measured once under the load of the real trainings."""
         kept = WallTime.read(self.folder)
         if kept:
             return kept

@@ -219,7 +219,7 @@ def minutes_words(plan: Mapping[str, Any]) -> str:
 
 
 def power_words(seeds: int, contrasts: int) -> str:
-    """What so many seeds can show at all."""
+    """What that number of seeds can show at all."""
     if seeds < 2:
         return "one seed tells nothing about chance: every verdict will be 'cannot tell'; take --seeds 3 or more"
     return (

@@ -1,7 +1,4 @@
-"""What a sweep, a study and a retraining have in common.
-
-That is the lock, the number of threads, the list of results they refer to, Ray, the shared stages, and how they stop.
-"""
+"""What all jobs share: the lock, the number of threads, the list of results they use, Ray, shared stages, the end."""
 
 from __future__ import annotations
 
@@ -42,7 +39,7 @@ class Runtime:
     """The Ray cluster to join; ``local`` starts one on this machine."""
 
     def with_threads(self, threads: int) -> Runtime:
-        """The same with so many threads for each training."""
+        """The same with that number of threads for each training."""
         return dataclasses.replace(self, packing=dataclasses.replace(self.packing, threads=threads))
 
     @contextlib.contextmanager

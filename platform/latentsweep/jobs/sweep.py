@@ -1,4 +1,4 @@
-"""A sweep: the shared stages first, then the trials, until so many have ended. Run again, it goes on."""
+"""A sweep: the shared stages first, then trials until the wanted number has ended. Run again, it goes on."""
 
 from __future__ import annotations
 

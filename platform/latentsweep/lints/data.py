@@ -27,7 +27,7 @@ RANGE_QUANTILE, LEAST_RANGE = 0.999, 180
 
 @dataclass(frozen=True)
 class Survey:
-    """What the lints need of the N slices of a dataset. Of each image only a thumbnail is kept.
+    """What the lints need of the N slices of a dataset. It keeps only a thumbnail of each image.
 
     ``levels`` (256,) counts the training split's grey levels.
     """

@@ -74,7 +74,7 @@ def rise_after_best(steps: Floats, validation: Floats, train_steps: Floats, trai
     """By which share the validation loss has risen above its best while the training loss kept falling, or None.
 
     Each of the last two of ``validation`` (n,) must be OVERFIT above the best, which lies before both. And
-    ``training`` (m,) must be lower after the best than in as many records before it, by two standard errors.
+    ``training`` (m,) must be lower after the best than in equally many records before it, by two standard errors.
     """
     if not len(validation) or validation[-2:].min() <= (1 + OVERFIT) * validation.min():
         return None

@@ -56,7 +56,7 @@ def importances(search: Search) -> list[Importance]:
 
 
 def resample_shares(trials: Sequence[FrozenTrial], fields: Sequence[str]) -> np.ndarray:
-    """Shares (resamples, fields) on draws of as many passes with replacement; draws without variance are left out."""
+    """Shares (resamples, fields) from passes drawn with replacement; draws without variance are left out."""
     passes: dict[int, list[FrozenTrial]] = {}
     for trial in sorted(trials, key=lambda trial: trial.number):
         passes.setdefault(family_of(trial), []).append(trial)

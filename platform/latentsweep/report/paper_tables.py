@@ -1,6 +1,6 @@
 """The paper's two tables from recorded trainings, measured on the test split, with the paper's own values beside.
 
-Of the paper's values only those in :data:`PAPER_LOSSES` and :data:`PAPER_QUALITY` are known here; the rest is a dash.
+Only the paper's values in :data:`PAPER_LOSSES` and :data:`PAPER_QUALITY` are known here; the rest is a dash.
 """
 
 from __future__ import annotations

@@ -305,7 +305,7 @@ def _rank(trial: FrozenTrial) -> tuple[Sequence[float], int]:
 
 
 def without_points(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Of all trials of a study, those that a denoiser is trained for and that were not replaced."""
+    """The trials of a study that a denoiser is trained for and that were not replaced."""
     replaced = {trial.user_attrs.get(REPLACES) for trial in trials}
     return [trial for trial in trials if "of" not in trial.user_attrs and trial.number not in replaced]
 

@@ -91,7 +91,7 @@ def scored_with(context: Context) -> str:
 
 
 def replay(context: Context, entry: Entry) -> list[Record]:
-    """The records of a finished training; its scores are told only to those who would get the same scores."""
+    """The records of a finished training; with its scores only where the context would give the same ones."""
     return records_of(entry, rungs=entry.summary.get("rungs") == scored_with(context))
 
 

@@ -70,7 +70,7 @@ class Stage:
     inputs: tuple[Stage, ...] = ()
     """The stages whose results ``run`` reads."""
     replay: Callable[[Context, Entry], list[Record]] | None = None
-    """Of a training: the records of a finished one, for those who did not hear them. None for other stages."""
+    """For a training: returns the records of a finished one. None for other stages."""
     planned: str = ""
     """What a dry run calls the results that are to be computed; it does not list a stage without a name here."""
     pictured: bool = False
@@ -101,7 +101,7 @@ class Context:
     weights: InceptionWeights
     split: str = "validation"
     report: Report = ignore_report
-    """Hears the records of a training at each checkpoint."""
+    """Gets the records of a training at each checkpoint."""
     scored: bool = False
     """Whether the denoiser is measured at the rungs of its training, for the pruner."""
 
@@ -126,7 +126,7 @@ class Context:
         key, computed = stage.key(self.identity), False
 
         def keep(records: Sequence[Record]) -> None:
-            self.store.keep_checkpoint(key)  # so that any machine finds it, before anybody hears of it
+            self.store.keep_checkpoint(key)  # so that any machine finds it, before it is reported
             if report:
                 report(records)
 

@@ -125,7 +125,7 @@ def _recipe(source: str) -> Recipe:
 
 
 def _check_comparable(reference: GivenArm, arm: GivenArm) -> None:
-    """Whether two arms see the same slices and are measured with as many images."""
+    """Whether two arms see the same slices and are measured with the same number of images."""
     for section, fields in (("data", None), ("evaluation", ("samples", "bootstrap"))):
         ours, theirs = (each.recipe.to_dict()[section] for each in (arm, reference))
         for name in fields or ours:

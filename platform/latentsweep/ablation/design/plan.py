@@ -147,9 +147,8 @@ def plan_of(
     """A checked plan, measured on the test split, or on validation where the dataset has no test split.
 
     ``arms`` are those of a design of whole configurations, in place of ``components``, and ``settings`` what all of
-    them were given; ``recipe`` is then that of the first. ``minutes`` are :attr:`AblationPlan.minutes`.
-
-    Raises :class:`ConfigError` for a design that can't be, and for more than ``most`` runs.
+    them were given; ``recipe`` is then that of the first. ``minutes`` are :attr:`AblationPlan.minutes`. Raises
+    :class:`ConfigError` for a design that can't be, and for more than ``most`` runs.
     """
     splits = dataset.splits(recipe.data.split)
     plan = AblationPlan(

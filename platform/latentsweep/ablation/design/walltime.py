@@ -29,7 +29,7 @@ EQUAL = 0.10
 """The longest mean wall time may be this share above the shortest: beyond that, arms are said not to be equal."""
 
 SECONDS = 12.0
-"""Of a measurement, and a tenth of a run at most; a slow step takes longer."""
+"""The length of a measurement, at most a tenth of a run; a slow step takes longer."""
 
 FREE = {
     "vae": ("learning_rate", "weight_decay", "epochs", "max_steps", "kl_anneal_epochs", "validations"),

@@ -42,7 +42,7 @@ NAME_COLUMNS = 30
 """Letters after which a name goes on in a second line."""
 
 FAR = 3.0
-"""What reaches more than so many times as far as three quarters of all do lies beyond the axis: the others show."""
+"""What reaches more than this many times as far as three quarters of all lies off the axis; the others show."""
 
 GAP_COLOURS = {"floor: real slices": GREY, "lost by the autoencoder": GREEN, "lost by the denoiser": BLUE}
 """The parts of a gap, in the colours of the sets of images that they are measured on."""

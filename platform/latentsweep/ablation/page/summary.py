@@ -144,7 +144,7 @@ def certainty(content: Content) -> str:
 
 
 def able(content: Content, metric: str) -> list[str]:
-    """What so many seeds and comparisons can show of a metric; empty for one seed."""
+    """What that number of seeds and comparisons can show of a metric; empty for one seed."""
     count = len(content.seeds)
     effects = content.effects.get(metric, ())
     if count < 2 or not effects:

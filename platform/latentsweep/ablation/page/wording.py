@@ -1,7 +1,4 @@
-"""How metrics, differences and verdicts are written in a study's tables and charts.
-
-The verdict itself and its sentence are made in ``statistics/verdicts.py``.
-"""
+"""How metrics and differences are written on a page; ``statistics/verdicts.py`` makes a verdict and its sentence."""
 
 from __future__ import annotations
 

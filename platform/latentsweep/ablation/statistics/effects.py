@@ -75,7 +75,6 @@ def effects(
 
     Where all values are alike, and the subjects say nothing either, there is no spread to judge by. All 0 is "no
     difference", p = 1, the interval [0, 0]; all the same other number has no interval, and p is the sign-flip test's.
-
     Raises :class:`DataError` for two runs of one arm and seed, :class:`ConfigError` for a margin below 0.
     """
     if margin is not None and not margin >= 0:

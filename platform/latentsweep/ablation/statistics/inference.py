@@ -48,9 +48,8 @@ def judge(
     t* = (s²/n · t(n − 1, α) + σ² · t(ν_σ, α)) / V. ``df`` is the ν of the Student distribution that has the same
     quantile, and p the α at which reach equals the mean's size. The usual alternative, the degrees of freedom of
     Satterthwaite (1946) and Welch (1947), was tried: with 3 seeds, where s² has 2 of them, it rejects up to 2.9 times
-    too often at α = 0.05/6, because a small s is taken for much information; this one rejects at most 1.2 times.
-
-    The standard errors must not both be 0.
+    too often at α = 0.05/6, because a small s is taken for much information; this one rejects at most 1.2 times. The
+    standard errors must not both be 0.
     """
     from scipy.special import stdtr, stdtridf
 

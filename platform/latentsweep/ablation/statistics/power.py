@@ -24,7 +24,7 @@ def detectable(
     se_subjects: float = 0.0,
     df_subjects: float = math.inf,
 ) -> float:
-    """The smallest effect that so many seeds show with probability ``power``; infinite for fewer than 2 seeds.
+    """The smallest effect that the seeds show with probability ``power``; infinite for fewer than 2 seeds.
 
     With the noncentral t of n − 1 degrees of freedom and noncentrality δ√n (Cohen 1988, ch. 2), the δ for which
     P(t > t(n − 1, α/m)) is ``power``; the wrong sign isn't counted as found. ``se_subjects`` is the standard error

@@ -24,7 +24,7 @@ FEWEST_SUBJECTS = 3
 """Below this, resamples of the real slices are almost all of one subject, and say nothing of others."""
 
 REAL = 1e-7
-"""Roots whose imaginary part is below this share of their size are real but for rounding."""
+"""Roots whose imaginary part is below this share of their size are real; the rest is rounding."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,6 @@ def fieller(
     variances add and the quantile is that of :func:`latentsweep.ablation.statistics.inference.judge`, which depends
     on ρ: the ends are the outermost roots of the quartic (a − ρr)² (V₁ + V₂) = (t₁V₁ + t₂V₂)². The interval has two
     ends where the same test tells r from 0, and else would hold every ρ or all but a middle.
-
-    docs/metrics.md says how often it held the truth.
     """
     from scipy.special import stdtrit
 

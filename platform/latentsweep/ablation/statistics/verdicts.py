@@ -137,6 +137,6 @@ def _number(effect: Effect, value: float, largest: float) -> str:
 
 
 def _digits(value: float, largest: float) -> str:
-    """A size, at as many decimals as ``largest``, the largest beside it, has with three digits."""
+    """A size with the decimals that ``largest``, the largest beside it, has when written with three digits."""
     places = 2 - math.floor(math.log10(largest)) if largest > 0 else 0
     return f"{value:.{max(0, places)}f}"
