@@ -27,9 +27,9 @@ class AblationRecord:
         self.recorder, self.plan, self.store = recorder, plan, store
         self.closed: set[str] = set()
 
-    def key(self, job: ArmRun) -> str:
+    def key(self, run: ArmRun) -> str:
         """The key of a run."""
-        return f"{self.plan.name}/{slug(job.arm.name)}/seed-{job.seed}"
+        return f"{self.plan.name}/{slug(run.arm.name)}/seed-{run.seed}"
 
     def begin(self, seeds: int) -> None:
         """Opens the study's run."""
@@ -52,38 +52,38 @@ class AblationRecord:
         self.closed = self.recorder.closed()
         self.recorder.open_run(plan.name, name=plan.name, kind="ablation", params=params, tags=tags)
 
-    def run(self, job: ArmRun, failure: Mapping[str, str] | None) -> None:
+    def run(self, run: ArmRun, failure: Mapping[str, str] | None) -> None:
         """Records once a run that ended, with its curves, scores and pictures."""
-        key = self.key(job)
-        evaluation, denoiser = self.store.find(job.keys.evaluation), self.store.find(job.keys.denoiser)
+        key = self.key(run)
+        evaluation, denoiser = self.store.find(run.keys.evaluation), self.store.find(run.keys.denoiser)
         measured = evaluation is not None and denoiser is not None
         if key in self.closed or not (measured or failure):
             return
         self.recorder.open_run(
             key,
-            name=f"{job.arm.name}, seed {job.seed}",
+            name=f"{run.arm.name}, seed {run.seed}",
             kind="ablation-run",
             parent=self.plan.name,
-            params={"arm": job.arm.name, "seed": job.seed, **job.arm.changes, **self._steps(job)},
-            tags={"latentsweep.arm": job.arm.name, "latentsweep.seed": str(job.seed)},
+            params={"arm": run.arm.name, "seed": run.seed, **run.arm.changes, **self._steps(run)},
+            tags={"latentsweep.arm": run.arm.name, "latentsweep.seed": str(run.seed)},
         )
         if not evaluation or not denoiser:
             tags = {f"latentsweep.{name}": value for name, value in (failure or {}).items()}
             self.recorder.close_run(key, "failed", tags=tags)
             return
-        metrics = stages.metrics_of(evaluation, job.recipe)
-        autoencoder = self.store.find(job.keys.vae) if self.plan.minutes else None
+        metrics = stages.metrics_of(evaluation, run.recipe)
+        autoencoder = self.store.find(run.keys.vae) if self.plan.minutes else None
         seconds = {AUTOENCODER_SECONDS.name: autoencoder.seconds} if autoencoder else {}
         self.recorder.log(key, as_records(stages.records_of(denoiser, rungs=False)))
-        log_scores(self.recorder, key, self.store, job.keys, job.recipe, metrics | seconds)
+        log_scores(self.recorder, key, self.store, run.keys, run.recipe, metrics | seconds)
         self.recorder.log_file(key, evaluation.file(MANIFEST), "evaluation")
-        findings = targets.lint_run(self.store, job.recipe, job.keys, metrics)
+        findings = targets.lint_run(self.store, run.recipe, run.keys, metrics)
         self.recorder.close_run(key, "finished", tags=as_tags(findings))
         self.closed.add(key)
 
-    def _steps(self, job: ArmRun) -> dict[str, Value]:
+    def _steps(self, run: ArmRun) -> dict[str, Value]:
         """The numbers of steps, where the study's minutes set them."""
-        return differences(job.arm.recipe, job.recipe) if self.plan.minutes else {}
+        return differences(run.arm.recipe, run.recipe) if self.plan.minutes else {}
 
     def stopped(self) -> None:
         """Closes the run of a study that was stopped and can go on."""

@@ -112,14 +112,14 @@ class AblationPlan:
 
     def jobs(self, seeds: Sequence[int], tuned: Mapping[str, Mapping[str, Value]] | None = None) -> list[ArmRun]:
         """Every arm with every seed, seed by seed, with what was ``tuned`` for each arm by name."""
-        jobs = []
+        runs = []
         for seed in seeds:
             for arm in self.design.arms:
                 recipe = arm.recipe.replace(**(tuned or {}).get(arm.name, {}))
-                jobs.append(
+                runs.append(
                     ArmRun(arm, seed, recipe, keys_of(recipe, self.fingerprint, seed, self.weights, self.split))
                 )
-        return jobs
+        return runs
 
     def tuning(self, arm: Arm, dataset: PreparedDataset, weights: InceptionWeights) -> SweepPlan:
         """The arm's own small search, on the validation split."""
@@ -195,15 +195,15 @@ def _check_minutes(plan: AblationPlan, minutes: float) -> None:
             )
 
 
-def needed(jobs: Sequence[ArmRun]) -> dict[str, int]:
-    """How many results of each stage the jobs need together, each computed once."""
-    names = {name for job in jobs for name in job.keys.names()}
+def needed(runs: Sequence[ArmRun]) -> dict[str, int]:
+    """How many results of each stage the runs need together, each computed once."""
+    names = {name for run in runs for name in run.keys.names()}
     return {stage: sum(name.startswith(f"{stage}/") for name in names) for stage in STAGES}
 
 
-def sharing(design: Design, jobs: Sequence[ArmRun]) -> dict[str, str]:
+def sharing(design: Design, runs: Sequence[ArmRun]) -> dict[str, str]:
     """What each arm shares with the reference, in words, by the arm's name."""
-    first = {job.arm.name: job.keys for job in jobs if job.seed == jobs[0].seed}
+    first = {run.arm.name: run.keys for run in runs if run.seed == runs[0].seed}
     reference = set(first[design.reference.name].names())
     words = {design.reference.name: "the reference"}
     for arm in design.arms[1:]:

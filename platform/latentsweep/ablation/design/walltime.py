@@ -162,13 +162,13 @@ def differing(design: Design, wall: WallTime | None) -> dict[str, Mapping[str, V
     return {name: differences(trained[design.reference.name], recipe) for name, recipe in trained.items()}
 
 
-def spent(jobs: Sequence[ArmRun], store: Store) -> dict[str, list[tuple[float, float]]]:
+def spent(runs: Sequence[ArmRun], store: Store) -> dict[str, list[tuple[float, float]]]:
     """Minutes that each arm's autoencoders and denoisers took, seed by seed, where both are there, by its name."""
     found: dict[str, list[tuple[float, float]]] = {}
-    for job in jobs:
-        vae, denoiser = store.find(job.keys.vae), store.find(job.keys.denoiser)
+    for run in runs:
+        vae, denoiser = store.find(run.keys.vae), store.find(run.keys.denoiser)
         if vae and denoiser:
-            found.setdefault(job.arm.name, []).append((vae.seconds / 60, denoiser.seconds / 60))
+            found.setdefault(run.arm.name, []).append((vae.seconds / 60, denoiser.seconds / 60))
     return found
 
 
