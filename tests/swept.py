@@ -20,7 +20,7 @@ FINISHED = {"COMPLETE": "FINISHED"}
 SPACE = """
 dimensions:
   vae.latent_channels: [4, 8]
-  diffusion.frequency_weight: [0.0, 0.1, 0.3]
+  diffusion.frequency_weight: [0.0, 0.3]
   diffusion.cutmix_probability: [0.0, 0.5]
   sampling.early_stop_threshold: [0.0, 0.4]
 """

@@ -7,16 +7,14 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from command_line import ROOT, TINY, cli
+from command_line import TINY, cli
 from mlflow import MlflowClient
+from processes import Job, spent
 from scipy import stats
 
 from latentsweep.ablation.effect import Contrast, Run
@@ -41,10 +39,17 @@ def trainings(home: Path) -> dict[str, int]:
 
 
 @pytest.fixture(scope="module")
-def studied(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def studied(prepared_demo: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """A home with a study of three components and two seeds, and what it said."""
     home = tmp_path_factory.mktemp("study") / "runs"
+    shutil.copytree(prepared_demo, home)
     return home, json.loads(cli(home, *words("channels,cutmix,early-stop", 2)).stdout)
+
+
+@pytest.fixture
+def prepared(prepared_demo: Path, tmp_path: Path) -> Path:
+    """A home in which the dataset is prepared, and nothing else is there."""
+    return Path(shutil.copytree(prepared_demo, tmp_path / "runs"))
 
 
 def test_a_study_trains_exactly_what_its_plan_says(studied: tuple[Path, dict[str, Any]]) -> None:
@@ -148,9 +153,9 @@ def test_more_seeds_run_the_rest_alone_and_the_same_again_runs_nothing(
     home = tmp_path / "runs"
     shutil.copytree(studied[0], home)
     before = {path: path.stat().st_mtime_ns for path in (home / "store").rglob("manifest.json")}
-    began = time.monotonic()
-    again = json.loads(cli(home, *words("channels,cutmix,early-stop", 2)).stdout)
-    assert time.monotonic() - began < 25
+    began = spent()
+    again = json.loads(cli(home, *words("channels,cutmix,early-stop", 2), alone=True).stdout)
+    assert spent() - began < 25
     assert again["effects"] == studied[1]["effects"]
     more = json.loads(cli(home, *words("channels,cutmix,early-stop", 3)).stdout)
     after = {path: path.stat().st_mtime_ns for path in (home / "store").rglob("manifest.json")}
@@ -159,18 +164,12 @@ def test_more_seeds_run_the_rest_alone_and_the_same_again_runs_nothing(
     assert all(len(effect["values"]) == 3 for effect in more["effects"]["gen/kid"])
 
 
-def test_a_killed_study_goes_on_to_the_same_result(studied: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    home = tmp_path / "runs"
-    shutil.copytree(studied[0] / "datasets", home / "datasets")
-    shutil.copy(studied[0] / "pseudonym.key", home)
-    command = [sys.executable, str(ROOT / "cli.py"), *words("channels,cutmix,early-stop", 2), "--home", str(home)]
-    driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    while driver.poll() is None and not list((home / "store").glob("denoiser/*/manifest.json")):
-        time.sleep(0.1)
-    assert driver.poll() is None, "the study ended before it could be killed"
-    os.killpg(driver.pid, signal.SIGKILL)
-    driver.wait()
-    time.sleep(5)
+def test_a_killed_study_goes_on_to_the_same_result(studied: tuple[Path, dict[str, Any]], prepared: Path) -> None:
+    home = prepared
+    job = Job.start(home, *words("channels,cutmix,early-stop", 2))
+    job.wait_for(lambda: list((home / "store").glob("denoiser/*/manifest.json")))
+    os.killpg(job.process.pid, signal.SIGKILL)
+    job.process.wait()
     said = json.loads(cli(home, *words("channels,cutmix,early-stop", 2)).stdout)
     for metric, effects in studied[1]["effects"].items():
         assert [e["values"] for e in said["effects"][metric]] == [e["values"] for e in effects]
@@ -180,12 +179,8 @@ def test_a_killed_study_goes_on_to_the_same_result(studied: tuple[Path, dict[str
     assert len({run.data.tags["latentsweep.key"] for run in runs}) == len(runs) == 9
 
 
-def test_an_arm_whose_runs_fail_is_reported_and_not_dropped(
-    studied: tuple[Path, dict[str, Any]], tmp_path: Path
-) -> None:
-    home = tmp_path / "runs"
-    shutil.copytree(studied[0] / "datasets", home / "datasets")
-    shutil.copy(studied[0] / "pseudonym.key", home)
+def test_an_arm_whose_runs_fail_is_reported_and_not_dropped(prepared: Path) -> None:
+    home = prepared
     broken = ["--set", "diffusion.learning_rate=1.0e+30", "--set", "diffusion.gradient_clip=0"]
     said = json.loads(cli(home, *words("cutmix,early-stop", 1, *broken)).stdout)
     assert set(said["failures"]) == {f"{arm}, seed 0" for arm in ("full", "without cutmix", "without early-stop")}
@@ -215,10 +210,8 @@ def test_bad_input_is_one_line_and_makes_nothing(
     assert sorted((home / "ablations").glob("*")) == before
 
 
-def test_each_arm_is_tuned_by_a_search_of_its_own(studied: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    home = tmp_path / "runs"
-    shutil.copytree(studied[0] / "datasets", home / "datasets")
-    shutil.copy(studied[0] / "pseudonym.key", home)
+def test_each_arm_is_tuned_by_a_search_of_its_own(prepared: Path) -> None:
+    home = prepared
     said = json.loads(cli(home, *words("cutmix", 2, "--tune-per-arm", "2")).stdout)
     assert len(said["effects"]["gen/kid"][0]["values"]) == 2
     best = {}
