@@ -15,7 +15,7 @@ from contest import Job
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import trainables.torchvision_operators  # noqa: F401  diffusers and MONAI import torchvision
+import trainables.measures.torchvision_operators  # noqa: F401  diffusers and MONAI import torchvision
 from trainables.recipes import PAPER
 
 STEP_BATCH, VAE_BATCH, SAMPLES = PAPER.diffusion.batch_size, PAPER.vae.batch_size, 64
@@ -29,15 +29,16 @@ FP32 = "fp32"
 def latentsweep(job: str, precision: str, threads: int) -> Job:
     """The product's own loops, stages and settings; ``precision`` as its configurations have it."""
     from latentsweep.stages import draw
-    from trainables import diffusion_training, vae_training
-    from trainables.diffusion_batch import draw_step, noisy_batch
-    from trainables.discriminator import Adversary
-    from trainables.execution import Execution, computing_dtype, send
-    from trainables.latents import ChannelStatistics, Latents
-    from trainables.layers import LayerGenerators
-    from trainables.precision import WorkingCopy
-    from trainables.schedules import alphas_cumprod
-    from trainables.training import adamw, update, update_ema
+    from trainables.autoencoder import training as vae_training
+    from trainables.autoencoder.discriminator import Adversary
+    from trainables.denoiser import training as diffusion_training
+    from trainables.denoiser.batch import draw_step, noisy_batch
+    from trainables.denoiser.latents import ChannelStatistics, Latents
+    from trainables.denoiser.schedules import alphas_cumprod
+    from trainables.loop.dropout import LayerGenerators
+    from trainables.loop.execution import Execution, computing_dtype, send
+    from trainables.loop.precision import WorkingCopy
+    from trainables.loop.training import adamw, update, update_ema
 
     device = Execution(threads=threads).prepare()
     dtype = computing_dtype(precision, device)
@@ -162,13 +163,13 @@ LIBRARIES = {"latentsweep": latentsweep, "diffusers": diffusers, "MONAI": monai}
 
 
 def our_unet() -> Any:
-    from trainables.unet import UNet
+    from trainables.denoiser.unet import UNet
 
     return UNet(CHANNELS, PAPER.diffusion)
 
 
 def our_autoencoder() -> Any:
-    from trainables.vae import Autoencoder
+    from trainables.autoencoder.vae import Autoencoder
 
     return Autoencoder(PAPER.vae)
 

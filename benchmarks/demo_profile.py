@@ -25,9 +25,9 @@ from process_tree import measured
 from sweep import ROOT, environment
 from timing import machine, write_report
 
-from latentsweep.export import chosen_sweep, open_search
-from latentsweep.home import Home
-from latentsweep.store import Store
+from latentsweep.search.export import chosen_sweep, open_search
+from latentsweep.storage.home import Home
+from latentsweep.storage.store import Store
 
 TRIALS = 8
 SHOWN = 0.03

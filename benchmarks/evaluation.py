@@ -23,11 +23,11 @@ from timing import alternate, machine, write_report
 
 from latentsweep import stages
 from latentsweep.datasets.preparation import prepare
-from latentsweep.pipeline import Pipeline
-from latentsweep.store import Store
-from trainables.checkpoint import load_tensors
-from trainables.execution import Execution
-from trainables.inception import find_weights
+from latentsweep.stages.pipeline import Pipeline
+from latentsweep.storage.store import Store
+from trainables.loop.checkpoint import load_tensors
+from trainables.loop.execution import Execution
+from trainables.measures.inception import find_weights
 from trainables.recipes import SMOKE
 
 LIMIT = 2.5

@@ -28,14 +28,14 @@ from rich.console import Console
 from simulation import CONTROLLER, SPACE, World, plan_of
 from timing import machine, write_report, write_rows
 
-from latentsweep import leaderboard
-from latentsweep.home import Home
-from latentsweep.search import Search, SearchConfig
-from latentsweep.sweep import Sweep, Watcher
-from latentsweep.tuning import StudyScheduler, StudySearcher
-from latentsweep.view import View
+from latentsweep.execution.tuning import StudyScheduler, StudySearcher
+from latentsweep.execution.view import View
+from latentsweep.jobs.sweep import Sweep, Watcher
+from latentsweep.search import leaderboard
+from latentsweep.search.study import Search, SearchConfig
+from latentsweep.storage.home import Home
 from latentsweep_mlflow.recorder import recorder_for
-from trainables.inception import find_weights
+from trainables.measures.inception import find_weights
 from trainables.space import THRESHOLD
 
 MARKS = (100, 500, 1000, 2000)

@@ -32,14 +32,14 @@ from rich.console import Console
 from simulation import SPACE, Silent, plan_of
 from timing import machine, write_report, write_rows
 
-from latentsweep.cluster import ENVIRONMENT, cluster
-from latentsweep.home import Home
-from latentsweep.search import Search, SearchConfig
-from latentsweep.sweep import Sweep, Watcher
-from latentsweep.tuning import StudySearcher, run_trials
-from latentsweep.view import View
+from latentsweep.execution.cluster import ENVIRONMENT, cluster
+from latentsweep.execution.tuning import StudySearcher, run_trials
+from latentsweep.execution.view import View
+from latentsweep.jobs.sweep import Sweep, Watcher
+from latentsweep.search.study import Search, SearchConfig
+from latentsweep.storage.home import Home
 from latentsweep_mlflow.recorder import recorder_for
-from trainables.inception import find_weights
+from trainables.measures.inception import find_weights
 from trainables.space import THRESHOLD
 
 LIMIT = 0.3

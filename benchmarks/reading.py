@@ -30,9 +30,9 @@ from timing import alternate, machine, write_report, write_rows
 from latentsweep.datasets.preparation import prepare
 from latentsweep.datasets.slices import SliceRow, Slices, encode_stored, open_dataset, write_manifest, write_shards
 from latentsweep.datasets.sources import discover
-from latentsweep.entries import StageKey
-from latentsweep.latents import Encoded, read_latents, write_latents
-from latentsweep.store import Store
+from latentsweep.stages.latents import Encoded, read_latents, write_latents
+from latentsweep.storage.entries import StageKey
+from latentsweep.storage.store import Store
 
 LATENTS_LIMIT, PREPARATION_LIMIT = 1.5, 1.5
 SHAPE = (8, 16, 16)

@@ -1,9 +1,9 @@
 """A search on a simulated clock: the study, searcher and scheduler of a sweep, with stages that only take time.
 
-What is real: :class:`~latentsweep.search.Search` (TPE, the pruner, its database), the searcher and the scheduler
-that Ray Tune calls, the plan's list of shared autoencoders, and the steps of the rungs. What is simulated: how long a
-stage takes, and what its result scores. The scores are **synthetic**: a smooth function of the configuration plus
-noise.
+What is real: :class:`~latentsweep.search.study.Search` (TPE, the pruner, its database), the searcher and the
+scheduler that Ray Tune calls, the plan's list of shared autoencoders, and the steps of the rungs. What is simulated:
+how long a stage takes, and what its result scores. The scores are **synthetic**: a smooth function of the
+configuration plus noise.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 import optuna
 
-from latentsweep.plan import SweepPlan
-from latentsweep.search import Search, SearchConfig, distribution
-from latentsweep.tuning import StudyScheduler, StudySearcher
-from trainables.random import derived_seed
+from latentsweep.execution.tuning import StudyScheduler, StudySearcher
+from latentsweep.search.plan import SweepPlan
+from latentsweep.search.study import Search, SearchConfig, distribution
+from trainables.loop.seeds import derived_seed
+from trainables.loop.training import evenly_spaced
 from trainables.recipes import PAPER
 from trainables.space import THRESHOLD, Choice, Range, SearchSpace
-from trainables.training import evenly_spaced
 
 SPACE = SearchSpace(
     {

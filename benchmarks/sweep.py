@@ -46,10 +46,10 @@ from timing import machine, write_report, write_rows
 from trial_by_trial import Job
 
 from latentsweep.datasets.phantom import phantom
-from latentsweep.export import chosen_sweep, open_search
-from latentsweep.home import Home
-from latentsweep.search import Search, SearchConfig
-from latentsweep.store import Store
+from latentsweep.search.export import chosen_sweep, open_search
+from latentsweep.search.study import Search, SearchConfig
+from latentsweep.storage.home import Home
+from latentsweep.storage.store import Store
 from trainables.recipes import IMPROVED, SMOKE
 from trainables.space import Choice, Range, SearchSpace
 

@@ -50,10 +50,10 @@ def trial(config: dict[str, Any], job: dict[str, Any]) -> None:
 
     from latentsweep import stages
     from latentsweep.datasets.slices import open_dataset
-    from latentsweep.pipeline import Pipeline
-    from latentsweep.store import Store
-    from trainables.execution import Execution
-    from trainables.inception import find_weights
+    from latentsweep.stages.pipeline import Pipeline
+    from latentsweep.storage.store import Store
+    from trainables.loop.execution import Execution
+    from trainables.measures.inception import find_weights
     from trainables.recipes import Recipe
 
     recipe = Recipe.from_dict(job["recipe"]).replace(**config)
@@ -76,7 +76,7 @@ def main() -> int:
     from ray.tune.search import ConcurrencyLimiter
     from ray.tune.search.optuna import OptunaSearch
 
-    from latentsweep.search import distribution
+    from latentsweep.search.study import distribution
     from trainables.space import SearchSpace
 
     space = SearchSpace.from_plain(job["space"])

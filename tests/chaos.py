@@ -23,7 +23,7 @@ from command_line import cli
 from processes import Job, left_by
 from swept import check_complete, results, stages_in, sweep_words
 
-from latentsweep.store import Store
+from latentsweep.storage.store import Store
 
 DATASET = "demo"
 SPACE = """

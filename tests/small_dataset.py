@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from latentsweep.datasets.slices import PreparedDataset, SliceRow, encode, open_dataset, write_manifest, write_shards
-from latentsweep.home import Home
-from latentsweep.store import Store
-from latentsweep.worker import Assignment
-from trainables.execution import Execution
-from trainables.inception import find_weights
+from latentsweep.execution.worker import Assignment
+from latentsweep.storage.home import Home
+from latentsweep.storage.store import Store
+from trainables.loop.execution import Execution
+from trainables.measures.inception import find_weights
 from trainables.recipes import recipe_named
 
 

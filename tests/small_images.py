@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from trainables.reference import Reference, build_reference
+from trainables.measures.reference import Reference, build_reference
 
 SIZE = {"samples": 24, "bootstrap": 20}
 

@@ -12,7 +12,7 @@ import optuna
 from command_line import TINY
 from mlflow import MlflowClient
 
-from latentsweep.store import Store
+from latentsweep.storage.store import Store
 
 FINISHED = {"COMPLETE": "FINISHED"}
 """How a trial may end that nothing prunes, in Optuna and in MLflow."""

@@ -20,8 +20,8 @@ from gpu_check.parts import PARTS, PROBE_LIMIT, Part
 from gpu_check.resume import largest
 from gpu_check.trials import Batch, Stepper, alone, together
 
+from trainables.denoiser.unet import UNet
 from trainables.recipes import SMOKE
-from trainables.unet import UNet
 
 ROOT = Path(__file__).parents[1]
 CARD = Card("a card", (8, 6), 6 * 2**30, "2.13", "13.0", "", True)

@@ -23,7 +23,39 @@ OURS = {
     "trainables": ROOT / "trainables",
     "search_spaces": ROOT / "search_spaces",
 }
-RAY = {"cluster.py", "worker.py", "tuning.py", "sweep.py", "shared_stages.py", "study.py"}
+ROOMS = {
+    "trainables": [
+        ["errors"],
+        ["config"],
+        ["loop"],
+        ["layers", "images", "measures"],
+        ["denoiser", "autoencoder", "figures"],
+        ["recipes"],
+        ["space", "resources"],
+    ],
+    "latentsweep": [
+        ["metrics", "configuration", "storage"],
+        ["datasets"],
+        ["stages"],
+        ["search", "bundle"],
+        ["lints"],
+        ["report"],
+        ["ablation"],
+        ["records"],
+        ["execution"],
+        ["jobs", "documentation"],
+        ["commands"],
+        ["cli"],
+    ],
+}
+"""The rooms of a package, floor by floor: the modules and folders right below it. A room may import lower floors."""
+ONLY_THERE = {
+    "ray": {"execution", "jobs"},
+    "mlflow": set(),
+    "typer": {"cli", "commands"},
+    "latentsweep_mlflow": {"commands"},
+}
+"""What only these rooms of ``latentsweep`` may import."""
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -31,57 +63,83 @@ def imports(path: Path) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def imported_by(package: str) -> dict[Path, set[str]]:
-    return {path: {name.split(".")[0] for name in imports(path)} for path in OURS[package].rglob("*.py")}
+def packages_of(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imports(path)}
 
 
-def offenders(package: str, forbidden: set[str], allowed: set[str] = frozenset()) -> list[str]:  # type: ignore[assignment]
-    found = imported_by(package).items()
+def room_of(name: str) -> str:
+    """The room of a module, or of a name in it, in its package; "" for the package itself."""
+    package, _, rest = name.partition(".")
+    room = rest.split(".")[0]
+    folder = OURS[package] / room
+    return room if room and (folder.is_dir() or folder.with_suffix(".py").is_file()) else ""
+
+
+def rooms_in(package: str) -> dict[str, list[Path]]:
+    """The files of each room."""
+    found: dict[str, list[Path]] = {}
+    for path in OURS[package].rglob("*.py"):
+        found.setdefault(path.relative_to(OURS[package]).with_suffix("").parts[0], []).append(path)
+    return {room: paths for room, paths in found.items() if room != "__init__"}
+
+
+def upward(package: str, floors: list[list[str]]) -> list[str]:
+    """Imports of a room that does not stand on a lower floor, as "room -> room (file)"."""
+    floor = {room: number for number, rooms in enumerate(floors) for room in rooms}
     return [
-        f"{path.name}: {bad}"
-        for path, names in found
-        for bad in names & forbidden
-        if path.name not in allowed and path.parent.name not in allowed
+        f"{room} -> {other} ({path.name})"
+        for room, paths in rooms_in(package).items()
+        for path in paths
+        for other in {room_of(name) for name in imports(path) if name.split(".")[0] == package} - {room, ""}
+        if floor[other] >= floor[room]
     ]
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_every_room_has_its_floor_and_imports_only_lower_ones(package: str) -> None:
+    assert sorted(rooms_in(package)) == sorted(room for rooms in ROOMS[package] for room in rooms)
+    assert upward(package, ROOMS[package]) == []
+
+
+def test_an_import_of_a_higher_floor_is_found() -> None:
+    assert "stages -> storage (pipeline.py)" in upward("latentsweep", list(reversed(ROOMS["latentsweep"])))
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_every_room_says_what_it_is_for(package: str) -> None:
+    for room, paths in rooms_in(package).items():
+        front = next((path for path in paths if path.stem == "__init__"), paths[0])
+        assert ast.get_docstring(ast.parse(front.read_text())), f"{package}/{room}"
 
 
 def test_trainables_know_neither_ray_nor_mlflow_nor_the_platform() -> None:
     forbidden = {"ray", "mlflow", "typer", "optuna", "latentsweep", "latentsweep_mlflow", "search_spaces"}
-    assert offenders("trainables", forbidden) == []
-
-
-def test_the_table_of_metrics_lies_below_all_that_read_it() -> None:
-    assert set(imports(OURS["latentsweep"] / "metrics.py")) <= {
-        "__future__",
-        "collections.abc",
-        "dataclasses",
-        "typing",
-    }
+    assert [path for path in OURS["trainables"].rglob("*.py") if packages_of(path) & forbidden] == []
 
 
 def test_search_spaces_import_configuration_types_only() -> None:
     for path in OURS["search_spaces"].glob("*.py"):
-        assert set(imports(path)) <= {"trainables.space"}, path.name
+        assert all(name.startswith("trainables.space.") for name in imports(path)), path.name
 
 
-def test_only_the_execution_part_imports_ray_and_only_the_mlflow_folder_imports_mlflow() -> None:
-    assert offenders("latentsweep", {"ray"}, RAY) == []
-    assert offenders("latentsweep", {"mlflow"}) == []
-    assert offenders("latentsweep", {"latentsweep_mlflow"}, {"commands"}) == []
-    assert offenders("latentsweep_mlflow", {"ray", "optuna", "typer", "torch"}) == []
+@pytest.mark.parametrize("library", ONLY_THERE)
+def test_a_library_is_imported_only_in_the_rooms_that_are_for_it(library: str) -> None:
+    rooms = {room for room, paths in rooms_in("latentsweep").items() if any(library in packages_of(p) for p in paths)}
+    assert rooms == ONLY_THERE[library]
 
 
-def test_only_commands_import_typer() -> None:
-    assert offenders("latentsweep", {"typer"}, {"cli.py", "commands"}) == []
+def test_the_mlflow_folder_knows_nothing_that_runs() -> None:
+    forbidden = {"ray", "optuna", "typer", "torch"}
+    assert [path for path in OURS["latentsweep_mlflow"].rglob("*.py") if packages_of(path) & forbidden] == []
 
 
 def test_the_rules_would_catch_an_offender(tmp_path: Path) -> None:
     path = tmp_path / "bad.py"
     path.write_text("def f():\n    from ray import tune\n    import mlflow.client\n")
-    assert {name.split(".")[0] for name in imports(path)} == {"ray", "mlflow"}
+    assert packages_of(path) == {"ray", "mlflow"}
 
 
 def test_platform_and_mlflow_stay_the_modules_of_others_at_the_root() -> None:

@@ -26,14 +26,17 @@ import pytest
 from command_line import TINY
 from unsafe_calls import unsafe_calls
 
-from latentsweep.redaction import RedactingFormatter, printable, redact, secrets_of
+from latentsweep.records.redaction import RedactingFormatter, printable, redact, secrets_of
 
 ROOT = Path(__file__).parents[1]
 PRODUCT = [ROOT / "cli.py"] + [
     path for folder in ("platform", "trainables", "mlflow", "search_spaces") for path in (ROOT / folder).rglob("*.py")
 ]
 ALLOWED = {
-    ("trainables/inception.py", "torch.jit.load"): "the Inception weights, whose SHA-256 is checked beforehand",
+    (
+        "trainables/measures/inception.py",
+        "torch.jit.load",
+    ): "the Inception weights, whose SHA-256 is checked beforehand",
 }
 
 
@@ -299,8 +302,8 @@ def test_no_secret_is_said_or_kept_where_the_address_is_wrong_or_away(tmp_path: 
 
 
 def test_ray_listens_for_no_dashboard_and_the_pages_on_loopback() -> None:
-    from latentsweep import cluster
     from latentsweep.commands.findings import ui
+    from latentsweep.execution import cluster
     from latentsweep_mlflow import ui as pages
 
     assert '"include_dashboard": False' in inspect.getsource(cluster)
@@ -310,7 +313,7 @@ def test_ray_listens_for_no_dashboard_and_the_pages_on_loopback() -> None:
 
 
 LISTENING = """
-from latentsweep.cluster import cluster
+from latentsweep.execution.cluster import cluster
 with cluster(cpus=1):
     import psutil  # comes within Ray
     for process in (psutil.Process(), *psutil.Process().children(recursive=True)):

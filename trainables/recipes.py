@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trainables.autoencoder.vae import VaeConfig
 from trainables.config import Config, setting
-from trainables.diffusion import DiffusionConfig
+from trainables.denoiser.diffusion import DiffusionConfig
+from trainables.denoiser.sampling import SamplingConfig
 from trainables.errors import ConfigError
-from trainables.evaluation import EvaluationConfig
 from trainables.images import DataConfig
-from trainables.sampling import SamplingConfig
-from trainables.vae import VaeConfig
+from trainables.measures.evaluation import EvaluationConfig
 
 
 @dataclass(frozen=True, kw_only=True)

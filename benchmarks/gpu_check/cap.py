@@ -6,8 +6,8 @@ import torch
 
 from gpu_check.card import Card
 from gpu_check.notes import Notes
-from trainables.execution import GIB, Execution
-from trainables.memory import MIB
+from trainables.loop.execution import GIB, Execution
+from trainables.resources.memory import MIB
 
 CAP = 1.0
 """GiB."""

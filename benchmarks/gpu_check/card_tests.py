@@ -40,8 +40,8 @@ def run_tests(notes: Notes, card: Card) -> None:
     """Part 2: all tests pass, and none is skipped."""
     import pytest
 
-    import latentsweep.budget  # noqa: F401 - what the tests import; says which package is missing
-    import trainables.vae_training  # noqa: F401
+    import latentsweep.execution.packing  # noqa: F401 - what the tests import; says which package is missing
+    import trainables.autoencoder.training  # noqa: F401
 
     tally = Tally(notes)
     code = pytest.main(["-q", "-p", "no:cacheprovider", str(TESTS)], plugins=[tally])

@@ -12,11 +12,11 @@ from torch.nn import functional as F
 
 from gpu_check.notes import Notes
 from gpu_check.trainings import RECIPE, awake
-from trainables.discriminator import PatchDiscriminator, hinge_loss
-from trainables.losses import FREQUENCY_LOSSES, vae_loss
-from trainables.reconstruction import PIXEL_LOSSES, gradient_difference, structural_dissimilarity
-from trainables.unet import UNet
-from trainables.vae import Autoencoder, sample_posterior
+from trainables.autoencoder.discriminator import PatchDiscriminator, hinge_loss
+from trainables.autoencoder.losses import PIXEL_LOSSES, gradient_difference, structural_dissimilarity, vae_loss
+from trainables.autoencoder.vae import Autoencoder, sample_posterior
+from trainables.denoiser.losses import FREQUENCY_LOSSES
+from trainables.denoiser.unet import UNet
 
 CLOSE, CLOSE_NETWORKS = 1e-4, 1e-3
 """Tolerances of losses and of networks: the norm of a difference over the norm of what the CPU computed. fp32 rounds

@@ -10,10 +10,10 @@ from gpu_check.card import Card
 from gpu_check.notes import Notes
 from gpu_check.resume import show_resume
 from gpu_check.trainings import RECIPE, awake, execution
-from trainables.sampling import initial_noise, sample
-from trainables.unet import UNet
-from trainables.vae import Autoencoder
-from trainables.vae_training import decoded_bytes
+from trainables.autoencoder.training import decoded_bytes
+from trainables.autoencoder.vae import Autoencoder
+from trainables.denoiser.sampling import initial_noise, sample
+from trainables.denoiser.unet import UNet
 
 IMAGES = 200
 STAND_INS, STAND_IN_EVALUATIONS = 16, 5

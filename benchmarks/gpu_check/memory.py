@@ -1,4 +1,4 @@
-"""What a process takes of a card beside its tensors, against what ``trainables/memory.py`` counts with."""
+"""What a process takes of a card beside its tensors, against what ``trainables/resources/memory.py`` counts with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from gpu_check.card import Card
 from gpu_check.notes import Notes
 from gpu_check.trainings import RECIPE, SAMPLES, SECTIONS, execution, scratch, train
-from trainables.memory import CONTEXT, LIBRARIES, MIB, RESERVE, predicted
+from trainables.resources.memory import CONTEXT, LIBRARIES, MIB, RESERVE, predicted
 
 STEPS = 6
 MOST_OTHERS = 16 * MIB

@@ -12,9 +12,9 @@ from contest import Contender, Processes
 from gpu_check.card import Card
 from gpu_check.notes import Notes
 from gpu_check.trainings import RECIPE, execution, scratch, stretch, threads
-from trainables.execution import GIB
-from trainables.memory import CONTEXT
-from trainables.training import Record
+from trainables.loop.execution import GIB
+from trainables.loop.training import Record
+from trainables.resources.memory import CONTEXT
 
 TOGETHER, STAND_INS_TOGETHER = (1, 2, 4), (1, 2)
 """Trials at once, and where nothing is computed."""

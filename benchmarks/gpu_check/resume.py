@@ -10,9 +10,9 @@ from pathlib import Path
 from gpu_check.card import Card
 from gpu_check.notes import Notes
 from gpu_check.trainings import HELD_OUT, SAMPLES, execution, latents, scratch
-from trainables.diffusion_training import train_denoiser
+from trainables.denoiser.training import train_denoiser
+from trainables.loop.training import Record, Report, ignore_report
 from trainables.recipes import RECIPES
-from trainables.training import Record, Report, ignore_report
 
 RECIPE = RECIPES["smoke"]
 """A small denoiser: what is looked at is the way back, not the steps."""

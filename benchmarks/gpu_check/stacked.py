@@ -18,7 +18,7 @@ from gpu_check.card import Card
 from gpu_check.notes import Notes
 from gpu_check.trainings import RECIPE, awake, execution
 from gpu_check.trials import Batch, Stepper, alone, together
-from trainables.unet import UNet
+from trainables.denoiser.unet import UNet
 
 TRIALS = 8
 TIMED, WARM, STAND_INS = 25, 5, 3

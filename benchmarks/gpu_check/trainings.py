@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.diffusion_training import train_denoiser
-from trainables.execution import GIB, Execution, cores
-from trainables.latents import ChannelStatistics, Latents
+from trainables.autoencoder.training import train_vae
+from trainables.denoiser.latents import ChannelStatistics, Latents
+from trainables.denoiser.training import train_denoiser
+from trainables.loop.execution import GIB, Execution, cores
+from trainables.loop.training import Record, Report, ignore_report
 from trainables.recipes import RECIPES, Recipe
-from trainables.training import Record, Report, ignore_report
-from trainables.vae_training import train_vae
 
 RECIPE = RECIPES["improved"]
 SECTIONS = {"diffusion": "unet", "vae": "autoencoder"}

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 
-from trainables.diffusion import DiffusionConfig
-from trainables.losses import FREQUENCY_LOSSES, min_snr_weights
-from trainables.random import generator
+from trainables.denoiser.diffusion import DiffusionConfig
+from trainables.denoiser.losses import FREQUENCY_LOSSES, min_snr_weights
+from trainables.denoiser.schedules import alphas_cumprod
+from trainables.denoiser.unet import UNet
+from trainables.loop.seeds import generator
 from trainables.recipes import Recipe
-from trainables.schedules import alphas_cumprod
-from trainables.unet import UNet
 
 WARM_UP = 3
 """Steps before a capture, in which libraries and the allocator find what they need; they count as steps."""

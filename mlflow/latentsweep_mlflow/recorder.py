@@ -13,7 +13,7 @@ from typing import TypeVar
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag, ViewType
 
-from latentsweep.recording import (
+from latentsweep.records.recorder import (
     NOT_FINITE,
     NOTHING,
     Record,
@@ -24,7 +24,7 @@ from latentsweep.recording import (
     join_names,
     run_tags,
 )
-from latentsweep.redaction import redact, redact_lines
+from latentsweep.records.redaction import redact, redact_lines
 from latentsweep_mlflow.tracking import ORIGIN, artifact_root, connect, experiment_id, tracking_uri
 
 T = TypeVar("T")
@@ -48,7 +48,7 @@ class _RefusedError(Exception):
 
 
 class MlflowRecorder:
-    """A :class:`latentsweep.recording.Recorder` that writes to the MLflow at ``tracking_uri``.
+    """A :class:`latentsweep.records.recorder.Recorder` that writes to the MLflow at ``tracking_uri``.
 
     Every call goes to the end of a queue, and the queue is sent at once. When MLflow is away the queue waits
     (30 seconds at first, then longer, up to ten minutes), the work goes on, and the next call after that

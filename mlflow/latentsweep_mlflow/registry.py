@@ -19,8 +19,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, Schema, TensorSpec
 
-from latentsweep.recording import NOTHING
-from latentsweep.redaction import redact
+from latentsweep.records.recorder import NOTHING
+from latentsweep.records.redaction import redact
 from latentsweep_mlflow.tracking import ORIGIN, artifact_root, connect, experiment_id, tracking_uri
 from trainables.errors import LatentsweepError
 

@@ -21,7 +21,7 @@ from typing import TextIO
 
 from mlflow.exceptions import MlflowException
 
-from latentsweep.redaction import redact, redact_lines
+from latentsweep.records.redaction import redact, redact_lines
 from latentsweep_mlflow.tracking import connect, database, tracking_uri
 from latentsweep_mlflow.views import save_views
 from trainables.errors import LatentsweepError

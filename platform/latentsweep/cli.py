@@ -10,11 +10,12 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from latentsweep import __version__, supervision
+from latentsweep import __version__
 from latentsweep.commands import ablating, findings, models, planning, searching
 from latentsweep.commands.data import data_app
 from latentsweep.commands.store import store_app
-from latentsweep.redaction import RedactingFormatter, redact, redact_lines
+from latentsweep.execution import supervision
+from latentsweep.records.redaction import RedactingFormatter, redact, redact_lines
 
 INTERRUPTED = 130
 EXIT_CODES = {"StoppedError": INTERRUPTED, "LostError": supervision.LOST}
@@ -26,7 +27,8 @@ JOBS = ("sweep", "ablate", "train")
 class OneLineErrors(TyperGroup):
     """Prints what a user can mend as one line and ends with exit code 2; ``--debug`` shows where it came from.
 
-    What is typed at a terminal as a job is done by a child that this process watches: :mod:`latentsweep.supervision`.
+    What is typed at a terminal as a job is done by a child that this process watches:
+    :mod:`latentsweep.execution.supervision`.
     """
 
     def main(self, args: Any = None, *rest: Any, **options: Any) -> Any:
@@ -95,7 +97,7 @@ def main(
     import logging
     import warnings
 
-    # A driver that is too old is reported in one line, by trainables.cards.
+    # A driver that is too old is reported in one line, by trainables.loop.cards.
     warnings.filterwarnings("ignore", message="CUDA initialization")
     handler = logging.StreamHandler()
     handler.setFormatter(RedactingFormatter("%(levelname)s: %(message)s"))

@@ -13,7 +13,7 @@ import yaml
 
 from trainables.config import Config
 from trainables.errors import ConfigError
-from trainables.execution import Execution
+from trainables.loop.execution import Execution
 from trainables.recipes import Recipe
 
 VERSION = 1

@@ -8,9 +8,9 @@ from typing import Any
 
 from latentsweep.configuration import EXECUTION, scalar
 from latentsweep.lints import catalogue
-from latentsweep.search import SearchConfig
+from latentsweep.search.study import SearchConfig
 from trainables.config import Config
-from trainables.execution import Execution
+from trainables.loop.execution import Execution
 from trainables.recipes import RECIPES, Recipe
 
 LINTS_HEAD = """# Lints

@@ -1,8 +1,8 @@
 """The table of metrics: a row says all of a measure, and whatever records, shows or judges one reads its row.
 
-A metric is added in two places: :mod:`trainables.evaluation` or :mod:`trainables.reference` measures it, and a row
-here says what it is called, how it is written, where it is shown and which way it is better. Beside the code,
-docs/metrics.md defines it.
+A metric is added in two places: :mod:`trainables.measures.evaluation` or :mod:`trainables.measures.reference`
+measures it, and a row here says what it is called, how it is written, where it is shown and which way it is better.
+Beside the code, docs/metrics.md defines it.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ PRECISION = Metric(name="gen/precision", label="precision", better="higher", par
 RECALL = Metric(name="gen/recall", label="recall", better="higher", partners=(FLOOR,), report=6, study=5)
 
 COMPARED = (KID, FID, SLICED_WASSERSTEIN, SPECTRUM_DISTANCE, PRECISION, RECALL)
-"""What generated slices and reconstructions are both measured by (:func:`trainables.reference.compared`)."""
+"""What generated slices and reconstructions are both measured by (:func:`trainables.measures.reference.compared`)."""
 
 NEAR_COPIES = Metric(
     name="gen/near_copies",

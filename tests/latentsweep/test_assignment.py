@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from small_dataset import assigned
 
-from latentsweep.home import Home
-from latentsweep.published import DESCRIPTION, STAGE, key_of
-from latentsweep.store import Store
-from latentsweep.worker import Assignment
+from latentsweep.execution.worker import Assignment
+from latentsweep.stages.dataset import DESCRIPTION, STAGE, key_of
+from latentsweep.storage.home import Home
+from latentsweep.storage.store import Store
 from trainables.errors import DataError, WeightsError
-from trainables.inception import find_weights
+from trainables.measures.inception import find_weights
 
 
 def test_with_a_plain_home_nothing_is_copied(tmp_path: Path) -> None:

@@ -10,15 +10,15 @@ import pytest
 import torch
 from small_dataset import plant
 
-from latentsweep.bundle import from_store, read_model, write_model
 from latentsweep.configuration import Configuration
-from latentsweep.home import Home
-from latentsweep.pipeline import Keys, Pipeline, keys_of
 from latentsweep.stages import SAMPLES, WEIGHTS, average_file
-from latentsweep.store import Store
-from trainables.checkpoint import load_tensors
-from trainables.execution import Execution
-from trainables.inception import InceptionWeights
+from latentsweep.stages.model_folder import from_store, read_model, write_model
+from latentsweep.stages.pipeline import Keys, Pipeline, keys_of
+from latentsweep.storage.home import Home
+from latentsweep.storage.store import Store
+from trainables.loop.checkpoint import load_tensors
+from trainables.loop.execution import Execution
+from trainables.measures.inception import InceptionWeights
 from trainables.recipes import SMOKE, Recipe
 
 LENGTHS = (0.0, 0.05, 0.25)

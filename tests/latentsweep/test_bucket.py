@@ -16,14 +16,14 @@ import pytest
 from moto.server import ThreadedMotoServer
 from small_dataset import plant
 
-from latentsweep import housekeeping
-from latentsweep.bucket import MANIFEST, Bucket
-from latentsweep.entries import StageKey
-from latentsweep.home import Home
-from latentsweep.published import key_of, publish, published
-from latentsweep.store import Store, cache_folder
+from latentsweep.stages.dataset import key_of, publish, published
+from latentsweep.storage import housekeeping
+from latentsweep.storage.entries import StageKey
+from latentsweep.storage.home import Home
+from latentsweep.storage.mirror import MANIFEST, Bucket
+from latentsweep.storage.store import Store, cache_folder
 from trainables.errors import ConfigError, DataError, StoreError
-from trainables.training import CHECKPOINT
+from trainables.loop.training import CHECKPOINT
 
 KEY = StageKey("denoiser", 1, {"seed": 0})
 SECRET = "s3cr3t-0f-the-t3am"
@@ -244,7 +244,7 @@ def test_a_store_that_is_away_is_one_line_without_secrets(
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{unused.getsockname()[1]}")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "latentsweep")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    monkeypatch.setattr("latentsweep.bucket.ATTEMPTS", 1)
+    monkeypatch.setattr("latentsweep.storage.mirror.ATTEMPTS", 1)
     with pytest.raises(StoreError, match="s3://team/x must be there") as told:
         machine(tmp_path / "a", "s3://team/x").find(KEY)
     assert "\n" not in str(told.value)

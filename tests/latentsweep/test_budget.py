@@ -7,30 +7,30 @@ from collections.abc import Mapping
 import pytest
 import torch
 
-from latentsweep import budget
-from latentsweep.budget import GIB, Card, Packing, packing, shared_by
+from latentsweep.execution import packing
+from latentsweep.execution.packing import GIB, Card, Packing, pack_trials, shared_by
 from trainables.errors import ConfigError
-from trainables.execution import Execution
-from trainables.memory import CONTEXT
+from trainables.loop.execution import Execution
 from trainables.recipes import PAPER, SMOKE
+from trainables.resources.memory import CONTEXT
 
 CORES = 8
 
 
 @pytest.fixture(autouse=True)
 def eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(budget, "cores", lambda: CORES)
+    monkeypatch.setattr(packing, "cores", lambda: CORES)
 
 
 def on(free: Mapping[int, float], recipe=PAPER, **options) -> Packing:  # type: ignore[no-untyped-def]
     """The packing on cards with so many GiB free of 24."""
     present = [Card(index, 24 * GIB, int(gib * GIB)) for index, gib in free.items()]
-    return packing(recipe, **{"concurrent": None, "card_gib": None, "present": present, **options})
+    return pack_trials(recipe, **{"concurrent": None, "card_gib": None, "present": present, **options})
 
 
 def test_without_a_card_trials_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    pack = packing(SMOKE, concurrent=1, card_gib=None)
+    pack = pack_trials(SMOKE, concurrent=1, card_gib=None)
     assert (pack.concurrent, pack.threads, pack.gpu_share) == (1, CORES, 0)
     assert pack.memory_gib("diffusion") is None
     assert pack.limited("vae", Execution(threads=2)) == Execution(threads=2)

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from small_dataset import assigned
 
-from latentsweep.bundle import SCALING, from_store, read_model, sample_images, write_model
 from latentsweep.configuration import Configuration
-from latentsweep.home import Home
-from latentsweep.plan import check_fit, planned
-from latentsweep.search import SearchConfig
-from trainables.checkpoint import load_tensors
+from latentsweep.search.plan import check_fit, planned
+from latentsweep.search.study import SearchConfig
+from latentsweep.stages.model_folder import SCALING, from_store, read_model, sample_images, write_model
+from latentsweep.storage.home import Home
 from trainables.errors import DataError
-from trainables.inception import find_weights
+from trainables.loop.checkpoint import load_tensors
+from trainables.measures.inception import find_weights
 from trainables.recipes import SMOKE, Recipe
 from trainables.space import Choice, SearchSpace
 

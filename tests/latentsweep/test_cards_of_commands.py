@@ -25,20 +25,19 @@ from PIL import Image
 from small_dataset import plant
 from typer.testing import CliRunner, Result
 
-from latentsweep import assembly, budget
-from latentsweep.assembly import packed
-from latentsweep.bundle import CONFIG, DENOISER, SCALING, VAE
 from latentsweep.cli import app
-from latentsweep.cluster import ENVIRONMENT, LOOPBACK, cluster
 from latentsweep.configuration import Configuration
-from latentsweep.home import Home
-from latentsweep.shared_stages import Shared
-from trainables.checkpoint import save_tensors
+from latentsweep.execution import packing
+from latentsweep.execution.cluster import ENVIRONMENT, LOOPBACK, cluster, packed
+from latentsweep.execution.shared_stages import Shared
+from latentsweep.stages.model_folder import CONFIG, DENOISER, SCALING, VAE
+from latentsweep.storage.home import Home
+from trainables.autoencoder.vae import Autoencoder
+from trainables.denoiser.unet import UNet
 from trainables.errors import CardError, ConfigError
-from trainables.execution import Execution
+from trainables.loop.checkpoint import save_tensors
+from trainables.loop.execution import Execution
 from trainables.recipes import SMOKE
-from trainables.unet import UNet
-from trainables.vae import Autoencoder
 
 
 class OtherProcess:
@@ -62,7 +61,7 @@ class OtherProcess:
 
 @pytest.fixture(autouse=True)
 def asked_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(budget, "ProcessPoolExecutor", OtherProcess)
+    monkeypatch.setattr(packing, "ProcessPoolExecutor", OtherProcess)
     monkeypatch.delenv("LATENTSWEEP_DEVICE", raising=False)
 
 
@@ -160,7 +159,7 @@ def test_a_process_that_ends_as_it_asks_the_cards_is_one_line_too(monkeypatch: p
     made_up_cards.plant(monkeypatch, RTX_3060)
     monkeypatch.setattr(OtherProcess, "submit", dies)
     with pytest.raises(CardError, match="see what nvidia-smi says"):
-        budget.cards()
+        packing.cards()
 
 
 def test_a_job_on_the_cpu_counts_no_card(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +168,7 @@ def test_a_job_on_the_cpu_counts_no_card(monkeypatch: pytest.MonkeyPatch) -> Non
     assert (on_card.cards, on_card.gpu_share) == ((0,), 1.0)
     assert (on_cpu.cards, on_cpu.gpu_share, on_cpu.execution.device) == ((), 0.0, "cpu")
     assert on_cpu.memory_gib("diffusion") is None
-    monkeypatch.setattr(assembly, "nodes", lambda address: [{"CPU": 8.0, "GPU": 2.0}])
+    monkeypatch.setattr("latentsweep.execution.cluster.nodes", lambda address: [{"CPU": 8.0, "GPU": 2.0}])
     joined = packed(SMOKE, "10.0.0.1:6379", Execution(device="cpu"), concurrent=1)
     assert (joined.cards, joined.gpu_share) == ((), 0.0)
 
@@ -186,7 +185,11 @@ def test_a_job_that_insists_on_a_card_is_refused_without_one(monkeypatch: pytest
 @pytest.mark.parametrize(("device", "counted"), [("auto", 2), ("cpu", 0)])
 @pytest.mark.parametrize(
     ("command", "module"),
-    [("sweep", "latentsweep.sweep"), ("ablate", "latentsweep.ablation.study"), ("train", "latentsweep.retraining")],
+    [
+        ("sweep", "latentsweep.jobs.sweep"),
+        ("ablate", "latentsweep.jobs.ablation"),
+        ("train", "latentsweep.jobs.train"),
+    ],
 )
 def test_ray_is_told_the_cards_that_were_counted(
     command: str, module: str, device: str, counted: int, home: Path, monkeypatch: pytest.MonkeyPatch
@@ -205,7 +208,7 @@ def test_ray_is_told_the_cards_that_were_counted(
 
 
 @pytest.mark.parametrize(
-    ("command", "module"), [("sweep", "latentsweep.sweep"), ("ablate", "latentsweep.ablation.study")]
+    ("command", "module"), [("sweep", "latentsweep.jobs.sweep"), ("ablate", "latentsweep.jobs.ablation")]
 )
 def test_what_is_set_of_the_execution_reaches_the_trainings(
     command: str, module: str, home: Path, monkeypatch: pytest.MonkeyPatch
@@ -218,7 +221,7 @@ def test_what_is_set_of_the_execution_reaches_the_trainings(
     monkeypatch.setattr(f"{module}.cluster", lambda *_, **__: contextlib.nullcontext())
     monkeypatch.setattr(f"{module}.check_resources", lambda *_: None)
     monkeypatch.setattr(f"{module}.obtain", obtain)
-    monkeypatch.setattr(budget, "cores", lambda: 8)
+    monkeypatch.setattr(packing, "cores", lambda: 8)
     words = [
         "--device",
         "cpu",

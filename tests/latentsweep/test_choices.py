@@ -12,11 +12,11 @@ import pytest
 from small_dataset import plant
 
 from latentsweep.datasets.slices import PreparedDataset
-from latentsweep.home import Home
-from latentsweep.plan import SweepPlan, planned
-from latentsweep.search import Point, Search, SearchConfig
+from latentsweep.search.plan import SweepPlan, planned
+from latentsweep.search.study import Point, Search, SearchConfig
+from latentsweep.storage.home import Home
 from trainables.errors import ConfigError
-from trainables.inception import InceptionWeights
+from trainables.measures.inception import InceptionWeights
 from trainables.recipes import PAPER, SMOKE
 from trainables.space import Choice, SearchSpace, stage_of
 

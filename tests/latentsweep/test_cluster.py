@@ -23,8 +23,8 @@ from processes import Job
 from swept import check_complete, mlflow_runs, sweep_words
 from two_nodes import Cluster, cluster, kill_all, network, processes
 
-from latentsweep.home import Home
-from latentsweep.store import Store
+from latentsweep.storage.home import Home
+from latentsweep.storage.store import Store
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 TRIALS = 6

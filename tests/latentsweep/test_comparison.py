@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latentsweep import comparison
-from latentsweep.comparison import read_images
+from latentsweep.jobs import image_folder
+from latentsweep.jobs.image_folder import read_images
 from trainables.errors import DataError
 
 
@@ -50,7 +50,7 @@ def test_a_picture_that_claims_too_many_pixels_is_not_decoded(folder: Path) -> N
 
 
 def test_pictures_that_are_too_many_together_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparison, "MAX_SET_BYTES", 2 * 32 * 32 - 1)
+    monkeypatch.setattr(image_folder, "MAX_SET_BYTES", 2 * 32 * 32 - 1)
     assert "2,048" in refused(folder)
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from small_dataset import plant
 
-from latentsweep.home import Home
-from latentsweep.pipeline import Pipeline
 from latentsweep.stages import SAMPLES
+from latentsweep.stages.pipeline import Pipeline
 from latentsweep.stages.results import posteriors
-from latentsweep.store import Store
-from trainables.checkpoint import load_tensors
-from trainables.execution import Execution
-from trainables.inception import InceptionWeights
+from latentsweep.storage.home import Home
+from latentsweep.storage.store import Store
+from trainables.loop.checkpoint import load_tensors
+from trainables.loop.execution import Execution
+from trainables.measures.inception import InceptionWeights
 from trainables.recipes import SMOKE
 
 TINY = SMOKE.replace(

@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from latentsweep.configuration import Configuration, execution_of, overridden, read_configuration
-from latentsweep.sweep_record import value_of
+from latentsweep.records.sweep import value_of
 from trainables.errors import ConfigError
-from trainables.execution import Execution
+from trainables.loop.execution import Execution
 from trainables.recipes import RECIPES, SMOKE
 
 

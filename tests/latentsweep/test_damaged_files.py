@@ -17,8 +17,6 @@ import torch
 import yaml
 from made_up_manifest import made_up
 
-from latentsweep.assembly import search_space
-from latentsweep.bundle import read_model
 from latentsweep.configuration import Configuration, overridden, read_configuration
 from latentsweep.datasets.overview import overview
 from latentsweep.datasets.slices import (
@@ -30,14 +28,16 @@ from latentsweep.datasets.slices import (
     write_manifest,
     write_shards,
 )
-from latentsweep.entries import StageKey
-from latentsweep.home import sha256_of
-from latentsweep.latents import Encoded, read_latents, write_latents
-from latentsweep.plan import SweepPlan
-from latentsweep.search import SearchConfig
-from latentsweep.store import Store
-from trainables.checkpoint import load_tensors, save_tensors
+from latentsweep.search.plan import SweepPlan
+from latentsweep.search.spaces import search_space
+from latentsweep.search.study import SearchConfig
+from latentsweep.stages.latents import Encoded, read_latents, write_latents
+from latentsweep.stages.model_folder import read_model
+from latentsweep.storage.entries import StageKey
+from latentsweep.storage.home import sha256_of
+from latentsweep.storage.store import Store
 from trainables.errors import ConfigError, DataError, LatentsweepError
+from trainables.loop.checkpoint import load_tensors, save_tensors
 from trainables.recipes import recipe_named
 
 COUNT = 200

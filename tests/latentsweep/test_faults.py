@@ -19,7 +19,7 @@ from made_once import made_once
 from processes import Job, left_by
 from swept import check_complete, mlflow_runs, results, stages_in, study_of, sweep_words
 
-from latentsweep.store import Store
+from latentsweep.storage.store import Store
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.apart]
 
@@ -230,7 +230,7 @@ import sys
 
 class Patched:
     def find_spec(self, name, path=None, target=None):
-        if name != "trainables.diffusion_training":
+        if name != "trainables.denoiser.training":
             return None
         import importlib.util, os, time
         sys.meta_path.remove(self)

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from latentsweep import inspection
 from latentsweep.configuration import Configuration
 from latentsweep.datasets.preparation import prepare
-from latentsweep.home import Home
-from latentsweep.lints import LINTS, Finding
-from latentsweep.store import Store
+from latentsweep.lints import LINTS, Finding, inspection
+from latentsweep.storage.home import Home
+from latentsweep.storage.store import Store
 from trainables.errors import DataError
-from trainables.execution import Execution
+from trainables.loop.execution import Execution
 from trainables.recipes import PAPER, SMOKE, Recipe
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 from processes import Job, spent
 from swept import check_complete, mlflow_runs, results, stages_in, study_of, sweep_words
 
-from latentsweep.store import Store
+from latentsweep.storage.store import Store
 
 FIGURES = (
     "vae_training",

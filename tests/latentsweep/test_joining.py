@@ -10,10 +10,10 @@ import pytest
 from command_line import cli
 from small_dataset import plant
 
-from latentsweep import assembly
-from latentsweep.assembly import packed
-from latentsweep.home import Home
-from trainables.execution import Execution
+from latentsweep.execution import cluster
+from latentsweep.execution.cluster import packed
+from latentsweep.storage.home import Home
+from trainables.loop.execution import Execution
 from trainables.recipes import recipe_named
 
 SMOKE = recipe_named("smoke")
@@ -21,14 +21,14 @@ SMOKE = recipe_named("smoke")
 
 def test_no_trial_gets_more_threads_than_the_smallest_node_has(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [{"CPU": 16.0, "GPU": 0.0}, {"CPU": 4.0, "GPU": 0.0}, {"CPU": 12.0, "GPU": 0.0}]
-    monkeypatch.setattr(assembly, "nodes", lambda address: found)
+    monkeypatch.setattr(cluster, "nodes", lambda address: found)
     alone = packed(SMOKE, "10.0.0.1:6379", Execution(), concurrent=1)
     assert (alone.concurrent, alone.threads, alone.gpu_share) == (1, 4, 0.0)
     assert packed(SMOKE, "10.0.0.1:6379", Execution(), concurrent=16).threads == 2
 
 
 def test_cards_that_only_the_nodes_have_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(assembly, "nodes", lambda address: [{"CPU": 8.0, "GPU": 2.0}] * 2)
+    monkeypatch.setattr(cluster, "nodes", lambda address: [{"CPU": 8.0, "GPU": 2.0}] * 2)
     pack = packed(SMOKE, "10.0.0.1:6379", Execution(), concurrent=8)
     assert pack.concurrent == 8
     assert 0 < pack.gpu_share <= 0.5, "two trials share each of the four cards"

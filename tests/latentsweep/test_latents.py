@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from latentsweep.datasets.slices import Slices
-from latentsweep.latents import Encoded, read_latents, read_positions, write_latents
+from latentsweep.stages.latents import Encoded, read_latents, read_positions, write_latents
 from trainables.errors import StoreError
 
 SHAPE = (4, 2, 2)
@@ -44,7 +44,7 @@ def test_what_was_written_is_read_back_by_split(tmp_path: Path, parts: list[Enco
 def test_values_read_as_they_lie_are_those_that_parquet_holds(
     tmp_path: Path, parts: list[Encoded], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("latentsweep.latents.ROWS_PER_SHARD", 64)
+    monkeypatch.setattr("latentsweep.stages.latents.ROWS_PER_SHARD", 64)
     summary = write_latents(tmp_path, parts)
     assert len(summary["shards"]) == 4
     assert all(shard["values_at"] for shard in summary["shards"])
@@ -58,7 +58,7 @@ def test_values_read_as_they_lie_are_those_that_parquet_holds(
 def test_a_layout_whose_values_do_not_lie_together_is_read_by_parquet(
     tmp_path: Path, parts: list[Encoded], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("latentsweep.latents.MAX_PAGE_BYTES", 64)
+    monkeypatch.setattr("latentsweep.stages.latents.MAX_PAGE_BYTES", 64)
     summary = write_latents(tmp_path, parts)
     assert summary["shards"][0]["values_at"] is None
     assert torch.equal(read_latents(tmp_path, summary, "train", whiten=False).mean, parts[0].mean.half())

@@ -11,18 +11,18 @@ import pytest
 import torch
 from made_up_cards import OTHER_ERRORS, OUT_OF_MEMORY
 
-from latentsweep import worker
-from latentsweep.entries import Entry
-from latentsweep.redaction import redact
+from latentsweep.execution import worker
+from latentsweep.execution.worker import Assignment
+from latentsweep.records.redaction import redact
+from latentsweep.records.sweep import execution_tags
 from latentsweep.stages import training
-from latentsweep.sweep_record import execution_tags
-from latentsweep.worker import Assignment
+from latentsweep.storage.entries import Entry
+from trainables.autoencoder.vae import Autoencoder
 from trainables.errors import CapacityError
-from trainables.execution import GIB, Execution
-from trainables.memory import RESERVE, predicted
+from trainables.loop.execution import GIB, Execution
+from trainables.loop.training import ignore_report
 from trainables.recipes import SMOKE
-from trainables.training import ignore_report
-from trainables.vae import Autoencoder
+from trainables.resources.memory import RESERVE, predicted
 
 RECIPE = SMOKE.replace(
     **{
@@ -84,7 +84,7 @@ def test_running_out_of_memory_is_in_the_summary_and_on_the_run(
 def test_a_predicted_lack_of_memory_takes_a_rung_before_it_happens(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainables.vae_training.CHUNK", 1)
+    monkeypatch.setattr("trainables.autoencoder.training.CHUNK", 1)
     needed = predicted(RECIPE, "vae", Execution(micro_batch=1), device="cpu", slices=SLICES).peak
     tight = Execution(device="cpu", memory_gib=1.001 * needed * RESERVE / GIB)
     assert summary(tmp_path, tight)["memory"] == {"micro_batch": 1, "checkpointed": False, "out_of_memory": 0}

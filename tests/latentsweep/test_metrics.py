@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 from small_images import SIZE, Shrunk, slices, small_reference
 
-from latentsweep import leaderboard, metrics
+from latentsweep import metrics
 from latentsweep.metrics import FINALS, FLOOR, LEADERBOARD, METRICS, OBJECTIVES, REPORT, STUDY, Metric, metric_of
-from trainables.evaluation import (
+from latentsweep.search import leaderboard
+from trainables.measures.evaluation import (
     EvaluationConfig,
     evaluate_ceiling,
     evaluate_generated,
     evaluate_reconstructions,
 )
-from trainables.memorisation import nearest
+from trainables.measures.memorisation import nearest
 
 ROOT = Path(__file__).parents[2]
 

@@ -15,9 +15,9 @@ import pytest
 import ray
 from ray import cloudpickle
 
-from latentsweep.cluster import ENVIRONMENT, REPLACEMENTS, run_under_train
-from latentsweep.search import Search, SearchConfig
-from latentsweep.tuning import StudySearcher, run_trials
+from latentsweep.execution.cluster import ENVIRONMENT, REPLACEMENTS, run_under_train
+from latentsweep.execution.tuning import StudySearcher, run_trials
+from latentsweep.search.study import Search, SearchConfig
 from trainables.errors import LatentsweepError
 from trainables.space import Choice, SearchSpace
 
@@ -198,7 +198,7 @@ DRIVER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
-from latentsweep.cluster import cluster, run_under_train
+from latentsweep.execution.cluster import cluster, run_under_train
 import ray
 from ray import cloudpickle
 import test_packing

@@ -10,17 +10,17 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from latentsweep import budget
 from latentsweep.cli import app
 from latentsweep.configuration import Configuration
-from trainables.execution import Execution
+from latentsweep.execution import packing
+from trainables.loop.execution import Execution
 from trainables.recipes import SMOKE
 
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    monkeypatch.setattr(budget, "cores", lambda: 8)
+    monkeypatch.setattr(packing, "cores", lambda: 8)
 
 
 def said(*words: object, code: int = 0) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from latentsweep.recording import NOT_FINITE, MemoryRecorder, Record, Recorder, check_key, finite
+from latentsweep.records.recorder import NOT_FINITE, MemoryRecorder, Record, Recorder, check_key, finite
 
 NAN, INF = float("nan"), float("inf")
 

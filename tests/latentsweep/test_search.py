@@ -11,8 +11,8 @@ import optuna_dashboard
 import pytest
 from optuna.trial import TrialState
 
-from latentsweep import leaderboard
-from latentsweep.search import Point, Search, SearchConfig
+from latentsweep.search import leaderboard
+from latentsweep.search.study import Point, Search, SearchConfig
 from trainables.errors import INFRASTRUCTURE, ConfigError
 from trainables.recipes import SMOKE
 from trainables.space import THRESHOLD, Choice, Range, SearchSpace

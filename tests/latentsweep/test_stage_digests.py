@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from latentsweep.pipeline import VERSIONS, Keys, keys_of
+from latentsweep.stages.pipeline import VERSIONS, Keys, keys_of
 from trainables.config import fingerprint
 from trainables.recipes import RECIPES, SMOKE, Recipe
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from latentsweep import housekeeping
-from latentsweep.entries import MANIFEST, StageKey
-from latentsweep.home import Home
-from latentsweep.store import Store
+from latentsweep.storage import housekeeping
+from latentsweep.storage.entries import MANIFEST, StageKey
+from latentsweep.storage.home import Home
+from latentsweep.storage.store import Store
 from trainables.errors import StoreError
-from trainables.training import CHECKPOINT
+from trainables.loop.training import CHECKPOINT
 
 KEY = StageKey("vae", 1, {"seed": 0})
 

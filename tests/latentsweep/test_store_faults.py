@@ -24,13 +24,13 @@ import torch
 from PIL import Image
 from small_dataset import assigned
 
-from latentsweep import worker
-from latentsweep.entries import MANIFEST, StageKey
-from latentsweep.home import Home
-from latentsweep.store import Store
-from trainables.checkpoint import save_tensors
+from latentsweep.execution import worker
+from latentsweep.storage.entries import MANIFEST, StageKey
+from latentsweep.storage.home import Home
+from latentsweep.storage.store import Store
 from trainables.errors import StoreError
-from trainables.training import CHECKPOINT
+from trainables.loop.checkpoint import save_tensors
+from trainables.loop.training import CHECKPOINT
 
 KEY = StageKey("denoiser", 1, {"seed": 0})
 NOISE = np.random.default_rng(0).integers(0, 256, 3 * 2**20, np.uint8)

@@ -15,10 +15,10 @@ from command_line import cli
 from postgres import Postgres, postgres
 from small_dataset import plant
 
-from latentsweep.home import Home
-from latentsweep.search import Point, Search, SearchConfig
-from latentsweep.studies import alone, check
-from latentsweep.supervision import driving
+from latentsweep.execution.supervision import driving
+from latentsweep.search.databases import alone, check
+from latentsweep.search.study import Point, Search, SearchConfig
+from latentsweep.storage.home import Home
 from trainables.errors import ConfigError, LatentsweepError, StoreError
 from trainables.space import SearchSpace
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from latentsweep.cli import is_job
-from latentsweep.supervision import driving, ray_folder
+from latentsweep.execution.supervision import driving, ray_folder
 from trainables.errors import LatentsweepError
 
 ORPHANS = """
@@ -130,7 +130,7 @@ def test_a_second_driver_of_a_folder_is_refused(tmp_path: Path) -> None:
 def test_folders_of_dead_processes_are_removed_and_those_of_others_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("latentsweep.supervision._temporary", lambda: tmp_path)
+    monkeypatch.setattr("latentsweep.execution.supervision._temporary", lambda: tmp_path)
     dead = subprocess.Popen(["true"])
     dead.wait()
     for name in (f"ls-{dead.pid}-abc", f"ls-{os.getppid()}-abc", "ls-notes", "other"):

@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from latentsweep.work_log import TAIL, hang_minutes, noted, said_last, tail
+from latentsweep.execution.work_log import TAIL, hang_minutes, noted, said_last, tail
 from trainables.errors import ConfigError
 
 HANGING = """
 import logging, sys, time
 from pathlib import Path
-from latentsweep.work_log import noted
-from trainables.watchdog import beat
+from latentsweep.execution.work_log import noted
+from trainables.loop.watchdog import beat
 with noted(Path(sys.argv[1])):
     for step in range(4):
-        logging.getLogger("latentsweep.worker").info("step %d", step)
+        logging.getLogger("latentsweep.execution.worker").info("step %d", step)
         time.sleep(1.2)
         beat()
     def stuck_here():
@@ -33,19 +33,19 @@ with noted(Path(sys.argv[1])):
 def test_good_work_leaves_no_log_and_failed_work_its_last_lines(tmp_path: Path) -> None:
     path = tmp_path / "logs" / "a.log"
     with noted(path):
-        logging.getLogger("latentsweep.worker").info("step 1")
+        logging.getLogger("latentsweep.execution.worker").info("step 1")
         assert "INFO step 1" in tail(path)
     assert not path.exists()
     with pytest.raises(ValueError, match="no such thing"), noted(path):
         failing()
     assert "careful" in tail(path)
     assert "ended by ValueError: no such thing" in tail(path)
-    logging.getLogger("latentsweep.worker").info("not any more")
+    logging.getLogger("latentsweep.execution.worker").info("not any more")
     assert "not any more" not in tail(path)
 
 
 def failing() -> None:
-    logging.getLogger("trainables.checkpoint").warning("careful")
+    logging.getLogger("trainables.loop.checkpoint").warning("careful")
     raise ValueError("no such thing")
 
 

@@ -21,8 +21,8 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from latentsweep.recording import NOT_FINITE, Record
-from latentsweep.redaction import redact
+from latentsweep.records.recorder import NOT_FINITE, Record
+from latentsweep.records.redaction import redact
 from latentsweep_mlflow.recorder import MlflowRecorder, recorder_for
 from latentsweep_mlflow.tracking import connect, tracking_uri
 

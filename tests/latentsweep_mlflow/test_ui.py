@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latentsweep.recording import Record
+from latentsweep.records.recorder import Record
 from latentsweep_mlflow import ui
 from latentsweep_mlflow.recorder import recorder_for
 from trainables.errors import LatentsweepError

@@ -20,12 +20,13 @@ from unittest import mock
 import torch
 
 from rehearsal import counters
-from trainables import diffusion_training, vae_training
-from trainables.execution import Execution
-from trainables.latents import ChannelStatistics, Latents
+from trainables.autoencoder import training as vae_training
+from trainables.denoiser import training as diffusion_training
+from trainables.denoiser.latents import ChannelStatistics, Latents
+from trainables.denoiser.sampling import SAMPLERS, initial_noise, sample
+from trainables.denoiser.unet import UNet
+from trainables.loop.execution import Execution
 from trainables.recipes import IMPROVED, Recipe
-from trainables.sampling import SAMPLERS, initial_noise, sample
-from trainables.unet import UNet
 
 RECIPE = IMPROVED.replace(**{"vae.epochs": 10_000, "sampling.threshold_grid": (0.0, 0.05, 0.1)})
 """Long enough that none of the steps looked at reports, with the thresholds of a sweep."""

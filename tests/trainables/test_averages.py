@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.averages import OWN, Averages, power_decay, power_exponent
-from trainables.diffusion import DiffusionConfig
-from trainables.unet import UNet
+from trainables.denoiser.averages import OWN, Averages, power_decay, power_exponent
+from trainables.denoiser.diffusion import DiffusionConfig
+from trainables.denoiser.unet import UNet
 
 SMALL = DiffusionConfig(widths=(8,), blocks=1, attention_levels=(), embedding_channels=16)
 

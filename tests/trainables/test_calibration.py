@@ -14,12 +14,18 @@ from scipy.ndimage import gaussian_filter
 
 from latentsweep.datasets.preparation import prepare
 from latentsweep.datasets.pseudonyms import KEY_BYTES, KEY_FILE
-from trainables.distances import bootstrap_distances, bootstrap_frechet, frechet_distance, interval, kernel_distance
-from trainables.inception import InceptionExtractor, find_weights
-from trainables.manifold import precision_recall
-from trainables.memorisation import near_copy_threshold, nearest
-from trainables.patches import describe, sliced_wasserstein
-from trainables.spectra import spectrum_distance
+from trainables.measures.distances import (
+    bootstrap_distances,
+    bootstrap_frechet,
+    frechet_distance,
+    interval,
+    kernel_distance,
+)
+from trainables.measures.inception import InceptionExtractor, find_weights
+from trainables.measures.manifold import precision_recall
+from trainables.measures.memorisation import near_copy_threshold, nearest
+from trainables.measures.patches import describe, sliced_wasserstein
+from trainables.measures.spectra import spectrum_distance
 
 pytestmark = pytest.mark.slow
 

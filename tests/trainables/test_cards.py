@@ -10,14 +10,15 @@ import pytest
 import torch
 from made_up_cards import CUDA_12, CUDA_13, GTX_1060, RTX_3060, index_of, plant
 
-from trainables import cards, inception
+from trainables.autoencoder.training import decoded, encoded
+from trainables.autoencoder.vae import Autoencoder
 from trainables.errors import CardError, ConfigError
-from trainables.execution import Execution, computing_dtype, summary_of
-from trainables.inception import InceptionExtractor, find_weights
-from trainables.memory import precision_on
+from trainables.loop import cards
+from trainables.loop.execution import Execution, computing_dtype, summary_of
+from trainables.measures import inception
+from trainables.measures.inception import InceptionExtractor, find_weights
 from trainables.recipes import SMOKE
-from trainables.vae import Autoencoder
-from trainables.vae_training import decoded, encoded
+from trainables.resources.memory import precision_on
 
 CPU = torch.device("cpu")
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from trainables.checkpoint import load_tensors, save_tensors
+from trainables.loop.checkpoint import load_tensors, save_tensors
 
 
 def test_the_same_content_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -10,19 +10,19 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from trainables.checkpoint import load_tensors, save_tensors
-from trainables.condition import Condition, drawn_positions, guided
-from trainables.diffusion import DiffusionConfig
-from trainables.diffusion_batch import draw_step, noisy_batch
-from trainables.diffusion_training import train_denoiser
+from trainables.denoiser.batch import draw_step, noisy_batch
+from trainables.denoiser.condition import Condition, drawn_positions, guided
+from trainables.denoiser.diffusion import DiffusionConfig
+from trainables.denoiser.latents import NO_WHITENING, Latents
+from trainables.denoiser.sampling import SamplingConfig, SamplingTrace, initial_noise, sample
+from trainables.denoiser.schedules import alphas_cumprod
+from trainables.denoiser.training import train_denoiser
+from trainables.denoiser.unet import UNet
 from trainables.errors import ConfigError, DataError
-from trainables.execution import Execution
-from trainables.latents import NO_WHITENING, Latents
+from trainables.loop.checkpoint import load_tensors, save_tensors
+from trainables.loop.execution import Execution
+from trainables.loop.training import Record, ignore_report
 from trainables.recipes import PAPER, RECIPES
-from trainables.sampling import SamplingConfig, SamplingTrace, initial_noise, sample
-from trainables.schedules import alphas_cumprod
-from trainables.training import Record, ignore_report
-from trainables.unet import UNet
 
 TINY = DiffusionConfig(
     widths=(8, 8),

@@ -5,10 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trainables.discriminator import Adversary, PatchAdversary, PatchDiscriminator, adversary_of, hinge_loss
+from trainables.autoencoder.discriminator import (
+    Adversary,
+    PatchAdversary,
+    PatchDiscriminator,
+    adversary_of,
+    hinge_loss,
+)
+from trainables.autoencoder.vae import VaeConfig
 from trainables.errors import ConfigError
 from trainables.recipes import SMOKE
-from trainables.vae import VaeConfig
 
 CPU = torch.device("cpu")
 SCALER = torch.amp.GradScaler("cpu", enabled=False)

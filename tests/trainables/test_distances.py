@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-import trainables.torchvision_operators  # noqa: F401
-from trainables.distances import (
+import trainables.measures.torchvision_operators  # noqa: F401
+from trainables.errors import DataError
+from trainables.measures.distances import (
     bootstrap_distances,
     bootstrap_error,
     bootstrap_frechet,
@@ -19,7 +20,6 @@ from trainables.distances import (
     kernel_distance,
     kernel_within_groups,
 )
-from trainables.errors import DataError
 
 
 def normal(count: int, width: int = 8, *, seed: int, shift: float = 0.0, spread: float = 1.0) -> np.ndarray:
@@ -120,7 +120,7 @@ def test_bootstrap_error_is_the_spread_over_fresh_draws(shift: float, highest: f
 
 
 def test_a_resample_of_the_frechet_distance_is_that_of_its_repeated_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    from trainables import distances as module
+    from trainables.measures import distances as module
 
     x, y = normal(7, 12, seed=0), normal(9, 12, seed=1, shift=0.4)
     groups = ["a", "a", "b", "c", "c", "c", "d", "e", "e"]

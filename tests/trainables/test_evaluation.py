@@ -13,14 +13,14 @@ import pytest
 from small_images import SIZE, Shrunk, slices, small_reference
 
 from trainables.errors import DataError
-from trainables.evaluation import (
+from trainables.measures.evaluation import (
     EvaluationConfig,
     evaluate_ceiling,
     evaluate_generated,
     evaluate_reconstructions,
 )
-from trainables.memorisation import nearest
-from trainables.reference import Reference, distances
+from trainables.measures.memorisation import nearest
+from trainables.measures.reference import Reference, distances
 
 CONFIG = EvaluationConfig(**SIZE)
 ROOT = Path(__file__).parents[2]
@@ -156,5 +156,6 @@ def test_reconstructions_beyond_their_range_are_clipped_and_broken_ones_refused(
 
 
 def test_reading_the_configuration_imports_no_torchmetrics() -> None:
-    code = "import sys, trainables.evaluation, trainables.vae_training; assert 'torchmetrics' not in sys.modules"
+    modules = "trainables.measures.evaluation, trainables.autoencoder.training"
+    code = f"import sys, {modules}; assert 'torchmetrics' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 0

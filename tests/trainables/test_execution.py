@@ -6,7 +6,7 @@ import resource
 import pytest
 import torch
 
-from trainables.execution import Execution
+from trainables.loop.execution import Execution
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told to keep freed memory")

@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 import torch
 
-from latentsweep.budget import cards
-from trainables.diffusion_training import train_denoiser
-from trainables.execution import GIB, Execution
-from trainables.inception import InceptionExtractor, find_weights
-from trainables.ladder import climb
-from trainables.latents import ChannelStatistics, Latents
-from trainables.memory import CONTEXT, RESERVE, fitted, predicted
+from latentsweep.execution.packing import cards
+from trainables.autoencoder.training import decoded_bytes, train_vae
+from trainables.autoencoder.vae import Autoencoder
+from trainables.denoiser.latents import ChannelStatistics, Latents
+from trainables.denoiser.training import train_denoiser
+from trainables.loop.execution import GIB, Execution
+from trainables.measures.inception import InceptionExtractor, find_weights
 from trainables.recipes import IMPROVED, PAPER, Recipe
-from trainables.vae import Autoencoder
-from trainables.vae_training import decoded_bytes, train_vae
+from trainables.resources.ladder import climb
+from trainables.resources.memory import CONTEXT, RESERVE, fitted, predicted
 
 REASON = "needs a CUDA card, and there is none here, or other tests run too, which hides it"
 pytestmark = [

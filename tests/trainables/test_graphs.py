@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainables.execution import Execution, graphed, send
-from trainables.graphs import EagerStep, launcher
-from trainables.layers import LayerGenerators
+from trainables.loop.dropout import LayerGenerators
+from trainables.loop.execution import Execution, graphed, send
+from trainables.loop.graphs import EagerStep, launcher
 
 CPU, CARD = torch.device("cpu"), torch.device("cuda:0")
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from trainables import inception
-from trainables.distances import frechet_distance, kernel_distance
 from trainables.errors import DataError, WeightsError
-from trainables.inception import InceptionExtractor, find_weights
+from trainables.measures import inception
+from trainables.measures.distances import frechet_distance, kernel_distance
+from trainables.measures.inception import InceptionExtractor, find_weights
 
 
 @pytest.fixture(scope="module")

@@ -10,15 +10,15 @@ import torch
 import torch.distributed as dist
 from made_up_cards import OTHER_ERRORS, OUT_OF_MEMORY
 
-from trainables.cards import out_of_memory
-from trainables.diffusion_training import train_denoiser
+from trainables.denoiser.latents import ChannelStatistics, Latents
+from trainables.denoiser.training import train_denoiser
+from trainables.denoiser.unet import UNet
 from trainables.errors import CapacityError
-from trainables.execution import Execution, all_or_none
-from trainables.ladder import Climb, climb, described, rungs
-from trainables.latents import ChannelStatistics, Latents
+from trainables.loop.cards import out_of_memory
+from trainables.loop.execution import Execution, all_or_none
+from trainables.loop.training import Record
 from trainables.recipes import SMOKE
-from trainables.training import Record
-from trainables.unet import UNet
+from trainables.resources.ladder import Climb, climb, described, rungs
 
 CONFIG = SMOKE.replace(
     **{

@@ -8,7 +8,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from trainables.errors import DataError
-from trainables.latent_statistics import active_channels, kl_by_channel, principal_components
+from trainables.measures.latent_statistics import active_channels, kl_by_channel, principal_components
 
 
 def latents(count: int, seed: int, shape: tuple[int, int, int] = (3, 4, 4)) -> np.ndarray:

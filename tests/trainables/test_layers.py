@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from trainables.layers import LayerGenerators, Masks, attention, conditional_norm, group_norm
+from trainables.layers import attention, conditional_norm, group_norm
+from trainables.loop.dropout import LayerGenerators, Masks
 
 
 def masks(seed: int, batch: int) -> Masks:

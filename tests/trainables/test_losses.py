@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from trainables.diffusion import DiffusionConfig, add_noise, target, to_x0_and_noise
+from trainables.denoiser.diffusion import DiffusionConfig, add_noise, target, to_x0_and_noise
+from trainables.denoiser.losses import FREQUENCY_LOSSES, min_snr_weights
 from trainables.errors import ConfigError
-from trainables.losses import FREQUENCY_LOSSES, min_snr_weights
 
 
 def pair(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

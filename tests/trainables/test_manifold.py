@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from trainables.errors import ConfigError, DataError
-from trainables.manifold import precision_recall
+from trainables.measures.manifold import precision_recall
 
 
 def cluster(count: int, centre: float, seed: int, width: int = 6) -> np.ndarray:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from trainables import memorisation as module
 from trainables.errors import DataError
-from trainables.memorisation import Nearest, aligned, memorisation, near_copy_threshold, nearest
+from trainables.measures import memorisation as module
+from trainables.measures.memorisation import Nearest, aligned, memorisation, near_copy_threshold, nearest
 
 
 def draw(count: int, seed: int, side: int = 64) -> np.ndarray:

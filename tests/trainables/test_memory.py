@@ -7,22 +7,21 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from trainables.augmentation import LABELS
-from trainables.condition import Condition
-from trainables.diffusion_training import losses
-from trainables.discriminator import Adversary, PatchDiscriminator, adversary_of
+from trainables.autoencoder.discriminator import Adversary, PatchDiscriminator, adversary_of
+from trainables.autoencoder.losses import fidelity, vae_loss
+from trainables.autoencoder.vae import Autoencoder, sample_posterior
+from trainables.denoiser.augmentation import LABELS
+from trainables.denoiser.condition import Condition
+from trainables.denoiser.training import losses
+from trainables.denoiser.unet import UNet
 from trainables.errors import CapacityError
-from trainables.execution import GIB, Execution, computing_dtype
-from trainables.ladder import rungs
-from trainables.layers import LayerGenerators, Masks
-from trainables.losses import vae_loss
-from trainables.memory import RESERVE, Storages, batch_size, fitted, predicted
-from trainables.precision import convert
+from trainables.loop.dropout import LayerGenerators, Masks
+from trainables.loop.execution import GIB, Execution, computing_dtype
+from trainables.loop.precision import convert
+from trainables.loop.training import adamw, update, update_ema
 from trainables.recipes import PAPER, RECIPES, SMOKE, Recipe
-from trainables.reconstruction import fidelity
-from trainables.training import adamw, update, update_ema
-from trainables.unet import UNet
-from trainables.vae import Autoencoder, sample_posterior
+from trainables.resources.ladder import rungs
+from trainables.resources.memory import RESERVE, Storages, batch_size, fitted, predicted
 
 CPU = torch.device("cpu")
 BATCHES = (1, 2, 7, 16, 64)

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainables.diffusion_training import train_denoiser
-from trainables.execution import Execution
-from trainables.latents import NO_WHITENING, Latents
+from trainables.autoencoder.training import train_vae, vae_steps
+from trainables.denoiser.latents import NO_WHITENING, Latents
+from trainables.denoiser.training import train_denoiser
+from trainables.loop.execution import Execution
+from trainables.loop.training import cosine_rate, update_ema
 from trainables.recipes import PAPER
-from trainables.training import cosine_rate, update_ema
-from trainables.vae_training import train_vae, vae_steps
 
 
 def test_the_autoencoder_is_trained_as_published() -> None:

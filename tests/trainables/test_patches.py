@@ -9,9 +9,9 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from scipy.stats import wasserstein_distance
 
-from trainables import patches as module
 from trainables.errors import DataError
-from trainables.patches import describe, sliced_wasserstein
+from trainables.measures import patches as module
+from trainables.measures.patches import describe, sliced_wasserstein
 
 
 def slices(count: int, seed: int, side: int = 64) -> np.ndarray:

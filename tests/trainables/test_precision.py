@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from trainables.condition import NOTHING, Condition
-from trainables.precision import WorkingCopy, convert, dtype_of
+from trainables.autoencoder.vae import Autoencoder
+from trainables.denoiser.condition import NOTHING, Condition
+from trainables.denoiser.unet import UNet
+from trainables.loop.precision import WorkingCopy, convert, dtype_of
 from trainables.recipes import SMOKE
-from trainables.unet import UNet
-from trainables.vae import Autoencoder
 
 T = torch.tensor([3, 500, 900, 40])
 

@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.losses import vae_loss, vae_loss_names
-from trainables.reconstruction import (
+from trainables.autoencoder.losses import (
     CHARBONNIER_EPSILON,
     PIXEL_LOSSES,
     charbonnier,
     fidelity,
     gradient_difference,
     structural_dissimilarity,
+    vae_loss,
+    vae_loss_names,
 )
-from trainables.similarity import ms_ssim
-from trainables.vae import VaeConfig
+from trainables.autoencoder.vae import VaeConfig
+from trainables.measures.similarity import ms_ssim
 
 
 def images(side: int = 16, count: int = 2, *, seed: int = 0) -> torch.Tensor:

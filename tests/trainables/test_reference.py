@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from small_images import SIZE, Shrunk, named, slices, small_reference
 
-from trainables.distances import frechet_distance, kernel_distance
 from trainables.errors import DataError, StoreError
-from trainables.reference import Reference, build_reference
+from trainables.measures.distances import frechet_distance, kernel_distance
+from trainables.measures.reference import Reference, build_reference
 
 
 @pytest.fixture

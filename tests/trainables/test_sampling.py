@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.diffusion import DiffusionConfig, target
-from trainables.errors import ConfigError
-from trainables.sampling import (
+from trainables.denoiser.diffusion import DiffusionConfig, target
+from trainables.denoiser.sampling import (
     CHUNK_ON_CPU,
     SAMPLERS,
     STOP_MEASURES,
@@ -17,14 +16,15 @@ from trainables.sampling import (
     SamplingTrace,
     Step,
     even_chunk,
-    in_chunks,
     initial_noise,
     sample,
     sampling_timesteps,
     usual_chunk,
 )
-from trainables.schedules import alphas_cumprod
-from trainables.unet import UNet
+from trainables.denoiser.schedules import alphas_cumprod
+from trainables.denoiser.unet import UNet
+from trainables.errors import ConfigError
+from trainables.loop.chunks import in_chunks
 
 SHAPE = (2, 4, 4)
 SPREAD = torch.linspace(0.2, 1.0, 32, dtype=torch.float64).view(SHAPE)
@@ -160,7 +160,7 @@ def test_a_few_steps_from_zero_terminal_snr_are_those_from_a_tiny_snr(
     exact = draw(config, diffusion=diffusion, mean=0.7).latents[0]
     schedule = alphas_cumprod(diffusion)
     schedule[-1] = 1e-300
-    monkeypatch.setattr("trainables.sampling.alphas_cumprod", lambda diffusion: schedule)
+    monkeypatch.setattr("trainables.denoiser.sampling.alphas_cumprod", lambda diffusion: schedule)
     near = draw(config, diffusion=diffusion, mean=0.7).latents[0]
     # λ = −345 in place of −∞: ratios of some hundred in place of ∞.
     torch.testing.assert_close(exact, near, rtol=0, atol=2e-3)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.diffusion import DiffusionConfig, add_noise, target, to_x0_and_noise
+from trainables.denoiser.diffusion import DiffusionConfig, add_noise, target, to_x0_and_noise
+from trainables.denoiser.schedules import SCHEDULES, alphas_cumprod
 from trainables.errors import ConfigError
-from trainables.schedules import SCHEDULES, alphas_cumprod
 
 PREDICTIONS = ("epsilon", "v", "x0")
 

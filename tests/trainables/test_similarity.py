@@ -5,15 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainables.similarity import (
-    PSNR_CAP,
-    mean_pairwise_distance,
-    ms_ssim,
-    psnr,
-    random_pairs,
-    ssim,
-)
-from trainables.structure import scales_for
+from trainables.measures.similarity import PSNR_CAP, mean_pairwise_distance, ms_ssim, psnr, random_pairs, ssim
+from trainables.measures.structure import scales_for
 
 
 def noise(count: int, side: int = 32, *, seed: int = 0) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from trainables.errors import DataError
-from trainables.spectra import HIGH_FREQUENCY, high_frequency_share, radial_spectrum, spectrum_distance
+from trainables.measures.spectra import HIGH_FREQUENCY, high_frequency_share, radial_spectrum, spectrum_distance
 
 
 def wave(cycles_down: int, cycles_across: int, *, side: int = 64, amplitude: float = 100.0) -> np.ndarray:

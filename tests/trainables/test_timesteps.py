@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.diffusion import DiffusionConfig
-from trainables.diffusion_batch import draw_step, noisy_batch
-from trainables.latents import ChannelStatistics, Latents
-from trainables.schedules import alphas_cumprod
-from trainables.timesteps import TIMESTEP_SAMPLERS
+from trainables.denoiser.batch import draw_step, noisy_batch
+from trainables.denoiser.diffusion import DiffusionConfig
+from trainables.denoiser.latents import ChannelStatistics, Latents
+from trainables.denoiser.schedules import alphas_cumprod
+from trainables.denoiser.timesteps import TIMESTEP_SAMPLERS
 
 
 def drawn(name: str, timesteps: int, batch: int, seed: int = 0) -> torch.Tensor:

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from trainables import diffusion_training, timing, vae_training
-from trainables.execution import Execution
+from trainables.autoencoder import training as vae_training
+from trainables.denoiser import training as diffusion_training
+from trainables.loop.execution import Execution
 from trainables.recipes import SMOKE
-from trainables.timing import step_seconds
+from trainables.resources import timing
+from trainables.resources.timing import step_seconds
 
 TINY = SMOKE.replace(
     **{

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainables import torchvision_operators
+from trainables.measures import torchvision_operators
 
 
 def run_fresh(code: str) -> subprocess.CompletedProcess[str]:
@@ -20,7 +20,7 @@ def run_fresh(code: str) -> subprocess.CompletedProcess[str]:
 
 def test_torchmetrics_and_cleanfid_import_in_a_fresh_process() -> None:
     done = run_fresh(
-        "import trainables.torchvision_operators\n"
+        "import trainables.measures.torchvision_operators\n"
         "import torchvision, cleanfid.fid\n"
         "from torchmetrics.image.fid import FrechetInceptionDistance\n"
         "from torchmetrics.functional.image import structural_similarity_index_measure\n"
@@ -31,7 +31,7 @@ def test_torchmetrics_and_cleanfid_import_in_a_fresh_process() -> None:
 
 def test_importing_it_twice_or_after_torchvision_is_harmless() -> None:
     done = run_fresh(
-        "import importlib, trainables.torchvision_operators as operators\n"
+        "import importlib, trainables.measures.torchvision_operators as operators\n"
         "import torchvision\n"
         "first = operators.LIBRARY\n"
         "again = operators.define_missing_schemas()\n"

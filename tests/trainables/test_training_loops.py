@@ -14,18 +14,18 @@ import torch
 import torch.distributed as dist
 from torch.nn import functional as F
 
-from trainables.averages import Averages
-from trainables.checkpoint import load_tensors, save_tensors
-from trainables.diffusion import DiffusionConfig
-from trainables.diffusion_training import Score, train_denoiser
+from trainables.autoencoder.training import train_vae
+from trainables.denoiser.averages import Averages
+from trainables.denoiser.diffusion import DiffusionConfig
+from trainables.denoiser.latents import ChannelStatistics, Latents
+from trainables.denoiser.training import Score, train_denoiser
+from trainables.denoiser.unet import UNet
 from trainables.errors import DivergenceError
-from trainables.execution import Execution
-from trainables.latents import ChannelStatistics, Latents
-from trainables.layers import Masks
+from trainables.loop.checkpoint import load_tensors, save_tensors
+from trainables.loop.dropout import Masks
+from trainables.loop.execution import Execution
+from trainables.loop.training import CHECKPOINT, Record, Report, evenly_spaced, ignore_report, update
 from trainables.recipes import SMOKE, Recipe
-from trainables.training import CHECKPOINT, Record, Report, evenly_spaced, ignore_report, update
-from trainables.unet import UNet
-from trainables.vae_training import train_vae
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "losses.json"
 TINY = SMOKE.replace(

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from trainables.diffusion import DiffusionConfig
+from trainables.denoiser.diffusion import DiffusionConfig
+from trainables.denoiser.unet import UNet, timestep_embedding
 from trainables.layers import ResidualBlock, SelfAttention
-from trainables.unet import UNet, timestep_embedding
 
 SMALL = DiffusionConfig(widths=(8, 16), blocks=1, attention_levels=(1,), embedding_channels=16, dropout=0.0)
 

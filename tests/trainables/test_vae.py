@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
+from trainables.autoencoder.losses import vae_loss
+from trainables.autoencoder.vae import LOG_VARIANCE_RANGE, Autoencoder, VaeConfig, sample_posterior
 from trainables.config import fingerprint
 from trainables.errors import ConfigError
 from trainables.layers import ResidualBlock, SelfAttention, norm_groups
-from trainables.losses import vae_loss
 from trainables.recipes import RECIPES
-from trainables.vae import LOG_VARIANCE_RANGE, Autoencoder, VaeConfig, sample_posterior
 
 SMALL = VaeConfig(widths=(4, 8), blocks=1, latent_channels=3)
 

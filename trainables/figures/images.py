@@ -89,9 +89,9 @@ def nearest_neighbours(
 ) -> Figure:
     """The ``count`` generated slices that are nearest to a training slice, above that slice and their difference.
 
-    ``generated``, laid over its neighbour by :func:`trainables.memorisation.aligned`, and ``neighbours`` (N, H, W),
-    pair by pair, with their ``distances`` (N,) of :func:`trainables.memorisation.nearest`. Those within
-    ``threshold`` are marked as near copies. The difference has the colour scale of :func:`reconstructions`.
+    ``generated``, laid over its neighbour by :func:`trainables.measures.memorisation.aligned`, and ``neighbours``
+    (N, H, W), pair by pair, with their ``distances`` (N,) of :func:`trainables.measures.memorisation.nearest`. Those
+    within ``threshold`` are marked as near copies. The difference has the colour scale of :func:`reconstructions`.
     """
     order = np.argsort(distances, kind="stable")[:count]
     figure, grid = _grid(("generated, aligned", "nearest", "|difference|"), len(order), top=0.8)

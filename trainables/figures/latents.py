@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from trainables.figures import style
 from trainables.figures.style import BLACK, GREEN, GREY, Array
-from trainables.latent_statistics import active_channels, kl_by_channel, principal_components
+from trainables.measures.latent_statistics import active_channels, kl_by_channel, principal_components
 
 MANY = 16
 """Channels from which on marks are drawn smaller."""

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from trainables.figures import style
 from trainables.figures.style import BLUE, GREEN, GREY, VERMILION, Array, Bytes
-from trainables.spectra import HIGH_FREQUENCY, ROUNDING_POWER, high_frequency_share, radial_spectrum
+from trainables.measures.spectra import HIGH_FREQUENCY, ROUNDING_POWER, high_frequency_share, radial_spectrum
 
 Record = Mapping[str, float]
 PAIRED = 200
@@ -86,7 +86,7 @@ def power_spectra(images: Mapping[str, Bytes]) -> Figure:
     right the share of power at high frequencies, mean ± standard deviation over images. ``real``, ``reconstructed``
     and ``generated`` have colours of their own. Power below what rounding to 8 bits makes is drawn at it. Images of
     one size are to be compared: power grows with their area. Raises :class:`trainables.errors.DataError` as
-    :func:`trainables.spectra.radial_spectrum` does.
+    :func:`trainables.measures.spectra.radial_spectrum` does.
     """
     figure = style.new_figure(4.2)
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))

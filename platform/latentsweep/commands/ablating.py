@@ -79,16 +79,16 @@ def ablate(
     """Find out which components, or whole configurations, are better on this dataset, and how sure that is."""
     from rich.console import Console
 
-    from latentsweep.ablation import results
-    from latentsweep.ablation.arms import WHOLE, arms_of
-    from latentsweep.ablation.components import COMPONENTS, DEFAULT
-    from latentsweep.ablation.plan import plan_of
-    from latentsweep.ablation.study import Study
-    from latentsweep.ablation.walltime import WallTime
-    from latentsweep.assembly import packed
+    from latentsweep.ablation.design.arms import WHOLE, arms_of
+    from latentsweep.ablation.design.components import COMPONENTS, DEFAULT
+    from latentsweep.ablation.design.plan import plan_of
+    from latentsweep.ablation.design.walltime import WallTime
     from latentsweep.configuration import execution_of, overridden
-    from latentsweep.store import Store
-    from trainables.inception import find_weights
+    from latentsweep.execution.cluster import packed
+    from latentsweep.jobs import ablation_results
+    from latentsweep.jobs.ablation import Study
+    from latentsweep.storage.store import Store
+    from trainables.measures.inception import find_weights
     from trainables.recipes import recipe_named
 
     place, weights = home_of(home, store, study_storage), find_weights(inception)
@@ -113,9 +113,9 @@ def ablate(
         settings=settings if arms else (),
         minutes=minutes,
     )
-    forecast = results.forecast(plan, Store.of(place), seeds, WallTime.read(place.ablations / plan.name))
+    forecast = ablation_results.forecast(plan, Store.of(place), seeds, WallTime.read(place.ablations / plan.name))
     if dry_run:
-        typer.echo(json.dumps(forecast, indent=1) if as_json else results.as_text(forecast))
+        typer.echo(json.dumps(forecast, indent=1) if as_json else ablation_results.as_text(forecast))
         if not as_json and not arms:
             typer.echo("\ncomponents that there are:")
             for component in COMPONENTS.values():
@@ -128,21 +128,21 @@ def ablate(
     if pack.left_out:
         typer.echo(pack.left_out_line(), err=True)
     jobs = study.run(seeds, pack, Console(stderr=as_json), address=ray_address)
-    effects = results.judged(plan, study.runs(jobs), seeds, margin)
-    real = results.real_slices(study, jobs)
-    ratios = results.compared(study, jobs, seeds, real)
-    files = results.written(study, jobs, effects, seeds, margin, ratios, real)
-    wall_time = results.wall_time(study, jobs)
+    effects = ablation_results.judged(plan, study.runs(jobs), seeds, margin)
+    real = ablation_results.real_slices(study, jobs)
+    ratios = ablation_results.compared(study, jobs, seeds, real)
+    files = ablation_results.written(study, jobs, effects, seeds, margin, ratios, real)
+    wall_time = ablation_results.wall_time(study, jobs)
     if as_json:
         failures = study.failures()
-        found = {metric: [results.plain(effect) for effect in each] for metric, each in effects.items()}
+        found = {metric: [ablation_results.plain(effect) for effect in each] for metric, each in effects.items()}
         described = {"study": plan.name, "needed": forecast["needed"], "effects": found, "failures": failures}
-        described["ratios"] = [results.plain(ratio) for ratio in ratios]
-        described["gaps"] = [results.plain(gap) for gap in results.split(study, jobs)]
+        described["ratios"] = [ablation_results.plain(ratio) for ratio in ratios]
+        described["gaps"] = [ablation_results.plain(gap) for gap in ablation_results.split(study, jobs)]
         described |= {"wall_time": wall_time} if wall_time else {}
         typer.echo(json.dumps({**described, "files": [str(path) for path in files]}, indent=1))
         return
-    for effect in effects[results.METRICS[0]]:
+    for effect in effects[ablation_results.METRICS[0]]:
         typer.echo(f"{effect.contrast.name}: {effect.words}")
     for ratio in ratios:
         typer.echo(f"{ratio.name}: as a ratio, {ratio.words}")

@@ -47,8 +47,7 @@ def lint(
     study_storage: StudyOption = "",
 ) -> None:
     """Look for settings, data and results that mislead; ends with exit code 1 where some were found."""
-    from latentsweep import inspection
-    from latentsweep.lints import as_text
+    from latentsweep.lints import as_text, inspection
 
     found = inspection.of_target(home_of(home, store, study_storage), target)
     if as_json:
@@ -76,7 +75,7 @@ def report(
     study_storage: StudyOption = "",
 ) -> None:
     """Write what a sweep found as one HTML file that opens anywhere, with Markdown and CSV beside it."""
-    from latentsweep.assembly import report_files, table_files
+    from latentsweep.jobs.reports import report_files, table_files
 
     place = home_of(home, store, study_storage)
     if paper_tables:

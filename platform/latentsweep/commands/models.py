@@ -44,12 +44,13 @@ def train(
     """Train a configuration in full, measure it on held-out data, and register the model."""
     from rich.console import Console
 
-    from latentsweep.assembly import packed, record_training
     from latentsweep.configuration import read_configuration
+    from latentsweep.execution.cluster import packed
+    from latentsweep.jobs.train import record_training
+    from latentsweep.jobs.train import train as run_training
     from latentsweep.lints import as_text
     from latentsweep.metrics import KID
-    from latentsweep.retraining import train as run_training
-    from trainables.inception import find_weights
+    from trainables.measures.inception import find_weights
 
     place = home_of(home, store, study_storage)
     configuration = read_configuration(config).with_steps(steps).on_device(device)
@@ -109,7 +110,7 @@ def sample(
     study_storage: StudyOption = "",
 ) -> None:
     """Draw images from a trained run: a PNG for each seed, and a grid."""
-    from latentsweep.assembly import trained_model, write_images
+    from latentsweep.jobs.trained import trained_model, write_images
 
     place = home_of(home, store, study_storage)
     model, execution = trained_model(place, run, lambda name: dataset_of(place, name), device)
@@ -132,12 +133,12 @@ def evaluate(
     study_storage: StudyOption = "",
 ) -> None:
     """Measure a trained run, or any folder of images, against real slices that no training saw."""
-    from latentsweep.assembly import evaluated_run
-    from latentsweep.comparison import compare, read_images
-    from latentsweep.store import Store
+    from latentsweep.jobs.image_folder import compare, read_images
+    from latentsweep.jobs.trained import evaluated_run
+    from latentsweep.storage.store import Store
     from trainables.errors import ConfigError
-    from trainables.execution import Execution
-    from trainables.inception import find_weights
+    from trainables.loop.execution import Execution
+    from trainables.measures.inception import find_weights
     from trainables.recipes import Recipe
 
     place = home_of(home, store, study_storage)

@@ -9,8 +9,8 @@ import typer
 
 if TYPE_CHECKING:
     from latentsweep.datasets.slices import PreparedDataset
-    from latentsweep.home import Home
-    from latentsweep.recording import Recorder
+    from latentsweep.records.recorder import Recorder
+    from latentsweep.storage.home import Home
 
 HomeOption = Annotated[Path, typer.Option("--home", envvar="LATENTSWEEP_HOME", help="Folder of all that is made.")]
 StoreOption = Annotated[
@@ -58,10 +58,10 @@ RunArgument = Annotated[
 
 def home_of(path: Path, store: str = "", study: str = "") -> Home:
     """The home at ``path``, with its store and its studies where the options say."""
-    from latentsweep.home import Home
+    from latentsweep.storage.home import Home
 
     if study:
-        from latentsweep.studies import check
+        from latentsweep.search.databases import check
 
         check(study)
     return Home(path, store, study)
@@ -69,7 +69,7 @@ def home_of(path: Path, store: str = "", study: str = "") -> Home:
 
 def dataset_of(home: Home, name: str) -> PreparedDataset:
     """The prepared dataset; the built-in one is made where it is missing."""
-    from latentsweep.assembly import prepared_dataset
+    from latentsweep.datasets.builtin import prepared_dataset
 
     return prepared_dataset(home, name, lambda line: typer.echo(line, err=True))
 
@@ -80,7 +80,7 @@ def recorder_of(home: Home, experiment: str, wanted: bool) -> Recorder:
         from latentsweep_mlflow.recorder import recorder_for
 
         return recorder_for(home.root, experiment)
-    from latentsweep.recording import MemoryRecorder
+    from latentsweep.records.recorder import MemoryRecorder
 
     return MemoryRecorder()
 

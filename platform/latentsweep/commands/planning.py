@@ -27,9 +27,9 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Show what a configuration takes of a card's memory, by part, and how trials would share the card."""
-    from latentsweep import budget
     from latentsweep.configuration import execution_of, overridden, read_configuration
-    from trainables.execution import Execution
+    from latentsweep.execution import packing
+    from trainables.loop.execution import Execution
     from trainables.recipes import recipe_named
 
     execution, chosen = Execution(), recipe_named(recipe)
@@ -38,20 +38,20 @@ def plan(
         execution, chosen = configuration.execution, configuration.recipe
     settings, execution = execution_of(assignments or [], device, execution.replace(workers=workers))
     chosen = overridden(chosen, settings)
-    present = budget.cards(execution.device)
-    packing = budget.packing(
+    present = packing.cards(execution.device)
+    pack = packing.pack_trials(
         chosen,
         concurrent=concurrent,
         card_gib=card_gib,
         execution=execution,
         slices=slices,
-        present=present or budget.planned_cards(card_gib),
+        present=present or packing.planned_cards(card_gib),
     )
     if as_json:
-        typer.echo(json.dumps({"card_is_here": bool(present), **budget.to_plain(packing)}, indent=1))
+        typer.echo(json.dumps({"card_is_here": bool(present), **packing.to_plain(pack)}, indent=1))
         return
     if not present:
-        typer.echo(f"{packing.without_card}: planned for one of {packing.card_bytes / budget.GIB:.4g} GiB")
-    typer.echo(budget.as_table(packing))
-    if packing.left_out:
-        typer.echo(packing.left_out_line())
+        typer.echo(f"{pack.without_card}: planned for one of {pack.card_bytes / packing.GIB:.4g} GiB")
+    typer.echo(packing.as_table(pack))
+    if pack.left_out:
+        typer.echo(pack.left_out_line())

@@ -24,8 +24,8 @@ from latentsweep.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from latentsweep.home import Home
-    from latentsweep.plan import SweepPlan
+    from latentsweep.search.plan import SweepPlan
+    from latentsweep.storage.home import Home
 
 
 def sweep(
@@ -58,13 +58,15 @@ def sweep(
     """Search: train the shared autoencoders, then trials, and rank what they generate."""
     from rich.console import Console
 
-    from latentsweep import dry_run as forecasts
-    from latentsweep.assembly import packed, search_space, sweep_plan
-    from latentsweep.budget import packing, planned_cards
     from latentsweep.configuration import execution_of
-    from latentsweep.search import SearchConfig
-    from latentsweep.sweep import Sweep
-    from trainables.inception import find_weights
+    from latentsweep.execution.cluster import packed
+    from latentsweep.execution.packing import pack_trials, planned_cards
+    from latentsweep.jobs import forecast as forecasts
+    from latentsweep.jobs.sweep import Sweep
+    from latentsweep.search.plan import sweep_plan
+    from latentsweep.search.spaces import search_space
+    from latentsweep.search.study import SearchConfig
+    from trainables.measures.inception import find_weights
 
     place = home_of(home, store, study_storage)
     settings, execution = execution_of(assignments or [], device)
@@ -79,7 +81,7 @@ def sweep(
         on_card = pack
         if not pack.gpu_share:
             card = planned_cards(card_gib)
-            on_card = packing(
+            on_card = pack_trials(
                 plan.recipe,
                 concurrent=concurrent,
                 card_gib=card_gib,
@@ -113,7 +115,7 @@ def export(
     study_storage: StudyOption = "",
 ) -> None:
     """Write the best configuration of a sweep as a file to read, edit and train."""
-    from latentsweep.export import chosen_sweep, exported
+    from latentsweep.search.export import chosen_sweep, exported
     from trainables.errors import ConfigError
 
     place = home_of(home, store, study_storage)
@@ -129,8 +131,9 @@ def export(
 
 def show_results(home: Home, plan: SweepPlan, as_json: bool) -> None:
     """The leaderboard, what may mislead, and what to do next."""
-    from latentsweep import inspection, leaderboard
-    from latentsweep.export import open_search
+    from latentsweep.lints import inspection
+    from latentsweep.search import leaderboard
+    from latentsweep.search.export import open_search
 
     search = open_search(home.sweeps / plan.name, home.study)
     lints = [finding.code for finding in inspection.by_code(inspection.of_sweep(home, plan, search))]

@@ -16,7 +16,7 @@ store_app = typer.Typer(no_args_is_help=True, help="What was computed and kept, 
 @store_app.command("show")
 def show(as_json: JsonOption = False, home: HomeOption = Path("runs"), store: StoreOption = "") -> None:
     """What the store holds, what each result cost, and what refers to it."""
-    from latentsweep import housekeeping
+    from latentsweep.storage import housekeeping
 
     rows = housekeeping.overview(home_of(home, store))
     typer.echo(json.dumps(rows, indent=1) if as_json else housekeeping.as_text(rows))
@@ -33,7 +33,7 @@ def free(
     store: StoreOption = "",
 ) -> None:
     """Delete the results that no sweep and no training refers to."""
-    from latentsweep import housekeeping
+    from latentsweep.storage import housekeeping
 
     rows = housekeeping.free(home_of(home, store), dry_run=dry_run, force=force)
     gone = f"{len(rows)} results, {sum(row['bytes'] for row in rows) / 1e6:.1f} MB"

@@ -23,7 +23,7 @@ from PIL import Image
 from latentsweep.datasets.catalogue import check_name, how_to_get
 from latentsweep.datasets.limits import MAX_SIDE
 from latentsweep.datasets.splits import SPLITS
-from latentsweep.home import sha256_of
+from latentsweep.storage.home import sha256_of
 from trainables.errors import DataError
 
 VERSION = 1

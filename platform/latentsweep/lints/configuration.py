@@ -1,4 +1,4 @@
-"""Lints of a recipe, before anything was trained. Legend: latents (B, C, h, w); ᾱ_t as in trainables.schedules."""
+"""Lints of a recipe, before anything was trained. Legend: latents (B, C, h, w); ᾱ_t as in schedules."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def frequency_proportion(recipe: Recipe) -> tuple[float, float]:
     import torch
     from torch.nn import functional as F
 
-    from trainables.losses import FREQUENCY_LOSSES
-    from trainables.random import generator
+    from trainables.denoiser.losses import FREQUENCY_LOSSES
+    from trainables.loop.seeds import generator
 
     random = generator(0, "lint", "frequency")
     shape = (PROBES, recipe.vae.latent_channels, recipe.latent_size, recipe.latent_size)
@@ -63,7 +63,7 @@ def frequency_proportion(recipe: Recipe) -> tuple[float, float]:
 
 
 def initial_share(steps: int, decay: float, warmup: bool) -> float:
-    """The share of the initial weights in the average after ``steps`` of :func:`trainables.training.update_ema`."""
+    """The share of the initial weights in the average after ``steps`` of ``loop.training.update_ema``."""
     return float(np.prod(_decays(steps, decay, warmup)))
 
 
@@ -74,8 +74,8 @@ def smallest_noise_norm(recipe: Recipe) -> tuple[float, int]:
     white Gaussian latents, where ε̂ = √(1 − ᾱ_t)·z_t at unit spread. So √(1 − ᾱ_t) bounds every latent of that
     spread. The last evaluation never stops; infinite where there is no other.
     """
-    from trainables.sampling import sampling_timesteps
-    from trainables.schedules import alphas_cumprod
+    from trainables.denoiser.sampling import sampling_timesteps
+    from trainables.denoiser.schedules import alphas_cumprod
 
     timesteps = sampling_timesteps(recipe.diffusion.timesteps, recipe.sampling.steps)[:-1]
     if not timesteps:
@@ -89,10 +89,10 @@ def cutmix_error(recipe: Recipe) -> tuple[float, float]:
     and the mean squared error, over all cells, between the target and what those cells truly hold."""
     import torch
 
-    from trainables.cutmix import cutmix, draw_rectangles
-    from trainables.diffusion import target
-    from trainables.random import generator
-    from trainables.schedules import alphas_cumprod
+    from trainables.denoiser.cutmix import cutmix, draw_rectangles
+    from trainables.denoiser.diffusion import target
+    from trainables.denoiser.schedules import alphas_cumprod
+    from trainables.loop.seeds import generator
 
     config, side = recipe.diffusion, recipe.latent_size
     random = generator(0, "lint", "cutmix")

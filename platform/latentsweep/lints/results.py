@@ -194,7 +194,7 @@ def _samples(metrics: Mapping[str, float]) -> Finding | None:
 def _near_copies(metrics: Mapping[str, float]) -> Finding | None:
     from scipy.stats import binom
 
-    from trainables.memorisation import NEAR_COPY_QUANTILE
+    from trainables.measures.memorisation import NEAR_COPY_QUANTILE
 
     if not {NEAR_COPIES.name, SAMPLES.name} <= metrics.keys():
         return None

@@ -22,10 +22,10 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from latentsweep.leaderboard import heading
 from latentsweep.metrics import METRICS, Metric
 from latentsweep.report.importance import Importance
 from latentsweep.report.scores import Score
+from latentsweep.search.leaderboard import heading
 from trainables.figures.style import BLUE, GREEN, GREY, SMALL, VERMILION, new_figure
 from trainables.space import Choice, Dimension, SearchSpace
 

@@ -8,10 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from latentsweep import leaderboard
 from latentsweep.datasets.slices import PreparedDataset, open_dataset
-from latentsweep.home import Home
-from latentsweep.leaderboard import heading
 from latentsweep.lints import Finding
 from latentsweep.metrics import FID, KID, REPORT, STEPS, Metric
 from latentsweep.report import charts, repetition, summary
@@ -20,6 +17,9 @@ from latentsweep.report.importance import Importance, importances
 from latentsweep.report.pictures import Picture, missing, pictures
 from latentsweep.report.scores import Score, objective, scores
 from latentsweep.report.source import Compute, Source, compute, opened
+from latentsweep.search import leaderboard
+from latentsweep.search.leaderboard import heading
+from latentsweep.storage.home import Home
 from trainables.errors import LatentsweepError
 from trainables.space import THRESHOLD, Choice, Dimension
 

@@ -2,7 +2,7 @@
 
 generated − floor = (ceiling − floor) + (generated − ceiling): the floor is what real training slices of other
 subjects score in place of the generated ones, and the ceiling what reconstructions of these very slices score
-(:func:`trainables.evaluation.evaluate_ceiling`).
+(:func:`trainables.measures.evaluation.evaluate_ceiling`).
 """
 
 from __future__ import annotations

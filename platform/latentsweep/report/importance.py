@@ -12,8 +12,8 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial
 
-from latentsweep import leaderboard
-from latentsweep.search import Search, family_of
+from latentsweep.search import leaderboard
+from latentsweep.search.study import Search, family_of
 
 RESAMPLES = 24
 TREES = 16

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from latentsweep.home import Home
 from latentsweep.report.content import Content, Findings, gather
 from latentsweep.report.scores import as_csv
+from latentsweep.storage.home import Home
 
 FOLDER = "report"
 PACKAGE = "latentsweep.report"

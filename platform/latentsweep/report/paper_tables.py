@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latentsweep import stages
-from latentsweep.bundle import CONFIG
 from latentsweep.configuration import Configuration, read_configuration
-from latentsweep.entries import Entry
-from latentsweep.home import Home, read_json
 from latentsweep.metrics import FID, KID, PAPER_PSNR, PAPER_SSIM, SAMPLES
-from latentsweep.store import Store
+from latentsweep.stages.model_folder import CONFIG
+from latentsweep.storage.entries import Entry
+from latentsweep.storage.home import Home, read_json
+from latentsweep.storage.store import Store
 
 UNKNOWN = "–"
 

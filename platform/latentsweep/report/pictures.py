@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from latentsweep import stages
-from latentsweep.entries import Entry
+from latentsweep.storage.entries import Entry
 
 BUDGET = 3_500_000
 """Bytes of PNG that all pictures may take together; base64 makes a third more of them."""

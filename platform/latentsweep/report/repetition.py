@@ -12,11 +12,11 @@ from typing import Any
 import yaml
 
 from latentsweep.configuration import scalar
-from latentsweep.plan import threads_of
 from latentsweep.report.source import Source
-from latentsweep.search import SearchConfig
-from trainables import cards
-from trainables.execution import cores
+from latentsweep.search.plan import threads_of
+from latentsweep.search.study import SearchConfig
+from trainables.loop import cards
+from trainables.loop.execution import cores
 from trainables.recipes import RECIPES, Recipe
 from trainables.space import THRESHOLD, SearchSpace
 

@@ -16,7 +16,7 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from latentsweep.metrics import BOUNDED, ERROR, HIGH, LOW, OBJECTIVES, Metric
-from latentsweep.search import Search, family_of
+from latentsweep.search.study import Search, family_of
 
 NORMAL_95 = 1.96
 """Standard errors to either side that a 95 % normal interval takes."""

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 
-from latentsweep.entries import Entry
-from latentsweep.export import chosen_sweep
-from latentsweep.home import Home, read_json
-from latentsweep.plan import SweepPlan
-from latentsweep.search import Search, family_of
-from latentsweep.store import Store
+from latentsweep.search.export import chosen_sweep
+from latentsweep.search.plan import SweepPlan
+from latentsweep.search.study import Search, family_of
+from latentsweep.storage.entries import Entry
+from latentsweep.storage.home import Home, read_json
+from latentsweep.storage.store import Store
 
 STAGES = ("vae", "latents", "reconstruction", "reference", "denoiser", "samples", "evaluation")
 """The stages in the order in which they are done."""

@@ -8,12 +8,12 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from latentsweep import leaderboard
 from latentsweep.metrics import KID, REFERENCE_SAMPLES, SAMPLES, Metric
 from latentsweep.report.gap import gap_words
 from latentsweep.report.importance import Importance
 from latentsweep.report.scores import Score, interval, objective, standard_error
 from latentsweep.report.source import Source
+from latentsweep.search import leaderboard
 from trainables.space import Choice
 
 SURE = 0.9

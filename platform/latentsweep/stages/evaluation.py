@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from latentsweep.datasets.slices import PreparedDataset
-from latentsweep.entries import Entry
 from latentsweep.stages.results import (
     RECORDS,
     SAMPLES,
@@ -23,19 +22,20 @@ from latentsweep.stages.results import (
     split_slices,
     spread,
 )
+from latentsweep.storage.entries import Entry
 from trainables import figures
-from trainables.checkpoint import load_tensors, save_tensors
-from trainables.distances import kernel_by_group
-from trainables.evaluation import evaluate_ceiling, evaluate_generated, evaluate_reconstructions
-from trainables.execution import Execution
+from trainables.autoencoder.training import decoded, encoded
+from trainables.autoencoder.vae import Autoencoder
 from trainables.images import to_bytes
-from trainables.inception import InceptionWeights
-from trainables.latent_statistics import active_channels, kl_by_channel
-from trainables.memorisation import aligned, near_copy_threshold, nearest
+from trainables.loop.checkpoint import load_tensors, save_tensors
+from trainables.loop.execution import Execution
+from trainables.measures.distances import kernel_by_group
+from trainables.measures.evaluation import evaluate_ceiling, evaluate_generated, evaluate_reconstructions
+from trainables.measures.inception import InceptionWeights
+from trainables.measures.latent_statistics import active_channels, kl_by_channel
+from trainables.measures.memorisation import aligned, near_copy_threshold, nearest
+from trainables.measures.reference import Reference, build_reference
 from trainables.recipes import Recipe
-from trainables.reference import Reference, build_reference
-from trainables.vae import Autoencoder
-from trainables.vae_training import decoded, encoded
 
 SHOWN = 16
 """Slices in a picture of generated beside real ones."""

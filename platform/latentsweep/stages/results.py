@@ -12,17 +12,17 @@ import numpy as np
 import torch
 
 from latentsweep.datasets.slices import PreparedDataset, Slices
-from latentsweep.entries import Entry
-from latentsweep.latents import channel_statistics, read_latents, read_positions
-from trainables.checkpoint import load_tensors
+from latentsweep.stages.latents import channel_statistics, read_latents, read_positions
+from latentsweep.storage.entries import Entry
+from trainables.autoencoder.vae import Autoencoder
+from trainables.denoiser.latents import NO_WHITENING, ChannelStatistics
+from trainables.denoiser.unet import UNet
 from trainables.images import DataConfig, resized
-from trainables.inception import InceptionExtractor, InceptionWeights
-from trainables.latents import NO_WHITENING, ChannelStatistics
-from trainables.random import derived_seed
+from trainables.loop.checkpoint import load_tensors
+from trainables.loop.seeds import derived_seed
+from trainables.loop.training import Record, without_scores
+from trainables.measures.inception import InceptionExtractor, InceptionWeights
 from trainables.recipes import Recipe
-from trainables.training import Record, without_scores
-from trainables.unet import UNet
-from trainables.vae import Autoencoder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from latentsweep.entries import Entry
 from latentsweep.stages.results import (
     SAMPLES,
     image_seeds,
@@ -20,15 +19,16 @@ from latentsweep.stages.results import (
     scaling,
     training_positions,
 )
+from latentsweep.storage.entries import Entry
 from trainables import figures
-from trainables.checkpoint import save_tensors
-from trainables.condition import drawn_positions
+from trainables.autoencoder.training import decoded_bytes
+from trainables.denoiser.condition import drawn_positions
+from trainables.denoiser.sampling import SamplingTrace, initial_noise, sample, sampling_timesteps
+from trainables.denoiser.unet import UNet
 from trainables.errors import DivergenceError
-from trainables.execution import Execution
+from trainables.loop.checkpoint import save_tensors
+from trainables.loop.execution import Execution
 from trainables.recipes import Recipe
-from trainables.sampling import SamplingTrace, initial_noise, sample, sampling_timesteps
-from trainables.unet import UNet
-from trainables.vae_training import decoded_bytes
 
 TRAJECTORY = (1000, 800, 600, 400, 200, 100, 50)
 """The timesteps at which a denoising trajectory is shown, before its end at 0."""
@@ -48,7 +48,7 @@ def draw(
     """Latents of these image seeds, as the denoiser sees them (whitened, where it was trained so).
 
     ``positions`` are the training split's (:func:`~latentsweep.stages.results.training_positions`); ``chunk`` is that
-    of :func:`~trainables.sampling.sample`.
+    of :func:`~trainables.denoiser.sampling.sample`.
     """
     size = recipe.latent_size
     denoiser.to(device)

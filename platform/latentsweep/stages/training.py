@@ -10,9 +10,8 @@ from typing import Any
 import torch
 
 from latentsweep.datasets.slices import PreparedDataset
-from latentsweep.entries import Entry
-from latentsweep.latents import Encoded, read_latents, write_latents
 from latentsweep.metrics import RUNG
+from latentsweep.stages.latents import Encoded, read_latents, write_latents
 from latentsweep.stages.results import (
     RECORDS,
     WEIGHTS,
@@ -26,22 +25,23 @@ from latentsweep.stages.results import (
     training_positions,
 )
 from latentsweep.stages.sampling import draw
-from trainables import execution as ex
+from latentsweep.storage.entries import Entry
 from trainables import figures
-from trainables.averages import Averages
-from trainables.checkpoint import save_tensors
-from trainables.diffusion_training import Score, train_denoiser
-from trainables.execution import Execution
-from trainables.inception import InceptionWeights
-from trainables.ladder import climb
-from trainables.memory import batch_size, fitted
+from trainables.autoencoder.training import decoded_bytes, encoded, train_vae
+from trainables.autoencoder.vae import Autoencoder
+from trainables.denoiser.averages import Averages
+from trainables.denoiser.sampling import even_chunk
+from trainables.denoiser.training import Score, train_denoiser
+from trainables.denoiser.unet import UNet
+from trainables.loop import execution as ex
+from trainables.loop.checkpoint import save_tensors
+from trainables.loop.execution import Execution
+from trainables.loop.training import Record, Report
+from trainables.measures.inception import InceptionWeights
+from trainables.measures.reference import Reference, distances
 from trainables.recipes import Recipe
-from trainables.reference import Reference, distances
-from trainables.sampling import even_chunk
-from trainables.training import Record, Report
-from trainables.unet import UNet
-from trainables.vae import Autoencoder
-from trainables.vae_training import decoded_bytes, encoded, train_vae
+from trainables.resources.ladder import climb
+from trainables.resources.memory import batch_size, fitted
 
 
 def vae_stage(

@@ -10,16 +10,17 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from latentsweep.ablation import results, summary
-from latentsweep.ablation.arms import WHOLE, GivenArm, given_arms
-from latentsweep.ablation.content import Content
-from latentsweep.ablation.design import of_whole
-from latentsweep.ablation.effect import Run
-from latentsweep.ablation.page import as_html, as_latex, as_markdown
-from latentsweep.ablation.plan import AblationPlan, needed, sharing
-from latentsweep.ablation.statistics import effects, summaries
-from latentsweep.ablation.tables import Row, Table
+from latentsweep.ablation.design.arms import WHOLE, GivenArm, given_arms
+from latentsweep.ablation.design.contrasts import of_whole
+from latentsweep.ablation.design.plan import AblationPlan, needed, sharing
+from latentsweep.ablation.page import summary
+from latentsweep.ablation.page.content import Content
+from latentsweep.ablation.page.files import as_html, as_latex, as_markdown
+from latentsweep.ablation.page.tables import Row, Table
+from latentsweep.ablation.statistics.effect import Run
+from latentsweep.ablation.statistics.effects import effects, summaries
 from latentsweep.configuration import Configuration
+from latentsweep.jobs import ablation_results
 from trainables.errors import ConfigError
 from trainables.recipes import IMPROVED, PAPER, SMOKE
 
@@ -134,7 +135,7 @@ def test_a_study_of_components_is_known_as_it_was_before_there_were_arms() -> No
 
 def test_the_command_that_repeats_a_study_of_arms_gives_the_same_study() -> None:
     made = plan(given_arms(TEXTS, COMMON))
-    words = shlex.split(results.command_of(made, 3))
+    words = shlex.split(ablation_results.command_of(made, 3))
     given = [words[place + 1] for place, word in enumerate(words) if word == "--arm"]
     settings = tuple(words[place + 1] for place, word in enumerate(words) if word == "--set")
     assert plan(given_arms(given, settings), settings).name == made.name

@@ -13,10 +13,10 @@ import numpy.typing as npt
 import pytest
 import scipy.stats
 
-from latentsweep.ablation.effect import Contrast, Run
-from latentsweep.ablation.inference import Judged, holm, judge, subject_error
-from latentsweep.ablation.power import detectable
-from latentsweep.ablation.statistics import effects
+from latentsweep.ablation.statistics.effect import Contrast, Run
+from latentsweep.ablation.statistics.effects import effects
+from latentsweep.ablation.statistics.inference import Judged, holm, judge, subject_error
+from latentsweep.ablation.statistics.power import detectable
 
 Floats = npt.NDArray[np.float64]
 

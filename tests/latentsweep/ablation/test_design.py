@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from latentsweep.ablation.components import COMPONENTS, DEFAULT, chosen
-from latentsweep.ablation.design import Design, designed
-from latentsweep.ablation.plan import AblationPlan, needed, sharing
+from latentsweep.ablation.design.components import COMPONENTS, DEFAULT, chosen
+from latentsweep.ablation.design.contrasts import Design, designed
+from latentsweep.ablation.design.plan import AblationPlan, needed, sharing
 from trainables.errors import ConfigError
 from trainables.recipes import IMPROVED, PAPER, SMOKE
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from latentsweep.ablation import charts, supplement
-from latentsweep.ablation.effect import Run
-from latentsweep.ablation.gaps import ArmGap, gaps
+from latentsweep.ablation.page import charts, supplement
+from latentsweep.ablation.statistics.effect import Run
+from latentsweep.ablation.statistics.gaps import ArmGap, gaps
 from latentsweep.report.gap import gap_of, gap_words
 
 SCORES = {"full": ([57.0, 61.0, 59.0], [150.0, 171.0, 165.0]), "bare": ([6.0, 7.5, 6.6], [30.0, 34.0, 35.0])}

@@ -18,14 +18,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latentsweep.ablation import charts, summary, supplement, tables
-from latentsweep.ablation.content import Content
-from latentsweep.ablation.effect import Contrast, Effect, Run
-from latentsweep.ablation.gaps import gaps
-from latentsweep.ablation.page import as_html, as_latex, as_markdown, metric_table, tiles, view, write_page
-from latentsweep.ablation.ratio import ratios
-from latentsweep.ablation.statistics import effects, noise, summaries
-from latentsweep.ablation.wording import decimals, fixed, listed
+from latentsweep.ablation.page import charts, summary, supplement, tables
+from latentsweep.ablation.page.content import Content
+from latentsweep.ablation.page.files import as_html, as_latex, as_markdown, metric_table, tiles, view, write_page
+from latentsweep.ablation.page.wording import decimals, fixed, listed
+from latentsweep.ablation.statistics.effect import Contrast, Effect, Run
+from latentsweep.ablation.statistics.effects import effects, noise, summaries
+from latentsweep.ablation.statistics.gaps import gaps
+from latentsweep.ablation.statistics.ratio import ratios
 from latentsweep.lints import Finding
 from trainables.errors import StoreError
 

@@ -11,11 +11,11 @@ import numpy.typing as npt
 import pytest
 import scipy.stats
 
-from latentsweep.ablation.effect import Contrast, Run
-from latentsweep.ablation.inference import judge
-from latentsweep.ablation.ratio import Ratio, fieller, ratios
-from latentsweep.ablation.statistics import effects
-from trainables.distances import WithinKernel, kernel_by_group, kernel_distance, kernel_within_groups
+from latentsweep.ablation.statistics.effect import Contrast, Run
+from latentsweep.ablation.statistics.effects import effects
+from latentsweep.ablation.statistics.inference import judge
+from latentsweep.ablation.statistics.ratio import Ratio, fieller, ratios
+from trainables.measures.distances import WithinKernel, kernel_by_group, kernel_distance, kernel_within_groups
 
 Floats = npt.NDArray[np.float64]
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from latentsweep.ablation.effect import Contrast, Effect, Run
-from latentsweep.ablation.inference import hedges_correction, holm, judge, sign_flip_p
-from latentsweep.ablation.power import detectable, seeds_needed, smallest_p
-from latentsweep.ablation.statistics import effects, noise, summaries
-from trainables.distances import kernel_distance
+from latentsweep.ablation.statistics.effect import Contrast, Effect, Run
+from latentsweep.ablation.statistics.effects import effects, noise, summaries
+from latentsweep.ablation.statistics.inference import hedges_correction, holm, judge, sign_flip_p
+from latentsweep.ablation.statistics.power import detectable, seeds_needed, smallest_p
 from trainables.errors import ConfigError, DataError
+from trainables.measures.distances import kernel_distance
 
 KID = "gen/kid"
 WITHOUT = Contrast("without cutmix", {"without cutmix": 1.0, "full": -1.0})

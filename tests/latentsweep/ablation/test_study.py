@@ -17,13 +17,13 @@ from mlflow import MlflowClient
 from processes import Job, spent
 from scipy import stats
 
-from latentsweep.ablation.effect import Contrast, Run
-from latentsweep.ablation.ratio import ratios
-from latentsweep.ablation.statistics import effects as compute
-from latentsweep.export import open_search
-from latentsweep.plan import SweepPlan
-from latentsweep.store import Store
-from trainables.distances import WithinKernel
+from latentsweep.ablation.statistics.effect import Contrast, Run
+from latentsweep.ablation.statistics.effects import effects as compute
+from latentsweep.ablation.statistics.ratio import ratios
+from latentsweep.search.export import open_search
+from latentsweep.search.plan import SweepPlan
+from latentsweep.storage.store import Store
+from trainables.measures.distances import WithinKernel
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -15,13 +15,14 @@ from command_line import TINY, cli
 from mlflow import MlflowClient
 from processes import Job
 
-from latentsweep.ablation import results, walltime
-from latentsweep.ablation.arms import given_arms
-from latentsweep.ablation.components import chosen
-from latentsweep.ablation.design import Design, designed, of_whole
-from latentsweep.ablation.plan import AblationPlan, needed
-from latentsweep.ablation.walltime import WallTime, allotted, inequality, table, timings
-from latentsweep.store import Store
+from latentsweep.ablation.design import walltime
+from latentsweep.ablation.design.arms import given_arms
+from latentsweep.ablation.design.components import chosen
+from latentsweep.ablation.design.contrasts import Design, designed, of_whole
+from latentsweep.ablation.design.plan import AblationPlan, needed
+from latentsweep.ablation.design.walltime import WallTime, allotted, inequality, table, timings
+from latentsweep.jobs import ablation_results
+from latentsweep.storage.store import Store
 from trainables.errors import ConfigError, DataError
 from trainables.recipes import SMOKE
 
@@ -111,7 +112,7 @@ def test_too_few_minutes_are_one_line_with_the_measured_times() -> None:
 def test_the_minutes_are_part_of_the_study_and_what_they_became_is_not() -> None:
     assert len({plan().name, plan(minutes=20.0).name, plan(minutes=None).name}) == 3
     assert "minutes" not in plan(minutes=None).to_plain()
-    assert "--minutes 10.0" in results.command_of(plan(), 3)
+    assert "--minutes 10.0" in ablation_results.command_of(plan(), 3)
 
 
 def test_what_was_measured_is_read_back_as_it_was_and_damage_is_one_line(tmp_path: Path) -> None:
@@ -126,16 +127,16 @@ def test_what_was_measured_is_read_back_as_it_was_and_damage_is_one_line(tmp_pat
 
 def test_a_dry_run_says_that_steps_are_to_be_measured_or_what_they_became(tmp_path: Path) -> None:
     made = plan()
-    before = results.as_text(results.forecast(made, Store(tmp_path), 3))
+    before = ablation_results.as_text(ablation_results.forecast(made, Store(tmp_path), 3))
     assert "10 minutes a run" in before
     assert "measured when the study is first run" in before
     found = wall(made)
-    told = results.forecast(made, Store(tmp_path), 3, found)
+    told = ablation_results.forecast(made, Store(tmp_path), 3, found)
     assert json.loads(json.dumps(told))["steps"]["smoke"] == dict(found.arms["smoke"].changes)
-    assert f"diffusion.steps={found.arms['late'].denoiser_steps}" in results.as_text(told)
+    assert f"diffusion.steps={found.arms['late'].denoiser_steps}" in ablation_results.as_text(told)
     late = next(arm["changes"] for arm in told["arms"] if arm["arm"] == "late")
     assert late == {"diffusion.min_snr_gamma": 3.0, "diffusion.steps": found.arms["late"].denoiser_steps}
-    assert "minutes" not in results.forecast(plan(minutes=None), Store(tmp_path), 3)
+    assert "minutes" not in ablation_results.forecast(plan(minutes=None), Store(tmp_path), 3)
 
 
 def test_a_study_of_minutes_has_nothing_in_the_store_before_its_steps_are_known(tmp_path: Path) -> None:
@@ -144,7 +145,7 @@ def test_a_study_of_minutes_has_nothing_in_the_store_before_its_steps_are_known(
     store = Store(tmp_path)
     for key in (keys.vae, keys.reference):
         store.obtain(key, lambda folder: {})
-    assert results.forecast(made, store, 1)["in_store"] == {"reference": 1}
+    assert ablation_results.forecast(made, store, 1)["in_store"] == {"reference": 1}
 
 
 TOOK = {"smoke": [(2.0, 8.0), (2.2, 8.2)], "small": [(2.0, 8.5), (2.0, 8.6)], "late": [(2.0, 8.0), (2.2, 8.2)]}

@@ -18,7 +18,7 @@ from latentsweep.datasets.slices import (
     write_manifest,
     write_shards,
 )
-from latentsweep.home import sha256_of
+from latentsweep.storage.home import sha256_of
 from trainables.errors import DataError
 
 

@@ -10,9 +10,9 @@ import torch
 
 from latentsweep.lints import configuration_lints
 from latentsweep.lints.configuration import cutmix_error, frequency_proportion, initial_share
-from trainables import losses
+from trainables.denoiser import losses
+from trainables.loop.training import update_ema
 from trainables.recipes import IMPROVED, PAPER, SMOKE, Recipe
-from trainables.training import update_ema
 
 
 def codes(recipe: Recipe) -> list[str]:

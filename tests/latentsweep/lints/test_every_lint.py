@@ -20,16 +20,16 @@ from latentsweep.lints import (
     dataset_lints,
     result_lints,
 )
-from trainables.diffusion import add_noise
-from trainables.diffusion_training import train_denoiser
-from trainables.execution import Execution
-from trainables.latent_statistics import active_channels, kl_by_channel
-from trainables.latents import ChannelStatistics, Latents
-from trainables.memorisation import memorisation
+from trainables.denoiser.diffusion import add_noise
+from trainables.denoiser.latents import ChannelStatistics, Latents
+from trainables.denoiser.sampling import initial_noise, sample
+from trainables.denoiser.schedules import alphas_cumprod
+from trainables.denoiser.training import train_denoiser
+from trainables.loop.execution import Execution
+from trainables.loop.training import Record
+from trainables.measures.latent_statistics import active_channels, kl_by_channel
+from trainables.measures.memorisation import memorisation
 from trainables.recipes import IMPROVED, PAPER, SMOKE, Recipe
-from trainables.sampling import initial_noise, sample
-from trainables.schedules import alphas_cumprod
-from trainables.training import Record
 
 CLEAN_SCORES = {
     "gen/fid": 60.0,

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latentsweep.entries import StageKey
-from latentsweep.home import Home, write_json
-from latentsweep.plan import SweepPlan
-from latentsweep.search import Point, Search, SearchConfig
-from latentsweep.store import Store
+from latentsweep.search.plan import SweepPlan
+from latentsweep.search.study import Point, Search, SearchConfig
+from latentsweep.storage.entries import StageKey
+from latentsweep.storage.home import Home, write_json
+from latentsweep.storage.store import Store
 from trainables.recipes import recipe_named
 from trainables.space import THRESHOLD, Choice, SearchSpace
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from latentsweep.configuration import Configuration
-from latentsweep.home import Home, write_json
-from latentsweep.pipeline import Keys, keys_of
 from latentsweep.report import paper_tables
-from latentsweep.store import Store
+from latentsweep.stages.pipeline import Keys, keys_of
+from latentsweep.storage.home import Home, write_json
+from latentsweep.storage.store import Store
 from trainables.recipes import recipe_named
 
 

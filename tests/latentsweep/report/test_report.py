@@ -24,7 +24,7 @@ from latentsweep.report import write_report
 from latentsweep.report.content import gather
 from latentsweep.report.page import duration
 from latentsweep.report.pictures import BUDGET, fitted, picture
-from latentsweep.search import Search
+from latentsweep.search.study import Search
 from trainables.errors import DataError
 from trainables.recipes import recipe_named
 from trainables.space import THRESHOLD, Choice, Range, SearchSpace

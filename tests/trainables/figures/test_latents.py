@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from trainables import figures
 from trainables.errors import DataError
-from trainables.latent_statistics import kl_by_channel, principal_components
+from trainables.measures.latent_statistics import kl_by_channel, principal_components
 
 Words = Callable[[Figure], str]
 Illegible = Callable[[Figure], list[str]]

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from trainables import figures
-from trainables.spectra import high_frequency_share, radial_spectrum
+from trainables.measures.spectra import high_frequency_share, radial_spectrum
 
 Slices = Callable[..., np.ndarray]
 Words = Callable[[Figure], str]

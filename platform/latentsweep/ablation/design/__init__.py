@@ -1,0 +1,1 @@
+"""What a study compares: components, arms, contrasts, its plan, equal wall time."""

@@ -1,0 +1,216 @@
+"""What a study is, which runs it has, and what these share through the store."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from latentsweep.ablation.design.arms import WHOLE, GivenArm
+from latentsweep.ablation.design.components import chosen
+from latentsweep.ablation.design.contrasts import Arm, Design, designed, of_whole
+from latentsweep.datasets.slices import PreparedDataset
+from latentsweep.search.plan import SweepPlan, check_fit, planned
+from latentsweep.search.study import SearchConfig
+from latentsweep.stages.pipeline import Keys, keys_of
+from trainables.config import fingerprint
+from trainables.errors import ConfigError, DataError
+from trainables.measures.inception import InceptionWeights
+from trainables.recipes import Recipe
+from trainables.space import Range, SearchSpace, Value
+
+TUNED = "diffusion.learning_rate"
+"""What ``--tune-per-arm`` searches, within a factor of :data:`TUNING_FACTOR` either way."""
+TUNING_FACTOR = 4.0
+COSTLY = ("vae", "latents", "reference", "reconstruction", "denoiser", "samples", "evaluation")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: an arm with one seed, its recipe as tuned, and the keys of its results."""
+
+    arm: Arm
+    seed: int
+    recipe: Recipe
+    keys: Keys
+
+    @property
+    def name(self) -> str:
+        """As it is told to people."""
+        return f"{self.arm.name}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class AblationPlan:
+    """A study, all of it part of its identity but the number of seeds, so that more can be added later."""
+
+    dataset: str
+    fingerprint: str
+    recipe_name: str
+    recipe: Recipe
+    kind: str
+    components: tuple[str, ...]
+    tune: int
+    split: str
+    weights: str
+    arms: tuple[GivenArm, ...] = ()
+    """The arms where they are whole configurations, the reference first; its recipe is also ``recipe``."""
+    settings: tuple[str, ...] = ()
+    """The ``field=value`` that all of ``arms`` were given."""
+    minutes: float | None = None
+    """Wall time of each run's trainings, for which the numbers of steps are set; None leaves the recipes' own."""
+
+    @classmethod
+    def read(cls, folder: Path) -> AblationPlan:
+        """The plan of a study's folder; raises :class:`DataError` where its ``ablation.json`` is damaged."""
+        try:
+            plain = json.loads((folder / "ablation.json").read_text())["plan"]
+            plain |= {"recipe": Recipe.from_dict(plain["recipe"]), "components": tuple(plain["components"])}
+            arms = tuple(GivenArm.from_plain(arm) for arm in plain.get("arms", ()))
+            return cls(**{**plain, "arms": arms, "settings": tuple(plain.get("settings", ()))})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{folder / 'ablation.json'} must hold the plan of a study and cannot be read "
+                f"({type(error).__name__}); run the study again to write it"
+            ) from error
+
+    @property
+    def name(self) -> str:
+        """Dataset, recipe, design and a digest of the rest."""
+        identity = {**self.to_plain(), "recipe": self.recipe.identity()}
+        if self.arms:
+            identity["arms"] = [arm.identity() for arm in self.arms]
+            del identity["settings"]
+        return f"{self.dataset}-{self.recipe_name}-{self.kind}-{fingerprint(identity, length=8)}"
+
+    def to_plain(self) -> dict[str, Any]:
+        """As it is written to ``ablation.json``."""
+        whole = {"arms": [arm.to_plain() for arm in self.arms], "settings": list(self.settings)}
+        return {
+            "dataset": self.dataset,
+            "fingerprint": self.fingerprint,
+            "recipe_name": self.recipe_name,
+            "recipe": self.recipe.to_dict(),
+            "kind": self.kind,
+            "components": list(self.components),
+            "tune": self.tune,
+            "split": self.split,
+            "weights": self.weights,
+            **(whole if self.arms else {}),
+            **({"minutes": self.minutes} if self.minutes else {}),
+        }
+
+    @cached_property
+    def design(self) -> Design:
+        """The arms and contrasts."""
+        if self.kind == WHOLE:
+            return of_whole(self.arms)
+        return designed(self.recipe, chosen(self.components), self.kind)
+
+    def jobs(self, seeds: Sequence[int], tuned: Mapping[str, Mapping[str, Value]] | None = None) -> list[Job]:
+        """Every arm with every seed, seed by seed, with what was ``tuned`` for each arm by name."""
+        jobs = []
+        for seed in seeds:
+            for arm in self.design.arms:
+                recipe = arm.recipe.replace(**(tuned or {}).get(arm.name, {}))
+                jobs.append(Job(arm, seed, recipe, keys_of(recipe, self.fingerprint, seed, self.weights, self.split)))
+        return jobs
+
+    def tuning(self, arm: Arm, dataset: PreparedDataset, weights: InceptionWeights) -> SweepPlan:
+        """The arm's own small search, on the validation split."""
+        rate = arm.recipe.diffusion.learning_rate
+        space = SearchSpace({TUNED: Range(rate / TUNING_FACTOR, rate * TUNING_FACTOR, log=True)}, self.recipe_name)
+        search = SearchConfig(startup=max(1, self.tune // 2), pruner="none")
+        return planned(dataset, self.recipe_name, arm.recipe, space, search, 0, weights)
+
+
+def plan_of(
+    dataset: PreparedDataset,
+    recipe_name: str,
+    recipe: Recipe,
+    kind: str,
+    components: Sequence[str],
+    *,
+    seeds: int,
+    tune: int,
+    most: int,
+    weights: InceptionWeights,
+    arms: Sequence[GivenArm] = (),
+    settings: Sequence[str] = (),
+    minutes: float | None = None,
+) -> AblationPlan:
+    """A checked plan, measured on the test split, or on validation where the dataset has no test split.
+
+    ``arms`` are those of a design of whole configurations, in place of ``components``, and ``settings`` what all of
+    them were given; ``recipe`` is then that of the first. ``minutes`` are :attr:`AblationPlan.minutes`.
+
+    Raises :class:`ConfigError` for a design that can't be, and for more than ``most`` runs.
+    """
+    splits = dataset.splits(recipe.data.split)
+    plan = AblationPlan(
+        dataset.name,
+        dataset.fingerprint,
+        recipe_name,
+        recipe,
+        kind,
+        tuple(components),
+        tune,
+        "test" if "test" in splits else "validation",
+        weights.sha256,
+        tuple(arms),
+        tuple(settings),
+        minutes,
+    )
+    if kind == "factorial" and 2 ** len(components) * seeds > most:
+        raise ConfigError(
+            f"a factorial of {len(components)} components with {seeds} seeds has {2 ** len(components) * seeds} "
+            f"runs, above --max-runs {most}; take fewer components or seeds, or raise it"
+        )
+    count = len(plan.design.arms)
+    if count * seeds > most:
+        raise ConfigError(f"{count} arms with {seeds} seeds are above --max-runs {most}; take fewer, or raise it")
+    for arm in plan.design.arms:
+        check_fit(arm.recipe, dataset)
+    if minutes is not None:
+        _check_minutes(plan, minutes)
+    return plan
+
+
+def _check_minutes(plan: AblationPlan, minutes: float) -> None:
+    if not 0 < minutes < math.inf:
+        raise ConfigError(f"--minutes must be above 0, got {minutes:g}")
+    if plan.tune:
+        raise ConfigError("--minutes sets the numbers of steps, and --tune-per-arm would search at others; take one")
+    seen: dict[str, str] = {}
+    for arm in plan.design.arms:
+        alike = seen.setdefault(fingerprint(arm.recipe.replace(**{"diffusion.steps": 1}).identity()), arm.name)
+        if alike != arm.name:
+            raise ConfigError(
+                f"--minutes sets diffusion.steps, and {alike!r} and {arm.name!r} differ in that alone; leave one out"
+            )
+
+
+def needed(jobs: Sequence[Job]) -> dict[str, int]:
+    """How many results of each stage the jobs need together, each computed once."""
+    names = {name for job in jobs for name in job.keys.names()}
+    return {stage: sum(name.startswith(f"{stage}/") for name in names) for stage in COSTLY}
+
+
+def sharing(design: Design, jobs: Sequence[Job]) -> dict[str, str]:
+    """What each arm shares with the reference, in words, by the arm's name."""
+    first = {job.arm.name: job.keys for job in jobs if job.seed == jobs[0].seed}
+    reference = set(first[design.reference.name].names())
+    words = {design.reference.name: "the reference"}
+    for arm in design.arms[1:]:
+        own = {name.split("/")[0] for name in first[arm.name].names() if name not in reference}
+        if not own & {"denoiser", "vae"}:
+            words[arm.name] = "trains nothing: it shares the reference's denoiser" + (
+                "" if "samples" in own else " and samples"
+            )
+        else:
+            words[arm.name] = "its own autoencoder and denoiser" if "vae" in own else "its own denoiser"
+    return words

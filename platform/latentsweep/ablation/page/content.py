@@ -1,0 +1,96 @@
+"""All that the page of an ablation study says, before it is put into words and charts."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from latentsweep.ablation.page.tables import Table
+from latentsweep.ablation.statistics.effect import Effect, Run, Summary
+from latentsweep.ablation.statistics.effects import noise
+from latentsweep.ablation.statistics.gaps import ArmGap
+from latentsweep.ablation.statistics.ratio import Ratio
+from latentsweep.lints import Finding
+
+
+def _now() -> str:
+    return datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """What a page of one study says.
+
+    ``summaries`` and ``effects`` are by metric, the one that the study is judged by first. ``reference`` is the arm
+    that others are compared with, None in a factorial. ``seeds`` are those that every arm was to run with. ``arms``
+    are (name, what differs from the reference, what the store shares with other arms), ``components`` (name,
+    meaning), none where arms are whole configurations. ``failures`` are the reasons of failed runs by their keys;
+    ``margins`` what counts as no difference, by metric, where it isn't the noise between seeds. ``ratios`` are of
+    arms to the reference, ``gaps`` of arms in KID and FID. ``walltime`` and ``unequal`` are what equal minutes
+    became, and how far from equal they were, where a study sets them.
+    """
+
+    name: str
+    dataset: str
+    facts: Sequence[tuple[str, str]]
+    design: str
+    reference: str | None
+    seeds: Sequence[int]
+    arms: Sequence[tuple[str, str, str]]
+    components: Sequence[tuple[str, str]]
+    runs: Sequence[Run]
+    summaries: Mapping[str, Sequence[Summary]]
+    effects: Mapping[str, Sequence[Effect]]
+    command: str
+    notes: Sequence[str] = ()
+    failures: Mapping[str, str] = field(default_factory=dict)
+    findings: Sequence[Finding] = ()
+    margins: Mapping[str, float] = field(default_factory=dict)
+    ratios: Sequence[Ratio] = ()
+    gaps: Sequence[ArmGap] = ()
+    walltime: Table | None = None
+    unequal: str = ""
+    written: str = field(default_factory=_now)
+
+    @property
+    def metrics(self) -> list[str]:
+        """Every metric, the one that the study is judged by first."""
+        return list(self.summaries)
+
+    @property
+    def primary(self) -> str:
+        """The metric that the study is judged by."""
+        return self.metrics[0]
+
+    @property
+    def planned(self) -> int:
+        """Runs that the study was to have."""
+        return len(self.arms) * len(self.seeds)
+
+    @property
+    def measured(self) -> int:
+        """Runs that have the primary metric."""
+        return sum(self.primary in run.metrics for run in self.runs)
+
+    @property
+    def whole(self) -> bool:
+        """Whether arms are whole configurations, of which no component can be said to help."""
+        return not self.components
+
+    def margin(self, metric: str) -> float | None:
+        """The largest difference that counts as none, in the metric's unit; None where one seed alone was run."""
+        return self.margins[metric] if metric in self.margins else noise(self.runs, metric)
+
+    def ratios_of(self, metric: str) -> list[Ratio]:
+        """The ratios of one metric."""
+        return [ratio for ratio in self.ratios if ratio.metric == metric]
+
+    def split(self) -> dict[str, list[ArmGap]]:
+        """The arms' gaps by metric."""
+        metrics = dict.fromkeys(gap.metric for gap in self.gaps)
+        return {metric: [gap for gap in self.gaps if gap.metric == metric] for metric in metrics}
+
+    def compared(self, metric: str) -> list[Effect]:
+        """The arms, or the main effects of a factorial: an effect for each component."""
+        return [effect for effect in self.effects.get(metric, ()) if effect.contrast.kind != "interaction"]

@@ -1,0 +1,117 @@
+"""What a study's runs are, what is asked of them, and what comes of it.
+
+Legend: n seeds, G subjects. Every metric is in its own unit; KID is ×1000.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from latentsweep.metrics import KID
+from trainables.errors import ConfigError
+
+Verdict = Literal["helps", "hurts", "differs", "no difference", "cannot tell"]
+Kind = Literal["arm", "main effect", "interaction"]
+
+CROSS_METRIC = KID.name
+"""The metric that :attr:`Run.cross` is of."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One arm trained and measured with one seed; ``key`` names the run in the record.
+
+    ``cross`` holds, by held-out subject g, (S_g, n_g): the sum over the subject's n_g real slices y of the mean over
+    the generated x of 1000 k(x, y). With subjects weighted w, KID ×1000 is A + B(w) − 2 Σ w_g S_g / Σ w_g n_g, where
+    A, of generated pairs, doesn't depend on w, and B(w), of real pairs, is the same in all arms.
+    """
+
+    arm: str
+    seed: int
+    metrics: Mapping[str, float]
+    key: str
+    cross: Mapping[str, tuple[float, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A weighted sum over arms: an arm less its reference, or a main effect or interaction of a factorial.
+
+    Raises :class:`ConfigError` unless the weights sum to 0 over two arms or more.
+    """
+
+    name: str
+    weights: Mapping[str, float]
+    kind: Kind = "arm"
+
+    def __post_init__(self) -> None:
+        total = math.fsum(self.weights.values())
+        if len(self.arms) < 2 or not abs(total) <= 1e-9:
+            raise ConfigError(
+                f"a contrast's weights sum to 0 over two arms or more, got {dict(self.weights)} for {self.name!r}: "
+                "weigh what is compared +1 and what it is compared with -1"
+            )
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The arms that it weighs."""
+        return tuple(arm for arm, weight in self.weights.items() if weight)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One arm's values of a metric by seed, where it has one; ``runs`` are their keys.
+
+    ``mean`` is None for no value, the standard deviation ``sd`` (n − 1 in the denominator) for fewer than two.
+    """
+
+    arm: str
+    metric: str
+    values: tuple[float, ...]
+    seeds: tuple[int, ...]
+    mean: float | None
+    sd: float | None
+    runs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A contrast of one metric; a number is None where the seeds are too few for it.
+
+    ================  =============================================================================================
+    ``values``        the contrast within each of ``seeds``, those for which all its arms have the metric
+    ``mean``, ``sd``  of the values; their standard deviation has n − 1 in the denominator
+    ``se_seeds``      s/√n; ``se_subjects``: the standard error between subjects, where runs have ``cross``, and
+                      ``df_subjects`` its degrees of freedom
+    ``low, high``     the 1 − α interval, of ``df`` degrees of freedom (:func:`~inference.judge`)
+    ``size``          J(n − 1) mean/sd: Cohen's d_z (Lakens 2013, eq. 6), freed of its bias (Hedges 1981)
+    ``p``             of no difference, two-sided, by the same t; ``p_holm`` after Holm (1979) over the family
+    ``p_sign_flip``   of the exact sign-flip test, which assumes no distribution; of seeds alone
+    ``verdict``       of what has positive weight; ``words`` says it in a sentence
+    ``runs``          keys of all runs behind it; ``missing``: planned ones without a value, as "arm, seed 3"
+    ================  =============================================================================================
+    """
+
+    contrast: Contrast
+    metric: str
+    seeds: tuple[int, ...]
+    values: tuple[float, ...]
+    mean: float | None
+    sd: float | None
+    se_seeds: float | None
+    se_subjects: float | None
+    df: float | None
+    low: float | None
+    high: float | None
+    size: float | None
+    p: float | None
+    p_holm: float | None
+    p_sign_flip: float | None
+    verdict: Verdict
+    words: str
+    runs: tuple[str, ...]
+    missing: tuple[str, ...]
+    df_subjects: float | None = None

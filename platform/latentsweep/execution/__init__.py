@@ -1,0 +1,1 @@
+"""How work runs: Ray, its workers, packing, supervision, what is seen meanwhile. Imports search, stages, storage."""

@@ -1,0 +1,270 @@
+"""Ray: starting it quietly on this machine or joining one, and running a training under Ray Train."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from latentsweep.execution import supervision
+from latentsweep.execution.packing import Packing, pack_trials, planned_cards
+from latentsweep.execution.work_log import said_last
+from trainables.errors import ConfigError, LatentsweepError, LostError
+from trainables.loop.execution import Execution
+from trainables.recipes import Recipe
+
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_ENABLE_STATE_ACTOR_RECONCILIATION": "0",
+    "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
+    "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "3600",
+}
+"""Ray made quiet and prompt; what a user has set stays."""
+
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""A Ray of one's own listens on 127.0.0.1 alone: the name is of the systems where that is Ray's default."""
+
+CONNECT_SECONDS = 5.0
+
+REPLACEMENTS = 2
+"""How often a training that a worker failed in is tried again, each time from its last checkpoint."""
+
+
+@contextlib.contextmanager
+def cluster(
+    address: str = "local", *, cpus: int | None = None, gpus: int | None = None, cards: str | None = None
+) -> Iterator[None]:
+    """Ray for the length of a ``with``: a local one of its own by default, or the one at ``address``.
+
+    A local one is told how many cards it has (``gpus``): its own count would hold cards that trainings must not use.
+    It sees the ``cards`` named as ``CUDA_VISIBLE_DEVICES`` names them; None: all.
+    """
+    local = address == "local"
+    for name, value in (ENVIRONMENT | (LOOPBACK if local else {})).items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    for name in ("ray", "ray.tune", "ray.air", "ray.train", "ray.data"):
+        # What fails is told by the study, the record and our own lines, without Ray's tracebacks.
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    if local and cards is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = cards
+    folder = supervision.ray_folder()
+    options: dict[str, Any] = {
+        "include_dashboard": False,
+        "object_store_memory": 100 * 2**20,
+        "_temp_dir": str(folder),
+    }
+    try:
+        with _started() if local else _let_in(address):
+            ray.init(
+                address=address,
+                num_cpus=cpus if local else None,
+                num_gpus=gpus if local else None,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                **(options if local else {}),
+            )
+        supervision.terminate_as_interrupt()
+        yield
+    finally:
+        with supervision.uninterrupted():
+            ray.shutdown()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _started() -> Iterator[None]:
+    """A Ray of one's own that does not come up, since one of its processes ended, is lost like one that ends later.
+
+    Ray says so by a bare ``Exception`` or by whatever its first call met.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise LostError(f"Ray did not start: {said_last(str(error)) or type(error).__name__}") from error
+
+
+@contextlib.contextmanager
+def _let_in(address: str) -> Iterator[None]:
+    """One line where a cluster isn't there or refuses; an address that nobody listens at is not waited for."""
+    from ray.exceptions import AuthenticationError
+
+    host, _, port = address.rpartition(":")
+    try:
+        if port.isdigit():
+            socket.create_connection((host.rpartition("/")[2], int(port)), timeout=CONNECT_SECONDS).close()
+        yield
+    except (OSError, ValueError, RuntimeError, AuthenticationError) as error:
+        raise LatentsweepError(
+            f"--ray-address must name a running cluster, and {address} does not let this driver in "
+            f"({type(error).__name__}): a node of it must run here, and RAY_AUTH_TOKEN_PATH hold its token"
+        ) from error
+
+
+def nodes(address: str) -> list[dict[str, float]]:
+    """What each node of the cluster at ``address`` has for work, by Ray's names (CPU, GPU); none for a local one.
+
+    Raises :class:`LatentsweepError` where no cluster answers there.
+    """
+    if address == "local":
+        return []
+    import ray
+
+    with cluster(address):
+        alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    return [{name: node.get(name, 0.0) for name in ("CPU", "GPU")} for node in alive if node.get("CPU")]
+
+
+def check_resources(cpus: int, gpus: float) -> None:
+    """Raises :class:`ConfigError` where Ray has not this many CPUs and cards: a job would wait for ever."""
+    import ray
+
+    has = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    for name, wanted in (("CPU", cpus), ("GPU", gpus)):
+        if wanted > has.get(name, 0.0):
+            raise ConfigError(
+                f"the job needs {wanted:g} {name} and Ray has {has.get(name, 0.0):g}; "
+                "ask for fewer workers, or fewer execution.threads in the configuration"
+            )
+
+
+def result_of(reference: Any) -> Any:
+    """What a Ray task returned; an error that the user can mend comes as it was raised."""
+    import ray
+
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, LatentsweepError):
+            raise error.cause from None
+        raise
+
+
+@contextlib.contextmanager
+def background(threads: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads to wait for Ray in; whoever leaves early, by Ctrl-C or an error, doesn't wait for them."""
+    pool = ThreadPoolExecutor(max_workers=threads)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def run_under_train(
+    work: Callable[[dict[str, Any]], None],
+    config: dict[str, Any],
+    *,
+    name: str,
+    folder: Path,
+    workers: int,
+    threads: int,
+    gpu_share: float,
+) -> None:
+    """Runs ``work(config)`` in every worker of a Ray Train run, and raises what it raised.
+
+    Each worker gets ``threads`` CPUs and ``gpu_share`` of a card (0: none). ``work`` keeps its results in the
+    stage store; what Ray Train itself writes goes to ``folder`` and is thrown away. A lost worker is replaced
+    twice; then :class:`LostError` is raised. Ray may hold the run's resources after that, until this process ends.
+
+    A single worker is a Ray task in which Ray Train runs locally: the processes with which it keeps a group of
+    workers together take longer to start than a small autoencoder to train.
+    """
+    if workers == 1:
+        _run_alone(work, config, threads=threads, gpu_share=gpu_share)
+        return
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.v2.api.config import FailureConfig
+    from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
+
+    resources: dict[str, float] = {"CPU": threads}
+    use_gpu = gpu_share > 0
+    if use_gpu:
+        resources["GPU"] = gpu_share
+    trainer = TorchTrainer(
+        work,
+        train_loop_config=config,
+        torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if gpu_share == 1.0 else "gloo"),
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker=resources),
+        run_config=RunConfig(
+            name=name,
+            storage_path=str(folder.resolve()),
+            failure_config=FailureConfig(max_failures=REPLACEMENTS, controller_failure_limit=1),
+        ),
+    )
+    try:
+        trainer.fit()
+    except WorkerGroupError as error:
+        raised = (getattr(failure, "_base_exc", failure) for failure in error.worker_failures.values())
+        for cause in raised:
+            if isinstance(cause, LatentsweepError):
+                raise cause from error
+        raise
+    except TrainingFailedError as error:
+        raise LostError(f"Ray Train lost the training: {said_last(str(error)) or type(error).__name__}") from error
+    finally:
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _run_alone(
+    work: Callable[[dict[str, Any]], None], config: dict[str, Any], *, threads: int, gpu_share: float
+) -> None:
+    import ray
+    from ray.exceptions import RayError, RayTaskError
+
+    # Ray's own retries would have no end where the task is killed for its memory.
+    task = ray.remote(num_cpus=threads, num_gpus=gpu_share, max_retries=0)(_trained_locally)
+    for left in reversed(range(1 + REPLACEMENTS)):
+        try:
+            result_of(task.remote(work, config))
+            return
+        except (RayError, LatentsweepError) as error:
+            if left:
+                continue
+            if isinstance(error, (RayTaskError, LatentsweepError)):
+                raise
+            raise LostError(
+                f"Ray Train lost the training: {said_last(str(error)) or type(error).__name__}"
+            ) from error
+
+
+def _trained_locally(work: Callable[[dict[str, Any]], None], config: dict[str, Any]) -> None:
+    """A Ray task: one worker of a Ray Train run, in this very process."""
+    from ray.train import ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    TorchTrainer(work, train_loop_config=config, scaling_config=ScalingConfig(num_workers=0)).fit()
+
+
+def packed(
+    recipe: Recipe, address: str, execution: Execution, *, card_gib: float | None = None, **options: Any
+) -> Packing:
+    """How trials share this machine, or the cluster at ``address``, where none gets more threads than a node has.
+
+    Cards of a cluster are taken for such of ``card_gib``, since they can't be asked from here. For the ``options``
+    see :func:`~latentsweep.execution.packing.pack_trials`.
+    """
+    found = nodes(address)
+    if not found:
+        return pack_trials(recipe, card_gib=card_gib, execution=execution, **options)
+    cores = [int(node["CPU"]) for node in found]
+    count = 0 if execution.device == "cpu" else int(sum(node["GPU"] for node in found))
+    cards = planned_cards(card_gib, count)
+    pack = pack_trials(recipe, card_gib=card_gib, execution=execution, available=sum(cores), present=cards, **options)
+    return dataclasses.replace(pack, threads=min(pack.threads, *cores))

@@ -1,0 +1,242 @@
+"""A parent that outlives its driver: passes signals on, starts a killed driver again, leaves no process behind.
+
+A driver that has Ray in it can die at any moment with no chance to say why: Ray ends the process when its raylet
+is lost, and the kernel when memory is short. So the command that a user starts only watches. The driver is its
+child, found by ``sys.orig_argv``; what it had begun goes on from the store when it is started again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from filelock import FileLock, Timeout
+
+from trainables.errors import LatentsweepError
+
+DRIVER = "LATENTSWEEP_DRIVER"
+"""Set in a driver's environment: the number of the process that watches it."""
+
+CRASHED = 70
+"""Exit code of a driver with an error of ours that nobody foresaw: it would only come again."""
+
+LOST = 75
+"""Exit code of a driver that lost what it ran on, and can go on in a new process."""
+
+SHORT_LIFE = 60.0
+"""Seconds. A driver that dies sooner than this, so many times in a row as :data:`PATIENCE`, is given up."""
+
+PATIENCE = 5
+ENDING = 60.0
+"""Seconds that a driver has for its clean end before a further signal kills it."""
+
+REMINDED_EVERY = 15.0
+"""Seconds until a driver is asked again: an interrupt is lost where it falls into a callback of the interpreter."""
+
+_PREFIX, _SHORT, _BURIAL = "ls-", 20, 10.0
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def watching() -> bool:
+    """Whether this process is the one that a user started, and has no driver yet."""
+    return DRIVER not in os.environ
+
+
+def supervise() -> int:
+    """Runs this very command as a driver, again after each time that it was killed; returns its exit code."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    short = 0
+    while True:
+        began = time.monotonic()
+        code, stopping = _drive()
+        if stopping or code in (0, 2, CRASHED, 128 + signal.SIGINT):
+            return code
+        short = short + 1 if time.monotonic() - began < SHORT_LIFE else 0
+        if short == PATIENCE:
+            print(f"error: the driver was lost {PATIENCE} times in a row; --debug shows more", file=sys.stderr)
+            return 1
+        print("note: the driver was lost; going on from what it had stored", file=sys.stderr, flush=True)
+
+
+def _drive() -> tuple[int, bool]:
+    """One life of a driver: its exit code, and whether it was asked to end."""
+    driver = subprocess.Popen(
+        [sys.executable, *sys.orig_argv[1:]], env={**os.environ, DRIVER: str(os.getpid())}, process_group=0
+    )
+    asked: list[float] = []
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        if not asked:
+            print("\nstopping: what runs ends at its last checkpoint", file=sys.stderr, flush=True)
+        asked.append(time.monotonic())
+        signal.setitimer(signal.ITIMER_REAL, REMINDED_EVERY)
+        late = len(asked) > 2 and asked[-1] - asked[0] > ENDING
+        driver.send_signal(signal.SIGKILL if late else signal.SIGINT)
+
+    before = {number: signal.signal(number, pass_on) for number in {*_heeded(), signal.SIGALRM}}
+    try:
+        code = driver.wait()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _bury(driver.pid)
+    return (code if code >= 0 else 128 - code), bool(asked)
+
+
+def drive(work: Callable[[], object]) -> NoReturn:
+    """Does ``work`` as a driver: ends cleanly when the parent is gone, takes SIGTERM and SIGHUP as Ctrl-C.
+
+    The process ends with the work, by the code of its :class:`SystemExit`: a thread that waits for a Ray which is
+    no longer there would keep the interpreter for ever.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs without it
+    terminate_as_interrupt()
+    threading.Thread(target=_end_with, args=(int(os.environ[DRIVER]),), daemon=True).start()
+    code: object = 0
+    try:
+        work()
+    except SystemExit as end:
+        code = end.code
+    except KeyboardInterrupt:
+        code = 128 + signal.SIGINT
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        code = CRASHED
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
+
+
+def _end_with(parent: int) -> None:
+    """Waits in a thread until the parent is gone, then asks this process to end until it does."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    deadline = time.monotonic() + ENDING
+    while time.monotonic() < deadline:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(REMINDED_EVERY)
+    os._exit(LOST)
+
+
+def terminate_as_interrupt() -> None:
+    """From now on SIGTERM and SIGHUP do what Ctrl-C does; to be said again after Ray has set its own handler."""
+    for number in _heeded() - {signal.SIGINT}:
+        signal.signal(number, lambda number, frame: signal.raise_signal(signal.SIGINT))
+
+
+@contextlib.contextmanager
+def driving(folder: Path, database: str = "") -> Iterator[None]:
+    """The right to drive the job of a folder, held for the length of a ``with``; with a ``database`` for its study,
+    as against drivers in other homes and on other machines, too.
+
+    A second driver is told so by :class:`LatentsweepError` and ends; only where the first is about to end, since its
+    parent was killed, is that waited for.
+    """
+    from latentsweep.search.databases import alone
+
+    lock, note = FileLock(folder / "lock"), folder / "driver"
+    try:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if not (note.exists() and _is_dead(int(note.read_text() or 0))):
+                raise
+            lock.acquire(timeout=2 * ENDING)
+    except Timeout:
+        raise LatentsweepError(
+            f"only one process may drive {folder.name} and another does; wait for it to end"
+        ) from None
+    try:
+        note.write_text(os.environ.get(DRIVER, str(os.getpid())))
+        with alone(database, folder.name) if database else contextlib.nullcontext():
+            yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """The few seconds in which records are closed: signals that ask for an end are not needed any more."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _heeded()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def ray_folder() -> Path:
+    """A new short folder for Ray's sockets and logs, that bears this process's number; those of the dead are removed.
+
+    Unix sockets limit how long its path may be.
+    """
+    _remove_folders(_is_dead)
+    return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=_temporary()))
+
+
+def _temporary() -> Path:
+    usual = Path(tempfile.gettempdir())
+    return usual if len(str(usual)) <= _SHORT else Path("/tmp")
+
+
+def _remove_folders(of: Callable[[int], bool]) -> None:
+    for folder in _temporary().glob(f"{_PREFIX}*-*"):
+        number = folder.name.removeprefix(_PREFIX).partition("-")[0]
+        if number.isdecimal() and folder.stat().st_uid == os.getuid() and of(int(number)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_dead(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def _heeded() -> set[signal.Signals]:
+    """The signals that ask for an end; SIGHUP not where it is ignored, by ``nohup``."""
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return {signal.SIGINT, signal.SIGTERM} | (set() if ignored else {signal.SIGHUP})
+
+
+def _bury(driver: int) -> None:
+    """Ends what a driver left: processes that have no other parent now, and Ray's folder."""
+    deadline = time.monotonic() + _BURIAL
+    while _children() and time.monotonic() < deadline:
+        for child in _children():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(child, 0)
+    _remove_folders(lambda process: process == driver)
+
+
+def _children() -> list[int]:
+    """This process's children; orphans of a driver are among them where the kernel gives them to us (Linux)."""
+    try:
+        listed = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+    except OSError:
+        return []
+    return [int(number) for number in listed.split()]
+
+
+def _prctl(option: int, value: int) -> None:
+    """Linux's ``prctl``; elsewhere there is none, and orphans end by themselves, later."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)

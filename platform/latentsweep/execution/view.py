@@ -1,0 +1,152 @@
+"""What a user sees while a sweep runs: one live view in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from latentsweep.search.leaderboard import described
+
+VALIDATION = ("val/loss", "val/mse")
+"""What a validation of the autoencoder and of the denoiser is shown by."""
+
+
+@dataclass
+class TrialLine:
+    """A trial that is running."""
+
+    params: Mapping[str, Any]
+    step: int = 0
+    score: float | None = None
+    state: str = "starting"
+    began: float = field(default_factory=time.monotonic)
+
+
+class View:
+    """Stages, running trials, the best so far, and how long it may still take."""
+
+    def __init__(self, console: Console, title: str, target: int, steps: int) -> None:
+        self.console, self.title, self.target, self.steps = console, title, target, steps
+        self.stages: dict[str, str] = {}
+        self.running: dict[int, TrialLine] = {}
+        self.finished = 0
+        self.ended_here = 0
+        self.best: str | None = None
+        self.began = time.monotonic()
+        self.trials_began: float | None = None
+        self._live: Live | None = None
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            self._live = Live(console=self.console, get_renderable=self.render, refresh_per_second=4, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._live:
+            self._live.stop()
+            self._live = None
+
+    def say(self, line: str) -> None:
+        """A line that stays."""
+        text = f"[{clock(time.monotonic() - self.began)}] {line}"
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def stage(self, name: str, state: str, *, quiet: bool = False) -> None:
+        """A shared stage changed its state; ``quiet`` keeps it out of plain output."""
+        changed = self.stages.get(name) != state
+        self.stages[name] = state
+        if changed and not quiet and not self._live:
+            self.say(f"{name}: {state}")
+
+    def started(self, number: int, params: Mapping[str, Any]) -> None:
+        """A trial was asked for."""
+        self.trials_began = self.trials_began or time.monotonic()
+        self.running[number] = TrialLine(params)
+        if not self._live:
+            self.say(f"trial {number}: {described(params)}")
+
+    def heard(self, number: int, step: int, score: float | None) -> None:
+        """A trial reported."""
+        line = self.running.get(number)
+        if line:
+            line.step, line.state = step, "training" if step < self.steps else "measuring"
+            line.score = score if score is not None else line.score
+
+    def ended(self, number: int, how: str, best: str | None) -> None:
+        """A trial ended."""
+        self.running.pop(number, None)
+        self.finished += 1
+        self.ended_here += 1
+        self.best = best or self.best
+        self.say(f"trial {number}: {how}   ({self.finished} of {self.target})")
+
+    def render(self) -> Group:
+        """The live view."""
+        head = Text(f"{self.title}   {clock(time.monotonic() - self.began)}   {self.left()}", style="bold")
+        stages = Table.grid(padding=(0, 2))
+        for name, state in self.stages.items():
+            stages.add_row(Text(name), Text(state, style="green" if state.startswith("done") else "yellow"))
+        trials = Table(box=None, padding=(0, 2), pad_edge=False)
+        for name in ("trial", "configuration", "step", "score on the way", "for"):
+            trials.add_column(name, style="dim" if name == "for" else None)
+        for number, line in sorted(self.running.items()):
+            score = "" if line.score is None else f"{line.score:.1f}"
+            where = f"{line.step}/{self.steps} {line.state}"
+            trials.add_row(str(number), described(line.params), where, score, clock(time.monotonic() - line.began))
+        tail = Text(f"{self.finished} of {self.target} trials ended" + (f"   best: {self.best}" if self.best else ""))
+        return Group(head, stages, trials, tail) if self.running else Group(head, stages, tail)
+
+    def left(self) -> str:
+        """The time that the remaining trials may take, once one has ended."""
+        if not self.ended_here or not self.trials_began:
+            return ""
+        each = (time.monotonic() - self.trials_began) / self.ended_here
+        return f"about {clock(each * max(0, self.target - self.finished))} left"
+
+
+class TrainingView:
+    """The progress of one training: a status line in a terminal, a plain line for each report elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self.console, self.began = console, time.monotonic()
+        self.said: tuple[str, int] | None = None
+        self._status = console.status("starting") if console.is_terminal else None
+
+    def __enter__(self) -> Self:
+        if self._status:
+            self._status.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._status:
+            self._status.stop()
+
+    def show(self, stage: str, record: Mapping[str, Any], total: int) -> None:
+        """``record`` is the last of a stage that has ``total`` steps."""
+        now = (stage, int(record["step"]))
+        if now == self.said:
+            return
+        self.said = now
+        line = f"[{clock(time.monotonic() - self.began)}] {stage}: step {now[1]} of {total}"
+        for name in VALIDATION:
+            if name in record:
+                line += f", validation {name.removeprefix('val/')} {record[name]:.4g}"
+        if self._status:
+            self._status.update(line)
+        else:
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,267 @@
+"""From a study's runs to its page: which metrics are judged, what surrounds them, and the files."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from latentsweep.ablation.design import walltime
+from latentsweep.ablation.design.arms import WHOLE
+from latentsweep.ablation.design.contrasts import differences
+from latentsweep.ablation.design.plan import AblationPlan, Job, needed, sharing
+from latentsweep.ablation.design.walltime import WallTime, inequality, spent, table
+from latentsweep.ablation.page.content import Content
+from latentsweep.ablation.page.files import write_page
+from latentsweep.ablation.statistics.effect import Effect, Run
+from latentsweep.ablation.statistics.effects import effects, summaries
+from latentsweep.ablation.statistics.gaps import ArmGap, gaps
+from latentsweep.ablation.statistics.power import detectable, smallest_p
+from latentsweep.ablation.statistics.ratio import Ratio, ratios
+from latentsweep.configuration import scalar
+from latentsweep.jobs.ablation import Study
+from latentsweep.lints import Finding, inspection
+from latentsweep.metrics import STUDY
+from latentsweep.report.repetition import machine, versions
+from latentsweep.storage.home import write_json
+from latentsweep.storage.store import Store
+from trainables.measures.distances import WithinKernel, kernel_within_groups
+from trainables.measures.reference import Reference
+from trainables.recipes import recipe_named
+from trainables.space import Value
+
+METRICS = tuple(metric.name for metric in STUDY)
+"""What arms are compared by, the one that verdicts rest on first."""
+
+REAL = "real_slices.json"
+"""The kernels of the real slices, without which the ratios' intervals can't be computed again."""
+
+
+def judged(plan: AblationPlan, runs: Sequence[Run], seeds: int, margin: float | None) -> dict[str, list[Effect]]:
+    """The effects by metric; a ``margin`` is in units of KID ×1000 and of nothing else."""
+    measured = [name for name in METRICS if any(name in run.metrics for run in runs)] or [METRICS[0]]
+    return {
+        metric: effects(
+            runs,
+            plan.design.contrasts,
+            metric,
+            seeds=range(seeds),
+            margin=margin if metric == METRICS[0] else None,
+        )
+        for metric in measured
+    }
+
+
+def compared(study: Study, jobs: Sequence[Job], seeds: int, real: WithinKernel | None) -> list[Ratio]:
+    """The KID of each arm over the reference's; ``real`` is of :func:`real_slices`."""
+    return ratios(study.runs(jobs), study.plan.design.contrasts, seeds=range(seeds), real=real)
+
+
+def split(study: Study, jobs: Sequence[Job]) -> list[ArmGap]:
+    """What each arm's autoencoder and denoiser lose."""
+    return gaps(study.runs(jobs), [arm.name for arm in study.plan.design.arms])
+
+
+def real_slices(study: Study, jobs: Sequence[Job]) -> WithinKernel | None:
+    """The kernels of the real slices that all jobs are measured on; None where they differ or aren't stored."""
+    names = {job.keys.reference.name for job in jobs}
+    entry = study.store.find(names.pop()) if len(names) == 1 else None
+    if entry is None:
+        return None
+    reference = Reference.load(entry.folder)
+    return kernel_within_groups(reference.features, reference.subjects)
+
+
+def written(
+    study: Study,
+    jobs: Sequence[Job],
+    found: Mapping[str, list[Effect]],
+    seeds: int,
+    margin: float | None,
+    ratios: Sequence[Ratio],
+    real: WithinKernel | None,
+) -> list[Path]:
+    """Writes the page and tables of the effects that were ``found``, keeps them with the study's run; their paths.
+
+    ``real`` are the kernels of the real slices that the ``ratios`` rest on, which are kept, too.
+    """
+    plan, design = study.plan, study.plan.design
+    runs, failures = study.runs(jobs), study.failures()
+    names = [arm.name for arm in design.arms]
+    shared = sharing(design, jobs)
+    wall = WallTime.read(study.folder) if plan.minutes else None
+    took = spent(jobs, study.store) if wall else {}
+    content = Content(
+        name=plan.name,
+        dataset=plan.dataset,
+        facts=facts(study, jobs, seeds),
+        design=design.words,
+        reference=None if design.kind == "factorial" else design.reference.name,
+        seeds=list(range(seeds)),
+        arms=[(name, changed(changes), shared[name]) for name, changes in walltime.differing(design, wall).items()],
+        components=[(component.name, component.meaning) for component in design.components],
+        runs=runs,
+        summaries={metric: summaries(runs, names, metric) for metric in found},
+        effects=found,
+        command=command_of(plan, seeds),
+        failures={study.record.key(job): failures[job.name]["reason"] for job in jobs if job.name in failures},
+        findings=inspection.by_code(findings(study, jobs)),
+        margins={} if margin is None else {METRICS[0]: margin},
+        ratios=ratios,
+        gaps=split(study, jobs),
+        walltime=table(plan, wall, took) if wall else None,
+        unequal=inequality(took),
+    )
+    files = write_page(content, study.folder)
+    if real and ratios:
+        write_json(study.folder / REAL, {name: np.asarray(value).tolist() for name, value in real._asdict().items()})
+        files.append(study.folder / REAL)
+    if wall:
+        files.append(study.folder / walltime.FILE)
+    study.record.end(files, found[METRICS[0]], finished=not failures)
+    return files
+
+
+def wall_time(study: Study, jobs: Sequence[Job]) -> dict[str, Any]:
+    """What equal minutes became, as JSON; empty for a study that sets none."""
+    wall = WallTime.read(study.folder) if study.plan.minutes else None
+    return walltime.outcome(study.plan, wall, spent(jobs, study.store)) if wall else {}
+
+
+def findings(study: Study, jobs: Sequence[Job]) -> dict[str, list[Finding]]:
+    """What the lints say of the data, and of each arm with the first seed."""
+    found = {"data": inspection.of_dataset(study.home, study.dataset, study.plan.recipe.data.split)}
+    for job in jobs:
+        run = next((r for r in study.runs([job])), None)
+        if run and job.seed == jobs[0].seed:
+            found[job.arm.name] = inspection.of_run(study.store, job.recipe, job.keys, run.metrics)
+    return {subject: each for subject, each in found.items() if each}
+
+
+def facts(study: Study, jobs: Sequence[Job], seeds: int) -> list[tuple[str, str]]:
+    """What was run, on what, and what sharing saved."""
+    plan, counts = study.plan, needed(jobs)
+    tuned = f", each arm tuned by {plan.tune} trials of its own" if plan.tune else ""
+    return [
+        ("Dataset", f"{plan.dataset}, fingerprint {plan.fingerprint[:16]}"),
+        ("Measured on", f"the {plan.split} split, by {plan.recipe.data.split}"),
+        (
+            "Recipe",
+            f"{'one for each arm' if plan.arms else plan.recipe_name} at "
+            f"{plan.recipe.data.image_size}×{plan.recipe.data.image_size} pixels{tuned}",
+        ),
+        ("Runs", f"{len(jobs)}: {len(plan.design.arms)} arms with {seeds} seeds each"),
+        (
+            "Trainings",
+            f"{counts['vae']} autoencoders and {counts['denoiser']} denoisers; apart, each run would need its own: "
+            f"{len(jobs)} and {len(jobs)}",
+        ),
+        *([("Wall time", f"{plan.minutes:g} minutes a run, see below")] if plan.minutes else []),
+        ("Inception weights", plan.weights),
+        ("Packages", ", ".join(f"{name} {found}" for name, found in versions().items())),
+        ("Machine", machine()),
+    ]
+
+
+def forecast(plan: AblationPlan, store: Store, seeds: int, wall: WallTime | None = None) -> dict[str, Any]:
+    """What a study would do, what the store has of it, and what it could show; nothing is started or made.
+
+    ``wall`` are the steps that its minutes became, where they were measured: without, no training's key is known.
+    """
+    jobs = plan.jobs(range(seeds), wall.changes if wall else None)
+    names = {name for job in jobs for name in job.keys.names()}
+    if plan.minutes and not wall:
+        names = {job.keys.reference.name for job in jobs}
+    there = Counter(name.split("/")[0] for name in names if store.find(name))
+    shared, contrasts = sharing(plan.design, jobs), len(plan.design.contrasts)
+    return {
+        "study": plan.name,
+        "design": plan.design.words,
+        "arms": [
+            {"arm": name, "changes": dict(changes), "shares": shared[name]}
+            for name, changes in walltime.differing(plan.design, wall).items()
+        ],
+        "seeds": seeds,
+        "runs": len(jobs),
+        "needed": needed(jobs),
+        "in_store": {
+            stage: sum(store.find(n) is not None for n in names if n.startswith(f"{stage}/")) for stage in there
+        },
+        "tuning_trials": plan.tune * len(plan.design.arms),
+        "comparisons": contrasts,
+        "power": power_words(seeds, contrasts),
+        **(walltime.forecast(plan, wall) if plan.minutes else {}),
+    }
+
+
+def as_text(plan: Mapping[str, Any]) -> str:
+    """The forecast for people."""
+    width = max(len(arm["arm"]) for arm in plan["arms"])
+    counts, there = plan["needed"], plan["in_store"]
+    lines = [f"{plan['study']} (nothing is started by --dry-run)", plan["design"], ""]
+    lines += [f"  {arm['arm']:<{width}}  {arm['shares']}; {changed(arm['changes'])}" for arm in plan["arms"]]
+    lines += [
+        "",
+        f"{plan['runs']} runs with {plan['seeds']} seeds: {counts['vae']} autoencoders and {counts['denoiser']} "
+        f"denoisers in all ({there.get('vae', 0)} and {there.get('denoiser', 0)} are in the store); apart, each run "
+        f"would need its own, {plan['runs']} and {plan['runs']}",
+    ]
+    if plan["tuning_trials"]:
+        lines.append(f"{plan['tuning_trials']} trials before, to tune each arm")
+    if plan.get("minutes"):
+        lines.append(minutes_words(plan))
+    return "\n".join([*lines, plan["power"]])
+
+
+def minutes_words(plan: Mapping[str, Any]) -> str:
+    """What the minutes became, or that they are still to be measured."""
+    words = f"{plan['minutes']:g} minutes a run for autoencoder and denoiser together; "
+    if not plan["steps"]:
+        return words + "how many steps that is will be measured when the study is first run"
+    steps = (f"{arm}: {changed(changes)}" for arm, changes in plan["steps"].items())
+    return "\n".join([words + plan["timed"], *(f"  {line}" for line in steps)])
+
+
+def power_words(seeds: int, contrasts: int) -> str:
+    """What so many seeds can show at all."""
+    if seeds < 2:
+        return "one seed tells nothing about chance: every verdict will be 'cannot tell'; take --seeds 3 or more"
+    return (
+        f"{seeds} seeds show, at 80 % power and corrected for {contrasts} comparisons, differences of "
+        f"{detectable(seeds, contrasts):.1f} standard deviations of a paired difference or more; a sign-flip test of "
+        f"them can't go under p = {smallest_p(seeds):.3g}"
+    )
+
+
+def changed(changes: Mapping[str, Value]) -> str:
+    """Fields and values in one line."""
+    return ", ".join(f"{name}={scalar(value)}" for name, value in changes.items()) or "–"
+
+
+def command_of(plan: AblationPlan, seeds: int) -> str:
+    """The command that repeats a study."""
+    words = ["python", "cli.py", "ablate", "--dataset", plan.dataset]
+    if plan.kind == WHOLE:
+        words += ["--design", plan.kind, *(word for arm in plan.arms for word in ("--arm", arm.option))]
+    else:
+        words += ["--recipe", plan.recipe_name, "--design", plan.kind, "--components", ",".join(plan.components)]
+    words += ["--seeds", str(seeds)]
+    if plan.tune:
+        words += ["--tune-per-arm", str(plan.tune)]
+    if plan.minutes:
+        words += ["--minutes", f"{plan.minutes!r}"]
+    if plan.kind == WHOLE:
+        return shlex.join([*words, *(word for setting in plan.settings for word in ("--set", setting))])
+    for field, value in differences(recipe_named(plan.recipe_name), plan.recipe).items():
+        words += ["--set", f"{field}={scalar(value)}"]
+    return shlex.join(words)
+
+
+def plain(found: Effect | Ratio | ArmGap) -> dict[str, Any]:
+    """An effect, a ratio or a gap as JSON."""
+    return dataclasses.asdict(found)

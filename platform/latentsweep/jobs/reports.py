@@ -1,0 +1,35 @@
+"""The report of a sweep and the paper's tables, written as files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from latentsweep.lints import inspection
+from latentsweep.records.recorder import Recorder
+from latentsweep.records.sweep import SweepRecord
+from latentsweep.report import paper_tables, write_report
+from latentsweep.search.export import chosen_sweep, open_search
+from latentsweep.search.plan import SweepPlan
+from latentsweep.storage.home import Home
+from latentsweep.storage.store import Store
+
+
+def report_files(home: Home, sweep: str | None, recorder_of: Callable[[str], Recorder]) -> list[Path]:
+    """Writes the report of a sweep, the latest by default, and keeps it with the sweep's run."""
+    folder = chosen_sweep(home, None, sweep)
+    plan, search = SweepPlan.read(folder), open_search(folder, home.study)
+    findings = inspection.by_code(inspection.of_sweep(home, plan, search))
+    files = write_report(home, folder.name, findings=findings)
+    SweepRecord(recorder_of(plan.dataset), plan, Store.of(home), search).report(files)
+    return files
+
+
+def table_files(home: Home) -> list[Path]:
+    """Writes the paper's tables of the recorded trainings as Markdown and LaTeX."""
+    tables = paper_tables(home)
+    folder = home.writable(home.trained)
+    texts = {"paper-tables.md": tables.as_markdown(), "paper-tables.tex": tables.as_latex()}
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return [folder / name for name in texts]

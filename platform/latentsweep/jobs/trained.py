@@ -1,0 +1,86 @@
+"""What is asked of a trained model: itself, its measurements, its images as files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from latentsweep import stages
+from latentsweep.datasets.slices import PreparedDataset
+from latentsweep.jobs.image_folder import GRID, compare
+from latentsweep.search.export import configuration_at
+from latentsweep.stages.model_folder import TrainedModel, from_store, read_model
+from latentsweep.stages.pipeline import Pipeline, keys_of
+from latentsweep.storage.home import Home
+from latentsweep.storage.store import Store
+from trainables.errors import DataError
+from trainables.figures import image_grid
+from trainables.loop.execution import Execution
+from trainables.measures.inception import InceptionWeights
+
+Open = Callable[[str], PreparedDataset]
+
+
+def trained_model(
+    home: Home, run: str, open_named: Open, device: str | None = None
+) -> tuple[TrainedModel, Execution]:
+    """The model that ``run`` names; raises :class:`DataError` where it isn't trained.
+
+    ``device`` replaces that of its configuration.
+    """
+    configuration, folder = configuration_at(home, run)
+    configuration = configuration.on_device(device)
+    if folder:
+        return read_model(folder), configuration.execution
+    dataset = open_named(configuration.dataset)
+    keys = keys_of(configuration.recipe, dataset.fingerprint, configuration.seed, "")
+    model = from_store(Store.of(home), keys, configuration.recipe)
+    if model is None:
+        raise DataError(f"{run} is not trained in this home; train its configuration with: python cli.py train")
+    return model, configuration.execution
+
+
+def evaluated_run(
+    home: Home, run: str, open_named: Open, weights: InceptionWeights, split: str, device: str | None = None
+) -> dict[str, float]:
+    """The measurements of a trained run on a split, computed where the store lacks them.
+
+    ``device`` replaces that of its configuration. A model's folder is measured even where the store has never seen
+    it: by the images of the same seeds.
+    """
+    configuration, folder = configuration_at(home, run)
+    configuration = configuration.on_device(device)
+    dataset = open_named(configuration.dataset)
+    pipeline = Pipeline(
+        Store.of(home), dataset, configuration.recipe, configuration.seed, configuration.execution, weights, split
+    )
+    trained = pipeline.store.find(pipeline.keys.denoiser) is not None
+    if not trained and folder:
+        recipe, execution = configuration.recipe, configuration.execution
+        seeds = stages.image_seeds(configuration.seed, recipe.evaluation.samples)
+        images = read_model(folder).images(seeds, execution)
+        return compare(
+            images,
+            dataset,
+            pipeline.store,
+            weights,
+            recipe,
+            split=split,
+            execution=execution,
+            seed=configuration.seed,
+        )
+    if not trained:
+        raise DataError(f"{run} is not trained in this home; train its configuration with: python cli.py train")
+    return stages.measured(pipeline.evaluation(), configuration.recipe)
+
+
+def write_images(folder: Path, images: np.ndarray, seeds: Sequence[int]) -> list[str]:
+    """A PNG for each seed and ``grid.png``; returns their names."""
+    names = [f"seed-{seed:06d}.png" for seed in seeds]
+    for name, image in zip(names, images, strict=True):
+        Image.fromarray(image).save(folder / name)
+    image_grid(images).save(folder / GRID)
+    return [*names, GRID]

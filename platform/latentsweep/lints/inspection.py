@@ -1,0 +1,178 @@
+"""The lints at work: before a sweep on its plan and data, after it on what each trial left in the store."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from latentsweep import stages
+from latentsweep.configuration import Configuration
+from latentsweep.datasets.slices import MANIFEST, PreparedDataset, open_dataset
+from latentsweep.lints import (
+    Finding,
+    Measurement,
+    comparison_lints,
+    configuration_lints,
+    dataset_lints,
+    result_lints,
+)
+from latentsweep.metrics import REFERENCE_SAMPLES, SAMPLES
+from latentsweep.search.export import chosen_sweep, configuration_at, open_search, sweeps
+from latentsweep.search.plan import SweepPlan
+from latentsweep.search.study import Search, family_of
+from latentsweep.stages.pipeline import Keys, keys_of
+from latentsweep.storage.entries import StageKey
+from latentsweep.storage.home import Home
+from latentsweep.storage.store import Store
+from trainables.errors import DataError
+from trainables.measures.inception import find_weights
+from trainables.recipes import Recipe
+
+log = logging.getLogger(__name__)
+
+NAMED = 3
+"""Cases of a finding that are told in full."""
+
+INSPECTION = 1
+"""Raised when a lint of the data changes, so that datasets are looked at again."""
+
+
+def of_dataset(home: Home, dataset: PreparedDataset, rule: str = "subject") -> list[Finding]:
+    """What the lints say of a dataset, beside the others of the home; looked at once, then from the store."""
+    others = []
+    for name in prepared(home):
+        try:
+            others += [open_dataset(home.datasets, name)] if name != dataset.name else []
+        except DataError as error:
+            log.warning("%s is not compared with %s: %s", dataset.name, name, error)
+    seen = {"dataset": dataset.fingerprint, "rule": rule, "others": sorted(o.fingerprint for o in others)}
+
+    def look(folder: Path) -> dict[str, Any]:
+        return {"findings": [dataclasses.asdict(finding) for finding in dataset_lints(dataset, rule, others)]}
+
+    entry = Store.of(home).obtain(StageKey("inspection", INSPECTION, seen), look)
+    return [Finding(**found) for found in entry.summary["findings"]]
+
+
+def before(home: Home, plan: SweepPlan) -> list[Finding]:
+    """What can be said of a sweep before it has trained anything."""
+    dataset = open_dataset(home.datasets, plan.dataset)
+    return [*configuration_lints(plan.recipe), *of_dataset(home, dataset, plan.recipe.data.split)]
+
+
+def of_trial(store: Store, plan: SweepPlan, params: Mapping[str, Any], metrics: Mapping[str, float]) -> list[Finding]:
+    """What can be said of a measured configuration, by what the store holds of it."""
+    recipe = plan.recipe_of(params)
+    return of_run(store, recipe, plan.keys_of(recipe), metrics)
+
+
+def of_run(store: Store, recipe: Recipe, keys: Keys, metrics: Mapping[str, float]) -> list[Finding]:
+    """What can be said of a configuration and its results; a result that was freed is not looked at."""
+    vae, latents, reconstruction, denoiser = (
+        store.find(key) for key in (keys.vae, keys.latents, keys.reconstruction, keys.denoiser)
+    )
+    channels = {**(latents.summary if latents else {}), **(reconstruction.summary if reconstruction else {})}
+    measured = result_lints(
+        recipe,
+        latents=channels,
+        vae_records=vae.json(stages.RECORDS) if vae else [],
+        denoiser_records=denoiser.json(stages.RECORDS) if denoiser else [],
+        metrics=metrics,
+    )
+    return list({finding.code: finding for finding in (*configuration_lints(recipe), *measured)}.values())
+
+
+def of_sweep(home: Home, plan: SweepPlan, search: Search) -> dict[str, list[Finding]]:
+    """All findings of a sweep: of its ``plan``, each ``trial N`` that has some, and of their ``comparison``."""
+    store = Store.of(home)
+    found = {"plan": before(home, plan)}
+    for trial in sorted(search.measured(), key=lambda trial: trial.number):
+        findings = of_trial(store, plan, trial.params, trial.user_attrs["metrics"])
+        found[f"trial {trial.number}"] = [finding for finding in findings if finding not in found["plan"]]
+    found["comparison"] = comparison_lints(measurements(store, plan, search))
+    return {subject: findings for subject, findings in found.items() if findings}
+
+
+def of_home(home: Home) -> dict[str, list[Finding]]:
+    """All findings of a home: of its datasets, split by subject, of its sweeps, and across those of a dataset."""
+    found = {f"dataset {name}": of_dataset(home, open_dataset(home.datasets, name)) for name in prepared(home)}
+    together: dict[str, list[Measurement]] = {}
+    for folder in sweeps(home):
+        plan, search = SweepPlan.read(folder), open_search(folder, home.study)
+        found |= {f"{folder.name}, {subject}": findings for subject, findings in of_sweep(home, plan, search).items()}
+        together.setdefault(plan.dataset, []).extend(measurements(Store.of(home), plan, search))
+    found |= {f"sweeps of {dataset}": comparison_lints(measured) for dataset, measured in together.items()}
+    return {subject: findings for subject, findings in found.items() if findings}
+
+
+def of_target(home: Home, target: str | None) -> dict[str, list[Finding]]:
+    """The findings of a dataset, a sweep, or a RUN as ``evaluate`` takes it; without a target of the whole home."""
+    if target is None:
+        return of_home(home)
+    if target in prepared(home):
+        found = {f"dataset {target}": of_dataset(home, open_dataset(home.datasets, target))}
+    elif (home.sweeps / target).is_dir():
+        folder = chosen_sweep(home, None, target)
+        found = of_sweep(home, SweepPlan.read(folder), open_search(folder, home.study))
+    elif "/" not in target and not Path(target).exists():
+        known = ", ".join([*prepared(home), *(folder.name for folder in sweeps(home))]) or "nothing yet"
+        raise DataError(f"lint takes a prepared dataset, a sweep or a RUN; got {target!r}, and here are: {known}")
+    else:
+        found = {target: of_configuration(home, configuration_at(home, target)[0])}
+    return {subject: findings for subject, findings in found.items() if findings}
+
+
+def of_configuration(home: Home, configuration: Configuration) -> list[Finding]:
+    """What can be said of a configuration; of its results, too, where this home has them."""
+    recipe, store = configuration.recipe, Store.of(home)
+    if configuration.dataset not in prepared(home):
+        return configuration_lints(recipe)
+    dataset = open_dataset(home.datasets, configuration.dataset)
+    splits = [split for split in dataset.splits(recipe.data.split) if split != "train"]
+    keys = keys_of(recipe, dataset.fingerprint, configuration.seed, find_weights().sha256, splits[-1])
+    evaluation = store.find(keys.evaluation)
+    metrics = stages.measured(evaluation, recipe) if evaluation else {}
+    return [*of_run(store, recipe, keys, metrics), *of_dataset(home, dataset, recipe.data.split)]
+
+
+def measurements(store: Store, plan: SweepPlan, search: Search) -> list[Measurement]:
+    """What each trained trial's FID was measured with."""
+    result = []
+    for trial in search.measured():
+        reference = store.find(plan.keys(trial.params).reference)
+        if reference and family_of(trial) == trial.number:
+            metrics = trial.user_attrs["metrics"]
+            result.append(
+                Measurement(
+                    name=f"{plan.name}/{trial.number}",
+                    samples=int(metrics[SAMPLES.name]),
+                    reference_samples=int(metrics[REFERENCE_SAMPLES.name]),
+                    extractor=reference.summary["extractor"],
+                    reference=reference.summary["sha"],
+                )
+            )
+    return result
+
+
+def prepared(home: Home) -> list[str]:
+    """The names of the prepared datasets."""
+    return sorted(path.parent.name for path in home.datasets.glob(f"[!.]*/{MANIFEST}"))
+
+
+def by_code(found: Mapping[str, Sequence[Finding]]) -> list[Finding]:
+    """One finding for each code, its evidence that of the first few subjects in which it was found."""
+    together: dict[str, list[tuple[str, Finding]]] = {}
+    for subject, findings in found.items():
+        for finding in findings:
+            together.setdefault(finding.code, []).append((subject, finding))
+    merged = []
+    for cases in together.values():
+        evidence = [f"{subject}: {finding.evidence}" for subject, finding in cases[:NAMED]]
+        if len(cases) > NAMED:
+            evidence.append(f"and {len(cases) - NAMED} more")
+        worst = next((finding for _, finding in cases if finding.severity == "warning"), cases[0][1])
+        merged.append(dataclasses.replace(worst, evidence="; ".join(evidence)))
+    return merged

@@ -1,0 +1,1 @@
+"""What is searched, and what was found: plans, studies, their databases, the leaderboard. Imports stages."""

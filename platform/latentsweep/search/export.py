@@ -1,0 +1,113 @@
+"""Taking configurations out of sweeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from optuna.trial import FrozenTrial, TrialState
+
+from latentsweep import __version__
+from latentsweep.configuration import Configuration, read_configuration
+from latentsweep.search.plan import SweepPlan, threads_of
+from latentsweep.search.study import Search, family_of
+from latentsweep.stages.model_folder import CONFIG
+from latentsweep.storage.home import Home
+from trainables.errors import ConfigError, DataError
+from trainables.loop.execution import Execution
+
+
+def sweeps(home: Home, dataset: str | None = None) -> list[Path]:
+    """The folders of the sweeps, those of ``dataset`` if it is named, the latest last."""
+    folders = [path.parent for path in home.sweeps.glob("*/sweep.json")]
+    if dataset:
+        folders = [folder for folder in folders if SweepPlan.read(folder).dataset == dataset]
+    return sorted(folders, key=_changed)
+
+
+def open_search(folder: Path, database: str = "") -> Search:
+    """The study of a sweep's folder, to read from; ``database`` as :attr:`Home.study`."""
+    plan = SweepPlan.read(folder)
+    return Search(folder, plan.space, plan.search, plan.seed, database)
+
+
+def chosen_sweep(home: Home, dataset: str | None, name: str | None) -> Path:
+    """The sweep of that name, or the latest of the dataset; raises :class:`DataError` where there is none."""
+    if name:
+        folder = home.sweeps / name
+        if not (folder / "sweep.json").exists():
+            known = ", ".join(path.name for path in sweeps(home)) or "none yet"
+            raise DataError(f"there is no sweep {name!r}; known sweeps: {known}")
+        return folder
+    found = sweeps(home, dataset)
+    if not found:
+        what = f" of {dataset}" if dataset else ""
+        raise DataError(f"there is no sweep{what} yet; run: python cli.py sweep --dataset {dataset or 'demo'}")
+    return found[-1]
+
+
+def exported(
+    folder: Path,
+    trial: int | None,
+    run_id: Callable[[str, str], str | None] = lambda dataset, key: None,
+    database: str = "",
+) -> Configuration:
+    """A sweep's best configuration, or that of trial number ``trial``, with where it came from."""
+    plan, search = SweepPlan.read(folder), open_search(folder, database)
+    found = _trial(search, folder, trial)
+    params = found.params
+    metrics = found.user_attrs["metrics"]
+    origin = {
+        "sweep": folder.name,
+        "trial": found.number,
+        "pass": family_of(found),
+        "parameters": dict(params),
+        "run_id": run_id(plan.dataset, f"{folder.name}/trial-{family_of(found)}"),
+        "code": __version__,
+        "dataset_fingerprint": plan.fingerprint,
+        "objective": list(search.config.objectives),
+        "split": "validation",
+        "scores": dict(sorted(metrics.items())),
+    }
+    execution = Execution(threads=threads_of(folder))
+    return Configuration(plan.dataset, plan.seed, plan.recipe_of(params), execution, origin)
+
+
+def configuration_at(home: Home, run: str) -> tuple[Configuration, Path | None]:
+    """The configuration that ``run`` names, and the folder of its model if it is one.
+
+    ``run`` is a YAML file, a folder with a trained model, or ``SWEEP/TRIAL``.
+    """
+    path = Path(run)
+    if path.is_dir():
+        return read_configuration(path / CONFIG), path
+    if path.is_file() or path.suffix in (".yaml", ".yml"):
+        return read_configuration(path), None
+    name, _, number = run.rpartition("/")
+    if name and number.isdigit() and (home.sweeps / name).is_dir():
+        return exported(chosen_sweep(home, None, name), int(number), database=home.study), None
+    raise DataError(
+        f"a trained run is a YAML file, a model's folder, or SWEEP/TRIAL such as demo-smoke-1a2b3c4d/5; got {run!r}"
+    )
+
+
+def _changed(folder: Path) -> float:
+    study = folder / "study.db"
+    return (study if study.exists() else folder / "sweep.json").stat().st_mtime
+
+
+def _trial(search: Search, folder: Path, number: int | None) -> FrozenTrial:
+    if number is None:
+        best = search.best()
+        if not best:
+            raise DataError(f"the sweep {folder.name} has no finished trial yet; run it again to go on")
+        if len(best) > 1:
+            numbers = ", ".join(str(trial.number) for trial in best)
+            raise ConfigError(f"the sweep {folder.name} has several best trials ({numbers}); choose one with --trial")
+        return best[0]
+    trials = search.study.get_trials(deepcopy=False)
+    if not 0 <= number < len(trials):
+        raise ConfigError(f"the sweep {folder.name} has trials 0 to {len(trials) - 1}, not {number}")
+    if trials[number].state != TrialState.COMPLETE:
+        raise DataError(f"trial {number} of {folder.name} has no result: it is {trials[number].state.name.lower()}")
+    return trials[number]

@@ -1,0 +1,184 @@
+"""What a sweep found, as rows: every measured configuration, best first, and what mattered."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+from rich.console import Console
+from rich.table import Table
+
+from latentsweep.metrics import ERROR, LEADERBOARD
+from latentsweep.search.study import Search, family_of
+from trainables.space import THRESHOLD, stage_of
+
+METRICS: dict[str, str] = {}
+"""The metrics that a leaderboard shows, each with its error where it has one, and their headings."""
+
+for _metric in LEADERBOARD:
+    METRICS[_metric.name] = _metric.label
+    if ERROR in _metric.partners:
+        METRICS[_metric.error] = "± se"
+
+FIELDS = {
+    THRESHOLD: "threshold",
+    "vae.latent_channels": "channels",
+    "diffusion.frequency_weight": "λ_freq",
+    "diffusion.cutmix_probability": "CutMix",
+}
+"""Short headings of the fields that are searched most."""
+
+STAGES = ("data", "vae", "diffusion", "sampling")
+"""Of whose fields configurations are made."""
+
+WIDTH = 116
+"""Columns of text that the leaderboard takes where there is no terminal."""
+
+ENOUGH = 4
+"""Run trials that parameter importances need at least."""
+
+
+def rows(search: Search) -> list[dict[str, Any]]:
+    """A row for each measured configuration: rank, its trial and that whose pass it is from, parameters, metrics."""
+    best = {trial.number for trial in search.best()}
+    found = []
+    for rank, trial in enumerate(search.measured(), start=1):
+        metrics = trial.user_attrs["metrics"]
+        found.append(
+            {
+                "rank": rank,
+                "trial": trial.number,
+                "pass": family_of(trial),
+                "best": trial.number in best,
+                **{field: trial.params[field] for field in search.space.dimensions},
+                **{name: metrics.get(name) for name in METRICS},
+            }
+        )
+    return found
+
+
+def counts(search: Search) -> dict[str, int]:
+    """How many run trials ended in which state."""
+    states = [trial.state for trial in search.run_trials()]
+    return {
+        "complete": states.count(TrialState.COMPLETE),
+        "pruned": states.count(TrialState.PRUNED),
+        "failed": states.count(TrialState.FAIL),
+        "waiting": states.count(TrialState.WAITING) + states.count(TrialState.RUNNING),
+        "points": len(search.measured()),
+    }
+
+
+def importances(search: Search) -> dict[str, float]:
+    """Share of each dimension in what moved the first objective (fANOVA, Hutter et al. 2014); empty for a few."""
+    complete = [t for t in search.run_trials() if t.state == TrialState.COMPLETE]
+    values = {t.values[0] for t in search.measured()}
+    if len(complete) < ENOUGH or len(values) < ENOUGH:
+        return {}
+    shares = optuna.importance.get_param_importances(
+        search.study,
+        evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0),
+        target=lambda trial: trial.values[0],
+    )
+    return {field: float(share) for field, share in shares.items()}
+
+
+def as_csv(table: Sequence[dict[str, Any]]) -> str:
+    """The rows as CSV."""
+    if not table:
+        return ""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    return text.getvalue()
+
+
+def as_markdown(table: Sequence[dict[str, Any]]) -> str:
+    """The rows as a Markdown table."""
+    if not table:
+        return "No trial has been measured yet.\n"
+    names = list(table[0])
+    lines = ["| " + " | ".join(heading(name) for name in names) + " |", "|" + " --- |" * len(names)]
+    lines += ["| " + " | ".join(cells(row)) + " |" for row in table]
+    return "\n".join(lines) + "\n"
+
+
+def heading(name: str) -> str:
+    """A column's heading, short."""
+    return METRICS.get(name) or FIELDS.get(name) or name.split(".")[-1].replace("_", " ")
+
+
+def described(params: Mapping[str, Any]) -> str:
+    """A configuration in one line."""
+    return ", ".join(f"{heading(name)} {cell(value)}" for name, value in params.items())
+
+
+def gathered(table: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], str]:
+    """The rows with all fields that differ between them in one last column, and what is alike in all, in a line."""
+    fields = [name for name in table[0] if stage_of(name) in STAGES]
+    varied = [name for name in fields if len({row[name] for row in table}) > 1]
+    rows = [
+        {name: value for name, value in row.items() if name not in fields}
+        | {"configuration": described({name: row[name] for name in varied})}
+        for row in table
+    ]
+    return rows, described({name: table[0][name] for name in fields if name not in varied})
+
+
+def cells(row: Mapping[str, Any]) -> list[str]:
+    """A row as it is shown, the best one with a star."""
+    return [("★" if value else "") if name == "best" else cell(value) for name, value in row.items()]
+
+
+def cell(value: Any) -> str:
+    """A value as it is shown."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def show(table: Sequence[dict[str, Any]], state: dict[str, int], shares: dict[str, float], *, top: int = 10) -> None:
+    """Prints the best rows, the counts and the importances to the terminal; rows that are too wide, as gathered."""
+    console = Console() if Console().is_terminal else Console(width=WIDTH)
+    console.print(
+        f"{state['complete']} trials complete, {state['pruned']} pruned, {state['failed']} failed; "
+        f"{state['points']} configurations measured"
+    )
+    if not table:
+        return
+    best, common = list(table[:top]), ""
+    grid = _grid(best)
+    if _width(best) > console.width:
+        best, common = gathered(best)
+        grid = _grid(best)
+    console.print(grid)
+    if common:
+        console.print(f"all of these: {common}")
+    if not any(row["best"] for row in table[:top]):
+        console.print("the exported configuration is further down: the cheapest within one standard error")
+    if shares:
+        console.print("what mattered: " + ", ".join(f"{heading(name)} {value:.0%}" for name, value in shares.items()))
+
+
+def _grid(table: Sequence[Mapping[str, Any]]) -> Table:
+    """The rows as a table for a terminal; its last column may be folded."""
+    grid = Table(box=None, pad_edge=False, padding=(0, 1))
+    for name in table[0]:
+        folded = name == "configuration"
+        grid.add_column(heading(name), justify="left" if folded else "right", no_wrap=not folded)
+    for row in table:
+        grid.add_row(*cells(row), style="bold" if row["best"] else None)
+    return grid
+
+
+def _width(table: Sequence[Mapping[str, Any]]) -> int:
+    """Columns of text that the rows take."""
+    columns = zip([heading(name) for name in table[0]], *(cells(row) for row in table), strict=True)
+    return sum(max(map(len, column)) + 2 for column in columns)

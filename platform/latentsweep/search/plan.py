@@ -1,0 +1,155 @@
+"""What a sweep is: its dataset, recipe, space and search, all of which its name stands for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from latentsweep.configuration import overridden
+from latentsweep.datasets.slices import PreparedDataset
+from latentsweep.search.study import SearchConfig
+from latentsweep.stages.pipeline import Keys, keys_of
+from latentsweep.storage.home import read_json
+from trainables.config import fingerprint
+from trainables.denoiser.condition import no_positions
+from trainables.errors import DataError
+from trainables.images import check_size
+from trainables.measures.inception import InceptionWeights
+from trainables.recipes import Recipe, recipe_named
+from trainables.space import SearchSpace
+
+FEWEST = 2
+"""Slices that a split must hold for a training or a measurement."""
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """What a sweep is: everything here is part of its identity, and of its name."""
+
+    dataset: str
+    fingerprint: str
+    recipe_name: str
+    recipe: Recipe
+    space: SearchSpace
+    search: SearchConfig
+    seed: int
+    weights: str
+
+    @classmethod
+    def read(cls, folder: Path) -> SweepPlan:
+        """The plan of a sweep's folder; raises :class:`DataError` where its ``sweep.json`` is damaged."""
+        try:
+            plain = json.loads((folder / "sweep.json").read_text())
+            return cls(
+                dataset=plain["dataset"],
+                fingerprint=plain["fingerprint"],
+                recipe_name=folder.name.removeprefix(f"{plain['dataset']}-").rpartition("-")[0],
+                recipe=Recipe.from_dict(plain["recipe"]),
+                space=SearchSpace.from_plain(plain["space"]),
+                search=SearchConfig.from_dict(plain["search"]),
+                seed=int(plain["seed"]),
+                weights=plain["weights"],
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{folder / 'sweep.json'} must hold the plan of a sweep and cannot be read ({type(error).__name__}); "
+                "run the sweep again to write it"
+            ) from error
+
+    @property
+    def name(self) -> str:
+        """Dataset, recipe and a digest of the rest."""
+        identity = {**self.to_plain(), "recipe": self.recipe.identity(), "search": self.search.identity()}
+        return f"{self.dataset}-{self.recipe_name}-{fingerprint(identity, length=8)}"
+
+    def to_plain(self) -> dict[str, Any]:
+        """As it is written to ``sweep.json``."""
+        return {
+            "dataset": self.dataset,
+            "fingerprint": self.fingerprint,
+            "recipe": self.recipe.to_dict(),
+            "space": self.space.to_plain(),
+            "search": self.search.to_dict(),
+            "seed": self.seed,
+            "weights": self.weights,
+        }
+
+    def keys_of(self, recipe: Recipe) -> Keys:
+        """The keys of a configuration's results."""
+        return keys_of(recipe, self.fingerprint, self.seed, self.weights)
+
+    def recipe_of(self, params: Mapping[str, Any]) -> Recipe:
+        """The configuration of a trial."""
+        return self.recipe.replace(**params)
+
+    def keys(self, params: Mapping[str, Any]) -> Keys:
+        """The keys of a trial's results."""
+        return self.keys_of(self.recipe_of(params))
+
+    def autoencoders(self) -> dict[str, Recipe]:
+        """A recipe for each autoencoder that the space needs, by the name of its result."""
+        return {self.keys_of(recipe).vae.name: recipe for recipe in self.space.vae_variants(self.recipe)}
+
+
+def planned(
+    dataset: PreparedDataset,
+    recipe_name: str,
+    recipe: Recipe,
+    space: SearchSpace,
+    search: SearchConfig,
+    seed: int,
+    weights: InceptionWeights,
+) -> SweepPlan:
+    """A checked plan; raises :class:`~trainables.errors.ConfigError` for a space that the recipe refuses.
+
+    The recipe takes over the space's grid of thresholds, so that one sampling pass measures them all.
+    """
+    space.check(recipe)
+    space = space.typed(recipe)
+    for variant in space.vae_variants(recipe):
+        check_fit(variant, dataset)
+    for field, dimension in space.dimensions.items():
+        for value in dimension.examples():
+            check_fit(recipe.replace(**{field: value}), dataset)
+    if space.thresholds:
+        recipe = recipe.replace(**{"sampling.threshold_grid": space.thresholds})
+    return SweepPlan(dataset.name, dataset.fingerprint, recipe_name, recipe, space, search, seed, weights.sha256)
+
+
+def check_fit(recipe: Recipe, dataset: PreparedDataset) -> None:
+    """Whether a recipe can be trained and measured on a dataset; raises an error of one line otherwise."""
+    check_size(recipe.data.image_size, dataset.size)
+    counts = dataset.counts(recipe.data.split)
+    for split in ("train", "validation"):
+        if counts.get(split, 0) < FEWEST:
+            raise DataError(
+                f"a training needs {FEWEST} slices or more in the {split} split, and {dataset.name} has "
+                f"{counts.get(split, 0)}; prepare more subjects, or take --split slice"
+            )
+    everything = dataset.manifest["counts"]
+    if recipe.diffusion.position_condition and everything["volumes"] >= everything["slices"]:
+        raise no_positions()
+
+
+def threads_of(folder: Path) -> int:
+    """The threads of each trial of the sweep in ``folder``: it keeps those that it began with."""
+    return int(read_json(folder / "sweep.json", None)["threads"])
+
+
+def sweep_plan(
+    dataset: PreparedDataset,
+    space: SearchSpace,
+    weights: InceptionWeights,
+    recipe_name: str | None,
+    assignments: Sequence[str],
+    split: str | None,
+    search: SearchConfig,
+    seed: int,
+) -> SweepPlan:
+    """The plan that the options of ``sweep`` mean."""
+    name = recipe_name or space.recipe
+    recipe = overridden(recipe_named(name), [*assignments, *([f"data.split={split}"] if split else [])])
+    return planned(dataset, name, recipe, space, search, seed, weights)

@@ -1,0 +1,357 @@
+"""What Optuna decides: which configuration next, which to prune, and the record of what each scored.
+
+The study in the sweep's folder is the single truth about the search. A *run* trial is one that a denoiser was
+trained for; a *point* is another threshold of it, told to the study without any training (attribute ``of``).
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from latentsweep.metrics import KID, OBJECTIVES, STEPS
+from latentsweep.search.databases import answering, storage
+from trainables.config import Config, setting
+from trainables.errors import INFRASTRUCTURE, ConfigError
+from trainables.loop.seeds import derived_seed
+from trainables.space import THRESHOLD, Choice, Dimension, SearchSpace
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+log = logging.getLogger(__name__)
+
+REPLACES = "replaces"
+"""The attribute of a trial that runs again what was lost so; it holds the lost one's number."""
+
+ENUMERABLE = 100_000
+"""Spaces up to this size are listed in full when redrawing finds nothing new."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig(Config):
+    """How configurations are chosen and pruned."""
+
+    objectives: tuple[str, ...] = setting(
+        (KID.objective,), "what is minimised; two give a Pareto front", choices=None
+    )
+    sampler: str = setting("tpe", "how configurations are proposed", choices=("tpe", "random"))
+    pruner: str = setting("median", "which trials end early", choices=("median", "hyperband", "none"))
+    startup: int = setting(
+        4, "trials that are finished before any is pruned, and drawn at random before TPE begins", low=1
+    )
+
+    def check(self) -> None:
+        if not 1 <= len(self.objectives) <= 2 or len(set(self.objectives)) < len(self.objectives):
+            raise ConfigError(f"--objective takes one name or two different ones, got {', '.join(self.objectives)}")
+        for name in self.objectives:
+            if name not in OBJECTIVES:
+                raise ConfigError(f"--objective must be among {', '.join(OBJECTIVES)}; got {name!r}")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One measured configuration: its parameters and metrics."""
+
+    params: Mapping[str, Any]
+    metrics: Mapping[str, float]
+
+
+class Search:
+    """One Optuna study, asked and told; opening it puts interrupted trials back in the queue."""
+
+    def __init__(self, folder: Path, space: SearchSpace, config: SearchConfig, seed: int, database: str = "") -> None:
+        self.space, self.config, self.seed = space, config, seed
+        self.distributions = {field: distribution(d) for field, d in space.dimensions.items()}
+        with answering(database):
+            self.study = optuna.create_study(
+                study_name=folder.name,
+                storage=storage(folder, database),
+                directions=["minimize"] * len(config.objectives),
+                pruner=pruner(config),
+                load_if_exists=True,
+            )
+        self._asked: dict[int, optuna.Trial] = {}
+        self._pruning = False
+
+    def requeue(self) -> int:
+        """After an interruption: RUNNING trials wait again, decided ones are told, missing points are added.
+
+        What was lost to the infrastructure waits again, too, under a new number.
+
+        Only the one driver of the sweep may call it. Returns how many trials wait.
+        """
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if "pruned_at" in trial.user_attrs:
+                self.study.tell(trial.number, state=TrialState.PRUNED)
+            else:
+                self.study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+        told: dict[int, list[Mapping[str, Any]]] = {}
+        for trial in self.study.get_trials(deepcopy=False):
+            told.setdefault(trial.user_attrs.get("of", -1), []).append(trial.params)
+        for trial in self._complete():
+            points = [p for p in trial.user_attrs.get("points", ()) if p["params"] not in told.get(trial.number, ())]
+            self._add_points(trial.number, points)
+        for trial in self.run_trials():
+            if trial.user_attrs.get("class") == INFRASTRUCTURE:
+                self.study.enqueue_trial(trial.params, user_attrs={REPLACES: trial.number})
+        return len(self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+
+    def ask(self, target: float = math.inf) -> tuple[int, dict[str, Any]] | None:
+        """The number and parameters of the next trial.
+
+        None where none waits and every configuration was tried, or ``target`` run trials are there.
+        """
+        trials = self.study.get_trials(deepcopy=False)
+        runs = without_points(trials)
+        waiting = any(trial.state == TrialState.WAITING for trial in trials)
+        if not waiting and (len(runs) >= target or self._all_tried(runs)):
+            return None
+        self.study.sampler = WithoutRepeats(
+            self.config.sampler,
+            self.distributions,
+            seen=tried(runs),
+            startup=self.config.startup * max(1, len(self.space.thresholds)),
+            seed=derived_seed(self.seed, "ask", len(runs)) % 2**32,
+        )
+        trial = self.study.ask(fixed_distributions=self.distributions)
+        self._asked[trial.number] = trial
+        return trial.number, dict(trial.params)
+
+    def report(self, number: int, step: int, metrics: Mapping[str, float]) -> bool:
+        """Notes a rung's score; True where the trial is to be pruned. Saying it again changes nothing."""
+        objective = OBJECTIVES[self.config.objectives[0]]
+        if len(self.config.objectives) > 1 or not objective.rung:
+            return False
+        value = metrics.get(objective.at_rungs)
+        if value is None:
+            return False
+        trial = self._asked[number]
+        if step not in self.trial(number).intermediate_values:
+            trial.report(value, step)
+        if self.config.pruner == "none" or not self._startup_over() or not trial.should_prune():
+            return False
+        trial.set_user_attr("pruned_at", step)
+        return True
+
+    def tell(self, number: int, points: Sequence[Point], attributes: Mapping[str, Any]) -> None:
+        """A finished trial: ``points`` are all thresholds of its pass, one of them the trial's own."""
+        trial = self.trial(number)
+        own = next((point for point in points if dict(point.params) == trial.params), None)
+        found = [own.metrics.get(OBJECTIVES[name].name) for name in self.config.objectives] if own else []
+        values = [value for value in found if value is not None]
+        if len(values) < len(self.config.objectives):
+            self.fail(number, f"no finite {' and '.join(self.config.objectives)} was measured", "divergence")
+            return
+        others = [{"params": dict(p.params), "metrics": dict(p.metrics)} for p in points if p is not own]
+        self._annotate(number, {**attributes, "metrics": dict(own.metrics) if own else {}, "points": others})
+        self._end(number, values)
+        self._add_points(number, others)
+
+    def prune(self, number: int, attributes: Mapping[str, Any]) -> None:
+        """A trial that was stopped on the way."""
+        self._annotate(number, attributes)
+        self._end(number, state=TrialState.PRUNED)
+
+    def fail(self, number: int, reason: str, kind: str, log: str = "") -> None:
+        """A trial that gave no result: why, of what class that is, and the last lines of its log."""
+        self._annotate(number, {"reason": reason, "class": kind, "log": log})
+        self._end(number, state=TrialState.FAIL)
+
+    def wait(self, number: int) -> None:
+        """A trial that was interrupted: it is asked again first."""
+        self.study._storage.set_trial_state_values(self._id(number), TrialState.WAITING)
+
+    def trial(self, number: int) -> FrozenTrial:
+        """One trial as the study has it."""
+        return self.study._storage.get_trial(self._id(number))
+
+    def run_trials(self) -> list[FrozenTrial]:
+        """Trials that a denoiser is trained for; points, and trials that were replaced, left out."""
+        return without_points(self.study.get_trials(deepcopy=False))
+
+    def finished(self) -> int:
+        """How many run trials have ended, one way or another."""
+        return sum(trial.state.is_finished() for trial in self.run_trials())
+
+    def exhausted(self) -> bool:
+        """Whether a denoiser of every configuration was asked for."""
+        return self._all_tried(self.run_trials())
+
+    def measured(self) -> list[FrozenTrial]:
+        """Every configuration with a score, points among them, best first."""
+        return sorted(self._complete(), key=_rank)
+
+    def leader(self) -> FrozenTrial:
+        """The first of :meth:`measured`, which must not be empty."""
+        return min(self._complete(), key=_rank)
+
+    def best(self) -> list[FrozenTrial]:
+        """The Pareto front; with one objective the cheapest threshold within one standard error of the best."""
+        if len(self.config.objectives) > 1:
+            return list(self.study.best_trials)
+        measured = self.measured()
+        if not measured:
+            return []
+        best = measured[0]
+        error = best.user_attrs["metrics"].get(OBJECTIVES[self.config.objectives[0]].error, 0.0)
+        family = [trial for trial in measured if family_of(trial) == family_of(best)]
+        good = [trial for trial in family if trial.values[0] <= best.values[0] + error]
+        return [min(good, key=lambda t: (t.user_attrs["metrics"].get(STEPS.name, 0.0), t.values[0]))]
+
+    def _complete(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+
+    def _startup_over(self) -> bool:
+        """Whether enough trials are finished for others to be pruned; once they are, they stay so."""
+        if not self._pruning:
+            scored = sum(trial.state == TrialState.COMPLETE for trial in self.run_trials())
+            self._pruning = scored >= self.config.startup
+        return self._pruning
+
+    def _all_tried(self, runs: Iterable[FrozenTrial]) -> bool:
+        size = self.space.size / max(1, len(self.space.thresholds))
+        return math.isfinite(size) and len(tried(runs)) >= size
+
+    def _add_points(self, number: int, points: Iterable[Mapping[str, Any]]) -> None:
+        """Tells the study the other thresholds of a trial, each once."""
+        metrics = [OBJECTIVES[name].name for name in self.config.objectives]
+        for point in points:
+            if not all(name in point["metrics"] for name in metrics):
+                continue
+            self.study.add_trial(
+                create_trial(
+                    params=point["params"],
+                    distributions=self.distributions,
+                    values=[point["metrics"][name] for name in metrics],
+                    user_attrs={"of": number, "metrics": point["metrics"]},
+                )
+            )
+
+    def _annotate(self, number: int, attributes: Mapping[str, Any]) -> None:
+        for name, value in attributes.items():
+            self.study._storage.set_trial_user_attr(self._id(number), name, value)
+
+    def _end(self, number: int, values: Sequence[float] | None = None, state: TrialState | None = None) -> None:
+        self.study.tell(number, values, state)
+        self._asked.pop(number, None)
+
+    def _id(self, number: int) -> int:
+        return self.study._storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
+
+
+class WithoutRepeats(BaseSampler):
+    """Proposes by TPE or at random, and draws again while a denoiser of that configuration was already asked for.
+
+    Seeded anew for every trial, since a seeded sampler starts over when its study is reopened.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        space: Mapping[str, BaseDistribution],
+        *,
+        seen: Collection[tuple[tuple[str, Any], ...]],
+        startup: int,
+        seed: int,
+    ) -> None:
+        self.space, self.seen = dict(space), seen
+        self.random = RandomSampler(seed=seed)
+        self.proposer: BaseSampler = self.random
+        if name == "tpe":
+            self.proposer = TPESampler(multivariate=True, constant_liar=True, n_startup_trials=startup, seed=seed)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """All dimensions together."""
+        return self.space
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """A configuration whose denoiser is new to the study."""
+        for proposer in [self.proposer] * 20 + [self.random] * 20:
+            params = proposer.sample_relative(study, trial, search_space)
+            for name, dimension in search_space.items():
+                if name not in params:
+                    params[name] = proposer.sample_independent(study, trial, name, dimension)
+            if trained_part(params) not in self.seen:
+                return params
+        return next((p for p in listed(search_space) if trained_part(p) not in self.seen), params)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Not reached: every dimension is drawn together."""
+        return self.random.sample_independent(study, trial, param_name, param_distribution)
+
+
+def _rank(trial: FrozenTrial) -> tuple[Sequence[float], int]:
+    return trial.values, trial.number
+
+
+def without_points(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Of all trials of a study, those that a denoiser is trained for and that were not replaced."""
+    replaced = {trial.user_attrs.get(REPLACES) for trial in trials}
+    return [trial for trial in trials if "of" not in trial.user_attrs and trial.number not in replaced]
+
+
+def trained_part(params: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """The parameters but for the threshold, whose whole curve any one of them gives."""
+    return tuple(sorted((name, value) for name, value in params.items() if name != THRESHOLD))
+
+
+def tried(trials: Iterable[FrozenTrial]) -> set[tuple[tuple[str, Any], ...]]:
+    """The configurations that the trials stand for."""
+    return {trained_part(trial.params) for trial in trials if trial.params}
+
+
+def family_of(trial: FrozenTrial) -> int:
+    """The number of the trial whose denoiser this one shares."""
+    return int(trial.user_attrs.get("of", trial.number))
+
+
+def distribution(dimension: Dimension) -> BaseDistribution:
+    """Optuna's form of a dimension."""
+    if isinstance(dimension, Choice):
+        return CategoricalDistribution(dimension.values)
+    if dimension.whole:
+        return IntDistribution(int(dimension.low), int(dimension.high), log=dimension.log)
+    return FloatDistribution(dimension.low, dimension.high, log=dimension.log)
+
+
+def listed(space: Mapping[str, BaseDistribution]) -> list[dict[str, Any]]:
+    """Every configuration of a small discrete space; nothing for another."""
+    values: list[Sequence[Any]] = []
+    for dimension in space.values():
+        if isinstance(dimension, CategoricalDistribution):
+            values.append(dimension.choices)
+        elif isinstance(dimension, IntDistribution):
+            values.append(range(dimension.low, dimension.high + 1))
+        else:
+            return []
+    return [
+        dict(zip(space, choice, strict=True)) for choice in itertools.islice(itertools.product(*values), ENUMERABLE)
+    ]
+
+
+def pruner(config: SearchConfig) -> optuna.pruners.BasePruner:
+    """Optuna's pruner of that name."""
+    if config.pruner == "median":
+        return optuna.pruners.MedianPruner(n_startup_trials=0, n_warmup_steps=0)
+    if config.pruner == "hyperband":
+        return optuna.pruners.HyperbandPruner()
+    return optuna.pruners.NopPruner()

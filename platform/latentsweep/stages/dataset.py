@@ -1,0 +1,53 @@
+"""A prepared dataset in the stage store, for workers that see nothing of the driver's disk but the store."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from latentsweep.datasets.slices import PreparedDataset, open_dataset, shard_name
+from latentsweep.storage.entries import Entry, StageKey
+from latentsweep.storage.home import Home
+from latentsweep.storage.store import Store
+from trainables.errors import DataError
+
+STAGE, VERSION = "dataset", 1
+DESCRIPTION = "dataset.json"
+"""The dataset's own manifest, beside its shards; the entry's tells whether all of them are there."""
+
+
+def key_of(fingerprint: str) -> StageKey:
+    """Where the store keeps the dataset of that fingerprint."""
+    return StageKey(STAGE, VERSION, {"fingerprint": fingerprint})
+
+
+def published_name(home: Home, fingerprint: str) -> set[str]:
+    """The name of the result through which workers see a dataset; none where they see that of the home."""
+    return {key_of(fingerprint).name} if home.location else set()
+
+
+def publish(store: Store, datasets: Path, name: str, fingerprint: str) -> Entry:
+    """Copies the slices of a dataset into the store, once; the key of its pseudonyms stays in the home."""
+
+    def copy(folder: Path) -> Mapping[str, Any]:
+        dataset = open_dataset(datasets, name)
+        for shard in dataset.manifest["shards"]:
+            shutil.copyfile(dataset.folder / shard["file"], folder / shard["file"])
+        (folder / DESCRIPTION).write_text(json.dumps(dataset.manifest))
+        return {"slices": dataset.counts()}
+
+    return store.obtain(key_of(fingerprint), copy)
+
+
+def published(store: Store, name: str, fingerprint: str) -> PreparedDataset:
+    """The dataset that :func:`publish` left, checked; raises :class:`DataError` where it isn't there or isn't one."""
+    entry = store.find(key_of(fingerprint))
+    if entry is None:
+        raise DataError(f"the store at {store.address} lacks the dataset {name}; run the same command again")
+    manifest = entry.json(DESCRIPTION)
+    if [shard["file"] for shard in manifest["shards"]] != [shard_name(n) for n in range(len(manifest["shards"]))]:
+        raise DataError(f"the dataset {name} in the store at {store.address} names files that are not its own")
+    return PreparedDataset(name, entry.folder, manifest)

@@ -1,0 +1,190 @@
+"""The latent cache: posterior mean and log-variance of every slice, as Parquet shards.
+
+Never a sampled latent: a stored sample would be a fixed noise floor. Drawing and whitening happen on reading
+(:mod:`trainables.denoiser.latents`).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from latentsweep.datasets.slices import Slices
+from latentsweep.storage.home import read_each
+from trainables.denoiser.latents import NO_WHITENING, ChannelStatistics, Latents
+from trainables.errors import StoreError
+
+ROWS_PER_SHARD = 4096
+MAX_PAGE_BYTES = 2**30
+VALUES = ("mean", "log_variance")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The posterior (N, C, h, w), float32, of the slices of one split."""
+
+    split: str
+    slices: Slices
+    mean: torch.Tensor
+    log_variance: torch.Tensor
+
+
+def write_latents(folder: Path, parts: Sequence[Encoded]) -> dict[str, Any]:
+    """Writes the shards into ``folder`` and returns their summary: shape, dtype, rows, channel statistics.
+
+    The statistics are the training split's. Columns: subject, volume, slice, split, mean and log_variance
+    (fixed-size lists of C·h·w float16, in C, h, w order; not compressed, one page a shard).
+    """
+    shape = tuple(parts[0].mean.shape[1:])
+    table = pa.concat_tables([_table(part) for part in parts])
+    shards: list[dict[str, Any]] = []
+    for number, start in enumerate(range(0, table.num_rows, ROWS_PER_SHARD)):
+        shard = table.slice(start, ROWS_PER_SHARD)
+        path = folder / f"latents-{number:05d}.parquet"
+        pq.write_table(
+            shard,
+            path,
+            compression=dict.fromkeys(("subject", "volume", "slice", "split"), "zstd"),
+            use_dictionary=["subject", "volume", "split"],
+            data_page_size=MAX_PAGE_BYTES,
+        )
+        shards.append({"file": path.name, "rows": shard.num_rows, "values_at": _values_at(path, shard)})
+    ends = np.cumsum([len(part.mean) for part in parts]).tolist()
+    training = next(part for part in parts if part.split == "train")
+    statistics = ChannelStatistics.of(training.mean, training.log_variance)
+    return {
+        "shape": list(shape),
+        "dtype": "float16",
+        "rows": table.num_rows,
+        "splits": {part.split: [end - len(part.mean), end] for part, end in zip(parts, ends, strict=True)},
+        "shards": shards,
+        "channel_mean": statistics.mean.tolist(),
+        "channel_deviation": statistics.deviation.tolist(),
+    }
+
+
+def read_latents(
+    folder: Path, summary: dict[str, Any], split: str, *, whiten: bool, positions: bool = False
+) -> Latents:
+    """The latents of one split in memory, as they will be scaled on reading, with their positions if asked.
+
+    Raises :class:`~trainables.errors.StoreError` for a shard that is shorter than the summary says.
+    """
+    statistics = channel_statistics(summary) if whiten else NO_WHITENING
+    places = read_positions(folder, summary, split) if positions else None
+    if all(shard.get("values_at") for shard in summary["shards"]):
+        mean, log_variance = (_read_values(folder, summary, split, column) for column in VALUES)
+        return Latents(mean, log_variance, statistics, places)
+    shape = summary["shape"]
+    tables = [
+        pq.read_table(folder / shard["file"], columns=list(VALUES), filters=[("split", "=", split)])
+        for shard in summary["shards"]
+    ]
+    table = pa.concat_tables(tables)
+    return Latents(_tensor(table["mean"], shape), _tensor(table["log_variance"], shape), statistics, places)
+
+
+def read_positions(folder: Path, summary: dict[str, Any], split: str) -> torch.Tensor:
+    """Where each slice of a split lies in its volume, (N,) float32, in the order of its latents.
+
+    (index − lowest)/(highest − lowest) over the slices of the volume that were kept, in whatever split they are: 0
+    is the lowest, 1 the highest. NaN for the only slice of a volume.
+    """
+    columns = ["subject", "volume", "slice", "split"]
+    table = pa.concat_tables([pq.read_table(folder / shard["file"], columns=columns) for shard in summary["shards"]])
+    names = list(zip(table["subject"].to_pylist(), table["volume"].to_pylist(), strict=True))
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    volume = np.array([numbers[name] for name in names], np.int64)
+    index = table["slice"].to_numpy().astype(np.float64)
+    lowest, highest = np.full(len(numbers), np.inf), np.full(len(numbers), -np.inf)
+    np.minimum.at(lowest, volume, index)
+    np.maximum.at(highest, volume, index)
+    extent = highest - lowest
+    extent[extent == 0] = np.nan
+    positions = ((index - lowest[volume]) / extent[volume]).astype(np.float32)
+    return torch.from_numpy(positions[table["split"].to_numpy() == split])
+
+
+def _read_values(folder: Path, summary: dict[str, Any], split: str, column: str) -> torch.Tensor:
+    """The rows of a split, (N, C, h, w) float16, from where their bytes lie in the shards."""
+    shape = summary["shape"]
+    first, stop = summary["splits"].get(split, (0, 0))
+    values = np.empty((stop - first, *shape), np.float16)
+    width = 2 * int(np.prod(shape))
+
+    def read(shard_and_start: tuple[dict[str, Any], int]) -> None:
+        shard, start = shard_and_start
+        begin, end = max(first, start), min(stop, start + shard["rows"])
+        if begin >= end:
+            return
+        wanted = values[begin - first : end - first].reshape(-1).view(np.uint8)
+        with (folder / shard["file"]).open("rb", buffering=0) as file:
+            file.seek(shard["values_at"][column] + (begin - start) * width)
+            if file.readinto(wanted.data) != len(wanted):
+                raise StoreError(
+                    f"{folder / shard['file']} must hold {shard['rows']} latents and is cut short: run the same "
+                    "command again, which makes it anew"
+                )
+
+    starts = itertools.accumulate((shard["rows"] for shard in summary["shards"]), initial=0)
+    read_each(read, list(zip(summary["shards"], starts, strict=False)))
+    return torch.from_numpy(values)
+
+
+def _values_at(path: Path, table: pa.Table) -> dict[str, int] | None:
+    """Where the values of each column of ``VALUES`` begin in a shard that was just written; None if not as they are.
+
+    A column of one uncompressed, plainly encoded page ends with its values, little-endian, one after another (the
+    Parquet format, "Data Pages"), so that they can be read as they lie, without their repetition levels. That it
+    is so is looked up in the file, not believed.
+    """
+    group = pq.read_metadata(path).row_group(0)
+    columns = {group.column(i).path_in_schema.partition(".")[0]: group.column(i) for i in range(group.num_columns)}
+    places = {}
+    with path.open("rb") as file:
+        for name in VALUES:
+            chunk = columns[name]
+            written = b"".join(part.flatten().to_numpy(zero_copy_only=False).tobytes() for part in table[name].chunks)
+            places[name] = chunk.data_page_offset + chunk.total_compressed_size - len(written)
+            file.seek(max(0, places[name]))
+            if file.read(len(written)) != written:
+                return None
+    return places
+
+
+def channel_statistics(summary: dict[str, Any]) -> ChannelStatistics:
+    """The training split's, from what :func:`write_latents` returned."""
+    return ChannelStatistics(torch.tensor(summary["channel_mean"]), torch.tensor(summary["channel_deviation"]))
+
+
+def _table(part: Encoded) -> pa.Table:
+    rows = len(part.mean)
+    return pa.table(
+        {
+            "subject": pa.array(part.slices.subjects, pa.string()),
+            "volume": pa.array(part.slices.volumes, pa.string()),
+            "slice": pa.array(part.slices.indices, pa.int32()),
+            "split": pa.array([part.split] * rows, pa.string()),
+            "mean": _column(part.mean),
+            "log_variance": _column(part.log_variance),
+        }
+    )
+
+
+def _column(values: torch.Tensor) -> pa.Array:
+    flat = values.to(torch.float16).numpy().reshape(-1)
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat, pa.float16()), int(np.prod(values.shape[1:])))
+
+
+def _tensor(column: pa.ChunkedArray, shape: Sequence[int]) -> torch.Tensor:
+    flat = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks if len(chunk)]
+    values = np.concatenate(flat) if flat else np.empty(0, np.float16)
+    return torch.from_numpy(values.reshape(-1, *shape).copy())

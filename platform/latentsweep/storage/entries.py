@@ -1,0 +1,156 @@
+"""What the store keeps: keys of results, complete results, and the manifests that say what makes one complete."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from latentsweep import __version__
+from latentsweep.storage.home import read_each, sha256_of, xxh3_of
+from trainables.config import fingerprint
+
+MANIFEST = "manifest.json"
+FIELDS = {
+    *("name", "stage", "version", "inputs", "upstream", "code", "created", "cost", "summary", "files", "digest"),
+}
+"""What a manifest may say; before there were digests it said the rest."""
+
+
+@dataclass(frozen=True)
+class StageKey:
+    """What a result depends on: stage, its version, identity fields, upstream keys, dataset fingerprint, seed."""
+
+    stage: str
+    version: int
+    inputs: Mapping[str, Any]
+    upstream: tuple[StageKey, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """The key: 16 hexadecimal digits."""
+        return fingerprint(
+            {
+                "stage": self.stage,
+                "version": self.version,
+                "inputs": dict(self.inputs),
+                "upstream": [key.name for key in self.upstream],
+            }
+        )
+
+    @property
+    def name(self) -> str:
+        """``stage/digest``: where it lies in the store."""
+        return f"{self.stage}/{self.digest}"
+
+    def lineage(self) -> Iterator[StageKey]:
+        """This key and all that it stands on, downstream first, each once."""
+        seen: dict[str, StageKey] = {}
+        waiting = [self]
+        while waiting:
+            key = waiting.pop(0)
+            if key.name not in seen:
+                seen[key.name] = key
+                waiting += key.upstream
+        yield from seen.values()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A complete result."""
+
+    name: str
+    folder: Path
+    manifest: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def summary(self) -> Mapping[str, Any]:
+        """What the stage said of its result: small, JSON."""
+        value: Mapping[str, Any] = self.manifest["summary"]
+        return value
+
+    @property
+    def seconds(self) -> float:
+        """Wall time it cost, over all its interruptions but for kills."""
+        return float(self.manifest["cost"]["seconds"])
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return sum(int(file["bytes"]) for file in self.manifest["files"].values())
+
+    def file(self, name: str) -> Path:
+        """A file of the result."""
+        return self.folder / name
+
+    def json(self, name: str) -> Any:
+        """A JSON file of the result."""
+        return json.loads((self.folder / name).read_text())
+
+
+def manifest_of(
+    key: StageKey,
+    folder: Path,
+    summary: Mapping[str, Any],
+    cost: Mapping[str, float],
+    *,
+    left_out: Container[str] = (),
+) -> dict[str, Any]:
+    """The manifest of a finished result, as JSON has it: the key, the summary, every file's size and checksums.
+
+    The SHA-256 names the content; the XXH3 finds damage, at little cost before each use.
+    """
+    manifest = {
+        "name": key.name,
+        "stage": key.stage,
+        "version": key.version,
+        "inputs": dict(key.inputs),
+        "upstream": [upstream.name for upstream in key.upstream],
+        "code": __version__,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "cost": dict(cost),
+        "summary": dict(summary),
+        "files": {
+            str(path.relative_to(folder)): {
+                "bytes": path.stat().st_size,
+                "sha256": sha256_of(path),
+                "xxh3": xxh3_of(path),
+            }
+            for path in sorted(folder.rglob("*"))
+            if path.is_file() and path.name not in left_out
+        },
+    }
+    manifest = json.loads(json.dumps(manifest))
+    return {**manifest, "digest": digest_of(manifest)}
+
+
+def damage_of(folder: Path, manifest: Any) -> str | None:
+    """What is wrong with a result, if anything: with its manifest, or with one of its files."""
+    try:
+        if not manifest.keys() <= FIELDS or manifest.get("digest", digest_of(manifest)) != digest_of(manifest):
+            return f"{MANIFEST} has changed since it was written"
+        found = read_each(lambda file: _damage_of_file(folder, *file), list(manifest["files"].items()))
+        return next(filter(None, found), None)
+    except (AttributeError, KeyError, TypeError):
+        return f"{MANIFEST} is no manifest"
+
+
+def _damage_of_file(folder: Path, name: str, expected: Mapping[str, Any]) -> str | None:
+    path = folder / name
+    if not path.exists():
+        return f"{name} is missing"
+    if path.stat().st_size != expected["bytes"]:
+        return f"{name} has {path.stat().st_size} bytes instead of {expected['bytes']}"
+    if xxh3_of(path) != expected["xxh3"] if "xxh3" in expected else sha256_of(path) != expected["sha256"]:
+        return f"{name} has changed since it was written"
+    return None
+
+
+def digest_of(manifest: Mapping[str, Any]) -> str:
+    """A hash of all else that a manifest says."""
+    content = {name: value for name, value in manifest.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,59 @@
+"""Averages of the denoiser's weights over its training: the training's own, and more of other lengths beside it."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+from numpy.polynomial import Polynomial
+
+from trainables.denoiser.diffusion import DiffusionConfig
+from trainables.denoiser.unet import UNet
+from trainables.loop.training import update_ema
+
+OWN = 0.0
+"""The length that stands for the average of ``ema_decay`` and ``ema_warmup``."""
+
+
+class Averages:
+    """Averaged denoisers in evaluation mode, updated after every step."""
+
+    def __init__(self, model: UNet, config: DiffusionConfig) -> None:
+        self.decay, self.warmup = config.ema_decay, config.ema_warmup
+        self.exponents = {length: power_exponent(length) for length in config.ema_lengths}
+        self.by_length = {
+            length: copy.deepcopy(model).eval().requires_grad_(False) for length in (OWN, *self.exponents)
+        }
+
+    @property
+    def own(self) -> UNet:
+        """The training's own, which validation measures."""
+        return self.by_length[OWN]
+
+    def modules(self) -> dict[str, UNet]:
+        """All of them, by their names in a checkpoint."""
+        return {f"average-{length!r}" if length else "average": model for length, model in self.by_length.items()}
+
+    def update(self, model: UNet, step: int) -> None:
+        """Takes in the weights after optimiser step ``step``, from 0."""
+        update_ema(self.own, model, step, self.decay, self.warmup)
+        for length, gamma in self.exponents.items():
+            update_ema(self.by_length[length], model, step, power_decay(step, gamma), warmup=False)
+
+
+def power_exponent(length: float) -> float:
+    """γ > 0 of the power function whose spread is ``length`` of the training (Karras et al. 2024, section 3.1).
+
+    After step n the weights θ_k of step k count as the integral of τ^γ from k − 1 to k: a profile with standard
+    deviation σ_rel·n, σ_rel = √(γ + 1)/((γ + 2)·√(γ + 3)), so that one ``length`` = σ_rel means the same in trainings
+    of any number of steps. ``length`` is above 0 and below 1/√12, that of γ = 0.
+    """
+    inverse = length**-2
+    # (γ + 2)²·(γ + 3) = (γ + 1)/σ_rel²
+    roots = Polynomial([12 - inverse, 16 - inverse, 7, 1]).roots()
+    return float(roots.real.max())
+
+
+def power_decay(step: int, gamma: float) -> float:
+    """(1 − 1/n)^(γ + 1), n = ``step`` + 1: the decay at a step, from 0; so the initial weights are never kept."""
+    return math.pow(step / (step + 1), gamma + 1)

@@ -1,0 +1,95 @@
+"""What a step of the denoiser's training is given: drawn on the host, made of latents on the device.
+
+Legend: B latents of a batch, each (C, h, w); t is 0 … T − 1.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from trainables.denoiser.augmentation import Moves, draw_moves
+from trainables.denoiser.condition import Condition, draw_dropped, known_positions
+from trainables.denoiser.cutmix import cutmix, draw_rectangles
+from trainables.denoiser.diffusion import DiffusionConfig, add_noise, target
+from trainables.denoiser.latents import Latents
+from trainables.denoiser.timesteps import TIMESTEP_SAMPLERS
+from trainables.loop.seeds import batch_indices, generator
+
+
+class Draws(NamedTuple):
+    """What is drawn for an optimiser step; drawing on the CPU gives every device the same numbers."""
+
+    indices: Tensor
+    """(B,) int64, the samples."""
+    posterior: Tensor | None
+    """(B, C, h, w) standard normal noise of the posterior; None for its mean."""
+    noise: Tensor
+    """(B, C, h, w) standard normal."""
+    t: Tensor
+    """(B,) int64."""
+    rectangles: Tensor
+    """(B, 1, h, w) bool, and below (B,) int64: CutMix, as ``cutmix.draw_rectangles`` gives it."""
+    partners: Tensor
+    moves: Moves | None
+    dropped: Tensor | None
+    """(B,) bool: whose position the denoiser isn't told."""
+
+
+class NoisyBatch(NamedTuple):
+    """What the denoiser gets, and what it is to predict."""
+
+    z_t: Tensor
+    """(B, C, h, w)."""
+    t: Tensor
+    """(B,)."""
+    wanted: Tensor
+    """(B, C, h, w)."""
+    condition: Condition
+
+
+def draw_step(config: DiffusionConfig, latents: Latents, step: int, seed: int) -> Draws:
+    """The draws of optimiser step ``step``, from 0, on the CPU."""
+    random = generator(seed, "denoiser", step)
+    indices = batch_indices(len(latents), config.batch_size, step, seed)
+    count, shape = len(indices), (len(indices), *latents.shape)
+    return Draws(
+        indices,
+        torch.randn(shape, generator=random) if config.posterior == "sample" else None,
+        torch.randn(shape, generator=random),
+        TIMESTEP_SAMPLERS[config.timestep_sampling](config.timesteps, count, random),
+        *draw_rectangles(count, latents.shape[1:], config.cutmix_probability, random),
+        _draw_moves(config, count, latents.shape[1:], generator(seed, "moves", step)),
+        draw_dropped(config, count, generator(seed, "condition", step)),
+    )
+
+
+def _draw_moves(config: DiffusionConfig, batch: int, size: tuple[int, int], random: torch.Generator) -> Moves | None:
+    return (
+        draw_moves(batch, size, config.augmentation_probability, random) if config.augmentation_probability else None
+    )
+
+
+def noisy_batch(config: DiffusionConfig, latents: Latents, schedule: Tensor, draws: Draws) -> NoisyBatch:
+    """The batch of these ``draws``, all on one device; ``schedule`` is ᾱ (T,).
+
+    A latent that has another's rectangle keeps its own condition.
+    """
+    z0, t = latents.drawn(draws.indices, draws.posterior), draws.t
+    if config.cutmix_form == "z0":
+        z0 = cutmix(z0, draws.partners, draws.rectangles)
+    z_t = add_noise(z0, draws.noise, schedule[t])
+    wanted = target(z0, draws.noise, schedule[t], config.prediction)
+    if config.cutmix_form == "zt":
+        z_t = cutmix(z_t, draws.partners, draws.rectangles)
+    labels = None
+    if draws.moves is not None:
+        # To move both is to move the clean latent, since the noise is the same wherever it lies. It comes after
+        # CutMix, so that no latent of label 0 holds a piece of a moved one.
+        z_t, wanted, labels = draws.moves.of(z_t), draws.moves.of(wanted), draws.moves.labels
+    positions = known_positions(config, latents, draws.indices)
+    if positions is not None and draws.dropped is not None:
+        positions = positions.masked_fill(draws.dropped, torch.nan)
+    return NoisyBatch(z_t, t, wanted, Condition(positions, labels))

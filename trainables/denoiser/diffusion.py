@@ -1,0 +1,197 @@
+"""The latent diffusion model: its settings, the forward process, and what the denoiser predicts.
+
+Symbols: z₀ a clean latent, ε standard normal noise, z_t the noisy latent, each (B, C, h, w); ᾱ_t the
+cumulative product of 1 − β up to the sample's timestep, (B,).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from trainables.config import Config, setting
+from trainables.errors import ConfigError
+from trainables.loop.cards import AUTO
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionConfig(Config):
+    """Denoiser, noise schedule, loss and training; the defaults are the paper's."""
+
+    widths: tuple[int, ...] = setting((64, 128, 256), "channels of the UNet's levels, each half the side", low=4)
+    blocks: int = setting(2, "residual blocks in each level", low=1, high=8)
+    attention_levels: tuple[int, ...] = setting(
+        (1,), "levels (0 is the full latent) that have self-attention; 1 is 8×8 for a 16×16 latent", low=0
+    )
+    embedding_channels: int = setting(512, "channels of the time embedding", low=8)
+    dropout: float = setting(0.1, "dropout in the residual blocks", low=0, high=0.9)
+    prediction: str = setting(
+        "epsilon",
+        "what the UNet predicts: the noise, v (Salimans & Ho) or x₀",
+        choices=("epsilon", "v", "x0"),
+    )
+    schedule: str = setting(
+        "paper",
+        "β_t: 'paper' rises by 1 - cos, 'cosine' is Nichol & Dhariwal's ᾱ_t, 'linear' is DDPM's",
+        choices=("paper", "cosine", "linear"),
+    )
+    timesteps: int = setting(1000, "length T of the noise schedule", low=2)
+    beta_min: float = setting(1e-4, "β at t = 0 of the 'paper' and 'linear' schedules", low=0, high=1)
+    beta_max: float = setting(0.02, "β at t = T of the 'paper' and 'linear' schedules", low=0, high=1)
+    loss_weighting: str = setting(
+        "none",
+        "weight of each timestep's loss: none, or min-SNR (Hang et al. 2023)",
+        choices=("none", "min_snr"),
+    )
+    min_snr_gamma: float = setting(5.0, "γ of the min-SNR weighting", low=0)
+    frequency_loss: str = setting(
+        "squared_l2",
+        "the frequency loss: squared_l2 (the paper's, a multiple of the MSE by Parseval), complex_l1, "
+        "log_amplitude, focal (Jiang et al. 2021) or high_pass",
+        choices=("squared_l2", "complex_l1", "log_amplitude", "focal", "high_pass"),
+    )
+    frequency_weight: float = setting(0.1, "weight λ_freq of the frequency loss; 0 leaves it out", low=0)
+    cutmix_probability: float = setting(0.25, "probability that a latent gets another's rectangle", low=0, high=1)
+    cutmix_form: str = setting(
+        "zt",
+        "'z0' mixes clean latents before noise is added; 'zt' mixes noisy ones of different t and leaves "
+        "the target alone, as the paper's text can be read",
+        choices=("z0", "zt"),
+    )
+    whiten: bool = setting(False, "scale latents to zero mean and unit spread per channel on reading")
+    posterior: str = setting(
+        "sample", "latents drawn from the posterior at every step, or its mean", choices=("sample", "mean")
+    )
+    learning_rate: float = setting(2e-4, "AdamW learning rate after the warm-up", low=0)
+    weight_decay: float = setting(0.01, "AdamW weight decay (PyTorch's default; the paper gives none)", low=0)
+    warmup_steps: int = setting(1000, "steps of linear warm-up before the cosine decay", low=0)
+    gradient_clip: float = setting(1.0, "largest norm of the gradient; 0 leaves it alone", low=0)
+    batch_size: int = setting(16, "latents in an optimiser step, over all workers", low=1)
+    steps: int = setting(100_000, "optimiser steps", low=1)
+    ema_decay: float = setting(0.9999, "decay of the exponential moving average of the weights", low=0, high=1)
+    ema_warmup: bool = setting(False, "let the EMA start short: min(decay, (1 + n)/(10 + n))")
+    precision: str = setting(
+        "auto",
+        AUTO,
+        choices=("auto", "bf16", "fp16", "fp32"),
+    )
+    validations: int = setting(20, "how many times a training validates and writes a checkpoint", low=1)
+    position_condition: bool = setting(
+        False,
+        "tell the denoiser each slice's position in its volume: (index − lowest)/(highest − lowest) of the volume's "
+        "kept slices, feet to head; a volume of one slice has none",
+        later=True,
+    )
+    condition_dropout: float = setting(
+        0.1,
+        "share of samples whose position is replaced by a learned null embedding, so that sampling.guidance can be "
+        "used (Ho & Salimans 2022); acts with position_condition alone",
+        later=True,
+        low=0,
+        high=0.9,
+    )
+    augmentation_probability: float = setting(
+        0.0,
+        "probability that a latent may be flipped left to right (by a coin), and that it is shifted by up to an "
+        "eighth of its side; the denoiser is told, and samples are of latents as they are (Karras et al. 2022, F.2); "
+        "0 leaves it out",
+        later=True,
+        low=0,
+        high=1,
+    )
+    zero_terminal_snr: bool = setting(
+        False,
+        "shift √ᾱ_t so that ᾱ_T is 0 and the last timestep is pure noise, as sampling begins (Lin et al. 2024, "
+        "algorithm 1); not with ε-prediction, which says nothing of x₀ there; min-SNR gives that timestep's MSE no "
+        "weight",
+        later=True,
+    )
+    timestep_sampling: str = setting(
+        "uniform",
+        "how a batch's timesteps are drawn: 'uniform', 'stratified' is one from each of as many equal parts of the "
+        "schedule as the batch has latents (Kingma et al. 2021), 'logit_normal' is t/T = sigmoid(n), n standard "
+        "normal, which favours the middle and so weighs the loss (Esser et al. 2024)",
+        choices=("uniform", "stratified", "logit_normal"),
+        later=True,
+    )
+    ema_lengths: tuple[float, ...] = setting(
+        (),
+        "more averages of the weights, such as 0.05 and 0.1, for sampling.ema_length to choose from: each the spread "
+        "of a power function's profile as a share of the training (σ_rel of Karras et al. 2024)",
+        low=0.001,
+        high=0.28,
+        later=True,
+    )
+
+    def check(self) -> None:
+        if not self.widths:
+            raise ConfigError("DiffusionConfig.widths must name at least one level, got none")
+        if self.beta_min >= self.beta_max:
+            raise ConfigError(
+                f"DiffusionConfig.beta_min must be below beta_max, got {self.beta_min:g} and {self.beta_max:g}"
+            )
+        for level in self.attention_levels:
+            if level >= len(self.widths):
+                raise ConfigError(
+                    f"DiffusionConfig.attention_levels must be below the {len(self.widths)} levels, got {level}"
+                )
+        if len(set(self.ema_lengths)) < len(self.ema_lengths):
+            raise ConfigError(
+                "DiffusionConfig.ema_lengths must name each length once, got "
+                f"{', '.join(f'{length:g}' for length in self.ema_lengths)}; leave out the repeated one"
+            )
+        if self.zero_terminal_snr and self.prediction == "epsilon":
+            raise ConfigError(
+                "DiffusionConfig.zero_terminal_snr must go with a prediction that holds at pure noise, got "
+                "prediction 'epsilon'; take prediction v or x0"
+            )
+
+
+def add_noise(z0: Tensor, noise: Tensor, alphas_cumprod_t: Tensor) -> Tensor:
+    """z_t = √ᾱ_t·z₀ + √(1 − ᾱ_t)·ε (Ho et al. 2020, eq. 4)."""
+    signal, spread = _coefficients(alphas_cumprod_t, z0)
+    return signal * z0 + spread * noise
+
+
+def target(z0: Tensor, noise: Tensor, alphas_cumprod_t: Tensor, prediction: str) -> Tensor:
+    """What the UNet learns to predict: ε, v = √ᾱ_t·ε − √(1 − ᾱ_t)·z₀ (Salimans & Ho 2022), or z₀."""
+    match prediction:
+        case "epsilon":
+            return noise
+        case "v":
+            signal, spread = _coefficients(alphas_cumprod_t, z0)
+            return signal * noise - spread * z0
+        case "x0":
+            return z0
+        case _:
+            raise unknown_prediction(prediction)
+
+
+def to_x0_and_noise(output: Tensor, z_t: Tensor, alphas_cumprod_t: Tensor, prediction: str) -> tuple[Tensor, Tensor]:
+    """The estimates x̂₀ and ε̂ behind a UNet's output for z_t; both in the dtype of ``z_t``.
+
+    Where ᾱ_t = 0, z_t is all noise: ε̂ is z_t itself, and v is −x̂₀. ε-prediction has no x̂₀ there.
+    """
+    signal, spread = _coefficients(alphas_cumprod_t, z_t)
+    output = output.to(z_t.dtype)
+    match prediction:
+        case "epsilon":
+            return (z_t - spread * output) / signal, output
+        case "v":
+            return signal * z_t - spread * output, spread * z_t + signal * output
+        case "x0":
+            return output, (z_t - signal * output) / spread
+        case _:
+            raise unknown_prediction(prediction)
+
+
+def unknown_prediction(prediction: str) -> ConfigError:
+    """The error for a prediction type that does not exist."""
+    return ConfigError(f"prediction must be one of epsilon, v, x0; got {prediction!r}")
+
+
+def _coefficients(alphas_cumprod_t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    """√ᾱ_t and √(1 − ᾱ_t), (B, 1, 1, 1); computed in the dtype of ᾱ_t, then cast to that of ``like``."""
+    column = alphas_cumprod_t[:, None, None, None]
+    return column.sqrt().to(like), (1 - column).sqrt().to(like)

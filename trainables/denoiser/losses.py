@@ -1,0 +1,99 @@
+"""Losses of the denoiser: frequency losses, and min-SNR weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from trainables.denoiser.diffusion import unknown_prediction
+
+
+def squared_l2(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean of |F(p) − F(t)|²: by Parseval the MSE of each sample, whatever the two hold."""
+    return _power(_difference(prediction, target)).mean(dim=(1, 2, 3))
+
+
+def complex_l1(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean of |F(p) − F(t)|, the modulus of the complex difference."""
+    return _difference(prediction, target).abs().mean(dim=(1, 2, 3))
+
+
+def log_amplitude(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean of |log(1 + |F(p)|) − log(1 + |F(t)|)|: blind to phase, fair to weak frequencies."""
+    difference = torch.log1p(_spectrum(prediction).abs()) - torch.log1p(_spectrum(target).abs())
+    return difference.abs().mean(dim=(1, 2, 3))
+
+
+def focal(prediction: Tensor, target: Tensor) -> Tensor:
+    """Focal frequency loss (Jiang et al. 2021, eq. 8 and 9, α = 1): mean of w·|F(p) − F(t)|².
+
+    w is |F(p) − F(t)| over its largest value in each sample's channel, without gradient.
+    """
+    power = _power(_difference(prediction, target))
+    with torch.no_grad():
+        modulus = power.sqrt()
+        peak = modulus.amax(dim=(2, 3), keepdim=True)
+        weight = modulus / peak.clamp(min=torch.finfo(peak.dtype).tiny)
+    return (weight * power).mean(dim=(1, 2, 3))
+
+
+def high_pass(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean of w·|F(p) − F(t)|², w the squared radial frequency over its mean: nothing at frequency 0.
+
+    With mean weight 1, white errors cost what they cost in the MSE.
+    """
+    power = _power(_difference(prediction, target))
+    height, width = power.shape[-2:]
+    rows = torch.fft.fftfreq(height, device=power.device)
+    columns = torch.fft.fftfreq(width, device=power.device)
+    weight = rows.square()[:, None] + columns.square()
+    weighted: Tensor = weight / weight.mean() * power
+    return weighted.mean(dim=(1, 2, 3))
+
+
+FREQUENCY_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "squared_l2": squared_l2,
+    "complex_l1": complex_l1,
+    "log_amplitude": log_amplitude,
+    "focal": focal,
+    "high_pass": high_pass,
+}
+"""(prediction, target), each (B, C, h, w) → the loss of each sample (B,), in float32.
+
+F is the orthonormal two-dimensional FFT of each channel; means are over channels and frequencies.
+"""
+
+
+def min_snr_weights(alphas_cumprod_t: Tensor, gamma: float, prediction: str) -> Tensor:
+    """Min-SNR-γ weights of an MSE on what is predicted, (B,) in float32 (Hang et al. 2023).
+
+    With SNR = ᾱ_t/(1 − ᾱ_t): min(SNR, γ) for x₀, over SNR for ε, over SNR + 1 for v (their section 3.4),
+    so that the loss on x₀ has the same weight whatever the prediction: 0 where ᾱ_t is 0.
+    """
+    snr = alphas_cumprod_t / (1 - alphas_cumprod_t)
+    clipped = snr.clamp(max=gamma)
+    match prediction:
+        case "x0":
+            return clipped.float()
+        case "epsilon":
+            return (clipped / snr).float()
+        case "v":
+            return (clipped / (snr + 1)).float()
+        case _:
+            raise unknown_prediction(prediction)
+
+
+def _difference(prediction: Tensor, target: Tensor) -> Tensor:
+    return _spectrum(prediction.float() - target.float())
+
+
+def _spectrum(x: Tensor) -> Tensor:
+    # The FFT has no half-precision kernels on the CPU, and bf16 holds too few digits of a spectrum.
+    spectrum: Tensor = torch.fft.fft2(x.float(), norm="ortho")
+    return spectrum
+
+
+def _power(spectrum: Tensor) -> Tensor:
+    return spectrum.real.square() + spectrum.imag.square()

@@ -1,0 +1,192 @@
+"""The training of the denoiser, on one page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from trainables.denoiser.averages import Averages
+from trainables.denoiser.batch import Draws, NoisyBatch, draw_step, noisy_batch
+from trainables.denoiser.condition import Condition, check_positions, known_positions
+from trainables.denoiser.diffusion import DiffusionConfig, add_noise, target
+from trainables.denoiser.latents import Latents
+from trainables.denoiser.losses import FREQUENCY_LOSSES, min_snr_weights
+from trainables.denoiser.schedules import alphas_cumprod
+from trainables.denoiser.unet import UNet
+from trainables.loop import execution as ex
+from trainables.loop.checkpoint import TrainingState
+from trainables.loop.dropout import LayerGenerators, Masks
+from trainables.loop.execution import Execution, graphed, send
+from trainables.loop.graphs import launcher
+from trainables.loop.precision import WorkingCopy
+from trainables.loop.seeds import derived_seed, generator
+from trainables.loop.training import (
+    CHECKPOINT,
+    Record,
+    Report,
+    RunningMeans,
+    adamw,
+    check_finite,
+    cosine_rate,
+    evenly_spaced,
+    ignore_report,
+    record_at,
+    set_learning_rate,
+    update,
+    without_scores,
+)
+from trainables.loop.watchdog import beat
+
+
+@dataclass(frozen=True)
+class Score:
+    """Measures a denoiser in image space, for the pruner."""
+
+    measure: Callable[[Mapping[float, UNet]], dict[str, float]]
+    """All averages, by their length, to metrics whose names begin with ``rung/``."""
+    identity: str
+    """What the metrics depend on beyond the training, such as the sampler."""
+
+
+def train_denoiser(
+    config: DiffusionConfig,
+    training: Latents,
+    validation: Latents,
+    *,
+    seed: int,
+    folder: Path,
+    execution: Execution,
+    report: Report = ignore_report,
+    score: Score | None = None,
+    rungs: int = 0,
+) -> tuple[Averages, list[Record]]:
+    """Trains on latents and returns the averaged (EMA) denoisers, and all records.
+
+    ``score`` measures the averaged denoisers at ``rungs`` equally spaced steps before the end. Continues from
+    the checkpoint in ``folder`` where there is one, without its scores where they were measured otherwise. Raises
+    :class:`~trainables.errors.DivergenceError`, and ``torch.OutOfMemoryError`` on every worker where one runs out of
+    memory.
+    """
+    check_positions(config, training)
+    device = execution.prepare()
+    dtype = ex.computing_dtype(config.precision, device)
+    torch.manual_seed(derived_seed(seed, "denoiser"))
+    model = UNet(training.shape[0], config).to(device)
+    model.checkpointing = execution.checkpoint_activations
+    averages, working = Averages(model, config), WorkingCopy(model, dtype)
+    batch_size = min(config.batch_size, len(training))
+    capturable = graphed(execution, device, batch_size)
+    optimizer = adamw(model, config.learning_rate, config.weight_decay, capturable=capturable)
+    scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+    state = TrainingState({"model": model, **averages.modules()}, optimizer, scaler, 0, [], {})
+    scored = score.identity if score else ""
+    if state.load(folder / CHECKPOINT):
+        if state.extra.get("scored", scored) != scored:
+            state.records = without_scores(state.records)
+        if ex.rank() == 0:
+            report(state.records)
+    state.extra["scored"] = scored
+
+    training, validation = training.to(device), validation.to(device)
+    schedule = alphas_cumprod(config).float().to(device)
+    score_at = set(evenly_spaced(config.steps, rungs + 1)[:-1])
+    validate_at = set(evenly_spaced(config.steps, config.validations)) | score_at
+    log_every = max(1, config.steps // 200)
+    means = RunningMeans(("train/loss", "train/mse", "train/frequency"), device)
+    dropout = LayerGenerators()
+
+    def compute_step(draws: Draws) -> torch.Tensor:
+        with ex.all_or_none():
+            batch = noisy_batch(config, training, schedule, send(draws, device))
+            shares = ex.shares(batch_size, execution.micro_batch)
+            values = accumulate(config, working, batch, schedule, shares, scaler, dropout)
+        update(model, optimizer, scaler, config.gradient_clip)
+        return values
+
+    take_step = launcher(compute_step, optimizer.zero_grad, execution, device, batch_size, dropout)
+    fresh: list[Record] = []
+    last_good = state.step
+    for step in range(state.step, config.steps):
+        set_learning_rate(optimizer, config.learning_rate * cosine_rate(step, config.steps, config.warmup_steps))
+        dropout.reseed(derived_seed(seed, "dropout", step))
+        values = take_step(draw_step(config, training, step, seed))
+        averages.update(model, step)
+        means.add(ex.sum_values(values))
+
+        beat()
+        state.step = step + 1
+        if state.step % log_every == 0 or state.step in validate_at:
+            fresh.append(record_at(state.step, means.take(state.step, last_good=last_good)))
+        if state.step in validate_at:
+            metrics = {"val/mse": validation_mse(config, averages.own, validation, schedule, seed)}
+            check_finite(metrics, state.step, last_good)
+            if score and state.step in score_at and ex.rank() == 0:
+                metrics |= score.measure(averages.by_length)
+            fresh.append(record_at(state.step, metrics))
+            state.records += fresh
+            if ex.rank() == 0:
+                state.save(folder / CHECKPOINT)
+                report(fresh)
+            ex.barrier()
+            fresh, last_good = [], state.step
+    return averages, state.records
+
+
+def accumulate(
+    config: DiffusionConfig,
+    working: WorkingCopy[UNet],
+    batch: NoisyBatch,
+    schedule: torch.Tensor,
+    shares: Iterable[slice],
+    scaler: torch.amp.GradScaler,
+    dropout: LayerGenerators,
+) -> torch.Tensor:
+    """Adds the gradients of the mean loss of ``shares`` of a batch; returns their parts of its values, (3,)."""
+    z_t, t, wanted, condition = batch
+    values = torch.zeros(3, device=z_t.device)
+    working.refresh()
+    for share in shares:
+        output = working.network(z_t[share], t[share], Masks(dropout, len(z_t), share), condition[share])
+        parts = losses(config, output.float(), wanted[share], schedule[t[share]]) / len(z_t)
+        scaler.scale(parts[0]).backward()  # type: ignore[no-untyped-call]
+        working.collect()
+        values += parts.detach()
+    return values
+
+
+def losses(
+    config: DiffusionConfig, output: torch.Tensor, wanted: torch.Tensor, alphas_cumprod_t: torch.Tensor
+) -> torch.Tensor:
+    """Sums over a batch (B, C, h, w) of total, MSE and frequency loss, (3,); each a mean over C·h·w."""
+    mse = (output - wanted).square().mean(dim=(1, 2, 3))
+    weighted = mse
+    if config.loss_weighting == "min_snr":
+        weighted = mse * min_snr_weights(alphas_cumprod_t, config.min_snr_gamma, config.prediction)
+    if not config.frequency_weight:
+        return torch.stack([weighted.sum(), mse.sum(), torch.zeros_like(mse).sum()])
+    frequency = FREQUENCY_LOSSES[config.frequency_loss](output, wanted)
+    total = weighted + config.frequency_weight * frequency
+    return torch.stack([total.sum(), mse.sum(), frequency.sum()])
+
+
+@torch.inference_mode()
+def validation_mse(
+    config: DiffusionConfig, model: UNet, latents: Latents, schedule: torch.Tensor, seed: int, limit: int = 128
+) -> float:
+    """Plain MSE of the prediction on at most ``limit`` held-out latents, evenly spread; t and noise are fixed."""
+    random = generator(seed, "validation")
+    count = min(limit, len(latents))
+    indices = torch.linspace(0, len(latents) - 1, count).round().long().to(latents.mean.device)
+    z0, condition = latents.drawn(indices, None), Condition(known_positions(config, latents, indices))
+    noise = torch.randn(z0.shape, generator=random).to(z0.device)
+    t = torch.randint(config.timesteps, (count,), generator=random).to(z0.device)
+    z_t, wanted = add_noise(z0, noise, schedule[t]), target(z0, noise, schedule[t], config.prediction)
+    error = 0.0
+    for part in range(0, count, 32):
+        share = slice(part, part + 32)
+        output = model(z_t[share], t[share], condition=condition[share])
+        error += float((output - wanted[share]).square().mean(dim=(1, 2, 3)).sum())
+    return error / max(1, count)

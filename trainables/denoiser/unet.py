@@ -1,0 +1,171 @@
+"""The denoiser: a UNet over latents (B, C, h, w) conditioned on the timestep, and on what else it is told."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainables.denoiser.augmentation import LABELS
+from trainables.denoiser.condition import NOTHING, Condition
+from trainables.denoiser.diffusion import DiffusionConfig
+from trainables.layers import ResidualBlock, SelfAttention, group_norm, run, zero_init
+from trainables.loop.dropout import Masks
+from trainables.loop.precision import dtype_of
+
+
+def timestep_embedding(t: Tensor, channels: int) -> Tensor:
+    """Sinusoids of the timesteps (B,) → (B, ``channels``), periods 2π to 2π·10⁴ (Vaswani et al. 2017, 3.5)."""
+    half = (channels + 1) // 2
+    exponents = torch.arange(half, device=t.device, dtype=torch.float32) / half
+    angles = t.float()[:, None] * torch.exp(-math.log(10_000) * exponents)
+    return torch.cat((angles.cos(), angles.sin()), dim=1)[:, :channels]
+
+
+class PositionEmbedding(nn.Module):
+    """Positions in [0, 1] to what is added to the time embedding; a learned null vector where there is none.
+
+    Sinusoids of the position in percent, so that the shortest period is a sixteenth of a volume, and two linear
+    layers, as after the timestep's. Starts as nothing.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.known = nn.Sequential(nn.Linear(channels, channels), nn.SiLU(), zero_init(nn.Linear(channels, channels)))
+        self.null = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, position: Tensor | None) -> Tensor:
+        """(B,), NaN where there is none, or None where no sample has one → (B or 1, ``channels``)."""
+        if position is None:
+            return self.null[None]
+        known = self.known(timestep_embedding(100 * position.nan_to_num(), self.channels).to(dtype_of(self.known)))
+        return torch.where(position.isnan()[:, None], self.null.to(known.dtype), known)
+
+
+class Block(nn.Module):
+    """A residual block conditioned on the timestep, followed by self-attention where its level has it."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        embedding_channels: int,
+        dropout: float,
+        attention: bool,
+        place: int,
+    ) -> None:
+        super().__init__()
+        self.modulate = nn.Linear(embedding_channels, 2 * out_channels)
+        self.residual = ResidualBlock(in_channels, out_channels, dropout=dropout, place=place)
+        self.attention = SelfAttention(out_channels) if attention else None
+
+    def forward(self, x: Tensor, embedded: Tensor, masks: Masks | None = None) -> Tensor:
+        """(B, in, H, W) and the activated time embedding (B, embedding) → (B, out, H, W)."""
+        x = self.residual(x, self.modulate(embedded), masks)
+        return x if self.attention is None else self.attention(x)
+
+
+class UNet(nn.Module):
+    """UNet of Ho et al. 2020 with time-conditional GroupNorm.
+
+    On the way down each level has ``config.blocks`` blocks and then, but for the deepest, a stride-2
+    convolution; every result on the way is kept, and the way up has a block for each of them. The deepest
+    level has two more blocks between. ``channels`` is the C of the latent; its sides must be multiples of
+    2^(levels − 1). With ``checkpointing`` the backward pass computes the activations of each block again.
+    """
+
+    def __init__(self, channels: int, config: DiffusionConfig) -> None:
+        super().__init__()
+        self.embedding_channels = config.embedding_channels
+        self.checkpointing = False
+        places = itertools.count()
+        widths, deepest = config.widths, len(config.widths) - 1
+
+        def block(level: int, in_channels: int) -> Block:
+            return Block(
+                in_channels,
+                widths[level],
+                embedding_channels=config.embedding_channels,
+                dropout=config.dropout,
+                attention=level in config.attention_levels,
+                place=next(places),
+            )
+
+        self.enter = nn.Conv2d(channels, widths[0], 3, padding=1)
+        self.down = nn.ModuleList()
+        self.shrink = nn.ModuleList()
+        kept = [widths[0]]
+        width = widths[0]
+        for level in range(len(widths)):
+            blocks = nn.ModuleList()
+            for _ in range(config.blocks):
+                blocks.append(block(level, width))
+                width = widths[level]
+                kept.append(width)
+            self.down.append(blocks)
+            if level < deepest:
+                self.shrink.append(nn.Conv2d(width, width, 3, stride=2, padding=1))
+                kept.append(width)
+        self.middle = nn.ModuleList(block(deepest, width) for _ in range(2))
+        self.up = nn.ModuleList()
+        self.grow = nn.ModuleList()
+        for level in reversed(range(len(widths))):
+            blocks = nn.ModuleList()
+            for _ in range(config.blocks + 1):
+                blocks.append(block(level, width + kept.pop()))
+                width = widths[level]
+            self.up.append(blocks)
+            if level > 0:
+                self.grow.append(nn.Conv2d(width, width, 3, padding=1))
+        self.leave_norm = group_norm(width)
+        self.leave = zero_init(nn.Conv2d(width, channels, 3, padding=1))
+
+        embedding = config.embedding_channels
+        self.embed = nn.Sequential(
+            nn.Linear(embedding, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU()
+        )
+        # After all else, so that what else there is starts with the same weights with and without them.
+        self.position = PositionEmbedding(embedding) if config.position_condition else None
+        # No bias: label 0 adds nothing, so that in sampling none is given.
+        augmented = config.augmentation_probability > 0
+        self.augmentation = zero_init(nn.Linear(LABELS, embedding, bias=False)) if augmented else None
+
+    def forward(self, z_t: Tensor, t: Tensor, masks: Masks | None = None, condition: Condition = NOTHING) -> Tensor:
+        """The output, of the shape of ``z_t`` (B, C, h, w), for the timesteps ``t`` (B,), 0 to T − 1.
+
+        ``masks`` are those of the dropout, as :class:`~trainables.layers.ResidualBlock` takes them. ``condition`` is
+        what is known of the samples; what the UNet wasn't built for is left aside. The output has the weights' dtype.
+        """
+        dtype = dtype_of(self)
+
+        def through(block: nn.Module, x: Tensor) -> Tensor:
+            return run(block, x, embedded, masks, checkpointing=self.checkpointing, random=masks is None)
+
+        embedded = self.embed[:-1](timestep_embedding(t, self.embedding_channels).to(dtype))
+        if self.position is not None:
+            embedded = embedded + self.position(condition.position)
+        if self.augmentation is not None and condition.augmentation is not None:
+            embedded = embedded + self.augmentation(condition.augmentation.to(dtype))
+        embedded = self.embed[-1](embedded).to(dtype)
+        h = self.enter(z_t.to(dtype))
+        kept = [h]
+        for level, blocks in enumerate(self.down):
+            for block in blocks:  # type: ignore[attr-defined]
+                h = through(block, h)
+                kept.append(h)
+            if level < len(self.shrink):
+                h = self.shrink[level](h)
+                kept.append(h)
+        for block in self.middle:
+            h = through(block, h)
+        for level, blocks in enumerate(self.up):
+            for block in blocks:  # type: ignore[attr-defined]
+                h = through(block, torch.cat((h, kept.pop()), dim=1))
+            if level < len(self.grow):
+                h = self.grow[level](F.interpolate(h, scale_factor=2.0, mode="nearest"))
+        return self.leave(F.silu(self.leave_norm(h)))  # type: ignore[no-any-return]

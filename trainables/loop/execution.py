@@ -1,0 +1,251 @@
+"""Where and how a loop runs: device, threads, workers, micro-batch. None of it is part of a result's key."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import math
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from threadpoolctl import threadpool_limits
+from torch.utils._pytree import tree_map_only
+
+from trainables.config import Config, setting
+from trainables.loop import cards
+
+Values = TypeVar("Values")
+
+GIB = 2**30
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+"""By the names of precisions."""
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+"""Options of glibc's mallopt(3)."""
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution(Config):
+    """The settings of a run that are not part of its identity."""
+
+    device: str = setting(
+        "auto",
+        "cpu, cuda, or cuda:N, a card of its own; 'auto' takes a card where there is one, else the CPU",
+        identity=False,
+    )
+    threads: int = setting(
+        1,
+        "CPU threads of a training; on the CPU, results are equal bit for bit at equal threads",
+        identity=False,
+        low=1,
+    )
+    workers: int = setting(1, "data-parallel workers of a training", identity=False, low=1)
+    micro_batch: int | None = setting(
+        None, "samples on the device at a time; gradients are accumulated to the batch", identity=False, low=1
+    )
+    checkpoint_activations: bool = setting(
+        False,
+        "keep only the inputs of each block and compute the rest again in the backward pass: less memory, more time",
+        identity=False,
+    )
+    cuda_graph: bool = setting(
+        False,
+        "launch a training's step as one CUDA graph, where the whole batch is on one card at once: fewer launches, "
+        "more memory; off until a card has shown that it gains",
+        identity=False,
+    )
+    tf32: bool = setting(
+        False,
+        "let a card (from compute capability 8.0 on) round the inputs of fp32 matrix products and convolutions to "
+        "TF32's 10 bits of mantissa: faster for what is computed in fp32, such as decoding; Inception never does",
+        identity=False,
+    )
+    memory_gib: float | None = setting(
+        None, "most that a process may allocate on its card, in GiB; None leaves it alone", identity=False, low=0
+    )
+
+    def check(self) -> None:
+        """Only devices that all stages work on."""
+        cards.check_name(self.device)
+
+    @classmethod
+    def for_machine(cls) -> Execution:
+        """One job that has all of this process's cores."""
+        return cls(threads=cores())
+
+    def prepare(self) -> torch.device:
+        """Applies threads, TF32 and the memory limit to this process; returns the device, a card by its index.
+
+        Raises :class:`~trainables.errors.CardError` where the device isn't here, or PyTorch can't use it.
+        """
+        torch.set_num_threads(self.threads)
+        threadpool_limits(self.threads)
+        keep_freed_memory()
+        device = cards.device_of(self.device)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+            # PyTorch's newer fp32_precision says the same; both may not be set, and Inception's flags are of these.
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.tf32
+        if device.type == "cuda" and self.memory_gib:
+            # Ray reserves fractions of a card, but doesn't limit what is allocated on it.
+            total = torch.cuda.get_device_properties(device).total_memory
+            torch.cuda.set_per_process_memory_fraction(min(1.0, self.memory_gib * GIB / total), device)
+        return device
+
+    @property
+    def device_type(self) -> str:
+        """``cpu`` or ``cuda``."""
+        if self.device == "auto":
+            return "cuda" if cards.present() else "cpu"
+        return torch.device(self.device).type
+
+
+def summary_of(execution: Execution, precision: str, batch: int) -> dict[str, Any]:
+    """What a training in ``precision``, ``batch`` samples a step, is computed on and in here, for its summary."""
+    device = cards.device_of(execution.device)
+    return {
+        "device": device.type,
+        "precision": {dtype: name for name, dtype in DTYPES.items()}[computing_dtype(precision, device)],
+        "tf32": execution.tf32 and device.type == "cuda",
+        "cuda_graph": graphed(execution, device, batch),
+    }
+
+
+def keep_freed_memory() -> None:
+    """Lets glibc keep what is freed: a step's activations are then not given back and faulted in again each step."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another C library
+        return
+    mallopt(_M_MMAP_MAX, 0)
+    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def computing_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """The dtype that ``precision`` means on ``device``: bf16, fp16 or fp32."""
+    if precision != "auto":
+        return DTYPES[precision]
+    if device.type == "cuda":
+        return cards.suited_dtype(device)
+    has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if has_bf16 else torch.float32
+
+
+def at_once(execution: Execution, batch: int) -> int:
+    """Samples of a batch that are on a worker's device at a time."""
+    share = math.ceil(batch / execution.workers)
+    return min(execution.micro_batch or share, share)
+
+
+def graphed(execution: Execution, device: torch.device, batch: int) -> bool:
+    """Whether steps of ``batch`` samples run as a graph: asked for, on a card, by one worker, the batch at once."""
+    whole = at_once(execution, batch) == batch and not execution.checkpoint_activations
+    return execution.cuda_graph and device.type == "cuda" and whole and world_size() == 1
+
+
+def send(values: Values, device: torch.device) -> Values:
+    """A tensor or a tuple of tensors from the CPU on ``device``, which the host doesn't wait for.
+
+    A copy from memory that isn't pinned would wait until the card has done all that was asked of it before. What lies
+    on the device already stays as it is.
+    """
+
+    def sent(tensor: torch.Tensor) -> torch.Tensor:
+        pinned = tensor.pin_memory() if device.type == "cuda" and tensor.device.type == "cpu" else tensor
+        return pinned.to(device, non_blocking=True)
+
+    return tree_map_only(torch.Tensor, sent, values)  # type: ignore[no-any-return]
+
+
+def rank() -> int:
+    """This worker's number, 0 where there is only one."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """How many workers train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def shares(batch: int, micro_batch: int | None) -> Iterator[slice]:
+    """This worker's part of a batch of ``batch`` samples, in slices of at most ``micro_batch``.
+
+    Every worker computes its share of the one global batch, so the result doesn't depend on how many there
+    are, nor on the micro-batch, up to the order of floating-point sums.
+    """
+    start, stop = batch * rank() // world_size(), batch * (rank() + 1) // world_size()
+    step = micro_batch or max(1, stop - start)
+    for first in range(start, stop, step):
+        yield slice(first, min(first + step, stop))
+
+
+@contextlib.contextmanager
+def all_or_none() -> Iterator[None]:
+    """A body that runs out of memory on every worker where it does on one, so that none waits for another.
+
+    Raises what it ran out with (:func:`trainables.loop.cards.out_of_memory`), or ``torch.OutOfMemoryError`` for
+    another.
+    """
+    failure: RuntimeError | None = None
+    try:
+        yield
+    except RuntimeError as error:
+        if not cards.out_of_memory(error):
+            raise
+        failure = error
+    if world_size() > 1:
+        failures = torch.tensor([float(failure is not None)])
+        dist.all_reduce(failures)
+        if failures and failure is None:
+            raise torch.OutOfMemoryError("another worker ran out of memory")
+    if failure is not None:
+        raise failure
+
+
+def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
+    """Adds the gradients of all workers, in place, as one flat message."""
+    if world_size() == 1:
+        return
+    with_gradient = []
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        with_gradient.append(parameter.grad)
+    flat = torch.cat([gradient.reshape(-1) for gradient in with_gradient])
+    dist.all_reduce(flat)
+    offset = 0
+    for gradient in with_gradient:
+        gradient.copy_(flat[offset : offset + gradient.numel()].view_as(gradient))
+        offset += gradient.numel()
+
+
+def sum_values(values: torch.Tensor) -> torch.Tensor:
+    """The sum over the workers of a tensor of numbers."""
+    if world_size() > 1:
+        dist.all_reduce(values)
+    return values
+
+
+def from_first(value: float) -> float:
+    """The first worker's value, on every worker."""
+    if world_size() == 1:
+        return value
+    shared = torch.tensor([value])
+    dist.broadcast(shared, src=0)
+    return float(shared)
+
+
+def barrier() -> None:
+    """Waits until all workers are here."""
+    if world_size() > 1:
+        dist.barrier()

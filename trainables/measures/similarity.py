@@ -1,0 +1,107 @@
+"""How alike images are: SSIM and PSNR of pairs, MS-SSIM, and the mean distance within a set.
+
+Everything is measured on the range [0, 1] (``data_range=1``): SSIM's luminance term needs intensities that are
+not negative. Images are (N, H, W), uint8 or float in [0, 1]; every result is per image, (N,), unless said.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from trainables.measures.structure import exponents
+
+import trainables.measures.torchvision_operators  # noqa: F401  # isort: skip
+from torchmetrics.functional.image import (
+    multiscale_structural_similarity_index_measure,
+    peak_signal_noise_ratio,
+    structural_similarity_index_measure,
+)
+
+Images = npt.NDArray[np.uint8] | npt.NDArray[np.floating[Any]]
+Floats = npt.NDArray[np.float64]
+
+PSNR_CAP = 100.0
+"""PSNR in dB of identical images, which by its formula is infinite, and the largest that is reported."""
+
+CHUNK = 32
+
+
+def ssim(first: Images, second: Images) -> Floats:
+    """Structural similarity (Wang et al. 2004), an 11×11 Gaussian window of σ = 1.5."""
+    return _in_chunks(
+        first,
+        second,
+        lambda a, b: structural_similarity_index_measure(a, b, data_range=1.0, reduction="none"),
+    )
+
+
+def psnr(first: Images, second: Images) -> Floats:
+    """Peak signal-to-noise ratio in dB, at most ``PSNR_CAP``."""
+    values = _in_chunks(
+        first,
+        second,
+        lambda a, b: peak_signal_noise_ratio(a, b, data_range=1.0, reduction="none", dim=(1, 2, 3)),
+    )
+    return np.minimum(values, PSNR_CAP)
+
+
+def ms_ssim(first: Images, second: Images) -> Floats:
+    """Multi-scale structural similarity (Wang et al. 2003) over as many scales as the images have room for.
+
+    The coarsest scale keeps at least 16 pixels a side: 1 scale at 16, 2 at 32, 3 at 64, 4 at 128, all 5 from 256
+    on. The weights of the scales that are used are brought to a sum of 1, so that the result stays within [0, 1];
+    values of different image sizes are not to be compared.
+    """
+    betas = exponents(min(first.shape[1:]))
+    return _in_chunks(
+        first,
+        second,
+        lambda a, b: multiscale_structural_similarity_index_measure(
+            a, b, data_range=1.0, betas=betas, normalize="relu", reduction="none"
+        ),
+    )
+
+
+def mean_pairwise_distance(images: npt.NDArray[np.uint8]) -> float:
+    """Mean over all pairs of different images of their root-mean-square difference, in units of [-1, 1].
+
+    Needs at least 2 images.
+    """
+    pixels = images.reshape(len(images), -1).astype(np.float64) / 127.5
+    pixels -= pixels.mean(axis=0)
+    squares = np.sum(pixels**2, axis=1)
+    distances = np.sqrt(np.maximum(squares[:, None] + squares - 2 * pixels @ pixels.T, 0) / pixels.shape[1])
+    pairs = np.triu_indices(len(images), k=1)
+    return float(distances[pairs].mean())
+
+
+def mean_similarity(images: npt.NDArray[np.uint8], *, pairs: int, seed: int) -> float:
+    """Mean MS-SSIM of at most ``pairs`` seeded pairs of different images: the lower, the more diverse they are."""
+    first, second = random_pairs(len(images), limit=pairs, seed=seed).T
+    return float(ms_ssim(images[first], images[second]).mean())
+
+
+def random_pairs(count: int, *, limit: int, seed: int) -> npt.NDArray[np.intp]:
+    """At most ``limit`` different pairs (i, j), i < j, of ``count`` things, (P, 2), by seed."""
+    first, second = np.triu_indices(count, k=1)
+    chosen = np.random.default_rng(seed).permutation(len(first))[:limit]
+    return np.stack([first[chosen], second[chosen]], axis=1)
+
+
+def _in_chunks(first: Images, second: Images, measure: Any) -> Floats:
+    values = [
+        measure(_tensor(first[start : start + CHUNK]), _tensor(second[start : start + CHUNK])).reshape(-1)
+        for start in range(0, len(first), CHUNK)
+    ]
+    return np.asarray(torch.cat(values).numpy(), dtype=np.float64)
+
+
+def _tensor(images: Images) -> Tensor:
+    """(B, 1, H, W) float32 in [0, 1]."""
+    scale = 255 if images.dtype == np.uint8 else 1
+    return torch.from_numpy(images.astype(np.float32) / scale)[:, None]

@@ -1,0 +1,313 @@
+"""What a training needs of a card, by part: one step on tensors without storage, followed as they come and go.
+
+The step is the loops' own code under PyTorch's ``FakeTensorMode``, so nothing is computed or allocated. Bytes are
+those of distinct storages, views counted once. Activations are checked against the CPU's allocator by
+``pytest tests/trainables/test_memory.py``; peaks against a card's, on a machine that has one, by
+``pytest tests/trainables/test_gpu.py``.
+"""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from trainables.autoencoder import training as vae_training
+from trainables.autoencoder.discriminator import Adversary, PatchAdversary, PatchDiscriminator
+from trainables.autoencoder.vae import Autoencoder
+from trainables.denoiser import training as diffusion_training
+from trainables.denoiser.augmentation import LABELS
+from trainables.denoiser.batch import NoisyBatch
+from trainables.denoiser.condition import Condition
+from trainables.denoiser.sampling import CHUNK_ON_ACCELERATOR
+from trainables.denoiser.unet import UNet
+from trainables.errors import CapacityError
+from trainables.loop import cards
+from trainables.loop.dropout import LayerGenerators
+from trainables.loop.execution import GIB, Execution, at_once, computing_dtype, graphed
+from trainables.loop.precision import WorkingCopy, convert
+from trainables.recipes import Recipe
+from trainables.resources.ladder import described, rungs
+
+MIB = 2**20
+
+CONTEXT = GIB // 2
+"""Memory that CUDA itself takes in each process, outside PyTorch's allocator: a bound, 0.2 to 0.5 GiB by card."""
+
+LIBRARIES = 32 * MIB
+"""Workspaces of cuBLAS and cuDNN, which PyTorch's allocator holds: a bound, 8 MiB for cuBLAS but 32 on Hopper."""
+
+NAMES = {"vae": "autoencoder's training", "diffusion": "denoiser's training"}
+"""The trainings by their section of a recipe."""
+
+RESERVE = 1.1
+"""What the allocator reserves over what is allocated: its blocks are not cut to measure."""
+
+INCEPTION = int((83 + 32 * 10.2) * MIB)
+"""The Inception network: its weights, and 10.2 MiB for each of 32 images (the CPU allocator's peak)."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of one training, by part."""
+
+    weights: int
+    """In fp32, and in half precision where the training computes in it."""
+    gradients: int
+    optimizer: int
+    """AdamW's two moments."""
+    average: int
+    """The averaged denoisers (EMA), one for each length, or the best autoencoder."""
+    data: int
+    """The training set, which lies on the card, and the step's batch."""
+    activations: int
+    """What autograd keeps of a forward pass."""
+    workspace: int
+    """Temporaries at the peak beyond the rest, with those of cuBLAS and cuDNN on a card."""
+    step: int
+    """The peak of a training step, to compare with ``torch.cuda.max_memory_allocated``."""
+    measuring: int
+    """The peak while the training is measured on the way: validation, sampling, decoding, Inception."""
+
+    @property
+    def peak(self) -> int:
+        """The most that the training has allocated at any time."""
+        return max(self.step, self.measuring)
+
+    @property
+    def need(self) -> int:
+        """What its process takes of a card: the peak, the allocator's reserve, the CUDA context."""
+        return int(self.peak * RESERVE) + CONTEXT
+
+
+def batch_size(recipe: Recipe, section: str, slices: int = 0) -> int:
+    """Samples in an optimiser step of ``section``, of a training split of so many slices (0: not known)."""
+    size = recipe.vae.batch_size if section == "vae" else recipe.diffusion.batch_size
+    return min(size, slices) if slices else size
+
+
+def fitted(recipe: Recipe, section: str, execution: Execution, *, slices: int = 0) -> Execution:
+    """The first rung of the ladder that is predicted to keep ``execution.memory_gib``; without a limit ``execution``.
+
+    Raises :class:`CapacityError` where no rung does.
+    """
+    if not execution.memory_gib:
+        return execution
+    batch = batch_size(recipe, section, slices)
+    for rung in rungs(execution, batch):
+        memory = predicted(recipe, section, rung, device=execution.device_type, slices=slices)
+        if memory.peak * RESERVE <= execution.memory_gib * GIB:
+            return rung
+    raise CapacityError(refusal(section, memory, described(rung, batch), execution.memory_gib))
+
+
+def refusal(section: str, memory: Memory, rung: str, limit: float) -> str:
+    """Why a training is refused, with the numbers; ``limit`` is what it may allocate, in GiB."""
+    return (
+        f"the {NAMES[section]} must fit {limit:.2f} GiB of memory and takes {memory.peak * RESERVE / GIB:.2f} GiB "
+        f"even with {rung} (a step {memory.step / GIB:.2f}, measuring {memory.measuring / GIB:.2f}); "
+        f"use a smaller model, or a larger --card-gib"
+    )
+
+
+def predicted(recipe: Recipe, section: str, execution: Execution, *, device: str, slices: int = 0) -> Memory:
+    """What a training of ``section`` ("vae" or "diffusion") takes on ``device`` ("cpu" or "cuda").
+
+    ``slices`` is the size of the training split, which the loops keep on the device. Without CUDA, a card's
+    'auto' precision counts as bf16.
+    """
+    batch = batch_size(recipe, section, slices)
+    samples = at_once(execution, batch)
+    with torch.device("meta"):
+        weights = sum(parameter.nbytes for parameter in _network(recipe, section).parameters())
+        rival = sum(parameter.nbytes for network in _rivals(recipe, section) for parameter in network.parameters())
+        copies = _copies(recipe, section, device)
+        data = sum(tensor.nbytes for tensor in (*_batch(recipe, section, batch), *_split(recipe, section, slices)))
+    activations, there, peak = _pass(recipe, section, samples, batch, execution.checkpoint_activations, device)
+    kept = 1 + len(recipe.diffusion.ema_lengths) if section == "diffusion" else 1
+    persistent = (3 + kept) * weights + 3 * rival + copies + data
+    # The update works in place; with several workers there is the message that carries all gradients.
+    update = weights * (2 if execution.workers > 1 else 1) + rival
+    step = persistent + max(peak, update)
+    # A graph keeps the memory that its step took.
+    graph = max(peak, update) if graphed(execution, torch.device(device), batch) else 0
+    libraries = LIBRARIES if device == "cuda" else 0
+    return Memory(
+        weights=weights + rival + copies,
+        gradients=weights + rival,
+        optimizer=2 * (weights + rival),
+        average=kept * weights,
+        data=data,
+        activations=activations,
+        workspace=step - persistent - max(there, weights + rival) + libraries,
+        step=step + libraries,
+        measuring=persistent + max(graph, weights + rival) + _measuring(recipe, section, device) + libraries,
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _pass(
+    recipe: Recipe, section: str, samples: int, batch: int, checkpointing: bool, device: str
+) -> tuple[int, int, int]:
+    """Activations of a forward pass; what is there after it, and at the peak of forward and backward pass.
+
+    The latter two are without weights and batch, and with the gradients of an earlier share where there is one.
+    """
+    with torch.device("meta"):
+        model, rivals = _network(recipe, section), _rivals(recipe, section)
+    model.checkpointing = checkpointing
+    dtype = precision_on(getattr(recipe, section).precision, device)
+    with FakeTensorMode(allow_non_fake_inputs=True), Storages() as storages:
+        for network in (model, *rivals):
+            _fill(network)
+        working, *opposing = (WorkingCopy(network, dtype, device) for network in (model, *rivals))
+        tensors, told = _batch(recipe, section, batch), _told(recipe, batch)
+        held = storages.live
+        if samples < batch:
+            for parameter in (parameter for network in (model, *rivals) for parameter in network.parameters()):
+                parameter.grad = torch.empty_like(parameter)
+        before = storages.peak = storages.live
+        watch = Watch(storages)
+        share = slice(0, samples)
+        if isinstance(model, Autoencoder):
+            images, noise = tensors
+            adversary = PatchAdversary(recipe.vae, opposing[0], 0) if opposing else Adversary()
+            adversary.active = True
+            draws = vae_training.VaeDraws(torch.empty(0), torch.empty(0), noise, torch.ones(()))
+            vae_training.accumulate(recipe.vae, working, images, draws, [share], watch, adversary)
+        else:
+            z_t, t, wanted, schedule = tensors
+            noisy = NoisyBatch(z_t, t, wanted, told)
+            dropout = LayerGenerators()
+            diffusion_training.accumulate(recipe.diffusion, working, noisy, schedule, [share], watch, dropout)
+    return watch.after_forward - before, watch.after_forward - held, storages.peak - held
+
+
+@functools.lru_cache(maxsize=256)
+def _measuring(recipe: Recipe, section: str, device: str) -> int:
+    """What measuring on the way takes beside the training: validation, or sampling, decoding and Inception."""
+    with torch.device("meta"):
+        autoencoder, denoiser = Autoencoder(recipe.vae), UNet(recipe.vae.latent_channels, recipe.diffusion)
+    side, small = recipe.data.image_size, recipe.latent_size
+    count = min(CHUNK_ON_ACCELERATOR, recipe.evaluation.samples)
+    with FakeTensorMode(allow_non_fake_inputs=True), Storages() as storages, torch.no_grad():
+        _fill(denoiser)
+        ours = storages.live  # the average, which counts elsewhere
+        _fill(autoencoder)
+        weights = storages.live - ours
+        if section == "vae":
+            mean, _ = autoencoder.encode(torch.empty(vae_training.CHUNK, 1, side, side))
+            autoencoder.decode(mean)
+            validation: int = storages.peak - ours - weights
+            return validation
+        latents = torch.empty(count, recipe.vae.latent_channels, small, small)
+        sampling = convert(denoiser, precision_on(recipe.sampling.precision, device), device)
+        sampling(latents, torch.empty(count, dtype=torch.int64))
+        autoencoder.decode(latents[: vae_training.DECODED_AT_ONCE])
+    images: int = max(storages.peak - ours, weights + INCEPTION)
+    return images
+
+
+def precision_on(precision: str, device: str) -> torch.dtype:
+    """As :func:`~trainables.loop.execution.computing_dtype`, also for a card that isn't here."""
+    if precision == "auto" and device == "cuda" and not cards.available():
+        return torch.bfloat16
+    return computing_dtype(precision, torch.device(device))
+
+
+def _copies(recipe: Recipe, section: str, device: str) -> int:
+    """Bytes of the half-precision weights that the training computes with."""
+    dtype = precision_on(getattr(recipe, section).precision, device)
+    with torch.device("meta"):
+        networks = [_network(recipe, section), *_rivals(recipe, section)]
+        pairs = [(network, convert(network, dtype, device)) for network in networks]
+    shared = {id(weight) for network, _ in pairs for weight in network.parameters()}
+    return sum(weight.nbytes for _, copied in pairs for weight in copied.parameters() if id(weight) not in shared)
+
+
+def _network(recipe: Recipe, section: str) -> Any:
+    return Autoencoder(recipe.vae) if section == "vae" else UNet(recipe.vae.latent_channels, recipe.diffusion)
+
+
+def _rivals(recipe: Recipe, section: str) -> list[PatchDiscriminator]:
+    """The discriminator, where the training has one."""
+    return [PatchDiscriminator()] if section == "vae" and recipe.vae.adversarial_weight else []
+
+
+def _batch(recipe: Recipe, section: str, batch: int) -> tuple[Tensor, ...]:
+    """What a step holds: slices and the posterior's noise; or z_t, t, target and the schedule."""
+    side = recipe.data.image_size
+    latents = torch.empty(batch, recipe.vae.latent_channels, recipe.latent_size, recipe.latent_size)
+    if section == "vae":
+        return torch.empty(batch, 1, side, side), latents
+    t = torch.empty(batch, dtype=torch.int64)
+    return latents, t, torch.empty_like(latents), torch.empty(recipe.diffusion.timesteps)
+
+
+def _told(recipe: Recipe, batch: int) -> Condition:
+    """What the denoiser is told of a step's samples, at some tens of bytes for each."""
+    position = torch.empty(batch) if recipe.diffusion.position_condition else None
+    return Condition(position, torch.empty(batch, LABELS) if recipe.diffusion.augmentation_probability else None)
+
+
+def _split(recipe: Recipe, section: str, slices: int) -> tuple[Tensor, ...]:
+    """The training split as the loops hold it: slices, or means and log-variances of their posteriors, positions."""
+    side, small = recipe.data.image_size, recipe.latent_size
+    if section == "vae":
+        return (torch.empty(slices, side, side, dtype=torch.uint8),)
+    positions = (torch.empty(slices),) if recipe.diffusion.position_condition else ()
+    return (torch.empty(2, slices, recipe.vae.latent_channels, small, small, dtype=torch.float16), *positions)
+
+
+def _fill(network: nn.Module) -> None:
+    """Gives a network from the meta device parameters that the mode follows."""
+    for module in network.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            setattr(module, name, nn.Parameter(torch.empty(parameter.shape)))
+
+
+class Storages(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Bytes of the distinct storages that are alive, of those that operators made under this mode, and the peak."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.live: int = 0
+        self.peak: int = 0
+        self._known: dict[int, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor):
+                self._follow(tensor.untyped_storage())
+        return result
+
+    def _follow(self, storage: torch.UntypedStorage) -> None:
+        if storage._cdata in self._known:
+            return
+        self._known[storage._cdata] = storage.nbytes()
+        self.live += storage.nbytes()
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self._gone, storage._cdata)
+
+    def _gone(self, storage: int) -> None:
+        self.live -= self._known.pop(storage)
+
+
+class Watch(torch.amp.GradScaler):
+    """A gradient scaler that scales nothing, and notes what is alive after the first forward pass."""
+
+    def __init__(self, storages: Storages) -> None:
+        super().__init__("cpu", enabled=False)
+        self.storages, self.after_forward = storages, 0
+
+    def scale(self, outputs: Any) -> Any:
+        self.after_forward = self.after_forward or self.storages.live
+        return outputs
