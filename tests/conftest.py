@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import shared_driver
@@ -12,6 +18,8 @@ from hidden_cards import hide
 from made_once import made_once
 
 ROOT = Path(__file__).parents[1]
+APART = {"test_faults.py"}
+"""Modules whose tests may go to several processes: what they share is made once for all of these."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -21,12 +29,17 @@ def pytest_configure(config: pytest.Config) -> None:
         del os.environ[name]
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests of a module go to one of several processes together, unless they are marked as apart."""
-    for item in items:
-        if not item.get_closest_marker("apart"):
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """For ``--dist loadscope``: the tests of a module share its fixtures, and go to one process together."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByModule(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            module = nodeid.partition("::")[0]
+            return nodeid if Path(module).name in APART else module
+
+    return ByModule(config, log)
 
 
 def pytest_unconfigure() -> None:
@@ -41,6 +54,16 @@ def _one_thread_each() -> None:
         import torch
 
         torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _memory_given_back() -> Iterator[None]:
+    """What the tests of a module took goes back to the system: glibc keeps most of it, more with each module."""
+    yield
+    gc.collect()
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -71,21 +72,22 @@ def _stay() -> None:
     """Keeps the Ray that the first command starts for all after it."""
     import ray
 
-    init, shutdown = ray.init, ray.shutdown
+    from latentsweep.execution.supervision import ray_folder
+
+    init, shutdown, folder = ray.init, ray.shutdown, ray_folder()
 
     def init_once(*, address: str, num_gpus: int | None, **options: Any) -> None:
         assert (address, num_gpus) == ("local", 0), "a command that wants another Ray needs a process of its own"
         if not ray.is_initialized():
             # `cluster` throws the folder of a Ray away at its end; this one outlives the command.
-            init(address=address, num_gpus=num_gpus, **{**options, "_temp_dir": folder.name})
+            init(address=address, num_gpus=num_gpus, **{**options, "_temp_dir": str(folder)})
 
-    folder = tempfile.TemporaryDirectory(prefix="ls-shared-", dir="/tmp", ignore_cleanup_errors=True)
     ray.init, ray.shutdown = init_once, lambda: None
     try:
         _serve()
     finally:
         shutdown()
-        folder.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _serve() -> None:

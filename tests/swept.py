@@ -36,6 +36,12 @@ def sweep_words(
     return [*words, "--sampler", sampler, "--pruner", pruner, "--json", *TINY]
 
 
+def ablate_words(components: str, seeds: int, *more: str) -> list[str]:
+    """The words of a study of these components of a small recipe."""
+    options = ["--recipe", "smoke", "--components", components, "--seeds", str(seeds), *more]
+    return ["ablate", "--dataset", "demo", *options, "--json", *TINY]
+
+
 def study_of(home: Path, name: str, database: str = "") -> optuna.Study:
     storage = database or f"sqlite:///{home / 'sweeps' / name / 'study.db'}"
     return optuna.load_study(study_name=name, storage=storage)

@@ -8,20 +8,19 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import ROOT, cli
+from command_line import cli
 from made_once import made_once
 from processes import Job, left_by
 from swept import check_complete, mlflow_runs, results, stages_in, study_of, sweep_words
 
 from latentsweep.storage.store import Store
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.apart]
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 DATASET, TRIALS = "demo", 2
 STOPPED = 130
@@ -353,15 +352,3 @@ def test_a_study_that_is_no_database_is_one_line(begun: Path, calm: tuple[Path, 
     done = cli(begun, *sweep_words(begun.parent, DATASET, TRIALS), code=2)
     assert "study.db" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
-
-
-def test_a_driver_that_dies_again_and_again_is_given_up(tmp_path: Path) -> None:
-    (tmp_path / "cli.py").write_text("import os; os.kill(os.getpid(), 9)")
-    program = (
-        "import os, sys; from latentsweep import supervision as s; "
-        f"sys.orig_argv = [sys.executable, {str(tmp_path / 'cli.py')!r}]; sys.exit(s.supervise())"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=60)
-    assert done.returncode == 1
-    assert done.stderr.count("going on") == 4
-    assert done.stderr.splitlines()[-1].startswith("error: the driver was lost 5 times in a row")

@@ -299,23 +299,6 @@ def test_every_row_of_the_leaderboard_can_be_exported(
     assert content["origin"]["run_id"] in {run.info.run_id for run in mlflow_runs(home, dataset)}
 
 
-def test_a_space_over_sampling_without_thresholds_replays_and_prunes_by_its_own_scores(
-    prepared: tuple[Path, str], tmp_path: Path
-) -> None:
-    home, dataset = tmp_path / "runs", prepared[1]
-    shutil.copytree(prepared[0], home)
-    words = sweep_words(tmp_path, dataset, 2)
-    (tmp_path / "space.yaml").write_text("dimensions: {sampling.steps: [4, 8]}")
-    words[words.index("--json")] = "--objective=steps"
-    said = json.loads(cli(home, *words, "--objective", "kid", "--json").stdout)
-    assert stages_in(home)["denoiser"] == 1, "both trials share the denoiser"
-    assert said["counts"]["complete"] == 2
-    assert {row["gen/steps_mean"] for row in said["leaderboard"]} == {4.0, 8.0}
-    for run in mlflow_runs(home, dataset):
-        if run.data.tags["latentsweep.kind"] == "trial":
-            assert "train/loss" in run.data.metrics, "the second trial has the curve, too"
-
-
 def test_a_models_folder_is_measured_where_the_store_has_never_seen_it(
     prepared: tuple[Path, str], swept: tuple[Path, str, dict[str, Any]], best: Path
 ) -> None:

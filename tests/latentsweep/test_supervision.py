@@ -17,7 +17,7 @@ from trainables.errors import LatentsweepError
 
 ORPHANS = """
 import os, subprocess, sys, time
-subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)  # orphan"], start_new_session=True)
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)  # orphan of NAME"], start_new_session=True)
 time.sleep(0.5)
 os._exit(0)
 """
@@ -49,10 +49,11 @@ def test_only_what_runs_for_long_is_watched(words: list[str], job: bool) -> None
 @pytest.mark.skipif(sys.platform != "linux", reason="orphans are given to the parent on Linux only")
 def test_what_a_driver_leaves_is_ended(tmp_path: Path) -> None:
     script = tmp_path / "driver.py"
-    script.write_text(ORPHANS)
+    script.write_text(ORPHANS.replace("NAME", tmp_path.name))
     parent = supervise(script)
     assert parent.wait(30) == 0
-    assert not [p for p in Path("/proc").glob("[0-9]*/cmdline") if b"# orphan" in read(p)]
+    mark = f"# orphan of {tmp_path.name}".encode()
+    assert not [p for p in Path("/proc").glob("[0-9]*/cmdline") if mark in read(p)]
 
 
 def read(path: Path) -> bytes:
