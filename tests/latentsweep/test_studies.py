@@ -51,6 +51,7 @@ def open_study(address: str, folder: Path) -> None:
     Search(folder, SPACE, CONFIG, 0, address)
 
 
+@pytest.mark.slow
 def test_processes_that_first_touch_a_database_at_once_do_not_crash_each_other(
     server: Postgres, tmp_path: Path
 ) -> None:
