@@ -27,6 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
     hide(config.args, config.invocation_params.dir, os.environ)
     for name in set(os.environ) - set(shared_driver.without_ray(os.environ)):
         del os.environ[name]
+    shared_driver.environment.update(os.environ)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -18,8 +19,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+LONGEST = 900
+"""Seconds that a command may take."""
+
 RAY = "RAY_"
 """What the names of Ray's own variables begin with."""
+
+environment: dict[str, str] = {}
+"""What the driver is started with: the environment of the run, without what a single test has set."""
 
 _shared: list[Driver] = []
 
@@ -37,8 +44,11 @@ class Driver:
         assert self.process.stdin
         assert self.process.stdout
         print(json.dumps([list(words), str(folder)]), file=self.process.stdin, flush=True)
-        answer = self.process.stdout.readline()
-        assert answer, f"the shared driver ended by itself, at {words}"
+        ready, _, _ = select.select([self.process.stdout], [], [], LONGEST)
+        answer = self.process.stdout.readline() if ready else ""
+        if not answer:
+            self.process.kill()
+            raise AssertionError(f"the shared driver ended, or did not within {LONGEST} s, at {words}")
         code, out, err = json.loads(answer)
         return subprocess.CompletedProcess(words, code, out, err)
 
@@ -52,8 +62,10 @@ class Driver:
 
 def shared() -> Driver:
     """The driver of this process of pytest; it is started when the first test asks for it."""
+    if _shared and _shared[0].process.poll() is not None:
+        end()
     if not _shared:
-        _shared.append(Driver(without_ray(os.environ)))
+        _shared.append(Driver(environment))
     return _shared[0]
 
 
