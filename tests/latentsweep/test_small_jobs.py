@@ -69,7 +69,7 @@ def test_bad_input_to_a_study_is_one_line_and_makes_nothing(
 def test_a_driver_that_dies_again_and_again_is_given_up(tmp_path: Path) -> None:
     (tmp_path / "cli.py").write_text("import os; os.kill(os.getpid(), 9)")
     program = (
-        "import os, sys; from latentsweep import supervision as s; "
+        "import os, sys; from latentsweep.execution import supervision as s; "
         f"sys.orig_argv = [sys.executable, {str(tmp_path / 'cli.py')!r}]; sys.exit(s.supervise())"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=60)

@@ -25,7 +25,7 @@ os._exit(0)
 
 def supervise(script: Path) -> subprocess.Popen[str]:
     program = (
-        "import sys; from latentsweep import supervision as s; "
+        "import sys; from latentsweep.execution import supervision as s; "
         f"sys.orig_argv = [sys.executable, {str(script)!r}]; sys.exit(s.supervise())"
     )
     return subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
@@ -82,6 +82,7 @@ def test_a_signal_reaches_the_driver_once_as_ctrl_c(tmp_path: Path) -> None:
     )
     parent = supervise(script)
     while not (tmp_path / "ready").exists():
+        assert parent.poll() is None
         time.sleep(0.02)
     parent.send_signal(signal.SIGTERM)
     assert parent.wait(30) == 0
@@ -90,7 +91,7 @@ def test_a_signal_reaches_the_driver_once_as_ctrl_c(tmp_path: Path) -> None:
 
 DEAF = """
 import os, sys, time
-from latentsweep import supervision
+from latentsweep.execution import supervision
 
 supervision.REMINDED_EVERY = 0.5
 
@@ -112,6 +113,7 @@ def test_a_driver_whose_parent_is_gone_ends_though_an_interrupt_was_lost(tmp_pat
     script.write_text(DEAF.replace("sys.argv[1]", repr(str(note))))
     parent = supervise(script)
     while not (note.exists() and note.read_text()):
+        assert parent.poll() is None
         time.sleep(0.02)
     parent.kill()
     parent.wait()
