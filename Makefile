@@ -53,8 +53,10 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Known vulnerabilities in what constraints.txt pins; a stated skip where no advisory data can be reached.
+# Of what constraints.txt pins: licences that a dependency may not have, and known vulnerabilities. What can't be looked
+# at, because nothing is installed or no advisory data can be reached, is a stated skip.
 audit:
+	@$(PYTHON) .ci/licences.py $(VENV)
 	@$(PYTHON) .ci/audit.py $(AUDIT)
 
 # Each benchmark ends with 1 where a row of it doesn't hold; the table at the end says so, and make goes on till then.

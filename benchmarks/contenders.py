@@ -28,17 +28,19 @@ FP32 = "fp32"
 
 def latentsweep(job: str, precision: str, threads: int) -> Job:
     """The product's own loops, stages and settings; ``precision`` as its configurations have it."""
-    from latentsweep.stages import draw
+    from latentsweep.stages.denoiser import draw
     from trainables.autoencoder import training as vae_training
+    from trainables.autoencoder.batch import VaeDraws
     from trainables.autoencoder.discriminator import Adversary
     from trainables.denoiser import training as diffusion_training
+    from trainables.denoiser.averages import update_ema
     from trainables.denoiser.batch import draw_step, noisy_batch
     from trainables.denoiser.latents import ChannelStatistics, Latents
     from trainables.denoiser.schedules import alphas_cumprod
-    from trainables.loop.dropout import LayerGenerators
     from trainables.loop.execution import Execution, computing_dtype, send
+    from trainables.loop.optimiser import adamw, update
     from trainables.loop.precision import WorkingCopy
-    from trainables.loop.training import adamw, update, update_ema
+    from trainables.loop.seeds import LayerGenerators
 
     device = Execution(threads=threads).prepare()
     dtype = computing_dtype(precision, device)
@@ -47,24 +49,22 @@ def latentsweep(job: str, precision: str, threads: int) -> Job:
     autoencoder, unet = our_autoencoder().to(device), our_unet().to(device)
     if job == "encoding":
         slices = torch.randint(256, (SAMPLES, SIDE, SIDE), dtype=torch.uint8)
-        return lambda: vae_training.encoded(autoencoder, slices, device)
+        return lambda: vae_training.encode_slices(autoencoder, slices, device)
     if job == "sampling":
         unet.eval()
-        return lambda: vae_training.decoded_bytes(
+        return lambda: vae_training.decode_to_bytes(
             autoencoder, draw(unet, recipe, range(SAMPLES), device).latents[0], device
         )
     if job == "vae_step":
         autoencoder.train()
         optimizer = adamw(autoencoder, 1e-4, 1e-5)
         images, noise, working = random_slices(VAE_BATCH), random_latents(VAE_BATCH), WorkingCopy(autoencoder, dtype)
-        draws = vae_training.VaeDraws(
-            torch.arange(VAE_BATCH), torch.empty(0), noise, torch.tensor(1e-5, device=device)
-        )
+        draws = VaeDraws(torch.arange(VAE_BATCH), torch.empty(0), noise, torch.tensor(1e-5, device=device))
 
         def vae_step() -> None:
             optimizer.zero_grad()
             shares = [slice(0, VAE_BATCH)]
-            vae_training.accumulate(recipe.vae, working, images, draws, shares, scaler, Adversary())
+            vae_training.accumulate(recipe.vae, working, images, draws, shares, scaler, Adversary(recipe.vae))
             update(autoencoder, optimizer, scaler, recipe.vae.gradient_clip)
 
         return vae_step

@@ -21,9 +21,12 @@ from pathlib import Path
 import torch
 from timing import alternate, machine, write_report
 
-from latentsweep import stages
 from latentsweep.datasets.preparation import prepare
+from latentsweep.stages import FIGURES
+from latentsweep.stages.evaluation import EVALUATION
 from latentsweep.stages.pipeline import Pipeline
+from latentsweep.stages.real_features import extractor
+from latentsweep.stages.samples import IMAGES
 from latentsweep.storage.store import Store
 from trainables.loop.checkpoint import load_tensors
 from trainables.loop.execution import Execution
@@ -55,28 +58,21 @@ def main() -> int:
         dataset = prepare("demo", home=home, source=None)
         weights = find_weights()
         pipeline = Pipeline(Store(home / "store"), dataset, RECIPE, 0, execution, weights)
-        upstream = (
-            pipeline.latents(),
-            pipeline.denoiser(),
-            pipeline.samples(),
-            pipeline.reference(),
-            pipeline.reconstruction(),
-        )
-        images = load_tensors(pipeline.samples().file(stages.SAMPLES))[0]["images"].numpy()
-        extractor = stages.extractor(weights, str(execution.prepare()))
+        for each in EVALUATION.inputs:
+            pipeline.obtain(each)
+        images = load_tensors(pipeline.samples().file(IMAGES))[0]["images"].numpy()
+        network = extractor(weights, str(execution.prepare()))
         target = home / "evaluation"
         target.mkdir()
         seconds = alternate(
             {
-                "features": lambda: extractor.features(images),
-                "evaluation": lambda: stages.evaluation_stage(
-                    target, dataset, RECIPE, *upstream, "validation", execution, weights
-                ),
+                "features": lambda: network.features(images),
+                "evaluation": lambda: EVALUATION.run(pipeline, target),
             },
             rounds=arguments.rounds,
             warmup=1,
         )
-        drawn = len(list((target / stages.FIGURES).glob("*.png")))
+        drawn = len(list((target / FIGURES).glob("*.png")))
 
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     ratio = medians["evaluation"] / medians["features"]

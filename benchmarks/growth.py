@@ -30,7 +30,7 @@ from timing import machine, write_report, write_rows
 
 from latentsweep.execution.tuning import StudyScheduler, StudySearcher
 from latentsweep.execution.view import View
-from latentsweep.jobs.sweep import Sweep, Watcher
+from latentsweep.jobs.sweep import Sweep, SweepListener
 from latentsweep.search import leaderboard
 from latentsweep.search.study import Search, SearchConfig
 from latentsweep.storage.home import Home
@@ -89,14 +89,14 @@ def main() -> int:
         sweep = Sweep(home, plan, find_weights(), recorder_for(home.root, "growth"))
         sweep.record.begin([])
         view = View(Console(file=nowhere), plan.name, arguments.trials, plan.recipe.diffusion.steps)
-        searcher = StudySearcher(sweep.search, arguments.trials, Watcher(sweep, view))
+        searcher = StudySearcher(sweep.search, arguments.trials, SweepListener(sweep, view))
         scheduler = StudyScheduler(searcher)
         clock = Clock()
         clock.timed(optuna.samplers.TPESampler, "sample_relative", "of it TPE")
         for method, part in (("ask", "suggest"), ("report", "rungs"), ("tell", "tell")):
             clock.timed(sweep.search, method, part)
         for method in ("started", "heard", "ended"):
-            clock.timed(searcher.watcher, method, "watch")
+            clock.timed(searcher.listener, method, "watch")
         before, began = resident(), time.perf_counter()
         for number in range(1, arguments.trials + 1):
             clock.trials.append(collections.defaultdict(float))

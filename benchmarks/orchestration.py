@@ -35,7 +35,7 @@ from timing import machine, write_report, write_rows
 from latentsweep.execution.cluster import ENVIRONMENT, cluster
 from latentsweep.execution.tuning import StudySearcher, run_trials
 from latentsweep.execution.view import View
-from latentsweep.jobs.sweep import Sweep, Watcher
+from latentsweep.jobs.sweep import Sweep, SweepListener
 from latentsweep.search.study import Search, SearchConfig
 from latentsweep.storage.home import Home
 from latentsweep_mlflow.recorder import recorder_for
@@ -82,8 +82,8 @@ class EndsOfTrials(tune.Callback):
         self.moments.append(time.perf_counter())
 
 
-class WatcherWithEnds(Watcher):
-    """What a sweep's watcher does, and when trials end."""
+class ListenerWithEnds(SweepListener):
+    """What a sweep's listener does, and when trials end."""
 
     def __init__(self, sweep: Sweep, view: View) -> None:
         super().__init__(sweep, view)
@@ -114,10 +114,10 @@ def swept(folder: Path, trials: int, concurrent: int) -> list[float]:
     sweep.record.begin([])
     with open(os.devnull, "w") as nowhere:
         view = View(Console(file=nowhere), "orchestration", trials, 1)
-        watcher = WatcherWithEnds(sweep, view)
-        run_ours(StudySearcher(sweep.search, trials, watcher), concurrent, folder)
+        listener = ListenerWithEnds(sweep, view)
+        run_ours(StudySearcher(sweep.search, trials, listener), concurrent, folder)
     assert recorder.complete
-    return watcher.moments
+    return listener.moments
 
 
 def plain(folder: Path, trials: int, concurrent: int, searcher: OptunaSearch | None = None) -> list[float]:

@@ -27,9 +27,9 @@ import pydicom
 import torch
 from timing import alternate, machine, write_report, write_rows
 
+from latentsweep.datasets.layouts import discover
 from latentsweep.datasets.preparation import prepare
 from latentsweep.datasets.slices import SliceRow, Slices, encode_stored, open_dataset, write_manifest, write_shards
-from latentsweep.datasets.sources import discover
 from latentsweep.stages.latents import Encoded, read_latents, write_latents
 from latentsweep.storage.entries import StageKey
 from latentsweep.storage.store import Store

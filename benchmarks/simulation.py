@@ -22,8 +22,8 @@ import optuna
 from latentsweep.execution.tuning import StudyScheduler, StudySearcher
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search, SearchConfig, distribution
+from trainables.loop.progress import even_steps
 from trainables.loop.seeds import derived_seed
-from trainables.loop.training import evenly_spaced
 from trainables.recipes import PAPER
 from trainables.space import THRESHOLD, Choice, Range, SearchSpace
 
@@ -155,7 +155,7 @@ def run(begin: Callable[[], Life | None], concurrent: int) -> tuple[float, float
 
 
 class Silent:
-    """A watcher of trials that says nothing."""
+    """A listener to trials that says nothing."""
 
     def started(self, number: int, params: Mapping[str, Any]) -> None: ...
 
@@ -185,7 +185,7 @@ def shared(folder: Path, plan: SweepPlan, target: int, concurrent: int, world: W
         plan.recipe.evaluation,
         plan.recipe.sampling.thresholds,
     )
-    rungs = evenly_spaced(total, evaluation.rungs + 1)[:-1]
+    rungs = even_steps(total, evaluation.rungs + 1)[:-1]
     autoencoder = costs.vae + costs.encoding + evaluation.samples * costs.measuring
     stages = [costs.reference, *[autoencoder] * len(plan.autoencoders())]
     names = itertools.count()

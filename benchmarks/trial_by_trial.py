@@ -61,7 +61,7 @@ def trial(config: dict[str, Any], job: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
         pipeline = Pipeline(store, dataset, recipe, job["seed"], Execution(threads=1), find_weights())
-        metrics = stages.measured(pipeline.evaluation(), recipe)
+        metrics = stages.metrics_of(pipeline.evaluation(), recipe)
         costs = {entry.manifest["stage"]: entry.manifest["cost"]["cpu_seconds"] for entry in store.entries()}
     tune.report({"kid": metrics["gen/kid"], "params": config, "measured": metrics, "cpu_seconds": costs})
 

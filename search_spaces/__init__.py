@@ -1,1 +1,1 @@
-"""Search spaces as data: one file per dataset, its command, its duration and what to expect on top."""
+"""Search spaces as data: one file for each dataset. The file ``ixi.py`` is the space of the dataset ``ixi``."""

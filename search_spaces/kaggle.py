@@ -1,4 +1,4 @@
-"""RSNA-MICCAI FLAIR: the paper's four questions.
+"""RSNA-MICCAI FLAIR: the paper's four questions. A dataset that has no file of its own is searched over these, too.
 
     python cli.py sweep --dataset kaggle
 

@@ -103,7 +103,7 @@ def soak(base: Path, calm: Path | None, folder: Path, options: argparse.Namespac
         assert stages_in(home) == stages_in(calm)
     time.sleep(5)
     assert not left_by(home), left_by(home)
-    assert not Store(home / "store").unfinished() or options.pruner != "none"
+    assert not Store(home / "store").begun() or options.pruner != "none"
     compared = "equal to the undisturbed one bit for bit" if calm else "nothing lost, doubled or left open"
     killed = ", ".join(f"{count} {kind}" for kind, count in counts.items())
     print(

@@ -116,8 +116,7 @@ def peak_gib() -> float:
 
 
 def main(kind: str, folder: Path) -> None:
-    from latentsweep.datasets.preparation import read_scan
-    from latentsweep.datasets.sources import Scan
+    from latentsweep.datasets.scans import Scan, read_scan
 
     files = []
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from latentsweep.datasets.slices import PreparedDataset, SliceRow, encode, open_dataset, write_manifest, write_shards
-from latentsweep.execution.worker import Assignment
+from latentsweep.execution.worker import Brief
+from latentsweep.stages.stage import Identity
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.loop.execution import Execution
@@ -49,16 +50,14 @@ def plant(home: Home, name: str = "tiny", *, side: int = 64, each: int = 3) -> P
     return open_dataset(home.datasets, name)
 
 
-def assigned(home: Home, *, each: int = 3) -> Assignment:
+def assigned(home: Home, *, each: int = 3) -> Brief:
     """A worker's assignment on such a dataset, which is prepared in ``home``."""
-    dataset = plant(home, each=each)
-    return Assignment.of(
+    dataset, weights = plant(home, each=each), find_weights()
+    return Brief.of(
         home,
         Store.of(home),
         dataset.name,
-        dataset.fingerprint,
-        find_weights(),
-        recipe=recipe_named("smoke"),
-        seed=0,
-        execution=Execution(),
+        weights,
+        Identity(recipe_named("smoke"), dataset.fingerprint, 0, weights.sha256),
+        Execution(),
     )

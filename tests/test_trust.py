@@ -310,7 +310,7 @@ def test_ray_listens_for_no_dashboard_and_the_pages_on_loopback() -> None:
     from latentsweep.execution import cluster
     from latentsweep_mlflow import ui as pages
 
-    assert '"include_dashboard": False' in inspect.getsource(cluster)
+    assert "include_dashboard=False" in inspect.getsource(cluster)
     assert inspect.signature(cluster.cluster).parameters["address"].default == "local"
     assert inspect.signature(pages.serve).parameters["host"].default == "127.0.0.1"
     assert inspect.signature(ui).parameters["host"].default == "127.0.0.1"
@@ -418,14 +418,19 @@ def test_an_error_that_names_a_file_cannot_command_the_terminal(tmp_path: Path) 
 # The audit
 
 
-@pytest.fixture(scope="module")
-def audit() -> Any:
-    spec = importlib.util.spec_from_file_location("audit", ROOT / ".ci" / "audit.py")
+def loaded(name: str) -> Any:
+    """A module of ``.ci``, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / ".ci" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def audit() -> Any:
+    return loaded("audit")
 
 
 def package(name: str, **more: object) -> dict[str, object]:
@@ -479,6 +484,95 @@ def test_an_audit_that_cannot_be_installed_says_so(audit: Any, tmp_path: Path, m
 def test_the_checks_of_a_change_run_the_audit() -> None:
     assert "make audit\n" in (ROOT / ".ci" / "run").read_text()
     assert ".ci/audit.py" in (ROOT / "Makefile").read_text()
+    assert ".ci/licences.py" in (ROOT / "Makefile").read_text()
+
+
+# Licences of the dependencies
+
+
+@pytest.fixture(scope="module")
+def licences() -> Any:
+    return loaded("licences")
+
+
+def install(folder: Path, name: str, version: str, *stated: str) -> None:
+    """Puts metadata in ``folder`` as if the package was installed there."""
+    place = folder / f"{name}-{version}.dist-info"
+    place.mkdir(parents=True)
+    (place / "METADATA").write_text(
+        "\n".join(["Metadata-Version: 2.4", f"Name: {name}", f"Version: {version}", *stated])
+    )
+
+
+def test_every_pinned_package_has_a_licence_that_a_dependency_may_have(licences: Any) -> None:
+    pinned = licences.pins((ROOT / "constraints.txt").read_text())
+    assert len(pinned) > 100
+    code, lines = licences.check(pinned, [Path(path) for path in sys.path if path])
+    assert code == 0, "\n".join(lines)
+    assert lines == [f"licences: {len(pinned)} pinned packages, 0 refused"]
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        ["License-Expression: GPL-3.0-only"],
+        ["License-Expression: MIT AND AGPL-3.0-or-later"],
+        ["License-Expression: (MIT OR GPL-2.0-only) AND MIT"],
+        ["Classifier: License :: OSI Approved :: GNU General Public License v3 (GPLv3)"],
+        [
+            "Classifier: License :: OSI Approved :: MIT License",
+            "Classifier: License :: Other/Proprietary License",
+        ],
+        ["Classifier: License :: OSI Approved :: GNU Library or Lesser General Public License (LGPL)"],
+        ["License: CC BY-NC-SA 4.0"],
+    ],
+)
+def test_a_package_of_another_licence_is_refused_by_name_and_with_the_next_step(
+    licences: Any, tmp_path: Path, stated: list[str]
+) -> None:
+    install(tmp_path, "Other_Package", "1.0", *stated)
+    code, [line, last] = licences.check(licences.pins("# the set\nother-package==1.0\n"), [tmp_path])
+    assert code == 1
+    assert line.startswith("other-package 1.0: ")
+    assert stated[-1].split(": ")[-1].split(" :: ")[-1] in line
+    assert "take another package, or add the licence to ALLOWED in .ci/licences.py" in line
+    assert last == "licences: 1 pinned packages, 1 refused"
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        ["License-Expression: MIT"],
+        ["License-Expression: GPL-2.0-only OR MIT AND 0BSD"],
+        ["License-Expression: (MIT OR Apache-2.0) AND BSD-3-Clause"],
+        ["Classifier: License :: OSI Approved", "Classifier: License :: OSI Approved :: Apache Software License"],
+        ["License: 3-Clause BSD License"],
+    ],
+)
+def test_a_package_of_an_allowed_licence_passes(licences: Any, tmp_path: Path, stated: list[str]) -> None:
+    install(tmp_path, "fine", "1.0+cpu", *stated)
+    assert licences.check({"fine": "1.0"}, [tmp_path]) == (0, ["licences: 1 pinned packages, 0 refused"])
+
+
+def test_a_package_that_states_no_licence_is_refused_until_somebody_reads_it(licences: Any, tmp_path: Path) -> None:
+    install(tmp_path, "huey", "3.5.4", "License: UNKNOWN")
+    assert licences.check({"huey": "3.5.4"}, [tmp_path])[0] == 0, "somebody has read this one"
+    install(tmp_path / "later", "huey", "4.0", "License: UNKNOWN")
+    code, lines = licences.check({"huey": "4.0"}, [tmp_path / "later"])
+    assert code == 1
+    assert "read its licence file, and add what that says to READ" in lines[0]
+
+
+def test_licences_of_what_is_not_installed_are_a_stated_skip(licences: Any, tmp_path: Path, capsys: Any) -> None:
+    assert licences.main(tmp_path / "nothing") == 0
+    assert capsys.readouterr().out.startswith("licences skipped: nothing is installed at ")
+    install(tmp_path, "other", "2.0", "License-Expression: GPL-3.0-only")
+    code, lines = licences.check({"absent": "1.0", "other": "1.0"}, [tmp_path])
+    assert code == 0
+    assert lines == [
+        "licences not looked at, since the pinned version isn't installed: absent, other",
+        "licences: 0 pinned packages, 0 refused",
+    ]
 
 
 def test_the_page_on_trust_names_every_limit() -> None:

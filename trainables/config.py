@@ -1,4 +1,4 @@
-"""What every configuration shares: documented settings, their checks, their identity, their plain-dict form."""
+"""The base of every configuration: documented settings, their checks, their identity, their form as a dictionary."""
 
 from __future__ import annotations
 
@@ -28,10 +28,9 @@ def setting(
 ) -> Any:
     """A documented dataclass field.
 
-    ``low`` and ``high`` bound a number (or each member of a tuple), inclusive; ``choices`` lists the values
-    allowed. ``identity=False`` marks what does not change a result (workers, device, logging), so that it
-    stays out of the keys of the stage store. ``later`` marks a field that its section got after there were stores:
-    at its default it stays out of them, too, so that what was computed before is still found.
+    ``low`` and ``high`` bound a number (or each member of a tuple), inclusive; ``choices`` are the values allowed.
+    ``identity=False`` keeps a field that changes no result out of the store's keys. ``later`` marks a field that was
+    added after there were stores: at its default it stays out of the keys, too, so that old results are found.
     """
     metadata = {"doc": doc, "identity": identity, "later": later, "low": low, "high": high, "choices": choices}
     return dataclasses.field(default=default, metadata=metadata)
@@ -39,10 +38,9 @@ def setting(
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Base of every configuration, each a frozen, keyword-only dataclass of settings that checks itself.
+    """A frozen, keyword-only dataclass of settings that checks itself; raises :class:`ConfigError`.
 
-    A list, or its text such as ``"[16, 32]"`` (:func:`as_scalar`), becomes the tuple that a field of several values
-    holds.
+    A field of several values holds a tuple, and also takes a list or its text, such as ``"[16, 32]"``.
     """
 
     def __post_init__(self) -> None:
@@ -68,14 +66,13 @@ class Config:
         """Rules that involve several fields; raises :class:`ConfigError`."""
 
     def identity(self) -> dict[str, Any]:
-        """The fields that change a result, as JSON values: what keys of the stage store and names are made of."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if self._identifies(f)}
-        return {n: value.identity() if isinstance(value, Config) else _plain(value) for n, value in values.items()}
-
-    def _identifies(self, field: dataclasses.Field[Any]) -> bool:
-        if field.metadata.get("later") and getattr(self, field.name) == field.default:
-            return False
-        return bool(field.metadata.get("identity", True))
+        """The fields that change a result, as JSON values: keys of the store and names are made of them."""
+        found = {}
+        for field in dataclasses.fields(self):
+            value, rules = getattr(self, field.name), field.metadata
+            if rules.get("identity", True) and not (rules.get("later") and value == field.default):
+                found[field.name] = value.identity() if isinstance(value, Config) else _plain(value)
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON values, nested configurations as dictionaries."""
@@ -122,12 +119,12 @@ def fingerprint(value: Any, *, length: int = 16) -> str:
 
 
 def as_scalar(value: Any) -> Any:
-    """A list or tuple as its JSON text, for what holds single values only, such as a study; others as they are."""
+    """A list or tuple as its JSON text, for places of single values, such as a study; other values as they are."""
     return json.dumps(value) if isinstance(value, list | tuple) else value
 
 
 def _list_of(text: str) -> Any:
-    """The list that a text stands for; a text that stands for none as it is."""
+    """The list that a JSON text holds; any other text as it is."""
     try:
         value = json.loads(text)
     except (json.JSONDecodeError, RecursionError):

@@ -1,17 +1,17 @@
-"""The one tree of errors. Each message states the rule, the value and the next step, in one line."""
+"""All errors of the project, in one tree. Each message states the rule, the value and the next step, in one line."""
 
 from __future__ import annotations
 
 import functools
 
 INFRASTRUCTURE = "infrastructure"
-"""The class of a failure that says nothing about the configuration: it is tried again."""
+"""The class of a failure that has nothing to do with the configuration: it is tried again."""
 
 
 class LatentsweepError(Exception):
-    """What a user can mend: the command line prints it as one line and ends with exit code 2.
+    """An error that a user can mend: the command line prints it as one line and ends with exit code 2.
 
-    ``kind`` is the class of failure that a trial which raises it is recorded under.
+    ``kind`` is the class of failure in the record of a trial that raises it.
     """
 
     kind = INFRASTRUCTURE
@@ -30,7 +30,7 @@ class CapacityError(LatentsweepError):
 
 
 class CardError(LatentsweepError):
-    """A card that isn't here, or that the installed PyTorch cannot use: its driver or the card itself is too old."""
+    """A card that isn't here, or that the installed PyTorch can't use, since it or its driver is too old."""
 
 
 class DataError(LatentsweepError):
@@ -48,7 +48,7 @@ class WeightsError(LatentsweepError):
 
 
 class LostError(LatentsweepError):
-    """What ran the work was lost, not the work: the same command, in a new process, goes on with it."""
+    """The process or machine that did the work was lost, but not the work: the same command goes on with it."""
 
 
 class StoppedError(LatentsweepError):
@@ -56,7 +56,7 @@ class StoppedError(LatentsweepError):
 
 
 class DivergenceError(LatentsweepError):
-    """A training whose loss left the finite numbers; carries the step where it happened."""
+    """A training whose loss is no longer finite; ``step`` is where that happened."""
 
     kind = "divergence"
 

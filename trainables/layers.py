@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from trainables.loop.dropout import Masks
+from trainables.loop.seeds import Masks
 
 Layer = TypeVar("Layer", bound=nn.Module)
 
@@ -29,17 +29,15 @@ def group_norm(channels: int) -> nn.GroupNorm:
 
 
 def zero_init(layer: Layer) -> Layer:
-    """``layer`` with weights and bias at 0, so that its branch starts as nothing."""
+    """``layer`` with weights and bias at 0, so that its branch adds nothing at first."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
 
 
 def run(layer: nn.Module, *inputs: object, checkpointing: bool, random: bool = False) -> Tensor:
-    """``layer(*inputs)``; with ``checkpointing`` the backward pass computes it again (Chen et al. 2016).
-
-    Only the inputs are then kept. ``random`` says that the layer draws from the global generator.
-    """
+    """``layer(*inputs)``; with ``checkpointing`` only the inputs are kept, and the backward pass computes the layer
+    again (Chen et al. 2016). ``random`` says that the layer draws from the global generator."""
     if not checkpointing or not torch.is_grad_enabled():
         return layer(*inputs)  # type: ignore[no-any-return]
     return checkpoint(layer, *inputs, use_reentrant=False, preserve_rng_state=random)  # type: ignore[no-any-return]
@@ -48,8 +46,8 @@ def run(layer: nn.Module, *inputs: object, checkpointing: bool, random: bool = F
 class ResidualBlock(nn.Module):
     """GroupNorm, SiLU, 3×3 convolution, twice, around a skip: (B, in, H, W) → (B, out, H, W).
 
-    With a ``modulation`` the second norm is conditional: GroupNorm(h)·(1 + scale) + shift
-    (Dhariwal & Nichol 2021, eq. 7). ``place`` tells the dropout's masks of the layers of a network apart.
+    With a ``modulation`` the second norm is conditional, :func:`conditional_norm`. ``place`` is the layer's number in
+    the network, for its dropout's masks.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, dropout: float = 0.0, place: int = 0) -> None:
@@ -64,7 +62,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor, modulation: Tensor | None = None, masks: Masks | None = None) -> Tensor:
         """``modulation`` is (B, 2·out), scale then shift; the result has the side of ``x``.
 
-        In training, dropout takes ``masks``, or where there are none draws from the global generator.
+        In training, dropout takes ``masks``; without them it draws from the global generator.
         """
         h = self.conv1(F.silu(self.norm1(x)))
         h = F.silu(self.norm2(h) if modulation is None else conditional_norm(self.norm2, h, modulation))
@@ -77,7 +75,7 @@ class ResidualBlock(nn.Module):
 def conditional_norm(norm: nn.GroupNorm, h: Tensor, modulation: Tensor) -> Tensor:
     """GroupNorm(h)·(1 + scale) + shift (Dhariwal & Nichol 2021, eq. 7): (B, C, H, W) and (B, 2·C) → (B, C, H, W).
 
-    Every sample has weights and biases of its own, so the kernel gets the batch as one sample of B·C channels.
+    Every sample has its own weights and biases, so the kernel gets the batch as one sample of B·C channels.
     """
     scale, shift = modulation.chunk(2, dim=1)
     weight = norm.weight * (1 + scale)
@@ -98,7 +96,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         batch, channels, height, width = x.shape
-        # Channels last within a head: what PyTorch's fused attention kernels ask for.
+        # PyTorch's fused attention kernels need channels last within a head.
         tokens = self.norm(x).flatten(2).transpose(1, 2)
         qkv = self.qkv(tokens).view(batch, height * width, 3, self.heads, channels // self.heads)
         attended = attention(*qkv.permute(2, 0, 3, 1, 4).unbind()).transpose(1, 2).flatten(2)
@@ -108,7 +106,7 @@ class SelfAttention(nn.Module):
 def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Scaled dot-product attention over (B, heads, positions, channels) (Vaswani et al. 2017, eq. 1).
 
-    The fused kernel on a card; on the CPU plain products, which are as fast in fp32 and four times faster in bf16.
+    On a card by the fused kernel; on the CPU by plain products, as fast in fp32 and four times faster in bf16.
     """
     if query.device.type == "cuda":
         return F.scaled_dot_product_attention(query, key, value)

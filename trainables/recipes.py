@@ -1,4 +1,4 @@
-"""Recipes: a complete configuration under a name. Everything a result depends on, but the data and the seed."""
+"""Recipes: complete configurations by name, all that a result depends on except the data and the seed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trainables.measures.evaluation import EvaluationConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(Config):
-    """One configuration of the whole job, a section for each stage."""
+    """A configuration of the whole job, with a section for each stage."""
 
     data: DataConfig = setting(DataConfig(), "which slices, at what size")
     vae: VaeConfig = setting(VaeConfig(), "the autoencoder and its training")
@@ -76,8 +76,8 @@ IMPROVED = Recipe(
     ),
     sampling=SamplingConfig(early_stop_rule="x0_change", early_stop_threshold=0.0),
 )
-"""The default of a sweep, at a search's budget: what is known to be wrong in the paper put right, and what was found
-to help by more than chance (docs/studies/equal-compute.md)."""
+"""The default of a sweep: the paper with its known faults corrected, and with what was found to help by more than
+chance (docs/studies/equal-compute.md)."""
 
 SMOKE = IMPROVED.replace(
     **{
@@ -105,7 +105,7 @@ SMOKE = IMPROVED.replace(
         "evaluation.rung_samples": 32,
     }
 )
-"""Small enough for two CPU cores: a trial in a minute, soft but plain brains."""
+"""Small enough for two CPU cores: a trial in a minute, blurred but recognisable brains."""
 
 RECIPES: dict[str, Recipe] = {"paper": PAPER, "improved": IMPROVED, "smoke": SMOKE}
 

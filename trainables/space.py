@@ -15,7 +15,7 @@ from trainables.recipes import Recipe
 Value = bool | int | float | str
 
 THRESHOLD = "sampling.early_stop_threshold"
-"""The one dimension whose every value comes from a single sampling pass."""
+"""The dimension of which one sampling pass measures all values."""
 
 EMA_LENGTH = "sampling.ema_length"
 """The dimension that chooses among the averages of one training."""
@@ -23,10 +23,7 @@ EMA_LENGTH = "sampling.ema_length"
 
 @dataclass(frozen=True, init=False)
 class Choice:
-    """One of a list of values; a value that is a list itself is held as its text, ``(16, 32)`` as ``"[16, 32]"``.
-
-    So studies, records and tables can hold it; a configuration reads it back.
-    """
+    """One of a list of values; a value that is a list itself is held as its text, ``(16, 32)`` as ``"[16, 32]"``."""
 
     values: tuple[Value, ...]
 
@@ -34,11 +31,11 @@ class Choice:
         object.__setattr__(self, "values", tuple(as_scalar(value) for value in values))
 
     def examples(self) -> tuple[Value, ...]:
-        """Values that together show whether a configuration accepts the dimension."""
+        """The values to try on a configuration."""
         return self.values
 
     def to_plain(self) -> Any:
-        """As it stands in YAML."""
+        """The form in YAML."""
         return list(self.values)
 
 
@@ -52,7 +49,7 @@ class Range:
 
     @property
     def whole(self) -> bool:
-        """Whether only whole numbers are meant; :meth:`SearchSpace.typed` makes the ends what the field is."""
+        """Whether only whole numbers are meant, after :meth:`SearchSpace.with_field_types`."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     def examples(self) -> tuple[Value, ...]:
@@ -60,47 +57,38 @@ class Range:
         return (self.low, self.high)
 
     def to_plain(self) -> Any:
-        """As it stands in YAML."""
+        """The form in YAML."""
         return {"low": self.low, "high": self.high, "log": self.log}
 
 
 Dimension = Choice | Range
 
 COMBINATIONS = 2000
-"""How many combinations of listed values are tried on the recipe before a search starts."""
+"""The most combinations of listed values that are tried on the recipe before a search starts."""
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """Dimensions by config field, checked against the recipe they change; ``recipe`` names its default.
-
-    Raises :class:`ConfigError` for an unknown field, an empty range, or a value that the config refuses.
-    """
+    """Dimensions by the recipe's field that they change; ``recipe`` is the name of the default recipe."""
 
     dimensions: Mapping[str, Dimension]
     recipe: str = "improved"
 
     def check(self, recipe: Recipe) -> None:
-        """Tries every value of every dimension on ``recipe``."""
+        """Raises :class:`ConfigError` for an unknown field, an empty range, or a value that ``recipe`` refuses."""
         if not self.dimensions:
             raise ConfigError("a search space needs at least one dimension, got none")
         for field, dimension in self.dimensions.items():
             check_dimension(field, dimension)
             for value in dimension.examples():
-                try:
-                    recipe.replace(**{field: value})
-                except ConfigError as error:
-                    raise ConfigError(f"search space: {field} = {value!r} is refused: {error}") from error
+                _try_values(recipe, {field: value}, f"{field} = {value!r}")
         lists = {field: d.values for field, d in self.dimensions.items() if isinstance(d, Choice)}
         for values in itertools.islice(itertools.product(*lists.values()), COMBINATIONS):
             together = dict(zip(lists, values, strict=True))
-            try:
-                recipe.replace(**together)
-            except ConfigError as error:
-                raise ConfigError(f"search space: {together} is refused: {error}") from error
+            _try_values(recipe, together, str(together))
 
-    def typed(self, recipe: Recipe) -> SearchSpace:
-        """The same with the ends of every range as the field's type, so that 0 and 1 of a float mean all between."""
+    def with_field_types(self, recipe: Recipe) -> SearchSpace:
+        """The same with ranges of floats where the field is one: 0 to 1 then means all numbers between."""
         dimensions: dict[str, Dimension] = {}
         for field, dimension in self.dimensions.items():
             section, _, name = field.partition(".")
@@ -111,23 +99,22 @@ class SearchSpace:
         return SearchSpace(dimensions, self.recipe)
 
     def touching(self, *stages: str) -> dict[str, Dimension]:
-        """The dimensions that change one of these stages."""
+        """The dimensions that change one of these stages, named as in :func:`stage_of`."""
         return {field: d for field, d in self.dimensions.items() if stage_of(field) in stages}
 
     @property
     def thresholds(self) -> tuple[float, ...]:
-        """The grid of early-stop thresholds, ascending; empty where it isn't searched."""
+        """The early-stop thresholds that are searched, ascending."""
         dimension = self.dimensions.get(THRESHOLD)
         return tuple(sorted(float(value) for value in dimension.values)) if isinstance(dimension, Choice) else ()
 
     @property
     def size(self) -> float:
         """How many configurations there are; infinite with a continuous range."""
-        sizes = [
+        return math.prod(
             len(d.values) if isinstance(d, Choice) else (int(d.high) - int(d.low) + 1 if d.whole else math.inf)
             for d in self.dimensions.values()
-        ]
-        return math.prod(sizes)
+        )
 
     def vae_variants(self, recipe: Recipe) -> Iterator[Recipe]:
         """The recipe under every combination of the dimensions that change the autoencoder."""
@@ -137,12 +124,12 @@ class SearchSpace:
             yield recipe.replace(**dict(zip(dimensions, values, strict=True)))
 
     def to_plain(self) -> dict[str, Any]:
-        """As it stands in YAML."""
+        """The form in YAML."""
         return {"recipe": self.recipe, "dimensions": {f: d.to_plain() for f, d in self.dimensions.items()}}
 
     @classmethod
     def from_plain(cls, plain: Any) -> SearchSpace:
-        """The inverse of :meth:`to_plain`; ``plain`` may come from a user's YAML."""
+        """The inverse of :meth:`to_plain`; raises :class:`ConfigError` for anything else."""
         if not isinstance(plain, Mapping) or not isinstance(plain.get("dimensions"), Mapping):
             raise ConfigError("a search space is a mapping with 'dimensions', each a list of values or low and high")
         unknown = set(plain) - {"recipe", "dimensions"}
@@ -158,7 +145,7 @@ def stage_of(field: str) -> str:
 
 
 def check_dimension(field: str, dimension: Dimension) -> None:
-    """The rules that need no recipe."""
+    """Raises :class:`ConfigError` where a dimension breaks a rule that needs no recipe."""
     if stage_of(field) == "evaluation":
         raise ConfigError(f"search space: {field} can't be searched, since scores measured differently don't compare")
     if isinstance(dimension, Choice):
@@ -177,6 +164,13 @@ def check_dimension(field: str, dimension: Dimension) -> None:
         raise ConfigError(f"search space: {field} has an empty range: low {dimension.low:g}, high {dimension.high:g}")
     if dimension.log and dimension.low <= 0:
         raise ConfigError(f"search space: {field} on a log scale needs low above 0, got {dimension.low:g}")
+
+
+def _try_values(recipe: Recipe, values: Mapping[str, Value], what: str) -> None:
+    try:
+        recipe.replace(**values)
+    except ConfigError as error:
+        raise ConfigError(f"search space: {what} is refused: {error}") from error
 
 
 def _dimension(field: str, plain: Any) -> Dimension:

@@ -14,7 +14,7 @@ from gpu_check.notes import Notes
 from gpu_check.trainings import RECIPE, awake
 from trainables.autoencoder.discriminator import PatchDiscriminator, hinge_loss
 from trainables.autoencoder.losses import PIXEL_LOSSES, gradient_difference, structural_dissimilarity, vae_loss
-from trainables.autoencoder.vae import Autoencoder, sample_posterior
+from trainables.autoencoder.vae import Autoencoder, VaeConfig, sample_posterior
 from trainables.denoiser.losses import FREQUENCY_LOSSES
 from trainables.denoiser.unet import UNet
 
@@ -72,7 +72,8 @@ def losses() -> Iterator[tuple[str, Loss, Sequence[Tensor]]]:
 def divergence(reduction: str, mean: Tensor, log_variance: Tensor) -> Tensor:
     """The KL term of the autoencoder's loss."""
     nothing = mean.new_zeros(len(mean), 1, 1, 1)
-    return vae_loss(nothing, nothing, mean, log_variance, kl_weight=1.0, kl_reduction=reduction)["kl"]
+    config = VaeConfig(kl_reduction=reduction)
+    return vae_loss(config, nothing, nothing, mean, log_variance, kl_weight=1.0)["kl"]
 
 
 def networks() -> Iterator[tuple[str, nn.Module, Callable[[nn.Module, torch.device], Tensor]]]:
@@ -97,7 +98,8 @@ def networks() -> Iterator[tuple[str, nn.Module, Callable[[nn.Module, torch.devi
         assert isinstance(network, Autoencoder)
         mean, log_variance = network.encode(images.to(device))
         decoded = network.decode(sample_posterior(mean, log_variance, noise.to(device)))
-        terms = vae_loss(images.to(device), decoded, mean, log_variance, kl_weight=1e-3, kl_reduction="mean")
+        config = VaeConfig(kl_reduction="mean")
+        terms = vae_loss(config, images.to(device), decoded, mean, log_variance, kl_weight=1e-3)
         return terms["loss"]
 
     def telling_apart(network: nn.Module, device: torch.device) -> Tensor:

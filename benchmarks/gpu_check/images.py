@@ -10,7 +10,7 @@ from gpu_check.card import Card
 from gpu_check.notes import Notes
 from gpu_check.resume import show_resume
 from gpu_check.trainings import RECIPE, awake, execution
-from trainables.autoencoder.training import decoded_bytes
+from trainables.autoencoder.training import decode_to_bytes
 from trainables.autoencoder.vae import Autoencoder
 from trainables.denoiser.sampling import initial_noise, sample
 from trainables.denoiser.unet import UNet
@@ -45,7 +45,7 @@ def show_images(notes: Notes, card: Card) -> None:
         )
         torch.cuda.synchronize()
         sampled = time.perf_counter()
-        images = decoded_bytes(autoencoder, trace.latents[0], device)
+        images = decode_to_bytes(autoencoder, trace.latents[0], device)
         return trace.latents[0], images, sampled - began, time.perf_counter() - sampled
 
     draw(range(count), 2)

@@ -13,7 +13,7 @@ from torch import Tensor
 from gpu_check.card import Card
 from gpu_check.notes import Notes
 from gpu_check.trainings import RECIPE, SAMPLES, SECTIONS, execution, scratch, train
-from trainables.resources.memory import CONTEXT, LIBRARIES, MIB, RESERVE, predicted
+from trainables.resources.memory import CONTEXT, LIBRARIES, MIB, RESERVE, predict_memory
 
 STEPS = 6
 MOST_OTHERS = 16 * MIB
@@ -64,7 +64,7 @@ def show_memory(notes: Notes, card: Card) -> None:
 def compare(notes: Notes, stage: str, numbers: dict[str, int]) -> None:
     """A training's peaks against the prediction for it."""
     section = next(section for section, network in SECTIONS.items() if network == stage)
-    memory = predicted(RECIPE, section, execution(), device="cuda", slices=SAMPLES)
+    memory = predict_memory(RECIPE, section, execution(), device="cuda", slices=SAMPLES)
     promised = int(memory.step * RESERVE)
     notes.measure(f"{stage}.predicted_step_mib", memory.step / MIB)
     notes.measure(f"{stage}.predicted_with_reserve_mib", promised / MIB)

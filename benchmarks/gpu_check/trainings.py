@@ -17,7 +17,7 @@ from trainables.autoencoder.training import train_vae
 from trainables.denoiser.latents import ChannelStatistics, Latents
 from trainables.denoiser.training import train_denoiser
 from trainables.loop.execution import GIB, Execution, cores
-from trainables.loop.training import Record, Report, ignore_report
+from trainables.loop.progress import Record, Report, ignore_report
 from trainables.recipes import RECIPES, Recipe
 
 RECIPE = RECIPES["improved"]

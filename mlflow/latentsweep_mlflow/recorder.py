@@ -1,4 +1,4 @@
-"""The record of sweeps in MLflow, written by one process, and never in the way of the work it records."""
+"""The recorder that writes to MLflow, from one process. Its failures never stop the work that it records."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from mlflow.entities import Metric, Param, Run, RunTag, ViewType
 from latentsweep.records.recorder import (
     NOT_FINITE,
     NOTHING,
-    Record,
     Status,
+    StepRecord,
     check_key,
     check_status,
     finite,
@@ -50,10 +50,10 @@ class _RefusedError(Exception):
 class MlflowRecorder:
     """A :class:`latentsweep.records.recorder.Recorder` that writes to the MLflow at ``tracking_uri``.
 
-    Every call goes to the end of a queue, and the queue is sent at once. When MLflow is away the queue waits
-    (30 seconds at first, then longer, up to ten minutes), the work goes on, and the next call after that
-    tries again. What MLflow refuses for good is left out. Both are told once, and :attr:`complete` is false
-    for as long as anything is missing. ``artifact_root`` is a URI, for a store of one's own only.
+    Every call goes to the end of a queue, and the queue is sent at once. When MLflow does not answer, the queue waits
+    (30 seconds at first, then longer, up to ten minutes) and the work goes on. The first call after that time tries
+    again. What MLflow refuses for good is left out. A warning tells the first time of each, and :attr:`complete` is
+    false for as long as anything is missing. ``artifact_root`` is a URI, for a home's own store only.
     """
 
     def __init__(self, tracking_uri: str, experiment: str, artifact_root: str | None = None) -> None:
@@ -99,7 +99,7 @@ class MlflowRecorder:
         self._opened.add(key)
         self._send(f"run {name!r}", send)
 
-    def log(self, key: str, records: Sequence[Record]) -> None:
+    def log(self, key: str, records: Sequence[StepRecord]) -> None:
         self._check_open(key)
         kept, lost = finite(records)
         metrics = [Metric(m, v, r.time, r.step) for r in kept for m, v in r.metrics.items()]
@@ -178,7 +178,7 @@ class MlflowRecorder:
         return answers[0] if answers else otherwise
 
     def _drain(self) -> None:
-        """Send what waits, in order, until all is sent or MLflow turns out to be away."""
+        """Send what waits, in order, until all is sent or MLflow does not answer."""
         while self._waiting and self._due() and self._attempt(self._waiting[0]):
             self._waiting.popleft()
 
@@ -186,7 +186,7 @@ class MlflowRecorder:
         return time.monotonic() >= self._next_try
 
     def _attempt(self, call: _Call) -> bool:
-        """Make one call; whether it is settled: made, or refused for good."""
+        """Make one call. Returns whether it is done with: it succeeded, or MLflow refused it for good."""
         try:
             call.send(self._connected())
         except Exception as error:  # stores and artifact stores are plug-ins, each with errors of its own
@@ -263,7 +263,7 @@ class MlflowRecorder:
                 return runs
 
     def _known(self, key: str) -> str:
-        """The run of an open key; a refusal where MLflow had refused to open it."""
+        """The run of an open key; raises :class:`_RefusedError` where MLflow refused to open it."""
         if key not in self._ids:
             raise _RefusedError("its run could not be opened")
         return self._ids[key]
@@ -279,7 +279,7 @@ def recorder_for(home: Path, experiment: str) -> MlflowRecorder:
 
 
 def _without_secrets(values: Mapping[str, object]) -> dict[str, str]:
-    """The values as text; a reason why a trial failed may quote an address with its password."""
+    """The values as text. The reason why a trial failed may quote an address with its password."""
     return {name: redact_lines(value) for name, value in values.items()}
 
 

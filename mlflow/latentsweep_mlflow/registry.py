@@ -33,7 +33,7 @@ _NEEDED = ("latentsweep", "mlflow", "torch", "numpy", "safetensors")
 
 @dataclass(frozen=True)
 class Registered:
-    """What came of a registration. ``previous`` is the score of the champion that stood before, if any."""
+    """The result of a registration. ``previous`` is the score of the champion before it, if there was one."""
 
     version: int
     champion: bool

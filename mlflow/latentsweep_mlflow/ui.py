@@ -1,4 +1,4 @@
-"""MLflow's own pages over what was recorded, on this machine alone unless asked otherwise."""
+"""MLflow's own pages of what was recorded. Only this machine reaches them unless ``--host`` says otherwise."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _show(uri: str, address: str, open_browser: bool, tell: Callable[[str], None
 
 @contextmanager
 def _server(home: Path, uri: str, host: str, port: int) -> Iterator[tuple[subprocess.Popen[bytes], threading.Thread]]:
-    """MLflow's server, a process group of its own that ends with the block and on SIGTERM; and who writes its log."""
+    """MLflow's server, which ends with the block and on SIGTERM, and the thread that writes its log."""
     environment = {
         **os.environ,
         "MLFLOW_BACKEND_STORE_URI": uri,  # not as an argument, which every user of the machine can read
@@ -99,7 +99,7 @@ def _server(home: Path, uri: str, host: str, port: int) -> Iterator[tuple[subpro
     command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
     log = _server_log(home)
     log.parent.mkdir(parents=True, exist_ok=True)
-    with _terminable(), log.open("w", buffering=1) as output:
+    with _interrupt_on_sigterm(), log.open("w", buffering=1) as output:
         # From the log's own folder: what lies in the current one must not be imported in place of a module.
         process = subprocess.Popen(
             command,
@@ -127,7 +127,7 @@ def _copy_without_secrets(process: subprocess.Popen[bytes], log: TextIO) -> None
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
+def _interrupt_on_sigterm() -> Iterator[None]:
     """Treat SIGTERM as Ctrl-C, so that the server never outlives the command."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,4 +1,4 @@
-"""The table of runs as a person wants it: the searched parameters and the final scores as columns.
+"""The table of runs with the searched parameters and the final scores as columns.
 
 MLflow's own table shows neither. It keeps a *shared view* in a tag of the experiment, and a link that names the
 tag opens the page in that state, in any browser, with any server of the same store.

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from latentsweep import __version__
-from latentsweep.commands import ablating, findings, models, planning, searching
+from latentsweep.commands import ablation, findings, models, plan, sweep
 from latentsweep.commands.data import data_app
 from latentsweep.commands.store import store_app
 from latentsweep.execution import supervision
@@ -33,7 +33,7 @@ class OneLineErrors(TyperGroup):
 
     def main(self, args: Any = None, *rest: Any, **options: Any) -> Any:
         if args is None and is_job(sys.argv[1:]):
-            if supervision.watching():
+            if supervision.must_watch():
                 sys.exit(supervision.supervise())
             supervision.drive(lambda: super(OneLineErrors, self).main(args, *rest, **options))
         return super().main(args, *rest, **options)
@@ -74,13 +74,13 @@ app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.add_typer(store_app, name="store")
 for command in (
-    searching.sweep,
-    planning.plan,
-    ablating.ablate,
+    sweep.sweep,
+    plan.plan,
+    ablation.ablate,
     findings.ui,
     findings.lint,
     findings.report,
-    searching.export,
+    sweep.export,
     models.train,
     models.sample,
     models.evaluate,
@@ -88,10 +88,19 @@ for command in (
     app.command()(command)
 
 
+def _print_version(wanted: bool) -> None:
+    """Prints the version and ends, before a command is looked for."""
+    if wanted:
+        typer.echo(f"latentsweep {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def main(
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and end.", callback=_print_version, is_eager=True)
+    ] = False,
 ) -> None:
     """Options of every command."""
     import logging
@@ -105,6 +114,3 @@ def main(
     for name in ("matplotlib", "PIL", "filelock", "asyncio", "urllib3", "alembic", "git", "botocore", "boto3"):
         logging.getLogger(name).setLevel(logging.WARNING)
     sys.excepthook = _show_redacted
-    if version:
-        typer.echo(f"latentsweep {__version__}")
-        raise typer.Exit

@@ -21,15 +21,15 @@ DEEPEST = 32
 """Levels of lists and mappings in a file that is read."""
 EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 EXECUTION = "execution."
-"""What begins the names of an execution's fields in ``--set``."""
+"""The beginning of the names of an execution's fields in ``--set``."""
 BY_OPTION = {"threads": "--concurrent", "workers": "--workers of train and plan", "memory_gib": "--card-gib"}
-"""The fields of an execution that a job sets itself, and by what."""
+"""The fields of an execution that a job sets itself, and the options that decide them."""
 ENTRIES = ("version", "dataset", "seed", "execution", "recipe", "origin")
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """All that a training needs, but for the data: dataset name, seed, execution, recipe, and where it came from."""
+    """All that a training needs except the data: dataset name, seed, execution, recipe, and where it came from."""
 
     dataset: str
     seed: int
@@ -110,32 +110,36 @@ def read_configuration(path: Path) -> Configuration:
     )
 
 
-def overridden(recipe: Recipe, assignments: list[str]) -> Recipe:
-    """The recipe under ``--set field=value`` options; a value is read as YAML."""
-    return recipe.replace(**changes_of(assignments))
+def overridden(recipe: Recipe, settings: list[str]) -> Recipe:
+    """The recipe changed by ``field=value`` settings; raises :class:`ConfigError` for one that it refuses."""
+    return recipe.replace(**changes_of(settings))
 
 
 def execution_of(
-    assignments: Sequence[str], device: str | None, execution: Execution | None = None
+    settings: Sequence[str], device: str | None, execution: Execution | None = None
 ) -> tuple[list[str], Execution]:
-    """The ``--set`` options that are of a recipe, and ``execution`` under the others and on ``device``, if named."""
-    named = [text.strip() for text in assignments if text.strip().startswith(EXECUTION)]
+    """The settings that are of a recipe; and ``execution`` changed by the others, on ``device`` where one is named.
+
+    Raises :class:`ConfigError` for a setting that the execution refuses or that the job itself sets.
+    """
+    named = [text.strip() for text in settings if text.strip().startswith(EXECUTION)]
     changes = changes_of([text.removeprefix(EXECUTION) for text in named])
     for name, option in BY_OPTION.items():
         if name in changes:
             raise ConfigError(f"--set {EXECUTION}{name} must be left to the job, which sets it by {option}")
     if device is not None:
         changes["device"] = device
-    return [text for text in assignments if text.strip() not in named], (execution or Execution()).replace(**changes)
+    return [text for text in settings if text.strip() not in named], (execution or Execution()).replace(**changes)
 
 
-def changes_of(assignments: Sequence[str], option: str = "--set") -> dict[str, Any]:
-    """The values by field of ``field=value`` texts, each value read as YAML; ``option`` is where they were given.
+def changes_of(settings: Sequence[str], option: str = "--set") -> dict[str, Any]:
+    """The values by field of ``field=value`` settings, each value read as YAML.
 
-    1e-4 is a number, too, which YAML 1.1 takes for a text.
+    1e-4 is read as a number, which YAML 1.1 takes for a text. Raises :class:`ConfigError`, which names the ``option``
+    by which the settings were given.
     """
     changes = {}
-    for text in assignments:
+    for text in settings:
         name, equals, value = text.partition("=")
         if not equals:
             raise ConfigError(f"{option} takes field=value, such as diffusion.steps=2000; got {text!r}")

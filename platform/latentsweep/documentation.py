@@ -1,4 +1,4 @@
-"""Writes ``docs/configuration.md`` and ``docs/lints.md`` from the code itself, so that they can't lag."""
+"""Writes ``docs/configuration.md`` and ``docs/lints.md`` from the code, so that they always agree with it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 from latentsweep.configuration import EXECUTION, scalar
 from latentsweep.lints import catalogue
 from latentsweep.search.study import SearchConfig
-from trainables.config import Config
 from trainables.loop.execution import Execution
 from trainables.recipes import RECIPES, Recipe
 
@@ -43,13 +42,13 @@ def configuration() -> str:
         parts.append("| field | meaning | allowed | " + " | ".join(f"`{name}`" for name in RECIPES) + " |")
         parts.append("| --- | --- | --- |" + " --- |" * len(RECIPES))
         for field in dataclasses.fields(next(iter(values.values()))):
-            cells = [f"`{scalar(plain(config, field.name))}`" for config in values.values()]
+            cells = [f"`{scalar(config.to_dict()[field.name])}`" for config in values.values()]
             parts.append(row(field, [f"`{section.name}.{field.name}`"], cells))
     for title, prefix, config in (("Execution", EXECUTION, Execution()), ("Search", "", SearchConfig())):
         parts.append(f"\n## {title}: {(type(config).__doc__ or '').splitlines()[0]}\n")
         parts.append("| field | meaning | allowed | default |\n| --- | --- | --- | --- |")
         for field in dataclasses.fields(config):
-            parts.append(row(field, [f"`{prefix}{field.name}`"], [f"`{scalar(plain(config, field.name))}`"]))
+            parts.append(row(field, [f"`{prefix}{field.name}`"], [f"`{scalar(config.to_dict()[field.name])}`"]))
     return "\n".join(parts) + "\n"
 
 
@@ -62,11 +61,6 @@ def row(field: dataclasses.Field[Any], names: list[str], values: list[str]) -> s
         allowed = f"{low} to {high}" if low and high else (f"at least {low}" if low else f"at most {high}")
     cells = [*names, rules["doc"].replace("|", "\\|"), allowed or "–", *values]
     return "| " + " | ".join(cells) + " |"
-
-
-def plain(config: Config, name: str) -> Any:
-    """A field's value as JSON."""
-    return config.to_dict()[name]
 
 
 if __name__ == "__main__":

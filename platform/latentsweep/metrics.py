@@ -1,4 +1,4 @@
-"""The table of metrics: a row says all of a measure, and whatever records, shows or judges one reads its row.
+"""The table of metrics. A row says all of a measure; code that records, shows or judges a measure reads its row.
 
 A metric is added in two places: :mod:`trainables.measures.evaluation` or :mod:`trainables.measures.reference`
 measures it, and a row here says what it is called, how it is written, where it is shown and which way it is better.
@@ -25,39 +25,36 @@ BOUNDED = (LOW, HIGH)
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """One measure; ``name`` is as in the store and in MLflow.
-
-    ==============  ===============================================================================================
-    ``label``       what it is called wherever people read of it
-    ``better``      its better direction; None where a difference is neither help nor harm
-    ``style``       how a value is written, as a format specification
-    ``unit``        what stands behind the number where a sentence states a difference
-    ``partners``    the suffixes under which its floor, interval, error, spread or real value are recorded with it
-    ``objective``   the name by which ``--objective`` takes it, to be minimised; None where it can't be one
-    ``rung``        whether it is measured on the way, too, so that trials can be pruned by it
-    ``gap``         whether it is split into what the autoencoder and what the denoiser loses
-    ``cost``        whether it is a cost of an image, which quality is drawn against
-    ``leaderboard`` its place among the columns of a sweep's leaderboard, from 1; None leaves it out
-    ``report``      its place among the columns of a sweep's report
-    ``study``       its place among the metrics that a study judges its arms by; verdicts rest on the first
-    ``final``       whether MLflow has it under ``final/`` for the table of runs, with its error and floor
-    ==============  ===============================================================================================
-    """
+    """One measure."""
 
     name: str
+    """As in the store and in MLflow."""
     label: str
+    """What it is called wherever people read of it."""
     better: Better | None = None
+    """Its better direction; None where a difference is neither help nor harm."""
     style: str = ".3g"
+    """How a value is written, as a format specification."""
     unit: str = ""
+    """What stands behind the number where a sentence states a difference."""
     partners: tuple[str, ...] = ()
+    """The suffixes under which its floor, interval, error, spread or real value are recorded with it."""
     objective: str | None = None
+    """The name by which ``--objective`` takes it, to be minimised; None where it can't be one."""
     rung: bool = False
+    """Whether it is measured on the way, too, so that trials can be pruned by it."""
     gap: bool = False
+    """Whether it is split into what the autoencoder and what the denoiser loses."""
     cost: bool = False
+    """Whether it is a cost of an image, which quality is drawn against."""
     leaderboard: int | None = None
+    """Its place among the columns of a sweep's leaderboard, from 1; None leaves it out."""
     report: int | None = None
+    """Its place among the columns of a sweep's report."""
     study: int | None = None
+    """Its place among the metrics that a study judges its arms by. Verdicts rest on the first."""
     final: bool = False
+    """Whether MLflow has it under ``final/`` for the table of runs, with its error and floor."""
 
     def format(self, value: float | None) -> str:
         """A value as it is written; a dash for None."""

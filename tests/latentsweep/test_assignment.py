@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from small_dataset import assigned
 
-from latentsweep.execution.worker import Assignment
+from latentsweep.execution.worker import Brief
 from latentsweep.stages.dataset import DESCRIPTION, STAGE, key_of
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
@@ -34,10 +34,10 @@ def test_a_worker_without_the_drivers_disk_finds_all_in_the_store(
     assert len(sent) < 8192
     assert b"p4ssw0rd" not in sent
     shutil.rmtree(home.root)
-    assignment: Assignment = pickle.loads(sent)
+    assignment: Brief = pickle.loads(sent)
     pipeline = assignment.pipeline()
     assert pipeline.dataset.load("train").images[:, 0, 0].tolist() == [0, 1, 2]
-    assert pipeline.keys.vae.inputs["dataset"] == assignment.fingerprint
+    assert pipeline.keys.vae.inputs["dataset"] == assignment.identity.dataset
     assert not home.root.exists()
     place = tmp_path / ("cache" if scheme else "shared")
     assert len(list(place.glob(f"**/{STAGE}/*/dataset.json"))) == 1
@@ -58,8 +58,8 @@ def test_a_dataset_in_the_store_cannot_name_files_outside_it(tmp_path: Path) -> 
         (folder / DESCRIPTION).write_text('{"shards": [{"file": "../../../secret.parquet"}]}')
         return {}
 
-    Store.of(home).remove(key_of(assignment.fingerprint).name)
-    Store.of(home).obtain(key_of(assignment.fingerprint), planted)
+    Store.of(home).remove(key_of(assignment.identity.dataset).name)
+    Store.of(home).obtain(key_of(assignment.identity.dataset), planted)
     with pytest.raises(DataError, match="names files that are not its own"):
         assignment.pipeline()
 
@@ -68,8 +68,9 @@ def test_other_weights_than_the_drivers_are_refused(tmp_path: Path) -> None:
     assignment = assigned(Home(tmp_path / "runs"))
     elsewhere = dataclasses.replace(assignment, weights_path="/a/path/of/the/driver.pt")
     assert elsewhere.pipeline().weights == find_weights()
+    other = dataclasses.replace(assignment.identity, weights="0" * 64)
     with pytest.raises(WeightsError, match="every machine must measure with the same Inception weights"):
-        dataclasses.replace(assignment, weights="0" * 64).pipeline()
+        dataclasses.replace(assignment, identity=other).pipeline()
 
 
 def test_the_store_is_where_the_home_says(tmp_path: Path) -> None:

@@ -11,9 +11,11 @@ import torch
 from small_dataset import plant
 
 from latentsweep.configuration import Configuration
-from latentsweep.stages import SAMPLES, WEIGHTS, average_file
+from latentsweep.stages.denoiser import average_file
 from latentsweep.stages.model_folder import from_store, read_model, write_model
 from latentsweep.stages.pipeline import Keys, Pipeline, keys_of
+from latentsweep.stages.samples import IMAGES
+from latentsweep.stages.stage import WEIGHTS
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.loop.checkpoint import load_tensors
@@ -71,7 +73,7 @@ def test_one_denoiser_is_trained_for_all_of_them(sampled: Mapping[float, Pipelin
 
 
 def test_each_samples_with_its_own_weights(sampled: Mapping[float, Pipeline]) -> None:
-    drawn = [load_tensors(pipeline.samples().file(SAMPLES))[0]["latents"] for pipeline in sampled.values()]
+    drawn = [load_tensors(pipeline.samples().file(IMAGES))[0]["latents"] for pipeline in sampled.values()]
     for index, latents in enumerate(drawn):
         assert all(not torch.equal(latents, other) for other in drawn[:index])
 

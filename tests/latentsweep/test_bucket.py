@@ -16,14 +16,14 @@ import pytest
 from moto.server import ThreadedMotoServer
 from small_dataset import plant
 
-from latentsweep.stages.dataset import key_of, publish, published
+from latentsweep.stages.dataset import key_of, open_published, publish
 from latentsweep.storage import housekeeping
 from latentsweep.storage.entries import StageKey
 from latentsweep.storage.home import Home
 from latentsweep.storage.mirror import MANIFEST, Bucket
 from latentsweep.storage.store import Store, cache_folder
 from trainables.errors import ConfigError, DataError, StoreError
-from trainables.loop.training import CHECKPOINT
+from trainables.loop.checkpoint import CHECKPOINT
 
 KEY = StageKey("denoiser", 1, {"seed": 0})
 SECRET = "s3cr3t-0f-the-t3am"
@@ -97,7 +97,7 @@ def test_a_checkpoint_is_gone_on_from_by_another_machine_and_goes_with_the_resul
         first.obtain(KEY, killed)
 
     second = machine(tmp_path / "b", address)
-    assert second.unfinished() == [KEY.name]
+    assert sorted(second.begun()) == [KEY.name]
     assert second.begun()[KEY.name] > 0
     assert second.progress(KEY.name) == {"step": 2.0}
 
@@ -106,7 +106,7 @@ def test_a_checkpoint_is_gone_on_from_by_another_machine_and_goes_with_the_resul
         return build(folder)
 
     second.obtain(KEY, resumed)
-    assert machine(tmp_path / "c", address).unfinished() == []
+    assert machine(tmp_path / "c", address).begun() == {}
     assert first.obtain(KEY, never).summary == {"good": True}
 
 
@@ -227,11 +227,11 @@ def test_a_dataset_reaches_workers_through_the_store_without_the_key_of_its_pseu
     (home.root / "pseudonym.key").write_text("the key")
     publish(Store.of(home), home.datasets, "tiny", dataset.fingerprint)
     shutil.rmtree(home.root)
-    there = published(machine(tmp_path / "b", address), "tiny", dataset.fingerprint)
+    there = open_published(machine(tmp_path / "b", address), "tiny", dataset.fingerprint)
     assert there.load("validation").images[:, 0, 0].tolist() == [3, 4, 5]
     assert {path.name.split("-")[0] for path in there.folder.iterdir()} == {"manifest.json", "dataset.json", "slices"}
     with pytest.raises(DataError, match="lacks the dataset tiny"):
-        published(machine(tmp_path / "b", address), "tiny", "another")
+        open_published(machine(tmp_path / "b", address), "tiny", "another")
     assert key_of(dataset.fingerprint).stage == "dataset"
 
 
@@ -280,7 +280,7 @@ def test_no_secret_reaches_a_manifest_an_object_or_what_workers_are_sent(
     store = machine(tmp_path / "a", "s3://open/x")
     entry = store.obtain(KEY, build)
     assert SECRET not in json.dumps(dict(entry.manifest))
-    assert SECRET.encode() not in pickle.dumps(store.bucket)
+    assert SECRET.encode() not in pickle.dumps(store.mirror.place)
     keys = [each["Key"] for each in client.list_objects_v2(Bucket="open")["Contents"]]
     assert len(keys) == 3
     assert all(SECRET.encode() not in client.get_object(Bucket="open", Key=key)["Body"].read() for key in keys)

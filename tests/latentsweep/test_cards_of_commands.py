@@ -28,7 +28,7 @@ from typer.testing import CliRunner, Result
 from latentsweep.cli import app
 from latentsweep.configuration import Configuration
 from latentsweep.execution import packing
-from latentsweep.execution.cluster import ENVIRONMENT, LOOPBACK, cluster, packed
+from latentsweep.execution.cluster import ENVIRONMENT, LOOPBACK, cluster, pack_job
 from latentsweep.execution.shared_stages import Shared
 from latentsweep.stages.model_folder import CONFIG, DENOISER, SCALING, VAE
 from latentsweep.storage.home import Home
@@ -164,35 +164,28 @@ def test_a_process_that_ends_as_it_asks_the_cards_is_one_line_too(monkeypatch: p
 
 def test_a_job_on_the_cpu_counts_no_card(monkeypatch: pytest.MonkeyPatch) -> None:
     made_up_cards.plant(monkeypatch, RTX_3060)
-    on_card, on_cpu = (packed(SMOKE, "local", Execution(device=device), concurrent=1) for device in ("auto", "cpu"))
+    on_card, on_cpu = (pack_job(SMOKE, "local", Execution(device=device), concurrent=1) for device in ("auto", "cpu"))
     assert (on_card.cards, on_card.gpu_share) == ((0,), 1.0)
     assert (on_cpu.cards, on_cpu.gpu_share, on_cpu.execution.device) == ((), 0.0, "cpu")
     assert on_cpu.memory_gib("diffusion") is None
     monkeypatch.setattr("latentsweep.execution.cluster.nodes", lambda address: [{"CPU": 8.0, "GPU": 2.0}])
-    joined = packed(SMOKE, "10.0.0.1:6379", Execution(device="cpu"), concurrent=1)
+    joined = pack_job(SMOKE, "10.0.0.1:6379", Execution(device="cpu"), concurrent=1)
     assert (joined.cards, joined.gpu_share) == ((), 0.0)
 
 
 def test_a_job_that_insists_on_a_card_is_refused_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
     made_up_cards.plant(monkeypatch)
     with pytest.raises(CardError, match="no CUDA card is there"):
-        packed(SMOKE, "local", Execution(device="cuda"), concurrent=1)
+        pack_job(SMOKE, "local", Execution(device="cuda"), concurrent=1)
     made_up_cards.plant(monkeypatch, RTX_3060, RTX_3060)
     with pytest.raises(ConfigError, match="CUDA_VISIBLE_DEVICES"):
-        packed(SMOKE, "local", Execution(device="cuda:1"), concurrent=1)
+        pack_job(SMOKE, "local", Execution(device="cuda:1"), concurrent=1)
 
 
 @pytest.mark.parametrize(("device", "counted"), [("auto", 2), ("cpu", 0)])
-@pytest.mark.parametrize(
-    ("command", "module"),
-    [
-        ("sweep", "latentsweep.jobs.sweep"),
-        ("ablate", "latentsweep.jobs.ablation"),
-        ("train", "latentsweep.jobs.train"),
-    ],
-)
+@pytest.mark.parametrize("command", ["sweep", "ablate", "train"])
 def test_ray_is_told_the_cards_that_were_counted(
-    command: str, module: str, device: str, counted: int, home: Path, monkeypatch: pytest.MonkeyPatch
+    command: str, device: str, counted: int, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = []
 
@@ -201,26 +194,24 @@ def test_ray_is_told_the_cards_that_were_counted(
         raise ConfigError("far enough")
 
     monkeypatch.chdir(home)
-    monkeypatch.setattr(f"{module}.cluster", cluster)
+    monkeypatch.setattr("latentsweep.jobs.job.cluster", cluster)
     made_up_cards.plant(monkeypatch, RTX_3060, RTX_3060)
     assert "far enough" in run(*COMMANDS[command], "--device", device, "--no-mlflow").stderr
     assert told == [("local", counted, None)]
 
 
-@pytest.mark.parametrize(
-    ("command", "module"), [("sweep", "latentsweep.jobs.sweep"), ("ablate", "latentsweep.jobs.ablation")]
-)
+@pytest.mark.parametrize("command", ["sweep", "ablate"])
 def test_what_is_set_of_the_execution_reaches_the_trainings(
-    command: str, module: str, home: Path, monkeypatch: pytest.MonkeyPatch
+    command: str, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def obtain(shared: Sequence[Shared], *rest: object) -> None:
-        found = shared[0].assignment.execution
+        found = shared[0].brief.execution
         raise ConfigError(f"{found.device} {found.tf32} {found.micro_batch}, {found.threads} threads")
 
     monkeypatch.chdir(home)
-    monkeypatch.setattr(f"{module}.cluster", lambda *_, **__: contextlib.nullcontext())
-    monkeypatch.setattr(f"{module}.check_resources", lambda *_: None)
-    monkeypatch.setattr(f"{module}.obtain", obtain)
+    monkeypatch.setattr("latentsweep.jobs.job.cluster", lambda *_, **__: contextlib.nullcontext())
+    monkeypatch.setattr("latentsweep.jobs.job.check_resources", lambda *_: None)
+    monkeypatch.setattr("latentsweep.jobs.job.obtain", obtain)
     monkeypatch.setattr(packing, "cores", lambda: 8)
     words = [
         "--device",

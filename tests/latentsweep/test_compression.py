@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from small_dataset import plant
 
-from latentsweep.stages import SAMPLES
+from latentsweep.stages.latents import posteriors
 from latentsweep.stages.pipeline import Pipeline
-from latentsweep.stages.results import posteriors
+from latentsweep.stages.samples import IMAGES
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.loop.checkpoint import load_tensors
@@ -46,6 +46,6 @@ def test_slices_are_encoded_denoised_and_decoded(
     assert recipe.vae.compression == 2**halvings
     mean, log_variance = posteriors(pipeline.latents(), "train")
     assert mean.shape == log_variance.shape == (3, channels, small, small)
-    tensors, _ = load_tensors(pipeline.samples().file(SAMPLES))
+    tensors, _ = load_tensors(pipeline.samples().file(IMAGES))
     assert tensors["latents"].shape == (2, channels, small, small)
     assert tensors["images"].shape == (2, side, side)

@@ -77,7 +77,7 @@ def check_gone(home: Path) -> None:
     while left_by(home) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not left_by(home)
-    assert not Store(home / "store").unfinished()
+    assert not Store(home / "store").begun()
 
 
 def check_closed(home: Path, calm: tuple[Path, dict[str, Any]]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from latentsweep.configuration import Configuration
 from latentsweep.datasets.preparation import prepare
-from latentsweep.lints import LINTS, Finding, inspection
+from latentsweep.lints import LINTS, Finding, targets
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.errors import DataError
@@ -41,39 +41,39 @@ def written(home: Home, recipe: Recipe) -> str:
 
 
 def test_the_built_in_dataset_is_clean_and_looked_at_once(home: Home) -> None:
-    assert inspection.of_target(home, "demo") == inspection.of_target(home, None) == {}
+    assert targets.lint_target(home, "demo") == targets.lint_target(home, None) == {}
     names = [entry.name for entry in Store(home.store).entries()]
     assert len(names) == 1
     assert names[0].startswith("inspection/")
 
 
 def test_a_copy_under_another_name_shares_its_patients(home: Home) -> None:
-    assert inspection.of_target(home, "demo") == {}
+    assert targets.lint_target(home, "demo") == {}
     shutil.copytree(home.datasets / "demo", home.datasets / "twin")
-    assert codes(inspection.of_target(home, "demo")) == {"shared-patients"}
+    assert codes(targets.lint_target(home, "demo")) == {"shared-patients"}
 
 
 def test_a_damaged_neighbour_is_left_out_with_a_warning(home: Home, caplog: pytest.LogCaptureFixture) -> None:
     shutil.copytree(home.datasets / "demo", home.datasets / "twin")
     next((home.datasets / "twin").glob("*.parquet")).write_bytes(b"torn")
-    assert inspection.of_target(home, "demo") == {}
+    assert targets.lint_target(home, "demo") == {}
     assert "twin" in caplog.text
 
 
 def test_a_configuration_that_was_never_trained_is_judged_by_itself_and_its_data(home: Home) -> None:
-    assert codes(inspection.of_target(home, written(home, SMOKE))) == {"few-samples"}
-    paper = codes(inspection.of_target(home, written(home, PAPER)))
+    assert codes(targets.lint_target(home, written(home, SMOKE))) == {"few-samples"}
+    paper = codes(targets.lint_target(home, written(home, PAPER)))
     assert {"frequency-inert", "threshold-never", "subjects-across-splits"} <= paper <= set(LINTS)
 
 
 def test_something_unknown_is_answered_by_what_there_is(home: Home) -> None:
     with pytest.raises(DataError, match="here are: demo"):
-        inspection.of_target(home, "kagle")
+        targets.lint_target(home, "kagle")
 
 
 def test_findings_of_many_trials_are_told_once_with_the_first_few() -> None:
     found = {f"trial {n}": [Finding("overfit", "note", "line", f"evidence {n}", "advice")] for n in range(5)}
     found["trial 4"] = [Finding("overfit", "warning", "line", "evidence 4", "advice")]
-    (merged,) = inspection.by_code(found)
+    (merged,) = targets.merge_by_code(found)
     assert merged.severity == "warning"
     assert merged.evidence == "trial 0: evidence 0; trial 1: evidence 1; trial 2: evidence 2; and 2 more"

@@ -77,10 +77,10 @@ def test_whitening_on_reading_gives_unit_spread_by_the_training_split(tmp_path: 
     latents = read_latents(tmp_path, summary, "train", whiten=True)
     indices = torch.arange(len(latents)).repeat(50)
     noise = torch.randn(len(indices), *SHAPE, generator=torch.Generator().manual_seed(0))
-    drawn = latents.drawn(indices, noise)
+    drawn = latents.draw(indices, noise)
     assert drawn.mean(dim=(0, 2, 3)).abs().max() < 0.02
     assert (drawn.std(dim=(0, 2, 3)) - 1).abs().max() < 0.02
-    back = latents.statistics.unwhitened(latents.drawn(torch.arange(5), None))
+    back = latents.statistics.unwhiten(latents.draw(torch.arange(5), None))
     torch.testing.assert_close(back, latents.mean[:5].float(), rtol=1e-4, atol=1e-4)
 
 

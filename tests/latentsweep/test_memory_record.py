@@ -12,17 +12,17 @@ import torch
 from made_up_cards import OTHER_ERRORS, OUT_OF_MEMORY
 
 from latentsweep.execution import worker
-from latentsweep.execution.worker import Assignment
+from latentsweep.execution.worker import Brief
 from latentsweep.records.redaction import redact
-from latentsweep.records.sweep import execution_tags
-from latentsweep.stages import training
+from latentsweep.records.results import execution_tags
+from latentsweep.stages.stage import Context, Identity
+from latentsweep.stages.vae import VAE
 from latentsweep.storage.entries import Entry
 from trainables.autoencoder.vae import Autoencoder
 from trainables.errors import CapacityError
 from trainables.loop.execution import GIB, Execution
-from trainables.loop.training import ignore_report
 from trainables.recipes import SMOKE
-from trainables.resources.memory import RESERVE, predicted
+from trainables.resources.memory import RESERVE, predict_memory
 
 RECIPE = SMOKE.replace(
     **{
@@ -47,11 +47,11 @@ CPU = {
 @pytest.fixture(autouse=True)
 def few_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     images = np.random.default_rng(0).integers(0, 256, (SLICES, 16, 16), dtype=np.uint8)
-    monkeypatch.setattr(training, "split_slices", lambda *arguments: SimpleNamespace(images=images))
+    monkeypatch.setattr(Context, "slices", lambda *arguments: SimpleNamespace(images=images))
 
 
 def summary(folder: Path, execution: Execution) -> dict[str, Any]:
-    return training.vae_stage(folder, None, RECIPE, 0, execution, ignore_report)  # type: ignore[arg-type]
+    return VAE.run(Context(None, None, RECIPE, 0, execution, None), folder)  # type: ignore[arg-type]
 
 
 def entry(memory: dict[str, Any]) -> Entry:
@@ -85,7 +85,7 @@ def test_a_predicted_lack_of_memory_takes_a_rung_before_it_happens(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trainables.autoencoder.training.CHUNK", 1)
-    needed = predicted(RECIPE, "vae", Execution(micro_batch=1), device="cpu", slices=SLICES).peak
+    needed = predict_memory(RECIPE, "vae", Execution(micro_batch=1), device="cpu", slices=SLICES).peak
     tight = Execution(device="cpu", memory_gib=1.001 * needed * RESERVE / GIB)
     assert summary(tmp_path, tight)["memory"] == {"micro_batch": 1, "checkpointed": False, "out_of_memory": 0}
 
@@ -95,10 +95,10 @@ def test_a_trial_without_enough_memory_is_of_that_class(error: Exception, monkey
     def fails(*arguments: object) -> None:
         raise error
 
-    monkeypatch.setattr(Assignment, "pipeline", fails)
-    assignment = Assignment("store", "datasets", "demo", "", RECIPE, 0, Execution(), "weights", "")
+    monkeypatch.setattr(Brief, "pipeline", fails)
+    brief = Brief("store", "datasets", "demo", Identity(RECIPE, "", 0, "weights"), Execution(), "")
     failure = {"reason": redact(error), "class": "memory", "log": ""}
-    assert worker.measurements(assignment, [RECIPE]) == failure
+    assert worker.measurements(brief, [RECIPE]) == failure
 
 
 @pytest.mark.parametrize("error", OTHER_ERRORS, ids=str)
@@ -108,8 +108,8 @@ def test_another_error_of_a_trial_is_raised_to_be_tried_again(
     def fails(*arguments: object) -> None:
         raise error
 
-    monkeypatch.setattr(Assignment, "pipeline", fails)
-    assignment = Assignment("store", "datasets", "demo", "", RECIPE, 0, Execution(), "weights", "")
+    monkeypatch.setattr(Brief, "pipeline", fails)
+    brief = Brief("store", "datasets", "demo", Identity(RECIPE, "", 0, "weights"), Execution(), "")
     with pytest.raises(type(error)) as caught:
-        worker.measurements(assignment, [RECIPE])
+        worker.measurements(brief, [RECIPE])
     assert caught.value is error

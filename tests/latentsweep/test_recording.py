@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from latentsweep.records.recorder import NOT_FINITE, MemoryRecorder, Record, Recorder, check_key, finite
+from latentsweep.records.recorder import NOT_FINITE, MemoryRecorder, Recorder, StepRecord, check_key, finite
 
 NAN, INF = float("nan"), float("inf")
 
@@ -26,15 +26,15 @@ def test_the_twin_is_a_recorder(recorder: MemoryRecorder) -> None:
 
 
 def test_the_same_records_sent_twice_leave_one_point_each(recorder: MemoryRecorder) -> None:
-    records = [Record(step, 1000 + step, {"loss": 1 / (1 + step)}) for step in range(3)]
+    records = [StepRecord(step, 1000 + step, {"loss": 1 / (1 + step)}) for step in range(3)]
     recorder.log("trial/1", records)
     recorder.log("trial/1", records)
     assert recorder.runs["trial/1"].curve("loss") == [(0, 1.0), (1, 0.5), (2, 1 / 3)]
 
 
 def test_nan_and_infinity_are_left_out_and_named_in_a_tag(recorder: MemoryRecorder) -> None:
-    recorder.log("trial/1", [Record(0, 0, {"loss": NAN, "norm": 1.0})])
-    recorder.log("trial/1", [Record(1, 1, {"kid": INF})])
+    recorder.log("trial/1", [StepRecord(0, 0, {"loss": NAN, "norm": 1.0})])
+    recorder.log("trial/1", [StepRecord(1, 1, {"kid": INF})])
     run = recorder.runs["trial/1"]
     assert run.curve("norm") == [(0, 1.0)]
     assert run.curve("loss") == run.curve("kid") == []
@@ -42,11 +42,11 @@ def test_nan_and_infinity_are_left_out_and_named_in_a_tag(recorder: MemoryRecord
 
 
 def test_a_record_of_nothing_finite_is_no_record() -> None:
-    assert finite([Record(0, 0, {"loss": NAN})]) == ([], {"loss"})
+    assert finite([StepRecord(0, 0, {"loss": NAN})]) == ([], {"loss"})
 
 
 def test_a_run_opened_again_is_the_same_run_and_keeps_its_first_parameters(recorder: MemoryRecorder) -> None:
-    recorder.log("trial/1", [Record(0, 0, {"loss": 1.0})])
+    recorder.log("trial/1", [StepRecord(0, 0, {"loss": 1.0})])
     recorder.open_run("trial/1", name="trial 1", kind="trial", parent="sweep", params={"rate": 0.2, "new": True})
     run = recorder.runs["trial/1"]
     assert run.curve("loss") == [(0, 1.0)]

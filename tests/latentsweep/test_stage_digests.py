@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from latentsweep.stages.pipeline import VERSIONS, Keys, keys_of
+from latentsweep.stages.pipeline import STAGES, keys_of
 from trainables.config import fingerprint
 from trainables.recipes import RECIPES, SMOKE, Recipe
 
@@ -45,7 +45,7 @@ def digests_of(recipe: Recipe) -> dict[str, dict[str, str]]:
     for seed in SEEDS:
         for split in SPLITS:
             keys = keys_of(recipe, DATASET, seed, WEIGHTS, split)
-            found[f"seed {seed}, {split}"] = {each.name: getattr(keys, each.name).digest for each in fields(Keys)}
+            found[f"seed {seed}, {split}"] = {stage: key.digest for stage, key in keys.items()}
     return found
 
 
@@ -64,7 +64,7 @@ def test_every_stage_and_no_other_has_a_digest_that_is_pinned() -> None:
     golden = json.loads(GOLDEN.read_text())
     assert set(golden) == set(CONFIGURATIONS)
     for each in golden.values():
-        assert all(set(stages) == set(VERSIONS) for stages in each.values())
+        assert all(set(stages) == set(STAGES) for stages in each.values())
 
 
 def test_the_configuration_of_later_fields_sets_each_of_them() -> None:

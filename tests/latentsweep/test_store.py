@@ -16,7 +16,7 @@ from latentsweep.storage.entries import MANIFEST, StageKey
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.errors import StoreError
-from trainables.loop.training import CHECKPOINT
+from trainables.loop.checkpoint import CHECKPOINT
 
 KEY = StageKey("vae", 1, {"seed": 0})
 
@@ -64,7 +64,7 @@ def test_a_build_that_fails_leaves_no_result_and_keeps_its_checkpoint(tmp_path: 
     with pytest.raises(RuntimeError, match="power cut"):
         store.obtain(KEY, broken)
     assert store.find(KEY) is None
-    assert store.unfinished() == [KEY.name]
+    assert sorted(store.begun()) == [KEY.name]
 
     def resumed(folder: Path) -> Mapping[str, Any]:
         assert (folder / "checkpoint.safetensors").read_text() == "half"
@@ -72,7 +72,7 @@ def test_a_build_that_fails_leaves_no_result_and_keeps_its_checkpoint(tmp_path: 
 
     entry = store.obtain(KEY, resumed)
     assert set(entry.manifest["files"]) == {"weights"}, "the checkpoint goes when the result is there"
-    assert store.unfinished() == []
+    assert store.begun() == {}
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "missing", "manifest"])

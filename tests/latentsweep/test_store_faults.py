@@ -29,8 +29,7 @@ from latentsweep.storage.entries import MANIFEST, StageKey
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.errors import StoreError
-from trainables.loop.checkpoint import save_tensors
-from trainables.loop.training import CHECKPOINT
+from trainables.loop.checkpoint import CHECKPOINT, save_tensors
 
 KEY = StageKey("denoiser", 1, {"seed": 0})
 NOISE = np.random.default_rng(0).integers(0, 256, 3 * 2**20, np.uint8)
@@ -173,7 +172,7 @@ def test_a_worker_raises_what_its_disk_says_so_that_it_counts_as_infrastructure(
     assignment = assigned(home, each=1)
     remount(disk, "ro")
     with pytest.raises(StoreError, match="Read-only"):
-        worker.measurements(assignment, [assignment.recipe])
+        worker.measurements(assignment, [assignment.identity.recipe])
 
 
 def test_no_flipped_bit_of_a_manifest_goes_unseen(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from command_line import cli
 from postgres import Postgres, postgres
 from small_dataset import plant
 
-from latentsweep.execution.supervision import driving
-from latentsweep.search.databases import alone, check
+from latentsweep.execution.supervision import hold_lock
+from latentsweep.search.databases import check, drive_alone
 from latentsweep.search.study import Point, Search, SearchConfig
 from latentsweep.storage.home import Home
 from trainables.errors import ConfigError, LatentsweepError, StoreError
@@ -67,7 +67,7 @@ def test_processes_that_first_touch_a_database_at_once_do_not_crash_each_other(
 
 def drive(folder: Path, address: str, said: Connection) -> None:
     folder.mkdir(parents=True)
-    with driving(folder, address):
+    with hold_lock(folder, address):
         said.send("driving")
         signal.pause()
 
@@ -79,13 +79,13 @@ def test_drivers_in_two_homes_shut_each_other_out_and_a_killed_one_lets_go(serve
     first = context.Process(target=drive, args=(tmp_path / "one" / "sweep", address, said))
     first.start()
     assert heard.recv() == "driving"
-    with pytest.raises(LatentsweepError, match="only one process may drive sweep"), alone(address, "sweep"):
+    with pytest.raises(LatentsweepError, match="only one process may drive sweep"), drive_alone(address, "sweep"):
         pass
-    with alone(address, "another sweep"):
+    with drive_alone(address, "another sweep"):
         pass
     assert first.pid is not None
     os.kill(first.pid, signal.SIGKILL)
-    with alone(address, "sweep"):
+    with drive_alone(address, "sweep"):
         pass
     first.join()
 
@@ -116,7 +116,7 @@ def test_a_database_that_goes_away_in_the_middle_is_one_line_too(server: Postgre
     search = Search(folder, SPACE, CONFIG, 0, address)
 
     def lose_the_database() -> None:
-        with driving(folder, address):
+        with hold_lock(folder, address):
             server.stop()
             search.ask()
 
@@ -125,7 +125,7 @@ def test_a_database_that_goes_away_in_the_middle_is_one_line_too(server: Postgre
             lose_the_database()
     finally:
         server.start()
-    with driving(folder, address):
+    with hold_lock(folder, address):
         assert search.ask() is not None, "the same process goes on when it is back"
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from latentsweep.cli import is_job
-from latentsweep.execution.supervision import driving, ray_folder
+from latentsweep.execution.supervision import hold_lock, ray_folder
 from trainables.errors import LatentsweepError
 
 ORPHANS = """
@@ -124,9 +124,13 @@ def test_a_driver_whose_parent_is_gone_ends_though_an_interrupt_was_lost(tmp_pat
 
 
 def test_a_second_driver_of_a_folder_is_refused(tmp_path: Path) -> None:
-    with driving(tmp_path), pytest.raises(LatentsweepError, match="only one process may drive"), driving(tmp_path):
+    with (
+        hold_lock(tmp_path),
+        pytest.raises(LatentsweepError, match="only one process may drive"),
+        hold_lock(tmp_path),
+    ):
         pass
-    with driving(tmp_path):
+    with hold_lock(tmp_path):
         pass
 
 

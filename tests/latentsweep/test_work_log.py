@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from latentsweep.execution.work_log import TAIL, hang_minutes, noted, said_last, tail
+from latentsweep.execution.work_log import TAIL, hang_minutes, last_line, noted, tail
 from trainables.errors import ConfigError
 
 HANGING = """
@@ -77,7 +77,7 @@ def test_a_limit_that_is_no_number_of_minutes_is_refused(monkeypatch: pytest.Mon
 
 def test_the_reason_of_a_lost_worker_is_the_last_line_of_its_traceback() -> None:
     assert (
-        said_last("Traceback:\n  File x\ntrainables.errors.StoreError: full\n\n")
+        last_line("Traceback:\n  File x\ntrainables.errors.StoreError: full\n\n")
         == "trainables.errors.StoreError: full"
     )
-    assert said_last("") == ""
+    assert last_line("") == ""

@@ -21,12 +21,12 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from latentsweep.records.recorder import NOT_FINITE, Record
+from latentsweep.records.recorder import NOT_FINITE, StepRecord
 from latentsweep.records.redaction import redact
 from latentsweep_mlflow.recorder import MlflowRecorder, recorder_for
 from latentsweep_mlflow.tracking import connect, tracking_uri
 
-RECORDS = [Record(step, 1000 + step, {"train/loss": 1 / (1 + step), "val/loss": 2.0}) for step in range(5)]
+RECORDS = [StepRecord(step, 1000 + step, {"train/loss": 1 / (1 + step), "val/loss": 2.0}) for step in range(5)]
 
 
 @pytest.fixture(scope="session")
@@ -115,10 +115,10 @@ def test_nothing_about_the_machine_or_its_user_is_in_the_runs(home: Path, pictur
 def test_nan_and_infinity_are_left_out_and_every_metric_that_had_one_is_named(home: Path) -> None:
     first = recorder_for(home, "demo")
     first.open_run("t", name="t", kind="training")
-    first.log("t", [Record(0, 0, {"loss": float("nan"), "fine": 1.0})])
+    first.log("t", [StepRecord(0, 0, {"loss": float("nan"), "fine": 1.0})])
     second = recorder_for(home, "demo")
     second.open_run("t", name="t", kind="training")
-    second.log("t", [Record(1, 1, {"kid": float("inf")})])
+    second.log("t", [StepRecord(1, 1, {"kid": float("inf")})])
     data = runs_of(home)["t"].data
     assert data.metrics == {"fine": 1.0}
     assert data.tags[NOT_FINITE] == "kid, loss"
@@ -167,7 +167,7 @@ def test_a_refused_call_is_told_once_and_the_rest_of_the_record_arrives(
     recorder = recorder_for(home, "demo")
     recorder.open_run("t", name="t", kind="training")
     recorder.log_file("t", home / "missing.png")
-    recorder.log("t", [Record(0, 0, {"what?!": 1.0})])
+    recorder.log("t", [StepRecord(0, 0, {"what?!": 1.0})])
     recorder.log("t", RECORDS)
     recorder.close_run("t", "finished")
     assert runs_of(home)["t"].info.status == "FINISHED"

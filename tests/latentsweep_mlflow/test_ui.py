@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latentsweep.records.recorder import Record
+from latentsweep.records.recorder import StepRecord
 from latentsweep_mlflow import ui
 from latentsweep_mlflow.recorder import recorder_for
 from trainables.errors import LatentsweepError
@@ -78,8 +78,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
             key = f"trial/{number}"
             params = dict(zip(PARAMS, (4 + 4 * (number % 2), 0.1 * number, 0.25, 0.05), strict=True))
             recorder.open_run(key, name=f"trial {number}", kind="trial", parent="sweep", params=params)
-            recorder.log(key, [Record(s, now + s, {"train/loss": 1 / (1 + s) + number}) for s in range(20)])
-            recorder.log(key, [Record(20, now + 20, {"final/kid": 5.5 - number, "final/fid": 40.0 + number})])
+            recorder.log(key, [StepRecord(s, now + s, {"train/loss": 1 / (1 + s) + number}) for s in range(20)])
+            recorder.log(key, [StepRecord(20, now + 20, {"final/kid": 5.5 - number, "final/fid": 40.0 + number})])
             Image.fromarray(np.full((64, 64), 60 * number, np.uint8)).save(picture)
             recorder.log_file(key, picture, "images")
             recorder.close_run(key, "finished")

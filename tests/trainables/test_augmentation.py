@@ -30,7 +30,7 @@ def random(seed: int = 0) -> torch.Generator:
 
 def test_a_latent_is_flipped_and_then_shifted_as_its_label_says() -> None:
     moves, latents = draw_moves(40, SIZE, 1.0, random()), torch.randn(40, 3, *SIZE)
-    moved = moves.of(latents)
+    moved = moves.apply(latents)
     for latent, result, (flip, down, across) in zip(latents, moved, moves.labels.tolist(), strict=True):
         expected = latent.flip(2) if flip else latent
         assert torch.equal(result, expected.roll((round(2 * down), round(2 * across)), (1, 2)))
@@ -41,7 +41,7 @@ def test_a_latent_is_flipped_and_then_shifted_as_its_label_says() -> None:
 
 def test_label_0_is_the_latent_as_it_is_and_no_other_is() -> None:
     moves, latents = draw_moves(500, SIZE, 0.3, random()), torch.randn(500, 1, *SIZE)
-    unmoved = (moves.of(latents) == latents).flatten(1).all(dim=1)
+    unmoved = (moves.apply(latents) == latents).flatten(1).all(dim=1)
     assert torch.equal(unmoved, (moves.labels == 0).all(dim=1))
     assert 0.5 < unmoved.float().mean() < 0.7, "0.7·(1 - 0.15) of them, and a 25th of the shifts"
 
@@ -50,7 +50,7 @@ def test_label_0_is_the_latent_as_it_is_and_no_other_is() -> None:
 def test_small_latents_are_shifted_by_a_cell_at_most(size: tuple[int, int]) -> None:
     moves = draw_moves(300, size, 1.0, random())
     assert moves.shifts.abs().amax(dim=0).tolist() == [max(1, side // 8) for side in size]
-    assert moves.of(torch.randn(300, 2, *size)).shape == (300, 2, *size)
+    assert moves.apply(torch.randn(300, 2, *size)).shape == (300, 2, *size)
 
 
 def test_as_many_numbers_are_drawn_whatever_the_probability() -> None:
@@ -74,8 +74,8 @@ def test_a_batch_is_the_one_without_moved_and_no_latent_of_label_0_holds_a_moved
     assert torch.equal(t, same_t)
     moves = draw_step(moving, data, 5, 3).moves
     assert moves is not None
-    assert torch.equal(moved, moves.of(z_t))
-    assert torch.equal(moved_wanted, moves.of(wanted))
+    assert torch.equal(moved, moves.apply(z_t))
+    assert torch.equal(moved_wanted, moves.apply(wanted))
     assert torch.equal(condition.augmentation, moves.labels)
     still = (condition.augmentation == 0).all(dim=1)
     assert 0 < still.sum() < len(still)

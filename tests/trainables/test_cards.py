@@ -10,7 +10,7 @@ import pytest
 import torch
 from made_up_cards import CUDA_12, CUDA_13, GTX_1060, RTX_3060, index_of, plant
 
-from trainables.autoencoder.training import decoded, encoded
+from trainables.autoencoder.training import decode_latents, encode_slices
 from trainables.autoencoder.vae import Autoencoder
 from trainables.errors import CardError, ConfigError
 from trainables.loop import cards
@@ -253,17 +253,17 @@ class TooLarge(torch.nn.Module):
 def test_a_network_visits_a_device_and_leaves_it_as_it_came() -> None:
     network = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
     before, weight = places(network), network[0].weight
-    with cards.visiting(network, ELSEWHERE):
+    with cards.on_device(network, ELSEWHERE):
         assert {place[0] for place in places(network).values()} == {ELSEWHERE}
     assert places(network) == before
     assert network[0].weight is weight
-    with pytest.raises(ValueError, match="in between"), cards.visiting(network, ELSEWHERE):
+    with pytest.raises(ValueError, match="in between"), cards.on_device(network, ELSEWHERE):
         raise ValueError("in between")
     assert places(network) == before
-    with pytest.raises(torch.OutOfMemoryError), cards.visiting(torch.nn.Sequential(network, TooLarge()), ELSEWHERE):
+    with pytest.raises(torch.OutOfMemoryError), cards.on_device(torch.nn.Sequential(network, TooLarge()), ELSEWHERE):
         pass
     assert places(network) == before, "also where memory ran out on the way there"
-    with cards.visiting(network, CPU):
+    with cards.on_device(network, CPU):
         assert places(network) == before, "nothing is copied where it is there"
 
 
@@ -280,9 +280,9 @@ def test_the_autoencoder_leaves_the_device_after_encoding_and_decoding(monkeypat
 
     monkeypatch.setattr(Autoencoder, "encode", encode)
     monkeypatch.setattr(Autoencoder, "decode", decode)
-    encoded(model, torch.zeros(3, 16, 16, dtype=torch.uint8), ELSEWHERE)
+    encode_slices(model, torch.zeros(3, 16, 16, dtype=torch.uint8), ELSEWHERE)
     assert places(model) == before
-    decoded(model, torch.zeros(3, 8, 4, 4), ELSEWHERE)
+    decode_latents(model, torch.zeros(3, 8, 4, 4), ELSEWHERE)
     assert places(model) == before
     assert seen == [ELSEWHERE] * 2
 

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 
 from trainables.denoiser.batch import draw_step, noisy_batch
-from trainables.denoiser.condition import Condition, drawn_positions, guided
+from trainables.denoiser.condition import Condition, draw_positions, guide
 from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.latents import NO_WHITENING, Latents
 from trainables.denoiser.sampling import SamplingConfig, SamplingTrace, initial_noise, sample
@@ -21,7 +21,7 @@ from trainables.denoiser.unet import UNet
 from trainables.errors import ConfigError, DataError
 from trainables.loop.checkpoint import load_tensors, save_tensors
 from trainables.loop.execution import Execution
-from trainables.loop.training import Record, ignore_report
+from trainables.loop.progress import Record, ignore_report
 from trainables.recipes import PAPER, RECIPES
 
 TINY = DiffusionConfig(
@@ -192,10 +192,10 @@ def test_guidance_of_a_denoiser_that_was_not_taught_both_sides_is_refused(change
 
 def test_a_position_is_drawn_by_each_seed_alone_from_those_of_the_training_split() -> None:
     known = torch.tensor([0.0, 0.25, 0.25, 1.0])
-    drawn = drawn_positions(range(400), known)
+    drawn = draw_positions(range(400), known)
     assert set(drawn.tolist()) == {0.0, 0.25, 1.0}
     assert (drawn == 0.25).float().mean().item() == pytest.approx(0.5, abs=0.07)
-    assert drawn_positions([7, 300, 2], known).tolist() == drawn[[7, 300, 2]].tolist()
+    assert draw_positions([7, 300, 2], known).tolist() == drawn[[7, 300, 2]].tolist()
 
 
 class Linear:
@@ -215,13 +215,13 @@ def test_guidance_goes_from_the_unconditional_output_past_the_conditional_one(
     weight: float, expected: float, calls: int
 ) -> None:
     denoise = Linear()
-    output = guided(denoise, weight)(torch.zeros(3, *SHAPE), torch.zeros(3), torch.ones(3))
+    output = guide(denoise, weight)(torch.zeros(3, *SHAPE), torch.zeros(3), torch.ones(3))
     assert output.unique().tolist() == [expected]
     assert denoise.calls == calls
 
 
 def draw(model: UNet, seeds: Sequence[int], config: SamplingConfig, positions: torch.Tensor | None) -> SamplingTrace:
-    places = None if positions is None else drawn_positions(seeds, positions)
+    places = None if positions is None else draw_positions(seeds, positions)
     noise = initial_noise(seeds, SHAPE)
     return sample(model, noise, seeds=seeds, diffusion=CONDITIONED, config=config, positions=places)
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trainables.denoiser.cutmix import cutmix, draw_rectangles
+from trainables.denoiser.augmentation import cutmix, draw_rectangles
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from latentsweep.execution.packing import cards
-from trainables.autoencoder.training import decoded_bytes, train_vae
+from trainables.autoencoder.training import decode_to_bytes, train_vae
 from trainables.autoencoder.vae import Autoencoder
 from trainables.denoiser.latents import ChannelStatistics, Latents
 from trainables.denoiser.training import train_denoiser
@@ -23,7 +23,7 @@ from trainables.loop.execution import GIB, Execution
 from trainables.measures.inception import InceptionExtractor, find_weights
 from trainables.recipes import IMPROVED, PAPER, Recipe
 from trainables.resources.ladder import climb
-from trainables.resources.memory import CONTEXT, RESERVE, fitted, predicted
+from trainables.resources.memory import CONTEXT, RESERVE, predict_memory, rung_that_fits
 
 REASON = "needs a CUDA card, and there is none here, or other tests run too, which hides it"
 pytestmark = [
@@ -76,7 +76,7 @@ def test_the_predicted_peak_is_within_15_percent_of_the_allocators(
     execution = Execution(**rung)  # type: ignore[arg-type]
     trained(recipe.replace(**SHORT), section, execution, tmp_path / "run")
     measured = torch.cuda.max_memory_allocated()
-    prediction = predicted(recipe, section, execution, device="cuda", slices=SLICES)
+    prediction = predict_memory(recipe, section, execution, device="cuda", slices=SLICES)
     assert prediction.step == pytest.approx(measured, rel=0.15)
 
 
@@ -105,7 +105,7 @@ def test_a_forced_out_of_memory_recovers_by_the_ladder(section: str, tmp_path: P
     expected = trained(recipe, section, Execution(), tmp_path / "whole")
     free_and_uncapped()
     whole, least = (
-        predicted(recipe, section, rung, device="cuda", slices=SLICES).step
+        predict_memory(recipe, section, rung, device="cuda", slices=SLICES).step
         for rung in (Execution(), Execution(micro_batch=4))
     )
     tight = Execution(memory_gib=(least + (whole - least) / 4) / GIB)
@@ -119,11 +119,11 @@ def test_a_forced_out_of_memory_recovers_by_the_ladder(section: str, tmp_path: P
 def test_a_predicted_out_of_memory_never_happens(tmp_path: Path) -> None:
     recipe = PAPER.replace(**{"vae.batch_size": 32, **SHORT})
     tight = Execution(
-        memory_gib=predicted(recipe, "vae", Execution(micro_batch=8), device="cuda", slices=SLICES).peak
+        memory_gib=predict_memory(recipe, "vae", Execution(micro_batch=8), device="cuda", slices=SLICES).peak
         * RESERVE
         / GIB
     )
-    rung = fitted(recipe, "vae", tight, slices=SLICES)
+    rung = rung_that_fits(recipe, "vae", tight, slices=SLICES)
     assert rung.micro_batch is not None
     trained(recipe, "vae", rung, tmp_path / "run")
 
@@ -135,10 +135,10 @@ def test_what_measures_a_training_on_the_way_leaves_the_card() -> None:
         InceptionExtractor(find_weights(), device),
     )
     latents = torch.zeros(4, IMPROVED.vae.latent_channels, IMPROVED.latent_size, IMPROVED.latent_size)
-    decoded_bytes(autoencoder, latents, device)  # what the libraries keep for good is there now
+    decode_to_bytes(autoencoder, latents, device)  # what the libraries keep for good is there now
     extractor.features(np.zeros((4, 128, 128), np.uint8))
     before = torch.cuda.memory_allocated()
-    images = decoded_bytes(autoencoder, latents, device)
+    images = decode_to_bytes(autoencoder, latents, device)
     assert torch.cuda.memory_allocated() == before
     extractor.features(images.numpy())
     assert torch.cuda.memory_allocated() == before

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainables.loop.dropout import LayerGenerators
-from trainables.loop.execution import Execution, graphed, send
+from trainables.loop.execution import Execution, send, uses_graph
 from trainables.loop.graphs import EagerStep, launcher
+from trainables.loop.seeds import LayerGenerators
 
 CPU, CARD = torch.device("cpu"), torch.device("cuda:0")
 
@@ -22,15 +22,15 @@ class Pair(NamedTuple):
 
 def test_a_graph_takes_a_card_the_whole_batch_and_being_asked_for() -> None:
     asked = Execution(cuda_graph=True)
-    assert graphed(asked, CARD, 16)
-    assert graphed(asked.replace(micro_batch=16), CARD, 16)
-    assert not graphed(Execution(), CARD, 16)
-    assert not graphed(asked, CPU, 16)
+    assert uses_graph(asked, CARD, 16)
+    assert uses_graph(asked.replace(micro_batch=16), CARD, 16)
+    assert not uses_graph(Execution(), CARD, 16)
+    assert not uses_graph(asked, CPU, 16)
 
 
 @pytest.mark.parametrize("change", [{"micro_batch": 8}, {"checkpoint_activations": True}, {"workers": 2}], ids=str)
 def test_what_splits_a_step_runs_without_one(change: dict[str, int]) -> None:
-    assert not graphed(Execution(cuda_graph=True, **change), CARD, 16)  # type: ignore[arg-type]
+    assert not uses_graph(Execution(cuda_graph=True, **change), CARD, 16)  # type: ignore[arg-type]
 
 
 def test_a_step_gets_its_draws_and_gives_its_losses() -> None:

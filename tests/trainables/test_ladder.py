@@ -16,9 +16,9 @@ from trainables.denoiser.unet import UNet
 from trainables.errors import CapacityError
 from trainables.loop.cards import out_of_memory
 from trainables.loop.execution import Execution, all_or_none
-from trainables.loop.training import Record
+from trainables.loop.progress import Record
 from trainables.recipes import SMOKE
-from trainables.resources.ladder import Climb, climb, described, rungs
+from trainables.resources.ladder import Climb, climb, describe_rung, rungs
 
 CONFIG = SMOKE.replace(
     **{
@@ -60,10 +60,10 @@ def test_the_ladder_starts_where_the_execution_stands() -> None:
 
 
 def test_a_rung_is_said_in_words() -> None:
-    assert described(Execution(), 16) == "the whole batch of 16"
-    assert described(Execution(micro_batch=64), 16) == "the whole batch of 16"
+    assert describe_rung(Execution(), 16) == "the whole batch of 16"
+    assert describe_rung(Execution(micro_batch=64), 16) == "the whole batch of 16"
     rung = Execution(micro_batch=1, checkpoint_activations=True)
-    assert described(rung, 16) == "micro-batch 1 of 16, checkpointed activations"
+    assert describe_rung(rung, 16) == "micro-batch 1 of 16, checkpointed activations"
 
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=str)

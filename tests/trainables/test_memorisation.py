@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 
 from trainables.errors import DataError
 from trainables.measures import memorisation as module
-from trainables.measures.memorisation import Nearest, aligned, memorisation, near_copy_threshold, nearest
+from trainables.measures.memorisation import Nearest, align, memorisation, near_copy_threshold, nearest
 
 
 def draw(count: int, seed: int, side: int = 64) -> np.ndarray:
@@ -155,4 +155,4 @@ def test_an_aligned_copy_lies_over_its_source() -> None:
     moved = np.roll(training[[3, 1], :, ::-1], (2, -3), axis=(1, 2))
     found = nearest(moved, training)
     assert found.indices.tolist() == [3, 1]
-    np.testing.assert_array_equal(aligned(moved, training, found.indices), training[[3, 1]])
+    np.testing.assert_array_equal(align(moved, training, found.indices), training[[3, 1]])

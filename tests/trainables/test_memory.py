@@ -8,20 +8,21 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from trainables.autoencoder.discriminator import Adversary, PatchDiscriminator, adversary_of
-from trainables.autoencoder.losses import fidelity, vae_loss
+from trainables.autoencoder.losses import vae_loss
 from trainables.autoencoder.vae import Autoencoder, sample_posterior
 from trainables.denoiser.augmentation import LABELS
+from trainables.denoiser.averages import update_ema
 from trainables.denoiser.condition import Condition
-from trainables.denoiser.training import losses
+from trainables.denoiser.training import sum_losses
 from trainables.denoiser.unet import UNet
 from trainables.errors import CapacityError
-from trainables.loop.dropout import LayerGenerators, Masks
 from trainables.loop.execution import GIB, Execution, computing_dtype
+from trainables.loop.optimiser import adamw, update
 from trainables.loop.precision import convert
-from trainables.loop.training import adamw, update, update_ema
+from trainables.loop.seeds import LayerGenerators, Masks
 from trainables.recipes import PAPER, RECIPES, SMOKE, Recipe
 from trainables.resources.ladder import rungs
-from trainables.resources.memory import RESERVE, Storages, batch_size, fitted, predicted
+from trainables.resources.memory import RESERVE, Storages, batch_size, predict_memory, rung_that_fits
 
 CPU = torch.device("cpu")
 BATCHES = (1, 2, 7, 16, 64)
@@ -37,15 +38,14 @@ CASES = [
 def loss_of_vae(recipe: Recipe, model: Autoencoder, images: Tensor, noise: Tensor, adversary: Adversary) -> Tensor:
     mean, log_variance = model.encode(images)
     decoded = model.decode(sample_posterior(mean, log_variance, noise))
-    compare = fidelity(recipe.vae)
-    losses = vae_loss(images, decoded, mean, log_variance, kl_weight=1.0, kl_reduction="sum", fidelity=compare)
-    return adversary.opposed(losses["loss"], decoded)
+    losses = vae_loss(recipe.vae, images, decoded, mean, log_variance, kl_weight=1.0)
+    return adversary.oppose(losses["loss"], decoded)
 
 
 def loss_of_denoiser(recipe: Recipe, model: UNet, z_t: Tensor, t: Tensor) -> Tensor:
     told = Condition(torch.zeros(len(z_t)), torch.zeros(len(z_t), LABELS))
     output = model(z_t, t, Masks(LayerGenerators(), len(z_t), slice(None)), told)
-    return losses(recipe.diffusion, output.float(), torch.ones_like(z_t), torch.full((len(z_t),), 0.5))[0]
+    return sum_losses(recipe.diffusion, output.float(), torch.ones_like(z_t), torch.full((len(z_t),), 0.5))[0]
 
 
 def counted(recipe: Recipe, section: str, batch: int, *, checkpointing: bool = False) -> int:
@@ -75,7 +75,7 @@ def counted(recipe: Recipe, section: str, batch: int, *, checkpointing: bool = F
 @pytest.mark.parametrize(("name", "section", "batch"), CASES)
 def test_predicted_activations_are_those_of_a_real_step(name: str, section: str, batch: int) -> None:
     recipe = RECIPES[name].replace(**{f"{section}.batch_size": batch})
-    prediction = predicted(recipe, section, Execution(), device="cpu")
+    prediction = predict_memory(recipe, section, Execution(), device="cpu")
     assert prediction.activations == pytest.approx(counted(recipe, section, batch), rel=0.05)
 
 
@@ -87,15 +87,15 @@ def test_so_they_are_at_every_precision_and_checkpointed(section: str, precision
         **{f"{section}.batch_size": 4, f"{section}.precision": precision, "diffusion.dropout": 0.1}
     )
     execution = Execution(checkpoint_activations=checkpointing)
-    prediction = predicted(recipe, section, execution, device="cpu")
+    prediction = predict_memory(recipe, section, execution, device="cpu")
     assert prediction.activations == pytest.approx(counted(recipe, section, 4, checkpointing=checkpointing), rel=0.05)
 
 
 def test_so_they_are_of_a_denoiser_that_is_told_of_its_samples() -> None:
     told = {"diffusion.position_condition": True, "diffusion.augmentation_probability": 0.1}
     recipe = SMOKE.replace(**{"diffusion.batch_size": 4, "diffusion.widths": (8, 8, 8)})
-    plain = predicted(recipe, "diffusion", Execution(), device="cpu", slices=1000)
-    prediction = predicted(recipe.replace(**told), "diffusion", Execution(), device="cpu", slices=1000)
+    plain = predict_memory(recipe, "diffusion", Execution(), device="cpu", slices=1000)
+    prediction = predict_memory(recipe.replace(**told), "diffusion", Execution(), device="cpu", slices=1000)
     assert prediction.activations == pytest.approx(counted(recipe.replace(**told), "diffusion", 4), rel=0.02)
     assert prediction.activations > plain.activations
     assert prediction.data == plain.data + 4 * 1000, "a position for each slice"
@@ -111,14 +111,14 @@ OTHER_LOSSES: dict[str, dict[str, object]] = {
 @pytest.mark.parametrize("changes", OTHER_LOSSES.values(), ids=OTHER_LOSSES)
 def test_so_they_are_with_another_loss_of_the_autoencoder(changes: dict[str, object]) -> None:
     recipe = SMOKE.replace(**{"vae.batch_size": 4, **changes})
-    prediction = predicted(recipe, "vae", Execution(), device="cpu")
+    prediction = predict_memory(recipe, "vae", Execution(), device="cpu")
     assert prediction.activations == pytest.approx(counted(recipe, "vae", 4), rel=0.05)
-    assert prediction.activations > predicted(SMOKE, "vae", Execution(micro_batch=4), device="cpu").activations
+    assert prediction.activations > predict_memory(SMOKE, "vae", Execution(micro_batch=4), device="cpu").activations
 
 
 def test_a_discriminator_counts_with_its_gradients_and_moments() -> None:
-    plain = predicted(SMOKE, "vae", Execution(), device="cpu")
-    opposed = predicted(SMOKE.replace(**{"vae.adversarial_weight": 0.1}), "vae", Execution(), device="cpu")
+    plain = predict_memory(SMOKE, "vae", Execution(), device="cpu")
+    opposed = predict_memory(SMOKE.replace(**{"vae.adversarial_weight": 0.1}), "vae", Execution(), device="cpu")
     weights = sum(parameter.nbytes for parameter in PatchDiscriminator().parameters())
     assert opposed.gradients - plain.gradients == weights
     copied = opposed.weights - plain.weights - weights
@@ -131,7 +131,7 @@ def test_a_discriminator_counts_with_its_gradients_and_moments() -> None:
 
 def test_the_parts_are_what_they_are_by_definition() -> None:
     recipe = PAPER.replace(**{"diffusion.precision": "fp16"})
-    memory = predicted(recipe, "diffusion", Execution(), device="cuda", slices=1000)
+    memory = predict_memory(recipe, "diffusion", Execution(), device="cuda", slices=1000)
     weights = 4 * sum(parameter.numel() for parameter in UNet(8, PAPER.diffusion).parameters())
     assert memory.gradients == memory.average == weights
     assert memory.weights == 1.5 * weights, "in fp32 and in fp16"
@@ -144,7 +144,7 @@ def test_the_parts_are_what_they_are_by_definition() -> None:
 def test_every_further_average_takes_the_weights_once_more() -> None:
     more = SMOKE.replace(**{"diffusion.ema_lengths": (0.05, 0.1)})
     for section, copies in (("diffusion", 2), ("vae", 0)):
-        before, after = (predicted(recipe, section, Execution(), device="cpu") for recipe in (SMOKE, more))
+        before, after = (predict_memory(recipe, section, Execution(), device="cpu") for recipe in (SMOKE, more))
         for part in ("average", "step", "measuring"):
             assert getattr(after, part) - getattr(before, part) == copies * before.gradients
         assert after.workspace == before.workspace
@@ -153,7 +153,7 @@ def test_every_further_average_takes_the_weights_once_more() -> None:
 @pytest.mark.parametrize("section", ["vae", "diffusion"])
 def test_every_rung_of_the_ladder_takes_less_activations(section: str) -> None:
     held = [
-        predicted(SMOKE, section, execution, device="cuda").activations
+        predict_memory(SMOKE, section, execution, device="cuda").activations
         for execution in rungs(Execution(), batch_size(SMOKE, section))
     ]
     assert held == sorted(held, reverse=True)
@@ -163,7 +163,7 @@ def test_every_rung_of_the_ladder_takes_less_activations(section: str) -> None:
 
 def test_a_card_keeps_all_activations_in_half_precision() -> None:
     half, full = (
-        predicted(SMOKE.replace(**{"vae.precision": precision}), "vae", Execution(), device="cuda").activations
+        predict_memory(SMOKE.replace(**{"vae.precision": precision}), "vae", Execution(), device="cuda").activations
         for precision in ("fp16", "fp32")
     )
     assert half < 0.6 * full
@@ -171,28 +171,30 @@ def test_a_card_keeps_all_activations_in_half_precision() -> None:
 
 def test_a_graph_holds_the_memory_of_its_step_while_the_training_is_measured() -> None:
     eager, graph = (
-        predicted(SMOKE, "diffusion", Execution(cuda_graph=asked), device="cuda") for asked in (False, True)
+        predict_memory(SMOKE, "diffusion", Execution(cuda_graph=asked), device="cuda") for asked in (False, True)
     )
     assert graph.step == eager.step
     assert graph.measuring - eager.measuring > 0.8 * (eager.activations - eager.gradients)
-    split = predicted(SMOKE, "diffusion", Execution(cuda_graph=True, micro_batch=2), device="cuda")
-    assert split == predicted(SMOKE, "diffusion", Execution(micro_batch=2), device="cuda"), "runs without a graph"
+    split = predict_memory(SMOKE, "diffusion", Execution(cuda_graph=True, micro_batch=2), device="cuda")
+    assert split == predict_memory(SMOKE, "diffusion", Execution(micro_batch=2), device="cuda"), (
+        "runs without a graph"
+    )
 
 
 def test_the_first_rung_that_keeps_the_limit_is_taken() -> None:
-    whole = predicted(SMOKE, "vae", Execution(), device="cpu", slices=100)
-    assert fitted(SMOKE, "vae", Execution(), slices=100) == Execution()
+    whole = predict_memory(SMOKE, "vae", Execution(), device="cpu", slices=100)
+    assert rung_that_fits(SMOKE, "vae", Execution(), slices=100) == Execution()
     roomy = Execution(device="cpu", memory_gib=1.01 * whole.peak * RESERVE / GIB)
-    assert fitted(SMOKE, "vae", roomy, slices=100) == roomy
+    assert rung_that_fits(SMOKE, "vae", roomy, slices=100) == roomy
     recipe = SMOKE.replace(**{"vae.batch_size": 64})
-    needed = predicted(recipe, "vae", Execution(micro_batch=16), device="cpu", slices=100).peak
+    needed = predict_memory(recipe, "vae", Execution(micro_batch=16), device="cpu", slices=100).peak
     tight = roomy.replace(memory_gib=1.01 * needed * RESERVE / GIB)
-    assert fitted(recipe, "vae", tight, slices=100).micro_batch == 16
+    assert rung_that_fits(recipe, "vae", tight, slices=100).micro_batch == 16
 
 
 def test_what_fits_on_no_rung_is_refused_with_the_numbers() -> None:
     with pytest.raises(CapacityError, match=r"must fit 0\.01 GiB .* takes 0\.\d+ GiB even with micro-batch 1 of 8"):
-        fitted(SMOKE, "vae", Execution(device="cpu", memory_gib=0.01))
+        rung_that_fits(SMOKE, "vae", Execution(device="cpu", memory_gib=0.01))
 
 
 def test_the_update_takes_nothing_beside_the_gradients() -> None:

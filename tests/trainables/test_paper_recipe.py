@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from trainables.autoencoder.training import train_vae, vae_steps
+from trainables.denoiser.averages import update_ema
 from trainables.denoiser.latents import NO_WHITENING, Latents
 from trainables.denoiser.training import train_denoiser
 from trainables.loop.execution import Execution
-from trainables.loop.training import cosine_rate, update_ema
+from trainables.loop.optimiser import cosine_rate
 from trainables.recipes import PAPER
 
 

@@ -82,7 +82,7 @@ def test_it_grows_with_blur_and_with_noise(what: str) -> None:
 
 def test_every_image_is_drawn_from_alike() -> None:
     level = np.broadcast_to(np.arange(10, dtype=np.float32)[:, None, None], (10, 32, 32))
-    drawn = module._drawn(level, np.random.default_rng(0))
+    drawn = module.draw_patches(level, np.random.default_rng(0))
     counts = np.bincount(drawn[:, 0].astype(int))
     assert len(counts) == 10
     assert counts.max() - counts.min() <= 1

@@ -9,6 +9,7 @@ import torch
 from trainables.autoencoder.losses import (
     CHARBONNIER_EPSILON,
     PIXEL_LOSSES,
+    TERMS,
     charbonnier,
     fidelity,
     gradient_difference,
@@ -29,6 +30,11 @@ def images(side: int = 16, count: int = 2, *, seed: int = 0) -> torch.Tensor:
 def test_every_pixel_loss_that_the_configuration_allows_exists() -> None:
     field = VaeConfig.__dataclass_fields__["reconstruction_loss"]
     assert set(field.metadata["choices"]) == set(PIXEL_LOSSES)
+
+
+def test_every_term_has_a_weight_in_the_configuration() -> None:
+    assert set(TERMS) <= set(VaeConfig.__dataclass_fields__)
+    assert all(getattr(VaeConfig(), field) == 0 for field in TERMS)
 
 
 @pytest.mark.parametrize(("name", "expected"), [("mse", 0.25), ("l1", 0.5), ("charbonnier", 0.5)])
@@ -88,7 +94,7 @@ def test_descending_the_structural_loss_brings_the_slice_back() -> None:
 
 def test_the_defaults_leave_the_loss_the_mse_itself() -> None:
     assert fidelity(VaeConfig()) is None
-    assert vae_loss_names(None) == ("loss", "reconstruction", "kl")
+    assert vae_loss_names(VaeConfig()) == ("loss", "reconstruction", "kl")
     assert VaeConfig().identity().keys().isdisjoint({"reconstruction_loss", "ms_ssim_weight", "gradient_weight"})
     assert "ms_ssim_weight" in VaeConfig(ms_ssim_weight=0.1).identity()
 
@@ -96,9 +102,8 @@ def test_the_defaults_leave_the_loss_the_mse_itself() -> None:
 def test_the_terms_add_up_and_the_mse_is_recorded_beside_them() -> None:
     config = VaeConfig(reconstruction_loss="l1", ms_ssim_weight=0.5, gradient_weight=0.25)
     truth, shown, zeros = images(), images(seed=1), torch.zeros(2, 4, 2, 2)
-    compare = fidelity(config)
-    losses = vae_loss(truth, shown, zeros + 1, zeros, kl_weight=0.1, kl_reduction="sum", fidelity=compare)
-    assert tuple(losses) == vae_loss_names(compare)
+    losses = vae_loss(config, truth, shown, zeros + 1, zeros, kl_weight=0.1)
+    assert tuple(losses) == vae_loss_names(config)
     expected = (
         (truth - shown).abs().mean()
         + 0.5 * structural_dissimilarity(shown, truth)

@@ -24,7 +24,7 @@ from trainables.denoiser.sampling import (
 from trainables.denoiser.schedules import alphas_cumprod
 from trainables.denoiser.unet import UNet
 from trainables.errors import ConfigError
-from trainables.loop.chunks import in_chunks
+from trainables.loop.execution import in_chunks
 
 SHAPE = (2, 4, 4)
 SPREAD = torch.linspace(0.2, 1.0, 32, dtype=torch.float64).view(SHAPE)

@@ -11,8 +11,7 @@ import torch
 from trainables.denoiser.batch import draw_step, noisy_batch
 from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.latents import ChannelStatistics, Latents
-from trainables.denoiser.schedules import alphas_cumprod
-from trainables.denoiser.timesteps import TIMESTEP_SAMPLERS
+from trainables.denoiser.schedules import TIMESTEP_SAMPLERS, alphas_cumprod
 
 
 def drawn(name: str, timesteps: int, batch: int, seed: int = 0) -> torch.Tensor:

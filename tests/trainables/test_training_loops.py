@@ -18,13 +18,14 @@ from trainables.autoencoder.training import train_vae
 from trainables.denoiser.averages import Averages
 from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.latents import ChannelStatistics, Latents
-from trainables.denoiser.training import Score, train_denoiser
+from trainables.denoiser.training import Scorer, train_denoiser
 from trainables.denoiser.unet import UNet
 from trainables.errors import DivergenceError
-from trainables.loop.checkpoint import load_tensors, save_tensors
-from trainables.loop.dropout import Masks
+from trainables.loop.checkpoint import CHECKPOINT, load_tensors, save_tensors
 from trainables.loop.execution import Execution
-from trainables.loop.training import CHECKPOINT, Record, Report, evenly_spaced, ignore_report, update
+from trainables.loop.optimiser import update
+from trainables.loop.progress import Record, Report, even_steps, ignore_report
+from trainables.loop.seeds import Masks
 from trainables.recipes import SMOKE, Recipe
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "losses.json"
@@ -337,7 +338,7 @@ def test_more_averages_leave_the_training_as_it_is_and_survive_a_kill(tmp_path: 
     assert any(not torch.equal(short[key], long[key]) for key in short)
 
 
-def scored(folder: Path, score: Score | None, report: Report = ignore_report) -> list[float]:
+def scored(folder: Path, score: Scorer | None, report: Report = ignore_report) -> list[float]:
     """The scores of a training with two rungs."""
     _, records = train_denoiser(
         TINY.diffusion.replace(ema_lengths=(0.1,)),
@@ -367,7 +368,7 @@ def test_a_training_that_was_given_up_goes_on_without_the_scores_of_another_samp
         if "rung/kid" in records[-1]:
             raise KilledError
 
-    first, second = Score(measure(1.0), "first"), Score(measure(2.0), "second")
+    first, second = Scorer(measure(1.0), "first"), Scorer(measure(2.0), "second")
     with pytest.raises(KilledError):
         scored(tmp_path, first, prune)
     for name, score, expected in (("same", first, [1.0, 1.0]), ("other", second, [2.0]), ("none", None, [])):
@@ -377,9 +378,9 @@ def test_a_training_that_was_given_up_goes_on_without_the_scores_of_another_samp
 
 
 def test_steps_are_evenly_spaced_and_end_at_the_last() -> None:
-    assert evenly_spaced(10, 3) == [4, 7, 10]
-    assert evenly_spaced(2, 5) == [1, 2]
-    assert evenly_spaced(5, 0) == []
+    assert even_steps(10, 3) == [4, 7, 10]
+    assert even_steps(2, 5) == [1, 2]
+    assert even_steps(5, 0) == []
 
 
 @pytest.mark.parametrize(("clip", "factor"), [(0.0, 1.0), (1.0, 0.2), (5.1, 1.0), (float("inf"), 1.0)])

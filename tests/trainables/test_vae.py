@@ -97,14 +97,8 @@ def test_a_posterior_sample_has_the_posteriors_mean_and_spread() -> None:
 @pytest.mark.parametrize(("reduction", "count"), [("sum", 12), ("mean", 1)])
 def test_the_loss_is_the_pixel_mse_plus_the_weighted_kl_of_a_gaussian(reduction: str, count: int) -> None:
     mean, log_variance = torch.full((2, 3, 2, 2), 0.5), torch.full((2, 3, 2, 2), math.log(4.0))
-    losses = vae_loss(
-        torch.zeros(2, 1, 4, 4),
-        torch.full((2, 1, 4, 4), 0.2),
-        mean,
-        log_variance,
-        kl_weight=0.1,
-        kl_reduction=reduction,
-    )
+    images, shown = torch.zeros(2, 1, 4, 4), torch.full((2, 1, 4, 4), 0.2)
+    losses = vae_loss(VaeConfig(kl_reduction=reduction), images, shown, mean, log_variance, kl_weight=0.1)
     expected = torch.distributions.kl_divergence(
         torch.distributions.Normal(0.5, 2.0), torch.distributions.Normal(0.0, 1.0)
     ).item()
@@ -114,9 +108,8 @@ def test_the_loss_is_the_pixel_mse_plus_the_weighted_kl_of_a_gaussian(reduction:
 
 
 def test_an_unknown_kl_reduction_is_refused() -> None:
-    zeros = torch.zeros(1, 1, 2, 2)
     with pytest.raises(ConfigError, match="kl_reduction"):
-        vae_loss(zeros, zeros, zeros, zeros, kl_weight=1.0, kl_reduction="none")
+        VaeConfig(kl_reduction="none")
 
 
 def test_every_weight_learns_after_the_zero_initialised_ones_have_moved() -> None:
@@ -128,7 +121,8 @@ def test_every_weight_learns_after_the_zero_initialised_ones_have_moved() -> Non
         images, noise = torch.rand(2, 1, 8, 8), torch.randn(2, 3, 4, 4)
         mean, log_variance = model.encode(images)
         reconstructions = model.decode(sample_posterior(mean, log_variance, noise))
-        losses = vae_loss(images, reconstructions, mean, log_variance, kl_weight=1.0, kl_reduction="mean")
+        config = SMALL.replace(kl_reduction="mean")
+        losses = vae_loss(config, images, reconstructions, mean, log_variance, kl_weight=1.0)
         losses["loss"].backward()
         optimizer.step()
     silent = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]

@@ -14,9 +14,10 @@ from torch.nn import functional as F
 from trainables.autoencoder.vae import VaeConfig
 from trainables.layers import group_norm
 from trainables.loop import execution as ex
+from trainables.loop.optimiser import adamw, descend, set_learning_rate
 from trainables.loop.precision import WorkingCopy, dtype_of
+from trainables.loop.progress import RunningMeans
 from trainables.loop.seeds import derived_seed
-from trainables.loop.training import RunningMeans, adamw, descend, set_learning_rate
 
 WIDTHS = (32, 64, 128)
 """Channels after each convolution but the last; all but the last of them halve the side."""
@@ -51,93 +52,66 @@ def hinge_loss(scores: Tensor, side: int) -> Tensor:
 
 
 class Adversary:
-    """What opposes the autoencoder in its training: in this class nothing, at no cost."""
-
-    active = True
-    """Whether this step's loss has all its terms."""
-
-    def __init__(self) -> None:
-        self.modules: dict[str, nn.Module] = {}
-        self.optimizers: dict[str, torch.optim.Optimizer] = {}
-
-    def begin(self, step: int, rate: float) -> None:
-        """Before optimiser step ``step`` (from 0), at this learning rate."""
-
-    def clear(self) -> None:
-        """Removes the gradients of the step before."""
-
-    def refresh(self) -> None:
-        """Begins a step's losses, at its weights."""
-
-    def opposed(self, loss: Tensor, reconstructions: Tensor) -> Tensor:
-        """The autoencoder's ``loss`` with the term of fooling the adversary."""
-        return loss
-
-    def learn(self, images: Tensor, reconstructions: Tensor, part: float, scaler: torch.amp.GradScaler) -> None:
-        """Adds its own gradients for slices (B, 1, H, W) that are ``part`` of a batch, and their reconstructions."""
-
-    def update(self, scaler: torch.amp.GradScaler) -> None:
-        """Its optimiser's step, on the gradients of all workers; comes before the autoencoder's."""
-
-    def note(self) -> None:
-        """Adds the step's losses to their means."""
-
-    def take(self, step: int, *, last_good: int) -> dict[str, float]:
-        """Means of its losses since the last call, as :meth:`RunningMeans.take`; none before it began."""
-        return {}
-
-
-class PatchAdversary(Adversary):
-    """A :class:`PatchDiscriminator` with its own AdamW, from ``begins`` of the training's steps on.
+    """What opposes the autoencoder: a discriminator with its own AdamW, from step ``begins`` of the training on.
 
     In each step the autoencoder gets −E[D(x̂)] with ``config.adversarial_weight``, a constant (Esser et al. 2021
-    balance it by gradients, which no micro-batch could do alone), and the discriminator the hinge loss, both for the
-    same reconstructions and at the same weights.
+    balance it by gradients, which no micro-batch could do alone). The discriminator gets the hinge loss for the same
+    reconstructions, at the same weights. Without a discriminator every method does nothing.
     """
 
     def __init__(
-        self, config: VaeConfig, working: WorkingCopy[PatchDiscriminator], begins: int, *, capturable: bool = False
+        self,
+        config: VaeConfig,
+        working: WorkingCopy[PatchDiscriminator] | None = None,
+        begins: int = 0,
+        *,
+        capturable: bool = False,
     ) -> None:
-        super().__init__()
-        self.config, self.working, self.begins, self.network = config, working, begins, working.master
-        self.optimizer = adamw(
-            self.network, config.learning_rate, config.weight_decay, betas=BETAS, capturable=capturable
-        )
-        self.modules, self.optimizers = {"discriminator": self.network}, {"discriminator-optimizer": self.optimizer}
-        device = next(self.network.parameters()).device
+        self.config, self.working, self.begins = config, working, begins
+        self.active = working is None
+        """Whether this step's loss has all its terms."""
+        self.modules: dict[str, nn.Module] = {}
+        self.optimizers: dict[str, torch.optim.Optimizer] = {}
+        device = torch.device("cpu")
+        if working:
+            network, device = working.master, next(working.master.parameters()).device
+            optimizer = adamw(network, config.learning_rate, config.weight_decay, betas=BETAS, capturable=capturable)
+            self.modules, self.optimizers = {"discriminator": network}, {"discriminator-optimizer": optimizer}
         self.means = RunningMeans(("train/adversarial", "train/discriminator"), device)
         self.values = torch.zeros(2, device=device)
-        self.active = False
 
     def begin(self, step: int, rate: float) -> None:
-        """See :meth:`Adversary.begin`."""
+        """Prepares for optimiser step ``step`` (from 0), at this learning rate."""
         self.active = step >= self.begins
-        set_learning_rate(self.optimizer, rate)
+        for optimizer in self.optimizers.values():
+            set_learning_rate(optimizer, rate)
 
     def clear(self) -> None:
-        """See :meth:`Adversary.clear`."""
-        self.optimizer.zero_grad()
+        """Removes the gradients of the step before."""
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad()
 
     def refresh(self) -> None:
-        """See :meth:`Adversary.refresh`."""
-        if self.active:
+        """Sets the step's losses to 0, and takes the weights that they are computed with."""
+        if self.working and self.active:
             self.values.zero_()
             self.working.refresh()
 
-    def opposed(self, loss: Tensor, reconstructions: Tensor) -> Tensor:
-        """See :meth:`Adversary.opposed`; the discriminator gets no gradient."""
-        if not self.active:
+    def oppose(self, loss: Tensor, reconstructions: Tensor) -> Tensor:
+        """The autoencoder's ``loss`` with the term of fooling the discriminator, which gets no gradient."""
+        if not (self.working and self.active):
             return loss
         self.working.network.requires_grad_(False)
-        term = -self._scores(reconstructions).mean()
+        term: Tensor = -self.working.network(reconstructions).float().mean()
         self.working.network.requires_grad_(True)
         return loss + self.config.adversarial_weight * term
 
     def learn(self, images: Tensor, reconstructions: Tensor, part: float, scaler: torch.amp.GradScaler) -> None:
-        """See :meth:`Adversary.learn`; the autoencoder gets no gradient."""
-        if not self.active:
+        """Adds the discriminator's gradients for slices (B, 1, H, W) that are ``part`` of a batch, and their
+        reconstructions; the autoencoder gets none."""
+        if not (self.working and self.active):
             return
-        fake, real = self._scores(reconstructions.detach()), self._scores(images)
+        fake, real = (self.working.network(shown).float() for shown in (reconstructions.detach(), images))
         losses = hinge_loss(real, 1), hinge_loss(fake, -1)
         for loss in losses:  # each by itself, so that their gradients are added in fp32
             scaler.scale(loss * part).backward()  # type: ignore[no-untyped-call]
@@ -145,40 +119,32 @@ class PatchAdversary(Adversary):
         self.values += torch.stack([-fake.mean(), losses[0] + losses[1]]).detach() * part
 
     def update(self, scaler: torch.amp.GradScaler) -> None:
-        """See :meth:`Adversary.update`."""
-        if self.active:
-            descend(self.network, self.optimizer, scaler, self.config.gradient_clip)
+        """The discriminator's optimiser step, on the gradients of all workers; it comes before the autoencoder's."""
+        if self.working and self.active:
+            (optimizer,) = self.optimizers.values()
+            descend(self.working.master, optimizer, scaler, self.config.gradient_clip)
 
     def note(self) -> None:
-        """See :meth:`Adversary.note`."""
-        if self.active:
+        """Adds the step's losses to their means."""
+        if self.working and self.active:
             self.means.add(ex.sum_values(self.values))
 
-    def take(self, step: int, *, last_good: int) -> dict[str, float]:
-        """See :meth:`Adversary.take`."""
-        return self.means.take(step, last_good=last_good) if self.means.count else {}
-
-    def _scores(self, images: Tensor) -> Tensor:
-        return self.working.network(images).float()  # type: ignore[no-any-return]
+    def take(self) -> dict[str, float]:
+        """Means of its losses since the last call; none before it began."""
+        return self.means.take() if self.means.count else {}
 
 
 def adversary_of(
-    config: VaeConfig,
-    *,
-    steps: int,
-    seed: int,
-    device: torch.device,
-    dtype: torch.dtype,
-    capturable: bool = False,
+    config: VaeConfig, *, steps: int, seed: int, device: torch.device, dtype: torch.dtype, capturable: bool = False
 ) -> Adversary:
-    """The adversary of a training of ``steps`` steps, its weights drawn by ``seed`` beside all other numbers.
+    """The adversary of a training of ``steps`` steps; its weights leave the global generator as it was.
 
-    ``capturable`` is as :func:`~trainables.loop.training.adamw` takes it.
+    ``capturable`` is as :func:`~trainables.loop.optimiser.adamw` takes it.
     """
     if not config.adversarial_weight:
-        return Adversary()
+        return Adversary(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(seed, "discriminator"))
         network = PatchDiscriminator().to(device)
     begins = int(config.adversarial_start * steps)
-    return PatchAdversary(config, WorkingCopy(network, dtype), begins, capturable=capturable)
+    return Adversary(config, WorkingCopy(network, dtype), begins, capturable=capturable)

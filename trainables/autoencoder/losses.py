@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainables.autoencoder.vae import VaeConfig
-from trainables.errors import ConfigError
 from trainables.measures.structure import multiscale_similarity
 
 Fidelity = Callable[[Tensor, Tensor], Tensor]
@@ -44,55 +43,52 @@ def structural_dissimilarity(reconstructions: Tensor, images: Tensor) -> Tensor:
 PIXEL_LOSSES: dict[str, Fidelity] = {"mse": F.mse_loss, "l1": F.l1_loss, "charbonnier": charbonnier}
 """Losses of ``vae.reconstruction_loss``, each a mean over pixels."""
 
+TERMS: dict[str, Fidelity] = {"ms_ssim_weight": structural_dissimilarity, "gradient_weight": gradient_difference}
+"""Losses beside the pixel loss, each under the field of the configuration that holds its weight.
+
+A new term is its function here, its row in this table, and its field in :class:`VaeConfig`.
+"""
+
 
 def fidelity(config: VaeConfig) -> Fidelity | None:
-    """The reconstruction's part of the loss: its pixel loss and the weighted others; None for the plain MSE."""
-    terms: list[tuple[float, Fidelity]] = [(1.0, PIXEL_LOSSES[config.reconstruction_loss])]
-    terms += [(config.ms_ssim_weight, structural_dissimilarity), (config.gradient_weight, gradient_difference)]
-    used = [(weight, loss) for weight, loss in terms if weight]
+    """The reconstruction's part of the loss: its pixel loss and the weighted terms; None for the plain MSE."""
+    weighted = [(1.0, PIXEL_LOSSES[config.reconstruction_loss])]
+    weighted += [(getattr(config, field), term) for field, term in TERMS.items()]
+    used = [(weight, loss) for weight, loss in weighted if weight]
     if used == [(1.0, F.mse_loss)]:
         return None
-
-    def weighted(reconstructions: Tensor, images: Tensor) -> Tensor:
-        return torch.stack([weight * loss(reconstructions, images) for weight, loss in used]).sum()
-
-    return weighted
+    return lambda reconstructions, images: torch.stack(
+        [weight * loss(reconstructions, images) for weight, loss in used]
+    ).sum()
 
 
 def vae_loss(
+    config: VaeConfig,
     images: Tensor,
     reconstructions: Tensor,
     mean: Tensor,
     log_variance: Tensor,
     *,
     kl_weight: float | Tensor,
-    kl_reduction: str,
-    fidelity: Fidelity | None = None,
 ) -> dict[str, Tensor]:
     """The ``loss`` and its parts, named as in :func:`vae_loss_names`; scalars in float32.
 
-    The loss is ``fidelity`` + β·KL, the fidelity by default the MSE; ``reconstruction`` is the MSE in any case, a
-    mean over pixels, and ``kl`` has no weight. ``images`` and ``reconstructions`` (B, 1, H, W); ``mean`` and
+    The loss is the :func:`fidelity` + β·KL, with ``kl_weight`` β. ``reconstruction`` is the MSE in any case, a mean
+    over pixels, and ``kl`` has no weight. ``images`` and ``reconstructions`` are (B, 1, H, W); ``mean`` and
     ``log_variance`` (B, C, h, w). KL(N(μ, σ²) ‖ N(0, 1)) = ½(μ² + σ² − 1 − log σ²) (Kingma & Welling 2014,
-    appendix B) is reduced over a latent as ``kl_reduction`` says, 'sum' or 'mean', and averaged over the batch.
+    appendix B) is reduced over a latent as ``config.kl_reduction`` says, and averaged over the batch.
     """
     images, reconstructions = images.float(), reconstructions.float()
     mse = F.mse_loss(reconstructions, images)
     mean, log_variance = mean.float(), log_variance.float()
     divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).flatten(1)
-    match kl_reduction:
-        case "sum":
-            kl = divergence.sum(dim=1).mean()
-        case "mean":
-            kl = divergence.mean()
-        case _:
-            raise ConfigError(f"kl_reduction must be sum or mean, got {kl_reduction!r}")
-    if fidelity is None:
-        return {"loss": mse + kl_weight * kl, "reconstruction": mse, "kl": kl}
-    distance = fidelity(reconstructions, images)
-    return {"loss": distance + kl_weight * kl, "reconstruction": mse, "kl": kl, "fidelity": distance}
+    kl = divergence.sum(dim=1).mean() if config.kl_reduction == "sum" else divergence.mean()
+    parts = {"reconstruction": mse, "kl": kl}
+    if compare := fidelity(config):
+        parts["fidelity"] = compare(reconstructions, images)
+    return {"loss": parts.get("fidelity", mse) + kl_weight * kl, **parts}
 
 
-def vae_loss_names(fidelity: Fidelity | None) -> tuple[str, ...]:
+def vae_loss_names(config: VaeConfig) -> tuple[str, ...]:
     """What :func:`vae_loss` names, in its order; ``fidelity`` only where it isn't the MSE."""
-    return ("loss", "reconstruction", "kl", "fidelity")[: 3 if fidelity is None else 4]
+    return ("loss", "reconstruction", "kl", *(("fidelity",) if fidelity(config) else ()))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +16,7 @@ from trainables.loop.cards import AUTO
 from trainables.loop.precision import dtype_of
 
 LOG_VARIANCE_RANGE = (-30.0, 20.0)
-"""Log-variances outside are clamped: their exponential stays a normal float32 and far from overflow."""
+"""Log-variances are clamped to this range, so that their exponential is a normal float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +45,7 @@ class VaeConfig(Config):
     gradient_clip: float = setting(1.0, "largest norm of the gradient; 0 leaves it alone", low=0)
     epochs: int = setting(220, "passes over the training split", low=1)
     max_steps: int | None = setting(None, "optimiser steps at most, where that is fewer than the epochs", low=1)
-    precision: str = setting(
-        "auto",
-        AUTO,
-        choices=("auto", "bf16", "fp16", "fp32"),
-    )
+    precision: str = setting("auto", AUTO, choices=("auto", "bf16", "fp16", "fp32"))
     flip_probability: float = setting(0.5, "probability of a left-right flip", low=0, high=1)
     rotation_degrees: float = setting(10.0, "rotation, uniform in ± this many degrees", low=0, high=180)
     translation: float = setting(0.05, "translation, uniform in ± this share of the side", low=0, high=0.5)
@@ -103,7 +101,7 @@ class VaeConfig(Config):
 
 
 class Stack(nn.Sequential):
-    """Layers one after another, those worth it checkpointed if asked."""
+    """Layers one after another; with ``checkpointing`` residual blocks and attention keep only their inputs."""
 
     def forward(self, x: Tensor, checkpointing: bool = False) -> Tensor:
         """(B, in, H, W) → (B, out, H', W')."""
@@ -146,26 +144,31 @@ def sample_posterior(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tenso
 
 
 def _encoder(config: VaeConfig) -> Stack:
-    widths = config.widths
-    layers: list[nn.Module] = [nn.Conv2d(1, widths[0], 3, padding=1)]
-    for stage, width in enumerate(widths):
-        if stage > 0:
-            layers.append(nn.Conv2d(widths[stage - 1], width, 3, stride=2, padding=1))
-        layers.extend(ResidualBlock(width, width) for _ in range(config.blocks))
+    shrink = functools.partial(nn.Conv2d, kernel_size=3, stride=2, padding=1)
+    layers = [nn.Conv2d(1, config.widths[0], 3, padding=1), *_stages(config.widths, config.blocks, shrink)]
     if config.attention:
-        layers.append(SelfAttention(widths[-1]))
-    layers += [group_norm(widths[-1]), nn.SiLU(), nn.Conv2d(widths[-1], 2 * config.latent_channels, 3, padding=1)]
-    return Stack(*layers)
+        layers.append(SelfAttention(config.widths[-1]))
+    return Stack(*layers, *_head(config.widths[-1], 2 * config.latent_channels))
 
 
 def _decoder(config: VaeConfig) -> Stack:
     widths = config.widths[::-1]
+    grow = functools.partial(nn.ConvTranspose2d, kernel_size=4, stride=2, padding=1)
     layers: list[nn.Module] = [nn.Conv2d(config.latent_channels, widths[0], 3, padding=1)]
     if config.attention:
         layers.append(SelfAttention(widths[0]))
+    return Stack(*layers, *_stages(widths, config.blocks, grow), *_head(widths[-1], 1))
+
+
+def _stages(widths: Sequence[int], blocks: int, resize: Callable[[int, int], nn.Module]) -> list[nn.Module]:
+    """Residual blocks of each width, and between two widths what changes the side."""
+    layers: list[nn.Module] = []
     for stage, width in enumerate(widths):
         if stage > 0:
-            layers.append(nn.ConvTranspose2d(widths[stage - 1], width, 4, stride=2, padding=1))
-        layers.extend(ResidualBlock(width, width) for _ in range(config.blocks))
-    layers += [group_norm(widths[-1]), nn.SiLU(), nn.Conv2d(widths[-1], 1, 3, padding=1)]
-    return Stack(*layers)
+            layers.append(resize(widths[stage - 1], width))
+        layers.extend(ResidualBlock(width, width) for _ in range(blocks))
+    return layers
+
+
+def _head(width: int, channels: int) -> list[nn.Module]:
+    return [group_norm(width), nn.SiLU(), nn.Conv2d(width, channels, 3, padding=1)]

@@ -1,12 +1,10 @@
-"""Augmentation of latents that the denoiser is told of, so that it stays out of the samples.
+"""Augmentation of latents: flips and shifts that the denoiser is told of, and CutMix.
 
-The non-leaky form of Karras et al. 2022, appendix F.2 (after Jun et al. 2020): the label of what was done goes in
-with the timestep, and at label 0, nothing done, the denoiser has learnt the distribution of the latents as they are.
+Flips and shifts are the non-leaky form of Karras et al. 2022, appendix F.2 (after Jun et al. 2020). The denoiser gets
+a label of what was done to a latent. Sampling gives it label 0, nothing done, so it draws latents as they are.
 
-What is moved are cached latents, by whole cells, and that is an approximation: the latent of a flipped slice is only
-nearly its latent flipped, since nothing makes the encoder symmetric but its own training with flips, and a shift by a
-cell stands for one by the autoencoder's compression in pixels but for the borders, where what leaves comes in on the
-other side: slices end in background. Both are only asked to be of use under their own labels.
+Cached latents are moved, by whole cells. This is an approximation: the latent of a flipped slice is only nearly the
+flipped latent, and what a shift moves out at one border comes in at the other, where slices are background.
 
 Legend: B samples; latents (B, C, h, w); labels (B, 3): flipped, and the shifts down and across over their reach.
 """
@@ -22,7 +20,7 @@ LABELS = 3
 """Numbers in a label, each 0 where nothing was done."""
 
 REACH = 8
-"""Shifts are of at most one part in so many of the side, at least a cell: the standard deviation of EDM's."""
+"""The largest shift is the side over this number, at least a cell: the standard deviation of EDM's shifts."""
 
 
 class Moves(NamedTuple):
@@ -35,8 +33,8 @@ class Moves(NamedTuple):
     labels: Tensor
     """(B, 3) float32 in [-1, 1], what the denoiser is told of them."""
 
-    def of(self, latents: Tensor) -> Tensor:
-        """``latents`` moved; what is shifted out comes in on the other side."""
+    def apply(self, latents: Tensor) -> Tensor:
+        """The moved ``latents``; what is shifted out comes in on the other side."""
         batch, _, height, width = latents.shape
         device = latents.device
         down, across = self.shifts.unbind(1)
@@ -49,11 +47,46 @@ class Moves(NamedTuple):
 
 
 def draw_moves(batch: int, size: tuple[int, int], probability: float, random: torch.Generator) -> Moves:
-    """Moves of latents of ``size`` (h, w): with ``probability`` a coin decides on a flip, and, drawn apart, a shift
-    is uniform within its reach. As many numbers are drawn whatever the probability."""
+    """Moves of latents of ``size`` (h, w): a flip by a coin, and a uniform shift, each with ``probability``.
+
+    As many random numbers are drawn whatever the probability.
+    """
     chosen, coin, shifted = torch.rand((3, batch), generator=random)
     reach = torch.tensor([max(1, side // REACH) for side in size])
     share = torch.rand((batch, 2), generator=random)
     shifts = (share * (2 * reach + 1)).floor().long().minimum(2 * reach) - reach
     flipped, shifts = (chosen < probability) & (coin < 0.5), shifts * (shifted < probability)[:, None]
     return Moves(flipped, shifts, torch.cat((flipped[:, None].float(), shifts / reach), dim=1))
+
+
+def draw_rectangles(
+    batch: int, size: tuple[int, int], probability: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Rectangles for CutMix (Yun et al. 2019): where each latent of ``size`` (h, w) is replaced, and by whose.
+
+    The first, (B, 1, h, w) bool, is a rectangle with ``probability``: its area a uniform share of the latent, with
+    sides in proportion (eq. 2), its centre anywhere, cut at the border to at least one cell. The second, (B,) int64,
+    are the partners: no latent is its own, unless it is alone. As many random numbers are drawn whatever the
+    probability.
+    """
+    device = generator.device
+    chosen, area, *centre = torch.rand((4, batch), generator=generator, device=device)
+    rows, columns = (_span(length, share, area) for length, share in zip(size, centre, strict=True))
+    rectangles = rows[:, :, None] & columns[:, None, :] & (chosen < probability)[:, None, None]
+    circle = torch.randperm(batch, generator=generator, device=device)
+    partners = torch.empty_like(circle)
+    partners[circle] = circle.roll(1)
+    return rectangles[:, None], partners
+
+
+def cutmix(latents: Tensor, partners: Tensor, rectangles: Tensor) -> Tensor:
+    """``latents`` (B, C, h, w) with the ``rectangles`` (B, 1, h, w) taken from ``latents[partners]``."""
+    return torch.where(rectangles, latents[partners], latents)
+
+
+def _span(length: int, centre: Tensor, area: Tensor) -> Tensor:
+    """Cells (B, ``length``) bool of one side: ``centre`` and ``area`` (B,) as shares in [0, 1)."""
+    side = (length * area.sqrt()).ceil().clamp(min=1)
+    first = (centre * length).floor() - (side / 2).floor()
+    cells = torch.arange(length, device=area.device)
+    return (cells >= first[:, None]) & (cells < (first + side)[:, None])

@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import math
 
+import torch
 from numpy.polynomial import Polynomial
 
 from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.unet import UNet
-from trainables.loop.training import update_ema
 
 OWN = 0.0
 """The length that stands for the average of ``ema_decay`` and ``ema_warmup``."""
@@ -27,26 +27,34 @@ class Averages:
 
     @property
     def own(self) -> UNet:
-        """The training's own, which validation measures."""
+        """The average of ``ema_decay``, which validation measures."""
         return self.by_length[OWN]
 
     def modules(self) -> dict[str, UNet]:
-        """All of them, by their names in a checkpoint."""
+        """All averages, by their names in a checkpoint."""
         return {f"average-{length!r}" if length else "average": model for length, model in self.by_length.items()}
 
     def update(self, model: UNet, step: int) -> None:
-        """Takes in the weights after optimiser step ``step``, from 0."""
+        """Adds the weights after optimiser step ``step``, from 0."""
         update_ema(self.own, model, step, self.decay, self.warmup)
         for length, gamma in self.exponents.items():
             update_ema(self.by_length[length], model, step, power_decay(step, gamma), warmup=False)
 
 
+@torch.no_grad()
+def update_ema(average: torch.nn.Module, model: torch.nn.Module, step: int, decay: float, warmup: bool) -> None:
+    """One step of the exponential moving average, ``step`` from 0; warmed up as min(decay, (1 + n)/(10 + n))."""
+    if warmup:
+        decay = min(decay, (1 + step) / (10 + step))
+    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1.0 - decay)
+
+
 def power_exponent(length: float) -> float:
     """γ > 0 of the power function whose spread is ``length`` of the training (Karras et al. 2024, section 3.1).
 
-    After step n the weights θ_k of step k count as the integral of τ^γ from k − 1 to k: a profile with standard
-    deviation σ_rel·n, σ_rel = √(γ + 1)/((γ + 2)·√(γ + 3)), so that one ``length`` = σ_rel means the same in trainings
-    of any number of steps. ``length`` is above 0 and below 1/√12, that of γ = 0.
+    After step n the weights of step k count as the integral of τ^γ from k − 1 to k. This profile has the standard
+    deviation σ_rel·n, with σ_rel = √(γ + 1)/((γ + 2)·√(γ + 3)) = ``length``, in trainings of any number of steps.
+    ``length`` is above 0 and below 1/√12, that of γ = 0.
     """
     inverse = length**-2
     # (γ + 2)²·(γ + 3) = (γ + 1)/σ_rel²
@@ -55,5 +63,5 @@ def power_exponent(length: float) -> float:
 
 
 def power_decay(step: int, gamma: float) -> float:
-    """(1 − 1/n)^(γ + 1), n = ``step`` + 1: the decay at a step, from 0; so the initial weights are never kept."""
+    """The decay (1 − 1/n)^(γ + 1) at ``step`` from 0, n = ``step`` + 1: 0 at first, without the initial weights."""
     return math.pow(step / (step + 1), gamma + 1)

@@ -1,4 +1,4 @@
-"""What a step of the denoiser's training is given: drawn on the host, made of latents on the device.
+"""What a step of the denoiser's training is given: random numbers from the CPU, and the batch that they make.
 
 Legend: B latents of a batch, each (C, h, w); t is 0 … T − 1.
 """
@@ -10,12 +10,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from trainables.denoiser.augmentation import Moves, draw_moves
+from trainables.denoiser.augmentation import Moves, cutmix, draw_moves, draw_rectangles
 from trainables.denoiser.condition import Condition, draw_dropped, known_positions
-from trainables.denoiser.cutmix import cutmix, draw_rectangles
 from trainables.denoiser.diffusion import DiffusionConfig, add_noise, target
 from trainables.denoiser.latents import Latents
-from trainables.denoiser.timesteps import TIMESTEP_SAMPLERS
+from trainables.denoiser.schedules import TIMESTEP_SAMPLERS
 from trainables.loop.seeds import batch_indices, generator
 
 
@@ -31,7 +30,7 @@ class Draws(NamedTuple):
     t: Tensor
     """(B,) int64."""
     rectangles: Tensor
-    """(B, 1, h, w) bool, and below (B,) int64: CutMix, as ``cutmix.draw_rectangles`` gives it."""
+    """(B, 1, h, w) bool, and below (B,) int64: CutMix's, as ``draw_rectangles`` returns them."""
     partners: Tensor
     moves: Moves | None
     dropped: Tensor | None
@@ -54,21 +53,16 @@ def draw_step(config: DiffusionConfig, latents: Latents, step: int, seed: int) -
     """The draws of optimiser step ``step``, from 0, on the CPU."""
     random = generator(seed, "denoiser", step)
     indices = batch_indices(len(latents), config.batch_size, step, seed)
-    count, shape = len(indices), (len(indices), *latents.shape)
+    count, shape, size = len(indices), (len(indices), *latents.shape), latents.shape[1:]
+    moving = config.augmentation_probability
     return Draws(
         indices,
         torch.randn(shape, generator=random) if config.posterior == "sample" else None,
         torch.randn(shape, generator=random),
         TIMESTEP_SAMPLERS[config.timestep_sampling](config.timesteps, count, random),
-        *draw_rectangles(count, latents.shape[1:], config.cutmix_probability, random),
-        _draw_moves(config, count, latents.shape[1:], generator(seed, "moves", step)),
+        *draw_rectangles(count, size, config.cutmix_probability, random),
+        draw_moves(count, size, moving, generator(seed, "moves", step)) if moving else None,
         draw_dropped(config, count, generator(seed, "condition", step)),
-    )
-
-
-def _draw_moves(config: DiffusionConfig, batch: int, size: tuple[int, int], random: torch.Generator) -> Moves | None:
-    return (
-        draw_moves(batch, size, config.augmentation_probability, random) if config.augmentation_probability else None
     )
 
 
@@ -77,7 +71,7 @@ def noisy_batch(config: DiffusionConfig, latents: Latents, schedule: Tensor, dra
 
     A latent that has another's rectangle keeps its own condition.
     """
-    z0, t = latents.drawn(draws.indices, draws.posterior), draws.t
+    z0, t = latents.draw(draws.indices, draws.posterior), draws.t
     if config.cutmix_form == "z0":
         z0 = cutmix(z0, draws.partners, draws.rectangles)
     z_t = add_noise(z0, draws.noise, schedule[t])
@@ -86,9 +80,9 @@ def noisy_batch(config: DiffusionConfig, latents: Latents, schedule: Tensor, dra
         z_t = cutmix(z_t, draws.partners, draws.rectangles)
     labels = None
     if draws.moves is not None:
-        # To move both is to move the clean latent, since the noise is the same wherever it lies. It comes after
-        # CutMix, so that no latent of label 0 holds a piece of a moved one.
-        z_t, wanted, labels = draws.moves.of(z_t), draws.moves.of(wanted), draws.moves.labels
+        # Moving both equals moving the clean latent, since moved noise is noise. It comes after CutMix, so that no
+        # latent of label 0 holds a piece of a moved one.
+        z_t, wanted, labels = draws.moves.apply(z_t), draws.moves.apply(wanted), draws.moves.labels
     positions = known_positions(config, latents, draws.indices)
     if positions is not None and draws.dropped is not None:
         positions = positions.masked_fill(draws.dropped, torch.nan)

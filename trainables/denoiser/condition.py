@@ -19,12 +19,12 @@ from trainables.loop.seeds import generator
 
 @dataclass(frozen=True)
 class Condition:
-    """What is known of the samples of a batch; a part that is None is known of none of them."""
+    """What the denoiser is told of a batch's samples; a part that is None is told of none of them."""
 
     position: Tensor | None = None
     """(B,) float32 in [0, 1], or NaN."""
     augmentation: Tensor | None = None
-    """(B, 3) float32, ``augmentation.LABELS``; None where nothing was done, as in sampling."""
+    """(B, 3) float32, the labels of ``augmentation.Moves``; None where nothing was done, as in sampling."""
 
     def __getitem__(self, share: slice) -> Condition:
         """The condition of these samples alone."""
@@ -37,7 +37,7 @@ NOTHING = Condition()
 
 
 def no_positions() -> DataError:
-    """The error for slices whose place in a volume isn't known."""
+    """The error for data whose slices have no place in a volume."""
     return DataError(
         "diffusion.position_condition needs volumes of two slices or more, and every volume of this data is a single "
         "picture; leave diffusion.position_condition at false"
@@ -45,15 +45,15 @@ def no_positions() -> DataError:
 
 
 def check_positions(config: DiffusionConfig, training: Latents) -> None:
-    """Raises :class:`DataError` where the denoiser is to be conditioned on positions and no sample has one."""
+    """Raises :class:`DataError` where ``config`` asks for positions and no sample has one."""
     if config.position_condition and (training.positions is None or training.positions.isnan().all()):
         raise no_positions()
 
 
 def draw_dropped(config: DiffusionConfig, batch: int, random: torch.Generator) -> Tensor | None:
-    """Whose position the denoiser isn't told in a step, (B,) bool; None for one that isn't conditioned on them.
+    """Whose position the denoiser isn't told in a step, (B,) bool; None where it isn't conditioned on positions.
 
-    Each with ``config.condition_dropout``, so that the same network learns the unconditional distribution
+    Each sample's with ``config.condition_dropout``, so that the network also learns the unconditional distribution
     (Ho & Salimans 2022, algorithm 1).
     """
     if not config.position_condition:
@@ -62,27 +62,24 @@ def draw_dropped(config: DiffusionConfig, batch: int, random: torch.Generator) -
 
 
 def known_positions(config: DiffusionConfig, latents: Latents, indices: Tensor) -> Tensor | None:
-    """The positions (B,) of the samples ``indices`` (B,); None for a denoiser that isn't conditioned on them."""
+    """The positions (B,) of the samples ``indices`` (B,); None where the denoiser isn't conditioned on positions."""
     if not config.position_condition or latents.positions is None:
         return None
     return latents.positions[indices]
 
 
-def drawn_positions(seeds: Sequence[int], positions: Tensor) -> Tensor:
-    """A position (B,) for each image seed, one of ``positions`` (N,), each as likely.
-
-    From a generator of each seed's own, which the image's noise has no part in.
-    """
+def draw_positions(seeds: Sequence[int], positions: Tensor) -> Tensor:
+    """A position (B,) for each image seed, one of ``positions`` (N,), by a generator apart from the noise's."""
     choices = [torch.randint(len(positions), (), generator=generator(seed, "position")) for seed in seeds]
     return positions[torch.stack(choices)]
 
 
-def guided(denoise: Callable[..., Tensor], weight: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """A denoiser of z_t, t and positions (B,) with classifier-free guidance.
+def guide(denoise: Callable[..., Tensor], weight: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """A denoiser of z_t, t and positions (B,) with classifier-free guidance of ``weight`` w.
 
-    null + w·(cond − null), the unconditional output and the conditional one, with ``weight`` w (Ho & Salimans 2022,
-    eq. 6, whose w is one less). It holds for ε, v and x₀ alike, which are linear in one another at a given z_t.
-    w = 1 is the conditional denoiser alone, at one call of the network; any other takes two.
+    Its output is null + w·(cond − null), of the unconditional and the conditional output (Ho & Salimans 2022, eq. 6,
+    whose w is one less), for ε, v and x₀ alike: at a given z_t they are linear in each other. w = 1 is the
+    conditional denoiser alone, at one call of the network; any other w takes two.
     """
 
     def denoised(z_t: Tensor, t: Tensor, position: Tensor) -> Tensor:

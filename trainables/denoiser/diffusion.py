@@ -27,9 +27,7 @@ class DiffusionConfig(Config):
     embedding_channels: int = setting(512, "channels of the time embedding", low=8)
     dropout: float = setting(0.1, "dropout in the residual blocks", low=0, high=0.9)
     prediction: str = setting(
-        "epsilon",
-        "what the UNet predicts: the noise, v (Salimans & Ho) or x₀",
-        choices=("epsilon", "v", "x0"),
+        "epsilon", "what the UNet predicts: the noise, v (Salimans & Ho) or x₀", choices=("epsilon", "v", "x0")
     )
     schedule: str = setting(
         "paper",
@@ -40,9 +38,7 @@ class DiffusionConfig(Config):
     beta_min: float = setting(1e-4, "β at t = 0 of the 'paper' and 'linear' schedules", low=0, high=1)
     beta_max: float = setting(0.02, "β at t = T of the 'paper' and 'linear' schedules", low=0, high=1)
     loss_weighting: str = setting(
-        "none",
-        "weight of each timestep's loss: none, or min-SNR (Hang et al. 2023)",
-        choices=("none", "min_snr"),
+        "none", "weight of each timestep's loss: none, or min-SNR (Hang et al. 2023)", choices=("none", "min_snr")
     )
     min_snr_gamma: float = setting(5.0, "γ of the min-SNR weighting", low=0)
     frequency_loss: str = setting(
@@ -71,11 +67,7 @@ class DiffusionConfig(Config):
     steps: int = setting(100_000, "optimiser steps", low=1)
     ema_decay: float = setting(0.9999, "decay of the exponential moving average of the weights", low=0, high=1)
     ema_warmup: bool = setting(False, "let the EMA start short: min(decay, (1 + n)/(10 + n))")
-    precision: str = setting(
-        "auto",
-        AUTO,
-        choices=("auto", "bf16", "fp16", "fp32"),
-    )
+    precision: str = setting("auto", AUTO, choices=("auto", "bf16", "fp16", "fp32"))
     validations: int = setting(20, "how many times a training validates and writes a checkpoint", low=1)
     position_condition: bool = setting(
         False,
@@ -155,7 +147,10 @@ def add_noise(z0: Tensor, noise: Tensor, alphas_cumprod_t: Tensor) -> Tensor:
 
 
 def target(z0: Tensor, noise: Tensor, alphas_cumprod_t: Tensor, prediction: str) -> Tensor:
-    """What the UNet learns to predict: ε, v = √ᾱ_t·ε − √(1 − ᾱ_t)·z₀ (Salimans & Ho 2022), or z₀."""
+    """What the UNet learns to predict: ε, v = √ᾱ_t·ε − √(1 − ᾱ_t)·z₀ (Salimans & Ho 2022), or z₀.
+
+    Raises :class:`ConfigError` for an unknown ``prediction``.
+    """
     match prediction:
         case "epsilon":
             return noise
@@ -169,9 +164,9 @@ def target(z0: Tensor, noise: Tensor, alphas_cumprod_t: Tensor, prediction: str)
 
 
 def to_x0_and_noise(output: Tensor, z_t: Tensor, alphas_cumprod_t: Tensor, prediction: str) -> tuple[Tensor, Tensor]:
-    """The estimates x̂₀ and ε̂ behind a UNet's output for z_t; both in the dtype of ``z_t``.
+    """The estimates x̂₀ and ε̂ of a UNet's output for z_t; both in the dtype of ``z_t``.
 
-    Where ᾱ_t = 0, z_t is all noise: ε̂ is z_t itself, and v is −x̂₀. ε-prediction has no x̂₀ there.
+    Where ᾱ_t = 0, z_t is pure noise, and ε-prediction gives no x̂₀. Raises :class:`ConfigError` as :func:`target`.
     """
     signal, spread = _coefficients(alphas_cumprod_t, z_t)
     output = output.to(z_t.dtype)
@@ -187,7 +182,7 @@ def to_x0_and_noise(output: Tensor, z_t: Tensor, alphas_cumprod_t: Tensor, predi
 
 
 def unknown_prediction(prediction: str) -> ConfigError:
-    """The error for a prediction type that does not exist."""
+    """The error for an unknown prediction."""
     return ConfigError(f"prediction must be one of epsilon, v, x0; got {prediction!r}")
 
 

@@ -1,4 +1,4 @@
-"""Latents in memory: posterior mean and log-variance, drawn from and whitened on reading."""
+"""Latents in memory: posterior means and log-variances, from which a step draws, and whitens what it draws."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ class ChannelStatistics:
 
     @classmethod
     def of(cls, mean: torch.Tensor, log_variance: torch.Tensor) -> ChannelStatistics:
-        """From posteriors (N, C, h, w): the variance of a draw is that of the means plus the mean variance."""
+        """Of posteriors (N, C, h, w): the variance of a draw is that of the means plus the mean variance."""
         means = mean.double()
         variance = means.var(dim=(0, 2, 3), correction=0) + log_variance.double().exp().mean(dim=(0, 2, 3))
         return cls(means.mean(dim=(0, 2, 3)).float(), variance.sqrt().clamp_min(1e-6).float())
 
-    def whitened(self, latents: torch.Tensor) -> torch.Tensor:
+    def whiten(self, latents: torch.Tensor) -> torch.Tensor:
         """(B, C, h, w) to zero mean and unit spread per channel."""
         mean, deviation = self._shaped(latents)
         return (latents - mean) / deviation
 
-    def unwhitened(self, latents: torch.Tensor) -> torch.Tensor:
-        """The inverse of :meth:`whitened`."""
+    def unwhiten(self, latents: torch.Tensor) -> torch.Tensor:
+        """The inverse of :meth:`whiten`."""
         mean, deviation = self._shaped(latents)
         return latents * deviation + mean
 
@@ -46,7 +46,7 @@ NO_WHITENING = ChannelStatistics(torch.zeros(1), torch.ones(1))
 
 @dataclass(frozen=True)
 class Latents:
-    """Posterior mean and log-variance (N, C, h, w) on one device, and how they are scaled on reading."""
+    """Posterior mean and log-variance (N, C, h, w) on one device, and the ``statistics`` that scale what is drawn."""
 
     mean: torch.Tensor
     log_variance: torch.Tensor
@@ -68,12 +68,9 @@ class Latents:
         positions = None if self.positions is None else self.positions.to(device)
         return Latents(self.mean.to(device), self.log_variance.to(device), self.statistics.to(device), positions)
 
-    def drawn(self, indices: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
-        """Latents float32 (B, C, h, w) of ``indices``: draws with ``noise``, or posterior means without.
-
-        All lie on one device.
-        """
+    def draw(self, indices: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
+        """Whitened latents float32 (B, C, h, w) of ``indices``: draws with ``noise``, or posterior means without."""
         latents = self.mean[indices].float()
         if noise is not None:
             latents = latents + (0.5 * self.log_variance[indices].float()).exp() * noise
-        return self.statistics.whitened(latents)
+        return self.statistics.whiten(latents)

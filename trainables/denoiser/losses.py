@@ -11,7 +11,7 @@ from trainables.denoiser.diffusion import unknown_prediction
 
 
 def squared_l2(prediction: Tensor, target: Tensor) -> Tensor:
-    """Mean of |F(p) − F(t)|²: by Parseval the MSE of each sample, whatever the two hold."""
+    """Mean of |F(p) − F(t)|²: by Parseval the MSE of each sample."""
     return _power(_difference(prediction, target)).mean(dim=(1, 2, 3))
 
 
@@ -21,7 +21,7 @@ def complex_l1(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def log_amplitude(prediction: Tensor, target: Tensor) -> Tensor:
-    """Mean of |log(1 + |F(p)|) − log(1 + |F(t)|)|: blind to phase, fair to weak frequencies."""
+    """Mean of |log(1 + |F(p)|) − log(1 + |F(t)|)|: phases don't count, and weak frequencies count as strong ones."""
     difference = torch.log1p(_spectrum(prediction).abs()) - torch.log1p(_spectrum(target).abs())
     return difference.abs().mean(dim=(1, 2, 3))
 
@@ -40,14 +40,9 @@ def focal(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def high_pass(prediction: Tensor, target: Tensor) -> Tensor:
-    """Mean of w·|F(p) − F(t)|², w the squared radial frequency over its mean: nothing at frequency 0.
-
-    With mean weight 1, white errors cost what they cost in the MSE.
-    """
+    """Mean of w·|F(p) − F(t)|², w the squared radial frequency over its mean: 0 at frequency 0, 1 in the mean."""
     power = _power(_difference(prediction, target))
-    height, width = power.shape[-2:]
-    rows = torch.fft.fftfreq(height, device=power.device)
-    columns = torch.fft.fftfreq(width, device=power.device)
+    rows, columns = (torch.fft.fftfreq(side, device=power.device) for side in power.shape[-2:])
     weight = rows.square()[:, None] + columns.square()
     weighted: Tensor = weight / weight.mean() * power
     return weighted.mean(dim=(1, 2, 3))
@@ -67,10 +62,10 @@ F is the orthonormal two-dimensional FFT of each channel; means are over channel
 
 
 def min_snr_weights(alphas_cumprod_t: Tensor, gamma: float, prediction: str) -> Tensor:
-    """Min-SNR-γ weights of an MSE on what is predicted, (B,) in float32 (Hang et al. 2023).
+    """Min-SNR-γ weights of the MSE of a prediction, (B,) in float32 (Hang et al. 2023).
 
-    With SNR = ᾱ_t/(1 − ᾱ_t): min(SNR, γ) for x₀, over SNR for ε, over SNR + 1 for v (their section 3.4),
-    so that the loss on x₀ has the same weight whatever the prediction: 0 where ᾱ_t is 0.
+    With SNR = ᾱ_t/(1 − ᾱ_t): min(SNR, γ) for x₀, over SNR for ε, over SNR + 1 for v (their section 3.4), so that the
+    error of x₀ has the same weight with any prediction. Raises :class:`ConfigError` for an unknown prediction.
     """
     snr = alphas_cumprod_t / (1 - alphas_cumprod_t)
     clipped = snr.clamp(max=gamma)
@@ -90,7 +85,7 @@ def _difference(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def _spectrum(x: Tensor) -> Tensor:
-    # The FFT has no half-precision kernels on the CPU, and bf16 holds too few digits of a spectrum.
+    # The FFT has no half-precision kernels on the CPU, and bf16 has too few digits for a spectrum.
     spectrum: Tensor = torch.fft.fft2(x.float(), norm="ortho")
     return spectrum
 

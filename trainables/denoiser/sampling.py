@@ -1,7 +1,7 @@
-"""Sampling: from noise to latents, with one curve over early-stop thresholds from one pass.
+"""Sampling: from noise to latents, for all early-stop thresholds in one pass.
 
-Symbols: z_t the noisy latents (B, C, h, w), x̂₀ and ε̂ the denoiser's estimates, ᾱ_t the schedule; K
-thresholds; an *evaluation* is one call of the denoiser for a sample, and their number its NFE.
+Symbols: z_t the noisy latents (B, C, h, w), x̂₀ and ε̂ the denoiser's estimates, ᾱ_t the schedule; K thresholds; an
+*evaluation* is one call of the denoiser for a sample, and their number its NFE.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from trainables.config import Config, setting
-from trainables.denoiser.condition import guided
+from trainables.denoiser.condition import guide
 from trainables.denoiser.diffusion import DiffusionConfig, to_x0_and_noise
 from trainables.denoiser.schedules import alphas_cumprod
 from trainables.errors import ConfigError
 from trainables.loop.cards import AUTO
-from trainables.loop.chunks import in_chunks
-from trainables.loop.execution import computing_dtype, send
+from trainables.loop.execution import computing_dtype, in_chunks, send
 from trainables.loop.precision import convert
 
 
@@ -70,66 +69,58 @@ class SamplingConfig(Config):
 
 
 Denoise = Callable[..., Tensor]
-"""A denoiser: z_t (B, C, h, w) and timesteps (B,) int64 in 0 … T − 1 → the model's output, as z_t.
+"""A denoiser: z_t (B, C, h, w) and timesteps (B,) int64 in 0 … T − 1 → the model's output, of the shape of z_t.
 
 Where the samples have positions, it takes them as the keyword ``condition``.
 """
 
-CHUNK_ON_CPU = 32
-"""Latents in a call of the denoiser on the CPU, where more of them gain nothing (see :func:`in_chunks`)."""
-CHUNK_ON_ACCELERATOR = 64
-"""The same on a GPU."""
-
-
-def largest_chunk(device: torch.device) -> int:
-    """Latents in a call of the denoiser on ``device`` at most."""
-    return CHUNK_ON_CPU if device.type == "cpu" else CHUNK_ON_ACCELERATOR
+CHUNK_ON_CPU, CHUNK_ON_ACCELERATOR = 32, 64
+"""The most latents in a call of the denoiser; on the CPU, more gain nothing (see :func:`in_chunks`)."""
 
 
 def even_chunk(count: int, device: torch.device) -> int:
-    """The size of equal calls for ``count`` latents, no larger than :func:`largest_chunk`: hardly any is padding."""
-    return math.ceil(count / math.ceil(count / largest_chunk(device)))
+    """Latents in each of the equal calls of the denoiser for ``count`` latents: with them hardly any is padding."""
+    largest = CHUNK_ON_CPU if device.type == "cpu" else CHUNK_ON_ACCELERATOR
+    return math.ceil(count / math.ceil(count / largest))
 
 
 def usual_chunk(count: int, device: torch.device) -> int:
-    """Latents in a call of the denoiser for a pass over ``count``: always as many on the CPU, even calls on a card.
-
-    So an image of a seed has the same bits in any batch on the CPU; on a card, in any batch of as many.
-    """
+    """Latents in a call of the denoiser for a pass over ``count``: on the CPU always as many, so that an image of a
+    seed has the same bits in any batch; on a card equal calls, so that it has them in any batch of as many."""
     return CHUNK_ON_CPU if device.type == "cpu" else even_chunk(count, device)
 
 
 @dataclass(frozen=True)
 class SamplingTrace:
-    """What one pass of :func:`sample` leaves behind."""
+    """The results of one pass of :func:`sample`."""
 
     thresholds: tuple[float, ...]
-    """The K thresholds, as asked for."""
+    """The K thresholds."""
     latents: Tensor
     """(K, B, C, h, w) float32: the result of each sample under each threshold."""
     steps_used: Tensor
     """(K, B) int64 on the CPU: the evaluations that the result took."""
     measures: Tensor
-    """(B, steps) float32 on the CPU: the stop measure after each evaluation; NaN where it is undefined or
-    where the sample had already stopped under every threshold."""
+    """(B, steps) float32 on the CPU: the stop measure after each evaluation; NaN where it is undefined or the sample
+    had stopped before under every threshold."""
     snapshots: list[tuple[int, Tensor, Tensor]]
     """(t, z_t, x̂₀) of the first sample at the evaluations asked for, each latent (1, C, h, w)."""
     positions: Tensor | None = None
-    """(B,) what the denoiser was told of each sample's place in its volume; None where nothing."""
+    """(B,), the positions that the denoiser was told; None where it was told none."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """What a sampler knows between two evaluations."""
+    """What a sampler knows after an evaluation."""
 
     z_t: Tensor
     x0: Tensor
     noise: Tensor
     alpha_bar: float
-    """ᾱ_t, and below that of the next evaluation, which is larger."""
+    """ᾱ_t; below, that of the next evaluation, which is larger."""
     next_alpha_bar: float
     previous: tuple[float, Tensor] | None
-    """ᾱ and x̂₀ of the evaluation before."""
+    """ᾱ and x̂₀ of the previous evaluation."""
     eta: float
     draw: Callable[[], Tensor]
     """Fresh standard normal noise of the shape of ``z_t``, from each image's own generator."""
@@ -148,8 +139,8 @@ def ddim(step: Step) -> Tensor:
 def dpmpp_2m(step: Step) -> Tensor:
     """The next z of DPM-Solver++(2M) (Lu et al. 2022, algorithm 2), whose first step is of order 1; no η.
 
-    From ᾱ = 0, where λ = −∞, the formula has limits: h = ∞ in the first step, which is then DDIM's, and a ratio
-    of ∞ in the second, which then takes nothing from the estimate before and is of order 1, too.
+    From ᾱ = 0, where λ = −∞, the formula has limits: h = ∞ in the first step, which is then DDIM's, and a ratio of ∞
+    in the second, which is then of order 1, too.
     """
     now, then = step.alpha_bar, step.next_alpha_bar
     h = _half_log_snr(then) - _half_log_snr(now)
@@ -177,15 +168,12 @@ def x0_change(x0: Tensor, noise: Tensor, previous: tuple[float, Tensor] | None) 
     return _norms(x0 - previous[1]) / _norms(previous[1])
 
 
-STOP_MEASURES: dict[str, Callable[[Tensor, Tensor, tuple[float, Tensor] | None], Tensor]] = {
-    "noise_norm": noise_norm,
-    "x0_change": x0_change,
-}
+STOP_MEASURES = {"noise_norm": noise_norm, "x0_change": x0_change}
 """What ``early_stop_rule`` compares with the threshold: (x̂₀, ε̂, ᾱ and x̂₀ before) → (B,)."""
 
 
 def initial_noise(seeds: Sequence[int], shape: tuple[int, int, int]) -> Tensor:
-    """Standard normal noise (B, C, h, w), one CPU generator per image seed, whatever the batch or device."""
+    """Standard normal noise (B, C, h, w), by a CPU generator for each image seed."""
     return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
 
@@ -216,15 +204,13 @@ def sample(
 ) -> SamplingTrace:
     """Latents from ``noise`` (B, C, h, w) float32, one pass for all ``thresholds``.
 
-    A sample stops under a threshold at the first evaluation whose measure (``config.early_stop_rule``) is
-    below it, and its result is that evaluation's x̂₀; one that never stops has the last x̂₀. So threshold 0
-    is the sampler without stopping. ``thresholds`` default to the configuration's. A sample that has stopped
-    under all of them takes no more evaluations, and the pass ends with the last one. ``seeds`` give each
-    image its own noise where η > 0, continuing the stream of :func:`initial_noise`. ``snapshots`` lists
-    evaluations, from 0, to be kept. ``positions`` (B,) are the samples' places in their volumes, for a denoiser
-    that is conditioned on them, with ``config.guidance``. ``chunk`` is how many latents a call of the denoiser takes;
-    left out, it is :func:`usual_chunk`. A network computes in ``config.precision``, with weights converted once; any
-    other denoiser as it is.
+    A sample stops under a threshold at the first evaluation whose measure (``config.early_stop_rule``) is below it,
+    and its result is that evaluation's x̂₀; one that never stops has the last x̂₀, so threshold 0 is the sampler
+    without stopping. ``thresholds`` default to the configuration's. A sample that has stopped under all of them takes
+    no more evaluations. ``seeds`` give each image its own noise where η > 0, continuing the stream of
+    :func:`initial_noise`. ``snapshots`` are the evaluations, from 0, to keep. ``positions`` (B,) are for a denoiser
+    that is conditioned on them, with ``config.guidance``. A call of the denoiser takes ``chunk`` latents, by default
+    :func:`usual_chunk`. A network computes in ``config.precision``; any other denoiser as it is.
 
     Raises :class:`ConfigError` where ``config.steps`` exceeds ``diffusion.timesteps``.
     """
@@ -239,7 +225,7 @@ def sample(
     chunk = chunk or usual_chunk(batch, device)
     if isinstance(denoise, nn.Module):
         denoise = convert(denoise, computing_dtype(config.precision, device))
-    evaluate = denoise if positions is None else guided(denoise, config.guidance)
+    evaluate = denoise if positions is None else guide(denoise, config.guidance)
     told = [] if positions is None else [send(positions, device)]
     alpha_bar_t = send(schedule[timesteps], device)
 
@@ -251,7 +237,9 @@ def sample(
 
     running = torch.ones((len(thresholds), batch), dtype=torch.bool)
     active = torch.arange(batch)  # the samples that z_t, x0 and previous hold
-    generators = [_after_initial_noise(seed, shape) for seed in seeds]
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    for generator in generators:
+        torch.randn(shape, generator=generator)  # what :func:`initial_noise` has drawn
     z_t = noise.float()
     previous: tuple[float, Tensor] | None = None
     for evaluation, t in enumerate(timesteps):
@@ -280,27 +268,11 @@ def sample(
             z_t, x0, noise_hat, *told = (each.index_select(0, rows) for each in (z_t, x0, noise_hat, *told))
             if previous is not None:
                 previous = (previous[0], previous[1].index_select(0, rows))
-        z_t = sampler(
-            Step(
-                z_t=z_t,
-                x0=x0,
-                noise=noise_hat,
-                alpha_bar=alpha_bars[evaluation],
-                next_alpha_bar=alpha_bars[evaluation + 1],
-                previous=previous,
-                eta=config.eta,
-                draw=partial(_draw, [generators[index] for index in active.tolist()], z_t),
-            )
-        )
-        previous = (alpha_bars[evaluation], x0)
+        now, then = alpha_bars[evaluation : evaluation + 2]
+        draw = partial(_draw, [generators[index] for index in active.tolist()], z_t)
+        z_t = sampler(Step(z_t, x0, noise_hat, now, then, previous, config.eta, draw))
+        previous = (now, x0)
     return SamplingTrace(thresholds, latents, steps_used, measures, kept, positions)
-
-
-def _after_initial_noise(seed: int, shape: Sequence[int]) -> torch.Generator:
-    """The generator of an image seed where :func:`initial_noise` leaves it."""
-    generator = torch.Generator().manual_seed(seed)
-    torch.randn(shape, generator=generator)
-    return generator
 
 
 def _draw(generators: Sequence[torch.Generator], like: Tensor) -> Tensor:
@@ -310,9 +282,7 @@ def _draw(generators: Sequence[torch.Generator], like: Tensor) -> Tensor:
 
 def _half_log_snr(alpha_bar: float) -> float:
     """λ = log(√ᾱ/√(1 − ᾱ)); −∞ where ᾱ is 0."""
-    if alpha_bar == 0:
-        return -math.inf
-    return 0.5 * math.log(alpha_bar / (1 - alpha_bar))
+    return 0.5 * math.log(alpha_bar / (1 - alpha_bar)) if alpha_bar else -math.inf
 
 
 def _norms(x: Tensor) -> Tensor:

@@ -1,9 +1,11 @@
-"""Noise schedules: β_t for t = 1 … T, and from them ᾱ_t; float64, index t − 1."""
+"""Noise schedules, β_t and from them ᾱ_t for t = 1 … T, and how a batch's timesteps are drawn.
+
+Schedules are float64 (T,), at index t − 1; the timesteps of a batch of B are these indices, 0 … T − 1.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -14,6 +16,10 @@ COSINE_OFFSET = 0.008
 """s of Nichol & Dhariwal 2021, eq. 17."""
 COSINE_BETA_MAX = 0.999
 """Their cap on β_t, against a singular end."""
+
+LOGIT_MEAN = 0.0
+LOGIT_SPREAD = 1.0
+"""m and s of :func:`logit_normal`, as Esser et al. 2024 chose them."""
 
 
 def paper_betas(config: DiffusionConfig) -> Tensor:
@@ -34,25 +40,45 @@ def linear_betas(config: DiffusionConfig) -> Tensor:
     return torch.linspace(config.beta_min, config.beta_max, config.timesteps, dtype=torch.float64)
 
 
-SCHEDULES: dict[str, Callable[[DiffusionConfig], Tensor]] = {
-    "paper": paper_betas,
-    "cosine": cosine_betas,
-    "linear": linear_betas,
-}
+SCHEDULES = {"paper": paper_betas, "cosine": cosine_betas, "linear": linear_betas}
 """β_t by the schedule's name: a configuration to (T,) float64 in (0, 1)."""
 
 
 def alphas_cumprod(config: DiffusionConfig) -> Tensor:
-    """ᾱ_t = ∏ (1 − β_s), s = 1 … t, of ``config.schedule``: (T,) float64, falling, indexed by timestep − 1.
-
-    The UNet's timesteps are these indices, 0 … T − 1. With ``config.zero_terminal_snr`` the last ᾱ is 0.
-    """
+    """ᾱ_t = ∏ (1 − β_s), s = 1 … t, of ``config.schedule``, falling; the last is 0 with ``zero_terminal_snr``."""
     alpha_bar = torch.cumprod(1 - SCHEDULES[config.schedule](config), dim=0)
-    return to_zero_terminal_snr(alpha_bar) if config.zero_terminal_snr else alpha_bar
-
-
-def to_zero_terminal_snr(alpha_bar: Tensor) -> Tensor:
-    """ᾱ_t (T,) with √ᾱ_t shifted and scaled so that ᾱ_1 stays and ᾱ_T is 0 (Lin et al. 2024, algorithm 1)."""
+    if not config.zero_terminal_snr:
+        return alpha_bar
+    # Lin et al. 2024, algorithm 1: √ᾱ_t is shifted and scaled so that ᾱ_1 stays.
     signal = alpha_bar.sqrt()
     first, last = signal[0], signal[-1]
     return ((signal - last) * first / (first - last)).square()
+
+
+def uniform(timesteps: int, batch: int, random: torch.Generator) -> Tensor:
+    """Each timestep by itself, all equally likely (Ho et al. 2020, algorithm 1)."""
+    return torch.randint(timesteps, (batch,), generator=random)
+
+
+def stratified(timesteps: int, batch: int, random: torch.Generator) -> Tensor:
+    """One from each of B equal parts of the schedule: t_i/T = (u + i/B) mod 1, with one u ~ U(0, 1).
+
+    The low-discrepancy sampler of Kingma et al. 2021 (VDM): each t is uniform, and the loss varies less by batch.
+    """
+    first = torch.rand((), generator=random, dtype=torch.float64)
+    return _indices((first + torch.arange(batch, dtype=torch.float64) / batch) % 1.0, timesteps)
+
+
+def logit_normal(timesteps: int, batch: int, random: torch.Generator) -> Tensor:
+    """t/T = sigmoid(m + s·n), n ~ N(0, 1): more of the schedule's middle (Esser et al. 2024, section 3.1)."""
+    normal = torch.randn(batch, generator=random, dtype=torch.float64)
+    return _indices(torch.sigmoid(LOGIT_MEAN + LOGIT_SPREAD * normal), timesteps)
+
+
+TIMESTEP_SAMPLERS = {"uniform": uniform, "stratified": stratified, "logit_normal": logit_normal}
+"""By name: (T, B, the step's generator) → timesteps (B,) int64 on the CPU."""
+
+
+def _indices(shares: Tensor, timesteps: int) -> Tensor:
+    """Shares of the schedule (B,), in [0, 1], as timesteps."""
+    return (shares * timesteps).long().clamp(max=timesteps - 1)

@@ -18,35 +18,20 @@ from trainables.denoiser.schedules import alphas_cumprod
 from trainables.denoiser.unet import UNet
 from trainables.loop import execution as ex
 from trainables.loop.checkpoint import TrainingState
-from trainables.loop.dropout import LayerGenerators, Masks
-from trainables.loop.execution import Execution, graphed, send
+from trainables.loop.execution import Execution, send, uses_graph
 from trainables.loop.graphs import launcher
+from trainables.loop.optimiser import adamw, cosine_rate, set_learning_rate, update
 from trainables.loop.precision import WorkingCopy
-from trainables.loop.seeds import derived_seed, generator
-from trainables.loop.training import (
-    CHECKPOINT,
-    Record,
-    Report,
-    RunningMeans,
-    adamw,
-    check_finite,
-    cosine_rate,
-    evenly_spaced,
-    ignore_report,
-    record_at,
-    set_learning_rate,
-    update,
-    without_scores,
-)
-from trainables.loop.watchdog import beat
+from trainables.loop.progress import Progress, Record, Report, RunningMeans, even_steps, ignore_report, without_scores
+from trainables.loop.seeds import LayerGenerators, Masks, derived_seed, generator
 
 
 @dataclass(frozen=True)
-class Score:
+class Scorer:
     """Measures a denoiser in image space, for the pruner."""
 
     measure: Callable[[Mapping[float, UNet]], dict[str, float]]
-    """All averages, by their length, to metrics whose names begin with ``rung/``."""
+    """Takes all averages by their length, and returns metrics whose names begin with ``rung/``."""
     identity: str
     """What the metrics depend on beyond the training, such as the sampler."""
 
@@ -60,15 +45,15 @@ def train_denoiser(
     folder: Path,
     execution: Execution,
     report: Report = ignore_report,
-    score: Score | None = None,
+    score: Scorer | None = None,
     rungs: int = 0,
 ) -> tuple[Averages, list[Record]]:
     """Trains on latents and returns the averaged (EMA) denoisers, and all records.
 
     ``score`` measures the averaged denoisers at ``rungs`` equally spaced steps before the end. Continues from
-    the checkpoint in ``folder`` where there is one, without its scores where they were measured otherwise. Raises
-    :class:`~trainables.errors.DivergenceError`, and ``torch.OutOfMemoryError`` on every worker where one runs out of
-    memory.
+    the checkpoint in ``folder`` where there is one, without its scores where another ``score`` measured them. Raises
+    :class:`~trainables.errors.DivergenceError` when the loss is no longer finite, and ``torch.OutOfMemoryError`` on
+    every worker where one runs out of memory.
     """
     check_positions(config, training)
     device = execution.prepare()
@@ -78,23 +63,20 @@ def train_denoiser(
     model.checkpointing = execution.checkpoint_activations
     averages, working = Averages(model, config), WorkingCopy(model, dtype)
     batch_size = min(config.batch_size, len(training))
-    capturable = graphed(execution, device, batch_size)
+    capturable = uses_graph(execution, device, batch_size)
     optimizer = adamw(model, config.learning_rate, config.weight_decay, capturable=capturable)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
-    state = TrainingState({"model": model, **averages.modules()}, optimizer, scaler, 0, [], {})
+    state = TrainingState({"model": model, **averages.modules()}, {"optimizer": optimizer}, scaler)
     scored = score.identity if score else ""
-    if state.load(folder / CHECKPOINT):
-        if state.extra.get("scored", scored) != scored:
-            state.records = without_scores(state.records)
-        if ex.rank() == 0:
-            report(state.records)
+    if state.load(folder) and state.extra.get("scored", scored) != scored:
+        state.records = without_scores(state.records)
     state.extra["scored"] = scored
+    score_at = set(even_steps(config.steps, rungs + 1)[:-1])
+    validate_at = score_at.union(even_steps(config.steps, config.validations))
+    progress = Progress(state, folder, report, total=config.steps, validate_at=validate_at)
 
     training, validation = training.to(device), validation.to(device)
     schedule = alphas_cumprod(config).float().to(device)
-    score_at = set(evenly_spaced(config.steps, rungs + 1)[:-1])
-    validate_at = set(evenly_spaced(config.steps, config.validations)) | score_at
-    log_every = max(1, config.steps // 200)
     means = RunningMeans(("train/loss", "train/mse", "train/frequency"), device)
     dropout = LayerGenerators()
 
@@ -107,31 +89,25 @@ def train_denoiser(
         return values
 
     take_step = launcher(compute_step, optimizer.zero_grad, execution, device, batch_size, dropout)
-    fresh: list[Record] = []
-    last_good = state.step
-    for step in range(state.step, config.steps):
+    for step in progress.steps:
         set_learning_rate(optimizer, config.learning_rate * cosine_rate(step, config.steps, config.warmup_steps))
         dropout.reseed(derived_seed(seed, "dropout", step))
         values = take_step(draw_step(config, training, step, seed))
         averages.update(model, step)
         means.add(ex.sum_values(values))
 
-        beat()
-        state.step = step + 1
-        if state.step % log_every == 0 or state.step in validate_at:
-            fresh.append(record_at(state.step, means.take(state.step, last_good=last_good)))
-        if state.step in validate_at:
+        progress.finish(step)
+        if progress.logs:
+            logged = means.take()
+            progress.check(logged)
+            progress.record(logged)
+        if progress.validates:
             metrics = {"val/mse": validation_mse(config, averages.own, validation, schedule, seed)}
-            check_finite(metrics, state.step, last_good)
+            progress.check(metrics)
             if score and state.step in score_at and ex.rank() == 0:
                 metrics |= score.measure(averages.by_length)
-            fresh.append(record_at(state.step, metrics))
-            state.records += fresh
-            if ex.rank() == 0:
-                state.save(folder / CHECKPOINT)
-                report(fresh)
-            ex.barrier()
-            fresh, last_good = [], state.step
+            progress.record(metrics)
+            progress.save()
     return averages, state.records
 
 
@@ -144,20 +120,20 @@ def accumulate(
     scaler: torch.amp.GradScaler,
     dropout: LayerGenerators,
 ) -> torch.Tensor:
-    """Adds the gradients of the mean loss of ``shares`` of a batch; returns their parts of its values, (3,)."""
+    """Adds the gradients of the mean loss of ``shares`` of a batch; returns their parts of :func:`losses`, (3,)."""
     z_t, t, wanted, condition = batch
     values = torch.zeros(3, device=z_t.device)
     working.refresh()
     for share in shares:
         output = working.network(z_t[share], t[share], Masks(dropout, len(z_t), share), condition[share])
-        parts = losses(config, output.float(), wanted[share], schedule[t[share]]) / len(z_t)
+        parts = sum_losses(config, output.float(), wanted[share], schedule[t[share]]) / len(z_t)
         scaler.scale(parts[0]).backward()  # type: ignore[no-untyped-call]
         working.collect()
         values += parts.detach()
     return values
 
 
-def losses(
+def sum_losses(
     config: DiffusionConfig, output: torch.Tensor, wanted: torch.Tensor, alphas_cumprod_t: torch.Tensor
 ) -> torch.Tensor:
     """Sums over a batch (B, C, h, w) of total, MSE and frequency loss, (3,); each a mean over C·h·w."""
@@ -180,7 +156,7 @@ def validation_mse(
     random = generator(seed, "validation")
     count = min(limit, len(latents))
     indices = torch.linspace(0, len(latents) - 1, count).round().long().to(latents.mean.device)
-    z0, condition = latents.drawn(indices, None), Condition(known_positions(config, latents, indices))
+    z0, condition = latents.draw(indices, None), Condition(known_positions(config, latents, indices))
     noise = torch.randn(z0.shape, generator=random).to(z0.device)
     t = torch.randint(config.timesteps, (count,), generator=random).to(z0.device)
     z_t, wanted = add_noise(z0, noise, schedule[t]), target(z0, noise, schedule[t], config.prediction)

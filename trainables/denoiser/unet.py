@@ -1,4 +1,4 @@
-"""The denoiser: a UNet over latents (B, C, h, w) conditioned on the timestep, and on what else it is told."""
+"""The denoiser: a UNet over latents (B, C, h, w), conditioned on the timestep, and on positions and augmentation."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from trainables.denoiser.augmentation import LABELS
 from trainables.denoiser.condition import NOTHING, Condition
 from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.layers import ResidualBlock, SelfAttention, group_norm, run, zero_init
-from trainables.loop.dropout import Masks
 from trainables.loop.precision import dtype_of
+from trainables.loop.seeds import Masks
 
 
 def timestep_embedding(t: Tensor, channels: int) -> Tensor:
@@ -26,10 +26,10 @@ def timestep_embedding(t: Tensor, channels: int) -> Tensor:
 
 
 class PositionEmbedding(nn.Module):
-    """Positions in [0, 1] to what is added to the time embedding; a learned null vector where there is none.
+    """Positions in [0, 1] to a vector that is added to the time embedding; a learned null vector where there is none.
 
     Sinusoids of the position in percent, so that the shortest period is a sixteenth of a volume, and two linear
-    layers, as after the timestep's. Starts as nothing.
+    layers. It starts at 0.
     """
 
     def __init__(self, channels: int) -> None:
@@ -49,20 +49,12 @@ class PositionEmbedding(nn.Module):
 class Block(nn.Module):
     """A residual block conditioned on the timestep, followed by self-attention where its level has it."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        *,
-        embedding_channels: int,
-        dropout: float,
-        attention: bool,
-        place: int,
-    ) -> None:
+    def __init__(self, config: DiffusionConfig, level: int, in_channels: int, place: int) -> None:
         super().__init__()
-        self.modulate = nn.Linear(embedding_channels, 2 * out_channels)
-        self.residual = ResidualBlock(in_channels, out_channels, dropout=dropout, place=place)
-        self.attention = SelfAttention(out_channels) if attention else None
+        width = config.widths[level]
+        self.modulate = nn.Linear(config.embedding_channels, 2 * width)
+        self.residual = ResidualBlock(in_channels, width, dropout=config.dropout, place=place)
+        self.attention = SelfAttention(width) if level in config.attention_levels else None
 
     def forward(self, x: Tensor, embedded: Tensor, masks: Masks | None = None) -> Tensor:
         """(B, in, H, W) and the activated time embedding (B, embedding) → (B, out, H, W)."""
@@ -73,10 +65,10 @@ class Block(nn.Module):
 class UNet(nn.Module):
     """UNet of Ho et al. 2020 with time-conditional GroupNorm.
 
-    On the way down each level has ``config.blocks`` blocks and then, but for the deepest, a stride-2
-    convolution; every result on the way is kept, and the way up has a block for each of them. The deepest
-    level has two more blocks between. ``channels`` is the C of the latent; its sides must be multiples of
-    2^(levels − 1). With ``checkpointing`` the backward pass computes the activations of each block again.
+    On the way down each level has ``config.blocks`` blocks and, except the deepest, a stride-2 convolution. Every
+    result on the way is kept, and the way up has a block for each. Two more blocks lie between. ``channels`` is the C
+    of the latent; its sides must be multiples of 2^(levels − 1). With ``checkpointing`` the backward pass computes
+    the activations of each block again.
     """
 
     def __init__(self, channels: int, config: DiffusionConfig) -> None:
@@ -87,14 +79,7 @@ class UNet(nn.Module):
         widths, deepest = config.widths, len(config.widths) - 1
 
         def block(level: int, in_channels: int) -> Block:
-            return Block(
-                in_channels,
-                widths[level],
-                embedding_channels=config.embedding_channels,
-                dropout=config.dropout,
-                attention=level in config.attention_levels,
-                place=next(places),
-            )
+            return Block(config, level, in_channels, place=next(places))
 
         self.enter = nn.Conv2d(channels, widths[0], 3, padding=1)
         self.down = nn.ModuleList()
@@ -129,17 +114,17 @@ class UNet(nn.Module):
         self.embed = nn.Sequential(
             nn.Linear(embedding, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU()
         )
-        # After all else, so that what else there is starts with the same weights with and without them.
+        # These come last, so that all other weights start the same with and without them.
         self.position = PositionEmbedding(embedding) if config.position_condition else None
-        # No bias: label 0 adds nothing, so that in sampling none is given.
+        # Without a bias label 0 adds nothing, so that sampling needs no label.
         augmented = config.augmentation_probability > 0
         self.augmentation = zero_init(nn.Linear(LABELS, embedding, bias=False)) if augmented else None
 
     def forward(self, z_t: Tensor, t: Tensor, masks: Masks | None = None, condition: Condition = NOTHING) -> Tensor:
         """The output, of the shape of ``z_t`` (B, C, h, w), for the timesteps ``t`` (B,), 0 to T − 1.
 
-        ``masks`` are those of the dropout, as :class:`~trainables.layers.ResidualBlock` takes them. ``condition`` is
-        what is known of the samples; what the UNet wasn't built for is left aside. The output has the weights' dtype.
+        ``masks`` are those of the dropout, as :class:`~trainables.layers.ResidualBlock` takes them. Parts of
+        ``condition`` that the UNet wasn't built for are ignored. The output has the weights' dtype.
         """
         dtype = dtype_of(self)
 

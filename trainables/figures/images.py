@@ -1,6 +1,6 @@
-"""Pictures of slices: beside each other, against their reconstructions or neighbours, and on their way out of noise.
+"""Pictures of slices: side by side, with their reconstructions or neighbours, and at steps of their sampling.
 
-Intensities are always grey from 0 to 255, errors always on one range of their own with a colour bar.
+Intensities are grey from 0 to 255; errors have a colour scale of their own, the same in all figures.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ERROR_RANGE = 0.5
 
 LATENT_CHANNELS_SHOWN = 4
 BLOCK = 36
-"""Slices in each block of generated beside real: more would be thumbnails."""
+"""The most slices in each block of generated beside real."""
 
 MOST_COLUMNS = 8
 LARGEST_SIDE = 1.4
@@ -35,10 +35,7 @@ MARGIN = 2
 
 
 def generated_beside_real(generated: Bytes, real: Bytes, *, title: str = "") -> Figure:
-    """Generated slices (N, H, W) in a block of the same shape as the block of real ones (M, H, W) on its right.
-
-    At most the first :data:`BLOCK` of each are shown, and their numbers stand above.
-    """
+    """The first :data:`BLOCK` generated slices (N, H, W) in a block, and beside it one of real slices (M, H, W)."""
     shown = min(BLOCK, max(len(generated), len(real)))
     columns = max(1, math.ceil(math.sqrt(shown)))
     rows = max(1, math.ceil(shown / columns))
@@ -62,9 +59,8 @@ def generated_beside_real(generated: Bytes, real: Bytes, *, title: str = "") -> 
 def reconstructions(originals: Array, reconstructions: Array, *, count: int = 8) -> Figure:
     """Rows of at most ``count`` originals, their reconstructions, and the absolute error as a heat map.
 
-    Both (N, H, W), uint8 or float in [-1, 1]. The error is in units of [-1, 1], on one fixed colour scale up to
-    :data:`ERROR_RANGE`, so that figures of different runs can be compared; larger errors take its last colour. Above
-    each column stands its root-mean-square error.
+    Both (N, H, W), uint8 or float in [-1, 1]. The error is in units of [-1, 1], on a fixed colour scale up to
+    :data:`ERROR_RANGE`. Above each column stands its root-mean-square error.
     """
     pairs = list(zip(_signed(originals[:count]), _signed(reconstructions[:count]), strict=True))
     names = ("original", "reconstruction", "|error|")
@@ -77,11 +73,7 @@ def reconstructions(originals: Array, reconstructions: Array, *, count: int = 8)
         heat = _heat(grid[2, column], error)
         rms = math.sqrt(float(np.mean(error**2)))
         grid[0, column].set_title(f"RMS {rms:.3f}", fontsize=style.SMALL + 0.5)
-    if heat is not None:
-        _bar(figure, heat, grid[2:], "units of [-1, 1]", extend="max")
-    else:
-        figure.text(0.5, 0.5, "no slices", color=GREY, ha="center")
-    return figure
+    return _with_bar(figure, heat, grid[2:], "units of [-1, 1]", extend="max", otherwise="no slices")
 
 
 def nearest_neighbours(
@@ -89,9 +81,9 @@ def nearest_neighbours(
 ) -> Figure:
     """The ``count`` generated slices that are nearest to a training slice, above that slice and their difference.
 
-    ``generated``, laid over its neighbour by :func:`trainables.measures.memorisation.aligned`, and ``neighbours``
-    (N, H, W), pair by pair, with their ``distances`` (N,) of :func:`trainables.measures.memorisation.nearest`. Those
-    within ``threshold`` are marked as near copies. The difference has the colour scale of :func:`reconstructions`.
+    ``generated``, aligned by :func:`trainables.measures.memorisation.align`, and ``neighbours`` (N, H, W) are pairs;
+    those whose ``distances`` (N,) are within ``threshold`` are marked as near copies. The difference has the colour
+    scale of :func:`reconstructions`.
     """
     order = np.argsort(distances, kind="stable")[:count]
     figure, grid = _grid(("generated, aligned", "nearest", "|difference|"), len(order), top=0.8)
@@ -118,18 +110,14 @@ def nearest_neighbours(
         va="top",
         fontsize=11,
     )
-    if heat is not None:
-        _bar(figure, heat, grid[2:], "units of [-1, 1]", extend="max")
-    else:
-        figure.text(0.5, 0.4, "no slices", color=GREY, ha="center")
-    return figure
+    return _with_bar(figure, heat, grid[2:], "units of [-1, 1]", extend="max", otherwise="no slices", at=0.4)
 
 
 def denoising_trajectory(latents: Sequence[tuple[int, Array, Bytes]]) -> Figure:
     """Of (t, latent (C, h, w), image (H, W)): the latent's first channels above the image at each t, in order given.
 
-    Of more than :data:`MOST_COLUMNS`, as many at equal distances are shown, the first and the last among them. All
-    latents have one colour scale, ±3 and wider by whole threes where 1 % of the values are outside.
+    At most :data:`MOST_COLUMNS` are shown, at equal distances, with the first and the last. All latents have one
+    colour scale, ±3, wider by whole threes where 1 % of the values are outside.
     """
     chosen = np.linspace(0, len(latents) - 1, min(MOST_COLUMNS, len(latents))).round().astype(int)
     shown = [latents[place] for place in chosen]
@@ -139,7 +127,7 @@ def denoising_trajectory(latents: Sequence[tuple[int, Array, Bytes]]) -> Figure:
     heat = None
     if shown:
         largest = float(np.quantile(np.abs([latent[:channels] for _, latent, _ in shown]), 0.99))
-        low, high = style.LATENT.holding([-largest, largest])
+        low, high = style.LATENT.grow([-largest, largest])
     for column, (t, latent, image) in enumerate(shown):
         grid[0, column].set_title(f"t = {t}", fontsize=10)
         for channel in range(channels):
@@ -147,15 +135,11 @@ def denoising_trajectory(latents: Sequence[tuple[int, Array, Bytes]]) -> Figure:
                 latent[channel], cmap="PuOr", vmin=low, vmax=high, interpolation="nearest"
             )
         _show(grid[-1, column], image)
-    if heat is not None:
-        _bar(figure, heat, grid[:-1], "latent value", extend="both")
-    else:
-        figure.text(0.5, 0.5, "no snapshots", color=GREY, ha="center")
-    return figure
+    return _with_bar(figure, heat, grid[:-1], "latent value", extend="both", otherwise="no snapshots")
 
 
 def image_grid(images: Bytes, columns: int | None = None, *, rows: int | None = None) -> Image.Image:
-    """A grey picture of the images (N, H, W) row by row, with thin white lines between them; square by default."""
+    """A grey picture of the images (N, H, W), row by row with thin white lines between; by default a square."""
     count, height, width = images.shape
     columns = columns or max(1, math.ceil(math.sqrt(count)))
     rows = rows or max(1, math.ceil(count / columns))
@@ -167,7 +151,7 @@ def image_grid(images: Bytes, columns: int | None = None, *, rows: int | None = 
 
 
 def _grid(names: Sequence[str], columns: int, *, top: float) -> tuple[Figure, Array]:
-    """A figure with a bare square panel for each row and column, (rows, columns), and the rows' names on the left.
+    """A figure and its square panels (rows, columns), with the rows' names on the left.
 
     ``top`` inches are left above for titles, :data:`BAR` on the right for a colour bar.
     """
@@ -196,8 +180,13 @@ def _panel(figure: Figure, left: float, bottom: float, width: float, height: flo
     return axes
 
 
-def _bar(figure: Figure, heat: AxesImage, rows: Array, name: str, *, extend: str) -> None:
-    """A colour bar on the right of these rows of panels."""
+def _with_bar(
+    figure: Figure, heat: AxesImage | None, rows: Array, name: str, *, extend: str, otherwise: str, at: float = 0.5
+) -> Figure:
+    """The figure with a colour bar on the right of these rows of panels, or with a text ``at`` a height."""
+    if heat is None:
+        figure.text(0.5, at, otherwise, color=GREY, ha="center")
+        return figure
     first, last = rows[0, -1].get_position(), rows[-1, -1].get_position()
     place = figure.add_axes((first.x1 + 0.1 / WIDTH, last.y0, 0.13 / WIDTH, first.y1 - last.y0))
     bar = figure.colorbar(heat, cax=place, extend=extend)
@@ -205,6 +194,7 @@ def _bar(figure: Figure, heat: AxesImage, rows: Array, name: str, *, extend: str
     bar.ax.tick_params(labelsize=style.SMALL)
     bar.locator = MaxNLocator(nbins=max(2, 2 * len(rows)), steps=[1, 2, 2.5, 5, 10])
     bar.update_ticks()
+    return figure
 
 
 def _heat(axes: Axes, error: Array) -> AxesImage:
@@ -216,5 +206,5 @@ def _show(axes: Axes, image: Array, *, low: float = 0, high: float = 255) -> Non
 
 
 def _signed(images: Array) -> Array:
-    """uint8 as float in [-1, 1]; floats are taken to be in it."""
+    """uint8 as float in [-1, 1]; floats as they are."""
     return images / 127.5 - 1 if images.dtype == np.uint8 else images

@@ -1,4 +1,4 @@
-"""What the latent space holds: channels, positions, divergence from the prior, and where generated latents lie."""
+"""Diagnostics of the latent space: channels, positions, divergence from the prior, principal components."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ from trainables.figures.style import BLACK, GREEN, GREY, Array
 from trainables.measures.latent_statistics import active_channels, kl_by_channel, principal_components
 
 MANY = 16
-"""Channels from which on marks are drawn smaller."""
+"""With more channels, marks are drawn smaller."""
 
 
 def latent_diagnostics(mean: Array, log_variance: Array, generated: Array | None = None) -> Figure:
     """Held-out posteriors and, where given, generated latents, both in the autoencoder's own units.
 
-    ``mean`` and ``log_variance`` (N, C, h, w), ``generated`` (M, C, h, w). Shown are each channel's mean ± standard
-    deviation over images and positions; its KL divergence in nats; the variance over images at each position, mean
-    over channels, on one colour scale; and the first two principal components of both sets together. Means are the
-    posterior's. Raises :class:`trainables.errors.DataError` for latents that are not finite or of two shapes.
+    ``mean`` and ``log_variance`` are (N, C, h, w), ``generated`` (M, C, h, w). Raises
+    :class:`trainables.errors.DataError` for latents that are not finite or of two shapes.
     """
     sets = {"real": mean} | ({"generated": generated} if generated is not None and len(generated) else {})
     figure = style.new_figure(7.0)
@@ -75,7 +73,7 @@ def _divergence(axes: Axes, mean: Array, log_variance: Array) -> None:
 
 def _positions(figure: Figure, maps: list[Axes], sets: dict[str, Array]) -> None:
     variances = {name: latents.var(axis=0).mean(axis=0) for name, latents in sets.items()}
-    low, high = style.LATENT_VARIANCE.holding([float(variance.max()) for variance in variances.values()])
+    low, high = style.LATENT_VARIANCE.grow([float(variance.max()) for variance in variances.values()])
     for axes in maps:
         axes.set_xticks([])
         axes.set_yticks([])

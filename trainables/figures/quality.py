@@ -10,30 +10,28 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from trainables.figures import style
-from trainables.figures.style import BLUE, GREEN, GREY, VERMILION, Array, Bytes
+from trainables.figures.style import BLUE, GREEN, GREY, VERMILION, Array, Bytes, Numbers
 from trainables.measures.spectra import HIGH_FREQUENCY, ROUNDING_POWER, high_frequency_share, radial_spectrum
 
-Record = Mapping[str, float]
 PAIRED = 200
-"""Images of a set between which distances are taken: 19,900 pairs."""
+"""Images of a set whose distances are computed: 19,900 pairs."""
 
 BIN = 0.02
 """Width of a bin of distances, in units of [-1, 1]."""
 
 MANY = 9
-"""Thresholds, beyond which their values are written slanted and not every point has its number."""
+"""With more thresholds, their values are written slanted and not every point has its number."""
 
 THRESHOLD = "early-stop threshold (0 never stops)"
 
 
-def quality_against_threshold(points: Sequence[Record]) -> Figure:
+def quality_against_threshold(points: Sequence[Numbers]) -> Figure:
     """KID ×1000 with its error and mean steps against the early-stop threshold.
 
     Points have ``threshold``, ``gen/kid``, and ``gen/steps_mean``; the error bars are the interval from
-    ``gen/kid_low`` to ``gen/kid_high`` where all points have it, else ± ``gen/kid_se``. ``gen/kid_floor``, what as
-    many real slices score, is a dashed line and ``recon/kid``, what the autoencoder's reconstructions score, a
-    dotted one, which no denoiser in its latents can be expected to pass. ``gen/stopped`` stands above the steps as a
-    percentage. The thresholds stand at equal distances, in order, each with its value below.
+    ``gen/kid_low`` to ``gen/kid_high`` where all points have it, else ± ``gen/kid_se``. ``gen/kid_floor``, the score
+    of real slices, is a dashed line; ``recon/kid``, that of the autoencoder's reconstructions, a dotted one.
+    ``gen/stopped`` stands above the steps as a percentage. The thresholds stand at equal distances, in order.
     """
     points = sorted(points, key=lambda point: point["threshold"])
     places = range(len(points))
@@ -83,10 +81,9 @@ def power_spectra(images: Mapping[str, Bytes]) -> Figure:
     """Radial power spectra and high-frequency shares of named sets of images, each (N, H, W) uint8.
 
     Left the mean power of each ring of frequencies, in a band from the 10 % to the 90 % quantile of the images;
-    right the share of power at high frequencies, mean ± standard deviation over images. ``real``, ``reconstructed``
-    and ``generated`` have colours of their own. Power below what rounding to 8 bits makes is drawn at it. Images of
-    one size are to be compared: power grows with their area. Raises :class:`trainables.errors.DataError` as
-    :func:`trainables.measures.spectra.radial_spectrum` does.
+    right the share of power at high frequencies, mean ± standard deviation over images. Power is drawn as at least
+    that of rounding to 8 bits. Compare images of one size, since power grows with their area. Raises
+    :class:`trainables.errors.DataError` as :func:`trainables.measures.spectra.radial_spectrum` does.
     """
     figure = style.new_figure(4.2)
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
@@ -128,10 +125,10 @@ def power_spectra(images: Mapping[str, Bytes]) -> Figure:
 
 
 def pairwise_distances(generated: Bytes, real: Bytes) -> Figure:
-    """How far images are apart: within the generated (N, H, W), within the real (M, H, W), and between the two.
+    """Distances of images: within the generated (N, H, W), within the real (M, H, W), and between the two.
 
-    Root-mean-square differences in units of [-1, 1], of at most :data:`PAIRED` images of each set at equal distances.
-    A generator that repeats itself has its own distribution left of the real one's.
+    They are root-mean-square differences in units of [-1, 1], of at most :data:`PAIRED` images of each set. Where a
+    generator repeats itself, its distribution lies left of the real one's.
     """
     figure = style.new_figure(4.0)
     axes = figure.subplots()
@@ -142,7 +139,7 @@ def pairwise_distances(generated: Bytes, real: Bytes) -> Figure:
         "generated to real": (_between(made, true).ravel(), VERMILION, "--"),
     }
     values = np.concatenate([distances for distances, _, _ in sets.values()])
-    low, high = style.DISTANCE.holding(values)
+    low, high = style.DISTANCE.grow(values)
     edges = np.linspace(low, high, round((high - low) / BIN) + 1)
     tallest = [0.0]
     for name, (distances, colour, dash) in sets.items():
@@ -164,7 +161,7 @@ def pairwise_distances(generated: Bytes, real: Bytes) -> Figure:
     return figure
 
 
-def _error_bars(points: Sequence[Record], kid: Array) -> tuple[Array, Array, str]:
+def _error_bars(points: Sequence[Numbers], kid: Array) -> tuple[Array, Array, str]:
     """Lower and upper ends of the error bars, and what they are."""
     low, high = _column(points, "gen/kid_low"), _column(points, "gen/kid_high")
     if len(points) and np.isfinite(low[np.isfinite(kid)]).all() and np.isfinite(high[np.isfinite(kid)]).all():
@@ -173,11 +170,11 @@ def _error_bars(points: Sequence[Record], kid: Array) -> tuple[Array, Array, str
     return kid - error, kid + error, "± standard error"
 
 
-def _column(points: Sequence[Record], name: str) -> Array:
+def _column(points: Sequence[Numbers], name: str) -> Array:
     return np.array([point.get(name, math.nan) for point in points], dtype=np.float64)
 
 
-def _finite(points: Sequence[Record], name: str) -> list[float]:
+def _finite(points: Sequence[Numbers], name: str) -> list[float]:
     return [point[name] for point in points if math.isfinite(point.get(name, math.nan))]
 
 

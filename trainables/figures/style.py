@@ -1,15 +1,15 @@
-"""The one visual language of all figures: colours, sizes, and the axis range of each quantity.
+"""The style of all figures: colours, sizes, and the axis range of each quantity.
 
-The colours are those of Okabe and Ito (2008), which colour-blind readers tell apart, and never the only difference:
-lines differ in dash or marker too. Raw values are pale and smoothed ones strong; validation is orange, its best
-point a star; real is near black, generated blue, reconstructed green. Figures are 9 inches wide, to be read at 900
-pixels, and drawn on Figure objects alone: pyplot and its global state are never imported.
+The colours are those of Okabe and Ito (2008), which colour-blind readers can tell apart; lines also differ in dash or
+marker. Raw values are pale and smoothed ones strong; validation is orange, with a star at its best point; real is
+near black, generated blue, reconstructed green. Figures are 9 inches wide, to be read at 900 pixels. pyplot and its
+global state are not used.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,6 +23,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 
 Bytes = npt.NDArray[np.uint8]
 Array = npt.NDArray[Any]
+Numbers = Mapping[str, float]
+"""Named numbers: a record of a training, or what was measured at a threshold."""
 
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#777777"
 BLACK = "#222222"
@@ -39,12 +41,11 @@ SMALL = 8.5
 
 
 @dataclass(frozen=True)
-class Range:
+class AxisRange:
     """The axis range of one quantity, the same in every run.
 
-    It grows where data lie outside, and then by whole decades (``log``, ``symlog``) or whole ``step``s
-    (``linear``), so that two figures still have few different ranges. ``step`` is, for ``symlog``, the half-width
-    of the linear part around 0; ``log`` has no use for it.
+    Where data lie outside, it grows by whole decades (``log``, ``symlog``) or whole ``step``s (``linear``). For
+    ``symlog``, ``step`` is the half-width of the linear part around 0; ``log`` doesn't use it.
     """
 
     low: float
@@ -52,8 +53,8 @@ class Range:
     scale: Literal["linear", "log", "symlog"] = "linear"
     step: float = 1.0
 
-    def holding(self, values: Iterable[float]) -> tuple[float, float]:
-        """The range grown to hold the finite ones of the values; on a ``log`` scale the positive ones."""
+    def grow(self, values: Iterable[float]) -> tuple[float, float]:
+        """The range with all finite values in it; on a ``log`` scale all positive ones."""
         found = np.asarray(list(values), dtype=np.float64)
         found = found[np.isfinite(found) & ((found > 0) | (self.scale != "log"))]
         if not len(found):
@@ -76,28 +77,25 @@ def _decades(ratio: float) -> float:
     return float(10.0 ** max(0, math.ceil(math.log10(ratio) - 1e-9))) if ratio > 1 else 1.0
 
 
-VAE_LOSS = Range(1e-3, 1, "log")
-VAE_LOSS_PARTS = Range(1e-5, 1, "log")
-KL = Range(1e1, 1e5, "log")
-KL_WEIGHT = Range(1e-8, 1e-4, "log")
-DENOISING_LOSS = Range(0.02, 2, "log")
-KID = Range(-10, 1000, "symlog", 10)
-STEPS = Range(0, 60, step=60)
-LATENT = Range(-3, 3, step=3)
-LATENT_VARIANCE = Range(0, 3, step=3)
-CHANNEL_KL = Range(0, 1000, "symlog", 1)
-PRINCIPAL = Range(-25, 25, step=25)
-POWER = Range(1e-5, 1e3, "log")
-HIGH_FREQUENCY_SHARE = Range(0, 20, step=20)
-DISTANCE = Range(0, 1, step=0.5)
-SHARE_OF_PAIRS = Range(0, 25, step=25)
+VAE_LOSS = AxisRange(1e-3, 1, "log")
+VAE_LOSS_PARTS = AxisRange(1e-5, 1, "log")
+KL = AxisRange(1e1, 1e5, "log")
+KL_WEIGHT = AxisRange(1e-8, 1e-4, "log")
+DENOISING_LOSS = AxisRange(0.02, 2, "log")
+KID = AxisRange(-10, 1000, "symlog", 10)
+STEPS = AxisRange(0, 60, step=60)
+LATENT = AxisRange(-3, 3, step=3)
+LATENT_VARIANCE = AxisRange(0, 3, step=3)
+CHANNEL_KL = AxisRange(0, 1000, "symlog", 1)
+PRINCIPAL = AxisRange(-25, 25, step=25)
+POWER = AxisRange(1e-5, 1e3, "log")
+HIGH_FREQUENCY_SHARE = AxisRange(0, 20, step=20)
+DISTANCE = AxisRange(0, 1, step=0.5)
+SHARE_OF_PAIRS = AxisRange(0, 25, step=25)
 
 
 def new_figure(height: float, *, arranged: bool = True) -> Figure:
-    """A white figure, ``WIDTH`` by ``height`` inches, that can be saved without pyplot.
-
-    ``arranged``: matplotlib makes room for the labels; else the caller places every panel.
-    """
+    """A white figure, ``WIDTH`` by ``height`` inches; ``arranged``: matplotlib makes room for the labels."""
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, facecolor="white")
     if arranged:
         figure.set_layout_engine("constrained", hspace=0.06, wspace=0.04)
@@ -116,7 +114,7 @@ def label(axes: Axes, title: str, across: str, up: str) -> None:
 
 
 def legend(axes: Axes, **placing: Any) -> None:
-    """A frameless legend where anything has a name."""
+    """A legend without a frame, where any line has a label."""
     if axes.get_legend_handles_labels()[1]:
         axes.legend(frameon=False, fontsize=SMALL, **placing)
 
@@ -127,12 +125,12 @@ def say(axes: Axes, text: str) -> None:
 
 
 def short(value: float) -> str:
-    """A measured number at three digits."""
+    """A measured number with three digits."""
     return (f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}").replace("-", "−")
 
 
 def note(axes: Axes, across: float, up: float, text: str) -> None:
-    """A small text just above a point, legible on lines."""
+    """A small text just above a point, on a pale ground."""
     if math.isfinite(up):
         axes.annotate(
             text,
@@ -145,16 +143,13 @@ def note(axes: Axes, across: float, up: float, text: str) -> None:
         )
 
 
-def fix_range(axes: Axes, which: Literal["x", "y"], fixed: Range, values: Iterable[float]) -> tuple[float, float]:
-    """Gives the axis the quantity's scale, range and ticks, and returns the range that holds the values."""
-    low, high = fixed.holding(values)
-    if which == "x":
-        axes.set_xlim(low, high)
-        axes.set_xscale(fixed.scale, **_threshold(fixed))
-    else:
-        axes.set_ylim(low, high)
-        axes.set_yscale(fixed.scale, **_threshold(fixed))
+def fix_range(axes: Axes, which: Literal["x", "y"], fixed: AxisRange, values: Iterable[float]) -> tuple[float, float]:
+    """Gives the axis the quantity's scale, range and ticks; returns the range with the values in it."""
+    low, high = fixed.grow(values)
+    options = {"linthresh": fixed.step, "linscale": 0.5} if fixed.scale == "symlog" else {}
+    axes.set(**{f"{which}lim": (low, high)})
     axis: Axis = axes.xaxis if which == "x" else axes.yaxis
+    (axes.set_xscale if which == "x" else axes.set_yscale)(fixed.scale, **options)
     if fixed.scale == "log":
         decades = math.log10(high / low)
         subdivisions = (1.0, 2.0, 5.0) if decades < 2.5 else (1.0, 3.0) if decades < 3.5 else (1.0,)
@@ -171,12 +166,8 @@ def fix_range(axes: Axes, which: Literal["x", "y"], fixed: Range, values: Iterab
     return low, high
 
 
-def _threshold(fixed: Range) -> dict[str, float]:
-    return {"linthresh": fixed.step, "linscale": 0.5} if fixed.scale == "symlog" else {}
-
-
 def plain(value: float) -> str:
-    """The number at a tick, as short as it goes: digits from 0.0001 to 100,000, else a power of ten."""
+    """The number at a tick: digits from 0.0001 to 100,000, else a power of ten."""
     size = abs(value) * (1 + 1e-9)
     sign = "−" if value < 0 else ""
     if value == 0 or 1e-4 <= size < 1e6:

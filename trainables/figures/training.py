@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -12,25 +12,23 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from trainables.figures import style
-from trainables.figures.style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, Array, Range
+from trainables.figures.style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, Array, AxisRange, Numbers
 
-Record = Mapping[str, float]
 HEIGHT = 6.8
 FEW = 20
 TENTHS = 10
 ROUNDING = 1e-5
-"""Share of the loss below which the difference of two float32 means says nothing."""
+"""Share of the loss below which the difference of two float32 means is rounding."""
 
 
-def training_curves(records: Sequence[Record], *, stage: Literal["vae", "diffusion"]) -> Figure:
+def training_curves(records: Sequence[Numbers], *, stage: Literal["vae", "diffusion"]) -> Figure:
     """Curves over the optimiser step from records with ``step`` and named metrics; missing metrics are left out.
 
-    ``vae``: the loss, the reconstruction error, the KL with its weight β on an axis of its own, and what the loss
-    consists of, the reconstruction as it was trained for; the best checkpoint, that of the lowest ``val/loss`` since
-    the discriminator began, where there is one, is starred wherever validation is drawn.
-    ``diffusion``: the loss; its parts with the validation of the averaged model; the distribution of the loss in
-    each tenth of the training; and the KID ×1000 at the rungs, if it was scored. Training values are drawn raw, pale,
-    below their running mean. All losses stand on fixed log decades.
+    ``vae``: the loss, the reconstruction error, the KL with its weight β on an axis of its own, and the parts of the
+    loss. Wherever validation is drawn, a star marks the best checkpoint: the lowest ``val/loss``, since the
+    discriminator began where there is one. ``diffusion``: the loss; its parts with the validation of the averaged
+    model; the distribution of the loss in each tenth of the training; and the KID ×1000 at the rungs, if it was
+    measured. Training values are drawn raw, pale, below their running mean.
     """
     figure = style.new_figure(HEIGHT)
     if stage == "vae":
@@ -40,7 +38,7 @@ def training_curves(records: Sequence[Record], *, stage: Literal["vae", "diffusi
     return figure
 
 
-def _vae(figure: Figure, records: Sequence[Record]) -> None:
+def _vae(figure: Figure, records: Sequence[Numbers]) -> None:
     (loss, reconstruction), (kl, parts) = figure.subplots(2, 2)
     steps, values = _series(records, "val/loss")
     begun, _ = _series(records, "train/discriminator")
@@ -48,19 +46,14 @@ def _vae(figure: Figure, records: Sequence[Record]) -> None:
         steps, values = steps[steps >= begun[0]], values[steps >= begun[0]]
     best = float(steps[values.argmin()]) if len(steps) else None
 
-    _trained(loss, records, "train/loss", "training", BLUE)
-    _validated(loss, records, "val/loss", "validation", best)
+    for axes, metric in ((loss, "loss"), (reconstruction, "reconstruction"), (kl, "kl")):
+        _trained(axes, records, f"train/{metric}", "training", BLUE)
+        _validated(axes, records, f"val/{metric}", "validation", best)
+    _weight_axis(kl, records)
     named = any("train/fidelity" in record for record in records)
     term, label = ("fidelity", "reconstruction, as trained") if named else ("reconstruction", "reconstruction (MSE)")
     _finish(loss, records, "Loss", "reconstruction + β·KL" if named else "MSE + β·KL", style.VAE_LOSS)
-
-    _trained(reconstruction, records, "train/reconstruction", "training", BLUE)
-    _validated(reconstruction, records, "val/reconstruction", "validation", best)
     _finish(reconstruction, records, "Reconstruction", "MSE (units of [-1, 1])", style.VAE_LOSS)
-
-    _trained(kl, records, "train/kl", "training", BLUE)
-    _validated(kl, records, "val/kl", "validation", best)
-    _weight_axis(kl, records)
     _finish(kl, records, "Kullback–Leibler divergence", "KL (nats a latent, unweighted)", style.KL)
 
     _trained(parts, records, f"train/{term}", label, BLUE)
@@ -74,7 +67,7 @@ def _vae(figure: Figure, records: Sequence[Record]) -> None:
     _finish(parts, records, "What the training loss consists of", "part of the loss", style.VAE_LOSS_PARTS)
 
 
-def _diffusion(figure: Figure, records: Sequence[Record]) -> None:
+def _diffusion(figure: Figure, records: Sequence[Numbers]) -> None:
     scored = any(len(_series(records, f"{prefix}/kid")[0]) for prefix in ("rung", "gen"))
     panels = figure.subplot_mosaic([["loss", "parts"], ["tenths", "kid" if scored else "tenths"]])
 
@@ -92,15 +85,15 @@ def _diffusion(figure: Figure, records: Sequence[Record]) -> None:
         _scores(panels["kid"], records)
 
 
-def _series(records: Sequence[Record], name: str) -> tuple[Array, Array]:
+def _series(records: Sequence[Numbers], name: str) -> tuple[Array, Array]:
     """Steps and finite values of the records that have the metric."""
     found = [(record["step"], record[name]) for record in records if math.isfinite(record.get(name, math.nan))]
     steps, values = np.array(found, dtype=np.float64).reshape(-1, 2).T
     return steps, values
 
 
-def _trained(axes: Axes, records: Sequence[Record], name: str, legend: str, colour: str, *, dash: str = "-") -> None:
-    """The raw values, pale, below their running mean over a twentieth of them."""
+def _trained(axes: Axes, records: Sequence[Numbers], name: str, legend: str, colour: str, *, dash: str = "-") -> None:
+    """The raw values, pale, and over them their running mean over a twentieth of the values."""
     steps, values = _series(records, name)
     if not len(steps):
         return
@@ -111,8 +104,8 @@ def _trained(axes: Axes, records: Sequence[Record], name: str, legend: str, colo
     axes.plot(steps, smoothed, color=colour, linestyle=dash, marker=marker, label=legend)
 
 
-def _validated(axes: Axes, records: Sequence[Record], name: str, legend: str, best: float | None = None) -> None:
-    """Validation values, and a star at the step ``best``; where none is named, at the lowest value."""
+def _validated(axes: Axes, records: Sequence[Numbers], name: str, legend: str, best: float | None = None) -> None:
+    """Validation values, and a star at the step ``best``, by default that of the lowest value."""
     steps, values = _series(records, name)
     if not len(steps):
         return
@@ -133,7 +126,7 @@ def _validated(axes: Axes, records: Sequence[Record], name: str, legend: str, be
         )
 
 
-def _weight_axis(axes: Axes, records: Sequence[Record]) -> None:
+def _weight_axis(axes: Axes, records: Sequence[Numbers]) -> None:
     """The KL's weight β on an axis of its own, which has as many decades as the KL's."""
     steps, values = _series(records, "train/kl_weight")
     if not len(steps):
@@ -146,7 +139,7 @@ def _weight_axis(axes: Axes, records: Sequence[Record]) -> None:
     style.fix_range(weight, "y", style.KL_WEIGHT, values)
 
 
-def _tenths(axes: Axes, records: Sequence[Record], name: str) -> None:
+def _tenths(axes: Axes, records: Sequence[Numbers], name: str) -> None:
     """A box for each tenth of the training: quartiles and median, whiskers from the 5 % to the 95 % quantile."""
     steps, values = _series(records, name)
     last = _last_step(records)
@@ -173,8 +166,8 @@ def _tenths(axes: Axes, records: Sequence[Record], name: str) -> None:
     style.fix_range(axes, "y", style.DENOISING_LOSS, values)
 
 
-def _scores(axes: Axes, records: Sequence[Record]) -> None:
-    """KID with its standard error wherever the training was scored: ``rung/kid`` or ``gen/kid``."""
+def _scores(axes: Axes, records: Sequence[Numbers]) -> None:
+    """KID with its standard error wherever it was measured: ``rung/kid`` or ``gen/kid``."""
     drawn: list[float] = []
     for prefix, colour, marker, name in (("rung", BLUE, "o", "at a rung"), ("gen", GREEN, "s", "at the end")):
         steps, values = _series(records, f"{prefix}/kid")
@@ -191,7 +184,7 @@ def _scores(axes: Axes, records: Sequence[Record]) -> None:
     style.fix_range(axes, "y", style.KID, drawn)
 
 
-def _finish(axes: Axes, records: Sequence[Record], title: str, quantity: str, fixed: Range) -> None:
+def _finish(axes: Axes, records: Sequence[Numbers], title: str, quantity: str, fixed: AxisRange) -> None:
     values = [float(value) for line in axes.get_lines() for value in np.asarray(line.get_ydata(), dtype=np.float64)]
     if not values:
         style.say(axes, "not recorded")
@@ -200,7 +193,7 @@ def _finish(axes: Axes, records: Sequence[Record], title: str, quantity: str, fi
     style.legend(axes)
 
 
-def _frame(axes: Axes, records: Sequence[Record], title: str, quantity: str) -> None:
+def _frame(axes: Axes, records: Sequence[Numbers], title: str, quantity: str) -> None:
     style.label(axes, title, "optimiser step", quantity)
     axes.set_xlim(0, 1.03 * _last_step(records))
     axes.xaxis.set_major_locator(
@@ -209,5 +202,5 @@ def _frame(axes: Axes, records: Sequence[Record], title: str, quantity: str) -> 
     axes.xaxis.set_major_formatter("{x:,.0f}")
 
 
-def _last_step(records: Sequence[Record]) -> float:
+def _last_step(records: Sequence[Numbers]) -> float:
     return max((record["step"] for record in records), default=1.0)

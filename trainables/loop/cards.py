@@ -1,7 +1,7 @@
-"""The cards of this machine as the installed PyTorch can use them: which device a name means, and why one can't be.
+"""The cards of this machine: which device a name means, and whether the installed PyTorch can use it.
 
-PyTorch says of a driver that is too old, or of a card that it has no kernels for, in warnings of many lines, or in a
-traceback once a kernel is wanted. Here both are one line, before anything is computed.
+PyTorch reports a driver or a card that is too old in long warnings, or in a traceback once a kernel is needed. Here
+both are an error of one line, before anything is computed.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ import torch
 from trainables.errors import CardError, ConfigError
 
 DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
-"""What a configuration may name."""
+"""The devices that a configuration may name."""
 
 WAY_OUT = "take the CPU: --device cpu"
+LOOK = f"see what nvidia-smi says, or {WAY_OUT}"
 
 OLDER_BUILD = "12.6"
-"""The CUDA of the builds of PyTorch that older drivers (12.0 and later) and older cards (5.0 to 7.2) can run."""
+"""The CUDA of PyTorch's builds for older drivers (12.0 and later) and older cards (5.0 to 7.2)."""
 
 OLDEST_CARD, OLDEST_DRIVER = (5, 0), 12
 
@@ -30,7 +31,7 @@ ALLOCATION_FAILED = re.compile(
     r"CUDA (driver )?error: out of memory|CUDA ran out of memory|CUDA out of memory|CUDA_ERROR_OUT_OF_MEMORY"
     r"|(CUBLAS|CUDNN|CUSOLVER|CUSPARSE)_STATUS_(\w+_)?ALLOC(ATION)?_FAILED|CUFFT_ALLOC_FAILED"
 )
-"""How errors say that memory ran out."""
+"""The messages of errors where memory ran out."""
 
 NO_ENGINE = re.compile(r"unable to find an engine to execute|Unable to find a valid cuDNN algorithm")
 
@@ -54,7 +55,7 @@ def check_name(name: str) -> None:
 def device_of(name: str) -> torch.device:
     """The device that ``name`` (auto, cpu, cuda, cuda:N) means here, a card by its index.
 
-    Raises :class:`CardError` for a card that isn't here, or that the installed PyTorch cannot use.
+    Raises :class:`CardError` for a card that isn't here, or that the installed PyTorch can't use.
     """
     here = name != "cpu" and present()
     if name == "cpu" or (name == "auto" and not here):
@@ -72,14 +73,10 @@ def device_of(name: str) -> torch.device:
 
 
 def present() -> bool:
-    """Whether there is a card that PyTorch can talk to.
-
-    Raises :class:`CardError` where there is one, and PyTorch can't: NVIDIA's management library counts cards
-    (``device_count``) that are out of reach for CUDA itself (``is_available``).
-    """
+    """Whether there is a card that PyTorch can use; raises :class:`CardError` for a card that it can't use."""
     if available():
         return True
-    if torch.cuda.device_count():
+    if torch.cuda.device_count():  # counts cards by NVIDIA's management library, also those that CUDA doesn't reach
         start()
     return False
 
@@ -111,18 +108,19 @@ def check_kernels(index: int) -> None:
         build = f"install torch's build for CUDA {OLDER_BUILD} ({_older_build()}), "
     else:
         build = "install a build of torch for a newer CUDA, "
+    covered = ", ".join(re.sub(r"\w+_(\d+)(\d)([af]?)", r"\1.\2\3", kernel) for kernel in kernels)
     raise CardError(
-        f"card {index} ({torch.cuda.get_device_name(index)}) is of compute capability {_dotted(capability)}, and the "
-        f"installed torch {torch.__version__} has kernels for {', '.join(map(_covered, kernels))}; {build}hide the "
-        f"card by CUDA_VISIBLE_DEVICES, or {WAY_OUT}"
+        f"card {index} ({torch.cuda.get_device_name(index)}) is of compute capability "
+        f"{capability[0]}.{capability[1]}, and the installed torch {torch.__version__} has kernels for {covered}; "
+        f"{build}hide the card by CUDA_VISIBLE_DEVICES, or {WAY_OUT}"
     )
 
 
 def covers(kernel: str, capability: tuple[int, int]) -> bool:
     """Whether a card of this compute capability runs ``kernel``, of :func:`torch.cuda.get_arch_list`.
 
-    Machine code (sm_XY) runs on cards of its major version from its minor version on, with an "a" on its own version
-    alone; PTX (compute_XY) is translated for any card from its version on.
+    Machine code (sm_XY) runs on cards of its major version from its minor version on; with an "a" on its own version
+    alone. PTX (compute_XY) runs on any card from its version on.
     """
     found = re.fullmatch(r"(sm|compute)_(\d+)(\d)([af]?)", kernel)
     if not found:
@@ -134,11 +132,11 @@ def covers(kernel: str, capability: tuple[int, int]) -> bool:
 
 
 def suited_dtype(device: torch.device) -> torch.dtype:
-    """The dtype that a card is both quick and right in: bf16, fp16, or fp32.
+    """The fastest dtype that a card computes correctly in: bf16 from Ampere on (8.0), fp16 on older tensor cores,
+    fp32.
 
-    bf16 from Ampere on (compute capability 8.0), and fp16 on the tensor cores of Volta and Turing. Turing without
-    them (GTX 16xx and its kin) gives NaN in half-precision convolutions (pytorch/pytorch #58123, #77955), and Pascal
-    (6.1) computes in fp16 at a 64th of its speed in fp32.
+    Turing without tensor cores (such as GTX 16xx) gives NaN in half-precision convolutions (pytorch/pytorch #58123,
+    #77955), and Pascal (6.1) computes in fp16 at a 64th of its speed in fp32.
     """
     start()
     major, _ = torch.cuda.get_device_capability(device)
@@ -150,10 +148,10 @@ def suited_dtype(device: torch.device) -> torch.dtype:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that a card's memory ran out, by PyTorch's allocator or by a library beside it.
+    """Whether an error says that a card's memory ran out, in PyTorch's allocator, a library or the driver.
 
-    cuBLAS, cuDNN, cuFFT and the driver allocate, too, and PyTorch passes on what they say as a ``RuntimeError``. Of a
-    workspace for cuDNN that its allocator refuses, PyTorch says that it found no engine; that has other causes, too.
+    Where there is no memory for a workspace of cuDNN, PyTorch says that it found no engine. That has other causes,
+    too, so the allocator's count of failures decides.
     """
     if isinstance(error, torch.OutOfMemoryError):
         return True
@@ -165,11 +163,11 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
-def visiting(network: torch.nn.Module, device: torch.device) -> Iterator[None]:
-    """``network`` on ``device`` for the length of a ``with``; then its weights are again those that it came with.
+def on_device(network: torch.nn.Module, device: torch.device) -> Iterator[None]:
+    """Puts ``network`` on ``device`` for the length of a ``with``, and then gives it the weights that it had before.
 
-    What lay on a card in between is free for others. Nothing is copied back, so that the weights must not be changed;
-    nor is anything copied where they lie on the device already.
+    Nothing is copied back, so the weights must not be changed inside; nor is anything copied where they lie on the
+    device already.
     """
     owners: list[dict[str, Any]] = [
         owner for module in network.modules() for owner in (module._parameters, module._buffers)
@@ -195,23 +193,22 @@ def memory() -> list[tuple[int, int]]:
         try:
             found.append(torch.cuda.mem_get_info(index))
         except RuntimeError as error:
-            raise CardError(f"card {index} does not answer ({_first_line(str(error))}); {_look()}") from error
+            raise CardError(f"card {index} does not answer ({_first_line(str(error))}); {LOOK}") from error
     return found
 
 
 def names() -> list[str]:
     """The names of the cards that PyTorch can talk to; none where it can't."""
     with _silent():
-        return (
-            [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())] if available() else []
-        )
+        count = torch.cuda.device_count() if available() else 0
+        return [torch.cuda.get_device_name(index) for index in range(count)]
 
 
 def _not_started(reason: str) -> str:
-    """Why CUDA doesn't start, by what PyTorch says."""
+    """The error for a CUDA that doesn't start, from what PyTorch says of it."""
     found = re.search(r"found version (\d+)", reason)
     if not found:
-        return f"CUDA must start for a card to be used, and does not ({_first_line(reason)}); {_look()}"
+        return f"CUDA must start for a card to be used, and does not ({_first_line(reason)}); {LOOK}"
     major, minor = int(found[1]) // 1000, int(found[1]) % 1000 // 10
     needed = str(torch.version.cuda)
     build = f"install torch's build for CUDA {OLDER_BUILD} ({_older_build()}), " if major >= OLDEST_DRIVER else ""
@@ -222,21 +219,8 @@ def _not_started(reason: str) -> str:
 
 
 def _older_build() -> str:
-    """The build of the installed version that runs on older drivers and cards, as pip names it."""
+    """The build of the installed version for older drivers and cards, as pip names it."""
     return f"torch=={torch.__version__.split('+')[0]}+cu{OLDER_BUILD.replace('.', '')}"
-
-
-def _covered(kernel: str) -> str:
-    """A kernel's architecture as people write it: 8.6 of sm_86."""
-    return re.sub(r"\w+_(\d+)(\d)([af]?)", r"\1.\2\3", kernel)
-
-
-def _dotted(version: tuple[int, int]) -> str:
-    return f"{version[0]}.{version[1]}"
-
-
-def _look() -> str:
-    return f"see what nvidia-smi says, or {WAY_OUT}"
 
 
 def _first_line(text: str) -> str:
@@ -245,7 +229,7 @@ def _first_line(text: str) -> str:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """No warnings of PyTorch's."""
+    """Hides the warnings of PyTorch."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -19,20 +19,21 @@ from trainables.errors import StoreError
 
 log = logging.getLogger(__name__)
 
+CHECKPOINT = "checkpoint.safetensors"
+
 _CONTENT = "latentsweep"
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], state: Any = None) -> None:
     """Writes ``tensors``, a JSON ``state`` and a digest of both to ``path``, under a temporary name, then renames it.
 
-    The same content gives the same bytes. Raises :class:`StoreError` where that fails; what was at ``path`` is then
-    still there.
+    The same content gives the same bytes. Raises :class:`StoreError` where that fails, and leaves ``path`` as it was.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     detached = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
     said = json.dumps(state)
     try:
-        # One field: safetensors writes several in an order of its own, anew each time.
+        # One field, since safetensors writes several in any order.
         content = {"digest": _digest(detached, said), "state": said}
         save_file(detached, temporary, metadata={_CONTENT: json.dumps(content)})
         with temporary.open("rb") as file:
@@ -46,7 +47,7 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], state: Any = N
 
 
 def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], Any]:
-    """What :func:`save_tensors` wrote; raises :class:`StoreError` for a file that is cut, changed, or is none."""
+    """The tensors and the state that :func:`save_tensors` wrote; raises :class:`StoreError` for any other file."""
     try:
         tensors = load_file(path)
         with safe_open(path, framework="pt") as file:
@@ -73,26 +74,23 @@ def _digest(tensors: Mapping[str, torch.Tensor], state: str) -> str:
 
 @dataclass
 class TrainingState:
-    """All that a loop continues from: networks, optimisers, scaler, and the records made so far."""
+    """What a loop continues from: networks, optimisers, scaler, and the records made so far."""
 
     modules: dict[str, torch.nn.Module]
-    optimizer: torch.optim.Optimizer
+    optimizers: dict[str, torch.optim.Optimizer]
     scaler: torch.amp.GradScaler
-    step: int
-    records: list[dict[str, float]]
-    extra: dict[str, Any]
-    more_optimizers: dict[str, torch.optim.Optimizer] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
+    """What else a loop keeps, as JSON values."""
+    step: int = 0
+    records: list[dict[str, float]] = field(default_factory=list)
 
-    @property
-    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        return {"optimizer": self.optimizer, **self.more_optimizers}
-
-    def save(self, path: Path) -> None:
-        """Writes everything to ``path``, or nothing; the checkpoint before it is kept beside it."""
+    def save(self, folder: Path) -> None:
+        """Writes everything into ``folder``, or nothing; the previous checkpoint stays beside the new one."""
+        path = folder / CHECKPOINT
         tensors: dict[str, torch.Tensor] = {}
         for name, module in self.modules.items():
             tensors |= {f"{name}/{key}": value for key, value in module.state_dict().items()}
-        for name, optimizer in self._optimizers.items():
+        for name, optimizer in self.optimizers.items():
             for index, moments in optimizer.state_dict()["state"].items():
                 tensors |= {f"{name}/{index}/{key}": torch.as_tensor(value) for key, value in moments.items()}
         state = {"step": self.step, "records": self.records, "extra": self.extra, "scaler": self.scaler.state_dict()}
@@ -100,8 +98,9 @@ class TrainingState:
             os.replace(path, previous(path))
         save_tensors(path, tensors, state)
 
-    def load(self, path: Path) -> bool:
-        """Restores what :meth:`save` wrote last, or before that where it is damaged; False where there is neither."""
+    def load(self, folder: Path) -> bool:
+        """Restores the last checkpoint, or the previous one where that is damaged; False where there is neither."""
+        path = folder / CHECKPOINT
         found = next(filter(None, map(_whole, (path, previous(path)))), None)
         if found is None:
             return False
@@ -110,7 +109,7 @@ class TrainingState:
             prefix = f"{name}/"
             weights = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
             module.load_state_dict(weights)
-        for name, optimizer in self._optimizers.items():
+        for name, optimizer in self.optimizers.items():
             moments: dict[int, dict[str, torch.Tensor]] = {}
             for key, value in tensors.items():
                 if key.startswith(f"{name}/"):
@@ -125,7 +124,7 @@ class TrainingState:
 
 
 def previous(path: Path) -> Path:
-    """Where the checkpoint before the one at ``path`` lies."""
+    """The path of the checkpoint before the one at ``path``."""
     return path.with_name(f"previous-{path.name}")
 
 

@@ -1,4 +1,4 @@
-"""Where and how a loop runs: device, threads, workers, micro-batch. None of it is part of a result's key."""
+"""Where and how a loop runs: device, threads, workers, micro-batch; none of it is part of a result's key."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -17,12 +17,13 @@ from torch.utils._pytree import tree_map_only
 
 from trainables.config import Config, setting
 from trainables.loop import cards
+from trainables.loop.watchdog import beat
 
 Values = TypeVar("Values")
 
 GIB = 2**30
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-"""By the names of precisions."""
+
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 """Options of glibc's mallopt(3)."""
 
@@ -36,7 +37,7 @@ def cores() -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Execution(Config):
-    """The settings of a run that are not part of its identity."""
+    """The settings of a run that don't change its results."""
 
     device: str = setting(
         "auto",
@@ -75,18 +76,17 @@ class Execution(Config):
     )
 
     def check(self) -> None:
-        """Only devices that all stages work on."""
         cards.check_name(self.device)
 
     @classmethod
     def for_machine(cls) -> Execution:
-        """One job that has all of this process's cores."""
+        """A single job with all of this process's cores."""
         return cls(threads=cores())
 
     def prepare(self) -> torch.device:
         """Applies threads, TF32 and the memory limit to this process; returns the device, a card by its index.
 
-        Raises :class:`~trainables.errors.CardError` where the device isn't here, or PyTorch can't use it.
+        Raises :class:`~trainables.errors.CardError` as :func:`~trainables.loop.cards.device_of` does.
         """
         torch.set_num_threads(self.threads)
         threadpool_limits(self.threads)
@@ -94,10 +94,10 @@ class Execution(Config):
         device = cards.device_of(self.device)
         if device.type == "cuda":
             torch.cuda.set_device(device)
-            # PyTorch's newer fp32_precision says the same; both may not be set, and Inception's flags are of these.
+            # PyTorch's newer fp32_precision means the same, but both can't be set, and Inception needs these flags.
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.tf32
         if device.type == "cuda" and self.memory_gib:
-            # Ray reserves fractions of a card, but doesn't limit what is allocated on it.
+            # Ray assigns fractions of a card, but doesn't limit what is allocated on it.
             total = torch.cuda.get_device_properties(device).total_memory
             torch.cuda.set_per_process_memory_fraction(min(1.0, self.memory_gib * GIB / total), device)
         return device
@@ -111,18 +111,18 @@ class Execution(Config):
 
 
 def summary_of(execution: Execution, precision: str, batch: int) -> dict[str, Any]:
-    """What a training in ``precision``, ``batch`` samples a step, is computed on and in here, for its summary."""
+    """For a training's summary: where and how it is computed in ``precision``, ``batch`` samples a step."""
     device = cards.device_of(execution.device)
     return {
         "device": device.type,
         "precision": {dtype: name for name, dtype in DTYPES.items()}[computing_dtype(precision, device)],
         "tf32": execution.tf32 and device.type == "cuda",
-        "cuda_graph": graphed(execution, device, batch),
+        "cuda_graph": uses_graph(execution, device, batch),
     }
 
 
 def keep_freed_memory() -> None:
-    """Lets glibc keep what is freed: a step's activations are then not given back and faulted in again each step."""
+    """Lets glibc keep freed memory, so that a step's activations don't go back to the system after each step."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # another C library
@@ -147,24 +147,38 @@ def at_once(execution: Execution, batch: int) -> int:
     return min(execution.micro_batch or share, share)
 
 
-def graphed(execution: Execution, device: torch.device, batch: int) -> bool:
-    """Whether steps of ``batch`` samples run as a graph: asked for, on a card, by one worker, the batch at once."""
+def uses_graph(execution: Execution, device: torch.device, batch: int) -> bool:
+    """Whether steps of ``batch`` samples run as a CUDA graph: if asked for, on a card, by one worker, all at once."""
     whole = at_once(execution, batch) == batch and not execution.checkpoint_activations
     return execution.cuda_graph and device.type == "cuda" and whole and world_size() == 1
 
 
 def send(values: Values, device: torch.device) -> Values:
-    """A tensor or a tuple of tensors from the CPU on ``device``, which the host doesn't wait for.
+    """A tensor or a tuple of tensors on ``device``, copied there from pinned memory without waiting for the card."""
 
-    A copy from memory that isn't pinned would wait until the card has done all that was asked of it before. What lies
-    on the device already stays as it is.
-    """
-
-    def sent(tensor: torch.Tensor) -> torch.Tensor:
+    def copy(tensor: torch.Tensor) -> torch.Tensor:
         pinned = tensor.pin_memory() if device.type == "cuda" and tensor.device.type == "cpu" else tensor
         return pinned.to(device, non_blocking=True)
 
-    return tree_map_only(torch.Tensor, sent, values)  # type: ignore[no-any-return]
+    return tree_map_only(torch.Tensor, copy, values)  # type: ignore[no-any-return]
+
+
+def in_chunks(function: Callable[..., torch.Tensor], size: int, *batches: torch.Tensor) -> torch.Tensor:
+    """``function`` of tensors (B, …), called with exactly ``size`` rows at a time, the last call padded.
+
+    PyTorch chooses kernels by the size of the batch, and kernels round differently. At one size, a row's result
+    depends neither on its place nor on the other rows.
+    """
+    rows = len(batches[0])
+    results = []
+    for start in range(0, rows, size):
+        parts = [batch[start : start + size] for batch in batches]
+        missing = size - len(parts[0])
+        if missing:
+            parts = [torch.cat((part, part[-1:].expand(missing, *part.shape[1:]))) for part in parts]
+        results.append(function(*parts)[: size - missing])
+        beat()
+    return torch.cat(results)
 
 
 def rank() -> int:
@@ -180,8 +194,7 @@ def world_size() -> int:
 def shares(batch: int, micro_batch: int | None) -> Iterator[slice]:
     """This worker's part of a batch of ``batch`` samples, in slices of at most ``micro_batch``.
 
-    Every worker computes its share of the one global batch, so the result doesn't depend on how many there
-    are, nor on the micro-batch, up to the order of floating-point sums.
+    The result depends on the workers and the micro-batch only by the order of floating-point sums.
     """
     start, stop = batch * rank() // world_size(), batch * (rank() + 1) // world_size()
     step = micro_batch or max(1, stop - start)
@@ -191,10 +204,10 @@ def shares(batch: int, micro_batch: int | None) -> Iterator[slice]:
 
 @contextlib.contextmanager
 def all_or_none() -> Iterator[None]:
-    """A body that runs out of memory on every worker where it does on one, so that none waits for another.
+    """Makes every worker run out of memory where one does, so that none waits for another.
 
-    Raises what it ran out with (:func:`trainables.loop.cards.out_of_memory`), or ``torch.OutOfMemoryError`` for
-    another.
+    Raises the worker's own error (:func:`trainables.loop.cards.out_of_memory`), or ``torch.OutOfMemoryError`` for
+    that of another.
     """
     failure: RuntimeError | None = None
     try:
@@ -216,17 +229,15 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     """Adds the gradients of all workers, in place, as one flat message."""
     if world_size() == 1:
         return
-    with_gradient = []
+    gradients = []
     for parameter in parameters:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-        with_gradient.append(parameter.grad)
-    flat = torch.cat([gradient.reshape(-1) for gradient in with_gradient])
+        gradients.append(parameter.grad)
+    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
     dist.all_reduce(flat)
-    offset = 0
-    for gradient in with_gradient:
-        gradient.copy_(flat[offset : offset + gradient.numel()].view_as(gradient))
-        offset += gradient.numel()
+    for gradient, summed in zip(gradients, torch.split(flat, [each.numel() for each in gradients]), strict=True):
+        gradient.copy_(summed.view_as(gradient))
 
 
 def sum_values(values: torch.Tensor) -> torch.Tensor:

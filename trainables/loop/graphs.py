@@ -1,8 +1,8 @@
 """How an optimiser step is launched: operation by operation, or all of it as one CUDA graph.
 
-Small networks leave a card waiting for launches, some 1,300 a step. A graph is recorded once, and then launched whole
-(Nguyen et al. 2021, "Accelerating PyTorch with CUDA Graphs"). It repeats what it recorded, so whatever changes from
-step to step has to be a tensor whose memory stays: the draws, the learning rate, the KL weight, the dropout's seeds.
+With small networks a card waits for launches, some 1,300 a step. A graph is recorded once, and then launched whole
+(Nguyen et al. 2021, "Accelerating PyTorch with CUDA Graphs"). It repeats what it recorded, so what changes from step
+to step must be a tensor whose memory stays: the draws, the learning rate, the KL weight, the dropout's seeds.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from torch.torch_version import TorchVersion
 from torch.utils._pytree import tree_leaves
 
 from trainables.loop.cards import out_of_memory
-from trainables.loop.dropout import LayerGenerators
-from trainables.loop.execution import Execution, graphed, send
+from trainables.loop.execution import Execution, send, uses_graph
+from trainables.loop.seeds import LayerGenerators
 
 Draws = TypeVar("Draws", bound=tuple[Any, ...])
 
 Body = Callable[[Draws], Tensor]
-"""A step, with the weights' update; it sends the draws to the device and returns the losses there."""
+"""A step with the weights' update: it sends the draws to the device, and returns the losses there."""
 
 WARM = 3
 """Steps that run as they are before a graph is recorded: optimisers and libraries allocate in them."""
 
 
 class EagerStep(Generic[Draws]):
-    """Runs a step as it is, after the gradients of the step before are gone (``clear``)."""
+    """Runs a step operation by operation, after ``clear`` has removed the gradients of the step before."""
 
     def __init__(self, body: Body[Draws], clear: Callable[[], None]) -> None:
         self.body, self.clear = body, clear
@@ -41,10 +41,10 @@ class EagerStep(Generic[Draws]):
 
 
 class GraphedStep(EagerStep[Draws]):
-    """Records the step of a phase after :data:`WARM` of them, and launches the record from then on.
+    """Records a phase's step after :data:`WARM` of them, and launches the graph from then on.
 
-    ``generators`` are those that the step draws from on the device; they have to be reseeded before each call.
-    Raises what the step raises where the record's memory doesn't fit (:func:`trainables.loop.cards.out_of_memory`).
+    The step draws from ``generators`` on the device; reseed them before each call. Raises what the step raises where
+    the graph's memory doesn't fit (:func:`trainables.loop.cards.out_of_memory`).
     """
 
     def __init__(
@@ -60,10 +60,7 @@ class GraphedStep(EagerStep[Draws]):
         self.losses: Tensor
 
     def __call__(self, draws: Draws, phase: Hashable = None) -> Tensor:
-        """The losses of the step with ``draws``; the next call may write over them.
-
-        Another ``phase`` means that the step has other operations than before.
-        """
+        """The losses of the step with ``draws``, until the next call; a new ``phase`` has other operations."""
         if phase != self.phase:
             self.phase, self.graph, self.warm = phase, None, 0
         if self.graph is None and self.warm < WARM:
@@ -78,7 +75,7 @@ class GraphedStep(EagerStep[Draws]):
         return self.losses
 
     def _run_aside(self, draws: Draws) -> Tensor:
-        """Runs the step on the stream that it is recorded on, as PyTorch asks for before a record."""
+        """Runs the step on the stream that will record it, which PyTorch asks for."""
         current = torch.cuda.current_stream(self.device)
         self.stream.wait_stream(current)
         with torch.cuda.stream(self.stream):
@@ -87,7 +84,7 @@ class GraphedStep(EagerStep[Draws]):
         return losses
 
     def _record(self, draws: Draws) -> None:
-        """Recording runs nothing: the step that it is done in is the record's first launch."""
+        """Records the step, which runs nothing: the graph has to be launched for this step, too."""
         self.held = send(draws, self.device)
         graph = torch.cuda.CUDAGraph()
         if TorchVersion(torch.__version__) < TorchVersion("2.14"):  # from there on, a graph finds them by itself
@@ -99,7 +96,7 @@ class GraphedStep(EagerStep[Draws]):
             with torch.cuda.graph(graph, stream=self.stream):
                 self.losses = self.body(self.held)
         except RuntimeError as error:
-            # A record that ended too early may fail to end, which would hide why.
+            # A recording that fails may also fail to end; its first error says why.
             cause = error.__context__
             raise cause if cause is not None and out_of_memory(cause) else error from None
         finally:
@@ -107,7 +104,7 @@ class GraphedStep(EagerStep[Draws]):
         self.graph = graph
 
     def _hold(self, draws: Draws) -> None:
-        """Copies ``draws`` to where the record reads them."""
+        """Copies ``draws`` to the memory that the graph reads."""
         for kept, new in zip(tree_leaves(self.held), tree_leaves(draws), strict=True):
             if new is not None:
                 kept.copy_(new.pin_memory(), non_blocking=True)
@@ -121,7 +118,7 @@ def launcher(
     batch: int,
     generators: LayerGenerators,
 ) -> EagerStep[Draws]:
-    """How ``execution`` wants ``body`` launched, for steps of ``batch`` samples."""
-    if graphed(execution, device, batch):
+    """The launcher of ``body`` that ``execution`` asks for, for steps of ``batch`` samples."""
+    if uses_graph(execution, device, batch):
         return GraphedStep(body, clear, device, generators)
     return EagerStep(body, clear)

@@ -1,7 +1,7 @@
 """Mixed precision: a network computes in half precision, and its weights are kept and updated in fp32.
 
-Micikevicius et al. 2018, section 3.1 (master weights). The half-precision weights are made once a step, all together,
-and the gradients go back all together: on a card, a conversion of each tensor by itself costs a launch each.
+Micikevicius et al. 2018, section 3.1 (master weights). All weights are converted together, once a step, and so are
+the gradients: on a card, a conversion of each tensor by itself costs a launch each.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ PRODUCTS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 def convert(network: Network, dtype: torch.dtype, device_type: str | None = None) -> Network:
     """A copy of ``network`` with weights in ``dtype``; the network itself where they are in it already.
 
-    On a card all of them are converted. On the CPU those of convolutions and linear layers are, as under PyTorch's
-    autocast, and the rest are shared with ``network``: GroupNorm takes fp32 weights beside half-precision activations
-    there. ``device_type`` is by default that of the weights.
+    On a card all weights are converted. On the CPU only those of convolutions and linear layers are, as under
+    PyTorch's autocast; the copy shares the rest with ``network``. ``device_type`` is by default that of the weights.
     """
     weights: list[Tensor] = list(network.parameters())
     if all(weight.dtype == dtype for weight in weights):
@@ -48,21 +47,18 @@ def dtype_of(network: nn.Module) -> torch.dtype:
 class WorkingCopy(Generic[Network]):
     """The network that computes in ``dtype`` for a ``master`` in fp32, which gets its gradients.
 
-    In each step :meth:`refresh` comes first, and :meth:`collect` after each backward pass. In fp32 the master
-    computes itself, and both do nothing.
+    Call :meth:`refresh` first in each step, and :meth:`collect` after each backward pass. In fp32 the master itself
+    computes, and both do nothing.
     """
 
     def __init__(self, master: Network, dtype: torch.dtype, device_type: str | None = None) -> None:
         self.master, self.network = master, convert(master, dtype, device_type)
-        self._pairs: list[tuple[nn.Parameter, nn.Parameter]] = [
-            pair
-            for pair in zip(master.parameters(), self.network.parameters(), strict=True)
-            if pair[0] is not pair[1]
-        ]
+        both = zip(master.parameters(), self.network.parameters(), strict=True)
+        self._pairs = [(kept, working) for kept, working in both if kept is not working]
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Takes the master's weights."""
+        """Copies the master's weights."""
         if self._pairs:
             masters, copies = zip(*self._pairs, strict=True)
             torch._foreach_copy_(copies, masters)
@@ -80,11 +76,7 @@ class WorkingCopy(Generic[Network]):
             else:
                 later.append((master.grad, working.grad))
             working.grad = None
-        if first:
-            torch._foreach_copy_(*_columns(first))
-        if later:
-            torch._foreach_add_(*_columns(later))
-
-
-def _columns(pairs: list[tuple[Tensor, Tensor]]) -> tuple[list[Tensor], list[Tensor]]:
-    return [one for one, _ in pairs], [other for _, other in pairs]
+        for combine, pairs in ((torch._foreach_copy_, first), (torch._foreach_add_, later)):
+            if pairs:
+                kept, new = zip(*pairs, strict=True)
+                combine(kept, new)

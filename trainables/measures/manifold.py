@@ -1,4 +1,4 @@
-"""Fidelity and coverage apart: precision and recall of generated features against real ones.
+"""Precision (fidelity) and recall (coverage) of generated features against real ones.
 
 Legend: n real and m generated images, d features (2048 for Inception).
 """
@@ -20,12 +20,11 @@ NEIGHBOURS = 3
 def precision_recall(real: Features, generated: Features, *, neighbours: int = NEIGHBOURS) -> tuple[float, float]:
     """Share of generated images on the real manifold, and of real images on the generated one; each 0 to 1.
 
-    Improved precision and recall (Kynkäänniemi et al. 2019, equations 1 and 2). The manifold of a set is the union
-    of the balls around its features that reach to their ``neighbours``-th nearest neighbour in the set. Low precision
-    means images that look like no real one, low recall real ones that nothing generated looks like. Both depend on n
+    Improved precision and recall (Kynkäänniemi et al. 2019, equations 1 and 2). The manifold of a set is the union of
+    the balls around its features that reach to their ``neighbours``-th nearest neighbour in the set. Both depend on n
     and m: compare values of the same numbers, and with those of two real sets.
 
-    Raises :class:`DataError` for no more than ``neighbours`` images on a side, other than finite features or
+    Raises :class:`DataError` for no more than ``neighbours`` images on a side, features that are not finite, or
     different d, and :class:`ConfigError` for fewer than 1 neighbour.
     """
     from scipy.spatial.distance import cdist
@@ -47,6 +46,5 @@ def precision_recall(real: Features, generated: Features, *, neighbours: int = N
 
 def _radii(distances: Floats, neighbours: int) -> Floats:
     """Distance (n,) of each feature to its ``neighbours``-th nearest other one, from distances (n, n)."""
-    others = distances.copy()
-    np.fill_diagonal(others, np.inf)
-    return np.partition(others, neighbours - 1, axis=1)[:, neighbours - 1]
+    np.fill_diagonal(distances, np.inf)
+    return np.partition(distances, neighbours - 1, axis=1)[:, neighbours - 1]

@@ -1,4 +1,4 @@
-"""Does a generator repeat its training slices? Distances to the nearest ones after alignment, and how near is a copy.
+"""Whether a generator repeats its training slices: distances to the nearest ones, and how near a copy is.
 
 Legend: N images and M training slices (H, W) uint8; K candidates for each image.
 """
@@ -39,7 +39,7 @@ ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class Nearest:
-    """Distance (N,) of each image to its nearest training slice, and the index (N,) of that slice."""
+    """Distance (N,) of each image to its nearest training slice, and the slice's index (N,)."""
 
     distances: Floats
     indices: Indices
@@ -58,13 +58,11 @@ def nearest(images: Bytes, training: Bytes) -> Nearest:
     and a standard deviation of 1, the smallest over a left-right flip and shifts of up to :data:`REACH` pixels. It is
     √(2 - 2ρ), with ρ their largest normalised cross-correlation (Lewis 1995): 0 for a copy, also of another
     brightness or contrast, and about √2 for images with nothing in common. The band, a difference of Gaussians (Marr
-    and Hildreth 1980, equation 8), leaves out what single pixels hold, so that slight noise costs little, and the
-    outline that all brains share. Shifts wrap around: slices end in background.
+    and Hildreth 1980, equation 8), leaves out slight noise, and the outline that all brains share.
 
-    The search is coarse to fine: thumbnails of about 32×32 are compared over the flip and shifts of one pixel of
-    theirs, then the ``CANDIDATES`` nearest slices are aligned at full resolution by Fourier transform. Of 300 planted
-    copies of real slices, 99.3 % had their source among the candidates. Memory grows with N·M numbers and the
-    thumbnails.
+    First thumbnails of about 32×32 are compared, over the flip and shifts of one of their pixels. Then the
+    ``CANDIDATES`` nearest slices are aligned at full resolution by Fourier transform. Of 300 planted copies of real
+    slices, 99.3 % had their source among the candidates.
 
     Raises :class:`DataError` for no training slices, two sizes or other than uint8 images.
     """
@@ -89,21 +87,20 @@ def nearest(images: Bytes, training: Bytes) -> Nearest:
     return found
 
 
-def aligned(images: Bytes, training: Bytes, indices: Indices) -> Bytes:
-    """The images (N, H, W), each flipped and shifted as :func:`nearest` lays it over the slice of its index (N,)."""
+def align(images: Bytes, training: Bytes, indices: Indices) -> Bytes:
+    """The images (N, H, W), each flipped and shifted to fit the training slice of its index (N,) best."""
     return _aligned(images, training, indices[:, None])[0] if len(images) else images
 
 
 def near_copy_threshold(null: Floats) -> float:
     """The distance up to which an image is a near copy, from the distances (n,) of held-out slices to training ones.
 
-    The smaller of their :data:`NEAR_COPY_QUANTILE` and :data:`NEAR_COPY_FRACTION` of their median. The quantile alone
-    is not to be had from n slices of few subjects, which are near or far by subject: on random subject splits of real
-    slices (about 130 of 10 subjects) it was anything from 0.48 to 0.67, and up to 10 % of other subjects' slices came
-    below it. The median holds still, 0.81 to 0.98; at most 1.3 % of other subjects' slices came below half of it,
-    most often none. Of training slices flipped, shifted by up to 3 pixels and under noise of 10 grey levels 99 % came
-    below it, their median distance 0.1; blurred by a Gaussian of 1 pixel 100 %, of 2 pixels 75 %; turned by 3° 74 %,
-    by 6° 4 %, since turns are not undone.
+    The smaller of their :data:`NEAR_COPY_QUANTILE` and :data:`NEAR_COPY_FRACTION` of their median. With few subjects
+    the quantile alone varies too much: on random subject splits of real slices (about 130 of 10 subjects) it was 0.48
+    to 0.67, and up to 10 % of other subjects' slices came below it. The median was 0.81 to 0.98, and at most 1.3 % of
+    other subjects' slices came below half of it. Of changed training slices these came below half of it: flipped,
+    shifted by up to 3 pixels and under noise of 10 grey levels 99 %; blurred by a Gaussian of 1 pixel 100 %, of 2
+    pixels 75 %; turned by 3° 74 %, by 6° 4 %.
 
     Raises :class:`DataError` for no distances.
     """
@@ -115,12 +112,10 @@ def near_copy_threshold(null: Floats) -> float:
 def memorisation(distances: Floats, null: Floats) -> dict[str, float]:
     """How near generated images are to the training slices (N,), against how near held-out slices are to them (n,).
 
-    ``memorisation`` is the median of the ones over the median of the others: about 1 for a generator that has learnt
-    the distribution, towards 0 for one that copies. ``near_copies`` is the share of generated images no farther than
-    :func:`near_copy_threshold`: 0.01 or less where nothing is copied. The ratio is left out, with a warning, where
-    most held-out slices are themselves copies of training slices.
-
-    Raises :class:`DataError` for no distances on a side.
+    ``memorisation`` is the ratio of the two medians: about 1 for a generator that has learnt the distribution,
+    towards 0 for one that copies. It is left out, with a warning, where most held-out slices are copies of training
+    slices. ``near_copies`` is the share of generated images within :func:`near_copy_threshold`: 0.01 or less where
+    nothing is copied. Raises :class:`DataError` for no distances on a side.
     """
     if len(distances) == 0:
         raise DataError("memorisation is measured on generated images, got none: sample some first")
@@ -153,7 +148,7 @@ def _candidates(images: Bytes, training: Bytes) -> Indices:
 
 
 def _thumbnails(images: Bytes) -> Singles:
-    """Means over square cells, about THUMBNAIL a side, less their own mean and at unit length."""
+    """Means over square cells, about THUMBNAIL a side, with mean 0 and length 1."""
     count, height, width = images.shape
     cell = max(1, min(height, width) // THUMBNAIL)
     rows, columns = height // cell, width // cell

@@ -1,7 +1,7 @@
-"""A feature space without a network: patches of a Laplacian pyramid, compared by the sliced Wasserstein distance.
+"""Sliced Wasserstein distance between patches of a Laplacian pyramid: a comparison of images without a network.
 
-Legend: N images (N, H, W) uint8, taken to [-1, 1]; L levels of the pyramid, the finest first; D directions; P patches
-of each level.
+Legend: N images (N, H, W) uint8, scaled to [-1, 1]; L levels of the pyramid, the finest first; D directions; P
+patches of each level.
 """
 
 from __future__ import annotations
@@ -22,36 +22,33 @@ PATCH = 7
 """Side of a patch in pixels of its level (Karras et al. 2018, section 5)."""
 
 COARSEST = 16
-"""The pyramid goes on while its next level is at least this many pixels a side (Karras et al. 2018, section 5)."""
+"""The least side in pixels of a level (Karras et al. 2018, section 5)."""
 
 PATCHES = 8192
 DIRECTIONS = 256
 DIRECTIONS_SEED = 0
 BLUR = np.array([1, 4, 6, 4, 1], dtype=np.float32) / 16
 FAINTEST = (2 / 255) / np.sqrt(12)
-"""Standard deviation of the error that rounding to 8 bits makes: no level is scaled up from less."""
+"""Standard deviation of the error of rounding to 8 bits: the least that a level is divided by."""
 
 
 @dataclass(frozen=True)
 class Patches:
-    """What :func:`describe` keeps of a set of images, so that a set is described once and compared often.
-
-    ``projections`` (L, D, P): the patches of each level along each direction, sorted; ``deviations`` (L,): the
-    standard deviation of the pixels of all patches of each level; ``size`` (H, W) of the images.
-    """
+    """What :func:`describe` keeps of a set of images, so that a set is described once and compared often."""
 
     projections: Singles
+    """(L, D, P), the patches of each level along each direction, sorted."""
     deviations: Floats
+    """(L,), the standard deviation of the pixels of all patches of each level."""
     size: tuple[int, int]
+    """(H, W) of the images."""
 
 
 def describe(images: Bytes, seed: int) -> Patches:
     """``PATCHES`` patches of each level of the pyramid, drawn from ``seed`` and spread evenly over the images.
 
-    Their number is the same for any N, so that sets of different numbers can be compared. Give both sets one seed:
-    the same images are then at a distance of 0, and others are compared at the same places.
-
-    Raises :class:`DataError` for other than uint8 images (N, H, W), N ≥ 1, of at least 16 pixels a side.
+    Their number is the same for any N, so that sets of different numbers can be compared. Sets that are compared need
+    one seed. Raises :class:`DataError` for other than uint8 images (N, H, W), N ≥ 1, of at least 16 pixels a side.
     """
     if images.ndim != 3 or images.dtype != np.uint8 or len(images) == 0 or min(images.shape[1:]) < COARSEST:
         raise DataError(
@@ -63,7 +60,7 @@ def describe(images: Bytes, seed: int) -> Patches:
     directions = (directions / np.linalg.norm(directions, axis=1, keepdims=True)).astype(np.float32)
     projections, deviations = [], []
     for level in _pyramid((images / np.float32(127.5) - 1).astype(np.float32)):
-        patches = _drawn(level, generator)
+        patches = draw_patches(level, generator)
         deviations.append(float(patches.std(dtype=np.float64)))
         projections.append(np.sort(directions @ patches.T, axis=1))
     return Patches(np.stack(projections), np.array(deviations), (images.shape[1], images.shape[2]))
@@ -73,11 +70,8 @@ def sliced_wasserstein(first: Patches, second: Patches) -> float:
     """Sliced Wasserstein distance ×1000 between the patches of two sets, the mean over the levels; 0 where equal.
 
     Karras et al. 2018, section 5: the mean over random directions of the Wasserstein-1 distance of the projected
-    patches, which is that of the sorted ones (Rabin et al. 2012). The patches of a level are in units of their
-    standard deviation; here that of both sets together, where the paper scales each set by its own, because blur and
-    noise change the contrast of a level before anything else.
-
-    Raises :class:`DataError` for images of two sizes.
+    patches (Rabin et al. 2012). Patches are in units of the standard deviation of both sets together; the paper
+    scales each set by its own, which hides changes of contrast. Raises :class:`DataError` for images of two sizes.
     """
     if first.size != second.size:
         raise DataError(
@@ -107,8 +101,8 @@ def _blurred(images: Singles) -> Singles:
     return blurred
 
 
-def _drawn(level: Singles, generator: np.random.Generator) -> Singles:
-    """PATCHES patches (P, 49) at random places of the level, as many of each image as can be."""
+def draw_patches(level: Singles, generator: np.random.Generator) -> Singles:
+    """PATCHES patches (P, 49) at random places of the level, spread evenly over the images."""
     count, height, width = level.shape
     images = np.resize(generator.permutation(count), PATCHES)
     down, across = (generator.integers(0, side - PATCH + 1, PATCHES) for side in (height, width))

@@ -1,8 +1,7 @@
 """Real held-out slices that generated ones are compared with, and what real slices score against them.
 
 Legend: n held-out slices, m training slices of the floor; images are (N, H, W) uint8, features (N, 2048) float32.
-KID is ×1000 everywhere here. torch is imported inside the functions that need it, so that reading a configuration
-stays quick.
+KID is ×1000. Functions that need torch import it inside, since a configuration is read without it.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from trainables.errors import DataError, StoreError
 from trainables.measures.distances import (
+    Groups,
     bootstrap_distances,
     bootstrap_frechet,
     frechet_distance,
@@ -37,15 +38,14 @@ Bytes = npt.NDArray[np.uint8]
 Features = npt.NDArray[np.float32]
 
 SIMILARITY_PAIRS = 100
-"""Pairs of images behind a mean MS-SSIM."""
-
+"""Pairs of images in a mean MS-SSIM."""
 
 PATCH_SEED = 0
-"""Of the patches and projections, which both sides of a sliced Wasserstein distance must share."""
+"""Seed of the patches, which both sides of a sliced Wasserstein distance must share."""
 
 
 class Extractor(Protocol):
-    """What turns images into features; ``inception.InceptionExtractor`` is the one that FID names."""
+    """Turns images into features, as ``inception.InceptionExtractor`` does."""
 
     @property
     def id(self) -> str: ...
@@ -55,38 +55,36 @@ class Extractor(Protocol):
 
 @dataclass(frozen=True)
 class Reference:
-    """Real held-out slices, and how far other real slices are from them.
-
-    ``features`` (n, 2048) of ``images`` (n, H, W), each of one of ``subjects``; ``null`` (n,) is the distance of
-    each to the nearest training slice (:func:`trainables.measures.memorisation.nearest`), and ``real`` what these
-    slices score in the measures that need no second set: ``diversity``, ``ms_ssim``, ``high_frequency_share``.
-
-    ``floor_images`` (m, H, W) and ``floor_features`` are training slices, if possible all of other subjects;
-    ``floor`` is what they score as if they were generated, in the measures of :func:`compared`, with ``samples``
-    their number and ``shared_subjects``, which is 1 where they are of the same subjects, as in a split by slice.
-    ``extractor`` is the extractor's id, ``sha`` a hash of the images.
-    """
+    """Real held-out slices, and how far other real slices are from them."""
 
     images: Bytes
+    """(n, H, W)."""
     features: Features
     subjects: list[str]
     null: npt.NDArray[np.float64]
+    """(n,), the distance of each image to the nearest training slice (:func:`.memorisation.nearest`)."""
     floor_images: Bytes
+    """(m, H, W) training slices, if possible all of other subjects."""
     floor_features: Features
     real: dict[str, float]
+    """The metrics of :func:`describe_set`."""
     floor: dict[str, float]
+    """What the floor's slices score in :func:`compare` in place of generated ones; ``samples``, their number; and
+    ``shared_subjects``, 1 where they are of the same subjects, as in a split by slice."""
     extractor: str
+    """The extractor's id."""
     sha: str
+    """A hash of the images."""
 
     @cached_property
     def patches(self) -> Patches:
-        """The slices as the sliced Wasserstein distance sees them."""
+        """The images' patches, for the sliced Wasserstein distance."""
         from trainables.measures.patches import describe
 
         return describe(self.images, seed=PATCH_SEED)
 
     def save(self, folder: Path) -> None:
-        """Writes ``reference.safetensors`` and then ``reference.json`` into ``folder``."""
+        """Writes ``reference.safetensors`` and then ``reference.json``; raises :class:`StoreError` where it can't."""
         from safetensors.numpy import save_file
 
         described = asdict(self)
@@ -132,15 +130,12 @@ def build_reference(
     bootstrap: int,
     seed: int,
 ) -> Reference:
-    """A reference from a seeded draw of at most ``samples`` of the held-out ``images``, all where fewer.
+    """A reference from a seeded draw of at most ``samples`` of the held-out ``images``, and as many training slices.
 
-    The floor is drawn from ``other_images``, the training slices, one subject after the other in turn. Where those
-    of subjects outside the reference are fewer than half of it, as in a split by slice, all training slices are
-    used and ``floor["shared_subjects"]`` is 1. Raises :class:`DataError` for fewer than 2 held-out slices.
+    The floor is drawn from ``other_images``, one of each subject in turn: of subjects outside the reference, or of
+    all where those have too few slices. Raises :class:`DataError` for fewer than 2 held-out slices.
     """
     from trainables.measures.memorisation import nearest
-    from trainables.measures.similarity import mean_pairwise_distance, mean_similarity
-    from trainables.measures.spectra import high_frequency_share
 
     if len(images) < 2:
         raise DataError(f"an evaluation needs at least 2 held-out slices, got {len(images)}: prepare more subjects")
@@ -162,11 +157,7 @@ def build_reference(
         null=nearest(held_out, other_images).distances if len(other_images) else np.zeros(0),
         floor_images=other_images[training],
         floor_features=extractor.features(other_images[training]),
-        real={
-            "diversity": mean_pairwise_distance(held_out),
-            "ms_ssim": mean_similarity(held_out, pairs=SIMILARITY_PAIRS, seed=seed),
-            "high_frequency_share": float(high_frequency_share(held_out).mean()),
-        },
+        real=describe_set(held_out, seed),
         floor={},
         extractor=extractor.id,
         sha=image_hash(held_out),
@@ -175,45 +166,22 @@ def build_reference(
         logger.warning("no floor: there are fewer than 2 training slices to compare the held-out slices with")
         return reference
     groups = [other_subjects[int(i)] for i in training]
+    images, features = reference.floor_images, reference.floor_features
     reference.floor.update(
-        compared(
-            reference.floor_images,
-            reference.floor_features,
-            reference,
-            bootstrap=bootstrap,
-            seed=seed,
-            groups=groups,
-        ),
+        compare(images, features, reference, bootstrap=bootstrap, seed=seed, groups=groups),
         samples=float(len(training)),
         shared_subjects=float(shared),
     )
     return reference
 
 
-def compared(
-    images: Bytes,
-    features: Features,
-    reference: Reference,
-    *,
-    bootstrap: int,
-    seed: int,
-    groups: Sequence[str] | None = None,
+def compare(
+    images: Bytes, features: Features, reference: Reference, *, bootstrap: int, seed: int, groups: Groups = None
 ) -> dict[str, float]:
-    """Images (N, H, W) with their features against the reference.
-
-    ======================  =======================================================================================
-    ``fid``                 Fréchet distance (:func:`~distances.frechet_distance`); with ``_low`` and
-                            ``_high`` its 95 % bootstrap interval
-    ``kid``                 kernel distance ×1000; with ``_se`` its bootstrap standard error, with ``_low`` and
-                            ``_high`` its 95 % interval
-    ``precision``           share of the images within the manifold of the real ones, ``recall`` the reverse
-                            (:func:`trainables.measures.manifold.precision_recall`)
-    ``spectrum_distance``   of the radial power spectra, dB (:func:`trainables.measures.spectra.spectrum_distance`)
-    ``swd``                 sliced Wasserstein distance ×1000 of pyramid patches, a feature space without a network
-                            (:func:`trainables.measures.patches.sliced_wasserstein`)
-    ======================  =======================================================================================
+    """Images (N, H, W) with their features against the reference: the distances of docs/metrics.md.
 
     Real slices are resampled by subject, and so are the images where ``groups`` names the subject of each.
+    Raises :class:`DataError` for fewer than 2 images.
     """
     from trainables.measures.manifold import NEIGHBOURS, precision_recall
     from trainables.measures.patches import describe, sliced_wasserstein
@@ -221,12 +189,7 @@ def compared(
 
     scores = distances(features, reference, bootstrap=bootstrap, seed=seed, groups=groups)
     draws = bootstrap_frechet(
-        features,
-        reference.features,
-        resamples=bootstrap,
-        seed=seed,
-        groups_x=groups,
-        groups_y=reference.subjects,
+        features, reference.features, resamples=bootstrap, seed=seed, groups_x=groups, groups_y=reference.subjects
     )
     scores["fid_low"], scores["fid_high"] = interval(scores["fid"], draws)
     if min(len(features), len(reference.features)) > NEIGHBOURS:
@@ -237,14 +200,10 @@ def compared(
 
 
 def distances(
-    features: Features,
-    reference: Reference,
-    *,
-    bootstrap: int,
-    seed: int = 0,
-    groups: Sequence[str] | None = None,
+    features: Features, reference: Reference, *, bootstrap: int, seed: int = 0, groups: Groups = None
 ) -> dict[str, float]:
-    """``fid``, and ``kid`` with its ``_se``, ``_low`` and ``_high``, of features (N, d): see :func:`compared`."""
+    """``fid`` and ``kid`` (×1000) of features (N, d); ``kid`` also with ``_se``, the standard error by the bootstrap,
+    and with ``_low`` and ``_high``, the ends of its 95 % interval."""
     draws = 1000 * bootstrap_distances(
         features, reference.features, resamples=bootstrap, seed=seed, groups_x=groups, groups_y=reference.subjects
     )
@@ -259,20 +218,29 @@ def distances(
     }
 
 
+def describe_set(images: Bytes, seed: int) -> dict[str, float]:
+    """The measures of a set that need no second one: ``diversity``, ``ms_ssim`` and ``high_frequency_share``."""
+    from trainables.measures.similarity import mean_pairwise_distance, mean_similarity
+    from trainables.measures.spectra import high_frequency_share
+
+    return {
+        "diversity": mean_pairwise_distance(images),
+        "ms_ssim": mean_similarity(images, pairs=SIMILARITY_PAIRS, seed=seed),
+        "high_frequency_share": float(high_frequency_share(images).mean()),
+    }
+
+
 def image_hash(images: Bytes) -> str:
     """The first 16 hexadecimal digits of the SHA-256 of the images' shape and pixels."""
-    digest = hashlib.sha256(repr(images.shape).encode())
-    digest.update(images.tobytes())
-    return digest.hexdigest()[:16]
+    return hashlib.sha256(repr(images.shape).encode() + images.tobytes()).hexdigest()[:16]
 
 
 def _spread(subjects: Sequence[str], generator: np.random.Generator) -> npt.NDArray[np.intp]:
-    """A random order of positions that takes one of each subject in turn, so that each prefix is spread over them."""
+    """A random order of positions that takes one of each subject in turn."""
     shuffled = generator.permutation(len(subjects))
-    turns: dict[str, int] = {}
-    rank = np.empty(len(subjects), dtype=np.intp)
-    for position, index in enumerate(shuffled):
-        turn = turns.get(subjects[index], 0)
-        turns[subjects[index]] = turn + 1
-        rank[position] = turn
+    turns: Counter[str] = Counter()
+    rank = []
+    for index in shuffled:
+        rank.append(turns[subjects[index]])
+        turns[subjects[index]] += 1
     return np.asarray(shuffled[np.argsort(rank, kind="stable")])

@@ -1,11 +1,12 @@
 """How alike images are: SSIM and PSNR of pairs, MS-SSIM, and the mean distance within a set.
 
 Everything is measured on the range [0, 1] (``data_range=1``): SSIM's luminance term needs intensities that are
-not negative. Images are (N, H, W), uint8 or float in [0, 1]; every result is per image, (N,), unless said.
+not negative. Images are (N, H, W), uint8 or float in [0, 1]; a result is per image, (N,), where nothing else is said.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -26,52 +27,34 @@ Images = npt.NDArray[np.uint8] | npt.NDArray[np.floating[Any]]
 Floats = npt.NDArray[np.float64]
 
 PSNR_CAP = 100.0
-"""PSNR in dB of identical images, which by its formula is infinite, and the largest that is reported."""
+"""The largest PSNR in dB, that of identical images, which by its formula is infinite."""
 
 CHUNK = 32
 
 
 def ssim(first: Images, second: Images) -> Floats:
     """Structural similarity (Wang et al. 2004), an 11×11 Gaussian window of σ = 1.5."""
-    return _in_chunks(
-        first,
-        second,
-        lambda a, b: structural_similarity_index_measure(a, b, data_range=1.0, reduction="none"),
-    )
+    return _measure(structural_similarity_index_measure, first, second)
 
 
 def psnr(first: Images, second: Images) -> Floats:
     """Peak signal-to-noise ratio in dB, at most ``PSNR_CAP``."""
-    values = _in_chunks(
-        first,
-        second,
-        lambda a, b: peak_signal_noise_ratio(a, b, data_range=1.0, reduction="none", dim=(1, 2, 3)),
-    )
-    return np.minimum(values, PSNR_CAP)
+    return np.minimum(_measure(peak_signal_noise_ratio, first, second, dim=(1, 2, 3)), PSNR_CAP)
 
 
 def ms_ssim(first: Images, second: Images) -> Floats:
     """Multi-scale structural similarity (Wang et al. 2003) over as many scales as the images have room for.
 
-    The coarsest scale keeps at least 16 pixels a side: 1 scale at 16, 2 at 32, 3 at 64, 4 at 128, all 5 from 256
-    on. The weights of the scales that are used are brought to a sum of 1, so that the result stays within [0, 1];
-    values of different image sizes are not to be compared.
+    The coarsest scale keeps at least 16 pixels a side: 1 scale at 16, 2 at 32, 3 at 64, 4 at 128, all 5 from 256 on.
+    The weights of these scales are brought to a sum of 1, so that the result is within [0, 1]. Values of different
+    image sizes can't be compared.
     """
     betas = exponents(min(first.shape[1:]))
-    return _in_chunks(
-        first,
-        second,
-        lambda a, b: multiscale_structural_similarity_index_measure(
-            a, b, data_range=1.0, betas=betas, normalize="relu", reduction="none"
-        ),
-    )
+    return _measure(multiscale_structural_similarity_index_measure, first, second, betas=betas, normalize="relu")
 
 
 def mean_pairwise_distance(images: npt.NDArray[np.uint8]) -> float:
-    """Mean over all pairs of different images of their root-mean-square difference, in units of [-1, 1].
-
-    Needs at least 2 images.
-    """
+    """Mean over all pairs of different images, of 2 or more, of their root-mean-square difference in [-1, 1]."""
     pixels = images.reshape(len(images), -1).astype(np.float64) / 127.5
     pixels -= pixels.mean(axis=0)
     squares = np.sum(pixels**2, axis=1)
@@ -93,11 +76,10 @@ def random_pairs(count: int, *, limit: int, seed: int) -> npt.NDArray[np.intp]:
     return np.stack([first[chosen], second[chosen]], axis=1)
 
 
-def _in_chunks(first: Images, second: Images, measure: Any) -> Floats:
-    values = [
-        measure(_tensor(first[start : start + CHUNK]), _tensor(second[start : start + CHUNK])).reshape(-1)
-        for start in range(0, len(first), CHUNK)
-    ]
+def _measure(function: Callable[..., Any], first: Images, second: Images, **options: Any) -> Floats:
+    """A function of torchmetrics on pairs of images, :data:`CHUNK` at a time."""
+    pairs = zip(torch.split(_tensor(first), CHUNK), torch.split(_tensor(second), CHUNK), strict=True)
+    values = [function(a, b, data_range=1.0, reduction="none", **options).reshape(-1) for a, b in pairs]
     return np.asarray(torch.cat(values).numpy(), dtype=np.float64)
 
 

@@ -1,8 +1,7 @@
 """Power spectra of images: which spatial frequencies they hold, and how far two sets are apart in them.
 
-Legend: N images (N, H, W) uint8, taken to [-1, 1]; B rings of spatial frequency. The discrete Fourier transform is
-the orthonormal one, so that by Parseval the power of all frequencies sums to that of the pixels. There is no window:
-slices end in background, so that their edges join without a step.
+Legend: N images (N, H, W) uint8, scaled to [-1, 1]; B rings of spatial frequency. The discrete Fourier transform is
+the orthonormal one. There is no window: slices end in background, so that their edges join without a step.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ HIGH_FREQUENCY = 0.25
 """Cycles a pixel from which a frequency counts as high: half of the Nyquist frequency."""
 
 ROUNDING_POWER = (2 / 255) ** 2 / 12
-"""Power at each frequency of the error that rounding to 8 bits makes: below it a spectrum says nothing."""
+"""Power at each frequency of the error of rounding to 8 bits: a spectrum has no meaning below it."""
 
 CHUNK = 256
 
@@ -29,9 +28,8 @@ CHUNK = 256
 def radial_spectrum(images: Bytes) -> tuple[Floats, Floats]:
     """Frequencies (B,) in cycles a pixel, and the mean power (N, B) of each image in the ring around each of them.
 
-    |F(u, v)|² of the image less its mean, averaged over the frequencies whose distance from 0 is within half a ring
-    of k / min(H, W), for k from 1 to min(H, W) // 2: up to the Nyquist frequency of 0.5 along the axes, without the
-    corners of the plane beyond it, whose rings are not whole.
+    A ring is the mean of |F(u, v)|² of the image less its mean, over the frequencies within half a ring of
+    k / min(H, W) from 0, for k from 1 to min(H, W) // 2. The corners beyond the Nyquist frequency are left out.
 
     Raises :class:`DataError` for other than uint8 images (N, H, W), N ≥ 1, of at least 4 pixels a side.
     """
@@ -52,8 +50,7 @@ def radial_spectrum(images: Bytes) -> tuple[Floats, Floats]:
 def high_frequency_share(images: Bytes) -> Floats:
     """Share (N,), 0 to 1, of the power of each image less its mean at :data:`HIGH_FREQUENCY` and above.
 
-    All frequencies count, the corners of the plane too; an image of one grey value has a share of 0. Raises
-    :class:`DataError` as :func:`radial_spectrum` does.
+    An image of one grey value has a share of 0. Raises :class:`DataError` as :func:`radial_spectrum` does.
     """
     height, width = _checked(images)
     multiplicity = _multiplicity(height, width)
@@ -68,11 +65,9 @@ def high_frequency_share(images: Bytes) -> Floats:
 def spectrum_distance(first: Bytes, second: Bytes) -> float:
     """Log-spectral distance in dB between two sets of images of one size, 0 for identical sets.
 
-    The root-mean-square over the rings of 10·log₁₀ of the one set's mean :func:`radial_spectrum` over the other's
-    (Gray and Markel 1976, with the rings of an image in place of the frequencies of speech). Power below
-    :data:`ROUNDING_POWER` is taken for it, so that blank images are at a finite distance.
-
-    Raises :class:`DataError` as :func:`radial_spectrum` does, and for two sizes.
+    The root-mean-square over the rings of 10·log₁₀ of the ratio of the sets' mean :func:`radial_spectrum` (Gray and
+    Markel 1976, for speech), each at least :data:`ROUNDING_POWER`. Raises :class:`DataError` as
+    :func:`radial_spectrum` does, and for two sizes.
     """
     if first.shape[1:] != second.shape[1:]:
         raise DataError(

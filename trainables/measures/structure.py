@@ -1,5 +1,4 @@
-"""MS-SSIM with a gradient, for losses: the numbers of :mod:`trainables.measures.similarity` in a fraction of their
-time.
+"""MS-SSIM with a gradient, for losses: the numbers of :mod:`trainables.measures.similarity` in less time.
 
 Images are float (B, 1, H, W) in [0, 1]. Windows are applied as products with a band matrix on either side.
 """
@@ -20,7 +19,7 @@ C1, C2 = 0.01**2, 0.03**2
 """Constants of SSIM for intensities in [0, 1] (Wang et al. 2004, eq. 13)."""
 
 FLOOR = 1e-3
-"""The least factor of an MS-SSIM that has a gradient: at 0 the slope of a power below 1 is infinite."""
+"""The least factor of an MS-SSIM, since at 0 the gradient of a power below 1 is infinite."""
 
 
 def multiscale_similarity(first: Tensor, second: Tensor) -> Tensor:

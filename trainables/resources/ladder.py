@@ -24,7 +24,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Climb:
-    """How a training got by: the rung it ended on, and how often it ran out of memory before."""
+    """The rung that a training ended on, and how often it ran out of memory before."""
 
     execution: Execution
     out_of_memory: int
@@ -39,7 +39,7 @@ class Climb:
 
 
 def rungs(execution: Execution, batch: int) -> Iterator[Execution]:
-    """``execution``, then without a CUDA graph, half the micro-batch down to 1, then checkpointed activations."""
+    """The rungs: ``execution``, without a CUDA graph, half the micro-batch down to 1, checkpointed activations."""
     yield execution
     if execution.cuda_graph:
         execution = execution.replace(cuda_graph=False)
@@ -53,7 +53,7 @@ def rungs(execution: Execution, batch: int) -> Iterator[Execution]:
         yield execution.replace(micro_batch=samples, checkpoint_activations=True)
 
 
-def described(execution: Execution, batch: int) -> str:
+def describe_rung(execution: Execution, batch: int) -> str:
     """A rung in words."""
     samples = at_once(execution, batch)
     parts = [f"micro-batch {samples} of {batch}" if samples < batch else f"the whole batch of {batch}"]
@@ -62,7 +62,7 @@ def described(execution: Execution, batch: int) -> str:
 
 
 def climb(train: Callable[[Execution], Result], execution: Execution, batch: int, what: str) -> tuple[Result, Climb]:
-    """The result of ``train``, which is started again on the next rung where it runs out of memory.
+    """Calls ``train``, and again on the next rung where it runs out of memory; returns its result and the rung.
 
     ``train`` continues from its checkpoint, and all its workers run out of memory together. ``batch`` is its
     batch size, ``what`` its name. Raises :class:`CapacityError` after the last rung.
@@ -74,14 +74,14 @@ def climb(train: Callable[[Execution], Result], execution: Execution, batch: int
             if not out_of_memory(error):
                 raise
             reason = str(error).splitlines()[0]
-        # Only here, where the error is gone, are the tensors of its frames free.
+        # The error is gone here, and with it the tensors of its frames.
         gc.collect()
         torch.cuda.empty_cache()
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.reset_accumulated_memory_stats()  # the count that `out_of_memory` looks at
-        log.warning("%s ran out of memory with %s: %s", what, described(rung, batch), reason)
+        log.warning("%s ran out of memory with %s: %s", what, describe_rung(rung, batch), reason)
     limit = f" in {execution.memory_gib:.2f} GiB" if execution.memory_gib else ""
     raise CapacityError(
-        f"{what} must fit its memory, and doesn't with {described(rung, batch)}{limit} ({reason}); "
+        f"{what} must fit its memory, and doesn't with {describe_rung(rung, batch)}{limit} ({reason}); "
         "use a smaller model or a larger --card-gib"
     )

@@ -1,15 +1,15 @@
-"""What a training needs of a card, by part: one step on tensors without storage, followed as they come and go.
+"""What a training needs of a card, by part: a step on tensors without storage, whose bytes are counted.
 
-The step is the loops' own code under PyTorch's ``FakeTensorMode``, so nothing is computed or allocated. Bytes are
-those of distinct storages, views counted once. Activations are checked against the CPU's allocator by
-``pytest tests/trainables/test_memory.py``; peaks against a card's, on a machine that has one, by
-``pytest tests/trainables/test_gpu.py``.
+The step is the loops' own code under PyTorch's ``FakeTensorMode``, so nothing is computed or allocated. Views of one
+storage count once. ``tests/trainables/test_memory.py`` checks activations against the CPU's allocator, and
+``tests/trainables/test_gpu.py`` peaks against a card's.
 """
 
 from __future__ import annotations
 
 import functools
 import weakref
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from trainables.autoencoder import training as vae_training
-from trainables.autoencoder.discriminator import Adversary, PatchAdversary, PatchDiscriminator
+from trainables.autoencoder.batch import VaeDraws
+from trainables.autoencoder.discriminator import Adversary, PatchDiscriminator
 from trainables.autoencoder.vae import Autoencoder
 from trainables.denoiser import training as diffusion_training
 from trainables.denoiser.augmentation import LABELS
@@ -30,25 +31,25 @@ from trainables.denoiser.sampling import CHUNK_ON_ACCELERATOR
 from trainables.denoiser.unet import UNet
 from trainables.errors import CapacityError
 from trainables.loop import cards
-from trainables.loop.dropout import LayerGenerators
-from trainables.loop.execution import GIB, Execution, at_once, computing_dtype, graphed
+from trainables.loop.execution import GIB, Execution, at_once, computing_dtype, uses_graph
 from trainables.loop.precision import WorkingCopy, convert
+from trainables.loop.seeds import LayerGenerators
 from trainables.recipes import Recipe
-from trainables.resources.ladder import described, rungs
+from trainables.resources.ladder import describe_rung, rungs
 
 MIB = 2**20
 
 CONTEXT = GIB // 2
-"""Memory that CUDA itself takes in each process, outside PyTorch's allocator: a bound, 0.2 to 0.5 GiB by card."""
+"""Most that CUDA itself takes in each process, outside PyTorch's allocator: 0.2 to 0.5 GiB by card."""
 
 LIBRARIES = 32 * MIB
-"""Workspaces of cuBLAS and cuDNN, which PyTorch's allocator holds: a bound, 8 MiB for cuBLAS but 32 on Hopper."""
+"""Most that workspaces of cuBLAS and cuDNN take in PyTorch's allocator: 8 MiB for cuBLAS, 32 on Hopper."""
 
 NAMES = {"vae": "autoencoder's training", "diffusion": "denoiser's training"}
 """The trainings by their section of a recipe."""
 
 RESERVE = 1.1
-"""What the allocator reserves over what is allocated: its blocks are not cut to measure."""
+"""What the allocator reserves for each byte that is allocated: its blocks are larger than asked for."""
 
 INCEPTION = int((83 + 32 * 10.2) * MIB)
 """The Inception network: its weights, and 10.2 MiB for each of 32 images (the CPU allocator's peak)."""
@@ -68,7 +69,7 @@ class Memory:
     data: int
     """The training set, which lies on the card, and the step's batch."""
     activations: int
-    """What autograd keeps of a forward pass."""
+    """What autograd keeps of a forward pass for the backward pass."""
     workspace: int
     """Temporaries at the peak beyond the rest, with those of cuBLAS and cuDNN on a card."""
     step: int
@@ -78,12 +79,12 @@ class Memory:
 
     @property
     def peak(self) -> int:
-        """The most that the training has allocated at any time."""
+        """The most that is allocated at any time."""
         return max(self.step, self.measuring)
 
     @property
     def need(self) -> int:
-        """What its process takes of a card: the peak, the allocator's reserve, the CUDA context."""
+        """What the process takes of a card: the peak, the allocator's reserve, the CUDA context."""
         return int(self.peak * RESERVE) + CONTEXT
 
 
@@ -93,23 +94,21 @@ def batch_size(recipe: Recipe, section: str, slices: int = 0) -> int:
     return min(size, slices) if slices else size
 
 
-def fitted(recipe: Recipe, section: str, execution: Execution, *, slices: int = 0) -> Execution:
-    """The first rung of the ladder that is predicted to keep ``execution.memory_gib``; without a limit ``execution``.
-
-    Raises :class:`CapacityError` where no rung does.
-    """
+def rung_that_fits(recipe: Recipe, section: str, execution: Execution, *, slices: int = 0) -> Execution:
+    """The first rung of the ladder whose predicted peak fits ``execution.memory_gib``; without a limit ``execution``
+    itself. Raises :class:`CapacityError` where none fits."""
     if not execution.memory_gib:
         return execution
     batch = batch_size(recipe, section, slices)
     for rung in rungs(execution, batch):
-        memory = predicted(recipe, section, rung, device=execution.device_type, slices=slices)
+        memory = predict_memory(recipe, section, rung, device=execution.device_type, slices=slices)
         if memory.peak * RESERVE <= execution.memory_gib * GIB:
             return rung
-    raise CapacityError(refusal(section, memory, described(rung, batch), execution.memory_gib))
+    raise CapacityError(refusal(section, memory, describe_rung(rung, batch), execution.memory_gib))
 
 
 def refusal(section: str, memory: Memory, rung: str, limit: float) -> str:
-    """Why a training is refused, with the numbers; ``limit`` is what it may allocate, in GiB."""
+    """Why a training is refused, with the numbers; it may allocate ``limit`` GiB."""
     return (
         f"the {NAMES[section]} must fit {limit:.2f} GiB of memory and takes {memory.peak * RESERVE / GIB:.2f} GiB "
         f"even with {rung} (a step {memory.step / GIB:.2f}, measuring {memory.measuring / GIB:.2f}); "
@@ -117,27 +116,27 @@ def refusal(section: str, memory: Memory, rung: str, limit: float) -> str:
     )
 
 
-def predicted(recipe: Recipe, section: str, execution: Execution, *, device: str, slices: int = 0) -> Memory:
-    """What a training of ``section`` ("vae" or "diffusion") takes on ``device`` ("cpu" or "cuda").
+def predict_memory(recipe: Recipe, section: str, execution: Execution, *, device: str, slices: int = 0) -> Memory:
+    """What a training of ``section`` ("vae" or "diffusion") on so many ``slices`` takes on ``device`` ("cpu" or
+    "cuda").
 
-    ``slices`` is the size of the training split, which the loops keep on the device. Without CUDA, a card's
-    'auto' precision counts as bf16.
+    Without CUDA, a card's 'auto' precision counts as bf16.
     """
     batch = batch_size(recipe, section, slices)
     samples = at_once(execution, batch)
     with torch.device("meta"):
-        weights = sum(parameter.nbytes for parameter in _network(recipe, section).parameters())
-        rival = sum(parameter.nbytes for network in _rivals(recipe, section) for parameter in network.parameters())
+        network, *rivals = _networks(recipe, section)
+        weights, rival = _bytes(network.parameters()), sum(_bytes(each.parameters()) for each in rivals)
         copies = _copies(recipe, section, device)
-        data = sum(tensor.nbytes for tensor in (*_batch(recipe, section, batch), *_split(recipe, section, slices)))
+        data = _bytes((*_batch(recipe, section, batch), *_split(recipe, section, slices)))
     activations, there, peak = _pass(recipe, section, samples, batch, execution.checkpoint_activations, device)
     kept = 1 + len(recipe.diffusion.ema_lengths) if section == "diffusion" else 1
     persistent = (3 + kept) * weights + 3 * rival + copies + data
-    # The update works in place; with several workers there is the message that carries all gradients.
+    # The update works in place; with several workers there is also the message that carries all gradients.
     update = weights * (2 if execution.workers > 1 else 1) + rival
     step = persistent + max(peak, update)
     # A graph keeps the memory that its step took.
-    graph = max(peak, update) if graphed(execution, torch.device(device), batch) else 0
+    graph = max(peak, update) if uses_graph(execution, torch.device(device), batch) else 0
     libraries = LIBRARIES if device == "cuda" else 0
     return Memory(
         weights=weights + rival + copies,
@@ -156,31 +155,35 @@ def predicted(recipe: Recipe, section: str, execution: Execution, *, device: str
 def _pass(
     recipe: Recipe, section: str, samples: int, batch: int, checkpointing: bool, device: str
 ) -> tuple[int, int, int]:
-    """Activations of a forward pass; what is there after it, and at the peak of forward and backward pass.
+    """Bytes of a forward pass's activations, of all that is alive after it, and of the most that is alive in a step.
 
     The latter two are without weights and batch, and with the gradients of an earlier share where there is one.
     """
     with torch.device("meta"):
-        model, rivals = _network(recipe, section), _rivals(recipe, section)
+        networks = _networks(recipe, section)
+    model = networks[0]
     model.checkpointing = checkpointing
     dtype = precision_on(getattr(recipe, section).precision, device)
     with FakeTensorMode(allow_non_fake_inputs=True), Storages() as storages:
-        for network in (model, *rivals):
+        for network in networks:
             _fill(network)
-        working, *opposing = (WorkingCopy(network, dtype, device) for network in (model, *rivals))
-        tensors, told = _batch(recipe, section, batch), _told(recipe, batch)
+        working, *opposing = (WorkingCopy(network, dtype, device) for network in networks)
+        tensors = _batch(recipe, section, batch)
+        # What the denoiser is told of the samples: some tens of bytes for each.
+        position = torch.empty(batch) if recipe.diffusion.position_condition else None
+        told = Condition(position, torch.empty(batch, LABELS) if recipe.diffusion.augmentation_probability else None)
         held = storages.live
         if samples < batch:
-            for parameter in (parameter for network in (model, *rivals) for parameter in network.parameters()):
+            for parameter in (parameter for network in networks for parameter in network.parameters()):
                 parameter.grad = torch.empty_like(parameter)
         before = storages.peak = storages.live
         watch = Watch(storages)
         share = slice(0, samples)
         if isinstance(model, Autoencoder):
             images, noise = tensors
-            adversary = PatchAdversary(recipe.vae, opposing[0], 0) if opposing else Adversary()
+            adversary = Adversary(recipe.vae, opposing[0] if opposing else None)
             adversary.active = True
-            draws = vae_training.VaeDraws(torch.empty(0), torch.empty(0), noise, torch.ones(()))
+            draws = VaeDraws(torch.empty(0), torch.empty(0), noise, torch.ones(()))
             vae_training.accumulate(recipe.vae, working, images, draws, [share], watch, adversary)
         else:
             z_t, t, wanted, schedule = tensors
@@ -192,7 +195,7 @@ def _pass(
 
 @functools.lru_cache(maxsize=256)
 def _measuring(recipe: Recipe, section: str, device: str) -> int:
-    """What measuring on the way takes beside the training: validation, or sampling, decoding and Inception."""
+    """Bytes that measuring on the way takes beside the training: validation, or sampling, decoding and Inception."""
     with torch.device("meta"):
         autoencoder, denoiser = Autoencoder(recipe.vae), UNet(recipe.vae.latent_channels, recipe.diffusion)
     side, small = recipe.data.image_size, recipe.latent_size
@@ -226,19 +229,20 @@ def _copies(recipe: Recipe, section: str, device: str) -> int:
     """Bytes of the half-precision weights that the training computes with."""
     dtype = precision_on(getattr(recipe, section).precision, device)
     with torch.device("meta"):
-        networks = [_network(recipe, section), *_rivals(recipe, section)]
-        pairs = [(network, convert(network, dtype, device)) for network in networks]
+        pairs = [(network, convert(network, dtype, device)) for network in _networks(recipe, section)]
     shared = {id(weight) for network, _ in pairs for weight in network.parameters()}
-    return sum(weight.nbytes for _, copied in pairs for weight in copied.parameters() if id(weight) not in shared)
+    return _bytes(weight for _, copied in pairs for weight in copied.parameters() if id(weight) not in shared)
 
 
-def _network(recipe: Recipe, section: str) -> Any:
-    return Autoencoder(recipe.vae) if section == "vae" else UNet(recipe.vae.latent_channels, recipe.diffusion)
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors)
 
 
-def _rivals(recipe: Recipe, section: str) -> list[PatchDiscriminator]:
-    """The discriminator, where the training has one."""
-    return [PatchDiscriminator()] if section == "vae" and recipe.vae.adversarial_weight else []
+def _networks(recipe: Recipe, section: str) -> list[Any]:
+    """The network that the training is for, and then the discriminator where the training has one."""
+    if section == "diffusion":
+        return [UNet(recipe.vae.latent_channels, recipe.diffusion)]
+    return [Autoencoder(recipe.vae), *([PatchDiscriminator()] if recipe.vae.adversarial_weight else [])]
 
 
 def _batch(recipe: Recipe, section: str, batch: int) -> tuple[Tensor, ...]:
@@ -251,12 +255,6 @@ def _batch(recipe: Recipe, section: str, batch: int) -> tuple[Tensor, ...]:
     return latents, t, torch.empty_like(latents), torch.empty(recipe.diffusion.timesteps)
 
 
-def _told(recipe: Recipe, batch: int) -> Condition:
-    """What the denoiser is told of a step's samples, at some tens of bytes for each."""
-    position = torch.empty(batch) if recipe.diffusion.position_condition else None
-    return Condition(position, torch.empty(batch, LABELS) if recipe.diffusion.augmentation_probability else None)
-
-
 def _split(recipe: Recipe, section: str, slices: int) -> tuple[Tensor, ...]:
     """The training split as the loops hold it: slices, or means and log-variances of their posteriors, positions."""
     side, small = recipe.data.image_size, recipe.latent_size
@@ -267,14 +265,14 @@ def _split(recipe: Recipe, section: str, slices: int) -> tuple[Tensor, ...]:
 
 
 def _fill(network: nn.Module) -> None:
-    """Gives a network from the meta device parameters that the mode follows."""
+    """Gives a network from the meta device parameters that :class:`Storages` counts."""
     for module in network.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
             setattr(module, name, nn.Parameter(torch.empty(parameter.shape)))
 
 
 class Storages(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Bytes of the distinct storages that are alive, of those that operators made under this mode, and the peak."""
+    """Counts the bytes of the storages that operators make under this mode: those alive now, and their peak."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -284,25 +282,20 @@ class Storages(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, Tensor):
-                self._follow(tensor.untyped_storage())
+        for storage in [each.untyped_storage() for each in tree_leaves(result) if isinstance(each, Tensor)]:
+            if storage._cdata not in self._known:
+                self._known[storage._cdata] = storage.nbytes()
+                self.live += storage.nbytes()
+                self.peak = max(self.peak, self.live)
+                weakref.finalize(storage, self._forget, storage._cdata)
         return result
 
-    def _follow(self, storage: torch.UntypedStorage) -> None:
-        if storage._cdata in self._known:
-            return
-        self._known[storage._cdata] = storage.nbytes()
-        self.live += storage.nbytes()
-        self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._gone, storage._cdata)
-
-    def _gone(self, storage: int) -> None:
+    def _forget(self, storage: int) -> None:
         self.live -= self._known.pop(storage)
 
 
 class Watch(torch.amp.GradScaler):
-    """A gradient scaler that scales nothing, and notes what is alive after the first forward pass."""
+    """A gradient scaler that scales nothing, and notes the bytes alive after the first forward pass."""
 
     def __init__(self, storages: Storages) -> None:
         super().__init__("cpu", enabled=False)

@@ -1,7 +1,4 @@
-"""How long an optimiser step takes here: the loops themselves, for a few steps on random data at learning rate 0.
-
-What a loop does between steps (validating, writing checkpoints) is not in it.
-"""
+"""How long an optimiser step takes here: the loops themselves, for a few steps on random data at learning rate 0."""
 
 from __future__ import annotations
 
@@ -18,37 +15,36 @@ from trainables.denoiser.latents import ChannelStatistics, Latents
 from trainables.denoiser.training import train_denoiser
 from trainables.loop import graphs
 from trainables.loop.execution import Execution
-from trainables.loop.training import Record
+from trainables.loop.progress import Record
 from trainables.recipes import Recipe
 from trainables.resources.ladder import climb
-from trainables.resources.memory import NAMES, batch_size, fitted
+from trainables.resources.memory import NAMES, batch_size, rung_that_fits
 
 PILOT = 4
-"""Steps of a first run, which says how many more fit the time; of a slow step it is all that is measured."""
+"""Steps of a first run, which tells how many more fit the time; where none fits, it is the measurement."""
 
 WARM = 3
-"""Steps at the beginning that count only where the pilot is all: memory is still allocated in them."""
+"""First steps of the second run, which don't count: memory is still allocated in them."""
 
 MOST = 2000
-"""Steps of a measurement at most."""
+"""The most steps of a measurement."""
 
 SLICES = 4096
-"""Samples of the training split that are made up at most."""
+"""The most samples in the random training split."""
 
 HELD_OUT = 2
 
 
 def step_seconds(recipe: Recipe, section: str, execution: Execution, *, slices: int, seconds: float) -> float:
-    """Seconds of an optimiser step of ``section`` ("vae" or "diffusion") under ``execution``.
+    """Seconds of an optimiser step of ``section`` ("vae" or "diffusion"), without the time to validate and to save.
 
     ``slices`` is the size of the training split. It takes :data:`PILOT` steps, more where a graph is recorded first,
-    and as many more as fit ``seconds``. What counts is the mean of the middle half, since times are known to the
-    millisecond, and stalls are not to count. Where a patch discriminator joins on the way, the steps before and after
-    count by their shares of a training.
-    Raises :class:`~trainables.errors.CapacityError` where the training doesn't fit its memory.
+    and then as many as fit ``seconds``. The result is the mean of the middle half of the times, so that stalls don't
+    count. Where a patch discriminator joins on the way, the steps before and after count by their shares of a
+    training. Raises :class:`~trainables.errors.CapacityError` where the training doesn't fit its memory.
     """
     begins = recipe.vae.adversarial_start if section == "vae" and recipe.vae.adversarial_weight else 0.0
-    # A graph is recorded in the first steps, which say nothing of the later ones.
+    # A graph is recorded in the first steps, so they take longer than the later ones.
     recorded = graphs.WARM + 1 if execution.cuda_graph else 0
     pilot = PILOT + recorded
     first = _durations(_records(recipe, section, execution, pilot, slices))
@@ -62,30 +58,20 @@ def step_seconds(recipe: Recipe, section: str, execution: Execution, *, slices: 
 
 def _records(recipe: Recipe, section: str, execution: Execution, steps: int, slices: int) -> list[Record]:
     """The records of a training of so many steps, on the rung of the ladder that the real one would begin on."""
+    counts, side = (min(slices, SLICES), HELD_OUT), recipe.data.image_size
     with tempfile.TemporaryDirectory(prefix="latentsweep-timing-") as folder:
 
         def train(rung: Execution) -> list[Record]:
-            run = _train_vae if section == "vae" else _train_denoiser
-            return run(recipe, rung, steps, slices, Path(folder))
+            if section == "vae":
+                vae = recipe.vae.replace(epochs=steps, max_steps=steps, learning_rate=0.0, validations=1)
+                images = (torch.randint(256, (count, side, side), dtype=torch.uint8) for count in counts)
+                return train_vae(vae, *images, seed=0, folder=Path(folder), execution=rung)[1]
+            diffusion = recipe.diffusion.replace(steps=steps, learning_rate=0.0, validations=1)
+            latents = (_latents(recipe, count) for count in counts)
+            return train_denoiser(diffusion, *latents, seed=0, folder=Path(folder), execution=rung)[1]
 
-        rung = fitted(recipe, section, execution, slices=slices)
-        records, _ = climb(train, rung, batch_size(recipe, section, slices), NAMES[section])
-    return records
-
-
-def _train_vae(recipe: Recipe, execution: Execution, steps: int, slices: int, folder: Path) -> list[Record]:
-    config = recipe.vae.replace(epochs=steps, max_steps=steps, learning_rate=0.0, validations=1)
-    training, held_out = (
-        torch.randint(256, (count, recipe.data.image_size, recipe.data.image_size), dtype=torch.uint8)
-        for count in (min(slices, SLICES), HELD_OUT)
-    )
-    return train_vae(config, training, held_out, seed=0, folder=folder, execution=execution)[1]
-
-
-def _train_denoiser(recipe: Recipe, execution: Execution, steps: int, slices: int, folder: Path) -> list[Record]:
-    config = recipe.diffusion.replace(steps=steps, learning_rate=0.0, validations=1)
-    training, held_out = (_latents(recipe, count) for count in (min(slices, SLICES), HELD_OUT))
-    return train_denoiser(config, training, held_out, seed=0, folder=folder, execution=execution)[1]
+        rung = rung_that_fits(recipe, section, execution, slices=slices)
+        return climb(train, rung, batch_size(recipe, section, slices), NAMES[section])[0]
 
 
 def _latents(recipe: Recipe, count: int) -> Latents:
@@ -96,7 +82,7 @@ def _latents(recipe: Recipe, count: int) -> Latents:
 
 
 def _durations(records: Sequence[Record]) -> list[tuple[int, float]]:
-    """(steps before, seconds a step) of each stretch between two records of losses; the first step isn't in them."""
+    """(steps done before, seconds a step) between every two records of losses; the first step isn't in them."""
     logged = [record for record in records if "train/loss" in record]
     return [
         (int(before["step"]), (after["time"] - before["time"]) / (after["step"] - before["step"]) / 1000)
@@ -105,15 +91,12 @@ def _durations(records: Sequence[Record]) -> list[tuple[int, float]]:
 
 
 def _mean_of_phases(durations: Sequence[tuple[int, float]], begins: float, steps: int) -> float:
-    """The typical duration; where something begins after a share ``begins`` of the steps, of before and after."""
+    """The typical duration, weighted where another phase begins after a share ``begins`` of the steps."""
     border = int(begins * steps)
-    phases = (
-        [each for step, each in durations if step < border],
-        [each for step, each in durations if step >= border],
-    )
-    if not all(phases):
+    before, after = ([each for step, each in durations if (step < border) is first] for first in (True, False))
+    if not (before and after):
         return _typical([each for _, each in durations])
-    return begins * _typical(phases[0]) + (1 - begins) * _typical(phases[1])
+    return begins * _typical(before) + (1 - begins) * _typical(after)
 
 
 def _typical(durations: Sequence[float]) -> float:

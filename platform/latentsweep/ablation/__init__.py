@@ -1,1 +1,4 @@
-"""Ablation studies: which choice makes the difference, told from the noise between seeds."""
+"""Ablation studies: which choice makes the difference, told from the noise.
+
+Imports pages, search, stages, lints.
+"""

@@ -1,1 +1,1 @@
-"""The commands, by what they are about; :mod:`latentsweep.cli` puts them together."""
+"""The commands: they read options, call jobs and print. May import every room, heavy ones when a command runs."""

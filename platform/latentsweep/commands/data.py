@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from latentsweep.commands import options
+from latentsweep.datasets.catalogue import KNOWN
+
 if TYPE_CHECKING:
     from latentsweep.datasets.slices import PreparedDataset
 
@@ -17,11 +20,7 @@ data_app = typer.Typer(
     no_args_is_help=True, help="Prepare datasets from raw scans, look at them, export their slices."
 )
 
-Name = Annotated[
-    str, typer.Argument(help="brats_flair, brats_t1ce, kaggle, demo, or a name for a dataset of your own.")
-]
-Home = Annotated[Path, typer.Option("--home", envvar="LATENTSWEEP_HOME", help="Folder of everything that is made.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON in place of text.")]
+Name = Annotated[str, typer.Argument(help=f"{', '.join(KNOWN)}, or a name for a dataset of your own.")]
 
 
 @data_app.command()
@@ -40,8 +39,8 @@ def prepare(
     size: Annotated[int, typer.Option(help="Side of a slice in pixels.")] = 128,
     jobs: Annotated[int | None, typer.Option(help="Processes; all cores by default.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Prepare anew what exists otherwise.")] = False,
-    as_json: Json = False,
-    home: Home = Path("runs"),
+    as_json: options.JsonOption = False,
+    home: options.HomeOption = Path("runs"),
 ) -> None:
     """Cut raw scans to 8-bit axial slices, split them by subject, and store them without identifiers."""
     from latentsweep.datasets import preparation
@@ -68,8 +67,8 @@ def prepare(
 def show(
     name: Name,
     sheet: Annotated[Path | None, typer.Option(help="Where the contact sheet goes; the dataset by default.")] = None,
-    as_json: Json = False,
-    home: Home = Path("runs"),
+    as_json: options.JsonOption = False,
+    home: options.HomeOption = Path("runs"),
 ) -> None:
     """Counts by split, subjects, rejects, an intensity histogram, and a contact sheet as a picture."""
     from latentsweep.datasets.overview import overview, write_contact_sheet
@@ -89,8 +88,8 @@ def export(
     to: Annotated[Path, typer.Option(help="New or empty folder for the PNG files.")],
     split: Annotated[str, typer.Option(help="train, validation, test or all.")] = "all",
     rule: Annotated[str, typer.Option(help="Split by 'subject', or by 'slice' as the paper did.")] = "subject",
-    as_json: Json = False,
-    home: Home = Path("runs"),
+    as_json: options.JsonOption = False,
+    home: options.HomeOption = Path("runs"),
 ) -> None:
     """Write the slices as grey PNG files, in a folder for each split."""
     from latentsweep.datasets.overview import export_pngs

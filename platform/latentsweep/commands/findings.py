@@ -9,15 +9,7 @@ from typing import Annotated
 
 import typer
 
-from latentsweep.commands.options import (
-    HomeOption,
-    JsonOption,
-    RecordOption,
-    StoreOption,
-    StudyOption,
-    home_of,
-    recorder_of,
-)
+from latentsweep.commands import options
 
 FOUND = 1
 """The exit code of ``lint`` where something misleads."""
@@ -29,7 +21,7 @@ def ui(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 5000,
     open_browser: Annotated[bool, typer.Option("--open", help="Open a browser, too.")] = False,
-    home: HomeOption = Path("runs"),
+    home: options.HomeOption = Path("runs"),
 ) -> None:
     """Open the MLflow UI on this home's runs."""
     from latentsweep_mlflow.ui import serve
@@ -41,22 +33,22 @@ def lint(
     target: Annotated[
         str | None, typer.Argument(help="A dataset, a sweep or a RUN; all that is here by default.")
     ] = None,
-    as_json: JsonOption = False,
-    home: HomeOption = Path("runs"),
-    store: StoreOption = "",
-    study_storage: StudyOption = "",
+    as_json: options.JsonOption = False,
+    home: options.HomeOption = Path("runs"),
+    store: options.StoreOption = "",
+    study_storage: options.StudyOption = "",
 ) -> None:
     """Look for settings, data and results that mislead; ends with exit code 1 where some were found."""
-    from latentsweep.lints import as_text, inspection
+    from latentsweep.lints import as_text, targets
 
-    found = inspection.of_target(home_of(home, store, study_storage), target)
+    found = targets.lint_target(options.home_of(home, store, study_storage), target)
     if as_json:
         plain = {
             subject: [dataclasses.asdict(finding) for finding in findings] for subject, findings in found.items()
         }
         typer.echo(json.dumps(plain, indent=1))
     else:
-        typer.echo(as_text(inspection.by_code(found)) or "nothing that misleads was found")
+        typer.echo(as_text(targets.merge_by_code(found)) or "nothing that misleads was found")
     if any(finding.severity == "warning" for findings in found.values() for finding in findings):
         raise typer.Exit(FOUND)
 
@@ -68,20 +60,20 @@ def report(
     paper_tables: Annotated[
         bool, typer.Option("--paper-tables", help="The paper's Tables I and II of the recorded trainings, instead.")
     ] = False,
-    mlflow: RecordOption = True,
-    as_json: JsonOption = False,
-    home: HomeOption = Path("runs"),
-    store: StoreOption = "",
-    study_storage: StudyOption = "",
+    mlflow: options.RecordOption = True,
+    as_json: options.JsonOption = False,
+    home: options.HomeOption = Path("runs"),
+    store: options.StoreOption = "",
+    study_storage: options.StudyOption = "",
 ) -> None:
     """Write what a sweep found as one HTML file that opens anywhere, with Markdown and CSV beside it."""
     from latentsweep.jobs.reports import report_files, table_files
 
-    place = home_of(home, store, study_storage)
+    place = options.home_of(home, store, study_storage)
     if paper_tables:
         files = table_files(place)
     else:
-        files = report_files(place, sweep_name, lambda name: recorder_of(place, name, mlflow))
+        files = report_files(place, sweep_name, lambda name: options.recorder_of(place, name, mlflow))
     if as_json:
         typer.echo(json.dumps({"files": [str(path) for path in files]}, indent=1))
         return

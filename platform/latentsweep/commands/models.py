@@ -9,54 +9,39 @@ from typing import Annotated, Any
 
 import typer
 
-from latentsweep.commands.options import (
-    CardOption,
-    DeviceOption,
-    HomeOption,
-    JsonOption,
-    RayOption,
-    RecordOption,
-    RunArgument,
-    StoreOption,
-    StudyOption,
-    WeightsOption,
-    dataset_of,
-    home_of,
-    print_metrics,
-    recorder_of,
-)
+from latentsweep.commands import options
 
 
 def train(
     config: Annotated[Path, typer.Option(help="The configuration, as export wrote it.")],
     steps: Annotated[int | None, typer.Option(min=1, help="Denoiser steps; the configuration's by default.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Data-parallel workers.")] = 1,
-    card_gib: CardOption = None,
-    device: DeviceOption = None,
-    ray_address: RayOption = "local",
-    inception: WeightsOption = None,
-    mlflow: RecordOption = True,
-    as_json: JsonOption = False,
-    home: HomeOption = Path("runs"),
-    store: StoreOption = "",
-    study_storage: StudyOption = "",
+    card_gib: options.CardOption = None,
+    device: options.DeviceOption = None,
+    ray_address: options.RayOption = "local",
+    inception: options.WeightsOption = None,
+    mlflow: options.RecordOption = True,
+    as_json: options.JsonOption = False,
+    home: options.HomeOption = Path("runs"),
+    store: options.StoreOption = "",
+    study_storage: options.StudyOption = "",
 ) -> None:
     """Train a configuration in full, measure it on held-out data, and register the model."""
     from rich.console import Console
 
     from latentsweep.configuration import read_configuration
-    from latentsweep.execution.cluster import packed
-    from latentsweep.jobs.train import record_training
-    from latentsweep.jobs.train import train as run_training
+    from latentsweep.execution.cluster import pack_job
+    from latentsweep.jobs.job import Runtime
+    from latentsweep.jobs.train import Retraining, record_training
     from latentsweep.lints import as_text
     from latentsweep.metrics import KID
     from trainables.measures.inception import find_weights
 
-    place = home_of(home, store, study_storage)
+    place = options.home_of(home, store, study_storage)
     configuration = read_configuration(config).with_steps(steps).on_device(device)
     weights = find_weights(inception)
-    dataset = dataset_of(place, configuration.dataset)
-    pack = packed(
+    dataset = options.dataset_of(place, configuration.dataset)
+    pack = pack_job(
         configuration.recipe,
         ray_address,
         configuration.execution.replace(workers=workers),
@@ -64,56 +49,55 @@ def train(
         card_gib=card_gib,
         slices=dataset.counts(configuration.recipe.data.split)["train"],
     )
-    result = run_training(
-        place, configuration, dataset, weights, pack, Console(stderr=True), workers=workers, address=ray_address
-    )
-    summary: dict[str, Any] = {"name": result.name, "folder": str(result.folder), "from_store": result.from_store}
+    job = Retraining(place, configuration, dataset, weights, workers)
+    with job.drive():
+        result = job.run(Runtime(pack, Console(stderr=True), ray_address))
+        if mlflow:
+            from latentsweep_mlflow.registry import register_model
+
+            registered = register_model(
+                home,
+                dataset=dataset.name,
+                folder=job.folder,
+                run_id=record_training(options.recorder_of(place, dataset.name, True), result),
+                score=result.scores[KID.name],
+                objective=f"{KID.objective} on the {job.last} split",
+                comparable=result.comparable,
+            )
+    summary: dict[str, Any] = {"name": job.name, "folder": str(job.folder), "from_store": result.from_store}
     summary |= {split: result.metrics(split) for split in result.evaluations}
     summary["lints"] = [dataclasses.asdict(finding) for finding in result.findings]
-    if mlflow:
-        from latentsweep_mlflow.registry import register_model
-
-        run_id = record_training(recorder_of(place, dataset.name, True), result)
-        registered = register_model(
-            home,
-            dataset=dataset.name,
-            folder=result.folder,
-            run_id=run_id,
-            score=result.scores[KID.name],
-            objective=f"{KID.objective} on the {result.last} split",
-            comparable=result.comparable,
-        )
-        summary["registry"] = dataclasses.asdict(registered)
+    summary |= {"registry": dataclasses.asdict(registered)} if mlflow else {}
     if as_json:
         typer.echo(json.dumps(summary, indent=1))
         return
     how = "answered from the store" if result.from_store else "trained"
-    typer.echo(f"{how}: {result.folder}")
+    typer.echo(f"{how}: {job.folder}")
     for split in result.evaluations:
-        print_metrics(split, result.metrics(split))
+        options.print_metrics(split, result.metrics(split))
     if mlflow:
         typer.echo(f"registered as {dataset.name}, version {registered.version}: {registered.reason}")
     if result.findings:
         typer.echo(as_text(result.findings))
-    typer.echo(f"draw images with: python cli.py sample {result.folder} --count 16 --to images")
+    typer.echo(f"draw images with: python cli.py sample {job.folder} --count 16 --to images")
 
 
 def sample(
-    run: RunArgument,
+    run: options.RunArgument,
     to: Annotated[Path, typer.Option(help="Folder for the images and grid.png.")],
     count: Annotated[int, typer.Option(min=1, help="How many images.")] = 16,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first image; the next has the next.")] = 0,
-    device: DeviceOption = None,
-    as_json: JsonOption = False,
-    home: HomeOption = Path("runs"),
-    store: StoreOption = "",
-    study_storage: StudyOption = "",
+    device: options.DeviceOption = None,
+    as_json: options.JsonOption = False,
+    home: options.HomeOption = Path("runs"),
+    store: options.StoreOption = "",
+    study_storage: options.StudyOption = "",
 ) -> None:
     """Draw images from a trained run: a PNG for each seed, and a grid."""
     from latentsweep.jobs.trained import trained_model, write_images
 
-    place = home_of(home, store, study_storage)
-    model, execution = trained_model(place, run, lambda name: dataset_of(place, name), device)
+    place = options.home_of(home, store, study_storage)
+    model, execution = trained_model(place, run, lambda name: options.dataset_of(place, name), device)
     seeds = range(seed, seed + count)
     files = write_images(place.writable(to), model.images(seeds, execution), seeds)
     typer.echo(json.dumps({"folder": str(to), "files": files}) if as_json else f"{count} images and grid.png in {to}")
@@ -125,12 +109,12 @@ def evaluate(
     dataset: Annotated[str | None, typer.Option(help="What --images are measured against.")] = None,
     split: Annotated[str, typer.Option(help="validation or test.")] = "test",
     rule: Annotated[str, typer.Option(help="Split rule for --images: subject or slice.")] = "subject",
-    device: DeviceOption = None,
-    inception: WeightsOption = None,
-    as_json: JsonOption = False,
-    home: HomeOption = Path("runs"),
-    store: StoreOption = "",
-    study_storage: StudyOption = "",
+    device: options.DeviceOption = None,
+    inception: options.WeightsOption = None,
+    as_json: options.JsonOption = False,
+    home: options.HomeOption = Path("runs"),
+    store: options.StoreOption = "",
+    study_storage: options.StudyOption = "",
 ) -> None:
     """Measure a trained run, or any folder of images, against real slices that no training saw."""
     from latentsweep.jobs.image_folder import compare, read_images
@@ -141,14 +125,14 @@ def evaluate(
     from trainables.measures.inception import find_weights
     from trainables.recipes import Recipe
 
-    place = home_of(home, store, study_storage)
+    place = options.home_of(home, store, study_storage)
     if split not in ("validation", "test") or rule not in ("subject", "slice"):
         raise ConfigError(f"--split is validation or test and --rule subject or slice; got {split!r} and {rule!r}")
     weights = find_weights(inception)
     if (run is None) == (images is None) or (images is not None and dataset is None):
         raise ConfigError("evaluate takes either RUN, or --images FOLDER with --dataset NAME")
     if images is not None:
-        pictures, real = read_images(images), dataset_of(place, str(dataset))
+        pictures, real = read_images(images), options.dataset_of(place, str(dataset))
         metrics = compare(
             pictures,
             real,
@@ -159,8 +143,8 @@ def evaluate(
             execution=Execution.for_machine().replace(device=device or "auto"),
         )
     else:
-        metrics = evaluated_run(place, str(run), lambda name: dataset_of(place, name), weights, split, device)
+        metrics = evaluated_run(place, str(run), lambda name: options.dataset_of(place, name), weights, split, device)
     if as_json:
         typer.echo(json.dumps(metrics, indent=1))
     else:
-        print_metrics(split, metrics)
+        options.print_metrics(split, metrics)

@@ -30,6 +30,8 @@ StudyOption = Annotated[
         help="A PostgreSQL database for the studies, if not a file in each sweep's folder.",
     ),
 ]
+DatasetOption = Annotated[str, typer.Option(help="A prepared dataset; 'demo' is prepared by itself.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the plan and end.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON in place of text.")]
 WeightsOption = Annotated[
     Path | None, typer.Option("--inception", help="The 2015-12-05 Inception weights, where they aren't installed.")
@@ -50,6 +52,10 @@ DeviceOption = Annotated[
         help="cpu leaves the cards alone; cuda ends where there is none; auto takes one where it is.",
     ),
 ]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="field=value of the recipe, or execution.field=value.")
+]
+ConcurrentOption = Annotated[int | None, typer.Option(help="Trials at once; what fits by default.")]
 RecordOption = Annotated[bool, typer.Option("--mlflow/--no-mlflow", help="Record to MLflow.")]
 RunArgument = Annotated[
     str, typer.Argument(help="A configuration (best.yaml), a model's folder, or SWEEP/TRIAL.", metavar="RUN")
@@ -69,9 +75,9 @@ def home_of(path: Path, store: str = "", study: str = "") -> Home:
 
 def dataset_of(home: Home, name: str) -> PreparedDataset:
     """The prepared dataset; the built-in one is made where it is missing."""
-    from latentsweep.datasets.builtin import prepared_dataset
+    from latentsweep.datasets.preparation import open_or_prepare
 
-    return prepared_dataset(home, name, lambda line: typer.echo(line, err=True))
+    return open_or_prepare(home, name, lambda line: typer.echo(line, err=True))
 
 
 def recorder_of(home: Home, experiment: str, wanted: bool) -> Recorder:

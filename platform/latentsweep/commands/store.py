@@ -8,17 +8,19 @@ from typing import Annotated
 
 import typer
 
-from latentsweep.commands.options import HomeOption, JsonOption, StoreOption, home_of
+from latentsweep.commands import options
 
 store_app = typer.Typer(no_args_is_help=True, help="What was computed and kept, what it cost, and what may go.")
 
 
 @store_app.command("show")
-def show(as_json: JsonOption = False, home: HomeOption = Path("runs"), store: StoreOption = "") -> None:
+def show(
+    as_json: options.JsonOption = False, home: options.HomeOption = Path("runs"), store: options.StoreOption = ""
+) -> None:
     """What the store holds, what each result cost, and what refers to it."""
     from latentsweep.storage import housekeeping
 
-    rows = housekeeping.overview(home_of(home, store))
+    rows = housekeeping.overview(options.home_of(home, store))
     typer.echo(json.dumps(rows, indent=1) if as_json else housekeeping.as_text(rows))
 
 
@@ -28,13 +30,13 @@ def free(
     force: Annotated[
         bool, typer.Option("--force", help="Also in a store outside the home, which may be shared.")
     ] = False,
-    as_json: JsonOption = False,
-    home: HomeOption = Path("runs"),
-    store: StoreOption = "",
+    as_json: options.JsonOption = False,
+    home: options.HomeOption = Path("runs"),
+    store: options.StoreOption = "",
 ) -> None:
     """Delete the results that no sweep and no training refers to."""
     from latentsweep.storage import housekeeping
 
-    rows = housekeeping.free(home_of(home, store), dry_run=dry_run, force=force)
+    rows = housekeeping.free(options.home_of(home, store), dry_run=dry_run, force=force)
     gone = f"{len(rows)} results, {sum(row['bytes'] for row in rows) / 1e6:.1f} MB"
     typer.echo(json.dumps(rows, indent=1) if as_json else f"{'would free' if dry_run else 'freed'} {gone}")

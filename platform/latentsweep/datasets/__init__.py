@@ -1,1 +1,1 @@
-"""Raw scans → prepared slices: finding, reading, windowing, splitting and storing them without identifiers."""
+"""Raw scans → prepared slices: find, read, window, split and store them without identifiers. Imports storage."""

@@ -1,4 +1,4 @@
-"""The named datasets: what they are, where they come from, and the commands that get and prepare them."""
+"""The table of named datasets: what they are, how they lie on disk, and the commands that get and prepare them."""
 
 from __future__ import annotations
 
@@ -8,45 +8,48 @@ from pathlib import Path
 
 from trainables.errors import DataError
 
-KAGGLE_SERIES = ("FLAIR", "T1w", "T1wCE", "T2w")
-#: Cases that the organisers of the RSNA-MICCAI challenge withdrew, each for a blank series.
-KAGGLE_WITHDRAWN = ("00109", "00123", "00709")
-
 
 @dataclass(frozen=True, kw_only=True)
-class KnownDataset:
-    """A dataset with a layout of its own. ``namespace`` is shared by datasets of the same patients."""
+class Dataset:
+    """A dataset that can be prepared. A row of :data:`KNOWN` is all that a new one needs, if its layout exists."""
 
     name: str
     namespace: str
-    getting: str
-    modality: str = ""
+    """What keeps its pseudonyms apart from others'. Datasets of the same patients share one."""
+    layout: str | None
+    """A name in :data:`latentsweep.datasets.layouts.LAYOUTS`; None for the dataset that is made from nothing."""
+    getting: str = ""
+    """The commands that get its raw scans."""
+    source: str = "<folder>"
+    """The folder that these commands leave, as --source takes it."""
+    modality: str | None = None
+    series: str | None = None
+    """The series that is taken unless --series names another; None where there is nothing to choose."""
+    subject_from: str | None = None
+    """The rule of its layout for subjects, as --subject-from takes it."""
 
+
+BUILT_IN = "demo"
+_GET_BRATS = (
+    "get BraTS from https://www.synapse.org (join the challenge, then `synapse get -r <id of its training data>`) "
+    "and unzip it"
+)
 
 KNOWN = {
     known.name: known
     for known in (
-        KnownDataset(
-            name="brats_flair",
-            namespace="brats",
-            getting="get BraTS from https://www.synapse.org (join the challenge, then `synapse get -r <id of its "
-            "training data>`) and unzip it",
-            modality="flair",
-        ),
-        KnownDataset(
-            name="brats_t1ce",
-            namespace="brats",
-            getting="get BraTS from https://www.synapse.org (join the challenge, then `synapse get -r <id of its "
-            "training data>`) and unzip it",
-            modality="t1ce",
-        ),
-        KnownDataset(
+        Dataset(name="brats_flair", namespace="brats", layout="brats", getting=_GET_BRATS, modality="flair"),
+        Dataset(name="brats_t1ce", namespace="brats", layout="brats", getting=_GET_BRATS, modality="t1ce"),
+        Dataset(
             name="kaggle",
             namespace="kaggle",
+            layout="kaggle",
             getting="`kaggle competitions download -c rsna-miccai-brain-tumor-radiogenomic-classification` and "
             "`unzip rsna-miccai-brain-tumor-radiogenomic-classification.zip -d rsna-miccai`",
+            source="rsna-miccai",
+            series="FLAIR",
         ),
-        KnownDataset(name="demo", namespace="demo", getting=""),
+        Dataset(name=BUILT_IN, namespace="demo", layout=None),
     )
 }
 
@@ -61,21 +64,22 @@ def check_name(name: str) -> str:
     return name
 
 
-def namespace(name: str) -> str:
-    """What keeps this dataset's pseudonyms apart from those of other patients."""
-    return KNOWN[name].namespace if name in KNOWN else f"own/{name}"
+def dataset_named(name: str) -> Dataset:
+    """The row of a known dataset; for another name, a dataset of the user's own."""
+    return KNOWN.get(name) or Dataset(name=name, namespace=f"own/{name}", layout="folder")
 
 
 def how_to_get(name: str, home: Path) -> str:
     """The commands that get and prepare a dataset, as the end of a sentence."""
     option = "" if home == Path("runs") else f" --home {home}"
-    if name == "demo":
-        return f"run `python cli.py data prepare demo{option}`"
-    if name == "kaggle":
-        return f"{KNOWN[name].getting}, then `python cli.py data prepare kaggle --source rsna-miccai{option}`"
+    dataset, command = dataset_named(name), f"python cli.py data prepare {name}"
+    if dataset.layout is None:
+        return f"run `{command}{option}`"
     if name in KNOWN:
-        return f"{KNOWN[name].getting}, then `python cli.py data prepare {name} --source <folder>{option}`"
+        return f"{dataset.getting}, then `{command} --source {dataset.source}{option}`"
+    from latentsweep.datasets.readers import FORMATS  # only here: the readers take long to import
+
     return (
-        f"run `python cli.py data prepare {name} --source <folder of NIfTI, DICOM, PNG or JPEG>{option}` "
-        f"(known without a folder of your own: {', '.join(KNOWN)})"
+        f"run `{command} --source <folder of {FORMATS}>{option}` (known without a folder of your own: "
+        f"{', '.join(KNOWN)})"
     )

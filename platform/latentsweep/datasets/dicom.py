@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import os
 import re
-import struct
-import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.tag import Tag
 from pydicom.uid import RLELossless
 
+from latentsweep.datasets import limits
 from latentsweep.datasets.limits import (
     MAX_DICOM_BYTES,
     MAX_PIXELS,
@@ -27,33 +26,25 @@ from latentsweep.datasets.limits import (
     MAX_SIDE,
     MAX_VOXELS,
     TOO_MANY_VOXELS,
-    guarded,
+    guard_reading,
     inflates_beyond,
+    limit_pixels,
     open_regular,
-    pixels_limited,
+    silence,
 )
-from latentsweep.datasets.silence import silenced
 from latentsweep.datasets.volumes import DISPLAY_AFFINE, Float, Reject, Volume
 
 HEADER_BYTES = 2**24
 """A PatientID is looked for in so many bytes from the beginning of a file."""
 UNREADABLE = (
-    OSError,
-    EOFError,
-    ValueError,
-    TypeError,
-    KeyError,
+    *limits.UNREADABLE,
     IndexError,
     AttributeError,
-    OverflowError,
     NotImplementedError,
     RuntimeError,
-    struct.error,
-    zlib.error,
     BytesLengthException,
     InvalidDicomError,
 )
-#: What is read of a file: the image and what says how to decode it, whose it is, and where it lies.
 TAGS = [
     Tag(name)
     for name in (
@@ -63,8 +54,9 @@ TAGS = [
         *("ExtendedOffsetTable", "ExtendedOffsetTableLengths", "PixelData", "FloatPixelData", "DoubleFloatPixelData"),
     )
 ]
-#: Slices of a sagittal or coronal series may lie this many times the usual distance apart, no more.
+"""What is read of a file: the image and what says how to decode it, whose it is, and where it lies."""
 MAX_GAP = 1.5
+"""Slices of a sagittal or coronal series may lie this many times the usual distance apart, no more."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +78,9 @@ class Frame:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether the file has the DICOM prefix."""
+    """Whether the file has the DICOM prefix. A DICOMDIR has it, too, but is an index and holds no image."""
+    if path.name.upper() == "DICOMDIR":
+        return False
     try:
         with open_regular(path) as file:
             return file.read(132)[128:] == b"DICM"
@@ -97,7 +91,7 @@ def is_dicom(path: Path) -> bool:
 def patient_id(path: Path) -> str | None:
     """The PatientID tag, to be hashed and never shown; None where it is empty, absent or unreadable."""
     try:
-        with guarded(), silenced("pydicom"):
+        with guard_reading(), silence("pydicom"):
             content = _content(path, HEADER_BYTES)
             header = pydicom.dcmread(content, stop_before_pixels=True, specific_tags=["PatientID"])
             return _text(header, "PatientID") or None
@@ -123,7 +117,7 @@ def dicom_volumes(paths: Sequence[Path]) -> tuple[list[Volume], list[Reject]]:
     for family in sorted(families):
         frames = families.pop(family)
         try:
-            volume, repeated = stacked(frames)
+            volume, repeated = stack_frames(frames)
             volumes.append(volume)
             rejects += [Reject("a second image at the same position of a series", broken=False)] * repeated
         except Reject as reject:
@@ -131,18 +125,18 @@ def dicom_volumes(paths: Sequence[Path]) -> tuple[list[Volume], list[Reject]]:
     return volumes, rejects
 
 
-@guarded()
+@guard_reading()
 def read_frame(path: Path) -> Frame:
     """One single-frame grey DICOM image; raises :class:`Reject`. MONOCHROME1 is turned to bright-is-high.
 
     Sizes that the header claims, and that compressed data inflates to, are held against the limits beforehand.
     """
     try:
-        with silenced("pydicom"):
+        with silence("pydicom"):
             header = pydicom.dcmread(_content(path), specific_tags=TAGS)
     except UNREADABLE:
         raise Reject("not a readable DICOM file", broken=True) from None
-    with silenced("pydicom"):
+    with silence("pydicom"):
         rows, columns = _number(header, "Rows", 0), _number(header, "Columns", 0)
         if rows * columns > MAX_PIXELS:
             raise Reject(f"a DICOM image of more than {MAX_SIDE}×{MAX_SIDE} pixels", broken=False)
@@ -152,7 +146,7 @@ def read_frame(path: Path) -> Frame:
             run_length = header.file_meta.TransferSyntaxUID == RLELossless
             if run_length and len(header.PixelData) > MAX_RLE_BYTES:
                 raise Reject(f"a DICOM image of more than {MAX_RLE_BYTES // 2**20} MiB in run lengths", broken=False)
-            with pixels_limited():
+            with limit_pixels():
                 pixels = header.pixel_array.astype(np.float32)
         except UNREADABLE:
             raise Reject("a DICOM image that is cut short, damaged or needs another decoder", broken=True) from None
@@ -198,7 +192,7 @@ class _Content(io.BytesIO):
         return data
 
 
-def stacked(frames: Sequence[Frame]) -> tuple[Volume, int]:
+def stack_frames(frames: Sequence[Frame]) -> tuple[Volume, int]:
     """The frames of one family as a volume sorted along the slice normal, and how many shared a position.
 
     Without usable positions the order is that of the instance numbers, feet first. Without an orientation the

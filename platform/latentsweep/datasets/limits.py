@@ -1,4 +1,4 @@
-"""What a file of a source may cost: every limit of the readers, and the guards that hold them to it.
+"""Every limit of what reading a file may cost, and the guards that hold the readers to it.
 
 A file above a limit is a :class:`~latentsweep.datasets.volumes.Reject`, by what its header claims where it claims
 anything, before memory is taken. With these limits a process that reads scans stays below 2 GB.
@@ -7,9 +7,11 @@ anything, before memory is taken. With these limits a process that reads scans s
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import stat
+import struct
 import threading
 import warnings
 import zlib
@@ -22,26 +24,30 @@ from PIL import Image
 
 from latentsweep.datasets.volumes import Reject
 
-#: Voxels of a volume, and of all images of one series or folder together: 512×512×512.
 MAX_VOXELS = 2**27
-#: Bytes of a NIfTI file's header and voxels, inflated: four for each voxel that is allowed, and a header.
+"""Voxels of a volume, and of all images of one series or folder together: 512×512×512."""
 MAX_NIFTI_BYTES = 4 * MAX_VOXELS + 2**20
-#: A picture or DICOM image may have as many pixels as a square of this side.
+"""Bytes of a NIfTI file's header and voxels, inflated: four for each voxel that is allowed, and a header."""
 MAX_SIDE = 4096
+"""A picture or DICOM image may have as many pixels as a square of this side."""
 MAX_PIXELS = MAX_SIDE**2
-#: Bytes of a DICOM file, as it lies and inflated.
 MAX_DICOM_BYTES = 2**28
-#: Bytes of a DICOM image in run-length encoding, which grows 64 times at most.
+"""Bytes of a DICOM file, as it lies and inflated."""
 MAX_RLE_BYTES = 2**24
-#: Seconds of processor time that reading one file may take.
+"""Bytes of a DICOM image in run-length encoding, which grows 64 times at most."""
 MAX_SECONDS = 10.0
-#: Folders below one another in a source.
+"""Seconds of processor time that reading one file may take."""
 MAX_DEPTH = 64
-#: DEFLATE makes at most this many bytes of one (zlib's technical notes).
+"""Folders below one another in a source."""
 MOST_INFLATION = 1032
+"""DEFLATE makes at most this many bytes of one (zlib's technical notes)."""
 
+NO_MEMORY = "too large for this machine's memory"
 TOO_MANY_VOXELS = f"beyond {MAX_VOXELS:,} voxels in one series or folder"
 TOO_SLOW = f"takes more than {MAX_SECONDS:g} s to read"
+
+UNREADABLE = (OSError, EOFError, ValueError, TypeError, KeyError, OverflowError, struct.error, zlib.error)
+"""What every library raises for a damaged file; each reader adds what its own raises beside."""
 
 
 class _OutOfTime(BaseException):
@@ -49,7 +55,7 @@ class _OutOfTime(BaseException):
 
 
 @contextlib.contextmanager
-def guarded() -> Iterator[None]:
+def guard_reading() -> Iterator[None]:
     """Reading one file: a :class:`Reject` where it takes more than ``MAX_SECONDS`` or there is no memory for it.
 
     Processor time, so that a slow disk or a busy machine rejects nothing. Only the main thread of a process can
@@ -69,7 +75,7 @@ def guarded() -> Iterator[None]:
     except _OutOfTime:
         raise Reject(TOO_SLOW, broken=True) from None
     except MemoryError:
-        raise Reject("too large for this machine's memory", broken=False) from None
+        raise Reject(NO_MEMORY, broken=False) from None
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -86,7 +92,21 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 @contextlib.contextmanager
-def pixels_limited() -> Iterator[None]:
+def silence(logger_name: str) -> Iterator[None]:
+    """No warning, and nothing of this logger, gets out of the block: readers quote headers, which name patients."""
+    logger = logging.getLogger(logger_name)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def limit_pixels() -> Iterator[None]:
     """Pillow raises :data:`TOO_MANY_PIXELS` on opening a picture of more than ``MAX_PIXELS``, whoever opens it."""
     before = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS
@@ -98,8 +118,8 @@ def pixels_limited() -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
-#: What Pillow raises within :func:`pixels_limited`: up to twice the limit, and above.
 TOO_MANY_PIXELS = (Image.DecompressionBombWarning, Image.DecompressionBombError)
+"""What Pillow raises within :func:`limit_pixels`: up to twice the limit, and above."""
 
 
 def inflates_beyond(data: bytes, limit: int) -> bool:

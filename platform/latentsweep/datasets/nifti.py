@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import struct
-import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -17,29 +17,28 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
-from latentsweep.datasets.limits import MAX_NIFTI_BYTES, MAX_VOXELS, MOST_INFLATION, guarded, open_regular
-from latentsweep.datasets.silence import silenced
+from latentsweep.datasets import limits
+from latentsweep.datasets.limits import (
+    MAX_NIFTI_BYTES,
+    MAX_VOXELS,
+    MOST_INFLATION,
+    guard_reading,
+    open_regular,
+    silence,
+)
 from latentsweep.datasets.volumes import Float, Reject, Volume
 
 HEADERS: dict[int, Any] = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 """By their length in bytes, which is also their first field."""
-UNREADABLE = (
-    OSError,
-    EOFError,
-    ValueError,
-    TypeError,
-    OverflowError,
-    KeyError,
-    ZeroDivisionError,
-    struct.error,
-    zlib.error,
-    ImageFileError,
-    HeaderDataError,
-    WrapStructError,
-)
+UNREADABLE = (*limits.UNREADABLE, ZeroDivisionError, ImageFileError, HeaderDataError, WrapStructError)
 
 
-@guarded()
+def nifti_volume(paths: Sequence[Path]) -> tuple[list[Volume], list[Reject]]:
+    """The volume of the one file of a scan; raises :class:`Reject`."""
+    return [read_nifti(paths[0])], []
+
+
+@guard_reading()
 def read_nifti(path: Path) -> Volume:
     """The volume of one ``.nii`` or ``.nii.gz``; raises :class:`Reject` where there is none.
 
@@ -48,11 +47,11 @@ def read_nifti(path: Path) -> Volume:
     """
     zipped = path.name.lower().endswith(".gz")
     try:
-        with silenced("nibabel.global"), open_regular(path) as file:
+        with silence("nibabel.global"), open_regular(path) as file:
             most = os.fstat(file.fileno()).st_size * (MOST_INFLATION if zipped else 1)
             stream = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if zipped else file
             header = _header(stream.read(max(HEADERS)))
-            shape = _checked_shape(header, most)
+            shape = _check_shape(header, most)
             affine = np.asarray(header.get_best_affine(), dtype=np.float64)
             return Volume(_voxels(stream, header, shape), affine)
     except UNREADABLE:
@@ -68,7 +67,7 @@ def _header(block: bytes) -> Any:
     raise ImageFileError("neither of NIfTI's lengths")
 
 
-def _checked_shape(header: Any, most: int) -> tuple[int, ...]:
+def _check_shape(header: Any, most: int) -> tuple[int, ...]:
     """The three sides of the volume; raises :class:`Reject` where no file of ``most`` bytes has, or may have, it."""
     shape = tuple(int(side) for side in header.get_data_shape())
     dtype = header.get_data_dtype()

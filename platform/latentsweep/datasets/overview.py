@@ -1,4 +1,4 @@
-"""Looking at a prepared dataset: its numbers, its intensities, a contact sheet, and its slices as PNG files."""
+"""A prepared dataset for people: its numbers, its intensities, a contact sheet, and its slices as PNG files."""
 
 from __future__ import annotations
 

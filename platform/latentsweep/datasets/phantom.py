@@ -23,10 +23,10 @@ SLICES = 18
 SEED = 42
 PLANE_SIDE, PLANE_MM = 150, 1.5
 SLICE_MM = 5.0
-#: MNI heights of the lowest slice, and of the centre of rotation and scaling.
 LOWEST_MM, CENTRE_MM = -26.0, np.array([0.0, -18.0, 8.0])
-#: FLAIR-like signal of cerebrospinal fluid, grey and white matter, of 1000.
+"""MNI heights of the lowest slice, and of the centre of rotation and scaling."""
 FLUID, GREY, WHITE = 90.0, 560.0, 430.0
+"""FLAIR-like signal of cerebrospinal fluid, grey and white matter, of 1000."""
 
 
 def phantom(number: int, seed: int = SEED) -> Volume:
@@ -35,13 +35,13 @@ def phantom(number: int, seed: int = SEED) -> Volume:
     t1, grey, white, to_voxels = atlas()
     shape = (PLANE_SIDE, PLANE_SIDE, SLICES)
     here = _grid(shape, LOWEST_MM + rng.uniform(-4, 4))
-    there = _deformed(here, rng)
+    there = _deform(here, rng)
     index = np.tensordot(to_voxels[:3, :3], there, axes=1) + to_voxels[:3, 3].reshape(3, 1, 1, 1)
     t1, grey, white = (ndimage.map_coordinates(m, index, order=1, mode="constant") for m in (t1, grey, white))
     brain = ndimage.binary_fill_holes(grey + white + (t1 > 0.15) > 0.5)
     signal = _contrast(t1, grey, white, brain, rng)
     for _ in range(rng.choice([0, 1, 1, 2, 3])):
-        signal = _with_lesion(signal, white, here, rng)
+        signal = _add_lesion(signal, white, here, rng)
     signal *= np.exp(_smooth_field(shape, (3, 3, 2), rng) * 0.12)
     sigma = rng.uniform(12, 30)
     noisy = np.hypot(signal + rng.normal(0, sigma, shape), rng.normal(0, sigma, shape))
@@ -78,7 +78,7 @@ def _grid(shape: tuple[int, int, int], lowest: float) -> Float:
     return grid.astype(np.float32)
 
 
-def _deformed(here: Float, rng: np.random.Generator) -> Float:
+def _deform(here: Float, rng: np.random.Generator) -> Float:
     """Where each voxel takes its tissue from: a small rotation, scaling and shear, then a smooth warp."""
     linear = np.diag(rng.normal(1, 0.04, 3)) + rng.normal(0, 0.025, (3, 3))
     centre = CENTRE_MM.reshape(3, 1, 1, 1)
@@ -98,7 +98,7 @@ def _contrast(t1: Float, grey: Float, white: Float, brain: Float, rng: np.random
     return np.asarray(np.clip(signal + 45 * texture, 0, None), dtype=np.float32)
 
 
-def _with_lesion(signal: Float, white: Float, here: Float, rng: np.random.Generator) -> Float:
+def _add_lesion(signal: Float, white: Float, here: Float, rng: np.random.Generator) -> Float:
     """A bright, ragged lesion in the white matter with a soft oedema, and sometimes a dark core."""
     sites = np.argwhere(white > 0.8)
     site = here[(slice(None), *sites[rng.integers(len(sites))])].reshape(3, 1, 1, 1)

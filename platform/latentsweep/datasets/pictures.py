@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,53 +9,40 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from latentsweep.datasets import limits
 from latentsweep.datasets.limits import (
     MAX_SIDE,
     MAX_VOXELS,
     TOO_MANY_PIXELS,
     TOO_MANY_VOXELS,
-    guarded,
+    guard_reading,
+    limit_pixels,
     open_regular,
-    pixels_limited,
+    silence,
 )
-from latentsweep.datasets.silence import silenced
 from latentsweep.datasets.volumes import DISPLAY_AFFINE, Float, Reject, Volume
 
-UNREADABLE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    TypeError,
-    IndexError,
-    KeyError,
-    AttributeError,
-    OverflowError,
-    ZeroDivisionError,
-    RuntimeError,
-    struct.error,
-    zlib.error,
-)
+UNREADABLE = (*limits.UNREADABLE, SyntaxError, IndexError, AttributeError, ZeroDivisionError, RuntimeError)
 
 
-@guarded()
+@guard_reading()
 def read_picture(path: Path) -> Float:
     """One picture as (rows, columns) float32: its grey values, 8 or 16 bits; colours become luminance (ITU-R 601-2).
 
     Transparency is dropped. Raises :class:`Reject`, before decoding for a picture of too many pixels.
     """
     try:
-        with silenced("PIL"), open_regular(path) as file, pixels_limited():
+        with silence("PIL"), open_regular(path) as file, limit_pixels():
             image = Image.open(file, formats=("PNG", "JPEG"))
             with image:
-                return _upright(image)
+                return _turn_upright(image)
     except TOO_MANY_PIXELS:
         raise Reject(f"a picture of more than {MAX_SIDE}×{MAX_SIDE} pixels", broken=False) from None
     except UNREADABLE:
         raise Reject("not a readable PNG or JPEG picture", broken=True) from None
 
 
-def _upright(image: Image.Image) -> Float:
+def _turn_upright(image: Image.Image) -> Float:
     try:
         image.load()
         upright = ImageOps.exif_transpose(image)

@@ -1,81 +1,48 @@
-"""The job behind ``data prepare``: find scans, read them in parallel, split, and write the dataset in one move."""
+"""What ``data prepare`` does: find the scans, read them in parallel, split them, and write the dataset."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import datetime
 import hashlib
 import logging
-import math
-import multiprocessing
-import os
 import shutil
-import signal
-import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
 from latentsweep.datasets import splits, volumes
-from latentsweep.datasets.catalogue import KNOWN, check_name, how_to_get, namespace
-from latentsweep.datasets.dicom import dicom_volumes
-from latentsweep.datasets.nifti import read_nifti
-from latentsweep.datasets.phantom import SEED, SUBJECTS, phantom
-from latentsweep.datasets.pictures import picture_volumes
+from latentsweep.datasets.catalogue import BUILT_IN, Dataset, check_name, dataset_named, how_to_get
+from latentsweep.datasets.layouts import Discovery, discover
+from latentsweep.datasets.phantom import SEED, SUBJECTS
 from latentsweep.datasets.pseudonyms import Pseudonyms, home_key
+from latentsweep.datasets.scans import PHANTOM, Scan, ScanResult, SliceImage, read_scans
 from latentsweep.datasets.slices import (
     VERSION,
     PreparedDataset,
     SliceRow,
-    encode_stored,
-    image_hash,
     open_dataset,
     write_manifest,
     write_shards,
 )
-from latentsweep.datasets.sources import Discovery, Scan, discover
-from latentsweep.datasets.volumes import Reject, Volume
+from latentsweep.storage.home import Home
 from trainables.config import fingerprint
-from trainables.errors import DataError, LatentsweepError
+from trainables.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-#: Above this share of broken files a source is taken to be the wrong or a damaged one.
 MAX_BROKEN_SHARE = 0.20
-#: How many places of a reject the manifest lists.
+"""Above this share of broken files a source is taken to be the wrong or a damaged one."""
 MAX_PLACES = 20
-#: How long this process reads before it starts others, which take about a second to start.
-ALONE_SECONDS = 2.0
+"""How many places of a reject the manifest lists."""
 MIN_SIZE, MAX_SIZE = 16, 1024
-#: Raised with every change of code after which the same source gives other slices, splits or subjects.
 PREPARATION = 1
+"""Raised with every change of code after which the same source gives other slices, splits or subjects."""
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class SliceImage:
-    """One kept slice: its index from the feet up, the SHA-256 of its pixels, and its PNG."""
-
-    index: int
-    digest: str
-    png: bytes = dataclasses.field(repr=False)
-
-
-@dataclass(frozen=True)
-class ScanResult:
-    """What a scan gave: the slices of each of its volumes, (reason, broken, files) of its rejects, dropped slices."""
-
-    volumes: list[list[SliceImage]]
-    rejects: list[tuple[str, bool, int]]
-    dropped: int
 
 
 def prepare(
@@ -107,9 +74,10 @@ def prepare(
         raise DataError(f"the size of a slice must be {MIN_SIZE} to {MAX_SIZE} pixels, got {size}")
     if jobs is not None and jobs < 1:
         raise DataError(f"--jobs must be at least 1, got {jobs}")
-    found = _found(name, source, series, subject_from, home)
-    settings = _settings(name, found, size, series)
-    pseudonyms = Pseudonyms(home_key(home), namespace(name))
+    dataset = dataset_named(name)
+    found = _find_scans(dataset, source, series, subject_from, home)
+    settings = _settings(dataset, found, size, series)
+    pseudonyms = Pseudonyms(home_key(home), dataset.namespace)
     sealed = pseudonyms.seal(fingerprint({**settings, "subject_from": subject_from}) + found.listing)
     folder = home / "datasets" / name
     partial, retired = (folder.parent / f".{name}.{state}" for state in ("partial", "retired"))
@@ -140,63 +108,41 @@ def prepare(
     return open_dataset(folder.parent, name)
 
 
-def read_scan(scan: Scan, size: int) -> ScanResult:
-    """Read one scan and cut its slices; what cannot be used is among the rejects, never an exception."""
-    rejected: list[Reject] = []
-    found: list[Volume] = []
-    kept: list[list[SliceImage]] = []
-    dropped = 0
-    try:
-        if scan.kind == "phantom":
-            found = [phantom(int(scan.key))]
-        elif scan.kind == "nifti":
-            found = [read_nifti(scan.files[0])]
-        elif scan.kind == "dicom":
-            found, rejected = dicom_volumes(scan.files)
-        else:
-            found, rejected = picture_volumes(scan.files)
-    except Reject as reject:
-        rejected = [reject]
-    except MemoryError:
-        rejected = [Reject("too large for this machine's memory", broken=False)] * len(scan.files)
-    except LatentsweepError:
-        raise
-    except Exception as error:  # a reader's own message may quote the file: only the error's type gets out
-        rejected = [Reject(f"its reader failed with {type(error).__name__}", broken=True)] * len(scan.files)
-    rejects = [(reject.reason, reject.broken, 1) for reject in rejected]
-    for volume in found:
-        files = 1 if scan.kind == "nifti" else volume.voxels.shape[2]
-        try:
-            images, blank = volumes.slices_of(volume, size)
-        except Reject as reject:
-            rejects.append((reject.reason, reject.broken, files))
-            continue
-        except MemoryError:
-            rejects.append(("too large for this machine's memory", False, files))
-            continue
-        dropped += blank
-        kept.append([SliceImage(index, image_hash(image), encode_stored(image)) for index, image in images])
-    return ScanResult([images for images in kept if images], rejects, dropped)
+def open_or_prepare(home: Home, name: str, tell: Callable[[str], None]) -> PreparedDataset:
+    """The prepared dataset of that name, and the built-in one made where it is missing; raises :class:`DataError`."""
+    if name == BUILT_IN and not (home.datasets / name).exists():
+        home.writable(home.datasets)
+        tell(f"preparing {name}, the built-in dataset")
+        return prepare(name, home=home.root)
+    return open_dataset(home.datasets, name)
 
 
-def _found(name: str, source: Path | None, series: str | None, subject_from: str | None, home: Path) -> Discovery:
-    if name != "demo":
+def _find_scans(
+    dataset: Dataset, source: Path | None, series: str | None, subject_from: str | None, home: Path
+) -> Discovery:
+    if dataset.layout is not None:
         if source is None:
-            raise DataError(f"{name} needs --source, the folder with its scans: {how_to_get(name, home)}")
-        return discover(name, Path(source), series=series, subject_from=subject_from)
+            raise DataError(
+                f"{dataset.name} needs --source, the folder with its scans: {how_to_get(dataset.name, home)}"
+            )
+        return discover(dataset.name, Path(source), series=series, subject_from=subject_from)
     if (source, series, subject_from) != (None, None, None):
-        raise DataError("the demo is made on the spot: leave out --source, --series and --subject-from")
-    scans = tuple(Scan("phantom", f"demo/{number}", str(number)) for number in range(SUBJECTS))
-    rule = f"{SUBJECTS} phantom subjects, seed {SEED}"
-    return Discovery(scans, frozenset(scan.subject for scan in scans), "demo", 0, rule)
+        raise DataError(f"the {dataset.name} is made on the spot: leave out --source, --series and --subject-from")
+    scans = tuple(Scan(PHANTOM, f"demo/{number}", str(number)) for number in range(SUBJECTS))
+    return Discovery(
+        scans=scans,
+        subjects=frozenset(scan.subject for scan in scans),
+        listing="demo",
+        subject_rule=f"{SUBJECTS} phantom subjects, seed {SEED}",
+    )
 
 
-def _settings(name: str, found: Discovery, size: int, series: str | None) -> dict[str, Any]:
+def _settings(dataset: Dataset, found: Discovery, size: int, series: str | None) -> dict[str, Any]:
     return {
         "preparation": PREPARATION,
         "size": size,
-        "series": (series or "FLAIR") if name == "kaggle" else None,
-        "modality": (KNOWN[name].modality or None) if name in KNOWN else None,
+        "series": series or dataset.series,
+        "modality": dataset.modality,
         "subject": found.subject_rule,
         "orientation": "axial, anterior up, the patient's left on the viewer's right",
         "intensity": volumes.WINDOW_RULE,
@@ -209,7 +155,7 @@ def _settings(name: str, found: Discovery, size: int, series: str | None) -> dic
 def _check_replaceable(existing: PreparedDataset, settings: Mapping[str, Any]) -> None:
     """Raises :class:`DataError` but for a demo of an older preparation and the same size: it holds no one's data."""
     older = existing.manifest["settings"].get("preparation", 0) < PREPARATION
-    if existing.name == "demo" and older and existing.size == settings["size"]:
+    if existing.name == BUILT_IN and older and existing.size == settings["size"]:
         return
     cause = "by an older version of the code" if older else "from another source or with other settings"
     raise DataError(
@@ -230,7 +176,7 @@ def _build(
 ) -> None:
     """Read all scans, then write shards and manifest into ``folder``."""
     results: list[ScanResult] = []
-    with contextlib.closing(_read_all(found.scans, settings["size"], jobs)) as incoming:
+    with contextlib.closing(read_scans(found.scans, settings["size"], jobs)) as incoming:
         for result in incoming:
             results.append(result)
             if progress is not None:
@@ -245,7 +191,7 @@ def _build(
             f"at most {MAX_BROKEN_SHARE:.0%} of the files may be broken, got {broken} of {files} ({reasons}): "
             "check --source, or take the broken files out"
         )
-    rows, counts, print_of_rows = _arranged(found, results, pseudonyms)
+    rows, counts, print_of_rows = _arrange_rows(found, results, pseudonyms)
     if not rows:
         raise DataError(
             f"no usable slice is in the {files} files of the source ({reasons or 'no file refused'}; {dropped} "
@@ -288,79 +234,39 @@ def _build(
     logger.info("prepared %s: %d slices of %d subjects", name, counts["slices"], counts["subjects"])
 
 
-def _read_all(scans: Sequence[Scan], size: int, jobs: int | None) -> Generator[ScanResult, None, None]:
-    """The result of each scan, in order, from this process or from ``jobs`` others.
-
-    By default others are started when this one has read for a while, or a small dataset would wait for them longer
-    than for its scans.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = jobs or cores
-    until = math.inf if workers == 1 else time.monotonic() + (0 if jobs else ALONE_SECONDS)
-    done = 0
-    while done < len(scans) and time.monotonic() < until:
-        yield read_scan(scans[done], size)
-        done += 1
-    scans = scans[done:]
-    if not scans:
-        return
-    workers = min(workers, len(scans))
-    chunk = max(1, min(16, len(scans) // (4 * workers)))
-    pool = ProcessPoolExecutor(
-        workers,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=signal.signal,
-        initargs=(signal.SIGINT, signal.SIG_IGN),  # Ctrl-C ends this process, which ends them
-    )
-    try:
-        yield from pool.map(read_scan, scans, [size] * len(scans), chunksize=chunk)
-    except BrokenProcessPool:
-        raise DataError("a process that read scans died, perhaps for want of memory: try --jobs 1") from None
-    except BaseException:  # Ctrl-C, also twice: an orderly end would wait for the workers, and can wait for ever
-        for process in list(pool._processes.values()):
-            process.kill()
-        # Or a result that was cut off in the middle is waited for without end.
-        pool._result_queue._writer.close()  # type: ignore[attr-defined]
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
 def _rejects(scans: Sequence[Scan], results: Sequence[ScanResult], pseudonyms: Pseudonyms) -> list[dict[str, Any]]:
     """The rejects by reason, each with its number of files and up to MAX_PLACES pseudonymous places."""
-    counts: Counter[tuple[str, bool]] = Counter()
-    places: dict[tuple[str, bool], dict[tuple[str, str], int]] = defaultdict(dict)
+    places: dict[tuple[str, bool], Counter[tuple[str, str]]] = defaultdict(Counter)
     for scan, result in zip(scans, results, strict=True):
         where = (pseudonyms.subject(scan.subject), pseudonyms.volume(_volume_key(scan, 0)))
         for reason, broken, files in result.rejects:
-            counts[reason, broken] += files
-            places[reason, broken][where] = places[reason, broken].get(where, 0) + files
+            places[reason, broken][where] += files
     return [
         {
             "reason": reason,
             "broken": broken,
-            "count": count,
+            "count": found.total(),
             "places": [
                 {"subject": subject, "volume": volume, "files": files}
-                for (subject, volume), files in sorted(places[reason, broken].items())[:MAX_PLACES]
+                for (subject, volume), files in sorted(found.items())[:MAX_PLACES]
             ],
         }
-        for (reason, broken), count in sorted(counts.items())
+        for (reason, broken), found in sorted(places.items())
     ]
 
 
-def _arranged(
+def _arrange_rows(
     found: Discovery, results: Sequence[ScanResult], pseudonyms: Pseudonyms
 ) -> tuple[list[SliceRow], dict[str, Any], str]:
     """The rows in the order of their content, their counts, and their fingerprint.
 
     Nothing in the order tells of an identifier: subjects come by their smallest image hash, volumes likewise.
     """
-    order = splits.ranked(found.subjects)
+    order = splits.rank_subjects(found.subjects)
     images: dict[str, set[str]] = defaultdict(set)
     for scan, result in zip(found.scans, results, strict=True):
         images[scan.subject].update(image.digest for volume in result.volumes for image in volume)
-    group = splits.joined(order, images)
+    group = splits.join_subjects(order, images)
     split_of = splits.subject_splits(order)
     by_subject: dict[str, list[tuple[str, list[SliceImage]]]] = defaultdict(list)
     for scan, result in zip(found.scans, results, strict=True):

@@ -1,4 +1,4 @@
-"""Pseudonyms: a keyed hash stands for every subject and volume, with a key that never leaves the home."""
+"""Pseudonyms of subjects and volumes: keyed hashes. The key never leaves the home."""
 
 from __future__ import annotations
 

@@ -32,28 +32,16 @@ ROWS_PER_SHARD = 4096
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 RULES = {"subject": "split", "slice": "split_by_slice"}
 
-_FEATURES = {
-    **{name: {"dtype": "string", "_type": "Value"} for name in ("subject", "volume")},
-    "slice": {"dtype": "int32", "_type": "Value"},
-    **{name: {"dtype": "string", "_type": "Value"} for name in RULES.values()},
-    "image": {"_type": "Image"},
-}
-#: The key "huggingface" makes the package ``datasets`` decode the last column as images.
+_TEXT = pa.string()
+_COLUMNS = {"subject": _TEXT, "volume": _TEXT, "slice": pa.int32(), **dict.fromkeys(RULES.values(), _TEXT)}
+_FEATURES = {name: {"dtype": str(kind), "_type": "Value"} for name, kind in _COLUMNS.items()}
 SCHEMA = pa.schema(
-    [
-        ("subject", pa.string()),
-        ("volume", pa.string()),
-        ("slice", pa.int32()),
-        ("split", pa.string()),
-        ("split_by_slice", pa.string()),
-        ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
-    ],
-    metadata={"huggingface": json.dumps({"info": {"features": _FEATURES}})},
+    [*_COLUMNS.items(), ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())]))],
+    metadata={"huggingface": json.dumps({"info": {"features": {**_FEATURES, "image": {"_type": "Image"}}}})},
 )
-
+"""The key "huggingface" makes the package ``datasets`` decode the last column as images."""
 
 _BY_SPLIT = dict.fromkeys(SPLITS, int)
-#: What a manifest must hold, by key and type.
 MANIFEST_FORM = {
     "name": str,
     "created": str,
@@ -70,6 +58,7 @@ MANIFEST_FORM = {
     "bytes": int,
     "shards": [{"file": str, "rows": int, "sha256": str}],
 }
+"""What a manifest must hold, by key and type."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ def split_sizes(count: int) -> tuple[int, int, int]:
     return count - validation - test, validation, test
 
 
-def ranked(subjects: Collection[str], seed: int = SEED) -> list[str]:
+def rank_subjects(subjects: Collection[str], seed: int = SEED) -> list[str]:
     """The distinct subjects in an order that depends on nothing but their identifiers and the seed."""
     return sorted(set(subjects), key=lambda subject: _rank(subject, seed))
 
@@ -39,7 +39,7 @@ def slice_splits(count: int, seed: int = SEED) -> list[str]:
     return [str(split) for split in splits]
 
 
-def joined(order: Sequence[str], images: Mapping[str, Collection[str]]) -> dict[str, str]:
+def join_subjects(order: Sequence[str], images: Mapping[str, Collection[str]]) -> dict[str, str]:
     """Subject → the first-ranked subject that it shares an image with, directly or through others.
 
     ``images`` holds the hashes of each subject's images; subjects that share none stand for themselves.

@@ -22,21 +22,21 @@ Float = npt.NDArray[np.float32]
 io_orientation: Any = nibabel.orientations.io_orientation
 apply_orientation: Any = nibabel.orientations.apply_orientation
 
-#: Columns run to the patient's left and rows to the posterior: the affine of a picture, and of a DICOM image
-#: that does not tell its orientation.
 DISPLAY_AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""Columns run to the patient's left and rows to the posterior: the affine of a picture, and of a DICOM image
+that does not tell its orientation."""
 
 LOW_PERCENTILE, HIGH_PERCENTILE = 0.5, 99.5
-#: A value that fills this share of a volume, and most of its border, is its background.
 BACKGROUND_SHARE = 0.25
-#: A slice is kept when this share of its pixels is brighter than BRAIN_LEVEL of 255.
+"""A value that fills this share of a volume, and most of its border, is its background."""
 MIN_BRAIN_SHARE, BRAIN_LEVEL = 0.05, 25
-#: Axial slices need this many voxels along their shorter side ...
+"""A slice is kept when this share of its pixels is brighter than BRAIN_LEVEL of 255."""
 MIN_SIDE = 32
-#: ... and voxels no more than this many times longer than wide.
+"""Axial slices need this many voxels along their shorter side."""
 MAX_ASPECT = 3.0
-#: A voxel's sides in mm; beyond, the header is wrong.
+"""The voxels of axial slices may be at most this many times longer than wide."""
 MIN_SPACING, MAX_SPACING = 1e-6, 1e6
+"""A voxel's sides in mm; beyond, the header is wrong."""
 WRONG_SPACING = f"voxels of a side outside {MIN_SPACING:g} to {MAX_SPACING:g} mm"
 
 WINDOW_RULE = (
@@ -72,12 +72,12 @@ def slices_of(volume: Volume, size: int) -> tuple[list[tuple[int, npt.NDArray[np
     Raises :class:`Reject` for a volume with no usable axial slices or no contrast.
     """
     planes, (row_mm, column_mm) = axial_planes(volume)
-    planes = windowed(planes)
+    planes = apply_window(planes)
     kept: list[tuple[int, npt.NDArray[np.uint8]]] = []
     for index, plane in enumerate(planes):
         if not np.any(plane > BRAIN_LEVEL):
             continue
-        image = square(plane, row_mm, column_mm, size)
+        image = fit_square(plane, row_mm, column_mm, size)
         if np.mean(image > BRAIN_LEVEL) >= MIN_BRAIN_SHARE:
             kept.append((index, image))
     return kept, len(planes) - len(kept)
@@ -117,7 +117,7 @@ def axial_planes(volume: Volume) -> tuple[Float, tuple[float, float]]:
     return planes, (float(spacing[1]), float(spacing[0]))
 
 
-def windowed(planes: Float) -> Float:
+def apply_window(planes: Float) -> Float:
     """Intensities mapped from the volume's robust percentiles to 0..255 (see ``WINDOW_RULE``), float32.
 
     A constant background becomes 0 even where the tissue has lower values, as in standardised volumes.
@@ -148,7 +148,7 @@ def windowed(planes: Float) -> Float:
     return scaled
 
 
-def square(plane: Float, row_mm: float, column_mm: float, size: int) -> npt.NDArray[np.uint8]:
+def fit_square(plane: Float, row_mm: float, column_mm: float, size: int) -> npt.NDArray[np.uint8]:
     """A (rows, columns) plane of 0..255 as a (size, size) uint8 slice: bicubic, true proportions, padded with 0."""
     height_mm, width_mm = plane.shape[0] * row_mm, plane.shape[1] * column_mm
     scale = size / max(height_mm, width_mm)

@@ -15,7 +15,7 @@ from typing import Any
 
 from latentsweep.execution import supervision
 from latentsweep.execution.packing import Packing, pack_trials, planned_cards
-from latentsweep.execution.work_log import said_last
+from latentsweep.execution.work_log import last_line
 from trainables.errors import ConfigError, LatentsweepError, LostError
 from trainables.loop.execution import Execution
 from trainables.recipes import Recipe
@@ -37,7 +37,7 @@ ENVIRONMENT = {
 """Ray made quiet and prompt; what a user has set stays."""
 
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""A Ray of one's own listens on 127.0.0.1 alone: the name is of the systems where that is Ray's default."""
+"""Makes a Ray that is started here listen on 127.0.0.1 alone. Ray names this after the systems where it is usual."""
 
 CONNECT_SECONDS = 5.0
 
@@ -49,10 +49,11 @@ REPLACEMENTS = 2
 def cluster(
     address: str = "local", *, cpus: int | None = None, gpus: int | None = None, cards: str | None = None
 ) -> Iterator[None]:
-    """Ray for the length of a ``with``: a local one of its own by default, or the one at ``address``.
+    """Ray for the length of a ``with``: started on this machine by default, or joined at ``address``.
 
-    A local one is told how many cards it has (``gpus``): its own count would hold cards that trainings must not use.
-    It sees the ``cards`` named as ``CUDA_VISIBLE_DEVICES`` names them; None: all.
+    A Ray that is started has ``cpus`` and ``gpus``: by its own count it would hold cards that trainings must not use.
+    It sees the ``cards`` named as ``CUDA_VISIBLE_DEVICES`` names them; None: all. Raises :class:`LostError` where it
+    does not start, and :class:`LatentsweepError` where the cluster cannot be joined.
     """
     local = address == "local"
     for name, value in (ENVIRONMENT | (LOOPBACK if local else {})).items():
@@ -60,61 +61,69 @@ def cluster(
     import ray
 
     for name in ("ray", "ray.tune", "ray.air", "ray.train", "ray.data"):
-        # What fails is told by the study, the record and our own lines, without Ray's tracebacks.
+        # The study, the record and our own lines tell what fails, without Ray's tracebacks.
         logging.getLogger(name).setLevel(logging.CRITICAL)
     if local and cards is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = cards
     folder = supervision.ray_folder()
-    options: dict[str, Any] = {
-        "include_dashboard": False,
-        "object_store_memory": 100 * 2**20,
-        "_temp_dir": str(folder),
-    }
     try:
-        with _started() if local else _let_in(address):
-            ray.init(
-                address=address,
-                num_cpus=cpus if local else None,
-                num_gpus=gpus if local else None,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-                **(options if local else {}),
-            )
+        if local:
+            _start(folder, cpus, gpus)
+        else:
+            _join(address)
         supervision.terminate_as_interrupt()
         yield
     finally:
-        with supervision.uninterrupted():
+        with supervision.ignore_signals():
             ray.shutdown()
             shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextlib.contextmanager
-def _started() -> Iterator[None]:
-    """A Ray of one's own that does not come up, since one of its processes ended, is lost like one that ends later.
+def _start(folder: Path, cpus: int | None, gpus: int | None) -> None:
+    """Starts Ray on this machine, with its sockets and logs in ``folder``.
 
-    Ray says so by a bare ``Exception`` or by whatever its first call met.
+    Raises :class:`LostError` where Ray does not start because one of its processes ended. Ray reports that by a bare
+    ``Exception``, or by the error of the first call that it makes.
     """
+    import ray
+
     try:
-        yield
+        ray.init(
+            address="local",
+            num_cpus=cpus,
+            num_gpus=gpus,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            include_dashboard=False,
+            object_store_memory=100 * 2**20,
+            _temp_dir=str(folder),
+        )
     except Exception as error:
-        raise LostError(f"Ray did not start: {said_last(str(error)) or type(error).__name__}") from error
+        raise LostError(f"Ray did not start: {_last_words(error)}") from error
 
 
-@contextlib.contextmanager
-def _let_in(address: str) -> Iterator[None]:
-    """One line where a cluster isn't there or refuses; an address that nobody listens at is not waited for."""
-    from ray.exceptions import AuthenticationError
+def _join(address: str) -> None:
+    """Joins the cluster at ``address``; raises :class:`LatentsweepError` where none answers or it refuses.
+
+    It tries the port first: Ray would wait for a cluster where nobody listens.
+    """
+    import ray
 
     host, _, port = address.rpartition(":")
     try:
         if port.isdigit():
             socket.create_connection((host.rpartition("/")[2], int(port)), timeout=CONNECT_SECONDS).close()
-        yield
-    except (OSError, ValueError, RuntimeError, AuthenticationError) as error:
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+    except (OSError, ValueError, RuntimeError, ray.exceptions.AuthenticationError) as error:
         raise LatentsweepError(
             f"--ray-address must name a running cluster, and {address} does not let this driver in "
             f"({type(error).__name__}): a node of it must run here, and RAY_AUTH_TOKEN_PATH hold its token"
         ) from error
+
+
+def _last_words(error: BaseException) -> str:
+    """The last line of what Ray said, or the name of the error."""
+    return last_line(str(error)) or type(error).__name__
 
 
 def nodes(address: str) -> list[dict[str, float]]:
@@ -132,7 +141,7 @@ def nodes(address: str) -> list[dict[str, float]]:
 
 
 def check_resources(cpus: int, gpus: float) -> None:
-    """Raises :class:`ConfigError` where Ray has not this many CPUs and cards: a job would wait for ever."""
+    """Raises :class:`ConfigError` where Ray has fewer CPUs or cards than this: a job would wait for ever."""
     import ray
 
     has = ray.cluster_resources()  # type: ignore[no-untyped-call]
@@ -145,7 +154,7 @@ def check_resources(cpus: int, gpus: float) -> None:
 
 
 def result_of(reference: Any) -> Any:
-    """What a Ray task returned; an error that the user can mend comes as it was raised."""
+    """What a Ray task returned. Raises a :class:`LatentsweepError` of the task as the task raised it."""
     import ray
 
     try:
@@ -158,7 +167,7 @@ def result_of(reference: Any) -> Any:
 
 @contextlib.contextmanager
 def background(threads: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads to wait for Ray in; whoever leaves early, by Ctrl-C or an error, doesn't wait for them."""
+    """Threads that wait for Ray. Where an error or Ctrl-C ends the ``with``, nobody waits for them."""
     pool = ThreadPoolExecutor(max_workers=threads)
     try:
         yield pool
@@ -176,13 +185,13 @@ def run_under_train(
     threads: int,
     gpu_share: float,
 ) -> None:
-    """Runs ``work(config)`` in every worker of a Ray Train run, and raises what it raised.
+    """Runs ``work(config)`` in each worker of a Ray Train run, on ``threads`` CPUs and ``gpu_share`` of a card.
 
-    Each worker gets ``threads`` CPUs and ``gpu_share`` of a card (0: none). ``work`` keeps its results in the
-    stage store; what Ray Train itself writes goes to ``folder`` and is thrown away. A lost worker is replaced
-    twice; then :class:`LostError` is raised. Ray may hold the run's resources after that, until this process ends.
+    ``work`` keeps its results in the stage store; ``folder`` is for what Ray Train itself writes, which is deleted.
+    A lost worker is replaced :data:`REPLACEMENTS` times. Raises what ``work`` raised, and :class:`LostError` where
+    the workers were lost; Ray may hold the run's resources after that, until this process ends.
 
-    A single worker is a Ray task in which Ray Train runs locally: the processes with which it keeps a group of
+    A single worker is a Ray task in which Ray Train runs locally: the processes with which Ray Train keeps a group of
     workers together take longer to start than a small autoencoder to train.
     """
     if workers == 1:
@@ -193,10 +202,8 @@ def run_under_train(
     from ray.train.v2.api.config import FailureConfig
     from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
-    resources: dict[str, float] = {"CPU": threads}
     use_gpu = gpu_share > 0
-    if use_gpu:
-        resources["GPU"] = gpu_share
+    resources: dict[str, float] = {"CPU": threads, **({"GPU": gpu_share} if use_gpu else {})}
     trainer = TorchTrainer(
         work,
         train_loop_config=config,
@@ -211,13 +218,13 @@ def run_under_train(
     try:
         trainer.fit()
     except WorkerGroupError as error:
-        raised = (getattr(failure, "_base_exc", failure) for failure in error.worker_failures.values())
-        for cause in raised:
+        for failure in error.worker_failures.values():
+            cause = getattr(failure, "_base_exc", failure)
             if isinstance(cause, LatentsweepError):
                 raise cause from error
         raise
     except TrainingFailedError as error:
-        raise LostError(f"Ray Train lost the training: {said_last(str(error)) or type(error).__name__}") from error
+        raise LostError(f"Ray Train lost the training: {_last_words(error)}") from error
     finally:
         shutil.rmtree(folder / name, ignore_errors=True)
 
@@ -228,8 +235,8 @@ def _run_alone(
     import ray
     from ray.exceptions import RayError, RayTaskError
 
-    # Ray's own retries would have no end where the task is killed for its memory.
-    task = ray.remote(num_cpus=threads, num_gpus=gpu_share, max_retries=0)(_trained_locally)
+    # Ray's own retries would never end where the task is killed for its memory.
+    task = ray.remote(num_cpus=threads, num_gpus=gpu_share, max_retries=0)(_train_locally)
     for left in reversed(range(1 + REPLACEMENTS)):
         try:
             result_of(task.remote(work, config))
@@ -239,26 +246,24 @@ def _run_alone(
                 continue
             if isinstance(error, (RayTaskError, LatentsweepError)):
                 raise
-            raise LostError(
-                f"Ray Train lost the training: {said_last(str(error)) or type(error).__name__}"
-            ) from error
+            raise LostError(f"Ray Train lost the training: {_last_words(error)}") from error
 
 
-def _trained_locally(work: Callable[[dict[str, Any]], None], config: dict[str, Any]) -> None:
-    """A Ray task: one worker of a Ray Train run, in this very process."""
+def _train_locally(work: Callable[[dict[str, Any]], None], config: dict[str, Any]) -> None:
+    """A Ray task that is the one worker of a Ray Train run."""
     from ray.train import ScalingConfig
     from ray.train.torch import TorchTrainer
 
     TorchTrainer(work, train_loop_config=config, scaling_config=ScalingConfig(num_workers=0)).fit()
 
 
-def packed(
+def pack_job(
     recipe: Recipe, address: str, execution: Execution, *, card_gib: float | None = None, **options: Any
 ) -> Packing:
     """How trials share this machine, or the cluster at ``address``, where none gets more threads than a node has.
 
-    Cards of a cluster are taken for such of ``card_gib``, since they can't be asked from here. For the ``options``
-    see :func:`~latentsweep.execution.packing.pack_trials`.
+    Cards of a cluster can't be asked from here: each counts as one of ``card_gib``. For the ``options``, and for what
+    this raises, see :func:`~latentsweep.execution.packing.pack_trials`.
     """
     found = nodes(address)
     if not found:

@@ -1,4 +1,4 @@
-"""How trials share the machine: which cards, how many on each, and what each may allocate."""
+"""How trials share the machine: which cards are used, how many trials share one, what each may allocate."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from trainables.loop.cards import memory as memory_of_cards
 from trainables.loop.execution import GIB as GIB
 from trainables.loop.execution import Execution, cores
 from trainables.recipes import Recipe
-from trainables.resources.ladder import described, rungs
-from trainables.resources.memory import CONTEXT, NAMES, Memory, batch_size, predicted, refusal
+from trainables.resources.ladder import describe_rung, rungs
+from trainables.resources.memory import CONTEXT, NAMES, Memory, batch_size, predict_memory, refusal
 
 DEFAULT_CARD = 6.0
-"""The card that a sweep is planned for where nothing else is said, in GiB."""
+"""GiB of the card that a sweep is planned for where no option names another."""
 
 MEANINGS = {
     "optimizer": "optimiser (AdamW's two moments)",
@@ -41,7 +41,7 @@ JOB_DEVICES = ("auto", "cpu", "cuda")
 """What trainings that Ray runs may name: Ray gives each of them its card."""
 
 MOST_ON_CPU = 4
-"""Trials at once without a card: more would all begin before the search has learnt anything."""
+"""Trials at once without a card. Of more, all would begin before the search has learnt anything."""
 
 
 @dataclass(frozen=True)
@@ -65,14 +65,14 @@ class Need:
     @property
     def rung(self) -> str:
         """The rung in words."""
-        return described(self.execution, self.batch)
+        return describe_rung(self.execution, self.batch)
 
 
 @dataclass(frozen=True)
 class Packing:
-    """How trials share the machine. Shares are of one card, 0 without CUDA.
+    """How trials share the machine. Shares are parts of one card, 0 without CUDA.
 
-    Ray's share is one number for all cards, so every card that is used holds equally many trials.
+    Ray takes one share for all cards, so every card that is used holds equally many trials.
     """
 
     concurrent: int
@@ -80,16 +80,16 @@ class Packing:
     gpu_share: float
     vae_share: float
     needs: Mapping[str, Need] = field(default_factory=dict)
-    """What a training takes, by its section of the recipe; empty without CUDA, where nothing is shared out."""
+    """What a training takes, by its section of the recipe; empty without CUDA."""
     card_bytes: int = 0
-    """The part of a card that is planned with: the least of those that are used."""
+    """The memory that is shared out: the least of the cards that are used."""
     per_card: int = 0
     """Trials on a card at once."""
     autoencoders_per_card: int = 0
     cards: tuple[int, ...] = ()
     """The cards that are used."""
     left_out: tuple[int, ...] = ()
-    """Those that are too small, or too full."""
+    """The cards that are too small, or too full."""
     execution: Execution = field(default_factory=Execution)
     """What the trainings run under, apart from threads and memory."""
 
@@ -181,8 +181,8 @@ def pack_trials(
     return Packing(
         at_once,
         max(1, available // at_once),
-        rounded_down(1 / per_card),
-        rounded_down(1 / autoencoders),
+        round_down(1 / per_card),
+        round_down(1 / autoencoders),
         needs,
         card,
         per_card,
@@ -214,12 +214,12 @@ def need(recipe: Recipe, section: str, execution: Execution, room: int, *, slice
     """
     batch = batch_size(recipe, section, slices)
     for rung in rungs(execution, batch):
-        memory = predicted(recipe, section, rung, device="cuda", slices=slices)
+        memory = predict_memory(recipe, section, rung, device="cuda", slices=slices)
         if memory.need <= room:
             return Need(section, rung, memory, batch)
     raise ConfigError(
         f"the card has {room / GIB:.2f} GiB for a process, {CONTEXT / GIB:g} of them for CUDA itself: "
-        + refusal(section, memory, described(rung, batch), max(0.0, (room - CONTEXT) / GIB))
+        + refusal(section, memory, describe_rung(rung, batch), max(0.0, (room - CONTEXT) / GIB))
     )
 
 
@@ -241,13 +241,13 @@ def cards(device: str = "auto") -> list[Card]:
     return [Card(index, total, free) for index, (free, total) in enumerate(sizes)]
 
 
-def rounded_down(share: float) -> float:
-    """A share of a card in ten-thousandths, as Ray counts, so that all shares fit."""
+def round_down(share: float) -> float:
+    """A share of a card, rounded down to ten-thousandths, as Ray counts, so that all shares fit."""
     return math.floor(share * 10_000) / 10_000
 
 
 def planned_cards(card_gib: float | None, count: int = 1) -> list[Card]:
-    """Cards that aren't here, to plan for: of ``card_gib``, by default :data:`DEFAULT_CARD`."""
+    """``count`` cards to plan for that aren't here, of ``card_gib`` or :data:`DEFAULT_CARD`."""
     size = int((card_gib or DEFAULT_CARD) * GIB)
     return [Card(index, size, size) for index in range(count)]
 
@@ -282,7 +282,7 @@ def as_table(packing: Packing) -> str:
 def to_plain(packing: Packing) -> dict[str, Any]:
     """The memory side of a packing, as JSON."""
     return {
-        "card_gib": gib(packing.card_bytes),
+        "card_gib": round(packing.card_bytes / GIB, 2),
         "holds": packing.holds,
         "trials_per_card": packing.per_card,
         "autoencoders_per_card": packing.autoencoders_per_card,
@@ -295,16 +295,11 @@ def to_plain(packing: Packing) -> dict[str, Any]:
                 "rung": each.rung,
                 "micro_batch": each.execution.micro_batch,
                 "checkpointed": each.execution.checkpoint_activations,
-                "need_gib": gib(each.memory.need),
-                "peak_gib": gib(each.memory.peak),
+                "need_gib": round(each.memory.need / GIB, 2),
+                "peak_gib": round(each.memory.peak / GIB, 2),
                 "cap_gib": packing.memory_gib(section),
                 "parts_bytes": dataclasses.asdict(each.memory) | {"context": CONTEXT},
             }
             for section, each in packing.needs.items()
         },
     }
-
-
-def gib(size: int) -> float:
-    """Bytes as GiB, to a hundredth."""
-    return round(size / GIB, 2)

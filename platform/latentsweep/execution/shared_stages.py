@@ -13,22 +13,32 @@ from latentsweep.execution import worker
 from latentsweep.execution.cluster import background, result_of, run_under_train
 from latentsweep.execution.packing import Packing
 from latentsweep.execution.view import View
-from latentsweep.execution.worker import Assignment
-from latentsweep.stages.pipeline import Keys
+from latentsweep.execution.worker import Brief
+from latentsweep.stages.pipeline import SHARED, Keys
+from latentsweep.stages.vae import VAE
+from latentsweep.storage.entries import StageKey
 from latentsweep.storage.store import Store
+
+ALONE = [stage for stage in SHARED if stage is not VAE and not stage.follows(VAE)]
+"""The shared stages that need no autoencoder; they are computed while it is trained."""
 
 
 @dataclass(frozen=True)
 class Shared:
-    """An autoencoder, its latents and worth, and the real slices that it is measured with; ``label`` names them."""
+    """An autoencoder and all else that runs share; ``label`` names them in the view."""
 
     label: str
-    assignment: Assignment
+    brief: Brief
     keys: Keys
 
     def names(self) -> list[str]:
         """The results, as the store names them."""
-        return [key.name for key in self.keys.reconstruction.lineage()]
+        return [self.keys[stage.name].name for stage in SHARED]
+
+    @property
+    def trained(self) -> list[StageKey]:
+        """The keys of the autoencoder and of all that is computed from it, in the order of the table."""
+        return [self.keys[stage.name] for stage in SHARED if stage not in ALONE]
 
 
 def obtain(shared: Sequence[Shared], store: Store, folder: Path, packing: Packing, view: View) -> None:
@@ -39,23 +49,24 @@ def obtain(shared: Sequence[Shared], store: Store, folder: Path, packing: Packin
     import ray
 
     began = time.monotonic()
-    task = ray.remote(num_cpus=packing.threads, num_gpus=packing.gpu_share)(worker.reference)
-    lacking = {each.keys.reference.name: each for each in shared if not store.find(each.keys.reference)}
-    references = {}
-    for each in lacking.values():
-        which = f" [{each.keys.reference.digest[:6]}]" if len(lacking) > 1 else ""
-        references[task.remote(each.assignment)] = f"real features and floor{which}"
-    for label in references.values():
+    task = ray.remote(num_cpus=packing.threads, num_gpus=packing.gpu_share)(worker.compute)
+    tasks = {}
+    for stage in ALONE:
+        lacking = {each.keys[stage.name].name: each for each in shared if not store.find(each.keys[stage.name])}
+        for each in lacking.values():
+            which = f" [{each.keys[stage.name].digest[:6]}]" if len(lacking) > 1 else ""
+            tasks[task.remote(each.brief, stage.name)] = stage.title + which
+    for label in tasks.values():
         view.stage(label, "computing")
     waiting = {}
     for each in shared:
-        if all(store.find(key) for key in (each.keys.vae, each.keys.latents, each.keys.reconstruction)):
+        if all(store.find(key) for key in each.trained):
             view.stage(each.label, "done before", quiet=True)
         else:
-            waiting[each.keys.reconstruction.name] = each
+            waiting[each.trained[-1].name] = each
     with background(packing.concurrent) as pool:
         jobs = {pool.submit(_train, each, folder, packing): each for each in waiting.values()}
-        while jobs or references:
+        while jobs or tasks:
             done, _ = concurrent.futures.wait(jobs, timeout=0.5)
             for future in done:
                 each, seconds = jobs.pop(future), future.result()
@@ -64,20 +75,20 @@ def obtain(shared: Sequence[Shared], store: Store, folder: Path, packing: Packin
             for each in jobs.values():
                 record = store.progress(each.keys.vae.name)
                 view.stage(each.label, f"training, step {int(record['step'])}" if record else "waiting", quiet=True)
-            ready, _ = ray.wait(list(references), timeout=0 if jobs else 0.5) if references else ([], [])
-            for reference in ready:
-                result_of(reference)
-                view.stage(references.pop(reference), f"done in {time.monotonic() - began:.0f} s")
+            ready, _ = ray.wait(list(tasks), timeout=0 if jobs else 0.5) if tasks else ([], [])
+            for finished in ready:
+                result_of(finished)
+                view.stage(tasks.pop(finished), f"done in {time.monotonic() - began:.0f} s")
 
 
 def _train(shared: Shared, folder: Path, packing: Packing) -> float:
-    """Seconds that it took."""
+    """Computes an autoencoder, and what is computed from it, in Ray; returns the seconds that this took."""
     began = time.monotonic()
-    assignment = dataclasses.replace(shared.assignment, execution=packing.limited("vae", shared.assignment.execution))
+    brief = dataclasses.replace(shared.brief, execution=packing.limited("vae", shared.brief.execution))
     run_under_train(
-        worker.autoencoder,
-        {"assignment": assignment},
-        name=f"vae-{shared.keys.reconstruction.digest}",
+        worker.compute_shared,
+        {"brief": brief},
+        name=f"vae-{shared.trained[-1].digest}",
         folder=folder,
         workers=1,
         threads=packing.threads,

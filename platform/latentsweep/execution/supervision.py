@@ -1,8 +1,8 @@
-"""A parent that outlives its driver: passes signals on, starts a killed driver again, leaves no process behind.
+"""The process that watches a driver: it passes signals on, starts a killed driver again, and ends what it left.
 
-A driver that has Ray in it can die at any moment with no chance to say why: Ray ends the process when its raylet
-is lost, and the kernel when memory is short. So the command that a user starts only watches. The driver is its
-child, found by ``sys.orig_argv``; what it had begun goes on from the store when it is started again.
+A driver that runs Ray can die at any moment and has no chance to say why: Ray ends the process when its raylet is
+lost, and the kernel ends it when memory is short. So the command that a user starts only watches. The driver is its
+child, started by ``sys.orig_argv``. A driver that is started again goes on from what the store has.
 """
 
 from __future__ import annotations
@@ -30,33 +30,34 @@ DRIVER = "LATENTSWEEP_DRIVER"
 """Set in a driver's environment: the number of the process that watches it."""
 
 CRASHED = 70
-"""Exit code of a driver with an error of ours that nobody foresaw: it would only come again."""
+"""Exit code of a driver with an unexpected error of this project: a new driver would meet it again."""
 
 LOST = 75
-"""Exit code of a driver that lost what it ran on, and can go on in a new process."""
+"""Exit code of a driver that lost Ray: a new driver can go on."""
 
 SHORT_LIFE = 60.0
-"""Seconds. A driver that dies sooner than this, so many times in a row as :data:`PATIENCE`, is given up."""
+"""Seconds. A driver that dies sooner, :data:`PATIENCE` times in a row, is not started again."""
 
 PATIENCE = 5
 ENDING = 60.0
-"""Seconds that a driver has for its clean end before a further signal kills it."""
+"""Seconds that a driver has to end by itself; after them, a further signal kills it."""
 
 REMINDED_EVERY = 15.0
-"""Seconds until a driver is asked again: an interrupt is lost where it falls into a callback of the interpreter."""
+"""Seconds until a driver is asked again: an interrupt is lost where it meets a callback of the interpreter."""
 
-_PREFIX, _SHORT, _BURIAL = "ls-", 20, 10.0
+_PREFIX, _SHORT, _ORPHANS_SECONDS = "ls-", 20, 10.0
 _PR_SET_CHILD_SUBREAPER = 36
 
 
-def watching() -> bool:
-    """Whether this process is the one that a user started, and has no driver yet."""
+def must_watch() -> bool:
+    """Whether a user started this process, so that it has to start a driver and watch it."""
     return DRIVER not in os.environ
 
 
 def supervise() -> int:
-    """Runs this very command as a driver, again after each time that it was killed; returns its exit code."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    """Runs this command as a driver, and again each time that the driver was killed; returns its exit code."""
+    if sys.platform == "linux":  # other systems have no such call; there, orphans end by themselves later
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     short = 0
     while True:
         began = time.monotonic()
@@ -71,7 +72,7 @@ def supervise() -> int:
 
 
 def _drive() -> tuple[int, bool]:
-    """One life of a driver: its exit code, and whether it was asked to end."""
+    """Starts one driver and waits for it; returns its exit code, and whether it was asked to end."""
     driver = subprocess.Popen(
         [sys.executable, *sys.orig_argv[1:]], env={**os.environ, DRIVER: str(os.getpid())}, process_group=0
     )
@@ -85,22 +86,22 @@ def _drive() -> tuple[int, bool]:
         late = len(asked) > 2 and asked[-1] - asked[0] > ENDING
         driver.send_signal(signal.SIGKILL if late else signal.SIGINT)
 
-    before = {number: signal.signal(number, pass_on) for number in {*_heeded(), signal.SIGALRM}}
+    before = {number: signal.signal(number, pass_on) for number in {*_stop_signals(), signal.SIGALRM}}
     try:
         code = driver.wait()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
-        _bury(driver.pid)
+        _end_orphans(driver.pid)
     return (code if code >= 0 else 128 - code), bool(asked)
 
 
 def drive(work: Callable[[], object]) -> NoReturn:
-    """Does ``work`` as a driver: ends cleanly when the parent is gone, takes SIGTERM and SIGHUP as Ctrl-C.
+    """Does ``work`` as a driver: it ends when its parent is gone, and takes SIGTERM and SIGHUP as Ctrl-C.
 
-    The process ends with the work, by the code of its :class:`SystemExit`: a thread that waits for a Ray which is
-    no longer there would keep the interpreter for ever.
+    The process ends at once after the work, with the code of its :class:`SystemExit`: a thread that waits for a lost
+    Ray would keep the interpreter for ever.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs without it
     terminate_as_interrupt()
@@ -132,20 +133,19 @@ def _end_with(parent: int) -> None:
 
 
 def terminate_as_interrupt() -> None:
-    """From now on SIGTERM and SIGHUP do what Ctrl-C does; to be said again after Ray has set its own handler."""
-    for number in _heeded() - {signal.SIGINT}:
+    """Makes SIGTERM and SIGHUP do what Ctrl-C does; to be called again after Ray, which sets handlers of its own."""
+    for number in _stop_signals() - {signal.SIGINT}:
         signal.signal(number, lambda number, frame: signal.raise_signal(signal.SIGINT))
 
 
 @contextlib.contextmanager
-def driving(folder: Path, database: str = "") -> Iterator[None]:
-    """The right to drive the job of a folder, held for the length of a ``with``; with a ``database`` for its study,
-    as against drivers in other homes and on other machines, too.
+def hold_lock(folder: Path, database: str = "") -> Iterator[None]:
+    """Locks the job of a folder for the length of a ``with``, and its study in a ``database``, where that has one.
 
-    A second driver is told so by :class:`LatentsweepError` and ends; only where the first is about to end, since its
-    parent was killed, is that waited for.
+    The lock in the database is for drivers in other homes and on other machines. Raises :class:`LatentsweepError`
+    where another driver has the lock. A driver whose parent was killed is about to end: this waits for it.
     """
-    from latentsweep.search.databases import alone
+    from latentsweep.search.databases import drive_alone
 
     lock, note = FileLock(folder / "lock"), folder / "driver"
     try:
@@ -161,16 +161,16 @@ def driving(folder: Path, database: str = "") -> Iterator[None]:
         ) from None
     try:
         note.write_text(os.environ.get(DRIVER, str(os.getpid())))
-        with alone(database, folder.name) if database else contextlib.nullcontext():
+        with drive_alone(database, folder.name) if database else contextlib.nullcontext():
             yield
     finally:
         lock.release()
 
 
 @contextlib.contextmanager
-def uninterrupted() -> Iterator[None]:
-    """The few seconds in which records are closed: signals that ask for an end are not needed any more."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in _heeded()}
+def ignore_signals() -> Iterator[None]:
+    """Ignores signals that ask for an end during a ``with``: for the few seconds in which records are closed."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _stop_signals()}
     try:
         yield
     finally:
@@ -179,9 +179,9 @@ def uninterrupted() -> Iterator[None]:
 
 
 def ray_folder() -> Path:
-    """A new short folder for Ray's sockets and logs, that bears this process's number; those of the dead are removed.
+    """A new folder for Ray's sockets and logs, named by this process's number; removes those of dead processes.
 
-    Unix sockets limit how long its path may be.
+    Its path is short, since the path of a Unix socket must be.
     """
     _remove_folders(_is_dead)
     return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=_temporary()))
@@ -209,15 +209,15 @@ def _is_dead(process: int) -> bool:
     return False
 
 
-def _heeded() -> set[signal.Signals]:
+def _stop_signals() -> set[signal.Signals]:
     """The signals that ask for an end; SIGHUP not where it is ignored, by ``nohup``."""
     ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     return {signal.SIGINT, signal.SIGTERM} | (set() if ignored else {signal.SIGHUP})
 
 
-def _bury(driver: int) -> None:
-    """Ends what a driver left: processes that have no other parent now, and Ray's folder."""
-    deadline = time.monotonic() + _BURIAL
+def _end_orphans(driver: int) -> None:
+    """Ends what a driver left: removes Ray's folder, and kills the processes that have no other parent now."""
+    deadline = time.monotonic() + _ORPHANS_SECONDS
     while _children() and time.monotonic() < deadline:
         for child in _children():
             with contextlib.suppress(ProcessLookupError):
@@ -228,15 +228,9 @@ def _bury(driver: int) -> None:
 
 
 def _children() -> list[int]:
-    """This process's children; orphans of a driver are among them where the kernel gives them to us (Linux)."""
+    """This process's children. On Linux the kernel makes the orphans of a driver children of this process."""
     try:
         listed = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
     except OSError:
         return []
     return [int(number) for number in listed.split()]
-
-
-def _prctl(option: int, value: int) -> None:
-    """Linux's ``prctl``; elsewhere there is none, and orphans end by themselves, later."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)

@@ -23,8 +23,8 @@ RETRIES = 4
 """How often a trial whose worker was lost is tried again, each time from its last checkpoint."""
 
 
-class Watcher(Protocol):
-    """Who wants to know what happens to trials, by their numbers in the study."""
+class TrialListener(Protocol):
+    """Hears what happens to trials, by their numbers in the study."""
 
     def started(self, number: int, params: Mapping[str, Any]) -> None:
         """A configuration was asked for."""
@@ -33,41 +33,41 @@ class Watcher(Protocol):
         """A trial reported."""
 
     def lost(self, number: int, error: str) -> tuple[str, str]:
-        """A trial was lost again and again, at last with Ray's ``error``: the reason, and its log's last lines."""
+        """Ray gave a trial up with ``error``. Returns the reason, and the last lines of the trial's log."""
 
     def ended(self, number: int) -> None:
         """A trial ended; the study knows how."""
 
 
 class StudySearcher(Searcher):
-    """Asks the study for configurations and tells it how they ended, up to ``target`` run trials in all."""
+    """Asks the study for configurations and tells it how they ended, until it has ``target`` run trials."""
 
-    def __init__(self, search: Search, target: int, watcher: Watcher) -> None:
+    def __init__(self, search: Search, target: int, listener: TrialListener) -> None:
         super().__init__(metric=None, mode=None)
-        self.search, self.target, self.watcher = search, target, watcher
+        self.search, self.target, self.listener = search, target, listener
         self.numbers: dict[str, int] = {}
         self.errors: dict[int, str] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """The next configuration, or that there is none."""
+        """The next configuration; ``FINISHED`` where there is none."""
         asked = self.search.ask(self.target)
         if asked is None:
             return Searcher.FINISHED  # type: ignore[return-value]
         number, params = asked
         self.numbers[trial_id] = number
-        self.watcher.started(number, params)
+        self.listener.started(number, params)
         return {"number": number, "params": params}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False, **kwargs: Any
     ) -> None:
-        """Tells the study: scored, failed, pruned, or interrupted."""
+        """Tells the study how a trial ended: scored, failed, pruned, or interrupted."""
         number = self.numbers.pop(trial_id, None)
         if number is None:
             return
         result = result or {}
         if error:
-            reason, log = self.watcher.lost(number, self.errors.pop(number, ""))
+            reason, log = self.listener.lost(number, self.errors.pop(number, ""))
             self.search.fail(number, reason, INFRASTRUCTURE, log)
         elif "class" in result:
             self.search.fail(number, result["reason"], result["class"], result["log"])
@@ -79,17 +79,17 @@ class StudySearcher(Searcher):
         else:
             self.search.wait(number)
             return
-        self.watcher.ended(number)
+        self.listener.ended(number)
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: the study is on disk, and a sweep resumes from it, never from Ray's copy."""
         return {}
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: see above."""
+        """Nothing, for the same reason."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: see above."""
+        """Nothing, for the same reason."""
 
 
 class StudyScheduler(FIFOScheduler):
@@ -97,24 +97,23 @@ class StudyScheduler(FIFOScheduler):
 
     def __init__(self, searcher: StudySearcher) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.searcher, self.search, self.watcher = searcher, searcher.search, searcher.watcher
+        self.searcher = searcher
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: as for :class:`StudySearcher`."""
+        """Nothing, as for :class:`StudySearcher`."""
         return {}
 
     def on_trial_error(self, tune_controller: TuneController, trial: Trial) -> None:
-        """Passes on what Ray says of it: Tune tells the searcher only that there was an error."""
+        """Passes Ray's error on: Tune tells the searcher only that there was one."""
         self.searcher.errors[trial.config["number"]] = str(trial.get_error())
 
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
-        """Passes a report on, rung by rung, and answers whether the trial goes on."""
+        """Passes a report on, rung by rung; returns whether the trial stops or goes on."""
         number = trial.config["number"]
-        self.watcher.heard(number, result)
+        self.searcher.listener.heard(number, result)
         for record in result.get("records", ()):
-            if any(name.startswith(RUNG) for name in record) and self.search.report(
-                number, int(record["step"]), record
-            ):
+            rung = any(name.startswith(RUNG) for name in record)
+            if rung and self.searcher.search.report(number, int(record["step"]), record):
                 return TrialScheduler.STOP
         return TrialScheduler.CONTINUE
 
@@ -123,21 +122,19 @@ def run_trials(
     work: Callable[..., None],
     searcher: StudySearcher,
     *,
-    assignment: object,
+    brief: object,
     threads: int,
     gpu_share: float,
     concurrent: int,
     folder: Path,
 ) -> None:
-    """Runs ``work(config, assignment=…)`` in Ray Tune until the searcher has no more trials, ``concurrent`` at once.
+    """Runs ``work(config, brief=…)`` in Ray Tune until the searcher has no more trials, ``concurrent`` at once.
 
     Each trial gets ``threads`` CPUs and ``gpu_share`` of a card (0: none). Tune's own files go to ``folder``.
     """
-    resources: dict[str, float] = {"cpu": threads}
-    if gpu_share:
-        resources["gpu"] = gpu_share
+    resources: dict[str, float] = {"cpu": threads, **({"gpu": gpu_share} if gpu_share else {})}
     tuner = tune.Tuner(
-        tune.with_resources(tune.with_parameters(work, assignment=assignment), resources),
+        tune.with_resources(tune.with_parameters(work, brief=brief), resources),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=StudyScheduler(searcher),

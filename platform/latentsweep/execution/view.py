@@ -1,4 +1,4 @@
-"""What a user sees while a sweep runs: one live view in a terminal, plain lines elsewhere."""
+"""What a user sees while a job runs: one live view in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.text import Text
 from latentsweep.search.leaderboard import described
 
 VALIDATION = ("val/loss", "val/mse")
-"""What a validation of the autoencoder and of the denoiser is shown by."""
+"""The metrics that a validation of the autoencoder and of the denoiser is shown by."""
 
 
 @dataclass
@@ -30,9 +30,9 @@ class TrialLine:
 
 
 class View:
-    """Stages, running trials, the best so far, and how long it may still take."""
+    """Stages; for a sweep of ``target`` trials also these, the best so far, and how long it may still take."""
 
-    def __init__(self, console: Console, title: str, target: int, steps: int) -> None:
+    def __init__(self, console: Console, title: str, target: int = 0, steps: int = 0) -> None:
         self.console, self.title, self.target, self.steps = console, title, target, steps
         self.stages: dict[str, str] = {}
         self.running: dict[int, TrialLine] = {}
@@ -55,12 +55,12 @@ class View:
             self._live = None
 
     def say(self, line: str) -> None:
-        """A line that stays."""
+        """Prints a line that stays."""
         text = f"[{clock(time.monotonic() - self.began)}] {line}"
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def stage(self, name: str, state: str, *, quiet: bool = False) -> None:
-        """A shared stage changed its state; ``quiet`` keeps it out of plain output."""
+        """A stage changed its state; ``quiet`` keeps it out of plain output."""
         changed = self.stages.get(name) != state
         self.stages[name] = state
         if changed and not quiet and not self._live:
@@ -94,6 +94,8 @@ class View:
         stages = Table.grid(padding=(0, 2))
         for name, state in self.stages.items():
             stages.add_row(Text(name), Text(state, style="green" if state.startswith("done") else "yellow"))
+        if not self.target:
+            return Group(head, stages)
         trials = Table(box=None, padding=(0, 2), pad_edge=False)
         for name in ("trial", "configuration", "step", "score on the way", "for"):
             trials.add_column(name, style="dim" if name == "for" else None)
@@ -112,37 +114,13 @@ class View:
         return f"about {clock(each * max(0, self.target - self.finished))} left"
 
 
-class TrainingView:
-    """The progress of one training: a status line in a terminal, a plain line for each report elsewhere."""
-
-    def __init__(self, console: Console) -> None:
-        self.console, self.began = console, time.monotonic()
-        self.said: tuple[str, int] | None = None
-        self._status = console.status("starting") if console.is_terminal else None
-
-    def __enter__(self) -> Self:
-        if self._status:
-            self._status.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._status:
-            self._status.stop()
-
-    def show(self, stage: str, record: Mapping[str, Any], total: int) -> None:
-        """``record`` is the last of a stage that has ``total`` steps."""
-        now = (stage, int(record["step"]))
-        if now == self.said:
-            return
-        self.said = now
-        line = f"[{clock(time.monotonic() - self.began)}] {stage}: step {now[1]} of {total}"
-        for name in VALIDATION:
-            if name in record:
-                line += f", validation {name.removeprefix('val/')} {record[name]:.4g}"
-        if self._status:
-            self._status.update(line)
-        else:
-            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+def describe_progress(record: Mapping[str, Any], total: int) -> str:
+    """A training's last ``record`` in words; ``total`` is its number of steps."""
+    words = f"step {int(record['step'])} of {total}"
+    for name in VALIDATION:
+        if name in record:
+            words += f", validation {name.removeprefix('val/')} {record[name]:.4g}"
+    return words
 
 
 def clock(seconds: float) -> str:

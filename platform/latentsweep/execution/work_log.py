@@ -1,4 +1,4 @@
-"""What a piece of work noted of itself: a file that outlives its process, for whoever asks why it failed."""
+"""The log of a piece of work: a file that outlives its process and shows why the work failed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 
 from latentsweep.records.redaction import RedactingFormatter, redact, redact_lines
 from trainables.errors import ConfigError
-from trainables.loop.watchdog import watched
+from trainables.loop.watchdog import watch
 
 HANG_MINUTES = "LATENTSWEEP_HANG_MINUTES"
-"""The environment variable that sets after how many minutes without a step a worker is taken as hung; 0: never."""
+"""The environment variable that says after how many minutes without a step a worker counts as hung; 0: never."""
 
 PATIENCE = 30.0
 TAIL = 4000
@@ -27,7 +27,8 @@ _OURS = ("latentsweep", "trainables")
 def noted(path: Path) -> Iterator[None]:
     """Appends what our loggers say to ``path``, and the stacks of a process that crashes or hangs.
 
-    A process that hangs is ended. Work that ends well leaves no log.
+    A process that hangs is ended. Work that ends well leaves no log. Raises :class:`ConfigError` as
+    :func:`hang_minutes` does.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
@@ -40,7 +41,7 @@ def noted(path: Path) -> Iterator[None]:
             logger.setLevel(logging.INFO)
         faulthandler.enable(file)
         try:
-            with watched(60 * hang_minutes(), file):
+            with watch(60 * hang_minutes(), file):
                 yield
         except BaseException as error:
             logging.getLogger(_OURS[0]).error("ended by %s: %s", type(error).__name__, error)
@@ -59,23 +60,23 @@ def tail(path: Path) -> str:
         text = path.read_text(errors="replace")
     except OSError:
         return ""
-    return shortened(text)
+    return shorten(text)
 
 
-def shortened(text: str) -> str:
+def shorten(text: str) -> str:
     """The last whole lines of a text, at most :data:`TAIL` characters, without secrets."""
     text = redact_lines(text)
     return text if len(text) <= TAIL else text[-TAIL:].partition("\n")[2]
 
 
-def said_last(error: str) -> str:
+def last_line(error: str) -> str:
     """The last line of a traceback that Ray passed on, in at most 300 characters, without secrets."""
     lines = [line.strip() for line in error.splitlines() if line.strip()]
     return redact(lines[-1])[:300] if lines else ""
 
 
 def hang_minutes() -> float:
-    """What the user set; raises :class:`ConfigError` for what is no number of minutes."""
+    """The minutes of :data:`HANG_MINUTES`; raises :class:`ConfigError` for anything but a number of minutes."""
     text = os.environ.get(HANG_MINUTES, str(PATIENCE))
     try:
         minutes = float(text)

@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from latentsweep import stages
-from latentsweep.ablation.design.plan import AblationPlan, Job
+from latentsweep.ablation.design.plan import AblationPlan, ArmRun
 from latentsweep.ablation.design.walltime import SECONDS, WallTime, allotted, timings
 from latentsweep.ablation.statistics.effect import Run
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.execution import worker
-from latentsweep.execution.cluster import check_resources, cluster, result_of
+from latentsweep.execution.cluster import result_of
 from latentsweep.execution.packing import Packing
-from latentsweep.execution.shared_stages import Shared, obtain
-from latentsweep.execution.supervision import driving, uninterrupted
+from latentsweep.execution.shared_stages import Shared
 from latentsweep.execution.view import View
 from latentsweep.execution.work_log import tail
-from latentsweep.execution.worker import Assignment
+from latentsweep.execution.worker import Brief
+from latentsweep.jobs.job import Job, Runtime
 from latentsweep.jobs.sweep import Sweep
 from latentsweep.metrics import KID
 from latentsweep.records.ablation import AblationRecord
 from latentsweep.records.recorder import Recorder
 from latentsweep.records.redaction import redact
-from latentsweep.stages.dataset import published_name
 from latentsweep.storage.home import Home, read_json, write_json
 from latentsweep.storage.store import Store
-from trainables.errors import INFRASTRUCTURE, LatentsweepError, StoppedError
+from trainables.errors import INFRASTRUCTURE, LatentsweepError
 from trainables.measures.inception import InceptionWeights
 from trainables.recipes import Recipe
 from trainables.resources.memory import NAMES
@@ -40,51 +36,55 @@ from trainables.space import Value
 
 log = logging.getLogger(__name__)
 
-PLAN, FAILURES, USES = "ablation.json", "failures.json", "uses.json"
+PLAN, FAILURES = "ablation.json", "failures.json"
 
 
-class Study:
-    """One ablation study in its folder; only one process drives it at a time."""
+class Study(Job):
+    """An ablation study in its folder: ``ablation.json``, what failed, the tables."""
+
+    noun = "study"
 
     def __init__(
         self, home: Home, plan: AblationPlan, dataset: PreparedDataset, weights: InceptionWeights, recorder: Recorder
     ) -> None:
-        self.home, self.plan, self.dataset, self.weights, self.recorder = home, plan, dataset, weights, recorder
-        self.folder = home.writable(home.ablations / plan.name)
-        self.store = Store.of(home)
+        super().__init__(home, home.ablations / plan.name, plan.dataset, plan.fingerprint, weights)
+        self.plan, self.dataset, self.recorder = plan, dataset, recorder
         self.record = AblationRecord(recorder, plan, self.store)
 
-    def run(self, seeds: int, packing: Packing, console: Console, *, address: str = "local") -> list[Job]:
+    def run(self, seeds: int, runtime: Runtime) -> list[ArmRun]:
         """Runs every arm with seeds 0 to ``seeds`` - 1 where the store lacks the result; returns all runs.
 
-        What failed is in :meth:`failures`. Raises :class:`StoppedError` after Ctrl-C.
+        What failed is in :meth:`failures`. Raises :class:`LatentsweepError` where the search of an arm found nothing,
+        and what :meth:`Job.drive` and :meth:`Runtime.ray` raise.
         """
-        with driving(self.folder):
-            threads = self._keeping(packing.threads, seeds)
-            try:
-                timed = self._timed(seeds, threads, packing, console, address) if self.plan.minutes else None
-                tuned = timed.changes if timed else self._tuned(packing, console, address)
-                jobs = self.plan.jobs(range(seeds), tuned)
-                names = {name for job in jobs for name in job.keys.names()}
-                uses = names | published_name(self.home, self.dataset.fingerprint)
-                write_json(self.folder / USES, sorted(uses))
-                self.record.begin(seeds)
-                if self.missing(jobs):
-                    view = View(console, self.plan.name, len(jobs), self.plan.recipe.diffusion.steps)
-                    with view, cluster(address, gpus=len(packing.cards), cards=packing.visible_devices):
-                        check_resources(threads, packing.gpu_share)
-                        shared = [self._shared(job, threads, packing) for job in self.missing(jobs)]
-                        obtain(_distinct(shared), self.store, self.folder / "train", packing, view)
-                        self._measure(jobs, threads, packing, view)
-            except KeyboardInterrupt:
-                with uninterrupted():
-                    self.record.stopped()
-                raise StoppedError("the study was stopped; nothing is lost, and the same command goes on") from None
+        with self.drive():
+            runtime = self.keep_threads(runtime, PLAN, {"plan": self.plan.to_plain(), "seeds": seeds})
+            changes = self._timed(seeds, runtime).changes if self.plan.minutes else self._tuned(runtime)
+            jobs = self.plan.jobs(range(seeds), changes)
+            self.use(name for job in jobs for name in job.keys.names())
+            self.record.begin(seeds)
+            if self.missing(jobs):
+                view = View(runtime.console, self.plan.name)
+                with view, runtime.ray():
+                    shared = [
+                        Shared(
+                            f"autoencoder of {job.arm.name}, seed {job.seed}",
+                            self._brief(job, runtime.packing),
+                            job.keys,
+                        )
+                        for job in self.missing(jobs)
+                    ]
+                    self.obtain(shared, runtime.packing, view)
+                    self._measure(jobs, runtime.packing, view)
             for job in jobs:
                 self.record.run(job, self.failures().get(job.name))
             return jobs
 
-    def missing(self, jobs: Sequence[Job]) -> list[Job]:
+    def note_stop(self) -> None:
+        """Records that the user stopped the study."""
+        self.record.stopped()
+
+    def missing(self, jobs: Sequence[ArmRun]) -> list[ArmRun]:
         """The runs without a result, those left out that would fail again."""
         decided = {name for name, failure in self.failures().items() if failure["class"] != INFRASTRUCTURE}
         return [job for job in jobs if job.name not in decided and not self.store.find(job.keys.evaluation)]
@@ -95,54 +95,42 @@ class Study:
         found: dict[str, dict[str, str]] = read_json(path, {})
         return found
 
-    def runs(self, jobs: Sequence[Job]) -> list[Run]:
+    def runs(self, jobs: Sequence[ArmRun]) -> list[Run]:
         """The measured runs."""
         return [run for run in (measured_run(self.store, job, self.record.key(job)) for job in jobs) if run]
 
-    def _keeping(self, threads: int, seeds: int) -> int:
-        """The threads that the study began with, so that its runs stay comparable bit for bit."""
-        path = self.folder / PLAN
-        threads = int(read_json(path, {"threads": threads})["threads"])
-        write_json(path, {"plan": self.plan.to_plain(), "threads": threads, "seeds": seeds})
-        return threads
-
-    def _timed(self, seeds: int, threads: int, packing: Packing, console: Console, address: str) -> WallTime:
+    def _timed(self, seeds: int, runtime: Runtime) -> WallTime:
         """The steps that the minutes leave each arm: measured once, by as many at once as will train."""
         kept = WallTime.read(self.folder)
         if kept:
             return kept
         import ray
 
-        minutes = self.plan.minutes or 0.0
+        minutes, packing = self.plan.minutes or 0.0, runtime.packing
         self.record.begin(seeds)
         jobs, seconds = {job.arm.name: job for job in self.plan.jobs([0])}, {}
         slices = {job.recipe.data.split: self.dataset.counts(job.recipe.data.split)["train"] for job in jobs.values()}
         at_once = min(packing.concurrent, seeds * len(jobs))
-        task = ray.remote(num_cpus=threads, num_gpus=packing.gpu_share)(worker.step_time)
-        with (
-            View(console, self.plan.name, 0, 0) as view,
-            cluster(address, gpus=len(packing.cards), cards=packing.visible_devices),
-        ):
-            check_resources(threads, packing.gpu_share)
+        task = ray.remote(num_cpus=packing.threads, num_gpus=packing.gpu_share)(worker.step_time)
+        with View(runtime.console, self.plan.name) as view, runtime.ray():
             for key, (arm, section) in timings(self.plan.design).items():
                 label = f"a step of the {NAMES[section]}, {arm.name}"
                 view.stage(label, "timing", quiet=True)
-                work = self._assignment(jobs[arm.name], threads, packing)
-                work = dataclasses.replace(work, execution=packing.limited(section, work.execution))
+                work = self._brief(jobs[arm.name], packing, section)
                 asked = (work, section, slices[arm.recipe.data.split], min(SECONDS, 60 * minutes / 10))
                 waiting = [task.remote(*asked) for _ in range(at_once)]
                 seconds[key] = statistics.fmean(result_of(each) for each in waiting)
                 view.stage(label, f"done, {seconds[key]:.3g} s")
-        found = WallTime.now(allotted(self.plan.design, minutes, seconds, slices), threads, at_once)
+        found = WallTime.now(allotted(self.plan.design, minutes, seconds, slices), packing.threads, at_once)
         found.write(self.folder)
         return found
 
-    def _tuned(self, packing: Packing, console: Console, address: str) -> dict[str, Mapping[str, Value]]:
+    def _tuned(self, runtime: Runtime) -> dict[str, Mapping[str, Value]]:
         """What each arm's own search found best, by the arm's name; arms of one denoiser share a search."""
         found: dict[str, Mapping[str, Value]] = {}
         for arm in self.plan.design.arms if self.plan.tune else ():
             sweep = Sweep(self.home, self.plan.tuning(arm, self.dataset, self.weights), self.weights, self.recorder)
-            sweep.run(self.plan.tune, packing, console, address=address)
+            sweep.run(self.plan.tune, runtime)
             best = sweep.search.best()
             if not best:
                 raise LatentsweepError(
@@ -151,35 +139,21 @@ class Study:
             found[arm.name] = dict(best[0].params)
         return found
 
-    def _shared(self, job: Job, threads: int, packing: Packing) -> Shared:
-        label = f"autoencoder of {job.arm.name}, seed {job.seed}"
-        return Shared(label, self._assignment(job, threads, packing), job.keys)
+    def _brief(self, job: ArmRun, packing: Packing, section: str = "diffusion") -> Brief:
+        return self.brief(packing, job.recipe, job.seed, split=self.plan.split, section=section)
 
-    def _assignment(self, job: Job, threads: int, packing: Packing) -> Assignment:
-        return Assignment.of(
-            self.home,
-            self.store,
-            self.plan.dataset,
-            self.dataset.fingerprint,
-            self.weights,
-            recipe=job.recipe,
-            seed=job.seed,
-            execution=packing.limited("diffusion", packing.execution.replace(threads=threads)),
-            split=self.plan.split,
-        )
-
-    def _measure(self, jobs: Sequence[Job], threads: int, packing: Packing, view: View) -> None:
+    def _measure(self, jobs: Sequence[ArmRun], packing: Packing, view: View) -> None:
         """Every missing denoiser as a task, with the measurements of all runs that share it."""
         import ray
 
-        groups: dict[str, list[Job]] = {}
+        groups: dict[str, list[ArmRun]] = {}
         for job in self.missing(jobs):
             groups.setdefault(job.keys.denoiser.name, []).append(job)
-        task = ray.remote(num_cpus=threads, num_gpus=packing.gpu_share, max_retries=2)(worker.measurements)
-        waiting: dict[Any, list[Job]] = {}
+        task = ray.remote(num_cpus=packing.threads, num_gpus=packing.gpu_share, max_retries=2)(worker.measurements)
+        waiting: dict[Any, list[ArmRun]] = {}
         for group in groups.values():
             recipes: list[Recipe] = [job.recipe for job in group]
-            waiting[task.remote(self._assignment(group[0], threads, packing), recipes)] = group
+            waiting[task.remote(self._brief(group[0], packing), recipes)] = group
         done = len(jobs) - sum(len(group) for group in groups.values())
         while waiting:
             ready, _ = ray.wait(list(waiting), timeout=0.5)
@@ -196,13 +170,13 @@ class Study:
                 if progress:
                     view.stage(group[0].name, f"training, step {int(progress['step'])}", quiet=True)
 
-    def _score(self, job: Job, failure: Mapping[str, str] | None) -> str:
+    def _score(self, job: ArmRun, failure: Mapping[str, str] | None) -> str:
         if failure:
             return f"failed: {failure['reason']}"
         run = measured_run(self.store, job, "")
         return f"done, KID {run.metrics[KID.name]:.2f}" if run else "no result"
 
-    def _note(self, group: Sequence[Job], failure: Mapping[str, str] | None) -> None:
+    def _note(self, group: Sequence[ArmRun], failure: Mapping[str, str] | None) -> None:
         failures = self.failures()
         for job in group:
             failures.pop(job.name, None)
@@ -211,7 +185,7 @@ class Study:
         write_json(self.folder / FAILURES, failures)
 
 
-def measured_run(store: Store, job: Job, key: str) -> Run | None:
+def measured_run(store: Store, job: ArmRun, key: str) -> Run | None:
     """A run's measurements, where the store has them."""
     evaluation = store.find(job.keys.evaluation)
     if evaluation is None:
@@ -219,11 +193,6 @@ def measured_run(store: Store, job: Job, key: str) -> Run | None:
     point = stages.point_of(evaluation.summary, job.recipe)
     cross = {name: (1000 * total, int(count)) for name, (total, count) in point["kernel_by_subject"].items()}
     return Run(job.arm.name, job.seed, point["metrics"], key, cross)
-
-
-def _distinct(shared: Sequence[Shared]) -> list[Shared]:
-    """Each result once, under the label of the first arm that wants it."""
-    return list({each.keys.reconstruction.name: each for each in reversed(shared)}.values())[::-1]
 
 
 def _outcome(reference: Any, log_of: Path) -> dict[str, str] | None:
@@ -238,10 +207,3 @@ def _outcome(reference: Any, log_of: Path) -> dict[str, str] | None:
         log.debug("a task failed", exc_info=error)
         reason = f"{type(cause).__name__}: {redact(str(cause).splitlines()[0])}"
         return {"reason": reason, "class": INFRASTRUCTURE, "log": tail(log_of)}
-
-
-def failures_of(folder: Path) -> dict[str, str]:
-    """The reasons of the runs of a study's folder that failed, by their names."""
-    path = folder / FAILURES
-    found = read_json(path, {})
-    return {name: f"{each['reason']} ({each['class']})" for name, each in found.items()}

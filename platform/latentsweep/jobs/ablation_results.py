@@ -13,11 +13,11 @@ import numpy as np
 
 from latentsweep.ablation.design import walltime
 from latentsweep.ablation.design.arms import WHOLE
-from latentsweep.ablation.design.contrasts import differences
-from latentsweep.ablation.design.plan import AblationPlan, Job, needed, sharing
-from latentsweep.ablation.design.walltime import WallTime, inequality, spent, table
+from latentsweep.ablation.design.plan import AblationPlan, ArmRun, needed, sharing
+from latentsweep.ablation.design.walltime import WallTime, inequality, spent
 from latentsweep.ablation.page.content import Content
 from latentsweep.ablation.page.files import write_page
+from latentsweep.ablation.page.tables import walltime_table
 from latentsweep.ablation.statistics.effect import Effect, Run
 from latentsweep.ablation.statistics.effects import effects, summaries
 from latentsweep.ablation.statistics.gaps import ArmGap, gaps
@@ -25,9 +25,9 @@ from latentsweep.ablation.statistics.power import detectable, smallest_p
 from latentsweep.ablation.statistics.ratio import Ratio, ratios
 from latentsweep.configuration import scalar
 from latentsweep.jobs.ablation import Study
-from latentsweep.lints import Finding, inspection
+from latentsweep.lints import Finding, targets
 from latentsweep.metrics import STUDY
-from latentsweep.report.repetition import machine, versions
+from latentsweep.pages.repetition import assignment, differences, machine, versions
 from latentsweep.storage.home import write_json
 from latentsweep.storage.store import Store
 from trainables.measures.distances import WithinKernel, kernel_within_groups
@@ -42,32 +42,27 @@ REAL = "real_slices.json"
 """The kernels of the real slices, without which the ratios' intervals can't be computed again."""
 
 
-def judged(plan: AblationPlan, runs: Sequence[Run], seeds: int, margin: float | None) -> dict[str, list[Effect]]:
+def judge_effects(
+    plan: AblationPlan, runs: Sequence[Run], seeds: int, margin: float | None
+) -> dict[str, list[Effect]]:
     """The effects by metric; a ``margin`` is in units of KID ×1000 and of nothing else."""
     measured = [name for name in METRICS if any(name in run.metrics for run in runs)] or [METRICS[0]]
-    return {
-        metric: effects(
-            runs,
-            plan.design.contrasts,
-            metric,
-            seeds=range(seeds),
-            margin=margin if metric == METRICS[0] else None,
-        )
-        for metric in measured
-    }
+    margins = {METRICS[0]: margin}
+    contrasts, planned = plan.design.contrasts, range(seeds)
+    return {name: effects(runs, contrasts, name, seeds=planned, margin=margins.get(name)) for name in measured}
 
 
-def compared(study: Study, jobs: Sequence[Job], seeds: int, real: WithinKernel | None) -> list[Ratio]:
+def compare_to_reference(study: Study, jobs: Sequence[ArmRun], seeds: int, real: WithinKernel | None) -> list[Ratio]:
     """The KID of each arm over the reference's; ``real`` is of :func:`real_slices`."""
     return ratios(study.runs(jobs), study.plan.design.contrasts, seeds=range(seeds), real=real)
 
 
-def split(study: Study, jobs: Sequence[Job]) -> list[ArmGap]:
+def split_gaps(study: Study, jobs: Sequence[ArmRun]) -> list[ArmGap]:
     """What each arm's autoencoder and denoiser lose."""
     return gaps(study.runs(jobs), [arm.name for arm in study.plan.design.arms])
 
 
-def real_slices(study: Study, jobs: Sequence[Job]) -> WithinKernel | None:
+def real_slices(study: Study, jobs: Sequence[ArmRun]) -> WithinKernel | None:
     """The kernels of the real slices that all jobs are measured on; None where they differ or aren't stored."""
     names = {job.keys.reference.name for job in jobs}
     entry = study.store.find(names.pop()) if len(names) == 1 else None
@@ -77,9 +72,9 @@ def real_slices(study: Study, jobs: Sequence[Job]) -> WithinKernel | None:
     return kernel_within_groups(reference.features, reference.subjects)
 
 
-def written(
+def write_study(
     study: Study,
-    jobs: Sequence[Job],
+    jobs: Sequence[ArmRun],
     found: Mapping[str, list[Effect]],
     seeds: int,
     margin: float | None,
@@ -110,11 +105,11 @@ def written(
         effects=found,
         command=command_of(plan, seeds),
         failures={study.record.key(job): failures[job.name]["reason"] for job in jobs if job.name in failures},
-        findings=inspection.by_code(findings(study, jobs)),
+        findings=targets.merge_by_code(findings(study, jobs)),
         margins={} if margin is None else {METRICS[0]: margin},
         ratios=ratios,
-        gaps=split(study, jobs),
-        walltime=table(plan, wall, took) if wall else None,
+        gaps=split_gaps(study, jobs),
+        walltime=walltime_table(plan, wall, took) if wall else None,
         unequal=inequality(took),
     )
     files = write_page(content, study.folder)
@@ -127,43 +122,39 @@ def written(
     return files
 
 
-def wall_time(study: Study, jobs: Sequence[Job]) -> dict[str, Any]:
+def wall_time(study: Study, jobs: Sequence[ArmRun]) -> dict[str, Any]:
     """What equal minutes became, as JSON; empty for a study that sets none."""
     wall = WallTime.read(study.folder) if study.plan.minutes else None
     return walltime.outcome(study.plan, wall, spent(jobs, study.store)) if wall else {}
 
 
-def findings(study: Study, jobs: Sequence[Job]) -> dict[str, list[Finding]]:
+def findings(study: Study, jobs: Sequence[ArmRun]) -> dict[str, list[Finding]]:
     """What the lints say of the data, and of each arm with the first seed."""
-    found = {"data": inspection.of_dataset(study.home, study.dataset, study.plan.recipe.data.split)}
+    found = {"data": targets.lint_dataset(study.home, study.dataset, study.plan.recipe.data.split)}
     for job in jobs:
         run = next((r for r in study.runs([job])), None)
         if run and job.seed == jobs[0].seed:
-            found[job.arm.name] = inspection.of_run(study.store, job.recipe, job.keys, run.metrics)
+            found[job.arm.name] = targets.lint_run(study.store, job.recipe, job.keys, run.metrics)
     return {subject: each for subject, each in found.items() if each}
 
 
-def facts(study: Study, jobs: Sequence[Job], seeds: int) -> list[tuple[str, str]]:
+def facts(study: Study, jobs: Sequence[ArmRun], seeds: int) -> list[tuple[str, str]]:
     """What was run, on what, and what sharing saved."""
     plan, counts = study.plan, needed(jobs)
+    side = plan.recipe.data.image_size
     tuned = f", each arm tuned by {plan.tune} trials of its own" if plan.tune else ""
+    trainings = (
+        f"{counts['vae']} autoencoders and {counts['denoiser']} denoisers; apart, each run would need its own: "
+    )
     return [
         ("Dataset", f"{plan.dataset}, fingerprint {plan.fingerprint[:16]}"),
         ("Measured on", f"the {plan.split} split, by {plan.recipe.data.split}"),
-        (
-            "Recipe",
-            f"{'one for each arm' if plan.arms else plan.recipe_name} at "
-            f"{plan.recipe.data.image_size}×{plan.recipe.data.image_size} pixels{tuned}",
-        ),
+        ("Recipe", f"{'one for each arm' if plan.arms else plan.recipe_name} at {side}×{side} pixels{tuned}"),
         ("Runs", f"{len(jobs)}: {len(plan.design.arms)} arms with {seeds} seeds each"),
-        (
-            "Trainings",
-            f"{counts['vae']} autoencoders and {counts['denoiser']} denoisers; apart, each run would need its own: "
-            f"{len(jobs)} and {len(jobs)}",
-        ),
+        ("Trainings", f"{trainings}: {len(jobs)} and {len(jobs)}"),
         *([("Wall time", f"{plan.minutes:g} minutes a run, see below")] if plan.minutes else []),
         ("Inception weights", plan.weights),
-        ("Packages", ", ".join(f"{name} {found}" for name, found in versions().items())),
+        ("Packages", versions()),
         ("Machine", machine()),
     ]
 
@@ -189,9 +180,7 @@ def forecast(plan: AblationPlan, store: Store, seeds: int, wall: WallTime | None
         "seeds": seeds,
         "runs": len(jobs),
         "needed": needed(jobs),
-        "in_store": {
-            stage: sum(store.find(n) is not None for n in names if n.startswith(f"{stage}/")) for stage in there
-        },
+        "in_store": dict(there),
         "tuning_trials": plan.tune * len(plan.design.arms),
         "comparisons": contrasts,
         "power": power_words(seeds, contrasts),
@@ -203,9 +192,11 @@ def as_text(plan: Mapping[str, Any]) -> str:
     """The forecast for people."""
     width = max(len(arm["arm"]) for arm in plan["arms"])
     counts, there = plan["needed"], plan["in_store"]
-    lines = [f"{plan['study']} (nothing is started by --dry-run)", plan["design"], ""]
-    lines += [f"  {arm['arm']:<{width}}  {arm['shares']}; {changed(arm['changes'])}" for arm in plan["arms"]]
-    lines += [
+    lines = [
+        f"{plan['study']} (nothing is started by --dry-run)",
+        plan["design"],
+        "",
+        *(f"  {arm['arm']:<{width}}  {arm['shares']}; {changed(arm['changes'])}" for arm in plan["arms"]),
         "",
         f"{plan['runs']} runs with {plan['seeds']} seeds: {counts['vae']} autoencoders and {counts['denoiser']} "
         f"denoisers in all ({there.get('vae', 0)} and {there.get('denoiser', 0)} are in the store); apart, each run "
@@ -251,15 +242,12 @@ def command_of(plan: AblationPlan, seeds: int) -> str:
     else:
         words += ["--recipe", plan.recipe_name, "--design", plan.kind, "--components", ",".join(plan.components)]
     words += ["--seeds", str(seeds)]
-    if plan.tune:
-        words += ["--tune-per-arm", str(plan.tune)]
-    if plan.minutes:
-        words += ["--minutes", f"{plan.minutes!r}"]
+    words += ["--tune-per-arm", str(plan.tune)] if plan.tune else []
+    words += ["--minutes", repr(plan.minutes)] if plan.minutes else []
     if plan.kind == WHOLE:
         return shlex.join([*words, *(word for setting in plan.settings for word in ("--set", setting))])
-    for field, value in differences(recipe_named(plan.recipe_name), plan.recipe).items():
-        words += ["--set", f"{field}={scalar(value)}"]
-    return shlex.join(words)
+    changes = differences(recipe_named(plan.recipe_name), plan.recipe)
+    return shlex.join([*words, *(word for item in changes.items() for word in assignment(*item))])
 
 
 def plain(found: Effect | Ratio | ArmGap) -> dict[str, Any]:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import statistics
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from latentsweep.execution.packing import Packing, as_line, to_plain
 from latentsweep.search.export import open_search
 from latentsweep.search.plan import SweepPlan
-from latentsweep.storage.entries import Entry
+from latentsweep.stages.pipeline import SHARED, STAGES, TRAININGS
+from latentsweep.storage.entries import Entry, StageKey
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
+
+SIZES = ("widths", "blocks", "steps", "epochs", "max_steps", "batch_size", "samples", "bootstrap")
+"""Fields on which the seconds of a stage depend."""
 
 
 def forecast(plan: SweepPlan, home: Home, trials: int, packing: Packing, planned: Packing) -> dict[str, Any]:
@@ -24,69 +30,69 @@ def forecast(plan: SweepPlan, home: Home, trials: int, packing: Packing, planned
     possible = plan.space.size / max(1, len(plan.space.thresholds))
     target = int(min(trials, possible))
     remaining = max(0, target - finished)
-    timed = {
-        "autoencoder": mean_seconds(store, "vae", plan.recipe.vae.identity(), "vae"),
-        "denoiser": mean_seconds(store, "denoiser", plan.recipe.diffusion.identity(), "diffusion"),
-        "evaluation": mean_seconds(store, "evaluation", {"bootstrap": plan.recipe.evaluation.bootstrap}, None),
-    }
-    missing = sum(store.find(key.vae) is None for key in keys)
-    seconds = None
-    if timed["denoiser"] is not None and (timed["autoencoder"] is not None or not missing):
-        each = timed["denoiser"] + (timed["evaluation"] or 0.0)
-        seconds = ((timed["autoencoder"] or 0.0) * missing + each * remaining) / packing.concurrent
+    entries, one = store.entries(), plan.keys_of(plan.recipe)
+    results: dict[str, int] = {}
+    seconds = 0.0
+    for stage in STAGES.values():
+        wanted = {each[stage.name].name for each in keys}
+        there = sum(store.find(name) is not None for name in wanted) if stage in SHARED else 0
+        lacking = len(wanted) - there if stage in SHARED else remaining
+        if stage.planned:
+            results[stage.planned] = there + lacking
+            results |= {f"{stage.planned}_in_store": there} if stage in SHARED else {}
+        if lacking:
+            seconds += lacking * mean_seconds(entries, one[stage.name], math.nan if stage in TRAININGS else 0.0)
     return {
         "sweep": plan.name,
         "dataset": plan.dataset,
         "recipe": plan.recipe_name,
-        "autoencoders": len(keys),
-        "autoencoders_in_store": len(keys) - missing,
-        "encodings": len(keys),
-        "encodings_in_store": sum(store.find(key.latents) is not None for key in keys),
+        **results,
         "trials": target,
         "trials_finished": finished,
         "denoisers_to_train_at_most": remaining,
         "thresholds_in_one_pass": len(plan.recipe.sampling.thresholds),
-        "samplings": remaining,
         "configurations": None if possible == float("inf") else int(plan.space.size),
         "concurrent": packing.concurrent,
         "threads": packing.threads,
         "memory": to_plain(planned),
         "memory_line": as_line(planned) + ("" if packing.gpu_share else f"; {packing.without_card}"),
-        "seconds": None if seconds is None else round(seconds),
+        "seconds": None if math.isnan(seconds) else round(seconds / packing.concurrent),
         "steps": {"diffusion": plan.recipe.diffusion.steps, "vae_epochs": plan.recipe.vae.epochs},
     }
 
 
-def mean_seconds(store: Store, stage: str, like: Mapping[str, Any], section: str | None) -> float | None:
-    """Mean cost of the stored results of a stage whose widths, steps and batch are those of ``like``."""
-    names = ("widths", "blocks", "steps", "epochs", "max_steps", "batch_size", "bootstrap")
+def mean_seconds(entries: Iterable[Entry], like: StageKey, default: float) -> float:
+    """Mean cost of the results of a stage whose sizes are those of ``like``; ``default`` where there are none."""
 
-    def size(inputs: Mapping[str, Any]) -> list[Any]:
-        return [inputs.get(name) for name in names]
+    def sizes(inputs: Mapping[str, Any]) -> list[Any]:
+        sections = [value for value in inputs.values() if isinstance(value, Mapping)]
+        return [[section.get(name) for name in SIZES] for section in (inputs, *sections)]
 
-    def alike(entry: Entry) -> bool:
-        inputs = entry.manifest["inputs"]
-        return entry.manifest["stage"] == stage and size(inputs[section] if section else inputs) == size(like)
-
-    seconds = [entry.seconds for entry in store.entries() if alike(entry)]
-    return sum(seconds) / len(seconds) if seconds else None
+    seconds = [
+        entry.seconds
+        for entry in entries
+        if entry.manifest["stage"] == like.stage and sizes(entry.manifest["inputs"]) == sizes(like.inputs)
+    ]
+    return statistics.fmean(seconds) if seconds else default
 
 
 def as_text(plan: Mapping[str, Any]) -> str:
     """The forecast for people."""
     seconds = plan["seconds"]
     time = "unknown until a stage of this size was timed" if seconds is None else f"about {seconds / 60:.0f} min"
+    named = [stage.planned for stage in STAGES.values() if stage.planned]
+    shared = [name for name in named if f"{name}_in_store" in plan]
+    detail = {"samplings": f", each one pass for {plan['thresholds_in_one_pass']} thresholds"}
     lines = [
         ("sweep", f"{plan['sweep']} (nothing is started by --dry-run)"),
         ("dataset, recipe", f"{plan['dataset']}, {plan['recipe']}"),
-        ("autoencoders", f"{plan['autoencoders']} to have, {plan['autoencoders_in_store']} in the store"),
-        ("encodings", f"{plan['encodings']} to have, {plan['encodings_in_store']} in the store"),
+        *((name, f"{plan[name]} to have, {plan[f'{name}_in_store']} in the store") for name in shared),
         (
             "trials",
             f"{plan['trials']}, {plan['trials_finished']} ended; at most "
             f"{plan['denoisers_to_train_at_most']} denoisers to train, {plan['steps']['diffusion']} steps each",
         ),
-        ("samplings", f"{plan['samplings']}, each one pass for {plan['thresholds_in_one_pass']} thresholds"),
+        *((name, f"{plan[name]}{detail.get(name, '')}") for name in named if name not in shared),
         ("at once", f"{plan['concurrent']} trials of {plan['threads']} threads"),
         ("memory", plan["memory_line"]),
         ("time", time),

@@ -9,12 +9,12 @@ import numpy as np
 from PIL import Image
 
 from latentsweep import stages
-from latentsweep.datasets.limits import MAX_SIDE, TOO_MANY_PIXELS, guarded, open_regular, pixels_limited
+from latentsweep.datasets.limits import MAX_SIDE, TOO_MANY_PIXELS, guard_reading, limit_pixels, open_regular, silence
 from latentsweep.datasets.pictures import UNREADABLE
-from latentsweep.datasets.silence import silenced
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.datasets.volumes import Reject
 from latentsweep.stages.pipeline import Pipeline
+from latentsweep.stages.real_features import extractor
 from latentsweep.storage.store import Store
 from trainables.errors import DataError
 from trainables.loop.execution import Execution
@@ -28,14 +28,15 @@ SUFFIXES = (".png", ".jpg", ".jpeg")
 MAX_SET_BYTES = 2**30
 """Pixels of all pictures together, a byte each."""
 GRID = "grid.png"
-"""The overview that ``sample`` leaves among its images; it is none of them."""
+"""The overview that ``sample`` writes beside its images; it is not one of them."""
 
 
 def read_images(folder: Path) -> np.ndarray:
-    """The pictures of a folder as grey uint8 (N, S, S), by name; raises :class:`DataError` otherwise.
+    """The pictures of a folder as grey uint8 (N, S, S), sorted by name.
 
-    Refused before they are decoded: a picture of more pixels than the limits of :mod:`latentsweep.datasets.limits`,
-    more than ``MAX_SET_BYTES`` pixels in all, a link out of the folder, and what is no regular file.
+    Raises :class:`DataError` where they are not square and of one size. It does so before a picture is decoded where
+    the picture has more pixels than :mod:`latentsweep.datasets.limits` allow, all have more than ``MAX_SET_BYTES``,
+    a link leads out of the folder, or something is no regular file.
     """
     if not folder.is_dir():
         raise DataError(f"--images must be a folder of PNG or JPEG files, and {folder} is none")
@@ -45,11 +46,9 @@ def read_images(folder: Path) -> np.ndarray:
     images: list[np.ndarray] = []
     for path in paths:
         image = _read_image(path, folder)
-        if images and image.shape != images[0].shape:
-            shapes = sorted({image.shape, images[0].shape})
+        shapes = sorted({image.shape, *(first.shape for first in images[:1])})
+        if len(shapes) > 1 or image.shape[0] != image.shape[1]:
             raise DataError(f"all pictures must be square and of one size, got {shapes}")
-        if image.shape[0] != image.shape[1]:
-            raise DataError(f"all pictures must be square and of one size, got {[image.shape]}")
         if image.size * len(paths) > MAX_SET_BYTES:
             raise DataError(f"--images takes up to {MAX_SET_BYTES:,} pixels in all, got {image.size * len(paths):,}")
         images.append(image)
@@ -57,11 +56,11 @@ def read_images(folder: Path) -> np.ndarray:
 
 
 def _read_image(path: Path, folder: Path) -> np.ndarray:
-    """One picture as grey uint8 (rows, columns)."""
+    """One picture as grey uint8 (rows, columns); raises :class:`DataError` for what can't be used."""
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
         raise DataError(f"{path.name} is a link out of the folder of --images; put the picture itself there")
     try:
-        with guarded(), open_regular(path) as file, silenced("PIL"), pixels_limited():
+        with guard_reading(), open_regular(path) as file, silence("PIL"), limit_pixels():
             return np.asarray(Image.open(file, formats=("PNG", "JPEG")).convert("L"))
     except TOO_MANY_PIXELS:
         raise DataError(f"{path.name} has more than {MAX_SIDE}×{MAX_SIDE} pixels; reduce it first") from None
@@ -87,7 +86,7 @@ def compare(
     pipeline = Pipeline(store, dataset, recipe, seed, execution, weights, split)
     reference = Reference.load(pipeline.reference().folder)
     device = execution.prepare()
-    features = stages.extractor(weights, str(device)).features(images)
-    neighbours = nearest(images, stages.split_slices(dataset, recipe.data, "train").images)
+    features = extractor(weights, str(device)).features(images)
+    neighbours = nearest(images, pipeline.slices("train").images)
     metrics = evaluate_generated(images, features, neighbours, reference, recipe.evaluation)
     return stages.finite(metrics)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from latentsweep.lints import inspection
+from latentsweep.lints import targets
+from latentsweep.pages.templates import write_texts
 from latentsweep.records.recorder import Recorder
 from latentsweep.records.sweep import SweepRecord
 from latentsweep.report import paper_tables, write_report
@@ -19,7 +20,7 @@ def report_files(home: Home, sweep: str | None, recorder_of: Callable[[str], Rec
     """Writes the report of a sweep, the latest by default, and keeps it with the sweep's run."""
     folder = chosen_sweep(home, None, sweep)
     plan, search = SweepPlan.read(folder), open_search(folder, home.study)
-    findings = inspection.by_code(inspection.of_sweep(home, plan, search))
+    findings = targets.merge_by_code(targets.lint_sweep(home, plan, search))
     files = write_report(home, folder.name, findings=findings)
     SweepRecord(recorder_of(plan.dataset), plan, Store.of(home), search).report(files)
     return files
@@ -28,8 +29,5 @@ def report_files(home: Home, sweep: str | None, recorder_of: Callable[[str], Rec
 def table_files(home: Home) -> list[Path]:
     """Writes the paper's tables of the recorded trainings as Markdown and LaTeX."""
     tables = paper_tables(home)
-    folder = home.writable(home.trained)
     texts = {"paper-tables.md": tables.as_markdown(), "paper-tables.tex": tables.as_latex()}
-    for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
-    return [folder / name for name in texts]
+    return write_texts(home.writable(home.trained), texts)

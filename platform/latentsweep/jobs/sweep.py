@@ -2,78 +2,70 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Mapping
 from typing import Any
 
 from optuna.trial import TrialState
-from rich.console import Console
 
 from latentsweep.execution import worker
-from latentsweep.execution.cluster import check_resources, cluster
 from latentsweep.execution.packing import Packing
-from latentsweep.execution.shared_stages import Shared, obtain
-from latentsweep.execution.supervision import driving, uninterrupted
+from latentsweep.execution.shared_stages import Shared
+from latentsweep.execution.supervision import ignore_signals
 from latentsweep.execution.view import View
-from latentsweep.execution.work_log import said_last, shortened, tail
-from latentsweep.execution.worker import Assignment
-from latentsweep.lints import as_text, inspection
+from latentsweep.execution.work_log import last_line, shorten, tail
+from latentsweep.jobs.job import Job, Runtime
+from latentsweep.lints import as_text, targets
 from latentsweep.metrics import OBJECTIVES
 from latentsweep.records.recorder import Recorder
-from latentsweep.records.sweep import SweepRecord, value_of
+from latentsweep.records.results import value_of
+from latentsweep.records.sweep import SweepRecord
 from latentsweep.search import leaderboard
-from latentsweep.search.databases import answering
-from latentsweep.search.plan import SweepPlan, threads_of
+from latentsweep.search.databases import translate_errors
+from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search
-from latentsweep.stages.dataset import published_name
-from latentsweep.stages.pipeline import Keys
-from latentsweep.storage.home import Home, write_json
-from latentsweep.storage.store import Store
+from latentsweep.storage.home import Home
 from trainables.errors import StoppedError
 from trainables.measures.inception import InceptionWeights
-from trainables.recipes import Recipe
 
 log = logging.getLogger(__name__)
 
 
-class Sweep:
-    """One sweep in its folder; only one process drives it at a time."""
+class Sweep(Job):
+    """A sweep in its folder: the Optuna study, ``sweep.json``, the leaderboard."""
+
+    noun = "sweep"
 
     def __init__(self, home: Home, plan: SweepPlan, weights: InceptionWeights, recorder: Recorder) -> None:
-        self.home, self.plan, self.weights = home, plan, weights
-        self.folder = home.writable(home.sweeps / plan.name)
-        self.store = Store.of(home)
+        super().__init__(home, home.sweeps / plan.name, plan.dataset, plan.fingerprint, weights)
+        self.plan = plan
         self.search = Search(self.folder, plan.space, plan.search, plan.seed, home.study)
         self.record = SweepRecord(recorder, plan, self.store, self.search)
-        self.uses: set[str] = set()
 
-    def run(self, target: int, packing: Packing, console: Console, *, address: str = "local") -> None:
+    def run(self, target: int, runtime: Runtime) -> None:
         """Runs until ``target`` trials have ended or every configuration was tried.
 
-        Raises :class:`StoppedError` after Ctrl-C.
+        Raises :class:`StoppedError` after Ctrl-C, and what :meth:`Job.drive` and :meth:`Runtime.ray` raise.
         """
-        with driving(self.folder, self.home.study), answering(self.home.study):
-            packing = self._keeping_threads(packing)
-            write_json(self.folder / "sweep.json", {**self.plan.to_plain(), "threads": packing.threads})
+        with self.drive(self.home.study), translate_errors(self.home.study):
+            runtime = self.keep_threads(runtime, "sweep.json", self.plan.to_plain())
             self.search.requeue()
-            self._use(*(self.plan.keys(trial.params) for trial in self.search.run_trials()))
-            findings = inspection.before(self.home, self.plan)
+            self.use(name for trial in self.search.run_trials() for name in self.plan.keys(trial.params).names())
+            findings = targets.lint_plan(self.home, self.plan)
             if findings:
-                console.print(as_text(findings), highlight=False, markup=False)
+                runtime.console.print(as_text(findings), highlight=False, markup=False)
             self.record.begin(findings)
-            view = View(console, self.plan.name, target, self.plan.recipe.diffusion.steps)
+            view = View(runtime.console, self.plan.name, target, self.plan.recipe.diffusion.steps)
             view.finished = self.search.finished()
             try:
                 if self._unfinished(target):
-                    with view, cluster(address, gpus=len(packing.cards), cards=packing.visible_devices):
-                        check_resources(packing.threads, packing.gpu_share)
-                        self._shared_stages(view, packing)
-                        self._trials(view, target, packing)
+                    with view, runtime.ray():
+                        self._shared_stages(view, runtime.packing)
+                        self._trials(view, target, runtime.packing)
             except KeyboardInterrupt:
                 log.debug("interrupted by the user")
             finally:
-                with uninterrupted():
+                with ignore_signals():
                     self.search.requeue()
                     self.record.autoencoders(self.plan.autoencoders())
                     self.record.missing()
@@ -85,42 +77,23 @@ class Sweep:
                     "nothing is lost, and the same command goes on"
                 )
 
-    def _keeping_threads(self, packing: Packing) -> Packing:
-        """The packing with the threads that the sweep began with, so that its trials stay comparable bit for bit."""
-        if not (self.folder / "sweep.json").exists():
-            return packing
-        return dataclasses.replace(packing, threads=threads_of(self.folder))
-
     def _unfinished(self, target: int) -> bool:
         trials = self.search.run_trials()
         if any(not trial.state.is_finished() for trial in trials):
             return True
         return len(trials) < target and not self.search.exhausted()
 
-    def _assignment(self, packing: Packing, recipe: Recipe | None = None) -> Assignment:
-        return Assignment.of(
-            self.home,
-            self.store,
-            self.plan.dataset,
-            self.plan.fingerprint,
-            self.weights,
-            recipe=recipe or self.plan.recipe,
-            seed=self.plan.seed,
-            execution=packing.limited("diffusion", packing.execution.replace(threads=packing.threads)),
-        )
-
     def _shared_stages(self, view: View, packing: Packing) -> None:
         """The autoencoders that the space needs, and the real features."""
         shared = []
         searched = self.plan.space.touching("data", "vae")
         for recipe in self.plan.autoencoders().values():
-            keys = self.plan.keys_of(recipe)
             which = leaderboard.described({field: value_of(recipe, field) for field in searched})
             label = f"autoencoder, {which}" if which else "autoencoder"
-            shared.append(Shared(label, self._assignment(packing, recipe), keys))
-        names = {name for each in shared for name in each.names()}
-        self._use(*names, *published_name(self.home, self.plan.fingerprint))
-        obtain(shared, self.store, self.folder / "train", packing, view)
+            brief = self.brief(packing, recipe, self.plan.seed)
+            shared.append(Shared(label, brief, self.plan.keys_of(recipe)))
+        self.use(name for each in shared for name in each.names())
+        self.obtain(shared, packing, view)
         self.record.autoencoders(self.plan.autoencoders())
 
     def _trials(self, view: View, target: int, packing: Packing) -> None:
@@ -128,19 +101,13 @@ class Sweep:
 
         run_trials(
             worker.trial,
-            StudySearcher(self.search, target, Watcher(self, view)),
-            assignment=self._assignment(packing),
+            StudySearcher(self.search, target, SweepListener(self, view)),
+            brief=self.brief(packing, self.plan.recipe, self.plan.seed),
             threads=packing.threads,
             gpu_share=packing.gpu_share,
             concurrent=packing.concurrent,
             folder=self.folder / "ray",
         )
-
-    def _use(self, *names: str | Keys) -> None:
-        """Notes which results of the store the sweep refers to."""
-        for name in names:
-            self.uses.update([name] if isinstance(name, str) else name.names())
-        write_json(self.folder / "uses.json", sorted(self.uses))
 
     def _write_leaderboard(self) -> None:
         table = leaderboard.rows(self.search)
@@ -149,8 +116,8 @@ class Sweep:
         self.record.leaderboard(self.folder, leaderboard.importances(self.search))
 
 
-class Watcher:
-    """Tells the view and the record what Tune's searcher and scheduler hear."""
+class SweepListener:
+    """Tells the view and the record what happens to the trials of a sweep."""
 
     def __init__(self, sweep: Sweep, view: View) -> None:
         self.sweep, self.view = sweep, view
@@ -159,7 +126,7 @@ class Watcher:
 
     def started(self, number: int, params: Mapping[str, Any]) -> None:
         """A configuration was asked for."""
-        self.sweep._use(self.sweep.plan.keys(params))
+        self.sweep.use(self.sweep.plan.keys(params).names())
         self.sweep.record.open_trial(number, params)
         self.view.started(number, params)
 
@@ -175,7 +142,7 @@ class Watcher:
         """A trial was lost again and again, at last with Ray's ``error``: the reason, and its log's last lines."""
         key = self.sweep.plan.keys(self.sweep.search.trial(number).params).denoiser
         log = tail(self.sweep.store.log_of(key))
-        return said_last(error) or "the worker was lost again and again", log or shortened(error)
+        return last_line(error) or "the worker was lost again and again", log or shorten(error)
 
     def ended(self, number: int) -> None:
         """A trial ended; the study knows how."""

@@ -12,6 +12,7 @@ from latentsweep import stages
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.jobs.image_folder import GRID, compare
 from latentsweep.search.export import configuration_at
+from latentsweep.stages.denoiser import image_seeds
 from latentsweep.stages.model_folder import TrainedModel, from_store, read_model
 from latentsweep.stages.pipeline import Pipeline, keys_of
 from latentsweep.storage.home import Home
@@ -27,9 +28,9 @@ Open = Callable[[str], PreparedDataset]
 def trained_model(
     home: Home, run: str, open_named: Open, device: str | None = None
 ) -> tuple[TrainedModel, Execution]:
-    """The model that ``run`` names; raises :class:`DataError` where it isn't trained.
+    """The model that ``run`` names; ``device`` replaces that of its configuration.
 
-    ``device`` replaces that of its configuration.
+    Raises :class:`DataError` where it isn't trained.
     """
     configuration, folder = configuration_at(home, run)
     configuration = configuration.on_device(device)
@@ -39,7 +40,7 @@ def trained_model(
     keys = keys_of(configuration.recipe, dataset.fingerprint, configuration.seed, "")
     model = from_store(Store.of(home), keys, configuration.recipe)
     if model is None:
-        raise DataError(f"{run} is not trained in this home; train its configuration with: python cli.py train")
+        raise _untrained(run)
     return model, configuration.execution
 
 
@@ -48,33 +49,24 @@ def evaluated_run(
 ) -> dict[str, float]:
     """The measurements of a trained run on a split, computed where the store lacks them.
 
-    ``device`` replaces that of its configuration. A model's folder is measured even where the store has never seen
-    it: by the images of the same seeds.
+    ``device`` replaces that of the run's configuration. A model's folder that the store doesn't know is measured by
+    the images of the same seeds. Raises :class:`DataError` where the run isn't trained.
     """
     configuration, folder = configuration_at(home, run)
     configuration = configuration.on_device(device)
-    dataset = open_named(configuration.dataset)
-    pipeline = Pipeline(
-        Store.of(home), dataset, configuration.recipe, configuration.seed, configuration.execution, weights, split
-    )
-    trained = pipeline.store.find(pipeline.keys.denoiser) is not None
-    if not trained and folder:
-        recipe, execution = configuration.recipe, configuration.execution
-        seeds = stages.image_seeds(configuration.seed, recipe.evaluation.samples)
-        images = read_model(folder).images(seeds, execution)
-        return compare(
-            images,
-            dataset,
-            pipeline.store,
-            weights,
-            recipe,
-            split=split,
-            execution=execution,
-            seed=configuration.seed,
-        )
-    if not trained:
-        raise DataError(f"{run} is not trained in this home; train its configuration with: python cli.py train")
-    return stages.measured(pipeline.evaluation(), configuration.recipe)
+    recipe, seed, execution = configuration.recipe, configuration.seed, configuration.execution
+    dataset, store = open_named(configuration.dataset), Store.of(home)
+    pipeline = Pipeline(store, dataset, recipe, seed, execution, weights, split)
+    if store.find(pipeline.keys.denoiser):
+        return stages.metrics_of(pipeline.evaluation(), recipe)
+    if not folder:
+        raise _untrained(run)
+    images = read_model(folder).images(image_seeds(seed, recipe.evaluation.samples), execution)
+    return compare(images, dataset, store, weights, recipe, split=split, execution=execution, seed=seed)
+
+
+def _untrained(run: str) -> DataError:
+    return DataError(f"{run} is not trained in this home; train its configuration with: python cli.py train")
 
 
 def write_images(folder: Path, images: np.ndarray, seeds: Sequence[int]) -> list[str]:

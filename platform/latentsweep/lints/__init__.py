@@ -1,6 +1,6 @@
-"""Lints: where a number or a setting would mislead, said with what was measured and what to do.
+"""Warnings where a number or a setting would mislead, with evidence and advice. Imports datasets, search, stages.
 
-Importing the package is quick: torch, scipy and pyarrow are imported by the lints that need them.
+Importing the package is quick: each lint imports torch, scipy or pyarrow when it needs it.
 """
 
 from latentsweep.lints.comparisons import Measurement, comparison_lints

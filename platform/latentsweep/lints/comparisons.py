@@ -1,4 +1,4 @@
-"""The lint of numbers that stand side by side."""
+"""The lint of scores that are compared."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def frequency_proportion(recipe: Recipe) -> tuple[float, float]:
 
 
 def initial_share(steps: int, decay: float, warmup: bool) -> float:
-    """The share of the initial weights in the average after ``steps`` of ``loop.training.update_ema``."""
+    """The share of the initial weights in the average after ``steps`` of ``denoiser.averages.update_ema``."""
     return float(np.prod(_decays(steps, decay, warmup)))
 
 
@@ -89,7 +89,7 @@ def cutmix_error(recipe: Recipe) -> tuple[float, float]:
     and the mean squared error, over all cells, between the target and what those cells truly hold."""
     import torch
 
-    from trainables.denoiser.cutmix import cutmix, draw_rectangles
+    from trainables.denoiser.augmentation import cutmix, draw_rectangles
     from trainables.denoiser.diffusion import target
     from trainables.denoiser.schedules import alphas_cumprod
     from trainables.loop.seeds import generator

@@ -26,8 +26,8 @@ RANGE_QUANTILE, LEAST_RANGE = 0.999, 180
 
 
 @dataclass(frozen=True)
-class Overview:
-    """All slices of a dataset as the lints see them, N of them: no image is kept but a thumbnail.
+class Survey:
+    """What the lints need of the N slices of a dataset. Of each image only a thumbnail is kept.
 
     ``levels`` (256,) counts the training split's grey levels.
     """
@@ -45,15 +45,13 @@ def dataset_lints(dataset: PreparedDataset, rule: str, others: Sequence[Prepared
 
     Reads every slice once, a shard at a time: about 0.5 ms a slice, and its thumbnail of 4 KiB in memory.
     """
-    own = overview(dataset, rule)
+    own = survey(dataset, rule)
     findings = [_subjects(own, rule), _identical(own), _range(own)]
-    findings += [
-        _shared(own, overview(other, rule), other.name) for other in others if other.folder != dataset.folder
-    ]
+    findings += [_shared(own, survey(other, rule), other.name) for other in others if other.folder != dataset.folder]
     return [found for found in findings if found]
 
 
-def overview(dataset: PreparedDataset, rule: str) -> Overview:
+def survey(dataset: PreparedDataset, rule: str) -> Survey:
     """Every slice of ``dataset``, in the order of its shards."""
     from latentsweep.datasets.slices import image_hash
     from latentsweep.lints.twins import thumbnails
@@ -70,7 +68,7 @@ def overview(dataset: PreparedDataset, rule: str) -> Overview:
         small.append(thumbnails(images))
         training = images[np.asarray(where) == "train"]
         levels += np.bincount(training.ravel(), minlength=256)
-    return Overview(np.asarray(splits), np.asarray(subjects), np.asarray(hashes), np.concatenate(small), levels)
+    return Survey(np.asarray(splits), np.asarray(subjects), np.asarray(hashes), np.concatenate(small), levels)
 
 
 def _shards(dataset: PreparedDataset, rule: str) -> Iterator[tuple[Bytes, list[str], list[str]]]:
@@ -85,7 +83,7 @@ def _shards(dataset: PreparedDataset, rule: str) -> Iterator[tuple[Bytes, list[s
         yield images, rows["subject"].to_pylist(), rows[RULES[rule]].to_pylist()
 
 
-def _subjects(own: Overview, rule: str) -> Finding | None:
+def _subjects(own: Survey, rule: str) -> Finding | None:
     places = _splits_by(own.subjects, own.splits)
     across = [subject for subject, splits in places.items() if len(splits) > 1]
     if not across:
@@ -98,7 +96,7 @@ def _subjects(own: Overview, rule: str) -> Finding | None:
     return finding("subjects-across-splits", evidence)
 
 
-def _identical(own: Overview) -> Finding | None:
+def _identical(own: Survey) -> Finding | None:
     places = _splits_by(own.hashes, own.splits)
     across = [image for image, splits in places.items() if len(splits) > 1]
     if not across:
@@ -111,7 +109,7 @@ def _identical(own: Overview) -> Finding | None:
     )
 
 
-def _range(own: Overview) -> Finding | None:
+def _range(own: Survey) -> Finding | None:
     tissue = own.levels.copy()
     tissue[: FOREGROUND + 1] = 0
     total = int(tissue.sum())
@@ -128,7 +126,7 @@ def _range(own: Overview) -> Finding | None:
     )
 
 
-def _shared(own: Overview, other: Overview, name: str) -> Finding | None:
+def _shared(own: Survey, other: Survey, name: str) -> Finding | None:
     from latentsweep.lints.twins import twins
 
     twin = twins(own.thumbnails, other.thumbnails)

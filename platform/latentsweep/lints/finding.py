@@ -1,4 +1,7 @@
-"""What a lint says: the one table of codes, and a finding as text and as tags."""
+"""The table of lints, and a finding as text and as tags.
+
+A new lint is a row of :data:`LINTS` and a function that measures, in the module of what it looks at.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ class Lint:
 
 @dataclass(frozen=True)
 class Finding:
-    """A lint that fired. ``evidence`` holds the measured numbers; a note misleads nobody who has read it."""
+    """A lint that fired. ``evidence`` holds the measured numbers; a note is of less weight than a warning."""
 
     code: str
     severity: Severity
@@ -99,11 +102,11 @@ LINTS: dict[str, Lint] = {
         "train the autoencoder longer or larger, or with a lower vae.kl_weight; a longer diffusion cannot help much",
     ),
 }
-"""Every lint by its code. A lint without a test that fires it and one that doesn't fails the tests."""
+"""Every lint by its code. The tests ask for two tests of each lint: one in which it fires and one in which not."""
 
 
 def finding(code: str, evidence: str, severity: Severity = "warning") -> Finding:
-    """The finding of a lint of the table."""
+    """The finding of the lint ``code``; raises :class:`KeyError` where the table has no such row."""
     lint = LINTS[code]
     return Finding(code, severity, lint.line, evidence, lint.advice)
 

@@ -70,7 +70,7 @@ def result_lints(
     return [found for found in findings if found]
 
 
-def parted(steps: Floats, validation: Floats, train_steps: Floats, training: Floats) -> float | None:
+def rise_after_best(steps: Floats, validation: Floats, train_steps: Floats, training: Floats) -> float | None:
     """By which share the validation loss has risen above its best while the training loss kept falling, or None.
 
     Each of the last two of ``validation`` (n,) must be OVERFIT above the best, which lies before both. And
@@ -121,7 +121,7 @@ def _collapsed(latents: Mapping[str, Any]) -> Finding | None:
 def _denoiser_overfit(records: Sequence[Record]) -> Finding | None:
     steps, validation = _curve(records, "val/mse")
     train_steps, training = _curve(records, "train/mse")
-    return _parted("the denoiser's val/mse", steps, validation, train_steps, training)
+    return _overfit("the denoiser's val/mse", steps, validation, train_steps, training)
 
 
 def _autoencoder_overfit(recipe: Recipe, records: Sequence[Record]) -> Finding | None:
@@ -134,14 +134,14 @@ def _autoencoder_overfit(recipe: Recipe, records: Sequence[Record]) -> Finding |
     for name, training in losses.items():
         steps, validation = _curve(records, name)
         label = f"the autoencoder's {name}"
-        if found := _parted(label, steps, validation, train_steps, training):
+        if found := _overfit(label, steps, validation, train_steps, training):
             kept = f"{found.evidence}; the weights of the best val/loss were kept"
             return finding(found.code, kept, "note")
     return None
 
 
-def _parted(label: str, steps: Floats, validation: Floats, train_steps: Floats, training: Floats) -> Finding | None:
-    rise = parted(steps, validation, train_steps, training)
+def _overfit(label: str, steps: Floats, validation: Floats, train_steps: Floats, training: Floats) -> Finding | None:
+    rise = rise_after_best(steps, validation, train_steps, training)
     if rise is None:
         return None
     best = int(validation.argmin())

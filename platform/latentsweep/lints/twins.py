@@ -32,9 +32,9 @@ ROWS = 2048
 
 def thumbnails(images: Bytes) -> Bytes:
     """Slices (N, S, S) reduced by area to at most FINE_SIDE pixels a side: all that twins are found by."""
-    from trainables.images import resized
+    from trainables.images import resize
 
-    return np.asarray(resized(images, min(FINE_SIDE, images.shape[-1])), dtype=np.uint8)
+    return np.asarray(resize(images, min(FINE_SIDE, images.shape[-1])), dtype=np.uint8)
 
 
 def twins(first: Bytes, second: Bytes) -> npt.NDArray[np.intp]:

@@ -1,1 +1,1 @@
-"""What runs tell a recorder, and what may be said. Imports lints, search, stages, storage."""
+"""What is recorded of runs, and what must not be said. Imports ablation, lints, search, stages, storage."""

@@ -1,4 +1,4 @@
-"""What a study tells the recorder: a parent run, and a child for each arm and seed."""
+"""What is recorded of a study: a parent run, and a child for each arm and seed."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from latentsweep import stages
-from latentsweep.ablation.design.contrasts import differences
-from latentsweep.ablation.design.plan import AblationPlan, Job
-from latentsweep.ablation.page.wording import slug
+from latentsweep.ablation.design.arms import slug
+from latentsweep.ablation.design.plan import AblationPlan, ArmRun
 from latentsweep.ablation.statistics.effect import Effect
-from latentsweep.lints import as_tags, inspection
-from latentsweep.metrics import AUTOENCODER_SECONDS, DENOISER_SECONDS, EVALUATION_SECONDS
-from latentsweep.records.recorder import Record, Recorder
-from latentsweep.records.sweep import as_records, final_record, pictures
+from latentsweep.lints import as_tags, targets
+from latentsweep.metrics import AUTOENCODER_SECONDS
+from latentsweep.pages.repetition import differences
+from latentsweep.records.recorder import Recorder, StepRecord
+from latentsweep.records.results import as_records, log_scores
 from latentsweep.storage.entries import MANIFEST
 from latentsweep.storage.store import Store
 from trainables.space import Value
 
 
 class AblationRecord:
-    """All of it derives from the plan and the store, so it can be told again."""
+    """Records a study. All of it follows from the plan and the store, so it can be recorded again."""
 
     def __init__(self, recorder: Recorder, plan: AblationPlan, store: Store) -> None:
         self.recorder, self.plan, self.store = recorder, plan, store
         self.closed: set[str] = set()
 
-    def key(self, job: Job) -> str:
-        """By which the recorder knows a run."""
+    def key(self, job: ArmRun) -> str:
+        """The key of a run."""
         return f"{self.plan.name}/{slug(job.arm.name)}/seed-{job.seed}"
 
     def begin(self, seeds: int) -> None:
@@ -52,8 +52,8 @@ class AblationRecord:
         self.closed = self.recorder.closed()
         self.recorder.open_run(plan.name, name=plan.name, kind="ablation", params=params, tags=tags)
 
-    def run(self, job: Job, failure: Mapping[str, str] | None) -> None:
-        """A run that ended, with its curves, scores and pictures; told once."""
+    def run(self, job: ArmRun, failure: Mapping[str, str] | None) -> None:
+        """Records once a run that ended, with its curves, scores and pictures."""
         key = self.key(job)
         evaluation, denoiser = self.store.find(job.keys.evaluation), self.store.find(job.keys.denoiser)
         measured = evaluation is not None and denoiser is not None
@@ -71,38 +71,33 @@ class AblationRecord:
             tags = {f"latentsweep.{name}": value for name, value in (failure or {}).items()}
             self.recorder.close_run(key, "failed", tags=tags)
             return
-        metrics = stages.measured(evaluation, job.recipe)
-        costs = {DENOISER_SECONDS.name: denoiser.seconds, EVALUATION_SECONDS.name: evaluation.seconds}
-        autoencoder = self.store.find(job.keys.vae)
-        if self.plan.minutes and autoencoder:
-            costs[AUTOENCODER_SECONDS.name] = autoencoder.seconds
-        self.recorder.log(key, as_records(stages.replayed(denoiser, rungs=False)))
-        self.recorder.log(key, [final_record(evaluation, job.recipe.diffusion.steps, {**metrics, **costs})])
-        shared = (self.store.find(stage) for stage in (job.keys.samples, job.keys.reconstruction, job.keys.vae))
-        for path in pictures([evaluation, *(entry for entry in shared if entry)]):
-            self.recorder.log_file(key, path, stages.FIGURES)
+        metrics = stages.metrics_of(evaluation, job.recipe)
+        autoencoder = self.store.find(job.keys.vae) if self.plan.minutes else None
+        seconds = {AUTOENCODER_SECONDS.name: autoencoder.seconds} if autoencoder else {}
+        self.recorder.log(key, as_records(stages.records_of(denoiser, rungs=False)))
+        log_scores(self.recorder, key, self.store, job.keys, job.recipe, metrics | seconds)
         self.recorder.log_file(key, evaluation.file(MANIFEST), "evaluation")
-        findings = inspection.of_run(self.store, job.recipe, job.keys, metrics)
+        findings = targets.lint_run(self.store, job.recipe, job.keys, metrics)
         self.recorder.close_run(key, "finished", tags=as_tags(findings))
         self.closed.add(key)
 
-    def _steps(self, job: Job) -> dict[str, Value]:
+    def _steps(self, job: ArmRun) -> dict[str, Value]:
         """The numbers of steps, where the study's minutes set them."""
         return differences(job.arm.recipe, job.recipe) if self.plan.minutes else {}
 
     def stopped(self) -> None:
-        """The study was stopped, and waits to go on."""
+        """Closes the run of a study that was stopped and can go on."""
         self.recorder.close_stale(self.plan.name, [])
         self.recorder.close_run(self.plan.name, "pruned")
         self.recorder.flush()
 
     def end(self, files: Sequence[Path], effects: Sequence[Effect], *, finished: bool) -> None:
-        """The study's tables, and the differences that were found, on its own run."""
+        """Records the study's tables and the differences that it found, and closes its run."""
         for path in files:
             self.recorder.log_file(self.plan.name, path)
         now = int(datetime.datetime.now().timestamp() * 1000)
         found = {f"difference/{slug(effect.contrast.name)}": effect.mean for effect in effects}
         metrics = {name: value for name, value in found.items() if value is not None}
-        self.recorder.log(self.plan.name, [Record(len(effects[0].seeds) if effects else 0, now, metrics)])
+        self.recorder.log(self.plan.name, [StepRecord(len(effects[0].seeds) if effects else 0, now, metrics)])
         self.recorder.close_run(self.plan.name, "finished" if finished else "failed")
         self.recorder.flush()

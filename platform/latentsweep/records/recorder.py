@@ -1,8 +1,8 @@
-"""The seam between a sweep and whatever shows it: a :class:`Recorder`, and its twin in memory.
+"""What every recorder of runs can do, and the recorder that keeps all in memory.
 
-A recorder is a leaf: the driver tells it what happened, and nothing is ever decided by what it holds. Every
-call may be made again with the same arguments, in this process or in a later one, and changes nothing then,
-so that a record that did not get through is repaired by sending all of it once more.
+The driver tells a recorder what happened, and never decides anything by what the recorder holds. A call that is made
+again with the same arguments, in this process or in a later one, changes nothing. So a record of which a part is
+missing is repaired by sending all of it once more.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Record:
+class StepRecord:
     """What one step reported.
 
-    ``time`` is in milliseconds since the epoch and fixed when the record was made, never when it is sent:
-    only then is a record that is sent twice one point.
+    ``time`` is in milliseconds since the epoch, and that at which the record was made, not at which it is sent. So a
+    record that is sent twice is one point.
     """
 
     step: int
@@ -44,12 +44,12 @@ class Recorder(Protocol):
     """Where runs are recorded. No method raises or blocks for long because the place is out of reach.
 
     A run is known by its ``key``, which the caller makes (the key of a stage, or a sweep's and a trial's
-    name): letters, digits and ``._:/-``. A key must be opened by this recorder before it is used.
+    name): letters, digits and ``._:/-``. A key that this recorder has not opened raises :class:`KeyError`.
     """
 
     @property
     def complete(self) -> bool:
-        """Whether all that was told so far has arrived."""
+        """Whether all that was recorded so far has arrived."""
 
     def open_run(
         self,
@@ -69,7 +69,7 @@ class Recorder(Protocol):
         given; a later one that differs becomes the tag ``latentsweep.param.<name>``.
         """
 
-    def log(self, key: str, records: Sequence[Record]) -> None:
+    def log(self, key: str, records: Sequence[StepRecord]) -> None:
         """Add points to the run's curves; NaN and infinities are left out and named in a tag."""
 
     def log_file(self, key: str, path: Path, folder: str = "") -> None:
@@ -112,14 +112,14 @@ def run_tags(key: str, kind: str) -> dict[str, str]:
     return {"latentsweep.key": check_key(key), "latentsweep.kind": kind, "latentsweep.version": __version__}
 
 
-def finite(records: Sequence[Record]) -> tuple[list[Record], set[str]]:
+def finite(records: Sequence[StepRecord]) -> tuple[list[StepRecord], set[str]]:
     """The records without their NaN and infinite values, and the names of the metrics that had some."""
     kept, lost = [], set()
     for record in records:
         good = {name: float(value) for name, value in record.metrics.items() if math.isfinite(value)}
         lost |= record.metrics.keys() - good.keys()
         if good:
-            kept.append(Record(record.step, record.time, good))
+            kept.append(StepRecord(record.step, record.time, good))
     return kept, lost
 
 
@@ -142,7 +142,7 @@ class MemoryRun:
 
 
 class MemoryRecorder:
-    """The recorder of tests and of a sweep without MLflow: the same rules, nothing outside this process."""
+    """The recorder of tests, and of a sweep without MLflow. It keeps all in this process."""
 
     def __init__(self) -> None:
         self.runs: dict[str, MemoryRun] = {}
@@ -172,7 +172,7 @@ class MemoryRecorder:
             if run.params.setdefault(param, str(value)) != str(value):
                 run.tags[f"latentsweep.param.{param}"] = str(value)
 
-    def log(self, key: str, records: Sequence[Record]) -> None:
+    def log(self, key: str, records: Sequence[StepRecord]) -> None:
         run = self.runs[key]
         kept, lost = finite(records)
         run.points |= {(m, r.step, r.time, v): None for r in kept for m, v in r.metrics.items()}

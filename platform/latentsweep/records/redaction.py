@@ -1,4 +1,4 @@
-"""What may be said: text without secrets, and without what a terminal would take for a command.
+"""Text without secrets, and without what a terminal would take for a command.
 
 Everything that leaves the program by a log, a terminal, a record or a report and that holds somebody else's words
 (an error of a server, an address, a file name) passes here first. Imports nothing but the standard library.
@@ -55,7 +55,7 @@ def printable(text: object) -> str:
 
 
 def secrets_of(environment: Mapping[str, str]) -> list[str]:
-    """What must not be said of an environment, the longest first."""
+    """The secrets in the variables of an environment, the longest first."""
     found: set[str] = set()
     for name, value in environment.items():
         if _SECRET_NAME.search(name) and not _PLACE_NAME.search(name):

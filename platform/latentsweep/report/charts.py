@@ -1,53 +1,35 @@
-"""The charts of a report as inline SVG, each with a text that says what it shows.
-
-The visual language is that of :mod:`trainables.figures.style`; the best configuration is a vermilion star or line.
-Every id inside a chart begins with the chart's name, so that several can stand in one page.
-"""
+"""The charts of a report; the best configuration is a vermilion star or line."""
 
 from __future__ import annotations
 
-import base64
-import io
 import math
-import re
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
 
 from latentsweep.metrics import METRICS, Metric
+from latentsweep.pages.charts import Chart, chart, panels, plain
 from latentsweep.report.importance import Importance
-from latentsweep.report.scores import Score
+from latentsweep.report.scores import Score, chosen
 from latentsweep.search.leaderboard import heading
 from trainables.figures.style import BLUE, GREEN, GREY, SMALL, VERMILION, new_figure
 from trainables.space import Choice, Dimension, SearchSpace
 
 COLOURS = "cividis_r"
-LARGEST_SVG = 250_000
-"""Bytes above which a chart is a PNG instead."""
-
 JITTER = 0.16
+PAPER = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8}
+"""What is behind a text on lines."""
 
 HEADING_LETTERS = 70
 """What fits below a chart of all fields; more is slanted."""
 
 TICK_LETTERS = 24
 """What fits below one of the charts of single fields, side by side."""
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A chart: HTML that holds it, and the same in words."""
-
-    html: str
-    alt: str
 
 
 def importance_chart(importances: Sequence[Importance]) -> Chart:
@@ -64,9 +46,9 @@ def importance_chart(importances: Sequence[Importance]) -> Chart:
     axes.set_xlim(0, 1)
     axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
     axes.set_xlabel("share of the variance of the objective (median; whiskers: 10–90 % of resamples)")
-    _plain(axes, grid="x")
+    plain(axes, grid="x")
     shares = ", ".join(f"{heading(e.field)} {e.median:.0%} ({e.low:.0%} to {e.high:.0%})" for e in importances)
-    return _chart(figure, "importance", f"Bar chart of parameter importances: {shares}.")
+    return chart(figure, "importance", f"Bar chart of parameter importances: {shares}.")
 
 
 def parallel_coordinates(rows: Sequence[Score], space: SearchSpace, metric: Metric) -> Chart:
@@ -75,22 +57,22 @@ def parallel_coordinates(rows: Sequence[Score], space: SearchSpace, metric: Metr
     figure = new_figure(3.9)
     axes = figure.subplots()
     scores = np.array([row.values[0] for row in rows])
-    colours = ScalarMappable(Normalize(scores.min(), _colour_end(scores)), COLOURS)
     low, high = scores.min(), max(scores.max(), scores.min() + 1e-9)
+    darkest = max(np.quantile(scores, 0.8), low + 1e-9)
+    colours = ScalarMappable(Normalize(low, darkest), COLOURS)
     shades = dict(zip((row.trial for row in rows), colours.to_rgba(scores), strict=True))
     for row in sorted(rows, key=lambda row: (row.chosen, -row.rank)):
-        shift = (row.rank % 9 - 4) / 4 * 0.012
+        shift = _shift(row) * 0.012
         heights = [_height(space.dimensions[field], row.params[field]) + shift for field in fields]
         heights.append((row.values[0] - low) / (high - low))
-        style: dict[str, Any] = {"color": shades[row.trial], "linewidth": 1.0, "alpha": 0.75}
-        if row.chosen:
-            style = {"color": VERMILION, "linewidth": 3.0, "zorder": 5}
-        axes.plot(range(len(heights)), heights, **style)
+        usual: dict[str, Any] = {"color": shades[row.trial], "linewidth": 1.0, "alpha": 0.75}
+        bold = {"color": VERMILION, "linewidth": 3.0, "zorder": 5}
+        axes.plot(range(len(heights)), heights, **(bold if row.chosen else usual))
     for column, field in enumerate(fields):
         axes.axvline(column, color=GREY, linewidth=0.8)
         for value, label in _ticks(space.dimensions[field]):
             y = _height(space.dimensions[field], value)
-            axes.text(column - 0.03, y, label, ha="right", va="center", fontsize=SMALL, bbox=_paper(), zorder=9)
+            axes.text(column - 0.03, y, label, ha="right", va="center", fontsize=SMALL, bbox=PAPER, zorder=9)
     last = len(fields)
     axes.axvline(last, color=GREY, linewidth=0.8)
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
@@ -106,35 +88,25 @@ def parallel_coordinates(rows: Sequence[Score], space: SearchSpace, metric: Metr
     axes.tick_params(length=0)
     bar = figure.colorbar(colours, ax=axes, pad=0.01, aspect=30, extend="max")
     bar.set_label(f"{metric.label} (lower is better)")
-    chosen = next((row for row in rows if row.chosen), rows[0])
-    return _chart(
-        figure,
-        "parallel",
-        f"Parallel coordinates of {len(rows)} configurations; the bold line is trial {chosen.trial} with "
-        f"{metric.label} {chosen.values[0]:.4g}.",
-    )
+    best = chosen(rows)
+    alt = f"Parallel coordinates of {len(rows)} configurations; the bold line is trial {best.trial} with "
+    return chart(figure, "parallel", f"{alt}{metric.label} {best.values[0]:.4g}.")
 
 
 def slices(rows: Sequence[Score], space: SearchSpace, metric: Metric) -> Chart:
     """The objective against each field's values; bars mark the medians at listed values."""
-    count = len(space.dimensions)
-    columns = min(count, 4)
-    lines = math.ceil(count / columns)
-    figure = new_figure(2.9 * lines)
-    grid = figure.subplots(lines, columns, squeeze=False, sharey=True)
-    for axes, (field, dimension) in zip(grid.flat, space.dimensions.items(), strict=False):
+    figure, grid, left = panels(len(space.dimensions), 4, 2.9)
+    for axes, (field, dimension) in zip(grid, space.dimensions.items(), strict=True):
         _slice(axes, rows, field, dimension)
         axes.set_xlabel(heading(field))
-    for axes in list(grid.flat)[count:]:
-        axes.set_axis_off()
-    for axes in grid[:, 0]:
+    for axes in left:
         axes.set_ylabel(f"{metric.label} (lower is better)")
     medians = "; ".join(
         f"{heading(field)}: " + ", ".join(f"{label} {_median(rows, field, value):.4g}" for value, label in _ticks(d))
         for field, d in space.dimensions.items()
         if isinstance(d, Choice)
     )
-    return _chart(figure, "slices", f"The score against each field's values. Medians: {medians or 'none'}.")
+    return chart(figure, "slices", f"The score against each field's values. Medians: {medians or 'none'}.")
 
 
 def quality_against_cost(rows: Sequence[Score], metric: Metric) -> Chart | None:
@@ -150,9 +122,8 @@ def quality_against_cost(rows: Sequence[Score], metric: Metric) -> Chart | None:
         x = np.array([row.metrics[cost.name] for row in placed])
         y = np.array([row.metrics[metric.name] for row in placed])
         ends = np.array([row.interval(metric.name) or (row.metrics[metric.name],) * 2 for row in placed])
-        axes.errorbar(
-            x, y, yerr=np.maximum(0, [y - ends[:, 0], ends[:, 1] - y]), fmt="o", color=BLUE, markersize=4, alpha=0.45
-        )
+        reach = np.maximum(0, [y - ends[:, 0], ends[:, 1] - y])
+        axes.errorbar(x, y, yerr=reach, fmt="o", color=BLUE, markersize=4, alpha=0.45)
         front = pareto_front(list(zip(x.tolist(), y.tolist(), strict=True)))
         axes.plot(
             *np.array(front).T, color=GREEN, marker="o", markersize=5, drawstyle="steps-post", label="Pareto front"
@@ -165,16 +136,12 @@ def quality_against_cost(rows: Sequence[Score], metric: Metric) -> Chart | None:
                 axes.axhline(levels[0], color=GREY, linestyle=style, label=said)
         axes.set_xlabel(cost.label)
         axes.set_xlim(left=0)
-        _plain(axes, grid="both")
+        plain(axes, grid="both")
         words = words or "; ".join(f"{cx:.3g} at {cy:.4g}" for cx, cy in front)
     panels[0].set_ylabel(f"{metric.label}, 95 % interval")
     panels[0].legend(frameon=False, fontsize=SMALL)
     first = costs[0].label
-    return _chart(
-        figure,
-        "cost",
-        f"{metric.label} against {first}. On the Pareto front, {first} and score: {words}.",
-    )
+    return chart(figure, "cost", f"{metric.label} against {first}. On the Pareto front, {first} and score: {words}.")
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -186,32 +153,13 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, flo
     return front
 
 
-def inline(figure: Figure, name: str, alt: str) -> str:
-    """A figure as an ``<svg>`` whose ids begin with ``name``, or as an ``<img>`` where that would be heavy."""
-    text = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    svg = text.getvalue()
-    if len(svg) > LARGEST_SVG:
-        png = io.BytesIO()
-        figure.savefig(png, format="png", dpi=110)
-        uri = "data:image/png;base64," + base64.b64encode(png.getvalue()).decode("ascii")
-        return f'<img src="{uri}" alt="{_escaped(alt)}">'
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", svg)
-    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"([^>]*?) width="[^"]*"', r"\1\2", svg, count=1)
-    return svg.replace("<svg", f'<svg role="img" aria-label="{_escaped(alt)}"', 1)
-
-
 def _slice(axes: Axes, rows: Sequence[Score], field: str, dimension: Dimension) -> None:
     """One field's values against the first objective."""
     listed = isinstance(dimension, Choice)
     places = {value: place for place, (value, _) in enumerate(_ticks(dimension))} if listed else {}
 
     def place(row: Score) -> float:
-        shift = (row.rank % 9 - 4) / 4 * JITTER if listed else 0.0
-        return float(places[row.params[field]] + shift if listed else row.params[field])
+        return float(places[row.params[field]] + _shift(row) * JITTER if listed else row.params[field])
 
     others = [row for row in rows if not row.chosen]
     axes.plot([place(row) for row in others], [row.values[0] for row in others], "o", color=BLUE, ms=4, alpha=0.5)
@@ -227,7 +175,12 @@ def _slice(axes: Axes, rows: Sequence[Score], field: str, dimension: Dimension) 
         axes.set_xscale("log")
     for row in (row for row in rows if row.chosen):
         axes.plot(place(row), row.values[0], "*", color=VERMILION, markersize=14, zorder=5)
-    _plain(axes, grid="y")
+    plain(axes, grid="y")
+
+
+def _shift(row: Score) -> float:
+    """By how much a row is drawn beside its value, from -1 to 1, so that rows don't hide each other."""
+    return (row.rank % 9 - 4) / 4
 
 
 def _median(rows: Sequence[Score], field: str, value: Any) -> float:
@@ -253,26 +206,3 @@ def _ticks(dimension: Dimension) -> list[tuple[Any, str]]:
     numbers = all(isinstance(value, int | float) for value in dimension.values)
     values = sorted(dimension.values) if numbers else list(dimension.values)
     return [(value, f"{value:g}" if isinstance(value, float) else str(value)) for value in values]
-
-
-def _colour_end(scores: np.ndarray) -> float:
-    """Where the colour scale ends, so that a few bad scores don't take all of it."""
-    return float(max(np.quantile(scores, 0.8), scores.min() + 1e-9))
-
-
-def _paper() -> dict[str, Any]:
-    return {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8}
-
-
-def _plain(axes: Axes, *, grid: Any) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25, axis=grid)
-    axes.set_axisbelow(True)
-
-
-def _chart(figure: Figure, name: str, alt: str) -> Chart:
-    return Chart(inline(figure, name, alt), alt)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")

@@ -1,24 +1,28 @@
-"""All that a report says, gathered from a sweep's study and store; how it looks is decided elsewhere."""
+"""All that a report says, from a sweep's study and store; the templates say how it looks."""
 
 from __future__ import annotations
 
-import datetime
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from latentsweep.datasets.slices import PreparedDataset, open_dataset
 from latentsweep.lints import Finding
 from latentsweep.metrics import FID, KID, REPORT, STEPS, Metric
+from latentsweep.pages.charts import Chart
+from latentsweep.pages.numbers import duration, now
+from latentsweep.pages.tables import Row, Table
+from latentsweep.pages.templates import Tile, warnings_first
 from latentsweep.report import charts, repetition, summary
-from latentsweep.report.charts import Chart
 from latentsweep.report.importance import Importance, importances
 from latentsweep.report.pictures import Picture, missing, pictures
-from latentsweep.report.scores import Score, objective, scores
-from latentsweep.report.source import Compute, Source, compute, opened
+from latentsweep.report.scores import Score, chosen, objective, scores
+from latentsweep.report.source import Compute, Source, compute, open_source
 from latentsweep.search import leaderboard
 from latentsweep.search.leaderboard import heading
+from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import Home
 from trainables.errors import LatentsweepError
 from trainables.space import THRESHOLD, Choice, Dimension
@@ -26,58 +30,190 @@ from trainables.space import THRESHOLD, Choice, Dimension
 TOP = 25
 """Rows of the leaderboard that are shown; the CSV has all."""
 
+ALIKE = (
+    "; ≈ not distinguishable from the lowest: the difference is within 1.96 standard errors of it, taken as "
+    "independent"
+)
 NO_DATASET = "not prepared in this home any more"
 
+SPLITS = {
+    "subject": "by subject: no patient is in two splits, so held-out slices are of patients that no training saw",
+    "slice": "by slice, as the paper did: held-out slices share patients with the training ones, so scores flatter",
+}
 
 Findings = Callable[[], Sequence[Finding]] | Sequence[Finding]
 
 
 @dataclass(frozen=True)
-class Tile:
-    """One number of the summary."""
-
-    label: str
-    value: str
-    note: str
-
-
-@dataclass(frozen=True)
-class Line:
-    """A row of the leaderboard as it is shown."""
-
-    score: Score
-    cells: list[str]
-
-
-@dataclass(frozen=True)
 class Content:
-    """What a report of one sweep says."""
+    """What a report of one sweep says: the fields are given, all else follows from them."""
 
-    sweep: str
-    dataset: str
-    written: str
-    summary: list[str]
-    tiles: list[Tile]
-    facts: list[tuple[str, str]]
-    differences: list[tuple[str, str, str]]
-    space: list[tuple[str, str]]
-    compute: Compute
-    failures: dict[str, int]
-    headings: list[str]
-    lines: list[Line]
+    source: Source
     scores: list[Score]
-    fields: list[str]
-    objective: str
     importances: list[Importance]
-    charts: dict[str, Chart]
-    pictures: list[Picture]
-    shown_trial: Score | None
-    missing: list[str]
     findings: list[Finding]
-    command: str
-    space_yaml: str | None
-    provenance: list[tuple[str, str]]
     in_database: bool = False
+    written: str = field(default_factory=now)
+
+    @property
+    def sweep(self) -> str:
+        """The sweep's name."""
+        return self.source.folder.name
+
+    @property
+    def fields(self) -> dict[str, Dimension]:
+        """The searched fields."""
+        return dict(self.source.search.space.dimensions)
+
+    @property
+    def objective(self) -> Metric:
+        """The metric of the first objective."""
+        return objective(self.source.search)
+
+    @property
+    def shown_trial(self) -> Score | None:
+        """The configuration of which numbers and pictures are shown."""
+        return chosen(self.scores) if self.scores else None
+
+    @cached_property
+    def entries(self) -> dict[str, Entry]:
+        """The results of that configuration that are in the store, by stage."""
+        return self.source.entries(self.source.search.trial(self.shown_trial.trial)) if self.shown_trial else {}
+
+    @property
+    def summary(self) -> list[str]:
+        """What was found, a paragraph each."""
+        reference = self.entries["reference"].summary if "reference" in self.entries else {}
+        return summary.sentences(self.source, self.scores, self.importances, len(self.findings), reference)
+
+    @property
+    def tiles(self) -> list[Tile]:
+        """The numbers that a reader looks for first."""
+        if self.shown_trial is None:
+            return []
+        metrics, ends = self.shown_trial.metrics, self.shown_trial.interval(KID.name)
+        interval = f"95 % interval {KID.format(ends[0])} to {KID.format(ends[1])}" if ends else "no interval recorded"
+        steps = self.source.plan.recipe.sampling.steps
+        found = [
+            (f"{KID.label} of the best", KID, KID.name, interval),
+            ("floor", KID, KID.floor, "real slices against real slices"),
+            ("autoencoder's ceiling", KID, KID.ceiling, "its reconstructions against real slices"),
+            (f"{FID.label} of the best", FID, FID.name, f"real against real: {FID.format(metrics.get(FID.floor))}"),
+            (STEPS.label, STEPS, STEPS.name, f"denoiser evaluations per image; {steps} without early stop"),
+        ]
+        return [Tile(label, metric.format(metrics.get(name)), note) for label, metric, name, note in found]
+
+    @property
+    def facts(self) -> list[tuple[str, str]]:
+        """What was run and on what."""
+        plan, config = self.source.plan, self.source.search.config
+        state = leaderboard.counts(self.source.search)
+        rule, side = plan.recipe.data.split, plan.recipe.data.image_size
+        search = (
+            f"minimises {' and '.join(config.objectives)} on the validation split; sampler {config.sampler}, pruner "
+            f"{config.pruner}, {config.startup} trials before either begins"
+        )
+        trials = ", ".join(f"{state[name]} {name}" for name in ("complete", "pruned", "failed"))
+        waiting = f", {state['waiting']} waiting" if state["waiting"] else ""
+        return [
+            ("Dataset", plan.dataset),
+            ("Slices", slices(self.source)),
+            ("Split", SPLITS.get(rule, rule)),
+            ("Recipe", f"{plan.recipe_name}, at {side}×{side} pixels"),
+            ("Search", search),
+            ("Seed", f"{plan.seed}, for trainings, samples and search; every configuration was trained once"),
+            ("Trials", f"{trials}{waiting}; {state['points']} configurations measured"),
+        ]
+
+    @property
+    def space(self) -> list[tuple[str, str]]:
+        """The searched fields with their values in words."""
+        return [(name, dimension_text(each)) for name, each in self.fields.items()]
+
+    @property
+    def differences(self) -> list[tuple[str, str, str]]:
+        """The fields that differ from the named recipe: its value, and the sweep's."""
+        return [(name, text(there), text(here)) for name, there, here in repetition.changes(self.source)]
+
+    @cached_property
+    def compute(self) -> Compute:
+        """What the sweep cost."""
+        return compute(self.source)
+
+    @property
+    def stages(self) -> Table:
+        """The same by stage."""
+        rows = []
+        for each in self.compute.stages:
+            freed = f"{each.freed} freed since: time not known" if each.freed else ""
+            cells = str(each.results), str(each.unfinished or "–"), duration(each.seconds), freed
+            rows.append((each.stage, *cells))
+        caption = (
+            "Wall time of work by stage, whoever computed a result first. Unfinished trainings are those that were "
+            "pruned or stopped."
+        )
+        rows.append(("all", "", "", duration(self.compute.seconds), ""))
+        return Table.of(("stage", "results", "unfinished", "time", ""), rows, caption)
+
+    @cached_property
+    def leaderboard(self) -> Table:
+        """The best configurations: scores with intervals, and last the fields, of which there may be many."""
+        metrics = dict.fromkeys([self.objective, *REPORT])
+        shown = [metric for metric in metrics if any(metric.name in row.metrics for row in self.scores)]
+        rows = []
+        for row in self.scores[:TOP]:
+            mark, verdict = ("★", "chosen") if row.chosen else ("≈", "alike") if row.alike else ("", "")
+            cells = (str(row.rank), str(row.trial), *(score_text(row, metric) for metric in shown))
+            rows.append(Row(mark, "", (*cells, *(text(row.params[name]) for name in self.fields)), (), verdict))
+        headings = ("", "rank", "trial", *(metric.label for metric in shown), *map(heading, self.fields))
+        caption = f"{self.leaderboard_read}. All rows, unrounded, with every metric: report.csv."
+        return Table("", caption, headings, tuple(rows))
+
+    @property
+    def leaderboard_read(self) -> str:
+        """How the leaderboard is to be read."""
+        count = len(self.scores)
+        return (
+            f"{min(TOP, count)} of {count} measured configurations, lowest {self.objective.label} first; "
+            "95 % intervals in brackets. ★ the chosen configuration"
+            + (ALIKE if any(score.alike for score in self.scores) else "")
+        )
+
+    @property
+    def shares(self) -> Table:
+        """What mattered, by field."""
+        rows = []
+        for each in self.importances:
+            shares = (f"{share:.0%}" for share in (each.share, each.median, each.low, each.high))
+            rows.append((each.field, *shares, f"{each.first:.0%} of resamples"))
+        return Table.of(("field", "all trials", "median", "10 %", "90 %", "came first in"), rows, code=True)
+
+    @cached_property
+    def charts(self) -> dict[str, Chart]:
+        """The charts that the data allow."""
+        rows, space, metric = self.scores, self.source.search.space, self.objective
+        found: dict[str, Chart | None] = {
+            "importance": charts.importance_chart(self.importances) if self.importances else None,
+            "parallel": charts.parallel_coordinates(rows, space, metric) if len(rows) > 1 else None,
+            "slices": charts.slices(rows, space, metric) if len(rows) > 1 else None,
+            "cost": charts.quality_against_cost(rows, KID if metric.cost else metric) if rows else None,
+        }
+        return {name: chart for name, chart in found.items() if chart}
+
+    @cached_property
+    def pictures(self) -> list[Picture]:
+        """Those of the shown configuration."""
+        if self.shown_trial is None:
+            return []
+        usual = self.source.plan.recipe.sampling.early_stop_threshold
+        return pictures(self.entries, float(self.shown_trial.params.get(THRESHOLD, usual)))
+
+    @property
+    def missing(self) -> list[str]:
+        """Which of its pictures are not there."""
+        if self.shown_trial is None:
+            return []
+        return missing(self.entries, self.source.results(self.source.search.trial(self.shown_trial.trial)))
 
     @property
     def dashboard(self) -> str:
@@ -86,179 +222,46 @@ class Content:
         return f"optuna-dashboard {study}"
 
     @property
-    def any_alike(self) -> bool:
-        """Whether the mark of what can't be told from the lowest has a meaning."""
-        return any(score.alike for score in self.scores)
-
-    @property
     def retrain(self) -> list[str]:
         """The commands that train the best configuration in full and draw from it."""
-        trial = f" --trial {self.shown_trial.trial}" if self.shown_trial and len(self.chosen) > 1 else ""
+        several = sum(score.chosen for score in self.scores) > 1
+        trial = f" --trial {self.shown_trial.trial}" if self.shown_trial and several else ""
         return [
             f"python cli.py export --sweep {shlex.quote(self.sweep)}{trial} --to best.yaml",
             "python cli.py train --config best.yaml",
             "python cli.py sample best.yaml --count 16 --to images",
         ]
 
-    @property
-    def chosen(self) -> list[Score]:
-        """The configuration that export takes, or the Pareto front."""
-        return [score for score in self.scores if score.chosen]
-
 
 def gather(home: Home, sweep: str, findings: Findings = ()) -> Content:
     """Everything for the report of a sweep; raises :class:`~trainables.errors.DataError` for an unknown sweep."""
-    source = opened(home, sweep)
-    rows, shares = scores(source.search), importances(source.search)
-    raised = sorted(findings() if callable(findings) else findings, key=lambda each: each.severity != "warning")
-    shown = next((row for row in rows if row.chosen), rows[0] if rows else None)
-    trial = source.search.trial(shown.trial) if shown else None
-    entries = source.entries(trial) if trial else {}
-    reference = dict(entries["reference"].summary) if "reference" in entries else {}
-    metrics = columns(source, rows)
-    return Content(
-        sweep=source.folder.name,
-        dataset=source.plan.dataset,
-        written=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
-        summary=summary.sentences(source, rows, shares, len(raised), reference),
-        tiles=tiles(source, shown),
-        facts=facts(source),
-        differences=[(field, text(there), text(here)) for field, there, here in repetition.differences(source)],
-        space=[(field, dimension_text(each)) for field, each in source.search.space.dimensions.items()],
-        compute=compute(source),
-        failures=summary.failures(source),
-        headings=[
-            "",
-            "rank",
-            "trial",
-            *(metric.label for metric in metrics),
-            *(heading(field) for field in source.search.space.dimensions),
-        ],
-        lines=[line(row, source, metrics) for row in rows[:TOP]],
-        scores=rows,
-        fields=list(source.search.space.dimensions),
-        objective=objective(source.search).label,
-        importances=shares,
-        charts=drawn(source, rows, shares),
-        pictures=pictures(entries, threshold(source, shown)) if shown else [],
-        shown_trial=shown,
-        missing=missing(entries, source.results(trial)) if trial else [],
-        findings=raised,
-        command=repetition.command(source),
-        space_yaml=repetition.space_yaml(source),
-        provenance=repetition.provenance(source),
-        in_database=bool(home.study),
-    )
+    source = open_source(home, sweep)
+    raised = warnings_first(findings() if callable(findings) else findings)
+    return Content(source, scores(source.search), importances(source.search), raised, bool(home.study))
 
 
-def tiles(source: Source, shown: Score | None) -> list[Tile]:
-    """The numbers that a reader looks for first."""
-    if shown is None:
-        return []
-    metrics = shown.metrics
-    ends = shown.interval(KID.name)
-    interval = f"95 % interval {KID.format(ends[0])} to {KID.format(ends[1])}" if ends else "no interval recorded"
-    steps = source.plan.recipe.sampling.steps
-    found = [
-        (f"{KID.label} of the best", KID, KID.name, interval),
-        ("floor", KID, KID.floor, "real slices against real slices"),
-        ("autoencoder's ceiling", KID, KID.ceiling, "its reconstructions against real slices"),
-        (f"{FID.label} of the best", FID, FID.name, f"real against real: {FID.format(metrics.get(FID.floor))}"),
-        (STEPS.label, STEPS, STEPS.name, f"denoiser evaluations per image; {steps} without early stop"),
-    ]
-    return [Tile(label, metric.format(metrics.get(name)), note) for label, metric, name, note in found]
-
-
-def facts(source: Source) -> list[tuple[str, str]]:
-    """What was run and on what."""
-    plan, config, state = source.plan, source.search.config, leaderboard.counts(source.search)
-    rule, side = plan.recipe.data.split, plan.recipe.data.image_size
-    found = [("Dataset", plan.dataset)]
-    dataset, note = prepared(source)
-    if dataset:
-        counts, subjects = dataset.counts(rule), dataset.manifest["counts"].get("subjects_by_split", {})
-        parts = [
-            f"{split} {count}"
-            + (f" of {subjects[split]} subjects" if rule == "subject" and split in subjects else "")
-            for split, count in counts.items()
-        ]
-        every = dataset.manifest["counts"]
-        found.append(("Slices", f"{every['slices']} of {every['subjects']} subjects: {', '.join(parts)}{note}"))
-    else:
-        found.append(("Slices", note))
-    found += [
-        ("Split", SPLITS.get(rule, rule)),
-        (
-            "Recipe",
-            f"{source.plan.recipe_name}, at {side}×{side} pixels",
-        ),
-        (
-            "Search",
-            f"minimises {' and '.join(config.objectives)} on the validation split; sampler {config.sampler}, pruner "
-            f"{config.pruner}, {config.startup} trials before either begins",
-        ),
-        ("Seed", f"{plan.seed}, for trainings, samples and search; every configuration was trained once"),
-        (
-            "Trials",
-            f"{state['complete']} complete, {state['pruned']} pruned, {state['failed']} failed"
-            + (f", {state['waiting']} waiting" if state["waiting"] else "")
-            + f"; {state['points']} configurations measured",
-        ),
-    ]
-    return found
-
-
-SPLITS = {
-    "subject": "by subject: no patient is in two splits, so held-out slices are of patients that no training saw",
-    "slice": "by slice, as the paper did: held-out slices share patients with the training ones, so scores flatter",
-}
-
-
-def prepared(source: Source) -> tuple[PreparedDataset | None, str]:
-    """The dataset, if it is still there, and what must be said of it."""
+def slices(source: Source) -> str:
+    """How many slices and subjects each split has, if the dataset is still there, and what must be said of it."""
     try:
-        dataset = open_dataset(source.home.datasets, source.plan.dataset)
+        dataset: PreparedDataset = open_dataset(source.home.datasets, source.plan.dataset)
     except LatentsweepError:
-        return None, NO_DATASET
+        return NO_DATASET
+    rule, every = source.plan.recipe.data.split, dataset.manifest["counts"]
+    subjects = every.get("subjects_by_split", {}) if rule == "subject" else {}
+    parts = [
+        f"{split} {count}" + (f" of {subjects[split]} subjects" if split in subjects else "")
+        for split, count in dataset.counts(rule).items()
+    ]
     changed = dataset.fingerprint != source.plan.fingerprint
-    return dataset, " (prepared anew since the sweep: these are the present counts)" if changed else ""
+    note = " (prepared anew since the sweep: these are the present counts)" if changed else ""
+    return f"{every['slices']} of {every['subjects']} subjects: {', '.join(parts)}{note}"
 
 
-def columns(source: Source, rows: Sequence[Score]) -> list[Metric]:
-    """The metrics that the leaderboard shows, where they were recorded; the objective comes first."""
-    metrics = dict.fromkeys([objective(source.search), *REPORT])
-    return [metric for metric in metrics if any(metric.name in row.metrics for row in rows)]
-
-
-def line(row: Score, source: Source, metrics: Sequence[Metric]) -> Line:
-    """A row of the leaderboard, its scores with intervals, and last the fields, of which there may be many."""
-    cells = [mark(row), str(row.rank), str(row.trial)]
-    for metric in metrics:
-        ends = row.interval(metric.name)
-        cell = metric.format(row.metrics.get(metric.name))
-        cells.append(cell + (f" [{metric.format(ends[0])}, {metric.format(ends[1])}]" if ends else ""))
-    return Line(row, [*cells, *(text(row.params[field]) for field in source.search.space.dimensions)])
-
-
-def drawn(source: Source, rows: Sequence[Score], shares: Sequence[Importance]) -> dict[str, Chart]:
-    """The charts that the data allow."""
-    space, metric = source.search.space, objective(source.search)
-    found: dict[str, Chart] = {}
-    if shares:
-        found["importance"] = charts.importance_chart(shares)
-    if len(rows) > 1:
-        found["parallel"] = charts.parallel_coordinates(rows, space, metric)
-        found["slices"] = charts.slices(rows, space, metric)
-    if rows:
-        cost = charts.quality_against_cost(rows, KID if metric.cost else metric)
-        if cost:
-            found["cost"] = cost
-    return found
-
-
-def threshold(source: Source, shown: Score) -> float:
-    """A configuration's early-stop threshold."""
-    return float(shown.params.get(THRESHOLD, source.plan.recipe.sampling.early_stop_threshold))
+def score_text(row: Score, metric: Metric) -> str:
+    """A metric of a configuration with its interval, where one was recorded."""
+    ends = row.interval(metric.name)
+    interval = f" [{metric.format(ends[0])}, {metric.format(ends[1])}]" if ends else ""
+    return metric.format(row.metrics.get(metric.name)) + interval
 
 
 def dimension_text(dimension: Dimension) -> str:
@@ -266,11 +269,6 @@ def dimension_text(dimension: Dimension) -> str:
     if isinstance(dimension, Choice):
         return ", ".join(text(value) for value in dimension.values)
     return f"{dimension.low:g} to {dimension.high:g}" + (", on a log scale" if dimension.log else "")
-
-
-def mark(score: Score) -> str:
-    """The sign of the chosen row, and of those that can't be told from the lowest."""
-    return "★" if score.chosen else ("≈" if score.alike else "")
 
 
 def text(value: Any) -> str:

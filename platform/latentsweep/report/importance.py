@@ -45,26 +45,17 @@ def importances(search: Search) -> list[Importance]:
     if not shares:
         return []
     fields = list(shares)
-    draws = resampled(search.measured(), fields)
+    draws = resample_shares(search.measured(), fields)
     if not len(draws):
         return []
     low, high = np.percentile(draws, ENDS, axis=0)
-    median, winners = np.median(draws, axis=0), draws.argmax(axis=1)
-    found = [
-        Importance(
-            field,
-            shares[field],
-            float(median[column]),
-            float(low[column]),
-            float(high[column]),
-            float(np.mean(winners == column)),
-        )
-        for column, field in enumerate(fields)
-    ]
+    first = np.bincount(draws.argmax(axis=1), minlength=len(fields)) / len(draws)
+    columns = np.stack([np.median(draws, axis=0), low, high, first], axis=1).tolist()
+    found = [Importance(field, shares[field], *column) for field, column in zip(fields, columns, strict=True)]
     return sorted(found, key=lambda importance: -importance.median)
 
 
-def resampled(trials: Sequence[FrozenTrial], fields: Sequence[str]) -> np.ndarray:
+def resample_shares(trials: Sequence[FrozenTrial], fields: Sequence[str]) -> np.ndarray:
     """Shares (resamples, fields) on draws of as many passes with replacement; draws without variance are left out."""
     passes: dict[int, list[FrozenTrial]] = {}
     for trial in sorted(trials, key=lambda trial: trial.number):

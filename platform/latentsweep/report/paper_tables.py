@@ -5,30 +5,24 @@ Of the paper's values only those in :data:`PAPER_LOSSES` and :data:`PAPER_QUALIT
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import NamedTuple
 
 from latentsweep import stages
 from latentsweep.configuration import Configuration, read_configuration
 from latentsweep.metrics import FID, KID, PAPER_PSNR, PAPER_SSIM, SAMPLES
+from latentsweep.pages.numbers import UNKNOWN
+from latentsweep.pages.tables import Row, Table, as_latex
 from latentsweep.stages.model_folder import CONFIG
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import Home, read_json
 from latentsweep.storage.store import Store
 
-UNKNOWN = "–"
-
 LOSSES_HEADER = (
     "dataset",
     "training",
-    "VAE, first",
-    "VAE, best",
-    "reduction",
-    "diffusion, first",
-    "diffusion, best",
-    "reduction",
+    *(head for part in ("VAE", "diffusion") for head in (f"{part}, first", f"{part}, best", "reduction")),
 )
 PAPER_LOSSES = ("its datasets", "the paper", UNKNOWN, UNKNOWN, UNKNOWN, "≈ 60", "7.84", "82–95 %")
 
@@ -63,58 +57,19 @@ QUALITY_CAPTION = (
 )
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table with its caption; cells are text, the last row the paper's."""
-
-    title: str
-    caption: str
-    header: tuple[str, ...]
-    rows: list[tuple[str, ...]]
-
-    def as_markdown(self) -> str:
-        """As Markdown."""
-        lines = [f"**{self.title}.** {self.caption}", "", row_of(self.header), "|" + " --- |" * len(self.header)]
-        return "\n".join([*lines, *(row_of(row) for row in self.rows)]) + "\n"
-
-    def as_latex(self) -> str:
-        """As a LaTeX table; needs the package booktabs."""
-        columns = "ll" + "r" * (len(self.header) - 2)
-        own, paper = self.rows[:-1], self.rows[-1]
-        return "\n".join(
-            [
-                r"\begin{table}",
-                r"  \centering",
-                rf"  \caption{{{escaped(self.caption)}}}",
-                rf"  \begin{{tabular}}{{{columns}}}",
-                r"    \toprule",
-                f"    {latex_row(self.header)}",
-                r"    \midrule",
-                *(f"    {latex_row(row)}" for row in own),
-                *([r"    \midrule"] if own else []),
-                f"    {latex_row(paper)}",
-                r"    \bottomrule",
-                r"  \end{tabular}",
-                r"\end{table}",
-                "",
-            ]
-        )
-
-
-@dataclass(frozen=True)
-class PaperTables:
-    """Table I, losses, and Table II, quality of the generated slices."""
+class PaperTables(NamedTuple):
+    """Table I, losses, and Table II, quality of the generated slices; the last row of each is the paper's."""
 
     losses: Table
     quality: Table
 
     def as_markdown(self) -> str:
         """Both as Markdown."""
-        return f"{self.losses.as_markdown()}\n{self.quality.as_markdown()}"
+        return "\n".join(table.as_markdown() for table in self)
 
     def as_latex(self) -> str:
-        """Both as LaTeX tables for the package booktabs."""
-        return f"% \\usepackage{{booktabs}}\n{self.losses.as_latex()}\n{self.quality.as_latex()}"
+        """Both as LaTeX tables, which LaTeX numbers itself."""
+        return as_latex(table.as_latex(numbered=True) for table in self)
 
 
 @dataclass(frozen=True)
@@ -135,7 +90,7 @@ class Recorded:
         """The measurements on the test split; empty where they are not in the store."""
         for entry in self.entries:
             if entry.name.startswith("evaluation/") and split_of(store, entry) == "test":
-                return stages.measured(entry, self.configuration.recipe)
+                return stages.metrics_of(entry, self.configuration.recipe)
         return {}
 
 
@@ -144,15 +99,17 @@ def paper_tables(home: Home) -> PaperTables:
     store = Store.of(home)
     trainings = list(recorded(home, store))
     slices = ", ".join(f"{count:,} ({name})" for name, count in PAPER_SLICES.items())
+    losses = rows_of([losses_row(each) for each in trainings], PAPER_LOSSES)
+    quality = rows_of([quality_row(each, store) for each in trainings], PAPER_QUALITY)
     return PaperTables(
-        Table("Table I", LOSSES_CAPTION, LOSSES_HEADER, [*(losses_row(each) for each in trainings), PAPER_LOSSES]),
-        Table(
-            "Table II",
-            QUALITY_CAPTION.format(slices=slices),
-            QUALITY_HEADER,
-            [*(quality_row(each, store) for each in trainings), PAPER_QUALITY],
-        ),
+        Table("Table I", LOSSES_CAPTION, LOSSES_HEADER, losses),
+        Table("Table II", QUALITY_CAPTION.format(slices=slices), QUALITY_HEADER, quality),
     )
+
+
+def rows_of(own: Sequence[tuple[str, ...]], paper: tuple[str, ...]) -> tuple[Row, ...]:
+    """The trainings' rows and, apart from them, the paper's."""
+    return (*(Row(row[0], "training", row[1:]) for row in own), Row(paper[0], "paper", paper[1:]))
 
 
 def recorded(home: Home, store: Store) -> Iterator[Recorded]:
@@ -160,15 +117,8 @@ def recorded(home: Home, store: Store) -> Iterator[Recorded]:
     folders = [path.parent for path in home.trained.glob(f"*/{CONFIG}")]
     read = [(read_configuration(folder / CONFIG), folder) for folder in folders]
     for configuration, folder in sorted(read, key=lambda each: (each[0].dataset, each[1].name)):
-        found = [store.find(name) for name in used_by(folder)]
+        found = [store.find(name) for name in read_json(folder / "uses.json", [])]
         yield Recorded(folder.name, configuration, [entry for entry in found if entry])
-
-
-def used_by(folder: Path) -> list[str]:
-    """The names of the results that a training refers to."""
-    path = folder / "uses.json"
-    names: list[str] = read_json(path, [])
-    return names
 
 
 def split_of(store: Store, entry: Entry) -> str | None:
@@ -191,11 +141,8 @@ def losses_row(training: Recorded) -> tuple[str, ...]:
             cells += [UNKNOWN] * 3
             continue
         first, lowest = values[0], min(values)
-        cells += [
-            f"{first:.4g}",
-            f"{lowest:.4g}",
-            f"{1 - lowest / first:.0%}".replace("%", " %") if first > 0 else UNKNOWN,
-        ]
+        reduction = f"{100 * (1 - lowest / first):.0f} %" if first > 0 else UNKNOWN
+        cells += [f"{first:.4g}", f"{lowest:.4g}", reduction]
     return (training.configuration.dataset, training.name, *cells)
 
 
@@ -205,29 +152,3 @@ def quality_row(training: Recorded, store: Store) -> tuple[str, ...]:
     cells = [format(scores[name], style) if name in scores else UNKNOWN for name, (_, style) in QUALITY.items()]
     rule = f"by {training.configuration.recipe.data.split}"
     return (training.configuration.dataset, training.name, rule, *cells)
-
-
-def row_of(cells: Sequence[str]) -> str:
-    """A row of a Markdown table."""
-    return "| " + " | ".join(cells) + " |"
-
-
-def latex_row(cells: Sequence[str]) -> str:
-    """A row of a LaTeX table."""
-    return " & ".join(escaped(cell) for cell in cells) + r" \\"
-
-
-LATEX: dict[str, str] = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    **{character: "\\" + character for character in "&%$#_{}"},
-    "–": "--",
-    "×": r"$\times$",
-    "≈": r"$\approx$",
-}
-
-
-def escaped(text: str) -> str:
-    """Text as LaTeX shows it."""
-    return re.sub("|".join(map(re.escape, LATEX)), lambda found: LATEX[found.group()], text)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from PIL import Image
 
 from latentsweep import stages
+from latentsweep.pages.charts import data_uri
+from latentsweep.stages.pipeline import PICTURED
 from latentsweep.storage.entries import Entry
 
 BUDGET = 3_500_000
@@ -80,19 +81,11 @@ CAPTIONS = {
 OF_GENERATED = ("nearest_neighbours", "power_spectra", "pairwise_distances", "latents")
 """Pictures that are drawn under one threshold alone, which the result names."""
 
-STAGES = ("evaluation", "samples", "reconstruction", "vae")
-"""The results that hold pictures."""
-
-STAGE_NAMES = {
-    "evaluation": "its measurement",
-    "samples": "its generated samples",
-    "reconstruction": "its autoencoder's reconstructions",
-    "vae": "its autoencoder",
-}
+STAGES = {stage.name: f"its {stage.title}" for stage in reversed(PICTURED)}
+"""The stages whose results hold pictures, and what the page calls them."""
 
 
-@dataclass(frozen=True)
-class Picture:
+class Picture(NamedTuple):
     """A PNG with its heading and caption."""
 
     name: str
@@ -103,7 +96,7 @@ class Picture:
     @property
     def uri(self) -> str:
         """As a data URI."""
-        return "data:image/png;base64," + base64.b64encode(self.png).decode("ascii")
+        return data_uri(self.png)
 
 
 def pictures(entries: Mapping[str, Entry], threshold: float) -> list[Picture]:
@@ -116,15 +109,15 @@ def pictures(entries: Mapping[str, Entry], threshold: float) -> list[Picture]:
     shown = {name: path for name, path in paths.items() if not name.startswith(GENERATED) or name == own}
     drawn_from = entries["evaluation"].summary.get("shown") if "evaluation" in entries else None
     ordered = sorted(shown.items(), key=lambda item: place(item[0]))
-    return fitted([picture(name, path.read_bytes(), drawn_from) for name, path in ordered])
+    return fit_pictures([picture(name, path.read_bytes(), drawn_from) for name, path in ordered])
 
 
 def missing(entries: Mapping[str, Entry], names: Mapping[str, str]) -> list[str]:
     """A sentence for each result with pictures that is not in the store."""
     return [
-        f"The pictures of {STAGE_NAMES[stage]} are not here: {names[stage]} is not in the store (freed, damaged, or "
+        f"The pictures of {words} are not here: {names[stage]} is not in the store (freed, damaged, or "
         "of an older version)."
-        for stage in STAGES
+        for stage, words in STAGES.items()
         if stage in names and stage not in entries
     ]
 
@@ -143,21 +136,20 @@ def picture(name: str, png: bytes, drawn_from: float | None = None) -> Picture:
 def place(name: str) -> tuple[int, str]:
     """Where a picture stands among the others."""
     kind = GENERATED if name.startswith(GENERATED) else name
-    order = list(CAPTIONS)
-    return (order.index(kind) if kind in order else len(order), name)
+    return ([*CAPTIONS, kind].index(kind), name)
 
 
-def fitted(found: list[Picture], budget: int = BUDGET) -> list[Picture]:
+def fit_pictures(found: list[Picture], budget: int = BUDGET) -> list[Picture]:
     """The pictures within ``budget`` bytes together: as they are, else with 256 colours, else smaller as well."""
     scale = 1.0
     shown = found
     while sum(len(each.png) for each in shown) > budget and scale > 0.1:
-        shown = [Picture(each.name, each.heading, each.caption, reduced(each.png, scale)) for each in found]
+        shown = [each._replace(png=reduce_picture(each.png, scale)) for each in found]
         scale *= 0.75
     return shown
 
 
-def reduced(png: bytes, scale: float) -> bytes:
+def reduce_picture(png: bytes, scale: float) -> bytes:
     """The picture in 256 colours, at most ``WIDEST`` pixels wide, times ``scale``."""
     with Image.open(io.BytesIO(png)) as image:
         factor = min(1.0, WIDEST / image.width) * scale

@@ -6,8 +6,6 @@ of that difference, taken as independent: the careful side, since all are measur
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from latentsweep.metrics import BOUNDED, ERROR, HIGH, LOW, OBJECTIVES, Metric
+from latentsweep.pages.tables import as_csv as write_csv
 from latentsweep.search.study import Search, family_of
 
 NORMAL_95 = 1.96
@@ -45,23 +44,20 @@ class Score:
 
 def scores(search: Search) -> list[Score]:
     """Every measured configuration, the lowest first objective first."""
-    measured = search.measured()
-    chosen = {trial.number for trial in search.best()}
-    metric = objective(search).name
+    measured, metric = search.measured(), objective(search).name
+    best = {trial.number for trial in search.best()}
     single = len(search.config.objectives) == 1
-    return [
-        Score(
-            rank,
-            trial.number,
-            family_of(trial),
-            trial.number in chosen,
-            single and _alike(trial, measured[0], metric),
-            dict(trial.params),
-            tuple(trial.values),
-            recorded(trial),
-        )
-        for rank, trial in enumerate(measured, start=1)
-    ]
+    found = []
+    for rank, trial in enumerate(measured, start=1):
+        alike = single and _alike(trial, measured[0], metric)
+        given = rank, trial.number, family_of(trial), trial.number in best, alike
+        found.append(Score(*given, dict(trial.params), tuple(trial.values), recorded(trial)))
+    return found
+
+
+def chosen(rows: Sequence[Score]) -> Score:
+    """The configuration that export takes, or the first of the Pareto front; the lowest where none is chosen."""
+    return next((row for row in rows if row.chosen), rows[0])
 
 
 def recorded(trial: FrozenTrial) -> dict[str, float]:
@@ -98,34 +94,21 @@ def as_csv(rows: Sequence[Score], fields: Sequence[str]) -> str:
     metrics = sorted({name for row in rows for name in row.metrics})
     uncertain = [name.removesuffix(ERROR) for name in metrics if name.endswith(ERROR)]
     ends = [name + end for name in uncertain for end in BOUNDED if name + end not in metrics]
-    text = io.StringIO()
-    writer = csv.DictWriter(
-        text,
-        ["rank", "trial", "pass", "chosen", "indistinguishable", *fields, *metrics, *ends],
-        lineterminator="\n",
-    )
-    writer.writeheader()
+    first = ["rank", "trial", "pass", "chosen", "indistinguishable", *fields]
+    lines = []
     for row in rows:
-        line: dict[str, Any] = {
-            "rank": row.rank,
-            "trial": row.trial,
-            "pass": row.family,
-            "chosen": row.chosen,
-            "indistinguishable": row.alike,
-            **{field: row.params.get(field) for field in fields},
-            **row.metrics,
-        }
-        for name in ends:
-            found = row.interval(name.removesuffix(LOW).removesuffix(HIGH))
-            line[name] = None if found is None else found[name.endswith(HIGH)]
-        writer.writerow(line)
-    return text.getvalue()
+        bounds = {metric: row.interval(metric) or (None, None) for metric in uncertain}
+        own = [row.rank, row.trial, row.family, row.chosen, row.alike, *(row.params.get(field) for field in fields)]
+        added = {end: bounds[end.rpartition("_")[0]][end.endswith(HIGH)] for end in ends}
+        lines.append({**dict(zip(first, own, strict=True)), **row.metrics, **added})
+    return write_csv([*first, *metrics, *ends], lines)
 
 
 def _alike(trial: FrozenTrial, best: FrozenTrial, metric: str) -> bool:
     if trial.number == best.number:
         return True
     errors = [standard_error(recorded(each), metric) for each in (trial, best)]
-    if any(error is None for error in errors):
+    known = [error for error in errors if error is not None]
+    if len(known) < len(errors):
         return bool(trial.values[0] == best.values[0])
-    return bool(trial.values[0] - best.values[0] <= NORMAL_95 * math.hypot(*(error or 0.0 for error in errors)))
+    return bool(trial.values[0] - best.values[0] <= NORMAL_95 * math.hypot(*known))

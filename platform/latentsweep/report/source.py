@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,12 +12,10 @@ from optuna.trial import FrozenTrial, TrialState
 from latentsweep.search.export import chosen_sweep
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search, family_of
+from latentsweep.stages.pipeline import STAGES
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import Home, read_json
 from latentsweep.storage.store import Store
-
-STAGES = ("vae", "latents", "reconstruction", "reference", "denoiser", "samples", "evaluation")
-"""The stages in the order in which they are done."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,7 @@ class Source:
     def results(self, trial: FrozenTrial) -> dict[str, str]:
         """The names of a trial's results in the store, by stage, whether they are there or not."""
         keys = self.plan.keys(trial.params)
-        named = {key.stage: key.name for key in (getattr(keys, field.name) for field in dataclasses.fields(keys))}
+        named = {stage: key.name for stage, key in keys.items()}
         recorded = self.search.trial(family_of(trial)).user_attrs.get("keys", [])
         return {**named, **{name.split("/")[0]: name for name in recorded}}
 
@@ -73,7 +70,7 @@ class Compute:
         return sum(stage.seconds for stage in self.stages)
 
 
-def opened(home: Home, name: str) -> Source:
+def open_source(home: Home, name: str) -> Source:
     """The sweep of that name; raises :class:`~trainables.errors.DataError` where there is none."""
     folder = chosen_sweep(home, None, name)
     plan = SweepPlan.read(folder)
@@ -82,44 +79,33 @@ def opened(home: Home, name: str) -> Source:
 
 def compute(source: Source) -> Compute:
     """The cost of every result that the sweep refers to, whoever computed it first."""
-    path = source.folder / "uses.json"
     expected = {name for trial in source.search.run_trials() for name in trial.user_attrs.get("keys", [])}
-    names = sorted(expected.union(read_json(path, [])))
+    names = sorted(expected.union(read_json(source.folder / "uses.json", [])))
     entries = {name: source.store.find(name) for name in names}
-    stages = []
-    for stage in sorted({name.split("/")[0] for name in names}, key=_order):
-        own = [name for name in names if name.split("/")[0] == stage]
-        there = [entry for entry in (entries[name] for name in own) if entry]
-        begun = {name: _begun(source.store, name) for name in own if entries[name] is None}
+    costs = []
+    for stage in sorted({name.split("/")[0] for name in names}, key=_place):
+        own = {name: entries[name] for name in names if name.split("/")[0] == stage}
+        there = [entry.seconds for entry in own.values() if entry]
+        begun = {name: source.store.spent(name) for name, entry in own.items() if not entry}
         unfinished = [seconds for seconds in begun.values() if seconds is not None]
         freed = sum(seconds is None and name in expected for name, seconds in begun.items())
         if there or unfinished or freed:
-            total = sum(entry.seconds for entry in there) + sum(unfinished)
-            stages.append(StageCost(stage, len(there), total, len(unfinished), freed))
-    shared, thresholds = _saved(source, {name: entry.seconds for name, entry in entries.items() if entry})
-    return Compute(stages, shared, thresholds)
+            costs.append(StageCost(stage, len(there), sum(there) + sum(unfinished), len(unfinished), freed))
+    return Compute(costs, *_saved(source, {name: entry.seconds for name, entry in entries.items() if entry}))
 
 
 def _saved(source: Source, seconds: Mapping[str, float]) -> tuple[float, float]:
+    """The seconds of :class:`Compute` that sharing saved, from those of each result."""
     users: Counter[str] = Counter()
-    passes: Counter[int] = Counter(family_of(trial) for trial in source.search.measured())
+    passes = Counter(family_of(trial) for trial in source.search.measured())
     thresholds = 0.0
     for trial in source.search.run_trials():
-        if trial.state not in (TrialState.COMPLETE, TrialState.PRUNED):
-            continue
-        results = source.results(trial)
-        users.update(results[stage] for stage in ("vae", "latents"))
-        thresholds += (
-            (passes[trial.number] - 1) * seconds.get(results["denoiser"], 0.0) if passes[trial.number] else 0
-        )
-    shared = sum((count - 1) * seconds.get(name, 0.0) for name, count in users.items())
-    return shared, thresholds
+        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
+            results = source.results(trial)
+            users.update(results[stage] for stage in ("vae", "latents"))
+            thresholds += max(0, passes[trial.number] - 1) * seconds.get(results["denoiser"], 0.0)
+    return sum((count - 1) * seconds.get(name, 0.0) for name, count in users.items()), thresholds
 
 
-def _begun(store: Store, name: str) -> float | None:
-    """Seconds that went into a result that was begun and not finished; None where nothing is left of it."""
-    return store.spent(name)
-
-
-def _order(stage: str) -> tuple[int, str]:
-    return (STAGES.index(stage) if stage in STAGES else len(STAGES), stage)
+def _place(stage: str) -> tuple[int, str]:
+    return (list(STAGES).index(stage) if stage in STAGES else len(STAGES), stage)

@@ -9,9 +9,10 @@ from typing import Any
 from optuna.trial import TrialState
 
 from latentsweep.metrics import KID, REFERENCE_SAMPLES, SAMPLES, Metric
-from latentsweep.report.gap import gap_words
+from latentsweep.pages.gap import gap_words
+from latentsweep.pages.numbers import lints_raised, number
 from latentsweep.report.importance import Importance
-from latentsweep.report.scores import Score, interval, objective, standard_error
+from latentsweep.report.scores import Score, chosen, interval, objective, standard_error
 from latentsweep.report.source import Source
 from latentsweep.search import leaderboard
 from trainables.space import Choice
@@ -24,25 +25,21 @@ def sentences(
     source: Source, rows: Sequence[Score], importances: Sequence[Importance], lints: int, reference: Mapping[str, Any]
 ) -> list[str]:
     """The summary, a paragraph each: what was searched, the best, how sure that is, what mattered, lints."""
-    found = [searched(source)]
+    found = [search_words(source)]
     if not rows:
-        found.append("No trial has been measured yet, so there is no best configuration. " + unmeasured(source))
+        found.append("No trial has been measured yet, so there is no best configuration. " + why_nothing(source))
     else:
-        chosen = next((row for row in rows if row.chosen), rows[0])
         found += [
             best(source, rows, reference),
-            gap_words(chosen.metrics),
+            gap_words(chosen(rows).metrics),
             certainty(source, rows),
-            mattered(source, importances),
+            importance_words(source, importances),
         ]
-    if lints:
-        found.append(f"{number(lints, 'lint')} {'was' if lints == 1 else 'were'} raised; see below.")
-    else:
-        found.append("No lint was raised.")
+    found.append(lints_raised(lints) if lints else "No lint was raised.")
     return [sentence for sentence in found if sentence]
 
 
-def searched(source: Source) -> str:
+def search_words(source: Source) -> str:
     """What was tried on what."""
     state = leaderboard.counts(source.search)
     fields = ", ".join(source.search.space.dimensions)
@@ -54,23 +51,14 @@ def searched(source: Source) -> str:
     )
     if state["waiting"]:
         text += f" {number(state['waiting'], 'trial')} waited or ran when this report was written."
-    if state["points"] > state["complete"]:
-        text += (
-            f" One sampling pass gives every early-stop threshold: {state['points']} configurations were measured."
-        )
-    return text
+    points = f" One sampling pass gives every early-stop threshold: {state['points']} configurations were measured."
+    return text + (points if state["points"] > state["complete"] else "")
 
 
-def unmeasured(source: Source) -> str:
+def why_nothing(source: Source) -> str:
     """Why nothing was measured."""
-    reasons = failures(source)
-    if reasons:
-        return (
-            "What failed: "
-            + "; ".join(f"{reason} ({number(count, 'trial')})" for reason, count in reasons.items())
-            + "."
-        )
-    return "Run the sweep's command again to go on."
+    reasons = "; ".join(f"{reason} ({number(count, 'trial')})" for reason, count in failures(source).items())
+    return f"What failed: {reasons}." if reasons else "Run the sweep's command again to go on."
 
 
 def failures(source: Source) -> dict[str, int]:
@@ -82,17 +70,17 @@ def failures(source: Source) -> dict[str, int]:
 def best(source: Source, rows: Sequence[Score], reference: Mapping[str, Any]) -> str:
     """The configuration that export takes, its score, the floor and the autoencoder's ceiling."""
     metric = objective(source.search)
-    chosen = [row for row in rows if row.chosen] or [rows[0]]
+    row = chosen(rows)
+    named = f"is trial {row.trial} ({settings_of(row)}): "
     if len(source.search.config.objectives) > 1:
-        names = " and ".join(source.search.config.objectives)
+        names, front = " and ".join(source.search.config.objectives), sum(row.chosen for row in rows)
         text = (
             f"Two objectives were minimised, {names}, so there is no single best: "
-            f"{number(len(chosen), 'configuration')} lie on the Pareto front. The one with the lowest "
-            f"{metric.label} is trial {chosen[0].trial} ({settings_of(chosen[0])}): "
+            f"{number(max(1, front), 'configuration')} lie on the Pareto front. The one with the lowest "
+            f"{metric.label} {named}"
         )
     else:
-        text = f"The best configuration is trial {chosen[0].trial} ({settings_of(chosen[0])}): "
-    row = chosen[0]
+        text = f"The best configuration {named}"
     text += measured_text(row.metrics, metric)
     if metric != KID and KID.name in row.metrics:
         text += ", " + measured_text(row.metrics, KID)
@@ -114,10 +102,10 @@ def comparison(metrics: Mapping[str, float], reference: Mapping[str, Any]) -> st
         text += f", from {generated} generated against {real} real slices of the {split} split"
     if KID.floor in metrics:
         text += f". Real slices in their place score {KID.format(metrics[KID.floor])}, the floor"
+    ceiling = KID.format(metrics.get(KID.ceiling))
     if KID.ceiling in metrics:
         text += (
-            f"; its autoencoder's reconstructions score {KID.format(metrics[KID.ceiling])}, the ceiling of "
-            "what a denoiser can reach with it"
+            f"; its autoencoder's reconstructions score {ceiling}, the ceiling of what a denoiser can reach with it"
         )
     elif text:
         text += "; the autoencoder's ceiling (KID of its reconstructions) was not recorded"
@@ -139,15 +127,13 @@ def certainty(source: Source, rows: Sequence[Score]) -> str:
         return f"{said}; no uncertainty of this score was recorded, so whether they differ can't be said."
     alike = [row for row in rows if row.alike]
     denoisers = len({row.family for row in alike})
-    size = (
-        f"{metric.format(gap)} more, {gap / error:.1f} standard errors" if error > 0 else f"{metric.format(gap)} more"
-    )
+    size = f"{metric.format(gap)} more" + (f", {gap / error:.1f} standard errors" if error > 0 else "")
+    verdict = "the difference is larger than chance would give on these samples"
+    if other.alike:
+        verdict = "a lead, but within what chance gives"
     if gap <= error:
-        text = f"{said}, {size}: which of the two is better can't be told from this sweep."
-    elif other.alike:
-        text = f"{said}, {size}: a lead, but within what chance gives."
-    else:
-        text = f"{said}, {size}: the difference is larger than chance would give on these samples."
+        verdict = "which of the two is better can't be told from this sweep"
+    text = f"{said}, {size}: {verdict}."
     if len(alike) > 1:
         text += (
             f" {len(alike)} of {len(rows)} configurations, of {number(denoisers, 'denoiser')}, can't be told from "
@@ -163,18 +149,14 @@ def common(source: Source, rows: Sequence[Score], alike: Sequence[Score]) -> str
     for field, dimension in source.search.space.dimensions.items():
         if isinstance(dimension, Choice):
             kept = {row.params[field] for row in alike}
-            gone = [shown(each) for each in dimension.values if each not in kept and tried(rows, field, each)]
+            tried = {row.params[field] for row in rows}
+            gone = [shown(each) for each in dimension.values if each in tried - kept]
             if gone:
                 absent.append(f"{field} = {' or '.join(gone)}")
     return f" None of these has {', nor '.join(absent)}." if absent else ""
 
 
-def tried(rows: Sequence[Score], field: str, each: Any) -> bool:
-    """Whether a measured configuration has that value."""
-    return any(row.params[field] == each for row in rows)
-
-
-def mattered(source: Source, importances: Sequence[Importance]) -> str:
+def importance_words(source: Source, importances: Sequence[Importance]) -> str:
     """The field with the largest share, and how sure its place is."""
     if not importances:
         return f"What mattered can't be said: that needs {leaderboard.ENOUGH} complete trials with different scores."
@@ -208,8 +190,3 @@ def settings_of(row: Score) -> str:
 def shown(each: Any) -> str:
     """A parameter's value as it is shown."""
     return f"{each:.4g}" if isinstance(each, float) else str(each)
-
-
-def number(count: int, noun: str) -> str:
-    """A count with its noun."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

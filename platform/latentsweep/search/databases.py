@@ -1,6 +1,6 @@
-"""Where Optuna's studies lie: a SQLite file in each sweep's folder, or one PostgreSQL database for all.
+"""Where Optuna's studies are kept: in a SQLite file in each sweep's folder, or in one PostgreSQL database for all.
 
-The database's address may hold a password: it is never part of a message, a log line or a file.
+The database's address may hold a password, so it is never part of a message, a log line or a file.
 """
 
 from __future__ import annotations
@@ -22,38 +22,38 @@ from trainables.errors import ConfigError, LatentsweepError, StoreError
 ENVIRONMENT = "LATENTSWEEP_STUDY"
 CONNECT_SECONDS = 10
 WAIT_SECONDS = 60
-"""For another process that makes the tables."""
+"""Seconds to wait for another process that makes the tables."""
 
-LETTING_GO_SECONDS = 3
-"""For a driver that was killed: the server notices within these that its connection is gone."""
+RELEASE_SECONDS = 3
+"""Seconds to wait for the lock of a driver that was killed: so long the server may take to notice that it is gone."""
 
 KEEPALIVE = "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
-"""So that the server lets go of what a vanished machine held within a minute."""
+"""With these, the server releases the lock of a machine that vanished within a minute."""
 
 
 def storage(folder: Path, database: str = "") -> str | RDBStorage:
-    """The storage of the study of a sweep's folder; raises an error of one line where the database doesn't answer."""
+    """Optuna's storage for the study of a sweep; raises :class:`StoreError` where the database doesn't answer."""
     if not database:
         return f"sqlite:///{folder / 'study.db'}"
-    with answering(database), _held(database, "latentsweep tables", wait=True):
+    with translate_errors(database), _hold_lock(database, "latentsweep tables", wait=True):
         arguments = {"connect_timeout": CONNECT_SECONDS}
         return RDBStorage(database, engine_kwargs={"pool_pre_ping": True, "connect_args": arguments})
 
 
 @contextlib.contextmanager
-def alone(database: str, name: str) -> Iterator[None]:
-    """The right to drive the study ``name``, for the length of a ``with``, as against drivers on other machines.
+def drive_alone(database: str, name: str) -> Iterator[None]:
+    """Keeps drivers on other machines from the study ``name``, for the length of a ``with``.
 
-    It is an advisory lock of a connection, so that it goes when this process does; raises
-    :class:`LatentsweepError` where another holds it.
+    It holds an advisory lock of a connection, which the server releases when this process ends. Raises
+    :class:`LatentsweepError` where another driver holds it, :class:`StoreError` where the database doesn't answer.
     """
-    with answering(database), _held(database, f"latentsweep study {name}", wait=False):
+    with translate_errors(database), _hold_lock(database, f"latentsweep study {name}", wait=False):
         yield
 
 
 @contextlib.contextmanager
-def answering(database: str) -> Iterator[None]:
-    """What goes wrong with the database, in one line without its address; also in the middle of a sweep."""
+def translate_errors(database: str) -> Iterator[None]:
+    """Raises :class:`StoreError` for any error of the database: one line, without the database's address."""
     try:
         yield
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
@@ -71,7 +71,7 @@ def answering(database: str) -> Iterator[None]:
 
 
 def check(database: str) -> str:
-    """The address as given, or :class:`ConfigError` for another kind of database than PostgreSQL."""
+    """Returns the address; raises :class:`ConfigError` for another kind of database than PostgreSQL."""
     if database and not database.startswith(("postgresql://", "postgresql+")):
         raise ConfigError(
             "--study-storage takes a PostgreSQL database, as postgresql+psycopg2://USER:PASSWORD@HOST/NAME; it got "
@@ -81,7 +81,7 @@ def check(database: str) -> str:
 
 
 @contextlib.contextmanager
-def _held(database: str, name: str, *, wait: bool) -> Iterator[None]:
+def _hold_lock(database: str, name: str, *, wait: bool) -> Iterator[None]:
     number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
     arguments = {"connect_timeout": CONNECT_SECONDS, "options": KEEPALIVE}
     try:
@@ -93,7 +93,7 @@ def _held(database: str, name: str, *, wait: bool) -> Iterator[None]:
             f"a study in PostgreSQL needs its client ({error.name}): pip install 'latentsweep[cluster]'"
         ) from None
     with engine.connect() as connection:
-        deadline = time.monotonic() + (WAIT_SECONDS if wait else LETTING_GO_SECONDS)
+        deadline = time.monotonic() + (WAIT_SECONDS if wait else RELEASE_SECONDS)
         while not connection.scalar(sqlalchemy.select(sqlalchemy.func.pg_try_advisory_lock(number))):
             if time.monotonic() < deadline:
                 time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""Taking configurations out of sweeps."""
+"""Configurations out of sweeps: which sweep is meant, and which of its trials."""
 
 from __future__ import annotations
 
@@ -46,13 +46,16 @@ def chosen_sweep(home: Home, dataset: str | None, name: str | None) -> Path:
     return found[-1]
 
 
-def exported(
+def configuration_of(
     folder: Path,
     trial: int | None,
     run_id: Callable[[str, str], str | None] = lambda dataset, key: None,
     database: str = "",
 ) -> Configuration:
-    """A sweep's best configuration, or that of trial number ``trial``, with where it came from."""
+    """A sweep's best configuration, or that of trial number ``trial``, with where it came from.
+
+    Raises :class:`DataError` where the trial has no result, and :class:`ConfigError` where one must be named.
+    """
     plan, search = SweepPlan.read(folder), open_search(folder, database)
     found = _trial(search, folder, trial)
     params = found.params
@@ -76,7 +79,8 @@ def exported(
 def configuration_at(home: Home, run: str) -> tuple[Configuration, Path | None]:
     """The configuration that ``run`` names, and the folder of its model if it is one.
 
-    ``run`` is a YAML file, a folder with a trained model, or ``SWEEP/TRIAL``.
+    ``run`` is a YAML file, a folder with a trained model, or ``SWEEP/TRIAL``. Raises :class:`DataError` for another
+    text, and what reading the configuration raises.
     """
     path = Path(run)
     if path.is_dir():
@@ -85,7 +89,7 @@ def configuration_at(home: Home, run: str) -> tuple[Configuration, Path | None]:
         return read_configuration(path), None
     name, _, number = run.rpartition("/")
     if name and number.isdigit() and (home.sweeps / name).is_dir():
-        return exported(chosen_sweep(home, None, name), int(number), database=home.study), None
+        return configuration_of(chosen_sweep(home, None, name), int(number), database=home.study), None
     raise DataError(
         f"a trained run is a YAML file, a model's folder, or SWEEP/TRIAL such as demo-smoke-1a2b3c4d/5; got {run!r}"
     )

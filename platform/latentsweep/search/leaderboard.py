@@ -33,13 +33,16 @@ FIELDS = {
 """Short headings of the fields that are searched most."""
 
 STAGES = ("data", "vae", "diffusion", "sampling")
-"""Of whose fields configurations are made."""
+"""The sections of a recipe whose fields make a configuration."""
 
 WIDTH = 116
-"""Columns of text that the leaderboard takes where there is no terminal."""
+"""Columns of text that the leaderboard may take where there is no terminal."""
+
+UNBOUNDED = 10_000
+"""More columns than any table takes."""
 
 ENOUGH = 4
-"""Run trials that parameter importances need at least."""
+"""The fewest run trials from which importances are computed."""
 
 
 def rows(search: Search) -> list[dict[str, Any]]:
@@ -118,8 +121,8 @@ def described(params: Mapping[str, Any]) -> str:
     return ", ".join(f"{heading(name)} {cell(value)}" for name, value in params.items())
 
 
-def gathered(table: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], str]:
-    """The rows with all fields that differ between them in one last column, and what is alike in all, in a line."""
+def gather_fields(table: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], str]:
+    """The rows with all fields that differ in one last column, and a line with the fields that are alike in all."""
     fields = [name for name in table[0] if stage_of(name) in STAGES]
     varied = [name for name in fields if len({row[name] for row in table}) > 1]
     rows = [
@@ -145,7 +148,7 @@ def cell(value: Any) -> str:
 
 
 def show(table: Sequence[dict[str, Any]], state: dict[str, int], shares: dict[str, float], *, top: int = 10) -> None:
-    """Prints the best rows, the counts and the importances to the terminal; rows that are too wide, as gathered."""
+    """Prints the best rows, the counts and the importances; rows that are too wide with their fields gathered."""
     console = Console() if Console().is_terminal else Console(width=WIDTH)
     console.print(
         f"{state['complete']} trials complete, {state['pruned']} pruned, {state['failed']} failed; "
@@ -155,8 +158,8 @@ def show(table: Sequence[dict[str, Any]], state: dict[str, int], shares: dict[st
         return
     best, common = list(table[:top]), ""
     grid = _grid(best)
-    if _width(best) > console.width:
-        best, common = gathered(best)
+    if console.measure(grid, options=console.options.update(max_width=UNBOUNDED)).maximum > console.width:
+        best, common = gather_fields(best)
         grid = _grid(best)
     console.print(grid)
     if common:
@@ -176,9 +179,3 @@ def _grid(table: Sequence[Mapping[str, Any]]) -> Table:
     for row in table:
         grid.add_row(*cells(row), style="bold" if row["best"] else None)
     return grid
-
-
-def _width(table: Sequence[Mapping[str, Any]]) -> int:
-    """Columns of text that the rows take."""
-    columns = zip([heading(name) for name in table[0]], *(cells(row) for row in table), strict=True)
-    return sum(max(map(len, column)) + 2 for column in columns)

@@ -1,4 +1,4 @@
-"""What a sweep is: its dataset, recipe, space and search, all of which its name stands for."""
+"""What a sweep is: its dataset, recipe, space and search. The sweep's name stands for all of them."""
 
 from __future__ import annotations
 
@@ -103,12 +103,12 @@ def planned(
     seed: int,
     weights: InceptionWeights,
 ) -> SweepPlan:
-    """A checked plan; raises :class:`~trainables.errors.ConfigError` for a space that the recipe refuses.
+    """A checked plan. Raises :class:`~trainables.errors.ConfigError` for a space that the recipe refuses.
 
     The recipe takes over the space's grid of thresholds, so that one sampling pass measures them all.
     """
     space.check(recipe)
-    space = space.typed(recipe)
+    space = space.with_field_types(recipe)
     for variant in space.vae_variants(recipe):
         check_fit(variant, dataset)
     for field, dimension in space.dimensions.items():
@@ -120,7 +120,11 @@ def planned(
 
 
 def check_fit(recipe: Recipe, dataset: PreparedDataset) -> None:
-    """Whether a recipe can be trained and measured on a dataset; raises an error of one line otherwise."""
+    """Checks that a recipe can be trained and measured on a dataset.
+
+    Raises :class:`DataError` for too few slices, and :class:`~trainables.errors.ConfigError` for a recipe that the
+    dataset's images don't fit.
+    """
     check_size(recipe.data.image_size, dataset.size)
     counts = dataset.counts(recipe.data.split)
     for split in ("train", "validation"):
@@ -135,7 +139,7 @@ def check_fit(recipe: Recipe, dataset: PreparedDataset) -> None:
 
 
 def threads_of(folder: Path) -> int:
-    """The threads of each trial of the sweep in ``folder``: it keeps those that it began with."""
+    """The threads that each trial of the sweep in ``folder`` has had since the sweep began."""
     return int(read_json(folder / "sweep.json", None)["threads"])
 
 
@@ -144,12 +148,12 @@ def sweep_plan(
     space: SearchSpace,
     weights: InceptionWeights,
     recipe_name: str | None,
-    assignments: Sequence[str],
+    settings: Sequence[str],
     split: str | None,
     search: SearchConfig,
     seed: int,
 ) -> SweepPlan:
-    """The plan that the options of ``sweep`` mean."""
+    """The plan for the options of ``sweep``; raises :class:`~trainables.errors.ConfigError` for a refused one."""
     name = recipe_name or space.recipe
-    recipe = overridden(recipe_named(name), [*assignments, *([f"data.split={split}"] if split else [])])
+    recipe = overridden(recipe_named(name), [*settings, *([f"data.split={split}"] if split else [])])
     return planned(dataset, name, recipe, space, search, seed, weights)

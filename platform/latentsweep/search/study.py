@@ -7,39 +7,42 @@ trained for; a *point* is another threshold of it, told to the study without any
 from __future__ import annotations
 
 import itertools
-import logging
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from latentsweep.metrics import KID, OBJECTIVES, STEPS
-from latentsweep.search.databases import answering, storage
+from latentsweep.search.databases import storage, translate_errors
+from latentsweep.search.optuna_internals import annotate, put_back, trial_of
 from trainables.config import Config, setting
 from trainables.errors import INFRASTRUCTURE, ConfigError
 from trainables.loop.seeds import derived_seed
 from trainables.space import THRESHOLD, Choice, Dimension, SearchSpace
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-log = logging.getLogger(__name__)
-
 REPLACES = "replaces"
-"""The attribute of a trial that runs again what was lost so; it holds the lost one's number."""
+"""The attribute of a trial that runs a lost one again; it holds the number of the lost one."""
 
 ENUMERABLE = 100_000
 """Spaces up to this size are listed in full when redrawing finds nothing new."""
+
+
+PRUNERS: dict[str, Callable[[], BasePruner]] = {
+    "median": partial(MedianPruner, n_startup_trials=0, n_warmup_steps=0),
+    "hyperband": HyperbandPruner,
+    "none": NopPruner,
+}
+"""Optuna's pruners by the names that ``--pruner`` takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +53,7 @@ class SearchConfig(Config):
         (KID.objective,), "what is minimised; two give a Pareto front", choices=None
     )
     sampler: str = setting("tpe", "how configurations are proposed", choices=("tpe", "random"))
-    pruner: str = setting("median", "which trials end early", choices=("median", "hyperband", "none"))
+    pruner: str = setting("median", "which trials end early", choices=tuple(PRUNERS))
     startup: int = setting(
         4, "trials that are finished before any is pruned, and drawn at random before TPE begins", low=1
     )
@@ -72,17 +75,17 @@ class Point:
 
 
 class Search:
-    """One Optuna study, asked and told; opening it puts interrupted trials back in the queue."""
+    """One Optuna study, asked for configurations and told how they ended."""
 
     def __init__(self, folder: Path, space: SearchSpace, config: SearchConfig, seed: int, database: str = "") -> None:
         self.space, self.config, self.seed = space, config, seed
         self.distributions = {field: distribution(d) for field, d in space.dimensions.items()}
-        with answering(database):
+        with translate_errors(database):
             self.study = optuna.create_study(
                 study_name=folder.name,
                 storage=storage(folder, database),
                 directions=["minimize"] * len(config.objectives),
-                pruner=pruner(config),
+                pruner=PRUNERS[config.pruner](),
                 load_if_exists=True,
             )
         self._asked: dict[int, optuna.Trial] = {}
@@ -91,15 +94,14 @@ class Search:
     def requeue(self) -> int:
         """After an interruption: RUNNING trials wait again, decided ones are told, missing points are added.
 
-        What was lost to the infrastructure waits again, too, under a new number.
-
-        Only the one driver of the sweep may call it. Returns how many trials wait.
+        Trials that the infrastructure lost wait again under a new number. Only the driver of the sweep may call this.
+        Returns how many trials wait.
         """
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if "pruned_at" in trial.user_attrs:
                 self.study.tell(trial.number, state=TrialState.PRUNED)
             else:
-                self.study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+                put_back(self.study, trial.number)
         told: dict[int, list[Mapping[str, Any]]] = {}
         for trial in self.study.get_trials(deepcopy=False):
             told.setdefault(trial.user_attrs.get("of", -1), []).append(trial.params)
@@ -149,7 +151,10 @@ class Search:
         return True
 
     def tell(self, number: int, points: Sequence[Point], attributes: Mapping[str, Any]) -> None:
-        """A finished trial: ``points`` are all thresholds of its pass, one of them the trial's own."""
+        """A finished trial: ``points`` are all thresholds of its pass, among them the trial's own.
+
+        It counts as failed where an objective was not measured.
+        """
         trial = self.trial(number)
         own = next((point for point in points if dict(point.params) == trial.params), None)
         found = [own.metrics.get(OBJECTIVES[name].name) for name in self.config.objectives] if own else []
@@ -174,11 +179,11 @@ class Search:
 
     def wait(self, number: int) -> None:
         """A trial that was interrupted: it is asked again first."""
-        self.study._storage.set_trial_state_values(self._id(number), TrialState.WAITING)
+        put_back(self.study, number)
 
     def trial(self, number: int) -> FrozenTrial:
         """One trial as the study has it."""
-        return self.study._storage.get_trial(self._id(number))
+        return trial_of(self.study, number)
 
     def run_trials(self) -> list[FrozenTrial]:
         """Trials that a denoiser is trained for; points, and trials that were replaced, left out."""
@@ -201,7 +206,7 @@ class Search:
         return min(self._complete(), key=_rank)
 
     def best(self) -> list[FrozenTrial]:
-        """The Pareto front; with one objective the cheapest threshold within one standard error of the best."""
+        """The Pareto front of two objectives; of one the cheapest threshold within one standard error of the best."""
         if len(self.config.objectives) > 1:
             return list(self.study.best_trials)
         measured = self.measured()
@@ -243,15 +248,11 @@ class Search:
             )
 
     def _annotate(self, number: int, attributes: Mapping[str, Any]) -> None:
-        for name, value in attributes.items():
-            self.study._storage.set_trial_user_attr(self._id(number), name, value)
+        annotate(self.study, number, attributes)
 
     def _end(self, number: int, values: Sequence[float] | None = None, state: TrialState | None = None) -> None:
         self.study.tell(number, values, state)
         self._asked.pop(number, None)
-
-    def _id(self, number: int) -> int:
-        return self.study._storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
 
 
 class WithoutRepeats(BaseSampler):
@@ -290,7 +291,7 @@ class WithoutRepeats(BaseSampler):
                     params[name] = proposer.sample_independent(study, trial, name, dimension)
             if trained_part(params) not in self.seen:
                 return params
-        return next((p for p in listed(search_space) if trained_part(p) not in self.seen), params)
+        return next((p for p in list_all(search_space) if trained_part(p) not in self.seen), params)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -333,25 +334,14 @@ def distribution(dimension: Dimension) -> BaseDistribution:
     return FloatDistribution(dimension.low, dimension.high, log=dimension.log)
 
 
-def listed(space: Mapping[str, BaseDistribution]) -> list[dict[str, Any]]:
+def list_all(space: Mapping[str, BaseDistribution]) -> list[dict[str, Any]]:
     """Every configuration of a small discrete space; nothing for another."""
-    values: list[Sequence[Any]] = []
-    for dimension in space.values():
-        if isinstance(dimension, CategoricalDistribution):
-            values.append(dimension.choices)
-        elif isinstance(dimension, IntDistribution):
-            values.append(range(dimension.low, dimension.high + 1))
-        else:
-            return []
-    return [
-        dict(zip(space, choice, strict=True)) for choice in itertools.islice(itertools.product(*values), ENUMERABLE)
+    values = [
+        d.choices if isinstance(d, CategoricalDistribution) else range(d.low, d.high + 1)
+        for d in space.values()
+        if isinstance(d, CategoricalDistribution | IntDistribution)
     ]
-
-
-def pruner(config: SearchConfig) -> optuna.pruners.BasePruner:
-    """Optuna's pruner of that name."""
-    if config.pruner == "median":
-        return optuna.pruners.MedianPruner(n_startup_trials=0, n_warmup_steps=0)
-    if config.pruner == "hyperband":
-        return optuna.pruners.HyperbandPruner()
-    return optuna.pruners.NopPruner()
+    if len(values) < len(space):
+        return []
+    choices = itertools.islice(itertools.product(*values), ENUMERABLE)
+    return [dict(zip(space, choice, strict=True)) for choice in choices]

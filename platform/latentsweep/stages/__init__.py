@@ -1,60 +1,6 @@
-"""The stages: plain functions from a configuration and upstream results to the files of a folder.
+"""The stages, each a row of one table (``pipeline.py``) with a module of its own. Imports datasets and storage."""
 
-Each takes the folder to write into, returns a small JSON summary, and knows neither keys nor Ray.
-"""
+from latentsweep.stages.evaluation import figure_of, metrics_of, point_of
+from latentsweep.stages.stage import FIGURES, RECORDS, finite, records_of
 
-from latentsweep.stages.evaluation import (
-    evaluation_stage,
-    measured,
-    point_of,
-    reconstruction_stage,
-    reference_stage,
-)
-from latentsweep.stages.results import (
-    FIGURES,
-    RECORDS,
-    SAMPLES,
-    WEIGHTS,
-    average_file,
-    extractor,
-    figure_of,
-    finite,
-    image_seeds,
-    load_denoiser,
-    load_vae,
-    replayed,
-    scaling,
-    split_slices,
-    training_positions,
-)
-from latentsweep.stages.sampling import draw, samples_stage
-from latentsweep.stages.training import denoiser_stage, latents_stage, rung_score, vae_stage
-
-__all__ = [
-    "FIGURES",
-    "RECORDS",
-    "SAMPLES",
-    "WEIGHTS",
-    "average_file",
-    "denoiser_stage",
-    "draw",
-    "evaluation_stage",
-    "extractor",
-    "figure_of",
-    "finite",
-    "image_seeds",
-    "latents_stage",
-    "load_denoiser",
-    "load_vae",
-    "measured",
-    "point_of",
-    "reconstruction_stage",
-    "reference_stage",
-    "replayed",
-    "rung_score",
-    "samples_stage",
-    "scaling",
-    "split_slices",
-    "training_positions",
-    "vae_stage",
-]
+__all__ = ["FIGURES", "RECORDS", "figure_of", "finite", "metrics_of", "point_of", "records_of"]

@@ -16,7 +16,7 @@ from trainables.errors import DataError
 
 STAGE, VERSION = "dataset", 1
 DESCRIPTION = "dataset.json"
-"""The dataset's own manifest, beside its shards; the entry's tells whether all of them are there."""
+"""The dataset's own manifest, beside its shards. The entry's manifest tells whether all of them are there."""
 
 
 def key_of(fingerprint: str) -> StageKey:
@@ -25,12 +25,12 @@ def key_of(fingerprint: str) -> StageKey:
 
 
 def published_name(home: Home, fingerprint: str) -> set[str]:
-    """The name of the result through which workers see a dataset; none where they see that of the home."""
+    """The name of the result through which workers see a dataset; empty where they see the home's own folder."""
     return {key_of(fingerprint).name} if home.location else set()
 
 
 def publish(store: Store, datasets: Path, name: str, fingerprint: str) -> Entry:
-    """Copies the slices of a dataset into the store, once; the key of its pseudonyms stays in the home."""
+    """Copies the slices of a dataset into the store, once. The secret key of its pseudonyms stays in the home."""
 
     def copy(folder: Path) -> Mapping[str, Any]:
         dataset = open_dataset(datasets, name)
@@ -42,7 +42,7 @@ def publish(store: Store, datasets: Path, name: str, fingerprint: str) -> Entry:
     return store.obtain(key_of(fingerprint), copy)
 
 
-def published(store: Store, name: str, fingerprint: str) -> PreparedDataset:
+def open_published(store: Store, name: str, fingerprint: str) -> PreparedDataset:
     """The dataset that :func:`publish` left, checked; raises :class:`DataError` where it isn't there or isn't one."""
     entry = store.find(key_of(fingerprint))
     if entry is None:

@@ -1,7 +1,7 @@
-"""The latent cache: posterior mean and log-variance of every slice, as Parquet shards.
+"""The latents: posterior mean and log-variance of every slice, as Parquet shards.
 
-Never a sampled latent: a stored sample would be a fixed noise floor. Drawing and whitening happen on reading
-(:mod:`trainables.denoiser.latents`).
+The shards never hold a sampled latent, since its noise would then be the same in every epoch. Latents are drawn and
+whitened on reading (:mod:`trainables.denoiser.latents`).
 """
 
 from __future__ import annotations
@@ -18,9 +18,14 @@ import pyarrow.parquet as pq
 import torch
 
 from latentsweep.datasets.slices import Slices
+from latentsweep.stages.stage import WEIGHTS, Context, Stage
+from latentsweep.stages.vae import VAE, load_vae
+from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import read_each
+from trainables.autoencoder.training import encode_slices
 from trainables.denoiser.latents import NO_WHITENING, ChannelStatistics, Latents
 from trainables.errors import StoreError
+from trainables.recipes import Recipe
 
 ROWS_PER_SHARD = 4096
 MAX_PAGE_BYTES = 2**30
@@ -37,10 +42,50 @@ class Encoded:
     log_variance: torch.Tensor
 
 
+def encode(context: Context, folder: Path) -> dict[str, Any]:
+    """Encodes every slice once."""
+    device, vae = context.execution.prepare(), context.obtain(VAE)
+    model = load_vae(vae.file(WEIGHTS), context.recipe)
+    parts = []
+    for split in context.dataset.splits(context.recipe.data.split):
+        slices = context.slices(split)
+        parts.append(Encoded(split, slices, *encode_slices(model, torch.from_numpy(slices.images), device)))
+    return write_latents(folder, parts) | {"vae": vae.name, "dataset": context.dataset.fingerprint}
+
+
+LATENTS = Stage(
+    name="latents",
+    version=1,
+    title="latents",
+    fields=lambda identity: {},
+    run=encode,
+    inputs=(VAE,),
+    planned="encodings",
+)
+
+
+def scaling(recipe: Recipe, latents: Entry) -> ChannelStatistics:
+    """How the denoiser's latents are scaled."""
+    return channel_statistics(dict(latents.summary)) if recipe.diffusion.whiten else NO_WHITENING
+
+
+def training_positions(recipe: Recipe, latents: Entry) -> torch.Tensor | None:
+    """The positions (N,) of the training split, from which images draw theirs; None where none are used."""
+    if not recipe.diffusion.position_condition:
+        return None
+    return read_positions(latents.folder, dict(latents.summary), "train")
+
+
+def posteriors(latents: Entry, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Posterior mean and log-variance (N, C, h, w) float32 of a split's slices, in the autoencoder's units."""
+    read = read_latents(latents.folder, dict(latents.summary), split, whiten=False)
+    return read.mean.float().numpy(), read.log_variance.float().numpy()
+
+
 def write_latents(folder: Path, parts: Sequence[Encoded]) -> dict[str, Any]:
     """Writes the shards into ``folder`` and returns their summary: shape, dtype, rows, channel statistics.
 
-    The statistics are the training split's. Columns: subject, volume, slice, split, mean and log_variance
+    The statistics are the training split's. Columns: identity, volume, slice, split, mean and log_variance
     (fixed-size lists of C·h·w float16, in C, h, w order; not compressed, one page a shard).
     """
     shape = tuple(parts[0].mean.shape[1:])
@@ -52,8 +97,8 @@ def write_latents(folder: Path, parts: Sequence[Encoded]) -> dict[str, Any]:
         pq.write_table(
             shard,
             path,
-            compression=dict.fromkeys(("subject", "volume", "slice", "split"), "zstd"),
-            use_dictionary=["subject", "volume", "split"],
+            compression=dict.fromkeys(("identity", "volume", "slice", "split"), "zstd"),
+            use_dictionary=["identity", "volume", "split"],
             data_page_size=MAX_PAGE_BYTES,
         )
         shards.append({"file": path.name, "rows": shard.num_rows, "values_at": _values_at(path, shard)})
@@ -98,9 +143,9 @@ def read_positions(folder: Path, summary: dict[str, Any], split: str) -> torch.T
     (index − lowest)/(highest − lowest) over the slices of the volume that were kept, in whatever split they are: 0
     is the lowest, 1 the highest. NaN for the only slice of a volume.
     """
-    columns = ["subject", "volume", "slice", "split"]
+    columns = ["identity", "volume", "slice", "split"]
     table = pa.concat_tables([pq.read_table(folder / shard["file"], columns=columns) for shard in summary["shards"]])
-    names = list(zip(table["subject"].to_pylist(), table["volume"].to_pylist(), strict=True))
+    names = list(zip(table["identity"].to_pylist(), table["volume"].to_pylist(), strict=True))
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
     volume = np.array([numbers[name] for name in names], np.int64)
     index = table["slice"].to_numpy().astype(np.float64)
@@ -140,11 +185,11 @@ def _read_values(folder: Path, summary: dict[str, Any], split: str, column: str)
 
 
 def _values_at(path: Path, table: pa.Table) -> dict[str, int] | None:
-    """Where the values of each column of ``VALUES`` begin in a shard that was just written; None if not as they are.
+    """Where the values of each of ``VALUES`` begin in a shard that was just written; None if they lie otherwise.
 
     A column of one uncompressed, plainly encoded page ends with its values, little-endian, one after another (the
-    Parquet format, "Data Pages"), so that they can be read as they lie, without their repetition levels. That it
-    is so is looked up in the file, not believed.
+    Parquet format, "Data Pages"). So they can be read without their repetition levels. The function reads the file
+    back to see that this holds.
     """
     group = pq.read_metadata(path).row_group(0)
     columns = {group.column(i).path_in_schema.partition(".")[0]: group.column(i) for i in range(group.num_columns)}
@@ -169,7 +214,7 @@ def _table(part: Encoded) -> pa.Table:
     rows = len(part.mean)
     return pa.table(
         {
-            "subject": pa.array(part.slices.subjects, pa.string()),
+            "identity": pa.array(part.slices.subjects, pa.string()),
             "volume": pa.array(part.slices.volumes, pa.string()),
             "slice": pa.array(part.slices.indices, pa.int32()),
             "split": pa.array([part.split] * rows, pa.string()),

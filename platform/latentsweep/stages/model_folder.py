@@ -10,14 +10,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from latentsweep import stages
 from latentsweep.configuration import Configuration, read_configuration
-from latentsweep.stages.latents import channel_statistics
+from latentsweep.stages.denoiser import average_file, draw, load_denoiser
+from latentsweep.stages.latents import channel_statistics, scaling, training_positions
 from latentsweep.stages.pipeline import Keys
+from latentsweep.stages.stage import WEIGHTS
+from latentsweep.stages.vae import load_vae
+from latentsweep.storage.entries import Entry
 from latentsweep.storage.store import Store
-from trainables.autoencoder.training import decoded_bytes
+from trainables.autoencoder.training import decode_to_bytes
 from trainables.autoencoder.vae import Autoencoder
-from trainables.denoiser.latents import ChannelStatistics
+from trainables.denoiser.latents import NO_WHITENING, ChannelStatistics
 from trainables.denoiser.unet import UNet
 from trainables.errors import DataError
 from trainables.loop.checkpoint import load_tensors, save_tensors
@@ -44,43 +47,49 @@ class TrainedModel:
         """Slices uint8 (N, H, W), one a seed; a seed gives the same slice whatever else is drawn with it."""
         device = (execution or Execution()).prepare()
         threshold = self.recipe.sampling.early_stop_threshold
-        trace = stages.draw(
-            self.denoiser, self.recipe, seeds, device, thresholds=(threshold,), positions=self.positions
-        )
-        latents = self.scaling.unwhitened(trace.latents[0].cpu())
-        images: np.ndarray = decoded_bytes(self.autoencoder, latents, device).numpy()
+        trace = draw(self.denoiser, self.recipe, seeds, device, thresholds=(threshold,), positions=self.positions)
+        latents = self.scaling.unwhiten(trace.latents[0].cpu())
+        images: np.ndarray = decode_to_bytes(self.autoencoder, latents, device).numpy()
         return images
 
 
 def from_store(store: Store, keys: Keys, recipe: Recipe) -> TrainedModel | None:
     """The model of a configuration whose trainings are in the store; None where one of them isn't."""
-    vae, latents, denoiser = (store.find(key) for key in (keys.vae, keys.latents, keys.denoiser))
-    if vae is None or latents is None or denoiser is None:
+    found = _trainings(store, keys)
+    if found is None:
         return None
+    vae, latents, denoiser = found
     return TrainedModel(
         recipe,
-        stages.load_vae(vae, recipe),
-        stages.load_denoiser(denoiser, recipe),
-        stages.scaling(recipe, latents),
-        stages.training_positions(recipe, latents),
+        load_vae(vae.file(WEIGHTS), recipe),
+        load_denoiser(denoiser.file(average_file(recipe.sampling.ema_length)), recipe),
+        scaling(recipe, latents),
+        training_positions(recipe, latents),
     )
+
+
+def _trainings(store: Store, keys: Keys) -> tuple[Entry, Entry, Entry] | None:
+    vae, latents, denoiser = (store.find(key) for key in (keys.vae, keys.latents, keys.denoiser))
+    return (vae, latents, denoiser) if vae and latents and denoiser else None
 
 
 def write_model(folder: Path, store: Store, keys: Keys, configuration: Configuration) -> Path:
     """Copies a trained model out of the store into ``folder``: weights, scaling, configuration.
 
-    Of the denoiser's averages it takes the one that the configuration samples with.
+    Of the denoiser's averages it takes the one that the configuration samples with. Raises :class:`DataError` where
+    the store lacks one of the trainings.
     """
-    vae, latents, denoiser = (store.find(key) for key in (keys.vae, keys.latents, keys.denoiser))
-    if vae is None or latents is None or denoiser is None:
+    found = _trainings(store, keys)
+    if found is None:
         raise DataError("the configuration is not trained; train it with: python cli.py train --config …")
+    vae, latents, denoiser = found
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(vae.file(stages.WEIGHTS), folder / VAE)
-    average = stages.average_file(configuration.recipe.sampling.ema_length)
+    shutil.copyfile(vae.file(WEIGHTS), folder / VAE)
+    average = average_file(configuration.recipe.sampling.ema_length)
     shutil.copyfile(denoiser.file(average), folder / DENOISER)
     statistics = channel_statistics(dict(latents.summary))
     tensors = {"mean": statistics.mean, "deviation": statistics.deviation}
-    positions = stages.training_positions(configuration.recipe, latents)
+    positions = training_positions(configuration.recipe, latents)
     if positions is not None:
         tensors["positions"] = positions
     save_tensors(folder / SCALING, tensors)
@@ -95,20 +104,17 @@ def read_model(folder: Path) -> TrainedModel:
             raise DataError(f"{folder} is not a trained model: it has no {name}")
     recipe = read_configuration(folder / CONFIG).recipe
     try:
-        autoencoder, denoiser = Autoencoder(recipe.vae), UNet(recipe.vae.latent_channels, recipe.diffusion)
-        autoencoder.load_state_dict(load_tensors(folder / VAE)[0])
-        denoiser.load_state_dict(load_tensors(folder / DENOISER)[0])
+        autoencoder, denoiser = load_vae(folder / VAE, recipe), load_denoiser(folder / DENOISER, recipe)
         tensors, _ = load_tensors(folder / SCALING)
-        scaling = ChannelStatistics(tensors["mean"], tensors["deviation"])
+        whitening = ChannelStatistics(tensors["mean"], tensors["deviation"])
         positions = tensors["positions"] if recipe.diffusion.position_condition else None
     except (RuntimeError, KeyError, MemoryError) as error:
         raise DataError(
             f"the weights in {folder} are not those of its {CONFIG} ({type(error).__name__}); put back the files "
             "that were written together"
         ) from error
-    if not recipe.diffusion.whiten:
-        scaling = ChannelStatistics(torch.zeros_like(scaling.mean), torch.ones_like(scaling.deviation))
-    return TrainedModel(recipe, autoencoder.eval(), denoiser.eval(), scaling, positions)
+    scale = whitening if recipe.diffusion.whiten else NO_WHITENING
+    return TrainedModel(recipe, autoencoder, denoiser, scale, positions)
 
 
 def sample_images(folder: Path, seeds: Sequence[int]) -> np.ndarray:

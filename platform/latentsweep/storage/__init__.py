@@ -1,1 +1,1 @@
-"""Where things lie: the home, the stage store, its mirror on a bucket. Imports trainables' config and loop."""
+"""Where things are kept: the home, the stage store, its mirror in a bucket. Imports trainables' config and loop."""

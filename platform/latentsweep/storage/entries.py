@@ -1,4 +1,4 @@
-"""What the store keeps: keys of results, complete results, and the manifests that say what makes one complete."""
+"""What the store keeps: complete results, each with its key and with a manifest of its files."""
 
 from __future__ import annotations
 
@@ -15,15 +15,13 @@ from latentsweep.storage.home import read_each, sha256_of, xxh3_of
 from trainables.config import fingerprint
 
 MANIFEST = "manifest.json"
-FIELDS = {
-    *("name", "stage", "version", "inputs", "upstream", "code", "created", "cost", "summary", "files", "digest"),
-}
-"""What a manifest may say; before there were digests it said the rest."""
+FIELDS = {"name", "stage", "version", "inputs", "upstream", "code", "created", "cost", "summary", "files", "digest"}
+"""The fields of a manifest. Older manifests have no digest."""
 
 
 @dataclass(frozen=True)
 class StageKey:
-    """What a result depends on: stage, its version, identity fields, upstream keys, dataset fingerprint, seed."""
+    """All that a result depends on: its stage, the stage's version, its inputs, and the keys that it is made from."""
 
     stage: str
     version: int
@@ -31,24 +29,27 @@ class StageKey:
     upstream: tuple[StageKey, ...] = ()
 
     @property
+    def content(self) -> dict[str, Any]:
+        """All of it, with the upstream keys' names, as JSON has it."""
+        return {
+            "stage": self.stage,
+            "version": self.version,
+            "inputs": dict(self.inputs),
+            "upstream": [key.name for key in self.upstream],
+        }
+
+    @property
     def digest(self) -> str:
         """The key: 16 hexadecimal digits."""
-        return fingerprint(
-            {
-                "stage": self.stage,
-                "version": self.version,
-                "inputs": dict(self.inputs),
-                "upstream": [key.name for key in self.upstream],
-            }
-        )
+        return fingerprint(self.content)
 
     @property
     def name(self) -> str:
-        """``stage/digest``: where it lies in the store."""
+        """``stage/digest``: the result's folder in the store."""
         return f"{self.stage}/{self.digest}"
 
     def lineage(self) -> Iterator[StageKey]:
-        """This key and all that it stands on, downstream first, each once."""
+        """This key and all keys that it depends on, downstream first, each once."""
         seen: dict[str, StageKey] = {}
         waiting = [self]
         while waiting:
@@ -69,13 +70,12 @@ class Entry:
 
     @property
     def summary(self) -> Mapping[str, Any]:
-        """What the stage said of its result: small, JSON."""
-        value: Mapping[str, Any] = self.manifest["summary"]
-        return value
+        """What the stage returned about its result: small JSON."""
+        return dict(self.manifest["summary"])
 
     @property
     def seconds(self) -> float:
-        """Wall time it cost, over all its interruptions but for kills."""
+        """Wall time that it cost, with earlier attempts, but without those that were killed."""
         return float(self.manifest["cost"]["seconds"])
 
     @property
@@ -84,32 +84,24 @@ class Entry:
         return sum(int(file["bytes"]) for file in self.manifest["files"].values())
 
     def file(self, name: str) -> Path:
-        """A file of the result."""
+        """The path of a file of the result."""
         return self.folder / name
 
     def json(self, name: str) -> Any:
-        """A JSON file of the result."""
+        """The content of a JSON file of the result."""
         return json.loads((self.folder / name).read_text())
 
 
 def manifest_of(
-    key: StageKey,
-    folder: Path,
-    summary: Mapping[str, Any],
-    cost: Mapping[str, float],
-    *,
-    left_out: Container[str] = (),
+    key: StageKey, folder: Path, summary: Mapping[str, Any], cost: Mapping[str, float], left_out: Container[str]
 ) -> dict[str, Any]:
     """The manifest of a finished result, as JSON has it: the key, the summary, every file's size and checksums.
 
-    The SHA-256 names the content; the XXH3 finds damage, at little cost before each use.
+    The SHA-256 identifies the content. The XXH3 finds damage: it is fast enough to be computed before each use.
     """
     manifest = {
         "name": key.name,
-        "stage": key.stage,
-        "version": key.version,
-        "inputs": dict(key.inputs),
-        "upstream": [upstream.name for upstream in key.upstream],
+        **key.content,
         "code": __version__,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "cost": dict(cost),
@@ -129,7 +121,7 @@ def manifest_of(
 
 
 def damage_of(folder: Path, manifest: Any) -> str | None:
-    """What is wrong with a result, if anything: with its manifest, or with one of its files."""
+    """What is wrong with a result's manifest or with one of its files; None where all is as it was written."""
     try:
         if not manifest.keys() <= FIELDS or manifest.get("digest", digest_of(manifest)) != digest_of(manifest):
             return f"{MANIFEST} has changed since it was written"
@@ -151,6 +143,6 @@ def _damage_of_file(folder: Path, name: str, expected: Mapping[str, Any]) -> str
 
 
 def digest_of(manifest: Mapping[str, Any]) -> str:
-    """A hash of all else that a manifest says."""
+    """The hash of all other fields of a manifest."""
     content = {name: value for name, value in manifest.items() if name != "digest"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

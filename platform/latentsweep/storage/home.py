@@ -1,4 +1,4 @@
-"""The one folder under which everything that a user makes lies."""
+"""The home: one folder with everything that a user makes. And how its files are read, written and checked."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 READERS = 2
-"""Threads that read files; more gain nothing where the files are in memory."""
+"""Threads that read files at once. More gain nothing where the files are in memory."""
 
 
 @dataclass(frozen=True)
 class Home:
-    """Where things are; nothing is made before it is needed."""
+    """Where a user's things are. No folder is made before it is needed."""
 
     root: Path
     location: str = ""
-    """Where the stage store is, if not in the home: a folder, or a bucket's address."""
+    """The address of the stage store, if it isn't in the home: a folder, or a bucket (:func:`is_bucket`)."""
     study: str = field(default="", repr=False)
     """The database of Optuna's studies, if not a file in each sweep's folder; it may hold a password."""
 
@@ -39,18 +39,14 @@ class Home:
 
     @property
     def store(self) -> Path:
-        """The folder of the stage store; where that is a bucket, of this home's copies."""
-        return self.root / "store" if self.in_bucket or not self.location else Path(self.location).expanduser()
-
-    @property
-    def in_bucket(self) -> bool:
-        """Whether the store is a bucket."""
-        return "://" in self.location
+        """The folder of the stage store; where that is a bucket, the folder of this home's copies."""
+        elsewhere = self.location and not is_bucket(self.location)
+        return Path(self.location).expanduser() if elsewhere else self.root / "store"
 
     @property
     def store_address(self) -> str:
         """Where every worker finds the store: an absolute path, or the bucket's address."""
-        return self.location if self.in_bucket else str(self.store.resolve())
+        return self.location if is_bucket(self.location) else str(self.store.resolve())
 
     @property
     def sweeps(self) -> Path:
@@ -68,7 +64,7 @@ class Home:
         return self.root / "trained"
 
     def writable(self, folder: Path) -> Path:
-        """Makes ``folder`` if it must and returns it; raises :class:`StoreError` where it can't be written."""
+        """Makes ``folder`` where it is missing and returns it; raises :class:`StoreError` where it isn't writable."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
             probe = folder / f".writable-{os.getpid()}"
@@ -79,6 +75,11 @@ class Home:
                 f"the folder {folder} must be writable ({error.strerror}); choose another with --home"
             ) from error
         return folder
+
+
+def is_bucket(address: str) -> bool:
+    """Whether a store's address is that of a bucket, ``scheme://bucket/prefix``, and not a folder."""
+    return "://" in address
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -92,7 +93,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path, otherwise: Any) -> Any:
-    """What :func:`write_json` wrote, or ``otherwise`` where nothing did; raises :class:`StoreError` for damage."""
+    """The content of a JSON file, or ``otherwise`` where there is none; raises :class:`StoreError` for damage."""
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
@@ -115,9 +116,9 @@ def xxh3_of(path: Path) -> str:
         return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
 
 
-def read_each(read: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """``read`` of each item, in order; of several by threads, since reading and checksums need no interpreter."""
+def read_each(read: Callable[[Item], Result], items: Sequence[Item], threads: int = READERS) -> list[Result]:
+    """Calls ``read`` for each item, in threads where there are several; returns the results in order."""
     if len(items) < 2:
         return [read(item) for item in items]
-    with ThreadPoolExecutor(READERS) as readers:
-        return list(readers.map(read, items))
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(read, items))

@@ -1,4 +1,4 @@
-"""What is in the store, what it cost, what refers to it, and freeing what nothing refers to."""
+"""Housekeeping of the store: lists its results with their cost and their users, and deletes what nobody uses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trainables.errors import StoreError
 
 
 def references(home: Home) -> dict[str, list[str]]:
-    """Which sweeps, ablation studies and trainings refer to which results, by the results' names."""
+    """For each result's name, the sweeps, ablation studies and trainings that refer to it."""
     users: dict[str, list[str]] = {}
     folders = (home.sweeps, home.ablations, home.trained)
     for path in sorted(path for folder in folders for path in folder.glob("*/uses.json")):
@@ -20,37 +20,22 @@ def references(home: Home) -> dict[str, list[str]]:
 
 
 def overview(home: Home) -> list[dict[str, Any]]:
-    """A row for each result, finished or not: name, state, bytes, seconds, and who refers to it."""
+    """A row for each result, finished or not: name, state, bytes, seconds, when it was created, who refers to it."""
     store, users = Store.of(home), references(home)
-    rows: list[dict[str, Any]] = [
-        {
-            "name": entry.name,
-            "state": "complete",
-            "bytes": entry.size,
-            "seconds": entry.seconds,
-            "created": entry.manifest["created"],
-            "used_by": users.get(entry.name, []),
-        }
-        for entry in store.entries()
-    ]
-    for name, size in sorted(store.begun().items()):
-        rows.append(
-            {
-                "name": name,
-                "state": "unfinished",
-                "bytes": size,
-                "seconds": None,
-                "created": None,
-                "used_by": users.get(name, []),
-            }
-        )
-    return rows
+    complete = (
+        (entry.name, "complete", entry.size, entry.seconds, entry.manifest["created"]) for entry in store.entries()
+    )
+    unfinished = ((name, "unfinished", size, None, None) for name, size in sorted(store.begun().items()))
+    columns = ("name", "state", "bytes", "seconds", "created")
+    rows = (dict(zip(columns, row, strict=True)) for row in (*complete, *unfinished))
+    return [{**row, "used_by": users.get(row["name"], [])} for row in rows]
 
 
 def free(home: Home, *, dry_run: bool, force: bool = False) -> list[dict[str, Any]]:
-    """Removes what nothing refers to and nobody is at work on; returns the rows of what went, or would.
+    """Deletes the results that nothing refers to and no process works on; returns their rows.
 
-    Raises :class:`StoreError` for a store outside the home, which others may refer to, unless ``force`` is said.
+    ``dry_run`` deletes nothing and returns all that nothing refers to. Raises :class:`StoreError` for a store outside
+    the home, to which other homes may refer, unless ``force`` is given.
     """
     if home.location and not (dry_run or force):
         raise StoreError(
@@ -63,7 +48,7 @@ def free(home: Home, *, dry_run: bool, force: bool = False) -> list[dict[str, An
 
 
 def as_text(rows: list[dict[str, Any]]) -> str:
-    """The rows for people, and their sum by stage."""
+    """The rows of :func:`overview` as a table for people, and their sums below it."""
     if not rows:
         return "the store is empty"
     lines = [f"{'result':<30} {'state':<11} {'MB':>8} {'seconds':>9}  used by"]

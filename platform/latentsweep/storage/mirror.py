@@ -1,9 +1,10 @@
-"""A bucket: complete results and checkpoints as whole objects, on S3 or any other file system that pyarrow knows.
+"""The mirror of a store: a bucket through which machines without a common folder share results and checkpoints.
 
-``<stage>/<key>/manifest.json`` is written last and says what is complete; the files that it names lie in
-``<stage>/<key>/<version>/``, the version being a hash of their hashes, so that two writers of one key never mix.
-``<stage>/<key>.partial/checkpoint.json`` points to the checkpoint that an unfinished training goes on from.
-Where it is and who may use it comes from the standard AWS variables, never from the address.
+A bucket is on S3 or any other file system that pyarrow knows. ``<stage>/<key>/manifest.json`` is written last and
+says that the result is complete; the files that it names are in ``<stage>/<key>/<version>/``. The version is a hash
+of their hashes, so that the files of two writers of one key never mix. ``<stage>/<key>.partial/checkpoint.json``
+names the checkpoint from which an unfinished training goes on. The endpoint and the credentials come from the
+standard AWS variables, never from the address.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import logging
 import os
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -25,203 +27,263 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from latentsweep.storage.entries import MANIFEST
-from latentsweep.storage.home import sha256_of
+from latentsweep.storage.home import is_bucket, read_each, sha256_of
 from trainables.config import fingerprint
 from trainables.errors import ConfigError, StoreError
+from trainables.loop.checkpoint import previous
 
 PARTIAL = ".partial"
 POINTER = "checkpoint.json"
 PROGRESS = "progress.json"
 WHOLE = ("s3", "gcs", "abfs")
-"""File systems whose objects appear when they are whole."""
+"""File systems where an object appears only when all of it is written."""
 
 OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.EACCES}
-"""Faults of the folder beside the bucket, or of a bucket that is a folder: the store words them."""
+"""Errors of a disk: the one with the store's folder, or that of a bucket that is a folder. The store words them."""
 
 AT_ONCE = 8
 CHUNK = 8 * 2**20
 CONNECT_SECONDS, REQUEST_SECONDS, ATTEMPTS = 5, 60, 6
+LOOKS_EVERY = 2.0
+"""Seconds between looks at the progress that another machine left in the bucket."""
+
+log = logging.getLogger(__name__)
 
 
-class Bucket:
-    """Results and checkpoints below one address, such as ``s3://bucket/prefix``. It pickles as its address.
+class Place:
+    """Where machines that don't see a store's folder find its files: nowhere, but for a :class:`Bucket`.
 
-    Every method raises :class:`StoreError` where the bucket doesn't answer or refuses.
+    Every method raises :class:`StoreError` where the place doesn't answer or refuses.
     """
+
+    address = ""
+
+    def sizes(self) -> dict[str, int]:
+        """The bytes of every file, by its path below the address."""
+        return {}
+
+    def read(self, target: str) -> dict[str, Any] | None:
+        """The content of a small JSON file; empty where it is missing or damaged, None where there is no place."""
+        return None
+
+    def write(self, target: str, value: Mapping[str, Any]) -> None:
+        """Writes a small JSON file. Readers see the old or the new, never a part."""
+
+    def upload(self, path: Path, target: str) -> None:
+        """Copies the file ``path`` to ``target``."""
+
+    def download(self, target: str, path: Path) -> None:
+        """Copies ``target`` to the file ``path``; raises :class:`FileNotFoundError` where it is missing."""
+
+    def remove(self, target: str) -> None:
+        """Deletes a file, or a folder with all below it, where it is there."""
+
+
+NOWHERE = Place()
+
+
+def place_at(address: str) -> Place:
+    """The place behind a store's address: the bucket, or none for a folder, which all machines see themselves."""
+    return Bucket(address) if is_bucket(address) else NOWHERE
+
+
+class Bucket(Place):
+    """Files below an address, such as ``s3://bucket/prefix``; raises :class:`ConfigError` for one of another form."""
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self._system, root = _opened(address)
-        self._root = root.rstrip("/")
+        self._files = _open(address)
+        self._whole = self._files.base_fs.type_name in WHOLE
 
     def __reduce__(self) -> tuple[object, ...]:
+        # A pickle holds the address alone. Credentials don't travel: the reader's own environment has them.
         return Bucket, (self.address,)
 
-    def manifest(self, name: str) -> Mapping[str, Any] | None:
-        """The manifest of a complete result; None where there is none, or one that is damaged."""
-        found = self._json(f"{name}/{MANIFEST}")
-        return found if found and found.get("name") == name and _stays_inside(found) else None
+    def sizes(self) -> dict[str, int]:
+        with self._translate_errors("read"):
+            found = self._files.get_file_info(pafs.FileSelector("", recursive=True, allow_not_found=True))
+        return {info.path: info.size or 0 for info in found if info.type == pafs.FileType.File}
 
-    def manifests(self) -> list[Mapping[str, Any]]:
-        """The manifests of all complete results."""
-        names = [path.removesuffix(f"/{MANIFEST}") for path in self._paths() if path.endswith(f"/{MANIFEST}")]
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            return [found for found in pool.map(self.manifest, names) if found]
-
-    def unfinished(self) -> dict[str, int]:
-        """Names of results that were begun and not finished, and their bytes."""
-        sizes: dict[str, int] = {}
-        for path, size in self._paths().items():
-            stage, _, rest = path.partition("/")
-            key, partial, _ = rest.partition(PARTIAL + "/")
-            if partial:
-                sizes[f"{stage}/{key}"] = sizes.get(f"{stage}/{key}", 0) + size
-        return sizes
-
-    def push(self, name: str, folder: Path, manifest: Mapping[str, Any]) -> None:
-        """Uploads a complete result: its files, then its manifest; what was kept of its beginnings goes."""
-        place = f"{name}/{_version(manifest)}"
-        with self._answering("written"), ThreadPoolExecutor(AT_ONCE) as pool:
-            list(pool.map(lambda file: self._upload(folder / file, f"{place}/{file}"), manifest["files"]))
-            self._put(f"{name}/{MANIFEST}", manifest)
-        self._delete(name + PARTIAL)
-
-    def pull(self, name: str, manifest: Mapping[str, Any], folder: Path) -> None:
-        """Downloads the files of a complete result into ``folder``; a file that is gone is left out."""
-        place = f"{name}/{_version(manifest)}"
-
-        def download(file: str) -> None:
-            (folder / file).parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):
-                self._download(f"{place}/{file}", folder / file)
-
-        with self._answering("read"), ThreadPoolExecutor(AT_ONCE) as pool:
-            list(pool.map(download, manifest["files"]))
-
-    def push_checkpoint(self, name: str, path: Path) -> None:
-        """Keeps the checkpoint at ``path`` for whoever goes on, and the one before, in case this one is damaged."""
-        place, file = name + PARTIAL, f"{uuid.uuid4().hex}{path.suffix}"
-        kept = self._kept(place)
-        with self._answering("written"):
-            self._upload(path, f"{place}/{file}")
-            self._put(f"{place}/{POINTER}", {"kept": [{"file": file, "sha256": sha256_of(path)}, *kept[:1]]})
-            for older in kept[1:]:
-                self._remove(f"{place}/{older['file']}")
-
-    def pull_checkpoint(self, name: str, path: Path) -> str | None:
-        """Makes ``path`` the checkpoint that the bucket holds, or removes it where it holds none.
-
-        Returns what is wrong with the last one, if anything; the one before it is taken then.
-        """
-        place, damage = name + PARTIAL, None
-        draft = path.with_name(f".{path.name}.fetched")
-        for kept in self._kept(place):
-            if path.exists() and sha256_of(path) == kept["sha256"]:
-                return damage
-            try:
-                with self._answering("read"):
-                    self._download(f"{place}/{kept['file']}", draft)
-                if sha256_of(draft) == kept["sha256"]:
-                    os.replace(draft, path)
-                    return damage
-                damage = "it has changed since it was written"
-            except FileNotFoundError:
-                damage = "it is gone"
-        for useless in (draft, path):
-            useless.unlink(missing_ok=True)
-        return damage
-
-    def _kept(self, place: str) -> list[dict[str, str]]:
-        """File and SHA-256 of the checkpoints that the pointer names, the last one first."""
-        found = self._json(f"{place}/{POINTER}") or {}
-        kept: list[dict[str, str]] = found.get("kept", [])
-        return kept
-
-    def push_progress(self, name: str, record: Mapping[str, float]) -> None:
-        """Leaves what a training last said of itself."""
-        with self._answering("written"):
-            self._put(f"{name}{PARTIAL}/{PROGRESS}", record)
-
-    def progress(self, name: str) -> Mapping[str, float]:
-        """What :meth:`push_progress` left; empty where it left nothing."""
-        return self._json(f"{name}{PARTIAL}/{PROGRESS}") or {}
-
-    def remove(self, name: str) -> None:
-        """Frees a result, finished or not; the manifest goes first."""
-        with self._answering("written"):
-            self._remove(f"{name}/{MANIFEST}")
-        self._delete(name)
-        self._delete(name + PARTIAL)
-
-    def _paths(self) -> dict[str, int]:
-        """Every object below the address, and its bytes."""
-        with self._answering("read"):
-            selector = pafs.FileSelector(self._root, recursive=True, allow_not_found=True)
-            found = self._system.get_file_info(selector)
-        start = len(self._root) + 1
-        return {info.path[start:]: info.size or 0 for info in found if info.type == pafs.FileType.File}
-
-    def _json(self, target: str) -> dict[str, Any] | None:
+    def read(self, target: str) -> dict[str, Any]:
         try:
-            with self._answering("read"), self._system.open_input_stream(self._path(target)) as stream:
+            with self._translate_errors("read"), self._files.open_input_stream(target) as stream:
                 found = json.loads(stream.read())
         except (FileNotFoundError, ValueError):
-            return None
-        return found if isinstance(found, dict) else None
+            return {}
+        return found if isinstance(found, dict) else {}
 
-    def _put(self, target: str, value: Any) -> None:
-        """Small JSON: readers see the old or the new, never a part."""
-        whole = self._system.type_name in WHOLE
-        draft = target if whole else f"{target}.{uuid.uuid4().hex}.tmp"
-        with self._sink(draft) as stream:
-            stream.write(json.dumps(value, indent=1).encode())
-        if not whole:
-            self._system.move(self._path(draft), self._path(target))
+    def write(self, target: str, value: Mapping[str, Any]) -> None:
+        draft = target if self._whole else f"{target}.{uuid.uuid4().hex}.tmp"
+        with self._translate_errors("written"):
+            with self._sink(draft) as stream:
+                stream.write(json.dumps(value, indent=1).encode())
+            if not self._whole:
+                self._files.move(draft, target)
 
-    def _upload(self, path: Path, target: str) -> None:
-        with path.open("rb") as source, self._sink(target) as sink:
+    def upload(self, path: Path, target: str) -> None:
+        with self._translate_errors("written"), path.open("rb") as source, self._sink(target) as sink:
             shutil.copyfileobj(source, sink, CHUNK)
 
-    def _download(self, target: str, path: Path) -> None:
-        with self._system.open_input_stream(self._path(target)) as source, path.open("wb") as sink:
-            shutil.copyfileobj(source, sink, CHUNK)
+    def download(self, target: str, path: Path) -> None:
+        with self._translate_errors("read"), self._files.open_input_stream(target) as source:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("wb") as sink:
+                shutil.copyfileobj(source, sink, CHUNK)
+
+    def remove(self, target: str) -> None:
+        with self._translate_errors("written"), contextlib.suppress(FileNotFoundError):
+            is_folder = self._files.get_file_info(target).type == pafs.FileType.Directory
+            delete = self._files.delete_dir if is_folder else self._files.delete_file
+            delete(target)
 
     def _sink(self, target: str) -> IO[bytes]:
-        path = self._path(target)
-        if self._system.type_name not in WHOLE:
-            self._system.create_dir(str(PurePosixPath(path).parent), recursive=True)
-        stream: IO[bytes] = self._system.open_output_stream(path)
+        if not self._whole:
+            self._files.create_dir(str(PurePosixPath(target).parent), recursive=True)
+        stream: IO[bytes] = self._files.open_output_stream(target)
         return stream
 
-    def _remove(self, target: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            self._system.delete_file(self._path(target))
-
-    def _delete(self, target: str) -> None:
-        with self._answering("written"), contextlib.suppress(FileNotFoundError):
-            self._system.delete_dir(self._path(target))
-
-    def _path(self, target: str) -> str:
-        return f"{self._root}/{target}"
-
     @contextlib.contextmanager
-    def _answering(self, done: str) -> Iterator[None]:
-        """One line in place of pyarrow's paragraphs, which also keeps what they may quote out of logs."""
+    def _translate_errors(self, done: str) -> Iterator[None]:
+        """Raises one line in place of pyarrow's paragraphs, which may quote what must not be in a log."""
         try:
             yield
-        except FileNotFoundError:
-            raise
         except (OSError, pa.ArrowException) as error:
-            if isinstance(error, OSError) and error.errno in OF_THE_DISK:
+            if isinstance(error, OSError) and (error.errno in OF_THE_DISK or isinstance(error, FileNotFoundError)):
                 raise
-            reason = reason_of(error)
             raise StoreError(
-                f"the store at {self.address} must be there and be {done} ({reason}); see AWS_ENDPOINT_URL, the "
-                "AWS_* credentials and the bucket's name, and run the same command again"
+                f"the store at {self.address} must be there and be {done} ({_reason_of(error)}); see "
+                "AWS_ENDPOINT_URL, the AWS_* credentials and the bucket's name, and run the same command again"
             ) from None
 
 
-def reason_of(error: Exception) -> str:
+class Mirror:
+    """What a store shares through a place: complete results, and checkpoints and progress of unfinished ones."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self._held: set[str] = set()
+        self._heard: dict[str, tuple[float, Mapping[str, Any] | None]] = {}
+
+    def lacks(self, name: str) -> bool:
+        """Whether a complete result must be uploaded. Asks the place no more after the first no."""
+        if name not in self._held:
+            found = self.place.read(f"{name}/{MANIFEST}")
+            if found is None or _is_manifest(found, name):
+                self._held.add(name)
+        return name not in self._held
+
+    def manifest(self, name: str) -> Mapping[str, Any] | None:
+        """The manifest of a complete result; None where there is none, or one that is damaged."""
+        found = self.place.read(f"{name}/{MANIFEST}")
+        return found if found and _is_manifest(found, name) else None
+
+    def manifests(self) -> dict[str, Mapping[str, Any]]:
+        """The manifests of all complete results, by the results' names."""
+        names = [path.removesuffix(f"/{MANIFEST}") for path in self.place.sizes() if path.endswith(f"/{MANIFEST}")]
+        found = read_each(self.manifest, names, AT_ONCE)
+        return {name: manifest for name, manifest in zip(names, found, strict=True) if manifest}
+
+    def begun(self) -> dict[str, int]:
+        """The bytes of each result that was begun and not finished, by its name."""
+        sizes: dict[str, int] = {}
+        for path, size in self.place.sizes().items():
+            name, partial, _ = path.partition(PARTIAL + "/")
+            if partial:
+                sizes[name] = sizes.get(name, 0) + size
+        return sizes
+
+    def push(self, name: str, folder: Path, manifest: Mapping[str, Any]) -> None:
+        """Uploads a complete result: its files, then its manifest. Removes its checkpoints and its progress."""
+        version = f"{name}/{_version(manifest)}"
+
+        def upload(file: str) -> None:
+            self.place.upload(folder / file, f"{version}/{file}")
+
+        read_each(upload, list(manifest["files"]), AT_ONCE)
+        self.place.write(f"{name}/{MANIFEST}", manifest)
+        self.place.remove(name + PARTIAL)
+        self._held.add(name)
+
+    def pull(self, name: str, manifest: Mapping[str, Any], folder: Path) -> None:
+        """Downloads the files of a complete result into ``folder``. Leaves out a file that is gone."""
+        version = f"{name}/{_version(manifest)}"
+
+        def download(file: str) -> None:
+            with contextlib.suppress(FileNotFoundError):
+                self.place.download(f"{version}/{file}", folder / file)
+
+        read_each(download, list(manifest["files"]), AT_ONCE)
+
+    def push_checkpoint(self, name: str, path: Path) -> None:
+        """Uploads the checkpoint at ``path``. Keeps the one before it, in case this one is damaged."""
+        partial, file = name + PARTIAL, f"{uuid.uuid4().hex}{path.suffix}"
+        pointer = self.place.read(f"{partial}/{POINTER}")
+        if pointer is None:
+            return
+        kept = pointer.get("kept", [])
+        self.place.upload(path, f"{partial}/{file}")
+        self.place.write(f"{partial}/{POINTER}", {"kept": [{"file": file, "sha256": sha256_of(path)}, *kept[:1]]})
+        for older in kept[1:]:
+            self.place.remove(f"{partial}/{older['file']}")
+
+    def pull_checkpoint(self, name: str, path: Path) -> None:
+        """Makes ``path`` the last whole checkpoint of the place, or removes it where the place has none.
+
+        Without a place, the checkpoint stays as it is.
+        """
+        partial, draft, damage = name + PARTIAL, path.with_name(f".{path.name}.fetched"), None
+        pointer = self.place.read(f"{partial}/{POINTER}")
+        if pointer is None:
+            return
+        for kept in pointer.get("kept", []):
+            if path.exists() and sha256_of(path) == kept["sha256"]:
+                break
+            try:
+                self.place.download(f"{partial}/{kept['file']}", draft)
+            except FileNotFoundError:
+                damage = "it is gone"
+                continue
+            if sha256_of(draft) == kept["sha256"]:
+                os.replace(draft, path)
+                break
+            damage = "it has changed since it was written"
+        else:
+            path.unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
+        previous(path).unlink(missing_ok=True)
+        if damage:
+            log.warning("the last checkpoint of %s cannot be used (%s); it goes on from an earlier one", name, damage)
+
+    def push_progress(self, name: str, record: Mapping[str, float]) -> None:
+        """Uploads what a build in progress says of itself."""
+        self.place.write(f"{name}{PARTIAL}/{PROGRESS}", record)
+
+    def progress(self, name: str) -> Mapping[str, Any] | None:
+        """What :meth:`push_progress` uploaded last, empty where nothing; None where there is no place."""
+        looked, value = self._heard.get(name, (-LOOKS_EVERY, {}))
+        if time.monotonic() - looked >= LOOKS_EVERY:
+            value = self.place.read(f"{name}{PARTIAL}/{PROGRESS}")
+            self._heard[name] = time.monotonic(), value
+        return value
+
+    def remove(self, name: str) -> None:
+        """Deletes a result, finished or not; its manifest first."""
+        self._held.discard(name)
+        for target in (f"{name}/{MANIFEST}", name, name + PARTIAL):
+            self.place.remove(target)
+
+
+def _version(manifest: Mapping[str, Any]) -> str:
+    return fingerprint({name: file["sha256"] for name, file in manifest["files"].items()})
+
+
+def _is_manifest(found: Mapping[str, Any], name: str) -> bool:
+    """Whether it is the manifest of that result, and names no file outside the result's folder."""
+    paths = [PurePosixPath(file) for file in found.get("files", {})]
+    return found.get("name") == name and not any(path.is_absolute() or ".." in path.parts for path in paths)
+
+
+def _reason_of(error: Exception) -> str:
     """Why a file system refused, in a word or two."""
     if isinstance(error, OSError) and error.strerror and "AWS" not in error.strerror:
         return error.strerror
@@ -229,16 +291,8 @@ def reason_of(error: Exception) -> str:
     return code.group().removeprefix("AWS Error ").lower().replace("_", " ") if code else type(error).__name__
 
 
-def _version(manifest: Mapping[str, Any]) -> str:
-    return fingerprint({name: file["sha256"] for name, file in manifest["files"].items()})
-
-
-def _stays_inside(manifest: Mapping[str, Any]) -> bool:
-    paths = [PurePosixPath(name) for name in manifest.get("files", {})]
-    return not any(path.is_absolute() or ".." in path.parts for path in paths)
-
-
-def _opened(address: str) -> tuple[pafs.FileSystem, str]:
+def _open(address: str) -> pafs.SubTreeFileSystem:
+    """The files below a bucket's address; raises :class:`ConfigError` for an address of another form."""
     parts = urlsplit(address)
     if "@" in parts.netloc or parts.query:
         raise ConfigError(
@@ -248,7 +302,7 @@ def _opened(address: str) -> tuple[pafs.FileSystem, str]:
     if parts.scheme == "s3":
         if not parts.netloc:
             raise ConfigError(f"the address of a store names its bucket, as in s3://bucket/prefix; got {address}")
-        return _s3(), parts.netloc + parts.path
+        return pafs.SubTreeFileSystem(parts.netloc + parts.path, _s3())
     try:
         system, root = pafs.FileSystem.from_uri(address)
     except (pa.ArrowException, OSError) as error:
@@ -256,7 +310,7 @@ def _opened(address: str) -> tuple[pafs.FileSystem, str]:
             f"--store takes a folder or an address that pyarrow knows, such as s3://bucket/prefix; got {address} "
             f"({type(error).__name__})"
         ) from None
-    return system, root
+    return pafs.SubTreeFileSystem(root, system)
 
 
 def _s3() -> pafs.FileSystem:

@@ -16,11 +16,11 @@ from latentsweep.ablation.design.plan import AblationPlan, needed, sharing
 from latentsweep.ablation.page import summary
 from latentsweep.ablation.page.content import Content
 from latentsweep.ablation.page.files import as_html, as_latex, as_markdown
-from latentsweep.ablation.page.tables import Row, Table
 from latentsweep.ablation.statistics.effect import Run
 from latentsweep.ablation.statistics.effects import effects, summaries
 from latentsweep.configuration import Configuration
 from latentsweep.jobs import ablation_results
+from latentsweep.pages.tables import Row, Table
 from trainables.errors import ConfigError
 from trainables.recipes import IMPROVED, PAPER, SMOKE
 

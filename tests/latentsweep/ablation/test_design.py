@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from latentsweep.ablation.design.components import COMPONENTS, DEFAULT, chosen
-from latentsweep.ablation.design.contrasts import Design, designed
+from latentsweep.ablation.design.contrasts import Design, design_of
 from latentsweep.ablation.design.plan import AblationPlan, needed, sharing
 from trainables.errors import ConfigError
 from trainables.recipes import IMPROVED, PAPER, SMOKE
@@ -23,14 +23,14 @@ def arms(design: Design) -> dict[str, dict[str, object]]:
 @pytest.mark.parametrize("name", COMPONENTS)
 def test_every_component_makes_a_difference_that_every_recipe_takes(recipe: object, name: str) -> None:
     for kind in ("leave-one-out", "one-at-a-time"):
-        reference, arm = designed(recipe, chosen([name]), kind).arms  # type: ignore[arg-type]
+        reference, arm = design_of(recipe, chosen([name]), kind).arms  # type: ignore[arg-type]
         assert reference.changes == {}
         assert set(arm.changes) <= set(COMPONENTS[name].on) | set(COMPONENTS[name].off)
         assert arm.changes
 
 
 def test_leave_one_out_takes_each_component_out_of_the_full_recipe() -> None:
-    design = designed(SMOKE, chosen(["channels", "cutmix", "early-stop"]), "leave-one-out")
+    design = design_of(SMOKE, chosen(["channels", "cutmix", "early-stop"]), "leave-one-out")
     assert arms(design) == {
         "full": {},
         "without channels": {"vae.latent_channels": 4},
@@ -43,7 +43,7 @@ def test_leave_one_out_takes_each_component_out_of_the_full_recipe() -> None:
 
 
 def test_one_at_a_time_puts_each_component_into_the_bare_recipe() -> None:
-    design = designed(SMOKE, chosen(["whitening", "ema"]), "one-at-a-time")
+    design = design_of(SMOKE, chosen(["whitening", "ema"]), "one-at-a-time")
     assert [arm.name for arm in design.arms] == ["bare", "with whitening", "with ema"]
     bare = design.reference.recipe.diffusion
     assert not bare.whiten
@@ -52,7 +52,7 @@ def test_one_at_a_time_puts_each_component_into_the_bare_recipe() -> None:
 
 
 def test_a_factorial_has_all_combinations_and_recovers_planted_effects() -> None:
-    design = designed(SMOKE, chosen(["cutmix", "whitening", "min-snr"]), "factorial")
+    design = design_of(SMOKE, chosen(["cutmix", "whitening", "min-snr"]), "factorial")
     assert len(design.arms) == 8
     assert design.arms[0].name == "cutmix + whitening + min-snr"
     assert design.arms[-1].name == "none"
@@ -80,7 +80,7 @@ def test_a_factorial_has_all_combinations_and_recovers_planted_effects() -> None
 )
 def test_a_design_that_cannot_be_is_one_line(names: list[str], kind: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        designed(SMOKE, chosen(names), kind)
+        design_of(SMOKE, chosen(names), kind)
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from latentsweep.ablation.page import charts, supplement
+from latentsweep.ablation.page import charts, tables
 from latentsweep.ablation.statistics.effect import Run
 from latentsweep.ablation.statistics.gaps import ArmGap, gaps
-from latentsweep.report.gap import gap_of, gap_words
+from latentsweep.pages.gap import gap_of, gap_words
 
 SCORES = {"full": ([57.0, 61.0, 59.0], [150.0, 171.0, 165.0]), "bare": ([6.0, 7.5, 6.6], [30.0, 34.0, 35.0])}
 """Each arm's ceiling and score by seed, in KID; the floor is 8."""
@@ -70,19 +70,19 @@ def test_a_run_without_all_three_scores_is_left_out_and_an_arm_without_such_a_ru
 
 def test_a_part_below_0_stands_as_it_is_with_a_word() -> None:
     own = [gap for gap in found().values() if gap.metric == "gen/kid"]
-    table = supplement.gap_table("gen/kid", own, 1, reference="full")
+    table = tables.gap_table("gen/kid", own, 1, reference="full")
     assert table.rows[1].cells[1].startswith("−1.3 [")
     assert [note for note in table.notes if note.startswith("Below 0")] == [
         "Below 0: bare (autoencoder); a part below 0 is most likely sampling noise."
     ]
-    only = supplement.gap_table("gen/kid", own[:1], 1, reference="full")
+    only = tables.gap_table("gen/kid", own[:1], 1, reference="full")
     assert not any("Below 0" in note for note in only.notes)
 
 
 def test_a_frechet_distance_of_other_numbers_of_slices_is_said_to_hold_that_too() -> None:
     def notes(samples: float, metric: str) -> str:
         own = [gap for gap in gaps(runs_of(samples=samples), list(SCORES)) if gap.metric == metric]
-        return " ".join(supplement.gap_table(metric, own, 1, reference="full").notes)
+        return " ".join(tables.gap_table(metric, own, 1, reference="full").notes)
 
     assert "falls with their number" in notes(200.0, "gen/fid")
     assert "falls with their number" not in notes(64.0, "gen/fid")

@@ -18,15 +18,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latentsweep.ablation.page import charts, summary, supplement, tables
+from latentsweep.ablation.page import charts, summary, tables
 from latentsweep.ablation.page.content import Content
-from latentsweep.ablation.page.files import as_html, as_latex, as_markdown, metric_table, tiles, view, write_page
-from latentsweep.ablation.page.wording import decimals, fixed, listed
+from latentsweep.ablation.page.files import as_html, as_latex, as_markdown, tiles, view, write_page
+from latentsweep.ablation.page.rows import as_csv
+from latentsweep.ablation.page.tables import metric_table
+from latentsweep.ablation.page.wording import decimals
 from latentsweep.ablation.statistics.effect import Contrast, Effect, Run
 from latentsweep.ablation.statistics.effects import effects, noise, summaries
 from latentsweep.ablation.statistics.gaps import gaps
 from latentsweep.ablation.statistics.ratio import ratios
 from latentsweep.lints import Finding
+from latentsweep.pages.numbers import fixed, listed
 from trainables.errors import StoreError
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -155,7 +158,7 @@ class Loads(HTMLParser):
 
 
 def csv_rows(content: Content) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(tables.as_csv(content.summaries, content.effects))))
+    return list(csv.DictReader(io.StringIO(as_csv(content.summaries, content.effects))))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -495,7 +498,7 @@ def test_a_ratio_stands_beside_its_difference_in_every_file(with_more: Content) 
         assert "the interval is Fieller's (1954), uncorrected, and covers other seeds alone" in text
     assert f"& {ratio.text} &" in as_latex(with_more)
     rows = csv.DictReader(
-        io.StringIO(tables.as_csv(with_more.summaries, with_more.effects, with_more.ratios, with_more.gaps))
+        io.StringIO(as_csv(with_more.summaries, with_more.effects, with_more.ratios, with_more.gaps))
     )
     (line,) = [row for row in rows if row["kind"] == "ratio"]
     assert (float(line["mean"]), float(line["low"])) == (ratio.value, ratio.low)
@@ -516,7 +519,7 @@ def test_memorisation_stands_beside_the_score_with_its_differences() -> None:
         for seed in range(3)
     ]
     contrast = Contrast("without ema", {"without ema": 1.0, "full": -1.0})
-    metrics = ("gen/kid", *supplement.COPYING)
+    metrics = ("gen/kid", *tables.COPYING)
     content = content_of(
         runs,
         list(copies),
@@ -525,7 +528,7 @@ def test_memorisation_stands_beside_the_score_with_its_differences() -> None:
         summaries={metric: summaries(runs, list(copies), metric) for metric in metrics},
         effects={metric: effects(runs, [contrast], metric, seeds=range(3)) for metric in metrics},
     )
-    table = supplement.memorisation_table(content.summaries, content.effects, reference="full")
+    table = tables.memorisation_table(content.summaries, content.effects, reference="full")
     assert table is not None
     assert table.header[1::2] == ("Near copies", "Memorisation ratio")
     assert table.rows[0].cells[1::2] == ("–", "–")
@@ -534,9 +537,9 @@ def test_memorisation_stands_beside_the_score_with_its_differences() -> None:
         assert table.rows[1].cells[place] == shown(effect, decimals(content.summaries[metric], [effect]))
     for text in (words(as_html(content)), as_markdown(content), as_latex(content)):
         assert "Whether an arm repeats training slices more than the reference does." in text
-    assert supplement.memorisation_table({}, {}, reference=None) is None
+    assert tables.memorisation_table({}, {}, reference=None) is None
     lost = {**content.summaries, "gen/memorisation": summaries([], list(copies), "gen/memorisation")}
-    assert supplement.memorisation_table(lost, content.effects, reference="full") is None
+    assert tables.memorisation_table(lost, content.effects, reference="full") is None
 
 
 def test_the_gap_stands_in_every_file_with_a_picture(with_more: Content, tmp_path: Path) -> None:

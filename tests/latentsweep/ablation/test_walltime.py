@@ -18,9 +18,10 @@ from processes import Job
 from latentsweep.ablation.design import walltime
 from latentsweep.ablation.design.arms import given_arms
 from latentsweep.ablation.design.components import chosen
-from latentsweep.ablation.design.contrasts import Design, designed, of_whole
+from latentsweep.ablation.design.contrasts import Design, design_of, of_whole
 from latentsweep.ablation.design.plan import AblationPlan, needed
-from latentsweep.ablation.design.walltime import WallTime, allotted, inequality, table, timings
+from latentsweep.ablation.design.walltime import WallTime, allotted, inequality, timings
+from latentsweep.ablation.page.tables import walltime_table
 from latentsweep.jobs import ablation_results
 from latentsweep.storage.store import Store
 from trainables.errors import ConfigError, DataError
@@ -57,7 +58,7 @@ def test_minutes_are_shared_as_the_recipe_does_and_filled_to_the_last_step() -> 
     share = 1100 * VAE / (1100 * VAE + 600 * DENOISER)
     assert smoke.vae_steps == int(600 * share / VAE)
     for each in found.values():
-        assert 600 - each.denoiser_step < 60 * (each.vae_minutes + each.denoiser_minutes) <= 600 + 1e-6
+        assert 600 - each.denoiser_step < 60 * sum(each.minutes) <= 600 + 1e-6
     assert smoke.changes == {
         "vae.max_steps": smoke.vae_steps,
         "diffusion.steps": smoke.denoiser_steps,
@@ -74,7 +75,7 @@ def test_arms_of_one_autoencoder_go_on_sharing_it_at_the_references_split() -> N
 
 
 def test_arms_that_differ_at_sampling_alone_go_on_training_nothing() -> None:
-    design = designed(SMOKE, chosen(["early-stop", "cutmix"]), "leave-one-out")
+    design = design_of(SMOKE, chosen(["early-stop", "cutmix"]), "leave-one-out")
     found = allotted(design, 10, seconds(design), SLICES)
     assert found["full"] == found["without early-stop"]
     made = AblationPlan(
@@ -173,7 +174,7 @@ def test_a_spread_of_more_than_a_tenth_is_said_in_words(
 
 def test_the_table_has_planned_and_taken_minutes_of_each_arm() -> None:
     made = plan()
-    shown = table(made, wall(made), {name: TOOK[name] for name in ("smoke", "small")})
+    shown = walltime_table(made, wall(made), {name: TOOK[name] for name in ("smoke", "small")})
     rows = {row.name: dict(zip(shown.header[1:], row.cells, strict=True)) for row in shown.rows}
     assert set(rows) == {"smoke (reference)", "small", "late"}
     assert rows["smoke (reference)"]["planned (min)"] == "10"

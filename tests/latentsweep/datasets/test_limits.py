@@ -24,11 +24,12 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGBaseline8Bit, RLELos
 
 from latentsweep.datasets import limits
 from latentsweep.datasets.dicom import dicom_volumes, patient_id
-from latentsweep.datasets.limits import guarded, inflates_beyond, open_regular
+from latentsweep.datasets.layouts import discover
+from latentsweep.datasets.limits import guard_reading, inflates_beyond, open_regular
 from latentsweep.datasets.nifti import read_nifti
 from latentsweep.datasets.pictures import picture_volumes
-from latentsweep.datasets.preparation import prepare, read_scan
-from latentsweep.datasets.sources import Scan, discover
+from latentsweep.datasets.preparation import prepare
+from latentsweep.datasets.scans import Scan, read_scan
 from latentsweep.datasets.volumes import Reject
 from trainables.errors import DataError
 
@@ -228,7 +229,7 @@ def test_inflating_is_told_by_a_count_and_not_by_memory():
 def test_a_reader_that_takes_too_long_is_stopped_even_where_it_swallows_errors(monkeypatch):
     monkeypatch.setattr(limits, "MAX_SECONDS", 0.2)
 
-    @guarded()
+    @guard_reading()
     def hang():
         while True:
             try:
@@ -242,19 +243,19 @@ def test_a_reader_that_takes_too_long_is_stopped_even_where_it_swallows_errors(m
     assert caught.value.broken
     assert time.process_time() - began < 5
     assert signal.getitimer(signal.ITIMER_PROF)[0] == 0
-    assert guarded()(lambda: 5)() == 5
+    assert guard_reading()(lambda: 5)() == 5
 
 
 def test_reading_outside_the_main_thread_works_without_the_limit():
     results = []
-    thread = threading.Thread(target=lambda: results.append(guarded()(lambda: 5)()))
+    thread = threading.Thread(target=lambda: results.append(guard_reading()(lambda: 5)()))
     thread.start()
     thread.join()
     assert results == [5]
 
 
 def test_no_memory_for_one_file_is_a_reject_of_that_file():
-    @guarded()
+    @guard_reading()
     def greedy():
         raise MemoryError
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latentsweep.datasets import preparation
+from latentsweep.datasets import nifti, preparation, scans
 from latentsweep.datasets.preparation import prepare
 from latentsweep.datasets.slices import open_dataset
 from trainables.errors import DataError, LatentsweepError
@@ -55,9 +55,9 @@ def test_a_small_dataset_does_not_wait_for_processes(tmp_path, source, monkeypat
     def no_pool(*_, **__):
         raise AssertionError("a process was started")
 
-    monkeypatch.setattr(preparation, "ProcessPoolExecutor", no_pool)
+    monkeypatch.setattr(scans, "ProcessPoolExecutor", no_pool)
     assert prepare("mine", home=tmp_path / "home", source=source, size=32).manifest["counts"]["subjects"] == 6
-    monkeypatch.setattr(preparation, "ALONE_SECONDS", 0.0)
+    monkeypatch.setattr(scans, "ALONE_SECONDS", 0.0)
     with pytest.raises(AssertionError, match="a process was started"):
         prepare("mine", home=tmp_path / "other", source=source, size=32)
 
@@ -137,7 +137,7 @@ def test_the_order_of_the_rows_does_not_tell_the_order_of_the_names(tmp_path, so
 def test_the_same_again_answers_without_reading_and_anything_else_needs_replace(tmp_path, source, monkeypatch):
     first = own(tmp_path, source)
     assert first.manifest["notes"] == []
-    monkeypatch.setattr(preparation, "read_scan", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(scans, "read_scan", lambda *_: pytest.fail("read again"))
     assert own(tmp_path, source).manifest == first.manifest
     monkeypatch.undo()
     with pytest.raises(DataError, match="add --replace"):
@@ -330,7 +330,7 @@ def test_a_reader_that_fails_in_an_unforeseen_way_tells_its_error_type_alone(tmp
     def odd(path):
         raise OddError(f"SECRET {path}")
 
-    monkeypatch.setattr(preparation, "read_nifti", odd)
+    monkeypatch.setattr(nifti, "read_nifti", odd)
     with pytest.raises(DataError, match="6 × its reader failed with OddError") as caught:
         own(tmp_path, source)
     assert "SECRET" not in str(caught.value)

@@ -1,6 +1,6 @@
 import pytest
 
-from latentsweep.datasets.splits import joined, ranked, slice_splits, split_sizes, subject_splits
+from latentsweep.datasets.splits import join_subjects, rank_subjects, slice_splits, split_sizes, subject_splits
 
 SUBJECTS = [f"case-{number}" for number in range(20)]
 
@@ -17,9 +17,9 @@ def test_the_sizes_add_up(count):
 
 
 def test_the_split_of_a_subject_depends_on_identifiers_and_seed_alone():
-    splits = subject_splits(ranked(SUBJECTS))
-    assert splits == subject_splits(ranked(list(reversed(SUBJECTS))))
-    assert splits != subject_splits(ranked(SUBJECTS, seed=43))
+    splits = subject_splits(rank_subjects(SUBJECTS))
+    assert splits == subject_splits(rank_subjects(list(reversed(SUBJECTS))))
+    assert splits != subject_splits(rank_subjects(SUBJECTS, seed=43))
 
 
 def test_the_split_by_slice_has_the_shares_and_ignores_the_order():
@@ -30,10 +30,10 @@ def test_the_split_by_slice_has_the_shares_and_ignores_the_order():
 
 
 def test_subjects_that_share_an_image_join_under_the_first_ranked():
-    groups = joined(["a", "b", "c", "d", "e"], {"b": {"1", "2"}, "c": {"3"}, "d": {"2", "4"}, "e": {"4", "5"}})
+    groups = join_subjects(["a", "b", "c", "d", "e"], {"b": {"1", "2"}, "c": {"3"}, "d": {"2", "4"}, "e": {"4", "5"}})
     assert groups == {"a": "a", "b": "b", "c": "c", "d": "b", "e": "b"}
 
 
 def test_a_late_link_joins_two_groups_under_the_first_ranked():
-    groups = joined(["a", "b", "c", "d"], {"a": {"1"}, "b": {"2"}, "c": {"2"}, "d": {"1", "2"}})
+    groups = join_subjects(["a", "b", "c", "d"], {"a": {"1"}, "b": {"2"}, "c": {"2"}, "d": {"1", "2"}})
     assert set(groups.values()) == {"a"}

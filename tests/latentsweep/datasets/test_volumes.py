@@ -5,7 +5,15 @@ from PIL import Image
 from latentsweep.datasets.dicom import dicom_volumes
 from latentsweep.datasets.nifti import read_nifti
 from latentsweep.datasets.pictures import picture_volumes, read_picture
-from latentsweep.datasets.volumes import DISPLAY_AFFINE, Reject, Volume, axial_planes, slices_of, square, windowed
+from latentsweep.datasets.volumes import (
+    DISPLAY_AFFINE,
+    Reject,
+    Volume,
+    apply_window,
+    axial_planes,
+    fit_square,
+    slices_of,
+)
 
 
 def shown(voxels):
@@ -110,7 +118,7 @@ def test_the_window_ignores_outliers_and_the_background():
     planes = np.zeros((4, 64, 64), np.float32)
     planes[:, 16:48, 16:48] = np.random.default_rng(0).uniform(400, 600, (4, 32, 32))
     planes[0, 20, 20] = 1e6
-    scaled = windowed(planes)
+    scaled = apply_window(planes)
     assert scaled[:, :16].max() == 0
     assert 120 < np.median(scaled[:, 16:48, 16:48]) < 135
     assert scaled.max() == 255
@@ -120,7 +128,7 @@ def test_a_standardised_volume_keeps_a_black_background_and_its_zeros_inside():
     planes = np.zeros((4, 64, 64), np.float32)
     planes[:, 16:48, 16:48] = np.random.default_rng(0).normal(0, 1, (4, 32, 32))
     planes[:, 30, 30] = 0
-    scaled = windowed(planes)
+    scaled = apply_window(planes)
     assert scaled[:, :16].max() == 0
     assert 100 < scaled[0, 30, 30] < 155
 
@@ -135,7 +143,7 @@ def test_voxels_that_are_not_finite_are_broken(head, value):
 
 
 def test_a_slice_keeps_its_proportions_in_the_middle_of_a_square():
-    image = square(np.full((40, 40), 200, np.float32), row_mm=1.0, column_mm=0.5, size=64)
+    image = fit_square(np.full((40, 40), 200, np.float32), row_mm=1.0, column_mm=0.5, size=64)
     assert image.shape == (64, 64)
     assert np.all(image[:, 16:48] == 200)
     assert image[:, :16].max() == image[:, 48:].max() == 0

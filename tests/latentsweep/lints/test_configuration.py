@@ -11,7 +11,7 @@ import torch
 from latentsweep.lints import configuration_lints
 from latentsweep.lints.configuration import cutmix_error, frequency_proportion, initial_share
 from trainables.denoiser import losses
-from trainables.loop.training import update_ema
+from trainables.denoiser.averages import update_ema
 from trainables.recipes import IMPROVED, PAPER, SMOKE, Recipe
 
 

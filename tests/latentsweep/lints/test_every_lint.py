@@ -26,7 +26,7 @@ from trainables.denoiser.sampling import initial_noise, sample
 from trainables.denoiser.schedules import alphas_cumprod
 from trainables.denoiser.training import train_denoiser
 from trainables.loop.execution import Execution
-from trainables.loop.training import Record
+from trainables.loop.progress import Record
 from trainables.measures.latent_statistics import active_channels, kl_by_channel
 from trainables.measures.memorisation import memorisation
 from trainables.recipes import IMPROVED, PAPER, SMOKE, Recipe

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from latentsweep.configuration import Configuration
+from latentsweep.pages.tables import Table
 from latentsweep.report import paper_tables
 from latentsweep.stages.pipeline import Keys, keys_of
 from latentsweep.storage.home import Home, write_json
@@ -50,10 +51,14 @@ def trained(home: Home, dataset: str = "my_scans") -> dict[str, Keys]:
     return keys
 
 
+def texts(table: Table) -> list[tuple[str, ...]]:
+    return [(row.name, *row.cells) for row in table.rows]
+
+
 def test_losses_are_the_first_and_the_best_validation_and_their_reduction(tmp_path: Path) -> None:
     home = Home(tmp_path)
     trained(home)
-    ours, paper = paper_tables(home).losses.rows
+    ours, paper = texts(paper_tables(home).losses)
     assert ours == ("my_scans", "my_scans-1a2b3c4d", "0.5", "0.125", "75 %", "1", "0.25", "75 %")
     assert paper[-3:] == ("≈ 60", "7.84", "82–95 %")
     assert set(paper[2:5]) == {"–"}, "what isn't known of the paper is a dash"
@@ -62,7 +67,7 @@ def test_losses_are_the_first_and_the_best_validation_and_their_reduction(tmp_pa
 def test_quality_is_that_of_the_test_split_under_the_trainings_own_threshold(tmp_path: Path) -> None:
     home = Home(tmp_path)
     trained(home)
-    ours, paper = paper_tables(home).quality.rows
+    ours, paper = texts(paper_tables(home).quality)
     assert ours[2:7] == ("by subject", "64", "0.432", "15.68", "50.12")
     assert "317.17" in paper
     assert "nothing to do with each other" in paper_tables(home).quality.caption
@@ -75,7 +80,7 @@ def test_a_freed_result_leaves_dashes(tmp_path: Path, freed: str) -> None:
     for ours in keys.values():
         Store(home.store).remove(getattr(ours, freed).name)
     tables = paper_tables(home)
-    assert "–" in (tables.losses if freed in ("vae", "denoiser") else tables.quality).rows[0]
+    assert "–" in texts(tables.losses if freed in ("vae", "denoiser") else tables.quality)[0]
 
 
 def test_a_home_without_trainings_has_the_papers_row_alone(tmp_path: Path) -> None:

@@ -20,10 +20,10 @@ from PIL import Image
 
 from latentsweep.configuration import overridden
 from latentsweep.lints import Finding
+from latentsweep.pages.numbers import duration
 from latentsweep.report import write_report
 from latentsweep.report.content import gather
-from latentsweep.report.page import duration
-from latentsweep.report.pictures import BUDGET, fitted, picture
+from latentsweep.report.pictures import BUDGET, fit_pictures, picture
 from latentsweep.search.study import Search
 from trainables.errors import DataError
 from trainables.recipes import recipe_named
@@ -121,10 +121,10 @@ def test_pictures_shrink_until_they_fit() -> None:
     buffer = io.BytesIO()
     Image.fromarray(noise).save(buffer, format="PNG")
     found = [picture("latents", buffer.getvalue()), picture("trajectory", buffer.getvalue())]
-    small = fitted(found, budget=20_000)
+    small = fit_pictures(found, budget=20_000)
     assert sum(len(each.png) for each in small) <= 20_000
     assert Image.open(io.BytesIO(small[0].png)).width < 200
-    assert fitted(found, budget=10**6) == found, "what fits is left as it is"
+    assert fit_pictures(found, budget=10**6) == found, "what fits is left as it is"
 
 
 def test_only_the_chosen_thresholds_images_are_shown_each_with_a_heading(make_sweep: Make) -> None:
@@ -272,10 +272,10 @@ def test_ranges_and_words_can_be_searched(make_sweep: Make) -> None:
 
 
 def test_sharing_is_counted_by_who_would_have_paid(make_sweep: Make) -> None:
-    from latentsweep.report.source import compute, opened
+    from latentsweep.report.source import compute, open_source
 
     made = make_sweep(6)
-    found = compute(opened(made.home, made.name))
+    found = compute(open_source(made.home, made.name))
     assert {stage.stage: stage.results for stage in found.stages} == {
         "vae": 2,
         "latents": 2,

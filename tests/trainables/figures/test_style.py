@@ -9,11 +9,11 @@ import sys
 import pytest
 
 from trainables.figures import style
-from trainables.figures.style import Range
+from trainables.figures.style import AxisRange
 
-LOSS = Range(0.02, 2, "log")
-KID = Range(-10, 1000, "symlog", 10)
-DISTANCE = Range(0, 1, step=0.5)
+LOSS = AxisRange(0.02, 2, "log")
+KID = AxisRange(-10, 1000, "symlog", 10)
+DISTANCE = AxisRange(0, 1, step=0.5)
 
 
 @pytest.mark.parametrize(
@@ -30,13 +30,13 @@ DISTANCE = Range(0, 1, step=0.5)
         (DISTANCE, [0.2, 1.0], (0, 1)),
         (DISTANCE, [1.01], (0, 1.5)),
         (DISTANCE, [-0.6], (-1, 1)),
-        (Range(0, 1000, "symlog", 1), [0, 0.5, 999], (0, 1000)),
+        (AxisRange(0, 1000, "symlog", 1), [0, 0.5, 999], (0, 1000)),
     ],
 )
 def test_a_range_grows_by_whole_steps_and_decades_only(
-    fixed: Range, values: list[float], expected: tuple[float, float]
+    fixed: AxisRange, values: list[float], expected: tuple[float, float]
 ) -> None:
-    assert fixed.holding(values) == pytest.approx(expected)
+    assert fixed.grow(values) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

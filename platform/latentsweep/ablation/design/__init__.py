@@ -1,1 +1,1 @@
-"""What a study compares: components, arms, contrasts, its plan, equal wall time."""
+"""What a study compares: components, arms, contrasts, its plan, equal wall time. Imports pages, search, stages."""

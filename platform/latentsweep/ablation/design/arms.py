@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from latentsweep.ablation.page.wording import slug
 from latentsweep.configuration import changes_of, read_configuration
 from trainables.errors import ConfigError
 from trainables.recipes import RECIPES, Recipe
@@ -136,3 +135,8 @@ def _check_comparable(reference: GivenArm, arm: GivenArm) -> None:
                     f"arms are compared on the same slices, and {section}.{name} is {ours[name]} in {arm.name!r} and "
                     f"{theirs[name]} in {reference.name!r}; give all arms one: --set {section}.{name}={common}"
                 )
+
+
+def slug(name: str) -> str:
+    """A name as it may stand in a key: letters, digits, points, dashes."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", name.replace("×", "x")).strip("-")

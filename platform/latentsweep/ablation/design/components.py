@@ -9,124 +9,108 @@ from trainables.errors import ConfigError
 from trainables.recipes import Recipe
 from trainables.space import THRESHOLD, Value
 
+Setting = tuple[Value | None, Value | None]
+"""A field's value with the component and without it; None leaves the recipe's own."""
+
 
 @dataclass(frozen=True)
 class Component:
-    """One idea: the fields that it sets where it is ``on``, and those that leave it ``off``."""
+    """One idea, and the fields that it sets."""
 
     name: str
     meaning: str
-    on: Mapping[str, Value]
-    off: Mapping[str, Value]
+    fields: Mapping[str, Setting]
+
+    @property
+    def on(self) -> dict[str, Value]:
+        """What the fields are with it."""
+        return {field: there for field, (there, _) in self.fields.items() if there is not None}
+
+    @property
+    def off(self) -> dict[str, Value]:
+        """What the fields are without it."""
+        return {field: without for field, (_, without) in self.fields.items() if without is not None}
 
 
 def _frequency(form: str) -> Component:
-    return Component(
-        f"frequency-{form.replace('_', '-')}",
-        f"the frequency loss {form} with weight 0.1, against none",
-        {"diffusion.frequency_loss": form, "diffusion.frequency_weight": 0.1},
-        {"diffusion.frequency_weight": 0.0},
-    )
+    fields: dict[str, Setting] = {
+        "diffusion.frequency_loss": (form, None),
+        "diffusion.frequency_weight": (0.1, 0.0),
+    }
+    name = f"frequency-{form.replace('_', '-')}"
+    return Component(name, f"the frequency loss {form} with weight 0.1, against none", fields)
 
 
 def _reconstruction(name: str, meaning: str) -> Component:
-    return Component(
-        name,
-        f"the autoencoder's pixel loss as {meaning}, against the MSE",
-        {"vae.reconstruction_loss": name},
-        {"vae.reconstruction_loss": "mse"},
-    )
+    meaning = f"the autoencoder's pixel loss as {meaning}, against the MSE"
+    return Component(name, meaning, {"vae.reconstruction_loss": (name, "mse")})
 
 
 def _beside_pixels(name: str, meaning: str, field: str, weight: float) -> Component:
     """A term that at this weight pulls about as hard as the MSE."""
-    return Component(
-        name, f"{meaning} with weight {weight:g} beside the pixel loss, against none", {field: weight}, {field: 0.0}
-    )
+    meaning = f"{meaning} with weight {weight:g} beside the pixel loss, against none"
+    return Component(name, meaning, {field: (weight, 0.0)})
 
 
 def _timesteps(name: str, meaning: str) -> Component:
-    return Component(
-        name,
-        f"{meaning}, against timesteps drawn uniformly",
-        {"diffusion.timestep_sampling": name.replace("-", "_")},
-        {"diffusion.timestep_sampling": "uniform"},
-    )
+    fields: dict[str, Setting] = {"diffusion.timestep_sampling": (name.replace("-", "_"), "uniform")}
+    return Component(name, f"{meaning}, against timesteps drawn uniformly", fields)
 
 
-_AUGMENTED: dict[str, Value] = {
-    "vae.flip_probability": 0.5,
-    "vae.rotation_degrees": 10.0,
-    "vae.translation": 0.05,
-    "vae.scaling": 0.05,
-}
-
-_CONDITIONED: dict[str, Value] = {"diffusion.position_condition": True, "diffusion.condition_dropout": 0.1}
+_AUGMENTED = {"vae.flip_probability": 0.5, "vae.rotation_degrees": 10.0, "vae.translation": 0.05, "vae.scaling": 0.05}
 
 COMPONENTS: dict[str, Component] = {
     component.name: component
     for component in (
-        Component("channels", "8 latent channels, against 4", {"vae.latent_channels": 8}, {"vae.latent_channels": 4}),
+        Component("channels", "8 latent channels, against 4", {"vae.latent_channels": (8, 4)}),
         *(_frequency(form) for form in ("complex_l1", "log_amplitude", "focal", "high_pass", "squared_l2")),
         Component(
             "cutmix",
             "CutMix of clean latents with probability 0.25, against none",
-            {"diffusion.cutmix_probability": 0.25, "diffusion.cutmix_form": "z0"},
-            {"diffusion.cutmix_probability": 0.0},
+            {"diffusion.cutmix_probability": (0.25, 0.0), "diffusion.cutmix_form": ("z0", None)},
         ),
         Component(
             "early-stop",
             "stopping where x̂₀ changes by less than 2 %, against all steps",
-            {"sampling.early_stop_rule": "x0_change", THRESHOLD: 0.02},
-            {THRESHOLD: 0.0},
+            {"sampling.early_stop_rule": ("x0_change", None), THRESHOLD: (0.02, 0.0)},
         ),
         Component(
             "whitening",
             "latents whitened per channel, against as they are",
-            {"diffusion.whiten": True},
-            {"diffusion.whiten": False},
+            {"diffusion.whiten": (True, False)},
         ),
         Component(
             "min-snr",
             "min-SNR-γ weighting of the timesteps (Hang et al. 2023), against none",
-            {"diffusion.loss_weighting": "min_snr"},
-            {"diffusion.loss_weighting": "none"},
+            {"diffusion.loss_weighting": ("min_snr", "none")},
         ),
         Component(
             "v-prediction",
             "prediction of v (Salimans & Ho 2022), against ε",
-            {"diffusion.prediction": "v"},
-            {"diffusion.prediction": "epsilon"},
+            {"diffusion.prediction": ("v", "epsilon")},
         ),
         Component(
             "ema",
             "an exponential moving average of the weights with warm-up, against the last weights",
-            {"diffusion.ema_decay": 0.9999, "diffusion.ema_warmup": True},
-            {"diffusion.ema_decay": 0.0},
+            {"diffusion.ema_decay": (0.9999, 0.0), "diffusion.ema_warmup": (True, None)},
         ),
         Component(
             "ema-warmup",
             "the average's warm-up, against an average that begins with the initial weights",
-            {"diffusion.ema_decay": 0.9999, "diffusion.ema_warmup": True},
-            {"diffusion.ema_warmup": False},
+            {"diffusion.ema_decay": (0.9999, None), "diffusion.ema_warmup": (True, False)},
         ),
         Component(
-            "vae-attention",
-            "self-attention in the autoencoder, against none",
-            {"vae.attention": True},
-            {"vae.attention": False},
+            "vae-attention", "self-attention in the autoencoder, against none", {"vae.attention": (True, False)}
         ),
         Component(
             "augmentation",
             "the autoencoder's flips, turns, shifts and scaling, against none",
-            _AUGMENTED,
-            dict.fromkeys(_AUGMENTED, 0.0),
+            {field: (value, 0.0) for field, value in _AUGMENTED.items()},
         ),
         Component(
             "subject-split",
             "held-out patients, against held-out slices of patients that the training saw",
-            {"data.split": "subject"},
-            {"data.split": "slice"},
+            {"data.split": ("subject", "slice")},
         ),
         _reconstruction("l1", "the L1"),
         _reconstruction("charbonnier", "Charbonnier's √(d² + ε²)"),
@@ -138,51 +122,41 @@ COMPONENTS: dict[str, Component] = {
         Component(
             "zero-snr",
             "zero terminal SNR (Lin et al. 2024), against the schedule as it is; both with prediction of v",
-            {"diffusion.zero_terminal_snr": True, "diffusion.prediction": "v"},
-            {"diffusion.zero_terminal_snr": False, "diffusion.prediction": "v"},
+            {"diffusion.zero_terminal_snr": (True, False), "diffusion.prediction": ("v", "v")},
         ),
         _timesteps("stratified", "one timestep from each of as many parts of the schedule as the batch has latents"),
         _timesteps("logit-normal", "timesteps mostly from the schedule's middle (Esser et al. 2024)"),
         Component(
             "position",
             "the slice's position in its volume as a condition, against none; both without guidance",
-            {"diffusion.position_condition": True, "sampling.guidance": 1.0},
-            {"diffusion.position_condition": False, "sampling.guidance": 1.0},
+            {"diffusion.position_condition": (True, False), "sampling.guidance": (1.0, 1.0)},
         ),
         Component(
             "guidance",
             "classifier-free guidance of 1.5 on the position (Ho & Salimans 2022), against the condition alone",
-            {**_CONDITIONED, "sampling.guidance": 1.5},
-            {**_CONDITIONED, "sampling.guidance": 1.0},
+            {
+                "diffusion.position_condition": (True, True),
+                "diffusion.condition_dropout": (0.1, 0.1),
+                "sampling.guidance": (1.5, 1.0),
+            },
         ),
         Component(
             "latent-augmentation",
             "flips and shifts of latents with probability 0.12 that the denoiser is told of (Karras et al. 2022), "
             "against none",
-            {"diffusion.augmentation_probability": 0.12},
-            {"diffusion.augmentation_probability": 0.0},
+            {"diffusion.augmentation_probability": (0.12, 0.0)},
         ),
         Component(
             "power-ema",
             "an average of the weights by a power function of length 0.1 (Karras et al. 2024), against the "
             "training's own; both from one training",
-            {"diffusion.ema_lengths": "[0.1]", "sampling.ema_length": 0.1},
-            {"diffusion.ema_lengths": "[0.1]", "sampling.ema_length": 0.0},
+            {"diffusion.ema_lengths": ("[0.1]", "[0.1]"), "sampling.ema_length": (0.1, 0.0)},
         ),
     )
 }
 """Every component by its name."""
 
-DEFAULT = (
-    "channels",
-    "frequency-complex-l1",
-    "cutmix",
-    "early-stop",
-    "whitening",
-    "min-snr",
-    "v-prediction",
-    "ema",
-)
+DEFAULT = ("channels", "frequency-complex-l1", "cutmix", "early-stop", "whitening", "min-snr", "v-prediction", "ema")
 """What is compared where nothing else is said."""
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from latentsweep.ablation.design.arms import WHOLE, GivenArm
 from latentsweep.ablation.design.components import Component, with_components
 from latentsweep.ablation.statistics.effect import Contrast
+from latentsweep.pages.repetition import differences
 from trainables.errors import ConfigError
 from trainables.recipes import Recipe
 from trainables.space import THRESHOLD, Value
@@ -54,7 +55,7 @@ class Design:
         }[self.kind]
 
 
-def designed(base: Recipe, components: Sequence[Component], kind: str) -> Design:
+def design_of(base: Recipe, components: Sequence[Component], kind: str) -> Design:
     """The design of that kind; raises :class:`ConfigError` for another, or a configuration that can't be.
 
     All arms get one grid of early-stop thresholds, so that arms which differ in the threshold alone share even
@@ -78,21 +79,18 @@ def designed(base: Recipe, components: Sequence[Component], kind: str) -> Design
     else:
         named = {"bare": []} | {f"with {each.name}": [each] for each in components}
     recipes = {name: with_components(base, components, present) for name, present in named.items()}
-    reference = next(iter(recipes.values()))
-    arms = tuple(Arm(name, recipe, differences(reference, recipe)) for name, recipe in recipes.items())
+    arms = _arms(recipes)
     for arm in arms[1:]:
         if not arm.changes:
             raise ConfigError(f"the arm {arm.name!r} is the reference itself: choose another recipe or component")
-    contrasts = (
-        _factorial(components, named) if kind == "factorial" else _against_reference([arm.name for arm in arms])
-    )
+    contrasts = _factorial(components, named) if kind == "factorial" else _against_reference(arms)
     return Design(kind, tuple(components), arms, contrasts)
 
 
 def of_whole(given: Sequence[GivenArm]) -> Design:
     """The design of whole configurations, the reference first.
 
-    Those that differ in the early-stop threshold alone get one grid, as in :func:`designed`; no other has one.
+    Those that differ in the early-stop threshold alone get one grid, as in :func:`design_of`; no other has one.
     """
     alike: dict[str, set[float]] = {}
     bare = {arm.name: str(arm.recipe.replace(**{THRESHOLD: 0.0}).identity()) for arm in given}
@@ -102,20 +100,8 @@ def of_whole(given: Sequence[GivenArm]) -> Design:
     for arm in given:
         grid = sorted(alike[bare[arm.name]])
         recipes[arm.name] = arm.recipe.replace(**{"sampling.threshold_grid": grid if len(grid) > 1 else ()})
-    reference = next(iter(recipes.values()))
-    arms = tuple(Arm(name, recipe, differences(reference, recipe)) for name, recipe in recipes.items())
-    return Design(WHOLE, (), arms, _against_reference([arm.name for arm in arms]))
-
-
-def differences(reference: Recipe, recipe: Recipe) -> dict[str, Value]:
-    """The dotted fields in which ``recipe`` differs from ``reference``, with its values."""
-    ours, theirs = recipe.to_dict(), reference.to_dict()
-    return {
-        f"{section}.{name}": value
-        for section, fields in ours.items()
-        for name, value in fields.items()
-        if value != theirs[section][name]
-    }
+    arms = _arms(recipes)
+    return Design(WHOLE, (), arms, _against_reference(arms))
 
 
 def _combinations(components: Sequence[Component]) -> dict[str, list[Component]]:
@@ -127,8 +113,14 @@ def _combinations(components: Sequence[Component]) -> dict[str, list[Component]]
     return found
 
 
-def _against_reference(names: Sequence[str]) -> tuple[Contrast, ...]:
-    reference, *others = names
+def _arms(recipes: Mapping[str, Recipe]) -> tuple[Arm, ...]:
+    """The arms by their recipes, the reference first."""
+    reference = next(iter(recipes.values()))
+    return tuple(Arm(name, recipe, differences(reference, recipe)) for name, recipe in recipes.items())
+
+
+def _against_reference(arms: Sequence[Arm]) -> tuple[Contrast, ...]:
+    reference, *others = (arm.name for arm in arms)
     return tuple(Contrast(name, {name: 1.0, reference: -1.0}, "arm") for name in others)
 
 
@@ -139,16 +131,11 @@ def _factorial(components: Sequence[Component], named: Mapping[str, Sequence[Com
     def sign(component: Component, present: Sequence[Component]) -> int:
         return 1 if component in present else -1
 
-    mains = [
-        Contrast(each.name, {name: sign(each, there) / half for name, there in named.items()}, "main effect")
-        for each in components
-    ]
-    pairs = [
-        Contrast(
-            f"{a.name} × {b.name}",
-            {name: sign(a, there) * sign(b, there) / half for name, there in named.items()},
-            "interaction",
-        )
-        for a, b in itertools.combinations(components, 2)
-    ]
-    return (*mains, *pairs)
+    found = []
+    for each in components:
+        weights = {name: sign(each, there) / half for name, there in named.items()}
+        found.append(Contrast(each.name, weights, "main effect"))
+    for a, b in itertools.combinations(components, 2):
+        weights = {name: sign(a, there) * sign(b, there) / half for name, there in named.items()}
+        found.append(Contrast(f"{a.name} × {b.name}", weights, "interaction"))
+    return tuple(found)

@@ -12,11 +12,11 @@ from typing import Any
 
 from latentsweep.ablation.design.arms import WHOLE, GivenArm
 from latentsweep.ablation.design.components import chosen
-from latentsweep.ablation.design.contrasts import Arm, Design, designed, of_whole
+from latentsweep.ablation.design.contrasts import Arm, Design, design_of, of_whole
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.search.plan import SweepPlan, check_fit, planned
 from latentsweep.search.study import SearchConfig
-from latentsweep.stages.pipeline import Keys, keys_of
+from latentsweep.stages.pipeline import STAGES, Keys, keys_of
 from trainables.config import fingerprint
 from trainables.errors import ConfigError, DataError
 from trainables.measures.inception import InceptionWeights
@@ -26,11 +26,10 @@ from trainables.space import Range, SearchSpace, Value
 TUNED = "diffusion.learning_rate"
 """What ``--tune-per-arm`` searches, within a factor of :data:`TUNING_FACTOR` either way."""
 TUNING_FACTOR = 4.0
-COSTLY = ("vae", "latents", "reference", "reconstruction", "denoiser", "samples", "evaluation")
 
 
 @dataclass(frozen=True)
-class Job:
+class ArmRun:
     """One run: an arm with one seed, its recipe as tuned, and the keys of its results."""
 
     arm: Arm
@@ -109,15 +108,17 @@ class AblationPlan:
         """The arms and contrasts."""
         if self.kind == WHOLE:
             return of_whole(self.arms)
-        return designed(self.recipe, chosen(self.components), self.kind)
+        return design_of(self.recipe, chosen(self.components), self.kind)
 
-    def jobs(self, seeds: Sequence[int], tuned: Mapping[str, Mapping[str, Value]] | None = None) -> list[Job]:
+    def jobs(self, seeds: Sequence[int], tuned: Mapping[str, Mapping[str, Value]] | None = None) -> list[ArmRun]:
         """Every arm with every seed, seed by seed, with what was ``tuned`` for each arm by name."""
         jobs = []
         for seed in seeds:
             for arm in self.design.arms:
                 recipe = arm.recipe.replace(**(tuned or {}).get(arm.name, {}))
-                jobs.append(Job(arm, seed, recipe, keys_of(recipe, self.fingerprint, seed, self.weights, self.split)))
+                jobs.append(
+                    ArmRun(arm, seed, recipe, keys_of(recipe, self.fingerprint, seed, self.weights, self.split))
+                )
         return jobs
 
     def tuning(self, arm: Arm, dataset: PreparedDataset, weights: InceptionWeights) -> SweepPlan:
@@ -165,10 +166,11 @@ def plan_of(
         tuple(settings),
         minutes,
     )
-    if kind == "factorial" and 2 ** len(components) * seeds > most:
+    runs = 2 ** len(components) * seeds
+    if kind == "factorial" and runs > most:
         raise ConfigError(
-            f"a factorial of {len(components)} components with {seeds} seeds has {2 ** len(components) * seeds} "
-            f"runs, above --max-runs {most}; take fewer components or seeds, or raise it"
+            f"a factorial of {len(components)} components with {seeds} seeds has {runs} runs, above --max-runs "
+            f"{most}; take fewer components or seeds, or raise it"
         )
     count = len(plan.design.arms)
     if count * seeds > most:
@@ -194,23 +196,21 @@ def _check_minutes(plan: AblationPlan, minutes: float) -> None:
             )
 
 
-def needed(jobs: Sequence[Job]) -> dict[str, int]:
+def needed(jobs: Sequence[ArmRun]) -> dict[str, int]:
     """How many results of each stage the jobs need together, each computed once."""
     names = {name for job in jobs for name in job.keys.names()}
-    return {stage: sum(name.startswith(f"{stage}/") for name in names) for stage in COSTLY}
+    return {stage: sum(name.startswith(f"{stage}/") for name in names) for stage in STAGES}
 
 
-def sharing(design: Design, jobs: Sequence[Job]) -> dict[str, str]:
+def sharing(design: Design, jobs: Sequence[ArmRun]) -> dict[str, str]:
     """What each arm shares with the reference, in words, by the arm's name."""
     first = {job.arm.name: job.keys for job in jobs if job.seed == jobs[0].seed}
     reference = set(first[design.reference.name].names())
     words = {design.reference.name: "the reference"}
     for arm in design.arms[1:]:
         own = {name.split("/")[0] for name in first[arm.name].names() if name not in reference}
-        if not own & {"denoiser", "vae"}:
-            words[arm.name] = "trains nothing: it shares the reference's denoiser" + (
-                "" if "samples" in own else " and samples"
-            )
-        else:
+        samples = "" if "samples" in own else " and samples"
+        words[arm.name] = f"trains nothing: it shares the reference's denoiser{samples}"
+        if own & {"denoiser", "vae"}:
             words[arm.name] = "its own autoencoder and denoiser" if "vae" in own else "its own denoiser"
     return words

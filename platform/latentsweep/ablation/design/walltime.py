@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from latentsweep.ablation.design.contrasts import Arm, Design, differences
-from latentsweep.ablation.design.plan import AblationPlan, Job
-from latentsweep.ablation.page.tables import REFERENCE, Row, Table
-from latentsweep.ablation.page.wording import UNKNOWN
-from latentsweep.report.repetition import machine
+from latentsweep.ablation.design.contrasts import Arm, Design
+from latentsweep.ablation.design.plan import AblationPlan, ArmRun
+from latentsweep.pages.numbers import number
+from latentsweep.pages.repetition import differences, machine
 from latentsweep.storage.home import read_json, write_json
 from latentsweep.storage.store import Store
-from trainables.autoencoder.training import steps_per_epoch, vae_steps
+from trainables.autoencoder.batch import steps_per_epoch
+from trainables.autoencoder.training import vae_steps
 from trainables.config import fingerprint
 from trainables.errors import ConfigError, DataError
 from trainables.recipes import Recipe
@@ -50,14 +50,9 @@ class Allotment:
     """What that makes of the arm's recipe."""
 
     @property
-    def vae_minutes(self) -> float:
-        """Planned for the autoencoder."""
-        return self.vae_step * self.vae_steps / 60
-
-    @property
-    def denoiser_minutes(self) -> float:
-        """Planned for the denoiser."""
-        return self.denoiser_step * self.denoiser_steps / 60
+    def minutes(self) -> tuple[float, float]:
+        """Planned for the autoencoder and for the denoiser."""
+        return self.vae_step * self.vae_steps / 60, self.denoiser_step * self.denoiser_steps / 60
 
 
 @dataclass(frozen=True)
@@ -90,9 +85,8 @@ class WallTime:
     @classmethod
     def now(cls, arms: Mapping[str, Allotment], threads: int, at_once: int) -> WallTime:
         """Measured now, on this machine."""
-        return cls(
-            arms, threads, at_once, machine(), datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-        )
+        measured = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+        return cls(arms, threads, at_once, machine(), measured)
 
     def write(self, folder: Path) -> None:
         """Keeps it for all later runs of the study."""
@@ -107,8 +101,8 @@ class WallTime:
     def words(self) -> str:
         """How the steps were timed."""
         return (
-            f"steps timed on {self.measured} ({self.machine}), {self.at_once} at once with {self.threads} "
-            f"thread{'s' if self.threads > 1 else ''} each; validation, checkpoints and evaluation are not counted"
+            f"steps timed on {self.measured} ({self.machine}), {self.at_once} at once with "
+            f"{number(self.threads, 'thread')} each; validation, checkpoints and evaluation are not counted"
         )
 
 
@@ -168,7 +162,7 @@ def differing(design: Design, wall: WallTime | None) -> dict[str, Mapping[str, V
     return {name: differences(trained[design.reference.name], recipe) for name, recipe in trained.items()}
 
 
-def spent(jobs: Sequence[Job], store: Store) -> dict[str, list[tuple[float, float]]]:
+def spent(jobs: Sequence[ArmRun], store: Store) -> dict[str, list[tuple[float, float]]]:
     """Minutes that each arm's autoencoders and denoisers took, seed by seed, where both are there, by its name."""
     found: dict[str, list[tuple[float, float]]] = {}
     for job in jobs:
@@ -193,47 +187,6 @@ def inequality(took: Mapping[str, Sequence[tuple[float, float]]]) -> str:
     )
 
 
-def table(plan: AblationPlan, wall: WallTime, took: Mapping[str, Sequence[tuple[float, float]]]) -> Table:
-    """What each arm was given and what its trainings took."""
-    reference = plan.design.reference.name
-    rows = [
-        Row(
-            name + (REFERENCE if name == reference else ""),
-            "arm",
-            (
-                f"{each.vae_steps} × {each.vae_step:.3g} s",
-                f"{each.denoiser_steps} × {each.denoiser_step:.3g} s",
-                f"{each.vae_minutes + each.denoiser_minutes:.3g}",
-                *_took(took.get(name, ())),
-            ),
-            (),
-        )
-        for name, each in wall.arms.items()
-    ]
-    notes = [
-        f"Planned: {wall.words}.",
-        "Taken: what the store's manifests say of the trainings, validation and checkpoints included, means over "
-        "seeds. An autoencoder that arms share counts for each of them.",
-    ]
-    unequal = inequality(took)
-    equal = f"The arms' mean wall times are within {100 * EQUAL:.0f} % of each other."
-    return Table(
-        "Wall time",
-        f"{plan.minutes:g} minutes a run, for autoencoder and denoiser together.",
-        ("arm", "autoencoder", "denoiser", "planned (min)", "taken (min)", "of it autoencoder", "of it denoiser"),
-        tuple(rows),
-        (*notes, *([unequal or equal] if len(took) > 1 else [])),
-    )
-
-
-def _took(runs: Sequence[tuple[float, float]]) -> tuple[str, str, str]:
-    """Means over seeds of all, the autoencoder's and the denoiser's minutes."""
-    if not runs:
-        return (UNKNOWN,) * 3
-    vae, denoiser = (statistics.fmean(part) for part in zip(*runs, strict=True))
-    return f"{vae + denoiser:.3g}", f"{vae:.3g}", f"{denoiser:.3g}"
-
-
 def forecast(plan: AblationPlan, wall: WallTime | None) -> dict[str, Any]:
     """What a dry run says of the minutes."""
     steps = {name: dict(each.changes) for name, each in wall.arms.items()} if wall else None
@@ -245,7 +198,7 @@ def outcome(plan: AblationPlan, wall: WallTime, took: Mapping[str, Sequence[tupl
     arms = {
         name: {
             "steps": dict(each.changes),
-            "planned": (each.vae_minutes, each.denoiser_minutes),
+            "planned": each.minutes,
             "taken": list(took.get(name, ())),
         }
         for name, each in wall.arms.items()

@@ -1,1 +1,1 @@
-"""What a study's page says and shows. Imports statistics, report, metrics."""
+"""What a study's page says and shows. Imports design, statistics, pages, metrics."""

@@ -9,6 +9,7 @@ import math
 import statistics as averages
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -18,11 +19,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from latentsweep.ablation.page.wording import capitalised, difference, fixed, name_of, probability, verdict_of
+from latentsweep.ablation.page.wording import difference, name_of, probability, verdict_of
 from latentsweep.ablation.statistics.effect import Contrast, Effect, Run, Summary
-from latentsweep.ablation.statistics.gaps import ArmGap, Part
+from latentsweep.ablation.statistics.gaps import ArmGap
 from latentsweep.metrics import metric_of
-from latentsweep.report.charts import Chart, inline
+from latentsweep.pages.charts import Chart, chart, panels, plain
+from latentsweep.pages.numbers import capitalised, fixed
 from trainables.figures.style import BLACK, BLUE, GREEN, GREY, PURPLE, SMALL, VERMILION, new_figure
 
 LOOKS = {
@@ -64,10 +66,15 @@ def forest_plot(
     ± ``margin``, in the metric's unit. What lies beyond the axis has an arrow at its edge, and its numbers at the
     right like the others.
     """
-    shown = _in_order([effect for effect in effects if effect.mean is not None], metric)
+    kinds = list(dict.fromkeys(effect.contrast.kind for effect in effects if effect.mean is not None))
+    sign = 1 if metric_of(metric).better == "higher" else -1
+    shown = sorted(
+        (effect for effect in effects if effect.mean is not None),
+        key=lambda effect: (kinds.index(effect.contrast.kind), sign * (effect.mean or 0.0)),
+    )
     if not shown:
         return None
-    heights = _heights([effect.contrast.kind for effect in shown])
+    heights = [place + 0.6 * kinds.index(effect.contrast.kind) for place, effect in enumerate(shown)]
     figure = new_figure(1.4 + 0.36 * (heights[-1] + 1))
     axes, numbers = figure.subplots(1, 2, width_ratios=[1.1, 1], sharey=True)
     low, high = limits([_ends(effect) for effect in shown], 0.0, margin or 0.0)
@@ -89,12 +96,12 @@ def forest_plot(
     band = f"; band: ± {fixed(margin, places)}" if margin else ""
     axes.set_xlabel(f"difference in {name_of(metric)} {against}{band}")
     _sides(axes, metric)
-    _plain(axes, "x")
+    plain(axes, "x")
     words = "; ".join(
         f"{effect.contrast.name} {difference(effect, places)}, {verdict_of(effect)}" for effect in shown
     )
     alt = f"Forest plot of differences in {name_of(metric)} {against}, with 95 % intervals: {words}."
-    return Chart(inline(figure, name, alt), alt)
+    return chart(figure, name, alt)
 
 
 def seed_by_seed(
@@ -134,11 +141,11 @@ def seed_by_seed(
     axes.set_xlabel(f"{name_of(metric)}; black: mean ± standard deviation over seeds")
     if len(seeds) <= len(SEED_MARKERS):
         figure.legend(loc="outside upper center", ncols=min(6, len(seeds)), frameon=False, fontsize=SMALL)
-    _plain(axes, "both")
+    plain(axes, "both")
     words = "; ".join(f"{s.arm} " + ", ".join(fixed(value, places) for value in s.values) for s in shown)
     order = ", ".join(map(str, seeds))
     alt = f"{capitalised(name_of(metric))} of every run by arm, seeds {order} in order, where measured: {words}."
-    return Chart(inline(figure, name, alt), alt)
+    return chart(figure, name, alt)
 
 
 def gap_figure(gaps: Mapping[str, Sequence[ArmGap]], places: Mapping[str, int]) -> Figure:
@@ -150,8 +157,8 @@ def gap_figure(gaps: Mapping[str, Sequence[ArmGap]], places: Mapping[str, int]) 
     """
     arms = list(dict.fromkeys(gap.arm for each in gaps.values() for gap in each))
     figure = new_figure(1.5 + 0.42 * len(arms))
-    panels = figure.subplots(1, len(gaps), squeeze=False, sharey=True)[0]
-    for axes, (metric, found) in zip(panels, gaps.items(), strict=True):
+    grid = figure.subplots(1, len(gaps), squeeze=False, sharey=True)[0]
+    for axes, (metric, found) in zip(grid, gaps.items(), strict=True):
         room = 0.1 * max(max(gap.generated.high or 0.0, gap.generated.mean) for gap in found)
         for gap in found:
             _stacked(axes, gap, arms.index(gap.arm), places[metric], room)
@@ -159,12 +166,12 @@ def gap_figure(gaps: Mapping[str, Sequence[ArmGap]], places: Mapping[str, int]) 
         axes.set_xlabel(name_of(metric))
         axes.set_ylim(len(arms) - 0.4, -0.6)
         axes.margins(x=0.02)
-        _plain(axes, "x")
-    panels[0].set_yticks(range(len(arms)), [_wrapped(arm) for arm in arms], parse_math=False)
-    for axes in panels:
+        plain(axes, "x")
+    grid[0].set_yticks(range(len(arms)), [_wrapped(arm) for arm in arms], parse_math=False)
+    for axes in grid:
         axes.tick_params(axis="y", length=0, pad=6)
     handles: list[Artist] = [Patch(facecolor=colour, label=label) for label, colour in GAP_COLOURS.items()]
-    if any(part.mean < 0 for each in gaps.values() for gap in each for part in _stack(gap)):
+    if any(part.mean < 0 for each in gaps.values() for gap in each for part in gap.parts):
         handles.append(Patch(facecolor="white", edgecolor=GREY, hatch="////", label="below 0: most likely noise"))
     handles.append(Line2D([], [], color=BLACK, marker="|", markersize=10, label="score, 95 % over seeds"))
     close = {"frameon": False, "columnspacing": 1.3, "handlelength": 1.7, "fontsize": SMALL}
@@ -174,15 +181,12 @@ def gap_figure(gaps: Mapping[str, Sequence[ArmGap]], places: Mapping[str, int]) 
 
 def gap_words(gaps: Mapping[str, Sequence[ArmGap]], places: Mapping[str, int]) -> str:
     """What :func:`gap_figure` shows."""
-    found = [
-        f"{name_of(metric)}: "
-        + "; ".join(
-            f"{gap.arm} {fixed(gap.floor.mean, places[metric])} + {fixed(gap.autoencoder.mean, places[metric])} + "
-            f"{fixed(gap.denoiser.mean, places[metric])} = {fixed(gap.generated.mean, places[metric])}"
-            for gap in each
-        )
-        for metric, each in gaps.items()
-    ]
+    found = []
+    for metric, each in gaps.items():
+        sums = [" + ".join(fixed(part.mean, places[metric]) for part in gap.parts) for gap in each]
+        totals = [fixed(gap.generated.mean, places[metric]) for gap in each]
+        said = (f"{gap.arm} {parts} = {total}" for gap, parts, total in zip(each, sums, totals, strict=True))
+        found.append(f"{name_of(metric)}: {'; '.join(said)}")
     return f"Stacked bars of floor + autoencoder's loss + denoiser's loss = score of each arm. {'. '.join(found)}."
 
 
@@ -201,31 +205,26 @@ def interaction_plot(
     if len(pairs) == 1:
         turned = pairs[0][::-1]
         measured.append((turned, _cells(runs, turned, metric)))
-    columns = min(3, len(measured))
-    lines = math.ceil(len(measured) / columns)
-    figure = new_figure(3.3 * lines)
-    panels = figure.subplots(lines, columns, squeeze=False, sharey=True)
+    figure, grid, left_ones = panels(len(measured), 3, 3.3)
     words = []
-    for axes, ((first, second), cells) in zip(panels.flat, measured, strict=False):
+    for axes, ((first, second), cells) in zip(grid, measured, strict=True):
         for there, colour, dash, filling in ((False, GREY, "--", "none"), (True, BLUE, "-", "full")):
             left, right = cells[False, there], cells[True, there]
             for pair in zip(left, right, strict=True):
                 axes.plot([0, 1], pair, color=colour, linewidth=0.7, alpha=0.35, marker="o", markersize=3)
             means = averages.fmean(left), averages.fmean(right)
             label = f"{'with' if there else 'without'} {second.name}"
-            style = {"color": colour, "linestyle": dash, "fillstyle": filling, "marker": "o"}
+            style: dict[str, Any] = {"color": colour, "linestyle": dash, "fillstyle": filling, "marker": "o"}
             axes.plot([0, 1], means, linewidth=2.2, markersize=7, label=label, **style)
             words.append(f"{label}, from {means[0]:.4g} without to {means[1]:.4g} with {first.name}")
         axes.set_xticks([0, 1], [f"without\n{first.name}", f"with\n{first.name}"], parse_math=False)
         axes.set_xlim(-0.25, 1.25)
         axes.legend(frameon=False, fontsize=SMALL)
-        _plain(axes, "y")
-    for axes in list(panels.flat)[len(measured) :]:
-        axes.set_axis_off()
-    for axes in panels[:, 0]:
+        plain(axes, "y")
+    for axes in left_ones:
         axes.set_ylabel(name_of(metric))
     alt = f"Interaction plot of {name_of(metric)}: {'; '.join(words)}."
-    return Chart(inline(figure, name, alt), alt)
+    return chart(figure, name, alt)
 
 
 def crossings(effects: Sequence[Effect]) -> list[tuple[Contrast, Contrast]]:
@@ -262,15 +261,10 @@ def _cells(
     }
 
 
-def _stack(gap: ArmGap) -> tuple[Part, Part, Part]:
-    """The parts that add up to the score."""
-    return gap.floor, gap.autoencoder, gap.denoiser
-
-
 def _stacked(axes: Axes, gap: ArmGap, row: int, places: int, room: float) -> None:
     """The bar of one arm, with the numbers of its parts where they are wider than ``room``."""
     begin, covered = 0.0, 0.0
-    for colour, part in zip(GAP_COLOURS.values(), _stack(gap), strict=True):
+    for colour, part in zip(GAP_COLOURS.values(), gap.parts, strict=True):
         if part.mean < 0:
             axes.barh(row, part.mean, 0.3, begin, facecolor="white", edgecolor=colour, hatch="////", zorder=4)
         else:
@@ -309,19 +303,6 @@ def _ends(effect: Effect) -> tuple[float, float]:
     return effect.low, effect.high
 
 
-def _in_order(effects: Sequence[Effect], metric: str) -> list[Effect]:
-    """By kind as they come, within a kind the worst first, or the largest where neither way is better."""
-    kinds = list(dict.fromkeys(effect.contrast.kind for effect in effects))
-    sign = 1 if metric_of(metric).better == "higher" else -1
-    return sorted(effects, key=lambda effect: (kinds.index(effect.contrast.kind), sign * (effect.mean or 0.0)))
-
-
-def _heights(kinds: Sequence[str]) -> list[float]:
-    """Where each row stands, with room between kinds."""
-    order = list(dict.fromkeys(kinds))
-    return [place + 0.6 * order.index(kind) for place, kind in enumerate(kinds)]
-
-
 def limits(ends: Sequence[tuple[float, float]], centre: float, margin: float = 0.0) -> tuple[float, float]:
     """An axis around the centre that holds all pairs of ends but those that reach far beyond most, and the margin."""
     reach = [max(abs(low - centre), abs(high - centre)) for low, high in ends]
@@ -336,19 +317,11 @@ def limits(ends: Sequence[tuple[float, float]], centre: float, margin: float = 0
 def _sides(axes: Axes, metric: str) -> None:
     """Says over the plot which side of zero is better."""
     better = metric_of(metric).better
-    if better:
-        sides = (("← better", GREEN), ("worse →", VERMILION))
-        if better == "higher":
-            sides = (("← worse", VERMILION), ("better →", GREEN))
-        for (text, colour), x, ha in zip(sides, (0.0, 1.0), ("left", "right"), strict=True):
-            axes.text(x, 1.02, text, transform=axes.transAxes, ha=ha, va="bottom", fontsize=10, color=colour)
+    sides = {"lower": ("← better", "worse →"), "higher": ("← worse", "better →")}
+    for text, x, ha in zip(sides[better] if better else (), (0.0, 1.0), ("left", "right"), strict=bool(better)):
+        colour = GREEN if "better" in text else VERMILION
+        axes.text(x, 1.02, text, transform=axes.transAxes, ha=ha, va="bottom", fontsize=10, color=colour)
 
 
 def _wrapped(name: str) -> str:
     return textwrap.fill(name, NAME_COLUMNS, break_on_hyphens=False)
-
-
-def _plain(axes: Axes, grid: str) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25, axis=grid)  # type: ignore[arg-type]
-    axes.set_axisbelow(True)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from latentsweep.ablation.page.tables import Table
+from latentsweep.ablation.page.wording import decimals
 from latentsweep.ablation.statistics.effect import Effect, Run, Summary
 from latentsweep.ablation.statistics.effects import noise
 from latentsweep.ablation.statistics.gaps import ArmGap
 from latentsweep.ablation.statistics.ratio import Ratio
 from latentsweep.lints import Finding
-
-
-def _now() -> str:
-    return datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
+from latentsweep.pages.numbers import now
+from latentsweep.pages.tables import Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +48,7 @@ class Content:
     gaps: Sequence[ArmGap] = ()
     walltime: Table | None = None
     unequal: str = ""
-    written: str = field(default_factory=_now)
+    written: str = field(default_factory=now)
 
     @property
     def metrics(self) -> list[str]:
@@ -86,11 +83,15 @@ class Content:
         """The ratios of one metric."""
         return [ratio for ratio in self.ratios if ratio.metric == metric]
 
-    def split(self) -> dict[str, list[ArmGap]]:
+    def gaps_by_metric(self) -> dict[str, list[ArmGap]]:
         """The arms' gaps by metric."""
         metrics = dict.fromkeys(gap.metric for gap in self.gaps)
         return {metric: [gap for gap in self.gaps if gap.metric == metric] for metric in metrics}
 
-    def compared(self, metric: str) -> list[Effect]:
+    def places(self, metric: str) -> int:
+        """The decimals of all numbers of a metric."""
+        return decimals(self.summaries.get(metric, ()), self.effects.get(metric, ()))
+
+    def comparisons(self, metric: str) -> list[Effect]:
         """The arms, or the main effects of a factorial: an effect for each component."""
         return [effect for effect in self.effects.get(metric, ()) if effect.contrast.kind != "interaction"]

@@ -3,60 +3,40 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from latentsweep.ablation.page.content import Content
-from latentsweep.ablation.page.wording import (
-    decimals,
-    difference,
-    direction,
-    fixed,
-    listed,
-    name_of,
-    probability,
-    verdict_of,
-)
+from latentsweep.ablation.page.wording import difference, direction, name_of, probability, verdict_of
 from latentsweep.ablation.statistics.effect import Effect
 from latentsweep.ablation.statistics.power import detectable, smallest_p
 from latentsweep.ablation.statistics.ratio import Ratio
+from latentsweep.pages.numbers import fixed, lints_raised, listed, number
 
 OUT, IN = "without ", "with "
 """How the name of an arm begins that has a component taken out of the reference, or put into it."""
 
-HEADINGS = {
-    "helps": "Helps",
-    "hurts": "Hurts",
-    "differs": "Changes the score",
-    "no difference": "Makes no difference",
-    "cannot tell": "Can't be told from the noise",
-    "not measured": "Not measured",
+WORDS = {
+    "helps": ("Helps", "helps", "help"),
+    "hurts": ("Hurts", "hurts", "hurt"),
+    "differs": ("Changes the score", "changes it", "change it"),
+    "no difference": (
+        "Makes no difference",
+        "makes no difference beyond the margin",
+        "make no difference beyond the margin",
+    ),
+    "cannot tell": ("Can't be told from the noise", *("can't be told from the noise between seeds",) * 2),
+    "not measured": ("Not measured", "was not measured", "were not measured"),
 }
-"""Verdicts on components in the order in which they are shown, and what they are called."""
+"""Verdicts on components in the order in which they are shown: their heading, and the verb of one and of several."""
 
-VERBS = {
-    "helps": ("helps", "help"),
-    "hurts": ("hurts", "hurt"),
-    "differs": ("changes it", "change it"),
-    "no difference": ("makes no difference beyond the margin", "make no difference beyond the margin"),
-    "cannot tell": ("can't be told from the noise between seeds",) * 2,
-    "not measured": ("was not measured", "were not measured"),
-}
-"""The verdicts as verbs, of one component and of several."""
-
-HEADINGS_OF_ARMS = HEADINGS | {
-    "helps": "Better than the reference",
-    "hurts": "Worse than the reference",
-    "differs": "Different from the reference",
-    "no difference": "No different from the reference",
+WORDS_OF_ARMS = WORDS | {
+    "helps": ("Better than the reference", "is better", "are better"),
+    "hurts": ("Worse than the reference", "is worse", "are worse"),
+    "differs": ("Different from the reference", "differs", "differ"),
+    "no difference": ("No different from the reference", *WORDS["no difference"][1:]),
 }
 """The same of whole configurations."""
-
-VERBS_OF_ARMS = VERBS | {
-    "helps": ("is better", "are better"),
-    "hurts": ("is worse", "are worse"),
-    "differs": ("differs", "differ"),
-}
 
 CLEAR = ("helps", "hurts", "differs")
 """Verdicts that tell a difference."""
@@ -64,8 +44,7 @@ CLEAR = ("helps", "hurts", "differs")
 TURNED = {"helps": "hurts", "hurts": "helps"}
 
 
-@dataclass(frozen=True)
-class Group:
+class Group(NamedTuple):
     """The components of one verdict: ``lines`` are their names, each with its numbers."""
 
     verdict: str
@@ -73,59 +52,46 @@ class Group:
     lines: list[tuple[str, str]]
 
 
-def component_of(effect: Effect, *, whole: bool = False) -> str:
-    """The component that an effect speaks of; the arm where its name doesn't say, or arms are ``whole``."""
-    if whole:
-        return effect.contrast.name
-    return effect.contrast.name.removeprefix(OUT).removeprefix(IN)
+def by_verdict(content: Content, metric: str) -> dict[str, list[tuple[str, Effect]]]:
+    """The components that effects speak of, or whole arms, by the verdict on them.
 
-
-def on_component(effect: Effect, *, whole: bool = False) -> str:
-    """The verdict on the component: where it was taken out and the score got worse, it helps; or on a whole arm."""
-    if effect.mean is None:
-        return "not measured"
-    if not whole and effect.contrast.kind == "arm" and effect.contrast.name.startswith(OUT):
-        return TURNED.get(effect.verdict, effect.verdict)
-    return effect.verdict
+    Where a component was taken out and the score got worse, it helps.
+    """
+    found: dict[str, list[tuple[str, Effect]]] = {}
+    for effect in content.comparisons(metric):
+        name, verdict = effect.contrast.name, str("not measured" if effect.mean is None else effect.verdict)
+        if not content.whole:
+            if effect.contrast.kind == "arm" and name.startswith(OUT):
+                verdict = TURNED.get(verdict, verdict)
+            name = name.removeprefix(OUT).removeprefix(IN)
+        found.setdefault(verdict, []).append((name, effect))
+    return found
 
 
 def groups(content: Content) -> list[Group]:
     """The components by what the primary metric says of them; empty groups are left out."""
-    found, whole = content.compared(content.primary), content.whole
-    places = decimals(content.summaries[content.primary], content.effects[content.primary])
-    made = [
-        Group(
-            verdict,
-            heading,
-            [
-                (component_of(effect, whole=whole), line(effect, content.reference, places, whole=whole))
-                for effect in found
-                if on_component(effect, whole=whole) == verdict
-            ],
-        )
-        for verdict, heading in (HEADINGS_OF_ARMS if whole else HEADINGS).items()
+    found = by_verdict(content, content.primary)
+    return [
+        Group(verdict, words[0], [(name, line(content, effect)) for name, effect in found[verdict]])
+        for verdict, words in (WORDS_OF_ARMS if content.whole else WORDS).items()
+        if verdict in found
     ]
-    return [group for group in made if group.lines]
 
 
-def line(effect: Effect, reference: str | None, places: int, *, whole: bool = False) -> str:
+def line(content: Content, effect: Effect) -> str:
     """What the score does with or without a component: the effect's own words, and p where a difference was found."""
     name, metric = effect.contrast.name, name_of(effect.metric)
+    where = f"against {content.reference}"
     if effect.contrast.kind == "main effect":
-        where = "with it, averaged over the others, "
-    elif whole:
-        where = f"against {reference}, "
-    elif name.startswith(OUT):
-        where = "without it, "
-    else:
-        where = "with it, " if name.startswith(IN) else f"against {reference}, "
+        where = "with it, averaged over the others"
+    elif not content.whole and name.startswith((OUT, IN)):
+        where = "without it" if name.startswith(OUT) else "with it"
     if effect.mean is None:
         return "no seed has all the runs that the comparison takes"
-    if len(effect.seeds) == 1:
-        return f"{where}{metric} changes by {fixed(effect.mean, places, sign=True)} in the only seed"
-    if effect.verdict in CLEAR:
-        return f"{where}{metric} is {effect.words}; {p_words(effect)}"
-    return f"{where}{metric} changes by {fixed(effect.mean, places, sign=True)}; {effect.words}"
+    if effect.verdict in CLEAR and len(effect.seeds) > 1:
+        return f"{where}, {metric} is {effect.words}; {p_words(effect)}"
+    change = f"{where}, {metric} changes by {fixed(effect.mean, content.places(effect.metric), sign=True)}"
+    return f"{change} in the only seed" if len(effect.seeds) == 1 else f"{change}; {effect.words}"
 
 
 def p_words(effect: Effect) -> str:
@@ -143,30 +109,26 @@ def sentences(content: Content) -> list[str]:
         gap_words(content),
         interactions(content),
         elsewhere(content),
-        losses(content),
+        missing_runs(content),
         content.unequal,
-        warned(content),
+        lints_raised(len(content.findings)) if content.findings else "",
     ]
     return [sentence for sentence in found if sentence]
 
 
 def headline(content: Content) -> str:
     """How many components help, hurt, make no difference and can't be told, by name; or arms, of whole ones."""
-    metric, whole = content.primary, content.whole
-    by_verdict: dict[str, list[str]] = {}
-    for effect in content.compared(metric):
-        by_verdict.setdefault(on_component(effect, whole=whole), []).append(component_of(effect, whole=whole))
-    verbs = VERBS_OF_ARMS if whole else VERBS
+    metric, found = content.primary, by_verdict(content, content.primary)
     parts = [
-        f"{len(names)} {verbs[verdict][len(names) > 1]} ({listed(names)})"
-        for verdict in HEADINGS
-        if (names := by_verdict.get(verdict))
+        f"{len(found[verdict])} {words[1 + (len(found[verdict]) > 1)]} ({listed(name for name, _ in found[verdict])})"
+        for verdict, words in (WORDS_OF_ARMS if content.whole else WORDS).items()
+        if verdict in found
     ]
-    asked = number(len(content.compared(metric)), "configuration" if whole else "component")
-    if whole:
-        asked += f" against {content.reference}"
+    count = len(content.comparisons(metric))
+    asked = f"{number(count, 'configuration')} against {content.reference}"
     return (
-        f"Of {asked}, judged by {name_of(metric)} ({direction(metric)}): {'; '.join(parts) or 'none was measured'}."
+        f"Of {asked if content.whole else number(count, 'component')}, judged by {name_of(metric)} "
+        f"({direction(metric)}): {'; '.join(parts) or 'none was measured'}."
     )
 
 
@@ -178,7 +140,7 @@ def certainty(content: Content) -> str:
             "changed: no interval and no p is given, and no verdict. Run it again with --seeds 3 or more."
         )
     text = f"Each arm has {number(len(content.seeds), 'seed')}, and arms are compared in pairs of the same seed. "
-    return text + " ".join(able(content, content.primary)) + " " + covered(content.effects[content.primary])
+    return text + " ".join(able(content, content.primary)) + " " + interval_covers(content.effects[content.primary])
 
 
 def able(content: Content, metric: str) -> list[str]:
@@ -187,9 +149,7 @@ def able(content: Content, metric: str) -> list[str]:
     effects = content.effects.get(metric, ())
     if count < 2 or not effects:
         return []
-    places = decimals(content.summaries[metric], effects)
-    noise = content.margin(metric)
-    family = max(len(each) for each in families(effects).values())
+    places, noise, family = content.places(metric), content.margin(metric), largest_family(effects)
     sds = [effect.sd for effect in effects if effect.sd is not None]
     words = f"{detectable(count, family):.1f} standard deviations of a paired difference"
     if any(sds):
@@ -199,46 +159,36 @@ def able(content: Content, metric: str) -> list[str]:
         degrees = min((effect.df_subjects for effect in effects if effect.df_subjects is not None), default=math.inf)
         least = detectable(count, family, se_subjects=added / typical, df_subjects=degrees)
         words = f"about {fixed(least * typical, places)} ({least:.1f} standard deviations of a paired difference)"
-    found = [] if noise is None else [f"The margin for no difference is {fixed(noise, places)}."]
-    if metric not in content.margins and noise is not None:
-        found = [
-            f"Between seeds of one arm the standard deviation is {fixed(noise, places)}: the noise, and the margin "
-            "below which a difference counts as none."
-        ]
+    margin = (
+        f"The margin for no difference is {fixed(noise, places)}."
+        if metric in content.margins
+        else f"Between seeds of one arm the standard deviation is {fixed(noise, places)}: the noise, and the margin "
+        "below which a difference counts as none."
+    )
+    smallest = smallest_p(count)
+    rest = ", so the p given rest on differences between seeds being about normal" if smallest > 0.05 else ""
     return [
-        *found,
+        *([] if noise is None else [margin]),
         f"With {number(count, 'seed')} and {number(family, 'comparison')}, a difference of {words} shows in four "
         "studies of five, and smaller ones in fewer.",
-        f"The exact sign-flip test, which assumes no distribution, can't go below p = {smallest_p(count):.3g} here"
-        + (
-            ", so the p given rest on differences between seeds being about normal."
-            if smallest_p(count) > 0.05
-            else "."
-        ),
+        f"The exact sign-flip test, which assumes no distribution, can't go below p = {smallest:.3g} here{rest}.",
     ]
 
 
-def families(effects: Sequence[Effect]) -> Mapping[str, list[Effect]]:
-    """The contrasts that Holm's correction takes together."""
-    found: dict[str, list[Effect]] = {}
-    for effect in effects:
-        found.setdefault("arm" if effect.contrast.kind == "arm" else "factorial", []).append(effect)
-    return found
+def largest_family(effects: Sequence[Effect]) -> int:
+    """The number of contrasts that Holm's correction takes together: arms, or main effects and interactions."""
+    arms = sum(effect.contrast.kind == "arm" for effect in effects)
+    return max(arms, len(effects) - arms)
 
 
-def covered(effects: Sequence[Effect]) -> str:
+def interval_covers(effects: Sequence[Effect]) -> str:
     """What an interval holds, and what not."""
     if all(effect.low is None for effect in effects):
         return "There are no intervals."
+    held, not_held = "other seeds", "other held-out subjects"
     if any(effect.se_subjects is not None for effect in effects):
-        return (
-            "A 95 % interval covers what other seeds and other held-out subjects of the same kind would change, not "
-            "other training subjects, another dataset or another recipe."
-        )
-    return (
-        "A 95 % interval covers what other seeds would change, not other held-out subjects, another dataset or "
-        "another recipe."
-    )
+        held, not_held = "other seeds and other held-out subjects of the same kind", "other training subjects"
+    return f"A 95 % interval covers what {held} would change, not {not_held}, another dataset or another recipe."
 
 
 def in_ratios(content: Content) -> str:
@@ -250,13 +200,11 @@ def in_ratios(content: Content) -> str:
 
 def gap_words(content: Content) -> str:
     """What each arm's autoencoder and denoiser lose in the primary metric, above the floor."""
-    found = content.split().get(content.primary, [])
+    found = content.gaps_by_metric().get(content.primary, [])
     if not found:
         return ""
-    places = decimals(content.summaries[content.primary], content.effects[content.primary])
-    parts = [
-        f"{gap.arm} {fixed(gap.autoencoder.mean, places)} and {fixed(gap.denoiser.mean, places)}" for gap in found
-    ]
+    places = content.places(content.primary)
+    parts = (f"{g.arm} {fixed(g.autoencoder.mean, places)} and {fixed(g.denoiser.mean, places)}" for g in found)
     return (
         f"Above the floor of real slices, {name_of(content.primary)} {fixed(found[0].floor.mean, places)}, the "
         f"autoencoder and the denoiser lose: {'; '.join(parts)}."
@@ -270,14 +218,12 @@ def read_ratios(ratios: Sequence[Ratio]) -> list[str]:
     text = "Ratio: the arm's mean over the reference's, in the seeds that both have; "
     if all(ratio.low is None and not ratio.unbounded for ratio in ratios):
         return [f"{text}there are no intervals."]
-    text += "the interval is Fieller's (1954), uncorrected, and covers "
+    held = "alone: the real slices' features aren't in the store, or runs were measured on others"
     if any(ratio.subjects for ratio in ratios):
-        text += "other seeds and other held-out subjects."
-    else:
-        text += "other seeds alone: the real slices' features aren't in the store, or runs were measured on others."
-    if any(ratio.unbounded for ratio in ratios):
-        text += " Unbounded: the reference itself can't be told from 0."
-    return [text]
+        held = "and other held-out subjects"
+    unbounded = any(ratio.unbounded for ratio in ratios)
+    end = " Unbounded: the reference itself can't be told from 0." if unbounded else ""
+    return [f"{text}the interval is Fieller's (1954), uncorrected, and covers other seeds {held}.{end}"]
 
 
 def interactions(content: Content) -> str:
@@ -285,7 +231,7 @@ def interactions(content: Content) -> str:
     effects = [e for e in content.effects[content.primary] if e.contrast.kind == "interaction"]
     if not effects:
         return ""
-    places = decimals(content.summaries[content.primary], content.effects[content.primary])
+    places = content.places(content.primary)
     parts = [
         f"{effect.contrast.name}: {difference(effect, places)}, "
         + (f"together {verdict_of(effect)}, {p_words(effect)}" if effect.verdict in CLEAR else effect.words)
@@ -307,27 +253,20 @@ def elsewhere(content: Content) -> str:
     """What other metrics say clearly; nothing for one seed."""
     if len(content.seeds) < 2:
         return ""
-    parts, whole = [], content.whole
-    verbs = VERBS_OF_ARMS if whole else VERBS
+    parts, words = [], WORDS_OF_ARMS if content.whole else WORDS
     for metric in content.metrics[1:]:
-        clear: dict[str, list[str]] = {}
-        for effect in content.compared(metric):
-            if effect.verdict in CLEAR:
-                clear.setdefault(on_component(effect, whole=whole), []).append(component_of(effect, whole=whole))
-        said = [f"{listed(names)} {verbs[verdict][len(names) > 1]}" for verdict, names in clear.items()]
+        said = [
+            f"{listed(name for name, _ in each)} {words[verdict][1 + (len(each) > 1)]}"
+            for verdict, each in by_verdict(content, metric).items()
+            if verdict in CLEAR
+        ]
         parts += [f"{name_of(metric)}: {', '.join(said)}"] if said else []
     if parts:
         return f"On other metrics, each corrected by itself: {'; '.join(parts)}. Nothing else stands out there."
     return "On no other metric does anything stand out from the noise." if content.metrics[1:] else ""
 
 
-def warned(content: Content) -> str:
-    """How many lints there are."""
-    count = len(content.findings)
-    return f"{number(count, 'lint')} {'was' if count == 1 else 'were'} raised; see below." if count else ""
-
-
-def losses(content: Content) -> str:
+def missing_runs(content: Content) -> str:
     """What is missing, and which comparisons rest on fewer seeds for it."""
     lost = content.planned - content.measured
     if lost <= 0:
@@ -339,6 +278,32 @@ def losses(content: Content) -> str:
     return text + (f"; so these rest on fewer seeds: {', '.join(fewer)}." if fewer else ".")
 
 
-def number(count: int, noun: str) -> str:
-    """A count with its noun."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+def notes(content: Content, metric: str) -> list[str]:
+    """What a metric's numbers mean, what they can show, and which runs they lack."""
+    effects = content.effects.get(metric, ())
+    seeds = ", ".join(map(str, content.seeds))
+    found = [
+        f"Study {content.name} on {content.dataset}; {number(len(content.seeds), 'seed')} ({seeds}), n of "
+        "them with a result. sd: standard deviation between seeds."
+    ]
+    if content.reference:
+        found.append(f"Differences are from the reference, {content.reference}, in pairs of the same seed.")
+    else:
+        found.append("A main effect is the mean of all arms with a component less that of all without, seed by seed.")
+    crossed = [effect for effect in effects if effect.contrast.kind == "interaction"]
+    if crossed:
+        found.append(f"An interaction is {scale_of(crossed[0])}.")
+    if any(effect.p_holm is not None for effect in effects):
+        family = number(largest_family(effects), "comparison")
+        subjects = " and subjects" if any(effect.se_subjects is not None for effect in effects) else ""
+        found.append(
+            f"p: two-sided t test over seeds{subjects}, after Holm's correction for {family}; "
+            "intervals aren't corrected. d_z: mean over standard deviation of the paired differences, after Hedges."
+        )
+        found.append(interval_covers(effects))
+    found += read_ratios(content.ratios_of(metric)) + able(content, metric)
+    lacking = sorted({key for effect in effects for key in effect.missing})
+    if lacking:
+        reasons = [f"{key} ({content.failures[key]})" if key in content.failures else key for key in lacking]
+        found.append(f"Runs without a result: {'; '.join(reasons)}.")
+    return found

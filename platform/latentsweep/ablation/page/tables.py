@@ -1,34 +1,30 @@
-"""An ablation as tables for a paper: Markdown, LaTeX and CSV, each number traced to the runs that it came from."""
+"""The tables of a study, each number traced to the runs that it came from."""
 
 from __future__ import annotations
 
-import csv
-import io
-import re
-import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import statistics
+from collections.abc import Mapping, Sequence
 
+from latentsweep.ablation.design.plan import AblationPlan
+from latentsweep.ablation.design.walltime import EQUAL, WallTime, inequality
+from latentsweep.ablation.page.content import Content
+from latentsweep.ablation.page.summary import notes
 from latentsweep.ablation.page.wording import (
-    UNKNOWN,
-    arrow,
-    capitalised,
     decimals,
     difference,
     direction,
-    fixed,
     name_of,
     probability,
-    seeds_of,
     title_of,
     verdict_of,
+    with_reference,
 )
 from latentsweep.ablation.statistics.effect import Effect, Summary
-from latentsweep.ablation.statistics.gaps import PARTS, ArmGap, Part
-from latentsweep.ablation.statistics.ratio import Ratio
-from latentsweep.report.paper_tables import escaped, row_of
-
-REFERENCE = " (reference)"
+from latentsweep.ablation.statistics.gaps import PARTS, ArmGap
+from latentsweep.metrics import FID, MEMORISATION, NEAR_COPIES, metric_of
+from latentsweep.pages.gap import BELOW_ZERO
+from latentsweep.pages.numbers import UNKNOWN, capitalised, fixed, interval, spread
+from latentsweep.pages.tables import Row, Table
 
 MARKS = {"helps": "▲", "hurts": "▼", "differs": "◆", "no difference": "=", "cannot tell": "?"}
 """The sign of each verdict in the overview of all metrics."""
@@ -40,234 +36,172 @@ MARKS_READ = (
 FACTORIAL_READ = (
     "▲ helps, ▼ hurts (of an interaction: better or worse than the sum), = no difference, ? can't be told"
 )
+ARROWS = {"lower": " ↓", "higher": " ↑", None: ""}
+"""Which way a metric is better, as a sign behind its name."""
+
+COPYING = (NEAR_COPIES.name, MEMORISATION.name)
+"""What says whether a generator repeats its training slices."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """An arm or a contrast as it is shown.
-
-    ``cells`` are those after the name, ``runs`` the keys behind them, ``verdict`` the effect's own, empty where
-    nothing is compared.
-    """
-
-    name: str
-    kind: str
-    cells: tuple[str, ...]
-    runs: tuple[str, ...]
-    verdict: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of one metric, or of all; ``notes`` say how to read it."""
-
-    title: str
-    caption: str
-    header: tuple[str, ...]
-    rows: tuple[Row, ...]
-    notes: tuple[str, ...] = ()
-
-    def as_markdown(self) -> str:
-        """As Markdown, with the notes and the runs behind each row below."""
-        lines = [f"**{self.title}.** {self.caption}", "", _markdown(self.header), "|" + " --- |" * len(self.header)]
-        lines += [_markdown((row.name, *row.cells)) for row in self.rows]
-        traced = [f"- {row.name}: {seeds_of(row.runs)}" for row in self.rows if row.runs]
-        below = [f"- {note}" for note in self.notes], ["The runs behind each row:", "", *traced] if traced else []
-        return "\n".join([*lines, *(line for part in below if part for line in ("", *part))]) + "\n"
-
-    def as_latex(self) -> str:
-        """As a LaTeX table in ASCII for the package booktabs, the notes below it."""
-        lines = [
-            r"\begin{table}",
-            r"  \centering",
-            r"  \small",
-            rf"  \caption{{{latex(f'{self.title}. {self.caption}')}}}",
-            rf"  \begin{{tabular}}{{l{'r' * (len(self.header) - 1)}}}",
-            r"    \toprule",
-            _latex_row(self.header),
-        ]
-        above = None
-        for row in self.rows:
-            if row.kind != above:
-                lines.append(r"    \midrule")
-            lines.append(_latex_row((row.name, *row.cells)))
-            above = row.kind
-        lines += [r"    \bottomrule", r"  \end{tabular}"]
-        if self.notes:
-            lines.append(rf"  \par\smallskip\parbox{{\linewidth}}{{\footnotesize {latex(' '.join(self.notes))}}}")
-        return "\n".join([*lines, r"\end{table}", ""])
-
-
-def metric_table(
-    metric: str,
-    summaries: Sequence[Summary],
-    effects: Sequence[Effect],
-    *,
-    reference: str | None,
-    notes: Sequence[str] = (),
-    ratios: Sequence[Ratio] = (),
-) -> Table:
-    """Every arm's mean ± sd, and every contrast's difference, interval, effect size, p and verdict.
+def metric_table(content: Content, metric: str) -> Table:
+    """Every arm's mean ± sd, and every contrast's difference, interval, effect size, p and verdict, with its notes.
 
     A contrast of kind "arm" stands in the row of its arm, main effects and interactions in rows of their own below.
-    ``reference`` is the arm that others are compared with, None in a factorial. ``ratios``, where there are any, have
-    a column beside the differences.
+    Ratios, where there are any, have a column beside the differences.
     """
-    texts = {ratio.name: ratio.text for ratio in ratios}
-    places = decimals(summaries, effects)
+    summaries, effects = content.summaries[metric], content.effects.get(metric, ())
+    texts = {ratio.name: ratio.text for ratio in content.ratios_of(metric)}
+    places = content.places(metric)
     of_arm = {effect.contrast.name: effect for effect in effects if effect.contrast.kind == "arm"}
     rows = []
     for summary in summaries:
         effect = of_arm.get(summary.arm)
         runs = tuple(dict.fromkeys([*summary.runs, *(effect.runs if effect else ())]))
-        cells = (mean_and_sd(summary, places), *compared(effect, places, texts))
-        rows.append(Row(named(summary.arm, reference), "arm", cells, runs, effect.verdict if effect else ""))
+        cells = (_mean(summary, places, count=True), *_compared(effect, places, texts))
+        verdict = effect.verdict if effect else ""
+        rows.append(Row(with_reference(summary.arm, content.reference), "arm", cells, runs, verdict))
     for effect in effects:
         if effect.contrast.kind != "arm":
-            cells = (f"({len(effect.seeds)})", *compared(effect, places, texts))
+            cells = (f"({len(effect.seeds)})", *_compared(effect, places, texts))
             rows.append(Row(title_of(effect.contrast), effect.contrast.kind, cells, effect.runs, effect.verdict))
-    return Table(
-        capitalised(name_of(metric)),
-        f"{capitalised(direction(metric))}.",
-        (
-            "arm or contrast" if len(rows) > len(summaries) else "arm",
-            "mean ± sd (n)",
-            "difference [95 % interval]",
-            *(("ratio [95 % interval]",) if texts else ()),
-            "d_z",
-            "p (Holm)",
-            "verdict",
-        ),
-        tuple(rows),
-        tuple(notes),
-    )
+    ratio = ("ratio [95 % interval]",) if texts else ()
+    header = ("mean ± sd (n)", "difference [95 % interval]", *ratio, "d_z", "p (Holm)", "verdict")
+    first = "arm or contrast" if len(rows) > len(summaries) else "arm"
+    caption = f"{capitalised(direction(metric))}."
+    return Table(capitalised(name_of(metric)), caption, (first, *header), tuple(rows), tuple(notes(content, metric)))
 
 
-def overview(
-    summaries: Mapping[str, Sequence[Summary]], effects: Mapping[str, Sequence[Effect]], *, reference: str | None
-) -> Table:
+def beside(content: Content) -> dict[str, list[Table]]:
+    """The tables beside those of single metrics by the templates' names; a list is empty where it has none."""
+    memorised = memorisation_table(content.summaries, content.effects, reference=content.reference)
+    return {
+        "memorised": [memorised] if memorised else [],
+        "gap_tables": [
+            gap_table(metric, found, content.places(metric), reference=content.reference)
+            for metric, found in content.gaps_by_metric().items()
+        ],
+        "overviews": [overview(content)] if len(content.metrics) > 1 else [],
+    }
+
+
+def overview(content: Content) -> Table:
     """All metrics beside each other: arms as mean ± sd, other contrasts as differences, each with its verdict."""
-    found = [effect for each in effects.values() for effect in each]
-    others = {effect.contrast.name: effect.contrast for effect in found if effect.contrast.kind != "arm"}
-    arms = dict.fromkeys(summary.arm for each in summaries.values() for summary in each)
+    found = [effect.contrast for each in content.effects.values() for effect in each]
+    others = {contrast.name: contrast for contrast in found if contrast.kind != "arm"}
+    arms = dict.fromkeys(summary.arm for each in content.summaries.values() for summary in each)
+    shown = [(arm, with_reference(arm, content.reference), "arm") for arm in arms]
+    shown += [(name, title_of(contrast), contrast.kind) for name, contrast in others.items()]
     rows = [
-        Row(
-            named(arm, reference),
-            "arm",
-            tuple(_overview_cell(arm, summaries[metric], effects.get(metric, ())) for metric in summaries),
-            (),
-        )
-        for arm in arms
+        Row(title, kind, tuple(_overview_cell(content, metric, name) for metric in content.metrics))
+        for name, title, kind in shown
     ]
-    rows += [
-        Row(
-            title_of(contrast),
-            contrast.kind,
-            tuple(_overview_cell(name, summaries[metric], effects.get(metric, ())) for metric in summaries),
-            (),
-        )
-        for name, contrast in others.items()
-    ]
+    heads = (capitalised(name_of(metric)) + ARROWS[metric_of(metric).better] for metric in content.metrics)
     return Table(
         "All metrics",
         "Arms as mean ± standard deviation over seeds"
         + (", main effects and interactions as differences" if others else "")
         + f". {FACTORIAL_READ if others else MARKS_READ}: after Holm's correction within each metric, not over the "
         "metrics.",
-        (
-            "arm or contrast" if others else "arm",
-            *(capitalised(name_of(metric)) + arrow(metric) for metric in summaries),
-        ),
+        ("arm or contrast" if others else "arm", *heads),
         tuple(rows),
     )
 
 
-def as_markdown(tables: Iterable[Table]) -> str:
-    """All tables as Markdown."""
-    return "\n".join(table.as_markdown() for table in tables)
+def memorisation_table(
+    summaries: Mapping[str, Sequence[Summary]], effects: Mapping[str, Sequence[Effect]], *, reference: str | None
+) -> Table | None:
+    """Both measures of :data:`COPYING` by arm, each with its difference; None where one wasn't measured."""
+    if not all(any(summary.values for summary in summaries.get(metric, ())) for metric in COPYING):
+        return None
+    rows: dict[str, list[str]] = {}
+    runs: dict[str, tuple[str, ...]] = {}
+    for metric in COPYING:
+        own = effects.get(metric, ())
+        places = decimals(summaries[metric], own)
+        of_arm = {effect.contrast.name: effect for effect in own if effect.contrast.kind == "arm"}
+        for summary in summaries[metric]:
+            effect = of_arm.get(summary.arm)
+            cells = _mean(summary, places, count=True), difference(effect, places) if effect else UNKNOWN
+            rows.setdefault(summary.arm, []).extend(cells)
+            runs[summary.arm] = tuple(dict.fromkeys([*runs.get(summary.arm, ()), *summary.runs]))
+    columns = tuple(head for metric in COPYING for head in (capitalised(name_of(metric)), "difference [95 %]"))
+    return Table(
+        "Memorisation",
+        "Whether an arm repeats training slices more than the reference does.",
+        ("arm", *columns),
+        tuple(Row(with_reference(arm, reference), "arm", tuple(cells), runs[arm]) for arm, cells in rows.items()),
+        (
+            "Near copies: share of generated slices nearer to a training slice than held-out ones ever are. An arm's "
+            "is higher by no more than its difference's upper end. An interval [0, 0] says that there was none at "
+            "all: among k images, a share of up to 3/k can go unseen (Hanley and Lippman-Hand 1983).",
+            "Memorisation ratio: median distance to the nearest training slice over that of held-out slices. Below 1 "
+            "is nearer than these; above it, lower can just mean better, since poor images are far from every slice.",
+        ),
+    )
 
 
-def as_latex(tables: Iterable[Table]) -> str:
-    """All tables as LaTeX, in ASCII."""
-    return "\n".join(["% \\usepackage{booktabs}", *(table.as_latex() for table in tables)])
-
-
-COLUMNS = (
-    "metric",
-    "kind",
-    "name",
-    "weights",
-    "n",
-    "seeds",
-    "values",
-    "mean",
-    "sd",
-    "se_seeds",
-    "se_subjects",
-    "df",
-    "low",
-    "high",
-    "d_z",
-    "p",
-    "p_holm",
-    "p_sign_flip",
-    "verdict",
-    "words",
-    "runs",
-    "missing",
-)
-"""The CSV's columns; ``kind`` is "mean" for an arm's own values, "ratio" for a ratio, the part's name for a part of a
-gap, else that of the contrast."""
-
-
-def as_csv(
-    summaries: Mapping[str, Sequence[Summary]],
-    effects: Mapping[str, Sequence[Effect]],
-    ratios: Sequence[Ratio] = (),
-    gaps: Sequence[ArmGap] = (),
-) -> str:
-    """A line for each arm and each contrast of each metric: all numbers unrounded, with the keys of their runs.
-
-    ``values`` are those of ``seeds``, in order: of an arm its own, of a contrast the differences within each seed.
-    Of a ratio, in a line of kind "ratio", ``mean`` is that of the means. Each part of a gap has a line of its own
-    kind. Lists are separated by semicolons.
-    """
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", restval="")
-    writer.writeheader()
-    for metric, found in summaries.items():
-        for summary in found:
-            line = {"metric": metric, "kind": "mean", "name": summary.arm}
-            writer.writerow(line | _recorded(summary))
-        for effect in effects.get(metric, ()):
-            weights = "; ".join(f"{arm}: {weight!r}" for arm, weight in effect.contrast.weights.items())
-            line = {"metric": metric, "kind": effect.contrast.kind, "name": effect.contrast.name, "weights": weights}
-            numbers = ("se_seeds", "se_subjects", "df", "low", "high", "p", "p_holm", "p_sign_flip")
-            line |= {name: _exact(getattr(effect, name)) for name in numbers}
-            line |= {"d_z": _exact(effect.size), "verdict": effect.verdict, "words": effect.words}
-            writer.writerow(line | _recorded(effect) | {"missing": "; ".join(effect.missing)})
-    for ratio in ratios:
-        line = {"metric": ratio.metric, "kind": "ratio", "name": ratio.name, "n": str(len(ratio.seeds))}
-        line |= {"mean": _exact(ratio.value), "low": _exact(ratio.low), "high": _exact(ratio.high)}
-        line |= {"seeds": "; ".join(map(str, ratio.seeds)), "words": ratio.words, "runs": "; ".join(ratio.runs)}
-        writer.writerow(line)
+def gap_table(metric: str, gaps: Sequence[ArmGap], places: int, *, reference: str | None) -> Table:
+    """What the autoencoder and what the denoiser loses in a metric, by arm; ``gaps`` are of that metric alone."""
+    rows = []
     for gap in gaps:
-        for name in PARTS[:-1]:
-            part: Part = getattr(gap, name)
-            line = {"metric": gap.metric, "kind": name, "name": gap.arm, "n": str(len(gap.seeds))}
-            line |= {"mean": _exact(part.mean), "low": _exact(part.low), "high": _exact(part.high)}
-            line |= {"seeds": "; ".join(map(str, gap.seeds)), "values": "; ".join(map(repr, part.values))}
-            writer.writerow(line | {"runs": "; ".join(gap.runs)})
-    return text.getvalue()
+        parts = [getattr(gap, name) for name in PARTS]
+        cells = (fixed(part.mean, places) + interval(part.low, part.high, places) for part in parts)
+        rows.append(Row(with_reference(gap.arm, reference), "arm", (*cells, str(len(gap.seeds))), gap.runs))
+    found = [
+        "Floor: real training slices of other subjects in place of generated ones. The autoencoder loses what their "
+        "reconstructions score above it, the denoiser what generated slices score above the reconstructions; the "
+        "three add up to the score. Means over n seeds, with 95 % intervals that cover other seeds, not other "
+        "subjects."
+    ]
+    below = [
+        f"{gap.arm} ({name})" for gap in gaps for name in ("autoencoder", "denoiser") if getattr(gap, name).mean < 0
+    ]
+    found += [f"Below 0: {', '.join(below)}; {BELOW_ZERO}."] if below else []
+    if metric == FID.name and not all(gap.equal for gap in gaps):
+        found.append(
+            "Floor and score are of different numbers of slices, and the Fréchet distance falls with their number: "
+            "the denoiser's part holds that difference too."
+        )
+    return Table(
+        f"The gap in {name_of(metric)}",
+        "Generated slices against real ones, split between autoencoder and denoiser.",
+        ("arm", "floor", "+ autoencoder", "+ denoiser", "= generated", "n"),
+        tuple(rows),
+        tuple(found),
+    )
 
 
-def mean_and_sd(summary: Summary, places: int) -> str:
-    """Mean ± standard deviation (seeds) of an arm."""
-    spread = f" ± {fixed(summary.sd, places)}" if summary.sd is not None else ""
-    return f"{fixed(summary.mean, places)}{spread} ({len(summary.seeds)})" if summary.seeds else UNKNOWN
+def walltime_table(plan: AblationPlan, wall: WallTime, took: Mapping[str, Sequence[tuple[float, float]]]) -> Table:
+    """What each arm was given and what its trainings took."""
+    rows = []
+    for name, each in wall.arms.items():
+        vae, denoiser = (statistics.fmean(part) for part in zip(*took[name], strict=True)) if name in took else (0, 0)
+        means = tuple(f"{mean:.3g}" if name in took else UNKNOWN for mean in (vae + denoiser, vae, denoiser))
+        steps = f"{each.vae_steps} × {each.vae_step:.3g} s", f"{each.denoiser_steps} × {each.denoiser_step:.3g} s"
+        cells = (*steps, f"{sum(each.minutes):.3g}", *means)
+        rows.append(Row(with_reference(name, plan.design.reference.name), "arm", cells))
+    equal = f"The arms' mean wall times are within {100 * EQUAL:.0f} % of each other."
+    return Table(
+        "Wall time",
+        f"{plan.minutes:g} minutes a run, for autoencoder and denoiser together.",
+        ("arm", "autoencoder", "denoiser", "planned (min)", "taken (min)", "of it autoencoder", "of it denoiser"),
+        tuple(rows),
+        (
+            f"Planned: {wall.words}.",
+            "Taken: what the store's manifests say of the trainings, validation and checkpoints included, means over "
+            "seeds. An autoencoder that arms share counts for each of them.",
+            *((inequality(took) or equal,) if len(took) > 1 else ()),
+        ),
+    )
 
 
-def compared(effect: Effect | None, places: int, ratios: Mapping[str, str]) -> tuple[str, ...]:
+def _mean(summary: Summary, places: int, *, count: bool = False) -> str:
+    """Mean ± standard deviation of an arm, with the ``count`` of its seeds; a dash for none."""
+    seeds = f" ({len(summary.seeds)})" if count and summary.seeds else ""
+    return fixed(summary.mean, places) + spread(summary.sd, places) + seeds
+
+
+def _compared(effect: Effect | None, places: int, ratios: Mapping[str, str]) -> tuple[str, ...]:
     """Difference with interval, ratio where any has one, effect size, p and verdict; dashes for what isn't compared.
 
     ``ratios`` are by the contrast's name, as they are shown.
@@ -278,87 +212,14 @@ def compared(effect: Effect | None, places: int, ratios: Mapping[str, str]) -> t
     return difference(effect, places), *ratio, fixed(effect.size, 2), probability(effect.p_holm), verdict_of(effect)
 
 
-def named(arm: str, reference: str | None) -> str:
-    """An arm's name, with a word where it is the reference."""
-    return arm + (REFERENCE if arm == reference else "")
-
-
-def cell(text: str) -> str:
-    """Text that may stand in a Markdown table."""
-    return text.replace("|", "\\|").replace("\n", " ")
-
-
-LATEX = {
-    **{sign: f"${sign}$" for sign in "<>|"},
-    "−": "$-$",
-    "±": r"$\pm$",
-    "≤": r"$\le$",
-    "≥": r"$\ge$",
-    "→": r"$\rightarrow$",
-    "←": r"$\leftarrow$",
-    "↑": r"$\uparrow$",
-    "↓": r"$\downarrow$",
-    "▲": r"$\bigtriangleup$",
-    "▼": r"$\bigtriangledown$",
-    "◆": r"$\diamond$",
-    "·": r"$\cdot$",
-    "½": r"$\frac{1}{2}$",
-    "λ": r"$\lambda$",
-    "β": r"$\beta$",
-    "γ": r"$\gamma$",
-    "ε": r"$\varepsilon$",
-    "η": r"$\eta$",
-    "…": r"\dots{}",
-    "“": "``",
-    "”": "''",
-    "’": "'",
-}
-"""What LaTeX needs beyond :data:`latentsweep.report.paper_tables.LATEX`."""
-
-
-def latex(text: str) -> str:
-    """Text as LaTeX shows it, in ASCII: of other letters the base letter, of other signs their Unicode name."""
-    return re.sub(r"[<>|]|[^\x00-\x7f]", lambda found: _latex_sign(found[0]), escaped(text))
-
-
-def _latex_sign(sign: str) -> str:
-    base = "".join(each for each in unicodedata.normalize("NFKD", sign) if each.isascii())
-    if sign in LATEX or base or unicodedata.combining(sign):
-        return LATEX.get(sign, base)
-    return f"({unicodedata.name(sign, 'unknown sign').lower()})"
-
-
-def _latex_row(cells: Sequence[str]) -> str:
-    return f"    {' & '.join(latex(each) for each in cells)} \\\\"
-
-
-def _markdown(cells: Sequence[str]) -> str:
-    return row_of([cell(each) for each in cells])
-
-
-def _overview_cell(name: str, summaries: Sequence[Summary], effects: Sequence[Effect]) -> str:
+def _overview_cell(content: Content, metric: str, name: str) -> str:
     """An arm's or a contrast's cell under one metric."""
-    places = decimals(summaries, effects)
+    summaries, effects = content.summaries[metric], content.effects.get(metric, ())
+    places = content.places(metric)
     effect = next((each for each in effects if each.contrast.name == name), None)
     summary = next((each for each in summaries if each.arm == name), None)
     if summary is not None and (effect is None or effect.contrast.kind == "arm"):
-        spread = f" ± {fixed(summary.sd, places)}" if summary.sd is not None else ""
-        text = fixed(summary.mean, places) + spread
+        text = _mean(summary, places)
     else:
         text = fixed(effect.mean, places, sign=True) if effect else UNKNOWN
     return f"{text} {MARKS[effect.verdict]}" if effect and effect.mean is not None else text
-
-
-def _recorded(found: Summary | Effect) -> dict[str, str]:
-    return {
-        "n": str(len(found.seeds)),
-        "seeds": "; ".join(map(str, found.seeds)),
-        "values": "; ".join(map(repr, map(float, found.values))),
-        "mean": _exact(found.mean),
-        "sd": _exact(found.sd),
-        "runs": "; ".join(found.runs),
-    }
-
-
-def _exact(value: float | None) -> str:
-    return "" if value is None else repr(float(value))

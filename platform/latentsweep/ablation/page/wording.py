@@ -1,15 +1,13 @@
-"""How an ablation's metrics, numbers and verdicts are written, in tables, charts and sentences alike."""
+"""How a study's metrics, differences and verdicts are written, in tables, charts and sentences alike."""
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from latentsweep.ablation.statistics.effect import Contrast, Effect, Summary
 from latentsweep.metrics import metric_of
-
-UNKNOWN = "–"
+from latentsweep.pages.numbers import UNKNOWN, fixed, interval
 
 VERDICTS = {
     ("arm", "helps"): "better",
@@ -32,16 +30,6 @@ def direction(metric: str) -> str:
     return f"{better} is better" if better else "neither way is better"
 
 
-def arrow(metric: str) -> str:
-    """Which way a metric is better, as a sign behind its name."""
-    return {"lower": " ↓", "higher": " ↑", None: ""}[metric_of(metric).better]
-
-
-def capitalised(text: str) -> str:
-    """The text with its first letter large, and the others as they are."""
-    return text[:1].upper() + text[1:]
-
-
 def verdict_of(effect: Effect) -> str:
     """The verdict as it reads in the row of its contrast."""
     if effect.mean is None:
@@ -54,18 +42,9 @@ def title_of(contrast: Contrast) -> str:
     return contrast.name if contrast.kind == "arm" else f"{contrast.kind}: {contrast.name}"
 
 
-def listed(names: Iterable[str]) -> str:
-    """Names with commas between; those with a comma of their own in quotation marks."""
-    return ", ".join(f"“{name}”" if "," in name else name for name in names)
-
-
-def seeds_of(keys: Sequence[str]) -> str:
-    """Runs by their keys, in short: those whose keys differ by the number at their end together."""
-    groups: dict[str, list[str]] = {}
-    for key in keys:
-        stem = key.rstrip("0123456789")
-        groups.setdefault(stem, []).append(key.removeprefix(stem))
-    return "; ".join(stem + ", ".join(numbers) for stem, numbers in groups.items())
+def with_reference(arm: str, reference: str | None) -> str:
+    """An arm's name, with a word where it is the reference."""
+    return f"{arm} (reference)" if arm == reference else arm
 
 
 def decimals(summaries: Sequence[Summary], effects: Sequence[Effect]) -> int:
@@ -77,25 +56,11 @@ def decimals(summaries: Sequence[Summary], effects: Sequence[Effect]) -> int:
     return min(6, max(0, 1 - math.floor(math.log10(scale)))) if scale > 0 else 1
 
 
-def fixed(value: float | None, places: int, *, sign: bool = False) -> str:
-    """A number at that many decimals, with a real minus; a dash for None."""
-    if value is None:
-        return UNKNOWN
-    text = f"{round(value, places) + 0.0:{'+' if sign else ''}.{places}f}"
-    return text.lstrip("+-") if float(text) == 0 else text.replace("-", "−")
-
-
 def difference(effect: Effect, places: int) -> str:
     """The difference with its interval, where there is one."""
-    ends = f" [{fixed(effect.low, places)}, {fixed(effect.high, places)}]" if effect.low is not None else ""
-    return fixed(effect.mean, places, sign=True) + ends
+    return fixed(effect.mean, places, sign=True) + interval(effect.low, effect.high, places)
 
 
 def probability(p: float | None) -> str:
     """A p value."""
     return UNKNOWN if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def slug(name: str) -> str:
-    """A name as it may stand in a key: letters, digits, points, dashes."""
-    return re.sub(r"[^A-Za-z0-9.]+", "-", name.replace("×", "x")).strip("-")

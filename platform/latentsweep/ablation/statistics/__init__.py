@@ -1,1 +1,1 @@
-"""What a study's numbers come to: effects, ratios, gaps, power, verdicts. Imports metrics and measures."""
+"""What a study's numbers come to: effects, ratios, gaps, power, verdicts. Imports metrics, pages and measures."""

@@ -48,8 +48,7 @@ class Contrast:
     kind: Kind = "arm"
 
     def __post_init__(self) -> None:
-        total = math.fsum(self.weights.values())
-        if len(self.arms) < 2 or not abs(total) <= 1e-9:
+        if len(self.arms) < 2 or not abs(math.fsum(self.weights.values())) <= 1e-9:
             raise ConfigError(
                 f"a contrast's weights sum to 0 over two arms or more, got {dict(self.weights)} for {self.name!r}: "
                 "weigh what is compared +1 and what it is compared with -1"
@@ -99,19 +98,19 @@ class Effect:
     metric: str
     seeds: tuple[int, ...]
     values: tuple[float, ...]
-    mean: float | None
-    sd: float | None
-    se_seeds: float | None
-    se_subjects: float | None
-    df: float | None
-    low: float | None
-    high: float | None
-    size: float | None
-    p: float | None
-    p_holm: float | None
-    p_sign_flip: float | None
-    verdict: Verdict
-    words: str
-    runs: tuple[str, ...]
-    missing: tuple[str, ...]
+    mean: float | None = None
+    sd: float | None = None
+    se_seeds: float | None = None
+    se_subjects: float | None = None
+    df: float | None = None
+    low: float | None = None
+    high: float | None = None
+    size: float | None = None
+    p: float | None = None
+    p_holm: float | None = None
+    p_sign_flip: float | None = None
+    verdict: Verdict = "cannot tell"
+    words: str = ""
+    runs: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
     df_subjects: float | None = None

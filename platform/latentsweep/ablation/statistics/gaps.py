@@ -10,9 +10,9 @@ import numpy as np
 
 from latentsweep.ablation.statistics.effect import Run
 from latentsweep.metrics import SAMPLES
-from latentsweep.report.gap import DISTANCES, Gap, gap_of
+from latentsweep.pages.gap import DISTANCES, Gap, gap_of
 
-PARTS = ("floor", "autoencoder", "denoiser", "generated")
+PARTS = Gap._fields
 """What a gap is shown by: the first three add up to the last."""
 
 
@@ -45,32 +45,26 @@ class ArmGap:
     equal: bool
     runs: tuple[str, ...]
 
+    @property
+    def parts(self) -> tuple[Part, Part, Part]:
+        """Those that add up to the score."""
+        return self.floor, self.autoencoder, self.denoiser
+
 
 def gaps(runs: Sequence[Run], arms: Sequence[str]) -> list[ArmGap]:
     """The gaps of each arm in KID ×1000 and in FID; none of an arm where no run has all three scores."""
     found = []
-    for distance in DISTANCES:
+    for distance, metric in DISTANCES.items():
         for arm in arms:
             own = sorted((run for run in runs if run.arm == arm), key=lambda run: run.seed)
             measured = [(run, gap) for run in own if (gap := gap_of(run.metrics, distance))]
             if measured:
-                found.append(_over_seeds(arm, [run for run, _ in measured], [gap for _, gap in measured]))
+                kept = [run for run, _ in measured]
+                seeds, keys = tuple(run.seed for run in kept), tuple(run.key for run in kept)
+                equal = all(run.metrics.get(SAMPLES.name) == run.metrics.get(SAMPLES.floor) for run in kept)
+                parts = {name: _part([getattr(gap, name) for _, gap in measured]) for name in PARTS}
+                found.append(ArmGap(arm=arm, metric=metric.name, seeds=seeds, equal=equal, runs=keys, **parts))
     return found
-
-
-def _over_seeds(arm: str, runs: Sequence[Run], found: Sequence[Gap]) -> ArmGap:
-    counts = [(run.metrics.get(SAMPLES.name), run.metrics.get(SAMPLES.floor)) for run in runs]
-    return ArmGap(
-        arm,
-        DISTANCES[found[0].distance].name,
-        tuple(run.seed for run in runs),
-        _part([gap.floor for gap in found]),
-        _part([gap.autoencoder for gap in found]),
-        _part([gap.denoiser for gap in found]),
-        _part([gap.generated for gap in found]),
-        all(generated == floor for generated, floor in counts),
-        tuple(run.key for run in runs),
-    )
 
 
 def _part(values: Sequence[float]) -> Part:

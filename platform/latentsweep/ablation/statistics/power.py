@@ -50,24 +50,14 @@ def detectable(
     return float(nctdtrinc(df, 1 - power, quantile) * math.sqrt(variance))
 
 
-def seeds_needed(
-    effect_in_sd: float,
-    contrasts: int,
-    *,
-    power: float = 0.8,
-    alpha: float = 0.05,
-    most: int = 1000,
-    se_subjects: float = 0.0,
-    df_subjects: float = math.inf,
-) -> int | None:
-    """The fewest seeds for which :func:`detectable` is no larger than the effect; None where ``most`` don't do."""
+def seeds_needed(effect_in_sd: float, contrasts: int, *, most: int = 1000, **plan: float) -> int | None:
+    """The fewest seeds for which :func:`detectable` is no larger than the effect; None where ``most`` don't do.
 
-    def sensitivity(seeds: int) -> float:
-        return -detectable(
-            seeds, contrasts, power=power, alpha=alpha, se_subjects=se_subjects, df_subjects=df_subjects
-        )
-
-    found = bisect.bisect_left(range(most + 1), -effect_in_sd, lo=2, key=sensitivity)
+    ``plan`` are the options of :func:`detectable`.
+    """
+    found = bisect.bisect_left(
+        range(most + 1), -effect_in_sd, lo=2, key=lambda seeds: -detectable(seeds, contrasts, **plan)
+    )
     return found if found <= most else None
 
 

@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from latentsweep.ablation.statistics.effect import CROSS_METRIC, Contrast, Run
+from latentsweep.ablation.statistics.effects import by_arm_and_seed
 from latentsweep.ablation.statistics.inference import effective_subjects, subject_draws
+from latentsweep.pages.numbers import fixed, interval
 from trainables.measures.distances import WithinKernel
 
 Floats = npt.NDArray[np.float64]
@@ -73,15 +75,15 @@ def ratios(
     resamples of whole subjects as in :func:`latentsweep.ablation.statistics.effects`; else it covers seeds alone. It
     leaves out 1 where the difference's interval leaves out 0, and no less, if both cover the same.
     """
-    values = {(run.arm, run.seed): run for run in runs if math.isfinite(run.metrics.get(CROSS_METRIC, math.nan))}
+    values = by_arm_and_seed(runs, CROSS_METRIC)
     found = []
     for contrast in contrasts:
         if contrast.kind != "arm" or sorted(contrast.weights.values()) != [-1.0, 1.0]:
             continue
         reference, arm = sorted(contrast.weights, key=lambda name: contrast.weights[name])
-        paired = [each for each in dict.fromkeys(seeds) if (arm, each) in values and (reference, each) in values]
+        paired = tuple(each for each in dict.fromkeys(seeds) if {(arm, each), (reference, each)} <= set(values))
         arms = [[values[name, each] for each in paired] for name in (arm, reference)]
-        found.append(_ratio(contrast.name, arm, reference, tuple(paired), arms, real, alpha, resamples, seed))
+        found.append(_ratio((contrast.name, arm, reference), paired, arms, real, alpha, resamples, seed))
     return found
 
 
@@ -103,14 +105,7 @@ def fieller(
     on ρ: the ends are the outermost roots of the quartic (a − ρr)² (V₁ + V₂) = (t₁V₁ + t₂V₂)². The interval has two
     ends where the same test tells r from 0, and else would hold every ρ or all but a middle.
 
-    Held the truth, with normal noise, 3, 5 and 8 seeds and 4,000 simulated studies each, seeds alone: in 94.4 to
-    95.3 %, of those with two ends too, also where the arm's KID is near 0 (2 ± 4 over 20 ± 6). The alternative, a t
-    interval of the mean log ratio, is as good where both are ten standard deviations from 0 (94.6 to 95.2 %), but of
-    values near 0 has none in 27 to 94 % of the studies and holds the truth in 69 to 94 % of the others. Skew in the
-    arm alone costs both: an arm lognormal with a standard deviation of 0.8 of its mean, 90 % against 87 to 93 %.
-    With ten subjects of 5 to 25 slices, 1,000 studies each, where the ratio is 0.44 to 0.53: in 94.9 to 98.6 %, most
-    with 3 seeds; at 0.11 to 0.25 in 94.0 to 99.4 %, and of an arm near the floor in 93.6 to 100 %, since resamples
-    overstate the error of a distance near 0. An interval of seeds alone would hold it in 7 to 96 % of these.
+    docs/metrics.md says how often it held the truth.
     """
     from scipy.special import stdtrit
 
@@ -136,9 +131,7 @@ def fieller(
 
 
 def _ratio(
-    name: str,
-    arm: str,
-    reference: str,
+    names: tuple[str, str, str],
     seeds: tuple[int, ...],
     arms: Sequence[Sequence[Run]],
     real: WithinKernel | None,
@@ -147,36 +140,24 @@ def _ratio(
     seed: int,
 ) -> Ratio:
     """The ratio of ``arms``, the arm's runs and the reference's, one for each of the ``seeds``."""
+    count = len(seeds)
     kids = np.array([[run.metrics[CROSS_METRIC] for run in each] for each in arms])
-    means = (float(kids[0].mean()), float(kids[1].mean())) if seeds else (math.nan, math.nan)
-    value, ends, sampled, varies = None, None, None, False
-    if means[1] > 0:
-        value = means[0] / means[1]
-    if value is not None and len(seeds) > 1:
+    means = (float(kids[0].mean()), float(kids[1].mean())) if count else (math.nan, math.nan)
+    value = means[0] / means[1] if means[1] > 0 else None
+    ends, sampled, varies = None, None, False
+    if value is not None and count > 1:
         sampled = _over_subjects(arms, real, resamples, seed) if real else None
-        over_subjects, df_subjects = sampled or (None, 1.0)
-        over_seeds = np.cov(kids) / len(seeds)
+        over_seeds = np.cov(kids) / count
         varies = bool(over_seeds.any() or sampled)
         if (kids[0] == kids[1]).all():
             ends = (1.0, 1.0)
         elif varies:
-            ends = fieller(means, over_seeds, len(seeds) - 1, over_subjects, df_subjects, alpha=alpha)
+            ends = fieller(means, over_seeds, count - 1, *(sampled or ()), alpha=alpha)
     low, high = ends or (None, None)
     unbounded = varies and ends is None
-    return Ratio(
-        name,
-        arm,
-        reference,
-        CROSS_METRIC,
-        seeds,
-        value,
-        low,
-        high,
-        unbounded,
-        sampled is not None,
-        _words(value, low, high, len(seeds), unbounded),
-        tuple(run.key for each in arms for run in each),
-    )
+    words = _words(value, low, high, count, unbounded)
+    runs = tuple(run.key for each in arms for run in each)
+    return Ratio(*names, CROSS_METRIC, seeds, value, low, high, unbounded, sampled is not None, words, runs)
 
 
 def _over_subjects(
@@ -198,7 +179,7 @@ def _over_subjects(
     draws = np.empty((resamples, len(counts)))
     draws[:, order] = subject_draws(len(counts), resamples=resamples, seed=seed)
     draws = draws[(draws > 0).sum(axis=1) > 1]
-    kids = 1000 * real.resampled(draws) - 2 * (sums @ draws.T) / (draws @ counts)
+    kids = 1000 * real.resample(draws) - 2 * (sums @ draws.T) / (draws @ counts)
     effective = float(effective_subjects(counts))
     return np.cov(kids) * effective / (effective - 1), effective - 1
 
@@ -208,7 +189,7 @@ def _words(value: float | None, low: float | None, high: float | None, seeds: in
         return "no ratio: no seed has both runs"
     if value is None:
         return "no ratio: the reference's mean isn't above 0"
-    number, _, interval = _shown(value, low, high).partition(" ")
+    number, _, ends = _shown(value, low, high).partition(" ")
     text = f"{number} times the reference's"
     if seeds == 1:
         return f"{text} in the only seed"
@@ -216,19 +197,10 @@ def _words(value: float | None, low: float | None, high: float | None, seeds: in
         return f"{text}, which itself can't be told from 0, so that the 95 % interval has no two ends"
     if low is None:
         return f"{text} in each seed, without a spread to judge by"
-    text = f"{text} {interval}"
-    return f"{text}; below 0 by chance, as an unbiased estimate may be" if value < 0 else text
+    return f"{text} {ends}" + ("; below 0 by chance, as an unbiased estimate may be" if value < 0 else "")
 
 
 def _shown(value: float | None, low: float | None = None, high: float | None = None) -> str:
-    if value is None:
-        return "–"
-    if low is None or high is None:
-        return _digits(value, 2)
-    reach = (high - low) / 2
+    reach = (high - low) / 2 if low is not None and high is not None else 0
     places = min(4, max(2, -math.floor(math.log10(reach)))) if reach > 0 else 2
-    return f"{_digits(value, places)} [{_digits(low, places)}, {_digits(high, places)}]"
-
-
-def _digits(value: float, places: int) -> str:
-    return f"{round(value, places) + 0.0:.{places}f}".replace("-", "−")
+    return fixed(value, places) + interval(low, high, places)

@@ -24,7 +24,7 @@ class Scale:
     planned: int
 
 
-def judged(effect: Effect, scale: Scale, better: Better | None) -> tuple[Verdict, str]:
+def judge_effect(effect: Effect, scale: Scale, better: Better | None) -> tuple[Verdict, str]:
     """The verdict of an effect whose numbers are there, and its words, by the rule of ``statistics.effects``."""
     verdict, words = _judged(effect, scale, better)
     left_out = scale.planned - len(effect.seeds)
@@ -41,7 +41,7 @@ def _judged(effect: Effect, scale: Scale, better: Better | None) -> tuple[Verdic
     if effect.low is None or effect.high is None:
         return _without_spread(effect, scale, better)
     if effect.p_holm < scale.alpha:
-        change = f"{_change(effect)} ({_percent(scale)} interval {_ends(effect)})"
+        change = f"{_change(effect)} ({100 * (1 - scale.alpha):.4g} % interval {_ends(effect)})"
         small = scale.margin is not None and abs(effect.mean) <= scale.margin
         return _direction(effect, better, change, f", though less than {_margin(effect, scale)}" if small else "")
     largest = max(-effect.low, effect.high)
@@ -129,10 +129,6 @@ def _ends(effect: Effect) -> str:
 
 def _way(change: float) -> str:
     return "lower" if change < 0 else "higher"
-
-
-def _percent(scale: Scale) -> str:
-    return f"{100 * (1 - scale.alpha):.4g} %"
 
 
 def _number(effect: Effect, value: float, largest: float) -> str:

@@ -4,24 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from latentsweep.commands.options import (
-    CardOption,
-    DeviceOption,
-    HomeOption,
-    JsonOption,
-    RayOption,
-    RecordOption,
-    StoreOption,
-    StudyOption,
-    WeightsOption,
-    dataset_of,
-    home_of,
-    recorder_of,
-)
+from latentsweep.commands import options
 
 if TYPE_CHECKING:
     from latentsweep.search.plan import SweepPlan
@@ -29,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def sweep(
-    dataset: Annotated[str, typer.Option(help="A prepared dataset; 'demo' is prepared by itself.")],
+    dataset: options.DatasetOption,
     trials: Annotated[int, typer.Option(min=1, help="Trials in all; a larger number later goes on.")] = 20,
     recipe: Annotated[str | None, typer.Option(help="paper, improved or smoke; the space's own by default.")] = None,
     space: Annotated[Path | None, typer.Option(help="A search space as YAML; the dataset's own by default.")] = None,
@@ -40,55 +27,50 @@ def sweep(
     pruner: Annotated[str, typer.Option(help="median, hyperband or none.")] = "median",
     seed: Annotated[int, typer.Option(min=0, help="Seed of trainings, samples and search.")] = 0,
     split: Annotated[str | None, typer.Option(help="'subject', or 'slice' as the paper did.")] = None,
-    assignments: Annotated[
-        list[str] | None, typer.Option("--set", help="field=value of the recipe, or execution.field=value.")
-    ] = None,
-    concurrent: Annotated[int | None, typer.Option(help="Trials at once; what fits by default.")] = None,
-    card_gib: CardOption = None,
-    device: DeviceOption = None,
-    ray_address: RayOption = "local",
-    inception: WeightsOption = None,
-    mlflow: RecordOption = True,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and end.")] = False,
-    as_json: JsonOption = False,
-    home: HomeOption = Path("runs"),
-    store: StoreOption = "",
-    study_storage: StudyOption = "",
+    settings: options.SetOption = None,
+    concurrent: options.ConcurrentOption = None,
+    card_gib: options.CardOption = None,
+    device: options.DeviceOption = None,
+    ray_address: options.RayOption = "local",
+    inception: options.WeightsOption = None,
+    mlflow: options.RecordOption = True,
+    dry_run: options.DryRunOption = False,
+    as_json: options.JsonOption = False,
+    home: options.HomeOption = Path("runs"),
+    store: options.StoreOption = "",
+    study_storage: options.StudyOption = "",
 ) -> None:
     """Search: train the shared autoencoders, then trials, and rank what they generate."""
     from rich.console import Console
 
     from latentsweep.configuration import execution_of
-    from latentsweep.execution.cluster import packed
+    from latentsweep.execution.cluster import pack_job
     from latentsweep.execution.packing import pack_trials, planned_cards
     from latentsweep.jobs import forecast as forecasts
+    from latentsweep.jobs.job import Runtime
     from latentsweep.jobs.sweep import Sweep
     from latentsweep.search.plan import sweep_plan
     from latentsweep.search.spaces import search_space
     from latentsweep.search.study import SearchConfig
     from trainables.measures.inception import find_weights
 
-    place = home_of(home, store, study_storage)
-    settings, execution = execution_of(assignments or [], device)
+    place = options.home_of(home, store, study_storage)
+    settings, execution = execution_of(settings or [], device)
     chosen = search_space(dataset, space)
     search = SearchConfig(objectives=tuple(objective or SearchConfig.objectives), sampler=sampler, pruner=pruner)
     weights = find_weights(inception)
-    data = dataset_of(place, dataset)
+    data = options.dataset_of(place, dataset)
     plan = sweep_plan(data, chosen, weights, recipe, settings, split, search, seed)
     slices = data.counts(plan.recipe.data.split)["train"]
-    pack = packed(plan.recipe, ray_address, execution, concurrent=concurrent, card_gib=card_gib, slices=slices)
+    wanted: dict[str, Any] = {
+        "execution": execution,
+        "concurrent": concurrent,
+        "card_gib": card_gib,
+        "slices": slices,
+    }
+    pack = pack_job(plan.recipe, ray_address, **wanted)
     if dry_run:
-        on_card = pack
-        if not pack.gpu_share:
-            card = planned_cards(card_gib)
-            on_card = pack_trials(
-                plan.recipe,
-                concurrent=concurrent,
-                card_gib=card_gib,
-                execution=execution,
-                slices=slices,
-                present=card,
-            )
+        on_card = pack if pack.gpu_share else pack_trials(plan.recipe, **wanted, present=planned_cards(card_gib))
         forecast = forecasts.forecast(plan, place, trials, pack, on_card)
         typer.echo(json.dumps(forecast, indent=1) if as_json else forecasts.as_text(forecast))
         return
@@ -98,8 +80,8 @@ def sweep(
         )
     if pack.left_out:
         typer.echo(pack.left_out_line(), err=True)
-    job = Sweep(place, plan, weights, recorder_of(place, dataset, mlflow))
-    job.run(trials, pack, Console(stderr=as_json), address=ray_address)
+    job = Sweep(place, plan, weights, options.recorder_of(place, dataset, mlflow))
+    job.run(trials, Runtime(pack, Console(stderr=as_json), ray_address))
     show_results(place, plan, as_json)
 
 
@@ -109,20 +91,22 @@ def export(
     sweep_name: Annotated[str | None, typer.Option("--sweep", help="Take this sweep.")] = None,
     trial: Annotated[int | None, typer.Option(min=0, help="Take this trial; the best by default.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
-    as_json: JsonOption = False,
-    home: HomeOption = Path("runs"),
-    store: StoreOption = "",
-    study_storage: StudyOption = "",
+    as_json: options.JsonOption = False,
+    home: options.HomeOption = Path("runs"),
+    store: options.StoreOption = "",
+    study_storage: options.StudyOption = "",
 ) -> None:
     """Write the best configuration of a sweep as a file to read, edit and train."""
-    from latentsweep.search.export import chosen_sweep, exported
+    from latentsweep.search.export import chosen_sweep, configuration_of
     from trainables.errors import ConfigError
 
-    place = home_of(home, store, study_storage)
+    place = options.home_of(home, store, study_storage)
     folder = chosen_sweep(place, dataset, sweep_name)
     if to.exists() and not force:
         raise ConfigError(f"{to} is there already; choose another name or say --force")
-    configuration = exported(folder, trial, lambda name, key: recorder_of(place, name, True).run_id(key), place.study)
+    configuration = configuration_of(
+        folder, trial, lambda name, key: options.recorder_of(place, name, True).run_id(key), place.study
+    )
     configuration.write(to)
     origin = configuration.origin
     text = f"{to}: trial {origin['trial']} of {origin['sweep']}\ntrain it with: python cli.py train --config {to}"
@@ -131,12 +115,12 @@ def export(
 
 def show_results(home: Home, plan: SweepPlan, as_json: bool) -> None:
     """The leaderboard, what may mislead, and what to do next."""
-    from latentsweep.lints import inspection
+    from latentsweep.lints import targets
     from latentsweep.search import leaderboard
     from latentsweep.search.export import open_search
 
     search = open_search(home.sweeps / plan.name, home.study)
-    lints = [finding.code for finding in inspection.by_code(inspection.of_sweep(home, plan, search))]
+    lints = [finding.code for finding in targets.merge_by_code(targets.lint_sweep(home, plan, search))]
     table, counts = leaderboard.rows(search), leaderboard.counts(search)
     if as_json:
         result = {"sweep": plan.name, "counts": counts, "leaderboard": table, "lints": lints}

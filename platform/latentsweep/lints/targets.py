@@ -1,4 +1,4 @@
-"""The lints at work: before a sweep on its plan and data, after it on what each trial left in the store."""
+"""The lints of a target: a dataset, a sweep, a configuration with its results, or a whole home."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ from trainables.recipes import Recipe
 log = logging.getLogger(__name__)
 
 NAMED = 3
-"""Cases of a finding that are told in full."""
+"""How many cases of a finding are told in full."""
 
 INSPECTION = 1
 """Raised when a lint of the data changes, so that datasets are looked at again."""
 
 
-def of_dataset(home: Home, dataset: PreparedDataset, rule: str = "subject") -> list[Finding]:
-    """What the lints say of a dataset, beside the others of the home; looked at once, then from the store."""
+def lint_dataset(home: Home, dataset: PreparedDataset, rule: str = "subject") -> list[Finding]:
+    """The findings of a dataset, also against the other datasets of the home. The store keeps them."""
     others = []
-    for name in prepared(home):
+    for name in prepared_names(home):
         try:
             others += [open_dataset(home.datasets, name)] if name != dataset.name else []
         except DataError as error:
@@ -57,20 +57,14 @@ def of_dataset(home: Home, dataset: PreparedDataset, rule: str = "subject") -> l
     return [Finding(**found) for found in entry.summary["findings"]]
 
 
-def before(home: Home, plan: SweepPlan) -> list[Finding]:
-    """What can be said of a sweep before it has trained anything."""
+def lint_plan(home: Home, plan: SweepPlan) -> list[Finding]:
+    """The findings of a sweep before it has trained anything."""
     dataset = open_dataset(home.datasets, plan.dataset)
-    return [*configuration_lints(plan.recipe), *of_dataset(home, dataset, plan.recipe.data.split)]
+    return [*configuration_lints(plan.recipe), *lint_dataset(home, dataset, plan.recipe.data.split)]
 
 
-def of_trial(store: Store, plan: SweepPlan, params: Mapping[str, Any], metrics: Mapping[str, float]) -> list[Finding]:
-    """What can be said of a measured configuration, by what the store holds of it."""
-    recipe = plan.recipe_of(params)
-    return of_run(store, recipe, plan.keys_of(recipe), metrics)
-
-
-def of_run(store: Store, recipe: Recipe, keys: Keys, metrics: Mapping[str, float]) -> list[Finding]:
-    """What can be said of a configuration and its results; a result that was freed is not looked at."""
+def lint_run(store: Store, recipe: Recipe, keys: Keys, metrics: Mapping[str, float]) -> list[Finding]:
+    """The findings of a configuration and of its results, as far as the store still has these."""
     vae, latents, reconstruction, denoiser = (
         store.find(key) for key in (keys.vae, keys.latents, keys.reconstruction, keys.denoiser)
     )
@@ -85,57 +79,64 @@ def of_run(store: Store, recipe: Recipe, keys: Keys, metrics: Mapping[str, float
     return list({finding.code: finding for finding in (*configuration_lints(recipe), *measured)}.values())
 
 
-def of_sweep(home: Home, plan: SweepPlan, search: Search) -> dict[str, list[Finding]]:
-    """All findings of a sweep: of its ``plan``, each ``trial N`` that has some, and of their ``comparison``."""
+def lint_sweep(home: Home, plan: SweepPlan, search: Search) -> dict[str, list[Finding]]:
+    """All findings of a sweep: of its ``plan``, of each ``trial N``, and of their ``comparison``."""
     store = Store.of(home)
-    found = {"plan": before(home, plan)}
+    found = {"plan": lint_plan(home, plan)}
     for trial in sorted(search.measured(), key=lambda trial: trial.number):
-        findings = of_trial(store, plan, trial.params, trial.user_attrs["metrics"])
+        recipe = plan.recipe_of(trial.params)
+        findings = lint_run(store, recipe, plan.keys_of(recipe), trial.user_attrs["metrics"])
         found[f"trial {trial.number}"] = [finding for finding in findings if finding not in found["plan"]]
     found["comparison"] = comparison_lints(measurements(store, plan, search))
-    return {subject: findings for subject, findings in found.items() if findings}
+    return found
 
 
-def of_home(home: Home) -> dict[str, list[Finding]]:
+def lint_home(home: Home) -> dict[str, list[Finding]]:
     """All findings of a home: of its datasets, split by subject, of its sweeps, and across those of a dataset."""
-    found = {f"dataset {name}": of_dataset(home, open_dataset(home.datasets, name)) for name in prepared(home)}
+    found = {
+        f"dataset {name}": lint_dataset(home, open_dataset(home.datasets, name)) for name in prepared_names(home)
+    }
     together: dict[str, list[Measurement]] = {}
     for folder in sweeps(home):
         plan, search = SweepPlan.read(folder), open_search(folder, home.study)
-        found |= {f"{folder.name}, {subject}": findings for subject, findings in of_sweep(home, plan, search).items()}
+        found |= {
+            f"{folder.name}, {subject}": findings for subject, findings in lint_sweep(home, plan, search).items()
+        }
         together.setdefault(plan.dataset, []).extend(measurements(Store.of(home), plan, search))
-    found |= {f"sweeps of {dataset}": comparison_lints(measured) for dataset, measured in together.items()}
-    return {subject: findings for subject, findings in found.items() if findings}
+    return found | {f"sweeps of {dataset}": comparison_lints(measured) for dataset, measured in together.items()}
 
 
-def of_target(home: Home, target: str | None) -> dict[str, list[Finding]]:
-    """The findings of a dataset, a sweep, or a RUN as ``evaluate`` takes it; without a target of the whole home."""
+def lint_target(home: Home, target: str | None) -> dict[str, list[Finding]]:
+    """The findings of a dataset, a sweep, or a RUN as ``evaluate`` takes it; of the whole home for None.
+
+    What has no findings is left out. Raises :class:`DataError` for a target that is none of these.
+    """
     if target is None:
-        return of_home(home)
-    if target in prepared(home):
-        found = {f"dataset {target}": of_dataset(home, open_dataset(home.datasets, target))}
+        found = lint_home(home)
+    elif target in prepared_names(home):
+        found = {f"dataset {target}": lint_dataset(home, open_dataset(home.datasets, target))}
     elif (home.sweeps / target).is_dir():
         folder = chosen_sweep(home, None, target)
-        found = of_sweep(home, SweepPlan.read(folder), open_search(folder, home.study))
+        found = lint_sweep(home, SweepPlan.read(folder), open_search(folder, home.study))
     elif "/" not in target and not Path(target).exists():
-        known = ", ".join([*prepared(home), *(folder.name for folder in sweeps(home))]) or "nothing yet"
+        known = ", ".join([*prepared_names(home), *(folder.name for folder in sweeps(home))]) or "nothing yet"
         raise DataError(f"lint takes a prepared dataset, a sweep or a RUN; got {target!r}, and here are: {known}")
     else:
-        found = {target: of_configuration(home, configuration_at(home, target)[0])}
+        found = {target: lint_configuration(home, configuration_at(home, target)[0])}
     return {subject: findings for subject, findings in found.items() if findings}
 
 
-def of_configuration(home: Home, configuration: Configuration) -> list[Finding]:
-    """What can be said of a configuration; of its results, too, where this home has them."""
+def lint_configuration(home: Home, configuration: Configuration) -> list[Finding]:
+    """The findings of a configuration, and of its results where this home has them."""
     recipe, store = configuration.recipe, Store.of(home)
-    if configuration.dataset not in prepared(home):
+    if configuration.dataset not in prepared_names(home):
         return configuration_lints(recipe)
     dataset = open_dataset(home.datasets, configuration.dataset)
     splits = [split for split in dataset.splits(recipe.data.split) if split != "train"]
     keys = keys_of(recipe, dataset.fingerprint, configuration.seed, find_weights().sha256, splits[-1])
     evaluation = store.find(keys.evaluation)
-    metrics = stages.measured(evaluation, recipe) if evaluation else {}
-    return [*of_run(store, recipe, keys, metrics), *of_dataset(home, dataset, recipe.data.split)]
+    metrics = stages.metrics_of(evaluation, recipe) if evaluation else {}
+    return [*lint_run(store, recipe, keys, metrics), *lint_dataset(home, dataset, recipe.data.split)]
 
 
 def measurements(store: Store, plan: SweepPlan, search: Search) -> list[Measurement]:
@@ -157,13 +158,13 @@ def measurements(store: Store, plan: SweepPlan, search: Search) -> list[Measurem
     return result
 
 
-def prepared(home: Home) -> list[str]:
+def prepared_names(home: Home) -> list[str]:
     """The names of the prepared datasets."""
     return sorted(path.parent.name for path in home.datasets.glob(f"[!.]*/{MANIFEST}"))
 
 
-def by_code(found: Mapping[str, Sequence[Finding]]) -> list[Finding]:
-    """One finding for each code, its evidence that of the first few subjects in which it was found."""
+def merge_by_code(found: Mapping[str, Sequence[Finding]]) -> list[Finding]:
+    """One finding for each code, with the evidence of the first few cases."""
     together: dict[str, list[tuple[str, Finding]]] = {}
     for subject, findings in found.items():
         for finding in findings:

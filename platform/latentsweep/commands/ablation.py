@@ -8,27 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from latentsweep.commands.options import (
-    CardOption,
-    DeviceOption,
-    HomeOption,
-    JsonOption,
-    RayOption,
-    RecordOption,
-    StoreOption,
-    StudyOption,
-    WeightsOption,
-    dataset_of,
-    home_of,
-    recorder_of,
-)
+from latentsweep.commands import options
 
 if TYPE_CHECKING:
     from trainables.recipes import Recipe
 
 
 def ablate(
-    dataset: Annotated[str, typer.Option(help="A prepared dataset; 'demo' is prepared by itself.")],
+    dataset: options.DatasetOption,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of each arm; a larger number later adds the rest.")] = 5,
     design: Annotated[
         str | None, typer.Option(help="leave-one-out (the default), one-at-a-time, factorial, or arms (with --arm).")
@@ -49,7 +36,7 @@ def ablate(
     recipe: Annotated[
         str | None, typer.Option(help="paper, improved (the default) or smoke: what isn't a component.")
     ] = None,
-    assignments: Annotated[
+    settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="field=value of the recipe, or of every --arm; or execution.field=value."),
     ] = None,
@@ -65,16 +52,16 @@ def ablate(
     ] = None,
     max_runs: Annotated[int, typer.Option(min=1, help="Refuse a study of more runs than this.")] = 200,
     concurrent: Annotated[int | None, typer.Option(help="Trainings at once; what fits by default.")] = None,
-    card_gib: CardOption = None,
-    device: DeviceOption = None,
-    ray_address: RayOption = "local",
-    inception: WeightsOption = None,
-    mlflow: RecordOption = True,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and end.")] = False,
-    as_json: JsonOption = False,
-    home: HomeOption = Path("runs"),
-    store: StoreOption = "",
-    study_storage: StudyOption = "",
+    card_gib: options.CardOption = None,
+    device: options.DeviceOption = None,
+    ray_address: options.RayOption = "local",
+    inception: options.WeightsOption = None,
+    mlflow: options.RecordOption = True,
+    dry_run: options.DryRunOption = False,
+    as_json: options.JsonOption = False,
+    home: options.HomeOption = Path("runs"),
+    store: options.StoreOption = "",
+    study_storage: options.StudyOption = "",
 ) -> None:
     """Find out which components, or whole configurations, are better on this dataset, and how sure that is."""
     from rich.console import Console
@@ -84,21 +71,22 @@ def ablate(
     from latentsweep.ablation.design.plan import plan_of
     from latentsweep.ablation.design.walltime import WallTime
     from latentsweep.configuration import execution_of, overridden
-    from latentsweep.execution.cluster import packed
+    from latentsweep.execution.cluster import pack_job
     from latentsweep.jobs import ablation_results
     from latentsweep.jobs.ablation import Study
+    from latentsweep.jobs.job import Runtime
     from latentsweep.storage.store import Store
     from trainables.measures.inception import find_weights
     from trainables.recipes import recipe_named
 
-    place, weights = home_of(home, store, study_storage), find_weights(inception)
-    settings, execution = execution_of(assignments or [], device)
+    place, weights = options.home_of(home, store, study_storage), find_weights(inception)
+    settings, execution = execution_of(settings or [], device)
     names = DEFAULT if components is None else [name.strip() for name in components.split(",") if name.strip()]
     design = design or (WHOLE if arm else "leave-one-out")
     arms = arms_of(design, arm or [], settings, {"--components": components, "--recipe": recipe})
     named = arms[0].source if arms else recipe or "improved"
     base = arms[0].recipe if arms else overridden(recipe_named(named), settings)
-    data = dataset_of(place, dataset)
+    data = options.dataset_of(place, dataset)
     plan = plan_of(
         data,
         named,
@@ -121,24 +109,24 @@ def ablate(
             for component in COMPONENTS.values():
                 typer.echo(f"  {component.name:<24} {component.meaning}")
         return
-    study = Study(place, plan, data, weights, recorder_of(place, dataset, mlflow))
+    study = Study(place, plan, data, weights, options.recorder_of(place, dataset, mlflow))
     largest = max((each.recipe for each in plan.design.arms), key=size)
     slices = data.counts(largest.data.split)["train"]
-    pack = packed(largest, ray_address, execution, concurrent=concurrent, card_gib=card_gib, slices=slices)
+    pack = pack_job(largest, ray_address, execution, concurrent=concurrent, card_gib=card_gib, slices=slices)
     if pack.left_out:
         typer.echo(pack.left_out_line(), err=True)
-    jobs = study.run(seeds, pack, Console(stderr=as_json), address=ray_address)
-    effects = ablation_results.judged(plan, study.runs(jobs), seeds, margin)
+    jobs = study.run(seeds, Runtime(pack, Console(stderr=as_json), ray_address))
+    effects = ablation_results.judge_effects(plan, study.runs(jobs), seeds, margin)
     real = ablation_results.real_slices(study, jobs)
-    ratios = ablation_results.compared(study, jobs, seeds, real)
-    files = ablation_results.written(study, jobs, effects, seeds, margin, ratios, real)
+    ratios = ablation_results.compare_to_reference(study, jobs, seeds, real)
+    files = ablation_results.write_study(study, jobs, effects, seeds, margin, ratios, real)
     wall_time = ablation_results.wall_time(study, jobs)
     if as_json:
         failures = study.failures()
         found = {metric: [ablation_results.plain(effect) for effect in each] for metric, each in effects.items()}
         described = {"study": plan.name, "needed": forecast["needed"], "effects": found, "failures": failures}
         described["ratios"] = [ablation_results.plain(ratio) for ratio in ratios]
-        described["gaps"] = [ablation_results.plain(gap) for gap in ablation_results.split(study, jobs)]
+        described["gaps"] = [ablation_results.plain(gap) for gap in ablation_results.split_gaps(study, jobs)]
         described |= {"wall_time": wall_time} if wall_time else {}
         typer.echo(json.dumps({**described, "files": [str(path) for path in files]}, indent=1))
         return

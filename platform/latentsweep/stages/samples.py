@@ -10,73 +10,35 @@ from typing import Any
 import numpy as np
 import torch
 
-from latentsweep.stages.results import (
-    SAMPLES,
-    image_seeds,
-    load_denoiser,
-    load_vae,
-    save_figure,
-    scaling,
-    training_positions,
-)
-from latentsweep.storage.entries import Entry
+from latentsweep.stages.denoiser import DENOISER, average_file, draw, image_seeds, load_denoiser
+from latentsweep.stages.latents import LATENTS, scaling, training_positions
+from latentsweep.stages.stage import WEIGHTS, Context, Identity, Stage, save_figure
+from latentsweep.stages.vae import VAE, load_vae
 from trainables import figures
-from trainables.autoencoder.training import decoded_bytes
-from trainables.denoiser.condition import drawn_positions
-from trainables.denoiser.sampling import SamplingTrace, initial_noise, sample, sampling_timesteps
-from trainables.denoiser.unet import UNet
+from trainables.autoencoder.training import decode_to_bytes
+from trainables.denoiser.sampling import sampling_timesteps
 from trainables.errors import DivergenceError
 from trainables.loop.checkpoint import save_tensors
-from trainables.loop.execution import Execution
 from trainables.recipes import Recipe
+
+IMAGES = "samples.safetensors"
+"""The file of the images, their latents, and which of them each threshold has."""
 
 TRAJECTORY = (1000, 800, 600, 400, 200, 100, 50)
 """The timesteps at which a denoising trajectory is shown, before its end at 0."""
 
 
-def draw(
-    denoiser: UNet,
-    recipe: Recipe,
-    seeds: Sequence[int],
-    device: torch.device,
-    *,
-    thresholds: Sequence[float] | None = None,
-    snapshots: Sequence[int] = (),
-    positions: torch.Tensor | None = None,
-    chunk: int | None = None,
-) -> SamplingTrace:
-    """Latents of these image seeds, as the denoiser sees them (whitened, where it was trained so).
-
-    ``positions`` are the training split's (:func:`~latentsweep.stages.results.training_positions`); ``chunk`` is that
-    of :func:`~trainables.denoiser.sampling.sample`.
-    """
-    size = recipe.latent_size
-    denoiser.to(device)
-    return sample(
-        denoiser,
-        initial_noise(seeds, (recipe.vae.latent_channels, size, size)).to(device),
-        seeds=seeds,
-        diffusion=recipe.diffusion,
-        config=recipe.sampling,
-        thresholds=thresholds,
-        snapshots=snapshots,
-        positions=None if positions is None else drawn_positions(seeds, positions),
-        chunk=chunk,
-    )
-
-
-def samples_stage(
-    folder: Path, recipe: Recipe, vae: Entry, latents: Entry, denoiser: Entry, seed: int, execution: Execution
-) -> dict[str, Any]:
+def generate(context: Context, folder: Path) -> dict[str, Any]:
     """Generates the images of every threshold of the grid in one pass; each distinct image is kept once."""
-    device = execution.prepare()
+    recipe, device, latents = context.recipe, context.execution.prepare(), context.obtain(LATENTS)
     thresholds = recipe.sampling.thresholds
-    autoencoder, statistics = load_vae(vae, recipe), scaling(recipe, latents)
+    autoencoder, statistics = load_vae(context.obtain(VAE).file(WEIGHTS), recipe), scaling(recipe, latents)
+    weights = context.obtain(DENOISER).file(average_file(recipe.sampling.ema_length))
     started = time.monotonic()
     trace = draw(
-        load_denoiser(denoiser, recipe),
+        load_denoiser(weights, recipe),
         recipe,
-        image_seeds(seed, recipe.evaluation.samples),
+        image_seeds(context.seed, recipe.evaluation.samples),
         device,
         thresholds=thresholds,
         snapshots=evaluations_at(TRAJECTORY, recipe),
@@ -95,19 +57,19 @@ def samples_stage(
             if place == len(chosen):
                 chosen.append(k * count + i)
             index[k, i] = place
-    generated = statistics.unwhitened(flat[chosen])
+    generated = statistics.unwhiten(flat[chosen])
     if not generated.isfinite().all():
         raise DivergenceError(
             "sampling left the finite numbers: lower diffusion.learning_rate", step=recipe.diffusion.steps
         )
-    images = decoded_bytes(autoencoder, generated, device)
+    images = decode_to_bytes(autoencoder, generated, device)
     tensors = {"images": images, "latents": generated, "index": index, "steps": trace.steps_used.to(torch.int64)}
     if trace.positions is not None:
         tensors["positions"] = trace.positions
-    save_tensors(folder / SAMPLES, tensors)
+    save_tensors(folder / IMAGES, tensors)
     last = trace.latents[:1, 0].cpu()
     path = [(t, latent.cpu(), x0.cpu()) for t, latent, x0 in trace.snapshots] + [(0, last, last)]
-    estimates = decoded_bytes(autoencoder, statistics.unwhitened(torch.cat([x0 for _, _, x0 in path])), device)
+    estimates = decode_to_bytes(autoencoder, statistics.unwhiten(torch.cat([x0 for _, _, x0 in path])), device)
     shown = [(t, latent[0].numpy(), image.numpy()) for (t, latent, _), image in zip(path, estimates, strict=True)]
     save_figure(folder, "trajectory", figures.denoising_trajectory(shown))
     evaluations = int(trace.steps_used.max(dim=0).values.sum())
@@ -124,3 +86,26 @@ def evaluations_at(timesteps: Sequence[int], recipe: Recipe) -> list[int]:
     """The numbers of the denoiser's evaluations (from 0) that come nearest to these timesteps."""
     visited = np.asarray(sampling_timesteps(recipe.diffusion.timesteps, recipe.sampling.steps))
     return sorted({int(np.abs(visited - t).argmin()) for t in timesteps})
+
+
+def _fields(identity: Identity) -> dict[str, Any]:
+    recipe, given = identity.recipe, ("early_stop_threshold", "threshold_grid")
+    sampling = recipe.sampling.identity().items()
+    return {
+        "sampling": {name: value for name, value in sampling if name not in given},
+        "thresholds": list(recipe.sampling.thresholds),
+        "samples": recipe.evaluation.samples,
+        "seed": identity.seed,
+    }
+
+
+SAMPLES = Stage(
+    name="samples",
+    version=3,
+    title="generated samples",
+    fields=_fields,
+    run=generate,
+    inputs=(VAE, LATENTS, DENOISER),
+    planned="samplings",
+    pictured=True,
+)

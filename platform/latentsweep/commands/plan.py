@@ -8,23 +8,21 @@ from typing import Annotated
 
 import typer
 
-from latentsweep.commands.options import CardOption, DeviceOption, JsonOption
+from latentsweep.commands import options
 
 
 def plan(
     recipe: Annotated[str, typer.Option(help="paper, improved or smoke.")] = "improved",
     config: Annotated[Path | None, typer.Option(help="A configuration, as export wrote it, in place of it.")] = None,
-    assignments: Annotated[
-        list[str] | None, typer.Option("--set", help="field=value of the recipe, or execution.field=value.")
-    ] = None,
+    settings: options.SetOption = None,
     slices: Annotated[
         int, typer.Option(min=0, help="Slices of the training split, which lie on the card during a training.")
     ] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Data-parallel workers of a training.")] = 1,
-    concurrent: Annotated[int | None, typer.Option(help="Trials at once; what fits by default.")] = None,
-    card_gib: CardOption = None,
-    device: DeviceOption = None,
-    as_json: JsonOption = False,
+    concurrent: options.ConcurrentOption = None,
+    card_gib: options.CardOption = None,
+    device: options.DeviceOption = None,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Show what a configuration takes of a card's memory, by part, and how trials would share the card."""
     from latentsweep.configuration import execution_of, overridden, read_configuration
@@ -36,7 +34,7 @@ def plan(
     if config:
         configuration = read_configuration(config)
         execution, chosen = configuration.execution, configuration.recipe
-    settings, execution = execution_of(assignments or [], device, execution.replace(workers=workers))
+    settings, execution = execution_of(settings or [], device, execution.replace(workers=workers))
     chosen = overridden(chosen, settings)
     present = packing.cards(execution.device)
     pack = packing.pack_trials(

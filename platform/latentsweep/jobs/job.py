@@ -1,0 +1,120 @@
+"""What a sweep, a study and a retraining have in common: lock, threads, what is used, Ray, shared stages, the end."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from rich.console import Console
+
+from latentsweep.execution.cluster import check_resources, cluster
+from latentsweep.execution.packing import Packing
+from latentsweep.execution.shared_stages import Shared, obtain
+from latentsweep.execution.supervision import hold_lock, ignore_signals
+from latentsweep.execution.view import View
+from latentsweep.execution.worker import Brief
+from latentsweep.stages.dataset import published_name
+from latentsweep.stages.stage import Identity
+from latentsweep.storage.home import Home, read_json, write_json
+from latentsweep.storage.store import Store
+from trainables.errors import StoppedError
+from trainables.measures.inception import InceptionWeights
+from trainables.recipes import Recipe
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What a job runs with."""
+
+    packing: Packing
+    """How trainings share the cards and the cores."""
+    console: Console
+    """Where progress is shown."""
+    address: str = "local"
+    """The Ray cluster to join; ``local`` starts one on this machine."""
+
+    def with_threads(self, threads: int) -> Runtime:
+        """The same with so many threads for each training."""
+        return dataclasses.replace(self, packing=dataclasses.replace(self.packing, threads=threads))
+
+    @contextlib.contextmanager
+    def ray(self, workers: int = 1) -> Iterator[None]:
+        """Ray for the length of a ``with``, started or joined.
+
+        Raises :class:`~trainables.errors.ConfigError` where it has not the CPUs and cards of one training by
+        ``workers``, since the job would wait for ever.
+        """
+        packing = self.packing
+        with cluster(self.address, gpus=len(packing.cards), cards=packing.visible_devices):
+            check_resources(workers * packing.threads, workers * packing.gpu_share)
+            yield
+
+
+class Job:
+    """A job in its folder. It works on one dataset, and its results lie in the home's store."""
+
+    noun: ClassVar[str]
+    """What messages call it."""
+
+    def __init__(self, home: Home, folder: Path, dataset: str, fingerprint: str, weights: InceptionWeights) -> None:
+        self.home, self.folder, self.weights = home, home.writable(folder), weights
+        self.dataset_name, self.fingerprint = dataset, fingerprint
+        self.store = Store.of(home)
+        self.uses = set(published_name(home, fingerprint))
+
+    @property
+    def lock_folder(self) -> Path:
+        """Where the lock lies; messages name the job by the name of this folder."""
+        return self.folder
+
+    def note_stop(self) -> None:
+        """Records that the user stopped the job."""
+
+    @contextlib.contextmanager
+    def drive(self, database: str = "") -> Iterator[None]:
+        """Holds the job's lock, and that of its study in ``database``, for the length of a ``with``.
+
+        Raises :class:`~trainables.errors.LatentsweepError` where another process drives the job, and
+        :class:`StoppedError` after Ctrl-C.
+        """
+        with hold_lock(self.lock_folder, database):
+            try:
+                yield
+            except KeyboardInterrupt:
+                with ignore_signals():
+                    self.note_stop()
+                raise StoppedError(
+                    f"the {self.noun} was stopped; nothing is lost, and the same command goes on"
+                ) from None
+
+    def keep_threads(self, runtime: Runtime, file: str, settings: Mapping[str, Any]) -> Runtime:
+        """The runtime with the threads that the job began with, so that its results stay comparable bit for bit.
+
+        Writes them and the ``settings`` to ``file`` in the job's folder.
+        """
+        path = self.folder / file
+        threads = int(read_json(path, {"threads": runtime.packing.threads})["threads"])
+        write_json(path, {**settings, "threads": threads})
+        return runtime.with_threads(threads)
+
+    def use(self, names: Iterable[str]) -> None:
+        """Notes results of the store that the job refers to, so that ``store free`` keeps them."""
+        self.uses.update(names)
+        write_json(self.folder / "uses.json", sorted(self.uses))
+
+    def brief(
+        self, packing: Packing, recipe: Recipe, seed: int, *, split: str = "validation", section: str = "diffusion"
+    ) -> Brief:
+        """What a worker must know to train ``recipe`` within the part of a card that is for ``section``."""
+        identity = Identity(recipe, self.fingerprint, seed, self.weights.sha256, split)
+        execution = packing.limited(section, packing.execution.replace(threads=packing.threads))
+        return Brief.of(self.home, self.store, self.dataset_name, self.weights, identity, execution)
+
+    def obtain(self, shared: Sequence[Shared], packing: Packing, view: View) -> None:
+        """Computes what the store lacks of the ``shared`` stages, each once, under the first label that it has."""
+        distinct = {each.keys.reconstruction.name: each for each in reversed(shared)}
+        obtain(list(distinct.values())[::-1], self.store, self.folder / "train", packing, view)

@@ -1,0 +1,50 @@
+"""The templates that pages extend, the filters that they use, and how a page's files are written."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from latentsweep.lints import Finding
+from latentsweep.pages.numbers import duration
+from latentsweep.pages.tables import Table, cell
+
+PACKAGE = "latentsweep.pages"
+
+
+class Tile(NamedTuple):
+    """One number that a reader looks for first."""
+
+    label: str
+    value: str
+    note: str
+
+
+def warnings_first(findings: Iterable[Finding]) -> list[Finding]:
+    """Lints in the order in which a page shows them."""
+    return sorted(findings, key=lambda each: each.severity != "warning")
+
+
+@functools.cache
+def environment(package: str) -> Environment:
+    """The templates of a package, and those beside this module for them to extend."""
+    made = Environment(
+        loader=ChoiceLoader([PackageLoader(each, ".") for each in (package, PACKAGE)]),
+        autoescape=select_autoescape(enabled_extensions=("html.j2",)),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    made.filters |= {"duration": duration, "cell": cell}
+    made.globals["table_of"] = Table.of
+    return made
+
+
+def write_texts(folder: Path, texts: Mapping[str, str]) -> list[Path]:
+    """Writes files by their names into a folder that is there; returns their paths, raises :class:`OSError`."""
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return [folder / name for name in texts]

@@ -1,0 +1,79 @@
+"""What a result of the store is in a record: points of curves, scores, pictures and tags."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from latentsweep import stages
+from latentsweep.metrics import DENOISER_SECONDS, EVALUATION_SECONDS, FINALS
+from latentsweep.records.recorder import Recorder, StepRecord
+from latentsweep.stages.pipeline import PICTURED, Keys
+from latentsweep.storage.entries import Entry
+from latentsweep.storage.store import Store
+from trainables.config import as_scalar
+from trainables.recipes import Recipe
+
+
+def log_scores(
+    recorder: Recorder, key: str, store: Store, keys: Keys, recipe: Recipe, metrics: Mapping[str, float]
+) -> None:
+    """Record the scores of a configuration, what its stages took, and its pictures; nothing where they were freed."""
+    evaluation, denoiser = store.find(keys.evaluation), store.find(keys.denoiser)
+    if evaluation is None or denoiser is None:
+        return
+    costs = {DENOISER_SECONDS.name: denoiser.seconds, EVALUATION_SECONDS.name: evaluation.seconds}
+    recorder.log(key, [final_record(evaluation, recipe.diffusion.steps, {**costs, **metrics})])
+    found = (store.find(keys[stage.name]) for stage in PICTURED)
+    log_pictures(recorder, key, (entry for entry in found if entry))
+
+
+def log_pictures(recorder: Recorder, key: str, entries: Iterable[Entry]) -> None:
+    """Record the figures that these results hold."""
+    for path in pictures(entries):
+        recorder.log_file(key, path, stages.FIGURES)
+
+
+def execution_tags(training: Entry) -> dict[str, str]:
+    """What a training was computed on and in, and what of the ladder it took where memory was short."""
+    taken = {name: value for name, value in training.summary.get("memory", {}).items() if value}
+    return {
+        f"latentsweep.{name}": str(value) for name, value in (training.summary.get("execution", {}) | taken).items()
+    }
+
+
+def pictures(entries: Iterable[Entry]) -> list[Path]:
+    """The figures that these results hold."""
+    return [path for entry in entries for path in sorted((entry.folder / stages.FIGURES).glob("*.png"))]
+
+
+def as_records(records: Sequence[Mapping[str, float]]) -> list[StepRecord]:
+    """Records of a training loop as the recorder takes them."""
+    return [
+        StepRecord(int(r["step"]), int(r["time"]), {k: v for k, v in r.items() if k not in ("step", "time")})
+        for r in records
+    ]
+
+
+def final_record(entry: Entry, step: int, metrics: Mapping[str, float]) -> StepRecord:
+    """The end result under its own names and, for the columns of the runs' table, under ``final/``."""
+    created = datetime.datetime.fromisoformat(entry.manifest["created"])
+    return StepRecord(step, int(created.timestamp() * 1000), {**metrics, **finals(metrics)})
+
+
+def finals(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The few scores that the runs' table shows, under ``final/``."""
+    return {final: metrics[name] for name, final in FINALS.items() if name in metrics}
+
+
+def milliseconds(moment: datetime.datetime | None) -> int | None:
+    """A moment of the study as milliseconds since the epoch."""
+    return None if moment is None else int(moment.timestamp() * 1000)
+
+
+def value_of(recipe: Recipe, field: str) -> Any:
+    """The value of a dotted field, as a search space holds it."""
+    section, name = field.split(".")
+    return as_scalar(getattr(getattr(recipe, section), name))

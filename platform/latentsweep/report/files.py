@@ -1,0 +1,30 @@
+"""The report's files: one HTML page that needs nothing else, the same as Markdown, and all rows as CSV."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from latentsweep.pages.templates import environment, write_texts
+from latentsweep.report import repetition, summary
+from latentsweep.report.content import Findings, gather
+from latentsweep.report.scores import as_csv
+from latentsweep.storage.home import Home
+
+FOLDER = "report"
+
+
+def write_report(home: Home, sweep: str, *, findings: Findings = ()) -> list[Path]:
+    """Writes ``report.html``, ``report.md`` and ``report.csv`` into the sweep's folder and returns their paths.
+
+    ``sweep`` is the name of a folder of ``home.sweeps``; ``findings`` are the lints to show, or a function that finds
+    them. Raises :class:`~trainables.errors.DataError` for an unknown sweep and
+    :class:`~trainables.errors.StoreError` where the folder can't be written.
+    """
+    content = gather(home, sweep, findings)
+    given = {"c": content, "repetition": repetition, "failures": summary.failures(content.source)}
+    page, markdown = (
+        environment("latentsweep.report").get_template(f"page.{kind}.j2").render(given) for kind in ("html", "md")
+    )
+    table = as_csv(content.scores, list(content.fields))
+    folder = home.writable(home.sweeps / content.sweep / FOLDER)
+    return write_texts(folder, {"report.html": page, "report.md": markdown, "report.csv": table})

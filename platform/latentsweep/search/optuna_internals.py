@@ -1,0 +1,36 @@
+"""Every private name of Optuna that this project uses.
+
+Optuna has no public way to put a trial that was interrupted back into the queue, to read one trial by its number, or
+to set attributes of a trial in another process than the one that asked for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+CHECKED_WITH = "5.0.0"
+"""The version of Optuna whose private names these are."""
+
+
+def trial_of(study: Study, number: int) -> FrozenTrial:
+    """The trial of that number as the study has it."""
+    return study._storage.get_trial(_id(study, number))
+
+
+def annotate(study: Study, number: int, attributes: Mapping[str, Any]) -> None:
+    """Sets attributes of a trial that is not finished."""
+    for name, value in attributes.items():
+        study._storage.set_trial_user_attr(_id(study, number), name, value)
+
+
+def put_back(study: Study, number: int) -> None:
+    """Makes a trial that was running wait again."""
+    study._storage.set_trial_state_values(_id(study, number), TrialState.WAITING)
+
+
+def _id(study: Study, number: int) -> int:
+    return study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)

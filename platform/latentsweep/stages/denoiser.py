@@ -1,0 +1,154 @@
+"""The denoiser: its training, its scores on the way, and the latents that it draws."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from latentsweep.metrics import RUNG
+from latentsweep.stages.latents import LATENTS, read_latents, scaling, training_positions
+from latentsweep.stages.real_features import REAL_FEATURES, extractor
+from latentsweep.stages.stage import WEIGHTS, Context, Stage, records_of, train_within_memory
+from latentsweep.stages.vae import VAE, load_vae
+from latentsweep.storage.entries import Entry
+from trainables.autoencoder.training import decode_to_bytes
+from trainables.config import fingerprint
+from trainables.denoiser.averages import Averages
+from trainables.denoiser.condition import draw_positions
+from trainables.denoiser.sampling import SamplingTrace, even_chunk, initial_noise, sample
+from trainables.denoiser.training import Scorer, train_denoiser
+from trainables.denoiser.unet import UNet
+from trainables.loop import execution as ex
+from trainables.loop.checkpoint import load_tensors, save_tensors
+from trainables.loop.execution import Execution
+from trainables.loop.progress import Record
+from trainables.loop.seeds import derived_seed
+from trainables.measures.reference import Reference, distances
+from trainables.recipes import Recipe
+
+
+def train(context: Context, folder: Path) -> dict[str, Any]:
+    """Trains the denoiser; leaves a file of weights for each of its averages, and the records."""
+    recipe, latents = context.recipe, context.obtain(LATENTS)
+    whiten, positions = recipe.diffusion.whiten, recipe.diffusion.position_condition
+    training, held_out = (
+        read_latents(latents.folder, dict(latents.summary), split, whiten=whiten, positions=positions)
+        for split in ("train", "validation")
+    )
+    score = rung_score(context, latents) if context.scored and recipe.evaluation.rungs else None
+
+    def at_rung(rung: Execution) -> tuple[Averages, list[Record]]:
+        return train_denoiser(
+            recipe.diffusion,
+            training,
+            held_out,
+            seed=context.seed,
+            folder=folder,
+            execution=rung,
+            report=context.report,
+            score=score,
+            rungs=recipe.evaluation.rungs if score else 0,
+        )
+
+    averages, _, how = train_within_memory(context, folder, "diffusion", "denoiser", len(training), at_rung)
+    if ex.rank() != 0:
+        return {}
+    for length, model in averages.by_length.items():
+        save_tensors(folder / average_file(length), model.state_dict())
+    parameters = sum(p.numel() for p in averages.own.parameters())
+    return {"parameters": parameters, **how, "rungs": score.identity if score else None}
+
+
+def rung_score(context: Context, latents: Entry) -> Scorer:
+    """Measures a denoiser in training: a few images without early stop, against the real features."""
+    recipe, execution = context.recipe, context.execution
+    autoencoder, statistics = load_vae(context.obtain(VAE).file(WEIGHTS), recipe), scaling(recipe, latents)
+    real = Reference.load(context.obtain(REAL_FEATURES).folder)
+    seeds = image_seeds(context.seed, recipe.evaluation.rung_samples)
+    positions = training_positions(recipe, latents)
+
+    def measure(denoisers: Mapping[float, UNet]) -> dict[str, float]:
+        device = execution.prepare()
+        average = denoisers[recipe.sampling.ema_length]
+        chunk = even_chunk(len(seeds), device)  # its images are always drawn together
+        trace = draw(average, recipe, seeds, device, thresholds=(0.0,), positions=positions, chunk=chunk)
+        images = decode_to_bytes(autoencoder, statistics.unwhiten(trace.latents[0].cpu()), device).numpy()
+        features = extractor(context.weights, str(device)).features(images)
+        scores = distances(features, real, bootstrap=recipe.evaluation.bootstrap)
+        return {RUNG + name: value for name, value in scores.items()}
+
+    return Scorer(measure, scored_with(context))
+
+
+def scored_with(context: Context) -> str:
+    """A digest of what the scores at the rungs depend on beyond the training."""
+    recipe, real = context.recipe, REAL_FEATURES.key(context.identity)
+    rungs = recipe.evaluation.rungs, recipe.evaluation.rung_samples
+    return fingerprint([recipe.sampling.identity(), *rungs, real.digest])
+
+
+def replay(context: Context, entry: Entry) -> list[Record]:
+    """The records of a finished training; its scores are told only to those who would get the same scores."""
+    return records_of(entry, rungs=entry.summary.get("rungs") == scored_with(context))
+
+
+DENOISER = Stage(
+    name="denoiser",
+    version=4,
+    title="denoiser",
+    fields=lambda identity: {"diffusion": identity.recipe.diffusion.identity(), "seed": identity.seed},
+    run=train,
+    inputs=(LATENTS,),
+    replay=replay,
+)
+
+
+def load_denoiser(weights: Path, recipe: Recipe) -> UNet:
+    """The trained denoiser of a file of weights; raises ``RuntimeError`` where the recipe's is another."""
+    model = UNet(recipe.vae.latent_channels, recipe.diffusion)
+    model.load_state_dict(load_tensors(weights)[0])
+    return model.eval().requires_grad_(False)
+
+
+def average_file(length: float) -> str:
+    """The file of a denoiser's weights by their average of this length, 0 for the training's own."""
+    return f"weights-ema-{length!r}.safetensors" if length else WEIGHTS
+
+
+def image_seeds(seed: int, count: int) -> list[int]:
+    """The seeds of the images that a run is measured by."""
+    return [derived_seed(seed, "image", number) for number in range(count)]
+
+
+def draw(
+    denoiser: UNet,
+    recipe: Recipe,
+    seeds: Sequence[int],
+    device: torch.device,
+    *,
+    thresholds: Sequence[float] | None = None,
+    snapshots: Sequence[int] = (),
+    positions: torch.Tensor | None = None,
+    chunk: int | None = None,
+) -> SamplingTrace:
+    """Latents of these image seeds, as the denoiser sees them (whitened, where it was trained so).
+
+    ``positions`` are the training split's (:func:`~latentsweep.stages.latents.training_positions`); ``chunk`` is that
+    of :func:`~trainables.denoiser.sampling.sample`.
+    """
+    size = recipe.latent_size
+    denoiser.to(device)
+    return sample(
+        denoiser,
+        initial_noise(seeds, (recipe.vae.latent_channels, size, size)).to(device),
+        seeds=seeds,
+        diffusion=recipe.diffusion,
+        config=recipe.sampling,
+        thresholds=thresholds,
+        snapshots=snapshots,
+        positions=None if positions is None else draw_positions(seeds, positions),
+        chunk=chunk,
+    )

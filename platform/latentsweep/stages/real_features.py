@@ -1,0 +1,59 @@
+"""The features of real slices, which generated ones are compared with, and the floor of real against real."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+from latentsweep.stages.stage import Context, Identity, Stage
+from trainables.measures.inception import InceptionExtractor, InceptionWeights
+from trainables.measures.reference import build_reference
+
+DRAW_SEED = 0
+"""The seed of the draw of real slices. Runs with different seeds are measured against the same slices."""
+
+
+def measure_real(context: Context, folder: Path) -> dict[str, Any]:
+    """Measures the real slices of a split, and those of the training split against them."""
+    device = context.execution.prepare()
+    held_out, training = context.slices(context.split), context.slices("train")
+    reference = build_reference(
+        held_out.images,
+        held_out.subjects,
+        training.images,
+        training.subjects,
+        extractor(context.weights, str(device)),
+        samples=context.recipe.evaluation.samples,
+        bootstrap=context.recipe.evaluation.bootstrap,
+        seed=DRAW_SEED,
+    )
+    reference.save(folder)
+    return {
+        "split": context.split,
+        "samples": len(reference.images),
+        "floor": reference.floor,
+        "sha": reference.sha,
+        "extractor": reference.extractor,
+    }
+
+
+def _fields(identity: Identity) -> dict[str, Any]:
+    evaluation = identity.recipe.evaluation
+    return {
+        **identity.slices,
+        "split": identity.split,
+        "samples": evaluation.samples,
+        "bootstrap": evaluation.bootstrap,
+        "weights": identity.weights,
+        "seed": DRAW_SEED,
+    }
+
+
+REAL_FEATURES = Stage(name="reference", version=2, title="real features and floor", fields=_fields, run=measure_real)
+
+
+@functools.lru_cache(maxsize=1)
+def extractor(weights: InceptionWeights, device: str) -> InceptionExtractor:
+    """The Inception network, loaded once a process; it is on the device only while features are taken."""
+    return InceptionExtractor(weights, device)

@@ -1,0 +1,65 @@
+"""Reconstructions: what the autoencoder keeps of a slice, which no denoiser can better."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from latentsweep.stages.latents import LATENTS, posteriors
+from latentsweep.stages.real_features import REAL_FEATURES, extractor
+from latentsweep.stages.stage import WEIGHTS, Context, Stage, finite, save_figure, spread
+from latentsweep.stages.vae import VAE, load_vae
+from trainables import figures
+from trainables.autoencoder.training import decode_latents, encode_slices
+from trainables.autoencoder.vae import Autoencoder
+from trainables.images import to_bytes
+from trainables.loop.checkpoint import save_tensors
+from trainables.measures.evaluation import evaluate_ceiling, evaluate_reconstructions
+from trainables.measures.latent_statistics import active_channels, kl_by_channel
+from trainables.measures.reference import Reference
+
+RECONSTRUCTIONS = "reconstructions.safetensors"
+
+
+def measure_autoencoder(context: Context, folder: Path) -> dict[str, Any]:
+    """Measures and shows the autoencoder alone, on the slices of a split and as a ceiling for every denoiser."""
+    device, recipe, latents = context.execution.prepare(), context.recipe, context.obtain(LATENTS)
+    model = load_vae(context.obtain(VAE).file(WEIGHTS), recipe)
+    real = Reference.load(context.obtain(REAL_FEATURES).folder)
+    held_out = context.slices(context.split).images
+    images = reconstruct(model, held_out, device)
+    metrics = evaluate_reconstructions(held_out, images.squeeze(1).numpy())
+    if len(real.floor_images) > 1:
+        ceiling = to_bytes(reconstruct(model, real.floor_images, device)).numpy()
+        features = extractor(context.weights, str(device)).features(ceiling)
+        metrics |= evaluate_ceiling(ceiling, features, real, recipe.evaluation)
+    shown = spread(len(held_out), 8)
+    save_figure(folder, "reconstructions", figures.reconstructions(held_out[shown], to_bytes(images[shown]).numpy()))
+    save_figure(folder, "latents_autoencoder", figures.latent_diagnostics(*posteriors(latents, context.split)))
+    save_tensors(folder / RECONSTRUCTIONS, {"images": to_bytes(images)})
+    mean, log_variance = posteriors(latents, "train")
+    return {
+        "metrics": finite(metrics),
+        "channel_kl": kl_by_channel(mean, log_variance).tolist(),
+        "channel_active": active_channels(mean).tolist(),
+    }
+
+
+def reconstruct(model: Autoencoder, slices: np.ndarray, device: torch.device) -> torch.Tensor:
+    """The posterior mean's reconstructions (N, 1, H, W) in [-1, 1] of slices uint8 (N, H, W)."""
+    mean, _ = encode_slices(model, torch.from_numpy(slices), device)
+    return decode_latents(model, mean, device)
+
+
+RECONSTRUCTION = Stage(
+    name="reconstruction",
+    version=1,
+    title="autoencoder's reconstructions",
+    fields=lambda identity: {"bootstrap": identity.recipe.evaluation.bootstrap},
+    run=measure_autoencoder,
+    inputs=(VAE, LATENTS, REAL_FEATURES),
+    pictured=True,
+)

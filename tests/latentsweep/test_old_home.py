@@ -1,0 +1,142 @@
+"""A home that an earlier version made (``tests/old_home.py``) is answered from: nothing of it is computed again.
+
+Where a change is meant to compute results again, pack a home of the commit before it in place of this one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import old_home
+import pytest
+import yaml
+from PIL import Image
+from typer.testing import CliRunner
+
+from latentsweep.cli import app
+
+ARCHIVE = Path(__file__).parents[1] / "golden" / "home-dff7b93.tar.xz"
+STAGES = {"vae", "latents", "denoiser", "samples", "reference", "reconstruction", "evaluation"}
+LEVELS = 2
+"""Grey levels by which an image may differ that other processors compute from the same weights."""
+
+
+@pytest.fixture
+def unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder with the old home and what the old commands wrote beside it."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (tmp_path / "space.yaml").write_text(old_home.SPACE)
+    return tmp_path
+
+
+@pytest.fixture
+def home(unpacked: Path) -> Iterator[Path]:
+    """The old home, whose store must be as it was when the test ends."""
+    before = content(unpacked / "home" / "store")
+    assert {name.split("/")[0] for name in before} >= STAGES
+    yield unpacked / "home"
+    assert content(unpacked / "home" / "store") == before
+
+
+def content(store: Path) -> dict[str, str]:
+    """The hash of each file of the store but locks."""
+    files = (path for path in sorted(store.rglob("*")) if path.is_file() and path.suffix != ".lock")
+    return {str(path.relative_to(store)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def said(home: Path, *words: str, code: int = 0) -> str:
+    done = CliRunner().invoke(app, [*words, "--home", str(home)], catch_exceptions=False)
+    assert done.exit_code == code, done.output
+    return done.stdout
+
+
+def only(folder: Path) -> Path:
+    [found] = [path for path in folder.iterdir() if path.name != ".locks"]
+    return found
+
+
+def take(path: Path) -> str:
+    """What a file says; it is removed, so that the new code must write it anew."""
+    text = path.read_text()
+    path.unlink()
+    return text
+
+
+def check_recorded(home: Path, *kinds: str) -> None:
+    """MLflow has runs of these kinds and no other, each with all names and params that the old code gave it."""
+    old = {run["key"]: run for run in json.loads((home.parent / "recorded.json").read_text()) if run["kind"] in kinds}
+    new = {run["key"]: run for run in old_home.recorded(home)}
+    assert new.keys() == old.keys()
+    for key, run in old.items():
+        assert new[key]["kind"] == run["kind"]
+        assert set(new[key]["metrics"]) >= set(run["metrics"]), key
+        assert set(new[key]["tags"]) >= set(run["tags"]), key
+        assert new[key]["params"].items() >= run["params"].items(), key
+
+
+def test_a_sweep_of_an_old_home_is_answered_and_recorded_as_it_was(unpacked: Path, home: Path) -> None:
+    folder = only(home / "sweeps")
+    uses, table = take(folder / "uses.json"), take(folder / "leaderboard.csv")
+    result = json.loads(said(home, *old_home.sweep_words(unpacked / "space.yaml")))
+    assert result["sweep"] == folder.name
+    assert result["counts"]["complete"] == 2
+    assert len(result["leaderboard"]) == 4
+    assert (folder / "leaderboard.csv").read_text() == table
+    assert (folder / "uses.json").read_text() == uses, "the keys of all its stages"
+    check_recorded(home, "sweep", "trial", "vae")
+
+
+def test_a_study_of_an_old_home_is_answered_and_recorded_as_it_was(home: Path) -> None:
+    folder = only(home / "ablations")
+    uses, table = take(folder / "uses.json"), take(folder / "ablation.csv")
+    said(home, *old_home.ablate_words())
+    assert (folder / "ablation.csv").read_text() == table
+    assert (folder / "uses.json").read_text() == uses
+    check_recorded(home, "ablation", "ablation-run")
+
+
+def test_the_exported_configuration_of_an_old_home_is_trained_already(unpacked: Path, home: Path) -> None:
+    folder = only(home / "trained")
+    uses = take(folder / "uses.json")
+    result = json.loads(said(home, *old_home.train_words(unpacked / "best.yaml")))
+    assert result["from_store"]
+    assert only(home / "trained") == folder
+    assert (folder / "uses.json").read_text() == uses
+    check_recorded(home, "training")
+
+
+def test_the_store_of_an_old_home_is_shown_with_what_uses_it(home: Path) -> None:
+    shown = json.loads(said(home, "store", "show", "--json"))
+    stages = [entry for entry in shown if entry["name"].split("/")[0] in STAGES]
+    assert len(stages) == 17
+    assert all(entry["state"] == "complete" and entry["used_by"] for entry in stages)
+
+
+def test_an_old_home_is_reported_linted_and_exported(unpacked: Path, home: Path) -> None:
+    written = json.loads(said(home, "report", "--json"))
+    assert old_home.DATASET in Path(written["files"][0]).read_text()
+    assert "[threshold-never]" in said(home, "lint", code=1)
+    said(home, "export", "--dataset", old_home.DATASET, "--to", str(unpacked / "again.yaml"))
+    old, new = (yaml.safe_load((unpacked / name).read_text()) for name in ("best.yaml", "again.yaml"))
+    assert new["execution"].items() >= old["execution"].items()
+    for section, values in old["recipe"].items():
+        assert new["recipe"][section].items() >= values.items()
+    for configuration in (old, new):
+        del configuration["origin"]["run_id"]
+    assert new["origin"] == old["origin"]
+
+
+@pytest.mark.parametrize("run", ["best.yaml", "home/trained"])
+def test_the_networks_of_an_old_home_draw_what_they_drew(unpacked: Path, home: Path, run: str) -> None:
+    place = unpacked / run
+    said(home, "sample", str(only(place) if place.is_dir() else place), "--count", "2", "--to", str(unpacked / "new"))
+    for name in ("seed-000000.png", "seed-000001.png"):
+        old, new = (np.asarray(Image.open(unpacked / where / name), np.int16) for where in ("drawn", "new"))
+        assert np.abs(new - old).max() <= LEVELS

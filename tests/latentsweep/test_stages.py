@@ -1,0 +1,92 @@
+"""What follows from the table of stages, and how a result is obtained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_dataset import plant
+
+from latentsweep.stages.pipeline import LAST, SHARED, STAGES, TABLE, TRAININGS, Pipeline, keys_of
+from latentsweep.stages.stage import Context, Stage
+from latentsweep.storage.home import Home
+from latentsweep.storage.store import Store
+from trainables.loop.execution import Execution
+from trainables.measures.inception import InceptionWeights
+from trainables.recipes import SMOKE
+
+
+def written(name: str, heard: list[str], *inputs: Stage, **rest: Any) -> Stage:
+    """A stage that notes that it runs."""
+
+    def run(context: Context, folder: Path) -> dict[str, Any]:
+        heard.append(name)
+        context.report([{"step": 1}])
+        return {"read": [context.obtain(each).name for each in inputs]}
+
+    return Stage(name=name, version=1, title=name, fields=lambda identity: {}, run=run, inputs=inputs, **rest)
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Pipeline:
+    home = Home(tmp_path / "runs")
+    weights = InceptionWeights(Path("not-needed"), "0" * 64)
+    return Pipeline(Store.of(home), plant(home), SMOKE, 0, Execution(), weights)
+
+
+def test_a_stage_stands_in_the_table_after_all_that_it_reads() -> None:
+    for place, stage in enumerate(TABLE):
+        assert all(TABLE.index(each) < place for each in stage.inputs), stage.name
+    assert len(STAGES) == len(TABLE)
+
+
+def test_what_follows_from_the_table() -> None:
+    assert [stage.name for stage in SHARED] == ["vae", "latents", "reference", "reconstruction"]
+    assert [stage.name for stage in TRAININGS] == ["vae", "denoiser"]
+    assert [stage.name for stage in LAST] == ["evaluation"]
+
+
+def test_a_key_names_the_inputs_that_no_other_input_follows() -> None:
+    keys = keys_of(SMOKE, "dataset", 0, "weights")
+    upstream = {stage: [each.stage for each in key.upstream] for stage, key in keys.items()}
+    assert upstream == {
+        "vae": [],
+        "latents": ["vae"],
+        "reference": [],
+        "reconstruction": ["latents", "reference"],
+        "denoiser": ["latents"],
+        "samples": ["denoiser"],
+        "evaluation": ["samples", "reconstruction"],
+    }
+    assert {key.name for key in keys.evaluation.lineage()} == set(keys.names())
+
+
+def test_a_result_is_computed_once_after_its_inputs(pipeline: Pipeline) -> None:
+    heard: list[str] = []
+    first = written("first", heard)
+    second = written("second", heard, first)
+    third = written("third", heard, first, second)
+    entry = pipeline.obtain(third)
+    assert heard == ["first", "second", "third"]
+    assert [name.split("/")[0] for name in entry.summary["read"]] == ["first", "second"]
+    pipeline.store.remove(pipeline.obtain(first).name)
+    assert pipeline.obtain(third).name == entry.name
+    assert heard == ["first", "second", "third"], "what is there does not ask for its inputs"
+
+
+def test_a_finished_training_tells_its_records_again(pipeline: Pipeline) -> None:
+    ran: list[str] = []
+    told: list[float] = []
+    training = written("training", ran, replay=lambda context, entry: [{"step": 2}])
+    for _ in range(2):
+        pipeline.obtain(training, lambda records: told.extend(record["step"] for record in records))
+    assert (ran, told) == (["training"], [1, 2])
+
+
+def test_a_stage_that_is_not_in_the_table_has_no_method_and_no_key(pipeline: Pipeline) -> None:
+    assert pipeline.keys.vae.stage == "vae"
+    with pytest.raises(AttributeError, match="there is no stage 'vea'"):
+        _ = pipeline.keys.vea
+    with pytest.raises(AttributeError, match="there is no stage 'vea'"):
+        pipeline.vea()

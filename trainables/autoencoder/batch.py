@@ -1,0 +1,68 @@
+"""What a step of the autoencoder's training is given: samples, their augmentation, noise and the KL weight."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from trainables.autoencoder.vae import VaeConfig
+from trainables.loop.seeds import batch_indices, generator
+
+
+class VaeDraws(NamedTuple):
+    """What an optimiser step is given; drawing on the CPU gives every device the same numbers."""
+
+    indices: Tensor
+    """(B,) int64, the samples."""
+    maps: Tensor
+    """(B, 2, 3), the augmentation."""
+    noise: Tensor
+    """(B, C, h, w) standard normal, the posterior's."""
+    kl_weight: Tensor
+    """(), the β of this step."""
+
+
+def steps_per_epoch(config: VaeConfig, slices: int) -> int:
+    """Optimiser steps in which a training on so many slices sees each of them about once."""
+    return max(1, slices // min(config.batch_size, slices))
+
+
+def kl_weight(config: VaeConfig, slices: int, step: int) -> float:
+    """β at optimiser step ``step``, from 0, of a training on so many slices."""
+    annealed = config.kl_anneal_epochs * steps_per_epoch(config, slices)
+    return config.kl_weight * min(1.0, step / max(1, annealed))
+
+
+def draw_step(config: VaeConfig, training: Tensor, step: int, seed: int) -> VaeDraws:
+    """The draws of optimiser step ``step``, from 0, for slices (N, H, W), on the CPU."""
+    random = generator(seed, "vae", step)
+    indices = batch_indices(len(training), config.batch_size, step, seed)
+    maps = draw_maps(config, len(indices), random)
+    side = training.shape[-1] // config.compression
+    noise = torch.randn(len(indices), config.latent_channels, side, side, generator=random)
+    return VaeDraws(indices, maps, noise, torch.tensor(kl_weight(config, len(training), step)))
+
+
+def draw_maps(config: VaeConfig, count: int, random: torch.Generator) -> Tensor:
+    """A random left-right flip and affine map for each of ``count`` images, (N, 2, 3), as :func:`warp` takes them."""
+    uniform = torch.rand(count, 5, generator=random)
+    flip = torch.where(uniform[:, 0] < config.flip_probability, -1.0, 1.0)
+    signed = uniform[:, 1:] * 2 - 1
+    angle = signed[:, 0] * math.radians(config.rotation_degrees)
+    scale = 1.0 + signed[:, 1] * config.scaling
+    cosine, sine = torch.cos(angle) / scale, torch.sin(angle) / scale
+    rows = [
+        torch.stack([cosine * flip, -sine, signed[:, 2] * 2 * config.translation], dim=1),
+        torch.stack([sine * flip, cosine, signed[:, 3] * 2 * config.translation], dim=1),
+    ]
+    return torch.stack(rows, dim=1)
+
+
+def warp(images: Tensor, maps: Tensor) -> Tensor:
+    """Images (N, 1, H, W) in [-1, 1] under affine ``maps`` (N, 2, 3) of the result's coordinates; black outside."""
+    grid = F.affine_grid(maps, list(images.shape), align_corners=False)
+    return F.grid_sample(images + 1.0, grid, mode="bilinear", padding_mode="zeros", align_corners=False) - 1.0
