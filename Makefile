@@ -1,4 +1,4 @@
-# Everything runs by one command: make demo, make test, make rehearse, make lint, make audit, make bench.
+# Everything runs by one command: make demo, make test, make test-all, make rehearse, make lint, make audit, make bench.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,8 +8,10 @@ BENCH := .bench
 AUDIT := .audit
 REHEARSAL := .rehearsal
 GPU_PYTHON ?= python3
+PROCESSES ?= 2
+PYTEST = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadscope
 
-.PHONY: venv demo test rehearse chaos lint audit bench gpu-check docs clean
+.PHONY: venv demo test test-all rehearse chaos lint audit bench gpu-check docs clean
 
 venv: $(READY)
 
@@ -29,8 +31,13 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	$(BIN)/python cli.py sweep --dataset demo --trials 8
 
+# What to run at each edit: all tests but those that are marked slow. PROCESSES share the tests of both.
 test: $(READY)
-	$(BIN)/python -m pytest --ignore tests/trainables/test_gpu.py
+	$(PYTEST) --ignore tests/trainables/test_gpu.py -m "not slow"
+
+# All tests; those for a card run alone, for only they may see one.
+test-all: $(READY)
+	$(PYTEST) --ignore tests/trainables/test_gpu.py
 	$(BIN)/python -m pytest tests/trainables/test_gpu.py
 
 # The code for CUDA over a card that computes nothing (tests/rehearsal); PARTS=steps,card takes some of its parts.

@@ -96,7 +96,7 @@ def soak(base: Path, calm: Path | None, folder: Path, options: argparse.Namespac
     began = time.monotonic()
     counts = sweep_under_fire(home, words, options.kills, random.Random(seed))
     assert sum(counts.values()) == options.kills, f"the sweep ended after {counts}: too few trials for so many kills"
-    said = json.loads(cli(home, *words).stdout)
+    said = json.loads(cli(home, *words, alone=True).stdout)
     check_complete(home, DATASET, said["sweep"], options.trials, states=STATES)
     if calm:
         assert results(home, said["sweep"]) == results(calm, said["sweep"]), "a result differs"
@@ -124,13 +124,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
         folder = Path(name)
         base = folder / "base"
-        cli(base, "data", "prepare", DATASET)
+        cli(base, "data", "prepare", DATASET, alone=True)
         calm = None
         if (options.sampler, options.pruner) == ("random", "none"):
             calm = folder / "calm"
             shutil.copytree(base, calm)
             began = time.monotonic()
-            cli(calm, *words_of(folder, options))
+            cli(calm, *words_of(folder, options), alone=True)
             print(f"undisturbed: {options.trials} trials in {time.monotonic() - began:.0f} s", flush=True)
         for seed in range(options.seed, options.seed + options.runs):
             soak(base, calm, folder, options, seed)

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import shared_driver
+
 ROOT = Path(__file__).parents[1]
 PLANTED = (b"PLANTED", b"SECRET", b"19610203")
 """What was planted as identifiers in the test data, and must never be said."""
@@ -29,9 +31,18 @@ TINY = [word for field, value in _TINY.items() for word in ("--set", f"{field}={
 """The options of such a recipe."""
 
 
-def cli(home: Path, *words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "cli.py"), *map(str, words), "--home", str(home)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=home.parent)
+def cli(home: Path, *words: object, code: int = 0, alone: bool = False) -> subprocess.CompletedProcess[str]:
+    """What a command did and said, which must end with ``code``.
+
+    The driver that all tests share runs it, unless it is to be ``alone``: a process with a Ray of its own, as a
+    user's is.
+    """
+    line = [*map(str, words), "--home", str(home)]
+    if alone:
+        command = [sys.executable, str(ROOT / "cli.py"), *line]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=home.parent)
+    else:
+        done = shared_driver.shared().run(line, home.parent)
     assert not any(planted.decode() in done.stdout + done.stderr for planted in PLANTED)
     assert done.returncode == code, done.stdout + done.stderr
     return done

@@ -1,19 +1,70 @@
-"""Fixtures that all tests share."""
+"""Fixtures that all tests share, and what keeps a run of pytest to itself."""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import shared_driver
+from command_line import cli
 from hidden_cards import hide
+from made_once import made_once
 
 ROOT = Path(__file__).parents[1]
+APART = {"test_faults.py"}
+"""Modules whose tests may go to several processes: what they share is made once for all of these."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Before any test module imports torch."""
+    """Before any test module imports torch or Ray: no cards, and no Ray of somebody else's."""
     hide(config.args, config.invocation_params.dir, os.environ)
+    for name in set(os.environ) - set(shared_driver.without_ray(os.environ)):
+        del os.environ[name]
+    shared_driver.environment.update(os.environ)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """For ``--dist loadscope``: the tests of a module share its fixtures, and go to one process together."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByModule(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            module = nodeid.partition("::")[0]
+            return nodeid if Path(module).name in APART else module
+
+    return ByModule(config, log)
+
+
+def pytest_unconfigure() -> None:
+    """The shared driver ends with the process that started it."""
+    shared_driver.end()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread_each() -> None:
+    """One thread for PyTorch in each of several processes: more would wait for each other."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        import torch
+
+        torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _memory_given_back() -> Iterator[None]:
+    """What the tests of a module took goes back to the system: glibc keeps most of it, more with each module."""
+    yield
+    gc.collect()
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +74,11 @@ def test_data() -> Path:
     if not (folder / "SOURCES.md").is_file():
         pytest.skip("no real scans here: set LATENTSWEEP_TEST_DATA to the folder that holds SOURCES.md")
     return folder
+
+
+@pytest.fixture(scope="session")
+def prepared_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with the built-in dataset and nothing else, to copy."""
+    return (
+        made_once(tmp_path_factory, "demo", lambda folder: cli(folder / "runs", "data", "prepare", "demo")) / "runs"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -79,6 +80,12 @@ class Job:
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise AssertionError(self.said) from None
+
+
+def spent() -> float:
+    """Seconds of the CPU that this process's children took which have ended: how long they waited isn't in it."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def commands() -> dict[int, tuple[int, str]]:

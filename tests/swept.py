@@ -20,7 +20,7 @@ FINISHED = {"COMPLETE": "FINISHED"}
 SPACE = """
 dimensions:
   vae.latent_channels: [4, 8]
-  diffusion.frequency_weight: [0.0, 0.1, 0.3]
+  diffusion.frequency_weight: [0.0, 0.3]
   diffusion.cutmix_probability: [0.0, 0.5]
   sampling.early_stop_threshold: [0.0, 0.4]
 """
@@ -34,6 +34,12 @@ def sweep_words(
     path.write_text(space)
     words = ["sweep", "--dataset", dataset, "--recipe", "smoke", "--space", str(path), "--trials", str(trials)]
     return [*words, "--sampler", sampler, "--pruner", pruner, "--json", *TINY]
+
+
+def ablate_words(components: str, seeds: int, *more: str) -> list[str]:
+    """The words of a study of these components of a small recipe."""
+    options = ["--recipe", "smoke", "--components", components, "--seeds", str(seeds), *more]
+    return ["ablate", "--dataset", "demo", *options, "--json", *TINY]
 
 
 def study_of(home: Path, name: str, database: str = "") -> optuna.Study:

@@ -9,6 +9,7 @@ import inspect
 import json
 import logging
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -262,8 +263,11 @@ def test_no_secret_is_said_or_kept_where_the_tracking_server_refuses_and_repeats
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_no_secret_is_said_or_kept_where_the_tracking_server_takes_the_record(tmp_path: Path) -> None:
+def test_no_secret_is_said_or_kept_where_the_tracking_server_takes_the_record(
+    prepared_demo: Path, tmp_path: Path
+) -> None:
     home, seen = tmp_path / "runs", []
+    shutil.copytree(prepared_demo, home)
     with mlflow_server(tmp_path / "server") as inner, serving(behind_a_password(inner, seen)) as port:
         environment = planted(f"http://user:{SECRETS['MLFLOW_TRACKING_URI']}@127.0.0.1:{port}")
         del environment["MLFLOW_TRACKING_PASSWORD"], environment["MLFLOW_TRACKING_TOKEN"]
@@ -306,7 +310,7 @@ def test_ray_listens_for_no_dashboard_and_the_pages_on_loopback() -> None:
     from latentsweep.execution import cluster
     from latentsweep_mlflow import ui as pages
 
-    assert '"include_dashboard": False' in inspect.getsource(cluster)
+    assert "include_dashboard=False" in inspect.getsource(cluster)
     assert inspect.signature(cluster.cluster).parameters["address"].default == "local"
     assert inspect.signature(pages.serve).parameters["host"].default == "127.0.0.1"
     assert inspect.signature(ui).parameters["host"].default == "127.0.0.1"

@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -22,7 +23,8 @@ from pathlib import Path
 import pytest
 
 RAY = Path(sys.executable).with_name("ray")
-PORT = 6379
+NETWORKS = 250
+"""How many of them one host can have: each has a part of 10.213.0.0/16."""
 
 
 @dataclass
@@ -37,10 +39,10 @@ class Network:
 
     @property
     def driver(self) -> str:
-        return f"10.213.{self.number % 250}.1"
+        return f"10.213.{self.number}.1"
 
     def address(self, node: int) -> str:
-        return f"10.213.{self.number % 250}.{node + 2}"
+        return f"10.213.{self.number}.{node + 2}"
 
     def namespace(self, node: int) -> str:
         return f"{self.bridge}-{node}"
@@ -51,9 +53,8 @@ def network() -> Iterator[Network]:
     """Two empty machines; skips the test where the system doesn't let it make them."""
     if os.geteuid() or not shutil.which("ip") or not shutil.which("unshare"):
         pytest.skip("two machines on one host are network and mount namespaces, which take root, ip and unshare")
-    net = Network(os.getpid() % 10_000)
+    net = free_network()
     commands = [
-        f"ip link add {net.bridge} type bridge",
         f"ip addr add {net.driver}/24 dev {net.bridge}",
         f"ip link set {net.bridge} up",
     ]
@@ -82,6 +83,18 @@ def network() -> Iterator[Network]:
         subprocess.run(["ip", "link", "delete", net.bridge], capture_output=True)
 
 
+def free_network() -> Network:
+    """A network that no other run of pytest has taken; its bridge is there. Skips the test where none can be made."""
+    for shift in range(NETWORKS):
+        net = Network((os.getpid() + shift) % NETWORKS)
+        done = subprocess.run(f"ip link add {net.bridge} type bridge".split(), capture_output=True, text=True)
+        if not done.returncode:
+            return net
+        if "File exists" not in done.stderr:
+            break
+    pytest.skip(f"two machines on one host cannot be made here: {done.stderr.strip()}")
+
+
 def processes(net: Network, node: int) -> list[int]:
     """The processes of a node."""
     said = subprocess.run(["ip", "netns", "pids", net.namespace(node)], capture_output=True, text=True).stdout
@@ -104,10 +117,11 @@ class Cluster:
     net: Network
     folder: Path
     environment: dict[str, str]
+    port: int
 
     @property
     def address(self) -> str:
-        return f"{self.net.driver}:{PORT}"
+        return f"{self.net.driver}:{self.port}"
 
     def start_node(self, node: int, environment: Mapping[str, str], hidden: list[Path]) -> subprocess.Popen[bytes]:
         """A node with one core, to which the ``hidden`` folders are empty; it ends with its last process."""
@@ -160,11 +174,13 @@ def cluster(net: Network) -> Iterator[Cluster]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "OMP_NUM_THREADS": "1",
     }
-    running = Cluster(net, folder, environment)
+    with socket.socket() as free:
+        free.bind((net.driver, 0))
+        running = Cluster(net, folder, environment, free.getsockname()[1])
     log = folder / "head.log"
     head = subprocess.Popen(
         [
-            *(RAY, "start", "--head", f"--node-ip-address={net.driver}", f"--port={PORT}", "--num-cpus=0"),
+            *(RAY, "start", "--head", f"--node-ip-address={net.driver}", f"--port={running.port}", "--num-cpus=0"),
             *("--num-gpus=0", "--include-dashboard=false", "--object-store-memory=100000000"),
             *("--disable-usage-stats", "--block", f"--temp-dir={folder}/ray"),
         ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -33,10 +34,8 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def with_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("demo") / "runs"
-    assert run("data", "prepare", "demo", "--home", home).exit_code == 0
-    return home
+def with_demo(prepared_demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(shutil.copytree(prepared_demo, tmp_path_factory.mktemp("demo") / "runs"))
 
 
 def test_a_dataset_that_is_not_prepared_names_the_commands_that_get_it(home: Path) -> None:

@@ -8,13 +8,13 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import ROOT, cli
+from command_line import cli
+from made_once import made_once
 from processes import Job, left_by
 from swept import check_complete, mlflow_runs, results, stages_in, study_of, sweep_words
 
@@ -27,19 +27,29 @@ STOPPED = 130
 
 
 @pytest.fixture(scope="module")
-def calm(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def calm(prepared_demo: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """A home in which the sweep ran undisturbed, and what it said."""
-    home = tmp_path_factory.mktemp("calm") / "runs"
-    cli(home, "data", "prepare", DATASET)
-    shutil.copytree(home, home.with_name("prepared"))
-    return home, json.loads(cli(home, *sweep_words(home.parent, DATASET, TRIALS)).stdout)
+
+    def run(folder: Path) -> None:
+        home = folder / "runs"
+        shutil.copytree(prepared_demo, home)
+        said = cli(home, *sweep_words(folder, DATASET, TRIALS), alone=True).stdout
+        (folder / "said.json").write_text(said)
+
+    folder = made_once(tmp_path_factory, "calm", run)
+    return folder / "runs", json.loads((folder / "said.json").read_text())
 
 
 @pytest.fixture
-def begun(calm: tuple[Path, dict[str, Any]], tmp_path: Path) -> Path:
+def prepared(prepared_demo: Path, tmp_path: Path) -> Path:
+    """A home in which the dataset is prepared, and nothing else is there."""
+    return Path(shutil.copytree(prepared_demo, tmp_path / "runs"))
+
+
+@pytest.fixture
+def begun(calm: tuple[Path, dict[str, Any]], prepared: Path) -> Path:
     """A home in which all that trials share is there, and no trial."""
-    home = tmp_path / "runs"
-    shutil.copytree(calm[0].with_name("prepared"), home)
+    home = prepared
     for stage in ("vae", "latents", "reconstruction", "reference", "inspection"):
         shutil.copytree(calm[0] / "store" / stage, home / "store" / stage)
     return home
@@ -104,9 +114,8 @@ def test_a_second_ctrl_c_ends_it_as_cleanly(begun: Path, calm: tuple[Path, dict[
     check_equal(begun, calm)
 
 
-def test_ctrl_c_while_the_autoencoders_train(tmp_path: Path, calm: tuple[Path, dict[str, Any]]) -> None:
-    home = tmp_path / "runs"
-    shutil.copytree(calm[0].with_name("prepared"), home)
+def test_ctrl_c_while_the_autoencoders_train(prepared: Path, calm: tuple[Path, dict[str, Any]]) -> None:
+    home = prepared
     job = Job.start(home, *sweep_words(home.parent, DATASET, TRIALS))
     job.wait_for(lambda: job.of_kind("train worker"))
     job.process.send_signal(signal.SIGINT)
@@ -159,9 +168,8 @@ def test_a_ray_that_loses_its_raylet_while_it_starts_is_started_again(
     check_equal(begun, calm)
 
 
-def test_a_killed_train_worker_is_replaced(tmp_path: Path, calm: tuple[Path, dict[str, Any]]) -> None:
-    home = tmp_path / "runs"
-    shutil.copytree(calm[0].with_name("prepared"), home)
+def test_a_killed_train_worker_is_replaced(prepared: Path, calm: tuple[Path, dict[str, Any]]) -> None:
+    home = prepared
     job = Job.start(home, *sweep_words(home.parent, DATASET, TRIALS))
     job.kill("train worker")
     assert job.ended() == 0, job.said
@@ -178,9 +186,8 @@ def test_a_second_driver_says_so_and_ends_and_the_first_goes_on(
     check_equal(begun, calm)
 
 
-def test_two_sweeps_on_one_store_share_what_they_can(tmp_path: Path, calm: tuple[Path, dict[str, Any]]) -> None:
-    home = tmp_path / "runs"
-    shutil.copytree(calm[0].with_name("prepared"), home)
+def test_two_sweeps_on_one_store_share_what_they_can(prepared: Path, calm: tuple[Path, dict[str, Any]]) -> None:
+    home = prepared
     words = sweep_words(home.parent, DATASET, TRIALS)
     other = sweep_words(home.parent, DATASET, 1, pruner="median")
     jobs = [Job.start(home, *words), Job.start(home, *other)]
@@ -327,7 +334,7 @@ def test_a_full_disk_is_one_line_and_with_room_again_the_command_goes_on(
     try:
         home = disk / "runs"
         shutil.copytree(begun, home)
-        done = cli(home, *sweep_words(disk, DATASET, TRIALS), code=2)
+        done = cli(home, *sweep_words(disk, DATASET, TRIALS), code=2, alone=True)
         assert "Traceback" not in done.stderr
         assert "No space left" in done.stderr or "disk is full" in done.stderr
         subprocess.run(["mount", "-o", "remount,size=1G", disk], check=True)
@@ -345,15 +352,3 @@ def test_a_study_that_is_no_database_is_one_line(begun: Path, calm: tuple[Path, 
     done = cli(begun, *sweep_words(begun.parent, DATASET, TRIALS), code=2)
     assert "study.db" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
-
-
-def test_a_driver_that_dies_again_and_again_is_given_up(tmp_path: Path) -> None:
-    (tmp_path / "cli.py").write_text("import os; os.kill(os.getpid(), 9)")
-    program = (
-        "import os, sys; from latentsweep.execution import supervision as s; "
-        f"sys.orig_argv = [sys.executable, {str(tmp_path / 'cli.py')!r}]; sys.exit(s.supervise())"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=60)
-    assert done.returncode == 1
-    assert done.stderr.count("going on") == 4
-    assert done.stderr.splitlines()[-1].startswith("error: the driver was lost 5 times in a row")

@@ -6,10 +6,6 @@ import csv
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,14 +13,14 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from command_line import PLANTED, cli
+from command_line import PLANTED, ROOT, cli
 from mlflow import MlflowClient
 from PIL import Image
+from processes import Job, spent
 from swept import check_complete, mlflow_runs, results, stages_in, study_of, sweep_words
 
 from latentsweep.storage.store import Store
 
-ROOT = Path(__file__).parents[2]
 FIGURES = (
     "vae_training",
     "reconstructions",
@@ -40,6 +36,9 @@ FIGURES = (
     "pairwise_distances",
 )
 
+TRIALS = 8
+"""All configurations of the space."""
+
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
@@ -51,16 +50,16 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRe
     if (data / "rsna_miccai").is_dir():
         cli(home, "data", "prepare", "kaggle", "--source", data / "rsna_miccai")
         return home, "kaggle"
-    cli(home, "data", "prepare", "demo")
+    shutil.copytree(request.getfixturevalue("prepared_demo"), home)
     return home, "demo"
 
 
 @pytest.fixture(scope="module")
 def swept(prepared: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, dict[str, Any]]:
-    """A home in which a sweep of 12 trials ran undisturbed, and what it said."""
+    """A home in which a sweep of all configurations ran undisturbed, and what it said."""
     home = tmp_path_factory.mktemp("swept") / "runs"
     shutil.copytree(prepared[0], home)
-    said = json.loads(cli(home, *sweep_words(home.parent, prepared[1], 12)).stdout)
+    said = json.loads(cli(home, *sweep_words(home.parent, prepared[1], TRIALS), alone=True).stdout)
     return home, prepared[1], said
 
 
@@ -72,14 +71,14 @@ def test_a_sweep_trains_two_autoencoders_however_many_trials_it_has(swept: tuple
         "reconstruction": 2,
         "reference": 1,
         "inspection": 1,
-        "denoiser": 12,
-        "samples": 12,
-        "evaluation": 12,
+        "denoiser": TRIALS,
+        "samples": TRIALS,
+        "evaluation": TRIALS,
     }
-    assert said["counts"] == {"complete": 12, "pruned": 0, "failed": 0, "waiting": 0, "points": 24}
-    assert len(said["leaderboard"]) == 24
+    assert said["counts"] == {"complete": TRIALS, "pruned": 0, "failed": 0, "waiting": 0, "points": 2 * TRIALS}
+    assert len(said["leaderboard"]) == 2 * TRIALS
     assert all(row["gen/fid"] > 0 and row["gen/kid_se"] > 0 for row in said["leaderboard"])
-    check_complete(home, dataset, said["sweep"], 12)
+    check_complete(home, dataset, said["sweep"], TRIALS)
 
 
 def test_the_record_holds_parameters_curves_scores_and_pictures(swept: tuple[Path, str, dict[str, Any]]) -> None:
@@ -131,25 +130,25 @@ def test_the_report_shows_the_numbers_that_mlflow_has(swept: tuple[Path, str, di
             if name.startswith(("gen/", "recon/")):
                 assert float(row[name]) == value, name
                 compared += 1
-    assert compared > 12 * 30
+    assert compared > TRIALS * 30
     best = min(table, key=lambda row: float(row["gen/kid"]))
     assert f"{float(best['gen/kid']):.1f}" in page
     assert f"{float(best['gen/kid']):.1f}" in files[1].read_text()
     parent = runs[said["sweep"]]
     kept = {Path(file.path).name for file in client.list_artifacts(parent.info.run_id, "report")}
     assert kept == {path.name for path in files}
-    check_complete(home, dataset, said["sweep"], 12)
+    check_complete(home, dataset, said["sweep"], TRIALS)
 
 
 def test_the_same_command_again_trains_nothing_and_answers_at_once(swept: tuple[Path, str, dict[str, Any]]) -> None:
     home, dataset, said = swept
     before = {path: path.stat().st_mtime_ns for path in (home / "store").rglob("manifest.json")}
-    began = time.monotonic()
-    again = json.loads(cli(home, *sweep_words(home.parent, dataset, 12)).stdout)
-    assert time.monotonic() - began < 20
+    began = spent()
+    again = json.loads(cli(home, *sweep_words(home.parent, dataset, TRIALS), alone=True).stdout)
+    assert spent() - began < 20
     assert again["leaderboard"] == said["leaderboard"]
     assert {path: path.stat().st_mtime_ns for path in (home / "store").rglob("manifest.json")} == before
-    check_complete(home, dataset, said["sweep"], 12)
+    check_complete(home, dataset, said["sweep"], TRIALS)
 
 
 def test_more_trials_than_configurations_end_with_all_of_them(swept: tuple[Path, str, dict[str, Any]]) -> None:
@@ -187,19 +186,13 @@ def test_a_driver_killed_in_the_middle_loses_doubles_and_changes_nothing(
 ) -> None:
     home, dataset = tmp_path / "runs", prepared[1]
     shutil.copytree(prepared[0], home)
-    words = [sys.executable, str(ROOT / "cli.py"), *sweep_words(tmp_path, dataset, 9), "--home", str(home)]
-    with (tmp_path / "log").open("w") as log:
-        driver = subprocess.Popen(words, stdout=log, stderr=log, cwd=tmp_path, start_new_session=True)
-        deadline = time.monotonic() + 300
-        while (tmp_path / "log").read_text().count(": kid") < 2:
-            assert driver.poll() is None, (tmp_path / "log").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        os.kill(driver.pid, signal.SIGKILL)
-        driver.wait()
-    said = json.loads(cli(home, *sweep_words(tmp_path, dataset, 12)).stdout)
+    job = Job.start(home, *sweep_words(tmp_path, dataset, 6))
+    job.wait_to_hear(": kid", times=2)
+    job.process.kill()
+    job.process.wait()
+    said = json.loads(cli(home, *sweep_words(tmp_path, dataset, TRIALS)).stdout)
     assert said["sweep"] == swept[2]["sweep"]
-    check_complete(home, dataset, said["sweep"], 12)
+    check_complete(home, dataset, said["sweep"], TRIALS)
     assert stages_in(home) == stages_in(swept[0])
     assert results(home, said["sweep"]) == results(swept[0], said["sweep"])
 
@@ -304,23 +297,6 @@ def test_every_row_of_the_leaderboard_can_be_exported(
     assert content["recipe"]["sampling"]["early_stop_threshold"] == row["sampling.early_stop_threshold"]
     assert content["origin"]["scores"]["gen/kid"] == row["gen/kid"]
     assert content["origin"]["run_id"] in {run.info.run_id for run in mlflow_runs(home, dataset)}
-
-
-def test_a_space_over_sampling_without_thresholds_replays_and_prunes_by_its_own_scores(
-    prepared: tuple[Path, str], tmp_path: Path
-) -> None:
-    home, dataset = tmp_path / "runs", prepared[1]
-    shutil.copytree(prepared[0], home)
-    words = sweep_words(tmp_path, dataset, 2)
-    (tmp_path / "space.yaml").write_text("dimensions: {sampling.steps: [4, 8]}")
-    words[words.index("--json")] = "--objective=steps"
-    said = json.loads(cli(home, *words, "--objective", "kid", "--json").stdout)
-    assert stages_in(home)["denoiser"] == 1, "both trials share the denoiser"
-    assert said["counts"]["complete"] == 2
-    assert {row["gen/steps_mean"] for row in said["leaderboard"]} == {4.0, 8.0}
-    for run in mlflow_runs(home, dataset):
-        if run.data.tags["latentsweep.kind"] == "trial":
-            assert "train/loss" in run.data.metrics, "the second trial has the curve, too"
 
 
 def test_a_models_folder_is_measured_where_the_store_has_never_seen_it(

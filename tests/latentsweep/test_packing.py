@@ -23,7 +23,7 @@ from trainables.space import Choice, SearchSpace
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-CPUS, SHARE, TRIALS = 8, 0.25, 12
+CPUS, SHARE, AT_ONCE, TRIALS = 8, 0.25, 4, 12
 PRUNED, FAILED, KILLED = 3, 4, 5
 """The trials that end so; the rest complete."""
 
@@ -101,17 +101,20 @@ class Prunes(Search):
 
 
 def work(config: Mapping[str, Any], assignment: str) -> None:
-    """Notes when it began and when it ended, and ends as its number wants."""
+    """Notes when it began and when it ended, and ends as its number wants; the first four wait for each other."""
     number, place = config["number"], Path(assignment)
     began = time.time()
-    deadline = began + 1.5
+    (place / f"begun-{number}").touch()
+    while number < AT_ONCE and len(list(place.glob("begun-*"))) < AT_ONCE and time.time() < began + 60:
+        time.sleep(0.05)
+    deadline = time.time() + 1.5
     while time.time() < deadline:
         time.sleep(0.1)
-        if number == PRUNED and time.time() > began + 0.5:
+        if number == PRUNED and time.time() > deadline - 1:
             from ray import tune
 
             tune.report({"records": [{"step": 1.0, "rung/kid": 1.0}]})
-    (place / f"{number}-{os.getpid()}-{began}").write_text(f"{began} {time.time()}")
+    (place / f"ended-{number}-{os.getpid()}-{began}").write_text(f"{began} {time.time()}")
     if number == FAILED:
         raise OSError("the disk is full")
     if number == KILLED:
@@ -122,7 +125,7 @@ def work(config: Mapping[str, Any], assignment: str) -> None:
 
 
 def most_at_once(folder: Path) -> int:
-    spans = [tuple(map(float, path.read_text().split())) for path in folder.iterdir()]
+    spans = [tuple(map(float, path.read_text().split())) for path in folder.glob("ended-*")]
     return max(sum(begin <= moment < end for begin, end in spans) for moment, _ in spans)
 
 
@@ -140,7 +143,7 @@ def test_four_quarters_run_at_once_and_never_five_and_all_comes_back(card: None,
         folder=tmp_path / "ray",
     )
     assert all_back(), ray.available_resources()
-    assert most_at_once(tmp_path / "spans") == 4
+    assert most_at_once(tmp_path / "spans") == AT_ONCE
     states = [trial.state.name for trial in search.run_trials()]
     assert (states.count("COMPLETE"), states.count("PRUNED"), states.count("FAIL")) == (TRIALS - 3, 1, 2)
     assert search.trial(PRUNED).state.name == "PRUNED"
@@ -168,11 +171,15 @@ def succeeds_at_the_last(config: dict[str, Any]) -> None:
 
 
 def hangs(config: dict[str, Any]) -> None:
+    (Path(config["folder"]) / f"begun-{os.getpid()}").touch()
     time.sleep(600)
 
 
 def under_train(training: Any, folder: Path, workers: int) -> None:
-    run_under_train(training, {}, name=training.__name__, folder=folder, workers=workers, threads=1, gpu_share=SHARE)
+    config = {"folder": str(folder)}
+    run_under_train(
+        training, config, name=training.__name__, folder=folder, workers=workers, threads=1, gpu_share=SHARE
+    )
 
 
 alone_and_together = pytest.mark.parametrize("workers", [1, 2])
@@ -235,10 +242,10 @@ def test_a_killed_driver_of_somebody_elses_cluster_leaves_no_reservation(
 ) -> None:
     driver = drive(hangs, tmp_path, workers)
     deadline = time.monotonic() + 60
-    while ray.available_resources().get("GPU") == 1:
+    while len(list(tmp_path.glob("begun-*"))) < workers:
         assert time.monotonic() < deadline, "the run has not begun"
         time.sleep(0.1)
-    time.sleep(3)
+    assert ray.available_resources().get("GPU") != 1
     driver.kill()
     driver.wait()
     assert all_back(), ray.available_resources()

@@ -51,6 +51,7 @@ def open_study(address: str, folder: Path) -> None:
     Search(folder, SPACE, CONFIG, 0, address)
 
 
+@pytest.mark.slow
 def test_processes_that_first_touch_a_database_at_once_do_not_crash_each_other(
     server: Postgres, tmp_path: Path
 ) -> None:
@@ -103,7 +104,8 @@ def test_a_database_that_is_away_is_one_line_and_exit_code_2_without_its_passwor
         assert server.password not in str(told.value)
     monkeypatch.setenv("LATENTSWEEP_STUDY", away)
     plant(Home(tmp_path / "runs"))
-    done = cli(tmp_path / "runs", "sweep", "--dataset", "tiny", "--recipe", "smoke", "--trials", "1", code=2)
+    words = ("sweep", "--dataset", "tiny", "--recipe", "smoke", "--trials", "1")
+    done = cli(tmp_path / "runs", *words, code=2, alone=True)
     assert done.stderr.splitlines()[-1].startswith("error: the study's database on 127.0.0.1 must answer")
     assert server.password not in done.stdout + done.stderr
 

@@ -18,7 +18,7 @@ from trainables.errors import LatentsweepError
 
 ORPHANS = """
 import os, subprocess, sys, time
-subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)  # orphan"], start_new_session=True)
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)  # orphan of NAME"], start_new_session=True)
 time.sleep(0.5)
 os._exit(0)
 """
@@ -50,10 +50,11 @@ def test_only_what_runs_for_long_is_watched(words: list[str], job: bool) -> None
 @pytest.mark.skipif(sys.platform != "linux", reason="orphans are given to the parent on Linux only")
 def test_what_a_driver_leaves_is_ended(tmp_path: Path) -> None:
     script = tmp_path / "driver.py"
-    script.write_text(ORPHANS)
+    script.write_text(ORPHANS.replace("NAME", tmp_path.name))
     parent = supervise(script)
     assert parent.wait(30) == 0
-    assert not [p for p in Path("/proc").glob("[0-9]*/cmdline") if b"# orphan" in read(p)]
+    mark = f"# orphan of {tmp_path.name}".encode()
+    assert not [p for p in Path("/proc").glob("[0-9]*/cmdline") if mark in read(p)]
 
 
 def read(path: Path) -> bytes:
@@ -82,6 +83,7 @@ def test_a_signal_reaches_the_driver_once_as_ctrl_c(tmp_path: Path) -> None:
     )
     parent = supervise(script)
     while not (tmp_path / "ready").exists():
+        assert parent.poll() is None
         time.sleep(0.02)
     parent.send_signal(signal.SIGTERM)
     assert parent.wait(30) == 0
@@ -112,6 +114,7 @@ def test_a_driver_whose_parent_is_gone_ends_though_an_interrupt_was_lost(tmp_pat
     script.write_text(DEAF.replace("sys.argv[1]", repr(str(note))))
     parent = supervise(script)
     while not (note.exists() and note.read_text()):
+        assert parent.poll() is None
         time.sleep(0.02)
     parent.kill()
     parent.wait()

@@ -144,9 +144,9 @@ def test_unusable_images_and_empty_sets_are_errors() -> None:
 
 def test_two_hundred_images_against_six_hundred_slices_are_quick() -> None:
     images, training = draw(200, 0, 128), draw(600, 1, 128)
-    began = time.perf_counter()
+    began = time.thread_time()
     nearest(images, training)
-    assert time.perf_counter() - began < 4
+    assert time.thread_time() - began < 4
 
 
 def test_an_aligned_copy_lies_over_its_source() -> None:

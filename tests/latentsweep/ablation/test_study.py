@@ -7,17 +7,16 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from command_line import ROOT, TINY, cli
+from command_line import cli
 from mlflow import MlflowClient
+from processes import Job, spent
 from scipy import stats
+from swept import ablate_words
 
 from latentsweep.ablation.statistics.effect import Contrast, Run
 from latentsweep.ablation.statistics.effects import effects as compute
@@ -30,26 +29,28 @@ from trainables.measures.distances import WithinKernel
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
-def words(components: str, seeds: int, *more: str) -> list[str]:
-    options = ["--recipe", "smoke", "--components", components, "--seeds", str(seeds), *more]
-    return ["ablate", "--dataset", "demo", *options, "--json", *TINY]
-
-
 def trainings(home: Path) -> dict[str, int]:
     entries = [entry.manifest["stage"] for entry in Store(home / "store").entries()]
     return {stage: entries.count(stage) for stage in ("vae", "denoiser", "samples")}
 
 
 @pytest.fixture(scope="module")
-def studied(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def studied(prepared_demo: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """A home with a study of three components and two seeds, and what it said."""
     home = tmp_path_factory.mktemp("study") / "runs"
-    return home, json.loads(cli(home, *words("channels,cutmix,early-stop", 2)).stdout)
+    shutil.copytree(prepared_demo, home)
+    return home, json.loads(cli(home, *ablate_words("channels,cutmix,early-stop", 2)).stdout)
+
+
+@pytest.fixture
+def prepared(prepared_demo: Path, tmp_path: Path) -> Path:
+    """A home in which the dataset is prepared, and nothing else is there."""
+    return Path(shutil.copytree(prepared_demo, tmp_path / "runs"))
 
 
 def test_a_study_trains_exactly_what_its_plan_says(studied: tuple[Path, dict[str, Any]]) -> None:
     home, said = studied
-    planned = json.loads(cli(home, *words("channels,cutmix,early-stop", 2), "--dry-run").stdout)
+    planned = json.loads(cli(home, *ablate_words("channels,cutmix,early-stop", 2), "--dry-run").stdout)
     assert trainings(home) == {"vae": 4, "denoiser": 6, "samples": 6}
     assert {stage: planned["needed"][stage] for stage in trainings(home)} == trainings(home)
     assert planned["in_store"]["evaluation"] == planned["needed"]["evaluation"]
@@ -148,30 +149,24 @@ def test_more_seeds_run_the_rest_alone_and_the_same_again_runs_nothing(
     home = tmp_path / "runs"
     shutil.copytree(studied[0], home)
     before = {path: path.stat().st_mtime_ns for path in (home / "store").rglob("manifest.json")}
-    began = time.monotonic()
-    again = json.loads(cli(home, *words("channels,cutmix,early-stop", 2)).stdout)
-    assert time.monotonic() - began < 25
+    began = spent()
+    again = json.loads(cli(home, *ablate_words("channels,cutmix,early-stop", 2), alone=True).stdout)
+    assert spent() - began < 25
     assert again["effects"] == studied[1]["effects"]
-    more = json.loads(cli(home, *words("channels,cutmix,early-stop", 3)).stdout)
+    more = json.loads(cli(home, *ablate_words("channels,cutmix,early-stop", 3)).stdout)
     after = {path: path.stat().st_mtime_ns for path in (home / "store").rglob("manifest.json")}
     assert before.items() <= after.items()
     assert trainings(home) == {"vae": 6, "denoiser": 9, "samples": 9}
     assert all(len(effect["values"]) == 3 for effect in more["effects"]["gen/kid"])
 
 
-def test_a_killed_study_goes_on_to_the_same_result(studied: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    home = tmp_path / "runs"
-    shutil.copytree(studied[0] / "datasets", home / "datasets")
-    shutil.copy(studied[0] / "pseudonym.key", home)
-    command = [sys.executable, str(ROOT / "cli.py"), *words("channels,cutmix,early-stop", 2), "--home", str(home)]
-    driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    while driver.poll() is None and not list((home / "store").glob("denoiser/*/manifest.json")):
-        time.sleep(0.1)
-    assert driver.poll() is None, "the study ended before it could be killed"
-    os.killpg(driver.pid, signal.SIGKILL)
-    driver.wait()
-    time.sleep(5)
-    said = json.loads(cli(home, *words("channels,cutmix,early-stop", 2)).stdout)
+def test_a_killed_study_goes_on_to_the_same_result(studied: tuple[Path, dict[str, Any]], prepared: Path) -> None:
+    home = prepared
+    job = Job.start(home, *ablate_words("channels,cutmix,early-stop", 2))
+    job.wait_for(lambda: list((home / "store").glob("denoiser/*/manifest.json")))
+    os.killpg(job.process.pid, signal.SIGKILL)
+    job.process.wait()
+    said = json.loads(cli(home, *ablate_words("channels,cutmix,early-stop", 2)).stdout)
     for metric, effects in studied[1]["effects"].items():
         assert [e["values"] for e in said["effects"][metric]] == [e["values"] for e in effects]
     client = MlflowClient(f"sqlite:///{home / 'mlflow' / 'mlflow.db'}")
@@ -180,46 +175,9 @@ def test_a_killed_study_goes_on_to_the_same_result(studied: tuple[Path, dict[str
     assert len({run.data.tags["latentsweep.key"] for run in runs}) == len(runs) == 9
 
 
-def test_an_arm_whose_runs_fail_is_reported_and_not_dropped(
-    studied: tuple[Path, dict[str, Any]], tmp_path: Path
-) -> None:
-    home = tmp_path / "runs"
-    shutil.copytree(studied[0] / "datasets", home / "datasets")
-    shutil.copy(studied[0] / "pseudonym.key", home)
-    broken = ["--set", "diffusion.learning_rate=1.0e+30", "--set", "diffusion.gradient_clip=0"]
-    said = json.loads(cli(home, *words("cutmix,early-stop", 1, *broken)).stdout)
-    assert set(said["failures"]) == {f"{arm}, seed 0" for arm in ("full", "without cutmix", "without early-stop")}
-    assert all(failure["class"] == "divergence" for failure in said["failures"].values())
-    assert {effect["verdict"] for effect in said["effects"]["gen/kid"]} == {"cannot tell"}
-    assert all(effect["missing"] for effect in said["effects"]["gen/kid"])
-    page = (home.parent / said["files"][0]).read_text()
-    assert "learning_rate" in page or "finite" in page
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (("cutmix,mixcut", 2), "no component 'mixcut'"),
-        (("cutmix,ema,whitening,min-snr,channels,v-prediction", 5, "--design", "factorial"), "--max-runs 200"),
-        (("cutmix", 2, "--design", "latin-square"), "--design must be one of"),
-    ],
-)
-def test_bad_input_is_one_line_and_makes_nothing(
-    studied: tuple[Path, dict[str, Any]], options: tuple[Any, ...], message: str
-) -> None:
-    home = studied[0]
-    before = sorted((home / "ablations").glob("*"))
-    done = cli(home, *words(*options), code=2)
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert sorted((home / "ablations").glob("*")) == before
-
-
-def test_each_arm_is_tuned_by_a_search_of_its_own(studied: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    home = tmp_path / "runs"
-    shutil.copytree(studied[0] / "datasets", home / "datasets")
-    shutil.copy(studied[0] / "pseudonym.key", home)
-    said = json.loads(cli(home, *words("cutmix", 2, "--tune-per-arm", "2")).stdout)
+def test_each_arm_is_tuned_by_a_search_of_its_own(prepared: Path) -> None:
+    home = prepared
+    said = json.loads(cli(home, *ablate_words("cutmix", 2, "--tune-per-arm", "2")).stdout)
     assert len(said["effects"]["gen/kid"][0]["values"]) == 2
     best = {}
     for folder in (home / "sweeps").iterdir():

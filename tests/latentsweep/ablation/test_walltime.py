@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import ROOT, TINY, cli
+from command_line import TINY, cli
 from mlflow import MlflowClient
+from processes import Job
 
 from latentsweep.ablation.design import walltime
 from latentsweep.ablation.design.arms import given_arms
@@ -194,17 +193,15 @@ def words(seeds: int) -> list[str]:
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_study_of_minutes_measures_once_and_keeps_its_steps_through_a_kill_and_more_seeds(tmp_path: Path) -> None:
-    home = tmp_path / "runs"
+def test_a_study_of_minutes_measures_once_and_keeps_its_steps_through_a_kill_and_more_seeds(
+    prepared_demo: Path, tmp_path: Path
+) -> None:
+    home = shutil.copytree(prepared_demo, tmp_path / "runs")
     assert "measured when the study is first run" in cli(home, *words(1), "--dry-run").stdout
-    command = [sys.executable, str(ROOT / "cli.py"), *words(1), "--home", str(home)]
-    driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    while driver.poll() is None and not list(home.glob(f"ablations/*/{walltime.FILE}")):
-        time.sleep(0.05)
-    assert driver.poll() is None, "the study ended before it could be killed"
-    os.killpg(driver.pid, signal.SIGKILL)
-    driver.wait()
-    time.sleep(5)
+    job = Job.start(home, *words(1))
+    job.wait_for(lambda: list(home.glob(f"ablations/*/{walltime.FILE}")))
+    os.killpg(job.process.pid, signal.SIGKILL)
+    job.process.wait()
     (path,) = home.glob(f"ablations/*/{walltime.FILE}")
     kept = path.read_bytes()
 
