@@ -51,7 +51,7 @@ def score(params: Mapping[str, Any]) -> float:
     return float(params["diffusion.frequency_weight"] + params[THRESHOLD])
 
 
-def our_trial(config: Mapping[str, Any], assignment: object) -> None:
+def our_trial(config: Mapping[str, Any], brief: object) -> None:
     """Trains nothing, and reports as many points as a sampling pass gives."""
     each = [{**config["params"], THRESHOLD: threshold} for threshold in SPACE.thresholds]
     metrics = {"gen/kid_se": 1.0, "gen/steps_mean": 50.0}
@@ -95,9 +95,7 @@ class ListenerWithEnds(SweepListener):
 
 
 def run_ours(searcher: StudySearcher, concurrent: int, folder: Path) -> None:
-    run_trials(
-        our_trial, searcher, assignment=0, threads=1, gpu_share=0.0, concurrent=concurrent, folder=folder / "ray"
-    )
+    run_trials(our_trial, searcher, brief=0, threads=1, gpu_share=0.0, concurrent=concurrent, folder=folder / "ray")
 
 
 def searched(folder: Path, trials: int, concurrent: int) -> list[float]:

@@ -50,8 +50,8 @@ def plant(home: Home, name: str = "tiny", *, side: int = 64, each: int = 3) -> P
     return open_dataset(home.datasets, name)
 
 
-def assigned(home: Home, *, each: int = 3) -> Brief:
-    """A worker's assignment on such a dataset, which is prepared in ``home``."""
+def brief_on(home: Home, *, each: int = 3) -> Brief:
+    """A worker's brief on such a dataset, which is prepared in ``home``."""
     dataset, weights = plant(home, each=each), find_weights()
     return Brief.of(
         home,

@@ -121,6 +121,10 @@ def test_trainables_know_neither_ray_nor_mlflow_nor_the_platform() -> None:
     assert [path for path in OURS["trainables"].rglob("*.py") if packages_of(path) & forbidden] == []
 
 
+def test_the_table_of_metrics_imports_the_standard_library_only() -> None:
+    assert packages_of(OURS["latentsweep"] / "metrics.py") <= sys.stdlib_module_names
+
+
 def test_search_spaces_import_configuration_types_only() -> None:
     for path in OURS["search_spaces"].glob("*.py"):
         allowed = ("trainables.space.", "search_spaces.kaggle.")

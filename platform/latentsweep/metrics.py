@@ -139,7 +139,7 @@ PRECISION = Metric(name="gen/precision", label="precision", better="higher", par
 RECALL = Metric(name="gen/recall", label="recall", better="higher", partners=(FLOOR,), report=6, study=5)
 
 COMPARED = (KID, FID, SLICED_WASSERSTEIN, SPECTRUM_DISTANCE, PRECISION, RECALL)
-"""What generated slices and reconstructions are both measured by (:func:`trainables.measures.reference.compared`)."""
+"""What generated slices and reconstructions are both measured by (:func:`trainables.measures.reference.compare`)."""
 
 NEAR_COPIES = Metric(
     name="gen/near_copies",

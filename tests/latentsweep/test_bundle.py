@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_dataset import assigned
+from small_dataset import brief_on
 
 from latentsweep.configuration import Configuration
 from latentsweep.search.plan import check_fit, planned
@@ -44,8 +44,8 @@ GUIDED = RECIPE.replace(
 
 @pytest.mark.slow
 def test_it_is_trained_sampled_measured_and_taken_elsewhere(tmp_path: Path) -> None:
-    assignment = assigned(Home(tmp_path / "runs"), each=6)
-    pipeline = assignment.pipeline(GUIDED)
+    brief = brief_on(Home(tmp_path / "runs"), each=6)
+    pipeline = brief.pipeline(GUIDED)
     pipeline.denoiser(rungs=True)
     scores = pipeline.evaluation().summary["points"][0]["metrics"]
     assert scores["gen/steps_mean"] == 3
@@ -63,10 +63,10 @@ def test_it_is_trained_sampled_measured_and_taken_elsewhere(tmp_path: Path) -> N
 
 
 def test_another_guidance_is_another_sampling_of_the_same_denoiser(tmp_path: Path) -> None:
-    assignment = assigned(Home(tmp_path / "runs"))
+    brief = brief_on(Home(tmp_path / "runs"))
 
     def keys(recipe: Recipe) -> tuple[str, str]:
-        found = assignment.pipeline(recipe).keys
+        found = brief.pipeline(recipe).keys
         return found.denoiser.name, found.samples.name
 
     plain = GUIDED.replace(**{"sampling.guidance": 1.0})
@@ -76,7 +76,7 @@ def test_another_guidance_is_another_sampling_of_the_same_denoiser(tmp_path: Pat
 
 
 def test_a_model_without_the_condition_holds_no_positions(tmp_path: Path) -> None:
-    pipeline = assigned(Home(tmp_path / "runs")).pipeline(RECIPE)
+    pipeline = brief_on(Home(tmp_path / "runs")).pipeline(RECIPE)
     pipeline.denoiser()
     folder = write_model(tmp_path / "model", pipeline.store, pipeline.keys, Configuration("tiny", 0, RECIPE))
     assert set(load_tensors(folder / SCALING)[0]) == {"mean", "deviation"}
@@ -84,7 +84,7 @@ def test_a_model_without_the_condition_holds_no_positions(tmp_path: Path) -> Non
 
 
 def test_a_dataset_of_single_pictures_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
-    dataset = assigned(Home(tmp_path / "runs")).pipeline(RECIPE).dataset
+    dataset = brief_on(Home(tmp_path / "runs")).pipeline(RECIPE).dataset
     dataset.manifest["counts"]["volumes"] = dataset.manifest["counts"]["slices"]
     check_fit(RECIPE, dataset)
     with pytest.raises(DataError, match="every volume of this data is a single picture"):

@@ -9,6 +9,7 @@ import datasets
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -111,3 +112,9 @@ def test_a_position_is_a_slices_place_among_those_kept_of_its_volume_in_any_spli
     torch.testing.assert_close(read, torch.tensor([0.0, 0.0, 1.0, torch.nan]), equal_nan=True)
     torch.testing.assert_close(read_positions(tmp_path, summary, "validation"), torch.tensor([1 / 3, 1.0]))
     assert read_latents(tmp_path, summary, "train", whiten=False).positions is None
+
+
+def test_a_shard_has_the_columns_that_every_version_wrote(tmp_path: Path, parts: list[Encoded]) -> None:
+    write_latents(tmp_path, parts)
+    shard = pq.read_schema(next(tmp_path.glob("*.parquet")))
+    assert shard.names == ["subject", "volume", "slice", "split", "mean", "log_variance"]

@@ -19,6 +19,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from latentsweep.cli import app
+from latentsweep.stages.latents import read_latents, read_positions
+from latentsweep.storage.store import Store
 
 ARCHIVE = Path(__file__).parents[1] / "golden" / "home-dff7b93.tar.xz"
 STAGES = {"vae", "latents", "denoiser", "samples", "reference", "reconstruction", "evaluation"}
@@ -140,3 +142,11 @@ def test_the_networks_of_an_old_home_draw_what_they_drew(unpacked: Path, home: P
     for name in ("seed-000000.png", "seed-000001.png"):
         old, new = (np.asarray(Image.open(unpacked / where / name), np.int16) for where in ("drawn", "new"))
         assert np.abs(new - old).max() <= LEVELS
+
+
+def test_the_latents_of_an_old_home_give_the_positions_of_their_slices(home: Path) -> None:
+    entries = [entry for entry in Store(home / "store").entries() if entry.manifest["stage"] == "latents"]
+    assert entries
+    for entry in entries:
+        positions = read_positions(entry.folder, entry.summary, "train")
+        assert len(positions) == len(read_latents(entry.folder, entry.summary, "train", whiten=False).mean)

@@ -100,9 +100,9 @@ class Prunes(Search):
         return number == PRUNED
 
 
-def work(config: Mapping[str, Any], assignment: str) -> None:
+def work(config: Mapping[str, Any], brief: str) -> None:
     """Notes when it began and when it ended, and ends as its number wants; the first four wait for each other."""
-    number, place = config["number"], Path(assignment)
+    number, place = config["number"], Path(brief)
     began = time.time()
     (place / f"begun-{number}").touch()
     while number < AT_ONCE and len(list(place.glob("begun-*"))) < AT_ONCE and time.time() < began + 60:
@@ -136,7 +136,7 @@ def test_four_quarters_run_at_once_and_never_five_and_all_comes_back(card: None,
     run_trials(
         work,
         searcher,
-        assignment=str(tmp_path / "spans"),
+        brief=str(tmp_path / "spans"),
         threads=1,
         gpu_share=SHARE,
         concurrent=CPUS,

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from small_dataset import plant
 
-from latentsweep.stages.pipeline import LAST, SHARED, STAGES, TABLE, TRAININGS, Pipeline, keys_of
+from latentsweep.execution.worker import train_together
+from latentsweep.stages.pipeline import LAST, SHARED, STAGES, TABLE, TRAININGS, Keys, Pipeline, keys_of
 from latentsweep.stages.stage import Context, Stage
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
@@ -90,3 +91,18 @@ def test_a_stage_that_is_not_in_the_table_has_no_method_and_no_key(pipeline: Pip
         _ = pipeline.keys.vea
     with pytest.raises(AttributeError, match="there is no stage 'vea'"):
         pipeline.vea()
+
+
+def test_a_training_that_is_there_gets_the_inputs_that_are_missing(pipeline: Pipeline) -> None:
+    heard: list[str] = []
+    first = written("first", heard)
+    training = written("training", heard, first, replay=lambda context, entry: [{"step": 1}])
+    train_together(pipeline, training)
+    assert heard == ["first", "training"]
+    pipeline.store.remove(first.key(pipeline.identity).name)
+    train_together(pipeline, training)
+    assert heard == ["first", "training", "first"]
+
+
+def test_no_stage_has_the_name_of_what_a_pipeline_and_its_keys_have_already() -> None:
+    assert not set(STAGES) & {*dir(Context), *dir(Keys), "store", "dataset", "recipe", "seed", "execution", "weights"}

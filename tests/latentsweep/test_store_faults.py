@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
-from small_dataset import assigned
+from small_dataset import brief_on
 
 from latentsweep.execution import worker
 from latentsweep.storage.entries import MANIFEST, StageKey
@@ -169,10 +169,10 @@ def test_an_error_that_is_not_the_disks_stays_what_it_is(tmp_path: Path) -> None
 
 def test_a_worker_raises_what_its_disk_says_so_that_it_counts_as_infrastructure(disk: Path) -> None:
     home = Home(disk / "runs")
-    assignment = assigned(home, each=1)
+    brief = brief_on(home, each=1)
     remount(disk, "ro")
     with pytest.raises(StoreError, match="Read-only"):
-        worker.measurements(assignment, [assignment.identity.recipe])
+        worker.measurements(brief, [brief.identity.recipe])
 
 
 def test_no_flipped_bit_of_a_manifest_goes_unseen(tmp_path: Path) -> None:

@@ -198,7 +198,7 @@ def test_what_fits_on_no_rung_is_refused_with_the_numbers() -> None:
 
 
 def test_the_update_takes_nothing_beside_the_gradients() -> None:
-    """So :func:`predicted` needn't follow the optimiser."""
+    """So :func:`predict_memory` needn't follow the optimiser."""
     with Storages() as storages:  # of real tensors: on the CPU the update looks at the gradients' norm
         model = UNet(4, SMOKE.diffusion)
         average = UNet(4, SMOKE.diffusion)

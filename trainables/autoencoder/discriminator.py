@@ -72,13 +72,12 @@ class Adversary:
         """Whether this step's loss has all its terms."""
         self.modules: dict[str, nn.Module] = {}
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
-        device = torch.device("cpu")
         if working:
             network, device = working.master, next(working.master.parameters()).device
             optimizer = adamw(network, config.learning_rate, config.weight_decay, betas=BETAS, capturable=capturable)
             self.modules, self.optimizers = {"discriminator": network}, {"discriminator-optimizer": optimizer}
-        self.means = RunningMeans(("train/adversarial", "train/discriminator"), device)
-        self.values = torch.zeros(2, device=device)
+            self.means = RunningMeans(("train/adversarial", "train/discriminator"), device)
+            self.values = torch.zeros(2, device=device)
 
     def begin(self, step: int, rate: float) -> None:
         """Prepares for optimiser step ``step`` (from 0), at this learning rate."""
@@ -131,7 +130,7 @@ class Adversary:
 
     def take(self) -> dict[str, float]:
         """Means of its losses since the last call; none before it began."""
-        return self.means.take() if self.means.count else {}
+        return self.means.take() if self.working and self.means.count else {}
 
 
 def adversary_of(

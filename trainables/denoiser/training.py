@@ -120,7 +120,7 @@ def accumulate(
     scaler: torch.amp.GradScaler,
     dropout: LayerGenerators,
 ) -> torch.Tensor:
-    """Adds the gradients of the mean loss of ``shares`` of a batch; returns their parts of :func:`losses`, (3,)."""
+    """Adds the gradients of the mean loss of ``shares`` of a batch; returns their parts of ``sum_losses``, (3,)."""
     z_t, t, wanted, condition = batch
     values = torch.zeros(3, device=z_t.device)
     working.refresh()

@@ -78,8 +78,10 @@ def random_pairs(count: int, *, limit: int, seed: int) -> npt.NDArray[np.intp]:
 
 def _measure(function: Callable[..., Any], first: Images, second: Images, **options: Any) -> Floats:
     """A function of torchmetrics on pairs of images, :data:`CHUNK` at a time."""
-    pairs = zip(torch.split(_tensor(first), CHUNK), torch.split(_tensor(second), CHUNK), strict=True)
-    values = [function(a, b, data_range=1.0, reduction="none", **options).reshape(-1) for a, b in pairs]
+    values = []
+    for start in range(0, len(first), CHUNK):
+        pair = (_tensor(images[start : start + CHUNK]) for images in (first, second))
+        values.append(function(*pair, data_range=1.0, reduction="none", **options).reshape(-1))
     return np.asarray(torch.cat(values).numpy(), dtype=np.float64)
 
 

@@ -44,7 +44,8 @@ class Shared:
 def obtain(shared: Sequence[Shared], store: Store, folder: Path, packing: Packing, view: View) -> None:
     """Computes what the store lacks, as much at once as ``packing`` allows; ``folder`` is for Ray Train's own files.
 
-    An autoencoder that diverges leaves nothing, and the view says so.
+    What several of ``shared`` have alike is computed once, under the first label. An autoencoder that diverges
+    leaves nothing, and the view says so.
     """
     import ray
 
@@ -58,14 +59,17 @@ def obtain(shared: Sequence[Shared], store: Store, folder: Path, packing: Packin
             tasks[task.remote(each.brief, stage.name)] = stage.title + which
     for label in tasks.values():
         view.stage(label, "computing")
-    waiting = {}
+    first: dict[str, Shared] = {}
     for each in shared:
+        first.setdefault(each.trained[-1].name, each)
+    waiting = []
+    for each in first.values():
         if all(store.find(key) for key in each.trained):
             view.stage(each.label, "done before", quiet=True)
         else:
-            waiting[each.trained[-1].name] = each
+            waiting.append(each)
     with background(packing.concurrent) as pool:
-        jobs = {pool.submit(_train, each, folder, packing): each for each in waiting.values()}
+        jobs = {pool.submit(_train, each, folder, packing): each for each in waiting}
         while jobs or tasks:
             done, _ = concurrent.futures.wait(jobs, timeout=0.5)
             for future in done:

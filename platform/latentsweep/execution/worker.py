@@ -142,10 +142,10 @@ def retraining(config: dict[str, Any]) -> None:
 
 def train_together(pipeline: Pipeline, stage: Stage) -> None:
     """A training by all workers: the first obtains it, with its inputs; the others compute along."""
-    key = pipeline.keys[stage.name]
+    key = stage.key(pipeline.identity)
     found = pipeline.store.find(key) is not None
-    if ex.rank() == 0 and not found:
-        for each in stage.inputs:
+    if ex.rank() == 0:
+        for each in stage.inputs:  # also where the training is found: whoever reads its model reads them
             pipeline.obtain(each)
     if ex.from_first(float(found)):
         return

@@ -143,9 +143,7 @@ def facts(study: Study, jobs: Sequence[ArmRun], seeds: int) -> list[tuple[str, s
     plan, counts = study.plan, needed(jobs)
     side = plan.recipe.data.image_size
     tuned = f", each arm tuned by {plan.tune} trials of its own" if plan.tune else ""
-    trainings = (
-        f"{counts['vae']} autoencoders and {counts['denoiser']} denoisers; apart, each run would need its own: "
-    )
+    trainings = f"{counts['vae']} autoencoders and {counts['denoiser']} denoisers; apart, each run would need its own"
     return [
         ("Dataset", f"{plan.dataset}, fingerprint {plan.fingerprint[:16]}"),
         ("Measured on", f"the {plan.split} split, by {plan.recipe.data.split}"),

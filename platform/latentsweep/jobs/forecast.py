@@ -34,6 +34,8 @@ def forecast(plan: SweepPlan, home: Home, trials: int, packing: Packing, planned
     results: dict[str, int] = {}
     seconds = 0.0
     for stage in STAGES.values():
+        if stage in SHARED and not stage.planned:
+            continue
         wanted = {each[stage.name].name for each in keys}
         there = sum(store.find(name) is not None for name in wanted) if stage in SHARED else 0
         lacking = len(wanted) - there if stage in SHARED else remaining

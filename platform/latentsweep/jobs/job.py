@@ -117,5 +117,4 @@ class Job:
 
     def obtain(self, shared: Sequence[Shared], packing: Packing, view: View) -> None:
         """Computes what the store lacks of the ``shared`` stages, each once, under the first label that it has."""
-        distinct = {each.keys.reconstruction.name: each for each in reversed(shared)}
-        obtain(list(distinct.values())[::-1], self.store, self.folder / "train", packing, view)
+        obtain(shared, self.store, self.folder / "train", packing, view)

@@ -85,7 +85,7 @@ def posteriors(latents: Entry, split: str) -> tuple[np.ndarray, np.ndarray]:
 def write_latents(folder: Path, parts: Sequence[Encoded]) -> dict[str, Any]:
     """Writes the shards into ``folder`` and returns their summary: shape, dtype, rows, channel statistics.
 
-    The statistics are the training split's. Columns: identity, volume, slice, split, mean and log_variance
+    The statistics are the training split's. Columns: subject, volume, slice, split, mean and log_variance
     (fixed-size lists of C·h·w float16, in C, h, w order; not compressed, one page a shard).
     """
     shape = tuple(parts[0].mean.shape[1:])
@@ -97,8 +97,8 @@ def write_latents(folder: Path, parts: Sequence[Encoded]) -> dict[str, Any]:
         pq.write_table(
             shard,
             path,
-            compression=dict.fromkeys(("identity", "volume", "slice", "split"), "zstd"),
-            use_dictionary=["identity", "volume", "split"],
+            compression=dict.fromkeys(("subject", "volume", "slice", "split"), "zstd"),
+            use_dictionary=["subject", "volume", "split"],
             data_page_size=MAX_PAGE_BYTES,
         )
         shards.append({"file": path.name, "rows": shard.num_rows, "values_at": _values_at(path, shard)})
@@ -143,9 +143,9 @@ def read_positions(folder: Path, summary: dict[str, Any], split: str) -> torch.T
     (index − lowest)/(highest − lowest) over the slices of the volume that were kept, in whatever split they are: 0
     is the lowest, 1 the highest. NaN for the only slice of a volume.
     """
-    columns = ["identity", "volume", "slice", "split"]
+    columns = ["subject", "volume", "slice", "split"]
     table = pa.concat_tables([pq.read_table(folder / shard["file"], columns=columns) for shard in summary["shards"]])
-    names = list(zip(table["identity"].to_pylist(), table["volume"].to_pylist(), strict=True))
+    names = list(zip(table["subject"].to_pylist(), table["volume"].to_pylist(), strict=True))
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
     volume = np.array([numbers[name] for name in names], np.int64)
     index = table["slice"].to_numpy().astype(np.float64)
@@ -214,7 +214,7 @@ def _table(part: Encoded) -> pa.Table:
     rows = len(part.mean)
     return pa.table(
         {
-            "identity": pa.array(part.slices.subjects, pa.string()),
+            "subject": pa.array(part.slices.subjects, pa.string()),
             "volume": pa.array(part.slices.volumes, pa.string()),
             "slice": pa.array(part.slices.indices, pa.int32()),
             "split": pa.array([part.split] * rows, pa.string()),

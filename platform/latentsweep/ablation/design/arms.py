@@ -105,9 +105,9 @@ def given_arms(texts: Sequence[str], settings: Sequence[str]) -> tuple[GivenArm,
 
 def _given(text: str, settings: Sequence[str]) -> GivenArm:
     name, words = (NAMED.split(text, maxsplit=1) if NAMED.search(text) else ["", text])[:2]
-    source, *assignments = (part.strip() for part in CHANGE.split(words.strip()))
-    name, words = name.strip() or ", ".join([source, *assignments]), " ".join([source, *assignments])
-    common, own = changes_of(settings), changes_of(assignments, "--arm")
+    source, *own_settings = (part.strip() for part in CHANGE.split(words.strip()))
+    name, words = name.strip() or ", ".join([source, *own_settings]), " ".join([source, *own_settings])
+    common, own = changes_of(settings), changes_of(own_settings, "--arm")
     for field in own:
         if field in common:
             raise ConfigError(f"the arm {name!r} and --set both give {field}; leave one of them out")

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from small_dataset import assigned
+from small_dataset import brief_on
 
 from latentsweep.execution.worker import Brief
 from latentsweep.stages.dataset import DESCRIPTION, STAGE, key_of
@@ -19,9 +19,9 @@ from trainables.measures.inception import find_weights
 
 
 def test_with_a_plain_home_nothing_is_copied(tmp_path: Path) -> None:
-    assignment = assigned(Home(tmp_path / "runs"))
+    brief = brief_on(Home(tmp_path / "runs"))
     assert not (tmp_path / "runs" / "store").exists()
-    assert assignment.pipeline().dataset.folder == tmp_path / "runs" / "datasets" / "tiny"
+    assert brief.pipeline().dataset.folder == tmp_path / "runs" / "datasets" / "tiny"
 
 
 @pytest.mark.parametrize("scheme", ["", "file://"])
@@ -30,47 +30,47 @@ def test_a_worker_without_the_drivers_disk_finds_all_in_the_store(
 ) -> None:
     monkeypatch.setenv("LATENTSWEEP_CACHE", str(tmp_path / "cache"))
     home = Home(tmp_path / "runs", f"{scheme}{tmp_path}/shared", study="postgresql://team:p4ssw0rd@h/study")
-    sent = pickle.dumps(assigned(home))
+    sent = pickle.dumps(brief_on(home))
     assert len(sent) < 8192
     assert b"p4ssw0rd" not in sent
     shutil.rmtree(home.root)
-    assignment: Brief = pickle.loads(sent)
-    pipeline = assignment.pipeline()
+    brief: Brief = pickle.loads(sent)
+    pipeline = brief.pipeline()
     assert pipeline.dataset.load("train").images[:, 0, 0].tolist() == [0, 1, 2]
-    assert pipeline.keys.vae.inputs["dataset"] == assignment.identity.dataset
+    assert pipeline.keys.vae.inputs["dataset"] == brief.identity.dataset
     assert not home.root.exists()
     place = tmp_path / ("cache" if scheme else "shared")
     assert len(list(place.glob(f"**/{STAGE}/*/dataset.json"))) == 1
 
 
 def test_a_store_without_the_dataset_says_so(tmp_path: Path) -> None:
-    assignment = assigned(Home(tmp_path / "runs", str(tmp_path / "shared")))
+    brief = brief_on(Home(tmp_path / "runs", str(tmp_path / "shared")))
     shutil.rmtree(tmp_path / "shared")
     with pytest.raises(DataError, match="lacks the dataset tiny; run the same command again"):
-        assignment.pipeline()
+        brief.pipeline()
 
 
 def test_a_dataset_in_the_store_cannot_name_files_outside_it(tmp_path: Path) -> None:
     home = Home(tmp_path / "runs", str(tmp_path / "shared"))
-    assignment = assigned(home)
+    brief = brief_on(home)
 
     def planted(folder: Path) -> dict[str, str]:
         (folder / DESCRIPTION).write_text('{"shards": [{"file": "../../../secret.parquet"}]}')
         return {}
 
-    Store.of(home).remove(key_of(assignment.identity.dataset).name)
-    Store.of(home).obtain(key_of(assignment.identity.dataset), planted)
+    Store.of(home).remove(key_of(brief.identity.dataset).name)
+    Store.of(home).obtain(key_of(brief.identity.dataset), planted)
     with pytest.raises(DataError, match="names files that are not its own"):
-        assignment.pipeline()
+        brief.pipeline()
 
 
 def test_other_weights_than_the_drivers_are_refused(tmp_path: Path) -> None:
-    assignment = assigned(Home(tmp_path / "runs"))
-    elsewhere = dataclasses.replace(assignment, weights_path="/a/path/of/the/driver.pt")
+    brief = brief_on(Home(tmp_path / "runs"))
+    elsewhere = dataclasses.replace(brief, weights_path="/a/path/of/the/driver.pt")
     assert elsewhere.pipeline().weights == find_weights()
-    other = dataclasses.replace(assignment.identity, weights="0" * 64)
+    other = dataclasses.replace(brief.identity, weights="0" * 64)
     with pytest.raises(WeightsError, match="every machine must measure with the same Inception weights"):
-        dataclasses.replace(assignment, identity=other).pipeline()
+        dataclasses.replace(brief, identity=other).pipeline()
 
 
 def test_the_store_is_where_the_home_says(tmp_path: Path) -> None:
