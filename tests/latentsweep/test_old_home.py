@@ -101,6 +101,7 @@ def test_a_study_of_an_old_home_is_answered_and_recorded_as_it_was(home: Path) -
     said(home, *old_home.ablate_words())
     assert (folder / "ablation.csv").read_text() == table
     assert (folder / "uses.json").read_text() == uses
+    assert "apart, each run would need its own: 2 and 2" in (folder / "ablation.md").read_text()
     check_recorded(home, "ablation", "ablation-run")
 
 
