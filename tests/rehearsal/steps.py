@@ -25,6 +25,7 @@ from trainables.denoiser import training as diffusion_training
 from trainables.denoiser.latents import ChannelStatistics, Latents
 from trainables.denoiser.sampling import SAMPLERS, initial_noise, sample
 from trainables.denoiser.unet import UNet
+from trainables.loop import progress
 from trainables.loop.execution import Execution
 from trainables.recipes import IMPROVED, Recipe
 
@@ -121,7 +122,6 @@ def training_step(section: str, precision: str) -> Asked:
 
 def first_steps(recipe: Recipe, section: str, execution: Execution, number: int) -> list[Asked]:
     """What each of the first steps of a training asks, from the end of the one before to its own."""
-    module = {"vae": vae_training, "diffusion": diffusion_training}[section]
     steps: list[Asked] = []
     with tempfile.TemporaryDirectory() as folder, looked_at() as take:
 
@@ -131,7 +131,7 @@ def first_steps(recipe: Recipe, section: str, execution: Execution, number: int)
             if len(steps) == number:
                 raise EnoughError
 
-        with mock.patch.object(module, "beat", beat), contextlib.suppress(EnoughError):
+        with mock.patch.object(progress, "beat", beat), contextlib.suppress(EnoughError):
             train(recipe, section, execution, Path(folder))
     if len(steps) < number:
         raise ValueError(f"the training ended after {len(steps)} steps of {number}")
