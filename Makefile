@@ -35,7 +35,8 @@ demo: $(READY)
 test: $(READY)
 	$(PYTEST) --ignore tests/trainables/test_gpu.py -m "not slow"
 
-# All tests; those for a card run alone, for only they may see one.
+# All tests; those for a card run alone, for only they may see one. A third process works while tests of faults wait.
+test-all: PROCESSES := 3
 test-all: $(READY)
 	$(PYTEST) --ignore tests/trainables/test_gpu.py
 	$(BIN)/python -m pytest tests/trainables/test_gpu.py
