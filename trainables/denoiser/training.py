@@ -143,7 +143,7 @@ def sum_losses(
         weighted = mse * min_snr_weights(alphas_cumprod_t, config.min_snr_gamma, config.prediction)
     if not config.frequency_weight:
         return torch.stack([weighted.sum(), mse.sum(), torch.zeros_like(mse).sum()])
-    frequency = FREQUENCY_LOSSES[config.frequency_loss](output, wanted)
+    frequency = FREQUENCY_LOSSES[config.frequency_loss](output, wanted, config.frequency_norm)
     total = weighted + config.frequency_weight * frequency
     return torch.stack([total.sum(), mse.sum(), frequency.sum()])
 
