@@ -26,7 +26,7 @@ STAND_INS = 4
 """Steps that are taken where nothing is computed."""
 
 PROFILED = {"diffusion": 12, "vae": 4}
-"""Steps under the profiler, of which only the kernels' time is taken; with one validation, some 2 % of it."""
+"""Steps under the profiler, of which only the kernels' time is taken; with two validations, some 4 % of it."""
 
 
 def show_speed(notes: Notes, card: Card) -> None:

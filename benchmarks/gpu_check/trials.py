@@ -167,5 +167,5 @@ def loss_of(config: DiffusionConfig, output: Tensor, wanted: Tensor, weights: Te
     """The training's loss, a scalar: weighted MSE and frequency loss, means over the batch."""
     output = output.float()
     mse = (output - wanted).square().mean(dim=(1, 2, 3))
-    frequency = FREQUENCY_LOSSES[config.frequency_loss](output, wanted)
+    frequency = FREQUENCY_LOSSES[config.frequency_loss](output, wanted, config.frequency_norm)
     return (weights * mse + config.frequency_weight * frequency).mean()

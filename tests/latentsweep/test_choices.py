@@ -121,7 +121,8 @@ def test_combinations_that_cannot_be_trained_are_refused_before_anything_starts(
 
 def test_a_sweep_keeps_its_name_when_configurations_get_new_fields() -> None:
     space = SearchSpace({"vae.latent_channels": Choice((4, 8))}, recipe="paper")
-    plan = SweepPlan("demo", "f" * 16, "paper", PAPER, space, SearchConfig(), 0, "w")
+    paper = PAPER.replace(**{"diffusion.frequency_norm": "ortho", "diffusion.gradient_clip": 1.0})  # as it was read
+    plan = SweepPlan("demo", "f" * 16, "paper", paper, space, SearchConfig(), 0, "w")
     assert plan.name == "demo-paper-94cc44de", "as before there were the choices above"
     other = PAPER.replace(**{"diffusion.ema_lengths": [0.1]})
     assert dataclasses.replace(plan, recipe=other).name != plan.name

@@ -25,6 +25,7 @@ LATER = {
     "vae.gradient_weight": 0.3,
     "vae.adversarial_weight": 0.0005,
     "vae.adversarial_start": 0.25,
+    "diffusion.frequency_norm": "backward",
     "diffusion.position_condition": True,
     "diffusion.condition_dropout": 0.2,
     "diffusion.augmentation_probability": 0.12,

@@ -67,11 +67,13 @@ DENOISERS = {
     "smoke": ("3f40656fac5fd168", "77bf2dce0ad84cf2"),
 }
 """What the keys of the recipes' denoisers and samples were made of before there were any later fields."""
+REREAD = {"paper": {"diffusion.frequency_norm": "ortho", "diffusion.gradient_clip": 1.0}}
+"""What has been read otherwise since, as it was."""
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_later_choices_of_the_denoiser_leave_the_recipes_keys_as_they_were(name: str) -> None:
-    recipe = RECIPES[name]
+    recipe = RECIPES[name].replace(**REREAD.get(name, {}))
     assert (fingerprint(recipe.diffusion.identity()), fingerprint(recipe.sampling.identity())) == DENOISERS[name]
 
 

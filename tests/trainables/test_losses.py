@@ -142,3 +142,20 @@ def test_min_snr_gives_pure_noise_no_weight(prediction: str) -> None:
 def test_min_snr_refuses_an_unknown_prediction() -> None:
     with pytest.raises(ConfigError, match="score"):
         min_snr_weights(torch.tensor([0.5]), 5.0, "score")
+
+
+@pytest.mark.parametrize(
+    ("name", "factor"),
+    [("squared_l2", 64), ("complex_l1", 8), ("focal", 64), ("high_pass", 64), ("log_amplitude", None)],
+)
+def test_an_fft_without_a_scale_makes_a_spectrum_as_large_as_the_root_of_its_size(
+    name: str, factor: float | None
+) -> None:
+    prediction, wanted = torch.randn(2, 3, 2, 8, 8, generator=torch.Generator().manual_seed(4))
+    loss = FREQUENCY_LOSSES[name]
+    ortho, unscaled = loss(prediction, wanted, "ortho"), loss(prediction, wanted, "backward")
+    torch.testing.assert_close(loss(prediction, wanted), ortho)
+    if factor:
+        torch.testing.assert_close(unscaled, factor * ortho)
+    else:
+        assert (unscaled > ortho).all(), "amplitudes well above 1, whose logarithm no longer sees a factor"

@@ -10,7 +10,8 @@ import torch
 from trainables.autoencoder.training import train_vae, vae_steps
 from trainables.denoiser.averages import update_ema
 from trainables.denoiser.latents import NO_WHITENING, Latents
-from trainables.denoiser.training import train_denoiser
+from trainables.denoiser.sampling import STOP_MEASURES
+from trainables.denoiser.training import sum_losses, train_denoiser
 from trainables.loop.execution import Execution
 from trainables.loop.optimiser import cosine_rate
 from trainables.recipes import PAPER
@@ -32,6 +33,8 @@ def test_the_denoiser_is_trained_as_published() -> None:
     assert (diffusion.schedule, diffusion.timesteps) == ("paper", 1000)
     assert (diffusion.beta_min, diffusion.beta_max) == (1e-4, 0.02)
     assert (diffusion.frequency_loss, diffusion.frequency_weight) == ("squared_l2", 0.1)
+    assert diffusion.frequency_norm == "backward", "as PyTorch scales an FFT by default"
+    assert diffusion.gradient_clip == 0, "the text names a clip for the autoencoder alone"
     assert diffusion.cutmix_probability == 0.25
     assert (diffusion.learning_rate, diffusion.batch_size, diffusion.warmup_steps) == (2e-4, 16, 1000)
     assert (diffusion.steps, diffusion.ema_decay, diffusion.ema_warmup) == (100_000, 0.9999, False)
@@ -43,6 +46,25 @@ def test_images_are_drawn_split_and_measured_as_published() -> None:
     assert (sampling.sampler, sampling.steps, sampling.eta) == ("ddim", 50, 0.0)
     assert (sampling.early_stop_rule, sampling.early_stop_threshold) == ("noise_norm", 0.05)
     assert (PAPER.evaluation.samples, PAPER.data.image_size, PAPER.data.split) == (200, 128, "slice")
+
+
+def test_the_total_is_26_times_the_mse_as_the_papers_losses_are() -> None:
+    random = torch.Generator().manual_seed(0)
+    output, noise = torch.randn(2, 64, 8, 16, 16, generator=random)
+    total, mse, _ = (sum_losses(PAPER.diffusion, output, noise, torch.full((64,), 0.5)) / 64).tolist()
+    assert total == pytest.approx(26.6 * mse, rel=1e-4)
+    assert total == pytest.approx(53.2, rel=0.01), "of a random predictor of unit variance: near 60"
+    orthonormal = PAPER.diffusion.replace(frequency_norm="ortho")
+    total, mse, _ = (sum_losses(orthonormal, output, noise, torch.full((64,), 0.5)) / 64).tolist()
+    assert total == pytest.approx(1.1 * mse, rel=1e-4)
+
+
+def test_the_norm_of_the_early_stop_is_that_of_one_value_in_any_latent() -> None:
+    for channels in (4, 8):
+        noise = torch.randn(16, channels, 16, 16, generator=torch.Generator().manual_seed(0))
+        measure = STOP_MEASURES[PAPER.sampling.early_stop_rule](noise, noise, None)
+        torch.testing.assert_close(measure, torch.ones(16), rtol=0.1, atol=0)
+        torch.testing.assert_close(measure * (channels * 256) ** 0.5, noise.flatten(1).norm(dim=1))
 
 
 def test_the_learning_rate_warms_up_and_decays_by_a_cosine() -> None:

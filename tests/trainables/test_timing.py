@@ -49,7 +49,7 @@ def test_a_step_is_timed_in_the_loop_itself_and_what_comes_between_steps_is_not(
     steps = slowed(monkeypatch, loop, "accumulate", [0.5, 0.5, 0.03])
     found = step_seconds(TINY, section, Execution(), slices=20, seconds=0.5)
     assert 0.03 < found < 0.2
-    assert validations[0] <= 2
+    assert validations[0] <= 4, "before and after each of two runs"
     assert steps[0] < timing.PILOT + 20
 
 

@@ -14,7 +14,9 @@ import torch
 import torch.distributed as dist
 from torch.nn import functional as F
 
+from trainables.autoencoder import training as vae_training
 from trainables.autoencoder.training import train_vae
+from trainables.denoiser import training as denoiser_training
 from trainables.denoiser.averages import Averages
 from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.latents import ChannelStatistics, Latents
@@ -138,6 +140,77 @@ def test_a_run_that_was_killed_and_continued_equals_one_that_was_not(
     continued = CONTINUED[name](broken, recipe, report=lambda records: heard.extend(records))
     assert without_time(continued) == expected
     assert without_time(heard) == expected, "what came before the kill is reported again"
+
+
+VALIDATED = {"vae": (vae_training, "validation_loss"), "denoiser": (denoiser_training, "validation_mse")}
+"""Where each loop has what it validates by."""
+
+
+def checkpointed(folder: Path) -> dict[str, torch.Tensor]:
+    """The weights that are trained, and their averages."""
+    tensors, _ = load_tensors(folder / CHECKPOINT)
+    return {name: tensor for name, tensor in tensors.items() if name.startswith(("model/", "average/"))}
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_the_untrained_network_is_validated_first_as_it_is_later(name: str, tmp_path: Path) -> None:
+    metric = {"vae": "val/loss", "denoiser": "val/mse"}[name]
+    section = {"vae": "vae", "denoiser": "diffusion"}[name]
+    untouched, trained = tmp_path / "untouched", tmp_path / "trained"
+    untouched.mkdir(), trained.mkdir()
+    still = TINY.replace(**{f"{section}.learning_rate": 0.0})
+    values = [record[metric] for record in LOOPS[name](untouched, still) if metric in record]
+    assert len(values) == getattr(TINY, section).validations + 1
+    assert values == pytest.approx([values[0]] * len(values), rel=1e-6), "the same images, timesteps and noise"
+    first, *later = LOOPS[name](trained)
+    assert (first["step"], first[metric]) == (0, values[0])
+    assert all(record["step"] > 0 for record in later)
+    assert not any(each.startswith(("train/", "rung/")) for each in first)
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_validating_the_untrained_network_changes_nothing_after_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, unseen = tmp_path / "seen", tmp_path / "unseen"
+    seen.mkdir(), unseen.mkdir()
+    expected = without_time(LOOPS[name](seen))
+    loop, function = VALIDATED[name]
+    validate, calls = getattr(loop, function), [0]
+
+    def none_at_first(*args: Any) -> Any:
+        calls[0] += 1
+        if calls[0] > 1:
+            return validate(*args)
+        return {"val/loss": 0.0} if name == "vae" else 0.0
+
+    monkeypatch.setattr(loop, function, none_at_first)
+    assert without_time(LOOPS[name](unseen))[1:] == expected[1:]
+    weights = checkpointed(unseen)
+    assert all(torch.equal(weights[key], value) for key, value in checkpointed(seen).items())
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_training_that_an_older_version_began_goes_on_without_the_untrained_loss(name: str, tmp_path: Path) -> None:
+    def kill(records: Sequence[Record]) -> None:
+        raise KilledError
+
+    with pytest.raises(KilledError):
+        LOOPS[name](tmp_path, report=kill)
+    tensors, state = load_tensors(tmp_path / CHECKPOINT)
+    untrained, *state["records"] = state["records"]
+    assert untrained["step"] == 0
+    save_tensors(tmp_path / CHECKPOINT, tensors, state)
+    (tmp_path / "whole").mkdir()
+    assert without_time(LOOPS[name](tmp_path)) == without_time(LOOPS[name](tmp_path / "whole"))[1:]
+
+
+def test_the_untrained_autoencoder_is_never_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = iter([0.1, *(3.0 - 0.1 * number for number in range(TINY.vae.validations))])
+    monkeypatch.setattr(vae_training, "validation_loss", lambda *args: {"val/loss": next(losses)})
+    records = vae_records(tmp_path)
+    held = load_tensors(tmp_path / CHECKPOINT)[1]["extra"]["best"]
+    assert held == min(record["val/loss"] for record in records[1:] if "val/loss" in record) > 0.1
 
 
 @pytest.mark.parametrize("name", LOOPS)

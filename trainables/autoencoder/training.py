@@ -84,6 +84,13 @@ def train_vae(
         update(model, optimizer, scaler, config.gradient_clip)
         return values
 
+    def validate() -> Record:
+        metrics = validation_loss(model, validation, config, device)
+        progress.check(metrics)
+        return metrics
+
+    if not state.step:
+        progress.record(validate())  # of the untrained network, which is never the best
     take_step = launcher(compute_step, clear, execution, device, batch_size, LayerGenerators())
     for step in progress.steps:
         model.train()
@@ -100,8 +107,7 @@ def train_vae(
             progress.check(losses)
             progress.record({**losses, "train/kl_weight": kl_weight(config, len(training), step)})
         if progress.validates:
-            metrics = validation_loss(model, validation, config, device)
-            progress.check(metrics)
+            metrics = validate()
             progress.record(metrics)
             if adversary.active and (state.extra["best"] is None or metrics["val/loss"] < state.extra["best"]):
                 state.extra["best"] = metrics["val/loss"]

@@ -17,7 +17,7 @@ from trainables.loop.cards import AUTO
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusionConfig(Config):
-    """Denoiser, noise schedule, loss and training; the defaults are the paper's."""
+    """Denoiser, noise schedule, loss and training; the defaults are the paper's but for what the recipe sets."""
 
     widths: tuple[int, ...] = setting((64, 128, 256), "channels of the UNet's levels, each half the side", low=4)
     blocks: int = setting(2, "residual blocks in each level", low=1, high=8)
@@ -48,6 +48,15 @@ class DiffusionConfig(Config):
         choices=("squared_l2", "complex_l1", "log_amplitude", "focal", "high_pass"),
     )
     frequency_weight: float = setting(0.1, "weight λ_freq of the frequency loss; 0 leaves it out", low=0)
+    frequency_norm: str = setting(
+        "ortho",
+        "how the frequency loss scales its FFT: 'ortho', or 'backward', PyTorch's default, under which a spectrum is "
+        "√(h·w) times as large, and squared_l2 h·w times: with weight 0.1 on 16×16 latents the total is then 26.6 "
+        "times the MSE, as the paper's losses are. AdamW forgets that factor, gradient_clip doesn't: gradients far "
+        "below it are then cut at every step",
+        choices=("ortho", "backward"),
+        later=True,
+    )
     cutmix_probability: float = setting(0.25, "probability that a latent gets another's rectangle", low=0, high=1)
     cutmix_form: str = setting(
         "zt",
@@ -62,7 +71,12 @@ class DiffusionConfig(Config):
     learning_rate: float = setting(2e-4, "AdamW learning rate after the warm-up", low=0)
     weight_decay: float = setting(0.01, "AdamW weight decay (PyTorch's default; the paper gives none)", low=0)
     warmup_steps: int = setting(1000, "steps of linear warm-up before the cosine decay", low=0)
-    gradient_clip: float = setting(1.0, "largest norm of the gradient; 0 leaves it alone", low=0)
+    gradient_clip: float = setting(
+        1.0,
+        "largest norm of the gradient; 0 leaves it alone, as the paper does, which names a clip for the autoencoder "
+        "only",
+        low=0,
+    )
     batch_size: int = setting(16, "latents in an optimiser step, over all workers", low=1)
     steps: int = setting(100_000, "optimiser steps", low=1)
     ema_decay: float = setting(0.9999, "decay of the exponential moving average of the weights", low=0, high=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -10,28 +10,28 @@ from torch import Tensor
 from trainables.denoiser.diffusion import unknown_prediction
 
 
-def squared_l2(prediction: Tensor, target: Tensor) -> Tensor:
-    """Mean of |F(p) − F(t)|²: by Parseval the MSE of each sample."""
-    return _power(_difference(prediction, target)).mean(dim=(1, 2, 3))
+def squared_l2(prediction: Tensor, target: Tensor, norm: str = "ortho") -> Tensor:
+    """Mean of |F(p) − F(t)|²: by Parseval the MSE of each sample, h·w times that where F is unscaled."""
+    return _power(_difference(prediction, target, norm)).mean(dim=(1, 2, 3))
 
 
-def complex_l1(prediction: Tensor, target: Tensor) -> Tensor:
+def complex_l1(prediction: Tensor, target: Tensor, norm: str = "ortho") -> Tensor:
     """Mean of |F(p) − F(t)|, the modulus of the complex difference."""
-    return _difference(prediction, target).abs().mean(dim=(1, 2, 3))
+    return _difference(prediction, target, norm).abs().mean(dim=(1, 2, 3))
 
 
-def log_amplitude(prediction: Tensor, target: Tensor) -> Tensor:
+def log_amplitude(prediction: Tensor, target: Tensor, norm: str = "ortho") -> Tensor:
     """Mean of |log(1 + |F(p)|) − log(1 + |F(t)|)|: phases don't count, and weak frequencies count as strong ones."""
-    difference = torch.log1p(_spectrum(prediction).abs()) - torch.log1p(_spectrum(target).abs())
+    difference = torch.log1p(_spectrum(prediction, norm).abs()) - torch.log1p(_spectrum(target, norm).abs())
     return difference.abs().mean(dim=(1, 2, 3))
 
 
-def focal(prediction: Tensor, target: Tensor) -> Tensor:
+def focal(prediction: Tensor, target: Tensor, norm: str = "ortho") -> Tensor:
     """Focal frequency loss (Jiang et al. 2021, eq. 8 and 9, α = 1): mean of w·|F(p) − F(t)|².
 
     w is |F(p) − F(t)| over its largest value in each sample's channel, without gradient.
     """
-    power = _power(_difference(prediction, target))
+    power = _power(_difference(prediction, target, norm))
     with torch.no_grad():
         modulus = power.sqrt()
         peak = modulus.amax(dim=(2, 3), keepdim=True)
@@ -39,26 +39,30 @@ def focal(prediction: Tensor, target: Tensor) -> Tensor:
     return (weight * power).mean(dim=(1, 2, 3))
 
 
-def high_pass(prediction: Tensor, target: Tensor) -> Tensor:
+def high_pass(prediction: Tensor, target: Tensor, norm: str = "ortho") -> Tensor:
     """Mean of w·|F(p) − F(t)|², w the squared radial frequency over its mean: 0 at frequency 0, 1 in the mean."""
-    power = _power(_difference(prediction, target))
+    power = _power(_difference(prediction, target, norm))
     rows, columns = (torch.fft.fftfreq(side, device=power.device) for side in power.shape[-2:])
     weight = rows.square()[:, None] + columns.square()
     weighted: Tensor = weight / weight.mean() * power
     return weighted.mean(dim=(1, 2, 3))
 
 
-FREQUENCY_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+class FrequencyLoss(Protocol):
+    """A loss of two tensors (B, C, h, w) by the two-dimensional FFT F of each channel: (B,), in float32."""
+
+    def __call__(self, prediction: Tensor, target: Tensor, norm: str = "ortho") -> Tensor:
+        """``norm`` scales F: ``"ortho"``, or ``"backward"``, PyTorch's default, which is √(h·w) times that."""
+
+
+FREQUENCY_LOSSES: dict[str, FrequencyLoss] = {
     "squared_l2": squared_l2,
     "complex_l1": complex_l1,
     "log_amplitude": log_amplitude,
     "focal": focal,
     "high_pass": high_pass,
 }
-"""(prediction, target), each (B, C, h, w) → the loss of each sample (B,), in float32.
-
-F is the orthonormal two-dimensional FFT of each channel; means are over channels and frequencies.
-"""
+"""By name; means are over channels and frequencies."""
 
 
 def min_snr_weights(alphas_cumprod_t: Tensor, gamma: float, prediction: str) -> Tensor:
@@ -80,13 +84,13 @@ def min_snr_weights(alphas_cumprod_t: Tensor, gamma: float, prediction: str) -> 
             raise unknown_prediction(prediction)
 
 
-def _difference(prediction: Tensor, target: Tensor) -> Tensor:
-    return _spectrum(prediction.float() - target.float())
+def _difference(prediction: Tensor, target: Tensor, norm: str) -> Tensor:
+    return _spectrum(prediction.float() - target.float(), norm)
 
 
-def _spectrum(x: Tensor) -> Tensor:
+def _spectrum(x: Tensor, norm: str) -> Tensor:
     # The FFT has no half-precision kernels on the CPU, and bf16 has too few digits for a spectrum.
-    spectrum: Tensor = torch.fft.fft2(x.float(), norm="ortho")
+    spectrum: Tensor = torch.fft.fft2(x.float(), norm=norm)
     return spectrum
 
 

@@ -33,8 +33,9 @@ class SamplingConfig(Config):
     eta: float = setting(0.0, "η of DDIM: 0 is deterministic, 1 is ancestral", low=0, high=1)
     early_stop_rule: str = setting(
         "noise_norm",
-        "what must fall below the threshold: 'noise_norm' is ‖ε̂‖/√d (the paper's), 'x0_change' is the "
-        "relative change of x̂₀ between steps",
+        "what must fall below the threshold: 'noise_norm' is ‖ε̂‖/√d, the root mean square over the d = C·h·w values "
+        "of a latent (the paper's ‖ε̂‖ so read; the plain norm is √d times as large, 45 for 8×16×16), 'x0_change' is "
+        "the relative change of x̂₀ between steps",
         choices=("noise_norm", "x0_change"),
     )
     early_stop_threshold: float = setting(0.05, "a sample stops below it and returns x̂₀; 0 never stops", low=0)
@@ -160,7 +161,7 @@ SAMPLERS: dict[str, Callable[[Step], Tensor]] = {"ddim": ddim, "dpmpp_2m": dpmpp
 
 
 def noise_norm(x0: Tensor, noise: Tensor, previous: tuple[float, Tensor] | None) -> Tensor:
-    """‖ε̂‖/√d of each sample, (B,): the paper's measure, near 1 by construction."""
+    """‖ε̂‖/√d of each sample, (B,), d = C·h·w: the paper's ‖ε̂‖ for one value of a latent, near 1 by construction."""
     return _norms(noise) / math.sqrt(noise[0].numel())
 
 

@@ -88,6 +88,13 @@ def train_denoiser(
         update(model, optimizer, scaler, config.gradient_clip)
         return values
 
+    def validate() -> Record:
+        metrics = {"val/mse": validation_mse(config, averages.own, validation, schedule, seed)}
+        progress.check(metrics)
+        return metrics
+
+    if not state.step:
+        progress.record(validate())  # of the untrained network: where the reduction of the loss begins
     take_step = launcher(compute_step, optimizer.zero_grad, execution, device, batch_size, dropout)
     for step in progress.steps:
         set_learning_rate(optimizer, config.learning_rate * cosine_rate(step, config.steps, config.warmup_steps))
@@ -102,8 +109,7 @@ def train_denoiser(
             progress.check(logged)
             progress.record(logged)
         if progress.validates:
-            metrics = {"val/mse": validation_mse(config, averages.own, validation, schedule, seed)}
-            progress.check(metrics)
+            metrics = validate()
             if score and state.step in score_at and ex.rank() == 0:
                 metrics |= score.measure(averages.by_length)
             progress.record(metrics)
@@ -143,7 +149,7 @@ def sum_losses(
         weighted = mse * min_snr_weights(alphas_cumprod_t, config.min_snr_gamma, config.prediction)
     if not config.frequency_weight:
         return torch.stack([weighted.sum(), mse.sum(), torch.zeros_like(mse).sum()])
-    frequency = FREQUENCY_LOSSES[config.frequency_loss](output, wanted)
+    frequency = FREQUENCY_LOSSES[config.frequency_loss](output, wanted, config.frequency_norm)
     total = weighted + config.frequency_weight * frequency
     return torch.stack([total.sum(), mse.sum(), frequency.sum()])
 

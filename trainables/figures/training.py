@@ -25,10 +25,11 @@ def training_curves(records: Sequence[Numbers], *, stage: Literal["vae", "diffus
     """Curves over the optimiser step from records with ``step`` and named metrics; missing metrics are left out.
 
     ``vae``: the loss, the reconstruction error, the KL with its weight β on an axis of its own, and the parts of the
-    loss. Wherever validation is drawn, a star marks the best checkpoint: the lowest ``val/loss``, since the
-    discriminator began where there is one. ``diffusion``: the loss; its parts with the validation of the averaged
-    model; the distribution of the loss in each tenth of the training; and the KID ×1000 at the rungs, if it was
-    measured. Training values are drawn raw, pale, below their running mean.
+    loss. Wherever validation is drawn, it begins at step 0 with the untrained network, and a star marks the best
+    checkpoint after that: the lowest ``val/loss``, since the discriminator began where there is one. ``diffusion``:
+    the loss; its parts with the validation of the averaged model; the distribution of the loss in each tenth of the
+    training; and the KID ×1000 at the rungs, if it was measured. Training values are drawn raw, pale, below their
+    running mean.
     """
     figure = style.new_figure(HEIGHT)
     if stage == "vae":
@@ -42,9 +43,7 @@ def _vae(figure: Figure, records: Sequence[Numbers]) -> None:
     (loss, reconstruction), (kl, parts) = figure.subplots(2, 2)
     steps, values = _series(records, "val/loss")
     begun, _ = _series(records, "train/discriminator")
-    if len(begun):
-        steps, values = steps[steps >= begun[0]], values[steps >= begun[0]]
-    best = float(steps[values.argmin()]) if len(steps) else None
+    best = _lowest(steps, values, begun[0] if len(begun) else 1)
 
     for axes, metric in ((loss, "loss"), (reconstruction, "reconstruction"), (kl, "kl")):
         _trained(axes, records, f"train/{metric}", "training", BLUE)
@@ -111,7 +110,9 @@ def _validated(axes: Axes, records: Sequence[Numbers], name: str, legend: str, b
         return
     axes.plot(steps, values, color=ORANGE, marker="o", markersize=4, label=legend, zorder=3)
     word = "lowest" if best is None else "best"
-    best = float(steps[values.argmin()]) if best is None else best
+    best = _lowest(steps, values) if best is None else best
+    if best is None:
+        return
     for value in values[steps == best][:1]:
         axes.plot(
             [best],
@@ -124,6 +125,12 @@ def _validated(axes: Axes, records: Sequence[Numbers], name: str, legend: str, b
             label=f"{word}, step {best:,.0f}: {style.short(value)}",
             zorder=4,
         )
+
+
+def _lowest(steps: Array, values: Array, begins: float = 1) -> float | None:
+    """The step of the lowest value from step ``begins`` on; None where there is none."""
+    steps, values = steps[steps >= begins], values[steps >= begins]
+    return float(steps[values.argmin()]) if len(steps) else None
 
 
 def _weight_axis(axes: Axes, records: Sequence[Numbers]) -> None:

@@ -15,7 +15,7 @@ from trainables.loop.checkpoint import TrainingState
 from trainables.loop.watchdog import beat
 
 Record = dict[str, float]
-"""Named numbers at a step: ``step``, ``time`` (ms since the epoch, when it was made), and metrics."""
+"""Named numbers at a step: ``step`` (0: untrained), ``time`` (ms since the epoch, when it was made), and metrics."""
 
 Report = Callable[[Sequence[Record]], None]
 """Called with new records right after the checkpoint that holds them was written; may raise to stop the run."""

@@ -52,7 +52,7 @@ def frequency_proportion(recipe: Recipe) -> tuple[float, float]:
     errors[::2] = F.avg_pool2d(errors[::2], 3, stride=1, padding=1)
     errors = errors * torch.logspace(-1.5, 0.5, PROBES)[:, None, None, None]
     output = (wanted + errors).requires_grad_()
-    loss = FREQUENCY_LOSSES[recipe.diffusion.frequency_loss](output, wanted)
+    loss = FREQUENCY_LOSSES[recipe.diffusion.frequency_loss](output, wanted, recipe.diffusion.frequency_norm)
     (gradient,) = torch.autograd.grad(loss.sum(), output)
     (reference,) = torch.autograd.grad((output - wanted).square().mean(dim=(1, 2, 3)).sum(), output)
     gradient, reference = gradient.flatten(1).double(), reference.flatten(1).double()
@@ -117,10 +117,16 @@ def _frequency(recipe: Recipe) -> Finding | None:
         f"within {deviation:.1g} of it; "
     )
     if config.loss_weighting == "none":
+        total = 1 + config.frequency_weight * factor
         evidence += (
-            f"with weight {config.frequency_weight:g} the loss is {1 + config.frequency_weight * factor:.4g} times "
-            "the MSE, and AdamW forgets constants"
+            f"with weight {config.frequency_weight:g} the loss is {total:.4g} times the MSE, and AdamW forgets "
+            "constants"
         )
+        if config.gradient_clip:
+            evidence += (
+                f"; only diffusion.gradient_clip={config.gradient_clip:g} sees them, and cuts the MSE's gradient "
+                f"from a norm of {config.gradient_clip / total:.3g} on"
+            )
     else:
         evidence += (
             f"with weight {config.frequency_weight:g} beside {config.loss_weighting} it only adds "

@@ -154,8 +154,8 @@ def _overfit(label: str, steps: Floats, validation: Floats, train_steps: Floats,
 
 
 def _curve(records: Sequence[Record], name: str) -> tuple[Floats, Floats]:
-    """The steps and values (n,) of the records that hold ``name``, in order of step."""
-    points = sorted((record["step"], record[name]) for record in records if name in record)
+    """The steps and values (n,) of the records that hold ``name``, by step, without the untrained network's."""
+    points = sorted((record["step"], record[name]) for record in records if name in record and record["step"])
     columns = np.asarray(points, dtype=np.float64).reshape(-1, 2)
     return columns[:, 0], columns[:, 1]
 

@@ -1,64 +1,129 @@
-"""The paper's two tables from recorded trainings, measured on the test split, with the paper's own values beside.
+"""The paper's two tables: recorded trainings, measured on the test split, beside the paper's row of their dataset.
 
-Only the paper's values in :data:`PAPER_LOSSES` and :data:`PAPER_QUALITY` are known here; the rest is a dash.
+What is known of the paper is in :data:`PAPER`; the rest is a dash.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from latentsweep import stages
 from latentsweep.configuration import Configuration, read_configuration
-from latentsweep.metrics import FID, KID, PAPER_PSNR, PAPER_SSIM, SAMPLES
-from latentsweep.pages.numbers import UNKNOWN
+from latentsweep.metrics import (
+    FID,
+    KID,
+    METRICS,
+    PAPER_PSNR,
+    PAPER_SSIM,
+    PSNR,
+    REFERENCE_SAMPLES,
+    SAMPLES,
+    SPREAD,
+    Metric,
+)
+from latentsweep.pages.numbers import UNKNOWN, fixed
 from latentsweep.pages.tables import Row, Table, as_latex
+from latentsweep.stages.latents import LATENTS
 from latentsweep.stages.model_folder import CONFIG
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import Home, read_json
 from latentsweep.storage.store import Store
 
+SSIM = METRICS["recon/ssim"]
+
+QUALITY: Mapping[Metric, str] = {
+    SAMPLES: ".0f",
+    REFERENCE_SAMPLES: ".0f",
+    PAPER_SSIM: ".4f",
+    PAPER_PSNR: ".2f",
+    FID: ".2f",
+    KID: ".1f",
+    SSIM: ".4f",
+    PSNR: ".2f",
+}
+"""The scores of Table II, at the paper's decimals."""
+
+WITH_SPREAD = (PAPER_SSIM, PAPER_PSNR, SSIM, PSNR)
+"""Those that are means over slices, and stand with their standard deviation."""
+
+WITH_FLOOR = (FID, KID)
+"""Those that have a column beside them for what real slices score."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """What the paper says of one dataset."""
+
+    slices: int
+    vae: float
+    """The autoencoder's best validation loss."""
+    denoiser: float
+    """The denoiser's best validation loss."""
+    reduction: float
+    """The share by which the denoiser's validation loss fell, from the untrained network's on."""
+    scores: Mapping[str, float]
+    """Of Table II, by the names that they have here, and with ``_sd``."""
+
+    @property
+    def untrained(self) -> float:
+        """The denoiser's loss that the reduction begins at."""
+        return self.denoiser / (1 - self.reduction)
+
+
+def published_scores(ssim: tuple[float, float], psnr: tuple[float, float], fid: float) -> dict[str, float]:
+    """A row of the paper's Table II: means and standard deviations over slices, and the FID."""
+    means_and_spreads = {
+        metric.name + suffix: value
+        for metric, values in ((PAPER_SSIM, ssim), (PAPER_PSNR, psnr))
+        for suffix, value in zip(("", SPREAD), values, strict=True)
+    }
+    return {SAMPLES.name: 200, REFERENCE_SAMPLES.name: 200, FID.name: fid, **means_and_spreads}
+
+
+PAPER = {
+    "brats_flair": Published(31_938, 0.0036, 10.35, 0.825, published_scores((0.6573, 0.0447), (16.11, 1.69), 147.53)),
+    "brats_t1ce": Published(8_149, 0.0062, 2.67, 0.948, published_scores((0.1377, 0.0717), (11.49, 1.45), 395.33)),
+    "kaggle": Published(
+        1_616,
+        0.0297,
+        7.84,
+        0.863,
+        published_scores((0.1437, 0.0494), (13.32, 2.48), 317.17) | {SSIM.name: 0.2534, PSNR.name: 5.52},
+    ),
+}
+"""The paper's own values, by the name that the dataset has here."""
+
 LOSSES_HEADER = (
     "dataset",
     "training",
-    *(head for part in ("VAE", "diffusion") for head in (f"{part}, first", f"{part}, best", "reduction")),
+    "slices",
+    *(head for part in ("VAE", "diffusion") for head in (f"{part}, untrained", f"{part}, best", "reduction")),
 )
-PAPER_LOSSES = ("its datasets", "the paper", UNKNOWN, UNKNOWN, UNKNOWN, "≈ 60", "7.84", "82–95 %")
-
-QUALITY = {
-    SAMPLES.name: (SAMPLES.label, ".0f"),
-    PAPER_SSIM.name: (PAPER_SSIM.label, ".3f"),
-    PAPER_PSNR.name: (PAPER_PSNR.label, ".2f"),
-    FID.name: (FID.label, ".2f"),
-    FID.floor: (f"{FID.label} floor", ".2f"),
-    KID.name: (KID.label, ".1f"),
-}
-"""The scores of Table II with their headings, at the paper's decimals."""
-
-QUALITY_HEADER = ("dataset", "training", "split rule", *(heading for heading, _ in QUALITY.values()))
-PAPER_QUALITY = ("not known which", "the paper", "by slice", "200", UNKNOWN, UNKNOWN, "317.17", UNKNOWN, UNKNOWN)
-
-PAPER_SLICES = {"brats_flair": 31_938, "brats_t1ce": 8_149, "kaggle": 1_616}
-"""Slices that the paper had of each dataset."""
 
 LOSSES_CAPTION = (
     "Validation losses of the autoencoder (reconstruction and weighted KL) and of the denoiser (MSE of its target, "
-    "without the frequency loss): at the first validation, the best, and the reduction from one to the other. Losses "
-    "of different reductions, targets and latent spaces aren't comparable, and the paper doesn't state its own; only "
-    "the relative reductions are. Known of the paper: the denoiser's loss from about 60 to 7.84, reductions of 82 to "
-    "95 % over its datasets."
+    "without the frequency loss): of the untrained network, the best, and the reduction from one to the other. "
+    "Older trainings did not record the untrained loss: theirs is of the first validation, with its step, and the "
+    "reduction is then too small. The paper's untrained losses are computed from its reductions. Relative "
+    "reductions of the denoiser's loss can be compared with the paper's, whose total is with squared_l2 a multiple "
+    "of the MSE. Not comparable are the losses themselves, since the paper doesn't state how they are reduced, and "
+    "anything across other numbers of slices or another split rule (the paper's is by slice)."
 )
 QUALITY_CAPTION = (
-    "Generated slices on the test split. SSIM and PSNR are taken the paper's way, from generated slice i and real "
-    "slice i, two images that have nothing to do with each other: they say nothing about quality. FID depends on the "
-    "number of images and has the floor that as many real slices reach. Known of the paper: 200 generated slices and "
-    "a FID of 317.17, of which dataset is not known here; its datasets had {slices} slices."
+    "Generated slices on the test split; means and standard deviations are over slices. SSIM and PSNR are taken "
+    "the paper's way, from generated slice i and real slice i, two images that have nothing to do with each other: "
+    "they say nothing about quality; those of reconstructions do. Not comparable are FIDs of other numbers of "
+    "generated or real slices, since a FID falls with either and has the floor that as many real slices reach (the "
+    "paper: 200; here the real ones are the whole test split, as many as the column says); scores under another "
+    "split rule, since a split by slice tests on patients that were trained on; and models of other numbers of "
+    "slices (Table I)."
 )
 
 
 class PaperTables(NamedTuple):
-    """Table I, losses, and Table II, quality of the generated slices; the last row of each is the paper's."""
+    """Table I, losses, and Table II, quality of the generated slices."""
 
     losses: Table
     quality: Table
@@ -72,7 +137,7 @@ class PaperTables(NamedTuple):
         return as_latex(table.as_latex(numbered=True) for table in self)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Recorded:
     """A recorded training and those of its results that the store still has."""
 
@@ -80,9 +145,17 @@ class Recorded:
     configuration: Configuration
     entries: list[Entry]
 
+    def row(self, cells: tuple[str, ...]) -> Row:
+        """A row of a table."""
+        return Row(self.configuration.dataset, "training", (self.name, *cells))
+
+    def entry(self, stage: str) -> Entry | None:
+        """The result of a stage; None where it was freed."""
+        return next((entry for entry in self.entries if entry.name.startswith(f"{stage}/")), None)
+
     def records(self, stage: str) -> Sequence[Mapping[str, float]]:
         """The records of a training; none where its result was freed."""
-        entry = next((entry for entry in self.entries if entry.name.startswith(f"{stage}/")), None)
+        entry = self.entry(stage)
         found: Sequence[Mapping[str, float]] = entry.json(stages.RECORDS) if entry else []
         return found
 
@@ -95,21 +168,27 @@ class Recorded:
 
 
 def paper_tables(home: Home) -> PaperTables:
-    """Both tables, a row for each training that ``train`` recorded in this home, and one for the paper."""
+    """Both tables: the trainings that ``train`` recorded in this home, and the paper's rows."""
     store = Store.of(home)
     trainings = list(recorded(home, store))
-    slices = ", ".join(f"{count:,} ({name})" for name, count in PAPER_SLICES.items())
-    losses = rows_of([losses_row(each) for each in trainings], PAPER_LOSSES)
-    quality = rows_of([quality_row(each, store) for each in trainings], PAPER_QUALITY)
+    losses = rows_of({each: losses_row(each) for each in trainings}, published_losses)
+    quality = rows_of({each: quality_row(each, store) for each in trainings}, published_quality)
     return PaperTables(
         Table("Table I", LOSSES_CAPTION, LOSSES_HEADER, losses),
-        Table("Table II", QUALITY_CAPTION.format(slices=slices), QUALITY_HEADER, quality),
+        Table("Table II", QUALITY_CAPTION, quality_header(), quality),
     )
 
 
-def rows_of(own: Sequence[tuple[str, ...]], paper: tuple[str, ...]) -> tuple[Row, ...]:
-    """The trainings' rows and, apart from them, the paper's."""
-    return (*(Row(row[0], "training", row[1:]) for row in own), Row(paper[0], "paper", paper[1:]))
+def rows_of(
+    own: Mapping[Recorded, tuple[str, ...]], published: Callable[[Published], tuple[str, ...]]
+) -> tuple[Row, ...]:
+    """The trainings on each of the paper's datasets with its row below them, then those on other datasets."""
+    rows = []
+    for name, values in PAPER.items():
+        rows += [training.row(cells) for training, cells in own.items() if training.configuration.dataset == name]
+        rows.append(Row(name, "paper", ("the paper", *published(values))))
+    rows += [training.row(cells) for training, cells in own.items() if training.configuration.dataset not in PAPER]
+    return tuple(rows)
 
 
 def recorded(home: Home, store: Store) -> Iterator[Recorded]:
@@ -133,22 +212,57 @@ def split_of(store: Store, entry: Entry) -> str | None:
 
 
 def losses_row(training: Recorded) -> tuple[str, ...]:
-    """A row of Table I."""
-    cells: list[str] = []
+    """The numbers of a training in Table I."""
+    latents = training.entry(LATENTS.name)
+    cells = [f"{latents.summary['rows']:,}" if latents else UNKNOWN]
     for stage, name in (("vae", "val/loss"), ("denoiser", "val/mse")):
-        values = [record[name] for record in training.records(stage) if name in record]
-        if not values:
-            cells += [UNKNOWN] * 3
-            continue
-        first, lowest = values[0], min(values)
-        reduction = f"{100 * (1 - lowest / first):.0f} %" if first > 0 else UNKNOWN
-        cells += [f"{first:.4g}", f"{lowest:.4g}", reduction]
-    return (training.configuration.dataset, training.name, *cells)
+        cells += losses_cells([record for record in training.records(stage) if name in record], name)
+    return tuple(cells)
+
+
+def losses_cells(records: Sequence[Mapping[str, float]], name: str) -> tuple[str, ...]:
+    """The untrained loss, the best after it, and the reduction, of a training's validations."""
+    if not records:
+        return (UNKNOWN,) * 3
+    step, first = records[0]["step"], records[0][name]
+    lowest = min((record[name] for record in records if record["step"]), default=first)
+    reduction = f"{fixed(100 * (1 - lowest / first), 1)} %" if first > 0 else UNKNOWN
+    return (f"{first:.4g} (step {step:,.0f})" if step else f"{first:.4g}", f"{lowest:.4g}", reduction)
+
+
+def published_losses(values: Published) -> tuple[str, ...]:
+    """The paper's numbers in Table I; of the autoencoder it gives the best loss alone."""
+    untrained, reduction = f"≈ {values.untrained:.0f}", f"{100 * values.reduction:.1f} %"
+    return (f"{values.slices:,}", UNKNOWN, f"{values.vae:g}", UNKNOWN, untrained, f"{values.denoiser:g}", reduction)
+
+
+def quality_header() -> tuple[str, ...]:
+    """The headings of Table II."""
+    headings = []
+    for metric in QUALITY:
+        headings.append(f"{metric.label} ± sd" if metric in WITH_SPREAD else metric.label)
+        headings += [f"{metric.label} floor"] if metric in WITH_FLOOR else []
+    return ("dataset", "training", "split rule", *headings)
 
 
 def quality_row(training: Recorded, store: Store) -> tuple[str, ...]:
-    """A row of Table II."""
-    scores = training.scores(store)
-    cells = [format(scores[name], style) if name in scores else UNKNOWN for name, (_, style) in QUALITY.items()]
-    rule = f"by {training.configuration.recipe.data.split}"
-    return (training.configuration.dataset, training.name, rule, *cells)
+    """The numbers of a training in Table II."""
+    return (f"by {training.configuration.recipe.data.split}", *quality_cells(training.scores(store)))
+
+
+def published_quality(values: Published) -> tuple[str, ...]:
+    """The paper's numbers in Table II."""
+    return ("by slice", *quality_cells(values.scores))
+
+
+def quality_cells(scores: Mapping[str, float]) -> tuple[str, ...]:
+    """The cells of the scores, with a dash for what is not known."""
+    cells = []
+    for metric, style in QUALITY.items():
+        mean, sd, floor = (
+            format(scores[name], style) if name in scores else UNKNOWN
+            for name in (metric.name, metric.name + SPREAD, metric.floor)
+        )
+        known = metric in WITH_SPREAD and mean != UNKNOWN
+        cells += [f"{mean} ± {sd}" if known else mean, *([floor] if metric in WITH_FLOOR else [])]
+    return tuple(cells)

@@ -37,7 +37,7 @@ def test_losses_that_act_are_far_from_proportional_to_the_mse(name: str) -> None
 
 
 def test_a_frequency_loss_is_judged_by_its_gradient_not_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(losses.FREQUENCY_LOSSES, "focal", lambda p, t: 7 * (p - t).square().mean(dim=(1, 2, 3)))
+    monkeypatch.setitem(losses.FREQUENCY_LOSSES, "focal", lambda p, t, norm: 7 * (p - t).square().mean(dim=(1, 2, 3)))
     monkeypatch.setitem(losses.FREQUENCY_LOSSES, "squared_l2", losses.complex_l1)
     recipe = PAPER.replace(**{"diffusion.frequency_loss": "focal"})
     assert "is 7 times that of the MSE" in evidence(recipe, "frequency-inert")
@@ -47,8 +47,18 @@ def test_a_frequency_loss_is_judged_by_its_gradient_not_its_name(monkeypatch: py
 def test_the_frequency_lint_is_silent_at_weight_zero_and_speaks_of_reweighting_under_min_snr() -> None:
     assert "frequency-inert" not in codes(PAPER.replace(**{"diffusion.frequency_weight": 0.0}))
     weighted = PAPER.replace(**{"diffusion.loss_weighting": "min_snr"})
+    assert "adds 25.6 to every timestep's weight" in evidence(weighted, "frequency-inert")
+    weighted = weighted.replace(**{"diffusion.frequency_norm": "ortho"})
     assert "adds 0.1 to every timestep's weight" in evidence(weighted, "frequency-inert")
-    assert "AdamW forgets constants" in evidence(PAPER, "frequency-inert")
+
+
+def test_the_frequency_lint_says_what_forgets_the_factor_and_what_does_not() -> None:
+    said = evidence(PAPER, "frequency-inert")
+    assert "squared_l2 is 256 times that of the MSE" in said
+    assert said.endswith("the loss is 26.6 times the MSE, and AdamW forgets constants")
+    clipped = evidence(PAPER.replace(**{"diffusion.gradient_clip": 1.0}), "frequency-inert")
+    assert "only diffusion.gradient_clip=1 sees them" in clipped
+    assert clipped.endswith("cuts the MSE's gradient from a norm of 0.0376 on")
 
 
 @pytest.mark.parametrize(("decay", "warmup"), [(0.9999, False), (0.99, False), (0.9999, True), (0.5, True)])

@@ -46,6 +46,11 @@ def test_overfit_needs_a_lasting_rise_and_a_training_loss_that_goes_on_falling(
     assert codes(vae_records=curves("reconstruction", validation, fall)) == expected
 
 
+def test_an_untrained_network_has_not_overfitted() -> None:
+    records = [{"step": 0.0, "val/mse": 0.55}, *curves("mse", [0.9, 0.7, 0.6, 0.7, 0.75, 0.8], 0.5)]
+    assert codes(denoiser_records=records) == ["overfit"], "the best is that of step 75"
+
+
 def test_the_autoencoders_whole_loss_is_compared_at_the_full_weight() -> None:
     records = curves("reconstruction", [0.5, 0.4, 0.4, 0.4, 0.4], 0.5)
     records += [{"step": 25.0 * (i + 1), "val/loss": v} for i, v in enumerate([0.6, 0.5, 0.6, 0.7, 0.7])]

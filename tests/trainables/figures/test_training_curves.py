@@ -46,6 +46,18 @@ def test_the_best_checkpoint_is_starred_wherever_validation_is_drawn() -> None:
     assert star_of(kl) == (20, 50)
 
 
+def test_the_untrained_network_is_drawn_and_never_starred() -> None:
+    untrained = {"step": 0, "val/reconstruction": 0.01, "val/loss": 0.01, "val/kl": 1.0}
+    loss = figures.training_curves([untrained, *VAE], stage="vae").axes[0]
+    assert star_of(loss) == (20, 0.2)
+    drawn = next(line for line in loss.get_lines() if line.get_label() == "validation")
+    assert list(drawn.get_xdata()) == [0, 10, 20, 30]
+    figure = figures.training_curves([{"step": 0, "val/mse": 0.1}, *DIFFUSION], stage="diffusion")
+    assert star_of(figure.axes[1]) == (50, 0.2)
+    alone = figures.training_curves([{"step": 0, "val/mse": 1.0}, {"step": 5, "train/loss": 1.0}], stage="diffusion")
+    assert not [line for line in alone.axes[1].get_lines() if line.get_marker() == "*"]
+
+
 def test_vae_curves_have_log_axes_and_the_weight_on_its_own(words: Callable[[Figure], str]) -> None:
     figure = figures.training_curves(VAE, stage="vae")
     assert [axes.get_yscale() for axes in figure.axes] == ["log"] * 5
