@@ -57,7 +57,9 @@ class Study(Job):
             if missing:
                 before = len(jobs) - len(missing)
                 with View(runtime.console, self.plan.name) as view, runtime.ray():
-                    measure(self, missing, runtime.packing, view, self._ended, split=self.plan.split, before=before)
+                    measure(
+                        self, missing, runtime.packing, view, self._note_end, split=self.plan.split, before=before
+                    )
             for job in jobs:
                 self.record.run(job, self.failures().get(job.name))
             return jobs
@@ -122,7 +124,7 @@ class Study(Job):
             found[arm.name] = dict(best[0].params)
         return found
 
-    def _ended(self, job: ArmRun, failure: Failure | None) -> str:
+    def _note_end(self, job: ArmRun, failure: Failure | None) -> str:
         """Notes and records how a run ended; returns it in words."""
         failures = self.failures()
         failures.pop(job.name, None)
