@@ -65,18 +65,18 @@ def forecast(
         "memory": to_plain(planned),
         "memory_line": as_line(planned) + ("" if packing.gpu_share else f"; {packing.without_card}"),
         "seconds": None if math.isnan(seconds) else round(seconds / packing.concurrent),
-        "confirmation": cost_of_confirmation(plan, store, search, target, packing, extent),
+        "confirmation": cost_of_confirmation(plan, store, search, target, packing.concurrent, extent),
         "steps": {"diffusion": plan.recipe.diffusion.steps, "vae_epochs": plan.recipe.vae.epochs},
     }
 
 
 def cost_of_confirmation(
-    plan: SweepPlan, store: Store, search: Search | None, target: int, packing: Packing, extent: Extent
+    plan: SweepPlan, store: Store, search: Search | None, target: int, concurrent: int, extent: Extent
 ) -> dict[str, Any] | None:
-    """The results that a confirmation lacks, by stage, at most; None where nothing is confirmed.
+    """The results that a confirmation lacks, by stage, at most, and its seconds; None where nothing is confirmed.
 
     They are known once the ``target`` of trials has ended. Before, each configuration may have any of the space's
-    autoencoders.
+    autoencoders. ``concurrent`` trainings run at once.
     """
     count = min(extent.configurations, target)
     if not count:
@@ -101,7 +101,7 @@ def cost_of_confirmation(
         "configurations": count,
         "seeds": list(seeds),
         "lacking": lacking,
-        "seconds": None if math.isnan(seconds) else round(seconds / packing.concurrent),
+        "seconds": None if math.isnan(seconds) else round(seconds / concurrent),
     }
 
 
