@@ -13,8 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import cli
+from small_dataset import plant
 from swept import stages_in, study_of, sweep_words
+from typer.testing import CliRunner
 
+from latentsweep.cli import app
 from latentsweep.configuration import read_configuration
 from latentsweep.jobs import forecast as forecasts
 from latentsweep.jobs.sweep import Sweep
@@ -333,6 +336,15 @@ def test_two_objectives_export_the_front_as_before(make: Callable[..., Swept]) -
     assert origin["confirmed"] is False
 
 
+def test_two_objectives_confirm_nothing_and_say_so_where_it_was_asked_for(tmp_path: Path) -> None:
+    plant(Home(tmp_path / "runs"))
+    words = ["sweep", "--dataset", "tiny", "--recipe", "smoke", "--dry-run", "--home", str(tmp_path / "runs")]
+    done = CliRunner().invoke(app, [*words, "--objective", "kid", "--objective", "steps", "--confirm", "2"])
+    assert done.exit_code == 0
+    assert "note: nothing is confirmed, since two objectives have no single best" in done.stderr
+    assert "confirm" not in done.stdout
+
+
 def test_what_a_confirmation_costs_is_known_at_most_and_exactly_once_the_trials_have_ended(
     make: Callable[..., Swept],
 ) -> None:
@@ -354,7 +366,7 @@ def test_what_a_confirmation_costs_is_known_at_most_and_exactly_once_the_trials_
     }
     assert found["seconds"] is None
     assert forecasts.confirmation_words(found) == (
-        "the best 5 with the fresh seeds 1000010, 2000013: at most 10 denoisers and 4 autoencoders more to train, "
+        "the best 5 with 2 fresh seeds, 1000010, 2000013: at most 10 denoisers and 4 autoencoders more to train, "
         "time unknown until a stage of this size was timed"
     )
     assert told(swept.search, 20, Extent(5, 2)) == found, "more trials are to come"
@@ -428,7 +440,7 @@ def test_a_sweep_confirms_its_best_once_and_export_says_so(prepared_demo: Path, 
     (tmp_path / "space.yaml").write_text("dimensions: {sampling.steps: [4, 8]}")
     words += ["--confirm", "2", "--confirm-seeds", "1"]
     planned = cli(home, *(word for word in words if word != "--json"), "--dry-run").stdout
-    assert "the best 2 with the fresh seeds 1000003: at most 2 denoisers and 1 autoencoders more" in planned
+    assert "the best 2 with 1 fresh seed, 1000003: at most 2 denoisers and 1 autoencoder more" in planned
     assert "without the confirmation" in planned
     said = json.loads(cli(home, *words).stdout)
     counts = stages_in(home)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from latentsweep.execution.packing import Packing, as_line, to_plain
+from latentsweep.pages.numbers import number
 from latentsweep.search.confirmation import NOTHING, Extent, finalists, fresh_seeds, missing, plan_runs
 from latentsweep.search.export import open_search
 from latentsweep.search.plan import SweepPlan
@@ -147,10 +148,10 @@ def as_text(plan: Mapping[str, Any]) -> str:
 def confirmation_words(again: Mapping[str, Any]) -> str:
     """What a confirmation costs."""
     seeds, lacking = again["seeds"], again["lacking"]
+    trainings = f"{number(lacking[DENOISER.name], 'denoiser')} and {number(lacking[VAE.name], 'autoencoder')}"
     return (
-        f"the best {again['configurations']} with the fresh seeds {', '.join(map(str, seeds))}: at most "
-        f"{lacking[DENOISER.name]} denoisers and {lacking[VAE.name]} autoencoders more to train, time "
-        f"{time_words(again['seconds'])}"
+        f"the best {again['configurations']} with {number(len(seeds), 'fresh seed')}, "
+        f"{', '.join(map(str, seeds))}: at most {trainings} more to train, time {time_words(again['seconds'])}"
     )
 
 
