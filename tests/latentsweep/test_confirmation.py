@@ -270,6 +270,7 @@ def test_a_confirmation_goes_on_with_what_is_missing_alone(make: Callable[..., S
     runs = plan_runs(swept.plan, best, seeds)
     note(swept.search, runs[0], 30.0)
     assert confirmation(swept.search) is None, "three of four runs haven't ended"
+    assert confirmation_table.words(swept.search)[0].startswith("The best are not confirmed yet")
     again = dataclasses.replace(swept, search=Search(swept.folder, SPACE, swept.plan.search, 7))
     assert missing(again.search, runs) == runs[1:]
     assert again.confirm(2, 2, lambda place, seed: 25.0 - place) == 3

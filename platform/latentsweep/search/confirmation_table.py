@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from latentsweep.search.confirmation import STRIDE, Confirmation, confirmation, metric_of
+from latentsweep.search.confirmation import STRIDE, Confirmation, confirmation, last_extent, metric_of
 from latentsweep.search.study import Search, family_of
 
 
@@ -28,10 +28,11 @@ def rows(found: Confirmation) -> list[dict[str, Any]]:
 
 
 def words(search: Search) -> list[str]:
-    """What the confirmation of a sweep says, a sentence each; none where nothing was confirmed."""
+    """What the confirmation of a sweep says, a sentence each; none where nothing was to be confirmed."""
     found = confirmation(search)
     if found is None:
-        return []
+        begun = last_extent(search).configurations > 0
+        return ["The best are not confirmed yet: run the sweep's command again to go on."] if begun else []
     metric, seeds = metric_of(search), " and ".join(map(str, found.seeds))
     kind = "geometric" if found.logs else "arithmetic"
     said = []
