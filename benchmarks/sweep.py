@@ -156,6 +156,8 @@ def latentsweep(
         str(seed),
         "--concurrent",
         str(TRIALS_AT_ONCE),
+        "--confirm",
+        "0",
         "--home",
         str(folder),
     ]

@@ -85,6 +85,7 @@ def words_of(folder: Path, options: argparse.Namespace) -> list[str]:
     short = {"evaluation.samples": 4, "sampling.steps": 4}
     if options.pruner == "none":
         short["evaluation.rungs"] = 0
+    words += ["--confirm", "0"]
     return [*words, *(word for field, value in short.items() for word in ("--set", f"{field}={value}"))]
 
 

@@ -27,6 +27,15 @@ def sweep(
     pruner: Annotated[str, typer.Option(help="median, hyperband or none.")] = "median",
     seed: Annotated[int, typer.Option(min=0, help="Seed of trainings, samples and search.")] = 0,
     split: Annotated[str | None, typer.Option(help="'subject', or 'slice' as the paper did.")] = None,
+    confirm: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Train so many of the best denoisers again with fresh seeds, and rank them anew; by default 5 for "
+            "12 trials or more, 0 for fewer.",
+        ),
+    ] = None,
+    confirm_seeds: Annotated[int, typer.Option(min=1, help="Fresh seeds for each of these.")] = 2,
     settings: options.SetOption = None,
     concurrent: options.ConcurrentOption = None,
     card_gib: options.CardOption = None,
@@ -40,7 +49,7 @@ def sweep(
     store: options.StoreOption = "",
     study_storage: options.StudyOption = "",
 ) -> None:
-    """Search: train the shared autoencoders, then trials, and rank what they generate."""
+    """Search: train the shared autoencoders, then trials, rank what they generate, and confirm the best."""
     from rich.console import Console
 
     from latentsweep.configuration import execution_of
@@ -49,6 +58,7 @@ def sweep(
     from latentsweep.jobs import forecast as forecasts
     from latentsweep.jobs.job import Runtime
     from latentsweep.jobs.sweep import Sweep
+    from latentsweep.search.confirmation import Extent
     from latentsweep.search.plan import sweep_plan
     from latentsweep.search.spaces import search_space
     from latentsweep.search.study import SearchConfig
@@ -69,9 +79,12 @@ def sweep(
         "slices": slices,
     }
     pack = pack_job(plan.recipe, ray_address, **wanted)
+    extent = Extent.of(confirm, confirm_seeds, plan, trials)
+    if confirm and not extent.configurations:
+        typer.echo("note: nothing is confirmed, since two objectives have no single best", err=True)
     if dry_run:
         on_card = pack if pack.gpu_share else pack_trials(plan.recipe, **wanted, present=planned_cards(card_gib))
-        forecast = forecasts.forecast(plan, place, trials, pack, on_card)
+        forecast = forecasts.forecast(plan, place, trials, pack, on_card, extent)
         typer.echo(json.dumps(forecast, indent=1) if as_json else forecasts.as_text(forecast))
         return
     if not pack.gpu_share and plan.recipe_name != "smoke":
@@ -81,7 +94,7 @@ def sweep(
     if pack.left_out:
         typer.echo(pack.left_out_line(), err=True)
     job = Sweep(place, plan, weights, options.recorder_of(place, dataset, mlflow))
-    job.run(trials, Runtime(pack, Console(stderr=as_json), ray_address))
+    job.run(trials, Runtime(pack, Console(stderr=as_json), ray_address), extent)
     show_results(place, plan, as_json)
 
 
@@ -96,8 +109,8 @@ def export(
     store: options.StoreOption = "",
     study_storage: options.StudyOption = "",
 ) -> None:
-    """Write the best configuration of a sweep as a file to read, edit and train."""
-    from latentsweep.search.export import chosen_sweep, configuration_of
+    """Write the best configuration of a sweep, confirmed if it was, as a file to read, edit and train."""
+    from latentsweep.search.export import chosen_sweep, configuration_of, words_of
     from trainables.errors import ConfigError
 
     place = options.home_of(home, store, study_storage)
@@ -109,24 +122,31 @@ def export(
     )
     configuration.write(to)
     origin = configuration.origin
-    text = f"{to}: trial {origin['trial']} of {origin['sweep']}\ntrain it with: python cli.py train --config {to}"
+    text = "\n".join(
+        [
+            f"{to}: trial {origin['trial']} of {origin['sweep']}, {words_of(origin, named=trial is not None)}",
+            f"train it with: python cli.py train --config {to}",
+        ]
+    )
     typer.echo(json.dumps({"file": str(to), "origin": origin}, indent=1) if as_json else text)
 
 
 def show_results(home: Home, plan: SweepPlan, as_json: bool) -> None:
     """The leaderboard, what may mislead, and what to do next."""
     from latentsweep.lints import targets
-    from latentsweep.search import leaderboard
+    from latentsweep.search import confirmation_table, leaderboard
     from latentsweep.search.export import open_search
 
     search = open_search(home.sweeps / plan.name, home.study)
     lints = [finding.code for finding in targets.merge_by_code(targets.lint_sweep(home, plan, search))]
     table, counts = leaderboard.rows(search), leaderboard.counts(search)
+    again = leaderboard.confirmed_rows(search)
     if as_json:
-        result = {"sweep": plan.name, "counts": counts, "leaderboard": table, "lints": lints}
+        result = {"sweep": plan.name, "counts": counts, "leaderboard": table, "confirmed": again, "lints": lints}
         typer.echo(json.dumps(result | {"importances": leaderboard.importances(search)}, indent=1))
         return
-    leaderboard.show(table, counts, leaderboard.importances(search))
+    said = confirmation_table.words(search)
+    leaderboard.show(table, counts, leaderboard.importances(search), again=again, said=said)
     at = "" if str(home.root) == "runs" else f" --home {home.root}"
     if lints:
         typer.echo(f"what may mislead:  {', '.join(lints)}: python cli.py lint {plan.name}{at}")

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import statistics
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 from latentsweep import stages
 from latentsweep.ablation.design.plan import AblationPlan, ArmRun
@@ -15,26 +12,19 @@ from latentsweep.ablation.statistics.effect import Run
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.execution import worker
 from latentsweep.execution.cluster import result_of
-from latentsweep.execution.packing import Packing
-from latentsweep.execution.shared_stages import Shared
 from latentsweep.execution.view import View
-from latentsweep.execution.work_log import tail
-from latentsweep.execution.worker import Brief
 from latentsweep.jobs.job import Job, Runtime
+from latentsweep.jobs.measuring import Failure, measure
 from latentsweep.jobs.sweep import Sweep
 from latentsweep.metrics import KID
 from latentsweep.records.ablation import AblationRecord
 from latentsweep.records.recorder import Recorder
-from latentsweep.records.redaction import redact
 from latentsweep.storage.home import Home, read_json, write_json
 from latentsweep.storage.store import Store
 from trainables.errors import INFRASTRUCTURE, LatentsweepError
 from trainables.measures.inception import InceptionWeights
-from trainables.recipes import Recipe
 from trainables.resources.memory import NAMES
 from trainables.space import Value
-
-log = logging.getLogger(__name__)
 
 PLAN, FAILURES = "ablation.json", "failures.json"
 
@@ -63,19 +53,13 @@ class Study(Job):
             jobs = self.plan.jobs(range(seeds), changes)
             self.use(name for job in jobs for name in job.keys.names())
             self.record.begin(seeds)
-            if self.missing(jobs):
-                view = View(runtime.console, self.plan.name)
-                with view, runtime.ray():
-                    shared = [
-                        Shared(
-                            f"autoencoder of {job.arm.name}, seed {job.seed}",
-                            self._brief(job, runtime.packing),
-                            job.keys,
-                        )
-                        for job in self.missing(jobs)
-                    ]
-                    self.obtain(shared, runtime.packing, view)
-                    self._measure(jobs, runtime.packing, view)
+            missing = self.missing(jobs)
+            if missing:
+                before = len(jobs) - len(missing)
+                with View(runtime.console, self.plan.name) as view, runtime.ray():
+                    measure(
+                        self, missing, runtime.packing, view, self._note_end, split=self.plan.split, before=before
+                    )
             for job in jobs:
                 self.record.run(job, self.failures().get(job.name))
             return jobs
@@ -116,7 +100,8 @@ class Study(Job):
             for key, (arm, section) in timings(self.plan.design).items():
                 label = f"a step of the {NAMES[section]}, {arm.name}"
                 view.stage(label, "timing", quiet=True)
-                work = self._brief(jobs[arm.name], packing, section)
+                run = jobs[arm.name]
+                work = self.brief(packing, run.recipe, run.seed, split=self.plan.split, section=section)
                 asked = (work, section, slices[arm.recipe.data.split], min(SECONDS, 60 * minutes / 10))
                 waiting = [task.remote(*asked) for _ in range(at_once)]
                 seconds[key] = statistics.fmean(result_of(each) for each in waiting)
@@ -139,50 +124,18 @@ class Study(Job):
             found[arm.name] = dict(best[0].params)
         return found
 
-    def _brief(self, job: ArmRun, packing: Packing, section: str = "diffusion") -> Brief:
-        return self.brief(packing, job.recipe, job.seed, split=self.plan.split, section=section)
-
-    def _measure(self, jobs: Sequence[ArmRun], packing: Packing, view: View) -> None:
-        """Every missing denoiser as a task, with the measurements of all runs that share it."""
-        import ray
-
-        groups: dict[str, list[ArmRun]] = {}
-        for job in self.missing(jobs):
-            groups.setdefault(job.keys.denoiser.name, []).append(job)
-        task = ray.remote(num_cpus=packing.threads, num_gpus=packing.gpu_share, max_retries=2)(worker.measurements)
-        waiting: dict[Any, list[ArmRun]] = {}
-        for group in groups.values():
-            recipes: list[Recipe] = [job.recipe for job in group]
-            waiting[task.remote(self._brief(group[0], packing), recipes)] = group
-        done = len(jobs) - sum(len(group) for group in groups.values())
-        while waiting:
-            ready, _ = ray.wait(list(waiting), timeout=0.5)
-            for reference in ready:
-                group = waiting.pop(reference)
-                failure = _outcome(reference, self.store.log_of(group[0].keys.denoiser))
-                self._note(group, failure)
-                for job in group:
-                    done += 1
-                    self.record.run(job, failure)
-                    view.stage(job.name, f"{self._score(job, failure)}   ({done} of {len(jobs)})")
-            for group in waiting.values():
-                progress = self.store.progress(group[0].keys.denoiser.name)
-                if progress:
-                    view.stage(group[0].name, f"training, step {int(progress['step'])}", quiet=True)
-
-    def _score(self, job: ArmRun, failure: Mapping[str, str] | None) -> str:
+    def _note_end(self, job: ArmRun, failure: Failure | None) -> str:
+        """Notes and records how a run ended; returns it in words."""
+        failures = self.failures()
+        failures.pop(job.name, None)
+        if failure:
+            failures[job.name] = dict(failure)
+        write_json(self.folder / FAILURES, failures)
+        self.record.run(job, failure)
         if failure:
             return f"failed: {failure['reason']}"
         run = measured_run(self.store, job, "")
         return f"done, KID {run.metrics[KID.name]:.2f}" if run else "no result"
-
-    def _note(self, group: Sequence[ArmRun], failure: Mapping[str, str] | None) -> None:
-        failures = self.failures()
-        for job in group:
-            failures.pop(job.name, None)
-            if failure:
-                failures[job.name] = dict(failure)
-        write_json(self.folder / FAILURES, failures)
 
 
 def measured_run(store: Store, job: ArmRun, key: str) -> Run | None:
@@ -193,17 +146,3 @@ def measured_run(store: Store, job: ArmRun, key: str) -> Run | None:
     point = stages.point_of(evaluation.summary, job.recipe)
     cross = {name: (1000 * total, int(count)) for name, (total, count) in point["kernel_by_subject"].items()}
     return Run(job.arm.name, job.seed, point["metrics"], key, cross)
-
-
-def _outcome(reference: Any, log_of: Path) -> dict[str, str] | None:
-    """What a task returned; a lost worker or an unexpected error is the infrastructure's."""
-    import ray
-
-    try:
-        found: dict[str, str] | None = ray.get(reference)
-        return found
-    except ray.exceptions.RayError as error:
-        cause = getattr(error, "cause", None) or error
-        log.debug("a task failed", exc_info=error)
-        reason = f"{type(cause).__name__}: {redact(str(cause).splitlines()[0])}"
-        return {"reason": reason, "class": INFRASTRUCTURE, "log": tail(log_of)}

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from latentsweep.execution.packing import Packing, as_line, to_plain
+from latentsweep.pages.numbers import number
+from latentsweep.search.confirmation import NOTHING, Extent, finalists, fresh_seeds, missing, plan_runs
 from latentsweep.search.export import open_search
 from latentsweep.search.plan import SweepPlan
+from latentsweep.search.study import Search
+from latentsweep.stages.denoiser import DENOISER
 from latentsweep.stages.pipeline import SHARED, STAGES, TRAININGS
+from latentsweep.stages.vae import VAE
 from latentsweep.storage.entries import Entry, StageKey
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
@@ -19,16 +25,17 @@ SIZES = ("widths", "blocks", "steps", "epochs", "max_steps", "batch_size", "samp
 """Fields on which the seconds of a stage depend."""
 
 
-def forecast(plan: SweepPlan, home: Home, trials: int, packing: Packing, planned: Packing) -> dict[str, Any]:
+def forecast(
+    plan: SweepPlan, home: Home, trials: int, packing: Packing, planned: Packing, extent: Extent = NOTHING
+) -> dict[str, Any]:
     """Numbers of what is to be done and what is there already; nothing is started or made.
 
-    ``planned`` is the packing on a card: ``packing`` itself, where there is one.
+    ``planned`` is the packing on a card: ``packing`` itself, where there is one. ``extent`` is what is confirmed.
     """
     store, folder = Store.of(home), home.sweeps / plan.name
     keys = [plan.keys_of(recipe) for recipe in plan.autoencoders().values()]
-    finished = open_search(folder, home.study).finished() if (folder / "sweep.json").exists() else 0
-    possible = plan.space.size / max(1, len(plan.space.thresholds))
-    target = int(min(trials, possible))
+    search = open_search(folder, home.study) if (folder / "sweep.json").exists() else None
+    finished, target = search.finished() if search else 0, plan.reachable(trials)
     remaining = max(0, target - finished)
     entries, one = store.entries(), plan.keys_of(plan.recipe)
     results: dict[str, int] = {}
@@ -53,13 +60,49 @@ def forecast(plan: SweepPlan, home: Home, trials: int, packing: Packing, planned
         "trials_finished": finished,
         "denoisers_to_train_at_most": remaining,
         "thresholds_in_one_pass": len(plan.recipe.sampling.thresholds),
-        "configurations": None if possible == float("inf") else int(plan.space.size),
+        "configurations": None if math.isinf(plan.space.size) else int(plan.space.size),
         "concurrent": packing.concurrent,
         "threads": packing.threads,
         "memory": to_plain(planned),
         "memory_line": as_line(planned) + ("" if packing.gpu_share else f"; {packing.without_card}"),
         "seconds": None if math.isnan(seconds) else round(seconds / packing.concurrent),
+        "confirmation": cost_of_confirmation(plan, store, search, target, packing.concurrent, extent),
         "steps": {"diffusion": plan.recipe.diffusion.steps, "vae_epochs": plan.recipe.vae.epochs},
+    }
+
+
+def cost_of_confirmation(
+    plan: SweepPlan, store: Store, search: Search | None, target: int, concurrent: int, extent: Extent
+) -> dict[str, Any] | None:
+    """The results that a confirmation lacks, by stage, at most, and its seconds; None where nothing is confirmed.
+
+    They are known once the ``target`` of trials has ended. Before, each configuration may have any of the space's
+    autoencoders. ``concurrent`` trainings run at once.
+    """
+    count = min(extent.configurations, target)
+    if not count:
+        return None
+    seeds = fresh_seeds(plan.seed, extent.seeds)
+    if search and search.finished() >= target:
+        runs = missing(search, plan_runs(plan, finalists(search, count), seeds))
+        names = {key.name for run in runs for key in run.keys.values() if not store.find(key)}
+        lacking = {stage: sum(name.startswith(f"{stage}/") for name in names) for stage in STAGES}
+    else:
+        kinds = min(count, len(plan.autoencoders()))
+        lacking = {name: len(seeds) * (kinds if stage in SHARED else count) for name, stage in STAGES.items()}
+    entries, again = store.entries(), dataclasses.replace(plan, seed=seeds[0]).keys_of(plan.recipe)
+    own = plan.keys_of(plan.recipe)
+    seconds = 0.0
+    for name, stage in STAGES.items():
+        lacking[name] *= again[name].name != own[name].name  # what no seed is part of is there since the search
+        if lacking[name]:
+            unknown = math.nan if stage in TRAININGS else 0.0
+            seconds += lacking[name] * mean_seconds(entries, again[name], unknown)
+    return {
+        "configurations": count,
+        "seeds": list(seeds),
+        "lacking": lacking,
+        "seconds": None if math.isnan(seconds) else round(seconds / concurrent),
     }
 
 
@@ -80,8 +123,7 @@ def mean_seconds(entries: Iterable[Entry], like: StageKey, default: float) -> fl
 
 def as_text(plan: Mapping[str, Any]) -> str:
     """The forecast for people."""
-    seconds = plan["seconds"]
-    time = "unknown until a stage of this size was timed" if seconds is None else f"about {seconds / 60:.0f} min"
+    time, again = time_words(plan["seconds"]), plan["confirmation"]
     named = [stage.planned for stage in STAGES.values() if stage.planned]
     shared = [name for name in named if f"{name}_in_store" in plan]
     detail = {"samplings": f", each one pass for {plan['thresholds_in_one_pass']} thresholds"}
@@ -95,8 +137,24 @@ def as_text(plan: Mapping[str, Any]) -> str:
             f"{plan['denoisers_to_train_at_most']} denoisers to train, {plan['steps']['diffusion']} steps each",
         ),
         *((name, f"{plan[name]}{detail.get(name, '')}") for name in named if name not in shared),
+        *([("to confirm", confirmation_words(again))] if again else []),
         ("at once", f"{plan['concurrent']} trials of {plan['threads']} threads"),
         ("memory", plan["memory_line"]),
-        ("time", time),
+        ("time", f"{time}, without the confirmation" if again else time),
     ]
     return "\n".join(f"{name:<16} {value}" for name, value in lines)
+
+
+def confirmation_words(again: Mapping[str, Any]) -> str:
+    """What a confirmation costs."""
+    seeds, lacking = again["seeds"], again["lacking"]
+    trainings = f"{number(lacking[DENOISER.name], 'denoiser')} and {number(lacking[VAE.name], 'autoencoder')}"
+    return (
+        f"the best {again['configurations']} with {number(len(seeds), 'fresh seed')}, "
+        f"{', '.join(map(str, seeds))}: at most {trainings} more to train, time {time_words(again['seconds'])}"
+    )
+
+
+def time_words(seconds: int | None) -> str:
+    """Seconds in minutes."""
+    return "unknown until a stage of this size was timed" if seconds is None else f"about {seconds / 60:.0f} min"

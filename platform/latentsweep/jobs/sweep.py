@@ -1,4 +1,7 @@
-"""A sweep: the shared stages first, then trials until the wanted number has ended. Run again, it goes on."""
+"""A sweep: the shared stages, trials until the wanted number has ended, then its best with fresh seeds.
+
+Run again, it goes on.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any
 
 from optuna.trial import TrialState
 
+from latentsweep import stages
 from latentsweep.execution import worker
 from latentsweep.execution.packing import Packing
 from latentsweep.execution.shared_stages import Shared
@@ -15,17 +19,19 @@ from latentsweep.execution.supervision import ignore_signals
 from latentsweep.execution.view import View
 from latentsweep.execution.work_log import last_line, shorten, tail
 from latentsweep.jobs.job import Job, Runtime
+from latentsweep.jobs.measuring import Failure, measure
 from latentsweep.lints import as_text, targets
 from latentsweep.metrics import OBJECTIVES
 from latentsweep.records.recorder import Recorder
 from latentsweep.records.results import value_of
 from latentsweep.records.sweep import SweepRecord
-from latentsweep.search import leaderboard
+from latentsweep.search import confirmation, confirmation_table, leaderboard
+from latentsweep.search.confirmation import NOTHING, Extent, FreshRun
 from latentsweep.search.databases import translate_errors
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search
 from latentsweep.storage.home import Home
-from trainables.errors import StoppedError
+from trainables.errors import INFRASTRUCTURE, StoppedError
 from trainables.measures.inception import InceptionWeights
 
 log = logging.getLogger(__name__)
@@ -42,8 +48,8 @@ class Sweep(Job):
         self.search = Search(self.folder, plan.space, plan.search, plan.seed, home.study)
         self.record = SweepRecord(recorder, plan, self.store, self.search)
 
-    def run(self, target: int, runtime: Runtime) -> None:
-        """Runs until ``target`` trials have ended or every configuration was tried.
+    def run(self, target: int, runtime: Runtime, extent: Extent = NOTHING) -> None:
+        """Runs until ``target`` trials have ended or every configuration was tried, then confirms the best.
 
         Raises :class:`StoppedError` after Ctrl-C, and what :meth:`Job.locked` and :meth:`Runtime.ray` raise.
         """
@@ -51,6 +57,7 @@ class Sweep(Job):
             runtime = self.keep_threads(runtime, "sweep.json", self.plan.to_plain())
             self.search.requeue()
             self.use(name for trial in self.search.run_trials() for name in self.plan.keys(trial.params).names())
+            self.use(name for run in confirmation.runs_on_record(self.plan, self.search) for name in run.keys.names())
             findings = targets.lint_plan(self.home, self.plan)
             if findings:
                 runtime.console.print(as_text(findings), highlight=False, markup=False)
@@ -58,10 +65,13 @@ class Sweep(Job):
             view = View(runtime.console, self.plan.name, target, self.plan.recipe.diffusion.steps)
             view.finished = self.search.finished()
             try:
-                if self._unfinished(target):
+                if self._unfinished(target) or self._begin_confirmation(extent):
                     with view, runtime.ray():
-                        self._shared_stages(view, runtime.packing)
-                        self._trials(view, target, runtime.packing)
+                        if self._unfinished(target):
+                            self._shared_stages(view, runtime.packing)
+                            self._trials(view, target, runtime.packing)
+                        if not self._unfinished(target):
+                            self._confirm(extent, view, runtime.packing)
             except KeyboardInterrupt:
                 log.debug("interrupted by the user")
             finally:
@@ -70,11 +80,17 @@ class Sweep(Job):
                     self.record.autoencoders(self.plan.autoencoders())
                     self.record.missing()
                     self._write_leaderboard()
-                    self.record.end(finished=not self._unfinished(target))
+                    left = self._missing_confirmations(extent)
+                    self.record.end(finished=not (self._unfinished(target) or left))
             if self._unfinished(target):
                 raise StoppedError(
                     f"the sweep was stopped with {self.search.finished()} of {target} trials ended; "
                     "nothing is lost, and the same command goes on"
+                )
+            if left:
+                raise StoppedError(
+                    f"the sweep was stopped with {len(left)} trainings of its best to confirm; nothing is lost, and "
+                    "the same command goes on"
                 )
 
     def _unfinished(self, target: int) -> bool:
@@ -109,10 +125,54 @@ class Sweep(Job):
             folder=self.folder / "ray",
         )
 
+    def _missing_confirmations(self, extent: Extent) -> list[FreshRun]:
+        """The runs with fresh seeds whose end isn't known yet."""
+        best = confirmation.finalists(self.search, extent.configurations)
+        seeds = confirmation.fresh_seeds(self.plan.seed, extent.seeds)
+        return confirmation.missing(self.search, confirmation.plan_runs(self.plan, best, seeds))
+
+    def _begin_confirmation(self, extent: Extent) -> list[FreshRun]:
+        """Notes what is to be confirmed, and the scores that the store has; returns the runs that it lacks."""
+        runs = self._missing_confirmations(extent)
+        if runs:
+            best = confirmation.finalists(self.search, extent.configurations)
+            confirmation.begin(self.search, best, confirmation.fresh_seeds(self.plan.seed, extent.seeds))
+            self.use(name for run in runs for name in run.keys.names())
+        lacking = [run for run in runs if not self.store.find(run.keys.evaluation)]
+        for run in runs:
+            if run not in lacking:
+                self._note_end(run, None)
+        return lacking
+
+    def _confirm(self, extent: Extent, view: View, packing: Packing) -> None:
+        """Trains and measures the best with fresh seeds."""
+        lacking = self._begin_confirmation(extent)
+        done = len(confirmation.finalists(self.search, extent.configurations)) * extent.seeds - len(lacking)
+        measure(self, lacking, packing, view, self._note_end, before=done)
+
+    def _note_end(self, run: FreshRun, failure: Failure | None) -> str:
+        """Notes in the study how a run with a fresh seed ended, but for a lost one; returns it in words."""
+        if failure:
+            if failure["class"] != INFRASTRUCTURE:
+                confirmation.note(self.search, run, None, failure)
+            return f"failed: {failure['reason']}"
+        metric, evaluation = confirmation.metric_of(self.search), self.store.find(run.keys.evaluation)
+        score = stages.metrics_of(evaluation, run.recipe).get(metric.name) if evaluation else None
+        if score is None:
+            reason = f"no finite {metric.objective} was measured"
+            confirmation.note(self.search, run, None, {"reason": reason, "class": "divergence"})
+            return f"failed: {reason}"
+        confirmation.note(self.search, run, score)
+        return f"done, {metric.stem} {score:.2f}"
+
     def _write_leaderboard(self) -> None:
         table = leaderboard.rows(self.search)
         (self.folder / "leaderboard.csv").write_text(leaderboard.as_csv(table))
-        (self.folder / "leaderboard.md").write_text(leaderboard.as_markdown(table))
+        again, said = leaderboard.confirmed_rows(self.search), "\n".join(confirmation_table.words(self.search))
+        below = f"\nConfirmed:\n\n{leaderboard.as_markdown(again)}\n{said}\n" if again else ""
+        (self.folder / "leaderboard.md").write_text(leaderboard.as_markdown(table) + below)
+        if again:
+            (self.folder / "confirmed.csv").write_text(leaderboard.as_csv(again))
         self.record.leaderboard(self.folder, leaderboard.importances(self.search))
 
 

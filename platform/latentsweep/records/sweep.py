@@ -23,6 +23,7 @@ from latentsweep.records.results import (
     milliseconds,
     value_of,
 )
+from latentsweep.search.confirmation import choice, confirmation, metric_of
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search
 from latentsweep.storage.store import Store
@@ -127,15 +128,27 @@ class SweepRecord:
 
     def leaderboard(self, folder: Path, importances: Mapping[str, float]) -> None:
         """Records on the sweep's run what it found so far."""
-        for name in ("leaderboard.md", "leaderboard.csv", "sweep.json"):
-            self.recorder.log_file(self.name, folder / name)
+        for name in ("leaderboard.md", "leaderboard.csv", "confirmed.csv", "sweep.json"):
+            if (folder / name).exists():
+                self.recorder.log_file(self.name, folder / name)
         now = int(datetime.datetime.now().timestamp() * 1000)
         finished = self.search.finished()
         metrics = {f"importance/{field}": value for field, value in importances.items()}
-        best = self.search.best()
+        best = choice(self.search)
         if best:
             metrics |= finals(best[0].user_attrs["metrics"])
+        metrics |= self._confirmed()
         self.recorder.log(self.name, [StepRecord(finished, now, {"trials": float(finished), **metrics})])
+
+    def _confirmed(self) -> dict[str, float]:
+        """The confirmed best: its trial, its mean score, and what a further seed can be expected to give."""
+        found = confirmation(self.search)
+        if found is None or found.best is None:
+            return {}
+        name = metric_of(self.search).objective
+        scores = {f"confirmed/{name}": found.mean(found.best), f"confirmed/{name}_expected": found.expected}
+        said = {metric: score for metric, score in scores.items() if score is not None}
+        return {"confirmed/trial": float(found.best.trial), **said}
 
     def report(self, files: Sequence[Path]) -> None:
         """Keeps the report's files with the sweep's run."""

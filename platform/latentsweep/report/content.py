@@ -16,11 +16,14 @@ from latentsweep.pages.numbers import duration, now
 from latentsweep.pages.tables import Row, Table
 from latentsweep.pages.templates import Tile, warnings_first
 from latentsweep.report import charts, repetition, summary
+from latentsweep.report.confirmation import confirmed_table
 from latentsweep.report.importance import Importance, importances
 from latentsweep.report.pictures import Picture, missing, pictures
 from latentsweep.report.scores import Score, chosen, objective, scores
 from latentsweep.report.source import Compute, Source, compute, open_source
 from latentsweep.search import leaderboard
+from latentsweep.search.confirmation import Confirmation, confirmation
+from latentsweep.search.confirmation_table import extent_words
 from latentsweep.search.leaderboard import heading
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import Home
@@ -108,6 +111,7 @@ class Content:
         """What was run and on what."""
         plan, config = self.source.plan, self.source.search.config
         state = leaderboard.counts(self.source.search)
+        again = extent_words(self.confirmation)
         rule, side = plan.recipe.data.split, plan.recipe.data.image_size
         search = (
             f"minimises {' and '.join(config.objectives)} on the validation split; sampler {config.sampler}, pruner "
@@ -121,7 +125,7 @@ class Content:
             ("Split", SPLITS.get(rule, rule)),
             ("Recipe", f"{plan.recipe_name}, at {side}×{side} pixels"),
             ("Search", search),
-            ("Seed", f"{plan.seed}, for trainings, samples and search; every configuration was trained once"),
+            ("Seed", f"{plan.seed}, for trainings, samples and search; every configuration was trained once{again}"),
             ("Trials", f"{trials}{waiting}; {state['points']} configurations measured"),
         ]
 
@@ -168,6 +172,16 @@ class Content:
         headings = ("", "rank", "trial", *(metric.label for metric in shown), *map(heading, self.fields))
         caption = f"{self.leaderboard_read}. All rows, unrounded, with every metric: report.csv."
         return Table("", caption, headings, tuple(rows))
+
+    @cached_property
+    def confirmation(self) -> Confirmation | None:
+        """What fresh seeds said of the best, where they were tried."""
+        return confirmation(self.source.search)
+
+    @property
+    def confirmed(self) -> Table | None:
+        """The same as a table."""
+        return confirmed_table(self.confirmation, self.objective) if self.confirmation else None
 
     @property
     def leaderboard_read(self) -> str:

@@ -8,6 +8,7 @@ import yaml
 
 from latentsweep.pages.repetition import assignment, differences, flat, machine, versions
 from latentsweep.report.source import Source
+from latentsweep.search.confirmation import SEEDS, Extent, last_extent
 from latentsweep.search.plan import threads_of
 from latentsweep.search.spaces import own_space
 from latentsweep.search.study import SearchConfig
@@ -37,6 +38,7 @@ def command(source: Source) -> str:
     search, plan, usual = source.search, source.plan, SearchConfig()
     words = ["python", "cli.py", "sweep", "--dataset", plan.dataset, "--recipe", plan.recipe_name]
     words += ["--trials", str(max(1, len(search.run_trials())))]
+    words += confirm_words(source)
     if space_yaml(source):
         words += ["--space", SPACE_FILE]
     if search.config.objectives != usual.objectives:
@@ -49,6 +51,17 @@ def command(source: Source) -> str:
     for field, _, value in changes(source):
         words += ["--split", str(value)] if field == "data.split" else assignment(field, value)
     return shlex.join(words)
+
+
+def confirm_words(source: Source) -> list[str]:
+    """The options that confirm what was confirmed, where the defaults don't."""
+    then, usual = last_extent(source.search), Extent.of(None, SEEDS, source.plan, len(source.search.run_trials()))
+    words = []
+    if then.configurations != usual.configurations:
+        words += ["--confirm", str(then.configurations)]
+    if then.configurations and then.seeds != usual.seeds:
+        words += ["--confirm-seeds", str(then.seeds)]
+    return words
 
 
 def space_yaml(source: Source) -> str | None:

@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial
 
 from latentsweep.metrics import BOUNDED, ERROR, HIGH, LOW, OBJECTIVES, Metric
 from latentsweep.pages.tables import as_csv as write_csv
+from latentsweep.search.confirmation import choice
 from latentsweep.search.study import Search, family_of
 
 NORMAL_95 = 1.96
@@ -45,7 +46,7 @@ class Score:
 def scores(search: Search) -> list[Score]:
     """Every measured configuration, the lowest first objective first."""
     measured, metric = search.measured(), objective(search).name
-    best = {trial.number for trial in search.best()}
+    best = {trial.number for trial in choice(search)}
     single = len(search.config.objectives) == 1
     found = []
     for rank, trial in enumerate(measured, start=1):

@@ -14,7 +14,7 @@ from latentsweep.pages.numbers import lints_raised, number
 from latentsweep.report.importance import Importance
 from latentsweep.report.scores import Score, chosen, interval, objective, standard_error
 from latentsweep.report.source import Source
-from latentsweep.search import leaderboard
+from latentsweep.search import confirmation_table, leaderboard
 from trainables.space import Choice
 
 SURE = 0.9
@@ -31,6 +31,7 @@ def sentences(
     else:
         found += [
             best(source, rows, reference),
+            " ".join(confirmation_table.words(source.search)),
             gap_words(chosen(rows).metrics),
             certainty(source, rows),
             importance_words(source, importances),
@@ -85,7 +86,7 @@ def best(source: Source, rows: Sequence[Score], reference: Mapping[str, Any]) ->
     if metric != KID and KID.name in row.metrics:
         text += ", " + measured_text(row.metrics, KID)
     text += comparison(row.metrics, reference) + "."
-    if row.rank > 1 and len(source.search.config.objectives) == 1:
+    if row.rank > 1 and row.family == rows[0].family and len(source.search.config.objectives) == 1:
         text += (
             f" The lowest score is {metric.format(rows[0].values[0])} (trial {rows[0].trial}, the same denoiser); "
             "the chosen threshold is the cheapest within one standard error of it."

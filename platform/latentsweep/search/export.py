@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
 from latentsweep import __version__
 from latentsweep.configuration import Configuration, read_configuration
+from latentsweep.search.confirmation import choice, confirmation
 from latentsweep.search.plan import SweepPlan, threads_of
 from latentsweep.search.study import Search, family_of
 from latentsweep.stages.model_folder import CONFIG
@@ -54,6 +56,10 @@ def configuration_of(
 ) -> Configuration:
     """A sweep's best configuration, or that of trial number ``trial``, with where it came from.
 
+    The best is the confirmed one, where the sweep has a confirmation. The origin tells the score of ``selection``,
+    which chance had a part in, from those ``confirmed`` with fresh seeds; the configuration's own seed is the
+    sweep's, whose training is in the store.
+
     Raises :class:`DataError` where the trial has no result, and :class:`ConfigError` where one must be named.
     """
     plan, search = SweepPlan.read(folder), open_search(folder, database)
@@ -70,10 +76,24 @@ def configuration_of(
         "dataset_fingerprint": plan.fingerprint,
         "objective": list(search.config.objectives),
         "split": "validation",
+        "selection": {"seed": plan.seed, **dict(zip(search.config.objectives, found.values, strict=True))},
+        "confirmed": _confirmed(search, found.number) or False,
         "scores": dict(sorted(metrics.items())),
     }
     execution = Execution(threads=threads_of(folder))
     return Configuration(plan.dataset, plan.seed, plan.recipe_of(params), execution, origin)
+
+
+def words_of(origin: Mapping[str, Any], *, named: bool) -> str:
+    """What a configuration is to its sweep, from its origin; ``named``: the user has chosen it by its number."""
+    objective, confirmed = origin["objective"][0], origin["confirmed"]
+    found = f"{objective} {origin['selection'][objective]:.4g} with the search's seed {origin['selection']['seed']}"
+    if not confirmed:
+        return f"{'chosen by its number' if named else 'the best of the search'} and not confirmed: {found}"
+    seeds = ", ".join(map(str, confirmed["seeds"]))
+    mean = "a failure" if confirmed["mean"] is None else f"{objective} {confirmed['mean']:.4g} on average"
+    place = f"place {confirmed['rank']} of {confirmed['of']} confirmed" if named else "the confirmed best"
+    return f"{place}: {mean} with the fresh seeds {seeds}, {found}"
 
 
 def configuration_at(home: Home, run: str) -> tuple[Configuration, Path | None]:
@@ -95,6 +115,23 @@ def configuration_at(home: Home, run: str) -> tuple[Configuration, Path | None]:
     )
 
 
+def _confirmed(search: Search, trial: int) -> dict[str, Any] | None:
+    """What the fresh seeds say of a trial; None where they weren't tried on it."""
+    found = confirmation(search)
+    row = found.row_of(trial) if found else None
+    if found is None or row is None:
+        return None
+    return {
+        "rank": found.rows.index(row) + 1,
+        "of": len(found.rows),
+        "seeds": list(found.seeds),
+        "scores": list(row.scores),
+        "mean": found.mean(row),
+        "expected": found.expected if row is found.best else None,
+        **({"failures": dict(row.failures)} if row.failures else {}),
+    }
+
+
 def _changed(folder: Path) -> float:
     study = folder / "study.db"
     return (study if study.exists() else folder / "sweep.json").stat().st_mtime
@@ -102,7 +139,7 @@ def _changed(folder: Path) -> float:
 
 def _trial(search: Search, folder: Path, number: int | None) -> FrozenTrial:
     if number is None:
-        best = search.best()
+        best = choice(search)
         if not best:
             raise DataError(f"the sweep {folder.name} has no finished trial yet; run it again to go on")
         if len(best) > 1:

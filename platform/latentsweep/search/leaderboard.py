@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from latentsweep.metrics import ERROR, LEADERBOARD
+from latentsweep.search import confirmation_table
+from latentsweep.search.confirmation import choice, confirmation
 from latentsweep.search.study import Search, family_of
 from trainables.space import THRESHOLD, stage_of
 
@@ -46,8 +48,11 @@ ENOUGH = 4
 
 
 def rows(search: Search) -> list[dict[str, Any]]:
-    """A row for each measured configuration: rank, its trial and that whose pass it is from, parameters, metrics."""
-    best = {trial.number for trial in search.best()}
+    """A row for each measured configuration: rank, its trial and that whose pass it is from, parameters, metrics.
+
+    ``best`` marks what export takes.
+    """
+    best = {trial.number for trial in choice(search)}
     found = []
     for rank, trial in enumerate(search.measured(), start=1):
         metrics = trial.user_attrs["metrics"]
@@ -62,6 +67,12 @@ def rows(search: Search) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def confirmed_rows(search: Search) -> list[dict[str, Any]]:
+    """A row for each configuration that was trained again; see :func:`confirmation_table.rows`."""
+    found = confirmation(search)
+    return confirmation_table.rows(found) if found else []
 
 
 def counts(search: Search) -> dict[str, int]:
@@ -147,8 +158,19 @@ def cell(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def show(table: Sequence[dict[str, Any]], state: dict[str, int], shares: dict[str, float], *, top: int = 10) -> None:
-    """Prints the best rows, the counts and the importances; rows that are too wide with their fields gathered."""
+def show(
+    table: Sequence[dict[str, Any]],
+    state: dict[str, int],
+    shares: dict[str, float],
+    *,
+    again: Sequence[dict[str, Any]] = (),
+    said: Sequence[str] = (),
+    top: int = 10,
+) -> None:
+    """Prints the best rows, the counts and the importances; rows that are too wide with their fields gathered.
+
+    ``again`` are the rows of the confirmation, and ``said`` what it says.
+    """
     console = Console() if Console().is_terminal else Console(width=WIDTH)
     console.print(
         f"{state['complete']} trials complete, {state['pruned']} pruned, {state['failed']} failed; "
@@ -165,7 +187,13 @@ def show(table: Sequence[dict[str, Any]], state: dict[str, int], shares: dict[st
     if common:
         console.print(f"all of these: {common}")
     if not any(row["best"] for row in table[:top]):
-        console.print("the exported configuration is further down: the cheapest within one standard error")
+        why = "the best of the confirmation" if again else "the cheapest within one standard error"
+        console.print(f"the exported configuration is further down: {why}")
+    if again:
+        console.print("confirmed:")
+        console.print(_grid(again))
+    for sentence in said:
+        console.print(sentence, highlight=False, markup=False)
     if shares:
         console.print("what mattered: " + ", ".join(f"{heading(name)} {value:.0%}" for name, value in shares.items()))
 

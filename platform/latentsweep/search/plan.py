@@ -89,6 +89,10 @@ class SweepPlan:
         """The keys of a trial's results."""
         return self.keys_of(self.recipe_of(params))
 
+    def reachable(self, trials: int) -> int:
+        """How many of so many trials the space has denoisers for."""
+        return int(min(trials, self.space.size / max(1, len(self.space.thresholds))))
+
     def autoencoders(self) -> dict[str, Recipe]:
         """A recipe for each autoencoder that the space needs, by the name of its result."""
         return {self.keys_of(recipe).vae.name: recipe for recipe in self.space.vae_variants(self.recipe)}

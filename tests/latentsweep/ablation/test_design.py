@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from small_dataset import plant
 
 from latentsweep.ablation.design.components import COMPONENTS, DEFAULT, chosen
 from latentsweep.ablation.design.contrasts import Design, design_of
-from latentsweep.ablation.design.plan import AblationPlan, needed, sharing
+from latentsweep.ablation.design.plan import TUNING_SEED, AblationPlan, needed, sharing
+from latentsweep.stages.pipeline import keys_of
+from latentsweep.storage.home import Home
 from trainables.errors import ConfigError
+from trainables.measures.inception import InceptionWeights
 from trainables.recipes import IMPROVED, PAPER, SMOKE
 
 
@@ -145,3 +151,12 @@ def test_arms_of_one_seed_have_the_same_noise_and_another_seed_has_another() -> 
     jobs = plan(("cutmix",)).jobs(range(2))
     inputs = [dict(job.keys.samples.inputs) for job in jobs]
     assert inputs[0]["seed"] == inputs[1]["seed"] != inputs[2]["seed"]
+
+
+def test_no_run_of_a_study_has_the_seed_that_its_arms_are_tuned_with(tmp_path: Path) -> None:
+    study, dataset = plan(("cutmix",)), plant(Home(tmp_path / "runs"))
+    tuning = study.tuning(study.design.reference, dataset, InceptionWeights(Path("none"), "w" * 64))
+    assert tuning.seed == TUNING_SEED
+    runs = study.jobs(range(200))
+    own = {tuning.keys_of(run.recipe).denoiser.name for run in runs}
+    assert not own & {keys_of(run.recipe, tuning.fingerprint, run.seed, "w" * 64).denoiser.name for run in runs}

@@ -26,6 +26,8 @@ from trainables.space import Range, SearchSpace, Value
 TUNED = "diffusion.learning_rate"
 """What ``--tune-per-arm`` searches, within a factor of :data:`TUNING_FACTOR` either way."""
 TUNING_FACTOR = 4.0
+TUNING_SEED = 500_009
+"""The seed of that search. A study counts its seeds from 0, so none measures what it was tuned by."""
 
 
 @dataclass(frozen=True)
@@ -122,11 +124,11 @@ class AblationPlan:
         return runs
 
     def tuning(self, arm: Arm, dataset: PreparedDataset, weights: InceptionWeights) -> SweepPlan:
-        """The arm's own small search, on the validation split."""
+        """The arm's own small search, on the validation split and with :data:`TUNING_SEED`."""
         rate = arm.recipe.diffusion.learning_rate
         space = SearchSpace({TUNED: Range(rate / TUNING_FACTOR, rate * TUNING_FACTOR, log=True)}, self.recipe_name)
         search = SearchConfig(startup=max(1, self.tune // 2), pruner="none")
-        return planned(dataset, self.recipe_name, arm.recipe, space, search, 0, weights)
+        return planned(dataset, self.recipe_name, arm.recipe, space, search, TUNING_SEED, weights)
 
 
 def plan_of(

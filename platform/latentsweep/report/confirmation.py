@@ -1,0 +1,24 @@
+"""The confirmation of a sweep as a report shows it: a table, and how it is to be read."""
+
+from __future__ import annotations
+
+from latentsweep.metrics import Metric
+from latentsweep.pages.tables import Row, Table
+from latentsweep.search.confirmation import Confirmation
+
+CAPTION = (
+    "The best configurations, trained again with seeds that the search never used. They rank by all their seeds but "
+    "the worst, the search's own among them; the mean is of the fresh seeds alone. ★ the chosen configuration."
+)
+
+
+def confirmed_table(found: Confirmation, metric: Metric) -> Table:
+    """A row for each configuration, best first."""
+    rows = []
+    for rank, row in enumerate(found.rows, start=1):
+        chosen = row is found.best
+        scores = ("failed" if score is None else metric.format(score) for score in row.scores)
+        cells = (str(rank), str(row.trial), metric.format(row.selection), metric.format(found.mean(row)), *scores)
+        rows.append(Row("★" if chosen else "", "", cells, (), "chosen" if chosen else ""))
+    headings = ("", "rank", "trial", "in the search", "mean", *(f"seed {seed}" for seed in found.seeds))
+    return Table("", f"{metric.label}. {CAPTION}", headings, tuple(rows))

@@ -1,0 +1,69 @@
+"""What a confirmation found, as rows and in words, the same in a terminal, in files and in reports."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from latentsweep.search.confirmation import STRIDE, Confirmation, confirmation, last_extent, metric_of
+from latentsweep.search.study import Search, family_of
+
+
+def rows(found: Confirmation) -> list[dict[str, Any]]:
+    """A row for each configuration, best first: its trial, the score that the search found, and those confirmed."""
+    return [
+        {
+            "rank": rank,
+            "trial": row.trial,
+            "pass": row.family,
+            "best": row is found.best,
+            "found_with": row.selection,
+            "mean": found.mean(row),
+            **{
+                f"seed_{seed}": "failed" if score is None else score
+                for seed, score in zip(found.seeds, row.scores, strict=True)
+            },
+        }
+        for rank, row in enumerate(found.rows, start=1)
+    ]
+
+
+def words(search: Search) -> list[str]:
+    """What the confirmation of a sweep says, a sentence each; none where nothing was to be confirmed."""
+    found = confirmation(search)
+    if found is None:
+        begun = last_extent(search).configurations > 0
+        return ["The best are not confirmed yet: run the sweep's command again to go on."] if begun else []
+    metric, seeds = metric_of(search), " and ".join(map(str, found.seeds))
+    kind = "geometric" if found.logs else "arithmetic"
+    said = []
+    if found.best:
+        said.append(
+            f"Trained again with the seeds {seeds}, which the search never used, trial {found.best.trial} is the "
+            f"best of {len(found.rows)}: {metric.label} {metric.format(found.mean(found.best))} ({kind} mean), where "
+            f"the search had found {metric.format(found.best.selection)}."
+        )
+        if found.expected is not None:
+            said.append(
+                f"A further seed can be expected to give {metric.format(found.expected)}: so much each of these "
+                "seeds gave for what the other scores choose."
+            )
+    else:
+        said.append("Each of the best failed with a seed that the search never used: its own best is taken.")
+    for row in found.rows:
+        said += [f"Trial {row.trial} failed with the seed {seed}: {row.failures[seed]}." for seed in row.failures]
+    if not found.logs:
+        said.append("A score is not above 0, so arithmetic means rank in place of geometric ones.")
+    leader = search.leader()
+    if family_of(leader) not in {row.family for row in found.rows}:
+        said.append(
+            f"Trial {leader.number} has come to the front since and isn't confirmed; run the sweep again for that."
+        )
+    return said
+
+
+def extent_words(found: Confirmation | None) -> str:
+    """What was trained again, for the facts of a sweep; empty where nothing was."""
+    if found is None:
+        return ""
+    seeds = ", ".join(map(str, found.seeds))
+    return f"; the best {len(found.rows)} again with {seeds} (the sweep's seed + {STRIDE:,}·k)"
