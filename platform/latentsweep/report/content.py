@@ -31,8 +31,8 @@ TOP = 25
 """Rows of the leaderboard that are shown; the CSV has all."""
 
 ALIKE = (
-    "; ≈ not distinguishable from the lowest: the difference is within 1.96 of its standard errors, which cover other "
-    "real subjects and other noise, not another training seed"
+    "; ≈ not distinguishable from the lowest: the difference is within 1.96 of its standard errors, which cover "
+    "other real subjects and other noise, not another training seed"
 )
 PAIRED = " (paired: both have the same subjects and the same noise)"
 NO_DATASET = "not prepared in this home any more"
@@ -181,17 +181,22 @@ class Content:
         if any(score.alike for score in self.scores):
             text += ALIKE + (PAIRED if any(score.paired for score in self.scores) else "")
         minimised = " and ".join(OBJECTIVES[name].label for name in self.source.search.config.objectives)
-        notes = f"{unpaired_words(self.scores, metric)} Columns other than {minimised} are exploratory: the search"
-        return f"{text}. {notes.lstrip()} did not minimise them, and looking at many finds differences by chance"
+        exploratory = (
+            f"Columns other than {minimised} are exploratory: the search did not minimise them, and a look at many "
+            "metrics finds differences by chance"
+        )
+        return ". ".join(filter(None, (text, unpaired_words(self.scores, metric), exploratory)))
 
     @property
     def shares(self) -> Table:
         """What mattered, by field."""
         rows = []
         for each in self.importances:
-            shares = (f"{share:.0%}" for share in (each.share, each.median, each.low, each.high))
-            rows.append((each.field, *shares, f"{each.first:.0%} of resamples"))
-        return Table.of(("field", "all trials", "median", "10 %", "90 %", "came first in"), rows, code=True)
+            shares = (f"{share:.0%}" for share in (each.share, each.floor, each.median, each.low, each.high))
+            verdict = "not distinguishable from noise" if each.noise else ""
+            rows.append((each.field, *shares, f"{each.first:.0%} of resamples", verdict))
+        headings = ("field", "all trials", "noise floor", "median", "10 %", "90 %", "came first in", "")
+        return Table.of(headings, rows, code=True)
 
     @cached_property
     def charts(self) -> dict[str, Chart]:

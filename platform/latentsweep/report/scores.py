@@ -1,10 +1,10 @@
 """The measured configurations as a report shows them: scores with intervals, and what can't be told from the best.
 
 A configuration is indistinguishable from the best where the difference of their scores is within 1.96 standard errors
-of that difference. Of KID the error is paired: both have the same real subjects and the same noise, and it covers other
-subjects and other noise (``search/pairing.py``). Where what that needs is not recorded, and of other objectives, the
-two scores are taken as independent: the careful side, since all are measured against the same real slices. Neither
-error covers another seed of the training.
+of that difference. Of KID the error is paired: both have the same real subjects and the same noise, and it covers
+other subjects and other noise (``search/pairing.py``). Where what that needs is not recorded, and of other
+objectives, the two scores are taken as independent: the careful side, since all are measured against the same real
+slices. Neither error covers another seed of the training.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def unpaired_words(rows: Sequence[Score], metric: Metric) -> str:
     why = "what pairing needs was not recorded with them, or they don't share noise and real slices with the lowest"
     if metric != KID:
         what, why = metric.label, f"errors are paired for {KID.label} alone"
-    return f"Scores are taken as independent, which calls more of them alike ({what}: {why})."
+    return f"Scores are taken as independent, which calls more of them alike ({what}: {why})"
 
 
 def recorded(trial: FrozenTrial) -> dict[str, float]:

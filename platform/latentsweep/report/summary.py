@@ -148,10 +148,11 @@ def certainty(source: Source, rows: Sequence[Score]) -> str:
 def covered(rows: Sequence[Score], metric: Metric) -> str:
     """What the errors of differences cover, and of which rows they are not paired."""
     text = (
-        "These errors cover other real subjects and other noise; each denoiser was trained with one seed, and what "
-        "another would change they don't cover."
+        "The error of a difference covers other real subjects and other noise. It doesn't cover another training "
+        "seed, and each denoiser was trained with one."
     )
-    return f"{text} {unpaired_words(rows, metric)}".rstrip()
+    unpaired = unpaired_words(rows, metric)
+    return f"{text} {unpaired}." if unpaired else text
 
 
 def common(source: Source, rows: Sequence[Score], alike: Sequence[Score]) -> str:
@@ -168,20 +169,27 @@ def common(source: Source, rows: Sequence[Score], alike: Sequence[Score]) -> str
 
 
 def importance_words(source: Source, importances: Sequence[Importance]) -> str:
-    """The field with the largest share, and how sure its place is."""
+    """The field with the largest share, how sure its place is, and which fields can't be told from noise."""
     if not importances:
         return f"What mattered can't be said: that needs {leaderboard.ENOUGH} complete trials with different scores."
-    first = importances[0]
+    clear = [each for each in importances if not each.noise]
+    if not clear:
+        return (
+            "Which choice mattered can't be told from noise: no field's share is above what it gets when its values "
+            "are permuted among the passes."
+        )
+    first, noise = clear[0], [each.field for each in importances if each.noise]
+    ending = f" Not distinguishable from noise: {', '.join(noise)}." if noise else ""
     share = f"{first.median:.0%} of the variance (10–90 % of resamples: {first.low:.0%} to {first.high:.0%})"
     if first.first >= SURE:
         return (
             f"Over the whole space, {first.field} mattered most, with {share}; it came first in {first.first:.0%} of "
-            "resamples."
+            f"resamples.{ending}"
         )
     rivals = " or ".join(
         f"{each.field} (first in {each.first:.0%} of resamples)" for each in importances if each.first >= 1 - SURE
     )
-    return f"Which choice mattered most isn't sure: {rivals or first.field}. {first.field} has {share}."
+    return f"Which choice mattered most isn't sure: {rivals or first.field}. {first.field} has {share}.{ending}"
 
 
 def measured_text(metrics: Mapping[str, float], metric: Metric) -> str:

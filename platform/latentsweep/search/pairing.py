@@ -75,21 +75,24 @@ def paired_error(first: Pairing | None, second: Pairing | None) -> float | None:
     is not known, or they don't match.
 
     KID is A + B − 2C, the mean kernels among the images, among the real slices, and between both. B is the same for
-    both configurations. To first order image i moves KID by 2(hᵢ − mean h)/N and subject g by −2(S_g − n_g C)/Σn, with
-    h = ``images``, S = ``sums`` and n = ``sizes``, and of two configurations the difference of these counts. The sum
-    of their squares is what a joint bootstrap of subjects and image indices tends to with its number of resamples
-    (Efron and Tibshirani 1993, the infinitesimal jackknife), without the noise of a finite number. Two factors free it
-    of a bias in small numbers: N/(N − 1), and G*/(G* − 1) for the G* = (Σn)²/Σn² subjects of equal weight that say as
-    much as these (Kish 1965).
+    both configurations. To first order image i moves KID by 2(hᵢ − mean h)/N and subject g by −2(S_g − n_g C)/Σn,
+    with h = ``images``, S = ``sums`` and n = ``sizes``, and of two configurations the difference of these counts. The
+    sum of their squares is the variance of a joint bootstrap of subjects and image indices (Efron and Tibshirani
+    1993, the infinitesimal jackknife), without the noise of its resamples. Two factors free it of a bias in small
+    numbers: N/(N − 1), and 1/(1 − 2Σp³/Σp² + Σp²) with the subjects' shares p = n/Σn, which is G/(G − 1) for subjects
+    of one size: what the spread around a mean of a few subjects lacks, whose slices are alike.
 
-    What is not covered: another seed of the training.
+    Against the spread over draws of both, on Inception features of 865 real slices and 10 or 20 subjects: 0.96 to 1.0
+    of it where the configurations differ, 1.2 where they are the same but for chance. On made-up features with eight
+    skewed subjects of unequal size it is 0.83. It doesn't cover another seed of the training.
     """
     if first is None or second is None or not first.matches(second):
         return None
     images = first.images - second.images
     sums, sizes = first.sums - second.sums, first.sizes
-    total, square = sizes.sum(), (sizes**2).sum()
-    subjects = sums - sizes * sums.sum() / total
+    share = sizes / sizes.sum()
+    subjects = (sums - share * sums.sum()) / sizes.sum()
+    square = (share**2).sum()
     by_image = images.var(ddof=1) / len(images)
-    by_subject = (subjects**2).sum() / (total**2 - square)
+    by_subject = (subjects**2).sum() / (1 - 2 * (share**3).sum() / square + square)
     return 2 * math.sqrt(float(by_image + by_subject))
