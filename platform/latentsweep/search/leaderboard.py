@@ -165,7 +165,7 @@ def show(table: Sequence[dict[str, Any]], state: dict[str, int], shares: dict[st
     if common:
         console.print(f"all of these: {common}")
     if not any(row["best"] for row in table[:top]):
-        console.print("the exported configuration is further down: the cheapest within one standard error")
+        console.print("the exported configuration is further down: the cheapest threshold within one standard error")
     if shares:
         console.print("what mattered: " + ", ".join(f"{heading(name)} {value:.0%}" for name, value in shares.items()))
 

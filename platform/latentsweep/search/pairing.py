@@ -57,8 +57,8 @@ class Pairing:
         """Reads :meth:`to_plain`; None of None."""
         if plain is None:
             return None
-        arrays = (np.array(plain[name].split(), dtype=np.float64) for name in ("images", "sums", "sizes"))
-        return cls(*arrays, plain["shared"])
+        images, sums, sizes = (np.array(plain[name].split(), np.float64) for name in ("images", "sums", "sizes"))
+        return cls(images, sums, sizes, plain["shared"])
 
     def matches(self, other: Pairing) -> bool:
         """Whether both have the same real slices and noise, and subjects enough to say how those differ."""
