@@ -83,11 +83,11 @@ def unpaired_words(rows: Sequence[Score], metric: Metric) -> str:
     unpaired = sum(not row.paired and row.difference_error is not None for row in rows[1:])
     if not unpaired:
         return ""
-    what = f"{metric.label} of {'all' if unpaired == len(rows) - 1 else unpaired} of the configurations"
-    why = "what pairing needs was not recorded with them, or they don't share noise and real slices with the lowest"
+    what = "All others" if unpaired == len(rows) - 1 else f"{unpaired} of the others"
+    why = "what pairing needs was not recorded with them, or they don't share noise and real slices with it"
     if metric != KID:
-        what, why = metric.label, f"errors are paired for {KID.label} alone"
-    return f"Scores are taken as independent, which calls more of them alike ({what}: {why})"
+        why = f"errors are paired for {KID.label} alone"
+    return f"{what} are compared with the lowest as if independent, which calls more of them alike: {why}"
 
 
 def recorded(trial: FrozenTrial) -> dict[str, float]:

@@ -158,7 +158,7 @@ def test_a_clear_lead_is_said_to_be_one_and_what_falls_behind_is_named(make_swee
     assert "the difference is larger than chance would give" in text
     assert "None of these has vae.latent_channels = 8, nor diffusion.frequency_weight = 0 or 0.1" in text
     assert [row["indistinguishable"] for row in rows] == ["True"] * 2 + ["False"] * 10
-    assert "Scores are taken as independent" in text, "nothing was recorded to pair them by"
+    assert "All others are compared with the lowest as if independent" in text, "nothing was recorded to pair them by"
     assert {row["paired"] for row in rows} == {"False"}
 
 
@@ -181,7 +181,7 @@ def test_a_difference_is_judged_by_its_paired_error_and_not_by_those_of_the_scor
     text = words(html)
     assert "0.1 more, 0.2 paired standard errors of the difference: which of the two is better can't be told" in text
     assert "It doesn't cover another training seed" in text
-    assert "Scores are taken as independent" not in text
+    assert "as if independent" not in text
     for page in (text, markdown):
         assert "paired: both have the same subjects and the same noise" in page
         assert "Columns other than KID ×1000 are exploratory" in page
