@@ -83,11 +83,15 @@ def unpaired_words(rows: Sequence[Score], metric: Metric) -> str:
     unpaired = sum(not row.paired and row.difference_error is not None for row in rows[1:])
     if not unpaired:
         return ""
-    what = "All others" if unpaired == len(rows) - 1 else f"{unpaired} of the others"
+    what = (
+        "All others are"
+        if unpaired == len(rows) - 1
+        else f"Of the others {unpaired} {'is' if unpaired == 1 else 'are'}"
+    )
     why = "what pairing needs was not recorded with them, or they don't share noise and real slices with it"
     if metric != KID:
         why = f"errors are paired for {KID.label} alone"
-    return f"{what} are compared with the lowest as if independent, which calls more of them alike: {why}"
+    return f"{what} compared with the lowest as if independent, which calls more of them alike: {why}"
 
 
 def recorded(trial: FrozenTrial) -> dict[str, float]:

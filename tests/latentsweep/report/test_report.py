@@ -12,6 +12,7 @@ from collections.abc import Callable
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,11 +24,13 @@ from PIL import Image
 
 from latentsweep.configuration import overridden
 from latentsweep.lints import Finding
+from latentsweep.metrics import FID, KID
 from latentsweep.pages.numbers import duration
 from latentsweep.report import write_report
 from latentsweep.report.content import gather
 from latentsweep.report.importance import DASHBOARD, passes, permute
 from latentsweep.report.pictures import BUDGET, fit_pictures, picture
+from latentsweep.report.scores import unpaired_words
 from latentsweep.search.pairing import Pairing
 from latentsweep.search.study import Search
 from trainables.errors import DataError
@@ -194,6 +197,18 @@ def test_what_mattered_is_the_field_that_moved_the_score(make_sweep: Make) -> No
     assert first
     assert first[1] == "vae.latent_channels"
     assert int(first[2]) > 80
+
+
+def test_what_could_not_be_paired_is_counted_and_told_why() -> None:
+    lowest, paired, older = (
+        SimpleNamespace(paired=paired, difference_error=error)
+        for paired, error in ((True, 0.0), (True, 2.0), (False, 18.0))
+    )
+    rows: Any = [lowest, paired, older]
+    of_fid: Any = [lowest, older]
+    assert unpaired_words(rows, KID).startswith("Of the others 1 is compared with the lowest as if independent")
+    assert unpaired_words(rows[:2], KID) == ""
+    assert unpaired_words(of_fid, FID).endswith("errors are paired for KID ×1000 alone")
 
 
 def test_a_field_that_does_nothing_is_not_told_from_noise(make_sweep: Make) -> None:
