@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from wsgiref.util import setup_testing_defaults
 
+import numpy as np
 import optuna
 import optuna_dashboard
 import pytest
 from optuna.trial import TrialState
 
+from latentsweep.execution.worker import points_of
 from latentsweep.search import leaderboard
+from latentsweep.search.pairing import PAIRING, Pairing
 from latentsweep.search.study import Point, Search, SearchConfig
 from trainables.errors import INFRASTRUCTURE, ConfigError
 from trainables.recipes import SMOKE
@@ -31,15 +37,25 @@ def opened(folder: Path, space: SearchSpace = SPACE, **settings: object) -> Sear
     return Search(folder, space, SearchConfig(**settings), seed=0)  # type: ignore[arg-type]
 
 
-def points(params: dict[str, object], score: float, error: float = 0.5) -> list[Point]:
-    """What one pass gives: stopping early saves half the steps and costs 0.4."""
+def points(params: dict[str, object], score: float, error: float = 0.5, apart: float | None = None) -> list[Point]:
+    """What one pass gives: stopping early saves half the steps and costs 0.4.
+
+    ``apart`` is the paired error of the difference; None where nothing was recorded to pair by.
+    """
     return [
         Point(
             {**params, THRESHOLD: threshold},
             {"gen/kid": score + (0.4 if threshold else 0.0), "gen/kid_se": error, "gen/steps_mean": steps},
+            None if apart is None else paired(apart if threshold else 0.0),
         )
         for threshold, steps in ((0.0, 50.0), (0.05, 25.0))
     ]
+
+
+def paired(apart: float, shared: str = "reference/1 seed 0") -> dict[str, str]:
+    """What pairs a configuration with another: its error to one whose ``apart`` is smaller is the difference."""
+    images = apart * np.array([0.5, -0.5, 0.5, -0.5]) * np.sqrt(3)
+    return Pairing(images, np.array([40.0, 60.0]), np.array([2.0, 3.0]), shared).to_plain()
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
@@ -194,6 +210,96 @@ def test_the_best_is_the_cheapest_threshold_within_one_standard_error(tmp_path: 
     number, params = sure.ask() or (0, {})
     sure.tell(number, points(params, 3.0, error=0.1), {})
     assert sure.best()[0].params[THRESHOLD] == 0.0
+
+
+@pytest.mark.parametrize(("apart", "chosen"), [(0.5, 0.05), (0.3, 0.0), (0.0, 0.0)])
+def test_a_threshold_worse_by_more_than_one_paired_error_is_never_chosen(
+    tmp_path: Path, apart: float, chosen: float
+) -> None:
+    search = opened(tmp_path / "s")
+    number, params = search.ask() or (0, {})
+    search.tell(number, points(params, 3.0, error=18.0, apart=apart), {})
+    best, other = search.measured()
+    assert search.paired_error(other, best) == pytest.approx(apart, abs=0.01)
+    assert search.best()[0].params[THRESHOLD] == chosen, "0.4 worse, and 18 is the error of each score"
+    assert PAIRING not in best.user_attrs["metrics"]
+
+
+def test_the_chosen_threshold_is_within_one_paired_error_whatever_the_scores(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    space = SearchSpace({"vae.latent_channels": Choice((4, 8)), THRESHOLD: Choice((0.0, 0.1, 0.2, 0.3, 0.4))})
+    for case in range(8):
+        search = opened(tmp_path / f"s{case}", space)
+        number, params = search.ask() or (0, {})
+        found = [
+            Point(
+                {**params, THRESHOLD: threshold},
+                {"gen/kid": score, "gen/kid_se": 18.0, "gen/steps_mean": 50 - 100 * threshold},
+                paired(apart),
+            )
+            for threshold, score, apart in zip(
+                space.thresholds, draw.normal(20, 2, 5), draw.normal(0, 2, 5), strict=True
+            )
+        ]
+        search.tell(number, found, {})
+        leader, (best,) = search.leader(), search.best()
+        error = search.paired_error(best, leader)
+        assert error is not None
+        assert best.values[0] - leader.values[0] <= error
+        for trial in search.measured():
+            other = search.paired_error(trial, leader)
+            assert other is not None
+            if trial.user_attrs["metrics"]["gen/steps_mean"] < best.user_attrs["metrics"]["gen/steps_mean"]:
+                assert trial.values[0] - leader.values[0] > other, "a cheaper one is too far away"
+
+
+def test_scores_that_share_no_slices_or_are_no_kid_are_taken_as_independent(tmp_path: Path) -> None:
+    search = opened(tmp_path / "s")
+    number, params = search.ask() or (0, {})
+    near, far = points(params, 3.0, error=0.5, apart=0.1)
+    search.tell(number, [near, dataclasses.replace(far, pairing=paired(0.1, "other slices"))], {})
+    assert search.paired_error(*search.measured()) is None
+    assert search.best()[0].params[THRESHOLD] == 0.05, "0.4 worse is within the error of the best, 0.5"
+
+    other = opened(tmp_path / "t", objectives=("steps",))
+    number, params = other.ask() or (0, {})
+    other.tell(number, points(params, 3.0, apart=0.1), {})
+    assert other.paired_error(*other.measured()) is None
+
+
+def test_what_pairs_points_is_kept_by_the_study_and_through_a_crash(tmp_path: Path) -> None:
+    search = opened(tmp_path / "s")
+    number, params = search.ask() or (0, {})
+    found = points(params, 1.0, apart=0.3)
+    own, other = sorted(found, key=lambda point: dict(point.params) != params)
+    others = [{"params": dict(other.params), **other.attributes}]
+    search._annotate(number, {**own.attributes, "points": others})
+    search.study.tell(number, [own.metrics["gen/kid"]])
+
+    again = opened(tmp_path / "s")
+    again.requeue()
+    assert again.paired_error(*again.measured()) == pytest.approx(0.3, abs=0.01)
+    assert all(PAIRING in trial.user_attrs for trial in again.measured())
+
+
+def test_a_workers_points_bring_what_pairs_them() -> None:
+    recipe = SMOKE.replace(**{"sampling.early_stop_threshold": 0.05, "sampling.threshold_grid": (0.0, 0.05)})
+    keys = SimpleNamespace(reference=SimpleNamespace(name="reference/1"))
+    pipeline: Any = SimpleNamespace(keys=keys, seed=7, recipe=recipe)
+    kernels = {"kernel_by_image": [0.001, 0.002], "kernel_by_subject": {"b": [0.03, 2], "a": [0.04, 3]}}
+    measured = [{"threshold": threshold, "metrics": {"gen/kid": 1.0}} for threshold in (0.0, 0.05)]
+    entry: Any = SimpleNamespace(summary={"points": [{**point, **kernels} for point in measured]})
+    old: Any = SimpleNamespace(summary={"points": measured})
+    found = points_of(pipeline, {THRESHOLD: 0.0}, entry)
+    assert [point["params"] for point in found] == [{THRESHOLD: 0.0}, {THRESHOLD: 0.05}]
+    assert found[0][PAIRING] == {
+        "images": "1.00 2.00",
+        "sums": "40.00 30.00",
+        "sizes": "3 2",
+        "shared": "reference/1 seed 7",
+    }
+    assert [point["params"] for point in points_of(pipeline, {"vae.epochs": 1}, entry)] == [{"vae.epochs": 1}]
+    assert all(PAIRING not in point for point in points_of(pipeline, {THRESHOLD: 0.0}, old))
 
 
 def test_two_objectives_give_a_pareto_front(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from latentsweep.metrics import RUNG
+from latentsweep.search.pairing import PAIRING
 from latentsweep.search.study import Point, Search
 from trainables.errors import INFRASTRUCTURE
 
@@ -72,7 +73,7 @@ class StudySearcher(Searcher):
         elif "class" in result:
             self.search.fail(number, result["reason"], result["class"], result["log"])
         elif "points" in result:
-            points = [Point(point["params"], point["metrics"]) for point in result["points"]]
+            points = [Point(point["params"], point["metrics"], point.get(PAIRING)) for point in result["points"]]
             self.search.tell(number, points, {"keys": result["keys"]})
         elif "pruned_at" in self.search.trial(number).user_attrs:
             self.search.prune(number, {})

@@ -13,11 +13,13 @@ from typing import Any
 from latentsweep.datasets.slices import PreparedDataset, open_dataset
 from latentsweep.execution.work_log import noted, tail
 from latentsweep.records.redaction import redact
+from latentsweep.search.pairing import PAIRING, Pairing
 from latentsweep.stages.dataset import open_published, publish
 from latentsweep.stages.denoiser import DENOISER
 from latentsweep.stages.pipeline import SHARED, STAGES, TRAININGS, Pipeline
 from latentsweep.stages.stage import Identity, Stage
 from latentsweep.stages.vae import VAE
+from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.errors import INFRASTRUCTURE, CapacityError, DivergenceError, LatentsweepError, WeightsError
@@ -227,10 +229,21 @@ def trial(config: Mapping[str, Any], brief: Brief) -> None:
     except (LatentsweepError, RuntimeError) as error:
         tune.report(failure(error, path))
         return
-    searched = THRESHOLD in params
-    points = [
-        {"params": {**params, THRESHOLD: point["threshold"]} if searched else params, "metrics": point["metrics"]}
-        for point in evaluation.summary["points"]
-        if searched or point["threshold"] == pipeline.recipe.sampling.early_stop_threshold
-    ]
-    tune.report({"points": points, "keys": pipeline.keys.names()})
+    tune.report({"points": points_of(pipeline, params, evaluation), "keys": pipeline.keys.names()})
+
+
+def points_of(pipeline: Pipeline, params: Mapping[str, Any], evaluation: Entry) -> list[dict[str, Any]]:
+    """The measured thresholds of a trial: all where the threshold is searched, else the recipe's own.
+
+    Each has its ``params``, ``metrics`` and, if it is known, what pairs it with others of the sweep.
+    """
+    searched, own = THRESHOLD in params, pipeline.recipe.sampling.early_stop_threshold
+    shared = f"{pipeline.keys.reference.name} seed {pipeline.seed}"
+    found = []
+    for point in evaluation.summary["points"]:
+        if searched or point["threshold"] == own:
+            here = {**params, THRESHOLD: point["threshold"]} if searched else dict(params)
+            pairing = Pairing.of(point, shared)
+            known = {PAIRING: pairing.to_plain()} if pairing else {}
+            found.append({"params": here, "metrics": point["metrics"], **known})
+    return found

@@ -33,22 +33,30 @@ TICK_LETTERS = 24
 
 
 def importance_chart(importances: Sequence[Importance]) -> Chart:
-    """Median shares as bars, with whiskers from the 10 % to the 90 % of the resamples."""
+    """Shares on all trials as bars, lines from the 10 % to the 90 % of the resamples, upright ones at noise floors.
+
+    Bars that do not reach beyond their floor are grey.
+    """
     figure = new_figure(0.9 + 0.42 * len(importances))
     axes = figure.subplots()
     places = np.arange(len(importances))
-    medians = np.array([each.median for each in importances])
-    ends = np.array([[each.median - each.low, each.high - each.median] for each in importances]).T
-    axes.barh(places, medians, height=0.6, color=BLUE, alpha=0.75)
-    axes.errorbar(medians, places, xerr=ends, fmt="none", ecolor="black", elinewidth=1.4, capsize=4)
+    shares = [each.share for each in importances]
+    low, high = [each.low for each in importances], [each.high for each in importances]
+    axes.barh(places, shares, height=0.6, color=[GREY if each.noise else BLUE for each in importances], alpha=0.75)
+    axes.vlines([each.floor for each in importances], places - 0.4, places + 0.4, color=VERMILION, linewidth=2.2)
+    axes.hlines(places, low, high, color="black", linewidth=1.4)
     axes.set_yticks(places, [heading(each.field) for each in importances])
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
     axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
-    axes.set_xlabel("share of the variance of the objective (median; whiskers: 10–90 % of resamples)")
+    axes.set_xlabel("share of the variance of the objective (line: 10–90 % of resamples; upright: noise floor)")
     plain(axes, grid="x")
-    shares = ", ".join(f"{heading(e.field)} {e.median:.0%} ({e.low:.0%} to {e.high:.0%})" for e in importances)
-    return chart(figure, "importance", f"Bar chart of parameter importances: {shares}.")
+    said = ", ".join(
+        f"{heading(e.field)} {e.share:.0%} ({e.low:.0%} to {e.high:.0%}, noise floor {e.floor:.0%}"
+        + (", not distinguishable from noise)" if e.noise else ")")
+        for e in importances
+    )
+    return chart(figure, "importance", f"Bar chart of parameter importances: {said}.")
 
 
 def parallel_coordinates(rows: Sequence[Score], space: SearchSpace, metric: Metric) -> Chart:

@@ -10,7 +10,7 @@ from typing import Any
 
 from latentsweep.datasets.slices import PreparedDataset, open_dataset
 from latentsweep.lints import Finding
-from latentsweep.metrics import FID, KID, REPORT, STEPS, Metric
+from latentsweep.metrics import FID, KID, OBJECTIVES, REPORT, STEPS, Metric
 from latentsweep.pages.charts import Chart
 from latentsweep.pages.numbers import duration, now
 from latentsweep.pages.tables import Row, Table
@@ -19,7 +19,7 @@ from latentsweep.report import charts, repetition, summary
 from latentsweep.report.confirmation import confirmed_table
 from latentsweep.report.importance import Importance, importances
 from latentsweep.report.pictures import Picture, missing, pictures
-from latentsweep.report.scores import Score, chosen, objective, scores
+from latentsweep.report.scores import Score, chosen, objective, scores, unpaired_words
 from latentsweep.report.source import Compute, Source, compute, open_source
 from latentsweep.search import leaderboard
 from latentsweep.search.confirmation import Confirmation, confirmation
@@ -34,9 +34,10 @@ TOP = 25
 """Rows of the leaderboard that are shown; the CSV has all."""
 
 ALIKE = (
-    "; ≈ not distinguishable from the lowest: the difference is within 1.96 standard errors of it, taken as "
-    "independent"
+    "; ≈ not distinguishable from the lowest: the difference is within 1.96 of its standard errors, which cover "
+    "other real subjects and other noise, not another training seed"
 )
+PAIRED = " (paired: both have the same subjects and the same noise)"
 NO_DATASET = "not prepared in this home any more"
 
 SPLITS = {
@@ -186,21 +187,30 @@ class Content:
     @property
     def leaderboard_read(self) -> str:
         """How the leaderboard is to be read."""
-        count = len(self.scores)
-        return (
-            f"{min(TOP, count)} of {count} measured configurations, lowest {self.objective.label} first; "
+        count, metric = len(self.scores), self.objective
+        text = (
+            f"{min(TOP, count)} of {count} measured configurations, lowest {metric.label} first; "
             "95 % intervals in brackets. ★ the chosen configuration"
-            + (ALIKE if any(score.alike for score in self.scores) else "")
         )
+        if any(score.alike for score in self.scores):
+            text += ALIKE + (PAIRED if any(score.paired for score in self.scores) else "")
+        minimised = " and ".join(OBJECTIVES[name].label for name in self.source.search.config.objectives)
+        exploratory = (
+            f"Columns other than {minimised} are exploratory: the search did not minimise them, and a look at many "
+            "metrics finds differences by chance"
+        )
+        return ". ".join(filter(None, (text, unpaired_words(self.scores, metric), exploratory)))
 
     @property
     def shares(self) -> Table:
         """What mattered, by field."""
         rows = []
         for each in self.importances:
-            shares = (f"{share:.0%}" for share in (each.share, each.median, each.low, each.high))
-            rows.append((each.field, *shares, f"{each.first:.0%} of resamples"))
-        return Table.of(("field", "all trials", "median", "10 %", "90 %", "came first in"), rows, code=True)
+            shares = (f"{share:.0%}" for share in (each.share, each.floor, each.median, each.low, each.high))
+            verdict = "not distinguishable from noise" if each.noise else ""
+            rows.append((each.field, *shares, f"{each.first:.0%} of resamples", verdict))
+        headings = ("field", "all trials", "noise floor", "median", "10 %", "90 %", "came first in", "")
+        return Table.of(headings, rows, code=True)
 
     @cached_property
     def charts(self) -> dict[str, Chart]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from latentsweep.pages.templates import environment, write_texts
 from latentsweep.report import repetition, summary
 from latentsweep.report.content import Findings, gather
+from latentsweep.report.importance import DASHBOARD, NOISE_FLOOR
 from latentsweep.report.scores import as_csv
 from latentsweep.storage.home import Home
 
@@ -21,7 +22,13 @@ def write_report(home: Home, sweep: str, *, findings: Findings = ()) -> list[Pat
     :class:`~trainables.errors.StoreError` where the folder can't be written.
     """
     content = gather(home, sweep, findings)
-    given = {"c": content, "repetition": repetition, "failures": summary.failures(content.source)}
+    given = {
+        "c": content,
+        "repetition": repetition,
+        "failures": summary.failures(content.source),
+        "noise_floor": NOISE_FLOOR,
+        "dashboard_differs": DASHBOARD,
+    }
     page, markdown = (
         environment("latentsweep.report").get_template(f"page.{kind}.j2").render(given) for kind in ("html", "md")
     )

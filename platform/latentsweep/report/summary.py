@@ -12,7 +12,7 @@ from latentsweep.metrics import KID, REFERENCE_SAMPLES, SAMPLES, Metric
 from latentsweep.pages.gap import gap_words
 from latentsweep.pages.numbers import lints_raised, number
 from latentsweep.report.importance import Importance
-from latentsweep.report.scores import Score, chosen, interval, objective, standard_error
+from latentsweep.report.scores import Score, chosen, interval, objective, unpaired_words
 from latentsweep.report.source import Source
 from latentsweep.search import confirmation_table, leaderboard
 from trainables.space import Choice
@@ -87,9 +87,10 @@ def best(source: Source, rows: Sequence[Score], reference: Mapping[str, Any]) ->
         text += ", " + measured_text(row.metrics, KID)
     text += comparison(row.metrics, reference) + "."
     if row.rank > 1 and row.family == rows[0].family and len(source.search.config.objectives) == 1:
+        of = "of their difference, paired" if row.paired else "of it"
         text += (
             f" The lowest score is {metric.format(rows[0].values[0])} (trial {rows[0].trial}, the same denoiser); "
-            "the chosen threshold is the cheapest within one standard error of it."
+            f"the chosen threshold is the cheapest within one standard error {of}."
         )
     return text
 
@@ -118,17 +119,18 @@ def certainty(source: Source, rows: Sequence[Score]) -> str:
     if len(source.search.config.objectives) > 1:
         return "Scores on the front differ by less than their intervals where those overlap in the leaderboard."
     metric, first = objective(source.search), rows[0]
-    error = standard_error(first.metrics, metric.name)
     other = next((row for row in rows if row.family != first.family), None)
     if other is None:
         return "Only one denoiser was measured, so nothing can be said of what another configuration would give."
-    gap = other.values[0] - first.values[0]
+    gap, error = other.values[0] - first.values[0], other.difference_error
     said = f"The best of another denoiser is trial {other.trial} with {metric.format(other.values[0])}"
     if error is None:
         return f"{said}; no uncertainty of this score was recorded, so whether they differ can't be said."
     alike = [row for row in rows if row.alike]
     denoisers = len({row.family for row in alike})
-    size = f"{metric.format(gap)} more" + (f", {gap / error:.1f} standard errors" if error > 0 else "")
+    size = f"{metric.format(gap)} more"
+    if error > 0:
+        size += f", {gap / error:.1f} {'paired ' if other.paired else ''}standard errors of the difference"
     verdict = "the difference is larger than chance would give on these samples"
     if other.alike:
         verdict = "a lead, but within what chance gives"
@@ -141,7 +143,17 @@ def certainty(source: Source, rows: Sequence[Score]) -> str:
             "the best at the 95 % level."
         )
         text += common(source, rows, alike)
-    return text + " Each denoiser was trained with one seed, and intervals don't hold what another seed would change."
+    return f"{text} {covered(rows, metric)}"
+
+
+def covered(rows: Sequence[Score], metric: Metric) -> str:
+    """What the errors of differences cover, and of which rows they are not paired."""
+    text = (
+        "The error of a difference covers other real subjects and other noise. It doesn't cover another training "
+        "seed, and each denoiser was trained with one."
+    )
+    unpaired = unpaired_words(rows, metric)
+    return f"{text} {unpaired}." if unpaired else text
 
 
 def common(source: Source, rows: Sequence[Score], alike: Sequence[Score]) -> str:
@@ -158,20 +170,27 @@ def common(source: Source, rows: Sequence[Score], alike: Sequence[Score]) -> str
 
 
 def importance_words(source: Source, importances: Sequence[Importance]) -> str:
-    """The field with the largest share, and how sure its place is."""
+    """The field with the largest share, how sure its place is, and which fields can't be told from noise."""
     if not importances:
         return f"What mattered can't be said: that needs {leaderboard.ENOUGH} complete trials with different scores."
-    first = importances[0]
+    clear = [each for each in importances if not each.noise]
+    if not clear:
+        return (
+            "Which choice mattered can't be told from noise: no field's share is above what it gets when its values "
+            "are permuted among the passes."
+        )
+    first, noise = clear[0], [each.field for each in importances if each.noise]
+    ending = f" Not distinguishable from noise: {', '.join(noise)}." if noise else ""
     share = f"{first.median:.0%} of the variance (10–90 % of resamples: {first.low:.0%} to {first.high:.0%})"
     if first.first >= SURE:
         return (
             f"Over the whole space, {first.field} mattered most, with {share}; it came first in {first.first:.0%} of "
-            "resamples."
+            f"resamples.{ending}"
         )
     rivals = " or ".join(
         f"{each.field} (first in {each.first:.0%} of resamples)" for each in importances if each.first >= 1 - SURE
     )
-    return f"Which choice mattered most isn't sure: {rivals or first.field}. {first.field} has {share}."
+    return f"Which choice mattered most isn't sure: {rivals or first.field}. {first.field} has {share}.{ending}"
 
 
 def measured_text(metrics: Mapping[str, float], metric: Metric) -> str:

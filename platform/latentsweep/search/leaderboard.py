@@ -187,7 +187,7 @@ def show(
     if common:
         console.print(f"all of these: {common}")
     if not any(row["best"] for row in table[:top]):
-        why = "the best of the confirmation" if again else "the cheapest within one standard error"
+        why = "the best of the confirmation" if again else "the cheapest threshold within one standard error"
         console.print(f"the exported configuration is further down: {why}")
     if again:
         console.print("confirmed:")

@@ -24,6 +24,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from latentsweep.metrics import KID, OBJECTIVES, STEPS
 from latentsweep.search.databases import storage, translate_errors
 from latentsweep.search.optuna_internals import annotate, put_back, trial_of
+from latentsweep.search.pairing import PAIRING, Pairing, paired_error
 from trainables.config import Config, setting
 from trainables.errors import INFRASTRUCTURE, ConfigError
 from trainables.loop.seeds import derived_seed
@@ -32,6 +33,9 @@ from trainables.space import THRESHOLD, Choice, Dimension, SearchSpace
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 REPLACES = "replaces"
 """The attribute of a trial that runs a lost one again; it holds the number of the lost one."""
+
+KEPT = ("metrics", PAIRING)
+"""What the study keeps of a point beside its parameters."""
 
 ENUMERABLE = 100_000
 """Spaces up to this size are listed in full when redrawing finds nothing new."""
@@ -72,6 +76,14 @@ class Point:
 
     params: Mapping[str, Any]
     metrics: Mapping[str, float]
+    pairing: Mapping[str, str] | None = None
+    """:meth:`Pairing.to_plain`; None where it is not known."""
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What the study keeps of it beside its parameters."""
+        known = {} if self.pairing is None else {PAIRING: dict(self.pairing)}
+        return {"metrics": dict(self.metrics), **known}
 
 
 class Search:
@@ -162,8 +174,8 @@ class Search:
         if len(values) < len(self.config.objectives):
             self.fail(number, f"no finite {' and '.join(self.config.objectives)} was measured", "divergence")
             return
-        others = [{"params": dict(p.params), "metrics": dict(p.metrics)} for p in points if p is not own]
-        self._annotate(number, {**attributes, "metrics": dict(own.metrics) if own else {}, "points": others})
+        others = [{"params": dict(p.params), **p.attributes} for p in points if p is not own]
+        self._annotate(number, {**attributes, **(own.attributes if own else {"metrics": {}}), "points": others})
         self._end(number, values)
         self._add_points(number, others)
 
@@ -206,17 +218,34 @@ class Search:
         return min(self._complete(), key=_rank)
 
     def best(self) -> list[FrozenTrial]:
-        """The Pareto front of two objectives; of one the cheapest threshold within one standard error of the best."""
+        """The Pareto front of two objectives; of one the cheapest threshold within one standard error of the best.
+
+        That error is of the difference of the two scores, see :meth:`paired_error`; where there is none, that of the
+        best score.
+        """
         if len(self.config.objectives) > 1:
             return list(self.study.best_trials)
         measured = self.measured()
         if not measured:
             return []
         best = measured[0]
-        error = best.user_attrs["metrics"].get(OBJECTIVES[self.config.objectives[0]].error, 0.0)
-        family = [trial for trial in measured if family_of(trial) == family_of(best)]
-        good = [trial for trial in family if trial.values[0] <= best.values[0] + error]
+        unpaired = best.user_attrs["metrics"].get(OBJECTIVES[self.config.objectives[0]].error, 0.0)
+        good = []
+        for trial in measured:
+            if family_of(trial) == family_of(best):
+                paired = self.paired_error(trial, best)
+                if trial.values[0] <= best.values[0] + (unpaired if paired is None else paired):
+                    good.append(trial)
         return [min(good, key=lambda t: (t.user_attrs["metrics"].get(STEPS.name, 0.0), t.values[0]))]
+
+    def paired_error(self, trial: FrozenTrial, other: FrozenTrial) -> float | None:
+        """Standard error of the difference of two measured trials' scores, as :func:`~.pairing.paired_error` has it.
+
+        None where KID is not the one objective.
+        """
+        if self.config.objectives != (KID.objective,):
+            return None
+        return paired_error(*(Pairing.from_plain(each.user_attrs.get(PAIRING)) for each in (trial, other)))
 
     def _complete(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
@@ -243,7 +272,7 @@ class Search:
                     params=point["params"],
                     distributions=self.distributions,
                     values=[point["metrics"][name] for name in metrics],
-                    user_attrs={"of": number, "metrics": point["metrics"]},
+                    user_attrs={"of": number, **{name: point[name] for name in KEPT if name in point}},
                 )
             )
 

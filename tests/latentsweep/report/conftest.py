@@ -100,6 +100,7 @@ def make_sweep(tmp_path: Path) -> Callable[..., Made]:
         space: SearchSpace = SPACE,
         stored: bool = True,
         dataset: str = "scans",
+        pairing: Callable[[Mapping[str, Any]], dict[str, str] | None] = lambda params: None,
         **search: Any,
     ) -> Made:
         recipe = recipe_named("smoke").replace(**(changes or {}))
@@ -117,7 +118,8 @@ def make_sweep(tmp_path: Path) -> Callable[..., Made]:
             names = made.stored(params) if stored else made.plan.keys(params).names()
             thresholds = space.thresholds or (recipe.sampling.early_stop_threshold,)
             own = [{**params, THRESHOLD: t} if space.thresholds else dict(params) for t in thresholds]
-            made.search.tell(number, [Point(p, metrics({THRESHOLD: 0.0, **p})) for p in own], {"keys": names})
+            told = [Point(p, metrics({THRESHOLD: 0.0, **p}), pairing(p)) for p in own]
+            made.search.tell(number, told, {"keys": names})
         return made
 
     return make

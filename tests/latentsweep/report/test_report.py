@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import inspect
 import io
 import re
 import shutil
@@ -11,19 +12,26 @@ from collections.abc import Callable
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import optuna
+import optuna_dashboard
 import pytest
 import yaml
 from PIL import Image
 
 from latentsweep.configuration import overridden
 from latentsweep.lints import Finding
+from latentsweep.metrics import FID, KID
 from latentsweep.pages.numbers import duration
 from latentsweep.report import write_report
 from latentsweep.report.content import gather
+from latentsweep.report.importance import DASHBOARD, passes, permute
 from latentsweep.report.pictures import BUDGET, fit_pictures, picture
+from latentsweep.report.scores import unpaired_words
+from latentsweep.search.pairing import Pairing
 from latentsweep.search.study import Search
 from trainables.errors import DataError
 from trainables.recipes import recipe_named
@@ -153,6 +161,33 @@ def test_a_clear_lead_is_said_to_be_one_and_what_falls_behind_is_named(make_swee
     assert "the difference is larger than chance would give" in text
     assert "None of these has vae.latent_channels = 8, nor diffusion.frequency_weight = 0 or 0.1" in text
     assert [row["indistinguishable"] for row in rows] == ["True"] * 2 + ["False"] * 10
+    assert "All others are compared with the lowest as if independent" in text, "nothing was recorded to pair them by"
+    assert {row["paired"] for row in rows} == {"False"}
+
+
+def test_a_difference_is_judged_by_its_paired_error_and_not_by_those_of_the_scores(make_sweep: Make) -> None:
+    def metrics(params: dict[str, Any]) -> dict[str, float]:
+        kid = 20.0 + 9.0 * (params["vae.latent_channels"] == 8) + params["diffusion.frequency_weight"]
+        return {"gen/kid": kid + params[THRESHOLD], "gen/kid_se": 18.0, "gen/fid": 60.0}
+
+    def pairing(params: dict[str, Any]) -> dict[str, str]:
+        far = 0.5 * (params["diffusion.frequency_weight"] > 0) + 0.1 * (params[THRESHOLD] > 0)
+        far = 2.0 if params["vae.latent_channels"] == 8 else far
+        images = far * np.sqrt(3) * np.array([0.5, -0.5, 0.5, -0.5])
+        return Pairing(images, np.array([4.0, 6.0]), np.array([2.0, 3.0]), "reference/1 seed 0").to_plain()
+
+    html, markdown, rows = report_of(make_sweep(6, metrics=metrics, pairing=pairing))
+    channels = [row["vae.latent_channels"] for row in rows]
+    assert [row["indistinguishable"] == "True" for row in rows] == [value == "4" for value in channels]
+    assert {round(float(row["difference_se"]), 2) for row in rows[6:]} == {2.0}
+    assert rows[0]["chosen"] == "True", "both cost the same here, so the lower score is taken"
+    text = words(html)
+    assert "0.1 more, 0.2 paired standard errors of the difference: which of the two is better can't be told" in text
+    assert "It doesn't cover another training seed" in text
+    assert "as if independent" not in text
+    for page in (text, markdown):
+        assert "paired: both have the same subjects and the same noise" in page
+        assert "Columns other than KID ×1000 are exploratory" in page
 
 
 def test_what_mattered_is_the_field_that_moved_the_score(make_sweep: Make) -> None:
@@ -162,6 +197,70 @@ def test_what_mattered_is_the_field_that_moved_the_score(make_sweep: Make) -> No
     assert first
     assert first[1] == "vae.latent_channels"
     assert int(first[2]) > 80
+
+
+def test_what_could_not_be_paired_is_counted_and_told_why() -> None:
+    lowest, paired, older = (
+        SimpleNamespace(paired=paired, difference_error=error)
+        for paired, error in ((True, 0.0), (True, 2.0), (False, 18.0))
+    )
+    rows: Any = [lowest, paired, older]
+    of_fid: Any = [lowest, older]
+    assert unpaired_words(rows, KID).startswith("Of the others 1 is compared with the lowest as if independent")
+    assert unpaired_words(rows[:2], KID) == ""
+    assert unpaired_words(of_fid, FID).endswith("errors are paired for KID ×1000 alone")
+
+
+def test_a_field_that_does_nothing_is_not_told_from_noise(make_sweep: Make) -> None:
+    draw = np.random.default_rng(0)
+
+    def metrics(params: dict[str, Any]) -> dict[str, float]:
+        return {"gen/kid": 20.0 + 10 * (params["vae.latent_channels"] == 8) + draw.normal(), "gen/kid_se": 1.0}
+
+    space = SearchSpace(
+        {"vae.latent_channels": Choice((4, 8)), "diffusion.cutmix_probability": Choice((0.0, 0.1, 0.2, 0.3, 0.4))}
+    )
+    made = make_sweep(10, metrics=metrics, space=space, stored=False)
+    found = {each.field: each for each in gather(made.home, made.name).importances}
+    assert not found["vae.latent_channels"].noise
+    assert found["diffusion.cutmix_probability"].noise
+    html, markdown, _ = report_of(made)
+    assert "(PED-ANOVA, Watanabe et al. 2023)" in words(html)
+    assert "Not distinguishable from noise: diffusion.cutmix_probability." in words(html)
+    row = next(line for line in markdown.splitlines() if line.startswith("| `diffusion.cutmix") and "%" in line)
+    assert row.endswith("| not distinguishable from noise |")
+    picture_text = next(line for line in markdown.splitlines() if line.startswith("- Bar chart of parameter"))
+    assert picture_text.endswith("not distinguishable from noise).")
+
+
+def test_scores_without_any_cause_are_said_to_be_noise(make_sweep: Make) -> None:
+    draw = np.random.default_rng(1)
+    made = make_sweep(6, metrics=lambda params: {"gen/kid": draw.normal(20, 1), "gen/kid_se": 1.0}, stored=False)
+    floors = {each.field: each.noise for each in gather(made.home, made.name).importances}
+    assert sum(floors.values()) >= 2, "one in ten is taken for more by chance"
+
+
+def test_the_threshold_is_permuted_inside_passes_and_what_was_trained_among_them(make_sweep: Make) -> None:
+    made = make_sweep(4, stored=False)
+    before = passes(made.search.measured())
+    after = permute(before, ["vae.latent_channels", THRESHOLD], np.random.default_rng(0))
+    assert [[trial.values for trial in each] for each in after] == [[t.values for t in each] for each in before]
+    for name in ("vae.latent_channels", THRESHOLD):
+        old, new = ([trial.params[name] for each in found for trial in each] for found in (before, after))
+        assert sorted(old) == sorted(new)
+    assert all(sorted(trial.params[THRESHOLD] for trial in each) == [0.0, 0.05] for each in after)
+    assert all(len({trial.params["vae.latent_channels"] for trial in each}) == 1 for each in after)
+    kept = [[trial.params["diffusion.frequency_weight"] for trial in each] for each in after]
+    assert kept == [[trial.params["diffusion.frequency_weight"] for trial in each] for each in before]
+
+
+def test_optuna_dashboard_shows_the_importances_that_the_page_says() -> None:
+    source = inspect.getsource(optuna_dashboard._importance)
+    assert "evaluator=PedAnovaImportanceEvaluator()" in source
+    defaults = inspect.signature(optuna.importance.PedAnovaImportanceEvaluator).parameters
+    assert (defaults["target_quantile"].default, defaults["region_quantile"].default) == (0.1, 1.0)
+    assert "PED-ANOVA" in DASHBOARD
+    assert "best tenth" in DASHBOARD
 
 
 def test_a_sweep_without_a_measured_trial_says_so(make_sweep: Make) -> None:
