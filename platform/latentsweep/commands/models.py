@@ -47,7 +47,7 @@ def train(
         configuration.execution.replace(workers=workers),
         concurrent=1,
         card_gib=card_gib,
-        slices=dataset.counts(configuration.recipe.data.split)["train"],
+        slices=dataset.counts(configuration.recipe.data.rule)["train"],
     )
     job = Retraining(place, configuration, dataset, weights, workers)
     with job.locked():

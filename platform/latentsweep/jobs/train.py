@@ -60,7 +60,7 @@ class Retraining(Job):
         self.configuration, self.dataset, self.workers = configuration, dataset, workers
         self.keys = {
             split: keys_of(recipe, dataset.fingerprint, configuration.seed, weights.sha256, split)
-            for split in dataset.splits(recipe.data.split)
+            for split in dataset.splits(recipe.data.rule)
             if split != "train"
         }
         """The results by the split that they are measured on."""
@@ -95,7 +95,7 @@ class Retraining(Job):
         scores = stages.metrics_of(evaluations[self.last], recipe)
         findings = [
             *targets.lint_run(self.store, recipe, keys, scores),
-            *targets.lint_dataset(self.home, self.dataset, recipe.data.split),
+            *targets.lint_dataset(self.home, self.dataset, recipe.data.rule),
         ]
         return Training(self, evaluations, entries, from_store, findings)
 
@@ -103,7 +103,7 @@ class Retraining(Job):
         """Trains in Ray, and shows the progress."""
         recipe, keys = self.configuration.recipe, self.keys[self.last]
         steps = {
-            "vae": vae_steps(recipe.vae, self.dataset.counts(recipe.data.split)["train"]),
+            "vae": vae_steps(recipe.vae, self.dataset.counts(recipe.data.rule)["train"]),
             "denoiser": recipe.diffusion.steps,
         }
         with View(runtime.console, self.name) as view, runtime.ray(self.workers), background(1) as pool:

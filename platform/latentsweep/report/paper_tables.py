@@ -150,5 +150,5 @@ def quality_row(training: Recorded, store: Store) -> tuple[str, ...]:
     """A row of Table II."""
     scores = training.scores(store)
     cells = [format(scores[name], style) if name in scores else UNKNOWN for name, (_, style) in QUALITY.items()]
-    rule = f"by {training.configuration.recipe.data.split}"
+    rule = f"by {training.configuration.recipe.data.rule}"
     return (training.configuration.dataset, training.name, rule, *cells)
