@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Fold:
-    """One of ``folds`` partitions of the subjects; ``fold``, from 0 on, is the part of them that is the test split."""
+    """One of ``folds`` partitions of the subjects: part number ``fold`` of them, from 0 on, is the test split."""
 
     fold: int
     folds: int

@@ -27,7 +27,10 @@ class DataConfig(Config):
         choices=("subject", "slice"),
     )
     folds: int = setting(
-        1, "parts of about equal slices into which all subjects are divided; 1: the dataset's own split", later=True, low=1
+        1,
+        "parts of about equal slices into which all subjects are divided; 1: the dataset's own split",
+        later=True,
+        low=1,
     )
     fold: int = setting(0, "which part, from 0 on, is the test split; of the rest, 15 % validate", later=True, low=0)
 

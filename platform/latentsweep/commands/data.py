@@ -73,15 +73,22 @@ def show(
     home: options.HomeOption = Path("runs"),
 ) -> None:
     """Counts by split, subjects, rejects, an intensity histogram, and a contact sheet as a picture."""
+    from dataclasses import asdict
+
+    from latentsweep.datasets.ledger import uses
     from latentsweep.datasets.overview import overview, write_contact_sheet
+    from latentsweep.storage.home import Home
 
     dataset = _opened(home, name)
-    facts = overview(dataset)
+    facts, noted = overview(dataset), uses(Home(home), dataset.fingerprint)
     path = write_contact_sheet(dataset, sheet)
     if as_json:
-        typer.echo(json.dumps({**facts, "contact_sheet": str(path)}, indent=2))
+        used = [asdict(use) for use in noted]
+        typer.echo(json.dumps({**facts, "test_split_uses": used, "contact_sheet": str(path)}, indent=2))
     else:
-        typer.echo("\n".join([*_numbers(facts), *_bars(facts["histogram"]), f"contact sheet: {path}"]))
+        told = [f"test split used: {use.time}, {use.kind} {use.name}" for use in noted]
+        told = told or ["test split used: none on record"]
+        typer.echo("\n".join([*_numbers(facts), *told, *_bars(facts["histogram"]), f"contact sheet: {path}"]))
 
 
 @data_app.command()

@@ -138,7 +138,9 @@ class PreparedDataset:
 
     def split_of_subjects(self, fold: Fold) -> dict[str, str]:
         """The split of each subject in a fold."""
-        return dict(zip(self._subjects, fold_splits(list(self._subjects.values()), fold.fold, fold.folds), strict=True))
+        return dict(
+            zip(self._subjects, fold_splits(list(self._subjects.values()), fold.fold, fold.folds), strict=True)
+        )
 
     def subjects_by_split(self, rule: Rule = "subject") -> dict[str, int]:
         """How many subjects each split holds: by subject or in a fold, never by slice."""
@@ -157,7 +159,7 @@ class PreparedDataset:
         return labels
 
     def load(self, split: str, *, rule: Rule = "subject") -> Slices:
-        """The slices of ``split`` (train, validation, test or all) under ``rule`` (subject, slice or a fold), in order.
+        """The slices of ``split`` (train, validation, test or all) under ``rule`` (subject, slice, a fold), in order.
 
         Raises :class:`DataError` for another name, and for a split that holds no slice.
         """

@@ -58,16 +58,18 @@ def parts_of(slices: Sequence[int], folds: int, seed: int = SEED) -> list[int]:
 
 
 def fold_splits(slices: Sequence[int], fold: int, folds: int, seed: int = SEED) -> list[str]:
-    """The split of each subject in a fold: its part tests, and :data:`VALIDATION_SHARE` of the others validate.
+    """The split of each subject in a fold: part ``fold`` tests, and VALIDATION_SHARE of the rest validate.
 
-    ``slices`` are the subjects' numbers of slices, in the order of their content: what a fold holds depends on nothing
-    else, so that it is the same under every key of pseudonyms.
+    ``slices`` are the subjects' numbers of slices, in the order of their content: what a fold holds depends on
+    nothing else, so that it is the same under every key of pseudonyms.
     """
     parts = parts_of(slices, folds, seed)
     others = [str(place) for place, part in enumerate(parts) if part != fold]
     chosen = rank_subjects(others, seed + 1 + fold)[: max(1, round(VALIDATION_SHARE * len(others)))]
     held = {int(place) for place in chosen}
-    return ["test" if part == fold else "validation" if place in held else "train" for place, part in enumerate(parts)]
+    return [
+        "test" if part == fold else "validation" if place in held else "train" for place, part in enumerate(parts)
+    ]
 
 
 def join_subjects(order: Sequence[str], images: Mapping[str, Collection[str]]) -> dict[str, str]:

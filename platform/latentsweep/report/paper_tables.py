@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from latentsweep import stages
 from latentsweep.configuration import Configuration, read_configuration
+from latentsweep.datasets.ledger import earlier_words, uses
 from latentsweep.metrics import FID, KID, PAPER_PSNR, PAPER_SSIM, SAMPLES
 from latentsweep.pages.numbers import UNKNOWN
 from latentsweep.pages.tables import Row, Table, as_latex
@@ -101,10 +102,27 @@ def paper_tables(home: Home) -> PaperTables:
     slices = ", ".join(f"{count:,} ({name})" for name, count in PAPER_SLICES.items())
     losses = rows_of([losses_row(each) for each in trainings], PAPER_LOSSES)
     quality = rows_of([quality_row(each, store) for each in trainings], PAPER_QUALITY)
+    use = earlier_uses(home, store, trainings)
     return PaperTables(
         Table("Table I", LOSSES_CAPTION, LOSSES_HEADER, losses),
-        Table("Table II", QUALITY_CAPTION.format(slices=slices), QUALITY_HEADER, quality),
+        Table("Table II", f"{QUALITY_CAPTION.format(slices=slices)}{use}", QUALITY_HEADER, quality),
     )
+
+
+def earlier_uses(home: Home, store: Store, trainings: Sequence[Recorded]) -> str:
+    """How often each dataset's test split was used by others than these trainings, a sentence each."""
+    fingerprints: dict[str, set[str]] = {}
+    for training in trainings:
+        if training.scores(store):
+            inputs = [entry.manifest["inputs"] for entry in training.entries]
+            own = {str(each["dataset"]) for each in inputs if "dataset" in each}
+            fingerprints.setdefault(training.configuration.dataset, set()).update(own)
+    told, names = "", {training.name for training in trainings}
+    for dataset, known in sorted(fingerprints.items()):
+        others = {use.name for each in known for use in uses(home, each)} - names
+        words = earlier_words(dataset, len(others))
+        told += f" {words[0].upper()}{words[1:]}."
+    return told
 
 
 def rows_of(own: Sequence[tuple[str, ...]], paper: tuple[str, ...]) -> tuple[Row, ...]:

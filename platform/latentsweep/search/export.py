@@ -63,6 +63,7 @@ def configuration_of(
     origin = {
         "sweep": folder.name,
         "trial": found.number,
+        "seed": plan.seed,
         "pass": family_of(found),
         "parameters": dict(params),
         "run_id": run_id(plan.dataset, f"{folder.name}/trial-{family_of(found)}"),

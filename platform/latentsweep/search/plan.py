@@ -127,12 +127,13 @@ def check_fit(recipe: Recipe, dataset: PreparedDataset) -> None:
     """
     check_size(recipe.data.image_size, dataset.size)
     counts, folds = dataset.counts(recipe.data.rule), recipe.data.folds > 1
+    instead = "fewer folds" if folds else "--split slice"
     for split in ("train", "validation", "test") if folds else ("train", "validation"):
         if counts.get(split, 0) < FEWEST:
             where = f" by {recipe.data.rule}" if folds else ""
             raise DataError(
                 f"a training needs {FEWEST} slices or more in the {split} split{where}, and {dataset.name} has "
-                f"{counts.get(split, 0)}; prepare more subjects, or take {'fewer folds' if folds else '--split slice'}"
+                f"{counts.get(split, 0)}; prepare more subjects, or take {instead}"
             )
     everything = dataset.manifest["counts"]
     if recipe.diffusion.position_condition and everything["volumes"] >= everything["slices"]:

@@ -11,6 +11,7 @@ from latentsweep.ablation.page.wording import difference, direction, name_of, pr
 from latentsweep.ablation.statistics.effect import Effect
 from latentsweep.ablation.statistics.power import detectable, smallest_p
 from latentsweep.ablation.statistics.ratio import Ratio
+from latentsweep.ablation.statistics.replicate import listed_seeds
 from latentsweep.pages.numbers import fixed, lints_raised, listed, number
 
 OUT, IN = "without ", "with "
@@ -281,7 +282,7 @@ def missing_runs(content: Content) -> str:
 def notes(content: Content, metric: str) -> list[str]:
     """What a metric's numbers mean, what they can show, and which runs they lack."""
     effects = content.effects.get(metric, ())
-    seeds = ", ".join(map(str, content.seeds))
+    seeds = listed_seeds(content.seeds)
     found = [
         f"Study {content.name} on {content.dataset}; {number(len(content.seeds), 'seed')} ({seeds}), n of "
         "them with a result. sd: standard deviation between seeds."

@@ -15,6 +15,7 @@ import numpy as np
 from latentsweep.ablation.statistics import inference
 from latentsweep.ablation.statistics.effect import CROSS_METRIC, Contrast, Effect, Run, Summary
 from latentsweep.ablation.statistics.power import smallest_p
+from latentsweep.ablation.statistics.replicate import fold_of
 from latentsweep.ablation.statistics.verdicts import Scale, judge_effect
 from latentsweep.metrics import metric_of
 from trainables.errors import ConfigError, DataError
@@ -142,7 +143,7 @@ def _estimated(
     if not values:
         return draft
     mean, df = float(np.mean(values)), len(values) - 1
-    subjects = _between_subjects(contrast, seeds, found, resamples, seed) if metric == CROSS_METRIC else (None, None)
+    subjects = _pooled_subjects(contrast, seeds, found, resamples, seed) if metric == CROSS_METRIC else (None, None)
     draft = replace(draft, mean=mean, se_subjects=subjects[0], df_subjects=subjects[1])
     if not df:
         return draft
@@ -156,6 +157,29 @@ def _estimated(
     if mean == 0:
         return replace(draft, low=0.0, high=0.0, p=1.0)
     return replace(draft, p=smallest_p(len(values)))
+
+
+def _pooled_subjects(
+    contrast: Contrast, seeds: Sequence[int], found: Mapping[tuple[str, int], Run], resamples: int, seed: int
+) -> tuple[float | None, float | None]:
+    """:func:`_between_subjects` of each fold, pooled: folds hold out different subjects, whose draws are independent.
+
+    The mean over all seeds weighs each fold f by its share w_f of them, so the standard error is √(Σ w_f² e_f²), of
+    (Σ w_f² e_f²)² / Σ (w_f² e_f²)²/df_f degrees of freedom (Welch 1947; Satterthwaite 1946). None where one is None.
+    """
+    folds = [tuple(each for each in seeds if fold_of(each) == fold) for fold in sorted(set(map(fold_of, seeds)))]
+    terms = []
+    for own in folds:
+        error, df = _between_subjects(contrast, own, found, resamples, seed)
+        if error is None or df is None:
+            return None, None
+        terms.append(((len(own) / len(seeds) * error) ** 2, df))
+    if len(terms) == 1:
+        return error, df
+    total = math.fsum(variance for variance, _ in terms)
+    if not total:
+        return 0.0, math.fsum(df for _, df in terms)
+    return math.sqrt(total), total**2 / math.fsum(variance**2 / df for variance, df in terms)
 
 
 def _between_subjects(
