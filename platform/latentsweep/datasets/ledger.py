@@ -61,10 +61,7 @@ def note_use(home: Home, dataset: PreparedDataset, kind: str, name: str, split: 
             if name not in {each.name for each in noted}:
                 _append(path, json.dumps(asdict(use), ensure_ascii=False))
     except OSError as error:
-        raise StoreError(
-            f"{path} must be writable, since it notes who reads the test split ({error.strerror}); make room there "
-            "or choose another --home"
-        ) from error
+        raise _unusable(path, error) from error
     return len({each.name for each in noted} - {name})
 
 
@@ -78,6 +75,8 @@ def uses(home: Home, fingerprint: str) -> list[Use]:
         lines = (home.datasets / FILE).read_text("utf-8", errors="replace").splitlines()
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        raise _unusable(home.datasets / FILE, error) from error
     found: dict[str, Use] = {}
     for line in lines:
         try:
@@ -97,6 +96,13 @@ def earlier_words(dataset: str, earlier: int) -> str:
     if not earlier:
         return f"the test split of {dataset} was used in 0 earlier decisions (none on record)"
     return f"the test split of {dataset} was used in {earlier} earlier decision{'s' if earlier > 1 else ''}"
+
+
+def _unusable(path: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"{path} must be a file that can be read and written, since it notes who reads the test split "
+        f"({error.strerror}); make room there or choose another --home"
+    )
 
 
 def _append(path: Path, line: str) -> None:

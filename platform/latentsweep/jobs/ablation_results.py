@@ -170,7 +170,7 @@ def folds_facts(plan: AblationPlan) -> list[tuple[str, str]]:
     if plan.folds == 1:
         return []
     text = (
-        f"{plan.folds} folds: intervals cover other training patients too. Every patient is in one fold's test split. "
+        f"{plan.folds} folds: intervals cover other training patients too. Each patient is in one fold's test split. "
         "What is called a seed here is a seed in one fold, and arms are compared within it. The subjects' part of "
         "an interval is pooled over folds. Seeds of one fold share its patients: more folds tell more than seeds"
     )

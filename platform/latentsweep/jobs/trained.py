@@ -60,8 +60,9 @@ def evaluated_run(
 ) -> Evaluated:
     """The measurements of a trained run on a split, computed where the store lacks them.
 
-    Notes a use of the test split. ``device`` replaces that of the run's configuration. A model's folder that the store
-    doesn't know is measured by the images of the same seeds. Raises :class:`DataError` where the run isn't trained.
+    Notes a use of the test split. ``device`` replaces that of the run's configuration. A model's folder that the
+    store doesn't know is measured by the images of the same seeds. Raises :class:`DataError` where the run isn't
+    trained.
     """
     configuration, folder = configuration_at(home, run)
     configuration = configuration.on_device(device)

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from latentsweep.configuration import Configuration
+from latentsweep.datasets.ledger import note_use
+from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.pages.tables import Table
 from latentsweep.report import paper_tables
 from latentsweep.stages.pipeline import Keys, keys_of
@@ -71,6 +73,17 @@ def test_quality_is_that_of_the_test_split_under_the_trainings_own_threshold(tmp
     assert ours[2:7] == ("by subject", "64", "0.432", "15.68", "50.12")
     assert "317.17" in paper
     assert "nothing to do with each other" in paper_tables(home).quality.caption
+
+
+def test_the_caption_says_how_often_others_used_each_test_split(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    trained(home)
+    said = "The test split of my_scans was used in {} earlier decision{}."
+    assert said.format(0, "s (none on record)") in paper_tables(home).quality.caption
+    for name, prepared in (("my_scans-1a2b3c4d", "f"), ("a study", "f"), ("a study of another", "e")):
+        dataset = PreparedDataset("my_scans", home.datasets / "my_scans", {"fingerprint": prepared * 64})
+        note_use(home, dataset, "study", name, "test", "subject")
+    assert said.format(1, "") in paper_tables(home).quality.caption
 
 
 @pytest.mark.parametrize("freed", ["vae", "denoiser", "reference", "evaluation"])
