@@ -15,8 +15,9 @@ from small_dataset import plant
 
 from latentsweep.ablation.design.arms import WHOLE, given_arms
 from latentsweep.ablation.design.plan import AblationPlan, plan_of
+from latentsweep.ablation.page.summary import interval_covers
 from latentsweep.ablation.statistics.effect import Contrast, Run
-from latentsweep.ablation.statistics.effects import effects
+from latentsweep.ablation.statistics.effects import effects, noise
 from latentsweep.ablation.statistics.ratio import ratios
 from latentsweep.ablation.statistics.replicate import Replicate, listed_seeds
 from latentsweep.configuration import Configuration, read_configuration
@@ -142,6 +143,18 @@ def test_the_subjects_error_is_pooled_over_folds_which_hold_out_different_ones()
     assert alone[0].df_subjects < effect.df_subjects
     (ratio,) = ratios(runs, [WITHOUT], seeds=planned)
     assert not ratio.subjects, "real slices differ between folds"
+
+
+def test_the_noise_is_that_of_seeds_within_a_fold_and_what_intervals_cover_is_told() -> None:
+    runs = folded_runs()
+    between = noise(runs, KID)
+    assert between == pytest.approx(3 / math.sqrt(2), rel=0.1), "seeds differ by 3, folds by 100"
+    assert noise(folded_runs(seeds=1), KID) is None
+    found = effects(runs, [WITHOUT], KID, seeds=replace(PLAN, folds=3).replicates(2))
+    assert interval_covers(found) == (
+        "A 95 % interval covers what other seeds, other training subjects and other held-out subjects of the same kind "
+        "would change, not another dataset or another recipe."
+    )
 
 
 def test_a_study_in_folds_is_recorded_and_forecast_fold_by_fold(tmp_path: Path) -> None:

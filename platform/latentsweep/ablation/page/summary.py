@@ -11,7 +11,7 @@ from latentsweep.ablation.page.wording import difference, direction, name_of, pr
 from latentsweep.ablation.statistics.effect import Effect
 from latentsweep.ablation.statistics.power import detectable, smallest_p
 from latentsweep.ablation.statistics.ratio import Ratio
-from latentsweep.ablation.statistics.replicate import listed_seeds
+from latentsweep.ablation.statistics.replicate import Replicate, listed_seeds
 from latentsweep.pages.numbers import fixed, lints_raised, listed, number
 
 OUT, IN = "without ", "with "
@@ -189,7 +189,10 @@ def interval_covers(effects: Sequence[Effect]) -> str:
     held, not_held = "other seeds", "other held-out subjects"
     if any(effect.se_subjects is not None for effect in effects):
         held, not_held = "other seeds and other held-out subjects of the same kind", "other training subjects"
-    return f"A 95 % interval covers what {held} would change, not {not_held}, another dataset or another recipe."
+    if any(isinstance(seed, Replicate) for effect in effects for seed in effect.seeds):
+        held, not_held = held.replace("other seeds", "other seeds, other training subjects", 1), ""
+    rest = f"{not_held}, another dataset" if not_held else "another dataset"
+    return f"A 95 % interval covers what {held} would change, not {rest} or another recipe."
 
 
 def in_ratios(content: Content) -> str:

@@ -44,9 +44,11 @@ def summaries(runs: Sequence[Run], arms: Sequence[str], metric: str) -> list[Sum
 def noise(runs: Sequence[Run], metric: str) -> float | None:
     """Standard deviation between the seeds of one arm, pooled over arms: √(Σ (n_a − 1) s_a² / Σ (n_a − 1)).
 
-    None where no arm has two values.
+    Folds of one arm count as arms of their own, since their test splits differ. None where no arm has two values.
     """
-    found = summaries(runs, sorted({run.arm for run in runs}), metric)
+    arms = sorted({run.arm for run in runs})
+    folds = [[run for run in runs if run.fold == fold] for fold in sorted({run.fold for run in runs})]
+    found = [each for own in folds for each in summaries(own, arms, metric)]
     spreads = [(len(each.values) - 1, each.sd) for each in found if each.sd is not None]
     return math.sqrt(sum(df * sd**2 for df, sd in spreads) / sum(df for df, _ in spreads)) if spreads else None
 
