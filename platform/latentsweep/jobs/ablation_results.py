@@ -23,7 +23,7 @@ from latentsweep.ablation.statistics.effects import effects, summaries
 from latentsweep.ablation.statistics.gaps import ArmGap, gaps
 from latentsweep.ablation.statistics.power import detectable, smallest_p
 from latentsweep.ablation.statistics.ratio import Ratio, ratios
-from latentsweep.ablation.statistics.replicate import Replicate
+from latentsweep.ablation.statistics.replicate import Replicate, unit_words, units
 from latentsweep.configuration import scalar
 from latentsweep.datasets.ledger import earlier_words
 from latentsweep.jobs.ablation import Study
@@ -170,9 +170,10 @@ def folds_facts(plan: AblationPlan) -> list[tuple[str, str]]:
     if plan.folds == 1:
         return []
     text = (
-        f"{plan.folds} folds: intervals cover other training patients too. Each patient is in one fold's test split. "
-        "What is called a seed here is a seed in one fold, and arms are compared within it. The subjects' part of "
-        "an interval is pooled over folds. Seeds of one fold share its patients: more folds tell more than seeds"
+        f"{plan.folds} folds: intervals cover other training patients too, as far as folds differ in them. Each "
+        "patient is in one fold's test split. What is called a seed here is a seed in one fold, and arms are "
+        "compared within it. Intervals rest on the means of folds, since seeds of one fold share its patients; so they cover "
+        "the test patients too, without a term for them"
     )
     if plan.avoided:
         text += "; arms that a sweep chose were chosen on patients whom a fold tests, so their scores flatter"
@@ -212,7 +213,7 @@ def forecast(plan: AblationPlan, store: Store, seeds: int, wall: WallTime | None
         "in_store": dict(there),
         "tuning_trials": plan.tune * len(plan.design.arms),
         "comparisons": contrasts,
-        "power": power_words(len(plan.replicates(seeds)), contrasts, plan.folds),
+        "power": power_words(plan.replicates(seeds), contrasts),
         **({"folds": plan.folds} if plan.folds > 1 else {}),
         **({"seeds_used": plan.seeds(seeds), "seed_words": seed_words(plan, seeds)} if plan.avoided else {}),
         **(walltime.forecast(plan, wall) if plan.minutes else {}),
@@ -252,15 +253,15 @@ def minutes_words(plan: Mapping[str, Any]) -> str:
     return "\n".join([words + plan["timed"], *(f"  {line}" for line in steps)])
 
 
-def power_words(seeds: int, contrasts: int, folds: int = 1) -> str:
-    """What that number of seeds, in all ``folds`` together, can show at all."""
-    if seeds < 2:
+def power_words(replicates: Sequence[int], contrasts: int) -> str:
+    """What so many seeds, or folds, can show at all."""
+    count = units(replicates)
+    if count < 2:
         return "one seed tells nothing about chance: every verdict will be 'cannot tell'; take --seeds 3 or more"
-    what = "pairs of seed and fold" if folds > 1 else "seeds"
     return (
-        f"{seeds} {what} show, at 80 % power and corrected for {contrasts} comparisons, differences of "
-        f"{detectable(seeds, contrasts):.1f} standard deviations of a paired difference or more; a sign-flip test of "
-        f"them can't go under p = {smallest_p(seeds):.3g}"
+        f"{unit_words(replicates)} show, at 80 % power and corrected for {contrasts} comparisons, differences of "
+        f"{detectable(count, contrasts):.1f} standard deviations of a paired difference or more; a sign-flip test of "
+        f"them can't go under p = {smallest_p(count):.3g}"
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 from small_dataset import plant
 
 from latentsweep.ablation.design.arms import WHOLE, given_arms
@@ -19,7 +20,7 @@ from latentsweep.ablation.page.summary import interval_covers
 from latentsweep.ablation.statistics.effect import Contrast, Run
 from latentsweep.ablation.statistics.effects import effects, noise
 from latentsweep.ablation.statistics.ratio import ratios
-from latentsweep.ablation.statistics.replicate import Replicate, listed_seeds
+from latentsweep.ablation.statistics.replicate import Replicate, counted_seeds, listed_seeds, unit_words
 from latentsweep.configuration import Configuration, read_configuration
 from latentsweep.jobs import ablation_results
 from latentsweep.records.ablation import AblationRecord
@@ -94,6 +95,12 @@ def test_a_replicate_reads_as_seed_and_fold_and_sorts_fold_by_fold() -> None:
     assert f"without, seed {made[3]}" == "without, seed 7, fold 1"
     assert listed_seeds(made) == "0, fold 0; 7, fold 0; 0, fold 1; 7, fold 1"
     assert listed_seeds([0, 2]) == "0, 2"
+    assert [unit_words(each) for each in (made, [0, 2], [3])] == ["2 folds", "2 seeds", "1 seed"]
+    assert [counted_seeds(each) for each in (made, [0, 2], [3])] == [
+        "2 seeds in each of 2 folds",
+        "2 seeds",
+        "1 seed",
+    ]
     assert ablation_results.as_plain(made[3]) == {"seed": 7, "fold": 1}
     assert ablation_results.as_plain(7) == 7
 
@@ -127,22 +134,42 @@ def test_arms_are_compared_within_a_fold_and_a_seed() -> None:
     assert lost.missing == ("without, seed 1, fold 2",)
 
 
-def test_the_subjects_error_is_pooled_over_folds_which_hold_out_different_ones() -> None:
-    runs = folded_runs()
+def test_an_interval_rests_on_the_means_of_folds_since_seeds_of_a_fold_share_its_patients() -> None:
+    runs = folded_runs(noise=np.random.default_rng(3))
     planned = replace(PLAN, folds=3).replicates(2)
     (effect,) = effects(runs, [WITHOUT], KID, seeds=planned)
-    alone = [
-        effects([run for run in runs if run.fold == fold], [WITHOUT], KID, seeds=planned[2 * fold : 2 * fold + 2])[0]
-        for fold in range(3)
-    ]
-    errors = [each.se_subjects for each in alone]
-    assert all(errors)
-    assert effect.se_subjects == pytest.approx(math.sqrt(sum(error**2 for error in errors if error)) / 3)
-    assert effect.df_subjects is not None
-    assert alone[0].df_subjects is not None
-    assert alone[0].df_subjects < effect.df_subjects
+    means = np.array(effect.values).reshape(3, 2).mean(axis=1)
+    t = stats.ttest_1samp(means, 0)
+    ends = t.confidence_interval()
+    assert (effect.mean, effect.df) == (pytest.approx(means.mean()), 2)
+    assert (effect.low, effect.high, effect.p) == pytest.approx((ends.low, ends.high, t.pvalue))
+    assert effect.p_sign_flip == 0.25, "of three folds, not of six pairs"
+    assert effect.se_subjects is None, "the test patients vary with the fold"
     (ratio,) = ratios(runs, [WITHOUT], seeds=planned)
-    assert not ratio.subjects, "real slices differ between folds"
+    assert not ratio.subjects
+    assert ratio.value == pytest.approx(
+        np.mean([run.metrics[KID] for run in runs if run.arm == "without"]) / 101.5, rel=0.01
+    )
+
+
+def test_intervals_hold_the_truth_where_folds_differ_more_than_seeds() -> None:
+    draw, held = np.random.default_rng(0), 0
+    planned = replace(PLAN, folds=3).replicates(3)
+    for _ in range(400):
+        runs = []
+        for fold in range(3):
+            of_fold = draw.normal()
+            for seed in range(3):
+                values = {"full": 10.0, "without": 10.0 + of_fold + 0.3 * draw.normal()}
+                runs += [
+                    Run(arm, Replicate.of(seed, fold), {KID: kid}, f"{arm}/{fold}/{seed}")
+                    for arm, kid in values.items()
+                ]
+        (effect,) = effects(runs, [WITHOUT], KID, seeds=planned)
+        assert effect.low is not None
+        assert effect.high is not None
+        held += effect.low <= 0 <= effect.high
+    assert held / 400 == pytest.approx(0.95, abs=0.03)
 
 
 def test_the_noise_is_that_of_seeds_within_a_fold_and_what_intervals_cover_is_told() -> None:
@@ -152,8 +179,8 @@ def test_the_noise_is_that_of_seeds_within_a_fold_and_what_intervals_cover_is_to
     assert noise(folded_runs(seeds=1), KID) is None
     found = effects(runs, [WITHOUT], KID, seeds=replace(PLAN, folds=3).replicates(2))
     assert interval_covers(found) == (
-        "A 95 % interval covers what other seeds, other training subjects and other held-out subjects of the same kind "
-        "would change, not another dataset or another recipe."
+        "A 95 % interval covers what other seeds, other training subjects and other held-out subjects would change, "
+        "not another dataset or another recipe."
     )
 
 
@@ -166,9 +193,9 @@ def test_a_study_in_folds_is_recorded_and_forecast_fold_by_fold(tmp_path: Path) 
     told = ablation_results.forecast(FOLDED, store, 2)
     assert (told["runs"], told["folds"], told["needed"]["denoiser"]) == (12, 3, 12)
     assert "12 runs with 2 seeds in each of 3 folds" in ablation_results.as_text(told)
-    assert told["power"].startswith("6 pairs of seed and fold show")
+    assert told["power"].startswith("3 folds show")
     ((_, text),) = ablation_results.folds_facts(FOLDED)
-    assert text.startswith("3 folds: intervals cover other training patients too.")
+    assert text.startswith("3 folds: intervals cover other training patients too, as far as folds differ")
     assert ablation_results.folds_facts(PLAN) == []
 
 

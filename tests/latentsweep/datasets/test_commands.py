@@ -79,7 +79,7 @@ def test_export_of_a_fold_has_its_subjects_and_a_fold_that_can_not_be_is_refused
     exported = [{path.name for path in (tmp_path / str(number)).glob("test/*.png")} for number in range(3)]
     assert [len(each) for each in exported] == [12, 12, 12]
     assert len(set.union(*exported)) == 36
-    for words in (fold + ("3",), fold + ("0", "--rule", "slice")):
+    for words in ((*fold, "3"), (*fold, "0", "--rule", "slice")):
         with pytest.raises(ConfigError, match="--fold is below --folds and goes with --rule subject"):
             prepared("export", "mine", "--to", str(tmp_path / "none"), *words)
 

@@ -90,7 +90,7 @@ class Effect:
 
     ================  =============================================================================================
     ``values``        the contrast within each of ``seeds``, those for which all its arms have the metric
-    ``mean``, ``sd``  of the values; their standard deviation has n − 1 in the denominator
+    ``mean``, ``sd``  of the values, or of their means by fold; the standard deviation has n − 1 in the denominator
     ``se_seeds``      s/√n; ``se_subjects``: the standard error between subjects, where runs have ``cross``, and
                       ``df_subjects`` its degrees of freedom
     ``low, high``     the 1 − α interval, of ``df`` degrees of freedom (:func:`~inference.judge`)

@@ -15,7 +15,7 @@ import numpy as np
 from latentsweep.ablation.statistics import inference
 from latentsweep.ablation.statistics.effect import CROSS_METRIC, Contrast, Effect, Run, Summary
 from latentsweep.ablation.statistics.power import smallest_p
-from latentsweep.ablation.statistics.replicate import fold_of
+from latentsweep.ablation.statistics.replicate import independent, units
 from latentsweep.ablation.statistics.verdicts import Scale, judge_effect
 from latentsweep.metrics import metric_of
 from trainables.errors import ConfigError, DataError
@@ -72,6 +72,9 @@ def effects(
     within ± ``margin``, by default :func:`noise`; else "cannot tell". The interval within the margin is equivalence
     as Schuirmann (1987) tests it, but stricter: his two one-sided tests at α ask it of the 1 − 2α interval.
     One seed is always "cannot tell": nothing is known of the noise.
+
+    In a study with folds the mean, its error and all that follows are of the folds' means
+    (:mod:`~latentsweep.ablation.statistics.replicate`), which vary with training and test subjects.
 
     The interval covers new seeds; where ``runs`` have ``cross``, all of the same subjects and slices, it covers new
     subjects too, from ``resamples`` resamples drawn from ``seed``. docs/metrics.md says how often it held the truth.
@@ -133,24 +136,25 @@ def _estimated(
     rounding = ROUNDING * float(np.abs(terms).max(initial=0.0))
     exact = [math.fsum(row) for row in terms]
     values = tuple(0.0 if abs(value) <= rounding else value for value in exact)
+    each_unit = independent(seeds, values)
     draft = Effect(
         contrast,
         metric,
         seeds,
         values,
-        p_sign_flip=inference.sign_flip_p(values),
+        p_sign_flip=inference.sign_flip_p(each_unit),
         runs=tuple(found[arm, each].key for arm in contrast.arms for each in seeds),
         missing=tuple(f"{arm}, seed {each}" for arm in contrast.arms for each in planned if (arm, each) not in found),
     )
     if not values:
         return draft
-    mean, df = float(np.mean(values)), len(values) - 1
-    subjects = _pooled_subjects(contrast, seeds, found, resamples, seed) if metric == CROSS_METRIC else (None, None)
+    mean, df = float(np.mean(each_unit)), len(each_unit) - 1
+    subjects = _between_subjects(contrast, seeds, found, resamples, seed) if metric == CROSS_METRIC else (None, None)
     draft = replace(draft, mean=mean, se_subjects=subjects[0], df_subjects=subjects[1])
     if not df:
         return draft
-    sd = float(np.std(values, ddof=1)) if max(values) - min(values) > rounding else 0.0
-    correction, error = inference.hedges_correction(df), sd / math.sqrt(len(values))
+    sd = float(np.std(each_unit, ddof=1)) if max(each_unit) - min(each_unit) > rounding else 0.0
+    correction, error = inference.hedges_correction(df), sd / math.sqrt(len(each_unit))
     draft = replace(draft, sd=sd, se_seeds=error, size=correction * mean / sd if correction and sd else None)
     if error or draft.se_subjects:
         subjects = draft.se_subjects or 0.0, draft.df_subjects or df
@@ -158,30 +162,7 @@ def _estimated(
         return replace(draft, df=df_both, low=mean - reach, high=mean + reach, p=p)
     if mean == 0:
         return replace(draft, low=0.0, high=0.0, p=1.0)
-    return replace(draft, p=smallest_p(len(values)))
-
-
-def _pooled_subjects(
-    contrast: Contrast, seeds: Sequence[int], found: Mapping[tuple[str, int], Run], resamples: int, seed: int
-) -> tuple[float | None, float | None]:
-    """:func:`_between_subjects` of each fold, pooled: folds hold out different subjects, whose draws are independent.
-
-    The mean over all seeds weighs each fold f by its share w_f of them, so the standard error is √(Σ w_f² e_f²), of
-    (Σ w_f² e_f²)² / Σ (w_f² e_f²)²/df_f degrees of freedom (Welch 1947; Satterthwaite 1946). None where one is None.
-    """
-    folds = [tuple(each for each in seeds if fold_of(each) == fold) for fold in sorted(set(map(fold_of, seeds)))]
-    terms = []
-    for own in folds:
-        error, df = _between_subjects(contrast, own, found, resamples, seed)
-        if error is None or df is None:
-            return None, None
-        terms.append(((len(own) / len(seeds) * error) ** 2, df))
-    if len(terms) == 1:
-        return error, df
-    total = math.fsum(variance for variance, _ in terms)
-    if not total:
-        return 0.0, math.fsum(df for _, df in terms)
-    return math.sqrt(total), total**2 / math.fsum(variance**2 / df for variance, df in terms)
+    return replace(draft, p=smallest_p(units(seeds)))
 
 
 def _between_subjects(
