@@ -172,8 +172,8 @@ def folds_facts(plan: AblationPlan) -> list[tuple[str, str]]:
     text = (
         f"{plan.folds} folds: intervals cover other training patients too, as far as folds differ in them. Each "
         "patient is in one fold's test split. What is called a seed here is a seed in one fold, and arms are "
-        "compared within it. Intervals rest on the means of folds, since seeds of one fold share its patients; so they cover "
-        "the test patients too, without a term for them"
+        "compared within it. Intervals rest on the means of folds, since seeds of one fold share its patients; "
+        "so they cover the test patients too, without a term for them"
     )
     if plan.avoided:
         text += "; arms that a sweep chose were chosen on patients whom a fold tests, so their scores flatter"
