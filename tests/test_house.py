@@ -25,7 +25,7 @@ OURS = {
 }
 ROOMS = {
     "trainables": [
-        ["errors"],
+        ["errors", "folds"],
         ["config"],
         ["loop"],
         ["layers", "images", "measures"],

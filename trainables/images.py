@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from trainables.config import Config, setting
 from trainables.errors import ConfigError
+from trainables.folds import Fold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,30 @@ class DataConfig(Config):
         "the test set has seen the patients",
         choices=("subject", "slice"),
     )
+    folds: int = setting(
+        1,
+        "parts of about equal slices into which all subjects are divided; 1: the dataset's own split",
+        later=True,
+        low=1,
+    )
+    fold: int = setting(0, "which part, from 0 on, is the test split; of the rest, 15 % validate", later=True, low=0)
+
+    def check(self) -> None:
+        if self.fold >= self.folds:
+            raise ConfigError(
+                f"data.fold must be below data.folds ({self.folds}), since it counts from 0, got {self.fold}; set "
+                "data.folds=5 for five folds, 0 to 4"
+            )
+        if self.folds > 1 and self.split != "subject":
+            raise ConfigError(
+                f"folds divide subjects, so data.folds={self.folds} needs data.split=subject, got {self.split}; set "
+                "data.split=subject, or leave data.folds at 1"
+            )
+
+    @property
+    def rule(self) -> str | Fold:
+        """By what slices are split, as a prepared dataset takes it: ``split``, or a fold."""
+        return Fold(self.fold, self.folds) if self.folds > 1 else self.split
 
 
 def resize(images: np.ndarray, size: int) -> np.ndarray:

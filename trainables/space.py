@@ -148,6 +148,11 @@ def check_dimension(field: str, dimension: Dimension) -> None:
     """Raises :class:`ConfigError` where a dimension breaks a rule that needs no recipe."""
     if stage_of(field) == "evaluation":
         raise ConfigError(f"search space: {field} can't be searched, since scores measured differently don't compare")
+    if field in ("data.fold", "data.folds"):
+        raise ConfigError(
+            f"search space: {field} can't be searched, since scores on other patients don't compare; leave it out, "
+            "and set it by --set or by ablate --folds"
+        )
     if isinstance(dimension, Choice):
         if not dimension.values:
             raise ConfigError(f"search space: {field} has an empty list of values; name at least one")

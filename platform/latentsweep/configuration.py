@@ -37,6 +37,28 @@ class Configuration:
     execution: Execution = field(default_factory=Execution)
     origin: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def chosen_with(self) -> tuple[int, ...]:
+        """The seeds by whose scores a sweep chose this configuration; none where it has no origin.
+
+        They are ``selection.seed``, which older files state as their own alone, and ``confirmed.seeds``. Raises
+        :class:`ConfigError` where one is no whole number of 0 or more.
+        """
+        if not self.origin:
+            return ()
+        selection, confirmed = (
+            each if isinstance(each := self.origin.get(name), Mapping) else {} for name in ("selection", "confirmed")
+        )
+        seeds = confirmed.get("seeds", ())
+        found = [selection.get("seed", self.seed), *(seeds if isinstance(seeds, list | tuple) else [seeds])]
+        for seed in found:
+            if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+                raise ConfigError(
+                    "origin.selection.seed and origin.confirmed.seeds are the whole numbers from 0 on that a "
+                    f"configuration was chosen with, got {seed!r}; export it again from its sweep"
+                )
+        return tuple(sorted(set(found)))
+
     def with_steps(self, steps: int | None) -> Configuration:
         """The same with that number of denoiser steps; None leaves it as it is."""
         if steps is None:

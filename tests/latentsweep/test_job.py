@@ -19,6 +19,7 @@ from PIL import Image
 from processes import Job, spent
 from swept import check_complete, mlflow_runs, results, stages_in, study_of, sweep_words
 
+from latentsweep.datasets.ledger import FILE
 from latentsweep.storage.store import Store
 
 FIGURES = (
@@ -282,6 +283,29 @@ def test_a_trained_run_and_a_folder_of_images_are_measured(
     folder = json.loads(cli(home, "evaluate", "--images", tmp_path, "--dataset", dataset, "--json").stdout)
     assert folder["gen/kid"] > run["gen/kid"], "noise is farther from brains than anything trained"
     assert folder["gen/samples"] == 4
+
+
+def test_the_test_split_is_noted_once_for_each_thing_that_is_measured_on_it(
+    swept: tuple[Path, str, dict[str, Any]], best: Path, tmp_path: Path
+) -> None:
+    home, dataset, _ = swept
+    home = Path(shutil.copytree(home, tmp_path / "runs"))
+    (home / "datasets" / FILE).unlink(missing_ok=True)
+    images = tmp_path / "images"
+    cli(home, "sample", best, "--count", 4, "--to", images)
+    trained = ("train", "--config", best, "--no-mlflow")
+    measured = ("evaluate", "--images", images, "--dataset", dataset)
+
+    def earlier(*words: Any) -> int | None:
+        said: int | None = json.loads(cli(home, *words, "--json").stdout).get("earlier_test_decisions")
+        return said
+
+    assert earlier("evaluate", best, "--split", "validation") is None
+    assert [earlier(*trained), earlier(*trained)] == [0, 0]
+    assert earlier("evaluate", best) == 0, "it is what the training measured"
+    assert [earlier(*measured), earlier(*measured)] == [1, 1]
+    assert f"the test split of {dataset} was used in 1 earlier decision\n" in cli(home, *trained).stdout
+    assert len((home / "datasets" / FILE).read_text().splitlines()) == 2
 
 
 def test_every_row_of_the_leaderboard_can_be_exported(

@@ -110,6 +110,7 @@ def test_the_exported_configuration_of_an_old_home_is_trained_already(unpacked: 
     uses = take(folder / "uses.json")
     result = json.loads(said(home, *old_home.train_words(unpacked / "best.yaml")))
     assert result["from_store"]
+    assert result["earlier_test_decisions"] == 0, "an old home has no ledger"
     assert only(home / "trained") == folder
     assert (folder / "uses.json").read_text() == uses
     check_recorded(home, "training")

@@ -20,6 +20,8 @@ SEEDS = (0, 7)
 SPLITS = ("validation", "test")
 
 LATER = {
+    "data.folds": 5,
+    "data.fold": 1,
     "vae.reconstruction_loss": "charbonnier",
     "vae.ms_ssim_weight": 0.05,
     "vae.gradient_weight": 0.3,

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 def ablate(
     dataset: options.DatasetOption,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of each arm; a larger number later adds the rest.")] = 5,
+    folds: Annotated[
+        int,
+        typer.Option(min=1, help="Run each arm and seed in so many folds: each patient is once in a test split."),
+    ] = 1,
     design: Annotated[
         str | None, typer.Option(help="leave-one-out (the default), one-at-a-time, factorial, or arms (with --arm).")
     ] = None,
@@ -100,6 +104,7 @@ def ablate(
         arms=arms,
         settings=settings if arms else (),
         minutes=minutes,
+        folds=folds,
     )
     forecast = ablation_results.forecast(plan, Store.of(place), seeds, WallTime.read(place.ablations / plan.name))
     if dry_run:
@@ -111,7 +116,7 @@ def ablate(
         return
     study = Study(place, plan, data, weights, options.recorder_of(place, dataset, mlflow))
     largest = max((each.recipe for each in plan.design.arms), key=size)
-    slices = data.counts(largest.data.split)["train"]
+    slices = max(study.training_slices(largest))
     pack = pack_job(largest, ray_address, execution, concurrent=concurrent, card_gib=card_gib, slices=slices)
     if pack.left_out:
         typer.echo(pack.left_out_line(), err=True)
@@ -121,6 +126,7 @@ def ablate(
     ratios = ablation_results.compare_to_reference(study, jobs, seeds, real)
     files = ablation_results.write_study(study, jobs, effects, seeds, margin, ratios, real)
     wall_time = ablation_results.wall_time(study, jobs)
+    earlier = study.note_use()
     if as_json:
         failures = study.failures()
         found = {metric: [ablation_results.plain(effect) for effect in each] for metric, each in effects.items()}
@@ -128,12 +134,14 @@ def ablate(
         described["ratios"] = [ablation_results.plain(ratio) for ratio in ratios]
         described["gaps"] = [ablation_results.plain(gap) for gap in ablation_results.split_gaps(study, jobs)]
         described |= {"wall_time": wall_time} if wall_time else {}
+        described |= {"earlier_test_decisions": earlier} if earlier is not None else {}
         typer.echo(json.dumps({**described, "files": [str(path) for path in files]}, indent=1))
         return
     for effect in effects[ablation_results.METRICS[0]]:
         typer.echo(f"{effect.contrast.name}: {effect.words}")
     for ratio in ratios:
         typer.echo(f"{ratio.name}: as a ratio, {ratio.words}")
+    options.print_earlier(plan.dataset, earlier)
     if wall_time.get("unequal"):
         typer.echo(wall_time["unequal"])
     for name, reason in study.failures().items():

@@ -12,9 +12,11 @@ import typer
 
 from latentsweep.commands import options
 from latentsweep.datasets.catalogue import KNOWN
+from trainables.errors import ConfigError
 
 if TYPE_CHECKING:
     from latentsweep.datasets.slices import PreparedDataset
+    from trainables.folds import Fold
 
 data_app = typer.Typer(
     no_args_is_help=True, help="Prepare datasets from raw scans, look at them, export their slices."
@@ -71,15 +73,22 @@ def show(
     home: options.HomeOption = Path("runs"),
 ) -> None:
     """Counts by split, subjects, rejects, an intensity histogram, and a contact sheet as a picture."""
+    from dataclasses import asdict
+
+    from latentsweep.datasets.ledger import uses
     from latentsweep.datasets.overview import overview, write_contact_sheet
+    from latentsweep.storage.home import Home
 
     dataset = _opened(home, name)
-    facts = overview(dataset)
+    facts, noted = overview(dataset), uses(Home(home), dataset.fingerprint)
     path = write_contact_sheet(dataset, sheet)
     if as_json:
-        typer.echo(json.dumps({**facts, "contact_sheet": str(path)}, indent=2))
+        used = [asdict(use) for use in noted]
+        typer.echo(json.dumps({**facts, "test_split_uses": used, "contact_sheet": str(path)}, indent=2))
     else:
-        typer.echo("\n".join([*_numbers(facts), *_bars(facts["histogram"]), f"contact sheet: {path}"]))
+        told = [f"test split used: {use.time}, {use.kind} {use.name}" for use in noted]
+        told = told or ["test split used: none on record"]
+        typer.echo("\n".join([*_numbers(facts), *told, *_bars(facts["histogram"]), f"contact sheet: {path}"]))
 
 
 @data_app.command()
@@ -88,14 +97,29 @@ def export(
     to: Annotated[Path, typer.Option(help="New or empty folder for the PNG files.")],
     split: Annotated[str, typer.Option(help="train, validation, test or all.")] = "all",
     rule: Annotated[str, typer.Option(help="Split by 'subject', or by 'slice' as the paper did.")] = "subject",
+    folds: Annotated[int, typer.Option(min=1, help="Folds of the subjects, as data.folds; 1: the own split.")] = 1,
+    fold: Annotated[int, typer.Option(min=0, help="Which of them, from 0 on, as data.fold.")] = 0,
     as_json: options.JsonOption = False,
     home: options.HomeOption = Path("runs"),
 ) -> None:
     """Write the slices as grey PNG files, in a folder for each split."""
     from latentsweep.datasets.overview import export_pngs
 
-    written = export_pngs(_opened(home, name), to, split=split, rule=rule)
+    written = export_pngs(_opened(home, name), to, split=split, rule=_rule(rule, fold, folds))
     typer.echo(json.dumps({"folder": str(to), "slices": written}) if as_json else f"{written} slices in {to}")
+
+
+def _rule(rule: str, fold: int, folds: int) -> str | Fold:
+    from trainables.folds import Fold
+
+    if folds == 1 and fold == 0:
+        return rule
+    if fold >= folds or rule != "subject":
+        raise ConfigError(
+            f"--fold is below --folds and goes with --rule subject, got --fold {fold} --folds {folds} --rule {rule}; "
+            "choose another"
+        )
+    return Fold(fold, folds)
 
 
 def _opened(home: Path, name: str) -> PreparedDataset:

@@ -47,7 +47,7 @@ def train(
         configuration.execution.replace(workers=workers),
         concurrent=1,
         card_gib=card_gib,
-        slices=dataset.counts(configuration.recipe.data.split)["train"],
+        slices=dataset.counts(configuration.recipe.data.rule)["train"],
     )
     job = Retraining(place, configuration, dataset, weights, workers)
     with job.locked():
@@ -66,6 +66,7 @@ def train(
             )
     summary: dict[str, Any] = {"name": job.name, "folder": str(job.folder), "from_store": result.from_store}
     summary |= {split: result.metrics(split) for split in result.evaluations}
+    summary |= {} if result.earlier is None else {"earlier_test_decisions": result.earlier}
     summary["lints"] = [dataclasses.asdict(finding) for finding in result.findings]
     summary |= {"registry": dataclasses.asdict(registered)} if mlflow else {}
     if as_json:
@@ -75,6 +76,7 @@ def train(
     typer.echo(f"{how}: {job.folder}")
     for split in result.evaluations:
         options.print_metrics(split, result.metrics(split))
+    options.print_earlier(dataset.name, result.earlier)
     if mlflow:
         typer.echo(f"registered as {dataset.name}, version {registered.version}: {registered.reason}")
     if result.findings:
@@ -117,7 +119,8 @@ def evaluate(
     study_storage: options.StudyOption = "",
 ) -> None:
     """Measure a trained run, or any folder of images, against real slices that no training saw."""
-    from latentsweep.jobs.image_folder import compare, read_images
+    from latentsweep.datasets.ledger import note_use
+    from latentsweep.jobs.image_folder import compare, images_name, read_images
     from latentsweep.jobs.trained import evaluated_run
     from latentsweep.storage.store import Store
     from trainables.errors import ConfigError
@@ -133,6 +136,8 @@ def evaluate(
         raise ConfigError("evaluate takes either RUN, or --images FOLDER with --dataset NAME")
     if images is not None:
         pictures, real = read_images(images), options.dataset_of(place, str(dataset))
+        named = real.name
+        earlier = note_use(place, real, "evaluate", images_name(real.name, pictures), split, rule)
         metrics = compare(
             pictures,
             real,
@@ -143,8 +148,12 @@ def evaluate(
             execution=Execution.for_machine().replace(device=device or "auto"),
         )
     else:
-        metrics = evaluated_run(place, str(run), lambda name: options.dataset_of(place, name), weights, split, device)
+        measured = evaluated_run(
+            place, str(run), lambda name: options.dataset_of(place, name), weights, split, device
+        )
+        metrics, named, earlier = measured.metrics, measured.dataset, measured.earlier
     if as_json:
-        typer.echo(json.dumps(metrics, indent=1))
+        typer.echo(json.dumps(metrics | ({} if earlier is None else {"earlier_test_decisions": earlier}), indent=1))
     else:
         options.print_metrics(split, metrics)
+        options.print_earlier(named, earlier)

@@ -96,3 +96,11 @@ def print_metrics(split: str, metrics: dict[str, float]) -> None:
     typer.echo(f"on the {split} split:")
     for name, value in metrics.items():
         typer.echo(f"  {name:<24} {value:.6g}")
+
+
+def print_earlier(dataset: str, earlier: int | None) -> None:
+    """How often the test split was used before, where it was read."""
+    if earlier is not None:
+        from latentsweep.datasets.ledger import earlier_words
+
+        typer.echo(earlier_words(dataset, earlier))

@@ -71,7 +71,7 @@ def sweep(
     weights = find_weights(inception)
     data = options.dataset_of(place, dataset)
     plan = sweep_plan(data, chosen, weights, recipe, settings, split, search, seed)
-    slices = data.counts(plan.recipe.data.split)["train"]
+    slices = data.counts(plan.recipe.data.rule)["train"]
     wanted: dict[str, Any] = {
         "execution": execution,
         "concurrent": concurrent,

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from latentsweep.datasets.slices import PreparedDataset, encode
+from latentsweep.datasets.slices import PreparedDataset, Rule, encode
 from trainables.errors import DataError
 
 BINS = 16
@@ -62,7 +62,7 @@ def write_contact_sheet(dataset: PreparedDataset, path: Path | None = None) -> P
     return path
 
 
-def export_pngs(dataset: PreparedDataset, to: Path, *, split: str = "all", rule: str = "subject") -> int:
+def export_pngs(dataset: PreparedDataset, to: Path, *, split: str = "all", rule: Rule = "subject") -> int:
     """Write slices as 8-bit grey PNGs, ``<split>/<subject>-<volume>-<slice>.png`` below ``to``; returns how many.
 
     Raises :class:`DataError` where ``to`` holds files already or cannot be written.

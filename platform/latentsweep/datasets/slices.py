@@ -8,29 +8,33 @@ import io
 import json
 import struct
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
 from latentsweep.datasets.catalogue import check_name, how_to_get
 from latentsweep.datasets.limits import MAX_SIDE
-from latentsweep.datasets.splits import SPLITS
+from latentsweep.datasets.splits import SPLITS, fold_splits
 from latentsweep.storage.home import sha256_of
 from trainables.errors import DataError
+from trainables.folds import Fold
 
 VERSION = 1
 MANIFEST = "manifest.json"
 ROWS_PER_SHARD = 4096
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 RULES = {"subject": "split", "slice": "split_by_slice"}
+Rule = str | Fold
+"""By what slices are split: a key of :data:`RULES`, whose column has the dataset's own split, or a fold."""
 
 _TEXT = pa.string()
 _COLUMNS = {"subject": _TEXT, "volume": _TEXT, "slice": pa.int32(), **dict.fromkeys(RULES.values(), _TEXT)}
@@ -104,36 +108,73 @@ class PreparedDataset:
         """Side of a slice in pixels."""
         return int(self.manifest["settings"]["size"])
 
-    def splits(self, rule: str = "subject") -> list[str]:
+    def splits(self, rule: Rule = "subject") -> list[str]:
         """The splits that hold a slice under ``rule``."""
         return [split for split in SPLITS if self.counts(rule).get(split)]
 
-    def counts(self, rule: str = "subject") -> dict[str, int]:
+    def counts(self, rule: Rule = "subject") -> dict[str, int]:
         """How many slices each split holds under ``rule``."""
+        if isinstance(rule, Fold):
+            split_of, found = self.split_of_subjects(rule), dict.fromkeys(SPLITS, 0)
+            for subject, slices in self._subjects.items():
+                found[split_of[subject]] += slices
+            return found
         by = "slices_by_split" if rule == "subject" else "slices_by_split_by_slice"
         counts: dict[str, int] = self.manifest["counts"][by]
         return counts
 
-    def load(self, split: str, *, rule: str = "subject") -> Slices:
-        """The slices of ``split`` (train, validation, test or all) under ``rule`` (subject or slice), in order.
+    @cached_property
+    def _subjects(self) -> dict[str, int]:
+        """The number of slices of each subject, in the order of the shards, which is that of their content."""
+        return dict(Counter(self._table(["subject"])["subject"].to_pylist()))
+
+    def _table(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Those columns of all shards; raises :class:`DataError` where one is missing or damaged."""
+        try:
+            files = [self.folder / shard["file"] for shard in self.manifest["shards"]]
+            return pa.concat_tables([pq.read_table(file, columns=columns) for file in files])
+        except (OSError, pa.ArrowException):
+            raise DataError(f"a shard of the dataset {self.name} is missing or damaged: prepare it anew") from None
+
+    def split_of_subjects(self, fold: Fold) -> dict[str, str]:
+        """The split of each subject in a fold."""
+        return dict(
+            zip(self._subjects, fold_splits(list(self._subjects.values()), fold.fold, fold.folds), strict=True)
+        )
+
+    def subjects_by_split(self, rule: Rule = "subject") -> dict[str, int]:
+        """How many subjects each split holds: by subject or in a fold, never by slice."""
+        if isinstance(rule, Fold):
+            found = Counter(self.split_of_subjects(rule).values())
+            return {split: found[split] for split in SPLITS}
+        by_split: dict[str, int] = self.manifest["counts"]["subjects_by_split"]
+        return by_split
+
+    def labels(self, rows: pa.Table, rule: Rule) -> list[str]:
+        """The split of each of ``rows`` of the shards, which hold their subject and the columns of :data:`RULES`."""
+        if isinstance(rule, Fold):
+            split_of = self.split_of_subjects(rule)
+            return [split_of[subject] for subject in rows["subject"].to_pylist()]
+        labels: list[str] = rows[RULES[rule]].to_pylist()
+        return labels
+
+    def load(self, split: str, *, rule: Rule = "subject") -> Slices:
+        """The slices of ``split`` (train, validation, test or all) under ``rule`` (subject, slice, a fold), in order.
 
         Raises :class:`DataError` for another name, and for a split that holds no slice.
         """
         if split not in (*SPLITS, "all"):
             raise DataError(f"the split must be one of {', '.join(SPLITS)} or all; got {split!r}")
-        if rule not in RULES:
+        if not isinstance(rule, Fold) and rule not in RULES:
             raise DataError(f"the rule of a split must be one of {', '.join(RULES)}; got {rule!r}")
-        try:
-            tables = [pq.read_table(self.folder / shard["file"]) for shard in self.manifest["shards"]]
-        except (OSError, pa.ArrowException):
-            raise DataError(f"a shard of the dataset {self.name} is missing or damaged: prepare it anew") from None
-        rows = pa.concat_tables(tables)
+        rows = self._table()
         if split != "all":
-            rows = rows.filter(pc.equal(rows[RULES[rule]], split))
+            rows = rows.filter(pa.array([label == split for label in self.labels(rows, rule)], pa.bool_()))
         if rows.num_rows == 0:
+            instead = "take fewer folds" if isinstance(rule, Fold) else "use the split by slice"
             raise DataError(
                 f"the {split} split of {self.name} by {rule} holds no slice ({self.manifest['counts']['subjects']} "
-                "subjects in all): prepare more subjects, or use the split by slice"
+                f"subjects in all): prepare more subjects, or {instead}"
             )
         try:
             images = np.stack([decode(cell["bytes"], self.size) for cell in rows["image"].to_pylist()])

@@ -1,4 +1,4 @@
-"""Train, validation and test: 70/15/15 by subject, and the paper's shuffle of slices."""
+"""Train, validation and test: 70/15/15 by subject, the paper's shuffle of slices, and folds of subjects."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy as np
 SPLITS = ("train", "validation", "test")
 SHARES = (0.70, 0.15, 0.15)
 SEED = 42
+VALIDATION_SHARE = 0.15
+"""Of the subjects that a fold does not test, the share that it validates on."""
 
 
 def split_sizes(count: int) -> tuple[int, int, int]:
@@ -37,6 +39,37 @@ def slice_splits(count: int, seed: int = SEED) -> list[str]:
     splits = np.empty(count, dtype=object)
     splits[np.random.default_rng(seed).permutation(count)] = labels
     return [str(split) for split in splits]
+
+
+def parts_of(slices: Sequence[int], folds: int, seed: int = SEED) -> list[int]:
+    """The part, 0 to ``folds`` - 1, of each subject by its number of ``slices``: parts of about equal slices.
+
+    The largest subject first, and those of one size in an order drawn from the seed, each goes to the part with the
+    fewest slices so far. Graham (1969): the fullest part then has at most 4/3 of the slices that the best partition
+    would give it.
+    """
+    filled, parts = [0] * folds, [0] * len(slices)
+    order = rank_subjects([str(place) for place in range(len(slices))], seed)
+    for place in sorted(map(int, order), key=lambda place: -slices[place]):
+        part = min(range(folds), key=filled.__getitem__)
+        parts[place] = part
+        filled[part] += slices[place]
+    return parts
+
+
+def fold_splits(slices: Sequence[int], fold: int, folds: int, seed: int = SEED) -> list[str]:
+    """The split of each subject in a fold: part ``fold`` tests, and VALIDATION_SHARE of the rest validate.
+
+    ``slices`` are the subjects' numbers of slices, in the order of their content: what a fold holds depends on
+    nothing else, so that it is the same under every key of pseudonyms.
+    """
+    parts = parts_of(slices, folds, seed)
+    others = [str(place) for place, part in enumerate(parts) if part != fold]
+    chosen = rank_subjects(others, seed + 1 + fold)[: max(1, round(VALIDATION_SHARE * len(others)))]
+    held = {int(place) for place in chosen}
+    return [
+        "test" if part == fold else "validation" if place in held else "train" for place, part in enumerate(parts)
+    ]
 
 
 def join_subjects(order: Sequence[str], images: Mapping[str, Collection[str]]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from latentsweep import stages
 from latentsweep.ablation.design.plan import AblationPlan, ArmRun
 from latentsweep.ablation.design.walltime import SECONDS, WallTime, allotted, timings
 from latentsweep.ablation.statistics.effect import Run
+from latentsweep.datasets.ledger import note_use
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.execution import worker
 from latentsweep.execution.cluster import result_of
@@ -23,6 +24,7 @@ from latentsweep.storage.home import Home, read_json, write_json
 from latentsweep.storage.store import Store
 from trainables.errors import INFRASTRUCTURE, LatentsweepError
 from trainables.measures.inception import InceptionWeights
+from trainables.recipes import Recipe
 from trainables.resources.memory import NAMES
 from trainables.space import Value
 
@@ -42,7 +44,7 @@ class Study(Job):
         self.record = AblationRecord(recorder, plan, self.store)
 
     def run(self, seeds: int, runtime: Runtime) -> list[ArmRun]:
-        """Runs every arm with seeds 0 to ``seeds`` - 1 where the store lacks the result; returns all runs.
+        """Runs every arm with so many of the plan's seeds where the store lacks the result; returns all runs.
 
         What failed is in :meth:`failures`. Raises :class:`LatentsweepError` where the search of an arm found nothing,
         and what :meth:`Job.locked` and :meth:`Runtime.ray` raise.
@@ -50,7 +52,8 @@ class Study(Job):
         with self.locked():
             runtime = self.keep_threads(runtime, PLAN, {"plan": self.plan.to_plain(), "seeds": seeds})
             changes = self._timed(seeds, runtime).changes if self.plan.minutes else self._tuned(runtime)
-            jobs = self.plan.jobs(range(seeds), changes)
+            jobs = self.plan.jobs(self.plan.seeds(seeds), changes)
+            self.note_use()
             self.use(name for job in jobs for name in job.keys.names())
             self.record.begin(seeds)
             missing = self.missing(jobs)
@@ -63,6 +66,12 @@ class Study(Job):
             for job in jobs:
                 self.record.run(job, self.failures().get(job.name))
             return jobs
+
+    def note_use(self) -> int | None:
+        """Notes once that the study reads the test split; how many others have, None where it reads validation."""
+        plan = self.plan
+        rule = f"subject, all {plan.folds} folds" if plan.folds > 1 else plan.recipe.data.rule
+        return note_use(self.home, self.dataset, "study", plan.name, plan.split, rule)
 
     def note_stop(self) -> None:
         """Records that the user stopped the study."""
@@ -92,8 +101,8 @@ class Study(Job):
 
         minutes, packing = self.plan.minutes or 0.0, runtime.packing
         self.record.begin(seeds)
-        jobs, seconds = {job.arm.name: job for job in self.plan.jobs([0])}, {}
-        slices = {job.recipe.data.split: self.dataset.counts(job.recipe.data.split)["train"] for job in jobs.values()}
+        jobs, seconds = {job.arm.name: job for job in self.plan.jobs(self.plan.seeds(1))}, {}
+        slices = {arm.recipe.data.split: min(self.training_slices(arm.recipe)) for arm in self.plan.design.arms}
         at_once = min(packing.concurrent, seeds * len(jobs))
         task = ray.remote(num_cpus=packing.threads, num_gpus=packing.gpu_share)(worker.step_time)
         with View(runtime.console, self.plan.name) as view, runtime.ray():
@@ -109,6 +118,10 @@ class Study(Job):
         found = WallTime.now(allotted(self.plan.design, minutes, seconds, slices), packing.threads, at_once)
         found.write(self.folder)
         return found
+
+    def training_slices(self, recipe: Recipe) -> list[int]:
+        """How many slices train, fold by fold."""
+        return [self.dataset.counts(each.data.rule)["train"] for each in self.plan.in_folds(recipe)]
 
     def _tuned(self, runtime: Runtime) -> dict[str, Mapping[str, Value]]:
         """What each arm's own search found best, by the arm's name; arms of one denoiser share a search."""
@@ -145,4 +158,4 @@ def measured_run(store: Store, job: ArmRun, key: str) -> Run | None:
         return None
     point = stages.point_of(evaluation.summary, job.recipe)
     cross = {name: (1000 * total, int(count)) for name, (total, count) in point["kernel_by_subject"].items()}
-    return Run(job.arm.name, job.seed, point["metrics"], key, cross)
+    return Run(job.arm.name, job.replicate, point["metrics"], key, cross)

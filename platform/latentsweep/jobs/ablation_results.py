@@ -23,10 +23,13 @@ from latentsweep.ablation.statistics.effects import effects, summaries
 from latentsweep.ablation.statistics.gaps import ArmGap, gaps
 from latentsweep.ablation.statistics.power import detectable, smallest_p
 from latentsweep.ablation.statistics.ratio import Ratio, ratios
+from latentsweep.ablation.statistics.replicate import Replicate, unit_words, units
 from latentsweep.configuration import scalar
+from latentsweep.datasets.ledger import earlier_words
 from latentsweep.jobs.ablation import Study
 from latentsweep.lints import Finding, targets
 from latentsweep.metrics import STUDY
+from latentsweep.pages.numbers import listed
 from latentsweep.pages.repetition import assignment, differences, machine, versions
 from latentsweep.storage.home import write_json
 from latentsweep.storage.store import Store
@@ -48,13 +51,13 @@ def judge_effects(
     """The effects by metric; a ``margin`` is in units of KID ×1000 and of nothing else."""
     measured = [name for name in METRICS if any(name in run.metrics for run in runs)] or [METRICS[0]]
     margins = {METRICS[0]: margin}
-    contrasts, planned = plan.design.contrasts, range(seeds)
+    contrasts, planned = plan.design.contrasts, plan.replicates(seeds)
     return {name: effects(runs, contrasts, name, seeds=planned, margin=margins.get(name)) for name in measured}
 
 
 def compare_to_reference(study: Study, jobs: Sequence[ArmRun], seeds: int, real: WithinKernel | None) -> list[Ratio]:
     """The KID of each arm over the reference's; ``real`` is of :func:`real_slices`."""
-    return ratios(study.runs(jobs), study.plan.design.contrasts, seeds=range(seeds), real=real)
+    return ratios(study.runs(jobs), study.plan.design.contrasts, seeds=study.plan.replicates(seeds), real=real)
 
 
 def split_gaps(study: Study, jobs: Sequence[ArmRun]) -> list[ArmGap]:
@@ -97,7 +100,7 @@ def write_study(
         facts=facts(study, jobs, seeds),
         design=design.words,
         reference=None if design.kind == "factorial" else design.reference.name,
-        seeds=list(range(seeds)),
+        seeds=plan.replicates(seeds),
         arms=[(name, changed(changes), shared[name]) for name, changes in walltime.differing(design, wall).items()],
         components=[(component.name, component.meaning) for component in design.components],
         runs=runs,
@@ -130,10 +133,11 @@ def wall_time(study: Study, jobs: Sequence[ArmRun]) -> dict[str, Any]:
 
 def findings(study: Study, jobs: Sequence[ArmRun]) -> dict[str, list[Finding]]:
     """What the lints say of the data, and of each arm with the first seed."""
-    found = {"data": targets.lint_dataset(study.home, study.dataset, study.plan.recipe.data.split)}
+    rule = study.plan.in_folds(study.plan.recipe)[0].data.rule
+    found = {"data": targets.lint_dataset(study.home, study.dataset, rule)}
     for job in jobs:
         run = next((r for r in study.runs([job])), None)
-        if run and job.seed == jobs[0].seed:
+        if run and job.replicate == jobs[0].replicate:
             found[job.arm.name] = targets.lint_run(study.store, job.recipe, job.keys, run.metrics)
     return {subject: each for subject, each in found.items() if each}
 
@@ -141,14 +145,18 @@ def findings(study: Study, jobs: Sequence[ArmRun]) -> dict[str, list[Finding]]:
 def facts(study: Study, jobs: Sequence[ArmRun], seeds: int) -> list[tuple[str, str]]:
     """What was run, on what, and what sharing saved."""
     plan, counts = study.plan, needed(jobs)
-    side = plan.recipe.data.image_size
+    side, earlier = plan.recipe.data.image_size, study.note_use()
+    each = f"{seeds} seeds each" + (f", in each of {plan.folds} folds" if plan.folds > 1 else "")
     tuned = f", each arm tuned by {plan.tune} trials of its own" if plan.tune else ""
     trainings = f"{counts['vae']} autoencoders and {counts['denoiser']} denoisers; apart, each run would need its own"
     return [
         ("Dataset", f"{plan.dataset}, fingerprint {plan.fingerprint[:16]}"),
-        ("Measured on", f"the {plan.split} split, by {plan.recipe.data.split}"),
+        ("Measured on", f"the {plan.split} split, by {plan.recipe.data.rule if plan.folds == 1 else 'subject'}"),
+        *folds_facts(plan),
+        *([] if earlier is None else [("Use of the test split", earlier_words(plan.dataset, earlier))]),
+        *([("Seeds", seed_words(plan, seeds))] if plan.avoided else []),
         ("Recipe", f"{'one for each arm' if plan.arms else plan.recipe_name} at {side}×{side} pixels{tuned}"),
-        ("Runs", f"{len(jobs)}: {len(plan.design.arms)} arms with {seeds} seeds each"),
+        ("Runs", f"{len(jobs)}: {len(plan.design.arms)} arms with {each}"),
         ("Trainings", f"{trainings}: {len(jobs)} and {len(jobs)}"),
         *([("Wall time", f"{plan.minutes:g} minutes a run, see below")] if plan.minutes else []),
         ("Inception weights", plan.weights),
@@ -157,12 +165,36 @@ def facts(study: Study, jobs: Sequence[ArmRun], seeds: int) -> list[tuple[str, s
     ]
 
 
+def folds_facts(plan: AblationPlan) -> list[tuple[str, str]]:
+    """What folds cover and what they don't, in a study that has them."""
+    if plan.folds == 1:
+        return []
+    text = (
+        f"{plan.folds} folds: intervals cover other training patients too, as far as folds differ in them. Each "
+        "patient is in one fold's test split. What is called a seed here is a seed in one fold, and arms are "
+        "compared within it. Intervals rest on the means of folds, since seeds of one fold share its patients; "
+        "so they cover the test patients too, without a term for them"
+    )
+    if plan.avoided:
+        text += "; arms that a sweep chose were chosen on patients whom a fold tests, so their scores flatter"
+    return [("Folds", text)]
+
+
+def seed_words(plan: AblationPlan, seeds: int) -> str:
+    """Which seeds a study has, and why, where arms were chosen with some."""
+    left_out = listed([str(seed) for seed in plan.avoided])
+    return (
+        f"{listed([str(seed) for seed in plan.seeds(seeds)])}; {left_out} left out, since an arm was chosen by its "
+        f"score with {'that seed' if len(plan.avoided) == 1 else 'one of them'}"
+    )
+
+
 def forecast(plan: AblationPlan, store: Store, seeds: int, wall: WallTime | None = None) -> dict[str, Any]:
     """What a study would do, what the store has of it, and what it could show; nothing is started or made.
 
     ``wall`` are the steps that its minutes became, where they were measured: without, no training's key is known.
     """
-    jobs = plan.jobs(range(seeds), wall.changes if wall else None)
+    jobs = plan.jobs(plan.seeds(seeds), wall.changes if wall else None)
     names = {name for job in jobs for name in job.keys.names()}
     if plan.minutes and not wall:
         names = {job.keys.reference.name for job in jobs}
@@ -181,7 +213,9 @@ def forecast(plan: AblationPlan, store: Store, seeds: int, wall: WallTime | None
         "in_store": dict(there),
         "tuning_trials": plan.tune * len(plan.design.arms),
         "comparisons": contrasts,
-        "power": power_words(seeds, contrasts),
+        "power": power_words(plan.replicates(seeds), contrasts),
+        **({"folds": plan.folds} if plan.folds > 1 else {}),
+        **({"seeds_used": plan.seeds(seeds), "seed_words": seed_words(plan, seeds)} if plan.avoided else {}),
         **(walltime.forecast(plan, wall) if plan.minutes else {}),
     }
 
@@ -190,16 +224,19 @@ def as_text(plan: Mapping[str, Any]) -> str:
     """The forecast for people."""
     width = max(len(arm["arm"]) for arm in plan["arms"])
     counts, there = plan["needed"], plan["in_store"]
+    folds = f" in each of {plan['folds']} folds" if "folds" in plan else ""
     lines = [
         f"{plan['study']} (nothing is started by --dry-run)",
         plan["design"],
         "",
         *(f"  {arm['arm']:<{width}}  {arm['shares']}; {changed(arm['changes'])}" for arm in plan["arms"]),
         "",
-        f"{plan['runs']} runs with {plan['seeds']} seeds: {counts['vae']} autoencoders and {counts['denoiser']} "
-        f"denoisers in all ({there.get('vae', 0)} and {there.get('denoiser', 0)} are in the store); apart, each run "
-        f"would need its own, {plan['runs']} and {plan['runs']}",
+        f"{plan['runs']} runs with {plan['seeds']} seeds{folds}: {counts['vae']} autoencoders and "
+        f"{counts['denoiser']} denoisers in all ({there.get('vae', 0)} and {there.get('denoiser', 0)} are in the "
+        f"store); apart, each run would need its own, {plan['runs']} and {plan['runs']}",
     ]
+    if "seed_words" in plan:
+        lines.append(f"seeds {plan['seed_words']}")
     if plan["tuning_trials"]:
         lines.append(f"{plan['tuning_trials']} trials before, to tune each arm")
     if plan.get("minutes"):
@@ -216,14 +253,15 @@ def minutes_words(plan: Mapping[str, Any]) -> str:
     return "\n".join([words + plan["timed"], *(f"  {line}" for line in steps)])
 
 
-def power_words(seeds: int, contrasts: int) -> str:
-    """What that number of seeds can show at all."""
-    if seeds < 2:
+def power_words(replicates: Sequence[int], contrasts: int) -> str:
+    """What so many seeds, or folds, can show at all."""
+    count = units(replicates)
+    if count < 2:
         return "one seed tells nothing about chance: every verdict will be 'cannot tell'; take --seeds 3 or more"
     return (
-        f"{seeds} seeds show, at 80 % power and corrected for {contrasts} comparisons, differences of "
-        f"{detectable(seeds, contrasts):.1f} standard deviations of a paired difference or more; a sign-flip test of "
-        f"them can't go under p = {smallest_p(seeds):.3g}"
+        f"{unit_words(replicates)} show, at 80 % power and corrected for {contrasts} comparisons, differences of "
+        f"{detectable(count, contrasts):.1f} standard deviations of a paired difference or more; a sign-flip test of "
+        f"them can't go under p = {smallest_p(count):.3g}"
     )
 
 
@@ -240,6 +278,7 @@ def command_of(plan: AblationPlan, seeds: int) -> str:
     else:
         words += ["--recipe", plan.recipe_name, "--design", plan.kind, "--components", ",".join(plan.components)]
     words += ["--seeds", str(seeds)]
+    words += ["--folds", str(plan.folds)] if plan.folds > 1 else []
     words += ["--tune-per-arm", str(plan.tune)] if plan.tune else []
     words += ["--minutes", repr(plan.minutes)] if plan.minutes else []
     if plan.kind == WHOLE:
@@ -250,4 +289,9 @@ def command_of(plan: AblationPlan, seeds: int) -> str:
 
 def plain(found: Effect | Ratio | ArmGap) -> dict[str, Any]:
     """An effect, a ratio or a gap as JSON."""
-    return dataclasses.asdict(found)
+    return dataclasses.asdict(found) | {"seeds": [as_plain(seed) for seed in found.seeds]}
+
+
+def as_plain(seed: int) -> int | dict[str, int]:
+    """A seed as JSON, or a seed and its fold in a study that has folds."""
+    return {"seed": seed.seed, "fold": seed.fold} if isinstance(seed, Replicate) else seed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -68,6 +69,12 @@ def _read_image(path: Path, folder: Path) -> np.ndarray:
         raise DataError(f"{path.name} cannot be used ({reject.reason}); remove it") from None
     except UNREADABLE as error:
         raise DataError(f"{path.name} is not a whole picture ({type(error).__name__}); remove it") from error
+
+
+def images_name(dataset: str, images: np.ndarray) -> str:
+    """What the ledger calls the measurement of images uint8 (N, S, S): the same for the same pictures."""
+    digest = hashlib.sha256(str(images.shape).encode() + images.tobytes()).hexdigest()
+    return f"{dataset}-images-{digest[:8]}"
 
 
 def compare(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from latentsweep import stages
 from latentsweep.configuration import Configuration
+from latentsweep.datasets.ledger import note_use
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.execution import worker
 from latentsweep.execution.cluster import background, run_under_train
@@ -22,7 +23,7 @@ from latentsweep.records.recorder import Recorder
 from latentsweep.records.results import as_records, execution_tags, final_record, pictures, value_of
 from latentsweep.search.plan import check_fit
 from latentsweep.stages.model_folder import write_model
-from latentsweep.stages.pipeline import keys_of
+from latentsweep.stages.pipeline import Keys, keys_of
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import Home
 from trainables.autoencoder.training import vae_steps
@@ -30,6 +31,11 @@ from trainables.errors import ConfigError
 from trainables.measures.inception import InceptionWeights
 
 log = logging.getLogger(__name__)
+
+
+def name_of(dataset: str, keys: Keys) -> str:
+    """The name of what is measured on a dataset under these keys, in a training's folder and in the ledger."""
+    return f"{dataset}-{keys.evaluation.digest[:8]}"
 
 
 class Retraining(Job):
@@ -60,13 +66,13 @@ class Retraining(Job):
         self.configuration, self.dataset, self.workers = configuration, dataset, workers
         self.keys = {
             split: keys_of(recipe, dataset.fingerprint, configuration.seed, weights.sha256, split)
-            for split in dataset.splits(recipe.data.split)
+            for split in dataset.splits(recipe.data.rule)
             if split != "train"
         }
         """The results by the split that they are measured on."""
         self.last = list(self.keys)[-1]
         """The split whose measurements count: test, where the dataset has one."""
-        self.name = f"{dataset.name}-{self.keys[self.last].evaluation.digest[:8]}"
+        self.name = name_of(dataset.name, self.keys[self.last])
         super().__init__(home, home.trained / self.name, dataset.name, dataset.fingerprint, weights)
 
     @property
@@ -83,6 +89,7 @@ class Retraining(Job):
         recipe = configuration.recipe
         self.use(name for each in self.keys.values() for name in each.names())
         from_store = all(self.store.find(key) for key in (keys.latents, keys.denoiser))
+        earlier = note_use(self.home, self.dataset, "train", self.name, self.last, recipe.data.rule)
         share = 1.0 if runtime.packing.gpu_share else 0.0
         packing = dataclasses.replace(runtime.packing, threads=configuration.execution.threads, gpu_share=share)
         brief = self.brief(packing, recipe, configuration.seed)
@@ -95,15 +102,15 @@ class Retraining(Job):
         scores = stages.metrics_of(evaluations[self.last], recipe)
         findings = [
             *targets.lint_run(self.store, recipe, keys, scores),
-            *targets.lint_dataset(self.home, self.dataset, recipe.data.split),
+            *targets.lint_dataset(self.home, self.dataset, recipe.data.rule),
         ]
-        return Training(self, evaluations, entries, from_store, findings)
+        return Training(self, evaluations, entries, from_store, findings, earlier)
 
     def _train(self, runtime: Runtime, brief: Brief) -> None:
         """Trains in Ray, and shows the progress."""
         recipe, keys = self.configuration.recipe, self.keys[self.last]
         steps = {
-            "vae": vae_steps(recipe.vae, self.dataset.counts(recipe.data.split)["train"]),
+            "vae": vae_steps(recipe.vae, self.dataset.counts(recipe.data.rule)["train"]),
             "denoiser": recipe.diffusion.steps,
         }
         with View(runtime.console, self.name) as view, runtime.ray(self.workers), background(1) as pool:
@@ -137,6 +144,8 @@ class Training:
     from_store: bool
     findings: list[Finding]
     """What the lints say of it."""
+    earlier: int | None = None
+    """How many other decisions had read the test split; None where it wasn't measured on that."""
 
     def metrics(self, split: str) -> dict[str, float]:
         """The measurements on a split, under the configuration's own early-stop threshold."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from latentsweep import stages
+from latentsweep.datasets.ledger import note_use
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.jobs.image_folder import GRID, compare
+from latentsweep.jobs.train import name_of
 from latentsweep.search.export import configuration_at
 from latentsweep.stages.denoiser import image_seeds
 from latentsweep.stages.model_folder import TrainedModel, from_store, read_model
@@ -44,25 +47,38 @@ def trained_model(
     return model, configuration.execution
 
 
+class Evaluated(NamedTuple):
+    """The measurements of a run, its dataset, and how many other decisions had read the test split, where it did."""
+
+    metrics: dict[str, float]
+    dataset: str
+    earlier: int | None
+
+
 def evaluated_run(
     home: Home, run: str, open_named: Open, weights: InceptionWeights, split: str, device: str | None = None
-) -> dict[str, float]:
+) -> Evaluated:
     """The measurements of a trained run on a split, computed where the store lacks them.
 
-    ``device`` replaces that of the run's configuration. A model's folder that the store doesn't know is measured by
-    the images of the same seeds. Raises :class:`DataError` where the run isn't trained.
+    Notes a use of the test split. ``device`` replaces that of the run's configuration. A model's folder that the
+    store doesn't know is measured by the images of the same seeds. Raises :class:`DataError` where the run isn't
+    trained.
     """
     configuration, folder = configuration_at(home, run)
     configuration = configuration.on_device(device)
     recipe, seed, execution = configuration.recipe, configuration.seed, configuration.execution
     dataset, store = open_named(configuration.dataset), Store.of(home)
     pipeline = Pipeline(store, dataset, recipe, seed, execution, weights, split)
-    if store.find(pipeline.keys.denoiser):
-        return stages.metrics_of(pipeline.evaluation(), recipe)
-    if not folder:
+    there = store.find(pipeline.keys.denoiser)
+    if not there and not folder:
         raise _untrained(run)
+    name = name_of(dataset.name, pipeline.keys)
+    earlier = note_use(home, dataset, "evaluate", name, split, recipe.data.rule)
+    if there or not folder:
+        return Evaluated(stages.metrics_of(pipeline.evaluation(), recipe), dataset.name, earlier)
     images = read_model(folder).images(image_seeds(seed, recipe.evaluation.samples), execution)
-    return compare(images, dataset, store, weights, recipe, split=split, execution=execution, seed=seed)
+    metrics = compare(images, dataset, store, weights, recipe, split=split, execution=execution, seed=seed)
+    return Evaluated(metrics, dataset.name, earlier)
 
 
 def _untrained(run: str) -> DataError:

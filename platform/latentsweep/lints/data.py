@@ -13,7 +13,7 @@ import numpy.typing as npt
 from latentsweep.lints.finding import Finding, finding
 
 if TYPE_CHECKING:
-    from latentsweep.datasets.slices import PreparedDataset
+    from latentsweep.datasets.slices import PreparedDataset, Rule
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -39,8 +39,8 @@ class Survey:
     levels: npt.NDArray[np.int64]
 
 
-def dataset_lints(dataset: PreparedDataset, rule: str, others: Sequence[PreparedDataset] = ()) -> list[Finding]:
-    """What in ``dataset`` would mislead under ``rule`` ('subject' or 'slice'): subjects-across-splits,
+def dataset_lints(dataset: PreparedDataset, rule: Rule, others: Sequence[PreparedDataset] = ()) -> list[Finding]:
+    """What in ``dataset`` would mislead under ``rule`` ('subject', 'slice' or a fold): subjects-across-splits,
     identical-across-splits, saturated-range, and shared-patients with each of ``others``.
 
     Reads every slice once, a shard at a time: about 0.5 ms a slice, and its thumbnail of 4 KiB in memory.
@@ -51,7 +51,7 @@ def dataset_lints(dataset: PreparedDataset, rule: str, others: Sequence[Prepared
     return [found for found in findings if found]
 
 
-def survey(dataset: PreparedDataset, rule: str) -> Survey:
+def survey(dataset: PreparedDataset, rule: Rule) -> Survey:
     """Every slice of ``dataset``, in the order of its shards."""
     from latentsweep.datasets.slices import image_hash
     from latentsweep.lints.twins import thumbnails
@@ -71,19 +71,19 @@ def survey(dataset: PreparedDataset, rule: str) -> Survey:
     return Survey(np.asarray(splits), np.asarray(subjects), np.asarray(hashes), np.concatenate(small), levels)
 
 
-def _shards(dataset: PreparedDataset, rule: str) -> Iterator[tuple[Bytes, list[str], list[str]]]:
+def _shards(dataset: PreparedDataset, rule: Rule) -> Iterator[tuple[Bytes, list[str], list[str]]]:
     """The images (n, S, S) of each shard, and each one's subject and split."""
     import pyarrow.parquet as pq
 
     from latentsweep.datasets.slices import RULES, decode
 
     for shard in dataset.manifest["shards"]:
-        rows = pq.read_table(dataset.folder / shard["file"], columns=["subject", RULES[rule], "image"])
+        rows = pq.read_table(dataset.folder / shard["file"], columns=["subject", *RULES.values(), "image"])
         images = np.stack([decode(cell["bytes"], dataset.size) for cell in rows["image"].to_pylist()])
-        yield images, rows["subject"].to_pylist(), rows[RULES[rule]].to_pylist()
+        yield images, rows["subject"].to_pylist(), dataset.labels(rows, rule)
 
 
-def _subjects(own: Survey, rule: str) -> Finding | None:
+def _subjects(own: Survey, rule: Rule) -> Finding | None:
     places = _splits_by(own.subjects, own.splits)
     across = [subject for subject, splits in places.items() if len(splits) > 1]
     if not across:

@@ -10,7 +10,7 @@ from typing import Any
 
 from latentsweep import stages
 from latentsweep.configuration import Configuration
-from latentsweep.datasets.slices import MANIFEST, PreparedDataset, open_dataset
+from latentsweep.datasets.slices import MANIFEST, PreparedDataset, Rule, open_dataset
 from latentsweep.lints import (
     Finding,
     Measurement,
@@ -40,7 +40,7 @@ INSPECTION = 1
 """Raised when a lint of the data changes, so that datasets are looked at again."""
 
 
-def lint_dataset(home: Home, dataset: PreparedDataset, rule: str = "subject") -> list[Finding]:
+def lint_dataset(home: Home, dataset: PreparedDataset, rule: Rule = "subject") -> list[Finding]:
     """The findings of a dataset, also against the other datasets of the home. The store keeps them."""
     others = []
     for name in prepared_names(home):
@@ -48,7 +48,7 @@ def lint_dataset(home: Home, dataset: PreparedDataset, rule: str = "subject") ->
             others += [open_dataset(home.datasets, name)] if name != dataset.name else []
         except DataError as error:
             log.warning("%s is not compared with %s: %s", dataset.name, name, error)
-    seen = {"dataset": dataset.fingerprint, "rule": rule, "others": sorted(o.fingerprint for o in others)}
+    seen = {"dataset": dataset.fingerprint, "rule": str(rule), "others": sorted(o.fingerprint for o in others)}
 
     def look(folder: Path) -> dict[str, Any]:
         return {"findings": [dataclasses.asdict(finding) for finding in dataset_lints(dataset, rule, others)]}
@@ -60,7 +60,7 @@ def lint_dataset(home: Home, dataset: PreparedDataset, rule: str = "subject") ->
 def lint_plan(home: Home, plan: SweepPlan) -> list[Finding]:
     """The findings of a sweep before it has trained anything."""
     dataset = open_dataset(home.datasets, plan.dataset)
-    return [*configuration_lints(plan.recipe), *lint_dataset(home, dataset, plan.recipe.data.split)]
+    return [*configuration_lints(plan.recipe), *lint_dataset(home, dataset, plan.recipe.data.rule)]
 
 
 def lint_run(store: Store, recipe: Recipe, keys: Keys, metrics: Mapping[str, float]) -> list[Finding]:
@@ -132,11 +132,11 @@ def lint_configuration(home: Home, configuration: Configuration) -> list[Finding
     if configuration.dataset not in prepared_names(home):
         return configuration_lints(recipe)
     dataset = open_dataset(home.datasets, configuration.dataset)
-    splits = [split for split in dataset.splits(recipe.data.split) if split != "train"]
+    splits = [split for split in dataset.splits(recipe.data.rule) if split != "train"]
     keys = keys_of(recipe, dataset.fingerprint, configuration.seed, find_weights().sha256, splits[-1])
     evaluation = store.find(keys.evaluation)
     metrics = stages.metrics_of(evaluation, recipe) if evaluation else {}
-    return [*lint_run(store, recipe, keys, metrics), *lint_dataset(home, dataset, recipe.data.split)]
+    return [*lint_run(store, recipe, keys, metrics), *lint_dataset(home, dataset, recipe.data.rule)]
 
 
 def measurements(store: Store, plan: SweepPlan, search: Search) -> list[Measurement]:

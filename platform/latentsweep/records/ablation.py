@@ -29,7 +29,8 @@ class AblationRecord:
 
     def key(self, run: ArmRun) -> str:
         """The key of a run."""
-        return f"{self.plan.name}/{slug(run.arm.name)}/seed-{run.seed}"
+        fold = "" if run.fold is None else f"-fold-{run.fold}"
+        return f"{self.plan.name}/{slug(run.arm.name)}/seed-{run.seed}{fold}"
 
     def begin(self, seeds: int) -> None:
         """Opens the study's run."""
@@ -43,6 +44,7 @@ class AblationRecord:
             "split": plan.split,
             "tune_per_arm": plan.tune,
             **({"minutes": plan.minutes} if plan.minutes else {}),
+            **({"folds": plan.folds} if plan.folds > 1 else {}),
         }
         tags = {
             "latentsweep.dataset": plan.dataset,
@@ -59,13 +61,18 @@ class AblationRecord:
         measured = evaluation is not None and denoiser is not None
         if key in self.closed or not (measured or failure):
             return
+        fold = {} if run.fold is None else {"fold": run.fold}
         self.recorder.open_run(
             key,
-            name=f"{run.arm.name}, seed {run.seed}",
+            name=run.name,
             kind="ablation-run",
             parent=self.plan.name,
-            params={"arm": run.arm.name, "seed": run.seed, **run.arm.changes, **self._steps(run)},
-            tags={"latentsweep.arm": run.arm.name, "latentsweep.seed": str(run.seed)},
+            params={"arm": run.arm.name, "seed": run.seed, **fold, **run.arm.changes, **self._steps(run)},
+            tags={
+                "latentsweep.arm": run.arm.name,
+                "latentsweep.seed": str(run.seed),
+                **{f"latentsweep.{name}": str(value) for name, value in fold.items()},
+            },
         )
         if not evaluation or not denoiser:
             tags = {f"latentsweep.{name}": value for name, value in (failure or {}).items()}
@@ -83,7 +90,8 @@ class AblationRecord:
 
     def _steps(self, run: ArmRun) -> dict[str, Value]:
         """The numbers of steps, where the study's minutes set them."""
-        return differences(run.arm.recipe, run.recipe) if self.plan.minutes else {}
+        changed = differences(run.arm.recipe, run.recipe) if self.plan.minutes else {}
+        return {field: value for field, value in changed.items() if not field.startswith("data.")}
 
     def stopped(self) -> None:
         """Closes the run of a study that was stopped and can go on."""

@@ -113,7 +113,7 @@ class Content:
         plan, config = self.source.plan, self.source.search.config
         state = leaderboard.counts(self.source.search)
         again = extent_words(self.confirmation)
-        rule, side = plan.recipe.data.split, plan.recipe.data.image_size
+        rule, side = str(plan.recipe.data.rule), plan.recipe.data.image_size
         search = (
             f"minimises {' and '.join(config.objectives)} on the validation split; sampler {config.sampler}, pruner "
             f"{config.pruner}, {config.startup} trials before either begins"
@@ -123,7 +123,7 @@ class Content:
         return [
             ("Dataset", plan.dataset),
             ("Slices", slices(self.source)),
-            ("Split", SPLITS.get(rule, rule)),
+            ("Split", SPLITS.get(rule, f"by {rule}: no patient is in two splits")),
             ("Recipe", f"{plan.recipe_name}, at {side}×{side} pixels"),
             ("Search", search),
             ("Seed", f"{plan.seed}, for trainings, samples and search; every configuration was trained once{again}"),
@@ -270,8 +270,8 @@ def slices(source: Source) -> str:
         dataset: PreparedDataset = open_dataset(source.home.datasets, source.plan.dataset)
     except LatentsweepError:
         return NO_DATASET
-    rule, every = source.plan.recipe.data.split, dataset.manifest["counts"]
-    subjects = every.get("subjects_by_split", {}) if rule == "subject" else {}
+    rule, every = source.plan.recipe.data.rule, dataset.manifest["counts"]
+    subjects = {} if rule == "slice" else dataset.subjects_by_split(rule)
     parts = [
         f"{split} {count}" + (f" of {subjects[split]} subjects" if split in subjects else "")
         for split, count in dataset.counts(rule).items()

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from latentsweep import stages
 from latentsweep.configuration import Configuration, read_configuration
+from latentsweep.datasets.ledger import earlier_words, uses
 from latentsweep.metrics import (
     FID,
     KID,
@@ -173,10 +174,27 @@ def paper_tables(home: Home) -> PaperTables:
     trainings = list(recorded(home, store))
     losses = rows_of({each: losses_row(each) for each in trainings}, published_losses)
     quality = rows_of({each: quality_row(each, store) for each in trainings}, published_quality)
+    use = earlier_uses(home, store, trainings)
     return PaperTables(
         Table("Table I", LOSSES_CAPTION, LOSSES_HEADER, losses),
-        Table("Table II", QUALITY_CAPTION, quality_header(), quality),
+        Table("Table II", f"{QUALITY_CAPTION}{use}", quality_header(), quality),
     )
+
+
+def earlier_uses(home: Home, store: Store, trainings: Sequence[Recorded]) -> str:
+    """How often each dataset's test split was used by others than these trainings, a sentence each."""
+    fingerprints: dict[str, set[str]] = {}
+    for training in trainings:
+        if training.scores(store):
+            inputs = [entry.manifest["inputs"] for entry in training.entries]
+            own = {str(each["dataset"]) for each in inputs if "dataset" in each}
+            fingerprints.setdefault(training.configuration.dataset, set()).update(own)
+    told, names = "", {training.name for training in trainings}
+    for dataset, known in sorted(fingerprints.items()):
+        others = {use.name for each in known for use in uses(home, each)} - names
+        words = earlier_words(dataset, len(others))
+        told += f" {words[0].upper()}{words[1:]}."
+    return told
 
 
 def rows_of(
@@ -247,7 +265,7 @@ def quality_header() -> tuple[str, ...]:
 
 def quality_row(training: Recorded, store: Store) -> tuple[str, ...]:
     """The numbers of a training in Table II."""
-    return (f"by {training.configuration.recipe.data.split}", *quality_cells(training.scores(store)))
+    return (f"by {training.configuration.recipe.data.rule}", *quality_cells(training.scores(store)))
 
 
 def published_quality(values: Published) -> tuple[str, ...]:

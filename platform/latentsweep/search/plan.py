@@ -130,12 +130,14 @@ def check_fit(recipe: Recipe, dataset: PreparedDataset) -> None:
     dataset's images don't fit.
     """
     check_size(recipe.data.image_size, dataset.size)
-    counts = dataset.counts(recipe.data.split)
-    for split in ("train", "validation"):
+    counts, folds = dataset.counts(recipe.data.rule), recipe.data.folds > 1
+    instead = "fewer folds" if folds else "--split slice"
+    for split in ("train", "validation", "test") if folds else ("train", "validation"):
         if counts.get(split, 0) < FEWEST:
+            where = f" by {recipe.data.rule}" if folds else ""
             raise DataError(
-                f"a training needs {FEWEST} slices or more in the {split} split, and {dataset.name} has "
-                f"{counts.get(split, 0)}; prepare more subjects, or take --split slice"
+                f"a training needs {FEWEST} slices or more in the {split} split{where}, and {dataset.name} has "
+                f"{counts.get(split, 0)}; prepare more subjects, or take {instead}"
             )
     everything = dataset.manifest["counts"]
     if recipe.diffusion.position_condition and everything["volumes"] >= everything["slices"]:

@@ -47,7 +47,7 @@ def encode(context: Context, folder: Path) -> dict[str, Any]:
     device, vae = context.execution.prepare(), context.obtain(VAE)
     model = load_vae(vae.file(WEIGHTS), context.recipe)
     parts = []
-    for split in context.dataset.splits(context.recipe.data.split):
+    for split in context.dataset.splits(context.recipe.data.rule):
         slices = context.slices(split)
         parts.append(Encoded(split, slices, *encode_slices(model, torch.from_numpy(slices.images), device)))
     return write_latents(folder, parts) | {"vae": vae.name, "dataset": context.dataset.fingerprint}

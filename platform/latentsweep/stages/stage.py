@@ -111,9 +111,9 @@ class Context:
         return Identity(self.recipe, self.dataset.fingerprint, self.seed, self.weights.sha256, self.split)
 
     def slices(self, split: str) -> Slices:
-        """The slices of a split under the recipe's split rule, at its size."""
+        """The slices of a split under the recipe's rule, at its size."""
         data = self.recipe.data
-        slices = self.dataset.load(split, rule=data.split)
+        slices = self.dataset.load(split, rule=data.rule)
         return Slices(resize(slices.images, data.image_size), slices.subjects, slices.volumes, slices.indices)
 
     def obtain(self, stage: Stage, report: Report | None = None, *, rungs: bool = False) -> Entry:

@@ -8,7 +8,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from latentsweep.commands.data import data_app
-from trainables.errors import DataError
+from latentsweep.datasets.ledger import note_use
+from latentsweep.datasets.slices import open_dataset
+from latentsweep.storage.home import Home
+from trainables.errors import ConfigError, DataError
 
 
 @pytest.fixture
@@ -56,6 +59,29 @@ def test_show_gives_counts_a_histogram_and_a_picture(prepared, tmp_path):
     picture = np.asarray(Image.open(sheet))
     assert picture.shape == (3 * 32, 12 * 32)
     assert (picture > 25).mean() > 0.2
+
+
+def test_show_lists_who_read_the_test_split(prepared, tmp_path):
+    assert "test split used: none on record" in prepared("show", "mine").stdout
+    facts = json.loads(prepared("show", "mine", "--json").stdout)
+    assert facts["test_split_uses"] == []
+    home = Home(tmp_path / "home")
+    note_use(home, open_dataset(home.datasets, "mine"), "study", "mine-study", "test", "subject")
+    (use,) = json.loads(prepared("show", "mine", "--json").stdout)["test_split_uses"]
+    assert (use["kind"], use["name"]) == ("study", "mine-study")
+    assert "study mine-study" in prepared("show", "mine").stdout
+
+
+def test_export_of_a_fold_has_its_subjects_and_a_fold_that_can_not_be_is_refused(prepared, tmp_path):
+    fold = ("--split", "test", "--folds", "3", "--fold")
+    for number in range(3):
+        prepared("export", "mine", "--to", str(tmp_path / str(number)), *fold, str(number))
+    exported = [{path.name for path in (tmp_path / str(number)).glob("test/*.png")} for number in range(3)]
+    assert [len(each) for each in exported] == [12, 12, 12]
+    assert len(set.union(*exported)) == 36
+    for words in ((*fold, "3"), (*fold, "0", "--rule", "slice")):
+        with pytest.raises(ConfigError, match="--fold is below --folds and goes with --rule subject"):
+            prepared("export", "mine", "--to", str(tmp_path / "none"), *words)
 
 
 def test_export_writes_every_slice_as_a_grey_png_in_the_folder_of_its_split(prepared, tmp_path):

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from latentsweep.configuration import Configuration
+from latentsweep.datasets.ledger import note_use
+from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.pages.tables import Table
 from latentsweep.report import paper_tables
 from latentsweep.report.paper_tables import losses_cells
@@ -159,6 +161,17 @@ def test_a_result_from_before_spreads_were_recorded_has_a_dash_for_them(tmp_path
     trained(home, sd=False)
     ours = row(paper_tables(home).quality, "my_scans")
     assert (ours["SSIM ± sd"], ours["PSNR (dB) ± sd"]) == ("0.4321 ± –", "15.68 ± –")
+
+
+def test_the_caption_says_how_often_others_used_each_test_split(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    trained(home)
+    said = "The test split of my_scans was used in {} earlier decision{}."
+    assert said.format(0, "s (none on record)") in paper_tables(home).quality.caption
+    for name, prepared in (("my_scans-1a2b3c4d", "f"), ("a study", "f"), ("a study of another", "e")):
+        dataset = PreparedDataset("my_scans", home.datasets / "my_scans", {"fingerprint": prepared * 64})
+        note_use(home, dataset, "study", name, "test", "subject")
+    assert said.format(1, "") in paper_tables(home).quality.caption
 
 
 @pytest.mark.parametrize("freed", ["vae", "latents", "denoiser", "reference", "evaluation"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ class GivenArm:
     name: str
     words: str
     recipe: Recipe
+    chosen_with: tuple[int, ...] = dataclasses.field(default=(), compare=False)
+    """The seeds by whose scores it was chosen, which the plan keeps."""
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> GivenArm:
@@ -111,16 +114,19 @@ def _given(text: str, settings: Sequence[str]) -> GivenArm:
     for field in own:
         if field in common:
             raise ConfigError(f"the arm {name!r} and --set both give {field}; leave one of them out")
-    recipe = _recipe(source).replace(**common, **own)
-    return GivenArm(name, words, recipe.replace(**{"sampling.threshold_grid": ()}))
+    recipe, chosen_with = _recipe(source)
+    recipe = recipe.replace(**common, **own)
+    return GivenArm(name, words, recipe.replace(**{"sampling.threshold_grid": ()}), chosen_with)
 
 
-def _recipe(source: str) -> Recipe:
+def _recipe(source: str) -> tuple[Recipe, tuple[int, ...]]:
+    """The recipe that ``source`` names, and the seeds that it was chosen with."""
     if source in RECIPES:
-        return RECIPES[source]
+        return RECIPES[source], ()
     path = Path(source)
     if path.suffix in (".yaml", ".yml") or path.is_file():
-        return read_configuration(path).recipe
+        configuration = read_configuration(path)
+        return configuration.recipe, configuration.chosen_with
     raise ConfigError(f"{SYNTAX.format(known=', '.join(RECIPES))}; got {source!r}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 from latentsweep.ablation.design.arms import WHOLE, GivenArm
 from latentsweep.ablation.design.components import chosen
 from latentsweep.ablation.design.contrasts import Arm, Design, design_of, of_whole
+from latentsweep.ablation.statistics.replicate import Replicate
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.search.plan import SweepPlan, check_fit, planned
 from latentsweep.search.study import SearchConfig
@@ -32,17 +34,26 @@ TUNING_SEED = 500_009
 
 @dataclass(frozen=True)
 class ArmRun:
-    """One run: an arm with one seed, its recipe as tuned, and the keys of its results."""
+    """One run: an arm with one seed, its recipe as tuned, and the keys of its results.
+
+    ``fold`` is that of ``data.fold``, None in a study without folds.
+    """
 
     arm: Arm
     seed: int
     recipe: Recipe
     keys: Keys
+    fold: int | None = None
+
+    @property
+    def replicate(self) -> int:
+        """What runs are paired by: the seed, in one fold."""
+        return self.seed if self.fold is None else Replicate.of(self.seed, self.fold)
 
     @property
     def name(self) -> str:
         """As it is told to people."""
-        return f"{self.arm.name}, seed {self.seed}"
+        return f"{self.arm.name}, seed {self.replicate}"
 
 
 @dataclass(frozen=True)
@@ -64,6 +75,10 @@ class AblationPlan:
     """The ``field=value`` that all of ``arms`` were given."""
     minutes: float | None = None
     """Wall time of each run's trainings, for which the numbers of steps are set; None leaves the recipes' own."""
+    folds: int = 1
+    """Every arm and seed runs in each of so many folds; 1 leaves the recipes' own split."""
+    avoided: tuple[int, ...] = ()
+    """The seeds by whose scores an arm was chosen: no run has one of them."""
 
     @classmethod
     def read(cls, folder: Path) -> AblationPlan:
@@ -72,7 +87,8 @@ class AblationPlan:
             plain = json.loads((folder / "ablation.json").read_text())["plan"]
             plain |= {"recipe": Recipe.from_dict(plain["recipe"]), "components": tuple(plain["components"])}
             arms = tuple(GivenArm.from_plain(arm) for arm in plain.get("arms", ()))
-            return cls(**{**plain, "arms": arms, "settings": tuple(plain.get("settings", ()))})
+            lists = {name: tuple(plain.get(name, ())) for name in ("settings", "avoided")}
+            return cls(**{**plain, **lists, "arms": arms})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
                 f"{folder / 'ablation.json'} must hold the plan of a study and cannot be read "
@@ -103,6 +119,8 @@ class AblationPlan:
             "weights": self.weights,
             **(whole if self.arms else {}),
             **({"minutes": self.minutes} if self.minutes else {}),
+            **({"folds": self.folds} if self.folds > 1 else {}),
+            **({"avoided": list(self.avoided)} if self.avoided else {}),
         }
 
     @cached_property
@@ -112,15 +130,35 @@ class AblationPlan:
             return of_whole(self.arms)
         return design_of(self.recipe, chosen(self.components), self.kind)
 
+    def seeds(self, count: int) -> list[int]:
+        """The first ``count`` seeds from 0 on that no arm was chosen with; a larger ``count`` only adds some."""
+        return list(itertools.islice((seed for seed in itertools.count() if seed not in self.avoided), count))
+
+    def replicates(self, count: int) -> list[int]:
+        """What runs are paired by: the seeds, or each seed in each fold, fold by fold."""
+        seeds = self.seeds(count)
+        if self.folds == 1:
+            return seeds
+        return [Replicate.of(seed, fold) for fold in range(self.folds) for seed in seeds]
+
+    def in_folds(self, recipe: Recipe) -> list[Recipe]:
+        """The recipe in each fold; itself alone in a study without."""
+        if self.folds == 1:
+            return [recipe]
+        return [recipe.replace(**{"data.folds": self.folds, "data.fold": fold}) for fold in range(self.folds)]
+
     def jobs(self, seeds: Sequence[int], tuned: Mapping[str, Mapping[str, Value]] | None = None) -> list[ArmRun]:
-        """Every arm with every seed, seed by seed, with what was ``tuned`` for each arm by name."""
+        """Every arm with every seed in every fold, seed by seed, with what was ``tuned`` for each arm by name."""
         runs = []
+        recipes = {
+            arm.name: self.in_folds(arm.recipe.replace(**(tuned or {}).get(arm.name, {}))) for arm in self.design.arms
+        }
         for seed in seeds:
-            for arm in self.design.arms:
-                recipe = arm.recipe.replace(**(tuned or {}).get(arm.name, {}))
-                runs.append(
-                    ArmRun(arm, seed, recipe, keys_of(recipe, self.fingerprint, seed, self.weights, self.split))
-                )
+            for place in range(self.folds):
+                for arm in self.design.arms:
+                    recipe = recipes[arm.name][place]
+                    keys = keys_of(recipe, self.fingerprint, seed, self.weights, self.split)
+                    runs.append(ArmRun(arm, seed, recipe, keys, place if self.folds > 1 else None))
         return runs
 
     def tuning(self, arm: Arm, dataset: PreparedDataset, weights: InceptionWeights) -> SweepPlan:
@@ -145,14 +183,16 @@ def plan_of(
     arms: Sequence[GivenArm] = (),
     settings: Sequence[str] = (),
     minutes: float | None = None,
+    folds: int = 1,
 ) -> AblationPlan:
     """A checked plan, measured on the test split, or on validation where the dataset has no test split.
 
     ``arms`` are those of a design of whole configurations, in place of ``components``, and ``settings`` what all of
-    them were given; ``recipe`` is then that of the first. ``minutes`` are :attr:`AblationPlan.minutes`. Raises
-    :class:`ConfigError` for a design that can't be, and for more than ``most`` runs.
+    them were given; ``recipe`` is then that of the first. ``minutes`` and ``folds`` are those of
+    :class:`AblationPlan`. Raises :class:`ConfigError` for a design that can't be, and for more than ``most`` runs.
     """
-    splits = dataset.splits(recipe.data.split)
+    splits = dataset.splits(recipe.data.rule)
+    avoided = {seed for arm in arms for seed in arm.chosen_with}
     plan = AblationPlan(
         dataset.name,
         dataset.fingerprint,
@@ -161,26 +201,49 @@ def plan_of(
         kind,
         tuple(components),
         tune,
-        "test" if "test" in splits else "validation",
+        "test" if folds > 1 or "test" in splits else "validation",
         weights.sha256,
         tuple(arms),
         tuple(settings),
         minutes,
+        folds,
+        tuple(sorted(avoided)),
     )
-    runs = 2 ** len(components) * seeds
+    runs, each = 2 ** len(components) * seeds * folds, f"{seeds} seeds" + (f" in {folds} folds" if folds > 1 else "")
     if kind == "factorial" and runs > most:
         raise ConfigError(
-            f"a factorial of {len(components)} components with {seeds} seeds has {runs} runs, above --max-runs "
+            f"a factorial of {len(components)} components with {each} has {runs} runs, above --max-runs "
             f"{most}; take fewer components or seeds, or raise it"
         )
     count = len(plan.design.arms)
-    if count * seeds > most:
-        raise ConfigError(f"{count} arms with {seeds} seeds are above --max-runs {most}; take fewer, or raise it")
+    if count * seeds * folds > most:
+        raise ConfigError(f"{count} arms with {each} are above --max-runs {most}; take fewer, or raise it")
+    if folds > 1:
+        _check_folds(plan)
     for arm in plan.design.arms:
-        check_fit(arm.recipe, dataset)
+        for recipe in plan.in_folds(arm.recipe):
+            check_fit(recipe, dataset)
     if minutes is not None:
         _check_minutes(plan, minutes)
     return plan
+
+
+def _check_folds(plan: AblationPlan) -> None:
+    if plan.tune:
+        raise ConfigError(
+            "--tune-per-arm would tune on patients that a fold then tests; leave out --folds or --tune-per-arm"
+        )
+    for arm in plan.design.arms:
+        if arm.recipe.data.folds > 1:
+            raise ConfigError(
+                f"--folds runs every fold, and {arm.name!r} is set to fold {arm.recipe.data.fold} of "
+                f"{arm.recipe.data.folds}; leave out --folds, or data.folds"
+            )
+        if arm.recipe.data.split != "subject":
+            raise ConfigError(
+                f"--folds divides subjects, and {arm.name!r} has data.split={arm.recipe.data.split}; add "
+                "--set data.split=subject, or leave out --folds or the component subject-split"
+            )
 
 
 def _check_minutes(plan: AblationPlan, minutes: float) -> None:
@@ -205,7 +268,7 @@ def needed(runs: Sequence[ArmRun]) -> dict[str, int]:
 
 def sharing(design: Design, runs: Sequence[ArmRun]) -> dict[str, str]:
     """What each arm shares with the reference, in words, by the arm's name."""
-    first = {run.arm.name: run.keys for run in runs if run.seed == runs[0].seed}
+    first = {run.arm.name: run.keys for run in runs if run.replicate == runs[0].replicate}
     reference = set(first[design.reference.name].names())
     words = {design.reference.name: "the reference"}
     for arm in design.arms[1:]:

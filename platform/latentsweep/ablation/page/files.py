@@ -11,6 +11,7 @@ from latentsweep.ablation.page import charts, summary, tables
 from latentsweep.ablation.page.content import Content
 from latentsweep.ablation.page.rows import as_csv
 from latentsweep.ablation.page.wording import direction, name_of
+from latentsweep.ablation.statistics.replicate import listed_seeds
 from latentsweep.pages.charts import Chart, chart
 from latentsweep.pages.numbers import fixed
 from latentsweep.pages.tables import Table
@@ -115,7 +116,7 @@ def tiles(content: Content) -> list[Tile]:
     of_margin = "a smaller difference counts as none" if given else "standard deviation between seeds of one arm"
     found = [
         Tile("runs measured", f"{content.measured} of {content.planned}", f"{len(content.failures)} failed"),
-        Tile("seeds an arm", str(len(content.seeds)), ", ".join(map(str, content.seeds))),
+        Tile("seeds an arm", str(len(content.seeds)), listed_seeds(content.seeds)),
         Tile(
             "margin" if given else "noise",
             fixed(content.margin(metric), places),

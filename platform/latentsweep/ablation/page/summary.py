@@ -11,6 +11,7 @@ from latentsweep.ablation.page.wording import difference, direction, name_of, pr
 from latentsweep.ablation.statistics.effect import Effect
 from latentsweep.ablation.statistics.power import detectable, smallest_p
 from latentsweep.ablation.statistics.ratio import Ratio
+from latentsweep.ablation.statistics.replicate import Replicate, counted_seeds, listed_seeds, unit_words, units
 from latentsweep.pages.numbers import fixed, lints_raised, listed, number
 
 OUT, IN = "without ", "with "
@@ -139,13 +140,13 @@ def certainty(content: Content) -> str:
             "Every arm was run with one seed, so a difference can't be told from what another seed would have "
             "changed: no interval and no p is given, and no verdict. Run it again with --seeds 3 or more."
         )
-    text = f"Each arm has {number(len(content.seeds), 'seed')}, and arms are compared in pairs of the same seed. "
+    text = f"Each arm has {counted_seeds(content.seeds)}, and arms are compared in pairs of the same seed. "
     return text + " ".join(able(content, content.primary)) + " " + interval_covers(content.effects[content.primary])
 
 
 def able(content: Content, metric: str) -> list[str]:
     """What that number of seeds and comparisons can show of a metric; empty for one seed."""
-    count = len(content.seeds)
+    count = units(content.seeds)
     effects = content.effects.get(metric, ())
     if count < 2 or not effects:
         return []
@@ -169,7 +170,7 @@ def able(content: Content, metric: str) -> list[str]:
     rest = ", so the p given rest on differences between seeds being about normal" if smallest > 0.05 else ""
     return [
         *([] if noise is None else [margin]),
-        f"With {number(count, 'seed')} and {number(family, 'comparison')}, a difference of {words} shows in four "
+        f"With {unit_words(content.seeds)} and {number(family, 'comparison')}, a difference of {words} shows in four "
         "studies of five, and smaller ones in fewer.",
         f"The exact sign-flip test, which assumes no distribution, can't go below p = {smallest:.3g} here{rest}.",
     ]
@@ -188,7 +189,10 @@ def interval_covers(effects: Sequence[Effect]) -> str:
     held, not_held = "other seeds", "other held-out subjects"
     if any(effect.se_subjects is not None for effect in effects):
         held, not_held = "other seeds and other held-out subjects of the same kind", "other training subjects"
-    return f"A 95 % interval covers what {held} would change, not {not_held}, another dataset or another recipe."
+    if any(isinstance(seed, Replicate) for effect in effects for seed in effect.seeds):
+        held, not_held = "other seeds, other training subjects and other held-out subjects", ""
+    rest = f"{not_held}, another dataset" if not_held else "another dataset"
+    return f"A 95 % interval covers what {held} would change, not {rest} or another recipe."
 
 
 def in_ratios(content: Content) -> str:
@@ -281,9 +285,9 @@ def missing_runs(content: Content) -> str:
 def notes(content: Content, metric: str) -> list[str]:
     """What a metric's numbers mean, what they can show, and which runs they lack."""
     effects = content.effects.get(metric, ())
-    seeds = ", ".join(map(str, content.seeds))
+    seeds = listed_seeds(content.seeds)
     found = [
-        f"Study {content.name} on {content.dataset}; {number(len(content.seeds), 'seed')} ({seeds}), n of "
+        f"Study {content.name} on {content.dataset}; {counted_seeds(content.seeds)} ({seeds}), n of "
         "them with a result. sd: standard deviation between seeds."
     ]
     if content.reference:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from latentsweep.ablation.statistics.replicate import fold_of
 from latentsweep.metrics import KID
 from trainables.errors import ConfigError
 
@@ -24,6 +25,8 @@ CROSS_METRIC = KID.name
 class Run:
     """One arm trained and measured with one seed; ``key`` names the run in the record.
 
+    In a study with folds ``seed`` is a :class:`~latentsweep.ablation.statistics.replicate.Replicate`.
+
     ``cross`` holds, by held-out subject g, (S_g, n_g): the sum over the subject's n_g real slices y of the mean over
     the generated x of 1000 k(x, y). With subjects weighted w, KID ×1000 is A + B(w) − 2 Σ w_g S_g / Σ w_g n_g, where
     A, of generated pairs, doesn't depend on w, and B(w), of real pairs, is the same in all arms.
@@ -34,6 +37,11 @@ class Run:
     metrics: Mapping[str, float]
     key: str
     cross: Mapping[str, tuple[float, int]] = field(default_factory=dict)
+
+    @property
+    def fold(self) -> int:
+        """The fold whose subjects it was measured on; 0 in a study without folds."""
+        return fold_of(self.seed)
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,7 @@ class Effect:
 
     ================  =============================================================================================
     ``values``        the contrast within each of ``seeds``, those for which all its arms have the metric
-    ``mean``, ``sd``  of the values; their standard deviation has n − 1 in the denominator
+    ``mean``, ``sd``  of the values, or of their means by fold; the standard deviation has n − 1 in the denominator
     ``se_seeds``      s/√n; ``se_subjects``: the standard error between subjects, where runs have ``cross``, and
                       ``df_subjects`` its degrees of freedom
     ``low, high``     the 1 − α interval, of ``df`` degrees of freedom (:func:`~inference.judge`)

@@ -15,6 +15,7 @@ import numpy as np
 from latentsweep.ablation.statistics import inference
 from latentsweep.ablation.statistics.effect import CROSS_METRIC, Contrast, Effect, Run, Summary
 from latentsweep.ablation.statistics.power import smallest_p
+from latentsweep.ablation.statistics.replicate import independent, units
 from latentsweep.ablation.statistics.verdicts import Scale, judge_effect
 from latentsweep.metrics import metric_of
 from trainables.errors import ConfigError, DataError
@@ -43,9 +44,11 @@ def summaries(runs: Sequence[Run], arms: Sequence[str], metric: str) -> list[Sum
 def noise(runs: Sequence[Run], metric: str) -> float | None:
     """Standard deviation between the seeds of one arm, pooled over arms: √(Σ (n_a − 1) s_a² / Σ (n_a − 1)).
 
-    None where no arm has two values.
+    Folds of one arm count as arms of their own, since their test splits differ. None where no arm has two values.
     """
-    found = summaries(runs, sorted({run.arm for run in runs}), metric)
+    arms = sorted({run.arm for run in runs})
+    folds = [[run for run in runs if run.fold == fold] for fold in sorted({run.fold for run in runs})]
+    found = [each for own in folds for each in summaries(own, arms, metric)]
     spreads = [(len(each.values) - 1, each.sd) for each in found if each.sd is not None]
     return math.sqrt(sum(df * sd**2 for df, sd in spreads) / sum(df for df, _ in spreads)) if spreads else None
 
@@ -69,6 +72,9 @@ def effects(
     within ± ``margin``, by default :func:`noise`; else "cannot tell". The interval within the margin is equivalence
     as Schuirmann (1987) tests it, but stricter: his two one-sided tests at α ask it of the 1 − 2α interval.
     One seed is always "cannot tell": nothing is known of the noise.
+
+    In a study with folds the mean, its error and all that follows are of the folds' means
+    (:mod:`~latentsweep.ablation.statistics.replicate`), which vary with training and test subjects.
 
     The interval covers new seeds; where ``runs`` have ``cross``, all of the same subjects and slices, it covers new
     subjects too, from ``resamples`` resamples drawn from ``seed``. docs/metrics.md says how often it held the truth.
@@ -130,24 +136,25 @@ def _estimated(
     rounding = ROUNDING * float(np.abs(terms).max(initial=0.0))
     exact = [math.fsum(row) for row in terms]
     values = tuple(0.0 if abs(value) <= rounding else value for value in exact)
+    each_unit = independent(seeds, values)
     draft = Effect(
         contrast,
         metric,
         seeds,
         values,
-        p_sign_flip=inference.sign_flip_p(values),
+        p_sign_flip=inference.sign_flip_p(each_unit),
         runs=tuple(found[arm, each].key for arm in contrast.arms for each in seeds),
         missing=tuple(f"{arm}, seed {each}" for arm in contrast.arms for each in planned if (arm, each) not in found),
     )
     if not values:
         return draft
-    mean, df = float(np.mean(values)), len(values) - 1
+    mean, df = float(np.mean(each_unit)), len(each_unit) - 1
     subjects = _between_subjects(contrast, seeds, found, resamples, seed) if metric == CROSS_METRIC else (None, None)
     draft = replace(draft, mean=mean, se_subjects=subjects[0], df_subjects=subjects[1])
     if not df:
         return draft
-    sd = float(np.std(values, ddof=1)) if max(values) - min(values) > rounding else 0.0
-    correction, error = inference.hedges_correction(df), sd / math.sqrt(len(values))
+    sd = float(np.std(each_unit, ddof=1)) if max(each_unit) - min(each_unit) > rounding else 0.0
+    correction, error = inference.hedges_correction(df), sd / math.sqrt(len(each_unit))
     draft = replace(draft, sd=sd, se_seeds=error, size=correction * mean / sd if correction and sd else None)
     if error or draft.se_subjects:
         subjects = draft.se_subjects or 0.0, draft.df_subjects or df
@@ -155,7 +162,7 @@ def _estimated(
         return replace(draft, df=df_both, low=mean - reach, high=mean + reach, p=p)
     if mean == 0:
         return replace(draft, low=0.0, high=0.0, p=1.0)
-    return replace(draft, p=smallest_p(len(values)))
+    return replace(draft, p=smallest_p(units(seeds)))
 
 
 def _between_subjects(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from latentsweep.ablation.statistics.effect import Run
+from latentsweep.ablation.statistics.replicate import independent
 from latentsweep.metrics import SAMPLES
 from latentsweep.pages.gap import DISTANCES, Gap, gap_of
 
@@ -62,16 +63,17 @@ def gaps(runs: Sequence[Run], arms: Sequence[str]) -> list[ArmGap]:
                 kept = [run for run, _ in measured]
                 seeds, keys = tuple(run.seed for run in kept), tuple(run.key for run in kept)
                 equal = all(run.metrics.get(SAMPLES.name) == run.metrics.get(SAMPLES.floor) for run in kept)
-                parts = {name: _part([getattr(gap, name) for _, gap in measured]) for name in PARTS}
+                parts = {name: _part(seeds, [getattr(gap, name) for _, gap in measured]) for name in PARTS}
                 found.append(ArmGap(arm=arm, metric=metric.name, seeds=seeds, equal=equal, runs=keys, **parts))
     return found
 
 
-def _part(values: Sequence[float]) -> Part:
+def _part(seeds: Sequence[int], values: Sequence[float]) -> Part:
     from scipy.special import stdtrit
 
-    mean, count = float(np.mean(values)), len(values)
-    error = float(np.std(values, ddof=1)) / math.sqrt(count) if count > 1 else 0.0
+    each_unit = independent(seeds, values)
+    mean, count = float(np.mean(each_unit)), len(each_unit)
+    error = float(np.std(each_unit, ddof=1)) / math.sqrt(count) if count > 1 else 0.0
     if not error:
         return Part(tuple(values), mean, None, None)
     reach = float(stdtrit(count - 1, 0.975)) * error

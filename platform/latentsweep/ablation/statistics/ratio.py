@@ -15,6 +15,7 @@ import numpy.typing as npt
 from latentsweep.ablation.statistics.effect import CROSS_METRIC, Contrast, Run
 from latentsweep.ablation.statistics.effects import by_arm_and_seed
 from latentsweep.ablation.statistics.inference import effective_subjects, subject_draws
+from latentsweep.ablation.statistics.replicate import independent
 from latentsweep.pages.numbers import fixed, interval
 from trainables.measures.distances import WithinKernel
 
@@ -138,8 +139,8 @@ def _ratio(
     seed: int,
 ) -> Ratio:
     """The ratio of ``arms``, the arm's runs and the reference's, one for each of the ``seeds``."""
-    count = len(seeds)
-    kids = np.array([[run.metrics[CROSS_METRIC] for run in each] for each in arms])
+    kids = np.array([independent(seeds, [run.metrics[CROSS_METRIC] for run in each]) for each in arms])
+    count = kids.shape[1]
     means = (float(kids[0].mean()), float(kids[1].mean())) if count else (math.nan, math.nan)
     value = means[0] / means[1] if means[1] > 0 else None
     ends, sampled, varies = None, None, False

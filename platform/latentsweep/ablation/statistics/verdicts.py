@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from latentsweep.ablation.statistics.effect import Effect, Verdict
 from latentsweep.ablation.statistics.power import seeds_needed
+from latentsweep.ablation.statistics.replicate import unit_words, units
 from latentsweep.metrics import Better, metric_of
 
 
@@ -46,22 +47,22 @@ def _judged(effect: Effect, scale: Scale, better: Better | None) -> tuple[Verdic
         return _direction(effect, better, change, f", though less than {_margin(effect, scale)}" if small else "")
     largest = max(-effect.low, effect.high)
     if largest == 0:
-        return "no difference", f"no difference larger than 0: the same in each of {len(effect.seeds)} seeds"
+        return "no difference", f"no difference larger than 0: the same in each of {unit_words(effect.seeds)}"
     if scale.margin is not None and largest <= scale.margin:
         return "no difference", f"no difference larger than {_number(effect, largest, largest)}"
-    return "cannot tell", f"cannot tell with {len(effect.seeds)} seeds: {_interval(effect)}" + _more(effect, scale)
+    return "cannot tell", f"cannot tell with {unit_words(effect.seeds)}: {_interval(effect)}" + _more(effect, scale)
 
 
 def _without_spread(effect: Effect, scale: Scale, better: Better | None) -> tuple[Verdict, str]:
     """For a difference, not 0, that is the same in every seed. Without a spread, only its sign can be tested."""
-    count = len(effect.seeds)
+    count, noun = units(effect.seeds), unit_words(effect.seeds)
     if effect.p_holm is not None and effect.p_holm < scale.alpha:
-        return _direction(effect, better, f"{_change(effect)} in each of {count} seeds", "")
+        return _direction(effect, better, f"{_change(effect)} in each of {noun}", "")
     enough = math.floor(math.log2(2 * scale.contrasts / scale.alpha)) + 1
-    more = f"; {enough} seeds that agree would show it" if enough > count else ""
+    more = f"; {enough} {noun.split()[1]} that agree would show it" if enough > count else ""
     return (
         "cannot tell",
-        f"cannot tell with {count} seeds: {_change(effect)} in each, without a spread to judge by{more}",
+        f"cannot tell with {noun}: {_change(effect)} in each, without a spread to judge by{more}",
     )
 
 
@@ -91,7 +92,7 @@ def _more(effect: Effect, scale: Scale) -> str:
         return f"{words}; to show a difference as large as {margin} takes more held-out subjects, not more seeds"
     if needed is None:
         return f"{words}; not even 1000 would show a difference as large as {margin}"
-    if needed <= len(effect.seeds):
+    if needed <= units(effect.seeds):
         return words
     return f"{words}; {needed} would show a difference as large as {margin}"
 
