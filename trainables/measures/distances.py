@@ -65,8 +65,7 @@ def frechet_distance(x: Features, y: Features) -> float:
     Heusel et al. 2017, ‖μ₁ - μ₂‖² + tr Σ₁ + tr Σ₂ - 2 tr √(Σ₁Σ₂). With centred features X and Y the last trace is the
     nuclear norm of XYᵀ (n, m) over √((n-1)(m-1)): exact also for fewer images than features. Where both sets have
     more images than features, the triangles R of their QR decompositions stand for them, which leaves traces and
-    singular values as they are.
-    Raises :class:`DataError` for fewer than 2 images on a side, features that are not finite, or different d.
+    singular values as they are. Raises :class:`DataError` for fewer than 2 images on a side, features that are not finite, or different d.
     """
     first, second = checked_features(x, y, "the Fréchet distance")
     offset = first.mean(axis=0) - second.mean(axis=0)
@@ -114,9 +113,8 @@ def kernel_by_image(x: Features, y: Features) -> list[float]:
 
     Comparisons of generators that drew from the same noise are built on it. With h these numbers, the influence of
     image i on the kernel distance is 2(hᵢ - mean h): the distance's variance over draws of n images is about that of
-    these influences, over n, and of two generators with common noise that of the differences of their influences.
-    The images of ``x`` count as independent; nothing is ×1000. Raises :class:`DataError` as :func:`frechet_distance`
-    does.
+    the influences, over n, and that of a difference of two distances that of the differences of the influences. The
+    images of ``x`` count as independent. Not ×1000. Raises :class:`DataError` as :func:`frechet_distance` does.
     """
     first, second = checked_features(x, y, "the kernel by image")
     within = _kernel(first, first)
@@ -176,9 +174,7 @@ def bootstrap_fid(
     counts = [drawn[:, np.unique(each, return_inverse=True)[1]] for drawn, each in zip(draws, codes, strict=True)]
     centre = first.mean(axis=0)
     first, second = first - centre, second - centre
-    (means_x, traces_x), (means_y, traces_y) = (
-        _moments(rows, each) for rows, each in zip((first, second), counts, strict=True)
-    )
+    (means_x, traces_x), (means_y, traces_y) = _moments(first, counts[0]), _moments(second, counts[1])
     cross = first @ second.T
     with threadpool_limits(1, user_api="blas"):  # on a busy machine, threads slow small decompositions down
         shared = np.asarray([_shared_trace(cross, w, v) for w, v in zip(*counts, strict=True)])

@@ -17,7 +17,7 @@ from latentsweep.pages.numbers import fixed
 DISTANCES = {metric.stem: metric for metric in METRICS.values() if metric.gap}
 """The distances that are split; the KID ×1000."""
 
-BELOW_ZERO = "a part below 0 is most likely sampling noise"
+BELOW_ZERO = "a part below 0 is sampling noise, or slices that score better than reconstructions"
 """What is said where a part is negative."""
 
 
