@@ -65,7 +65,8 @@ def frechet_distance(x: Features, y: Features) -> float:
     Heusel et al. 2017, ‖μ₁ - μ₂‖² + tr Σ₁ + tr Σ₂ - 2 tr √(Σ₁Σ₂). With centred features X and Y the last trace is the
     nuclear norm of XYᵀ (n, m) over √((n-1)(m-1)): exact also for fewer images than features. Where both sets have
     more images than features, the triangles R of their QR decompositions stand for them, which leaves traces and
-    singular values as they are. Raises :class:`DataError` for fewer than 2 images on a side, features that are not finite, or different d.
+    singular values as they are. Raises :class:`DataError` for fewer than 2 images on a side, features that are not
+    finite, or different d.
     """
     first, second = checked_features(x, y, "the Fréchet distance")
     offset = first.mean(axis=0) - second.mean(axis=0)

@@ -73,7 +73,8 @@ def test_a_part_below_0_stands_as_it_is_with_a_word() -> None:
     table = tables.gap_table("gen/kid", own, 1, reference="full")
     assert table.rows[1].cells[1].startswith("−1.3 [")
     assert [note for note in table.notes if note.startswith("Below 0")] == [
-        "Below 0: bare (autoencoder); a part below 0 is sampling noise, or slices that score better than reconstructions."
+        "Below 0: bare (autoencoder); a part below 0 is sampling noise, or slices that score better than "
+        "reconstructions."
     ]
     only = tables.gap_table("gen/kid", own[:1], 1, reference="full")
     assert not any("Below 0" in note for note in only.notes)
