@@ -118,6 +118,10 @@ def test_a_study_of_an_old_home_is_measured_again_and_recorded_as_it_was(home: P
     said(home, *old_home.ablate_words())
     old, new = (list(csv.reader(text.splitlines())) for text in (table, (folder / "ablation.csv").read_text()))
     assert [row[:3] for row in new] == [row[:3] for row in old], "all but the values"
+    evaluations = [each for each in Store(home / "store").entries() if each.manifest["stage"] == "evaluation"]
+    anew = [point for each in evaluations for point in each.summary["points"] if "kernel_by_image" in point]
+    assert len(anew) == 2
+    assert all(len(point["kernel_by_image"]) == point["metrics"]["gen/samples"] for point in anew)
     assert trained((folder / "uses.json").read_text()) == trained(uses)
     assert "apart, each run would need its own: 2 and 2" in (folder / "ablation.md").read_text()
     check_recorded(home, "ablation", "ablation-run")
