@@ -74,7 +74,7 @@ class Metric:
         return self.name + ERROR
 
     @property
-    def ceiling(self) -> str:
+    def reconstructed(self) -> str:
         """The name of what the autoencoder's reconstructions score."""
         return RECONSTRUCTED + self.stem
 
@@ -92,7 +92,7 @@ class Metric:
 def _of_reconstructions(metric: Metric) -> Metric:
     """The same measure of the autoencoder's reconstructions, which is shown in no table of its own."""
     return Metric(
-        name=metric.ceiling,
+        name=metric.reconstructed,
         label=f"{metric.label} of reconstructions",
         better=metric.better,
         style=metric.style,
@@ -170,8 +170,8 @@ SECONDS_PER_IMAGE = Metric(
 )
 STOPPED = Metric(name="gen/stopped", label="share stopped early", style=".1%")
 SAMPLES = Metric(name="gen/samples", label="generated", style=".0f", partners=(FLOOR,))
-PAPER_SSIM = Metric(name="gen/paper_ssim", label="SSIM")
-PAPER_PSNR = Metric(name="gen/paper_psnr", label="PSNR (dB)")
+PAPER_SSIM = Metric(name="gen/paper_ssim", label="SSIM", partners=(SPREAD,))
+PAPER_PSNR = Metric(name="gen/paper_psnr", label="PSNR (dB)", partners=(SPREAD,))
 REFERENCE_SAMPLES = Metric(name="gen/reference_samples", label="real slices", style=".0f")
 PSNR = Metric(
     name="recon/psnr",

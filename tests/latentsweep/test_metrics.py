@@ -14,7 +14,7 @@ from latentsweep.metrics import FINALS, FLOOR, LEADERBOARD, METRICS, OBJECTIVES,
 from latentsweep.search import leaderboard
 from trainables.measures.evaluation import (
     EvaluationConfig,
-    evaluate_ceiling,
+    compare_reconstructions,
     evaluate_generated,
     evaluate_reconstructions,
 )
@@ -31,7 +31,7 @@ def recorded() -> set[str]:
     return {
         *evaluate_generated(images, features, neighbours, reference, config, steps_used=used, steps=25, seconds=40.0),
         *evaluate_reconstructions(images, images / 127.5 - 1),
-        *evaluate_ceiling(reference.floor_images, reference.floor_features, reference, config),
+        *compare_reconstructions(reference.floor_images, reference.floor_features, reference, config),
     }
 
 
@@ -49,7 +49,7 @@ def test_what_is_measured_and_the_table_are_the_same_names() -> None:
 def test_every_metric_is_documented() -> None:
     documented = (ROOT / "docs" / "metrics.md").read_text()
     for name in METRICS:
-        if not name.startswith("cost/") and (name not in {m.ceiling for m in metrics.COMPARED}):
+        if not name.startswith("cost/") and (name not in {m.reconstructed for m in metrics.COMPARED}):
             assert f"`{name}`" in documented
 
 

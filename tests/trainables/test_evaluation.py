@@ -14,13 +14,14 @@ from small_images import SIZE, Shrunk, slices, small_reference
 
 from trainables.errors import DataError
 from trainables.measures.evaluation import (
+    PAIR_SEED,
     EvaluationConfig,
-    evaluate_ceiling,
+    compare_reconstructions,
     evaluate_generated,
     evaluate_reconstructions,
 )
 from trainables.measures.memorisation import nearest
-from trainables.measures.reference import Reference, fid_and_kid
+from trainables.measures.reference import Reference, fid_and_kid, spread_over
 
 CONFIG = EvaluationConfig(**SIZE)
 ROOT = Path(__file__).parents[2]
@@ -60,12 +61,14 @@ def test_generated_images_get_every_number_and_all_are_finite(reference: Referen
         "gen/seconds_per_image",
         "gen/paper_ssim",
         "gen/paper_psnr",
+        "gen/paper_ssim_sd",
+        "gen/paper_psnr_sd",
     }
     documented = (ROOT / "docs" / "metrics.md").read_text()
     for name in result:
-        assert f"`{re.sub('(_(floor|real|low|high|se))+$', '', name)}`" in documented, name
+        assert f"`{re.sub('(_(floor|real|low|high|se|sd))+$', '', name)}`" in documented, name
     assert all(type(value) is float and math.isfinite(value) for value in result.values())
-    assert (result["gen/samples"], result["gen/reference_samples"]) == (20, 24)
+    assert (result["gen/samples"], result["gen/reference_samples"]) == (20, 40)
     assert (result["gen/steps_mean"], result["gen/stopped"], result["gen/seconds_per_image"]) == (22.5, 0.25, 2)
     assert result["gen/fid_floor"] == reference.floor["fid"]
     assert result["gen/kid_low"] < result["gen/kid"] < result["gen/kid_high"]
@@ -97,6 +100,18 @@ def test_saturated_images_give_finite_numbers(reference: Reference, level: int) 
     assert all(math.isfinite(value) for value in result.values())
 
 
+def test_the_papers_pairs_are_of_many_subjects_and_have_a_spread(reference: Reference) -> None:
+    result = measure(reference.images[:10], reference)
+    assert result["gen/paper_ssim"] < 0.9, "generated slice i isn't paired with the real slice that stands at i"
+    assert result["gen/paper_ssim_sd"] > 0
+    assert result["gen/paper_psnr_sd"] > 0
+    partners = spread_over(reference.subjects, np.random.default_rng(PAIR_SEED))[:10]
+    assert len({reference.subjects[i] for i in partners}) == 10
+    exact = measure(reference.images[partners], reference)
+    assert exact["gen/paper_ssim"] == pytest.approx(1, abs=1e-6)
+    assert (exact["gen/paper_psnr"], exact["gen/paper_psnr_sd"]) == (100, 0)
+
+
 def test_a_score_on_the_way_is_the_same_distance_as_at_the_end(reference: Reference) -> None:
     images = slices(8, 5)
     scores = fid_and_kid(Shrunk().features(images), reference, bootstrap=CONFIG.bootstrap)
@@ -114,13 +129,13 @@ def test_too_few_or_mismatched_images_are_one_line_errors(reference: Reference) 
         evaluate_generated(two / 255, Shrunk().features(two), nearest(two, two), reference, CONFIG)
 
 
-def test_the_ceiling_of_a_perfect_autoencoder_is_the_floor(reference: Reference) -> None:
+def test_the_reconstructions_of_a_perfect_autoencoder_score_the_floor(reference: Reference) -> None:
     images, perfect = reference.floor_images, reference.floor_features
-    result = evaluate_ceiling(images, perfect, reference, CONFIG)
+    result = compare_reconstructions(images, perfect, reference, CONFIG)
     for name in ("fid", "kid", "precision", "recall", "spectrum_distance", "swd"):
         assert result[f"recon/{name}"] == pytest.approx(reference.floor[name])
     faded = images // 4
-    worse = evaluate_ceiling(faded, Shrunk().features(faded), reference, CONFIG)
+    worse = compare_reconstructions(faded, Shrunk().features(faded), reference, CONFIG)
     assert worse["recon/kid"] > result["recon/kid"] + 2 * result["recon/kid_se"]
 
 

@@ -81,11 +81,18 @@ def test_it_grows_with_blur_and_with_noise(what: str) -> None:
 
 
 def test_every_image_is_drawn_from_alike() -> None:
-    level = np.broadcast_to(np.arange(10, dtype=np.float32)[:, None, None], (10, 32, 32))
-    drawn = module.draw_patches(level, np.random.default_rng(0))
-    counts = np.bincount(drawn[:, 0].astype(int))
+    drawn, _, _ = module.draw_places(10, (32, 32), np.random.default_rng(0))
+    counts = np.bincount(drawn)
     assert len(counts) == 10
     assert counts.max() - counts.min() <= 1
+
+
+def test_patches_are_the_same_whatever_the_images_that_are_taken_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = describe(slices(12, 0, 32), 0)
+    monkeypatch.setattr(module, "CHUNK", 5)
+    parts = describe(slices(12, 0, 32), 0)
+    np.testing.assert_array_equal(parts.projections, whole.projections)
+    np.testing.assert_array_equal(parts.deviations, whole.deviations)
 
 
 def test_blank_images_are_at_a_finite_distance() -> None:

@@ -18,24 +18,26 @@ def reference() -> Reference:
     return small_reference()
 
 
-def test_a_reference_is_a_seeded_draw_of_the_number_asked_for(reference: Reference) -> None:
-    assert reference.images.shape == (24, 16, 16)
-    assert len(reference.subjects) == 24
+def test_all_held_out_slices_are_the_reference_and_a_seeded_draw_of_the_others_is_the_floor(
+    reference: Reference,
+) -> None:
+    np.testing.assert_array_equal(reference.images, slices(40, 0))
+    np.testing.assert_array_equal(reference.features, Shrunk().features(slices(40, 0)))
+    assert reference.subjects == named(40, "v")
+    assert len(reference.null) == 40
     assert reference.extractor == "shrunk"
-    held_out = slices(40, 0)
-    places = [int(np.flatnonzero((held_out == image).all((1, 2)))[0]) for image in reference.images]
-    assert places == sorted(set(places))
-    assert [f"v{place // 4}" for place in places] == reference.subjects
+    assert reference.floor["samples"] == len(reference.floor_images) == SIZE["samples"]
     again = build_reference(slices(40, 0), named(40, "v"), slices(60, 1), named(60, "t"), Shrunk(), **SIZE, seed=0)
     other = build_reference(slices(40, 0), named(40, "v"), slices(60, 1), named(60, "t"), Shrunk(), **SIZE, seed=1)
-    assert again.sha == reference.sha != other.sha
-    assert again.floor == reference.floor
+    assert again.sha == reference.sha == other.sha
+    assert again.floor == reference.floor != other.floor
 
 
-def test_all_slices_are_the_reference_where_there_are_fewer() -> None:
+def test_the_floor_is_for_as_many_slices_as_are_generated_and_not_as_are_held_out() -> None:
     few = build_reference(slices(10, 0), named(10, "v"), slices(60, 1), named(60, "t"), Shrunk(), **SIZE, seed=0)
-    np.testing.assert_array_equal(few.images, slices(10, 0))
-    assert few.floor["samples"] == SIZE["samples"], "the floor is for as many as are generated, not as are held out"
+    assert few.floor["samples"] == SIZE["samples"]
+    fewer = build_reference(slices(40, 0), named(40, "v"), slices(8, 1), named(8, "t"), Shrunk(), **SIZE, seed=0)
+    assert (fewer.floor["samples"], fewer.floor["shared_subjects"]) == (8, 0)
 
 
 def test_the_floor_compares_with_training_slices_of_other_subjects() -> None:
@@ -46,7 +48,10 @@ def test_the_floor_compares_with_training_slices_of_other_subjects() -> None:
     assert built.floor["shared_subjects"] == 0
     assert built.floor_features.max() < 1
     assert built.floor["fid"] == pytest.approx(frechet_distance(built.floor_features, built.features))
-    assert built.floor["kid"] == pytest.approx(1000 * kernel_distance(built.floor_features, built.features))
+    places = [int(np.flatnonzero((other == image).all((1, 2)))[0]) for image in built.floor_images]
+    assert [subjects[place] for place in places] == built.floor_subjects
+    by_subject = kernel_distance(built.floor_features, built.features, built.floor_subjects, built.subjects)
+    assert built.floor["kid"] == pytest.approx(1000 * by_subject)
 
 
 def test_a_floor_of_any_number_is_spread_over_the_subjects() -> None:
@@ -61,6 +66,9 @@ def test_a_split_by_slice_uses_the_same_subjects_and_says_so() -> None:
     built = build_reference(slices(40, 0), named(40, "s"), slices(60, 1), named(60, "s", 6), Shrunk(), **SIZE, seed=0)
     assert built.floor["shared_subjects"] == 1
     assert built.floor["samples"] == 24
+    assert set(built.floor_subjects) <= set(built.subjects)
+    by_subject = kernel_distance(built.floor_features, built.features, built.floor_subjects, built.subjects)
+    assert built.floor["kid"] == pytest.approx(1000 * by_subject)
 
 
 def test_no_training_slices_leave_no_floor_and_one_held_out_slice_is_an_error(
@@ -80,8 +88,9 @@ def test_a_reference_survives_saving(reference: Reference, tmp_path: Path) -> No
     for name in ("features", "images", "null", "floor_images", "floor_features"):
         np.testing.assert_array_equal(getattr(loaded, name), getattr(reference, name))
         assert getattr(loaded, name).dtype == getattr(reference, name).dtype
-    assert (loaded.subjects, loaded.real, loaded.floor, loaded.extractor, loaded.sha) == (
+    assert (loaded.subjects, loaded.floor_subjects, loaded.real, loaded.floor, loaded.extractor, loaded.sha) == (
         reference.subjects,
+        reference.floor_subjects,
         reference.real,
         reference.floor,
         reference.extractor,

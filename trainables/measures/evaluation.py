@@ -17,14 +17,19 @@ import numpy.typing as npt
 from trainables.config import Config, setting
 from trainables.errors import DataError
 from trainables.measures.memorisation import Nearest, memorisation
-from trainables.measures.reference import Bytes, Features, Reference, compare, describe_set
+from trainables.measures.reference import Bytes, Features, Reference, compare, describe_set, spread_over
+
+PAIR_SEED = 0
+"""Seed of the order in which real slices are paired with generated ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig(Config):
     """How many images are compared, and how often during a training."""
 
-    samples: int = setting(200, "generated slices, and real ones where the split holds as many", low=2)
+    samples: int = setting(
+        200, "generated slices, and real ones in the floor; all of a split are the reference", low=2
+    )
     rungs: int = setting(
         3, "how many times a trial is scored on the way, at equal distances, so that it can be pruned", low=0
     )
@@ -50,8 +55,9 @@ def evaluate_generated(
     ``_floor``; of :func:`~.reference.describe_set`, also with ``_real``; of
     :func:`~trainables.measures.memorisation.memorisation`; mean and early stops of ``steps_used`` (N,), out of
     ``steps``; the wall time of the sampling, ``seconds``, over N; and SSIM and PSNR of generated i with real i, two
-    unrelated images, as the paper reports them. Raises :class:`DataError` for fewer than 2 images, or images and
-    features that don't belong together.
+    unrelated images, as the paper reports them, with ``_sd`` their standard deviation between pairs. The real slices
+    are in a fixed order that takes one of each subject in turn. Raises :class:`DataError` for fewer than 2 images, or
+    images and features that don't belong together.
     """
     from trainables.measures.similarity import psnr, ssim
 
@@ -78,9 +84,10 @@ def evaluate_generated(
     if seconds is not None:
         result["seconds_per_image"] = seconds / len(images)
 
-    paired = min(len(images), len(reference.images))
-    result["paper_ssim"] = float(ssim(images[:paired], reference.images[:paired]).mean())
-    result["paper_psnr"] = float(psnr(images[:paired], reference.images[:paired]).mean())
+    partners = reference.images[spread_over(reference.subjects, np.random.default_rng(PAIR_SEED))[: len(images)]]
+    for name, measure in (("paper_ssim", ssim), ("paper_psnr", psnr)):
+        values = measure(images[: len(partners)], partners)
+        result |= {name: float(values.mean()), f"{name}_sd": float(values.std(ddof=1))}
     return {f"gen/{name}": value for name, value in result.items()}
 
 
@@ -110,13 +117,14 @@ def evaluate_reconstructions(images: Bytes, reconstructions: npt.NDArray[np.floa
     return result
 
 
-def evaluate_ceiling(
+def compare_reconstructions(
     reconstructed: Bytes, features: Features, reference: Reference, config: EvaluationConfig, *, seed: int = 0
 ) -> dict[str, float]:
     """What the autoencoder alone loses: ``recon/fid``, ``recon/kid`` … ``recon/swd`` of :func:`compare`.
 
-    ``reconstructed`` (m, H, W) are the reference's ``floor_images`` after encoding and decoding. A denoiser of these
-    latents cannot be expected to score better.
+    ``reconstructed`` (m, H, W) are the reference's ``floor_images`` after encoding and decoding, of the same
+    subjects. It is no bound: a denoiser of these latents can score better.
     """
-    scores = compare(reconstructed, features, reference, bootstrap=config.bootstrap, seed=seed)
+    groups = reference.floor_subjects
+    scores = compare(reconstructed, features, reference, bootstrap=config.bootstrap, seed=seed, groups=groups)
     return {f"recon/{name}": value for name, value in scores.items()}

@@ -17,6 +17,7 @@ from trainables.errors import DataError
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
+Places = npt.NDArray[np.integer]
 
 PATCH = 7
 """Side of a patch in pixels of its level (Karras et al. 2018, section 5)."""
@@ -26,6 +27,7 @@ COARSEST = 16
 
 PATCHES = 8192
 DIRECTIONS = 256
+CHUNK = 256
 DIRECTIONS_SEED = 0
 BLUR = np.array([1, 4, 6, 4, 1], dtype=np.float32) / 16
 FAINTEST = (2 / 255) / np.sqrt(12)
@@ -59,8 +61,7 @@ def describe(images: Bytes, seed: int) -> Patches:
     directions = np.random.default_rng(DIRECTIONS_SEED).normal(size=(DIRECTIONS, PATCH * PATCH))
     directions = (directions / np.linalg.norm(directions, axis=1, keepdims=True)).astype(np.float32)
     projections, deviations = [], []
-    for level in _pyramid((images / np.float32(127.5) - 1).astype(np.float32)):
-        patches = draw_patches(level, generator)
+    for patches in _patches(images, generator):
         deviations.append(float(patches.std(dtype=np.float64)))
         projections.append(np.sort(directions @ patches.T, axis=1))
     return Patches(np.stack(projections), np.array(deviations), (images.shape[1], images.shape[2]))
@@ -101,10 +102,22 @@ def _blurred(images: Singles) -> Singles:
     return blurred
 
 
-def draw_patches(level: Singles, generator: np.random.Generator) -> Singles:
-    """PATCHES patches (P, 49) at random places of the level, spread evenly over the images."""
-    count, height, width = level.shape
+def draw_places(count: int, size: tuple[int, int], generator: np.random.Generator) -> tuple[Places, Places, Places]:
+    """The image, row and column (P,) of each of PATCHES patches at random places, spread evenly over the images."""
     images = np.resize(generator.permutation(count), PATCHES)
-    down, across = (generator.integers(0, side - PATCH + 1, PATCHES) for side in (height, width))
-    windows = np.lib.stride_tricks.sliding_window_view(level, (PATCH, PATCH), axis=(1, 2))
-    return np.asarray(windows[images, down, across].reshape(PATCHES, -1))
+    down, across = (generator.integers(0, side - PATCH + 1, PATCHES) for side in size)
+    return images, down, across
+
+
+def _patches(images: Bytes, generator: np.random.Generator) -> list[Singles]:
+    """PATCHES patches (P, 49) of each level, from the pyramids of CHUNK images at a time."""
+    blank = np.zeros((1, *images.shape[1:]), dtype=np.float32)
+    places = [draw_places(len(images), (level.shape[1], level.shape[2]), generator) for level in _pyramid(blank)]
+    patches = [np.empty((PATCHES, PATCH * PATCH), dtype=np.float32) for _ in places]
+    for start in range(0, len(images), CHUNK):
+        chunk = (images[start : start + CHUNK] / np.float32(127.5) - 1).astype(np.float32)
+        for level, (drawn, down, across), kept in zip(_pyramid(chunk), places, patches, strict=True):
+            windows = np.lib.stride_tricks.sliding_window_view(level, (PATCH, PATCH), axis=(1, 2))
+            here = (drawn >= start) & (drawn < start + CHUNK)
+            kept[here] = windows[drawn[here] - start, down[here], across[here]].reshape(-1, PATCH * PATCH)
+    return patches

@@ -1,4 +1,4 @@
-"""Real held-out slices that generated ones are compared with, and what real slices score against them.
+"""Real held-out slices that generated ones are compared with, and what other real slices score against them.
 
 Legend: n held-out slices, m training slices of the floor; images are (N, H, W) uint8, features (N, 2048) float32.
 KID is ×1000. Functions that need torch import it inside, since a configuration is read without it.
@@ -66,6 +66,7 @@ class Reference:
     floor_images: Bytes
     """(m, H, W) training slices, if possible all of other subjects."""
     floor_features: Features
+    floor_subjects: list[str]
     real: dict[str, float]
     """The metrics of :func:`describe_set`."""
     floor: dict[str, float]
@@ -113,8 +114,9 @@ class Reference:
             raise StoreError(
                 f"the reference in {folder} cannot be read ({error}); remove it to build it again"
             ) from error
-        lengths = {len(reference.features), len(reference.images), len(reference.subjects), len(reference.null)}
-        if len(lengths) != 1 or image_hash(reference.images) != reference.sha:
+        lengths = {len(each) for each in (reference.features, reference.images, reference.subjects, reference.null)}
+        floors = {len(reference.floor_images), len(reference.floor_features), len(reference.floor_subjects)}
+        if len(lengths) != 1 or len(floors) != 1 or image_hash(reference.images) != reference.sha:
             raise StoreError(f"the reference in {folder} is damaged; remove it to build it again")
         return reference
 
@@ -130,48 +132,48 @@ def build_reference(
     bootstrap: int,
     seed: int,
 ) -> Reference:
-    """A reference from a seeded draw of at most ``samples`` held-out ``images`` and equally many training slices.
+    """A reference of all held-out ``images``, and a floor of ``samples`` training slices, where there are as many.
 
-    The floor is drawn from ``other_images``, one of each subject in turn: of subjects outside the reference, or of
-    all where those have too few slices. Raises :class:`DataError` for fewer than 2 held-out slices.
+    The floor is drawn from ``other_images`` by ``seed``, one of each subject in turn: of subjects outside the
+    reference, or of all where those have fewer than half as many. Raises :class:`DataError` for fewer than 2 held-out
+    slices.
     """
     from trainables.measures.memorisation import nearest
 
     if len(images) < 2:
         raise DataError(f"an evaluation needs at least 2 held-out slices, got {len(images)}: prepare more subjects")
     generator = np.random.default_rng(seed)
-    count = min(samples, len(images))
-    chosen = np.sort(generator.choice(len(images), count, replace=False))
-    held_out, held_out_subjects = images[chosen], [subjects[int(i)] for i in chosen]
-
-    apart = np.flatnonzero(~np.isin(np.asarray(other_subjects), held_out_subjects))
-    shared = len(apart) < count / 2
+    apart = np.flatnonzero(~np.isin(np.asarray(other_subjects), subjects))
+    shared = len(apart) < min(samples, len(other_images)) / 2
     candidates = np.arange(len(other_images)) if shared else apart
-    order = _spread([other_subjects[int(i)] for i in candidates], generator)[:samples]
+    order = spread_over([other_subjects[int(i)] for i in candidates], generator)[:samples]
     training = candidates[order]
 
     reference = Reference(
-        images=held_out,
-        features=extractor.features(held_out),
-        subjects=held_out_subjects,
-        null=nearest(held_out, other_images).distances if len(other_images) else np.zeros(0),
+        images=images,
+        features=extractor.features(images),
+        subjects=list(subjects),
+        null=nearest(images, other_images).distances if len(other_images) else np.zeros(0),
         floor_images=other_images[training],
         floor_features=extractor.features(other_images[training]),
-        real=describe_set(held_out, seed),
+        floor_subjects=[other_subjects[int(i)] for i in training],
+        real=describe_set(images, seed),
         floor={},
         extractor=extractor.id,
-        sha=image_hash(held_out),
+        sha=image_hash(images),
     )
     if len(training) < 2:
         logger.warning("no floor: there are fewer than 2 training slices to compare the held-out slices with")
         return reference
-    groups = [other_subjects[int(i)] for i in training]
-    images, features = reference.floor_images, reference.floor_features
-    reference.floor.update(
-        compare(images, features, reference, bootstrap=bootstrap, seed=seed, groups=groups),
-        samples=float(len(training)),
-        shared_subjects=float(shared),
+    scores = compare(
+        reference.floor_images,
+        reference.floor_features,
+        reference,
+        bootstrap=bootstrap,
+        seed=seed,
+        groups=reference.floor_subjects,
     )
+    reference.floor.update(scores, samples=float(len(training)), shared_subjects=float(shared))
     return reference
 
 
@@ -180,7 +182,8 @@ def compare(
 ) -> dict[str, float]:
     """Images (N, H, W) with their features against the reference: the distances of docs/metrics.md.
 
-    Real slices are resampled by subject, and so are the images where ``groups`` names the subject of each.
+    Real slices are grouped and resampled by subject, and so are the images where ``groups`` names the subject of
+    each. Generated images have none.
     Raises :class:`DataError` for fewer than 2 images.
     """
     from trainables.measures.manifold import NEIGHBOURS, precision_recall
@@ -203,11 +206,11 @@ def fid_and_kid(
     features: Features, reference: Reference, *, bootstrap: int, seed: int = 0, groups: Groups = None
 ) -> dict[str, float]:
     """``fid`` and ``kid`` (×1000) of features (N, d); ``kid`` also with ``_se``, the standard error by the bootstrap,
-    and with ``_low`` and ``_high``, the ends of its 95 % interval."""
+    and with ``_low`` and ``_high``, the ends of its 95 % interval. ``groups`` as in :func:`compare`."""
     draws = 1000 * bootstrap_kid(
         features, reference.features, resamples=bootstrap, seed=seed, groups_x=groups, groups_y=reference.subjects
     )
-    kid = 1000 * kernel_distance(features, reference.features)
+    kid = 1000 * kernel_distance(features, reference.features, groups, reference.subjects)
     low, high = interval(kid, draws)
     return {
         "fid": frechet_distance(features, reference.features),
@@ -235,7 +238,7 @@ def image_hash(images: Bytes) -> str:
     return hashlib.sha256(repr(images.shape).encode() + images.tobytes()).hexdigest()[:16]
 
 
-def _spread(subjects: Sequence[str], generator: np.random.Generator) -> npt.NDArray[np.intp]:
+def spread_over(subjects: Sequence[str], generator: np.random.Generator) -> npt.NDArray[np.intp]:
     """A random order of positions that takes one of each subject in turn."""
     shuffled = generator.permutation(len(subjects))
     turns: Counter[str] = Counter()

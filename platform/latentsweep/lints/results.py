@@ -215,15 +215,15 @@ def _near_copies(metrics: Mapping[str, float]) -> Finding | None:
 
 
 def _autoencoder_limits(metrics: Mapping[str, float]) -> Finding | None:
-    if not {KID.name, KID.ceiling, KID.floor} <= metrics.keys():
+    if not {KID.name, KID.reconstructed, KID.floor} <= metrics.keys():
         return None
-    floor, error = metrics[KID.floor], metrics.get(METRICS[KID.ceiling].error, 0.0)
-    generated, reconstructed = metrics[KID.name] - floor, metrics[KID.ceiling] - floor
+    floor, error = metrics[KID.floor], metrics.get(METRICS[KID.reconstructed].error, 0.0)
+    generated, reconstructed = metrics[KID.name] - floor, metrics[KID.reconstructed] - floor
     if generated <= 0 or reconstructed < VAE_SHARE * generated or reconstructed <= VAE_ERRORS * error:
         return None
     return finding(
         "vae-limits",
-        f"reconstructions of real slices score KID {metrics[KID.ceiling]:.1f} ± {error:.1f}, generated images "
+        f"reconstructions of real slices score KID {metrics[KID.reconstructed]:.1f} ± {error:.1f}, generated images "
         f"{metrics[KID.name]:.1f}, real slices {floor:.1f}: {min(1.0, reconstructed / generated):.0%} of the "
         "distance is the autoencoder's",
     )

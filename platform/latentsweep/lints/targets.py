@@ -23,7 +23,7 @@ from latentsweep.metrics import REFERENCE_SAMPLES, SAMPLES
 from latentsweep.search.export import chosen_sweep, configuration_at, open_search, sweeps
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search, family_of
-from latentsweep.stages.pipeline import Keys, keys_of
+from latentsweep.stages.pipeline import keys_of
 from latentsweep.storage.entries import StageKey
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
@@ -63,10 +63,15 @@ def lint_plan(home: Home, plan: SweepPlan) -> list[Finding]:
     return [*configuration_lints(plan.recipe), *lint_dataset(home, dataset, plan.recipe.data.rule)]
 
 
-def lint_run(store: Store, recipe: Recipe, keys: Keys, metrics: Mapping[str, float]) -> list[Finding]:
-    """The findings of a configuration and of its results, as far as the store still has these."""
+def lint_run(
+    store: Store, recipe: Recipe, keys: Mapping[str, StageKey | str], metrics: Mapping[str, float]
+) -> list[Finding]:
+    """The findings of a configuration and of its results, as far as the store still has these.
+
+    ``keys`` are those of its results, or their names, by stage.
+    """
     vae, latents, reconstruction, denoiser = (
-        store.find(key) for key in (keys.vae, keys.latents, keys.reconstruction, keys.denoiser)
+        store.find(keys[stage]) for stage in ("vae", "latents", "reconstruction", "denoiser")
     )
     channels = {**(latents.summary if latents else {}), **(reconstruction.summary if reconstruction else {})}
     measured = result_lints(
@@ -85,7 +90,7 @@ def lint_sweep(home: Home, plan: SweepPlan, search: Search) -> dict[str, list[Fi
     found = {"plan": lint_plan(home, plan)}
     for trial in sorted(search.measured(), key=lambda trial: trial.number):
         recipe = plan.recipe_of(trial.params)
-        findings = lint_run(store, recipe, plan.keys_of(recipe), trial.user_attrs["metrics"])
+        findings = lint_run(store, recipe, plan.results(search, trial), trial.user_attrs["metrics"])
         found[f"trial {trial.number}"] = [finding for finding in findings if finding not in found["plan"]]
     found["comparison"] = comparison_lints(measurements(store, plan, search))
     return found
@@ -143,7 +148,7 @@ def measurements(store: Store, plan: SweepPlan, search: Search) -> list[Measurem
     """What each trained trial's FID was measured with."""
     result = []
     for trial in search.measured():
-        reference = store.find(plan.keys(trial.params).reference)
+        reference = store.find(plan.results(search, trial)["reference"])
         if reference and family_of(trial) == trial.number:
             metrics = trial.user_attrs["metrics"]
             result.append(

@@ -1,8 +1,8 @@
 """What separates generated slices from real ones, split into what the autoencoder loses and what the denoiser loses.
 
-generated − floor = (ceiling − floor) + (generated − ceiling): the floor is what real training slices of other
-subjects score in place of the generated ones, and the ceiling what reconstructions of these very slices score
-(:func:`trainables.measures.evaluation.evaluate_ceiling`).
+generated − floor = (reconstructed − floor) + (generated − reconstructed): the floor is what real training slices of
+other subjects score in place of the generated ones, and reconstructed what these very slices score after encoding and
+decoding (:func:`trainables.measures.evaluation.compare_reconstructions`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from latentsweep.pages.numbers import fixed
 DISTANCES = {metric.stem: metric for metric in METRICS.values() if metric.gap}
 """The distances that are split; the KID ×1000."""
 
-BELOW_ZERO = "a part below 0 is most likely sampling noise"
+BELOW_ZERO = "a part below 0 is sampling noise, or slices that score better than reconstructions"
 """What is said where a part is negative."""
 
 
@@ -42,8 +42,9 @@ class Gap(NamedTuple):
 def gap_of(metrics: Mapping[str, float], distance: str) -> Gap | None:
     """The gap that a run's ``metrics`` have; None where one of the three scores wasn't recorded."""
     metric = DISTANCES[distance]
-    floor, ceiling, score = (metrics.get(name, math.nan) for name in (metric.floor, metric.ceiling, metric.name))
-    found = Gap(floor, ceiling - floor, score - ceiling, score)
+    names = (metric.floor, metric.reconstructed, metric.name)
+    floor, reconstructed, score = (metrics.get(name, math.nan) for name in names)
+    found = Gap(floor, reconstructed - floor, score - reconstructed, score)
     return found if all(map(math.isfinite, found)) else None
 
 

@@ -10,18 +10,28 @@ from typing import Any
 from latentsweep import stages
 from latentsweep.metrics import DENOISER_SECONDS, EVALUATION_SECONDS, FINALS
 from latentsweep.records.recorder import Recorder, StepRecord
-from latentsweep.stages.pipeline import PICTURED, Keys
-from latentsweep.storage.entries import Entry
+from latentsweep.stages.denoiser import DENOISER
+from latentsweep.stages.evaluation import EVALUATION
+from latentsweep.stages.pipeline import PICTURED
+from latentsweep.storage.entries import Entry, StageKey
 from latentsweep.storage.store import Store
 from trainables.config import as_scalar
 from trainables.recipes import Recipe
 
 
 def log_scores(
-    recorder: Recorder, key: str, store: Store, keys: Keys, recipe: Recipe, metrics: Mapping[str, float]
+    recorder: Recorder,
+    key: str,
+    store: Store,
+    keys: Mapping[str, StageKey | str],
+    recipe: Recipe,
+    metrics: Mapping[str, float],
 ) -> None:
-    """Record the scores of a configuration, what its stages took, and its pictures; nothing where they were freed."""
-    evaluation, denoiser = store.find(keys.evaluation), store.find(keys.denoiser)
+    """Record the scores of a configuration, what its stages took, and its pictures; nothing where they were freed.
+
+    ``keys`` are those of its results, or their names, by stage.
+    """
+    evaluation, denoiser = store.find(keys[EVALUATION.name]), store.find(keys[DENOISER.name])
     if evaluation is None or denoiser is None:
         return
     costs = {DENOISER_SECONDS.name: denoiser.seconds, EVALUATION_SECONDS.name: evaluation.seconds}

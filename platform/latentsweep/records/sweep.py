@@ -26,6 +26,10 @@ from latentsweep.records.results import (
 from latentsweep.search.confirmation import choice, confirmation, metric_of
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search
+from latentsweep.stages.denoiser import DENOISER
+from latentsweep.stages.reconstruction import RECONSTRUCTION
+from latentsweep.stages.vae import VAE
+from latentsweep.storage.entries import Entry
 from latentsweep.storage.store import Store
 from trainables.recipes import Recipe
 
@@ -62,7 +66,7 @@ class SweepRecord:
         closed = self.recorder.closed()
         for name, recipe in variants.items():
             entry, key = self.store.find(name), f"{self.name}/{name}"
-            measured = self.store.find(self.plan.keys_of(recipe).reconstruction)
+            measured = self._reconstructions(name, recipe)
             if entry is None or measured is None or key in closed:
                 continue
             searched = {field: value_of(recipe, field) for field in self.search.space.touching("data", "vae")}
@@ -73,6 +77,13 @@ class SweepRecord:
             self.recorder.log(key, [final_record(measured, recipe.vae.epochs, measured.summary["metrics"])])
             log_pictures(self.recorder, key, [entry, measured])
             self.recorder.close_run(key, "finished", tags=execution_tags(entry))
+
+    def _reconstructions(self, vae: str, recipe: Recipe) -> Entry | None:
+        """What an autoencoder was measured by: under today's key, or that under which a trial's results have it."""
+        results = [self.plan.results(self.search, trial) for trial in self.search.run_trials()]
+        names = [self.plan.keys_of(recipe).reconstruction.name]
+        names += [each[RECONSTRUCTION.name] for each in results if each[VAE.name] == vae]
+        return next((entry for entry in map(self.store.find, names) if entry), None)
 
     def open_trial(self, number: int, params: Mapping[str, Any]) -> None:
         """Opens the run of a trial that begins or goes on."""
@@ -99,10 +110,10 @@ class SweepRecord:
         key, ended = self.trial_key(trial.number), milliseconds(trial.datetime_complete)
         if trial.state == TrialState.COMPLETE:
             metrics, recipe = trial.user_attrs["metrics"], self.plan.recipe_of(trial.params)
-            keys = self.plan.keys_of(recipe)
+            keys = self.plan.results(self.search, trial)
             log_scores(self.recorder, key, self.store, keys, recipe, metrics)
             findings = targets.lint_run(self.store, recipe, keys, metrics)
-            denoiser = self.store.find(keys.denoiser)
+            denoiser = self.store.find(keys[DENOISER.name])
             tags = as_tags(findings) | (execution_tags(denoiser) if denoiser else {})
             self.recorder.close_run(key, "finished", tags=tags, ended=ended)
         elif trial.state == TrialState.PRUNED:

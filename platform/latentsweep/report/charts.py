@@ -138,7 +138,8 @@ def quality_against_cost(rows: Sequence[Score], metric: Metric) -> Chart | None:
         )
         for row in (row for row in placed if row.chosen):
             axes.plot(row.metrics[cost.name], row.metrics[metric.name], "*", color=VERMILION, markersize=15, zorder=6)
-        for name, style, said in ((metric.floor, "--", "real slices"), (metric.ceiling, ":", "reconstructions")):
+        lines = ((metric.floor, "--", "real slices"), (metric.reconstructed, ":", "reconstructions"))
+        for name, style, said in lines:
             levels = [row.metrics[name] for row in placed if name in row.metrics]
             if levels:
                 axes.axhline(levels[0], color=GREY, linestyle=style, label=said)

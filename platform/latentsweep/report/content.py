@@ -101,7 +101,7 @@ class Content:
         found = [
             (f"{KID.label} of the best", KID, KID.name, interval),
             ("floor", KID, KID.floor, "real slices against real slices"),
-            ("autoencoder's ceiling", KID, KID.ceiling, "its reconstructions against real slices"),
+            ("reconstructions", KID, KID.reconstructed, "real slices, encoded and decoded, against real slices"),
             (f"{FID.label} of the best", FID, FID.name, f"real against real: {FID.format(metrics.get(FID.floor))}"),
             (STEPS.label, STEPS, STEPS.name, f"denoiser evaluations per image; {steps} without early stop"),
         ]

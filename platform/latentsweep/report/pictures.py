@@ -35,7 +35,7 @@ CAPTIONS = {
     ),
     "reconstructions": (
         "What the autoencoder keeps",
-        "Held-out slices, their reconstructions and the error: what is lost here, no denoiser can bring back.",
+        "Held-out slices, their reconstructions and the error: what the autoencoder loses.",
     ),
     "trajectory": (
         "From noise to image",

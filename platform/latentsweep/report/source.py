@@ -29,11 +29,8 @@ class Source:
     store: Store
 
     def results(self, trial: FrozenTrial) -> dict[str, str]:
-        """The names of a trial's results in the store, by stage, whether they are there or not."""
-        keys = self.plan.keys(trial.params)
-        named = {stage: key.name for stage, key in keys.items()}
-        recorded = self.search.trial(family_of(trial)).user_attrs.get("keys", [])
-        return {**named, **{name.split("/")[0]: name for name in recorded}}
+        """:meth:`SweepPlan.results` of a trial."""
+        return self.plan.results(self.search, trial)
 
     def entries(self, trial: FrozenTrial) -> dict[str, Entry]:
         """A trial's results that are in the store, by stage."""

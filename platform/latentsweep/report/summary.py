@@ -69,7 +69,7 @@ def failures(source: Source) -> dict[str, int]:
 
 
 def best(source: Source, rows: Sequence[Score], reference: Mapping[str, Any]) -> str:
-    """The configuration that export takes, its score, the floor and the autoencoder's ceiling."""
+    """The configuration that export takes, its score, the floor and what its autoencoder's reconstructions score."""
     metric = objective(source.search)
     row = chosen(rows)
     named = f"is trial {row.trial} ({settings_of(row)}): "
@@ -104,13 +104,10 @@ def comparison(metrics: Mapping[str, float], reference: Mapping[str, Any]) -> st
         text += f", from {generated} generated against {real} real slices of the {split} split"
     if KID.floor in metrics:
         text += f". Real slices in their place score {KID.format(metrics[KID.floor])}, the floor"
-    ceiling = KID.format(metrics.get(KID.ceiling))
-    if KID.ceiling in metrics:
-        text += (
-            f"; its autoencoder's reconstructions score {ceiling}, the ceiling of what a denoiser can reach with it"
-        )
+    if KID.reconstructed in metrics:
+        text += f"; its autoencoder's reconstructions score {KID.format(metrics[KID.reconstructed])}"
     elif text:
-        text += "; the autoencoder's ceiling (KID of its reconstructions) was not recorded"
+        text += "; what its autoencoder's reconstructions score was not recorded"
     return text
 
 

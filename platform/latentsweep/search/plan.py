@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from optuna.trial import FrozenTrial
+
 from latentsweep.configuration import overridden
 from latentsweep.datasets.slices import PreparedDataset
-from latentsweep.search.study import SearchConfig
+from latentsweep.search.study import Search, SearchConfig, family_of
 from latentsweep.stages.pipeline import Keys, keys_of
 from latentsweep.storage.home import read_json
 from trainables.config import fingerprint
@@ -92,6 +94,15 @@ class SweepPlan:
     def reachable(self, trials: int) -> int:
         """How many of so many trials the space has denoisers for."""
         return int(min(trials, self.space.size / max(1, len(self.space.thresholds))))
+
+    def results(self, search: Search, trial: FrozenTrial) -> dict[str, str]:
+        """The names of a trial's results in the store, by stage, whether they are there or not.
+
+        Those of a measured trial are as they were, also where a stage has another version today.
+        """
+        named = {stage: key.name for stage, key in self.keys(trial.params).items()}
+        recorded = search.trial(family_of(trial)).user_attrs.get("keys", [])
+        return {**named, **{name.split("/")[0]: name for name in recorded}}
 
     def autoencoders(self) -> dict[str, Recipe]:
         """A recipe for each autoencoder that the space needs, by the name of its result."""

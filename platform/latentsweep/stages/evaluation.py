@@ -15,7 +15,7 @@ from latentsweep.stages.stage import Context, Stage, finite, records_of, save_fi
 from latentsweep.storage.entries import Entry
 from trainables import figures
 from trainables.loop.checkpoint import load_tensors
-from trainables.measures.distances import kernel_by_group
+from trainables.measures.distances import kernel_by_group, kernel_by_image
 from trainables.measures.evaluation import evaluate_generated
 from trainables.measures.memorisation import align, near_copy_threshold, nearest
 from trainables.measures.reference import Reference
@@ -57,6 +57,7 @@ def measure_generated(context: Context, folder: Path) -> dict[str, Any]:
                 "threshold": threshold,
                 "metrics": finite(metrics | reconstruction.summary["metrics"]),
                 "kernel_by_subject": kernel_by_group(features[place], real.features, real.subjects),
+                "kernel_by_image": kernel_by_image(features[place], real.features),
             }
         )
         beside = figures.generated_beside_real(images[place][:SHOWN], real.images[spread(len(real.images), SHOWN)])
@@ -89,7 +90,7 @@ def measure_generated(context: Context, folder: Path) -> dict[str, Any]:
 
 EVALUATION = Stage(
     name="evaluation",
-    version=2,
+    version=3,
     title="measurement",
     fields=lambda identity: {"bootstrap": identity.recipe.evaluation.bootstrap},
     run=measure_generated,

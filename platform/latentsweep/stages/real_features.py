@@ -11,11 +11,11 @@ from trainables.measures.inception import InceptionExtractor, InceptionWeights
 from trainables.measures.reference import build_reference
 
 DRAW_SEED = 0
-"""The seed of the draw of real slices. Runs with different seeds are measured against the same slices."""
+"""The seed of the draw of the floor's slices. Runs with different seeds are measured against the same slices."""
 
 
 def measure_real(context: Context, folder: Path) -> dict[str, Any]:
-    """Measures the real slices of a split, and those of the training split against them."""
+    """Measures all real slices of a split, and some of the training split against them."""
     device = context.execution.prepare()
     held_out, training = context.slices(context.split), context.slices("train")
     reference = build_reference(
@@ -50,7 +50,7 @@ def _fields(identity: Identity) -> dict[str, Any]:
     }
 
 
-REAL_FEATURES = Stage(name="reference", version=2, title="real features and floor", fields=_fields, run=measure_real)
+REAL_FEATURES = Stage(name="reference", version=3, title="real features and floor", fields=_fields, run=measure_real)
 
 
 @functools.lru_cache(maxsize=1)

@@ -1,4 +1,4 @@
-"""Reconstructions: what the autoencoder keeps of a slice, which no denoiser can better."""
+"""Reconstructions: what the autoencoder keeps of a slice."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trainables.autoencoder.training import decode_latents, encode_slices
 from trainables.autoencoder.vae import Autoencoder
 from trainables.images import to_bytes
 from trainables.loop.checkpoint import save_tensors
-from trainables.measures.evaluation import evaluate_ceiling, evaluate_reconstructions
+from trainables.measures.evaluation import compare_reconstructions, evaluate_reconstructions
 from trainables.measures.latent_statistics import active_channels, kl_by_channel
 from trainables.measures.reference import Reference
 
@@ -25,7 +25,7 @@ RECONSTRUCTIONS = "reconstructions.safetensors"
 
 
 def measure_autoencoder(context: Context, folder: Path) -> dict[str, Any]:
-    """Measures and shows the autoencoder alone, on the slices of a split and as a ceiling for every denoiser."""
+    """Measures and shows the autoencoder alone, on the slices of a split and against them."""
     device, recipe, latents = context.execution.prepare(), context.recipe, context.obtain(LATENTS)
     model = load_vae(context.obtain(VAE).file(WEIGHTS), recipe)
     real = Reference.load(context.obtain(REAL_FEATURES).folder)
@@ -33,9 +33,9 @@ def measure_autoencoder(context: Context, folder: Path) -> dict[str, Any]:
     images = reconstruct(model, held_out, device)
     metrics = evaluate_reconstructions(held_out, images.squeeze(1).numpy())
     if len(real.floor_images) > 1:
-        ceiling = to_bytes(reconstruct(model, real.floor_images, device)).numpy()
-        features = extractor(context.weights, str(device)).features(ceiling)
-        metrics |= evaluate_ceiling(ceiling, features, real, recipe.evaluation)
+        decoded = to_bytes(reconstruct(model, real.floor_images, device)).numpy()
+        features = extractor(context.weights, str(device)).features(decoded)
+        metrics |= compare_reconstructions(decoded, features, real, recipe.evaluation)
     shown = spread(len(held_out), 8)
     save_figure(folder, "reconstructions", figures.reconstructions(held_out[shown], to_bytes(images[shown]).numpy()))
     save_figure(folder, "latents_autoencoder", figures.latent_diagnostics(*posteriors(latents, context.split)))
@@ -56,7 +56,7 @@ def reconstruct(model: Autoencoder, slices: np.ndarray, device: torch.device) ->
 
 RECONSTRUCTION = Stage(
     name="reconstruction",
-    version=1,
+    version=2,
     title="autoencoder's reconstructions",
     fields=lambda identity: {"bootstrap": identity.recipe.evaluation.bootstrap},
     run=measure_autoencoder,

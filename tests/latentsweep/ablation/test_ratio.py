@@ -53,19 +53,18 @@ class Population:
 
     @property
     def truth(self) -> float:
-        """The ratio of the expected KIDs: pairs within a subject are alike, of seeds the noise is in both arms."""
-        inside = float((SIZES * (SIZES - 1)).sum() / (SIZES.sum() * (SIZES.sum() - 1)))
-        alike = inside * self.between**2 * D + self.noise**2 * D
-        return (self.near**2 + alike) / (self.far**2 + alike)
+        """The ratio of the expected KIDs: pairs within a subject are left out, of seeds the noise is in both arms."""
+        noise = self.noise**2 * D
+        return (self.near**2 + noise) / (self.far**2 + noise)
 
     def study(self, generator: np.random.Generator, n: int) -> tuple[list[Run], WithinKernel]:
         """The runs of n seeds of both arms, and the kernels of the real slices with each other."""
         names = tuple(f"s{g}" for g in range(len(SIZES)))
         totals = SIZES[:, None] * self.between * generator.normal(size=(len(SIZES), D))
         totals += np.sqrt(SIZES)[:, None] * generator.normal(size=totals.shape)
-        about = generator.chisquare((SIZES - 1) * D)  # squared distances of the slices from their subject's mean
-        sums, pairs = totals @ totals.T, np.outer(SIZES, SIZES) - np.diag(SIZES)
-        np.fill_diagonal(sums, (1 - 1 / SIZES) * np.diag(sums) - about)
+        sums, pairs = totals @ totals.T, np.outer(SIZES, SIZES)
+        for each in (sums, pairs):
+            np.fill_diagonal(each, 0)
         real = WithinKernel(names, tuple(int(size) for size in SIZES), sums, pairs.astype(float))
         found = []
         for arm, distance in (("better", self.near), ("full", self.far)):
@@ -174,7 +173,9 @@ def test_subjects_are_covered_as_features_say_and_not_without_them() -> None:
         for seed in range(3):
             made = generator.normal(size=(40, 5)) + shift
             cross = {g: (1000 * s, n) for g, (s, n) in kernel_by_group(made, real, subjects).items()}
-            runs.append(Run(arm, seed, {KID: 1000 * kernel_distance(made, real)}, f"{arm}/{seed}", cross))
+            runs.append(
+                Run(arm, seed, {KID: 1000 * kernel_distance(made, real, groups_y=subjects)}, f"{arm}/{seed}", cross)
+            )
     kernel = kernel_within_groups(real, subjects)
     both = ratios(runs, [BETTER], seeds=range(3), real=kernel)[0]
     alone = ratios(runs, [BETTER], seeds=range(3))[0]

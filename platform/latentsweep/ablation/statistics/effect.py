@@ -29,7 +29,8 @@ class Run:
 
     ``cross`` holds, by held-out subject g, (S_g, n_g): the sum over the subject's n_g real slices y of the mean over
     the generated x of 1000 k(x, y). With subjects weighted w, KID ×1000 is A + B(w) − 2 Σ w_g S_g / Σ w_g n_g, where
-    A, of generated pairs, doesn't depend on w, and B(w), of real pairs, is the same in all arms.
+    A, of generated pairs, doesn't depend on w, and B(w), of pairs of real slices of different
+    subjects, is the same in all arms.
     """
 
     arm: str

@@ -29,7 +29,7 @@ class Part:
 
 @dataclass(frozen=True)
 class ArmGap:
-    """One arm's gap in ``metric``, over the ``seeds`` for which floor, ceiling and score were measured.
+    """One arm's gap in ``metric``, over the ``seeds`` for which floor, reconstructions and score were measured.
 
     The intervals are Student's, over seeds alone, of n − 1 degrees of freedom: they don't cover other real slices,
     which the three scores share. ``equal`` says that floor and score are of equally many slices; the Fréchet

@@ -70,9 +70,9 @@ def ratios(
 ) -> list[Ratio]:
     """The KID of each arm over its reference's, for every contrast that is an arm less another; of no other kind.
 
-    A difference's interval lacks what all arms have alike, the kernels of real slices with each other; in a ratio
-    these don't cancel. ``real`` has them by subject (:func:`trainables.measures.distances.kernel_within_groups` of
-    the reference's slices): with it, and with ``cross`` of all runs, the interval covers other subjects, from
+    A difference's interval lacks what all arms have alike, the kernels of real slices of different subjects; in a
+    ratio these don't cancel. ``real`` has them (:func:`trainables.measures.distances.kernel_within_groups` of the
+    reference's slices): with it, and with ``cross`` of all runs, the interval covers other subjects, from
     resamples of whole subjects as in :func:`latentsweep.ablation.statistics.effects`; else it covers seeds alone. It
     leaves out 1 where the difference's interval leaves out 0, and no less, if both cover the same.
     """
