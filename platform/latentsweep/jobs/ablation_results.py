@@ -18,13 +18,13 @@ from latentsweep.ablation.design.walltime import WallTime, inequality, spent
 from latentsweep.ablation.page.content import Content
 from latentsweep.ablation.page.files import write_page
 from latentsweep.ablation.page.tables import walltime_table
-from latentsweep.ablation.statistics.effect import Effect, Run
+from latentsweep.ablation.statistics.effect import MARGIN, Effect
 from latentsweep.ablation.statistics.effects import effects, summaries
 from latentsweep.ablation.statistics.gaps import ArmGap, gaps
-from latentsweep.ablation.statistics.power import detectable, smallest_p
 from latentsweep.ablation.statistics.ratio import Ratio, ratios
 from latentsweep.configuration import scalar
 from latentsweep.jobs.ablation import Study
+from latentsweep.jobs.ablation_outlook import Noise, power_words
 from latentsweep.lints import Finding, targets
 from latentsweep.metrics import STUDY
 from latentsweep.pages.repetition import assignment, differences, machine, versions
@@ -43,13 +43,13 @@ REAL = "real_slices.json"
 
 
 def judge_effects(
-    plan: AblationPlan, runs: Sequence[Run], seeds: int, margin: float | None
+    study: Study, jobs: Sequence[ArmRun], seeds: int, real: WithinKernel | None
 ) -> dict[str, list[Effect]]:
-    """The effects by metric; a ``margin`` is in units of KID ×1000 and of nothing else."""
+    """The effects by metric; ``real`` is of :func:`real_slices`."""
+    runs, plan = study.runs(jobs), study.plan
     measured = [name for name in METRICS if any(name in run.metrics for run in runs)] or [METRICS[0]]
-    margins = {METRICS[0]: margin}
-    contrasts, planned = plan.design.contrasts, range(seeds)
-    return {name: effects(runs, contrasts, name, seeds=planned, margin=margins.get(name)) for name in measured}
+    given: dict[str, Any] = {"margin": plan.margin, "real": real, "diverged": study.diverged(jobs)}
+    return {name: effects(runs, plan.design.contrasts, name, seeds=range(seeds), **given) for name in measured}
 
 
 def compare_to_reference(study: Study, jobs: Sequence[ArmRun], seeds: int, real: WithinKernel | None) -> list[Ratio]:
@@ -77,7 +77,6 @@ def write_study(
     jobs: Sequence[ArmRun],
     found: Mapping[str, list[Effect]],
     seeds: int,
-    margin: float | None,
     ratios: Sequence[Ratio],
     real: WithinKernel | None,
 ) -> list[Path]:
@@ -106,7 +105,7 @@ def write_study(
         command=command_of(plan, seeds),
         failures={study.record.key(job): failures[job.name]["reason"] for job in jobs if job.name in failures},
         findings=targets.merge_by_code(findings(study, jobs)),
-        margins={} if margin is None else {METRICS[0]: margin},
+        margin=plan.margin,
         ratios=ratios,
         gaps=split_gaps(study, jobs),
         walltime=walltime_table(plan, wall, took) if wall else None,
@@ -157,17 +156,20 @@ def facts(study: Study, jobs: Sequence[ArmRun], seeds: int) -> list[tuple[str, s
     ]
 
 
-def forecast(plan: AblationPlan, store: Store, seeds: int, wall: WallTime | None = None) -> dict[str, Any]:
+def forecast(
+    plan: AblationPlan, store: Store, seeds: int, wall: WallTime | None = None, noise: Noise | None = None
+) -> dict[str, Any]:
     """What a study would do, what the store has of it, and what it could show; nothing is started or made.
 
-    ``wall`` are the steps that its minutes became, where they were measured: without, no training's key is known.
+    ``noise`` is what is known of the dataset's (:func:`latentsweep.jobs.ablation_outlook.known_noise`). ``wall`` are
+    the steps that its minutes became, where they were measured: without, no training's key is known.
     """
     jobs = plan.jobs(range(seeds), wall.changes if wall else None)
     names = {name for job in jobs for name in job.keys.names()}
     if plan.minutes and not wall:
         names = {job.keys.reference.name for job in jobs}
     there = Counter(name.split("/")[0] for name in names if store.find(name))
-    shared, contrasts = sharing(plan.design, jobs), len(plan.design.contrasts)
+    shared = sharing(plan.design, jobs)
     return {
         "study": plan.name,
         "design": plan.design.words,
@@ -180,8 +182,8 @@ def forecast(plan: AblationPlan, store: Store, seeds: int, wall: WallTime | None
         "needed": needed(jobs),
         "in_store": dict(there),
         "tuning_trials": plan.tune * len(plan.design.arms),
-        "comparisons": contrasts,
-        "power": power_words(seeds, contrasts),
+        "comparisons": len(plan.design.contrasts),
+        "power": power_words(plan, seeds, noise or Noise()),
         **(walltime.forecast(plan, wall) if plan.minutes else {}),
     }
 
@@ -216,17 +218,6 @@ def minutes_words(plan: Mapping[str, Any]) -> str:
     return "\n".join([words + plan["timed"], *(f"  {line}" for line in steps)])
 
 
-def power_words(seeds: int, contrasts: int) -> str:
-    """What that number of seeds can show at all."""
-    if seeds < 2:
-        return "one seed tells nothing about chance: every verdict will be 'cannot tell'; take --seeds 3 or more"
-    return (
-        f"{seeds} seeds show, at 80 % power and corrected for {contrasts} comparisons, differences of "
-        f"{detectable(seeds, contrasts):.1f} standard deviations of a paired difference or more; a sign-flip test of "
-        f"them can't go under p = {smallest_p(seeds):.3g}"
-    )
-
-
 def changed(changes: Mapping[str, Value]) -> str:
     """Fields and values in one line."""
     return ", ".join(f"{name}={scalar(value)}" for name, value in changes.items()) or "–"
@@ -242,6 +233,7 @@ def command_of(plan: AblationPlan, seeds: int) -> str:
     words += ["--seeds", str(seeds)]
     words += ["--tune-per-arm", str(plan.tune)] if plan.tune else []
     words += ["--minutes", repr(plan.minutes)] if plan.minutes else []
+    words += ["--margin", f"{100 * plan.margin:g}"] if plan.margin != MARGIN else []
     if plan.kind == WHOLE:
         return shlex.join([*words, *(word for setting in plan.settings for word in ("--set", setting))])
     changes = differences(recipe_named(plan.recipe_name), plan.recipe)

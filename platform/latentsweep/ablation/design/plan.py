@@ -13,6 +13,7 @@ from typing import Any
 from latentsweep.ablation.design.arms import WHOLE, GivenArm
 from latentsweep.ablation.design.components import chosen
 from latentsweep.ablation.design.contrasts import Arm, Design, design_of, of_whole
+from latentsweep.ablation.statistics.effect import MARGIN
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.search.plan import SweepPlan, check_fit, planned
 from latentsweep.search.study import SearchConfig
@@ -62,6 +63,8 @@ class AblationPlan:
     """The ``field=value`` that all of ``arms`` were given."""
     minutes: float | None = None
     """Wall time of each run's trainings, for which the numbers of steps are set; None leaves the recipes' own."""
+    margin: float = MARGIN
+    """The change that doesn't matter, as a share of the reference's score; never taken from what was measured."""
 
     @classmethod
     def read(cls, folder: Path) -> AblationPlan:
@@ -101,6 +104,7 @@ class AblationPlan:
             "weights": self.weights,
             **(whole if self.arms else {}),
             **({"minutes": self.minutes} if self.minutes else {}),
+            **({"margin": self.margin} if self.margin != MARGIN else {}),
         }
 
     @cached_property
@@ -143,11 +147,12 @@ def plan_of(
     arms: Sequence[GivenArm] = (),
     settings: Sequence[str] = (),
     minutes: float | None = None,
+    margin: float = MARGIN,
 ) -> AblationPlan:
     """A checked plan, measured on the test split, or on validation where the dataset has no test split.
 
     ``arms`` are those of a design of whole configurations, in place of ``components``, and ``settings`` what all of
-    them were given; ``recipe`` is then that of the first. ``minutes`` are :attr:`AblationPlan.minutes`. Raises
+    them were given; ``recipe`` is then that of the first. ``minutes`` and ``margin`` are the plan's. Raises
     :class:`ConfigError` for a design that can't be, and for more than ``most`` runs.
     """
     splits = dataset.splits(recipe.data.split)
@@ -164,7 +169,13 @@ def plan_of(
         tuple(arms),
         tuple(settings),
         minutes,
+        margin,
     )
+    if not 0 < margin < 1:
+        raise ConfigError(
+            f"--margin is a change that doesn't matter, above 0 and below 100 % of the reference's score, got "
+            f"{100 * margin:g}; take 10, say"
+        )
     runs = 2 ** len(components) * seeds
     if kind == "factorial" and runs > most:
         raise ConfigError(
