@@ -19,6 +19,7 @@ from latentsweep.ablation.statistics.effect import Contrast, Effect, Run
 from latentsweep.ablation.statistics.effects import effects
 from latentsweep.ablation.statistics.inference import holm, judge
 from latentsweep.ablation.statistics.power import detectable
+from trainables.measures.distances import WithinKernel
 
 Floats = npt.NDArray[np.float64]
 
@@ -320,3 +321,61 @@ def test_an_effect_says_the_smallest_change_that_its_own_errors_show() -> None:
         expected = math.expm1(one * detectable(5, 3, df_a_seed=effect.relative.df_seeds / 4))
         assert effect.detectable_change == pytest.approx(expected)
         assert effect.detectable == pytest.approx(expected * 50, rel=0.1)
+
+
+# Other held-out subjects.
+
+SIZES = np.array([5, 8, 12, 14, 16, 18, 20, 22, 24, 25])
+"""Slices of the held-out subjects."""
+D = 6
+
+
+def study_of_subjects(
+    generator: np.random.Generator, n: int, between: float, *, skewed: bool = False
+) -> tuple[list[Run], WithinKernel]:
+    """Two arms whose slices lie 3 and 2.7 from the subjects' middle; KID, by the linear kernel, is distance squared.
+
+    Subjects lie ``between`` about the middle; each seed's slices about its arm's place.
+    """
+    drawn = noise(generator, (len(SIZES), D), "skewed" if skewed else "normal")
+    totals = SIZES[:, None] * between * drawn + np.sqrt(SIZES)[:, None] * generator.normal(size=(len(SIZES), D))
+    sums, pairs = totals @ totals.T, np.outer(SIZES, SIZES).astype(np.float64)
+    np.fill_diagonal(sums, 0)
+    np.fill_diagonal(pairs, 0)
+    names = tuple(f"s{g}" for g in range(len(SIZES)))
+    runs = []
+    for arm, far in (("a", 2.7), ("full", 3.0)):
+        for seed in range(n):
+            mean = far * np.eye(D)[0] + 0.05 * generator.normal(size=D)
+            cross = totals @ mean
+            kid = mean @ mean + sums.sum() / pairs.sum() - 2 * cross.sum() / SIZES.sum()
+            by_subject = {g: (1000 * float(c), int(k)) for g, c, k in zip(names, cross, SIZES, strict=True)}
+            runs.append(Run(arm, seed, {KID: 1000 * float(kid)}, f"{arm}/{seed}", by_subject))
+    return runs, WithinKernel(names, tuple(int(size) for size in SIZES), sums, pairs)
+
+
+@pytest.mark.parametrize("n", [3, 5])
+@pytest.mark.parametrize(("between", "skewed"), [(0.3, False), (0.6, False), (0.3, True)])
+def test_intervals_hold_the_change_that_other_subjects_would_show(n: int, between: float, skewed: bool) -> None:
+    generator, inside, alone, studies = np.random.default_rng(n), 0, 0, 250
+    truth = 2.7**2 / 3.0**2 - 1
+    for _ in range(studies):
+        runs, real = study_of_subjects(generator, n, between, skewed=skewed)
+        found = effects(runs, CONTRASTS[:1], KID, seeds=range(n), real=real, resamples=200)[0].relative
+        assert found is not None
+        assert found.se_subjects is not None
+        inside += found.low <= truth <= found.high
+        bare = [Run(run.arm, run.seed, run.metrics, run.key) for run in runs]
+        seeds_alone = effects(bare, CONTRASTS[:1], KID, seeds=range(n))[0].relative
+        assert seeds_alone is not None
+        alone += seeds_alone.low <= truth <= seeds_alone.high
+    assert inside / studies > 0.92
+    assert alone < inside, "an interval of seeds alone holds less"
+
+
+def test_without_the_real_slices_kernels_verdicts_stay_with_the_differences_that_cover_subjects() -> None:
+    runs, real = study_of_subjects(np.random.default_rng(0), 3, 0.3)
+    with_real, without = (effects(runs, CONTRASTS[:1], KID, seeds=range(3), real=each)[0] for each in (real, None))
+    assert (with_real.scale, without.scale) == ("log", "raw")
+    assert without.se_subjects is not None
+    assert without.words.endswith("as only so the error covers other held-out subjects here")
