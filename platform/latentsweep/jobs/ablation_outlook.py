@@ -47,7 +47,11 @@ class Noise:
 
 
 def known_noise(store: Store, plan: AblationPlan) -> Noise:
-    """The noise by what the store has of the plan's dataset, of any configuration."""
+    """The noise by what the store has of the plan's dataset, of any configuration and all that led to it.
+
+    A configuration's early-stop thresholds count as several for the spread; for the error between subjects one of
+    them does, since images of one denoiser lie near each other for all subjects.
+    """
     entries = {entry.name: entry for entry in store.entries()}
     reference = plan.jobs([0])[0].keys.reference.name
     logs: dict[str, dict[str, float]] = {}
@@ -56,9 +60,10 @@ def known_noise(store: Store, plan: AblationPlan) -> Noise:
         if not entry.name.startswith(f"{EVALUATION.name}/"):
             continue
         before = list(_lineage(entry, entries))
-        if not any(each.manifest["inputs"].get("dataset") == plan.fingerprint for each in before):
+        whole = all(name in entries for each in before for name in each.manifest["upstream"])
+        if not whole or not any(each.manifest["inputs"].get("dataset") == plan.fingerprint for each in before):
             continue
-        alike = fingerprint(sorted((each.name.split("/")[0], str(_without_seed(each))) for each in before))
+        alike = fingerprint(sorted([each.manifest["stage"], str(_without_seed(each))] for each in before))
         for point in entry.summary.get("points", ()):
             kid, cross = point["metrics"].get(CROSS_METRIC), point.get("kernel_by_subject")
             name = f"{alike} {point['threshold']}"
@@ -67,7 +72,7 @@ def known_noise(store: Store, plan: AblationPlan) -> Noise:
             logs.setdefault(name, {})[entry.name] = math.log(kid)
             if cross and any(each.name == reference for each in before):
                 sums = {subject: (1000 * total, int(count)) for subject, (total, count) in cross.items()}
-                measured.setdefault(name, Run(name, 0, {CROSS_METRIC: kid}, entry.name, sums))
+                measured.setdefault(alike, Run(alike, 0, {CROSS_METRIC: kid}, entry.name, sums))
     several = [np.array(list(each.values())) for each in logs.values() if len(each) > 1]
     squares = sum(float(((each - each.mean()) ** 2).sum()) for each in several)
     freedom = sum(len(each) - 1 for each in several)
