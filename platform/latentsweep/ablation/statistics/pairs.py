@@ -96,16 +96,14 @@ def equal_p(draft: Effect, found: Found, margin: float) -> float | None:
     )
     if not sides[1].mean() > 0:
         return None
-    p = []
-    for factor, sign in ((1 + margin, 1), (1 / (1 + margin), -1)):
-        values = sign * (sides[0] - factor * sides[1])
-        mean, error = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values))
-        both = draft.se_subjects or 0.0, draft.df_subjects or len(values) - 1
-        if not error and not both[0]:
-            p.append(0.0 if mean < 0 else 1.0)
-            continue
-        p.append(inference.one_sided(mean, float(inference.judge(mean, error, len(values) - 1, *both).p)))
-    return max(p)
+    values = np.array([sides[0] - (1 + margin) * sides[1], sides[1] / (1 + margin) - sides[0]])
+    means, errors = values.mean(axis=1), values.std(axis=1, ddof=1) / math.sqrt(values.shape[1])
+    subjects = draft.se_subjects or 0.0
+    if not (errors + subjects).all():
+        return None
+    df = values.shape[1] - 1
+    p = inference.judge(means, errors, df, subjects, draft.df_subjects or df).p
+    return max(inference.one_sided(*each) for each in zip(means.tolist(), p.tolist(), strict=True))
 
 
 def _between_subjects(

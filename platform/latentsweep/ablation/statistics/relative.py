@@ -125,10 +125,11 @@ def _judged(
     if not error > 0 or not math.isfinite(mean):
         return None
     both = (between or 0.0), (df_subjects or df)
-    reach, df_both, p = map(float, inference.judge(mean, error, df, *both, alpha=alpha))
     limit = math.log1p(margin)
-    sides = (mean - limit, -limit - mean)
-    p_equal = max(inference.one_sided(side, float(inference.judge(side, error, df, *both).p)) for side in sides)
+    means = np.array([mean, mean - limit, -limit - mean])
+    judged = inference.judge(means, error, df, *both, alpha=alpha)
+    reach, df_both, p = (float(np.ravel(each)[0]) for each in judged)
+    p_equal = max(inference.one_sided(*each) for each in zip(means[1:].tolist(), judged.p[1:].tolist(), strict=True))
     low, change, high = (math.expm1(end) for end in (mean - reach, mean, mean + reach))
     return Judged(Relative(change, low, high, df_both, error, df, between, df_subjects), p, p_equal)
 
