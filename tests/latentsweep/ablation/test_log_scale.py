@@ -379,3 +379,33 @@ def test_without_the_real_slices_kernels_verdicts_stay_with_the_differences_that
     assert (with_real.scale, without.scale) == ("log", "raw")
     assert without.se_subjects is not None
     assert without.words.endswith("as only so the error covers other held-out subjects here")
+
+
+def test_seeds_of_one_fold_count_as_one_by_their_mean() -> None:
+    """A fold's seeds share its patients; ``fold`` of a seed says which it is."""
+
+    class Replicate(int):
+        @property
+        def fold(self) -> int:
+            return self // 100
+
+    runs = study(np.random.default_rng(0), ARMS[:3], 9, {})
+    folded = [Run(run.arm, Replicate(100 * (run.seed // 3) + run.seed % 3), run.metrics, run.key) for run in runs]
+    means = [
+        Run(
+            arm,
+            fold,
+            {KID: math.exp(np.mean([math.log(run.metrics[KID]) for run in folded if own(run, arm, fold)]))},
+            "",
+        )
+        for arm in ARMS[:3]
+        for fold in range(3)
+    ]
+    found = effects(folded, CONTRASTS[:2], KID, seeds=[run.seed for run in folded[:9]])
+    expected = effects(means, CONTRASTS[:2], KID, seeds=range(3))
+    assert [effect.p for effect in found] == pytest.approx([effect.p for effect in expected])
+
+
+def own(run: Run, arm: str, fold: int) -> bool:
+    """Whether a run is of that arm and fold."""
+    return run.arm == arm and getattr(run.seed, "fold", None) == fold

@@ -109,14 +109,14 @@ def _judged(
     alpha: float,
 ) -> Judged | None:
     """The contrast by least squares over ``arms``; None where nothing is left to tell a spread by."""
-    series = {arm: tuple(sorted((s, y) for (name, s), y in values.items() if name == arm)) for arm in arms}
+    series = {arm: _by_unit({s: math.log(y) for (name, s), y in values.items() if name == arm}) for arm in arms}
     twin = {arm: next(other for other in arms if series[other] == series[arm]) for arm in arms}
     rows = sorted(set(twin.values()))
     seeds = sorted({s for arm in rows for s, _ in series[arm]})
     y, there = np.zeros((len(rows), len(seeds))), np.zeros((len(rows), len(seeds)), dtype=bool)
     for row, arm in enumerate(rows):
         for s, value in series[arm]:
-            y[row, seeds.index(s)], there[row, seeds.index(s)] = math.log(value), True
+            y[row, seeds.index(s)], there[row, seeds.index(s)] = value, True
     weights = np.zeros(len(rows))
     for arm in contrast.arms:
         weights[rows.index(twin[arm])] += contrast.weights[arm]
@@ -132,6 +132,14 @@ def _judged(
     p_equal = max(inference.one_sided(*each) for each in zip(means[1:].tolist(), judged.p[1:].tolist(), strict=True))
     low, change, high = (math.expm1(end) for end in (mean - reach, mean, mean + reach))
     return Judged(Relative(change, low, high, df_both, error, df, between, df_subjects), p, p_equal)
+
+
+def _by_unit(logs: Mapping[int, float]) -> tuple[tuple[int, float], ...]:
+    """What least squares takes as the seeds of an arm: its seeds, or its folds, each with the mean of its seeds."""
+    units: dict[int, list[float]] = {}
+    for seed, value in logs.items():
+        units.setdefault(getattr(seed, "fold", seed), []).append(value)
+    return tuple((unit, float(np.mean(own))) for unit, own in sorted(units.items()))
 
 
 def _alike(logs: Mapping[str, np.ndarray]) -> list[str]:
