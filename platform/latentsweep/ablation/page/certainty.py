@@ -47,7 +47,10 @@ def _scales(effects: Sequence[Effect]) -> list[str]:
     raw = [effect.contrast.name for effect in effects if effect.scale == "raw" and effect.mean is not None]
     if not on_log:
         return []
-    text = "Verdicts rest on the change in per cent: on logarithms of the score, of which the arms share one spread"
+    text = (
+        "Verdicts rest on the change in per cent, whose interval stands behind it: on logarithms of the score, of "
+        "which the arms share one spread"
+    )
     return [f"{text}; of {listed(raw)} on the paired differences." if raw else f"{text}."]
 
 
