@@ -47,8 +47,8 @@ FAR = 3.0
 GAP_COLOURS = {"floor: real slices": GREY, "lost by the autoencoder": GREEN, "lost by the denoiser": BLUE}
 """The parts of a gap, in the colours of the sets of images that they are measured on."""
 
-COLUMNS = ((0.0, "difference [95 %]"), (0.46, "p (Holm)"), (0.65, "verdict"))
-"""Where the numbers of a forest plot stand, as shares of their panel, and what they are."""
+COLUMNS = (0.0, 0.46, 0.65)
+"""Where the numbers of a forest plot stand, as shares of their panel: its difference or change, p, and verdict."""
 
 
 def forest_plot(
@@ -85,7 +85,8 @@ def forest_plot(
         axes.axvspan(*band, color=BLUE, alpha=0.10, linewidth=0)
     axes.axvline(0, color=BLACK, linewidth=1.0)
     numbers.set_axis_off()
-    for x, head in COLUMNS:
+    heads = ("change [95 %]" if relative else "difference [95 %]", "p (Holm)", "verdict")
+    for x, head in zip(COLUMNS, heads, strict=True):
         numbers.text(x, -0.75, head, fontsize=SMALL, color=GREY, va="center", in_layout=False)
     for effect, height in zip(shown, heights, strict=True):
         _difference(axes, effect, height, low, high, relative)
@@ -94,7 +95,7 @@ def forest_plot(
             probability(effect.p_holm),
             verdict_of(effect),
         )
-        for (x, _), text in zip(COLUMNS, cells, strict=True):
+        for x, text in zip(COLUMNS, cells, strict=True):
             numbers.text(x, height, text, fontsize=SMALL, va="center", in_layout=False)
     axes.set_xlim(low, high)
     axes.set_ylim(heights[-1] + 0.7, -0.9)
