@@ -51,9 +51,8 @@ def ablate(
         ),
     ] = None,
     margin: Annotated[
-        float | None,
-        typer.Option(min=0.0, help="KID ×1000 that counts as no difference; the noise between seeds by default."),
-    ] = None,
+        float, typer.Option(help="Per cent of the reference's score that count as no difference; part of the plan.")
+    ] = 10.0,
     max_runs: Annotated[int, typer.Option(min=1, help="Refuse a study of more runs than this.")] = 200,
     concurrent: Annotated[int | None, typer.Option(help="Trainings at once; what fits by default.")] = None,
     card_gib: options.CardOption = None,
@@ -78,6 +77,7 @@ def ablate(
     from latentsweep.execution.cluster import pack_job
     from latentsweep.jobs import ablation_results
     from latentsweep.jobs.ablation import Study
+    from latentsweep.jobs.ablation_outlook import known_noise
     from latentsweep.jobs.job import Runtime
     from latentsweep.storage.store import Store
     from trainables.measures.inception import find_weights
@@ -105,8 +105,11 @@ def ablate(
         settings=settings if arms else (),
         minutes=minutes,
         folds=folds,
+        margin=margin / 100,
     )
-    forecast = ablation_results.forecast(plan, Store.of(place), seeds, WallTime.read(place.ablations / plan.name))
+    results, wall = Store.of(place), WallTime.read(place.ablations / plan.name)
+    noise = known_noise(results, plan) if dry_run else None
+    forecast = ablation_results.forecast(plan, results, seeds, wall, noise)
     if dry_run:
         typer.echo(json.dumps(forecast, indent=1) if as_json else ablation_results.as_text(forecast))
         if not as_json and not arms:
@@ -121,10 +124,10 @@ def ablate(
     if pack.left_out:
         typer.echo(pack.left_out_line(), err=True)
     jobs = study.run(seeds, Runtime(pack, Console(stderr=as_json), ray_address))
-    effects = ablation_results.judge_effects(plan, study.runs(jobs), seeds, margin)
     real = ablation_results.real_slices(study, jobs)
+    effects = ablation_results.judge_effects(study, jobs, seeds, real)
     ratios = ablation_results.compare_to_reference(study, jobs, seeds, real)
-    files = ablation_results.write_study(study, jobs, effects, seeds, margin, ratios, real)
+    files = ablation_results.write_study(study, jobs, effects, seeds, ratios, real)
     wall_time = ablation_results.wall_time(study, jobs)
     earlier = study.note_use()
     if as_json:

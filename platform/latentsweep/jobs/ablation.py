@@ -22,7 +22,7 @@ from latentsweep.records.ablation import AblationRecord
 from latentsweep.records.recorder import Recorder
 from latentsweep.storage.home import Home, read_json, write_json
 from latentsweep.storage.store import Store
-from trainables.errors import INFRASTRUCTURE, LatentsweepError
+from trainables.errors import INFRASTRUCTURE, DivergenceError, LatentsweepError
 from trainables.measures.inception import InceptionWeights
 from trainables.recipes import Recipe
 from trainables.resources.memory import NAMES
@@ -87,6 +87,11 @@ class Study(Job):
         path = self.folder / FAILURES
         found: dict[str, dict[str, str]] = read_json(path, {})
         return found
+
+    def diverged(self, jobs: Sequence[ArmRun]) -> list[tuple[str, int]]:
+        """The arm and seed of each run whose training diverged: an outcome, unlike what the infrastructure lost."""
+        kinds = {name: failure["class"] for name, failure in self.failures().items()}
+        return [(job.arm.name, job.replicate) for job in jobs if kinds.get(job.name) == DivergenceError.kind]
 
     def runs(self, jobs: Sequence[ArmRun]) -> list[Run]:
         """The measured runs."""

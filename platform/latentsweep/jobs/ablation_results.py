@@ -18,15 +18,15 @@ from latentsweep.ablation.design.walltime import WallTime, inequality, spent
 from latentsweep.ablation.page.content import Content
 from latentsweep.ablation.page.files import write_page
 from latentsweep.ablation.page.tables import walltime_table
-from latentsweep.ablation.statistics.effect import Effect, Run
+from latentsweep.ablation.statistics.effect import MARGIN, Effect
 from latentsweep.ablation.statistics.effects import effects, summaries
 from latentsweep.ablation.statistics.gaps import ArmGap, gaps
-from latentsweep.ablation.statistics.power import detectable, smallest_p
 from latentsweep.ablation.statistics.ratio import Ratio, ratios
-from latentsweep.ablation.statistics.replicate import Replicate, unit_words, units
+from latentsweep.ablation.statistics.replicate import Replicate
 from latentsweep.configuration import scalar
 from latentsweep.datasets.ledger import earlier_words
 from latentsweep.jobs.ablation import Study
+from latentsweep.jobs.ablation_outlook import Noise, power_words
 from latentsweep.lints import Finding, targets
 from latentsweep.metrics import STUDY
 from latentsweep.pages.numbers import listed
@@ -46,13 +46,15 @@ REAL = "real_slices.json"
 
 
 def judge_effects(
-    plan: AblationPlan, runs: Sequence[Run], seeds: int, margin: float | None
+    study: Study, jobs: Sequence[ArmRun], seeds: int, real: WithinKernel | None
 ) -> dict[str, list[Effect]]:
-    """The effects by metric; a ``margin`` is in units of KID ×1000 and of nothing else."""
+    """The effects by metric; ``real`` is of :func:`real_slices`."""
+    runs, plan = study.runs(jobs), study.plan
     measured = [name for name in METRICS if any(name in run.metrics for run in runs)] or [METRICS[0]]
-    margins = {METRICS[0]: margin}
-    contrasts, planned = plan.design.contrasts, plan.replicates(seeds)
-    return {name: effects(runs, contrasts, name, seeds=planned, margin=margins.get(name)) for name in measured}
+    given: dict[str, Any] = {"margin": plan.margin, "real": real, "diverged": study.diverged(jobs)}
+    return {
+        name: effects(runs, plan.design.contrasts, name, seeds=plan.replicates(seeds), **given) for name in measured
+    }
 
 
 def compare_to_reference(study: Study, jobs: Sequence[ArmRun], seeds: int, real: WithinKernel | None) -> list[Ratio]:
@@ -80,7 +82,6 @@ def write_study(
     jobs: Sequence[ArmRun],
     found: Mapping[str, list[Effect]],
     seeds: int,
-    margin: float | None,
     ratios: Sequence[Ratio],
     real: WithinKernel | None,
 ) -> list[Path]:
@@ -109,7 +110,7 @@ def write_study(
         command=command_of(plan, seeds),
         failures={study.record.key(job): failures[job.name]["reason"] for job in jobs if job.name in failures},
         findings=targets.merge_by_code(findings(study, jobs)),
-        margins={} if margin is None else {METRICS[0]: margin},
+        margin=plan.margin,
         ratios=ratios,
         gaps=split_gaps(study, jobs),
         walltime=walltime_table(plan, wall, took) if wall else None,
@@ -189,17 +190,20 @@ def seed_words(plan: AblationPlan, seeds: int) -> str:
     )
 
 
-def forecast(plan: AblationPlan, store: Store, seeds: int, wall: WallTime | None = None) -> dict[str, Any]:
+def forecast(
+    plan: AblationPlan, store: Store, seeds: int, wall: WallTime | None = None, noise: Noise | None = None
+) -> dict[str, Any]:
     """What a study would do, what the store has of it, and what it could show; nothing is started or made.
 
-    ``wall`` are the steps that its minutes became, where they were measured: without, no training's key is known.
+    ``noise`` is what is known of the dataset's (:func:`latentsweep.jobs.ablation_outlook.known_noise`). ``wall`` are
+    the steps that its minutes became, where they were measured: without, no training's key is known.
     """
     jobs = plan.jobs(plan.seeds(seeds), wall.changes if wall else None)
     names = {name for job in jobs for name in job.keys.names()}
     if plan.minutes and not wall:
         names = {job.keys.reference.name for job in jobs}
     there = Counter(name.split("/")[0] for name in names if store.find(name))
-    shared, contrasts = sharing(plan.design, jobs), len(plan.design.contrasts)
+    shared = sharing(plan.design, jobs)
     return {
         "study": plan.name,
         "design": plan.design.words,
@@ -212,8 +216,8 @@ def forecast(plan: AblationPlan, store: Store, seeds: int, wall: WallTime | None
         "needed": needed(jobs),
         "in_store": dict(there),
         "tuning_trials": plan.tune * len(plan.design.arms),
-        "comparisons": contrasts,
-        "power": power_words(plan.replicates(seeds), contrasts),
+        "comparisons": len(plan.design.contrasts),
+        "power": power_words(plan, seeds, noise or Noise()),
         **({"folds": plan.folds} if plan.folds > 1 else {}),
         **({"seeds_used": plan.seeds(seeds), "seed_words": seed_words(plan, seeds)} if plan.avoided else {}),
         **(walltime.forecast(plan, wall) if plan.minutes else {}),
@@ -253,18 +257,6 @@ def minutes_words(plan: Mapping[str, Any]) -> str:
     return "\n".join([words + plan["timed"], *(f"  {line}" for line in steps)])
 
 
-def power_words(replicates: Sequence[int], contrasts: int) -> str:
-    """What so many seeds, or folds, can show at all."""
-    count = units(replicates)
-    if count < 2:
-        return "one seed tells nothing about chance: every verdict will be 'cannot tell'; take --seeds 3 or more"
-    return (
-        f"{unit_words(replicates)} show, at 80 % power and corrected for {contrasts} comparisons, differences of "
-        f"{detectable(count, contrasts):.1f} standard deviations of a paired difference or more; a sign-flip test of "
-        f"them can't go under p = {smallest_p(count):.3g}"
-    )
-
-
 def changed(changes: Mapping[str, Value]) -> str:
     """Fields and values in one line."""
     return ", ".join(f"{name}={scalar(value)}" for name, value in changes.items()) or "–"
@@ -281,6 +273,7 @@ def command_of(plan: AblationPlan, seeds: int) -> str:
     words += ["--folds", str(plan.folds)] if plan.folds > 1 else []
     words += ["--tune-per-arm", str(plan.tune)] if plan.tune else []
     words += ["--minutes", repr(plan.minutes)] if plan.minutes else []
+    words += ["--margin", f"{100 * plan.margin:g}"] if plan.margin != MARGIN else []
     if plan.kind == WHOLE:
         return shlex.join([*words, *(word for setting in plan.settings for word in ("--set", setting))])
     changes = differences(recipe_named(plan.recipe_name), plan.recipe)

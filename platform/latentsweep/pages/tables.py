@@ -132,6 +132,7 @@ SIGNS = {
     "▲": r"$\bigtriangleup$",
     "▼": r"$\bigtriangledown$",
     "◆": r"$\diamond$",
+    "✗": r"$\times$",
     "·": r"$\cdot$",
     "½": r"$\frac{1}{2}$",
     "…": r"\dots{}",

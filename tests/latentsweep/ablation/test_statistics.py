@@ -11,20 +11,22 @@ import pytest
 import scipy.stats
 
 from latentsweep.ablation.statistics.effect import Contrast, Effect, Run
-from latentsweep.ablation.statistics.effects import effects, noise, summaries
+from latentsweep.ablation.statistics.effects import effects, summaries
 from latentsweep.ablation.statistics.inference import hedges_correction, holm, judge, sign_flip_p
 from latentsweep.ablation.statistics.power import detectable, seeds_needed, smallest_p
 from trainables.errors import ConfigError, DataError
-from trainables.measures.distances import kernel_distance
+from trainables.measures.distances import kernel_distance, kernel_within_groups
 
 KID = "gen/kid"
+PAIRED = "gen/swd"
+"""A metric that is judged by its paired differences, as it has no log scale."""
 WITHOUT = Contrast("without cutmix", {"without cutmix": 1.0, "full": -1.0})
 
 FULL = [251.3, 262.9, 248.0, 255.1, 259.7]
 WORSE = [301.2, 299.5, 311.9, 305.4, 322.8]
 
 
-def runs_of(values: Mapping[str, Sequence[float]], metric: str = KID) -> list[Run]:
+def runs_of(values: Mapping[str, Sequence[float]], metric: str = PAIRED) -> list[Run]:
     return [
         Run(arm, seed, {metric: value}, f"{arm}/{seed}")
         for arm, series in values.items()
@@ -35,8 +37,8 @@ def runs_of(values: Mapping[str, Sequence[float]], metric: str = KID) -> list[Ru
 def effect_of(
     arm: Sequence[float],
     reference: Sequence[float],
-    metric: str = KID,
-    margin: float | None = None,
+    metric: str = PAIRED,
+    margin: float = 0.1,
     seeds: Sequence[int] | None = None,
 ) -> Effect:
     runs = runs_of({"without cutmix": arm, "full": reference}, metric)
@@ -161,45 +163,46 @@ def test_a_worse_arm_hurts_and_a_better_one_helps_each_with_its_numbers() -> Non
 def test_a_higher_psnr_helps_in_decibels_and_a_metric_without_a_direction_only_differs() -> None:
     psnr = effect_of([31.0, 31.2, 31.1, 30.9], [30.0, 30.1, 30.2, 29.9], "recon/psnr")
     assert (psnr.verdict, psnr.words) == ("helps", "1.00 dB higher (95 % interval 0.87 to 1.13 dB), which is better")
-    other = effect_of([31.0, 31.2, 31.1, 30.9], [30.0, 30.1, 30.2, 29.9], "gen/diversity")
+    other = effect_of([31.0, 31.2, 31.1, 30.9], [30.0, 30.1, 30.2, 29.9], "gen/diversity", margin=0.01)
     assert (other.verdict, other.words) == ("differs", "1.00 higher (95 % interval 0.87 to 1.13)")
 
 
-def test_a_sure_difference_below_the_noise_is_called_small() -> None:
+def test_a_sure_difference_below_the_margin_is_called_small() -> None:
     reference = np.array([200.0, 260, 310, 240, 280])
     effect = effect_of(reference + np.array([5.0, 5.2, 4.9, 5.1, 4.8]), reference)
     assert effect.verdict == "hurts"
-    assert effect.words.endswith("which is worse, though less than the noise between seeds (41.4)")
+    assert effect.words.endswith("which is worse, though by less than 10 %")
 
 
-def test_an_interval_within_the_margin_is_no_difference() -> None:
+def test_a_difference_shown_to_be_within_the_margin_is_no_difference() -> None:
     reference = np.array([200.0, 260, 310, 240, 280])
     arm = reference + np.array([3.0, -4, 2, -2, 0.5])
     effect = effect_of(arm, reference)
-    largest = max(abs(end) for end in bounds(effect))
-    assert (effect.verdict, effect.words) == ("no difference", f"no difference larger than {largest:.2f}")
-    narrow = effect_of(arm, reference, margin=3.0)
+    assert (effect.verdict, effect.words) == (
+        "no difference",
+        "no difference larger than 10 %: 3.68 lower to 3.48 higher",
+    )
+    narrow = effect_of(arm, reference, margin=0.01)
     assert narrow.verdict == "cannot tell", "the interval reaches beyond the margin"
-    assert "as large as the margin of 3.00" in narrow.words
 
 
-def test_cannot_tell_says_how_many_seeds_would_do() -> None:
+def test_cannot_tell_says_what_would_have_shown() -> None:
     effect = effect_of([251.0, 270.0, 262.0], [260.0, 255.0, 251.0])
     assert effect.verdict == "cannot tell"
-    spread = noise(runs_of({"a": [251.0, 270.0, 262.0], "b": [260.0, 255.0, 251.0]}), KID)
-    assert spread is not None
     assert effect.sd is not None
-    needed = seeds_needed(spread / effect.sd, 1)
+    least = detectable(3, 1) * effect.sd
+    share = 100 * least / np.mean([260.0, 255.0, 251.0])
+    assert effect.detectable == pytest.approx(least)
     assert effect.words == (
-        f"cannot tell with 3 seeds: 26.3 lower to 37.6 higher; {needed} would show a difference as large as the "
-        f"noise between seeds ({spread:.2f})"
+        "cannot tell with 3 seeds: 26.3 lower to 37.6 higher; "
+        f"a difference of {least:.1f} or {share:.0f} % would show"
     )
 
 
 def test_a_difference_that_the_correction_takes_back_says_so() -> None:
     arms = {"full": FULL, **dict.fromkeys("bcdef", FULL), "a": np.add(FULL, [4.0, 9, 1, 8, 3])}
     contrasts = [Contrast(name, {name: 1.0, "full": -1.0}) for name in "abcdef"]
-    first = effects(runs_of(arms), contrasts, KID, seeds=range(5))[0]
+    first = effects(runs_of(arms), contrasts, PAIRED, seeds=range(5), margin=0.01)[0]
     assert first.p is not None
     assert first.p < 0.05 < (first.p_holm or 0)
     assert first.words.startswith(
@@ -220,9 +223,11 @@ def test_one_seed_never_tells() -> None:
 def test_seeds_that_an_arm_lacks_are_left_out_and_named() -> None:
     runs = [run for run in runs_of({"without cutmix": WORSE, "full": FULL}) if run.key != "without cutmix/2"]
     broken = [
-        replace(run, metrics={KID: math.nan}) if run.key == "full/4" else run for run in runs if run.key != "full/0"
+        replace(run, metrics={PAIRED: math.nan}) if run.key == "full/4" else run
+        for run in runs
+        if run.key != "full/0"
     ]
-    effect = effects(broken, [WITHOUT], KID, seeds=range(5))[0]
+    effect = effects(broken, [WITHOUT], PAIRED, seeds=range(5))[0]
     assert effect.seeds == (1, 3)
     assert effect.values == pytest.approx((WORSE[1] - FULL[1], WORSE[3] - FULL[3]))
     assert effect.missing == ("without cutmix, seed 2", "full, seed 0", "full, seed 4")
@@ -233,7 +238,7 @@ def test_seeds_that_an_arm_lacks_are_left_out_and_named() -> None:
 def test_an_arm_without_any_run_cannot_be_told_and_does_not_weigh_on_the_others() -> None:
     runs = runs_of({"a": WORSE, "full": FULL})
     contrasts = [Contrast(name, {name: 1.0, "full": -1.0}) for name in ("a", "gone")]
-    present, gone = effects(runs, contrasts, KID, seeds=range(5))
+    present, gone = effects(runs, contrasts, PAIRED, seeds=range(5))
     assert (gone.verdict, gone.words) == ("cannot tell", "cannot tell: no seed has all the runs that it takes")
     assert gone.mean is None
     assert len(gone.missing) == 5
@@ -255,7 +260,7 @@ def test_the_same_in_every_seed_is_no_difference_with_p_1() -> None:
     effect = effect_of(FULL, FULL)
     assert (effect.verdict, effect.words) == (
         "no difference",
-        "no difference larger than 0: the same in each of 5 seeds",
+        "no difference at all: the same in each of 5 seeds",
     )
     assert (effect.p, effect.p_holm, effect.p_sign_flip, effect.size) == (1, 1, 1, None)
     assert bounds(effect) == (0, 0)
@@ -279,7 +284,7 @@ def test_the_same_difference_in_every_seed_has_the_p_of_its_signs_alone() -> Non
 
 def test_what_rounding_leaves_is_no_spread() -> None:
     arm = [0.1 + 0.2, 0.3, 0.1 + 0.2]
-    assert effect_of(arm, [0.3, 0.3, 0.3]).words == "no difference larger than 0: the same in each of 3 seeds"
+    assert effect_of(arm, [0.3, 0.3, 0.3]).words == "no difference at all: the same in each of 3 seeds"
     assert effect_of([value + 1 for value in arm], [0.3, 0.3, 0.3]).sd == 0
 
 
@@ -291,7 +296,7 @@ def test_main_effects_and_interactions_are_one_family_and_arms_another() -> None
         Contrast("a × b", {"both": 0.5, "none": 0.5, "a": -0.5, "b": -0.5}, "interaction"),
         Contrast("both", {"both": 1.0, "none": -1.0}),
     ]
-    found = effects(runs, contrasts, KID, seeds=range(3))
+    found = effects(runs, contrasts, PAIRED, seeds=range(3))
     p = [effect.p or 0 for effect in found]
     assert [effect.p_holm for effect in found[:3]] == pytest.approx(holm(p[:3]))
     assert found[3].p_holm == p[3]
@@ -303,20 +308,14 @@ def test_main_effects_and_interactions_are_one_family_and_arms_another() -> None
 def test_the_words_of_an_interaction_say_that_it_is_one() -> None:
     runs = runs_of({"both": [9.0, 9.1, 9.2], "a": [4.0, 4.1, 4.1], "b": [4.0, 3.9, 4.1], "none": [4.0, 4.1, 3.9]})
     contrast = Contrast("a × b", {"both": 0.5, "none": 0.5, "a": -0.5, "b": -0.5}, "interaction")
-    assert effects(runs, [contrast], KID, seeds=range(3))[0].words.startswith(
+    assert effects(runs, [contrast], PAIRED, seeds=range(3))[0].words.startswith(
         "interaction 2.52 higher (95 % interval"
     )
 
 
-def test_noise_is_the_spread_within_arms_and_not_that_between_them() -> None:
-    runs = runs_of({"a": [1.0, 3.0], "b": [100.0, 104.0, 102.0], "c": [7.0]})
-    assert noise(runs, KID) == pytest.approx(math.sqrt((1 * 2 + 2 * 4) / 3))
-    assert noise(runs_of({"a": [1.0], "b": [2.0]}), KID) is None
-
-
 def test_summaries_are_by_seed_and_leave_out_what_is_not_finite() -> None:
-    runs = [*reversed(runs_of({"a": [1.0, math.nan, 4.0, math.inf]})), Run("b", 7, {KID: 2.0}, "b/7")]
-    first, second, third = summaries(runs, ["a", "b", "none"], KID)
+    runs = [*reversed(runs_of({"a": [1.0, math.nan, 4.0, math.inf]})), Run("b", 7, {PAIRED: 2.0}, "b/7")]
+    first, second, third = summaries(runs, ["a", "b", "none"], PAIRED)
     assert (first.values, first.seeds, first.runs) == ((1.0, 4.0), (0, 2), ("a/0", "a/2"))
     assert (first.mean, first.sd) == (2.5, pytest.approx(math.sqrt(4.5)))
     assert (second.mean, second.sd) == (2.0, None)
@@ -326,7 +325,7 @@ def test_summaries_are_by_seed_and_leave_out_what_is_not_finite() -> None:
 def test_two_runs_of_an_arm_and_seed_are_an_error() -> None:
     runs = runs_of({"without cutmix": WORSE, "full": FULL})
     with pytest.raises(DataError, match="'full' with seed 0"):
-        effects([*runs, replace(runs[5], key="again")], [WITHOUT], KID, seeds=range(5))
+        effects([*runs, replace(runs[5], key="again")], [WITHOUT], PAIRED, seeds=range(5))
 
 
 @pytest.mark.parametrize("weights", [{"a": 1.0, "b": -0.5}, {"a": 0.0, "b": 0.0}, {"a": math.nan, "b": 1.0}, {}])
@@ -414,16 +413,29 @@ def test_arms_with_the_same_images_are_the_same_for_all_subjects() -> None:
 
 
 def test_where_subjects_are_the_limit_more_seeds_are_not_promised() -> None:
-    runs, *_ = study_with_subjects()
-    effect = effects(runs, [WITHOUT], KID, seeds=range(3), margin=1000.0)[0]
-    assert effect.verdict == "cannot tell"
-    assert effect.words.endswith(
-        "; to show a difference as large as the margin of 1000 takes more held-out subjects, not more seeds"
+    generator = np.random.default_rng(0)
+    subjects = np.repeat(np.arange(6), 6)
+    real = 0.6 * generator.normal(size=(6, 4))[subjects] + 0.3 * generator.normal(size=(36, 4))
+    directions = {"without cutmix": np.eye(4)[0], "full": np.eye(4)[1]}
+    runs = [
+        measured(arm, seed, 2 * way + 0.2 * generator.normal(size=(60, 4)), real, subjects)
+        for arm, way in directions.items()
+        for seed in range(3)
+    ]
+    kernel = kernel_within_groups(real, [f"s{code}" for code in subjects])
+    effect = effects(runs, [WITHOUT], KID, seeds=range(3), real=kernel)[0]
+    assert (effect.scale, effect.verdict) == ("log", "cannot tell")
+    assert effect.words.endswith("; to show 10 % takes more held-out subjects, not more seeds")
+    alone = effects(runs, [WITHOUT], KID, seeds=range(3))[0]
+    assert alone.words.endswith(
+        "; judged by paired differences, as only so the error covers other held-out subjects here"
     )
-    tiny = effects(runs, [WITHOUT], KID, seeds=range(3), margin=0.01)[0]
-    assert tiny.words.endswith("; not even 1000 would show a difference as large as the margin of 0.0100")
 
 
-def test_a_margin_below_zero_is_an_error() -> None:
-    with pytest.raises(ConfigError, match="0 or more, got -1"):
+def test_a_margin_that_is_not_above_zero_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="a share above 0, got -1"):
         effect_of(WORSE, FULL, margin=-1)
+
+
+def test_a_missing_metric_asks_for_no_scale() -> None:
+    assert effects([], [WITHOUT], KID, seeds=range(3))[0].scale == "raw"

@@ -70,6 +70,14 @@ def as_recorded(client: MlflowClient, run: Any) -> Run:
     )
 
 
+def real_slices(client: MlflowClient, experiment: str) -> WithinKernel:
+    """The kernels of the real slices, as MLflow has them."""
+    (parent,) = client.search_runs([experiment], "tags.`latentsweep.kind` = 'ablation'")
+    plain = json.loads(Path(client.download_artifacts(parent.info.run_id, "real_slices.json")).read_text())
+    names, numbers = [tuple(plain[name]) for name in ("groups", "sizes")], [plain["sums"], plain["pairs"]]
+    return WithinKernel(*names, *map(np.array, numbers))
+
+
 def test_the_table_is_recomputed_from_mlflow_alone(studied: tuple[Path, dict[str, Any]]) -> None:
     home, said = studied
     client = MlflowClient(f"sqlite:///{home / 'mlflow' / 'mlflow.db'}")
@@ -84,15 +92,18 @@ def test_the_table_is_recomputed_from_mlflow_alone(studied: tuple[Path, dict[str
             differences = [mine.data.metrics[metric] - full.data.metrics[metric] for mine, full in pairs]
             assert effect["values"] == pytest.approx(differences)
             assert effect["mean"] == pytest.approx(sum(differences) / 2)
-            if effect["se_subjects"] is None and effect["sd"]:
+            paired = effect["scale"] == "raw" and not effect["counts"]
+            if paired and effect["se_subjects"] is None and effect["sd"]:
                 p = stats.ttest_1samp(differences, 0).pvalue
                 assert effect["p"] == pytest.approx(p)
             assert set(effect["runs"]) == {run.data.tags["latentsweep.key"] for pair in pairs for run in pair}
 
     recorded = [as_recorded(client, run) for run in runs]
+    real = real_slices(client, experiment.experiment_id)
     for metric, effects in said["effects"].items():
         contrasts = [Contrast(**effect["contrast"]) for effect in effects]
-        for again, effect in zip(compute(recorded, contrasts, metric, seeds=range(2)), effects, strict=True):
+        found = compute(recorded, contrasts, metric, seeds=range(2), real=real)
+        for again, effect in zip(found, effects, strict=True):
             for name in ("mean", "se_subjects", "low", "high", "p_holm", "verdict", "words"):
                 assert getattr(again, name) == pytest.approx(effect[name]) or getattr(again, name) == effect[name]
     assert all(effect["se_subjects"] is not None for effect in said["effects"]["gen/kid"])
@@ -112,10 +123,7 @@ def test_ratios_are_recomputed_from_mlflow_alone(studied: tuple[Path, dict[str, 
     client = MlflowClient(f"sqlite:///{home / 'mlflow' / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("demo")
     runs = client.search_runs([experiment.experiment_id], "tags.`latentsweep.kind` = 'ablation-run'")
-    (parent,) = client.search_runs([experiment.experiment_id], "tags.`latentsweep.kind` = 'ablation'")
-    plain = json.loads(Path(client.download_artifacts(parent.info.run_id, "real_slices.json")).read_text())
-    names, numbers = [tuple(plain[name]) for name in ("groups", "sizes")], [plain["sums"], plain["pairs"]]
-    real = WithinKernel(*names, *map(np.array, numbers))
+    real = real_slices(client, experiment.experiment_id)
     contrasts = [Contrast(**effect["contrast"]) for effect in said["effects"]["gen/kid"]]
     recorded = [as_recorded(client, run) for run in runs]
     for again, ratio in zip(ratios(recorded, contrasts, seeds=range(2), real=real), said["ratios"], strict=True):

@@ -14,6 +14,7 @@ from typing import Any
 from latentsweep.ablation.design.arms import WHOLE, GivenArm
 from latentsweep.ablation.design.components import chosen
 from latentsweep.ablation.design.contrasts import Arm, Design, design_of, of_whole
+from latentsweep.ablation.statistics.effect import MARGIN
 from latentsweep.ablation.statistics.replicate import Replicate
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.search.plan import SweepPlan, check_fit, planned
@@ -79,6 +80,8 @@ class AblationPlan:
     """Every arm and seed runs in each of so many folds; 1 leaves the recipes' own split."""
     avoided: tuple[int, ...] = ()
     """The seeds by whose scores an arm was chosen: no run has one of them."""
+    margin: float = MARGIN
+    """The change that doesn't matter, as a share of the reference's score; never taken from what was measured."""
 
     @classmethod
     def read(cls, folder: Path) -> AblationPlan:
@@ -121,6 +124,7 @@ class AblationPlan:
             **({"minutes": self.minutes} if self.minutes else {}),
             **({"folds": self.folds} if self.folds > 1 else {}),
             **({"avoided": list(self.avoided)} if self.avoided else {}),
+            **({"margin": self.margin} if self.margin != MARGIN else {}),
         }
 
     @cached_property
@@ -184,11 +188,12 @@ def plan_of(
     settings: Sequence[str] = (),
     minutes: float | None = None,
     folds: int = 1,
+    margin: float = MARGIN,
 ) -> AblationPlan:
     """A checked plan, measured on the test split, or on validation where the dataset has no test split.
 
     ``arms`` are those of a design of whole configurations, in place of ``components``, and ``settings`` what all of
-    them were given; ``recipe`` is then that of the first. ``minutes`` and ``folds`` are those of
+    them were given; ``recipe`` is then that of the first. ``minutes``, ``folds`` and ``margin`` are those of
     :class:`AblationPlan`. Raises :class:`ConfigError` for a design that can't be, and for more than ``most`` runs.
     """
     splits = dataset.splits(recipe.data.rule)
@@ -208,7 +213,13 @@ def plan_of(
         minutes,
         folds,
         tuple(sorted(avoided)),
+        margin,
     )
+    if not 0 < margin < 1:
+        raise ConfigError(
+            f"--margin is a change that doesn't matter, above 0 and below 100 % of the reference's score, got "
+            f"{100 * margin:g}; take 10, say"
+        )
     runs, each = 2 ** len(components) * seeds * folds, f"{seeds} seeds" + (f" in {folds} folds" if folds > 1 else "")
     if kind == "factorial" and runs > most:
         raise ConfigError(

@@ -9,7 +9,6 @@ import math
 import statistics as averages
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -19,11 +18,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from latentsweep.ablation.page.wording import difference, name_of, probability, verdict_of
-from latentsweep.ablation.statistics.effect import Contrast, Effect, Run, Summary
+from latentsweep.ablation.page.wording import change, difference, name_of, probability, verdict_of
+from latentsweep.ablation.statistics.effect import Effect, Summary
 from latentsweep.ablation.statistics.gaps import ArmGap
 from latentsweep.metrics import metric_of
-from latentsweep.pages.charts import Chart, chart, panels, plain
+from latentsweep.pages.charts import Chart, chart, plain
 from latentsweep.pages.numbers import capitalised, fixed
 from trainables.figures.style import BLACK, BLUE, GREEN, GREY, PURPLE, SMALL, VERMILION, new_figure
 
@@ -32,6 +31,7 @@ LOOKS = {
     "hurts": (VERMILION, "s", "full"),
     "differs": (PURPLE, "^", "full"),
     "no difference": (BLUE, "D", "full"),
+    "unstable": (BLACK, "X", "full"),
     "cannot tell": (GREY, "o", "none"),
 }
 """Colour, marker and filling of a difference by its verdict."""
@@ -47,8 +47,8 @@ FAR = 3.0
 GAP_COLOURS = {"floor: real slices": GREY, "lost by the autoencoder": GREEN, "lost by the denoiser": BLUE}
 """The parts of a gap, in the colours of the sets of images that they are measured on."""
 
-COLUMNS = ((0.0, "difference [95 %]"), (0.46, "p (Holm)"), (0.65, "verdict"))
-"""Where the numbers of a forest plot stand, as shares of their panel, and what they are."""
+COLUMNS = (0.0, 0.46, 0.65)
+"""Where the numbers of a forest plot stand, as shares of their panel: its difference or change, p, and verdict."""
 
 
 def forest_plot(
@@ -62,8 +62,9 @@ def forest_plot(
 ) -> Chart | None:
     """Differences with 95 % intervals, the worst first within each kind; None where nothing was measured.
 
-    ``places`` are the decimals of all numbers, ``against`` says what a difference is measured from, and the band is
-    ± ``margin``, in the metric's unit. What lies beyond the axis has an arrow at its edge, and its numbers at the
+    They are changes in per cent where all verdicts rest on these, and the band is then the ``margin``, a share; else
+    differences in the metric's unit. ``places`` are the decimals of all numbers, ``against`` says what a difference
+    is measured from. What lies beyond the axis has an arrow at its edge, and its numbers at the
     right like the others.
     """
     kinds = list(dict.fromkeys(effect.contrast.kind for effect in effects if effect.mean is not None))
@@ -77,24 +78,32 @@ def forest_plot(
     heights = [place + 0.6 * kinds.index(effect.contrast.kind) for place, effect in enumerate(shown)]
     figure = new_figure(1.4 + 0.36 * (heights[-1] + 1))
     axes, numbers = figure.subplots(1, 2, width_ratios=[1.1, 1], sharey=True)
-    low, high = limits([_ends(effect) for effect in shown], 0.0, margin or 0.0)
-    if margin:
-        axes.axvspan(-margin, margin, color=BLUE, alpha=0.10, linewidth=0)
+    relative = all(effect.scale == "log" for effect in shown)
+    band = (-100 * margin / (1 + margin), 100 * margin) if relative and margin else (0.0, 0.0)
+    low, high = limits([_ends(effect, relative) for effect in shown], 0.0, band[1])
+    if band[1]:
+        axes.axvspan(*band, color=BLUE, alpha=0.10, linewidth=0)
     axes.axvline(0, color=BLACK, linewidth=1.0)
     numbers.set_axis_off()
-    for x, head in COLUMNS:
+    heads = ("change [95 %]" if relative else "difference [95 %]", "p (Holm)", "verdict")
+    for x, head in zip(COLUMNS, heads, strict=True):
         numbers.text(x, -0.75, head, fontsize=SMALL, color=GREY, va="center", in_layout=False)
     for effect, height in zip(shown, heights, strict=True):
-        _difference(axes, effect, height, low, high)
-        cells = (difference(effect, places), probability(effect.p_holm), verdict_of(effect))
-        for (x, _), text in zip(COLUMNS, cells, strict=True):
+        _difference(axes, effect, height, low, high, relative)
+        cells = (
+            change(effect) if relative else difference(effect, places),
+            probability(effect.p_holm),
+            verdict_of(effect),
+        )
+        for x, text in zip(COLUMNS, cells, strict=True):
             numbers.text(x, height, text, fontsize=SMALL, va="center", in_layout=False)
     axes.set_xlim(low, high)
     axes.set_ylim(heights[-1] + 0.7, -0.9)
     axes.set_yticks(heights, [_wrapped(effect.contrast.name) for effect in shown], parse_math=False)
     axes.tick_params(axis="y", length=0)
-    band = f"; band: ± {fixed(margin, places)}" if margin else ""
-    axes.set_xlabel(f"difference in {name_of(metric)} {against}{band}")
+    label = f"change of {name_of(metric)} {against}, %" if relative else f"difference in {name_of(metric)} {against}"
+    within = f"; band: {fixed(band[0], 0)} to {fixed(band[1], 0, sign=True)} %" if band[1] else ""
+    axes.set_xlabel(label + within)
     _sides(axes, metric)
     plain(axes, "x")
     words = "; ".join(
@@ -105,11 +114,17 @@ def forest_plot(
 
 
 def seed_by_seed(
-    summaries: Sequence[Summary], metric: str, *, places: int, reference: str | None = None, name: str = "seeds"
+    summaries: Sequence[Summary],
+    metric: str,
+    *,
+    places: int,
+    reference: str | None = None,
+    failed: Mapping[str, int] | None = None,
+    name: str = "seeds",
 ) -> Chart | None:
     """Every run's value, a row an arm, the runs of one seed joined, mean and sd below; None for no runs.
 
-    ``reference`` is the arm whose mean has a line through all rows.
+    ``reference`` is the arm whose mean has a line through all rows; ``failed`` says how many seeds of an arm failed.
     """
     shown = [summary for summary in summaries if summary.mean is not None]
     if not shown:
@@ -131,6 +146,7 @@ def seed_by_seed(
         _arrows(axes, row, least, most, low, high, BLACK)
         axes.errorbar(mean, row + 0.28, xerr=summary.sd, fmt="|", color=BLACK, markersize=9, elinewidth=1.6)
         text = fixed(mean, places) + (f" ± {fixed(summary.sd, places)}" if summary.sd is not None else "")
+        text += f" ({failed[summary.arm]} × failed)" if failed and failed.get(summary.arm) else ""
         axes.text(1.02, row, text, transform=axes.get_yaxis_transform(), fontsize=SMALL, va="center")
         if summary.arm == reference:
             axes.axvline(mean, color=BLACK, linewidth=0.8, linestyle=":")
@@ -190,77 +206,6 @@ def gap_words(gaps: Mapping[str, Sequence[ArmGap]], places: Mapping[str, int]) -
     return f"Stacked bars of floor + autoencoder's loss + denoiser's loss = score of each arm. {'. '.join(found)}."
 
 
-def interaction_plot(
-    runs: Sequence[Run], pairs: Sequence[tuple[Contrast, Contrast]], metric: str, *, name: str = "interactions"
-) -> Chart | None:
-    """The mean of a metric with and without two components, a panel a pair, of one pair both ways.
-
-    A pair are the main effects of two components: an arm has a component where its weight is positive. Seeds that
-    lack a run of one of the four cells are left out of that panel, so that all its means are of the same seeds;
-    None where no panel has one.
-    """
-    measured = [(pair, cells) for pair in pairs if (cells := _cells(runs, pair, metric))]
-    if not measured:
-        return None
-    if len(pairs) == 1:
-        turned = pairs[0][::-1]
-        measured.append((turned, _cells(runs, turned, metric)))
-    figure, grid, left_ones = panels(len(measured), 3, 3.3)
-    words = []
-    for axes, ((first, second), cells) in zip(grid, measured, strict=True):
-        for there, colour, dash, filling in ((False, GREY, "--", "none"), (True, BLUE, "-", "full")):
-            left, right = cells[False, there], cells[True, there]
-            for pair in zip(left, right, strict=True):
-                axes.plot([0, 1], pair, color=colour, linewidth=0.7, alpha=0.35, marker="o", markersize=3)
-            means = averages.fmean(left), averages.fmean(right)
-            label = f"{'with' if there else 'without'} {second.name}"
-            style: dict[str, Any] = {"color": colour, "linestyle": dash, "fillstyle": filling, "marker": "o"}
-            axes.plot([0, 1], means, linewidth=2.2, markersize=7, label=label, **style)
-            words.append(f"{label}, from {means[0]:.4g} without to {means[1]:.4g} with {first.name}")
-        axes.set_xticks([0, 1], [f"without\n{first.name}", f"with\n{first.name}"], parse_math=False)
-        axes.set_xlim(-0.25, 1.25)
-        axes.legend(frameon=False, fontsize=SMALL)
-        plain(axes, "y")
-    for axes in left_ones:
-        axes.set_ylabel(name_of(metric))
-    alt = f"Interaction plot of {name_of(metric)}: {'; '.join(words)}."
-    return chart(figure, name, alt)
-
-
-def crossings(effects: Sequence[Effect]) -> list[tuple[Contrast, Contrast]]:
-    """The two main effects behind each interaction: their signs multiply to the interaction's in every arm."""
-    mains = [effect.contrast for effect in effects if effect.contrast.kind == "main effect"]
-    return [
-        (first, second)
-        for effect in effects
-        if effect.contrast.kind == "interaction"
-        for place, first in enumerate(mains)
-        for second in mains[place + 1 :]
-        if all(
-            weight * first.weights.get(arm, 0.0) * second.weights.get(arm, 0.0) > 0
-            for arm, weight in effect.contrast.weights.items()
-        )
-    ]
-
-
-def _cells(
-    runs: Sequence[Run], pair: tuple[Contrast, Contrast], metric: str
-) -> Mapping[tuple[bool, bool], list[float]]:
-    """Each seed's mean over the arms of a cell, by whether first and second are there; empty if no seed has all."""
-    values = {(run.arm, run.seed): run.metrics[metric] for run in runs if metric in run.metrics}
-    arms: dict[tuple[bool, bool], list[str]] = {}
-    for arm, weight in pair[0].weights.items():
-        arms.setdefault((weight > 0, pair[1].weights[arm] > 0), []).append(arm)
-    everyone = [arm for group in arms.values() for arm in group]
-    seeds = sorted({seed for _, seed in values})
-    seeds = [seed for seed in seeds if all((arm, seed) in values for arm in everyone)]
-    if not seeds or len(arms) < 4:
-        return {}
-    return {
-        cell: [averages.fmean(values[arm, seed] for arm in group) for seed in seeds] for cell, group in arms.items()
-    }
-
-
 def _stacked(axes: Axes, gap: ArmGap, row: int, places: int, room: float) -> None:
     """The bar of one arm, with the numbers of its parts where they are wider than ``room``."""
     begin, covered = 0.0, 0.0
@@ -277,10 +222,10 @@ def _stacked(axes: Axes, gap: ArmGap, row: int, places: int, room: float) -> Non
     axes.errorbar(begin, row, xerr=reach, fmt="|", color=BLACK, markersize=13, elinewidth=1.2, capsize=3, zorder=5)
 
 
-def _difference(axes: Axes, effect: Effect, height: float, low: float, high: float) -> None:
+def _difference(axes: Axes, effect: Effect, height: float, low: float, high: float, relative: bool) -> None:
     """One row of a forest plot."""
     colour, marker, filling = LOOKS[effect.verdict]
-    mean, ends = effect.mean or 0.0, _ends(effect)
+    mean, ends = 100 * effect.direction if relative else effect.mean or 0.0, _ends(effect, relative)
     if effect.low is not None:
         axes.plot(ends, (height, height), color=colour, linewidth=2.0)
     if low <= mean <= high:
@@ -296,8 +241,10 @@ def _arrows(axes: Axes, height: float, least: float, most: float, low: float, hi
             axes.plot(edge, height, marker=arrow, color=colour, markersize=8, clip_on=False, zorder=5)
 
 
-def _ends(effect: Effect) -> tuple[float, float]:
-    """The interval, or the mean alone where there is none."""
+def _ends(effect: Effect, relative: bool) -> tuple[float, float]:
+    """The interval, of the change in per cent where ``relative``, or the mean alone where there is none."""
+    if relative and effect.relative:
+        return 100 * effect.relative.low, 100 * effect.relative.high
     if effect.low is None or effect.high is None:
         return effect.mean or 0.0, effect.mean or 0.0
     return effect.low, effect.high

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from latentsweep.ablation.page.wording import decimals
-from latentsweep.ablation.statistics.effect import Effect, Run, Summary
-from latentsweep.ablation.statistics.effects import noise
+from latentsweep.ablation.statistics.effect import MARGIN, Effect, Run, Stability, Summary
 from latentsweep.ablation.statistics.gaps import ArmGap
 from latentsweep.ablation.statistics.ratio import Ratio
 from latentsweep.lints import Finding
@@ -23,7 +22,7 @@ class Content:
     that others are compared with, None in a factorial. ``seeds`` are those that every arm was to run with. ``arms``
     are (name, what differs from the reference, what the store shares with other arms), ``components`` (name,
     meaning), none where arms are whole configurations. ``failures`` are the reasons of failed runs by their keys;
-    ``margins`` what counts as no difference, by metric, where it isn't the noise between seeds. ``ratios`` are of
+    ``margin`` is the change that counts as no difference, as a share of the reference's score. ``ratios`` are of
     arms to the reference, ``gaps`` of arms in KID and FID. ``walltime`` and ``unequal`` are what equal minutes
     became, and how far from equal they were, where a study sets them.
     """
@@ -43,7 +42,7 @@ class Content:
     notes: Sequence[str] = ()
     failures: Mapping[str, str] = field(default_factory=dict)
     findings: Sequence[Finding] = ()
-    margins: Mapping[str, float] = field(default_factory=dict)
+    margin: float = MARGIN
     ratios: Sequence[Ratio] = ()
     gaps: Sequence[ArmGap] = ()
     walltime: Table | None = None
@@ -75,9 +74,10 @@ class Content:
         """Whether arms are whole configurations, of which no component can be said to help."""
         return not self.components
 
-    def margin(self, metric: str) -> float | None:
-        """The largest difference that counts as none, in the metric's unit; None where one seed alone was run."""
-        return self.margins[metric] if metric in self.margins else noise(self.runs, metric)
+    @property
+    def stability(self) -> dict[str, Stability]:
+        """How often each arm failed, by its name."""
+        return {each.arm: each for effect in self.effects.get(self.primary, ()) for each in effect.stability}
 
     def ratios_of(self, metric: str) -> list[Ratio]:
         """The ratios of one metric."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from latentsweep.ablation.page import charts, summary, tables
+from latentsweep.ablation.page import charts, interactions, summary, tables
 from latentsweep.ablation.page.content import Content
 from latentsweep.ablation.page.rows import as_csv
 from latentsweep.ablation.page.wording import direction, name_of
@@ -85,14 +85,17 @@ def view(content: Content, metric: str, place: int) -> View:
     """Table and charts of one metric; ``place`` makes the charts' ids differ from those of others."""
     effects, arms = content.effects.get(metric, ()), content.summaries[metric]
     against = f"from {content.reference}" if content.reference else "(with less without)"
-    places, margin = content.places(metric), content.margin(metric)
+    places = content.places(metric)
+    failed = {arm: each.failed for arm, each in content.stability.items()}
     forest = charts.forest_plot(
-        effects, metric, places=places, against=against, margin=margin, name=f"forest-{place}"
+        effects, metric, places=places, against=against, margin=content.margin, name=f"forest-{place}"
     )
-    seeds = charts.seed_by_seed(arms, metric, places=places, reference=content.reference, name=f"seeds-{place}")
-    crossed = charts.crossings(effects)
-    interactions = charts.interaction_plot(content.runs, crossed, metric, name=f"interactions-{place}")
-    return View(tables.metric_table(content, metric), forest, seeds, interactions)
+    seeds = charts.seed_by_seed(
+        arms, metric, places=places, reference=content.reference, failed=failed, name=f"seeds-{place}"
+    )
+    crossed = interactions.crossings(effects)
+    lines = interactions.interaction_plot(content.runs, crossed, metric, name=f"interactions-{place}")
+    return View(tables.metric_table(content, metric), forest, seeds, lines)
 
 
 def gap_figure(content: Content) -> Figure | None:
@@ -111,17 +114,13 @@ def gap_chart(content: Content) -> Chart | None:
 def tiles(content: Content) -> list[Tile]:
     """The numbers that a reader looks for first."""
     metric = content.primary
-    name, given = name_of(metric), metric in content.margins
-    places = content.places(metric)
-    of_margin = "a smaller difference counts as none" if given else "standard deviation between seeds of one arm"
+    name, places = name_of(metric), content.places(metric)
+    collapsed = sum(len(each.collapsed) for each in content.stability.values())
+    fallen = f", {collapsed} collapsed" if collapsed else ""
     found = [
-        Tile("runs measured", f"{content.measured} of {content.planned}", f"{len(content.failures)} failed"),
+        Tile("runs measured", f"{content.measured} of {content.planned}", f"{len(content.failures)} failed{fallen}"),
         Tile("seeds an arm", str(len(content.seeds)), listed_seeds(content.seeds)),
-        Tile(
-            "margin" if given else "noise",
-            fixed(content.margin(metric), places),
-            f"{name}{':' if given else ','} {of_margin}",
-        ),
+        Tile("margin", f"± {100 * content.margin:g} %", "a smaller change of a score counts as none"),
     ]
     reference = next((each for each in content.summaries[metric] if each.arm == content.reference), None)
     if reference is not None:

@@ -12,7 +12,8 @@ from latentsweep.pages.tables import as_csv as write_csv
 
 COLUMNS = (
     *("metric", "kind", "name", "weights", "n", "seeds", "values", "mean", "sd", "se_seeds", "se_subjects", "df"),
-    *("low", "high", "d_z", "p", "p_holm", "p_sign_flip", "verdict", "words", "runs", "missing"),
+    *("low", "high", "scale", "change", "change_low", "change_high", "d_z", "p", "p_holm", "p_equal", "p_equal_holm"),
+    *("p_sign_flip", "detectable", "detectable_change", "failed", "verdict", "words", "runs", "missing"),
 )
 """The CSV's columns; ``kind`` is "mean" for an arm's own values, "ratio" for a ratio, the part's name for a part of a
 gap, else that of the contrast."""
@@ -27,7 +28,8 @@ def as_csv(
     """A line for each arm and each contrast of each metric, each ratio, and each part of a gap.
 
     ``values`` are those of ``seeds``, in order: of an arm its own, of a contrast the differences within each seed.
-    Of a ratio ``mean`` is that of the means. Lists are separated by semicolons.
+    Of a ratio ``mean`` is that of the means. ``change`` is a share, and p is of the ``scale``. Lists are separated
+    by semicolons.
     """
     rows = []
     for metric, found in summaries.items():
@@ -36,12 +38,19 @@ def as_csv(
             contrast = effect.contrast
             given = {"kind": contrast.kind, "name": contrast.name, "n": len(effect.seeds), "d_z": effect.size}
             weights = tuple(f"{arm}: {weight!r}" for arm, weight in contrast.weights.items())
-            rows.append(_row(effect, weights=weights, **given))
+            rows.append(_row(effect, weights=weights, **given, **_changed(effect)))
     rows += [_row(ratio, kind="ratio", n=len(ratio.seeds), mean=ratio.value) for ratio in ratios]
     for gap in gaps:
         shared = {"metric": gap.metric, "name": gap.arm, "n": len(gap.seeds), "seeds": gap.seeds, "runs": gap.runs}
         rows += [_row(getattr(gap, part), kind=part, **shared) for part in PARTS[:-1]]
     return write_csv(COLUMNS, rows)
+
+
+def _changed(effect: Effect) -> dict[str, Any]:
+    """The change with its interval, where the verdict rests on it, and how many seeds of each arm failed."""
+    each = effect.relative
+    change = {"change": each.change, "change_low": each.low, "change_high": each.high} if each else {}
+    return {**change, "failed": tuple(f"{s.arm}: {s.failed} of {s.tried}" for s in effect.stability)}
 
 
 def _row(found: object, **given: Any) -> dict[str, str]:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
+from latentsweep.ablation.page.certainty import (
+    able,
+    certainty,
+    exploratory,
+    interval_covers,
+    largest_family,
+    read_ratios,
+    stable,
+    subjects_error,
+)
 from latentsweep.ablation.page.content import Content
 from latentsweep.ablation.page.wording import difference, direction, name_of, probability, verdict_of
 from latentsweep.ablation.statistics.effect import Effect
-from latentsweep.ablation.statistics.power import detectable, smallest_p
-from latentsweep.ablation.statistics.ratio import Ratio
-from latentsweep.ablation.statistics.replicate import Replicate, counted_seeds, listed_seeds, unit_words, units
+from latentsweep.ablation.statistics.replicate import counted_seeds, listed_seeds
 from latentsweep.pages.numbers import fixed, lints_raised, listed, number
 
 OUT, IN = "without ", "with "
@@ -26,6 +33,11 @@ WORDS = {
         "makes no difference beyond the margin",
         "make no difference beyond the margin",
     ),
+    "unstable": (
+        "Changes how often trainings fail",
+        "changes how often trainings fail",
+        "change how often trainings fail",
+    ),
     "cannot tell": ("Can't be told from the noise", *("can't be told from the noise between seeds",) * 2),
     "not measured": ("Not measured", "was not measured", "were not measured"),
 }
@@ -36,6 +48,7 @@ WORDS_OF_ARMS = WORDS | {
     "hurts": ("Worse than the reference", "is worse", "are worse"),
     "differs": ("Different from the reference", "differs", "differ"),
     "no difference": ("No different from the reference", *WORDS["no difference"][1:]),
+    "unstable": ("Unstable", "is unstable", "are unstable"),
 }
 """The same of whole configurations."""
 
@@ -60,7 +73,9 @@ def by_verdict(content: Content, metric: str) -> dict[str, list[tuple[str, Effec
     """
     found: dict[str, list[tuple[str, Effect]]] = {}
     for effect in content.comparisons(metric):
-        name, verdict = effect.contrast.name, str("not measured" if effect.mean is None else effect.verdict)
+        name, verdict = effect.contrast.name, str(effect.verdict)
+        if effect.mean is None and verdict != "unstable":
+            verdict = "not measured"
         if not content.whole:
             if effect.contrast.kind == "arm" and name.startswith(OUT):
                 verdict = TURNED.get(verdict, verdict)
@@ -87,6 +102,8 @@ def line(content: Content, effect: Effect) -> str:
         where = "with it, averaged over the others"
     elif not content.whole and name.startswith((OUT, IN)):
         where = "without it" if name.startswith(OUT) else "with it"
+    if effect.verdict == "unstable":
+        return f"{where}, {effect.words}"
     if effect.mean is None:
         return "no seed has all the runs that the comparison takes"
     if effect.verdict in CLEAR and len(effect.seeds) > 1:
@@ -111,6 +128,7 @@ def sentences(content: Content) -> list[str]:
         interactions(content),
         elsewhere(content),
         missing_runs(content),
+        stable(content) if len(content.seeds) > 1 else "",
         content.unequal,
         lints_raised(len(content.findings)) if content.findings else "",
     ]
@@ -133,68 +151,6 @@ def headline(content: Content) -> str:
     )
 
 
-def certainty(content: Content) -> str:
-    """How many seeds, what they can show at all, and what an interval holds."""
-    if len(content.seeds) < 2:
-        return (
-            "Every arm was run with one seed, so a difference can't be told from what another seed would have "
-            "changed: no interval and no p is given, and no verdict. Run it again with --seeds 3 or more."
-        )
-    text = f"Each arm has {counted_seeds(content.seeds)}, and arms are compared in pairs of the same seed. "
-    return text + " ".join(able(content, content.primary)) + " " + interval_covers(content.effects[content.primary])
-
-
-def able(content: Content, metric: str) -> list[str]:
-    """What that number of seeds and comparisons can show of a metric; empty for one seed."""
-    count = units(content.seeds)
-    effects = content.effects.get(metric, ())
-    if count < 2 or not effects:
-        return []
-    places, noise, family = content.places(metric), content.margin(metric), largest_family(effects)
-    sds = [effect.sd for effect in effects if effect.sd is not None]
-    words = f"{detectable(count, family):.1f} standard deviations of a paired difference"
-    if any(sds):
-        typical = math.sqrt(sum(sd**2 for sd in sds) / len(sds))
-        subjects = [effect.se_subjects for effect in effects if effect.se_subjects is not None]
-        added = math.sqrt(sum(se**2 for se in subjects) / len(subjects)) if subjects else 0.0
-        degrees = min((effect.df_subjects for effect in effects if effect.df_subjects is not None), default=math.inf)
-        least = detectable(count, family, se_subjects=added / typical, df_subjects=degrees)
-        words = f"about {fixed(least * typical, places)} ({least:.1f} standard deviations of a paired difference)"
-    margin = (
-        f"The margin for no difference is {fixed(noise, places)}."
-        if metric in content.margins
-        else f"Between seeds of one arm the standard deviation is {fixed(noise, places)}: the noise, and the margin "
-        "below which a difference counts as none."
-    )
-    smallest = smallest_p(count)
-    rest = ", so the p given rest on differences between seeds being about normal" if smallest > 0.05 else ""
-    return [
-        *([] if noise is None else [margin]),
-        f"With {unit_words(content.seeds)} and {number(family, 'comparison')}, a difference of {words} shows in four "
-        "studies of five, and smaller ones in fewer.",
-        f"The exact sign-flip test, which assumes no distribution, can't go below p = {smallest:.3g} here{rest}.",
-    ]
-
-
-def largest_family(effects: Sequence[Effect]) -> int:
-    """The number of contrasts that Holm's correction takes together: arms, or main effects and interactions."""
-    arms = sum(effect.contrast.kind == "arm" for effect in effects)
-    return max(arms, len(effects) - arms)
-
-
-def interval_covers(effects: Sequence[Effect]) -> str:
-    """What an interval holds, and what not."""
-    if all(effect.low is None for effect in effects):
-        return "There are no intervals."
-    held, not_held = "other seeds", "other held-out subjects"
-    if any(effect.se_subjects is not None for effect in effects):
-        held, not_held = "other seeds and other held-out subjects of the same kind", "other training subjects"
-    if any(isinstance(seed, Replicate) for effect in effects for seed in effect.seeds):
-        held, not_held = "other seeds, other training subjects and other held-out subjects", ""
-    rest = f"{not_held}, another dataset" if not_held else "another dataset"
-    return f"A 95 % interval covers what {held} would change, not {rest} or another recipe."
-
-
 def in_ratios(content: Content) -> str:
     """The primary metric of each arm as a ratio to the reference's."""
     found = content.ratios_of(content.primary)
@@ -213,21 +169,6 @@ def gap_words(content: Content) -> str:
         f"Above the floor of real slices, {name_of(content.primary)} {fixed(found[0].floor.mean, places)}, the "
         f"autoencoder and the denoiser lose: {'; '.join(parts)}."
     )
-
-
-def read_ratios(ratios: Sequence[Ratio]) -> list[str]:
-    """What a ratio is and what its interval holds, where there are any."""
-    if not ratios:
-        return []
-    text = "Ratio: the arm's mean over the reference's, in the seeds that both have; "
-    if all(ratio.low is None and not ratio.unbounded for ratio in ratios):
-        return [f"{text}there are no intervals."]
-    held = "alone: the real slices' features aren't in the store, or runs were measured on others"
-    if any(ratio.subjects for ratio in ratios):
-        held = "and other held-out subjects"
-    unbounded = any(ratio.unbounded for ratio in ratios)
-    end = " Unbounded: the reference itself can't be told from 0." if unbounded else ""
-    return [f"{text}the interval is Fieller's (1954), uncorrected, and covers other seeds {held}.{end}"]
 
 
 def interactions(content: Content) -> str:
@@ -266,7 +207,8 @@ def elsewhere(content: Content) -> str:
         ]
         parts += [f"{name_of(metric)}: {', '.join(said)}"] if said else []
     if parts:
-        return f"On other metrics, each corrected by itself: {'; '.join(parts)}. Nothing else stands out there."
+        found = f"On other metrics, each corrected by itself: {'; '.join(parts)}. Nothing else stands out there."
+        return f"{found} {exploratory(content)}"
     return "On no other metric does anything stand out from the noise." if content.metrics[1:] else ""
 
 
@@ -299,9 +241,9 @@ def notes(content: Content, metric: str) -> list[str]:
         found.append(f"An interaction is {scale_of(crossed[0])}.")
     if any(effect.p_holm is not None for effect in effects):
         family = number(largest_family(effects), "comparison")
-        subjects = " and subjects" if any(effect.se_subjects is not None for effect in effects) else ""
+        subjects = " and subjects" if any(subjects_error(effect) is not None for effect in effects) else ""
         found.append(
-            f"p: two-sided t test over seeds{subjects}, after Holm's correction for {family}; "
+            f"p: two-sided, by Student's t over seeds{subjects}, after Holm's correction for {family}; "
             "intervals aren't corrected. d_z: mean over standard deviation of the paired differences, after Hedges."
         )
         found.append(interval_covers(effects))

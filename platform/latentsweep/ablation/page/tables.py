@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from latentsweep.ablation.design.plan import AblationPlan
 from latentsweep.ablation.design.walltime import EQUAL, WallTime, inequality
+from latentsweep.ablation.page.certainty import exploratory
 from latentsweep.ablation.page.content import Content
 from latentsweep.ablation.page.summary import notes
 from latentsweep.ablation.page.wording import (
@@ -21,20 +22,22 @@ from latentsweep.ablation.page.wording import (
 )
 from latentsweep.ablation.statistics.effect import Effect, Summary
 from latentsweep.ablation.statistics.gaps import PARTS, ArmGap
+from latentsweep.ablation.statistics.verdicts import counts_words
 from latentsweep.metrics import FID, MEMORISATION, NEAR_COPIES, metric_of
 from latentsweep.pages.gap import BELOW_ZERO
 from latentsweep.pages.numbers import UNKNOWN, capitalised, fixed, interval, spread
 from latentsweep.pages.tables import Row, Table
 
-MARKS = {"helps": "▲", "hurts": "▼", "differs": "◆", "no difference": "=", "cannot tell": "?"}
+MARKS = {"helps": "▲", "hurts": "▼", "differs": "◆", "no difference": "=", "unstable": "✗", "cannot tell": "?"}
 """The sign of each verdict in the overview of all metrics."""
 
 MARKS_READ = (
     "▲ better than the reference, ▼ worse, ◆ different where neither way is better, = no difference larger than the "
-    "noise, ? can't be told"
+    "margin, ✗ unstable, ? can't be told"
 )
 FACTORIAL_READ = (
-    "▲ helps, ▼ hurts (of an interaction: better or worse than the sum), = no difference, ? can't be told"
+    "▲ helps, ▼ hurts (of an interaction: better or worse than the two by themselves foretell), = no difference, "
+    "✗ unstable, ? can't be told"
 )
 ARROWS = {"lower": " ↓", "higher": " ↑", None: ""}
 """Which way a metric is better, as a sign behind its name."""
@@ -57,7 +60,9 @@ def metric_table(content: Content, metric: str) -> Table:
     for summary in summaries:
         effect = of_arm.get(summary.arm)
         runs = tuple(dict.fromkeys([*summary.runs, *(effect.runs if effect else ())]))
-        cells = (_mean(summary, places, count=True), *_compared(effect, places, texts))
+        failed = content.stability[summary.arm].failed if summary.arm in content.stability else 0
+        mean = _mean(summary, places, count=True) + (f", {failed} failed" if failed else "")
+        cells = (mean, *_compared(effect, places, texts))
         verdict = effect.verdict if effect else ""
         rows.append(Row(with_reference(summary.arm, content.reference), "arm", cells, runs, verdict))
     for effect in effects:
@@ -67,7 +72,7 @@ def metric_table(content: Content, metric: str) -> Table:
     ratio = ("ratio [95 % interval]",) if texts else ()
     header = ("mean ± sd (n)", "difference [95 % interval]", *ratio, "d_z", "p (Holm)", "verdict")
     first = "arm or contrast" if len(rows) > len(summaries) else "arm"
-    caption = f"{capitalised(direction(metric))}."
+    caption = f"{capitalised(direction(metric))}." + ("" if metric == content.primary else f" {exploratory(content)}")
     return Table(capitalised(name_of(metric)), caption, (first, *header), tuple(rows), tuple(notes(content, metric)))
 
 
@@ -101,7 +106,7 @@ def overview(content: Content) -> Table:
         "Arms as mean ± standard deviation over seeds"
         + (", main effects and interactions as differences" if others else "")
         + f". {FACTORIAL_READ if others else MARKS_READ}: after Holm's correction within each metric, not over the "
-        "metrics.",
+        f"metrics. {exploratory(content)}",
         ("arm or contrast" if others else "arm", *heads),
         tuple(rows),
     )
@@ -121,10 +126,14 @@ def memorisation_table(
         of_arm = {effect.contrast.name: effect for effect in own if effect.contrast.kind == "arm"}
         for summary in summaries[metric]:
             effect = of_arm.get(summary.arm)
-            cells = _mean(summary, places, count=True), difference(effect, places) if effect else UNKNOWN
+            compared = counts_words(effect.counts) if effect and effect.counts else ""
+            cells = (
+                _mean(summary, places, count=True),
+                compared or (difference(effect, places) if effect else UNKNOWN),
+            )
             rows.setdefault(summary.arm, []).extend(cells)
             runs[summary.arm] = tuple(dict.fromkeys([*runs.get(summary.arm, ()), *summary.runs]))
-    columns = tuple(head for metric in COPYING for head in (capitalised(name_of(metric)), "difference [95 %]"))
+    columns = tuple(head for metric in COPYING for head in (capitalised(name_of(metric)), "against the reference"))
     return Table(
         "Memorisation",
         "Whether an arm repeats training slices more than the reference does.",
@@ -132,8 +141,8 @@ def memorisation_table(
         tuple(Row(with_reference(arm, reference), "arm", tuple(cells), runs[arm]) for arm, cells in rows.items()),
         (
             "Near copies: share of generated slices nearer to a training slice than held-out ones ever are. An arm's "
-            "is higher by no more than its difference's upper end. An interval [0, 0] says that there was none at "
-            "all: among k images, a share of up to 3/k can go unseen (Hanley and Lippman-Hand 1983).",
+            "share is of all its seeds' slices together, with the exact interval of Clopper and Pearson (1934), and "
+            "two arms are compared by Fisher's exact test. Seeds that copy unequally make both too sure.",
             "Memorisation ratio: median distance to the nearest training slice over that of held-out slices. Below 1 "
             "is nearer than these; above it, lower can just mean better, since poor images are far from every slice.",
         ),
@@ -222,4 +231,5 @@ def _overview_cell(content: Content, metric: str, name: str) -> str:
         text = _mean(summary, places)
     else:
         text = fixed(effect.mean, places, sign=True) if effect else UNKNOWN
-    return f"{text} {MARKS[effect.verdict]}" if effect and effect.mean is not None else text
+    known = effect and (effect.mean is not None or effect.verdict == "unstable")
+    return f"{text} {MARKS[effect.verdict]}" if effect and known else text

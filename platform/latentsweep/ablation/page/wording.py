@@ -18,6 +18,11 @@ VERDICTS = {
 }
 """What a row shows in place of the verdict. A row of an arm speaks of the arm, so "helps" becomes "better"."""
 
+ON_LOG_SCALE = {"better than the sum": "better than the product", "worse than the sum": "worse than the product"} | {
+    "they add up": "they multiply"
+}
+"""What is said of an interaction where changes are shares, which multiply."""
+
 
 def name_of(metric: str) -> str:
     """What a metric is called in text."""
@@ -32,9 +37,10 @@ def direction(metric: str) -> str:
 
 def verdict_of(effect: Effect) -> str:
     """The verdict as it reads in the row of its contrast."""
-    if effect.mean is None:
+    if effect.mean is None and effect.verdict != "unstable":
         return "not measured"
-    return VERDICTS.get((effect.contrast.kind, effect.verdict), effect.verdict)
+    words = VERDICTS.get((effect.contrast.kind, effect.verdict), effect.verdict)
+    return ON_LOG_SCALE.get(words, words) if effect.scale == "log" else words
 
 
 def title_of(contrast: Contrast) -> str:
@@ -57,8 +63,19 @@ def decimals(summaries: Sequence[Summary], effects: Sequence[Effect]) -> int:
 
 
 def difference(effect: Effect, places: int) -> str:
-    """The difference with its interval, where there is one."""
-    return fixed(effect.mean, places, sign=True) + interval(effect.low, effect.high, places)
+    """The difference and the interval by which it is judged: its own, or that of the change in per cent."""
+    text, changed = fixed(effect.mean, places, sign=True), change(effect)
+    return f"{text}; {changed}" if changed else text + interval(effect.low, effect.high, places)
+
+
+def change(effect: Effect) -> str:
+    """The change in per cent with its interval, where the verdict rests on it; else empty."""
+    each = effect.relative
+    if effect.scale != "log" or not each:
+        return ""
+    places = 1 if max(abs(each.low), abs(each.high)) < 0.1 else 0
+    ends = interval(100 * each.low, 100 * each.high, places)
+    return f"{fixed(100 * each.change, places, sign=True)} %{ends}"
 
 
 def probability(p: float | None) -> str:

@@ -1,27 +1,27 @@
 """What arms differ by, and whether the noise between seeds could have made it.
 
 Arms are compared in pairs by seed: a contrast, a weighted sum over arms, is taken within each seed, and statistics go
-over the seeds. Legend: n seeds, m contrasts of a family, G subjects. Every metric is in its own unit; KID is ×1000.
+over the seeds; of a score's logarithm too, where it has one. Legend: n seeds, m contrasts of a family, G subjects.
+Every metric is in its own unit; KID is ×1000.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from latentsweep.ablation.statistics import inference
-from latentsweep.ablation.statistics.effect import CROSS_METRIC, Contrast, Effect, Run, Summary
-from latentsweep.ablation.statistics.power import smallest_p
-from latentsweep.ablation.statistics.replicate import independent, units
-from latentsweep.ablation.statistics.verdicts import Scale, judge_effect
-from latentsweep.metrics import metric_of
+from latentsweep.ablation.statistics import inference, pairs, relative
+from latentsweep.ablation.statistics.effect import MARGIN, Contrast, Counts, Effect, Run, Summary
+from latentsweep.ablation.statistics.power import show_least
+from latentsweep.ablation.statistics.proportions import equal_rates_p, exact_interval
+from latentsweep.ablation.statistics.stability import failures_of
+from latentsweep.ablation.statistics.verdicts import Rule, judge_effect
+from latentsweep.metrics import NEAR_COPIES, SAMPLES, metric_of
 from trainables.errors import ConfigError, DataError
-
-ROUNDING = 1e-12
-"""Differences below this share of the values they are made of are rounding, and count as none."""
+from trainables.measures.distances import WithinKernel
 
 
 def summaries(runs: Sequence[Run], arms: Sequence[str], metric: str) -> list[Summary]:
@@ -41,18 +41,6 @@ def summaries(runs: Sequence[Run], arms: Sequence[str], metric: str) -> list[Sum
     return result
 
 
-def noise(runs: Sequence[Run], metric: str) -> float | None:
-    """Standard deviation between the seeds of one arm, pooled over arms: √(Σ (n_a − 1) s_a² / Σ (n_a − 1)).
-
-    Folds of one arm count as arms of their own, since their test splits differ. None where no arm has two values.
-    """
-    arms = sorted({run.arm for run in runs})
-    folds = [[run for run in runs if run.fold == fold] for fold in sorted({run.fold for run in runs})]
-    found = [each for own in folds for each in summaries(own, arms, metric)]
-    spreads = [(len(each.values) - 1, each.sd) for each in found if each.sd is not None]
-    return math.sqrt(sum(df * sd**2 for df, sd in spreads) / sum(df for df, _ in spreads)) if spreads else None
-
-
 def effects(
     runs: Sequence[Run],
     contrasts: Sequence[Contrast],
@@ -60,47 +48,68 @@ def effects(
     *,
     seeds: Sequence[int],
     alpha: float = 0.05,
-    margin: float | None = None,
+    margin: float = MARGIN,
+    real: WithinKernel | None = None,
+    diverged: Collection[tuple[str, int]] = (),
     resamples: int = 2000,
     seed: int = 0,
 ) -> list[Effect]:
     """Every contrast of a metric over the planned ``seeds``, tested, with its interval and a verdict.
 
+    KID and FID are judged by their relative change, on the log scale (:func:`~relative.changes`), where they are well
+    above 0; near copies by the counts pooled over seeds; everything else by the paired differences.
+
     The p values are corrected (Holm 1979) over the contrasts of kind "arm", and over main effects and interactions
     together; those without p don't count. The verdict is "helps" or "hurts" ("differs" where neither way is better)
-    where the corrected p is below ``alpha``; else "no difference" where the 1 − α interval lies
-    within ± ``margin``, by default :func:`noise`; else "cannot tell". The interval within the margin is equivalence
-    as Schuirmann (1987) tests it, but stricter: his two one-sided tests at α ask it of the 1 − 2α interval.
-    One seed is always "cannot tell": nothing is known of the noise.
+    where the corrected p is below ``alpha``; else "no difference" where the change is shown to be smaller than
+    ``margin``, a share of the reference's score; else "cannot tell". That is shown by two one-sided tests (Schuirmann
+    1987): on the log scale of |d| < log(1 + margin), else in pairs of a < (1 + margin) r and a > r/(1 + margin); the
+    larger p of the two is corrected over the same family (Holm), at the same ``alpha``. A margin depends on nothing
+    that was measured, so no arm moves another's. One seed is always "cannot tell": nothing is known of the noise.
+
+    Failures are outcomes: "unstable" is said where what has positive weight failed in more seeds than what has
+    negative weight, or would be said to hurt and failed in fewer. A seed fails that ``diverged``, as (arm, seed), or
+    whose KID collapsed (:func:`~stability.collapses`).
 
     In a study with folds the mean, its error and all that follows are of the folds' means
     (:mod:`~latentsweep.ablation.statistics.replicate`), which vary with training and test subjects.
 
     The interval covers new seeds; where ``runs`` have ``cross``, all of the same subjects and slices, it covers new
-    subjects too, from ``resamples`` resamples drawn from ``seed``. docs/metrics.md says how often it held the truth.
+    subjects too, from ``resamples`` resamples drawn from ``seed``; on the log scale that takes ``real``, the kernels
+    of the real slices. docs/metrics.md says how often it held the truth.
 
     Where all values are alike, and the subjects say nothing either, there is no spread to judge by. All 0 is "no
     difference", p = 1, the interval [0, 0]; all the same other number has no interval, and p is the sign-flip test's.
-    Raises :class:`DataError` for two runs of one arm and seed, :class:`ConfigError` for a margin below 0.
+    Raises :class:`DataError` for two runs of one arm and seed, :class:`ConfigError` for a margin that isn't above 0.
     """
-    if margin is not None and not margin >= 0:
+    if not 0 < margin < math.inf:
         raise ConfigError(
-            f"a margin is the largest difference that doesn't matter, 0 or more, got {margin}: set another"
+            f"a margin is the largest change that doesn't matter, as a share above 0, got {margin}: set another"
         )
     found = by_arm_and_seed(runs, metric)
     planned = list(dict.fromkeys(seeds))
-    drafts = [_estimated(found, contrast, metric, planned, alpha, resamples, seed) for contrast in contrasts]
-    of_noise = margin is None
-    margin = noise(runs, metric) if margin is None else margin
+    drafts = [pairs.difference(found, contrast, metric, planned, alpha, resamples, seed) for contrast in contrasts]
+    arms = list(dict.fromkeys(arm for contrast in contrasts for arm in contrast.arms))
+    within = [run for run in runs if run.seed in planned]
+    stability = failures_of(within, arms, {(arm, each) for arm, each in diverged if each in planned})
+    own = {key: run for key, run in found.items() if key[1] in planned and key[0] in arms}
+    judged = relative.changes(
+        own, drafts, stability, margin=margin, real=real, alpha=alpha, resamples=resamples, seed=seed
+    )
+    drafts = [
+        replace(_on_scale(draft, each, own, margin), stability=tuple(stability[arm] for arm in draft.contrast.arms))
+        for draft, each in zip(drafts, judged, strict=True)
+    ]
     for of_arms in (True, False):
         family = [place for place, each in enumerate(contrasts) if (each.kind == "arm") == of_arms]
-        tested = {place: p for place in family if (p := drafts[place].p) is not None}
-        for place, p_holm in zip(tested, inference.holm(list(tested.values())), strict=True):
-            drafts[place] = replace(drafts[place], p_holm=float(p_holm))
-        scale = Scale(alpha, max(1, len(family)), margin, of_noise, len(planned))
+        differ = _corrected({place: drafts[place].p for place in family})
+        equal = _corrected({place: drafts[place].p_equal for place in family})
+        rule = Rule(alpha, max(1, len(family)), margin, len(planned))
         for place in family:
-            verdict, words = judge_effect(drafts[place], scale, metric_of(metric).better)
-            drafts[place] = replace(drafts[place], verdict=verdict, words=words)
+            draft = replace(drafts[place], p_holm=differ.get(place), p_equal_holm=equal.get(place))
+            draft = show_least(draft, rule.contrasts, alpha, list(own.values()))
+            verdict, words = judge_effect(draft, rule, metric_of(metric).better)
+            drafts[place] = replace(draft, verdict=verdict, words=words)
     return drafts
 
 
@@ -119,75 +128,35 @@ def by_arm_and_seed(runs: Sequence[Run], metric: str) -> dict[tuple[str, int], R
     return found
 
 
-def _estimated(
-    found: Mapping[tuple[str, int], Run],
-    contrast: Contrast,
-    metric: str,
-    planned: Sequence[int],
-    alpha: float,
-    resamples: int,
-    seed: int,
-) -> Effect:
-    """The effect without what depends on the other contrasts; :func:`effects` says what becomes of no spread."""
-    seeds = tuple(each for each in planned if all((arm, each) in found for arm in contrast.arms))
-    terms = np.array(
-        [[contrast.weights[arm] * found[arm, each].metrics[metric] for arm in contrast.arms] for each in seeds]
-    )
-    rounding = ROUNDING * float(np.abs(terms).max(initial=0.0))
-    exact = [math.fsum(row) for row in terms]
-    values = tuple(0.0 if abs(value) <= rounding else value for value in exact)
-    each_unit = independent(seeds, values)
-    draft = Effect(
-        contrast,
-        metric,
-        seeds,
-        values,
-        p_sign_flip=inference.sign_flip_p(each_unit),
-        runs=tuple(found[arm, each].key for arm in contrast.arms for each in seeds),
-        missing=tuple(f"{arm}, seed {each}" for arm in contrast.arms for each in planned if (arm, each) not in found),
-    )
-    if not values:
-        return draft
-    mean, df = float(np.mean(each_unit)), len(each_unit) - 1
-    subjects = _between_subjects(contrast, seeds, found, resamples, seed) if metric == CROSS_METRIC else (None, None)
-    draft = replace(draft, mean=mean, se_subjects=subjects[0], df_subjects=subjects[1])
-    if not df:
-        return draft
-    sd = float(np.std(each_unit, ddof=1)) if max(each_unit) - min(each_unit) > rounding else 0.0
-    correction, error = inference.hedges_correction(df), sd / math.sqrt(len(each_unit))
-    draft = replace(draft, sd=sd, se_seeds=error, size=correction * mean / sd if correction and sd else None)
-    if error or draft.se_subjects:
-        subjects = draft.se_subjects or 0.0, draft.df_subjects or df
-        reach, df_both, p = map(float, inference.judge(mean, error, df, *subjects, alpha=alpha))
-        return replace(draft, df=df_both, low=mean - reach, high=mean + reach, p=p)
-    if mean == 0:
-        return replace(draft, low=0.0, high=0.0, p=1.0)
-    return replace(draft, p=smallest_p(units(seeds)))
+def _corrected(p: Mapping[int, float | None]) -> dict[int, float]:
+    """Holm's p values of those that there are, by their place."""
+    tested = {place: value for place, value in p.items() if value is not None}
+    return dict(zip(tested, map(float, inference.holm(list(tested.values()))), strict=True))
 
 
-def _between_subjects(
-    contrast: Contrast, seeds: Sequence[int], found: Mapping[tuple[str, int], Run], resamples: int, seed: int
-) -> tuple[float | None, float | None]:
-    """Standard error of the contrast's mean between subjects and its degrees of freedom, from the runs' ``cross``.
+def _on_scale(draft: Effect, judged: relative.Judged | str, found: pairs.Found, margin: float) -> Effect:
+    """The effect with the p values of the scale that its verdict rests on."""
+    if isinstance(judged, relative.Judged):
+        return replace(draft, scale="log", relative=judged.relative, p=judged.p, p_equal=judged.p_equal)
+    counts = _counted(draft, found)
+    if counts:
+        (first, second), tried = counts.found, counts.made
+        return replace(draft, counts=counts, p=equal_rates_p((first, tried[0]), (second, tried[1])))
+    return replace(draft, why_raw=judged, p_equal=pairs.equal_p(draft, found, margin))
 
-    With the same subjects drawn for all arms and seeds, A doesn't change and B cancels (:class:`Run`): what is left
-    of the mean is −2 Σ w_g T_g / Σ w_g n_g, with T_g the contrast of S_g, averaged over seeds. None where a run lacks
-    ``cross``, runs differ in subjects or slices, or there are fewer than two subjects. They are drawn in the order
-    of n_g and T_g, so that neither their names nor their order in a record changes the error.
-    """
-    chosen = {(arm, each): found[arm, each].cross for arm in contrast.arms for each in seeds}
-    first = next(iter(chosen.values()))
-    sizes = {subject: count for subject, (_, count) in first.items() if count > 0}
-    sums = np.zeros(len(sizes))
-    for (arm, _), cross in chosen.items():
-        if {subject: count for subject, (_, count) in cross.items() if count > 0} != sizes:
-            return None, None
-        sums += contrast.weights[arm] * np.array([cross[subject][0] for subject in sizes]) / len(seeds)
-    if len(sizes) < 2 or not np.isfinite(sums).all():
-        return None, None
-    if np.abs(sums).max() <= ROUNDING * max(abs(total) for total, _ in first.values()):
-        return 0.0, float(len(sizes) - 1)
-    counts = np.array(list(sizes.values()))
-    order = np.lexsort((sums, counts))
-    error, df = inference.subject_error(-2 * sums[order], counts[order], resamples=resamples, seed=seed)
-    return float(error), float(df)
+
+def _counted(draft: Effect, found: pairs.Found) -> Counts | None:
+    """Near copies pooled over seeds, where the metric is their share of a known number of slices."""
+    weights = draft.contrast.weights
+    if draft.metric != NEAR_COPIES.name or draft.p is None or sorted(weights.values()) != [-1.0, 1.0]:
+        return None
+    pooled = []
+    for arm in sorted(weights, key=lambda name: -weights[name]):
+        of_arm = [run.metrics for (name, _), run in found.items() if name == arm]
+        if any(SAMPLES.name not in metrics for metrics in of_arm):
+            return None
+        made = [round(each[SAMPLES.name]) for each in of_arm]
+        copies = sum(round(each[draft.metric] * count) for each, count in zip(of_arm, made, strict=True))
+        low, high = exact_interval(copies, sum(made))
+        pooled.append((copies, sum(made), float(low), float(high)))
+    return Counts(*zip(*pooled, strict=True))

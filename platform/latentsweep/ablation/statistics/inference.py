@@ -71,6 +71,11 @@ def judge(
     return Judged(quantile * error, df, high)
 
 
+def one_sided(mean: float, two_sided: float) -> float:
+    """The p of a mean that isn't below 0, from the two-sided p of 0."""
+    return two_sided / 2 if mean < 0 else 1 - two_sided / 2
+
+
 def cochran_quantile(alpha: Numbers, share: Numbers, df: Numbers, other_df: Numbers) -> Numbers:
     """The mean of two two-sided Student quantiles at level α, ``share`` of it the first; Cochran and Cox 1950."""
     from scipy.special import stdtrit

@@ -14,15 +14,12 @@ import numpy.typing as npt
 
 from latentsweep.ablation.statistics.effect import CROSS_METRIC, Contrast, Run
 from latentsweep.ablation.statistics.effects import by_arm_and_seed
-from latentsweep.ablation.statistics.inference import effective_subjects, subject_draws
 from latentsweep.ablation.statistics.replicate import independent
+from latentsweep.ablation.statistics.subjects import kid_covariance
 from latentsweep.pages.numbers import fixed, interval
 from trainables.measures.distances import WithinKernel
 
 Floats = npt.NDArray[np.float64]
-
-FEWEST_SUBJECTS = 3
-"""Below this, resamples of the real slices are almost all of one subject, and say nothing of others."""
 
 REAL = 1e-7
 """Roots whose imaginary part is below this share of their size are real; the rest is rounding."""
@@ -145,7 +142,9 @@ def _ratio(
     value = means[0] / means[1] if means[1] > 0 else None
     ends, sampled, varies = None, None, False
     if value is not None and count > 1:
-        sampled = _over_subjects(arms, real, resamples, seed) if real else None
+        names_of = dict(zip(names[1:], arms, strict=True))
+        weights = dict(zip(names[1:], (1.0, -1.0), strict=True))
+        sampled = kid_covariance(names_of, weights, real, resamples=resamples, seed=seed) if real else None
         over_seeds = np.cov(kids) / count
         varies = bool(over_seeds.any() or sampled)
         if (kids[0] == kids[1]).all():
@@ -157,30 +156,6 @@ def _ratio(
     words = _words(value, low, high, count, unbounded)
     runs = tuple(run.key for each in arms for run in each)
     return Ratio(*names, CROSS_METRIC, seeds, value, low, high, unbounded, sampled is not None, words, runs)
-
-
-def _over_subjects(
-    arms: Sequence[Sequence[Run]], real: WithinKernel, resamples: int, seed: int
-) -> tuple[Floats, float] | None:
-    """Covariance (2, 2) between subjects of the two arms' mean KID, and its degrees of freedom.
-
-    Of KID = A + B(w) − 2 Σ w_g S_g / Σ w_g n_g (:class:`latentsweep.ablation.statistics.effect.Run`), all but A is
-    computed for each resample. The subjects are drawn as for the difference of the two arms, so that both intervals
-    agree. None where a run lacks ``cross``, the runs and ``real`` aren't of the same slices, or subjects are few.
-    """
-    sizes = dict(zip(real.groups, real.sizes, strict=True))
-    measured = [{name: count for name, (_, count) in run.cross.items() if count > 0} for each in arms for run in each]
-    if len(sizes) < FEWEST_SUBJECTS or any(each != sizes for each in measured):
-        return None
-    sums = np.array([[np.mean([run.cross[name][0] for run in each]) for name in real.groups] for each in arms])
-    counts = np.array(real.sizes, dtype=np.float64)
-    order = np.lexsort((sums[0] - sums[1], counts))
-    draws = np.empty((resamples, len(counts)))
-    draws[:, order] = subject_draws(len(counts), resamples=resamples, seed=seed)
-    draws = draws[(draws > 0).sum(axis=1) > 1]
-    kids = 1000 * real.resample(draws) - 2 * (sums @ draws.T) / (draws @ counts)
-    effective = float(effective_subjects(counts))
-    return np.cov(kids) * effective / (effective - 1), effective - 1
 
 
 def _words(value: float | None, low: float | None, high: float | None, seeds: int, unbounded: bool) -> str:

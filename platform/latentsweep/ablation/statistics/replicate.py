@@ -41,17 +41,22 @@ def fold_of(seed: int) -> int:
     return seed.fold if isinstance(seed, Replicate) else 0
 
 
+def unit_of(seed: int) -> int:
+    """What an interval counts once: the fold of a replicate, or a seed of a study without folds."""
+    return seed.fold if isinstance(seed, Replicate) else seed
+
+
 def independent(seeds: Sequence[int], values: Sequence[float]) -> list[float]:
     """The values that an interval rests on: those of the ``seeds``, or each fold's mean where there are folds."""
     folds: dict[int, list[float]] = {}
     for seed, value in zip(seeds, values, strict=True):
-        folds.setdefault(seed.fold if isinstance(seed, Replicate) else seed, []).append(value)
+        folds.setdefault(unit_of(seed), []).append(value)
     return [each[0] if len(each) == 1 else statistics.fmean(each) for each in folds.values()]
 
 
 def units(seeds: Iterable[int]) -> int:
     """How many there are of them."""
-    return len({seed.fold if isinstance(seed, Replicate) else seed for seed in seeds})
+    return len({unit_of(seed) for seed in seeds})
 
 
 def unit_words(seeds: Iterable[int]) -> str:

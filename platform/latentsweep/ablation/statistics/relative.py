@@ -1,0 +1,170 @@
+"""Changes of a score as shares of the reference's: contrasts of logarithms, over seeds and over subjects.
+
+Legend: n seeds, A arms. Only for scores that are well above 0; :func:`changes` says what that means.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from latentsweep.ablation.statistics import inference
+from latentsweep.ablation.statistics.additive import compare
+from latentsweep.ablation.statistics.effect import CROSS_METRIC, Contrast, Effect, Relative, Stability
+from latentsweep.ablation.statistics.pairs import Found
+from latentsweep.ablation.statistics.replicate import unit_of
+from latentsweep.ablation.statistics.subjects import kid_covariance
+from latentsweep.metrics import FID, KID
+from trainables.measures.distances import WithinKernel
+
+METRICS = (KID.name, FID.name)
+"""Those with a log scale: distances, 0 where nothing is left to improve."""
+
+ABOVE_ZERO = 3.0
+"""A mean is well above 0 that is more than this many of its standard errors."""
+
+FAR_APART = 0.001
+"""An arm shares no spread whose variance is so improbably large beside that of the others, by an F test."""
+
+NEAR_ZERO, SUBJECTS_UNKNOWN = "a score isn't well above 0", "only so the error covers other held-out subjects here"
+"""Why the verdict rests on the paired differences, where a metric has a log scale."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A change with its two-sided p of none, and its p of one as large as the margin."""
+
+    relative: Relative
+    p: float
+    p_equal: float
+
+
+def changes(
+    found: Found,
+    drafts: Sequence[Effect],
+    stability: Mapping[str, Stability],
+    *,
+    margin: float,
+    real: WithinKernel | None,
+    alpha: float,
+    resamples: int,
+    seed: int,
+) -> list[Judged | str]:
+    """Each draft's contrast on the log scale; or why it isn't there, "" where the metric has none.
+
+    A contrast is on the log scale where every arm of it is well above 0: all its values are, and its mean is more
+    than :data:`ABOVE_ZERO` times its standard error over seeds and, where ``real`` is given, subjects; collapsed
+    seeds don't count. All arms of the study that are so by their seeds share one residual spread
+    (:func:`~latentsweep.ablation.statistics.additive.compare`), but for those with a collapsed seed or a spread far
+    above the others' (:data:`FAR_APART`): a contrast with one is judged by its own arms alone. Arms with the same
+    scores in every seed, which share their samples, count once there.
+
+    The error between subjects: for KID with ``real``, the kernels of the real slices, that of Σ w log KID by the
+    delta method, Σ_ab (w_a/m_a) C_ab (w_b/m_b), with C of :func:`kid_covariance` and means m. The real slices' own
+    kernels don't cancel in a ratio; so where runs have ``cross`` but ``real`` is lacking, the log scale couldn't
+    cover subjects, and the contrast stays with the paired differences, which do.
+    """
+    values = {key: run.metrics[drafts[0].metric] for key, run in found.items()} if drafts else {}
+    arms = {arm: np.array([y for (name, _), y in values.items() if name == arm]) for arm, _ in values}
+    steady = {arm: _steady(arm, values, stability) for arm in arms}
+    above = {arm for arm in arms if (arms[arm] > 0).all() and _well_above(steady[arm])}
+    pool = _alike({arm: np.log(arms[arm]) for arm in arms if arm in above and len(steady[arm]) == len(arms[arm])})
+    result: list[Judged | str] = []
+    for draft in drafts:
+        contrast = draft.contrast
+        if draft.metric not in METRICS or not draft.df or not any(draft.values):
+            result.append("")
+            continue
+        if not above.issuperset(contrast.arms):
+            result.append(NEAR_ZERO)
+            continue
+        between, df_subjects = None, None
+        if draft.metric == CROSS_METRIC:
+            runs = {arm: [run for (name, _), run in found.items() if name == arm] for arm in contrast.arms}
+            sampled = real and kid_covariance(runs, contrast.weights, real, resamples=resamples, seed=seed)
+            if sampled:
+                covariance, df_subjects = sampled
+                if not all(_well_above(steady[a], v) for a, v in zip(runs, np.diag(covariance), strict=True)):
+                    result.append(NEAR_ZERO)
+                    continue
+                slopes = np.array([contrast.weights[arm] / arms[arm].mean() for arm in runs])
+                between = math.sqrt(max(0.0, float(slopes @ covariance @ slopes)))
+            elif draft.se_subjects is not None:
+                result.append(SUBJECTS_UNKNOWN)
+                continue
+        together = pool if set(pool).issuperset(contrast.arms) else contrast.arms
+        result.append(_judged(values, contrast, together, margin, between, df_subjects, alpha) or "")
+    return result
+
+
+def _judged(
+    values: Mapping[tuple[str, int], float],
+    contrast: Contrast,
+    arms: Sequence[str],
+    margin: float,
+    between: float | None,
+    df_subjects: float | None,
+    alpha: float,
+) -> Judged | None:
+    """The contrast by least squares over ``arms``; None where nothing is left to tell a spread by."""
+    series = {arm: _by_unit({s: math.log(y) for (name, s), y in values.items() if name == arm}) for arm in arms}
+    twin = {arm: next(other for other in arms if series[other] == series[arm]) for arm in arms}
+    rows = sorted(set(twin.values()))
+    seeds = sorted({s for arm in rows for s, _ in series[arm]})
+    y, there = np.zeros((len(rows), len(seeds))), np.zeros((len(rows), len(seeds)), dtype=bool)
+    for row, arm in enumerate(rows):
+        for s, value in series[arm]:
+            y[row, seeds.index(s)], there[row, seeds.index(s)] = value, True
+    weights = np.zeros(len(rows))
+    for arm in contrast.arms:
+        weights[rows.index(twin[arm])] += contrast.weights[arm]
+    found = compare(y, there, weights)
+    mean, error, df = float(found.mean[0]), float(found.error[0]), found.df
+    if not error > 0 or not math.isfinite(mean):
+        return None
+    both = (between or 0.0), (df_subjects or df)
+    limit = math.log1p(margin)
+    means = np.array([mean, mean - limit, -limit - mean])
+    judged = inference.judge(means, error, df, *both, alpha=alpha)
+    reach, df_both, p = (float(np.ravel(each)[0]) for each in judged)
+    p_equal = max(inference.one_sided(*each) for each in zip(means[1:].tolist(), judged.p[1:].tolist(), strict=True))
+    low, change, high = (math.expm1(end) for end in (mean - reach, mean, mean + reach))
+    return Judged(Relative(change, low, high, df_both, error, df, between, df_subjects), p, p_equal)
+
+
+def _by_unit(logs: Mapping[int, float]) -> tuple[tuple[int, float], ...]:
+    """What least squares takes as the seeds of an arm: its seeds, or its folds, each with the mean of its seeds."""
+    units: dict[int, list[float]] = {}
+    for seed, value in logs.items():
+        units.setdefault(unit_of(seed), []).append(value)
+    return tuple((unit, float(np.mean(own))) for unit, own in sorted(units.items()))
+
+
+def _alike(logs: Mapping[str, np.ndarray]) -> list[str]:
+    """The arms whose spread isn't far above that of the others."""
+    from scipy.special import fdtrc
+
+    squares = {arm: (float(((y - y.mean()) ** 2).sum()), len(y) - 1) for arm, y in logs.items()}
+    kept = []
+    for arm, (own, df) in squares.items():
+        rest = [each for other, each in squares.items() if other != arm]
+        others, df_others = sum(each for each, _ in rest), sum(each for _, each in rest)
+        far = df and df_others and others and fdtrc(df, df_others, own / df / (others / df_others)) < FAR_APART
+        if not far:
+            kept.append(arm)
+    return kept
+
+
+def _steady(arm: str, values: Mapping[tuple[str, int], float], stability: Mapping[str, Stability]) -> np.ndarray:
+    """An arm's values without those that collapsed."""
+    fallen = stability[arm].collapsed if arm in stability else ()
+    return np.array([y for (name, seed), y in values.items() if name == arm and seed not in fallen])
+
+
+def _well_above(values: np.ndarray, between: float = 0.0) -> bool:
+    """Whether the mean is well above 0, with the variance ``between`` subjects of it."""
+    over_seeds = float(np.var(values, ddof=1)) / len(values) if len(values) > 1 else 0.0
+    return float(values.mean()) > ABOVE_ZERO * math.sqrt(over_seeds + float(between))
