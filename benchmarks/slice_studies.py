@@ -24,13 +24,15 @@ from trainables.measures.distances import WithinKernel
 IMAGES = 200
 LEVEL = 60.0
 """The reference's true KID."""
-DEVIATION = 0.05
-"""Of log KID between the seeds of an arm, without the noise of its images."""
+DEVIATION = 0.03
+"""Of log KID between the seeds of an arm, which the noise of its images makes about 0.05."""
 FACTORS = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.2, 1 / 1.2, 1.1, 1 / 1.1)
 """Each arm's true KID over that of the first, the reference."""
 NULL = (0, 1, 2, 3, 4, 5, 6, 7)
 MIXED = (0, 1, 2, 3, 8, 9, 10, 11)
 """Places in :data:`FACTORS`: of the arms of a study without effects, of one with some."""
+RESAMPLES = 400
+"""Of subjects, in place of 2,000, to save time."""
 CLAIMS = ("helps", "hurts", "differs")
 """Verdicts that say there is an effect."""
 
@@ -50,13 +52,18 @@ class Variant:
     """The share of seeds that collapse, in all arms."""
     sound_reference: bool = False
     """Whether those of the reference don't."""
+    deviation: float = DEVIATION
+    """Of log KID between the seeds of an arm, without the noise of its images."""
+    studies: int = 200
+    """How many without effects are simulated for each number of seeds; half as many with some."""
 
 
 VARIANTS = (
-    Variant("equal spread"),
+    Variant("equal spread", studies=600),
+    Variant("equal spread, twice as large", deviation=2 * DEVIATION),
     Variant("ten held-out subjects", subjects=10),
     Variant("ten held-out subjects, two with most slices", subjects=10, skewed=True),
-    Variant("twofold spread", uneven=2.0),
+    Variant("twofold spread", uneven=3.0, studies=600),
     Variant("one seed in ten collapses", collapses=0.1),
     Variant("one seed in ten collapses, of the arms alone", collapses=0.1, sound_reference=True),
 )
@@ -75,6 +82,11 @@ class Library(NamedTuple):
     collapsed: npt.NDArray[np.bool_]
     """(A, R)."""
 
+    def noise(self, arm: int) -> float:
+        """Deviation of an arm's log KID between its sound seeds, less what it shares with those of other arms."""
+        logs = np.where(self.collapsed, np.nan, np.log(np.maximum(self.kids, 1e-3)))
+        return float(np.nanstd(logs[arm] - np.nanmean(np.delete(logs, arm, axis=0), axis=0)))
+
 
 class Study(NamedTuple):
     """One simulated study, as the statistics are given it."""
@@ -92,7 +104,7 @@ def library(bank: Bank, variant: Variant, *, seeds: int, world: int) -> Library:
     noise = generator.random((seeds, IMAGES, 2))
     spreads = [variant.uneven if arm % 2 else 1.0 for arm in range(len(FACTORS))]
     levels = [LEVEL, *(LEVEL * factor for factor in FACTORS)]
-    arms = {spread: place.tune(levels, DEVIATION * spread)[1:] for spread in set(spreads)}
+    arms = {spread: place.tune(levels, variant.deviation * spread)[1:] for spread in set(spreads)}
     found = []
     for arm, spread in enumerate(spreads):
         tuned = arms[spread][arm]
@@ -163,7 +175,7 @@ def tally(given: Library, variant: Variant, arms: Sequence[int], *, seeds: int, 
     verdicts: dict[float, Counter[str]] = {FACTORS[arm]: Counter() for arm in arms[1:]}
     family = covered = intervals = differences = false_help = 0
     for study in studies(given, variant, arms, seeds=seeds, count=count, seed=seed):
-        found = effects(study.runs, names, KID.name, seeds=range(seeds), real=study.real)
+        found = effects(study.runs, names, KID.name, seeds=range(seeds), real=study.real, resamples=RESAMPLES)
         fell = study.collapsed.sum(axis=1)
         wrong = False
         for place, (arm, effect) in enumerate(zip(arms[1:], found, strict=True), start=1):

@@ -32,6 +32,8 @@ class Floor(NamedTuple):
     """Distances of real slices of some subjects to those of others, one for each split, and whether 0 is inside."""
 
     distances: Floats
+    errors: Floats
+    """The error that was told of each."""
     held: int
     """Splits in which the 95 % interval holds 0."""
 
@@ -74,7 +76,7 @@ def floors(bank: Bank, splits: int, *, seed: int = 0, resamples: int = 200) -> d
     """Splits of all subjects into halves, :data:`IMAGES` slices on each side, by what became of a subject's pairs."""
     generator = np.random.default_rng(seed)
     subjects = int(bank.subjects.max()) + 1
-    found: dict[str, list[tuple[float, bool]]] = {"left out": [], "counted": []}
+    found: dict[str, list[tuple[float, float, bool]]] = {"left out": [], "counted": []}
     for split in range(splits):
         first = np.isin(bank.subjects, generator.permutation(subjects)[: subjects // 2])
         sides = [generator.choice(np.flatnonzero(side), IMAGES, replace=False) for side in (first, ~first)]
@@ -85,11 +87,9 @@ def floors(bank: Bank, splits: int, *, seed: int = 0, resamples: int = 200) -> d
         draws = bootstrap_kid(x, y, resamples=resamples, seed=split, **groups)
         for name, distance in (("left out", kernel_distance(x, y, **groups)), ("counted", kernel_distance(x, y))):
             low, high = interval(distance, draws)
-            found[name].append((1000 * distance, low <= 0 <= high))
-    return {
-        name: Floor(np.array([distance for distance, _ in each]), sum(held for _, held in each))
-        for name, each in found.items()
-    }
+            found[name].append((1000 * distance, 1000 * float(draws.std(ddof=1)), low <= 0 <= high))
+    columns = {name: np.array(each).T for name, each in found.items()}
+    return {name: Floor(distances, errors, int(held.sum())) for name, (distances, errors, held) in columns.items()}
 
 
 class Trained:
@@ -227,7 +227,7 @@ def winners(
 def _confirm(selection: Floats, fresh: Floats) -> tuple[int, float, float]:
     """The place of the confirmed best, the mean of its fresh scores, and the score that is stated for it."""
     top = np.argsort(selection)[: confirmation.CONFIGURATIONS]
-    order, logs = confirmation.ranked(list(selection[top]), [list(each) for each in fresh[top]])
+    order, logs = confirmation.ranking(list(selection[top]), [list(each) for each in fresh[top]])
     place = int(top[order[0]])
     expected = confirmation.expectation(list(selection[top]), [list(each) for each in fresh[top]], logs)
     mean = confirmation.centre(list(fresh[place]), logs)

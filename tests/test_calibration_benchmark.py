@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from calibration import at_most
 from slice_arms import Arm, Bank, World
 from slice_studies import FACTORS, LEVEL, Variant, library, studies
 
@@ -39,7 +40,7 @@ def arm(world: World) -> Arm:
 def test_an_arm_has_the_true_score_and_the_spread_that_were_asked(world: World, arm: Arm) -> None:
     logs = np.log(world.truth(world.seeds(arm, 3000, np.random.default_rng(1))))
     assert np.exp(logs.mean()) == pytest.approx(60, rel=0.01)
-    assert logs.std() == pytest.approx(0.05, rel=0.05)
+    assert logs.std() == pytest.approx(0.05, rel=0.1)
 
 
 def test_a_score_out_of_reach_says_what_is_in_reach(world: World) -> None:
@@ -60,7 +61,7 @@ def test_what_is_measured_is_the_kernel_distance_of_the_features(bank: Bank, wor
         found = world.kid(pairs, sums, np.arange(SUBJECTS // 2))
         moved = images[positions[seed]] + seeds.shifts[seed] @ bank.directions
         with_all_pairs = kernel_distance(moved, real)
-        assert found == pytest.approx(1000 * (with_all_pairs - alike[other].mean() + alike[~same].mean()))
+        assert found == pytest.approx(1000 * (with_all_pairs - alike[other].mean() + alike[~same].mean()), abs=0.01)
 
 
 def test_scores_of_few_images_and_subjects_average_to_the_truth(world: World, arm: Arm) -> None:
@@ -106,4 +107,10 @@ def test_a_study_has_the_scores_kernels_and_effects_that_are_known(bank: Bank) -
     for run, arm in zip(study.runs, [0, 0, 0, 8, 8, 8], strict=True):
         sums, sizes = np.array(list(run.cross.values())).sum(axis=0)
         alike = run.metrics[KID.name] - real + 2 * sums / sizes
-        assert np.isclose(alike, 1000 * given.alike[arm]).any()
+        assert np.isclose(alike, 1000 * given.alike[arm], rtol=1e-9).any()
+
+
+def test_a_rate_misses_its_target_only_where_chance_does_not_say_so() -> None:
+    assert at_most("", 0.06, 12, 200).holds
+    assert at_most("", 0.06, 16, 200).holds
+    assert not at_most("", 0.06, 22, 200).holds
