@@ -6,13 +6,12 @@ KID is ×1000. Rates come as counts, so that whoever prints them can say how sur
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, create_trial
-from slice_arms import Bank, Floats, Parts, Positions, Seeds, World, mix
+from slice_arms import Arm, Bank, Floats, Positions, Seeds, World
 
 from latentsweep.metrics import KID, STEPS
 from latentsweep.search import confirmation, pairing
@@ -97,14 +96,14 @@ class Trained:
 
     def __init__(self, world: World, seeds: Seeds) -> None:
         self.world, self.seeds = world, seeds
-        self.alike, cross = world.kernels(np.arange(len(world.pool)), seeds.shifts[0])
+        self.alike, cross = world.kernels(seeds)
         self.sums = np.stack(
             [cross[:, world.held_subjects == g].sum(axis=1) for g in range(len(world.sizes))], axis=1
         )
         self.truth = float(world.truth(seeds)[0])
 
     def measure(self, noise: Floats, drawn: Positions) -> tuple[float, pairing.Pairing]:
-        """KID of the images of ``noise`` (N, 2) against the subjects ``drawn`` (g,), and what pairing needs."""
+        """KID of the images of ``noise`` (N,) against the subjects ``drawn`` (g,), and what pairing needs."""
         found = self.world.images(self.seeds, noise[None])[0]
         count, sizes = len(found), self.world.sizes[drawn]
         alike = (self.alike[np.ix_(found, found)].sum(axis=1) - self.alike[found, found]) / (count - 1)
@@ -129,7 +128,7 @@ def pairs(
         both = [Trained(world, world.fit(world.seeds(arm, 1, generator), level)) for level in levels]
         kids, errors = np.empty((draws, 2)), np.empty(draws)
         for draw in range(draws):
-            noise, drawn = generator.random((IMAGES, 2)), generator.integers(0, len(world.sizes), subjects)
+            noise, drawn = generator.random(IMAGES), generator.integers(0, len(world.sizes), subjects)
             (kids[draw, 0], first), (kids[draw, 1], second) = (each.measure(noise, drawn) for each in both)
             errors[draw] = pairing.paired_error(first, second)
         difference = kids[:, 1] - kids[:, 0]
@@ -160,7 +159,7 @@ def thresholds(world: World, levels: Sequence[float], *, draws: int, trainings: 
         seeds = world.seeds(arm, 1, generator)
         curve = [Trained(world, world.fit(seeds, level)) for level in levels]
         for _ in range(draws):
-            noise, drawn = generator.random((IMAGES, 2)), generator.integers(0, len(world.sizes), SUBJECTS)
+            noise, drawn = generator.random(IMAGES), generator.integers(0, len(world.sizes), SUBJECTS)
             trials = [_point(place, *each.measure(noise, drawn)) for place, each in enumerate(curve)]
             search = Measured(trials)
             best, taken = search.measured()[0], search.best()[0]
@@ -193,23 +192,25 @@ def winners(
     """
     shape, fresh = (sweeps, configurations), confirmation.SEEDS
     generator = np.random.default_rng(seed)
-    true = 60 * np.exp(0.08 * generator.standard_normal(shape))
-    grid = np.geomspace(true.min(), true.max(), 25)
-    arms = world.tune([60.0, *grid], 0.065)
-    shares = np.interp(np.log(true), np.log(grid), [arm.share for arm in arms[1:]])
-    parts = world.parts(world.seeds(arms[0], 2000, generator))
-    parts = Parts(parts.alike.mean(axis=1), parts.sums.mean(axis=1))
+    levels = 60 * np.exp(np.linspace(-0.32, 0.32, 65))
+    arms = world.tune([60.0, *levels], 0.065)[1:]
+    chosen = np.clip(np.rint(32 + 8 * generator.standard_normal(shape)), 0, 64).astype(int)
+    true = levels[chosen]
+    common = world.seeds(Arm(0.0, arms[0].spread), 500, generator)
+    average = [
+        [each.mean(axis=0) for each in world.expected(common._replace(strengths=np.full(500, arm.strength)))]
+        for arm in arms
+    ]
     scores, here = np.empty((*shape, 1 + fresh)), np.empty(shape)
     for sweep in range(sweeps):
         drawn = generator.integers(0, len(world.sizes), SUBJECTS)
-        noise = generator.random((1 + fresh, IMAGES, 2))
-        seeds = world.seeds(replace(arms[0], collapses=collapses), configurations * (1 + fresh), generator)
-        own = np.where(seeds.collapsed & (seeds.shares == 1), 1.0, np.repeat(shares[sweep], 1 + fresh))
-        seeds = seeds._replace(shares=own)
-        measured = world.measure(seeds, world.images(seeds, np.tile(noise, (configurations, 1, 1))))
-        kids = [world.kid(alike, sums, drawn) for alike, sums in zip(*measured, strict=True)]
-        scores[sweep] = np.reshape(kids, (configurations, 1 + fresh))
-        here[sweep] = [world.kid(*mix(parts, share), drawn) for share in shares[sweep]]
+        noise = generator.random((1 + fresh, IMAGES))
+        strengths = np.repeat([arms[place].strength for place in chosen[sweep]], 1 + fresh)
+        seeds = world.seeds(Arm(1.0, arms[0].spread, collapses), len(strengths), generator)
+        seeds = seeds._replace(strengths=strengths * seeds.strengths)
+        measured = world.measure(seeds, world.images(seeds, np.tile(noise, (configurations, 1))))
+        scores[sweep] = world.kid(*measured, drawn).reshape(configurations, 1 + fresh)
+        here[sweep] = [world.kid(*average[place], drawn) for place in chosen[sweep]]
     found: dict[str, list[tuple[int, float]]] = {"selected": [], "confirmed": [], "expected": []}
     for each in scores:
         found["selected"].append((int(each[:, 0].argmin()), float(each[:, 0].min())))
