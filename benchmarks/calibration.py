@@ -57,6 +57,11 @@ class Section:
     rows: list[tuple[str, ...]] = field(default_factory=list)
     targets: list[Target] = field(default_factory=list)
 
+    def add(self, *row: str) -> None:
+        """Another row, which is told at once to whoever waits."""
+        self.rows.append(row)
+        print(" | ".join(row), file=sys.stderr, flush=True)
+
     def lines(self) -> Iterator[str]:
         yield from (f"## {self.title}", "", self.words, "")
         for row in (self.head, ("---",) * len(self.head), *self.rows):
@@ -118,15 +123,8 @@ def floor(bank: Bank, size: float) -> Section:
         f"{splits} splits of the subjects into halves, {IMAGES} slices of one half against {IMAGES} of the other.",
     )  # fmt: skip
     for name, each in found.items():
-        section.rows.append(
-            (
-                name,
-                mean(each.distances, 2),
-                f"{each.distances.std(ddof=1):.2f}",
-                f"{each.errors.mean():.2f}",
-                rate(each.held, splits),
-            )
-        )
+        spread, told = f"{each.distances.std(ddof=1):.2f}", f"{each.errors.mean():.2f}"
+        section.add(name, mean(each.distances, 2), spread, told, rate(each.held, splits))
     apart, all_of = found["left out"].distances, found["counted"].distances
     ratio = float(apart.std() / all_of.std())
     section.targets += [
@@ -158,9 +156,8 @@ def pairing(bank: Bank, size: float) -> Section:
             )
             alike, of = sum(each.alike for each in found), sum(each.draws for each in found)
             kids = " and ".join(f"{level:.0f}" for level in levels)
-            section.rows.append(
-                (name, kids, *(f"{each:.1f}" for each in (single, true, told)), f"{told / true:.2f}", rate(alike, of))
-            )
+            numbers = (f"{each:.1f}" for each in (single, true, told))
+            section.add(name, kids, *numbers, f"{told / true:.2f}", rate(alike, of))
             what = f"{kids}, {name} subjects"
             section.targets.append(
                 Target(
@@ -187,7 +184,7 @@ def exported(bank: Bank, size: float) -> Section:
     for levels in ((60.0, 60.5, 61.0, 63.0, 68.0), (60.0, 58.0, 57.0, 60.0, 70.0), (40.0, 42.0, 44.0, 46.0, 48.0)):
         found = thresholds(bank.world(0), levels, draws=draws, trainings=4)
         kids = ", ".join(f"{level:g}" for level in levels)
-        section.rows.append((kids, rate(found.worse, len(found.loss)), mean(found.loss)))
+        section.add(kids, rate(found.worse, len(found.loss)), mean(found.loss))
         section.targets.append(
             Target(f"a threshold that scored worse by more: {kids}", "never", str(found.worse), not found.worse)
         )
@@ -209,9 +206,7 @@ def best(bank: Bank, size: float) -> Section:
         whole = {name: [np.concatenate([each[name][i] for each in found]) for i in (0, 1)] for name in found[0]}
         for name, (bias, regret) in whole.items():
             hits = sum(each[name].best for each in found)
-            section.rows.append(
-                (f"{collapses:.0%}", name, mean(100 * bias), mean(100 * regret), rate(hits, len(bias)))
-            )
+            section.add(f"{collapses:.0%}", name, mean(100 * bias), mean(100 * regret), rate(hits, len(bias)))
         ratio = float(whole["confirmed"][1].mean() / whole["selected"][1].mean())
         stated = 100 * whole["expected"][0]
         what = f"{collapses:.0%} of seeds collapse"
@@ -235,8 +230,8 @@ def studies(bank: Bank, size: float) -> Section:
             "10 % more is “no difference”", "no effect is “no difference”", "no effect is “unstable”",
             "“helps” with more collapses", "change held", "difference held",
         ),
-        "Against one reference of KID 60 whose seeds' true log KID varies by 3.5 %. Studies without effects, and with "
-        "four arms whose effects are 20 and 10 % either way. Last: 95 % intervals that hold the truth.",
+        "Against one reference of KID 60 whose seeds' true log KID varies by 3.5 %. Studies without effects, and "
+        "with four arms whose effects are 20 and 10 % either way. Last: 95 % intervals that hold the truth.",
     )  # fmt: skip
     kept: dict[tuple[object, ...], list[Library]] = {}
     for variant in VARIANTS:
@@ -256,7 +251,7 @@ def studies(bank: Bank, size: float) -> Section:
                 tallies.append(joined(given))
             null, mixed = tallies
             section.targets += _targets(variant.name, seeds, null, mixed)
-            section.rows.append((variant.name, str(seeds), spreads, *_rates(null, mixed)))
+            section.add(variant.name, str(seeds), spreads, *_rates(null, mixed))
     return section
 
 
