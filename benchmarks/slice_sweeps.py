@@ -151,13 +151,19 @@ class Measured(Search):
 
 
 def thresholds(world: World, levels: Sequence[float], *, draws: int, trainings: int, seed: int = 0) -> Thresholds:
-    """A denoiser whose thresholds have the true KIDs ``levels``, each cheaper than the last, and what is exported."""
+    """A denoiser whose thresholds have the true KIDs ``levels``, each cheaper than the last, and what is exported.
+
+    Each threshold moves the images by a shift of its own, half as large as those of trainings.
+    """
     generator = np.random.default_rng(seed)
     arm = world.tune(levels[:1], 0.06)[0]
     worse, loss = 0, []
     for _ in range(trainings):
         seeds = world.seeds(arm, 1, generator)
-        curve = [Trained(world, world.fit(seeds, level)) for level in levels]
+        curve = []
+        for level in levels:
+            own = world.seeds(Arm(0.0, arm.spread / 2), 1, generator).shifts
+            curve.append(Trained(world, world.fit(seeds._replace(shifts=seeds.shifts + own), level)))
         for _ in range(draws):
             noise, drawn = generator.random(IMAGES), generator.integers(0, len(world.sizes), SUBJECTS)
             trials = [_point(place, *each.measure(noise, drawn)) for place, each in enumerate(curve)]
