@@ -198,9 +198,11 @@ def winners(
     """
     shape, fresh = (sweeps, configurations), confirmation.SEEDS
     generator = np.random.default_rng(seed)
-    levels = 60 * np.exp(np.linspace(-0.32, 0.32, 65))
-    arms = world.tune([60.0, *levels], 0.065)[1:]
-    chosen = np.clip(np.rint(32 + 8 * generator.standard_normal(shape)), 0, 64).astype(int)
+    levels = 60 * np.exp(np.linspace(-0.32, 0.32, 33))
+    tuned = world.tune([60.0, *levels[::4]], 0.065)[1:]
+    strengths = np.interp(np.log(levels), np.log(levels[::4]), [arm.strength for arm in tuned])
+    arms = [Arm(float(strength), tuned[0].spread) for strength in strengths]
+    chosen = np.clip(np.rint(16 + 4 * generator.standard_normal(shape)), 0, 32).astype(int)
     true = levels[chosen]
     common = world.seeds(Arm(0.0, arms[0].spread), 500, generator)
     average = [
@@ -227,7 +229,7 @@ def winners(
     for name, choices in found.items():
         places, stated = np.array([place for place, _ in choices]), np.array([score for _, score in choices])
         bias, regret = stated / here[rows, places] - 1, true[rows, places] / true.min(axis=1) - 1
-        result[name] = Curse(bias, regret, int((places == true.argmin(axis=1)).sum()))
+        result[name] = Curse(bias, regret, int((regret == 0).sum()))
     return result
 
 
