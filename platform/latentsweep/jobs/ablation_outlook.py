@@ -111,8 +111,8 @@ def power_words(plan: AblationPlan, seeds: int, noise: Noise) -> str:
         most = _percent(shown_by(0.0, 1.0, contrasts, *subjects))
         cap = f"; the {noise.subjects} held-out subjects cap it at {most} %, however many seeds"
     return (
-        f"{unit_words(replicates)} show a difference of {least} % of the score or more here, in four studies of five and "
-        f"corrected for {number(contrasts, 'comparison')} ({source}){cap}; a sign-flip test can't go under p "
+        f"{unit_words(replicates)} show a difference of {least} % of the score or more here, in four studies of five "
+        f"and corrected for {number(contrasts, 'comparison')} ({source}){cap}; a sign-flip test can't go under p "
         f"= {smallest_p(count):.3g}"
     )
 
