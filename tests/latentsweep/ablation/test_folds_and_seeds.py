@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +15,9 @@ from small_dataset import plant
 
 from latentsweep.ablation.design.arms import WHOLE, given_arms
 from latentsweep.ablation.design.plan import AblationPlan, plan_of
-from latentsweep.ablation.page.summary import interval_covers
+from latentsweep.ablation.page.certainty import interval_covers
 from latentsweep.ablation.statistics.effect import Contrast, Run
-from latentsweep.ablation.statistics.effects import effects, noise
+from latentsweep.ablation.statistics.effects import effects
 from latentsweep.ablation.statistics.ratio import ratios
 from latentsweep.ablation.statistics.replicate import Replicate, counted_seeds, listed_seeds, unit_words
 from latentsweep.configuration import Configuration, read_configuration
@@ -172,11 +171,8 @@ def test_intervals_hold_the_truth_where_folds_differ_more_than_seeds() -> None:
     assert held / 400 == pytest.approx(0.95, abs=0.03)
 
 
-def test_the_noise_is_that_of_seeds_within_a_fold_and_what_intervals_cover_is_told() -> None:
+def test_what_intervals_of_folds_cover_is_told() -> None:
     runs = folded_runs()
-    between = noise(runs, KID)
-    assert between == pytest.approx(3 / math.sqrt(2), rel=0.1), "seeds differ by 3, folds by 100"
-    assert noise(folded_runs(seeds=1), KID) is None
     found = effects(runs, [WITHOUT], KID, seeds=replace(PLAN, folds=3).replicates(2))
     assert interval_covers(found) == (
         "A 95 % interval covers what other seeds, other training subjects and other held-out subjects would change, "

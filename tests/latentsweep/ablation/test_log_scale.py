@@ -19,6 +19,7 @@ from latentsweep.ablation.statistics.effect import Contrast, Effect, Run
 from latentsweep.ablation.statistics.effects import effects
 from latentsweep.ablation.statistics.inference import holm, judge
 from latentsweep.ablation.statistics.power import detectable
+from latentsweep.ablation.statistics.replicate import Replicate
 from trainables.measures.distances import WithinKernel
 
 Floats = npt.NDArray[np.float64]
@@ -382,15 +383,9 @@ def test_without_the_real_slices_kernels_verdicts_stay_with_the_differences_that
 
 
 def test_seeds_of_one_fold_count_as_one_by_their_mean() -> None:
-    """A fold's seeds share its patients; ``fold`` of a seed says which it is."""
-
-    class Replicate(int):
-        @property
-        def fold(self) -> int:
-            return self // 100
-
+    """A fold's seeds share its patients."""
     runs = study(np.random.default_rng(0), ARMS[:3], 9, {})
-    folded = [Run(run.arm, Replicate(100 * (run.seed // 3) + run.seed % 3), run.metrics, run.key) for run in runs]
+    folded = [Run(run.arm, Replicate.of(run.seed % 3, run.seed // 3), run.metrics, run.key) for run in runs]
     means = [
         Run(
             arm,
@@ -408,4 +403,4 @@ def test_seeds_of_one_fold_count_as_one_by_their_mean() -> None:
 
 def own(run: Run, arm: str, fold: int) -> bool:
     """Whether a run is of that arm and fold."""
-    return run.arm == arm and getattr(run.seed, "fold", None) == fold
+    return (run.arm, run.fold) == (arm, fold)

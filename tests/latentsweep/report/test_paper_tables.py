@@ -168,8 +168,9 @@ def test_the_caption_says_how_often_others_used_each_test_split(tmp_path: Path) 
     trained(home)
     said = "The test split of my_scans was used in {} earlier decision{}."
     assert said.format(0, "s (none on record)") in paper_tables(home).quality.caption
-    for name, prepared in (("my_scans-1a2b3c4d", "f"), ("a study", "f"), ("a study of another", "e")):
-        dataset = PreparedDataset("my_scans", home.datasets / "my_scans", {"fingerprint": prepared * 64})
+    own = hashlib.sha256(b"my_scans").hexdigest()
+    for name, prepared in (("my_scans-1a2b3c4d", own), ("a study", own), ("a study of another", "e" * 64)):
+        dataset = PreparedDataset("my_scans", home.datasets / "my_scans", {"fingerprint": prepared})
         note_use(home, dataset, "study", name, "test", "subject")
     assert said.format(1, "") in paper_tables(home).quality.caption
 
