@@ -18,7 +18,8 @@ def confirmed_table(found: Confirmation, metric: Metric) -> Table:
     for rank, row in enumerate(found.rows, start=1):
         chosen = row is found.best
         scores = ("failed" if score is None else metric.format(score) for score in row.scores)
-        cells = (str(rank), str(row.trial), metric.format(row.selection), metric.format(found.mean(row)), *scores)
+        told = (found.ranks_by(row), row.selection, found.mean(row))
+        cells = (str(rank), str(row.trial), *map(metric.format, told), *scores)
         rows.append(Row("★" if chosen else "", "", cells, (), "chosen" if chosen else ""))
-    headings = ("", "rank", "trial", "in the search", "mean", *(f"seed {seed}" for seed in found.seeds))
+    headings = ("", "rank", "trial", "ranked by", "in the search", "mean", *(f"seed {seed}" for seed in found.seeds))
     return Table("", f"{metric.label}. {CAPTION}", headings, tuple(rows))

@@ -12,7 +12,7 @@ from latentsweep.datasets.slices import PreparedDataset, open_dataset
 from latentsweep.lints import Finding
 from latentsweep.metrics import FID, KID, OBJECTIVES, REPORT, STEPS, Metric
 from latentsweep.pages.charts import Chart
-from latentsweep.pages.numbers import duration, now
+from latentsweep.pages.numbers import duration, now, number
 from latentsweep.pages.tables import Row, Table
 from latentsweep.pages.templates import Tile, warnings_first
 from latentsweep.report import charts, repetition, summary
@@ -98,14 +98,21 @@ class Content:
         metrics, ends = self.shown_trial.metrics, self.shown_trial.interval(KID.name)
         interval = f"95 % interval {KID.format(ends[0])} to {KID.format(ends[1])}" if ends else "no interval recorded"
         steps = self.source.plan.recipe.sampling.steps
+        again = self.confirmation
+        best = f"{KID.label} of the best" + (", in the search" if again and again.best else "")
         found = [
-            (f"{KID.label} of the best", KID, KID.name, interval),
+            (best, KID, KID.name, interval),
             ("floor", KID, KID.floor, "real slices against real slices"),
             ("reconstructions", KID, KID.reconstructed, "real slices, encoded and decoded, against real slices"),
             (f"{FID.label} of the best", FID, FID.name, f"real against real: {FID.format(metrics.get(FID.floor))}"),
             (STEPS.label, STEPS, STEPS.name, f"denoiser evaluations per image; {steps} without early stop"),
         ]
-        return [Tile(label, metric.format(metrics.get(name)), note) for label, metric, name, note in found]
+        tiles = [Tile(label, metric.format(metrics.get(name)), note) for label, metric, name, note in found]
+        if again and again.best:
+            value = self.objective.format(again.mean(again.best))
+            note = f"mean of {number(len(again.seeds), 'fresh seed')}"
+            tiles.insert(0, Tile(f"{self.objective.label} of the best, confirmed", value, note))
+        return tiles
 
     @property
     def facts(self) -> list[tuple[str, str]]:

@@ -120,7 +120,10 @@ def certainty(source: Source, rows: Sequence[Score]) -> str:
     if other is None:
         return "Only one denoiser was measured, so nothing can be said of what another configuration would give."
     gap, error = other.values[0] - first.values[0], other.difference_error
-    said = f"The best of another denoiser is trial {other.trial} with {metric.format(other.values[0])}"
+    said = (
+        f"In the search, trial {first.trial} had the lowest score, {metric.format(first.values[0])}. The best of "
+        f"another denoiser was trial {other.trial} with {metric.format(other.values[0])}"
+    )
     if error is None:
         return f"{said}; no uncertainty of this score was recorded, so whether they differ can't be said."
     alike = [row for row in rows if row.alike]
@@ -137,7 +140,7 @@ def certainty(source: Source, rows: Sequence[Score]) -> str:
     if len(alike) > 1:
         text += (
             f" {len(alike)} of {len(rows)} configurations, of {number(denoisers, 'denoiser')}, can't be told from "
-            "the best at the 95 % level."
+            "the lowest at the 95 % level."
         )
         text += common(source, rows, alike)
     return f"{text} {covered(rows, metric)}"
@@ -147,7 +150,7 @@ def covered(rows: Sequence[Score], metric: Metric) -> str:
     """What the errors of differences cover, and of which rows they are not paired."""
     text = (
         "The error of a difference covers other real subjects and other noise. It doesn't cover another training "
-        "seed, and each denoiser was trained with one."
+        "seed, and these scores are of one seed each."
     )
     unpaired = unpaired_words(rows, metric)
     return f"{text} {unpaired}." if unpaired else text

@@ -118,6 +118,10 @@ class Confirmation:
         """The mean score of the fresh seeds; None where one failed."""
         return None if row.failures else centre(without_failures(row.scores), self.logs)
 
+    def ranks_by(self, row: Confirmed) -> float | None:
+        """The score that gives its rank, :func:`standing`; None where a seed failed."""
+        return None if row.failures else standing([row.selection, *without_failures(row.scores)], self.logs)
+
     def row_of(self, trial: int) -> Confirmed | None:
         """The row of that trial, if it was confirmed."""
         return next((row for row in self.rows if row.trial == trial), None)

@@ -16,6 +16,7 @@ def rows(found: Confirmation) -> list[dict[str, Any]]:
             "trial": row.trial,
             "pass": row.family,
             "best": row is found.best,
+            "ranked_by": found.ranks_by(row),
             "found_with": row.selection,
             "mean": found.mean(row),
             **{
@@ -33,26 +34,33 @@ def words(search: Search) -> list[str]:
     if found is None:
         begun = last_extent(search).configurations > 0
         return ["The best are not confirmed yet: run the sweep's command again to go on."] if begun else []
-    metric, seeds = metric_of(search), " and ".join(map(str, found.seeds))
-    kind = "geometric" if found.logs else "arithmetic"
+    metric, count = metric_of(search), len(found.seeds)
+    named = f"the {'seed' if count == 1 else 'seeds'} {' and '.join(map(str, found.seeds))}"
     said = []
     if found.best:
+        own = metric.format(found.mean(found.best))
+        alone = f"{'That seed' if count == 1 else 'These seeds'} alone {'gives' if count == 1 else 'give'} {own}"
+        worst = " but the worst" if count > 1 else ""
         said.append(
-            f"Trained again with the seeds {seeds}, which the search never used, trial {found.best.trial} is the "
-            f"best of {len(found.rows)}: {metric.label} {metric.format(found.mean(found.best))} ({kind} mean), where "
-            f"the search had found {metric.format(found.best.selection)}."
+            f"Trained again with {named}, which the search never used, trial {found.best.trial} ranks first of "
+            f"{len(found.rows)}: {metric.label} {metric.format(found.ranks_by(found.best))}, the mean of all its "
+            f"seeds{worst}, the search's own among them. {alone}; the search had found "
+            f"{metric.format(found.best.selection)}."
         )
         if found.expected is not None:
             said.append(
-                f"A further seed can be expected to give {metric.format(found.expected)}: so much each of these "
-                "seeds gave for what the other scores choose."
+                f"A further seed can be expected to give {metric.format(found.expected)}: each fresh seed is left "
+                "out in turn, the other scores choose a configuration, and this is the mean of what the seeds left out "
+                "score there."
             )
+        elif count < 2:
+            said.append("What a further seed would give can't be said: that takes two fresh seeds.")
     else:
         said.append("Each of the best failed with a seed that the search never used: its own best is taken.")
     for row in found.rows:
         said += [f"Trial {row.trial} failed with the seed {seed}: {row.failures[seed]}." for seed in row.failures]
     if not found.logs:
-        said.append("A score is not above 0, so arithmetic means rank in place of geometric ones.")
+        said.append("A score is not above 0, so means are arithmetic and not geometric.")
     leader = search.leader()
     if family_of(leader) not in {row.family for row in found.rows}:
         said.append(
