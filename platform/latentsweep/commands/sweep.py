@@ -32,7 +32,7 @@ def sweep(
         typer.Option(
             min=0,
             help="Train so many of the best denoisers again with fresh seeds, and rank them anew; by default 5 for "
-            "12 trials or more, 0 for fewer.",
+            "12 trials or more can be run, 0 for fewer.",
         ),
     ] = None,
     confirm_seeds: Annotated[int, typer.Option(min=1, help="Fresh seeds for each of these.")] = 2,

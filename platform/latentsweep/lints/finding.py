@@ -99,7 +99,7 @@ LINTS: dict[str, Lint] = {
     ),
     "vae-limits": Lint(
         "most of the distance to real slices is the autoencoder's, not the denoiser's",
-        "train the autoencoder longer or larger, or with a lower vae.kl_weight; a longer diffusion cannot help much",
+        "improve the autoencoder first: train it longer or larger, or with a lower vae.kl_weight",
     ),
 }
 """Every lint by its code. The tests ask for two tests of each lint: one in which it fires and one in which not."""

@@ -50,8 +50,8 @@ def words(search: Search) -> list[str]:
         if found.expected is not None:
             said.append(
                 f"A further seed can be expected to give {metric.format(found.expected)}: each fresh seed is left "
-                "out in turn, the other scores choose a configuration, and this is the mean of what the seeds left out "
-                "score there."
+                "out in turn, the other scores choose a configuration, and this is the mean of what the seeds left "
+                "out score there."
             )
         elif count < 2:
             said.append("What a further seed would give can't be said: that takes two fresh seeds.")
