@@ -18,7 +18,7 @@ from latentsweep.ablation.design.walltime import WallTime, inequality, spent
 from latentsweep.ablation.page.content import Content
 from latentsweep.ablation.page.files import write_page
 from latentsweep.ablation.page.tables import walltime_table
-from latentsweep.ablation.statistics.effect import MARGIN, Effect
+from latentsweep.ablation.statistics.effect import MARGIN, Effect, Stability
 from latentsweep.ablation.statistics.effects import effects, summaries
 from latentsweep.ablation.statistics.gaps import ArmGap, gaps
 from latentsweep.ablation.statistics.ratio import Ratio, ratios
@@ -282,7 +282,16 @@ def command_of(plan: AblationPlan, seeds: int) -> str:
 
 def plain(found: Effect | Ratio | ArmGap) -> dict[str, Any]:
     """An effect, a ratio or a gap as JSON."""
-    return dataclasses.asdict(found) | {"seeds": [as_plain(seed) for seed in found.seeds]}
+    text = dataclasses.asdict(found) | {"seeds": [as_plain(seed) for seed in found.seeds]}
+    if isinstance(found, Effect):
+        text["stability"] = [_plain_stability(each) for each in found.stability]
+    return text
+
+
+def _plain_stability(found: Stability) -> dict[str, Any]:
+    text = dataclasses.asdict(found)
+    text |= {name: [as_plain(seed) for seed in text[name]] for name in ("diverged", "collapsed")}
+    return text | {"worst": found.worst and [as_plain(found.worst[0]), found.worst[1]]}
 
 
 def as_plain(seed: int) -> int | dict[str, int]:

@@ -180,6 +180,18 @@ def test_what_intervals_of_folds_cover_is_told() -> None:
     )
 
 
+def test_failures_in_folds_are_told_by_seed_and_fold() -> None:
+    lost = [Replicate.of(0, 1), Replicate.of(1, 1)]
+    runs = [run for run in folded_runs() if (run.arm, run.seed) not in [("without", each) for each in lost]]
+    diverged = [("without", each) for each in lost]
+    (effect,) = effects(runs, [WITHOUT], KID, seeds=FOLDED.replicates(2), diverged=diverged)
+    assert "diverged with seeds 0, fold 1; 1, fold 1; its worst score" in effect.words
+    (stability, whole) = ablation_results.plain(effect)["stability"]
+    assert stability["diverged"] == [{"seed": 0, "fold": 1}, {"seed": 1, "fold": 1}]
+    assert stability["worst"][0] == {"seed": 1, "fold": 2}
+    assert whole["diverged"] == whole["collapsed"] == []
+
+
 def test_a_study_in_folds_is_recorded_and_forecast_fold_by_fold(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     record = AblationRecord(MemoryRecorder(), FOLDED, store)

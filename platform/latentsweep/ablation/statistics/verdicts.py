@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from latentsweep.ablation.statistics.effect import Counts, Effect, Stability, Verdict
 from latentsweep.ablation.statistics.power import seeds_needed
-from latentsweep.ablation.statistics.replicate import unit_words, units
+from latentsweep.ablation.statistics.replicate import listed_seeds, unit_words, units
 from latentsweep.metrics import Better, metric_of
 from latentsweep.pages.numbers import listed
 
@@ -53,7 +53,7 @@ def failed_words(effect: Effect) -> str:
 
 def _fallen(each: Stability) -> str:
     how = [
-        f"{what} with seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+        f"{what} with seed{'s' if len(seeds) > 1 else ''} {listed_seeds(seeds)}"
         for what, seeds in (("diverged", each.diverged), ("collapsed", each.collapsed))
         if seeds
     ]
