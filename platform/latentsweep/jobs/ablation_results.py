@@ -29,7 +29,7 @@ from latentsweep.jobs.ablation import Study
 from latentsweep.jobs.ablation_outlook import Noise, power_words
 from latentsweep.lints import Finding, targets
 from latentsweep.metrics import STUDY
-from latentsweep.pages.numbers import listed
+from latentsweep.pages.numbers import listed, number
 from latentsweep.pages.repetition import assignment, differences, machine, versions
 from latentsweep.storage.home import write_json
 from latentsweep.storage.store import Store
@@ -147,9 +147,10 @@ def facts(study: Study, jobs: Sequence[ArmRun], seeds: int) -> list[tuple[str, s
     """What was run, on what, and what sharing saved."""
     plan, counts = study.plan, needed(jobs)
     side, earlier = plan.recipe.data.image_size, study.note_use()
-    each = f"{seeds} seeds each" + (f", in each of {plan.folds} folds" if plan.folds > 1 else "")
+    each = f"{number(seeds, 'seed')} each" + (f", in each of {plan.folds} folds" if plan.folds > 1 else "")
     tuned = f", each arm tuned by {plan.tune} trials of its own" if plan.tune else ""
-    trainings = f"{counts['vae']} autoencoders and {counts['denoiser']} denoisers; apart, each run would need its own"
+    trainings = f"{number(counts['vae'], 'autoencoder')} and {number(counts['denoiser'], 'denoiser')}"
+    trainings += "; apart, each run would need its own"
     return [
         ("Dataset", f"{plan.dataset}, fingerprint {plan.fingerprint[:16]}"),
         ("Measured on", f"the {plan.split} split, by {plan.recipe.data.rule if plan.folds == 1 else 'subject'}"),
@@ -235,8 +236,9 @@ def as_text(plan: Mapping[str, Any]) -> str:
         "",
         *(f"  {arm['arm']:<{width}}  {arm['shares']}; {changed(arm['changes'])}" for arm in plan["arms"]),
         "",
-        f"{plan['runs']} runs with {plan['seeds']} seeds{folds}: {counts['vae']} autoencoders and "
-        f"{counts['denoiser']} denoisers in all ({there.get('vae', 0)} and {there.get('denoiser', 0)} are in the "
+        f"{number(plan['runs'], 'run')} with {number(plan['seeds'], 'seed')}{folds}: "
+        f"{number(counts['vae'], 'autoencoder')} and {number(counts['denoiser'], 'denoiser')} in all "
+        f"({there.get('vae', 0)} and {there.get('denoiser', 0)} are in the "
         f"store); apart, each run would need its own, {plan['runs']} and {plan['runs']}",
     ]
     if "seed_words" in plan:

@@ -68,7 +68,8 @@ def _judged(effect: Effect, rule: Rule, better: Better | None) -> tuple[Verdict,
     if effect.mean is None:
         return "cannot tell", "cannot tell: no seed has all the runs that it takes"
     if effect.p is None or effect.p_holm is None:
-        return "cannot tell", f"cannot tell with one seed: {_change(effect)} there, which may be chance"
+        noun = unit_words(effect.seeds).split()[1]
+        return "cannot tell", f"cannot tell with one {noun}: {_change(effect)} there, which may be chance"
     if effect.counts:
         words = counts_words(effect.counts)
         if effect.p_holm < rule.alpha:
