@@ -74,6 +74,26 @@ def test_an_arm_all_of_whose_seeds_diverged_is_unstable_without_a_number() -> No
     assert "failed in 5 of 5 seeds" in found.words
 
 
+def test_an_arm_of_a_factorial_that_failed_is_named_in_main_effects_and_makes_no_interaction_unstable() -> None:
+    generator, arms = np.random.default_rng(0), ("none", "a", "b", "a + b")
+    runs = [
+        Run(arm, seed, {KID: 50 + generator.normal()}, f"{arm}/{seed}")
+        for arm in arms
+        for seed in range(5)
+        if (arm, seed) != ("a + b", 1)
+    ]
+    contrasts = [
+        Contrast("a", {"none": -0.5, "a": 0.5, "b": -0.5, "a + b": 0.5}, "main effect"),
+        Contrast("a × b", {"none": 0.5, "a": -0.5, "b": -0.5, "a + b": 0.5}, "interaction"),
+    ]
+    main, both = effects(runs, contrasts, KID, seeds=range(5), diverged=[("a + b", 1)])
+    assert main.verdict == "unstable"
+    assert main.words.startswith("unstable: a + b failed in 1 of 5 seeds (")
+    assert "; by which of their components, this doesn't tell; in the seeds measured: " in main.words
+    assert both.verdict != "unstable"
+    assert both.words.endswith("; a + b failed in 1 of 5 seeds")
+
+
 def test_a_score_far_above_its_arms_others_is_a_collapse_and_takes_no_power_from_other_arms() -> None:
     runs = runs_of([40.0, 41.0, 160.0, 40.5, 39.8], FULL)
     others = [Run("other", seed, {KID: value}, f"other/{seed}") for seed, value in enumerate(BETTER)]

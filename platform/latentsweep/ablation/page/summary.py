@@ -34,9 +34,8 @@ WORDS = {
         "make no difference beyond the margin",
     ),
     "unstable": (
-        "Changes how often trainings fail",
-        "changes how often trainings fail",
-        "change how often trainings fail",
+        "May change how often trainings fail",
+        *("may change how often trainings fail",) * 2,
     ),
     "cannot tell": ("Can't be told from the noise", *("can't be told from the noise between seeds",) * 2),
     "not measured": ("Not measured", "was not measured", "were not measured"),

@@ -32,8 +32,10 @@ def judge_effect(effect: Effect, rule: Rule, better: Better | None) -> tuple[Ver
     if effect.why_raw:
         words += f"; judged by paired differences, as {effect.why_raw}"
     arm, reference = effect.failed
-    if arm > reference or (verdict == "hurts" and arm < reference):
-        return "unstable", f"unstable: {failed_words(effect)}; in the seeds measured: {words}"
+    kind = effect.contrast.kind
+    if kind != "interaction" and (arm > reference or (verdict == "hurts" and arm < reference)):
+        cells = "; by which of their components, this doesn't tell" if kind == "main effect" else ""
+        return "unstable", f"unstable: {failed_words(effect)}{cells}; in the seeds measured: {words}"
     some = (f"{each.arm} failed in {each.failed} of {each.tried} seeds" for each in effect.stability if each.failed)
     return verdict, "; ".join([words, *some])
 
