@@ -249,6 +249,5 @@ def notes(content: Content, metric: str) -> list[str]:
     found += read_ratios(content.ratios_of(metric)) + able(content, metric)
     lacking = sorted({key for effect in effects for key in effect.missing})
     if lacking:
-        reasons = [f"{key} ({content.failures[key]})" if key in content.failures else key for key in lacking]
-        found.append(f"Runs without a result: {'; '.join(reasons)}.")
+        found.append(f"Runs without a result: {'; '.join(lacking)}.")
     return found
