@@ -291,9 +291,8 @@ def plain(found: Effect | Ratio | ArmGap) -> dict[str, Any]:
 
 
 def _plain_stability(found: Stability) -> dict[str, Any]:
-    text = dataclasses.asdict(found)
-    text |= {name: [as_plain(seed) for seed in text[name]] for name in ("diverged", "collapsed")}
-    return text | {"worst": found.worst and [as_plain(found.worst[0]), found.worst[1]]}
+    seeds = {name: [as_plain(seed) for seed in getattr(found, name)] for name in ("diverged", "collapsed")}
+    return dataclasses.asdict(found) | seeds | {"worst": found.worst and [as_plain(found.worst[0]), found.worst[1]]}
 
 
 def as_plain(seed: int) -> int | dict[str, int]:
