@@ -98,7 +98,7 @@ def power_words(plan: AblationPlan, seeds: int, noise: Noise) -> str:
     error, df = noise.spread * weight / math.sqrt(count), (count - 1) * min(arms - 1, MOST_DEGREES)
     between = None if plan.folds > 1 else noise.se_subjects
     subjects = between or 0.0, noise.df_subjects or math.inf
-    least = _percent(shown_by(error, df, contrasts, *subjects))
+    least = _rise(shown_by(error, df, contrasts, *subjects))
     source = (
         f"seeds of {number(noise.configurations, 'configuration')} in the store vary by {100 * noise.spread:.2g} %"
         if noise.configurations
@@ -108,7 +108,7 @@ def power_words(plan: AblationPlan, seeds: int, noise: Noise) -> str:
     if plan.folds > 1:
         cap = "; folds vary more than seeds do, so that is the least"
     elif between:
-        most = _percent(shown_by(0.0, 1.0, contrasts, *subjects))
+        most = _rise(shown_by(0.0, 1.0, contrasts, *subjects))
         cap = f"; the {noise.subjects} held-out subjects cap it at {most} %, however many seeds"
     return (
         f"{unit_words(replicates)} show a difference of {least} % of the score or more here, in four studies of five "
@@ -151,6 +151,6 @@ def _without_seed(entry: Entry) -> dict[str, object]:
     return {name: value for name, value in sorted(entry.manifest["inputs"].items()) if name != "seed"}
 
 
-def _percent(change: float) -> str:
-    """A difference of logarithms in per cent."""
+def _rise(change: float) -> str:
+    """What a difference of logarithms adds to a score, in per cent."""
     return f"{100 * math.expm1(change):.0f}"

@@ -18,7 +18,7 @@ from latentsweep.ablation.design.walltime import WallTime, inequality, spent
 from latentsweep.ablation.page.content import Content
 from latentsweep.ablation.page.files import write_page
 from latentsweep.ablation.page.tables import walltime_table
-from latentsweep.ablation.statistics.effect import MARGIN, Effect
+from latentsweep.ablation.statistics.effect import MARGIN, Effect, Stability
 from latentsweep.ablation.statistics.effects import effects, summaries
 from latentsweep.ablation.statistics.gaps import ArmGap, gaps
 from latentsweep.ablation.statistics.ratio import Ratio, ratios
@@ -29,7 +29,7 @@ from latentsweep.jobs.ablation import Study
 from latentsweep.jobs.ablation_outlook import Noise, power_words
 from latentsweep.lints import Finding, targets
 from latentsweep.metrics import STUDY
-from latentsweep.pages.numbers import listed
+from latentsweep.pages.numbers import listed, number
 from latentsweep.pages.repetition import assignment, differences, machine, versions
 from latentsweep.storage.home import write_json
 from latentsweep.storage.store import Store
@@ -147,9 +147,10 @@ def facts(study: Study, jobs: Sequence[ArmRun], seeds: int) -> list[tuple[str, s
     """What was run, on what, and what sharing saved."""
     plan, counts = study.plan, needed(jobs)
     side, earlier = plan.recipe.data.image_size, study.note_use()
-    each = f"{seeds} seeds each" + (f", in each of {plan.folds} folds" if plan.folds > 1 else "")
+    each = f"{number(seeds, 'seed')} each" + (f", in each of {plan.folds} folds" if plan.folds > 1 else "")
     tuned = f", each arm tuned by {plan.tune} trials of its own" if plan.tune else ""
-    trainings = f"{counts['vae']} autoencoders and {counts['denoiser']} denoisers; apart, each run would need its own"
+    trainings = f"{number(counts['vae'], 'autoencoder')} and {number(counts['denoiser'], 'denoiser')}"
+    trainings += "; apart, each run would need its own"
     return [
         ("Dataset", f"{plan.dataset}, fingerprint {plan.fingerprint[:16]}"),
         ("Measured on", f"the {plan.split} split, by {plan.recipe.data.rule if plan.folds == 1 else 'subject'}"),
@@ -235,8 +236,9 @@ def as_text(plan: Mapping[str, Any]) -> str:
         "",
         *(f"  {arm['arm']:<{width}}  {arm['shares']}; {changed(arm['changes'])}" for arm in plan["arms"]),
         "",
-        f"{plan['runs']} runs with {plan['seeds']} seeds{folds}: {counts['vae']} autoencoders and "
-        f"{counts['denoiser']} denoisers in all ({there.get('vae', 0)} and {there.get('denoiser', 0)} are in the "
+        f"{number(plan['runs'], 'run')} with {number(plan['seeds'], 'seed')}{folds}: "
+        f"{number(counts['vae'], 'autoencoder')} and {number(counts['denoiser'], 'denoiser')} in all "
+        f"({there.get('vae', 0)} and {there.get('denoiser', 0)} are in the "
         f"store); apart, each run would need its own, {plan['runs']} and {plan['runs']}",
     ]
     if "seed_words" in plan:
@@ -282,7 +284,15 @@ def command_of(plan: AblationPlan, seeds: int) -> str:
 
 def plain(found: Effect | Ratio | ArmGap) -> dict[str, Any]:
     """An effect, a ratio or a gap as JSON."""
-    return dataclasses.asdict(found) | {"seeds": [as_plain(seed) for seed in found.seeds]}
+    text = dataclasses.asdict(found) | {"seeds": [as_plain(seed) for seed in found.seeds]}
+    if isinstance(found, Effect):
+        text["stability"] = [_plain_stability(each) for each in found.stability]
+    return text
+
+
+def _plain_stability(found: Stability) -> dict[str, Any]:
+    seeds = {name: [as_plain(seed) for seed in getattr(found, name)] for name in ("diverged", "collapsed")}
+    return dataclasses.asdict(found) | seeds | {"worst": found.worst and [as_plain(found.worst[0]), found.worst[1]]}
 
 
 def as_plain(seed: int) -> int | dict[str, int]:

@@ -180,6 +180,26 @@ def test_what_intervals_of_folds_cover_is_told() -> None:
     )
 
 
+def test_what_only_one_fold_has_is_said_of_one_fold() -> None:
+    runs, planned = [run for run in folded_runs(3) if run.fold == 1], FOLDED.replicates(3)
+    (effect,) = effects(runs, [WITHOUT], KID, seeds=planned)
+    assert effect.words.startswith("cannot tell with one fold: ")
+    (ratio,) = ratios(runs, [WITHOUT], seeds=planned)
+    assert ratio.words.endswith("times the reference's in the only fold")
+
+
+def test_failures_in_folds_are_told_by_seed_and_fold() -> None:
+    lost = [Replicate.of(0, 1), Replicate.of(1, 1)]
+    runs = [run for run in folded_runs() if (run.arm, run.seed) not in [("without", each) for each in lost]]
+    diverged = [("without", each) for each in lost]
+    (effect,) = effects(runs, [WITHOUT], KID, seeds=FOLDED.replicates(2), diverged=diverged)
+    assert "diverged with seeds 0, fold 1; 1, fold 1; its worst score" in effect.words
+    (stability, whole) = ablation_results.plain(effect)["stability"]
+    assert stability["diverged"] == [{"seed": 0, "fold": 1}, {"seed": 1, "fold": 1}]
+    assert stability["worst"][0] == {"seed": 1, "fold": 2}
+    assert whole["diverged"] == whole["collapsed"] == []
+
+
 def test_a_study_in_folds_is_recorded_and_forecast_fold_by_fold(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     record = AblationRecord(MemoryRecorder(), FOLDED, store)
@@ -189,6 +209,8 @@ def test_a_study_in_folds_is_recorded_and_forecast_fold_by_fold(tmp_path: Path) 
     told = ablation_results.forecast(FOLDED, store, 2)
     assert (told["runs"], told["folds"], told["needed"]["denoiser"]) == (12, 3, 12)
     assert "12 runs with 2 seeds in each of 3 folds" in ablation_results.as_text(told)
+    once = ablation_results.as_text(ablation_results.forecast(FOLDED, store, 1))
+    assert "6 runs with 1 seed in each of 3 folds" in once
     assert told["power"].startswith("3 folds show")
     ((_, text),) = ablation_results.folds_facts(FOLDED)
     assert text.startswith("3 folds: intervals cover other training patients too, as far as folds differ")

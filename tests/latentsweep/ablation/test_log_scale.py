@@ -401,6 +401,55 @@ def test_seeds_of_one_fold_count_as_one_by_their_mean() -> None:
     assert [effect.p for effect in found] == pytest.approx([effect.p for effect in expected])
 
 
+def in_folds(logs: Mapping[str, Floats], seeds: int = 3, *, within: float = 0.001) -> list[Run]:
+    """Runs of ``seeds`` a fold whose KID is e to the arm's log of that fold, and a little noise ``within`` it."""
+    generator = np.random.default_rng(0)
+    return [
+        Run(arm, Replicate.of(s, fold), {KID: math.exp(log + within * generator.normal())}, f"{arm}/{s}/{fold}")
+        for arm, own in logs.items()
+        for fold, log in enumerate(own)
+        for s in range(seeds)
+    ]
+
+
+def test_a_score_is_well_above_0_by_its_folds_and_not_by_their_seeds() -> None:
+    logs = np.log([10.0, 60.0, 110.0])
+    runs = in_folds({"full": logs, "a": logs + np.array([0.1, 0.12, 0.11])})
+    (found,) = effects(runs, CONTRASTS[:1], KID, seeds=sorted({run.seed for run in runs}))
+    assert found.why_raw == "a score isn't well above 0"
+
+
+def test_an_arm_shares_its_spread_by_its_folds_and_not_by_their_seeds() -> None:
+    drawn = np.random.default_rng(1).normal(size=(4, 3))
+    drawn = (drawn - drawn.mean(axis=1, keepdims=True)) / drawn.std(axis=1, keepdims=True)
+    means, spreads = np.array([[4.0], [4.05], [4.1], [4.15]]), np.array([[0.03], [0.03], [0.03], [0.12]])
+    logs = dict(zip(ARMS[:4], means + spreads * drawn, strict=True))
+    one, three = (in_folds(logs, seeds, within=1e-6) for seeds in (1, 3))
+    p = [
+        [each.p for each in effects(runs, CONTRASTS[:3], KID, seeds=sorted({run.seed for run in runs}))]
+        for runs in (one, three)
+    ]
+    assert p[1] == pytest.approx(p[0], rel=1e-3)
+
+
+@pytest.mark.parametrize("arms", [2, 4])
+def test_a_run_lost_in_a_fold_leaves_arms_compared_by_the_seeds_that_they_share(arms: int) -> None:
+    generator = np.random.default_rng(0)
+    runs = []
+    for fold in range(3):
+        for seed, log in enumerate((3.5, 4.0, 4.5)):
+            for arm in ARMS[:arms]:
+                change = 0.01 * generator.normal() + (0.1 if arm == "a" else 0.0)
+                runs.append(Run(arm, Replicate.of(seed, fold), {KID: math.exp(log + change)}, f"{arm}/{seed}/{fold}"))
+    planned = sorted({run.seed for run in runs})
+    kept = [run for run in runs if run.key not in ("a/0/1", f"{ARMS[arms - 1]}/2/2")]
+    whole, found = (effects(each, CONTRASTS[:1], KID, seeds=planned)[0] for each in (runs, kept))
+    assert (whole.scale, found.scale) == ("log", "log")
+    assert found.relative is not None
+    assert found.relative.change == pytest.approx(math.expm1(0.1), abs=0.02)
+    assert found.verdict == whole.verdict == "hurts"
+
+
 def own(run: Run, arm: str, fold: int) -> bool:
     """Whether a run is of that arm and fold."""
     return (run.arm, run.fold) == (arm, fold)

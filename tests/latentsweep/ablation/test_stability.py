@@ -12,6 +12,7 @@ import scipy.stats
 from latentsweep.ablation.statistics.effect import Contrast, Effect, Run
 from latentsweep.ablation.statistics.effects import effects
 from latentsweep.ablation.statistics.proportions import equal_rates_p, exact_interval, missed_rate
+from latentsweep.ablation.statistics.replicate import Replicate
 from latentsweep.ablation.statistics.stability import collapses
 
 KID, COPIES, MADE = "gen/kid", "gen/near_copies", "gen/samples"
@@ -73,6 +74,26 @@ def test_an_arm_all_of_whose_seeds_diverged_is_unstable_without_a_number() -> No
     assert "failed in 5 of 5 seeds" in found.words
 
 
+def test_an_arm_of_a_factorial_that_failed_is_named_in_main_effects_and_makes_no_interaction_unstable() -> None:
+    generator, arms = np.random.default_rng(0), ("none", "a", "b", "a + b")
+    runs = [
+        Run(arm, seed, {KID: 50 + generator.normal()}, f"{arm}/{seed}")
+        for arm in arms
+        for seed in range(5)
+        if (arm, seed) != ("a + b", 1)
+    ]
+    contrasts = [
+        Contrast("a", {"none": -0.5, "a": 0.5, "b": -0.5, "a + b": 0.5}, "main effect"),
+        Contrast("a × b", {"none": 0.5, "a": -0.5, "b": -0.5, "a + b": 0.5}, "interaction"),
+    ]
+    main, both = effects(runs, contrasts, KID, seeds=range(5), diverged=[("a + b", 1)])
+    assert main.verdict == "unstable"
+    assert main.words.startswith("unstable: a + b failed in 1 of 5 seeds (")
+    assert "; by which of their components, this doesn't tell; in the seeds measured: " in main.words
+    assert both.verdict != "unstable"
+    assert both.words.endswith("; a + b failed in 1 of 5 seeds")
+
+
 def test_a_score_far_above_its_arms_others_is_a_collapse_and_takes_no_power_from_other_arms() -> None:
     runs = runs_of([40.0, 41.0, 160.0, 40.5, 39.8], FULL)
     others = [Run("other", seed, {KID: value}, f"other/{seed}") for seed, value in enumerate(BETTER)]
@@ -111,6 +132,38 @@ def test_a_collapse_to_twice_the_score_is_seen_where_seeds_vary_by_5_percent() -
 
 def test_too_few_seeds_and_scores_below_0_have_no_collapse() -> None:
     assert collapses({"a": {0: 10.0, 1: 500.0}, "b": {0: -1.0, 1: 0.5, 2: 90.0}}) == {"a": (), "b": ()}
+
+
+def in_folds(values: np.ndarray) -> dict[str, dict[int, float]]:
+    """Scores (arms, folds, seeds) by arm and replicate."""
+    return {
+        str(arm): {Replicate.of(seed, fold): float(each) for (fold, seed), each in np.ndenumerate(own)}
+        for arm, own in enumerate(values)
+    }
+
+
+@pytest.mark.parametrize("harder", [1.55, 1.7, 2.0, 4.0])
+@pytest.mark.parametrize(("arms", "folds", "seeds"), [(2, 3, 3), (4, 3, 3), (2, 3, 2), (4, 3, 1), (4, 5, 1)])
+def test_a_harder_fold_is_no_collapse(harder: float, arms: int, folds: int, seeds: int) -> None:
+    generator = np.random.default_rng([arms, folds, seeds])
+    wrong = 0
+    for _ in range(200):
+        values = np.exp(0.03 * generator.normal(size=(arms, folds, seeds)))
+        values[:, -1] *= harder
+        wrong += any(collapses(in_folds(values)).values())
+    assert wrong <= 2
+
+
+@pytest.mark.parametrize(("arms", "folds", "seeds"), [(2, 3, 3), (4, 3, 2), (4, 3, 1)])
+def test_a_collapse_in_one_fold_is_seen_though_another_fold_is_harder(arms: int, folds: int, seeds: int) -> None:
+    generator = np.random.default_rng([arms, folds, seeds])
+    seen = 0
+    for _ in range(200):
+        values = np.exp(0.05 * generator.normal(size=(arms, folds, seeds)))
+        values[:, -1] *= 2
+        values[0, 1, 0] *= 3
+        seen += collapses(in_folds(values))["0"] == (Replicate.of(0, 1),)
+    assert seen > 180
 
 
 # Rates.

@@ -45,7 +45,7 @@ def able(content: Content, metric: str) -> list[str]:
 def _scales(effects: Sequence[Effect]) -> list[str]:
     """Which verdicts rest on the change in per cent, and which on the paired differences."""
     on_log = [effect.contrast.name for effect in effects if effect.scale == "log"]
-    raw = [effect.contrast.name for effect in effects if effect.scale == "raw" and effect.mean is not None]
+    raw = [e.contrast.name for e in effects if e.scale == "raw" and e.mean is not None and not e.same]
     if not on_log:
         return []
     text = (

@@ -62,10 +62,10 @@ def forest_plot(
 ) -> Chart | None:
     """Differences with 95 % intervals, the worst first within each kind; None where nothing was measured.
 
-    They are changes in per cent where all verdicts rest on these, and the band is then the ``margin``, a share; else
-    differences in the metric's unit. ``places`` are the decimals of all numbers, ``against`` says what a difference
-    is measured from. What lies beyond the axis has an arrow at its edge, and its numbers at the
-    right like the others.
+    They are changes in per cent where all verdicts rest on these, but for those of no change at all, and the band is
+    then the ``margin``, a share; else differences in the metric's unit. ``places`` are the decimals of all numbers,
+    ``against`` says what a difference is measured from. What lies beyond the axis has an arrow at its edge, and its
+    numbers at the right like the others.
     """
     kinds = list(dict.fromkeys(effect.contrast.kind for effect in effects if effect.mean is not None))
     sign = 1 if metric_of(metric).better == "higher" else -1
@@ -78,7 +78,8 @@ def forest_plot(
     heights = [place + 0.6 * kinds.index(effect.contrast.kind) for place, effect in enumerate(shown)]
     figure = new_figure(1.4 + 0.36 * (heights[-1] + 1))
     axes, numbers = figure.subplots(1, 2, width_ratios=[1.1, 1], sharey=True)
-    relative = all(effect.scale == "log" for effect in shown)
+    changed = [effect for effect in shown if not effect.same]
+    relative = bool(changed) and all(effect.scale == "log" for effect in changed)
     band = (-100 * margin / (1 + margin), 100 * margin) if relative and margin else (0.0, 0.0)
     low, high = limits([_ends(effect, relative) for effect in shown], 0.0, band[1])
     if band[1]:
@@ -91,7 +92,7 @@ def forest_plot(
     for effect, height in zip(shown, heights, strict=True):
         _difference(axes, effect, height, low, high, relative)
         cells = (
-            change(effect) if relative else difference(effect, places),
+            (change(effect) or "0 %") if relative else difference(effect, places),
             probability(effect.p_holm),
             verdict_of(effect),
         )
@@ -243,8 +244,9 @@ def _arrows(axes: Axes, height: float, least: float, most: float, low: float, hi
 
 def _ends(effect: Effect, relative: bool) -> tuple[float, float]:
     """The interval, of the change in per cent where ``relative``, or the mean alone where there is none."""
-    if relative and effect.relative:
-        return 100 * effect.relative.low, 100 * effect.relative.high
+    if relative:
+        each = effect.relative
+        return (100 * each.low, 100 * each.high) if each else (0.0, 0.0)
     if effect.low is None or effect.high is None:
         return effect.mean or 0.0, effect.mean or 0.0
     return effect.low, effect.high

@@ -34,9 +34,8 @@ WORDS = {
         "make no difference beyond the margin",
     ),
     "unstable": (
-        "Changes how often trainings fail",
-        "changes how often trainings fail",
-        "change how often trainings fail",
+        "May change how often trainings fail",
+        *("may change how often trainings fail",) * 2,
     ),
     "cannot tell": ("Can't be told from the noise", *("can't be told from the noise between seeds",) * 2),
     "not measured": ("Not measured", "was not measured", "were not measured"),
@@ -250,6 +249,5 @@ def notes(content: Content, metric: str) -> list[str]:
     found += read_ratios(content.ratios_of(metric)) + able(content, metric)
     lacking = sorted({key for effect in effects for key in effect.missing})
     if lacking:
-        reasons = [f"{key} ({content.failures[key]})" if key in content.failures else key for key in lacking]
-        found.append(f"Runs without a result: {'; '.join(reasons)}.")
+        found.append(f"Runs without a result: {'; '.join(lacking)}.")
     return found

@@ -204,6 +204,11 @@ class Effect:
         return self.relative.change if self.scale == "log" and self.relative else self.mean or 0.0
 
     @property
+    def same(self) -> bool:
+        """Whether the contrast is exactly 0 in every seed, as for arms that share their samples: 0 on any scale."""
+        return bool(self.values) and not any(self.values)
+
+    @property
     def failed(self) -> tuple[int, int]:
         """Seeds that failed, of the arms with positive weight and of those with negative weight."""
         sides = [0, 0]

@@ -69,7 +69,8 @@ def effects(
 
     Failures are outcomes: "unstable" is said where what has positive weight failed in more seeds than what has
     negative weight, or would be said to hurt and failed in fewer. A seed fails that ``diverged``, as (arm, seed), or
-    whose KID collapsed (:func:`~stability.collapses`).
+    whose KID collapsed (:func:`~stability.collapses`). In a factorial that is said of main effects, with the arms
+    that failed, and of no interaction: one arm that fails would make all of them unstable.
 
     In a study with folds the mean, its error and all that follows are of the folds' means
     (:mod:`~latentsweep.ablation.statistics.replicate`), which vary with training and test subjects.

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from latentsweep.ablation.statistics.effect import CROSS_METRIC, Contrast, Run
 from latentsweep.ablation.statistics.effects import by_arm_and_seed
-from latentsweep.ablation.statistics.replicate import independent
+from latentsweep.ablation.statistics.replicate import Replicate, independent, units
 from latentsweep.ablation.statistics.subjects import kid_covariance
 from latentsweep.pages.numbers import fixed, interval
 from trainables.measures.distances import WithinKernel
@@ -153,24 +153,27 @@ def _ratio(
             ends = fieller(means, over_seeds, count - 1, *(sampled or ()), alpha=alpha)
     low, high = ends or (None, None)
     unbounded = varies and ends is None
-    words = _words(value, low, high, count, unbounded)
+    words = _words(value, low, high, seeds, unbounded)
     runs = tuple(run.key for each in arms for run in each)
     return Ratio(*names, CROSS_METRIC, seeds, value, low, high, unbounded, sampled is not None, words, runs)
 
 
-def _words(value: float | None, low: float | None, high: float | None, seeds: int, unbounded: bool) -> str:
+def _words(
+    value: float | None, low: float | None, high: float | None, seeds: tuple[int, ...], unbounded: bool
+) -> str:
     if not seeds:
         return "no ratio: no seed has both runs"
     if value is None:
         return "no ratio: the reference's mean isn't above 0"
     number, _, ends = _shown(value, low, high).partition(" ")
     text = f"{number} times the reference's"
-    if seeds == 1:
-        return f"{text} in the only seed"
+    noun = "fold" if isinstance(seeds[0], Replicate) else "seed"
+    if units(seeds) == 1:
+        return f"{text} in the only {noun}"
     if unbounded:
         return f"{text}, which itself can't be told from 0, so that the 95 % interval has no two ends"
     if low is None:
-        return f"{text} in each seed, without a spread to judge by"
+        return f"{text} in each {noun}, without a spread to judge by"
     return f"{text} {ends}" + ("; below 0 by chance, as an unbiased estimate may be" if value < 0 else "")
 
 

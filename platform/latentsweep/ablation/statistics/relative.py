@@ -15,7 +15,7 @@ from latentsweep.ablation.statistics import inference
 from latentsweep.ablation.statistics.additive import compare
 from latentsweep.ablation.statistics.effect import CROSS_METRIC, Contrast, Effect, Relative, Stability
 from latentsweep.ablation.statistics.pairs import Found
-from latentsweep.ablation.statistics.replicate import unit_of
+from latentsweep.ablation.statistics.replicate import independent, unit_of
 from latentsweep.ablation.statistics.subjects import kid_covariance
 from latentsweep.metrics import FID, KID
 from trainables.measures.distances import WithinKernel
@@ -56,8 +56,8 @@ def changes(
     """Each draft's contrast on the log scale; or why it isn't there, "" where the metric has none.
 
     A contrast is on the log scale where every arm of it is well above 0: all its values are, and its mean is more
-    than :data:`ABOVE_ZERO` times its standard error over seeds and, where ``real`` is given, subjects; collapsed
-    seeds don't count. All arms of the study that are so by their seeds share one residual spread
+    than :data:`ABOVE_ZERO` times its standard error over seeds, or the means of folds, and, where ``real`` is given,
+    subjects; collapsed seeds don't count. All arms of the study that are so by their seeds share one residual spread
     (:func:`~latentsweep.ablation.statistics.additive.compare`), but for those with a collapsed seed or a spread far
     above the others' (:data:`FAR_APART`): a contrast with one is judged by its own arms alone. Arms with the same
     scores in every seed, which share their samples, count once there.
@@ -69,9 +69,12 @@ def changes(
     """
     values = {key: run.metrics[drafts[0].metric] for key, run in found.items()} if drafts else {}
     arms = {arm: np.array([y for (name, _), y in values.items() if name == arm]) for arm, _ in values}
-    steady = {arm: _steady(arm, values, stability) for arm in arms}
+    fallen = {arm: stability[arm].collapsed if arm in stability else () for arm in arms}
+    steady = {
+        arm: _independent({s: y for (name, s), y in values.items() if name == arm}, fallen[arm]) for arm in arms
+    }
     above = {arm for arm in arms if (arms[arm] > 0).all() and _well_above(steady[arm])}
-    pool = _alike({arm: np.log(arms[arm]) for arm in arms if arm in above and len(steady[arm]) == len(arms[arm])})
+    pool = _alike({arm: np.log(steady[arm]) for arm in arms if arm in above and not fallen[arm]})
     result: list[Judged | str] = []
     for draft in drafts:
         contrast = draft.contrast
@@ -110,18 +113,14 @@ def _judged(
     alpha: float,
 ) -> Judged | None:
     """The contrast by least squares over ``arms``; None where nothing is left to tell a spread by."""
-    series = {arm: _by_unit({s: math.log(y) for (name, s), y in values.items() if name == arm}) for arm in arms}
-    twin = {arm: next(other for other in arms if series[other] == series[arm]) for arm in arms}
+    logs = {arm: {s: math.log(y) for (name, s), y in values.items() if name == arm} for arm in arms}
+    twin = {arm: next(other for other in arms if logs[other] == logs[arm]) for arm in arms}
     rows = sorted(set(twin.values()))
-    seeds = sorted({s for arm in rows for s, _ in series[arm]})
-    y, there = np.zeros((len(rows), len(seeds))), np.zeros((len(rows), len(seeds)), dtype=bool)
-    for row, arm in enumerate(rows):
-        for s, value in series[arm]:
-            y[row, seeds.index(s)], there[row, seeds.index(s)] = value, True
+    y = _by_unit([logs[arm] for arm in rows])
     weights = np.zeros(len(rows))
     for arm in contrast.arms:
         weights[rows.index(twin[arm])] += contrast.weights[arm]
-    found = compare(y, there, weights)
+    found = compare(y, np.isfinite(y), weights)
     mean, error, df = float(found.mean[0]), float(found.error[0]), found.df
     if not error > 0 or not math.isfinite(mean):
         return None
@@ -135,12 +134,23 @@ def _judged(
     return Judged(Relative(change, low, high, df_both, error, df, between, df_subjects), p, p_equal)
 
 
-def _by_unit(logs: Mapping[int, float]) -> tuple[tuple[int, float], ...]:
-    """What least squares takes as the seeds of an arm: its seeds, or its folds, each with the mean of its seeds."""
-    units: dict[int, list[float]] = {}
-    for seed, value in logs.items():
-        units.setdefault(unit_of(seed), []).append(value)
-    return tuple((unit, float(np.mean(own))) for unit, own in sorted(units.items()))
+def _by_unit(logs: Sequence[Mapping[int, float]]) -> np.ndarray:
+    """What least squares takes as the seeds of each arm: its seeds, or its folds (A, n), NaN where it has no value.
+
+    A fold's values are those of its arms by least squares over its seeds (:func:`compare`), up to a constant of the
+    fold: without gaps the means of the seeds; where a run is lost, arms are compared by the seeds that they share.
+    """
+    units = sorted({unit_of(seed) for own in logs for seed in own})
+    result = np.full((len(logs), len(units)), math.nan)
+    for place, unit in enumerate(units):
+        seeds = sorted({seed for own in logs for seed in own if unit_of(seed) == unit})
+        y = np.array([[own.get(seed, math.nan) for seed in seeds] for own in logs])
+        if len(seeds) == 1:
+            result[:, place] = y[:, 0]
+            continue
+        most = int(np.isfinite(y).sum(axis=1).argmax())
+        result[:, place] = compare(y, np.isfinite(y), np.eye(len(y)) - np.eye(len(y))[most]).mean
+    return result
 
 
 def _alike(logs: Mapping[str, np.ndarray]) -> list[str]:
@@ -158,10 +168,10 @@ def _alike(logs: Mapping[str, np.ndarray]) -> list[str]:
     return kept
 
 
-def _steady(arm: str, values: Mapping[tuple[str, int], float], stability: Mapping[str, Stability]) -> np.ndarray:
-    """An arm's values without those that collapsed."""
-    fallen = stability[arm].collapsed if arm in stability else ()
-    return np.array([y for (name, seed), y in values.items() if name == arm and seed not in fallen])
+def _independent(values: Mapping[int, float], fallen: Sequence[int]) -> np.ndarray:
+    """An arm's values by seed, or their means by fold, without those of seeds that collapsed."""
+    seeds = [seed for seed in values if seed not in fallen]
+    return np.array(independent(seeds, [values[seed] for seed in seeds]))
 
 
 def _well_above(values: np.ndarray, between: float = 0.0) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 
 from latentsweep.ablation.statistics.effect import CROSS_METRIC, Run, Stability
 from latentsweep.ablation.statistics.proportions import exact_interval, missed_rate
+from latentsweep.ablation.statistics.replicate import fold_of
 
 FAR, TIMES = 8.0, 1.5
 """A score collapsed that is more than TIMES its arm's median, and FAR robust spreads of the study above it."""
@@ -51,19 +52,46 @@ def collapses(scores: Mapping[str, Mapping[int, float]]) -> dict[str, tuple[int,
     the medians themselves. Of studies with lognormal noise alone, 2 to 8 arms with 3 to 8 seeds, at most 1 % have
     one, whatever the noise is. Where most of an arm's seeds collapse, they are its median, and none is found. An arm
     of fewer than :data:`FEWEST` seeds, or with a score or median that isn't above 0, has none.
+
+    In a study with folds the median is that of the arm's seeds in the fold, as a fold may be harder than others. In a
+    fold with fewer than :data:`FEWEST` of them, scores are first freed of how hard the fold is: of the median of its
+    scores, each over its arm's median. That takes several arms, three or more where there is one seed a fold.
     """
-    away = {}
-    for arm, own in scores.items():
-        values = np.array(list(own.values()))
-        if len(values) >= FEWEST and (values > 0).all():
-            away[arm] = np.log(values) - np.median(np.log(values))
-    distances = [each for own in away.values() for each in _without_median(np.abs(own))]
+    logs = {
+        arm: {seed: math.log(score) for seed, score in own.items()}
+        for arm, own in scores.items()
+        if len(own) >= FEWEST and min(own.values()) > 0
+    }
+    level = _levels(logs)
+    away: dict[str, dict[int, float]] = {}
+    distances: list[float] = []
+    for arm, own in logs.items():
+        cells = {fold: [seed for seed in own if fold_of(seed) == fold] for fold in {fold_of(seed) for seed in own}}
+        few = [seed for cell in cells.values() if len(cell) < FEWEST for seed in cell]
+        groups = [{seed: own[seed] for seed in cell} for cell in cells.values() if len(cell) >= FEWEST]
+        if few:
+            groups.append({seed: own[seed] - level[fold_of(seed)] for seed in few})
+        away[arm] = {}
+        for group in groups:
+            median = float(np.median(list(group.values())))
+            far = {seed: value - median for seed, value in group.items()}
+            away[arm] |= far
+            distances += _without_median(np.abs(list(far.values()))).tolist()
     spread = 1.4826 * float(np.median(distances)) if distances else math.inf
     least = max(math.log(TIMES), FAR * spread)
     return {
-        arm: tuple(seed for seed, far in zip(own, away.get(arm, ()), strict=False) if far > least)
-        for arm, own in scores.items()
+        arm: tuple(seed for seed in own if away.get(arm, {}).get(seed, 0.0) > least) for arm, own in scores.items()
     }
+
+
+def _levels(logs: Mapping[str, Mapping[int, float]]) -> dict[int, float]:
+    """How hard each fold is: the median of its scores' logarithms, each less its arm's median."""
+    found: dict[int, list[float]] = {}
+    for own in logs.values():
+        median = float(np.median(list(own.values())))
+        for seed, value in own.items():
+            found.setdefault(fold_of(seed), []).append(value - median)
+    return {fold: float(np.median(values)) for fold, values in found.items()}
 
 
 def _without_median(distances: np.ndarray) -> np.ndarray:

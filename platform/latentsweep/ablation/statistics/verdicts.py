@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from latentsweep.ablation.statistics.effect import Counts, Effect, Stability, Verdict
 from latentsweep.ablation.statistics.power import seeds_needed
-from latentsweep.ablation.statistics.replicate import unit_words, units
+from latentsweep.ablation.statistics.replicate import listed_seeds, unit_words, units
 from latentsweep.metrics import Better, metric_of
 from latentsweep.pages.numbers import listed
 
@@ -32,8 +32,10 @@ def judge_effect(effect: Effect, rule: Rule, better: Better | None) -> tuple[Ver
     if effect.why_raw:
         words += f"; judged by paired differences, as {effect.why_raw}"
     arm, reference = effect.failed
-    if arm > reference or (verdict == "hurts" and arm < reference):
-        return "unstable", f"unstable: {failed_words(effect)}; in the seeds measured: {words}"
+    kind = effect.contrast.kind
+    if kind != "interaction" and (arm > reference or (verdict == "hurts" and arm < reference)):
+        cells = "; by which of their components, this doesn't tell" if kind == "main effect" else ""
+        return "unstable", f"unstable: {failed_words(effect)}{cells}; in the seeds measured: {words}"
     some = (f"{each.arm} failed in {each.failed} of {each.tried} seeds" for each in effect.stability if each.failed)
     return verdict, "; ".join([words, *some])
 
@@ -53,7 +55,7 @@ def failed_words(effect: Effect) -> str:
 
 def _fallen(each: Stability) -> str:
     how = [
-        f"{what} with seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+        f"{what} with seed{'s' if len(seeds) > 1 else ''} {listed_seeds(seeds)}"
         for what, seeds in (("diverged", each.diverged), ("collapsed", each.collapsed))
         if seeds
     ]
@@ -68,7 +70,8 @@ def _judged(effect: Effect, rule: Rule, better: Better | None) -> tuple[Verdict,
     if effect.mean is None:
         return "cannot tell", "cannot tell: no seed has all the runs that it takes"
     if effect.p is None or effect.p_holm is None:
-        return "cannot tell", f"cannot tell with one seed: {_change(effect)} there, which may be chance"
+        noun = unit_words(effect.seeds).split()[1]
+        return "cannot tell", f"cannot tell with one {noun}: {_change(effect)} there, which may be chance"
     if effect.counts:
         words = counts_words(effect.counts)
         if effect.p_holm < rule.alpha:
