@@ -24,6 +24,7 @@ from latentsweep.jobs.sweep import Sweep
 from latentsweep.records.recorder import MemoryRecorder
 from latentsweep.records.sweep import SweepRecord
 from latentsweep.report import write_report
+from latentsweep.report.confirmation import CAPTION
 from latentsweep.search import confirmation_table, leaderboard
 from latentsweep.search.confirmation import (
     ATTRIBUTE,
@@ -42,6 +43,7 @@ from latentsweep.search.confirmation import (
     note,
     plan_runs,
     ranking,
+    standing,
 )
 from latentsweep.search.export import configuration_of, words_of
 from latentsweep.search.plan import SweepPlan
@@ -228,6 +230,13 @@ def test_one_bad_seed_does_not_undo_what_the_others_say() -> None:
     order, logs = ranking([20.0, 21.0], [[20.5, 40.0], [23.0, 23.5]])
     assert (order, logs) == ([0, 1], True)
     assert ranking([20.0, 21.0], [[30.0], [21.0]])[0] == [1, 0], "of two seeds neither is left out"
+
+
+def test_the_caption_says_from_how_many_scores_the_worst_is_left_out() -> None:
+    assert centre([20.0, 30.0], logs=True) == pytest.approx(standing([20.0, 30.0], logs=True))
+    assert centre([20.0, 30.0], logs=True) == pytest.approx(standing([20.0, 30.0, 40.0], logs=True))
+    assert "of three or more the worst is left out" in CAPTION
+    assert "but the worst" not in CAPTION, "of two scores neither is left out"
 
 
 def test_a_score_of_zero_or_less_makes_all_means_arithmetic() -> None:
