@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from latentsweep.ablation.design.plan import AblationPlan
 from latentsweep.jobs import ablation_outlook, ablation_results
 from latentsweep.jobs.ablation_outlook import Noise, known_noise, power_words
+from latentsweep.storage.entries import StageKey
 from latentsweep.storage.store import Store
 from trainables.errors import ConfigError
 from trainables.measures.distances import kernel_by_group, kernel_distance
@@ -68,6 +70,25 @@ def test_the_noise_is_that_of_seeds_of_one_configuration_and_of_other_subjects(
     assert found.se_subjects is not None
     assert 0 < found.se_subjects < 1
     assert known_noise(store, AblationPlan("other", "0" * 16, *plan_fields())) == Noise()
+
+
+@pytest.mark.parametrize("stage", ["evaluation", "reference", "denoiser"])
+def test_one_run_that_two_versions_measured_or_trained_is_not_two_seeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    store = filled(tmp_path, monkeypatch)
+    before = known_noise(store, plan())
+    (*_, job) = plan().jobs([0])
+    key = with_version(job.keys.evaluation, stage, 99)
+    for each in reversed(list(key.lineage())):
+        store.obtain(each, lambda _: {"points": [{"threshold": 0.0, "metrics": {"gen/kid": 1000.0}}]})
+    assert known_noise(store, plan()) == before
+
+
+def with_version(key: StageKey, stage: str, version: int) -> StageKey:
+    """The key where a stage in its lineage has another version."""
+    upstream = tuple(with_version(each, stage, version) for each in key.upstream)
+    return replace(key, upstream=upstream, version=version if key.stage == stage else key.version)
 
 
 def plan_fields() -> tuple[Any, ...]:
