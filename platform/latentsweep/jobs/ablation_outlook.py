@@ -86,7 +86,7 @@ def known_noise(store: Store, plan: AblationPlan) -> Noise:
     squares = sum(float(((each - each.mean()) ** 2).sum()) for each in several)
     freedom = sum(len(each) - 1 for each in several)
     found = Noise(math.sqrt(squares / freedom), len(several)) if squares else Noise()
-    real = entries.get(reference)
+    real = store.find(reference)  # of those that only a bucket has, the entries have no files
     return _with_subjects(found, list(measured.values()), Reference.load(real.folder)) if real else found
 
 
