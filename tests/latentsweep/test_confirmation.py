@@ -44,6 +44,7 @@ from latentsweep.search.confirmation import (
     plan_runs,
     ranking,
     standing,
+    wanted,
 )
 from latentsweep.search.export import configuration_of, words_of
 from latentsweep.search.plan import SweepPlan
@@ -99,14 +100,13 @@ class Swept:
 
         Returns how many runs that took.
         """
-        best, fresh = finalists(self.search, count), fresh_seeds(self.plan.seed, seeds)
-        begin(self.search, best, fresh)
-        runs = missing(self.search, plan_runs(self.plan, best, fresh))
-        places = [trial.number for trial in best]
-        for run in runs:
-            found = score(places.index(run.trial), fresh.index(run.seed))
-            note(self.search, run, found, DIVERGED if found is None else None)
-        return len(runs)
+        found = wanted(self.search, self.plan, Extent(count, seeds))
+        begin(self.search, found.finalists, found.seeds)
+        places = [trial.number for trial in found.finalists]
+        for run in found.missing:
+            value = score(places.index(run.trial), found.seeds.index(run.seed))
+            note(self.search, run, value, DIVERGED if value is None else None)
+        return len(found.missing)
 
 
 @pytest.fixture
@@ -429,9 +429,9 @@ def test_a_sweep_that_runs_again_takes_from_the_store_what_an_interruption_kept_
         ]
         sweep.store.obtain(run.keys.evaluation, lambda folder, points=points: {"points": points})
     assert sweep._begin_confirmation(Extent(2, 2)) == runs[3:]
-    assert sweep._missing_confirmations(Extent(2, 2)) == runs[3:]
+    assert sweep._wanted(Extent(2, 2)).missing == runs[3:]
     assert sweep._note_end(runs[3], {**DIVERGED, "class": INFRASTRUCTURE}).startswith("failed")
-    assert sweep._missing_confirmations(Extent(2, 2)) == runs[3:], "a lost worker's run is tried again"
+    assert sweep._wanted(Extent(2, 2)).missing == runs[3:], "a lost worker's run is tried again"
     assert sweep._note_end(runs[3], DIVERGED).startswith("failed")
     assert sweep._begin_confirmation(Extent(2, 2)) == []
     found = confirmation(sweep.search)

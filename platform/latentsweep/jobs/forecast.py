@@ -10,7 +10,7 @@ from typing import Any
 
 from latentsweep.execution.packing import Packing, as_line, to_plain
 from latentsweep.pages.numbers import number
-from latentsweep.search.confirmation import NOTHING, Extent, finalists, fresh_seeds, missing, plan_runs
+from latentsweep.search.confirmation import NOTHING, Extent, fresh_seeds, wanted
 from latentsweep.search.export import open_search
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search
@@ -84,7 +84,7 @@ def cost_of_confirmation(
         return None
     seeds = fresh_seeds(plan.seed, extent.seeds)
     if search and search.finished() >= target:
-        runs = missing(search, plan_runs(plan, finalists(search, count), seeds))
+        runs = wanted(search, plan, Extent(count, extent.seeds)).missing
         names = {key.name for run in runs for key in run.keys.values() if not store.find(key)}
         lacking = {stage: sum(name.startswith(f"{stage}/") for name in names) for stage in STAGES}
     else:

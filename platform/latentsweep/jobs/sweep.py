@@ -26,7 +26,7 @@ from latentsweep.records.recorder import Recorder
 from latentsweep.records.results import value_of
 from latentsweep.records.sweep import SweepRecord
 from latentsweep.search import confirmation, confirmation_table, leaderboard
-from latentsweep.search.confirmation import NOTHING, Extent, FreshRun
+from latentsweep.search.confirmation import NOTHING, Extent, FreshRun, Wanted
 from latentsweep.search.databases import translate_errors
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search
@@ -80,7 +80,7 @@ class Sweep(Job):
                     self.record.autoencoders(self.plan.autoencoders())
                     self.record.missing()
                     self._write_leaderboard()
-                    left = self._missing_confirmations(extent)
+                    left = self._wanted(extent).missing
                     self.record.end(finished=not (self._unfinished(target) or left))
             if self._unfinished(target):
                 raise StoppedError(
@@ -125,21 +125,17 @@ class Sweep(Job):
             folder=self.folder / "ray",
         )
 
-    def _missing_confirmations(self, extent: Extent) -> list[FreshRun]:
-        """The runs with fresh seeds whose end isn't known yet."""
-        best = confirmation.finalists(self.search, extent.configurations)
-        seeds = confirmation.fresh_seeds(self.plan.seed, extent.seeds)
-        return confirmation.missing(self.search, confirmation.plan_runs(self.plan, best, seeds))
+    def _wanted(self, extent: Extent) -> Wanted:
+        return confirmation.wanted(self.search, self.plan, extent)
 
     def _begin_confirmation(self, extent: Extent) -> list[FreshRun]:
         """Notes what is to be confirmed, and the scores that the store has; returns the runs that it lacks."""
-        runs = self._missing_confirmations(extent)
-        if runs:
-            best = confirmation.finalists(self.search, extent.configurations)
-            confirmation.begin(self.search, best, confirmation.fresh_seeds(self.plan.seed, extent.seeds))
-            self.use(name for run in runs for name in run.keys.names())
-        lacking = [run for run in runs if not self.store.find(run.keys.evaluation)]
-        for run in runs:
+        wanted = self._wanted(extent)
+        if wanted.missing:
+            confirmation.begin(self.search, wanted.finalists, wanted.seeds)
+            self.use(name for run in wanted.missing for name in run.keys.names())
+        lacking = [run for run in wanted.missing if not self.store.find(run.keys.evaluation)]
+        for run in wanted.missing:
             if run not in lacking:
                 self._note_end(run, None)
         return lacking
@@ -147,7 +143,7 @@ class Sweep(Job):
     def _confirm(self, extent: Extent, view: View, packing: Packing) -> None:
         """Trains and measures the best with fresh seeds."""
         lacking = self._begin_confirmation(extent)
-        done = len(confirmation.finalists(self.search, extent.configurations)) * extent.seeds - len(lacking)
+        done = len(self._wanted(extent).finalists) * extent.seeds - len(lacking)
         measure(self, lacking, packing, view, self._note_end, before=done)
 
     def _note_end(self, run: FreshRun, failure: Failure | None) -> str:
