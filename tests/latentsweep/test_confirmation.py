@@ -125,6 +125,10 @@ def make(tmp_path: Path) -> Callable[..., Swept]:
     return made
 
 
+def job(swept: Swept) -> Sweep:
+    return Sweep(swept.home, swept.plan, InceptionWeights(Path("none"), "a" * 64), MemoryRecorder())
+
+
 def simulated(sweeps: int, configurations: int, seeds: int, noise: str) -> dict[str, float]:
     """Sweeps of 24 configurations with one seed each, and the ``configurations`` best of each confirmed.
 
@@ -420,7 +424,7 @@ def test_a_sweep_that_runs_again_takes_from_the_store_what_an_interruption_kept_
     make: Callable[..., Swept],
 ) -> None:
     swept = make(3)
-    sweep = Sweep(swept.home, swept.plan, InceptionWeights(Path("none"), "a" * 64), MemoryRecorder())
+    sweep = job(swept)
     runs = plan_runs(swept.plan, finalists(swept.search, 2), fresh_seeds(7, 2))
     for run in runs[:3]:
         points = [
@@ -441,6 +445,23 @@ def test_a_sweep_that_runs_again_takes_from_the_store_what_an_interruption_kept_
         {2_000_013: DIVERGED["reason"]},
     ]
     assert {name for run in runs for name in run.keys.names()} <= set(read_json(sweep.folder / "uses.json", []))
+
+
+def test_a_finished_confirmation_is_found_again_after_a_larger_one_was_interrupted(make: Callable[..., Swept]) -> None:
+    swept = make(3)
+    swept.confirm(2, 2, lambda place, seed: 25.0 + place)
+    before = confirmation(swept.search)
+    assert before
+    sweep = job(swept)
+    for larger in (Extent(2, 3), Extent(3, 2)):
+        assert sweep._begin_confirmation(larger)
+        assert confirmation(sweep.search) is None
+        assert sweep._begin_confirmation(Extent()) == []
+        assert confirmation(sweep.search) is None, "nothing was asked for"
+        assert sweep._begin_confirmation(Extent(2, 2)) == []
+        assert confirmation(sweep.search) == before
+    assert sweep._begin_confirmation(Extent(1, 2)) == []
+    assert confirmation(sweep.search) == before, "a smaller extent hides nothing"
 
 
 @pytest.mark.ray

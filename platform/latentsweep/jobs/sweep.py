@@ -129,9 +129,12 @@ class Sweep(Job):
         return confirmation.wanted(self.search, self.plan, extent)
 
     def _begin_confirmation(self, extent: Extent) -> list[FreshRun]:
-        """Notes what is to be confirmed, and the scores that the store has; returns the runs that it lacks."""
+        """Notes what is to be confirmed, and the scores that the store has; returns the runs that it lacks.
+
+        Where all of it has ended, it is noted only in place of something that hasn't.
+        """
         wanted = self._wanted(extent)
-        if wanted.missing:
+        if wanted.missing or (wanted.finalists and not confirmation.confirmation(self.search)):
             confirmation.begin(self.search, wanted.finalists, wanted.seeds)
             self.use(name for run in wanted.missing for name in run.keys.names())
         lacking = [run for run in wanted.missing if not self.store.find(run.keys.evaluation)]
