@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import json
@@ -15,11 +16,14 @@ import pytest
 from command_line import cli
 from small_dataset import plant
 from swept import stages_in, study_of, sweep_words
+from rich.console import Console
 from typer.testing import CliRunner
 
 from latentsweep.cli import app
 from latentsweep.configuration import read_configuration
+from latentsweep.execution.packing import Packing
 from latentsweep.jobs import forecast as forecasts
+from latentsweep.jobs.job import Runtime
 from latentsweep.jobs.sweep import Sweep
 from latentsweep.records.recorder import MemoryRecorder
 from latentsweep.records.sweep import SweepRecord
@@ -51,7 +55,7 @@ from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Point, Search, SearchConfig
 from latentsweep.storage.home import Home, read_json, write_json
 from latentsweep.storage.store import Store
-from trainables.errors import INFRASTRUCTURE
+from trainables.errors import INFRASTRUCTURE, CapacityError, StoppedError
 from trainables.measures.inception import InceptionWeights
 from trainables.recipes import recipe_named
 from trainables.space import THRESHOLD, Choice, Range, SearchSpace
@@ -63,6 +67,7 @@ SPACE = SearchSpace(
         THRESHOLD: Choice((0.0, 0.05)),
     }
 )
+RUNTIME = Runtime(Packing(1, 1, 0.0, 0.0), Console(quiet=True))
 DIVERGED = {"reason": "the loss is no longer finite", "class": "divergence", "log": ""}
 
 
@@ -462,6 +467,38 @@ def test_a_finished_confirmation_is_found_again_after_a_larger_one_was_interrupt
         assert confirmation(sweep.search) == before
     assert sweep._begin_confirmation(Extent(1, 2)) == []
     assert confirmation(sweep.search) == before, "a smaller extent hides nothing"
+
+
+def test_only_a_divergence_is_a_configurations_own_failure(make: Callable[..., Swept]) -> None:
+    swept = make(3)
+    sweep, extent = job(swept), Extent(1, 2)
+    first, second = sweep._begin_confirmation(extent)
+    too_little = {"reason": "it takes 30 GiB, and the card has 24 GiB", "class": CapacityError.kind, "log": ""}
+    for failure in (too_little, None):
+        assert "it is tried again when the sweep goes on" in sweep._note_end(first, failure)
+        assert sweep._wanted(extent).missing == [first, second]
+    assert sweep.undecided == f"{first.name}: its measurement is not in the store"
+    assert sweep._note_end(second, DIVERGED) == f"failed: {DIVERGED['reason']}"
+    assert sweep._wanted(extent).missing == [first]
+
+
+def test_a_sweep_that_lacks_a_training_of_its_best_says_how_many_and_why(
+    make: Callable[..., Swept], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swept = make(3)
+    sweep = job(swept)
+    monkeypatch.setattr("latentsweep.jobs.sweep.targets.lint_plan", lambda *_: [])
+    monkeypatch.setattr(Runtime, "ray", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(
+        "latentsweep.jobs.sweep.measure", lambda job, runs, packing, view, ended, before: ended(*runs, None)
+    )
+    with pytest.raises(StoppedError) as told:
+        sweep.run(3, RUNTIME, Extent(1, 1))
+    (run,) = sweep._wanted(Extent(1, 1)).missing
+    assert str(told.value) == (
+        f"the sweep was stopped with 1 training of its best to confirm (the last failure was {run.name}: its "
+        "measurement is not in the store); nothing is lost, and the same command goes on"
+    )
 
 
 @pytest.mark.ray

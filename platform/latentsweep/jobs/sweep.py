@@ -22,6 +22,7 @@ from latentsweep.jobs.job import Job, Runtime
 from latentsweep.jobs.measuring import Failure, measure
 from latentsweep.lints import as_text, targets
 from latentsweep.metrics import OBJECTIVES
+from latentsweep.pages.numbers import number
 from latentsweep.records.recorder import Recorder
 from latentsweep.records.results import value_of
 from latentsweep.records.sweep import SweepRecord
@@ -31,7 +32,7 @@ from latentsweep.search.databases import translate_errors
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search
 from latentsweep.storage.home import Home
-from trainables.errors import INFRASTRUCTURE, StoppedError
+from trainables.errors import INFRASTRUCTURE, DivergenceError, StoppedError
 from trainables.measures.inception import InceptionWeights
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,8 @@ class Sweep(Job):
         self.plan = plan
         self.search = Search(self.folder, plan.space, plan.search, plan.seed, home.study)
         self.record = SweepRecord(recorder, plan, self.store, self.search)
+        self.undecided = ""
+        """The last run with a fresh seed whose failure says nothing of its configuration, with the reason."""
 
     def run(self, target: int, runtime: Runtime, extent: Extent = NOTHING) -> None:
         """Runs until ``target`` trials have ended or every configuration was tried, then confirms the best.
@@ -88,9 +91,10 @@ class Sweep(Job):
                     "nothing is lost, and the same command goes on"
                 )
             if left:
+                last = f" (the last failure was {self.undecided})" if self.undecided else ""
                 raise StoppedError(
-                    f"the sweep was stopped with {len(left)} trainings of its best to confirm; nothing is lost, and "
-                    "the same command goes on"
+                    f"the sweep was stopped with {number(len(left), 'training')} of its best to confirm{last}; nothing "
+                    "is lost, and the same command goes on"
                 )
 
     def _unfinished(self, target: int) -> bool:
@@ -150,18 +154,25 @@ class Sweep(Job):
         measure(self, lacking, packing, view, self._note_end, before=done)
 
     def _note_end(self, run: FreshRun, failure: Failure | None) -> str:
-        """Notes in the study how a run with a fresh seed ended, but for a lost one; returns it in words."""
+        """Notes in the study how a run with a fresh seed ended; returns it in words.
+
+        Only a divergence and a score that isn't finite are a configuration's own failures. After another, such as too
+        little memory or a result that isn't there, the run stays missing.
+        """
+        metric, score = confirmation.metric_of(self.search), None
+        if not failure:
+            evaluation = self.store.find(run.keys.evaluation)
+            score = stages.metrics_of(evaluation, run.recipe).get(metric.name) if evaluation else None
+            if not evaluation:
+                failure = {"reason": "its measurement is not in the store", "class": INFRASTRUCTURE}
+            elif score is None:
+                failure = {"reason": f"no finite {metric.objective} was measured", "class": DivergenceError.kind}
+        if failure and failure["class"] != DivergenceError.kind:
+            self.undecided = f"{run.name}: {failure['reason']}"
+            return f"failed: {failure['reason']}; it is tried again when the sweep goes on"
+        confirmation.note(self.search, run, score, failure)
         if failure:
-            if failure["class"] != INFRASTRUCTURE:
-                confirmation.note(self.search, run, None, failure)
             return f"failed: {failure['reason']}"
-        metric, evaluation = confirmation.metric_of(self.search), self.store.find(run.keys.evaluation)
-        score = stages.metrics_of(evaluation, run.recipe).get(metric.name) if evaluation else None
-        if score is None:
-            reason = f"no finite {metric.objective} was measured"
-            confirmation.note(self.search, run, None, {"reason": reason, "class": "divergence"})
-            return f"failed: {reason}"
-        confirmation.note(self.search, run, score)
         return f"done, {metric.stem} {score:.2f}"
 
     def _write_leaderboard(self) -> None:
