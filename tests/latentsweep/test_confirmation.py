@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import cli
+from rich.console import Console
 from small_dataset import plant
 from swept import stages_in, study_of, sweep_words
-from rich.console import Console
 from typer.testing import CliRunner
 
 from latentsweep.cli import app
@@ -55,7 +55,7 @@ from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Point, Search, SearchConfig
 from latentsweep.storage.home import Home, read_json, write_json
 from latentsweep.storage.store import Store
-from trainables.errors import INFRASTRUCTURE, CapacityError, StoppedError
+from trainables.errors import INFRASTRUCTURE, CapacityError, ConfigError, StoppedError
 from trainables.measures.inception import InceptionWeights
 from trainables.recipes import recipe_named
 from trainables.space import THRESHOLD, Choice, Range, SearchSpace
@@ -83,8 +83,8 @@ class Swept:
     def folder(self) -> Path:
         return self.home.sweeps / self.plan.name
 
-    def tell(self, trials: int) -> None:
-        """Trials that ended."""
+    def tell(self, trials: int, measured: str = "") -> None:
+        """Trials that ended; the study has the keys of their results where ``measured`` is "today" or "before"."""
         for _ in range(trials):
             place, (number, params) = self.search.finished(), self.search.ask() or (0, {})
             points = [
@@ -98,7 +98,10 @@ class Swept:
                 )
                 for threshold in (0.0, 0.05)
             ]
-            self.search.tell(number, points, {})
+            keys = self.plan.keys(params)
+            if measured == "before":
+                keys["evaluation"] = dataclasses.replace(keys.evaluation, version=2)
+            self.search.tell(number, points, {"keys": keys.names()} if measured else {})
 
     def confirm(self, count: int, seeds: int, score: Callable[[int, int], float | None]) -> int:
         """Confirms as the job does; ``score`` of a trial's place and a seed's, None for a divergence.
@@ -452,7 +455,7 @@ def test_a_sweep_that_runs_again_takes_from_the_store_what_an_interruption_kept_
     assert {name for run in runs for name in run.keys.names()} <= set(read_json(sweep.folder / "uses.json", []))
 
 
-def test_a_finished_confirmation_is_found_again_after_a_larger_one_was_interrupted(make: Callable[..., Swept]) -> None:
+def test_a_finished_confirmation_is_found_again_after_an_interrupted_larger_one(make: Callable[..., Swept]) -> None:
     swept = make(3)
     swept.confirm(2, 2, lambda place, seed: 25.0 + place)
     before = confirmation(swept.search)
@@ -499,6 +502,42 @@ def test_a_sweep_that_lacks_a_training_of_its_best_says_how_many_and_why(
         f"the sweep was stopped with 1 training of its best to confirm (the last failure was {run.name}: its "
         "measurement is not in the store); nothing is lost, and the same command goes on"
     )
+
+
+def test_a_sweep_that_an_earlier_version_measured_asks_for_nothing_new(make: Callable[..., Swept]) -> None:
+    swept = make(0)
+    swept.tell(2, measured="today")
+    assert swept.plan.outdated(swept.search) == []
+    swept.tell(1, measured="before")
+    sweep, recorder = job(swept), MemoryRecorder()
+    sweep.record = SweepRecord(recorder, swept.plan, sweep.store, sweep.search)
+    refused = (
+        f"all trials of a sweep must be measured in one way, and an earlier version measured 1 of those of "
+        f"{swept.plan.name}; they can still be shown and exported: to go on, start the search anew with another "
+        f"--seed, or move {swept.folder} away"
+    )
+    with pytest.raises(ConfigError) as told:
+        sweep.run(4, RUNTIME, Extent(2, 2))
+    assert str(told.value) == refused
+    with pytest.raises(ConfigError) as told:
+        forecasts.forecast(swept.plan, swept.home, 4, RUNTIME.packing, RUNTIME.packing)
+    assert str(told.value) == refused
+    assert (swept.search.finished(), recorder.runs) == (3, {}), "nothing was asked for or recorded"
+
+
+def test_a_finished_sweep_that_an_earlier_version_measured_is_answered_and_not_confirmed(
+    make: Callable[..., Swept], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    swept = make(0)
+    swept.tell(3, measured="before")
+    monkeypatch.setattr("latentsweep.jobs.sweep.targets.lint_plan", lambda *_: [])
+    job(swept).run(3, dataclasses.replace(RUNTIME, console=Console(stderr=True)), Extent(2, 2))
+    assert capsys.readouterr().err == (
+        "note: the best are not confirmed, since an earlier version measured this sweep's trials, and scores of "
+        "today don't compare with theirs\n"
+    )
+    assert ATTRIBUTE not in swept.search.study.user_attrs
+    assert len((swept.folder / "leaderboard.csv").read_text().splitlines()) == 7
 
 
 @pytest.mark.ray

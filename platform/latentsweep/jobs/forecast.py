@@ -30,13 +30,19 @@ def forecast(
 ) -> dict[str, Any]:
     """Numbers of what is to be done and what is there already; nothing is started or made.
 
-    ``planned`` is the packing on a card: ``packing`` itself, where there is one. ``extent`` is what is confirmed.
+    ``planned`` is the packing on a card: ``packing`` itself, where there is one. ``extent`` is what is confirmed; of
+    trials that an earlier version measured, nothing is. Raises :class:`~trainables.errors.ConfigError` where others
+    would follow those.
     """
     store, folder = Store.of(home), home.sweeps / plan.name
     keys = [plan.keys_of(recipe) for recipe in plan.autoencoders().values()]
     search = open_search(folder, home.study) if (folder / "sweep.json").exists() else None
     finished, target = search.finished() if search else 0, plan.reachable(trials)
     remaining = max(0, target - finished)
+    if search and plan.outdated(search):
+        extent = NOTHING
+        if remaining:
+            plan.check_outdated(search, home)
     entries, one = store.entries(), plan.keys_of(plan.recipe)
     results: dict[str, int] = {}
     seconds = 0.0

@@ -54,11 +54,16 @@ class Sweep(Job):
     def run(self, target: int, runtime: Runtime, extent: Extent = NOTHING) -> None:
         """Runs until ``target`` trials have ended or every configuration was tried, then confirms the best.
 
-        Raises :class:`StoppedError` after Ctrl-C, and what :meth:`Job.locked` and :meth:`Runtime.ray` raise.
+        Where an earlier version measured the trials, nothing is confirmed. Raises
+        :class:`~trainables.errors.ConfigError` where new trials would follow such ones, :class:`StoppedError` after
+        Ctrl-C, and what :meth:`Job.locked` and :meth:`Runtime.ray` raise.
         """
         with self.locked(self.home.study), translate_errors(self.home.study):
             runtime = self.keep_threads(runtime, "sweep.json", self.plan.to_plain())
             self.search.requeue()
+            if self._unfinished(target):
+                self.plan.check_outdated(self.search, self.home)
+            extent = self._comparable(extent, runtime)
             self.use(name for trial in self.search.run_trials() for name in self.plan.keys(trial.params).names())
             self.use(name for run in confirmation.runs_on_record(self.plan, self.search) for name in run.keys.names())
             findings = targets.lint_plan(self.home, self.plan)
@@ -93,9 +98,21 @@ class Sweep(Job):
             if left:
                 last = f" (the last failure was {self.undecided})" if self.undecided else ""
                 raise StoppedError(
-                    f"the sweep was stopped with {number(len(left), 'training')} of its best to confirm{last}; nothing "
-                    "is lost, and the same command goes on"
+                    f"the sweep was stopped with {number(len(left), 'training')} of its best to confirm{last}; "
+                    "nothing is lost, and the same command goes on"
                 )
+
+    def _comparable(self, extent: Extent, runtime: Runtime) -> Extent:
+        """``extent``; nothing, and a line that says so, where an earlier version measured the trials."""
+        if not self._wanted(extent).missing or not self.plan.outdated(self.search):
+            return extent
+        runtime.console.print(
+            "note: the best are not confirmed, since an earlier version measured this sweep's trials, and scores of "
+            "today don't compare with theirs",
+            highlight=False,
+            soft_wrap=True,
+        )
+        return NOTHING
 
     def _unfinished(self, target: int) -> bool:
         trials = self.search.run_trials()
