@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import json
@@ -13,17 +14,21 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import cli
+from rich.console import Console
 from small_dataset import plant
 from swept import stages_in, study_of, sweep_words
 from typer.testing import CliRunner
 
 from latentsweep.cli import app
 from latentsweep.configuration import read_configuration
+from latentsweep.execution.packing import Packing
 from latentsweep.jobs import forecast as forecasts
+from latentsweep.jobs.job import Runtime
 from latentsweep.jobs.sweep import Sweep
 from latentsweep.records.recorder import MemoryRecorder
 from latentsweep.records.sweep import SweepRecord
 from latentsweep.report import write_report
+from latentsweep.report.confirmation import CAPTION
 from latentsweep.search import confirmation_table, leaderboard
 from latentsweep.search.confirmation import (
     ATTRIBUTE,
@@ -42,13 +47,15 @@ from latentsweep.search.confirmation import (
     note,
     plan_runs,
     ranking,
+    standing,
+    wanted,
 )
 from latentsweep.search.export import configuration_of, words_of
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Point, Search, SearchConfig
 from latentsweep.storage.home import Home, read_json, write_json
 from latentsweep.storage.store import Store
-from trainables.errors import INFRASTRUCTURE
+from trainables.errors import INFRASTRUCTURE, CapacityError, ConfigError, StoppedError
 from trainables.measures.inception import InceptionWeights
 from trainables.recipes import recipe_named
 from trainables.space import THRESHOLD, Choice, Range, SearchSpace
@@ -60,6 +67,7 @@ SPACE = SearchSpace(
         THRESHOLD: Choice((0.0, 0.05)),
     }
 )
+RUNTIME = Runtime(Packing(1, 1, 0.0, 0.0), Console(quiet=True))
 DIVERGED = {"reason": "the loss is no longer finite", "class": "divergence", "log": ""}
 
 
@@ -75,8 +83,8 @@ class Swept:
     def folder(self) -> Path:
         return self.home.sweeps / self.plan.name
 
-    def tell(self, trials: int) -> None:
-        """Trials that ended."""
+    def tell(self, trials: int, measured: str = "") -> None:
+        """Trials that ended; the study has the keys of their results where ``measured`` is "today" or "before"."""
         for _ in range(trials):
             place, (number, params) = self.search.finished(), self.search.ask() or (0, {})
             points = [
@@ -90,21 +98,23 @@ class Swept:
                 )
                 for threshold in (0.0, 0.05)
             ]
-            self.search.tell(number, points, {})
+            keys = self.plan.keys(params)
+            if measured == "before":
+                keys["evaluation"] = dataclasses.replace(keys.evaluation, version=2)
+            self.search.tell(number, points, {"keys": keys.names()} if measured else {})
 
     def confirm(self, count: int, seeds: int, score: Callable[[int, int], float | None]) -> int:
         """Confirms as the job does; ``score`` of a trial's place and a seed's, None for a divergence.
 
         Returns how many runs that took.
         """
-        best, fresh = finalists(self.search, count), fresh_seeds(self.plan.seed, seeds)
-        begin(self.search, best, fresh)
-        runs = missing(self.search, plan_runs(self.plan, best, fresh))
-        places = [trial.number for trial in best]
-        for run in runs:
-            found = score(places.index(run.trial), fresh.index(run.seed))
-            note(self.search, run, found, DIVERGED if found is None else None)
-        return len(runs)
+        found = wanted(self.search, self.plan, Extent(count, seeds))
+        begin(self.search, found.finalists, found.seeds)
+        places = [trial.number for trial in found.finalists]
+        for run in found.missing:
+            value = score(places.index(run.trial), found.seeds.index(run.seed))
+            note(self.search, run, value, DIVERGED if value is None else None)
+        return len(found.missing)
 
 
 @pytest.fixture
@@ -121,6 +131,10 @@ def make(tmp_path: Path) -> Callable[..., Swept]:
         return swept
 
     return made
+
+
+def job(swept: Swept) -> Sweep:
+    return Sweep(swept.home, swept.plan, InceptionWeights(Path("none"), "a" * 64), MemoryRecorder())
 
 
 def simulated(sweeps: int, configurations: int, seeds: int, noise: str) -> dict[str, float]:
@@ -228,6 +242,13 @@ def test_one_bad_seed_does_not_undo_what_the_others_say() -> None:
     order, logs = ranking([20.0, 21.0], [[20.5, 40.0], [23.0, 23.5]])
     assert (order, logs) == ([0, 1], True)
     assert ranking([20.0, 21.0], [[30.0], [21.0]])[0] == [1, 0], "of two seeds neither is left out"
+
+
+def test_the_caption_says_from_how_many_scores_the_worst_is_left_out() -> None:
+    assert centre([20.0, 30.0], logs=True) == pytest.approx(standing([20.0, 30.0], logs=True))
+    assert centre([20.0, 30.0], logs=True) == pytest.approx(standing([20.0, 30.0, 40.0], logs=True))
+    assert "of three or more the worst is left out" in CAPTION
+    assert "but the worst" not in CAPTION, "of two scores neither is left out"
 
 
 def test_a_score_of_zero_or_less_makes_all_means_arithmetic() -> None:
@@ -411,7 +432,7 @@ def test_a_sweep_that_runs_again_takes_from_the_store_what_an_interruption_kept_
     make: Callable[..., Swept],
 ) -> None:
     swept = make(3)
-    sweep = Sweep(swept.home, swept.plan, InceptionWeights(Path("none"), "a" * 64), MemoryRecorder())
+    sweep = job(swept)
     runs = plan_runs(swept.plan, finalists(swept.search, 2), fresh_seeds(7, 2))
     for run in runs[:3]:
         points = [
@@ -420,9 +441,9 @@ def test_a_sweep_that_runs_again_takes_from_the_store_what_an_interruption_kept_
         ]
         sweep.store.obtain(run.keys.evaluation, lambda folder, points=points: {"points": points})
     assert sweep._begin_confirmation(Extent(2, 2)) == runs[3:]
-    assert sweep._missing_confirmations(Extent(2, 2)) == runs[3:]
+    assert sweep._wanted(Extent(2, 2)).missing == runs[3:]
     assert sweep._note_end(runs[3], {**DIVERGED, "class": INFRASTRUCTURE}).startswith("failed")
-    assert sweep._missing_confirmations(Extent(2, 2)) == runs[3:], "a lost worker's run is tried again"
+    assert sweep._wanted(Extent(2, 2)).missing == runs[3:], "a lost worker's run is tried again"
     assert sweep._note_end(runs[3], DIVERGED).startswith("failed")
     assert sweep._begin_confirmation(Extent(2, 2)) == []
     found = confirmation(sweep.search)
@@ -432,6 +453,91 @@ def test_a_sweep_that_runs_again_takes_from_the_store_what_an_interruption_kept_
         {2_000_013: DIVERGED["reason"]},
     ]
     assert {name for run in runs for name in run.keys.names()} <= set(read_json(sweep.folder / "uses.json", []))
+
+
+def test_a_finished_confirmation_is_found_again_after_an_interrupted_larger_one(make: Callable[..., Swept]) -> None:
+    swept = make(3)
+    swept.confirm(2, 2, lambda place, seed: 25.0 + place)
+    before = confirmation(swept.search)
+    assert before
+    sweep = job(swept)
+    for larger in (Extent(2, 3), Extent(3, 2)):
+        assert sweep._begin_confirmation(larger)
+        assert confirmation(sweep.search) is None
+        assert sweep._begin_confirmation(Extent()) == []
+        assert confirmation(sweep.search) is None, "nothing was asked for"
+        assert sweep._begin_confirmation(Extent(2, 2)) == []
+        assert confirmation(sweep.search) == before
+    assert sweep._begin_confirmation(Extent(1, 2)) == []
+    assert confirmation(sweep.search) == before, "a smaller extent hides nothing"
+
+
+def test_only_a_divergence_is_a_configurations_own_failure(make: Callable[..., Swept]) -> None:
+    swept = make(3)
+    sweep, extent = job(swept), Extent(1, 2)
+    first, second = sweep._begin_confirmation(extent)
+    too_little = {"reason": "it takes 30 GiB, and the card has 24 GiB", "class": CapacityError.kind, "log": ""}
+    for failure in (too_little, None):
+        assert "it is tried again when the sweep goes on" in sweep._note_end(first, failure)
+        assert sweep._wanted(extent).missing == [first, second]
+    assert sweep.undecided == f"{first.name}: its measurement is not in the store"
+    assert sweep._note_end(second, DIVERGED) == f"failed: {DIVERGED['reason']}"
+    assert sweep._wanted(extent).missing == [first]
+
+
+def test_a_sweep_that_lacks_a_training_of_its_best_says_how_many_and_why(
+    make: Callable[..., Swept], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swept = make(3)
+    sweep = job(swept)
+    monkeypatch.setattr("latentsweep.jobs.sweep.targets.lint_plan", lambda *_: [])
+    monkeypatch.setattr(Runtime, "ray", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(
+        "latentsweep.jobs.sweep.measure", lambda job, runs, packing, view, ended, before: ended(*runs, None)
+    )
+    with pytest.raises(StoppedError) as told:
+        sweep.run(3, RUNTIME, Extent(1, 1))
+    (run,) = sweep._wanted(Extent(1, 1)).missing
+    assert str(told.value) == (
+        f"the sweep was stopped with 1 training of its best to confirm (the last failure was {run.name}: its "
+        "measurement is not in the store); nothing is lost, and the same command goes on"
+    )
+
+
+def test_a_sweep_that_an_earlier_version_measured_asks_for_nothing_new(make: Callable[..., Swept]) -> None:
+    swept = make(0)
+    swept.tell(2, measured="today")
+    assert swept.plan.outdated(swept.search) == []
+    swept.tell(1, measured="before")
+    sweep, recorder = job(swept), MemoryRecorder()
+    sweep.record = SweepRecord(recorder, swept.plan, sweep.store, sweep.search)
+    refused = (
+        f"all trials of a sweep must be measured in one way, and an earlier version measured 1 of those of "
+        f"{swept.plan.name}; they can still be shown and exported: to go on, start the search anew with another "
+        f"--seed, or move {swept.folder} away"
+    )
+    with pytest.raises(ConfigError) as told:
+        sweep.run(4, RUNTIME, Extent(2, 2))
+    assert str(told.value) == refused
+    with pytest.raises(ConfigError) as told:
+        forecasts.forecast(swept.plan, swept.home, 4, RUNTIME.packing, RUNTIME.packing)
+    assert str(told.value) == refused
+    assert (swept.search.finished(), recorder.runs) == (3, {}), "nothing was asked for or recorded"
+
+
+def test_a_finished_sweep_that_an_earlier_version_measured_is_answered_and_not_confirmed(
+    make: Callable[..., Swept], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    swept = make(0)
+    swept.tell(3, measured="before")
+    monkeypatch.setattr("latentsweep.jobs.sweep.targets.lint_plan", lambda *_: [])
+    job(swept).run(3, dataclasses.replace(RUNTIME, console=Console(stderr=True)), Extent(2, 2))
+    assert capsys.readouterr().err == (
+        "note: the best are not confirmed, since an earlier version measured this sweep's trials, and scores of "
+        "today don't compare with theirs\n"
+    )
+    assert ATTRIBUTE not in swept.search.study.user_attrs
+    assert len((swept.folder / "leaderboard.csv").read_text().splitlines()) == 7
 
 
 @pytest.mark.ray

@@ -110,6 +110,9 @@ def test_a_sweep_of_an_old_home_is_answered_and_recorded_as_it_was(unpacked: Pat
     assert (folder / "leaderboard.csv").read_text() == table
     assert trained((folder / "uses.json").read_text()) == trained(uses), "the keys of all stages up to the samples"
     check_recorded(home, "sweep", "trial", "vae")
+    more = (*old_home.sweep_words(unpacked / "space.yaml"), "--confirm", "1")
+    assert json.loads(said(home, *more, "--dry-run"))["confirmation"] is None
+    assert json.loads(said(home, *more)) == result, "no fresh seed is compared with an earlier version's score"
 
 
 def test_a_study_of_an_old_home_is_measured_again_and_recorded_as_it_was(home: Path) -> None:

@@ -45,7 +45,7 @@ class Use:
 
 
 def note_use(home: Home, dataset: PreparedDataset, kind: str, name: str, split: str, rule: Rule) -> int | None:
-    """Notes a decision that reads ``split``, once a ``name``; how many others have read the test split.
+    """Notes a decision that reads ``split``, once a ``name``; how many others had read the test split before it.
 
     None for another split than the test split, which isn't noted. Call it before the split is read, so that a killed
     job counts. Raises :class:`StoreError` where the ledger can't be written.
@@ -57,12 +57,12 @@ def note_use(home: Home, dataset: PreparedDataset, kind: str, name: str, split: 
     use = Use(dataset.fingerprint, name, kind, now, dataset.name, split, str(rule))
     try:
         with FileLock(path.with_name(f".{FILE}.lock")):
-            noted = uses(home, dataset.fingerprint)
-            if name not in {each.name for each in noted}:
+            noted = [each.name for each in uses(home, dataset.fingerprint)]
+            if name not in noted:
                 _append(path, json.dumps(asdict(use), ensure_ascii=False))
     except OSError as error:
         raise _unusable(path, error) from error
-    return len({each.name for each in noted} - {name})
+    return noted.index(name) if name in noted else len(noted)
 
 
 def uses(home: Home, fingerprint: str) -> list[Use]:

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from latentsweep.ablation.statistics.replicate import unit_words, units
 from latentsweep.ablation.statistics.subjects import kid_covariance
 from latentsweep.pages.numbers import number
 from latentsweep.stages.evaluation import EVALUATION
+from latentsweep.stages.real_features import REAL_FEATURES
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.store import Store
 from trainables.config import fingerprint
@@ -28,6 +30,8 @@ SPREAD = 0.05
 PAIRS = 10
 """Pairs of configurations by which the error between subjects is taken, at most."""
 RESAMPLES = 500
+MEASURED = {stage.name: stage.version for stage in (EVALUATION, REAL_FEATURES)}
+"""The stages that make a score, each with the version whose scores compare with those of a new study."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,8 @@ def known_noise(store: Store, plan: AblationPlan) -> Noise:
     """The noise by what the store has of the plan's dataset, of any configuration and all that led to it.
 
     A configuration's early-stop thresholds count as several for the spread; for the error between subjects one of
-    them does, since images of one denoiser lie near each other for all subjects.
+    them does, since images of one denoiser lie near each other for all subjects. What earlier versions measured is
+    left out, and trainings of two versions count as two configurations.
     """
     entries = {entry.name: entry for entry in store.entries()}
     reference = plan.jobs(plan.seeds(1))[0].keys.reference.name
@@ -62,9 +67,12 @@ def known_noise(store: Store, plan: AblationPlan) -> Noise:
             continue
         before = list(_lineage(entry, entries))
         whole = all(name in entries for each in before for name in each.manifest["upstream"])
-        if not whole or not any(each.manifest["inputs"].get("dataset") == plan.fingerprint for each in before):
+        manifests = [each.manifest for each in before]
+        if not whole or not any(each["inputs"].get("dataset") == plan.fingerprint for each in manifests):
             continue
-        alike = fingerprint(sorted([each.manifest["stage"], str(_without_seed(each))] for each in before))
+        if any(MEASURED.get(each["stage"], each["version"]) != each["version"] for each in manifests):
+            continue
+        alike = fingerprint(sorted([each["stage"], each["version"], _without_seed(each)] for each in manifests))
         for point in entry.summary.get("points", ()):
             kid, cross = point["metrics"].get(CROSS_METRIC), point.get("kernel_by_subject")
             name = f"{alike} {point['threshold']}"
@@ -78,7 +86,7 @@ def known_noise(store: Store, plan: AblationPlan) -> Noise:
     squares = sum(float(((each - each.mean()) ** 2).sum()) for each in several)
     freedom = sum(len(each) - 1 for each in several)
     found = Noise(math.sqrt(squares / freedom), len(several)) if squares else Noise()
-    real = entries.get(reference)
+    real = store.find(reference)  # of those that only a bucket has, the entries have no files
     return _with_subjects(found, list(measured.values()), Reference.load(real.folder)) if real else found
 
 
@@ -146,9 +154,9 @@ def _lineage(entry: Entry, entries: Mapping[str, Entry]) -> Iterator[Entry]:
         waiting += entries[name].manifest["upstream"]
 
 
-def _without_seed(entry: Entry) -> dict[str, object]:
+def _without_seed(manifest: Mapping[str, Any]) -> str:
     """What a result depends on but its seed."""
-    return {name: value for name, value in sorted(entry.manifest["inputs"].items()) if name != "seed"}
+    return str({name: value for name, value in sorted(manifest["inputs"].items()) if name != "seed"})
 
 
 def _rise(change: float) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from latentsweep.execution.packing import Packing, as_line, to_plain
 from latentsweep.pages.numbers import number
-from latentsweep.search.confirmation import NOTHING, Extent, finalists, fresh_seeds, missing, plan_runs
+from latentsweep.search.confirmation import NOTHING, Extent, fresh_seeds, wanted
 from latentsweep.search.export import open_search
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search
@@ -30,13 +30,19 @@ def forecast(
 ) -> dict[str, Any]:
     """Numbers of what is to be done and what is there already; nothing is started or made.
 
-    ``planned`` is the packing on a card: ``packing`` itself, where there is one. ``extent`` is what is confirmed.
+    ``planned`` is the packing on a card: ``packing`` itself, where there is one. ``extent`` is what is confirmed; of
+    trials that an earlier version measured, nothing is. Raises :class:`~trainables.errors.ConfigError` where others
+    would follow those.
     """
     store, folder = Store.of(home), home.sweeps / plan.name
     keys = [plan.keys_of(recipe) for recipe in plan.autoencoders().values()]
     search = open_search(folder, home.study) if (folder / "sweep.json").exists() else None
     finished, target = search.finished() if search else 0, plan.reachable(trials)
     remaining = max(0, target - finished)
+    if search and plan.outdated(search):
+        extent = NOTHING
+        if remaining:
+            plan.check_outdated(search, home)
     entries, one = store.entries(), plan.keys_of(plan.recipe)
     results: dict[str, int] = {}
     seconds = 0.0
@@ -84,7 +90,7 @@ def cost_of_confirmation(
         return None
     seeds = fresh_seeds(plan.seed, extent.seeds)
     if search and search.finished() >= target:
-        runs = missing(search, plan_runs(plan, finalists(search, count), seeds))
+        runs = wanted(search, plan, Extent(count, extent.seeds)).missing
         names = {key.name for run in runs for key in run.keys.values() if not store.find(key)}
         lacking = {stage: sum(name.startswith(f"{stage}/") for name in names) for stage in STAGES}
     else:

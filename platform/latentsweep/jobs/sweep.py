@@ -22,16 +22,17 @@ from latentsweep.jobs.job import Job, Runtime
 from latentsweep.jobs.measuring import Failure, measure
 from latentsweep.lints import as_text, targets
 from latentsweep.metrics import OBJECTIVES
+from latentsweep.pages.numbers import number
 from latentsweep.records.recorder import Recorder
 from latentsweep.records.results import value_of
 from latentsweep.records.sweep import SweepRecord
 from latentsweep.search import confirmation, confirmation_table, leaderboard
-from latentsweep.search.confirmation import NOTHING, Extent, FreshRun
+from latentsweep.search.confirmation import NOTHING, Extent, FreshRun, Wanted
 from latentsweep.search.databases import translate_errors
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search
 from latentsweep.storage.home import Home
-from trainables.errors import INFRASTRUCTURE, StoppedError
+from trainables.errors import INFRASTRUCTURE, DivergenceError, StoppedError
 from trainables.measures.inception import InceptionWeights
 
 log = logging.getLogger(__name__)
@@ -47,15 +48,22 @@ class Sweep(Job):
         self.plan = plan
         self.search = Search(self.folder, plan.space, plan.search, plan.seed, home.study)
         self.record = SweepRecord(recorder, plan, self.store, self.search)
+        self.undecided = ""
+        """The last run with a fresh seed whose failure says nothing of its configuration, with the reason."""
 
     def run(self, target: int, runtime: Runtime, extent: Extent = NOTHING) -> None:
         """Runs until ``target`` trials have ended or every configuration was tried, then confirms the best.
 
-        Raises :class:`StoppedError` after Ctrl-C, and what :meth:`Job.locked` and :meth:`Runtime.ray` raise.
+        Where an earlier version measured the trials, nothing is confirmed. Raises
+        :class:`~trainables.errors.ConfigError` where new trials would follow such ones, :class:`StoppedError` after
+        Ctrl-C, and what :meth:`Job.locked` and :meth:`Runtime.ray` raise.
         """
         with self.locked(self.home.study), translate_errors(self.home.study):
             runtime = self.keep_threads(runtime, "sweep.json", self.plan.to_plain())
             self.search.requeue()
+            if self._unfinished(target):
+                self.plan.check_outdated(self.search, self.home)
+            extent = self._comparable(extent, runtime)
             self.use(name for trial in self.search.run_trials() for name in self.plan.keys(trial.params).names())
             self.use(name for run in confirmation.runs_on_record(self.plan, self.search) for name in run.keys.names())
             findings = targets.lint_plan(self.home, self.plan)
@@ -80,7 +88,7 @@ class Sweep(Job):
                     self.record.autoencoders(self.plan.autoencoders())
                     self.record.missing()
                     self._write_leaderboard()
-                    left = self._missing_confirmations(extent)
+                    left = self._wanted(extent).missing
                     self.record.end(finished=not (self._unfinished(target) or left))
             if self._unfinished(target):
                 raise StoppedError(
@@ -88,10 +96,23 @@ class Sweep(Job):
                     "nothing is lost, and the same command goes on"
                 )
             if left:
+                last = f" (the last failure was {self.undecided})" if self.undecided else ""
                 raise StoppedError(
-                    f"the sweep was stopped with {len(left)} trainings of its best to confirm; nothing is lost, and "
-                    "the same command goes on"
+                    f"the sweep was stopped with {number(len(left), 'training')} of its best to confirm{last}; "
+                    "nothing is lost, and the same command goes on"
                 )
+
+    def _comparable(self, extent: Extent, runtime: Runtime) -> Extent:
+        """``extent``; nothing, and a line that says so, where an earlier version measured the trials."""
+        if not self._wanted(extent).missing or not self.plan.outdated(self.search):
+            return extent
+        runtime.console.print(
+            "note: the best are not confirmed, since an earlier version measured this sweep's trials, and scores of "
+            "today don't compare with theirs",
+            highlight=False,
+            soft_wrap=True,
+        )
+        return NOTHING
 
     def _unfinished(self, target: int) -> bool:
         trials = self.search.run_trials()
@@ -125,21 +146,20 @@ class Sweep(Job):
             folder=self.folder / "ray",
         )
 
-    def _missing_confirmations(self, extent: Extent) -> list[FreshRun]:
-        """The runs with fresh seeds whose end isn't known yet."""
-        best = confirmation.finalists(self.search, extent.configurations)
-        seeds = confirmation.fresh_seeds(self.plan.seed, extent.seeds)
-        return confirmation.missing(self.search, confirmation.plan_runs(self.plan, best, seeds))
+    def _wanted(self, extent: Extent) -> Wanted:
+        return confirmation.wanted(self.search, self.plan, extent)
 
     def _begin_confirmation(self, extent: Extent) -> list[FreshRun]:
-        """Notes what is to be confirmed, and the scores that the store has; returns the runs that it lacks."""
-        runs = self._missing_confirmations(extent)
-        if runs:
-            best = confirmation.finalists(self.search, extent.configurations)
-            confirmation.begin(self.search, best, confirmation.fresh_seeds(self.plan.seed, extent.seeds))
-            self.use(name for run in runs for name in run.keys.names())
-        lacking = [run for run in runs if not self.store.find(run.keys.evaluation)]
-        for run in runs:
+        """Notes what is to be confirmed, and the scores that the store has; returns the runs that it lacks.
+
+        Where all of it has ended, it is noted only in place of something that hasn't.
+        """
+        wanted = self._wanted(extent)
+        if wanted.missing or (wanted.finalists and not confirmation.confirmation(self.search)):
+            confirmation.begin(self.search, wanted.finalists, wanted.seeds)
+            self.use(name for run in wanted.missing for name in run.keys.names())
+        lacking = [run for run in wanted.missing if not self.store.find(run.keys.evaluation)]
+        for run in wanted.missing:
             if run not in lacking:
                 self._note_end(run, None)
         return lacking
@@ -147,22 +167,29 @@ class Sweep(Job):
     def _confirm(self, extent: Extent, view: View, packing: Packing) -> None:
         """Trains and measures the best with fresh seeds."""
         lacking = self._begin_confirmation(extent)
-        done = len(confirmation.finalists(self.search, extent.configurations)) * extent.seeds - len(lacking)
+        done = len(self._wanted(extent).finalists) * extent.seeds - len(lacking)
         measure(self, lacking, packing, view, self._note_end, before=done)
 
     def _note_end(self, run: FreshRun, failure: Failure | None) -> str:
-        """Notes in the study how a run with a fresh seed ended, but for a lost one; returns it in words."""
+        """Notes in the study how a run with a fresh seed ended; returns it in words.
+
+        Only a divergence and a score that isn't finite are a configuration's own failures. After another, such as too
+        little memory or a result that isn't there, the run stays missing.
+        """
+        metric, score = confirmation.metric_of(self.search), None
+        if not failure:
+            evaluation = self.store.find(run.keys.evaluation)
+            score = stages.metrics_of(evaluation, run.recipe).get(metric.name) if evaluation else None
+            if not evaluation:
+                failure = {"reason": "its measurement is not in the store", "class": INFRASTRUCTURE}
+            elif score is None:
+                failure = {"reason": f"no finite {metric.objective} was measured", "class": DivergenceError.kind}
+        if failure and failure["class"] != DivergenceError.kind:
+            self.undecided = f"{run.name}: {failure['reason']}"
+            return f"failed: {failure['reason']}; it is tried again when the sweep goes on"
+        confirmation.note(self.search, run, score, failure)
         if failure:
-            if failure["class"] != INFRASTRUCTURE:
-                confirmation.note(self.search, run, None, failure)
             return f"failed: {failure['reason']}"
-        metric, evaluation = confirmation.metric_of(self.search), self.store.find(run.keys.evaluation)
-        score = stages.metrics_of(evaluation, run.recipe).get(metric.name) if evaluation else None
-        if score is None:
-            reason = f"no finite {metric.objective} was measured"
-            confirmation.note(self.search, run, None, {"reason": reason, "class": "divergence"})
-            return f"failed: {reason}"
-        confirmation.note(self.search, run, score)
         return f"done, {metric.stem} {score:.2f}"
 
     def _write_leaderboard(self) -> None:

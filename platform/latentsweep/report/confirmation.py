@@ -7,8 +7,9 @@ from latentsweep.pages.tables import Row, Table
 from latentsweep.search.confirmation import Confirmation
 
 CAPTION = (
-    "The best configurations, trained again with seeds that the search never used. They rank by all their seeds but "
-    "the worst, the search's own among them; the mean is of the fresh seeds alone. ★ the chosen configuration."
+    "The best configurations, trained again with seeds that the search never used. They rank by the mean of all "
+    "their scores, the search's own among them; of three or more the worst is left out. The mean shown is of the "
+    "fresh seeds alone. ★ the chosen configuration."
 )
 
 

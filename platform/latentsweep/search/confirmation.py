@@ -78,6 +78,15 @@ class FreshRun:
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """What an extent asks for: the configurations, best first, the seeds, and the runs whose end isn't known yet."""
+
+    finalists: list[FrozenTrial]
+    seeds: tuple[int, ...]
+    missing: list[FreshRun]
+
+
+@dataclass(frozen=True)
 class Confirmed:
     """A configuration that was trained again: the score that the search found, and a score for each fresh seed."""
 
@@ -243,6 +252,12 @@ def missing(search: Search, runs: Sequence[FreshRun]) -> list[FreshRun]:
     """The runs whose end the study doesn't hold."""
     rows = _record(search)["rows"]
     return [run for run in runs if str(run.seed) not in _ends(rows.get(str(run.trial), {}))]
+
+
+def wanted(search: Search, plan: SweepPlan, extent: Extent) -> Wanted:
+    """What ``extent`` asks for of the trials that have ended so far."""
+    best, seeds = finalists(search, extent.configurations), fresh_seeds(plan.seed, extent.seeds)
+    return Wanted(best, seeds, missing(search, plan_runs(plan, best, seeds)))
 
 
 def confirmation(search: Search) -> Confirmation | None:

@@ -14,10 +14,10 @@ from latentsweep.configuration import overridden
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.search.study import Search, SearchConfig, family_of
 from latentsweep.stages.pipeline import Keys, keys_of
-from latentsweep.storage.home import read_json
+from latentsweep.storage.home import Home, read_json
 from trainables.config import fingerprint
 from trainables.denoiser.condition import no_positions
-from trainables.errors import DataError
+from trainables.errors import ConfigError, DataError
 from trainables.images import check_size
 from trainables.measures.inception import InceptionWeights
 from trainables.recipes import Recipe, recipe_named
@@ -103,6 +103,28 @@ class SweepPlan:
         named = {stage: key.name for stage, key in self.keys(trial.params).items()}
         recorded = search.trial(family_of(trial)).user_attrs.get("keys", [])
         return {**named, **{name.split("/")[0]: name for name in recorded}}
+
+    def outdated(self, search: Search) -> list[FrozenTrial]:
+        """The measured trials that an earlier version measured: their scores don't compare with those of today."""
+        return [
+            trial
+            for trial in search.run_trials()
+            if "keys" in trial.user_attrs and self.keys(trial.params).evaluation.name not in trial.user_attrs["keys"]
+        ]
+
+    def check_outdated(self, search: Search, home: Home) -> None:
+        """Call it before anything new is measured.
+
+        Raises :class:`ConfigError` where its scores would be compared with those of an earlier version.
+        """
+        old = len(self.outdated(search))
+        if old:
+            moved = "" if home.study else f", or move {home.sweeps / self.name} away"
+            raise ConfigError(
+                f"all trials of a sweep must be measured in one way, and an earlier version measured {old} of those "
+                f"of {self.name}; they can still be shown and exported: to go on, start the search anew with another "
+                f"--seed{moved}"
+            )
 
     def autoencoders(self) -> dict[str, Recipe]:
         """A recipe for each autoencoder that the space needs, by the name of its result."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,8 @@ import pytest
 from latentsweep.ablation.design.plan import AblationPlan
 from latentsweep.jobs import ablation_outlook, ablation_results
 from latentsweep.jobs.ablation_outlook import Noise, known_noise, power_words
+from latentsweep.storage.entries import MANIFEST, StageKey
+from latentsweep.storage.mirror import NOWHERE, Bucket, Place
 from latentsweep.storage.store import Store
 from trainables.errors import ConfigError
 from trainables.measures.distances import kernel_by_group, kernel_distance
@@ -26,16 +29,17 @@ def plan(**changes: Any) -> AblationPlan:
     return AblationPlan("demo", "f" * 16, "smoke", SMOKE, "leave-one-out", names, 0, "test", "w" * 64, **changes)
 
 
-def filled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+def filled(folder: Path, monkeypatch: pytest.MonkeyPatch, place: Place = NOWHERE) -> Store:
     """A store with three seeds of each arm, whose KID comes from features; the arms lie apart, the seeds a little."""
     generator = np.random.default_rng(0)
     real = 0.3 * generator.normal(size=(8, 4)).repeat(5, axis=0) + generator.normal(size=(40, 4))
-    monkeypatch.setattr(
-        ablation_outlook,
-        "Reference",
-        SimpleNamespace(load=lambda _: SimpleNamespace(features=real, subjects=SUBJECTS)),
-    )
-    store = Store(folder)
+
+    def load(folder: Path) -> Any:
+        assert (folder / MANIFEST).exists(), "the reference isn't on this machine"
+        return SimpleNamespace(features=real, subjects=SUBJECTS)
+
+    monkeypatch.setattr(ablation_outlook, "Reference", SimpleNamespace(load=load))
+    store = Store(folder, place)
     for place, job in enumerate(plan().jobs(range(3))):
         made = generator.normal(size=(40, 4)) + (2 + place % 3) * np.eye(4)[place % 3]
         point = {
@@ -68,6 +72,35 @@ def test_the_noise_is_that_of_seeds_of_one_configuration_and_of_other_subjects(
     assert found.se_subjects is not None
     assert 0 < found.se_subjects < 1
     assert known_noise(store, AblationPlan("other", "0" * 16, *plan_fields())) == Noise()
+
+
+def test_the_noise_is_known_on_a_machine_to_which_a_bucket_must_bring_the_reference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = Bucket(f"file://{tmp_path}/bucket")
+    here = known_noise(filled(tmp_path / "a", monkeypatch, bucket), plan())
+    there = Store(tmp_path / "b", bucket)
+    assert known_noise(there, plan()) == here
+    assert [path.parent.parent.name for path in there.root.glob(f"*/*/{MANIFEST}")] == ["reference"]
+
+
+@pytest.mark.parametrize("stage", ["evaluation", "reference", "denoiser"])
+def test_one_run_that_two_versions_measured_or_trained_is_not_two_seeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    store = filled(tmp_path, monkeypatch)
+    before = known_noise(store, plan())
+    (*_, job) = plan().jobs([0])
+    key = with_version(job.keys.evaluation, stage, 99)
+    for each in reversed(list(key.lineage())):
+        store.obtain(each, lambda _: {"points": [{"threshold": 0.0, "metrics": {"gen/kid": 1000.0}}]})
+    assert known_noise(store, plan()) == before
+
+
+def with_version(key: StageKey, stage: str, version: int) -> StageKey:
+    """The key where a stage in its lineage has another version."""
+    upstream = tuple(with_version(each, stage, version) for each in key.upstream)
+    return replace(key, upstream=upstream, version=version if key.stage == stage else key.version)
 
 
 def plan_fields() -> tuple[Any, ...]:

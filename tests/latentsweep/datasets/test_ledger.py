@@ -25,11 +25,11 @@ def test_a_decision_is_told_how_many_others_were_noted_without_itself(tmp_path: 
     assert [note(home, dataset, name) for name in ("a", "b", "c")] == [0, 1, 2]
 
 
-def test_the_same_decision_again_is_the_same_entry(tmp_path: Path) -> None:
+def test_the_same_decision_again_is_the_same_entry_and_later_ones_are_not_earlier(tmp_path: Path) -> None:
     home = Home(tmp_path)
     dataset = plant(home)
     first = [note(home, dataset, "a"), note(home, dataset, "b")] and uses(home, dataset.fingerprint)
-    assert [note(home, dataset, "a"), note(home, dataset, "a")] == [1, 1]
+    assert [note(home, dataset, "a"), note(home, dataset, "b"), note(home, dataset, "a")] == [0, 1, 0]
     assert uses(home, dataset.fingerprint) == first
 
 
