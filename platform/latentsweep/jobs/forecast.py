@@ -63,6 +63,7 @@ def forecast(
         "recipe": plan.recipe_name,
         **results,
         "trials": target,
+        "trials_asked": trials,
         "trials_finished": finished,
         "denoisers_to_train_at_most": remaining,
         "thresholds_in_one_pass": len(plan.recipe.sampling.thresholds),
@@ -133,18 +134,20 @@ def as_text(plan: Mapping[str, Any]) -> str:
     named = [stage.planned for stage in STAGES.values() if stage.planned]
     shared = [name for name in named if f"{name}_in_store" in plan]
     detail = {"samplings": f", each one pass for {plan['thresholds_in_one_pass']} thresholds"}
+    few = f" (the space has no more; {plan['trials_asked']} were asked for)"
+    trials = f"{plan['trials']}{few if plan['trials'] < plan['trials_asked'] else ''}"
     lines = [
         ("sweep", f"{plan['sweep']} (nothing is started by --dry-run)"),
         ("dataset, recipe", f"{plan['dataset']}, {plan['recipe']}"),
         *((name, f"{plan[name]} to have, {plan[f'{name}_in_store']} in the store") for name in shared),
         (
             "trials",
-            f"{plan['trials']}, {plan['trials_finished']} ended; at most "
+            f"{trials}, {plan['trials_finished']} ended; at most "
             f"{plan['denoisers_to_train_at_most']} denoisers to train, {plan['steps']['diffusion']} steps each",
         ),
         *((name, f"{plan[name]}{detail.get(name, '')}") for name in named if name not in shared),
         *([("to confirm", confirmation_words(again))] if again else []),
-        ("at once", f"{plan['concurrent']} trials of {plan['threads']} threads"),
+        ("at once", f"{number(plan['concurrent'], 'trial')} of {number(plan['threads'], 'thread')}"),
         ("memory", plan["memory_line"]),
         ("time", f"{time}, without the confirmation" if again else time),
     ]
