@@ -453,3 +453,19 @@ def test_a_run_lost_in_a_fold_leaves_arms_compared_by_the_seeds_that_they_share(
 def own(run: Run, arm: str, fold: int) -> bool:
     """Whether a run is of that arm and fold."""
     return (run.arm, run.fold) == (arm, fold)
+
+
+def test_arms_that_share_their_training_are_judged_by_their_own_small_spread() -> None:
+    draw = np.random.default_rng(4)
+    runs = study(draw, ARMS[:6], 5, {})
+    near = [
+        Run("near", run.seed, {KID: run.metrics[KID] * 1.03 * math.exp(0.003 * draw.normal())}, "")
+        for run in runs
+        if run.arm == ARMS[0]
+    ]
+    contrasts = [*CONTRASTS[:5], Contrast("near", {"near": 1.0, ARMS[0]: -1.0})]
+    *others, found = effects([*runs, *near], contrasts, KID, seeds=range(5))
+    assert (found.scale, found.verdict) == ("log", "hurts")
+    assert found.relative is not None
+    assert (found.relative.df_seeds, found.relative.low > 0.02, found.relative.high < 0.04) == (4, True, True)
+    assert all(each.relative and each.relative.df_seeds > 4 for each in others), "the others share one spread"

@@ -27,7 +27,7 @@ ABOVE_ZERO = 3.0
 """A mean is well above 0 that is more than this many of its standard errors."""
 
 FAR_APART = 0.001
-"""An arm shares no spread whose variance is so improbably large beside that of the others, by an F test."""
+"""A spread isn't shared that is so improbably large, or small, beside that of the others, by an F test."""
 
 NEAR_ZERO, SUBJECTS_UNKNOWN = "a score isn't well above 0", "only so the error covers other held-out subjects here"
 """Why the verdict rests on the paired differences, where a metric has a log scale."""
@@ -59,8 +59,9 @@ def changes(
     than :data:`ABOVE_ZERO` times its standard error over seeds, or the means of folds, and, where ``real`` is given,
     subjects; collapsed seeds don't count. All arms of the study that are so by their seeds share one residual spread
     (:func:`~latentsweep.ablation.statistics.additive.compare`), but for those with a collapsed seed or a spread far
-    above the others' (:data:`FAR_APART`): a contrast with one is judged by its own arms alone. Arms with the same
-    scores in every seed, which share their samples, count once there.
+    above the others' (:data:`FAR_APART`): a contrast with one is judged by its own arms alone. So is one whose own
+    spread is as far below, as of arms that share their training and differ in sampling. Arms with the same scores in
+    every seed, which share their samples, count once there.
 
     The error between subjects: for KID with ``real``, the kernels of the real slices, that of Σ w log KID by the
     delta method, Σ_ab (w_a/m_a) C_ab (w_b/m_b), with C of :func:`kid_covariance` and means m. The real slices' own
@@ -98,9 +99,22 @@ def changes(
             elif draft.se_subjects is not None:
                 result.append(SUBJECTS_UNKNOWN)
                 continue
-        together = pool if set(pool).issuperset(contrast.arms) else contrast.arms
-        result.append(_judged(values, contrast, together, margin, between, df_subjects, alpha) or "")
+        judged = _judged(values, contrast, contrast.arms, margin, between, df_subjects, alpha)
+        if set(pool).issuperset(contrast.arms):
+            shared = _judged(values, contrast, pool, margin, between, df_subjects, alpha)
+            judged = judged if _far_below(judged, shared) else shared
+        result.append(judged or "")
     return result
+
+
+def _far_below(alone: Judged | None, shared: Judged | None) -> bool:
+    """Whether a contrast's own spread is improbably small beside the one that the arms share, by an F test."""
+    from scipy.special import fdtr
+
+    if alone is None or shared is None:
+        return False
+    own, all_arms = alone.relative, shared.relative
+    return bool(fdtr(own.df_seeds, all_arms.df_seeds, (own.se_seeds / all_arms.se_seeds) ** 2) < FAR_APART)
 
 
 def _judged(
