@@ -49,8 +49,8 @@ def _scales(effects: Sequence[Effect]) -> list[str]:
     if not on_log:
         return []
     text = (
-        "Verdicts rest on the change in per cent, whose interval stands behind it: on logarithms of the score, of "
-        "which the arms share one spread"
+        "Verdicts rest on the change in per cent, whose interval stands behind it: on logarithms of the score. The "
+        "arms share one spread, but for those whose own is far from it"
     )
     return [f"{text}; of {listed(raw)} on the paired differences." if raw else f"{text}."]
 
