@@ -38,7 +38,7 @@ class DataConfig(Config):
         if self.fold >= self.folds:
             raise ConfigError(
                 f"data.fold must be below data.folds ({self.folds}), since it counts from 0, got {self.fold}; set "
-                "data.folds=5 for five folds, 0 to 4"
+                "data.folds=5 for five folds, 0 to 4 (ablate --folds sets both by itself)"
             )
         if self.folds > 1 and self.split != "subject":
             raise ConfigError(

@@ -112,16 +112,16 @@ def power_words(plan: AblationPlan, seeds: int, noise: Noise) -> str:
         if noise.configurations
         else f"seeds are taken to vary by {100 * noise.spread:.2g} %, as the store knows of none"
     )
-    cap = "; how far the held-out subjects cap that, nothing in the store says"
+    cap = ". What the held-out subjects add isn't known: the store has no such runs yet"
     if plan.folds > 1:
-        cap = "; folds vary more than seeds do, so that is the least"
+        cap = ". Folds vary more than seeds do, so that is the least"
     elif between:
         most = _rise(shown_by(0.0, 1.0, contrasts, *subjects))
-        cap = f"; the {noise.subjects} held-out subjects cap it at {most} %, however many seeds"
+        cap = f". With {noise.subjects} held-out subjects, no number of seeds shows less than {most} %"
     return (
         f"{unit_words(replicates)} show a difference of {least} % of the score or more here, in four studies of five "
-        f"and corrected for {number(contrasts, 'comparison')} ({source}){cap}; a sign-flip test can't go under p "
-        f"= {smallest_p(count):.3g}"
+        f"and corrected for {number(contrasts, 'comparison')} ({source}){cap}. A sign-flip test can't go under p = "
+        f"{smallest_p(count):.3g}"
     )
 
 

@@ -238,7 +238,8 @@ class SweepListener:
         best = None
         if trial.state == TrialState.COMPLETE:
             points = [trial.user_attrs["metrics"], *(point["metrics"] for point in trial.user_attrs["points"])]
-            how = f"{self.objective.stem} {min(point[self.objective.name] for point in points):.2f}"
+            lowest = min(point[self.objective.name] for point in points)
+            how = f"{'best ' if len(points) > 1 else ''}{self.objective.stem} {lowest:.2f}"
             first = self.sweep.search.leader()
             best = f"{first.values[0]:.2f} with {leaderboard.described(first.params)}"
         elif trial.state == TrialState.PRUNED:

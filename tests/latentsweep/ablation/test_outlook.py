@@ -114,7 +114,7 @@ def test_the_dry_run_says_what_the_seeds_show_and_where_the_subjects_cap_it(
     told = ablation_results.as_text(ablation_results.forecast(plan(), store, 5, noise=known_noise(store, plan())))
     assert "5 seeds show a difference of " in told
     assert "seeds of 3 configurations in the store vary by " in told
-    assert "the 8 held-out subjects cap it at " in told
+    assert "With 8 held-out subjects, no number of seeds shows less than " in told
     assert "standard deviations of a paired difference" not in told
 
 
@@ -122,7 +122,7 @@ def test_without_anything_in_the_store_the_stated_default_is_taken() -> None:
     words = power_words(plan(), 5, Noise())
     assert words.startswith("5 seeds show a difference of 12 % of the score or more here, in four studies of five")
     assert "seeds are taken to vary by 5 %, as the store knows of none" in words
-    assert "how far the held-out subjects cap that, nothing in the store says" in words
+    assert "What the held-out subjects add isn't known: the store has no such runs yet" in words
     assert power_words(plan(), 1, Noise()).startswith("one seed tells nothing about chance")
 
 
@@ -130,7 +130,7 @@ def test_more_seeds_show_less_down_to_what_the_subjects_leave() -> None:
     noise = Noise(subjects=10, se_subjects=0.04, df_subjects=8.0)
     words = [power_words(plan(), seeds, noise) for seeds in (3, 8, 500)]
     least = [int(each.split("difference of ")[1].split(" %")[0]) for each in words]
-    cap = int(words[0].split("cap it at ")[1].split(" %")[0])
+    cap = int(words[0].split("shows less than ")[1].split(" %")[0])
     assert least[0] > least[1] > least[2] == cap
 
 

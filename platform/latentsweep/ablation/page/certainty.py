@@ -31,7 +31,7 @@ def able(content: Content, metric: str) -> list[str]:
     if count < 2 or not effects:
         return []
     family, smallest = largest_family(effects), smallest_p(count)
-    rest = ", so the p given rest on differences between seeds being about normal" if smallest > 0.05 else ""
+    rest = ", so the p values rest on differences between seeds being about normal" if smallest > 0.05 else ""
     return [
         *_scales(effects),
         f"The margin for no difference is {100 * content.margin:g} % of the reference's score, set by the plan; "
@@ -108,6 +108,8 @@ def read_ratios(ratios: Sequence[Ratio]) -> list[str]:
     held = "alone: the real slices' features aren't in the store, or runs were measured on others"
     if any(ratio.subjects for ratio in ratios):
         held = "and other held-out subjects"
+    if any(isinstance(seed, Replicate) for ratio in ratios for seed in ratio.seeds):
+        held = "and other subjects, for training and held out"
     unbounded = any(ratio.unbounded for ratio in ratios)
     end = " Unbounded: the reference itself can't be told from 0." if unbounded else ""
     return [f"{text}the interval is Fieller's (1954), uncorrected, and covers other seeds {held}.{end}"]

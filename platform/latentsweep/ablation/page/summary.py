@@ -241,8 +241,10 @@ def notes(content: Content, metric: str) -> list[str]:
     if any(effect.p_holm is not None for effect in effects):
         family = number(largest_family(effects), "comparison")
         subjects = " and subjects" if any(subjects_error(effect) is not None for effect in effects) else ""
+        counted = any(effect.counts for effect in effects)
+        test = "Fisher's exact test of the counts of all seeds" if counted else f"Student's t over seeds{subjects}"
         found.append(
-            f"p: two-sided, by Student's t over seeds{subjects}, after Holm's correction for {family}; "
+            f"p: two-sided, by {test}, after Holm's correction for {family}; "
             "intervals aren't corrected. d_z: mean over standard deviation of the paired differences, after Hedges."
         )
         found.append(interval_covers(effects))
