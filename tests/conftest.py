@@ -40,6 +40,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             module = nodeid.partition("::")[0]
             return nodeid if Path(module).name in APART else module
 
+    config.option.loadscopereorder = False  # the order of pytest_collection_modifyitems, not by the number of tests
     return ByModule(config, log)
 
 
