@@ -135,6 +135,14 @@ def test_a_second_driver_of_a_folder_is_refused(tmp_path: Path) -> None:
         pass
 
 
+def test_a_folder_that_another_driver_removes_meanwhile_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("latentsweep.execution.supervision._temporary", lambda: tmp_path)
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: iter([self / "ls-1-gone"]))
+    assert ray_folder().is_dir()
+
+
 def test_folders_of_dead_processes_are_removed_and_those_of_others_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -162,8 +162,9 @@ def _temporary() -> Path:
 def _remove_folders(of: Callable[[int], bool]) -> None:
     for folder in _temporary().glob(f"{_PREFIX}*-*"):
         number = folder.name.removeprefix(_PREFIX).partition("-")[0]
-        if number.isdecimal() and folder.stat().st_uid == os.getuid() and of(int(number)):
-            shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # another driver that starts now removes the same folders
+            if number.isdecimal() and folder.stat().st_uid == os.getuid() and of(int(number)):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_dead(process: int) -> bool:
