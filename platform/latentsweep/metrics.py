@@ -173,6 +173,7 @@ SAMPLES = Metric(name="gen/samples", label="generated", style=".0f", partners=(F
 PAPER_SSIM = Metric(name="gen/paper_ssim", label="SSIM", partners=(SPREAD,))
 PAPER_PSNR = Metric(name="gen/paper_psnr", label="PSNR (dB)", partners=(SPREAD,))
 REFERENCE_SAMPLES = Metric(name="gen/reference_samples", label="real slices", style=".0f")
+SSIM = Metric(name="recon/ssim", label="SSIM of reconstructions", better="higher", partners=(SPREAD,), final=True)
 PSNR = Metric(
     name="recon/psnr",
     label="PSNR of reconstructions (dB)",
@@ -207,7 +208,7 @@ METRICS: Mapping[str, Metric] = {
         PAPER_PSNR,
         *(_of_reconstructions(metric) for metric in COMPARED),
         PSNR,
-        Metric(name="recon/ssim", label="SSIM of reconstructions", better="higher", partners=(SPREAD,), final=True),
+        SSIM,
         Metric(name="recon/mse", label="MSE of reconstructions", better="lower"),
         AUTOENCODER_SECONDS,
         DENOISER_SECONDS,

@@ -188,7 +188,7 @@ def test_a_driver_killed_in_the_middle_loses_doubles_and_changes_nothing(
     home, dataset = tmp_path / "runs", prepared[1]
     shutil.copytree(prepared[0], home)
     job = Job.start(home, *sweep_words(tmp_path, dataset, 6))
-    job.wait_to_hear(": kid", times=2)
+    job.wait_to_hear(" of 6)", times=2)
     job.process.kill()
     job.process.wait()
     said = json.loads(cli(home, *sweep_words(tmp_path, dataset, TRIALS)).stdout)

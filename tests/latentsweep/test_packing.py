@@ -231,7 +231,7 @@ def drive(training: Any, folder: Path, workers: int) -> subprocess.Popen[str]:
 def test_a_training_whose_workers_die_again_and_again_is_lost_and_its_share_comes_back_with_its_driver(
     card: None, tmp_path: Path, workers: int
 ) -> None:
-    _, said = drive(is_killed, tmp_path, workers).communicate(timeout=120)
+    _, said = drive(is_killed, tmp_path, workers).communicate(timeout=300)
     assert "LostError: Ray Train lost the training" in said
     assert all_back(), ray.available_resources()
 
@@ -241,8 +241,9 @@ def test_a_killed_driver_of_somebody_elses_cluster_leaves_no_reservation(
     card: None, tmp_path: Path, workers: int
 ) -> None:
     driver = drive(hangs, tmp_path, workers)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while len(list(tmp_path.glob("begun-*"))) < workers:
+        assert driver.poll() is None, "the driver has ended"
         assert time.monotonic() < deadline, "the run has not begun"
         time.sleep(0.1)
     assert ray.available_resources().get("GPU") != 1

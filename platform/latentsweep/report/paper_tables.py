@@ -15,13 +15,13 @@ from latentsweep.datasets.ledger import earlier_words, uses
 from latentsweep.metrics import (
     FID,
     KID,
-    METRICS,
     PAPER_PSNR,
     PAPER_SSIM,
     PSNR,
     REFERENCE_SAMPLES,
     SAMPLES,
     SPREAD,
+    SSIM,
     Metric,
 )
 from latentsweep.pages.numbers import UNKNOWN, fixed
@@ -31,8 +31,6 @@ from latentsweep.stages.model_folder import CONFIG
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import Home, read_json
 from latentsweep.storage.store import Store
-
-SSIM = METRICS["recon/ssim"]
 
 QUALITY: Mapping[Metric, str] = {
     SAMPLES: ".0f",
