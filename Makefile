@@ -38,7 +38,7 @@ test: $(READY)
 # All tests; those for a card run alone, for only they may see one. A third process works while tests of faults wait.
 test-all: PROCESSES := 3
 test-all: $(READY)
-	$(PYTEST) --ignore tests/trainables/test_gpu.py
+	$(PYTEST) --durations 40 --durations-min 5 --ignore tests/trainables/test_gpu.py
 	$(BIN)/python -m pytest tests/trainables/test_gpu.py
 
 # The code for CUDA over a card that computes nothing (tests/rehearsal); PARTS=steps,card takes some of its parts.
