@@ -61,15 +61,20 @@ def resize(images: np.ndarray, size: int) -> np.ndarray:
     check_size(size, side)
     if side == size:
         return images
-    reduced = F.interpolate(torch.from_numpy(images).float().unsqueeze(1), size=(size, size), mode="area")
+    reduced = reduce_area(torch.from_numpy(images).float().unsqueeze(1), size)
     result: np.ndarray = reduced.squeeze(1).round().clamp(0, 255).to(torch.uint8).numpy()
     return result
 
 
-def check_size(size: int, prepared: int) -> None:
+def reduce_area(images: torch.Tensor, size: int) -> torch.Tensor:
+    """Images float (N, C, S, S) reduced by area to (N, C, size, size); at equal sizes ``images`` itself."""
+    return images if images.shape[-1] == size else F.interpolate(images, size=(size, size), mode="area")
+
+
+def check_size(size: int, prepared: int, field: str = "data.image_size") -> None:
     """Raises :class:`ConfigError` where ``size`` is larger than the prepared slices, which are never enlarged."""
     if size > prepared:
-        raise ConfigError(f"data.image_size must be at most the prepared {prepared} pixels, got {size}")
+        raise ConfigError(f"{field} must be at most the prepared {prepared} pixels, got {size}")
 
 
 def to_unit(images: torch.Tensor) -> torch.Tensor:

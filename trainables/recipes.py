@@ -32,6 +32,11 @@ class Recipe(Config):
                 f"times the UNet's {deepest // self.vae.compression}), got {side}"
             )
 
+        if 0 < self.vae.warp_size < side:
+            raise ConfigError(
+                f"vae.warp_size must be 0 or at least data.image_size ({side}), got {self.vae.warp_size}: slices are "
+                "reduced after they are warped and never enlarged"
+            )
         if self.sampling.steps > self.diffusion.timesteps:
             raise ConfigError(
                 f"sampling.steps must be at most diffusion.timesteps ({self.diffusion.timesteps}), "
@@ -78,7 +83,7 @@ Where its text can be read in two ways, this recipe takes one:
 """
 
 IMPROVED = Recipe(
-    vae=VaeConfig(epochs=60, reconstruction_loss="l1"),
+    vae=VaeConfig(epochs=60, reconstruction_loss="l1", rotation_degrees=0.0, translation=0.0, scaling=0.0),
     diffusion=DiffusionConfig(
         prediction="v",
         loss_weighting="min_snr",

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainables.autoencoder.vae import VaeConfig
+from trainables.images import reduce_area, to_unit
 from trainables.loop.seeds import batch_indices, generator
 
 
@@ -37,14 +38,22 @@ def kl_weight(config: VaeConfig, slices: int, step: int) -> float:
     return config.kl_weight * min(1.0, step / max(1, annealed))
 
 
-def draw_step(config: VaeConfig, training: Tensor, step: int, seed: int) -> VaeDraws:
-    """The draws of optimiser step ``step``, from 0, for slices (N, H, W), on the CPU."""
+def draw_step(config: VaeConfig, slices: int, size: int, step: int, seed: int) -> VaeDraws:
+    """The draws of optimiser step ``step``, from 0, on the CPU, for that many slices reduced to side ``size``."""
     random = generator(seed, "vae", step)
-    indices = batch_indices(len(training), config.batch_size, step, seed)
-    maps = draw_maps(config, len(indices), random)
-    side = training.shape[-1] // config.compression
-    noise = torch.randn(len(indices), config.latent_channels, side, side, generator=random)
-    return VaeDraws(indices, maps, noise, torch.tensor(kl_weight(config, len(training), step)))
+    indices = batch_indices(slices, config.batch_size, step, seed)
+    count, side = len(indices), size // config.compression
+    maps = draw_maps(config, count, random)
+    if config.warp_share < 1:
+        spared = torch.rand(count, generator=generator(seed, "warp", step)) >= config.warp_share
+        maps = torch.where(spared[:, None, None], only_flips(maps), maps)
+    noise = torch.randn(count, config.latent_channels, side, side, generator=random)
+    return VaeDraws(indices, maps, noise, torch.tensor(kl_weight(config, slices, step)))
+
+
+def augment(slices: Tensor, maps: Tensor, size: int) -> Tensor:
+    """Slices uint8 (N, S, S) under ``maps``, then reduced by area: (N, 1, ``size``, ``size``) in [-1, 1]."""
+    return reduce_area(warp(to_unit(slices), maps), size)
 
 
 def draw_maps(config: VaeConfig, count: int, random: torch.Generator) -> Tensor:
@@ -60,6 +69,13 @@ def draw_maps(config: VaeConfig, count: int, random: torch.Generator) -> Tensor:
         torch.stack([sine * flip, cosine, signed[:, 3] * 2 * config.translation], dim=1),
     ]
     return torch.stack(rows, dim=1)
+
+
+def only_flips(maps: Tensor) -> Tensor:
+    """The left-right flips of affine ``maps`` (N, 2, 3), those that mirror, without the rest of the map."""
+    still = torch.eye(2, 3).repeat(len(maps), 1, 1)
+    still[:, 0, 0] = torch.linalg.det(maps[:, :, :2]).sign()
+    return still
 
 
 def warp(images: Tensor, maps: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from trainables.autoencoder.batch import VaeDraws, draw_step, kl_weight, steps_per_epoch, warp
+from trainables.autoencoder.batch import VaeDraws, augment, draw_step, kl_weight, steps_per_epoch
 from trainables.autoencoder.discriminator import Adversary, adversary_of
 from trainables.autoencoder.losses import vae_loss, vae_loss_names
 from trainables.autoencoder.vae import Autoencoder, VaeConfig, sample_posterior
@@ -45,11 +45,12 @@ def train_vae(
     execution: Execution,
     report: Report = ignore_report,
 ) -> tuple[Autoencoder, list[Record]]:
-    """Trains on slices uint8 (N, H, W) and returns the best autoencoder by validation, and all records.
+    """Trains on slices uint8 (N, S, S) and returns the best autoencoder by validation, and all records.
 
-    With an adversary it is the best since that began. Continues from the checkpoint in ``folder`` where there is
-    one. Raises :class:`~trainables.errors.DivergenceError` when the loss is no longer finite, and
-    ``torch.OutOfMemoryError`` on every worker where one runs out of memory.
+    The ``validation`` slices (M, H, H) are of the size that the autoencoder is for; those of the ``training`` are
+    warped at their own, H or larger, and then reduced. With an adversary it is the best since that began. Continues
+    from the checkpoint in ``folder`` where there is one. Raises :class:`~trainables.errors.DivergenceError` when the
+    loss is no longer finite, and ``torch.OutOfMemoryError`` on every worker where one runs out of memory.
     """
     device = execution.prepare()
     dtype = ex.computing_dtype(config.precision, device)
@@ -67,7 +68,7 @@ def train_vae(
     state.load(folder)
     progress = Progress(state, folder, report, total=total, validate_at=even_steps(total, config.validations))
 
-    training = training.to(device)
+    training, size = training.to(device), validation.shape[-1]
     means = RunningMeans([f"train/{name}" for name in vae_loss_names(config)], device)
 
     def clear() -> None:
@@ -77,7 +78,7 @@ def train_vae(
     def compute_step(draws: VaeDraws) -> torch.Tensor:
         with ex.all_or_none():
             draws = send(draws, device)
-            images = warp(to_unit(training[draws.indices]), draws.maps)
+            images = augment(training[draws.indices], draws.maps, size)
             shares = ex.shares(batch_size, execution.micro_batch)
             values = accumulate(config, working, images, draws, shares, scaler, adversary)
         adversary.update(scaler)
@@ -97,7 +98,7 @@ def train_vae(
         rate = config.learning_rate * cosine_rate(step, total)
         set_learning_rate(optimizer, rate)
         adversary.begin(step, rate)
-        draws = draw_step(config, training, step, seed)
+        draws = draw_step(config, len(training), size, step, seed)
         means.add(ex.sum_values(take_step(draws, adversary.active)))
         adversary.note()
 

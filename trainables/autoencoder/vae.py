@@ -85,6 +85,24 @@ class VaeConfig(Config):
         0.5, "share of the steps after which the discriminator begins", low=0, high=1, later=True
     )
 
+    warp_share: float = setting(
+        1.0,
+        "share of the slices of a batch that are rotated, shifted and scaled at all; the others are at most flipped. "
+        "A warp interpolates between pixels and so blurs what the autoencoder learns from",
+        low=0,
+        high=1,
+        later=True,
+    )
+    warp_size: int = setting(
+        0,
+        "side of the training slices when they are warped, before they are reduced to data.image_size by area, such "
+        "as 128, that of most prepared slices; the larger, the less a warp blurs; 0: they are warped at "
+        "data.image_size",
+        low=0,
+        high=512,
+        later=True,
+    )
+
     def check(self) -> None:
         if not self.widths:
             raise ConfigError("VaeConfig.widths must name at least one stage, got none")

@@ -64,7 +64,11 @@ def _records(recipe: Recipe, section: str, execution: Execution, steps: int, sli
         def train(rung: Execution) -> list[Record]:
             if section == "vae":
                 vae = recipe.vae.replace(epochs=steps, max_steps=steps, learning_rate=0.0, validations=1)
-                images = (torch.randint(256, (count, side, side), dtype=torch.uint8) for count in counts)
+                sides = vae.warp_size or side, side
+                images = (
+                    torch.randint(256, (count, side, side), dtype=torch.uint8)
+                    for count, side in zip(counts, sides, strict=True)
+                )
                 return train_vae(vae, *images, seed=0, folder=Path(folder), execution=rung)[1]
             diffusion = recipe.diffusion.replace(steps=steps, learning_rate=0.0, validations=1)
             latents = (_latents(recipe, count) for count in counts)

@@ -57,7 +57,14 @@ def _timesteps(name: str, meaning: str) -> Component:
     return Component(name, f"{meaning}, against timesteps drawn uniformly", fields)
 
 
-_AUGMENTED = {"vae.flip_probability": 0.5, "vae.rotation_degrees": 10.0, "vae.translation": 0.05, "vae.scaling": 0.05}
+def _warped(name: str, meaning: str, **fields: Setting) -> Component:
+    """A choice of how slices are warped; both sides warp them as the paper does."""
+    chosen = {f"vae.{field}": setting for field, setting in fields.items()}
+    return Component(name, meaning, {**{field: (value, value) for field, value in _WARPS.items()}, **chosen})
+
+
+_WARPS = {"vae.rotation_degrees": 10.0, "vae.translation": 0.05, "vae.scaling": 0.05}
+_AUGMENTED = {"vae.flip_probability": 0.5, **_WARPS}
 
 COMPONENTS: dict[str, Component] = {
     component.name: component
@@ -106,6 +113,21 @@ COMPONENTS: dict[str, Component] = {
             "augmentation",
             "the autoencoder's flips, turns, shifts and scaling, against none",
             {field: (value, 0.0) for field, value in _AUGMENTED.items()},
+        ),
+        Component(
+            "warps",
+            "turns, shifts and scaling of the autoencoder's slices, which blur them, against flips alone",
+            {"vae.flip_probability": (0.5, 0.5), **{field: (value, 0.0) for field, value in _WARPS.items()}},
+        ),
+        _warped(
+            "spared-slices",
+            "half of the autoencoder's slices at most flipped and half warped, against all warped",
+            warp_share=(0.5, 1.0),
+        ),
+        _warped(
+            "warp-size",
+            "slices warped at 128 pixels a side before they are reduced, against at their final size",
+            warp_size=(128, 0),
         ),
         Component(
             "subject-split",
