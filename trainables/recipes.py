@@ -83,7 +83,9 @@ Where its text can be read in two ways, this recipe takes one:
 """
 
 IMPROVED = Recipe(
-    vae=VaeConfig(epochs=60, reconstruction_loss="l1", rotation_degrees=0.0, translation=0.0, scaling=0.0),
+    vae=VaeConfig(
+        epochs=60, kl_weight=1e-6, reconstruction_loss="l1", rotation_degrees=0.0, translation=0.0, scaling=0.0
+    ),
     diffusion=DiffusionConfig(
         prediction="v",
         loss_weighting="min_snr",
@@ -104,7 +106,6 @@ SMOKE = IMPROVED.replace(
         "vae.widths": (16, 32, 64),
         "vae.blocks": 1,
         "vae.attention": False,
-        "vae.kl_weight": 1e-6,
         "vae.kl_anneal_epochs": 2,
         "vae.batch_size": 8,
         "vae.learning_rate": 3e-3,

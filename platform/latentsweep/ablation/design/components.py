@@ -70,6 +70,11 @@ COMPONENTS: dict[str, Component] = {
     component.name: component
     for component in (
         Component("channels", "8 latent channels, against 4", {"vae.latent_channels": (8, 4)}),
+        Component(
+            "small-kl",
+            "weight 1e-6 of the KL, as MONAI has it beside the L1, against the paper's 1e-5",
+            {"vae.kl_weight": (1e-6, 1e-5)},
+        ),
         *(_frequency(form) for form in ("complex_l1", "log_amplitude", "focal", "high_pass", "squared_l2")),
         Component(
             "cutmix",
