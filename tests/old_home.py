@@ -48,6 +48,7 @@ _RECIPE = {
     "diffusion.learning_rate": 0.02,
     "diffusion.warmup_steps": 0,
     "diffusion.ema_decay": 0.0,
+    "diffusion.flip_probability": 0.0,
     "diffusion.validations": 1,
     "sampling.steps": 4,
     "sampling.precision": "fp32",

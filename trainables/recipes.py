@@ -93,6 +93,7 @@ IMPROVED = Recipe(
         cutmix_form="z0",
         whiten=True,
         ema_warmup=True,
+        flip_probability=0.5,
         steps=20_000,
     ),
     sampling=SamplingConfig(early_stop_rule="x0_change", early_stop_threshold=0.0),

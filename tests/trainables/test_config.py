@@ -67,8 +67,13 @@ DENOISERS = {
     "smoke": ("3f40656fac5fd168", "77bf2dce0ad84cf2"),
 }
 """What the keys of the recipes' denoisers and samples were made of before there were any later fields."""
-REREAD = {"paper": {"diffusion.frequency_norm": "ortho", "diffusion.gradient_clip": 1.0}}
-"""What has been read otherwise since, as it was."""
+SINCE = {"diffusion.flip_probability": 0.0}
+REREAD = {
+    "paper": {"diffusion.frequency_norm": "ortho", "diffusion.gradient_clip": 1.0},
+    "improved": SINCE,
+    "smoke": SINCE,
+}
+"""What has been read otherwise or was added to a recipe since, as it was."""
 
 
 @pytest.mark.parametrize("name", RECIPES)

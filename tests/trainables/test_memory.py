@@ -98,7 +98,7 @@ def test_so_they_are_of_a_denoiser_that_is_told_of_its_samples() -> None:
     prediction = predict_memory(recipe.replace(**told), "diffusion", Execution(), device="cpu", slices=1000)
     assert prediction.activations == pytest.approx(counted(recipe.replace(**told), "diffusion", 4), rel=0.02)
     assert prediction.activations > plain.activations
-    assert prediction.data == plain.data + 4 * 1000, "a position for each slice"
+    assert prediction.data == plain.data + 4 * 2 * 1000, "a position for each slice and its mirror image"
     assert prediction.average > plain.average
 
 

@@ -59,6 +59,11 @@ def draw_moves(batch: int, size: tuple[int, int], probability: float, random: to
     return Moves(flipped, shifts, torch.cat((flipped[:, None].float(), shifts / reach), dim=1))
 
 
+def draw_versions(batch: int, mirrored: float, random: torch.Generator) -> Tensor:
+    """Which version of its slice each sample is, (B,) int64: 1, its mirror image, with probability ``mirrored``."""
+    return (torch.rand(batch, generator=random) < mirrored).long()
+
+
 def draw_rectangles(
     batch: int, size: tuple[int, int], probability: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from trainables.denoiser.augmentation import Moves, cutmix, draw_moves, draw_rectangles
+from trainables.denoiser.augmentation import Moves, cutmix, draw_moves, draw_rectangles, draw_versions
 from trainables.denoiser.condition import Condition, draw_dropped, known_positions
 from trainables.denoiser.diffusion import DiffusionConfig, add_noise, target
 from trainables.denoiser.latents import Latents
@@ -22,7 +22,7 @@ class Draws(NamedTuple):
     """What is drawn for an optimiser step; drawing on the CPU gives every device the same numbers."""
 
     indices: Tensor
-    """(B,) int64, the samples."""
+    """(B,) int64, the rows of the latents: samples in one of their versions."""
     posterior: Tensor | None
     """(B, C, h, w) standard normal noise of the posterior; None for its mean."""
     noise: Tensor
@@ -55,6 +55,9 @@ def draw_step(config: DiffusionConfig, latents: Latents, step: int, seed: int) -
     indices = batch_indices(len(latents), config.batch_size, step, seed)
     count, shape, size = len(indices), (len(indices), *latents.shape), latents.shape[1:]
     moving = config.augmentation_probability
+    if latents.mirrored:
+        versions = draw_versions(count, config.flip_probability, generator(seed, "versions", step))
+        indices = indices + len(latents) * versions
     return Draws(
         indices,
         torch.randn(shape, generator=random) if config.posterior == "sample" else None,

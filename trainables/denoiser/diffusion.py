@@ -106,6 +106,14 @@ class DiffusionConfig(Config):
         low=0,
         high=1,
     )
+    flip_probability: float = setting(
+        0.0,
+        "probability that a sample is its slice's mirror image, left to right, which is encoded beside it, since the "
+        "autoencoder isn't equivariant; the denoiser isn't told, and draws mirror images, too",
+        later=True,
+        low=0,
+        high=1,
+    )
     zero_terminal_snr: bool = setting(
         False,
         "shift √ᾱ_t so that ᾱ_T is 0 and the last timestep is pure noise, as sampling begins (Lin et al. 2024, "
@@ -152,6 +160,11 @@ class DiffusionConfig(Config):
                 "DiffusionConfig.zero_terminal_snr must go with a prediction that holds at pure noise, got "
                 "prediction 'epsilon'; take prediction v or x0"
             )
+
+    @property
+    def versions(self) -> int:
+        """How often each training slice is encoded: as it is, and mirrored where :attr:`flip_probability` asks."""
+        return 1 + (self.flip_probability > 0)
 
 
 def add_noise(z0: Tensor, noise: Tensor, alphas_cumprod_t: Tensor) -> Tensor:

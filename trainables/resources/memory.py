@@ -255,11 +255,12 @@ def _batch(recipe: Recipe, section: str, batch: int) -> tuple[Tensor, ...]:
 
 
 def _split(recipe: Recipe, section: str, slices: int) -> tuple[Tensor, ...]:
-    """The training split as the loops hold it: slices, or means and log-variances of their posteriors, positions."""
+    """The training split as the loops hold it: slices, or means and log-variances of all versions, positions."""
     side, small = recipe.data.image_size, recipe.latent_size
     if section == "vae":
         side = recipe.vae.warp_size or side
         return (torch.empty(slices, side, side, dtype=torch.uint8),)
+    slices *= recipe.diffusion.versions
     positions = (torch.empty(slices),) if recipe.diffusion.position_condition else ()
     return (torch.empty(2, slices, recipe.vae.latent_channels, small, small, dtype=torch.float16), *positions)
 

@@ -174,6 +174,11 @@ COMPONENTS: dict[str, Component] = {
             {"diffusion.augmentation_probability": (0.12, 0.0)},
         ),
         Component(
+            "mirror-images",
+            "half of the denoiser's samples mirror images of slices, each encoded as such, against none",
+            {"diffusion.flip_probability": (0.5, 0.0)},
+        ),
+        Component(
             "power-ema",
             "an average of the weights by a power function of length 0.1 (Karras et al. 2024), against the "
             "training's own; both from one training",
