@@ -33,6 +33,7 @@ LATER = {
     "diffusion.position_condition": True,
     "diffusion.condition_dropout": 0.2,
     "diffusion.augmentation_probability": 0.12,
+    "diffusion.augmented_copies": 2,
     "diffusion.flip_probability": 0.25,
     "diffusion.zero_terminal_snr": True,
     "diffusion.timestep_sampling": "stratified",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -11,18 +12,21 @@ import torch
 from small_dataset import plant
 
 from latentsweep.datasets.slices import Slices
-from latentsweep.stages.latents import LATENTS, MIRRORED, Encoded, read_latents, read_training, write_latents
+from latentsweep.stages.latents import LATENTS, MIRRORED, Encoded, read_latents, write_latents
 from latentsweep.stages.pipeline import keys_of
 from latentsweep.stages.stage import Context, Identity
+from latentsweep.stages.training_latents import read_training
 from latentsweep.stages.vae import VAE
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.autoencoder.training import encode_slices
 from trainables.autoencoder.vae import Autoencoder
 from trainables.denoiser.batch import draw_step
+from trainables.denoiser.copies import draw_alterations
 from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.latents import ChannelStatistics, Latents
 from trainables.loop.execution import Execution
+from trainables.loop.seeds import generator
 from trainables.measures.inception import InceptionWeights
 from trainables.recipes import SMOKE
 from trainables.resources.memory import predict_memory
@@ -61,7 +65,7 @@ def test_the_versions_follow_the_slices_and_whitening_is_by_all_that_is_drawn(
     summary = json.loads(json.dumps(write_latents(tmp_path, parts)))
     assert summary["rows"] == 27, "slices, each once"
     training = read_training(FLIPPED, tmp_path, summary)
-    assert (len(training), training.versions, training.mirrored) == (20, 2, True)
+    assert (len(training), training.versions, training.labels) == (20, 2, None)
     assert torch.equal(training.mean, torch.cat([parts[0].mean, parts[3].mean]).half())
     assert training.positions is not None
     assert torch.equal(training.positions[:20], training.positions[20:])
@@ -74,7 +78,7 @@ def test_the_versions_follow_the_slices_and_whitening_is_by_all_that_is_drawn(
 
 def test_a_sample_is_its_slice_or_the_mirror_image_as_the_probability_says() -> None:
     mean = torch.zeros(200, *SHAPE)
-    data = Latents(mean, mean, ChannelStatistics.of(mean, mean), versions=2, mirrored=True)
+    data = Latents(mean, mean, ChannelStatistics.of(mean, mean), versions=2)
     config = FLIPPED.replace(batch_size=100, position_condition=False)
     slices = draw_step(config.replace(flip_probability=0.0), data, 3, 1)
     for probability in (0.0, 0.3, 1.0):
@@ -129,3 +133,42 @@ def test_the_versions_count_in_the_memory_that_a_training_takes() -> None:
     )
     per_slice = 2 * 2 * SMOKE.vae.latent_channels * SMOKE.latent_size**2
     assert twice.data - once.data == 9 * per_slice
+
+
+COPIED = {"flip_probability": 0.0, "augmented_copies": 2, "augmentation_probability": 0.2}
+
+
+def test_copies_are_made_where_they_are_drawn_from_and_belong_to_a_seed() -> None:
+    assert latents_key(**COPIED) == latents_key(**COPIED | {"augmentation_probability": 0.4})
+    assert latents_key(**COPIED) != latents_key(**COPIED | {"augmented_copies": 3})
+    assert latents_key(**COPIED | {"augmentation_probability": 0.0}) == latents_key(flip_probability=0.0)
+    recipe = SMOKE.replace(**{f"diffusion.{name}": value for name, value in COPIED.items()})
+    assert LATENTS.fields(Identity(recipe, "dataset", 7, "weights")) == {"copies": 2, "seed": 7}
+
+
+def test_the_stage_encodes_altered_slices_with_their_labels(
+    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    model = Autoencoder(context.recipe.vae).eval()
+    images = torch.randint(0, 256, (3, 16, 16), dtype=torch.uint8)
+    monkeypatch.setattr("latentsweep.stages.latents.load_vae", lambda *_: model)
+    monkeypatch.setattr(Context, "obtain", lambda self, stage: _Trained() if stage is VAE else None)
+    monkeypatch.setattr(
+        Context,
+        "slices",
+        lambda self, split, size=0: Slices(images.numpy(), ["s"] * 3, ["v"] * 3, np.arange(3, dtype=np.int32)),
+    )
+    recipe = context.recipe.replace(**{f"diffusion.{name}": value for name, value in COPIED.items()})
+    summary = LATENTS.run(dataclasses.replace(context, recipe=recipe), tmp_path)
+    assert summary["rows"] == 9
+    training = read_training(recipe.diffusion, tmp_path, summary)
+    assert training.labels is not None
+    assert not training.labels[:3].any()
+    for number in (0, 1):
+        copy, rows = draw_alterations(3, generator(0, "copy", number)), slice(3 + 3 * number, 6 + 3 * number)
+        expected, _ = encode_slices(model, copy.apply(images, 16), torch.device("cpu"))
+        torch.testing.assert_close(training.mean[rows], expected.half())
+        assert torch.equal(training.labels[rows], copy.labels)
+    plain = ChannelStatistics.of(training.mean[:3].float(), training.log_variance[:3].float())
+    torch.testing.assert_close(training.statistics.mean, plain.mean, rtol=1e-2, atol=1e-3)

@@ -10,7 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 from trainables.autoencoder.discriminator import Adversary, PatchDiscriminator, adversary_of
 from trainables.autoencoder.losses import vae_loss
 from trainables.autoencoder.vae import Autoencoder, sample_posterior
-from trainables.denoiser.augmentation import LABELS
+from trainables.denoiser.augmentation import label_width
 from trainables.denoiser.averages import update_ema
 from trainables.denoiser.condition import Condition
 from trainables.denoiser.training import sum_losses
@@ -43,7 +43,7 @@ def loss_of_vae(recipe: Recipe, model: Autoencoder, images: Tensor, noise: Tenso
 
 
 def loss_of_denoiser(recipe: Recipe, model: UNet, z_t: Tensor, t: Tensor) -> Tensor:
-    told = Condition(torch.zeros(len(z_t)), torch.zeros(len(z_t), LABELS))
+    told = Condition(torch.zeros(len(z_t)), torch.zeros(len(z_t), label_width(recipe.diffusion) or 1))
     output = model(z_t, t, Masks(LayerGenerators(), len(z_t), slice(None)), told)
     return sum_losses(recipe.diffusion, output.float(), torch.ones_like(z_t), torch.full((len(z_t),), 0.5))[0]
 

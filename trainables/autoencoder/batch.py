@@ -7,10 +7,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from trainables.autoencoder.vae import VaeConfig
-from trainables.images import reduce_area, to_unit
+from trainables.images import affine_maps, reduce_area, to_unit, warp
 from trainables.loop.seeds import batch_indices, generator
 
 
@@ -57,18 +56,15 @@ def augment(slices: Tensor, maps: Tensor, size: int) -> Tensor:
 
 
 def draw_maps(config: VaeConfig, count: int, random: torch.Generator) -> Tensor:
-    """A random left-right flip and affine map for each of ``count`` images, (N, 2, 3), as :func:`warp` takes them."""
+    """A random left-right flip and affine map for each of ``count`` images, (N, 2, 3), as ``warp`` takes them."""
     uniform = torch.rand(count, 5, generator=random)
     flip = torch.where(uniform[:, 0] < config.flip_probability, -1.0, 1.0)
     signed = uniform[:, 1:] * 2 - 1
     angle = signed[:, 0] * math.radians(config.rotation_degrees)
     scale = 1.0 + signed[:, 1] * config.scaling
-    cosine, sine = torch.cos(angle) / scale, torch.sin(angle) / scale
-    rows = [
-        torch.stack([cosine * flip, -sine, signed[:, 2] * 2 * config.translation], dim=1),
-        torch.stack([sine * flip, cosine, signed[:, 3] * 2 * config.translation], dim=1),
-    ]
-    return torch.stack(rows, dim=1)
+    return affine_maps(
+        flip, angle, scale, signed[:, 2] * 2 * config.translation, signed[:, 3] * 2 * config.translation
+    )
 
 
 def only_flips(maps: Tensor) -> Tensor:
@@ -76,9 +72,3 @@ def only_flips(maps: Tensor) -> Tensor:
     still = torch.eye(2, 3).repeat(len(maps), 1, 1)
     still[:, 0, 0] = torch.linalg.det(maps[:, :, :2]).sign()
     return still
-
-
-def warp(images: Tensor, maps: Tensor) -> Tensor:
-    """Images (N, 1, H, W) in [-1, 1] under affine ``maps`` (N, 2, 3) of the result's coordinates; black outside."""
-    grid = F.affine_grid(maps, list(images.shape), align_corners=False)
-    return F.grid_sample(images + 1.0, grid, mode="bilinear", padding_mode="zeros", align_corners=False) - 1.0

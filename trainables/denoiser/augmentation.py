@@ -16,6 +16,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from trainables.denoiser.copies import COPY_LABELS
+from trainables.denoiser.diffusion import DiffusionConfig
+
 LABELS = 3
 """Numbers in a label, each 0 where nothing was done."""
 
@@ -59,9 +62,25 @@ def draw_moves(batch: int, size: tuple[int, int], probability: float, random: to
     return Moves(flipped, shifts, torch.cat((flipped[:, None].float(), shifts / reach), dim=1))
 
 
-def draw_versions(batch: int, mirrored: float, random: torch.Generator) -> Tensor:
-    """Which version of its slice each sample is, (B,) int64: 1, its mirror image, with probability ``mirrored``."""
-    return (torch.rand(batch, generator=random) < mirrored).long()
+def label_width(config: DiffusionConfig) -> int:
+    """How many numbers tell the denoiser how a sample was augmented; 0 where none is."""
+    if not config.augmentation_probability:
+        return 0
+    return COPY_LABELS if config.copies else LABELS
+
+
+def draw_versions(config: DiffusionConfig, batch: int, random: torch.Generator) -> Tensor:
+    """Which version of its slice each sample is, (B,) int64: 0, as it is; then its mirror image; then its copies.
+
+    With ``config.augmentation_probability`` it is one of the copies, each as often; of the others the mirror image
+    with ``config.flip_probability``.
+    """
+    flip, chance, share = torch.rand((3, batch), generator=random)
+    versions: Tensor = (flip < config.flip_probability).long()
+    if not config.copies:
+        return versions
+    copy = (share * config.copies).long().clamp(max=config.copies - 1) + config.versions - config.copies
+    return torch.where(chance < config.augmentation_probability, copy, versions)
 
 
 def draw_rectangles(

@@ -54,16 +54,24 @@ def draw_step(config: DiffusionConfig, latents: Latents, step: int, seed: int) -
     random = generator(seed, "denoiser", step)
     indices = batch_indices(len(latents), config.batch_size, step, seed)
     count, shape, size = len(indices), (len(indices), *latents.shape), latents.shape[1:]
-    moving = config.augmentation_probability
-    if latents.mirrored:
-        versions = draw_versions(count, config.flip_probability, generator(seed, "versions", step))
+    posterior = torch.randn(shape, generator=random) if config.posterior == "sample" else None
+    noise = torch.randn(shape, generator=random)
+    t = TIMESTEP_SAMPLERS[config.timestep_sampling](config.timesteps, count, random)
+    rectangles, partners = draw_rectangles(count, size, config.cutmix_probability, random)
+    moving = 0.0 if config.augmented_copies else config.augmentation_probability
+    if latents.versions > 1:
+        versions = draw_versions(config, count, generator(seed, "versions", step))
         indices = indices + len(latents) * versions
+        # No latent of label 0 holds a piece of an altered one.
+        altered = versions >= config.versions - config.copies
+        rectangles = rectangles & ~altered[partners, None, None, None]
     return Draws(
         indices,
-        torch.randn(shape, generator=random) if config.posterior == "sample" else None,
-        torch.randn(shape, generator=random),
-        TIMESTEP_SAMPLERS[config.timestep_sampling](config.timesteps, count, random),
-        *draw_rectangles(count, size, config.cutmix_probability, random),
+        posterior,
+        noise,
+        t,
+        rectangles,
+        partners,
         draw_moves(count, size, moving, generator(seed, "moves", step)) if moving else None,
         draw_dropped(config, count, generator(seed, "condition", step)),
     )
@@ -81,7 +89,7 @@ def noisy_batch(config: DiffusionConfig, latents: Latents, schedule: Tensor, dra
     wanted = target(z0, draws.noise, schedule[t], config.prediction)
     if config.cutmix_form == "zt":
         z_t = cutmix(z_t, draws.partners, draws.rectangles)
-    labels = None
+    labels = None if latents.labels is None else latents.labels[draws.indices]
     if draws.moves is not None:
         # Moving both equals moving the clean latent, since moved noise is noise. It comes after CutMix, so that no
         # latent of label 0 holds a piece of a moved one.

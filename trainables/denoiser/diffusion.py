@@ -100,11 +100,20 @@ class DiffusionConfig(Config):
     augmentation_probability: float = setting(
         0.0,
         "probability that a latent may be flipped left to right (by a coin), and that it is shifted by up to an "
-        "eighth of its side; the denoiser is told, and samples are of latents as they are (Karras et al. 2022, F.2); "
-        "0 leaves it out",
+        "eighth of its side; with augmented_copies instead that a sample is one of these. The denoiser is told, and "
+        "samples are of latents as they are (Karras et al. 2022, F.2); 0 leaves it out",
         later=True,
         low=0,
         high=1,
+    )
+    augmented_copies: int = setting(
+        0,
+        "altered copies of every training slice that are encoded beside it: flipped by a coin, turned by ±10°, "
+        "scaled by ±10 %, shifted by ±5 %, with another gamma and contrast; augmentation_probability says how often "
+        "a sample is one of them; 0: latents are moved instead",
+        later=True,
+        low=0,
+        high=64,
     )
     flip_probability: float = setting(
         0.0,
@@ -162,9 +171,14 @@ class DiffusionConfig(Config):
             )
 
     @property
+    def copies(self) -> int:
+        """How many altered copies of each training slice are drawn from."""
+        return self.augmented_copies if self.augmentation_probability else 0
+
+    @property
     def versions(self) -> int:
-        """How often each training slice is encoded: as it is, and mirrored where :attr:`flip_probability` asks."""
-        return 1 + (self.flip_probability > 0)
+        """How often each training slice is encoded: as it is, mirrored where flips are asked for, and its copies."""
+        return 1 + (self.flip_probability > 0) + self.copies
 
 
 def add_noise(z0: Tensor, noise: Tensor, alphas_cumprod_t: Tensor) -> Tensor:

@@ -59,8 +59,8 @@ class Latents:
     """(V·N,) float32: each slice's place in its volume, 0 the lowest to 1 the highest, NaN where it has none."""
     versions: int = 1
     """V."""
-    mirrored: bool = False
-    """Whether version 1 is the slices' mirror images."""
+    labels: torch.Tensor | None = None
+    """(V·N, 7) float32: how each was altered, 0 where it wasn't; None where none was."""
 
     def __len__(self) -> int:
         """N, the number of slices."""
@@ -80,6 +80,7 @@ class Latents:
             log_variance=self.log_variance.to(device),
             statistics=self.statistics.to(device),
             positions=None if self.positions is None else self.positions.to(device),
+            labels=None if self.labels is None else self.labels.to(device),
         )
 
     def draw(self, indices: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:

@@ -24,7 +24,7 @@ from trainables.autoencoder.batch import VaeDraws
 from trainables.autoencoder.discriminator import Adversary, PatchDiscriminator
 from trainables.autoencoder.vae import Autoencoder
 from trainables.denoiser import training as diffusion_training
-from trainables.denoiser.augmentation import LABELS
+from trainables.denoiser.augmentation import label_width
 from trainables.denoiser.batch import NoisyBatch
 from trainables.denoiser.condition import Condition
 from trainables.denoiser.sampling import CHUNK_ON_ACCELERATOR
@@ -170,7 +170,8 @@ def _pass(
         tensors = _batch(recipe, section, batch)
         # What the denoiser is told of the samples: some tens of bytes for each.
         position = torch.empty(batch) if recipe.diffusion.position_condition else None
-        told = Condition(position, torch.empty(batch, LABELS) if recipe.diffusion.augmentation_probability else None)
+        width = label_width(recipe.diffusion)
+        told = Condition(position, torch.empty(batch, width) if width else None)
         held = storages.live
         if samples < batch:
             for parameter in (parameter for network in networks for parameter in network.parameters()):
@@ -262,7 +263,12 @@ def _split(recipe: Recipe, section: str, slices: int) -> tuple[Tensor, ...]:
         return (torch.empty(slices, side, side, dtype=torch.uint8),)
     slices *= recipe.diffusion.versions
     positions = (torch.empty(slices),) if recipe.diffusion.position_condition else ()
-    return (torch.empty(2, slices, recipe.vae.latent_channels, small, small, dtype=torch.float16), *positions)
+    labels = (torch.empty(slices, label_width(recipe.diffusion)),) if recipe.diffusion.copies else ()
+    return (
+        torch.empty(2, slices, recipe.vae.latent_channels, small, small, dtype=torch.float16),
+        *positions,
+        *labels,
+    )
 
 
 def _fill(network: nn.Module) -> None:

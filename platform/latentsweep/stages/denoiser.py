@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from latentsweep.metrics import RUNG
-from latentsweep.stages.latents import LATENTS, read_latents, read_training, scaling, training_positions
+from latentsweep.stages.latents import LATENTS, read_latents, scaling, training_positions
 from latentsweep.stages.real_features import REAL_FEATURES, extractor
 from latentsweep.stages.stage import WEIGHTS, Context, Stage, records_of, train_within_memory
+from latentsweep.stages.training_latents import read_training
 from latentsweep.stages.vae import VAE, load_vae
 from latentsweep.storage.entries import Entry
 from trainables.autoencoder.training import decode_to_bytes

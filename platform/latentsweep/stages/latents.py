@@ -23,9 +23,11 @@ from latentsweep.stages.vae import VAE, load_vae
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import read_each
 from trainables.autoencoder.training import encode_slices
-from trainables.denoiser.diffusion import DiffusionConfig
+from trainables.denoiser.copies import draw_alterations
 from trainables.denoiser.latents import NO_WHITENING, ChannelStatistics, Latents
 from trainables.errors import StoreError
+from trainables.loop.checkpoint import save_tensors
+from trainables.loop.seeds import generator
 from trainables.recipes import Recipe
 
 ROWS_PER_SHARD = 4096
@@ -33,6 +35,8 @@ MAX_PAGE_BYTES = 2**30
 VALUES = ("mean", "log_variance")
 MIRRORED = "mirrored"
 """The version of the training slices that is mirrored left to right."""
+LABELS = "labels.safetensors"
+"""The file of the labels (K·N, 7) of the altered copies, one copy after another."""
 
 
 @dataclass(frozen=True)
@@ -64,16 +68,27 @@ def encode(context: Context, folder: Path) -> dict[str, Any]:
     for split in context.dataset.splits(context.recipe.data.rule):
         slices = context.slices(split)
         add(split, slices, slices.images)
-    if context.recipe.diffusion.flip_probability:
+    config, size = context.recipe.diffusion, context.recipe.data.image_size
+    if config.flip_probability:
         training = context.slices("train")
         add("train", training, np.ascontiguousarray(training.images[:, :, ::-1]), MIRRORED)
+    if config.copies:
+        stored = context.slices("train", context.dataset.size)
+        copies = [
+            draw_alterations(len(stored), generator(context.seed, "copy", number)) for number in range(config.copies)
+        ]
+        for number, copy in enumerate(copies):
+            add("train", stored, copy.apply(torch.from_numpy(stored.images), size).numpy(), copy_name(number))
+        save_tensors(folder / LABELS, {"labels": torch.cat([copy.labels for copy in copies])})
     return write_latents(folder, parts) | {"vae": vae.name, "dataset": context.dataset.fingerprint}
 
 
 def versions(identity: Identity) -> dict[str, Any]:
     """What the latents depend on beyond the autoencoder: the versions of the training slices, not how often each is
     drawn, so that denoisers of different probabilities share them."""
-    return {"mirrored": True} if identity.recipe.diffusion.flip_probability else {}
+    config, seed = identity.recipe.diffusion, identity.seed
+    mirrored = {"mirrored": True} if config.flip_probability else {}
+    return {**mirrored, **({"copies": config.copies, "seed": seed} if config.copies else {})}
 
 
 LATENTS = Stage(
@@ -127,7 +142,7 @@ def write_latents(folder: Path, parts: Sequence[Encoded]) -> dict[str, Any]:
         )
         shards.append({"file": path.name, "rows": shard.num_rows, "values_at": _values_at(path, shard)})
     ends = np.cumsum([len(part.mean) for part in parts]).tolist()
-    training = [part for part in parts if part.split == "train"]
+    training = [part for part in parts if part.split == "train" and part.version in ("", MIRRORED)]
     statistics = ChannelStatistics.of(
         torch.cat([part.mean for part in training]), torch.cat([part.log_variance for part in training])
     )
@@ -163,27 +178,9 @@ def read_latents(
     return Latents(_tensor(table["mean"], shape), _tensor(table["log_variance"], shape), statistics, places)
 
 
-def read_training(config: DiffusionConfig, folder: Path, summary: dict[str, Any]) -> Latents:
-    """The latents that a denoiser of this configuration learns from, in all versions that it draws from.
-
-    Raises :class:`~trainables.errors.StoreError` as :func:`read_latents`.
-    """
-    names = ["train", *([f"train {MIRRORED}"] if config.flip_probability else [])]
-    parts = [
-        read_latents(folder, summary, name, whiten=config.whiten, positions=config.position_condition)
-        for name in names
-    ]
-    if len(parts) == 1:
-        return parts[0]
-    positions = [part.positions for part in parts if part.positions is not None]
-    return Latents(
-        torch.cat([part.mean for part in parts]),
-        torch.cat([part.log_variance for part in parts]),
-        parts[0].statistics,
-        torch.cat(positions) if positions else None,
-        versions=len(parts),
-        mirrored=config.flip_probability > 0,
-    )
+def copy_name(number: int) -> str:
+    """The version of the training slices that is the altered copy of that number, from 0."""
+    return f"copy {number + 1}"
 
 
 def read_positions(folder: Path, summary: dict[str, Any], split: str) -> torch.Tensor:

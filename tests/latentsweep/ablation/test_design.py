@@ -103,6 +103,11 @@ def test_a_design_that_cannot_be_is_one_line(names: list[str], kind: str, messag
         ("position", {"diffusion.position_condition": False}, "its own denoiser"),
         ("guidance", {"sampling.guidance": 1.0}, "trains nothing: it shares the reference's denoiser"),
         ("latent-augmentation", {"diffusion.augmentation_probability": 0.0}, "its own denoiser"),
+        (
+            "altered-copies",
+            {"diffusion.augmented_copies": 0, "diffusion.augmentation_probability": 0.0},
+            "its own denoiser",
+        ),
         ("mirror-images", {"diffusion.flip_probability": 0.0}, "its own denoiser"),
         ("power-ema", {"sampling.ema_length": 0.0}, "trains nothing: it shares the reference's denoiser"),
     ],

@@ -174,6 +174,12 @@ COMPONENTS: dict[str, Component] = {
             {"diffusion.augmentation_probability": (0.12, 0.0)},
         ),
         Component(
+            "altered-copies",
+            "4 altered copies of every slice, of which a quarter of the denoiser's samples are, as it "
+            "is told, against none",
+            {"diffusion.augmented_copies": (4, 0), "diffusion.augmentation_probability": (0.25, 0.0)},
+        ),
+        Component(
             "mirror-images",
             "half of the denoiser's samples mirror images of slices, each encoded as such, against none",
             {"diffusion.flip_probability": (0.5, 0.0)},
