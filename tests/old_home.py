@@ -49,6 +49,7 @@ _RECIPE = {
     "diffusion.warmup_steps": 0,
     "diffusion.ema_decay": 0.0,
     "diffusion.flip_probability": 0.0,
+    "diffusion.cutmix_labelled": "false",
     "diffusion.validations": 1,
     "sampling.steps": 4,
     "sampling.precision": "fp32",

@@ -91,6 +91,7 @@ IMPROVED = Recipe(
         loss_weighting="min_snr",
         frequency_loss="complex_l1",
         cutmix_form="z0",
+        cutmix_labelled=True,
         whiten=True,
         ema_warmup=True,
         flip_probability=0.5,

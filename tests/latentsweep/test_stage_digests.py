@@ -30,6 +30,7 @@ LATER = {
     "vae.warp_share": 0.5,
     "vae.warp_size": 96,
     "diffusion.frequency_norm": "backward",
+    "diffusion.cutmix_labelled": True,
     "diffusion.position_condition": True,
     "diffusion.condition_dropout": 0.2,
     "diffusion.augmentation_probability": 0.12,

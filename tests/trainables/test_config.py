@@ -67,7 +67,7 @@ DENOISERS = {
     "smoke": ("3f40656fac5fd168", "77bf2dce0ad84cf2"),
 }
 """What the keys of the recipes' denoisers and samples were made of before there were any later fields."""
-SINCE = {"diffusion.flip_probability": 0.0}
+SINCE = {"diffusion.flip_probability": 0.0, "diffusion.cutmix_labelled": False}
 REREAD = {
     "paper": {"diffusion.frequency_norm": "ortho", "diffusion.gradient_clip": 1.0},
     "improved": SINCE,
@@ -104,6 +104,7 @@ def test_the_improved_recipe_mends_what_the_paper_gets_wrong() -> None:
     diffusion = IMPROVED.diffusion
     assert (diffusion.whiten, diffusion.ema_warmup, diffusion.prediction) == (True, True, "v")
     assert (diffusion.loss_weighting, diffusion.cutmix_form) == ("min_snr", "z0")
+    assert diffusion.cutmix_labelled
     assert diffusion.frequency_loss != "squared_l2"
     assert IMPROVED.data.split == "subject"
     assert IMPROVED.vae.reconstruction_loss == "l1"

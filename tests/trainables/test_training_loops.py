@@ -48,6 +48,7 @@ TINY = SMOKE.replace(
         "diffusion.batch_size": 4,
         "diffusion.steps": 20,
         "diffusion.dropout": 0.1,
+        "diffusion.cutmix_labelled": False,
         "diffusion.precision": "fp32",
     }
 )

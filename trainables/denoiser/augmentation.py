@@ -1,4 +1,4 @@
-"""Augmentation of latents: flips and shifts that the denoiser is told of, and CutMix.
+"""Augmentation of latents: flips and shifts that the denoiser is told of, and CutMix, of which it may be.
 
 Flips and shifts are the non-leaky form of Karras et al. 2022, appendix F.2 (after Jun et al. 2020). The denoiser gets
 a label of what was done to a latent. Sampling gives it label 0, nothing done, so it draws latents as they are.
@@ -64,9 +64,8 @@ def draw_moves(batch: int, size: tuple[int, int], probability: float, random: to
 
 def label_width(config: DiffusionConfig) -> int:
     """How many numbers tell the denoiser how a sample was augmented; 0 where none is."""
-    if not config.augmentation_probability:
-        return 0
-    return COPY_LABELS if config.copies else LABELS
+    width = COPY_LABELS if config.copies else LABELS if config.augmentation_probability else 0
+    return width + config.tells_cutmix
 
 
 def draw_versions(config: DiffusionConfig, batch: int, random: torch.Generator) -> Tensor:

@@ -89,12 +89,14 @@ def noisy_batch(config: DiffusionConfig, latents: Latents, schedule: Tensor, dra
     wanted = target(z0, draws.noise, schedule[t], config.prediction)
     if config.cutmix_form == "zt":
         z_t = cutmix(z_t, draws.partners, draws.rectangles)
-    labels = None if latents.labels is None else latents.labels[draws.indices]
+    labels = [latents.labels[draws.indices]] if latents.labels is not None and config.copies else []
     if draws.moves is not None:
         # Moving both equals moving the clean latent, since moved noise is noise. It comes after CutMix, so that no
         # latent of label 0 holds a piece of a moved one.
-        z_t, wanted, labels = draws.moves.apply(z_t), draws.moves.apply(wanted), draws.moves.labels
+        z_t, wanted, labels = draws.moves.apply(z_t), draws.moves.apply(wanted), [draws.moves.labels]
+    if config.tells_cutmix:
+        labels.append(draws.rectangles.float().mean(dim=(1, 2, 3))[:, None])
     positions = known_positions(config, latents, draws.indices)
     if positions is not None and draws.dropped is not None:
         positions = positions.masked_fill(draws.dropped, torch.nan)
-    return NoisyBatch(z_t, t, wanted, Condition(positions, labels))
+    return NoisyBatch(z_t, t, wanted, Condition(positions, torch.cat(labels, dim=1) if labels else None))

@@ -64,6 +64,12 @@ class DiffusionConfig(Config):
         "the target alone, as the paper's text can be read",
         choices=("z0", "zt"),
     )
+    cutmix_labelled: bool = setting(
+        False,
+        "tell the denoiser which share of a latent CutMix replaced, so that samples, of which nothing is, are no "
+        "collages; otherwise CutMix leaks into them",
+        later=True,
+    )
     whiten: bool = setting(False, "scale latents to zero mean and unit spread per channel on reading")
     posterior: str = setting(
         "sample", "latents drawn from the posterior at every step, or its mean", choices=("sample", "mean")
@@ -169,6 +175,11 @@ class DiffusionConfig(Config):
                 "DiffusionConfig.zero_terminal_snr must go with a prediction that holds at pure noise, got "
                 "prediction 'epsilon'; take prediction v or x0"
             )
+
+    @property
+    def tells_cutmix(self) -> bool:
+        """Whether the denoiser is told what CutMix did."""
+        return self.cutmix_labelled and self.cutmix_probability > 0
 
     @property
     def copies(self) -> int:

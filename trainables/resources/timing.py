@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from trainables.autoencoder.training import train_vae
+from trainables.denoiser.copies import COPY_LABELS
 from trainables.denoiser.latents import ChannelStatistics, Latents
 from trainables.denoiser.training import train_denoiser
 from trainables.loop import graphs
@@ -82,7 +83,8 @@ def _latents(recipe: Recipe, count: int) -> Latents:
     shape = (2, count, recipe.vae.latent_channels, recipe.latent_size, recipe.latent_size)
     mean, log_variance = torch.randn(shape).half()
     positions = torch.rand(count) if recipe.diffusion.position_condition else None
-    return Latents(mean, log_variance, ChannelStatistics.of(mean, log_variance), positions)
+    labels = torch.zeros(count, COPY_LABELS) if recipe.diffusion.copies else None
+    return Latents(mean, log_variance, ChannelStatistics.of(mean, log_variance), positions, labels=labels)
 
 
 def _durations(records: Sequence[Record]) -> list[tuple[int, float]]:

@@ -108,6 +108,7 @@ def test_a_design_that_cannot_be_is_one_line(names: list[str], kind: str, messag
             {"diffusion.augmented_copies": 0, "diffusion.augmentation_probability": 0.0},
             "its own denoiser",
         ),
+        ("cutmix-label", {"diffusion.cutmix_labelled": False}, "its own denoiser"),
         ("mirror-images", {"diffusion.flip_probability": 0.0}, "its own denoiser"),
         ("power-ema", {"sampling.ema_length": 0.0}, "trains nothing: it shares the reference's denoiser"),
     ],
@@ -127,6 +128,7 @@ def test_a_choice_of_training_or_sampling_differs_in_that_alone(
         (["stratified", "logit-normal"], "diffusion.timestep_sampling"),
         (["zero-snr", "v-prediction"], "diffusion.prediction"),
         (["position", "guidance"], "diffusion.position_condition"),
+        (["cutmix", "cutmix-label"], "diffusion.cutmix_probability"),
     ],
 )
 def test_components_that_set_the_same_field_are_refused_together(names: list[str], field: str) -> None:

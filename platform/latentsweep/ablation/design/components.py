@@ -82,6 +82,15 @@ COMPONENTS: dict[str, Component] = {
             {"diffusion.cutmix_probability": (0.25, 0.0), "diffusion.cutmix_form": ("z0", None)},
         ),
         Component(
+            "cutmix-label",
+            "CutMix of which the denoiser is told, so that its images are no collages, against one that leaks",
+            {
+                "diffusion.cutmix_labelled": (True, False),
+                "diffusion.cutmix_probability": (0.25, 0.25),
+                "diffusion.cutmix_form": ("z0", "z0"),
+            },
+        ),
+        Component(
             "early-stop",
             "stopping where x̂₀ changes by less than 2 %, against all steps",
             {"sampling.early_stop_rule": ("x0_change", None), THRESHOLD: (0.02, 0.0)},
