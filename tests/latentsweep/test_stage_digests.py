@@ -36,6 +36,7 @@ LATER = {
     "diffusion.augmentation_probability": 0.12,
     "diffusion.augmented_copies": 2,
     "diffusion.flip_probability": 0.25,
+    "diffusion.novelty_weighting": 0.5,
     "diffusion.zero_terminal_snr": True,
     "diffusion.timestep_sampling": "stratified",
     "diffusion.ema_lengths": (0.05, 0.1),

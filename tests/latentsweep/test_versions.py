@@ -172,3 +172,20 @@ def test_the_stage_encodes_altered_slices_with_their_labels(
         assert torch.equal(training.labels[rows], copy.labels)
     plain = ChannelStatistics.of(training.mean[:3].float(), training.log_variance[:3].float())
     torch.testing.assert_close(training.statistics.mean, plain.mean, rtol=1e-2, atol=1e-3)
+
+
+def test_the_slices_of_a_denoiser_that_asks_are_weighed_by_their_neighbours_in_the_volume(tmp_path: Path) -> None:
+    count = 12
+    slices = Slices(
+        np.zeros((count, 8, 8), np.uint8), ["s", "t"] * 6, ["v"] * count, np.arange(count, dtype=np.int32)
+    )
+    mean = torch.randn(count, *SHAPE, generator=generator(0, "latents"))
+    mean[2] = mean[0] + 0.05  # of the same subject
+    mean[3] = mean[0] + 0.05  # of another
+    summary = write_latents(tmp_path, [Encoded("train", slices, mean, mean * 0 - 9), part("validation", 3, 2)])
+    config = FLIPPED.replace(flip_probability=0.0, novelty_weighting=1.0)
+    weights = read_training(config, tmp_path, summary).weights
+    assert weights is not None
+    assert weights.sum().item() == pytest.approx(count)
+    assert weights[[0, 2]].max() < 0.5 * weights[3]
+    assert read_training(config.replace(novelty_weighting=0.0), tmp_path, summary).weights is None

@@ -52,7 +52,7 @@ class NoisyBatch(NamedTuple):
 def draw_step(config: DiffusionConfig, latents: Latents, step: int, seed: int) -> Draws:
     """The draws of optimiser step ``step``, from 0, on the CPU."""
     random = generator(seed, "denoiser", step)
-    indices = batch_indices(len(latents), config.batch_size, step, seed)
+    indices = batch_indices(len(latents), config.batch_size, step, seed, latents.weights)
     count, shape, size = len(indices), (len(indices), *latents.shape), latents.shape[1:]
     posterior = torch.randn(shape, generator=random) if config.posterior == "sample" else None
     noise = torch.randn(shape, generator=random)

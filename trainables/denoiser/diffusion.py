@@ -129,6 +129,14 @@ class DiffusionConfig(Config):
         low=0,
         high=1,
     )
+    novelty_weighting: float = setting(
+        0.0,
+        "power by which the slices of a volume that resemble a neighbour are drawn less often: each in proportion to "
+        "its latent's distance from the nearest of its volume, to this power; 0: all equally often",
+        later=True,
+        low=0,
+        high=1,
+    )
     zero_terminal_snr: bool = setting(
         False,
         "shift √ᾱ_t so that ᾱ_T is 0 and the last timestep is pure noise, as sampling begins (Lin et al. 2024, "

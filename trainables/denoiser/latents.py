@@ -62,6 +62,9 @@ class Latents:
     labels: torch.Tensor | None = None
     """(V·N, 7) float32: how each was altered, 0 where it wasn't; None where none was."""
 
+    weights: torch.Tensor | None = None
+    """(N,) float64 of mean 1, on the CPU, where samples are drawn: how often each slice is; None: all alike."""
+
     def __len__(self) -> int:
         """N, the number of slices."""
         return len(self.mean) // self.versions

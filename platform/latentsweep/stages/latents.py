@@ -204,6 +204,14 @@ def read_positions(folder: Path, summary: dict[str, Any], split: str) -> torch.T
     return torch.from_numpy(positions[table["split"].to_numpy() == split])
 
 
+def read_volumes(folder: Path, summary: dict[str, Any], split: str) -> list[str]:
+    """The volume of each slice of a split, in the order of its latents, a name of its own in each subject."""
+    columns = ["subject", "volume", "split"]
+    table = pa.concat_tables([pq.read_table(folder / shard["file"], columns=columns) for shard in summary["shards"]])
+    rows = zip(*(table[column].to_pylist() for column in columns), strict=True)
+    return [f"{subject}/{volume}" for subject, volume, of in rows if of == split]
+
+
 def _read_values(folder: Path, summary: dict[str, Any], split: str, column: str) -> torch.Tensor:
     """The rows of a split, (N, C, h, w) float16, from where their bytes lie in the shards."""
     shape = summary["shape"]

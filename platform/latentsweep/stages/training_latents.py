@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from latentsweep.stages.latents import LABELS, MIRRORED, copy_name, read_latents
+from latentsweep.stages.latents import LABELS, MIRRORED, copy_name, read_latents, read_volumes
 from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.latents import Latents
+from trainables.denoiser.novelty import distances_to_neighbours, novelty_weights
 from trainables.loop.checkpoint import load_tensors
 
 
@@ -24,8 +26,7 @@ def read_training(config: DiffusionConfig, folder: Path, summary: dict[str, Any]
         read_latents(folder, summary, name, whiten=config.whiten, positions=config.position_condition)
         for name in names
     ]
-    if len(parts) == 1:
-        return parts[0]
+    weights = weigh(config, parts[0], read_volumes(folder, summary, "train")) if config.novelty_weighting else None
     positions, labels = [part.positions for part in parts if part.positions is not None], None
     if config.copies:
         of_copies = load_tensors(folder / LABELS)[0]["labels"]
@@ -38,4 +39,11 @@ def read_training(config: DiffusionConfig, folder: Path, summary: dict[str, Any]
         torch.cat(positions) if positions else None,
         versions=len(parts),
         labels=labels,
+        weights=weights,
     )
+
+
+def weigh(config: DiffusionConfig, latents: Latents, volumes: Sequence[str]) -> torch.Tensor:
+    """How often each slice is drawn (N,), by the distances of whitened latents within its volume."""
+    whitened = latents.statistics.whiten(latents.mean.float())
+    return novelty_weights(distances_to_neighbours(whitened, volumes), config.novelty_weighting)

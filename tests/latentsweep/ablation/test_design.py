@@ -110,6 +110,7 @@ def test_a_design_that_cannot_be_is_one_line(names: list[str], kind: str, messag
         ),
         ("cutmix-label", {"diffusion.cutmix_labelled": False}, "its own denoiser"),
         ("mirror-images", {"diffusion.flip_probability": 0.0}, "its own denoiser"),
+        ("novelty", {"diffusion.novelty_weighting": 0.0}, "its own denoiser"),
         ("power-ema", {"sampling.ema_length": 0.0}, "trains nothing: it shares the reference's denoiser"),
     ],
 )

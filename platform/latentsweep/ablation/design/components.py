@@ -194,6 +194,11 @@ COMPONENTS: dict[str, Component] = {
             {"diffusion.flip_probability": (0.5, 0.0)},
         ),
         Component(
+            "novelty",
+            "slices drawn in proportion to their distance from the nearest of their volume, against equally often",
+            {"diffusion.novelty_weighting": (1.0, 0.0)},
+        ),
+        Component(
             "power-ema",
             "an average of the weights by a power function of length 0.1 (Karras et al. 2024), against the "
             "training's own; both from one training",
