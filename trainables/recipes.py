@@ -32,6 +32,11 @@ class Recipe(Config):
                 f"times the UNet's {deepest // self.vae.compression}), got {side}"
             )
 
+        if self.vae.equivariance_weight and self.latent_size % 2:
+            raise ConfigError(
+                "vae.equivariance_weight above 0 needs latents of even sides, which it halves, got "
+                f"{self.latent_size}; take another data.image_size or fewer vae.widths, or set it to 0"
+            )
         if 0 < self.vae.warp_size < side:
             raise ConfigError(
                 f"vae.warp_size must be 0 or at least data.image_size ({side}), got {self.vae.warp_size}: slices are "

@@ -27,6 +27,7 @@ LATER = {
     "vae.gradient_weight": 0.3,
     "vae.adversarial_weight": 0.0005,
     "vae.adversarial_start": 0.25,
+    "vae.equivariance_weight": 0.25,
     "vae.warp_share": 0.5,
     "vae.warp_size": 96,
     "diffusion.frequency_norm": "backward",

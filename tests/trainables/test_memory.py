@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
 from trainables.autoencoder.discriminator import Adversary, PatchDiscriminator, adversary_of
+from trainables.autoencoder.equivariance import TURNS, transform
 from trainables.autoencoder.losses import vae_loss
 from trainables.autoencoder.vae import Autoencoder, sample_posterior
 from trainables.denoiser.augmentation import label_width
@@ -37,9 +39,15 @@ CASES = [
 
 def loss_of_vae(recipe: Recipe, model: Autoencoder, images: Tensor, noise: Tensor, adversary: Adversary) -> Tensor:
     mean, log_variance = model.encode(images)
-    decoded = model.decode(sample_posterior(mean, log_variance, noise))
+    latents = sample_posterior(mean, log_variance, noise)
+    decoded = model.decode(latents)
     losses = vae_loss(recipe.vae, images, decoded, mean, log_variance, kl_weight=1.0)
-    return adversary.oppose(losses["loss"], decoded)
+    loss = adversary.oppose(losses["loss"], decoded)
+    if not recipe.vae.equivariance_weight:
+        return loss
+    turns = torch.zeros(len(images), TURNS, dtype=torch.bool)
+    small, wanted = transform(latents, turns), transform(images, turns)
+    return loss + F.l1_loss(model.decode(small).float(), wanted)
 
 
 def loss_of_denoiser(recipe: Recipe, model: UNet, z_t: Tensor, t: Tensor) -> Tensor:
@@ -105,6 +113,7 @@ def test_so_they_are_of_a_denoiser_that_is_told_of_its_samples() -> None:
 OTHER_LOSSES: dict[str, dict[str, object]] = {
     "another loss": {"vae.reconstruction_loss": "l1", "vae.ms_ssim_weight": 0.5, "vae.gradient_weight": 0.1},
     "opposed": {"vae.adversarial_weight": 0.1},
+    "equivariant": {"vae.equivariance_weight": 0.5},
 }
 
 

@@ -231,7 +231,9 @@ DROPPING = TINY.replace(**{"diffusion.dropout": 0.5, "diffusion.ema_decay": 0.0,
 OTHER = TINY.replace(
     **{"vae.reconstruction_loss": "charbonnier", "vae.ms_ssim_weight": 0.2, "vae.gradient_weight": 0.1}
 )
-TRAINED = (*LOOPS, "other loss", "opposed")
+FORGIVING = TINY.replace(**{"vae.equivariance_weight": 0.5})
+OTHERS = {"vae": DROPPING, "other loss": OTHER, "opposed": OPPOSED, "forgiving": FORGIVING}
+TRAINED = (*LOOPS, "other loss", "opposed", "forgiving")
 
 
 def trained(name: str, folder: Path, **execution: Any) -> tuple[list[float], dict[str, torch.Tensor]]:
@@ -239,7 +241,7 @@ def trained(name: str, folder: Path, **execution: Any) -> tuple[list[float], dic
     folder.mkdir()
     rung = Execution(**execution)
     if name != "denoiser":
-        config = (DROPPING if name == "vae" else OTHER if name == "other loss" else OPPOSED).vae
+        config = OTHERS[name].vae
         model, records = train_vae(config, slices(12), slices(5), seed=3, folder=folder, execution=rung)
         weights = dict(model.state_dict())
     else:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from trainables.autoencoder.equivariance import draw_turns
 from trainables.autoencoder.vae import VaeConfig
 from trainables.images import affine_maps, reduce_area, to_unit, warp
 from trainables.loop.seeds import batch_indices, generator
@@ -24,6 +25,8 @@ class VaeDraws(NamedTuple):
     """(B, C, h, w) standard normal, the posterior's."""
     kl_weight: Tensor
     """(), the β of this step."""
+    turns: Tensor | None = None
+    """(B, 3) bool, the equivariance term's, as :func:`~trainables.autoencoder.equivariance.turn` takes them."""
 
 
 def steps_per_epoch(config: VaeConfig, slices: int) -> int:
@@ -47,7 +50,13 @@ def draw_step(config: VaeConfig, slices: int, size: int, step: int, seed: int) -
         spared = torch.rand(count, generator=generator(seed, "warp", step)) >= config.warp_share
         maps = torch.where(spared[:, None, None], only_flips(maps), maps)
     noise = torch.randn(count, config.latent_channels, side, side, generator=random)
-    return VaeDraws(indices, maps, noise, torch.tensor(kl_weight(config, slices, step)))
+    return VaeDraws(
+        indices,
+        maps,
+        noise,
+        torch.tensor(kl_weight(config, slices, step)),
+        draw_turns(count, generator(seed, "turns", step)) if config.equivariance_weight else None,
+    )
 
 
 def augment(slices: Tensor, maps: Tensor, size: int) -> Tensor:

@@ -9,7 +9,8 @@ import torch
 
 from trainables.autoencoder.batch import VaeDraws, augment, draw_step, kl_weight, steps_per_epoch
 from trainables.autoencoder.discriminator import Adversary, adversary_of
-from trainables.autoencoder.losses import vae_loss, vae_loss_names
+from trainables.autoencoder.equivariance import transform
+from trainables.autoencoder.losses import PIXEL_LOSSES, trained_names, vae_loss, vae_loss_names
 from trainables.autoencoder.vae import Autoencoder, VaeConfig, sample_posterior
 from trainables.images import to_bytes, to_unit
 from trainables.loop import execution as ex
@@ -69,7 +70,7 @@ def train_vae(
     progress = Progress(state, folder, report, total=total, validate_at=even_steps(total, config.validations))
 
     training, size = training.to(device), validation.shape[-1]
-    means = RunningMeans([f"train/{name}" for name in vae_loss_names(config)], device)
+    means = RunningMeans([f"train/{name}" for name in trained_names(config)], device)
 
     def clear() -> None:
         optimizer.zero_grad()
@@ -129,17 +130,22 @@ def accumulate(
     """Adds the gradients of the mean loss of ``shares`` of a batch, and the adversary's own gradients.
 
     ``images`` (B, 1, H, W) in [-1, 1] are the batch of these ``draws``. Returns the shares' parts of the loss's
-    values, (n,), in the order of :func:`~trainables.autoencoder.losses.vae_loss_names`, without the adversary's.
+    values, (n,), in the order of :func:`~trainables.autoencoder.losses.trained_names`, without the adversary's.
     """
-    values = torch.zeros(len(vae_loss_names(config)), device=images.device)
+    values = torch.zeros(len(trained_names(config)), device=images.device)
     working.refresh()
     adversary.refresh()
     for share in shares:
         mean, log_variance = working.network.encode(images[share])
-        decoded = working.network.decode(sample_posterior(mean, log_variance, draws.noise[share]))
+        latents = sample_posterior(mean, log_variance, draws.noise[share])
+        decoded = working.network.decode(latents)
         losses = vae_loss(config, images[share], decoded, mean, log_variance, kl_weight=draws.kl_weight)
         part = len(mean) / len(images)
         loss = adversary.oppose(losses["loss"], decoded)
+        if draws.turns is not None:
+            small, wanted = (transform(each, draws.turns[share]) for each in (latents, images[share]))
+            term = PIXEL_LOSSES[config.reconstruction_loss](working.network.decode(small).float(), wanted)
+            loss, losses["equivariance"] = loss + config.equivariance_weight * term, term
         scaler.scale(loss * part).backward()  # type: ignore[no-untyped-call]
         working.collect()
         adversary.learn(images[share], decoded, part, scaler)

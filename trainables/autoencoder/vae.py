@@ -103,6 +103,15 @@ class VaeConfig(Config):
         later=True,
     )
 
+    equivariance_weight: float = setting(
+        0.0,
+        "weight of the pixel loss between a slice that is flipped or turned by quarters and then halved, and what "
+        "its latent decodes to after the same (EQ-VAE, Kouzelis et al. 2025; halving: Skorokhodov et al. 2025), so "
+        "that latents have the spectrum of slices; a step takes about an eighth longer, and val/loss leaves it out",
+        low=0,
+        later=True,
+    )
+
     def check(self) -> None:
         if not self.widths:
             raise ConfigError("VaeConfig.widths must name at least one stage, got none")

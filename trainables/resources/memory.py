@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_leaves
 from trainables.autoencoder import training as vae_training
 from trainables.autoencoder.batch import VaeDraws
 from trainables.autoencoder.discriminator import Adversary, PatchDiscriminator
+from trainables.autoencoder.equivariance import TURNS
 from trainables.autoencoder.vae import Autoencoder
 from trainables.denoiser import training as diffusion_training
 from trainables.denoiser.augmentation import label_width
@@ -183,7 +184,8 @@ def _pass(
             images, noise = tensors
             adversary = Adversary(recipe.vae, opposing[0] if opposing else None)
             adversary.active = True
-            draws = VaeDraws(torch.empty(0), torch.empty(0), noise, torch.ones(()))
+            turns = torch.empty(batch, TURNS, dtype=torch.bool) if recipe.vae.equivariance_weight else None
+            draws = VaeDraws(torch.empty(0), torch.empty(0), noise, torch.ones(()), turns)
             vae_training.accumulate(recipe.vae, working, images, draws, [share], watch, adversary)
         else:
             z_t, t, wanted, schedule = tensors

@@ -155,6 +155,9 @@ COMPONENTS: dict[str, Component] = {
         _beside_pixels(
             "discriminator", "a patch discriminator (Isola et al. 2017)", "vae.adversarial_weight", 0.0005
         ),
+        _beside_pixels(
+            "equivariance", "equivariance to halving and turns (EQ-VAE, 2025)", "vae.equivariance_weight", 0.25
+        ),
         Component(
             "zero-snr",
             "zero terminal SNR (Lin et al. 2024), against the schedule as it is; both with prediction of v",
