@@ -28,6 +28,7 @@ LATER = {
     "vae.adversarial_weight": 0.0005,
     "vae.adversarial_start": 0.25,
     "vae.equivariance_weight": 0.25,
+    "vae.latent_noise": 0.4,
     "vae.warp_share": 0.5,
     "vae.warp_size": 96,
     "diffusion.frequency_norm": "backward",

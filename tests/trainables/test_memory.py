@@ -11,7 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 from trainables.autoencoder.discriminator import Adversary, PatchDiscriminator, adversary_of
 from trainables.autoencoder.equivariance import TURNS, transform
 from trainables.autoencoder.losses import vae_loss
-from trainables.autoencoder.vae import Autoencoder, sample_posterior
+from trainables.autoencoder.vae import Autoencoder, disturb, sample_posterior
 from trainables.denoiser.augmentation import label_width
 from trainables.denoiser.averages import update_ema
 from trainables.denoiser.condition import Condition
@@ -40,7 +40,8 @@ CASES = [
 def loss_of_vae(recipe: Recipe, model: Autoencoder, images: Tensor, noise: Tensor, adversary: Adversary) -> Tensor:
     mean, log_variance = model.encode(images)
     latents = sample_posterior(mean, log_variance, noise)
-    decoded = model.decode(latents)
+    given = disturb(latents, noise) if recipe.vae.latent_noise else latents
+    decoded = model.decode(given)
     losses = vae_loss(recipe.vae, images, decoded, mean, log_variance, kl_weight=1.0)
     loss = adversary.oppose(losses["loss"], decoded)
     if not recipe.vae.equivariance_weight:
@@ -113,6 +114,7 @@ def test_so_they_are_of_a_denoiser_that_is_told_of_its_samples() -> None:
 OTHER_LOSSES: dict[str, dict[str, object]] = {
     "another loss": {"vae.reconstruction_loss": "l1", "vae.ms_ssim_weight": 0.5, "vae.gradient_weight": 0.1},
     "opposed": {"vae.adversarial_weight": 0.1},
+    "disturbed": {"vae.latent_noise": 0.5},
     "equivariant": {"vae.equivariance_weight": 0.5},
 }
 

@@ -231,7 +231,7 @@ DROPPING = TINY.replace(**{"diffusion.dropout": 0.5, "diffusion.ema_decay": 0.0,
 OTHER = TINY.replace(
     **{"vae.reconstruction_loss": "charbonnier", "vae.ms_ssim_weight": 0.2, "vae.gradient_weight": 0.1}
 )
-FORGIVING = TINY.replace(**{"vae.equivariance_weight": 0.5})
+FORGIVING = TINY.replace(**{"vae.equivariance_weight": 0.5, "vae.latent_noise": 0.5})
 OTHERS = {"vae": DROPPING, "other loss": OTHER, "opposed": OPPOSED, "forgiving": FORGIVING}
 TRAINED = (*LOOPS, "other loss", "opposed", "forgiving")
 

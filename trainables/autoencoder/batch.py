@@ -25,6 +25,8 @@ class VaeDraws(NamedTuple):
     """(B, C, h, w) standard normal, the posterior's."""
     kl_weight: Tensor
     """(), the β of this step."""
+    disturbance: Tensor | None = None
+    """(B, C, h, w), σ·ε of the latents that are decoded, as ``disturb`` takes it."""
     turns: Tensor | None = None
     """(B, 3) bool, the equivariance term's, as :func:`~trainables.autoencoder.equivariance.turn` takes them."""
 
@@ -55,6 +57,7 @@ def draw_step(config: VaeConfig, slices: int, size: int, step: int, seed: int) -
         maps,
         noise,
         torch.tensor(kl_weight(config, slices, step)),
+        draw_disturbance(config.latent_noise, noise.shape, generator(seed, "disturbance", step)),
         draw_turns(count, generator(seed, "turns", step)) if config.equivariance_weight else None,
     )
 
@@ -62,6 +65,14 @@ def draw_step(config: VaeConfig, slices: int, size: int, step: int, seed: int) -
 def augment(slices: Tensor, maps: Tensor, size: int) -> Tensor:
     """Slices uint8 (N, S, S) under ``maps``, then reduced by area: (N, 1, ``size``, ``size``) in [-1, 1]."""
     return reduce_area(warp(to_unit(slices), maps), size)
+
+
+def draw_disturbance(largest: float, shape: torch.Size, random: torch.Generator) -> Tensor | None:
+    """σ·ε of ``shape`` (B, C, h, w): σ uniform in 0 to ``largest`` for each sample, ε standard normal; None for 0."""
+    if not largest:
+        return None
+    sigma = largest * torch.rand(shape[0], 1, 1, 1, generator=random)
+    return sigma * torch.randn(shape, generator=random)
 
 
 def draw_maps(config: VaeConfig, count: int, random: torch.Generator) -> Tensor:

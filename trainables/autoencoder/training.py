@@ -11,7 +11,7 @@ from trainables.autoencoder.batch import VaeDraws, augment, draw_step, kl_weight
 from trainables.autoencoder.discriminator import Adversary, adversary_of
 from trainables.autoencoder.equivariance import transform
 from trainables.autoencoder.losses import PIXEL_LOSSES, trained_names, vae_loss, vae_loss_names
-from trainables.autoencoder.vae import Autoencoder, VaeConfig, sample_posterior
+from trainables.autoencoder.vae import Autoencoder, VaeConfig, disturb, sample_posterior
 from trainables.images import to_bytes, to_unit
 from trainables.loop import execution as ex
 from trainables.loop.cards import on_device
@@ -138,7 +138,8 @@ def accumulate(
     for share in shares:
         mean, log_variance = working.network.encode(images[share])
         latents = sample_posterior(mean, log_variance, draws.noise[share])
-        decoded = working.network.decode(latents)
+        given = latents if draws.disturbance is None else disturb(latents, draws.disturbance[share])
+        decoded = working.network.decode(given)
         losses = vae_loss(config, images[share], decoded, mean, log_variance, kl_weight=draws.kl_weight)
         part = len(mean) / len(images)
         loss = adversary.oppose(losses["loss"], decoded)

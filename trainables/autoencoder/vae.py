@@ -112,6 +112,16 @@ class VaeConfig(Config):
         later=True,
     )
 
+    latent_noise: float = setting(
+        0.0,
+        "largest noise τ on the latents that the decoder learns from, as a share of their spread: σ is uniform in 0 "
+        "to τ for each slice, so that slightly wrong latents, as a denoiser draws them, decode to sharp slices "
+        "(Zheng et al. 2025); 0 leaves it out",
+        low=0,
+        high=2,
+        later=True,
+    )
+
     def check(self) -> None:
         if not self.widths:
             raise ConfigError("VaeConfig.widths must name at least one stage, got none")
@@ -168,6 +178,16 @@ class Autoencoder(nn.Module):
 def sample_posterior(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
     """μ + σ·ε for standard normal ``noise`` (Kingma & Welling 2014, section 2.4); all of one shape."""
     return mean + torch.exp(0.5 * log_variance) * noise
+
+
+def disturb(latents: Tensor, noise: Tensor) -> Tensor:
+    """z + s·n for ``latents`` z and ``noise`` n = σ·ε, both (B, C, h, w): the noise-augmented decoding of RAE (Zheng
+    et al. 2025), whose latents have unit spread.
+
+    s, without gradient, is the standard deviation of each channel over the cells of its own latent. So the result of
+    a slice depends on no other of its batch, and is the same at any micro-batch.
+    """
+    return latents + latents.detach().float().std(dim=(2, 3), correction=0, keepdim=True) * noise
 
 
 def _encoder(config: VaeConfig) -> Stack:

@@ -181,11 +181,12 @@ def _pass(
         watch = Watch(storages)
         share = slice(0, samples)
         if isinstance(model, Autoencoder):
-            images, noise = tensors
+            images, noise, *disturbance = tensors
             adversary = Adversary(recipe.vae, opposing[0] if opposing else None)
             adversary.active = True
             turns = torch.empty(batch, TURNS, dtype=torch.bool) if recipe.vae.equivariance_weight else None
-            draws = VaeDraws(torch.empty(0), torch.empty(0), noise, torch.ones(()), turns)
+            given = disturbance[0] if disturbance else None
+            draws = VaeDraws(torch.empty(0), torch.empty(0), noise, torch.ones(()), given, turns)
             vae_training.accumulate(recipe.vae, working, images, draws, [share], watch, adversary)
         else:
             z_t, t, wanted, schedule = tensors
@@ -248,11 +249,12 @@ def _networks(recipe: Recipe, section: str) -> list[Any]:
 
 
 def _batch(recipe: Recipe, section: str, batch: int) -> tuple[Tensor, ...]:
-    """What a step holds: slices and the posterior's noise; or z_t, t, target and the schedule."""
+    """What a step holds: slices, the posterior's noise and the decoder's; or z_t, t, target and the schedule."""
     side = recipe.data.image_size
     latents = torch.empty(batch, recipe.vae.latent_channels, recipe.latent_size, recipe.latent_size)
     if section == "vae":
-        return torch.empty(batch, 1, side, side), latents
+        disturbance = [torch.empty_like(latents)] if recipe.vae.latent_noise else []
+        return torch.empty(batch, 1, side, side), latents, *disturbance
     t = torch.empty(batch, dtype=torch.int64)
     return latents, t, torch.empty_like(latents), torch.empty(recipe.diffusion.timesteps)
 

@@ -155,6 +155,11 @@ COMPONENTS: dict[str, Component] = {
         _beside_pixels(
             "discriminator", "a patch discriminator (Isola et al. 2017)", "vae.adversarial_weight", 0.0005
         ),
+        Component(
+            "latent-noise",
+            "noise of up to 0.4 of the latents' spread while the decoder learns (Zheng et al. 2025), against none",
+            {"vae.latent_noise": (0.4, 0.0)},
+        ),
         _beside_pixels(
             "equivariance", "equivariance to halving and turns (EQ-VAE, 2025)", "vae.equivariance_weight", 0.25
         ),
