@@ -61,15 +61,20 @@ def resize(images: np.ndarray, size: int) -> np.ndarray:
     check_size(size, side)
     if side == size:
         return images
-    reduced = F.interpolate(torch.from_numpy(images).float().unsqueeze(1), size=(size, size), mode="area")
+    reduced = reduce_area(torch.from_numpy(images).float().unsqueeze(1), size)
     result: np.ndarray = reduced.squeeze(1).round().clamp(0, 255).to(torch.uint8).numpy()
     return result
 
 
-def check_size(size: int, prepared: int) -> None:
+def reduce_area(images: torch.Tensor, size: int) -> torch.Tensor:
+    """Images float (N, C, S, S) reduced by area to (N, C, size, size); at equal sizes ``images`` itself."""
+    return images if images.shape[-1] == size else F.interpolate(images, size=(size, size), mode="area")
+
+
+def check_size(size: int, prepared: int, field: str = "data.image_size") -> None:
     """Raises :class:`ConfigError` where ``size`` is larger than the prepared slices, which are never enlarged."""
     if size > prepared:
-        raise ConfigError(f"data.image_size must be at most the prepared {prepared} pixels, got {size}")
+        raise ConfigError(f"{field} must be at most the prepared {prepared} pixels, got {size}")
 
 
 def to_unit(images: torch.Tensor) -> torch.Tensor:
@@ -80,3 +85,19 @@ def to_unit(images: torch.Tensor) -> torch.Tensor:
 def to_bytes(images: torch.Tensor) -> torch.Tensor:
     """float (N, 1, H, W) in [-1, 1] to uint8 (N, H, W) in 0..255, rounded."""
     return ((images.float().squeeze(1).clamp(-1, 1) + 1.0) * 127.5).round().to(torch.uint8)
+
+
+def affine_maps(
+    flip: torch.Tensor, angle: torch.Tensor, scale: torch.Tensor, across: torch.Tensor, down: torch.Tensor
+) -> torch.Tensor:
+    """Maps (N, 2, 3) for :func:`warp`, of numbers (N,): −1 for a left-right flip or 1, an angle in radians, a factor
+    of size, and shifts in halves of the side."""
+    cosine, sine = torch.cos(angle) / scale, torch.sin(angle) / scale
+    rows = [torch.stack([cosine * flip, -sine, across], dim=1), torch.stack([sine * flip, cosine, down], dim=1)]
+    return torch.stack(rows, dim=1)
+
+
+def warp(images: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+    """Images (N, 1, H, W) in [-1, 1] under affine ``maps`` (N, 2, 3) of the result's coordinates; black outside."""
+    grid = F.affine_grid(maps, list(images.shape), align_corners=False)
+    return F.grid_sample(images + 1.0, grid, mode="bilinear", padding_mode="zeros", align_corners=False) - 1.0

@@ -32,6 +32,16 @@ class Recipe(Config):
                 f"times the UNet's {deepest // self.vae.compression}), got {side}"
             )
 
+        if self.vae.equivariance_weight and self.latent_size % 2:
+            raise ConfigError(
+                "vae.equivariance_weight above 0 needs latents of even sides, which it halves, got "
+                f"{self.latent_size}; take another data.image_size or fewer vae.widths, or set it to 0"
+            )
+        if 0 < self.vae.warp_size < side:
+            raise ConfigError(
+                f"vae.warp_size must be 0 or at least data.image_size ({side}), got {self.vae.warp_size}: slices are "
+                "reduced after they are warped and never enlarged"
+            )
         if self.sampling.steps > self.diffusion.timesteps:
             raise ConfigError(
                 f"sampling.steps must be at most diffusion.timesteps ({self.diffusion.timesteps}), "
@@ -78,14 +88,18 @@ Where its text can be read in two ways, this recipe takes one:
 """
 
 IMPROVED = Recipe(
-    vae=VaeConfig(epochs=60, reconstruction_loss="l1"),
+    vae=VaeConfig(
+        epochs=60, kl_weight=1e-6, reconstruction_loss="l1", rotation_degrees=0.0, translation=0.0, scaling=0.0
+    ),
     diffusion=DiffusionConfig(
         prediction="v",
         loss_weighting="min_snr",
         frequency_loss="complex_l1",
         cutmix_form="z0",
+        cutmix_labelled=True,
         whiten=True,
         ema_warmup=True,
+        flip_probability=0.5,
         steps=20_000,
     ),
     sampling=SamplingConfig(early_stop_rule="x0_change", early_stop_threshold=0.0),
@@ -99,7 +113,6 @@ SMOKE = IMPROVED.replace(
         "vae.widths": (16, 32, 64),
         "vae.blocks": 1,
         "vae.attention": False,
-        "vae.kl_weight": 1e-6,
         "vae.kl_anneal_epochs": 2,
         "vae.batch_size": 8,
         "vae.learning_rate": 3e-3,

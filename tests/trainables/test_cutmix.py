@@ -3,7 +3,12 @@
 import pytest
 import torch
 
-from trainables.denoiser.augmentation import cutmix, draw_rectangles
+from trainables.denoiser.augmentation import cutmix, draw_rectangles, label_width
+from trainables.denoiser.batch import draw_step, noisy_batch
+from trainables.denoiser.diffusion import DiffusionConfig
+from trainables.denoiser.latents import NO_WHITENING, Latents
+from trainables.denoiser.schedules import alphas_cumprod
+from trainables.denoiser.unet import UNet
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -70,3 +75,40 @@ def test_the_generator_decides_and_moves_on_alike_for_every_probability() -> Non
     assert torch.equal(a[1], b[1])
     assert torch.equal(first.get_state(), second.get_state())
     assert not torch.equal(draw_rectangles(5, (4, 4), 1.0, generator(1))[0], b[0])
+
+
+LABELLED = DiffusionConfig(
+    widths=(8, 8), blocks=1, attention_levels=(), embedding_channels=16, batch_size=40, cutmix_probability=0.5,
+    cutmix_form="z0", cutmix_labelled=True,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("moving", [0.0, 0.5])
+def test_the_label_is_the_share_that_was_replaced_and_comes_last(moving: float) -> None:
+    mean = torch.randn(60, 2, 8, 8)
+    data, schedule = Latents(mean, mean - 9, NO_WHITENING), alphas_cumprod(LABELLED).float()
+    config = LABELLED.replace(augmentation_probability=moving)
+    draws = draw_step(config, data, 2, 3)
+    labels = noisy_batch(config, data, schedule, draws).condition.augmentation
+    assert labels is not None
+    assert labels.shape == (40, label_width(config)) == (40, 4 if moving else 1)
+    assert torch.equal(labels[:, -1], draws.rectangles.float().mean(dim=(1, 2, 3)))
+    assert 8 < (labels[:, -1] > 0).sum() < 32
+    if draws.moves is not None:
+        assert torch.equal(labels[:, :-1], draws.moves.labels)
+
+
+def test_only_the_label_is_added_and_only_where_there_is_cutmix() -> None:
+    mean = torch.randn(60, 2, 8, 8)
+    data, schedule = Latents(mean, mean - 9, NO_WHITENING), alphas_cumprod(LABELLED).float()
+    told, untold = (
+        noisy_batch(config, data, schedule, draw_step(config, data, 2, 3))
+        for config in (LABELLED, LABELLED.replace(cutmix_labelled=False))
+    )
+    assert untold.condition.augmentation is None
+    assert all(torch.equal(one, other) for one, other in zip(told[:3], untold[:3], strict=True))
+    assert label_width(LABELLED.replace(cutmix_probability=0.0)) == 0
+    assert UNet(2, LABELLED.replace(cutmix_probability=0.0)).augmentation is None
+    network = UNet(2, LABELLED)
+    assert network.augmentation is not None
+    assert network.augmentation.weight.shape == (16, 1)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
 from trainables.autoencoder.discriminator import Adversary, PatchDiscriminator, adversary_of
+from trainables.autoencoder.equivariance import TURNS, transform
 from trainables.autoencoder.losses import vae_loss
-from trainables.autoencoder.vae import Autoencoder, sample_posterior
-from trainables.denoiser.augmentation import LABELS
+from trainables.autoencoder.vae import Autoencoder, disturb, sample_posterior
+from trainables.denoiser.augmentation import label_width
 from trainables.denoiser.averages import update_ema
 from trainables.denoiser.condition import Condition
 from trainables.denoiser.training import sum_losses
@@ -37,13 +39,20 @@ CASES = [
 
 def loss_of_vae(recipe: Recipe, model: Autoencoder, images: Tensor, noise: Tensor, adversary: Adversary) -> Tensor:
     mean, log_variance = model.encode(images)
-    decoded = model.decode(sample_posterior(mean, log_variance, noise))
+    latents = sample_posterior(mean, log_variance, noise)
+    given = disturb(latents, noise) if recipe.vae.latent_noise else latents
+    decoded = model.decode(given)
     losses = vae_loss(recipe.vae, images, decoded, mean, log_variance, kl_weight=1.0)
-    return adversary.oppose(losses["loss"], decoded)
+    loss = adversary.oppose(losses["loss"], decoded)
+    if not recipe.vae.equivariance_weight:
+        return loss
+    turns = torch.zeros(len(images), TURNS, dtype=torch.bool)
+    small, wanted = transform(latents, turns), transform(images, turns)
+    return loss + F.l1_loss(model.decode(small).float(), wanted)
 
 
 def loss_of_denoiser(recipe: Recipe, model: UNet, z_t: Tensor, t: Tensor) -> Tensor:
-    told = Condition(torch.zeros(len(z_t)), torch.zeros(len(z_t), LABELS))
+    told = Condition(torch.zeros(len(z_t)), torch.zeros(len(z_t), label_width(recipe.diffusion) or 1))
     output = model(z_t, t, Masks(LayerGenerators(), len(z_t), slice(None)), told)
     return sum_losses(recipe.diffusion, output.float(), torch.ones_like(z_t), torch.full((len(z_t),), 0.5))[0]
 
@@ -98,13 +107,15 @@ def test_so_they_are_of_a_denoiser_that_is_told_of_its_samples() -> None:
     prediction = predict_memory(recipe.replace(**told), "diffusion", Execution(), device="cpu", slices=1000)
     assert prediction.activations == pytest.approx(counted(recipe.replace(**told), "diffusion", 4), rel=0.02)
     assert prediction.activations > plain.activations
-    assert prediction.data == plain.data + 4 * 1000, "a position for each slice"
+    assert prediction.data == plain.data + 4 * 2 * 1000, "a position for each slice and its mirror image"
     assert prediction.average > plain.average
 
 
 OTHER_LOSSES: dict[str, dict[str, object]] = {
     "another loss": {"vae.reconstruction_loss": "l1", "vae.ms_ssim_weight": 0.5, "vae.gradient_weight": 0.1},
     "opposed": {"vae.adversarial_weight": 0.1},
+    "disturbed": {"vae.latent_noise": 0.5},
+    "equivariant": {"vae.equivariance_weight": 0.5},
 }
 
 

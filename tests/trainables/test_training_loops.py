@@ -38,6 +38,9 @@ TINY = SMOKE.replace(
         "vae.max_steps": 20,
         "vae.batch_size": 4,
         "vae.reconstruction_loss": "mse",
+        "vae.rotation_degrees": 10.0,
+        "vae.translation": 0.05,
+        "vae.scaling": 0.05,
         "vae.precision": "fp32",
         "diffusion.widths": (8, 8),
         "diffusion.attention_levels": (1,),
@@ -45,6 +48,7 @@ TINY = SMOKE.replace(
         "diffusion.batch_size": 4,
         "diffusion.steps": 20,
         "diffusion.dropout": 0.1,
+        "diffusion.cutmix_labelled": False,
         "diffusion.precision": "fp32",
     }
 )
@@ -227,7 +231,9 @@ DROPPING = TINY.replace(**{"diffusion.dropout": 0.5, "diffusion.ema_decay": 0.0,
 OTHER = TINY.replace(
     **{"vae.reconstruction_loss": "charbonnier", "vae.ms_ssim_weight": 0.2, "vae.gradient_weight": 0.1}
 )
-TRAINED = (*LOOPS, "other loss", "opposed")
+FORGIVING = TINY.replace(**{"vae.equivariance_weight": 0.5, "vae.latent_noise": 0.5})
+OTHERS = {"vae": DROPPING, "other loss": OTHER, "opposed": OPPOSED, "forgiving": FORGIVING}
+TRAINED = (*LOOPS, "other loss", "opposed", "forgiving")
 
 
 def trained(name: str, folder: Path, **execution: Any) -> tuple[list[float], dict[str, torch.Tensor]]:
@@ -235,7 +241,7 @@ def trained(name: str, folder: Path, **execution: Any) -> tuple[list[float], dic
     folder.mkdir()
     rung = Execution(**execution)
     if name != "denoiser":
-        config = (DROPPING if name == "vae" else OTHER if name == "other loss" else OPPOSED).vae
+        config = OTHERS[name].vae
         model, records = train_vae(config, slices(12), slices(5), seed=3, folder=folder, execution=rung)
         weights = dict(model.state_dict())
     else:

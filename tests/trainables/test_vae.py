@@ -135,4 +135,6 @@ def test_every_weight_learns_after_the_zero_initialised_ones_have_moved() -> Non
 )
 def test_trained_autoencoders_keep_their_identity_when_choices_are_added(recipe: str, expected: str) -> None:
     """Else what the stores hold would be trained again; of the recipes as they were before there were the choices."""
-    assert fingerprint(RECIPES[recipe].vae.replace(reconstruction_loss="mse").identity()) == expected
+    before = {"reconstruction_loss": "mse", "rotation_degrees": 10.0, "translation": 0.05, "scaling": 0.05}
+    weight = 1e-6 if recipe == "smoke" else 1e-5
+    assert fingerprint(RECIPES[recipe].vae.replace(kl_weight=weight, **before).identity()) == expected

@@ -89,6 +89,14 @@ def vae_loss(
     return {"loss": parts.get("fidelity", mse) + kl_weight * kl, **parts}
 
 
+def trained_names(config: VaeConfig) -> tuple[str, ...]:
+    """What a training step computes: :func:`vae_loss`'s parts, and the equivariance term where it has a weight.
+
+    That term has no part in ``loss``, like the adversary's: it says more of the latent than of the slice.
+    """
+    return (*vae_loss_names(config), *(("equivariance",) if config.equivariance_weight else ()))
+
+
 def vae_loss_names(config: VaeConfig) -> tuple[str, ...]:
     """What :func:`vae_loss` names, in its order; ``fidelity`` only where it isn't the MSE."""
     return ("loss", "reconstruction", "kl", *(("fidelity",) if fidelity(config) else ()))

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import torch
 
-from trainables.autoencoder.batch import VaeDraws, draw_step, kl_weight, steps_per_epoch, warp
+from trainables.autoencoder.batch import VaeDraws, augment, draw_step, kl_weight, steps_per_epoch
 from trainables.autoencoder.discriminator import Adversary, adversary_of
-from trainables.autoencoder.losses import vae_loss, vae_loss_names
-from trainables.autoencoder.vae import Autoencoder, VaeConfig, sample_posterior
+from trainables.autoencoder.equivariance import transform
+from trainables.autoencoder.losses import PIXEL_LOSSES, trained_names, vae_loss, vae_loss_names
+from trainables.autoencoder.vae import Autoencoder, VaeConfig, disturb, sample_posterior
 from trainables.images import to_bytes, to_unit
 from trainables.loop import execution as ex
 from trainables.loop.cards import on_device
@@ -45,11 +46,12 @@ def train_vae(
     execution: Execution,
     report: Report = ignore_report,
 ) -> tuple[Autoencoder, list[Record]]:
-    """Trains on slices uint8 (N, H, W) and returns the best autoencoder by validation, and all records.
+    """Trains on slices uint8 (N, S, S) and returns the best autoencoder by validation, and all records.
 
-    With an adversary it is the best since that began. Continues from the checkpoint in ``folder`` where there is
-    one. Raises :class:`~trainables.errors.DivergenceError` when the loss is no longer finite, and
-    ``torch.OutOfMemoryError`` on every worker where one runs out of memory.
+    The ``validation`` slices (M, H, H) are of the size that the autoencoder is for; those of the ``training`` are
+    warped at their own, H or larger, and then reduced. With an adversary it is the best since that began. Continues
+    from the checkpoint in ``folder`` where there is one. Raises :class:`~trainables.errors.DivergenceError` when the
+    loss is no longer finite, and ``torch.OutOfMemoryError`` on every worker where one runs out of memory.
     """
     device = execution.prepare()
     dtype = ex.computing_dtype(config.precision, device)
@@ -67,8 +69,8 @@ def train_vae(
     state.load(folder)
     progress = Progress(state, folder, report, total=total, validate_at=even_steps(total, config.validations))
 
-    training = training.to(device)
-    means = RunningMeans([f"train/{name}" for name in vae_loss_names(config)], device)
+    training, size = training.to(device), validation.shape[-1]
+    means = RunningMeans([f"train/{name}" for name in trained_names(config)], device)
 
     def clear() -> None:
         optimizer.zero_grad()
@@ -77,7 +79,7 @@ def train_vae(
     def compute_step(draws: VaeDraws) -> torch.Tensor:
         with ex.all_or_none():
             draws = send(draws, device)
-            images = warp(to_unit(training[draws.indices]), draws.maps)
+            images = augment(training[draws.indices], draws.maps, size)
             shares = ex.shares(batch_size, execution.micro_batch)
             values = accumulate(config, working, images, draws, shares, scaler, adversary)
         adversary.update(scaler)
@@ -97,7 +99,7 @@ def train_vae(
         rate = config.learning_rate * cosine_rate(step, total)
         set_learning_rate(optimizer, rate)
         adversary.begin(step, rate)
-        draws = draw_step(config, training, step, seed)
+        draws = draw_step(config, len(training), size, step, seed)
         means.add(ex.sum_values(take_step(draws, adversary.active)))
         adversary.note()
 
@@ -128,17 +130,23 @@ def accumulate(
     """Adds the gradients of the mean loss of ``shares`` of a batch, and the adversary's own gradients.
 
     ``images`` (B, 1, H, W) in [-1, 1] are the batch of these ``draws``. Returns the shares' parts of the loss's
-    values, (n,), in the order of :func:`~trainables.autoencoder.losses.vae_loss_names`, without the adversary's.
+    values, (n,), in the order of :func:`~trainables.autoencoder.losses.trained_names`, without the adversary's.
     """
-    values = torch.zeros(len(vae_loss_names(config)), device=images.device)
+    values = torch.zeros(len(trained_names(config)), device=images.device)
     working.refresh()
     adversary.refresh()
     for share in shares:
         mean, log_variance = working.network.encode(images[share])
-        decoded = working.network.decode(sample_posterior(mean, log_variance, draws.noise[share]))
+        latents = sample_posterior(mean, log_variance, draws.noise[share])
+        given = latents if draws.disturbance is None else disturb(latents, draws.disturbance[share])
+        decoded = working.network.decode(given)
         losses = vae_loss(config, images[share], decoded, mean, log_variance, kl_weight=draws.kl_weight)
         part = len(mean) / len(images)
         loss = adversary.oppose(losses["loss"], decoded)
+        if draws.turns is not None:
+            small, wanted = (transform(each, draws.turns[share]) for each in (latents, images[share]))
+            term = PIXEL_LOSSES[config.reconstruction_loss](working.network.decode(small).float(), wanted)
+            loss, losses["equivariance"] = loss + config.equivariance_weight * term, term
         scaler.scale(loss * part).backward()  # type: ignore[no-untyped-call]
         working.collect()
         adversary.learn(images[share], decoded, part, scaler)

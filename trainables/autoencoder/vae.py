@@ -85,6 +85,43 @@ class VaeConfig(Config):
         0.5, "share of the steps after which the discriminator begins", low=0, high=1, later=True
     )
 
+    warp_share: float = setting(
+        1.0,
+        "share of the slices of a batch that are rotated, shifted and scaled at all; the others are at most flipped. "
+        "A warp interpolates between pixels and so blurs what the autoencoder learns from",
+        low=0,
+        high=1,
+        later=True,
+    )
+    warp_size: int = setting(
+        0,
+        "side of the training slices when they are warped, before they are reduced to data.image_size by area, such "
+        "as 128, that of most prepared slices; the larger, the less a warp blurs; 0: they are warped at "
+        "data.image_size",
+        low=0,
+        high=512,
+        later=True,
+    )
+
+    equivariance_weight: float = setting(
+        0.0,
+        "weight of the pixel loss between a slice that is flipped or turned by quarters and then halved, and what "
+        "its latent decodes to after the same (EQ-VAE, Kouzelis et al. 2025; halving: Skorokhodov et al. 2025), so "
+        "that latents have the spectrum of slices; a step takes about an eighth longer, and val/loss leaves it out",
+        low=0,
+        later=True,
+    )
+
+    latent_noise: float = setting(
+        0.0,
+        "largest noise τ on the latents that the decoder learns from, as a share of their spread: σ is uniform in 0 "
+        "to τ for each slice, so that slightly wrong latents, as a denoiser draws them, decode to sharp slices "
+        "(Zheng et al. 2025); 0 leaves it out",
+        low=0,
+        high=2,
+        later=True,
+    )
+
     def check(self) -> None:
         if not self.widths:
             raise ConfigError("VaeConfig.widths must name at least one stage, got none")
@@ -141,6 +178,16 @@ class Autoencoder(nn.Module):
 def sample_posterior(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
     """μ + σ·ε for standard normal ``noise`` (Kingma & Welling 2014, section 2.4); all of one shape."""
     return mean + torch.exp(0.5 * log_variance) * noise
+
+
+def disturb(latents: Tensor, noise: Tensor) -> Tensor:
+    """z + s·n for ``latents`` z and ``noise`` n = σ·ε, both (B, C, h, w): the noise-augmented decoding of RAE (Zheng
+    et al. 2025), whose latents have unit spread.
+
+    s, without gradient, is the standard deviation of each channel over the cells of its own latent. So the result of
+    a slice depends on no other of its batch, and is the same at any micro-batch.
+    """
+    return latents + latents.detach().float().std(dim=(2, 3), correction=0, keepdim=True) * noise
 
 
 def _encoder(config: VaeConfig) -> Stack:

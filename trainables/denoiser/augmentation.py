@@ -1,4 +1,4 @@
-"""Augmentation of latents: flips and shifts that the denoiser is told of, and CutMix.
+"""Augmentation of latents: flips and shifts that the denoiser is told of, and CutMix, of which it may be.
 
 Flips and shifts are the non-leaky form of Karras et al. 2022, appendix F.2 (after Jun et al. 2020). The denoiser gets
 a label of what was done to a latent. Sampling gives it label 0, nothing done, so it draws latents as they are.
@@ -15,6 +15,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from trainables.denoiser.copies import COPY_LABELS
+from trainables.denoiser.diffusion import DiffusionConfig
 
 LABELS = 3
 """Numbers in a label, each 0 where nothing was done."""
@@ -57,6 +60,26 @@ def draw_moves(batch: int, size: tuple[int, int], probability: float, random: to
     shifts = (share * (2 * reach + 1)).floor().long().minimum(2 * reach) - reach
     flipped, shifts = (chosen < probability) & (coin < 0.5), shifts * (shifted < probability)[:, None]
     return Moves(flipped, shifts, torch.cat((flipped[:, None].float(), shifts / reach), dim=1))
+
+
+def label_width(config: DiffusionConfig) -> int:
+    """How many numbers tell the denoiser how a sample was augmented; 0 where none is."""
+    width = COPY_LABELS if config.copies else LABELS if config.augmentation_probability else 0
+    return width + config.tells_cutmix
+
+
+def draw_versions(config: DiffusionConfig, batch: int, random: torch.Generator) -> Tensor:
+    """Which version of its slice each sample is, (B,) int64: 0, as it is; then its mirror image; then its copies.
+
+    With ``config.augmentation_probability`` it is one of the copies, each as often; of the others the mirror image
+    with ``config.flip_probability``.
+    """
+    flip, chance, share = torch.rand((3, batch), generator=random)
+    versions: Tensor = (flip < config.flip_probability).long()
+    if not config.copies:
+        return versions
+    copy = (share * config.copies).long().clamp(max=config.copies - 1) + config.versions - config.copies
+    return torch.where(chance < config.augmentation_probability, copy, versions)
 
 
 def draw_rectangles(

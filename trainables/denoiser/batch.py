@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from trainables.denoiser.augmentation import Moves, cutmix, draw_moves, draw_rectangles
+from trainables.denoiser.augmentation import Moves, cutmix, draw_moves, draw_rectangles, draw_versions
 from trainables.denoiser.condition import Condition, draw_dropped, known_positions
 from trainables.denoiser.diffusion import DiffusionConfig, add_noise, target
 from trainables.denoiser.latents import Latents
@@ -22,7 +22,7 @@ class Draws(NamedTuple):
     """What is drawn for an optimiser step; drawing on the CPU gives every device the same numbers."""
 
     indices: Tensor
-    """(B,) int64, the samples."""
+    """(B,) int64, the rows of the latents: samples in one of their versions."""
     posterior: Tensor | None
     """(B, C, h, w) standard normal noise of the posterior; None for its mean."""
     noise: Tensor
@@ -52,15 +52,26 @@ class NoisyBatch(NamedTuple):
 def draw_step(config: DiffusionConfig, latents: Latents, step: int, seed: int) -> Draws:
     """The draws of optimiser step ``step``, from 0, on the CPU."""
     random = generator(seed, "denoiser", step)
-    indices = batch_indices(len(latents), config.batch_size, step, seed)
+    indices = batch_indices(len(latents), config.batch_size, step, seed, latents.weights)
     count, shape, size = len(indices), (len(indices), *latents.shape), latents.shape[1:]
-    moving = config.augmentation_probability
+    posterior = torch.randn(shape, generator=random) if config.posterior == "sample" else None
+    noise = torch.randn(shape, generator=random)
+    t = TIMESTEP_SAMPLERS[config.timestep_sampling](config.timesteps, count, random)
+    rectangles, partners = draw_rectangles(count, size, config.cutmix_probability, random)
+    moving = 0.0 if config.augmented_copies else config.augmentation_probability
+    if latents.versions > 1:
+        versions = draw_versions(config, count, generator(seed, "versions", step))
+        indices = indices + len(latents) * versions
+        # No latent of label 0 holds a piece of an altered one.
+        altered = versions >= config.versions - config.copies
+        rectangles = rectangles & ~altered[partners, None, None, None]
     return Draws(
         indices,
-        torch.randn(shape, generator=random) if config.posterior == "sample" else None,
-        torch.randn(shape, generator=random),
-        TIMESTEP_SAMPLERS[config.timestep_sampling](config.timesteps, count, random),
-        *draw_rectangles(count, size, config.cutmix_probability, random),
+        posterior,
+        noise,
+        t,
+        rectangles,
+        partners,
         draw_moves(count, size, moving, generator(seed, "moves", step)) if moving else None,
         draw_dropped(config, count, generator(seed, "condition", step)),
     )
@@ -78,12 +89,14 @@ def noisy_batch(config: DiffusionConfig, latents: Latents, schedule: Tensor, dra
     wanted = target(z0, draws.noise, schedule[t], config.prediction)
     if config.cutmix_form == "zt":
         z_t = cutmix(z_t, draws.partners, draws.rectangles)
-    labels = None
+    labels = [latents.labels[draws.indices]] if latents.labels is not None and config.copies else []
     if draws.moves is not None:
         # Moving both equals moving the clean latent, since moved noise is noise. It comes after CutMix, so that no
         # latent of label 0 holds a piece of a moved one.
-        z_t, wanted, labels = draws.moves.apply(z_t), draws.moves.apply(wanted), draws.moves.labels
+        z_t, wanted, labels = draws.moves.apply(z_t), draws.moves.apply(wanted), [draws.moves.labels]
+    if config.tells_cutmix:
+        labels.append(draws.rectangles.float().mean(dim=(1, 2, 3))[:, None])
     positions = known_positions(config, latents, draws.indices)
     if positions is not None and draws.dropped is not None:
         positions = positions.masked_fill(draws.dropped, torch.nan)
-    return NoisyBatch(z_t, t, wanted, Condition(positions, labels))
+    return NoisyBatch(z_t, t, wanted, Condition(positions, torch.cat(labels, dim=1) if labels else None))

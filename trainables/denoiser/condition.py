@@ -24,7 +24,8 @@ class Condition:
     position: Tensor | None = None
     """(B,) float32 in [0, 1], or NaN."""
     augmentation: Tensor | None = None
-    """(B, 3) float32, the labels of ``augmentation.Moves``; None where nothing was done, as in sampling."""
+    """(B, L) float32, labels of ``augmentation.Moves`` or of altered copies, and the share that CutMix replaced;
+    None where nothing was done, as in sampling."""
 
     def __getitem__(self, share: slice) -> Condition:
         """The condition of these samples alone."""

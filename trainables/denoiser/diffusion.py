@@ -64,6 +64,12 @@ class DiffusionConfig(Config):
         "the target alone, as the paper's text can be read",
         choices=("z0", "zt"),
     )
+    cutmix_labelled: bool = setting(
+        False,
+        "tell the denoiser which share of a latent CutMix replaced, so that samples, of which nothing is, are no "
+        "collages; otherwise CutMix leaks into them",
+        later=True,
+    )
     whiten: bool = setting(False, "scale latents to zero mean and unit spread per channel on reading")
     posterior: str = setting(
         "sample", "latents drawn from the posterior at every step, or its mean", choices=("sample", "mean")
@@ -100,8 +106,33 @@ class DiffusionConfig(Config):
     augmentation_probability: float = setting(
         0.0,
         "probability that a latent may be flipped left to right (by a coin), and that it is shifted by up to an "
-        "eighth of its side; the denoiser is told, and samples are of latents as they are (Karras et al. 2022, F.2); "
-        "0 leaves it out",
+        "eighth of its side; with augmented_copies instead that a sample is one of these. The denoiser is told, and "
+        "samples are of latents as they are (Karras et al. 2022, F.2); 0 leaves it out",
+        later=True,
+        low=0,
+        high=1,
+    )
+    augmented_copies: int = setting(
+        0,
+        "altered copies of every training slice that are encoded beside it: flipped by a coin, turned by ±10°, "
+        "scaled by ±10 %, shifted by ±5 %, with another gamma and contrast; augmentation_probability says how often "
+        "a sample is one of them; 0: latents are moved instead",
+        later=True,
+        low=0,
+        high=64,
+    )
+    flip_probability: float = setting(
+        0.0,
+        "probability that a sample is its slice's mirror image, left to right, which is encoded beside it, since the "
+        "autoencoder isn't equivariant; the denoiser isn't told, and draws mirror images, too",
+        later=True,
+        low=0,
+        high=1,
+    )
+    novelty_weighting: float = setting(
+        0.0,
+        "power by which the slices of a volume that resemble a neighbour are drawn less often: each in proportion to "
+        "its latent's distance from the nearest of its volume, to this power; 0: all equally often",
         later=True,
         low=0,
         high=1,
@@ -152,6 +183,21 @@ class DiffusionConfig(Config):
                 "DiffusionConfig.zero_terminal_snr must go with a prediction that holds at pure noise, got "
                 "prediction 'epsilon'; take prediction v or x0"
             )
+
+    @property
+    def tells_cutmix(self) -> bool:
+        """Whether the denoiser is told what CutMix did."""
+        return self.cutmix_labelled and self.cutmix_probability > 0
+
+    @property
+    def copies(self) -> int:
+        """How many altered copies of each training slice are drawn from."""
+        return self.augmented_copies if self.augmentation_probability else 0
+
+    @property
+    def versions(self) -> int:
+        """How often each training slice is encoded: as it is, mirrored where flips are asked for, and its copies."""
+        return 1 + (self.flip_probability > 0) + self.copies
 
 
 def add_noise(z0: Tensor, noise: Tensor, alphas_cumprod_t: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -46,16 +47,27 @@ NO_WHITENING = ChannelStatistics(torch.zeros(1), torch.ones(1))
 
 @dataclass(frozen=True)
 class Latents:
-    """Posterior mean and log-variance (N, C, h, w) on one device, and the ``statistics`` that scale what is drawn."""
+    """Posterior mean and log-variance (V·N, C, h, w) on one device, and the ``statistics`` that scale what is drawn.
+
+    They are of N slices in V versions: row v·N + i is version v of slice i, and version 0 the slices as they are.
+    """
 
     mean: torch.Tensor
     log_variance: torch.Tensor
     statistics: ChannelStatistics
     positions: torch.Tensor | None = None
-    """(N,) float32: each slice's place in its volume, 0 the lowest to 1 the highest, NaN where it has none."""
+    """(V·N,) float32: each slice's place in its volume, 0 the lowest to 1 the highest, NaN where it has none."""
+    versions: int = 1
+    """V."""
+    labels: torch.Tensor | None = None
+    """(V·N, 7) float32: how each was altered, 0 where it wasn't; None where none was."""
+
+    weights: torch.Tensor | None = None
+    """(N,) float64 of mean 1, on the CPU, where samples are drawn: how often each slice is; None: all alike."""
 
     def __len__(self) -> int:
-        return len(self.mean)
+        """N, the number of slices."""
+        return len(self.mean) // self.versions
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -65,11 +77,17 @@ class Latents:
 
     def to(self, device: torch.device) -> Latents:
         """The same on another device."""
-        positions = None if self.positions is None else self.positions.to(device)
-        return Latents(self.mean.to(device), self.log_variance.to(device), self.statistics.to(device), positions)
+        return dataclasses.replace(
+            self,
+            mean=self.mean.to(device),
+            log_variance=self.log_variance.to(device),
+            statistics=self.statistics.to(device),
+            positions=None if self.positions is None else self.positions.to(device),
+            labels=None if self.labels is None else self.labels.to(device),
+        )
 
     def draw(self, indices: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
-        """Whitened latents float32 (B, C, h, w) of ``indices``: draws with ``noise``, or posterior means without."""
+        """Whitened latents float32 (B, C, h, w) of the rows ``indices``: draws with ``noise``, or means without."""
         latents = self.mean[indices].float()
         if noise is not None:
             latents = latents + (0.5 * self.log_variance[indices].float()).exp() * noise

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.denoiser.augmentation import LABELS
+from trainables.denoiser.augmentation import label_width
 from trainables.denoiser.condition import NOTHING, Condition
 from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.layers import ResidualBlock, SelfAttention, group_norm, run, zero_init
@@ -117,8 +117,8 @@ class UNet(nn.Module):
         # These come last, so that all other weights start the same with and without them.
         self.position = PositionEmbedding(embedding) if config.position_condition else None
         # Without a bias label 0 adds nothing, so that sampling needs no label.
-        augmented = config.augmentation_probability > 0
-        self.augmentation = zero_init(nn.Linear(LABELS, embedding, bias=False)) if augmented else None
+        width = label_width(config)
+        self.augmentation = zero_init(nn.Linear(width, embedding, bias=False)) if width else None
 
     def forward(self, z_t: Tensor, t: Tensor, masks: Masks | None = None, condition: Condition = NOTHING) -> Tensor:
         """The output, of the shape of ``z_t`` (B, C, h, w), for the timesteps ``t`` (B,), 0 to T − 1.

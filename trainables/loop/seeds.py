@@ -21,15 +21,21 @@ def generator(seed: int, *purpose: int | str) -> torch.Generator:
     return torch.Generator().manual_seed(derived_seed(seed, *purpose))
 
 
-def batch_indices(count: int, batch_size: int, step: int, seed: int) -> Tensor:
+def batch_indices(count: int, batch_size: int, step: int, seed: int, weights: Tensor | None = None) -> Tensor:
     """The samples of optimiser step ``step`` (from 0): int64 of length ``min(batch_size, count)``.
 
-    Every epoch is a new permutation of ``count`` samples, cut into whole batches without the remainder.
+    Every epoch is a new permutation of ``count`` samples, cut into whole batches without the remainder. With
+    ``weights`` (``count``,) float64 on the CPU of mean 1, a sample of weight w is ⌊w⌋ or ⌈w⌉ times in each, and w
+    times in the mean (systematic resampling, Carpenter et al. 1999).
     """
     batch_size = min(batch_size, count)
     per_epoch = count // batch_size
     epoch, position = divmod(step, per_epoch)
     order = torch.randperm(count, generator=generator(seed, "order", epoch))
+    if weights is not None:
+        offset = torch.rand((), dtype=torch.float64, generator=generator(seed, "weighted", epoch))
+        places = torch.arange(count, dtype=torch.float64) + offset
+        order = torch.searchsorted(weights.cumsum(0), places, right=True).clamp(max=count - 1)[order]
     return order[position * batch_size : (position + 1) * batch_size]
 
 

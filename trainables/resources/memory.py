@@ -22,9 +22,10 @@ from torch.utils._pytree import tree_leaves
 from trainables.autoencoder import training as vae_training
 from trainables.autoencoder.batch import VaeDraws
 from trainables.autoencoder.discriminator import Adversary, PatchDiscriminator
+from trainables.autoencoder.equivariance import TURNS
 from trainables.autoencoder.vae import Autoencoder
 from trainables.denoiser import training as diffusion_training
-from trainables.denoiser.augmentation import LABELS
+from trainables.denoiser.augmentation import label_width
 from trainables.denoiser.batch import NoisyBatch
 from trainables.denoiser.condition import Condition
 from trainables.denoiser.sampling import CHUNK_ON_ACCELERATOR
@@ -170,7 +171,8 @@ def _pass(
         tensors = _batch(recipe, section, batch)
         # What the denoiser is told of the samples: some tens of bytes for each.
         position = torch.empty(batch) if recipe.diffusion.position_condition else None
-        told = Condition(position, torch.empty(batch, LABELS) if recipe.diffusion.augmentation_probability else None)
+        width = label_width(recipe.diffusion)
+        told = Condition(position, torch.empty(batch, width) if width else None)
         held = storages.live
         if samples < batch:
             for parameter in (parameter for network in networks for parameter in network.parameters()):
@@ -179,10 +181,12 @@ def _pass(
         watch = Watch(storages)
         share = slice(0, samples)
         if isinstance(model, Autoencoder):
-            images, noise = tensors
+            images, noise, *disturbance = tensors
             adversary = Adversary(recipe.vae, opposing[0] if opposing else None)
             adversary.active = True
-            draws = VaeDraws(torch.empty(0), torch.empty(0), noise, torch.ones(()))
+            turns = torch.empty(batch, TURNS, dtype=torch.bool) if recipe.vae.equivariance_weight else None
+            given = disturbance[0] if disturbance else None
+            draws = VaeDraws(torch.empty(0), torch.empty(0), noise, torch.ones(()), given, turns)
             vae_training.accumulate(recipe.vae, working, images, draws, [share], watch, adversary)
         else:
             z_t, t, wanted, schedule = tensors
@@ -245,22 +249,30 @@ def _networks(recipe: Recipe, section: str) -> list[Any]:
 
 
 def _batch(recipe: Recipe, section: str, batch: int) -> tuple[Tensor, ...]:
-    """What a step holds: slices and the posterior's noise; or z_t, t, target and the schedule."""
+    """What a step holds: slices, the posterior's noise and the decoder's; or z_t, t, target and the schedule."""
     side = recipe.data.image_size
     latents = torch.empty(batch, recipe.vae.latent_channels, recipe.latent_size, recipe.latent_size)
     if section == "vae":
-        return torch.empty(batch, 1, side, side), latents
+        disturbance = [torch.empty_like(latents)] if recipe.vae.latent_noise else []
+        return torch.empty(batch, 1, side, side), latents, *disturbance
     t = torch.empty(batch, dtype=torch.int64)
     return latents, t, torch.empty_like(latents), torch.empty(recipe.diffusion.timesteps)
 
 
 def _split(recipe: Recipe, section: str, slices: int) -> tuple[Tensor, ...]:
-    """The training split as the loops hold it: slices, or means and log-variances of their posteriors, positions."""
+    """The training split as the loops hold it: slices, or means and log-variances of all versions, positions."""
     side, small = recipe.data.image_size, recipe.latent_size
     if section == "vae":
+        side = recipe.vae.warp_size or side
         return (torch.empty(slices, side, side, dtype=torch.uint8),)
+    slices *= recipe.diffusion.versions
     positions = (torch.empty(slices),) if recipe.diffusion.position_condition else ()
-    return (torch.empty(2, slices, recipe.vae.latent_channels, small, small, dtype=torch.float16), *positions)
+    labels = (torch.empty(slices, label_width(recipe.diffusion)),) if recipe.diffusion.copies else ()
+    return (
+        torch.empty(2, slices, recipe.vae.latent_channels, small, small, dtype=torch.float16),
+        *positions,
+        *labels,
+    )
 
 
 def _fill(network: nn.Module) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from trainables.autoencoder.training import train_vae
+from trainables.denoiser.copies import COPY_LABELS
 from trainables.denoiser.latents import ChannelStatistics, Latents
 from trainables.denoiser.training import train_denoiser
 from trainables.loop import graphs
@@ -64,7 +65,11 @@ def _records(recipe: Recipe, section: str, execution: Execution, steps: int, sli
         def train(rung: Execution) -> list[Record]:
             if section == "vae":
                 vae = recipe.vae.replace(epochs=steps, max_steps=steps, learning_rate=0.0, validations=1)
-                images = (torch.randint(256, (count, side, side), dtype=torch.uint8) for count in counts)
+                sides = vae.warp_size or side, side
+                images = (
+                    torch.randint(256, (count, side, side), dtype=torch.uint8)
+                    for count, side in zip(counts, sides, strict=True)
+                )
                 return train_vae(vae, *images, seed=0, folder=Path(folder), execution=rung)[1]
             diffusion = recipe.diffusion.replace(steps=steps, learning_rate=0.0, validations=1)
             latents = (_latents(recipe, count) for count in counts)
@@ -78,7 +83,8 @@ def _latents(recipe: Recipe, count: int) -> Latents:
     shape = (2, count, recipe.vae.latent_channels, recipe.latent_size, recipe.latent_size)
     mean, log_variance = torch.randn(shape).half()
     positions = torch.rand(count) if recipe.diffusion.position_condition else None
-    return Latents(mean, log_variance, ChannelStatistics.of(mean, log_variance), positions)
+    labels = torch.zeros(count, COPY_LABELS) if recipe.diffusion.copies else None
+    return Latents(mean, log_variance, ChannelStatistics.of(mean, log_variance), positions, labels=labels)
 
 
 def _durations(records: Sequence[Record]) -> list[tuple[int, float]]:

@@ -27,9 +27,9 @@ PROBES, PROBE_LATENTS = 16, 512
 
 
 def configuration_lints(recipe: Recipe) -> list[Finding]:
-    """What in ``recipe`` would mislead: frequency-inert, ema-length, cutmix-target, threshold-never and -always,
-    few-samples. Takes some hundredths of a second."""
-    checks = (_frequency, _average, _cutmix, _threshold, _samples)
+    """What in ``recipe`` would mislead: frequency-inert, ema-length, cutmix-target and -leaks, threshold-never
+    and -always, few-samples. Takes some hundredths of a second."""
+    checks = (_frequency, _average, _cutmix, _collages, _threshold, _samples)
     return [found for check in checks if (found := check(recipe))]
 
 
@@ -174,6 +174,25 @@ def _cutmix(recipe: Recipe) -> Finding | None:
         f"in {PROBE_LATENTS} random latents {share:.1%} of the cells come from another latent, with another ε and t, "
         f"while the target stays: a mean squared error of {error:.3g} that no denoiser can learn away (a target's "
         "own mean square is 1)",
+    )
+
+
+def _collages(recipe: Recipe) -> Finding | None:
+    """Of clean latents: what noisy ones of different t do is said by :func:`_cutmix`."""
+    config = recipe.diffusion
+    if config.cutmix_form != "z0" or not config.cutmix_probability or config.cutmix_labelled:
+        return None
+    from trainables.denoiser.augmentation import draw_rectangles
+    from trainables.loop.seeds import generator
+
+    side = recipe.latent_size
+    random = generator(0, "lint", "cutmix")
+    mask, _ = draw_rectangles(PROBE_LATENTS, (side, side), config.cutmix_probability, random)
+    return finding(
+        "cutmix-leaks",
+        f"{mask.flatten(1).any(dim=1).float().mean():.1%} of {PROBE_LATENTS} random latents get another's rectangle, "
+        f"{mask.float().mean():.1%} of all cells, and the denoiser isn't told; real slices of which 25 % were "
+        "collages had the KID of real slices",
     )
 
 

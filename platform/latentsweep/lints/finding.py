@@ -65,6 +65,10 @@ LINTS: dict[str, Lint] = {
         "CutMix of noisy latents asks the denoiser for the wrong noise",
         "set diffusion.cutmix_form=z0, which mixes clean latents and needs no other target",
     ),
+    "cutmix-leaks": Lint(
+        "the denoiser learns collages of slices as if they were slices, and KID hardly sees them in its images",
+        "set diffusion.cutmix_labelled=true, so that sampling leaves them out, or diffusion.cutmix_probability=0",
+    ),
     "threshold-never": Lint(
         "the early stop never stops a sample",
         "raise sampling.early_stop_threshold, take sampling.early_stop_rule=x0_change, or switch it off with "

@@ -163,6 +163,7 @@ def check_fit(recipe: Recipe, dataset: PreparedDataset) -> None:
     dataset's images don't fit.
     """
     check_size(recipe.data.image_size, dataset.size)
+    check_size(recipe.vae.warp_size, dataset.size, "vae.warp_size")
     counts, folds = dataset.counts(recipe.data.rule), recipe.data.folds > 1
     instead = "fewer folds" if folds else "--split slice"
     for split in ("train", "validation", "test") if folds else ("train", "validation"):

@@ -12,6 +12,7 @@ from latentsweep.metrics import RUNG
 from latentsweep.stages.latents import LATENTS, read_latents, scaling, training_positions
 from latentsweep.stages.real_features import REAL_FEATURES, extractor
 from latentsweep.stages.stage import WEIGHTS, Context, Stage, records_of, train_within_memory
+from latentsweep.stages.training_latents import read_training
 from latentsweep.stages.vae import VAE, load_vae
 from latentsweep.storage.entries import Entry
 from trainables.autoencoder.training import decode_to_bytes
@@ -34,10 +35,9 @@ def train(context: Context, folder: Path) -> dict[str, Any]:
     """Trains the denoiser; leaves a file of weights for each of its averages, and the records."""
     recipe, latents = context.recipe, context.obtain(LATENTS)
     whiten, positions = recipe.diffusion.whiten, recipe.diffusion.position_condition
-    training, held_out = (
-        read_latents(latents.folder, dict(latents.summary), split, whiten=whiten, positions=positions)
-        for split in ("train", "validation")
-    )
+    folder_and_summary = latents.folder, dict(latents.summary)
+    training = read_training(recipe.diffusion, *folder_and_summary)
+    held_out = read_latents(*folder_and_summary, "validation", whiten=whiten, positions=positions)
     score = rung_score(context, latents) if context.scored and recipe.evaluation.rungs else None
 
     def at_rung(rung: Execution) -> tuple[Averages, list[Record]]:

@@ -18,46 +18,84 @@ import pyarrow.parquet as pq
 import torch
 
 from latentsweep.datasets.slices import Slices
-from latentsweep.stages.stage import WEIGHTS, Context, Stage
+from latentsweep.stages.stage import WEIGHTS, Context, Identity, Stage
 from latentsweep.stages.vae import VAE, load_vae
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import read_each
 from trainables.autoencoder.training import encode_slices
+from trainables.denoiser.copies import draw_alterations
 from trainables.denoiser.latents import NO_WHITENING, ChannelStatistics, Latents
 from trainables.errors import StoreError
+from trainables.loop.checkpoint import save_tensors
+from trainables.loop.seeds import generator
 from trainables.recipes import Recipe
 
 ROWS_PER_SHARD = 4096
 MAX_PAGE_BYTES = 2**30
 VALUES = ("mean", "log_variance")
+MIRRORED = "mirrored"
+"""The version of the training slices that is mirrored left to right."""
+LABELS = "labels.safetensors"
+"""The file of the labels (K·N, 7) of the altered copies, one copy after another."""
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """The posterior (N, C, h, w), float32, of the slices of one split."""
+    """The posterior (N, C, h, w), float32, of the slices of one split, in one version of them."""
 
     split: str
     slices: Slices
     mean: torch.Tensor
     log_variance: torch.Tensor
+    version: str = ""
+    """Nothing for the slices as they are."""
+
+    @property
+    def name(self) -> str:
+        """What the column "split" of its rows says."""
+        return f"{self.split} {self.version}".strip()
 
 
 def encode(context: Context, folder: Path) -> dict[str, Any]:
-    """Encodes every slice once."""
+    """Encodes every slice once, and those of the training split also in the versions that the denoiser asks for."""
     device, vae = context.execution.prepare(), context.obtain(VAE)
     model = load_vae(vae.file(WEIGHTS), context.recipe)
     parts = []
+
+    def add(split: str, slices: Slices, images: np.ndarray, version: str = "") -> None:
+        parts.append(Encoded(split, slices, *encode_slices(model, torch.from_numpy(images), device), version))
+
     for split in context.dataset.splits(context.recipe.data.rule):
         slices = context.slices(split)
-        parts.append(Encoded(split, slices, *encode_slices(model, torch.from_numpy(slices.images), device)))
+        add(split, slices, slices.images)
+    config, size = context.recipe.diffusion, context.recipe.data.image_size
+    if config.flip_probability:
+        training = context.slices("train")
+        add("train", training, np.ascontiguousarray(training.images[:, :, ::-1]), MIRRORED)
+    if config.copies:
+        stored = context.slices("train", context.dataset.size)
+        copies = [
+            draw_alterations(len(stored), generator(context.seed, "copy", number)) for number in range(config.copies)
+        ]
+        for number, copy in enumerate(copies):
+            add("train", stored, copy.apply(torch.from_numpy(stored.images), size).numpy(), copy_name(number))
+        save_tensors(folder / LABELS, {"labels": torch.cat([copy.labels for copy in copies])})
     return write_latents(folder, parts) | {"vae": vae.name, "dataset": context.dataset.fingerprint}
+
+
+def versions(identity: Identity) -> dict[str, Any]:
+    """What the latents depend on beyond the autoencoder: the versions of the training slices, not how often each is
+    drawn, so that denoisers of different probabilities share them."""
+    config, seed = identity.recipe.diffusion, identity.seed
+    mirrored = {"mirrored": True} if config.flip_probability else {}
+    return {**mirrored, **({"copies": config.copies, "seed": seed} if config.copies else {})}
 
 
 LATENTS = Stage(
     name="latents",
     version=1,
     title="latents",
-    fields=lambda identity: {},
+    fields=versions,
     run=encode,
     inputs=(VAE,),
     planned="encodings",
@@ -85,7 +123,8 @@ def posteriors(latents: Entry, split: str) -> tuple[np.ndarray, np.ndarray]:
 def write_latents(folder: Path, parts: Sequence[Encoded]) -> dict[str, Any]:
     """Writes the shards into ``folder`` and returns their summary: shape, dtype, rows, channel statistics.
 
-    The statistics are the training split's. Columns: subject, volume, slice, split, mean and log_variance
+    ``rows`` counts slices, each once. The statistics are the training split's, with its mirror images where there are
+    any. Columns: subject, volume, slice, split, mean and log_variance
     (fixed-size lists of C·h·w float16, in C, h, w order; not compressed, one page a shard).
     """
     shape = tuple(parts[0].mean.shape[1:])
@@ -103,13 +142,15 @@ def write_latents(folder: Path, parts: Sequence[Encoded]) -> dict[str, Any]:
         )
         shards.append({"file": path.name, "rows": shard.num_rows, "values_at": _values_at(path, shard)})
     ends = np.cumsum([len(part.mean) for part in parts]).tolist()
-    training = next(part for part in parts if part.split == "train")
-    statistics = ChannelStatistics.of(training.mean, training.log_variance)
+    training = [part for part in parts if part.split == "train" and part.version in ("", MIRRORED)]
+    statistics = ChannelStatistics.of(
+        torch.cat([part.mean for part in training]), torch.cat([part.log_variance for part in training])
+    )
     return {
         "shape": list(shape),
         "dtype": "float16",
-        "rows": table.num_rows,
-        "splits": {part.split: [end - len(part.mean), end] for part, end in zip(parts, ends, strict=True)},
+        "rows": sum(len(part.mean) for part in parts if not part.version),
+        "splits": {part.name: [end - len(part.mean), end] for part, end in zip(parts, ends, strict=True)},
         "shards": shards,
         "channel_mean": statistics.mean.tolist(),
         "channel_deviation": statistics.deviation.tolist(),
@@ -137,6 +178,11 @@ def read_latents(
     return Latents(_tensor(table["mean"], shape), _tensor(table["log_variance"], shape), statistics, places)
 
 
+def copy_name(number: int) -> str:
+    """The version of the training slices that is the altered copy of that number, from 0."""
+    return f"copy {number + 1}"
+
+
 def read_positions(folder: Path, summary: dict[str, Any], split: str) -> torch.Tensor:
     """Where each slice of a split lies in its volume, (N,) float32, in the order of its latents.
 
@@ -156,6 +202,14 @@ def read_positions(folder: Path, summary: dict[str, Any], split: str) -> torch.T
     extent[extent == 0] = np.nan
     positions = ((index - lowest[volume]) / extent[volume]).astype(np.float32)
     return torch.from_numpy(positions[table["split"].to_numpy() == split])
+
+
+def read_volumes(folder: Path, summary: dict[str, Any], split: str) -> list[str]:
+    """The volume of each slice of a split, in the order of its latents, a name of its own in each subject."""
+    columns = ["subject", "volume", "split"]
+    table = pa.concat_tables([pq.read_table(folder / shard["file"], columns=columns) for shard in summary["shards"]])
+    rows = zip(*(table[column].to_pylist() for column in columns), strict=True)
+    return [f"{subject}/{volume}" for subject, volume, of in rows if of == split]
 
 
 def _read_values(folder: Path, summary: dict[str, Any], split: str, column: str) -> torch.Tensor:
@@ -217,7 +271,7 @@ def _table(part: Encoded) -> pa.Table:
             "subject": pa.array(part.slices.subjects, pa.string()),
             "volume": pa.array(part.slices.volumes, pa.string()),
             "slice": pa.array(part.slices.indices, pa.int32()),
-            "split": pa.array([part.split] * rows, pa.string()),
+            "split": pa.array([part.name] * rows, pa.string()),
             "mean": _column(part.mean),
             "log_variance": _column(part.log_variance),
         }

@@ -110,11 +110,15 @@ class Context:
         """What the keys are made of."""
         return Identity(self.recipe, self.dataset.fingerprint, self.seed, self.weights.sha256, self.split)
 
-    def slices(self, split: str) -> Slices:
-        """The slices of a split under the recipe's rule, at its size."""
+    def slices(self, split: str, size: int = 0) -> Slices:
+        """The slices of a split under the recipe's rule, at ``size``, or at the recipe's size.
+
+        Raises :class:`~trainables.errors.ConfigError` where the prepared slices are smaller.
+        """
         data = self.recipe.data
         slices = self.dataset.load(split, rule=data.rule)
-        return Slices(resize(slices.images, data.image_size), slices.subjects, slices.volumes, slices.indices)
+        images = resize(slices.images, size or data.image_size)
+        return Slices(images, slices.subjects, slices.volumes, slices.indices)
 
     def obtain(self, stage: Stage, report: Report | None = None, *, rungs: bool = False) -> Entry:
         """Returns the result from the store. If it is missing, obtains the inputs, then computes and stores it.

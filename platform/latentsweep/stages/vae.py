@@ -20,8 +20,9 @@ from trainables.recipes import Recipe
 
 def train(context: Context, folder: Path) -> dict[str, Any]:
     """Trains the autoencoder; leaves its best weights and the records."""
-    training, held_out = (torch.from_numpy(context.slices(split).images) for split in ("train", "validation"))
     config, seed, report = context.recipe.vae, context.seed, context.report
+    training = torch.from_numpy(context.slices("train", config.warp_size).images)
+    held_out = torch.from_numpy(context.slices("validation").images)
 
     def at_rung(rung: Execution) -> tuple[Autoencoder, list[Record]]:
         return train_vae(config, training, held_out, seed=seed, folder=folder, execution=rung, report=report)

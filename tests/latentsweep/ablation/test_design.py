@@ -97,12 +97,22 @@ def test_a_design_that_cannot_be_is_one_line(names: list[str], kind: str, messag
         ("ms-ssim", {"vae.ms_ssim_weight": 0.0}, "its own autoencoder and denoiser"),
         ("gradient", {"vae.gradient_weight": 0.0}, "its own autoencoder and denoiser"),
         ("discriminator", {"vae.adversarial_weight": 0.0}, "its own autoencoder and denoiser"),
+        ("latent-noise", {"vae.latent_noise": 0.0}, "its own autoencoder and denoiser"),
+        ("equivariance", {"vae.equivariance_weight": 0.0}, "its own autoencoder and denoiser"),
         ("zero-snr", {"diffusion.zero_terminal_snr": False}, "its own denoiser"),
         ("stratified", {"diffusion.timestep_sampling": "uniform"}, "its own denoiser"),
         ("logit-normal", {"diffusion.timestep_sampling": "uniform"}, "its own denoiser"),
         ("position", {"diffusion.position_condition": False}, "its own denoiser"),
         ("guidance", {"sampling.guidance": 1.0}, "trains nothing: it shares the reference's denoiser"),
         ("latent-augmentation", {"diffusion.augmentation_probability": 0.0}, "its own denoiser"),
+        (
+            "altered-copies",
+            {"diffusion.augmented_copies": 0, "diffusion.augmentation_probability": 0.0},
+            "its own denoiser",
+        ),
+        ("cutmix-label", {"diffusion.cutmix_labelled": False}, "its own denoiser"),
+        ("mirror-images", {"diffusion.flip_probability": 0.0}, "its own denoiser"),
+        ("novelty", {"diffusion.novelty_weighting": 0.0}, "its own denoiser"),
         ("power-ema", {"sampling.ema_length": 0.0}, "trains nothing: it shares the reference's denoiser"),
     ],
 )
@@ -121,6 +131,7 @@ def test_a_choice_of_training_or_sampling_differs_in_that_alone(
         (["stratified", "logit-normal"], "diffusion.timestep_sampling"),
         (["zero-snr", "v-prediction"], "diffusion.prediction"),
         (["position", "guidance"], "diffusion.position_condition"),
+        (["cutmix", "cutmix-label"], "diffusion.cutmix_probability"),
     ],
 )
 def test_components_that_set_the_same_field_are_refused_together(names: list[str], field: str) -> None:

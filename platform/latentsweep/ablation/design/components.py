@@ -57,17 +57,38 @@ def _timesteps(name: str, meaning: str) -> Component:
     return Component(name, f"{meaning}, against timesteps drawn uniformly", fields)
 
 
-_AUGMENTED = {"vae.flip_probability": 0.5, "vae.rotation_degrees": 10.0, "vae.translation": 0.05, "vae.scaling": 0.05}
+def _warped(name: str, meaning: str, **fields: Setting) -> Component:
+    """A choice of how slices are warped; both sides warp them as the paper does."""
+    chosen = {f"vae.{field}": setting for field, setting in fields.items()}
+    return Component(name, meaning, {**{field: (value, value) for field, value in _WARPS.items()}, **chosen})
+
+
+_WARPS = {"vae.rotation_degrees": 10.0, "vae.translation": 0.05, "vae.scaling": 0.05}
+_AUGMENTED = {"vae.flip_probability": 0.5, **_WARPS}
 
 COMPONENTS: dict[str, Component] = {
     component.name: component
     for component in (
         Component("channels", "8 latent channels, against 4", {"vae.latent_channels": (8, 4)}),
+        Component(
+            "small-kl",
+            "weight 1e-6 of the KL, as MONAI has it beside the L1, against the paper's 1e-5",
+            {"vae.kl_weight": (1e-6, 1e-5)},
+        ),
         *(_frequency(form) for form in ("complex_l1", "log_amplitude", "focal", "high_pass", "squared_l2")),
         Component(
             "cutmix",
             "CutMix of clean latents with probability 0.25, against none",
             {"diffusion.cutmix_probability": (0.25, 0.0), "diffusion.cutmix_form": ("z0", None)},
+        ),
+        Component(
+            "cutmix-label",
+            "CutMix of which the denoiser is told, so that its images are no collages, against one that leaks",
+            {
+                "diffusion.cutmix_labelled": (True, False),
+                "diffusion.cutmix_probability": (0.25, 0.25),
+                "diffusion.cutmix_form": ("z0", "z0"),
+            },
         ),
         Component(
             "early-stop",
@@ -108,6 +129,21 @@ COMPONENTS: dict[str, Component] = {
             {field: (value, 0.0) for field, value in _AUGMENTED.items()},
         ),
         Component(
+            "warps",
+            "turns, shifts and scaling of the autoencoder's slices, which blur them, against flips alone",
+            {"vae.flip_probability": (0.5, 0.5), **{field: (value, 0.0) for field, value in _WARPS.items()}},
+        ),
+        _warped(
+            "spared-slices",
+            "half of the autoencoder's slices at most flipped and half warped, against all warped",
+            warp_share=(0.5, 1.0),
+        ),
+        _warped(
+            "warp-size",
+            "slices warped at 128 pixels a side before they are reduced, against at their final size",
+            warp_size=(128, 0),
+        ),
+        Component(
             "subject-split",
             "held-out patients, against held-out slices of patients that the training saw",
             {"data.split": ("subject", "slice")},
@@ -118,6 +154,14 @@ COMPONENTS: dict[str, Component] = {
         _beside_pixels("gradient", "the L1 of finite differences (Mathieu et al. 2016)", "vae.gradient_weight", 0.3),
         _beside_pixels(
             "discriminator", "a patch discriminator (Isola et al. 2017)", "vae.adversarial_weight", 0.0005
+        ),
+        Component(
+            "latent-noise",
+            "noise of up to 0.4 of the latents' spread while the decoder learns (Zheng et al. 2025), against none",
+            {"vae.latent_noise": (0.4, 0.0)},
+        ),
+        _beside_pixels(
+            "equivariance", "equivariance to halving and turns (EQ-VAE, 2025)", "vae.equivariance_weight", 0.25
         ),
         Component(
             "zero-snr",
@@ -145,6 +189,22 @@ COMPONENTS: dict[str, Component] = {
             "flips and shifts of latents with probability 0.12 that the denoiser is told of (Karras et al. 2022), "
             "against none",
             {"diffusion.augmentation_probability": (0.12, 0.0)},
+        ),
+        Component(
+            "altered-copies",
+            "4 altered copies of every slice, of which a quarter of the denoiser's samples are, as it "
+            "is told, against none",
+            {"diffusion.augmented_copies": (4, 0), "diffusion.augmentation_probability": (0.25, 0.0)},
+        ),
+        Component(
+            "mirror-images",
+            "half of the denoiser's samples mirror images of slices, each encoded as such, against none",
+            {"diffusion.flip_probability": (0.5, 0.0)},
+        ),
+        Component(
+            "novelty",
+            "slices drawn in proportion to their distance from the nearest of their volume, against equally often",
+            {"diffusion.novelty_weighting": (1.0, 0.0)},
         ),
         Component(
             "power-ema",
