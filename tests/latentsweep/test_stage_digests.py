@@ -28,6 +28,8 @@ LATER = {
     "vae.adversarial_weight": 0.0005,
     "vae.adversarial_start": 0.25,
     "diffusion.frequency_norm": "backward",
+    "diffusion.frequency_weighting": "loss",
+    "diffusion.loss_power": 1.5,
     "diffusion.position_condition": True,
     "diffusion.condition_dropout": 0.2,
     "diffusion.augmentation_probability": 0.12,

@@ -13,7 +13,7 @@ from trainables.autoencoder.vae import Autoencoder, sample_posterior
 from trainables.denoiser.augmentation import LABELS
 from trainables.denoiser.averages import update_ema
 from trainables.denoiser.condition import Condition
-from trainables.denoiser.training import sum_losses
+from trainables.denoiser.losses import sum_losses
 from trainables.denoiser.unet import UNet
 from trainables.errors import CapacityError
 from trainables.loop.execution import GIB, Execution, computing_dtype

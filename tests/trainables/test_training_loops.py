@@ -46,6 +46,8 @@ TINY = SMOKE.replace(
         "diffusion.steps": 20,
         "diffusion.dropout": 0.1,
         "diffusion.precision": "fp32",
+        "diffusion.frequency_weight": 0.1,
+        "diffusion.frequency_weighting": "none",
     }
 )
 

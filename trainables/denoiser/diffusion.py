@@ -57,6 +57,24 @@ class DiffusionConfig(Config):
         choices=("ortho", "backward"),
         later=True,
     )
+    frequency_weighting: str = setting(
+        "none",
+        "weight of each timestep's frequency loss beside frequency_weight: none, or 'loss', the one that "
+        "loss_weighting gives the MSE. With 'none' under min-SNR a frequency loss has far more than its share at "
+        "high noise",
+        choices=("none", "loss"),
+        later=True,
+    )
+    loss_power: float = setting(
+        2.0,
+        "p of the loss, the mean of |prediction − target|^p (SLIM-Diff, arXiv 2602.03372: 1.5 with x₀-prediction); "
+        "2 is the MSE, whose minimiser is the posterior mean that sampling takes it for. Any other p moves it: 1 to "
+        "the median, which lacks what less than half of the data have, above 2 toward the middle of the range. The "
+        "weights of loss_weighting apply",
+        low=1,
+        high=3,
+        later=True,
+    )
     cutmix_probability: float = setting(0.25, "probability that a latent gets another's rectangle", low=0, high=1)
     cutmix_form: str = setting(
         "zt",

@@ -97,6 +97,8 @@ def test_a_design_that_cannot_be_is_one_line(names: list[str], kind: str, messag
         ("ms-ssim", {"vae.ms_ssim_weight": 0.0}, "its own autoencoder and denoiser"),
         ("gradient", {"vae.gradient_weight": 0.0}, "its own autoencoder and denoiser"),
         ("discriminator", {"vae.adversarial_weight": 0.0}, "its own autoencoder and denoiser"),
+        ("weighted-frequency", {"diffusion.frequency_weighting": "none"}, "its own denoiser"),
+        ("lp-loss", {"diffusion.loss_power": 2.0}, "its own denoiser"),
         ("zero-snr", {"diffusion.zero_terminal_snr": False}, "its own denoiser"),
         ("stratified", {"diffusion.timestep_sampling": "uniform"}, "its own denoiser"),
         ("logit-normal", {"diffusion.timestep_sampling": "uniform"}, "its own denoiser"),

@@ -85,6 +85,20 @@ COMPONENTS: dict[str, Component] = {
             {"diffusion.loss_weighting": ("min_snr", "none")},
         ),
         Component(
+            "weighted-frequency",
+            "min-SNR weights of the frequency loss too, against of the MSE alone; both with weight 0.1",
+            {
+                "diffusion.frequency_weighting": ("loss", "none"),
+                "diffusion.frequency_weight": (0.1, 0.1),
+                "diffusion.loss_weighting": ("min_snr", "min_snr"),
+            },
+        ),
+        Component(
+            "lp-loss",
+            "the mean of |error|^1.5 (SLIM-Diff, arXiv 2602.03372), against the MSE",
+            {"diffusion.loss_power": (1.5, 2.0)},
+        ),
+        Component(
             "v-prediction",
             "prediction of v (Salimans & Ho 2022), against ε",
             {"diffusion.prediction": ("v", "epsilon")},
