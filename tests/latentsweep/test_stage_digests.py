@@ -35,6 +35,8 @@ LATER = {
     "diffusion.augmentation_probability": 0.12,
     "diffusion.zero_terminal_snr": True,
     "diffusion.timestep_sampling": "stratified",
+    "diffusion.log_sigma_mean": -0.5,
+    "diffusion.log_sigma_spread": 1.0,
     "diffusion.ema_lengths": (0.05, 0.1),
     "sampling.guidance": 1.5,
     "sampling.ema_length": 0.1,

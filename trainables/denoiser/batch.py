@@ -59,7 +59,7 @@ def draw_step(config: DiffusionConfig, latents: Latents, step: int, seed: int) -
         indices,
         torch.randn(shape, generator=random) if config.posterior == "sample" else None,
         torch.randn(shape, generator=random),
-        TIMESTEP_SAMPLERS[config.timestep_sampling](config.timesteps, count, random),
+        TIMESTEP_SAMPLERS[config.timestep_sampling](config, count, random),
         *draw_rectangles(count, size, config.cutmix_probability, random),
         draw_moves(count, size, moving, generator(seed, "moves", step)) if moving else None,
         draw_dropped(config, count, generator(seed, "condition", step)),

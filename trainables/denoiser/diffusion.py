@@ -135,9 +135,21 @@ class DiffusionConfig(Config):
         "uniform",
         "how a batch's timesteps are drawn: 'uniform', 'stratified' is one from each of as many equal parts of the "
         "schedule as the batch has latents (Kingma et al. 2021), 'logit_normal' is t/T = sigmoid(n), n standard "
-        "normal, which favours the middle and so weighs the loss (Esser et al. 2024)",
-        choices=("uniform", "stratified", "logit_normal"),
+        "normal, which favours the middle and so weighs the loss (Esser et al. 2024), 'log_normal' is the timestep "
+        "nearest to a normal ln σ, σ = √((1 − ᾱ_t)/ᾱ_t) (EDM, Karras et al. 2022). With v-prediction, whitened "
+        "latents and no loss_weighting it is EDM's training: at a spread of 1 the output of EDM's network is −v, and "
+        "its weighted loss the MSE of v",
+        choices=("uniform", "stratified", "logit_normal", "log_normal"),
         later=True,
+    )
+    log_sigma_mean: float = setting(
+        -1.2,
+        "mean of ln σ with timestep_sampling log_normal, P_mean of EDM, whose images have a spread of 0.5. At the "
+        "spread of whitened latents, 1, the same signal-to-noise ratios are at −1.2 + ln 2 = −0.5",
+        later=True,
+    )
+    log_sigma_spread: float = setting(
+        1.2, "standard deviation of ln σ with timestep_sampling log_normal, P_std of EDM", low=0, later=True
     )
     ema_lengths: tuple[float, ...] = setting(
         (),

@@ -102,6 +102,7 @@ def test_a_design_that_cannot_be_is_one_line(names: list[str], kind: str, messag
         ("zero-snr", {"diffusion.zero_terminal_snr": False}, "its own denoiser"),
         ("stratified", {"diffusion.timestep_sampling": "uniform"}, "its own denoiser"),
         ("logit-normal", {"diffusion.timestep_sampling": "uniform"}, "its own denoiser"),
+        ("log-normal", {"diffusion.timestep_sampling": "uniform"}, "its own denoiser"),
         ("position", {"diffusion.position_condition": False}, "its own denoiser"),
         ("guidance", {"sampling.guidance": 1.0}, "trains nothing: it shares the reference's denoiser"),
         ("latent-augmentation", {"diffusion.augmentation_probability": 0.0}, "its own denoiser"),

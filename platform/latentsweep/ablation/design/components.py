@@ -141,6 +141,18 @@ COMPONENTS: dict[str, Component] = {
         _timesteps("stratified", "one timestep from each of as many parts of the schedule as the batch has latents"),
         _timesteps("logit-normal", "timesteps mostly from the schedule's middle (Esser et al. 2024)"),
         Component(
+            "log-normal",
+            "timesteps by a log-normal σ (EDM, Karras et al. 2022; its mean moved by ln 2, from images of spread 0.5 "
+            "to latents of spread 1), against uniform ones; both with the MSE of v, which is EDM's weighted loss",
+            {
+                "diffusion.timestep_sampling": ("log_normal", "uniform"),
+                "diffusion.log_sigma_mean": (-0.5, -0.5),
+                "diffusion.log_sigma_spread": (1.2, 1.2),
+                "diffusion.prediction": ("v", "v"),
+                "diffusion.loss_weighting": ("none", "none"),
+            },
+        ),
+        Component(
             "position",
             "the slice's position in its volume as a condition, against none; both without guidance",
             {"diffusion.position_condition": (True, False), "sampling.guidance": (1.0, 1.0)},
