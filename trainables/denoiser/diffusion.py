@@ -151,6 +151,16 @@ class DiffusionConfig(Config):
     log_sigma_spread: float = setting(
         1.2, "standard deviation of ln σ with timestep_sampling log_normal, P_std of EDM", low=0, later=True
     )
+    self_conditioning: float = setting(
+        0.0,
+        "share of each batch (at least one sample) for which the denoiser first estimates x₀, without gradient or "
+        "dropout, and is then given that estimate as further input; it gets 0 for the others. In sampling it gets "
+        "the estimate of the evaluation before (Chen et al. 2022, who take 0.5). A step takes up to a third of that "
+        "share longer. val/mse is of the denoiser without an estimate; 0 leaves it out",
+        low=0,
+        high=1,
+        later=True,
+    )
     ema_lengths: tuple[float, ...] = setting(
         (),
         "more averages of the weights, such as 0.05 and 0.1, for sampling.ema_length to choose from: each the spread "

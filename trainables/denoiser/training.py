@@ -10,7 +10,7 @@ import torch
 
 from trainables.denoiser.averages import Averages
 from trainables.denoiser.batch import Draws, NoisyBatch, draw_step, noisy_batch
-from trainables.denoiser.condition import Condition, check_positions, known_positions
+from trainables.denoiser.condition import Condition, check_positions, estimated, known_positions, with_estimates
 from trainables.denoiser.diffusion import DiffusionConfig, add_noise, target
 from trainables.denoiser.latents import Latents
 from trainables.denoiser.losses import sum_losses
@@ -131,8 +131,12 @@ def accumulate(
     values = torch.zeros(3, device=z_t.device)
     working.refresh()
     for share in shares:
-        output = working.network(z_t[share], t[share], Masks(dropout, len(z_t), share), condition[share])
-        parts = sum_losses(config, output.float(), wanted[share], schedule[t[share]]) / len(z_t)
+        told, alphas_cumprod_t = condition[share], schedule[t[share]]
+        if config.self_conditioning:
+            count = estimated(config, len(z_t)) - share.start
+            told = with_estimates(config, working.network, z_t[share], t[share], alphas_cumprod_t, told, count)
+        output = working.network(z_t[share], t[share], Masks(dropout, len(z_t), share), told)
+        parts = sum_losses(config, output.float(), wanted[share], alphas_cumprod_t) / len(z_t)
         scaler.scale(parts[0]).backward()  # type: ignore[no-untyped-call]
         working.collect()
         values += parts.detach()

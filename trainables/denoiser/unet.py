@@ -1,4 +1,4 @@
-"""The denoiser: a UNet over latents (B, C, h, w), conditioned on the timestep, and on positions and augmentation."""
+"""The denoiser: a UNet over latents (B, C, h, w), conditioned on the timestep and on a :class:`Condition`."""
 
 from __future__ import annotations
 
@@ -119,6 +119,9 @@ class UNet(nn.Module):
         # Without a bias label 0 adds nothing, so that sampling needs no label.
         augmented = config.augmentation_probability > 0
         self.augmentation = zero_init(nn.Linear(LABELS, embedding, bias=False)) if augmented else None
+        # Added to `enter` this is one convolution of z_t and the estimate, and an estimate of 0 adds nothing.
+        informed = config.self_conditioning > 0
+        self.estimate = zero_init(nn.Conv2d(channels, widths[0], 3, padding=1, bias=False)) if informed else None
 
     def forward(self, z_t: Tensor, t: Tensor, masks: Masks | None = None, condition: Condition = NOTHING) -> Tensor:
         """The output, of the shape of ``z_t`` (B, C, h, w), for the timesteps ``t`` (B,), 0 to T − 1.
@@ -138,6 +141,8 @@ class UNet(nn.Module):
             embedded = embedded + self.augmentation(condition.augmentation.to(dtype))
         embedded = self.embed[-1](embedded).to(dtype)
         h = self.enter(z_t.to(dtype))
+        if self.estimate is not None and condition.estimate is not None:
+            h = h + self.estimate(condition.estimate.to(dtype))
         kept = [h]
         for level, blocks in enumerate(self.down):
             for block in blocks:  # type: ignore[attr-defined]

@@ -211,7 +211,8 @@ def _measuring(recipe: Recipe, section: str, device: str) -> int:
             return validation
         latents = torch.empty(count, recipe.vae.latent_channels, small, small)
         sampling = convert(denoiser, precision_on(recipe.sampling.precision, device), device)
-        sampling(latents, torch.empty(count, dtype=torch.int64))
+        told = Condition(estimate=torch.empty_like(latents) if recipe.diffusion.self_conditioning else None)
+        sampling(latents, torch.empty(count, dtype=torch.int64), condition=told)
         autoencoder.decode(latents[: vae_training.DECODED_AT_ONCE])
     images: int = max(storages.peak - ours, weights + INCEPTION)
     return images

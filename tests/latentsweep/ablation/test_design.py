@@ -105,6 +105,7 @@ def test_a_design_that_cannot_be_is_one_line(names: list[str], kind: str, messag
         ("log-normal", {"diffusion.timestep_sampling": "uniform"}, "its own denoiser"),
         ("position", {"diffusion.position_condition": False}, "its own denoiser"),
         ("guidance", {"sampling.guidance": 1.0}, "trains nothing: it shares the reference's denoiser"),
+        ("self-conditioning", {"diffusion.self_conditioning": 0.0}, "its own denoiser"),
         ("latent-augmentation", {"diffusion.augmentation_probability": 0.0}, "its own denoiser"),
         ("power-ema", {"sampling.ema_length": 0.0}, "trains nothing: it shares the reference's denoiser"),
     ],

@@ -167,6 +167,12 @@ COMPONENTS: dict[str, Component] = {
             },
         ),
         Component(
+            "self-conditioning",
+            "the denoiser's own estimate of x₀ as further input, in training for half of a batch (Chen et al. 2022), "
+            "against none",
+            {"diffusion.self_conditioning": (0.5, 0.0)},
+        ),
+        Component(
             "latent-augmentation",
             "flips and shifts of latents with probability 0.12 that the denoiser is told of (Karras et al. 2022), "
             "against none",
