@@ -31,6 +31,7 @@ CHOICES: dict[str, list[Any]] = {
     "diffusion.timestep_sampling": ["uniform", "stratified", "logit_normal", "log_normal"],
     "diffusion.log_sigma_mean": [-1.2, -0.5],
     "diffusion.log_sigma_spread": [1.0, 1.2],
+    "diffusion.noise_label": ["timestep", "log_sigma"],
     "diffusion.self_conditioning": [0.0, 0.5],
     "diffusion.ema_decay": [0.999, 0.9999],
     "diffusion.ema_warmup": [False, True],

@@ -37,6 +37,7 @@ LATER = {
     "diffusion.timestep_sampling": "stratified",
     "diffusion.log_sigma_mean": -0.5,
     "diffusion.log_sigma_spread": 1.0,
+    "diffusion.noise_label": "log_sigma",
     "diffusion.self_conditioning": 0.5,
     "diffusion.ema_lengths": (0.05, 0.1),
     "sampling.guidance": 1.5,

@@ -7,7 +7,8 @@ import torch
 
 from trainables.denoiser.diffusion import DiffusionConfig, add_noise, target, to_x0_and_noise
 from trainables.denoiser.losses import power
-from trainables.denoiser.schedules import alphas_cumprod, log_sigmas
+from trainables.denoiser.schedules import SCHEDULES, alphas_cumprod, log_sigmas, noise_labels
+from trainables.denoiser.unet import UNet, timestep_embedding
 
 SPREADS = [1.0, 0.5, 2.5]
 T = torch.tensor([0, 99, 499, 899, 999])
@@ -69,3 +70,39 @@ def test_at_another_spread_it_is_v_of_latents_scaled_to_1_at_the_same_signal_to_
     torch.testing.assert_close(wanted_of_edm(z0, noise, spread), -target(z0 / spread, noise, alpha_bar, "v"))
     _, _, into = preconditioning(spread)
     torch.testing.assert_close(into * (z0 + column(SIGMA) * noise), add_noise(z0 / spread, noise, alpha_bar))
+
+
+SMALL = DiffusionConfig(widths=(8,), blocks=1, attention_levels=(), embedding_channels=16, noise_label="log_sigma")
+
+
+def test_the_label_of_a_noise_level_is_a_quarter_of_its_logarithm() -> None:
+    torch.testing.assert_close(noise_labels(SMALL)[T], (SIGMA.log() / 4).float())
+
+
+@pytest.mark.parametrize("zero_snr", [False, True])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_labels_are_finite_and_tell_all_timesteps_apart(schedule: str, zero_snr: bool) -> None:
+    labels = noise_labels(DiffusionConfig(prediction="v", schedule=schedule, zero_terminal_snr=zero_snr))
+    assert labels.isfinite().all()
+    assert labels.diff().min() > 0
+    assert -2 < labels.min() < labels.max() < 5
+
+
+def test_the_denoiser_is_told_the_label_in_place_of_the_timestep() -> None:
+    torch.manual_seed(0)
+    model = UNet(2, SMALL)
+    heard: list[torch.Tensor] = []
+    model.embed[0].register_forward_hook(lambda layer, given, output: heard.append(given[0]))
+    z_t, t = torch.randn(3, 2, 4, 4), torch.tensor([3, 500, 999])
+    model(z_t, t)
+    torch.testing.assert_close(heard[0], timestep_embedding(noise_labels(SMALL)[t], 16))
+    assert not any("labels" in name for name in model.state_dict()), "they follow from the configuration"
+
+
+def test_all_weights_start_the_same_with_the_label() -> None:
+    states = []
+    for config in (SMALL, SMALL.replace(noise_label="timestep")):
+        torch.manual_seed(0)
+        states.append(UNet(2, config).state_dict())
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][name], value) for name, value in states[1].items())

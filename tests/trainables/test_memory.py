@@ -104,7 +104,7 @@ def test_so_they_are_of_a_denoiser_that_is_told_of_its_samples() -> None:
 
 def test_so_they_are_of_a_denoiser_that_is_told_its_own_estimates() -> None:
     recipe = SMOKE.replace(**{"diffusion.batch_size": 4, "diffusion.widths": (8, 8, 8)})
-    told = recipe.replace(**{"diffusion.self_conditioning": 0.5})
+    told = recipe.replace(**{"diffusion.self_conditioning": 0.5, "diffusion.noise_label": "log_sigma"})
     plain, prediction = (predict_memory(each, "diffusion", Execution(), device="cpu") for each in (recipe, told))
     latents = 4 * 4 * recipe.vae.latent_channels * recipe.latent_size**2
     assert prediction.activations == pytest.approx(counted(told, "diffusion", 4) + latents, rel=0.02)

@@ -151,6 +151,13 @@ class DiffusionConfig(Config):
     log_sigma_spread: float = setting(
         1.2, "standard deviation of ln σ with timestep_sampling log_normal, P_std of EDM", low=0, later=True
     )
+    noise_label: str = setting(
+        "timestep",
+        "the number by which the denoiser is told the noise level: 'timestep', or 'log_sigma', (ln σ)/4, c_noise of "
+        "EDM (Karras et al. 2022, table 1), under which levels lie as far apart as their signal-to-noise ratios",
+        choices=("timestep", "log_sigma"),
+        later=True,
+    )
     self_conditioning: float = setting(
         0.0,
         "share of each batch (at least one sample) for which the denoiser first estimates x₀, without gradient or "

@@ -61,6 +61,15 @@ def log_sigmas(config: DiffusionConfig) -> Tensor:
     return ((1 - alpha_bar) / alpha_bar).log() / 2
 
 
+def noise_labels(config: DiffusionConfig) -> Tensor:
+    """c_noise = (ln σ)/4 of each timestep, (T,) float32 (Karras et al. 2022, table 1); that of pure noise is finite.
+
+    At ᾱ_T = 0, ln σ counts as 1 more than at the timestep before.
+    """
+    levels = log_sigmas(config)
+    return torch.minimum(levels, levels[-2] + 1).float() / 4
+
+
 def uniform(config: DiffusionConfig, batch: int, random: torch.Generator) -> Tensor:
     """Each timestep by itself, all equally likely (Ho et al. 2020, algorithm 1)."""
     return torch.randint(config.timesteps, (batch,), generator=random)

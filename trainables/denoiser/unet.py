@@ -12,13 +12,17 @@ from torch.nn import functional as F
 from trainables.denoiser.augmentation import LABELS
 from trainables.denoiser.condition import NOTHING, Condition
 from trainables.denoiser.diffusion import DiffusionConfig
+from trainables.denoiser.schedules import noise_labels
 from trainables.layers import ResidualBlock, SelfAttention, group_norm, run, zero_init
 from trainables.loop.precision import dtype_of
 from trainables.loop.seeds import Masks
 
 
 def timestep_embedding(t: Tensor, channels: int) -> Tensor:
-    """Sinusoids of the timesteps (B,) → (B, ``channels``), periods 2π to 2π·10⁴ (Vaswani et al. 2017, 3.5)."""
+    """Sinusoids of timesteps, or of other labels of the noise level (B,) → (B, ``channels``).
+
+    Their periods are 2π to 2π·10⁴ (Vaswani et al. 2017, 3.5).
+    """
     half = (channels + 1) // 2
     exponents = torch.arange(half, device=t.device, dtype=torch.float32) / half
     angles = t.float()[:, None] * torch.exp(-math.log(10_000) * exponents)
@@ -74,6 +78,7 @@ class UNet(nn.Module):
     def __init__(self, channels: int, config: DiffusionConfig) -> None:
         super().__init__()
         self.embedding_channels = config.embedding_channels
+        self.labels: Tensor | None
         self.checkpointing = False
         places = itertools.count()
         widths, deepest = config.widths, len(config.widths) - 1
@@ -114,6 +119,8 @@ class UNet(nn.Module):
         self.embed = nn.Sequential(
             nn.Linear(embedding, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU()
         )
+        labels = noise_labels(config) if config.noise_label == "log_sigma" else None
+        self.register_buffer("labels", labels, persistent=False)
         # These come last, so that all other weights start the same with and without them.
         self.position = PositionEmbedding(embedding) if config.position_condition else None
         # Without a bias label 0 adds nothing, so that sampling needs no label.
@@ -134,7 +141,8 @@ class UNet(nn.Module):
         def through(block: nn.Module, x: Tensor) -> Tensor:
             return run(block, x, embedded, masks, checkpointing=self.checkpointing, random=masks is None)
 
-        embedded = self.embed[:-1](timestep_embedding(t, self.embedding_channels).to(dtype))
+        labels = t if self.labels is None else self.labels[t]
+        embedded = self.embed[:-1](timestep_embedding(labels, self.embedding_channels).to(dtype))
         if self.position is not None:
             embedded = embedded + self.position(condition.position)
         if self.augmentation is not None and condition.augmentation is not None:

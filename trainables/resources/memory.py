@@ -265,8 +265,10 @@ def _split(recipe: Recipe, section: str, slices: int) -> tuple[Tensor, ...]:
 
 
 def _fill(network: nn.Module) -> None:
-    """Gives a network from the meta device parameters that :class:`Storages` counts."""
+    """Gives a network from the meta device parameters and buffers that :class:`Storages` counts."""
     for module in network.modules():
+        for name, buffer in list(module.named_buffers(recurse=False)):
+            setattr(module, name, torch.empty(buffer.shape))
         for name, parameter in list(module.named_parameters(recurse=False)):
             setattr(module, name, nn.Parameter(torch.empty(parameter.shape)))
 

@@ -103,6 +103,7 @@ def test_a_design_that_cannot_be_is_one_line(names: list[str], kind: str, messag
         ("stratified", {"diffusion.timestep_sampling": "uniform"}, "its own denoiser"),
         ("logit-normal", {"diffusion.timestep_sampling": "uniform"}, "its own denoiser"),
         ("log-normal", {"diffusion.timestep_sampling": "uniform"}, "its own denoiser"),
+        ("noise-label", {"diffusion.noise_label": "timestep"}, "its own denoiser"),
         ("position", {"diffusion.position_condition": False}, "its own denoiser"),
         ("guidance", {"sampling.guidance": 1.0}, "trains nothing: it shares the reference's denoiser"),
         ("self-conditioning", {"diffusion.self_conditioning": 0.0}, "its own denoiser"),

@@ -153,6 +153,11 @@ COMPONENTS: dict[str, Component] = {
             },
         ),
         Component(
+            "noise-label",
+            "the noise level as (ln σ)/4 (EDM, Karras et al. 2022), against as the timestep's number",
+            {"diffusion.noise_label": ("log_sigma", "timestep")},
+        ),
+        Component(
             "position",
             "the slice's position in its volume as a condition, against none; both without guidance",
             {"diffusion.position_condition": (True, False), "sampling.guidance": (1.0, 1.0)},
