@@ -168,4 +168,6 @@ def loss_of(config: DiffusionConfig, output: Tensor, wanted: Tensor, weights: Te
     output = output.float()
     mse = (output - wanted).square().mean(dim=(1, 2, 3))
     frequency = FREQUENCY_LOSSES[config.frequency_loss](output, wanted, config.frequency_norm)
+    if config.frequency_weighting == "loss":
+        frequency = weights * frequency
     return (weights * mse + config.frequency_weight * frequency).mean()

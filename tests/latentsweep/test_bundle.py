@@ -1,4 +1,4 @@
-"""A denoiser that is told positions goes through the stages and out of the store as any other does."""
+"""A denoiser that is told positions and its estimates goes through the stages and out of the store as any other."""
 
 from __future__ import annotations
 
@@ -38,7 +38,12 @@ RECIPE = SMOKE.replace(
     }
 )
 GUIDED = RECIPE.replace(
-    **{"diffusion.position_condition": True, "diffusion.condition_dropout": 0.3, "sampling.guidance": 2.0}
+    **{
+        "diffusion.position_condition": True,
+        "diffusion.condition_dropout": 0.3,
+        "diffusion.self_conditioning": 0.5,
+        "sampling.guidance": 2.0,
+    }
 )
 
 

@@ -25,8 +25,14 @@ CHOICES: dict[str, list[Any]] = {
     "diffusion.schedule": ["paper", "cosine", "linear"],
     "diffusion.loss_weighting": ["none", "min_snr"],
     "diffusion.min_snr_gamma": [1.0, 5.0],
+    "diffusion.frequency_weighting": ["none", "loss"],
+    "diffusion.loss_power": [1.0, 1.5, 2.0],
     "diffusion.zero_terminal_snr": [False, True],
-    "diffusion.timestep_sampling": ["uniform", "stratified", "logit_normal"],
+    "diffusion.timestep_sampling": ["uniform", "stratified", "logit_normal", "log_normal"],
+    "diffusion.log_sigma_mean": [-1.2, -0.5],
+    "diffusion.log_sigma_spread": [1.0, 1.2],
+    "diffusion.noise_label": ["timestep", "log_sigma"],
+    "diffusion.self_conditioning": [0.0, 0.5],
     "diffusion.ema_decay": [0.999, 0.9999],
     "diffusion.ema_warmup": [False, True],
     "sampling.ema_length": [0.0, 0.05, 0.1],
@@ -37,6 +43,7 @@ CHOICES: dict[str, list[Any]] = {
 """Fields and values that a search would try."""
 
 RANGES = {
+    "diffusion.loss_power": {"low": 1, "high": 2},
     "diffusion.min_snr_gamma": {"low": 1, "high": 20, "log": True},
     "diffusion.ema_decay": {"low": 0.99, "high": 0.9999},
     "sampling.steps": {"low": 5, "high": 50},

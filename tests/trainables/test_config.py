@@ -67,7 +67,12 @@ DENOISERS = {
     "smoke": ("3f40656fac5fd168", "77bf2dce0ad84cf2"),
 }
 """What the keys of the recipes' denoisers and samples were made of before there were any later fields."""
-SINCE = {"diffusion.flip_probability": 0.0, "diffusion.cutmix_labelled": False}
+SINCE = {
+    "diffusion.frequency_weight": 0.1,
+    "diffusion.frequency_weighting": "none",
+    "diffusion.flip_probability": 0.0,
+    "diffusion.cutmix_labelled": False,
+}
 REREAD = {
     "paper": {"diffusion.frequency_norm": "ortho", "diffusion.gradient_clip": 1.0},
     "improved": SINCE,
@@ -104,8 +109,9 @@ def test_the_improved_recipe_mends_what_the_paper_gets_wrong() -> None:
     diffusion = IMPROVED.diffusion
     assert (diffusion.whiten, diffusion.ema_warmup, diffusion.prediction) == (True, True, "v")
     assert (diffusion.loss_weighting, diffusion.cutmix_form) == ("min_snr", "z0")
+    assert (diffusion.frequency_weight, diffusion.frequency_weighting, diffusion.loss_power) == (0.0, "loss", 2.0)
+    assert diffusion.frequency_loss != "squared_l2", "what a search tries beside none"
     assert diffusion.cutmix_labelled
-    assert diffusion.frequency_loss != "squared_l2"
     assert IMPROVED.data.split == "subject"
     assert IMPROVED.vae.reconstruction_loss == "l1"
     assert IMPROVED.vae.kl_weight == SMOKE.vae.kl_weight == 1e-6, "at 1e-5 most of the channels carry noise"

@@ -1,10 +1,10 @@
-"""Frequency losses and min-SNR weights against what is known of them."""
+"""Powers of the error, frequency losses and min-SNR weights against what is known of them."""
 
 import pytest
 import torch
 
 from trainables.denoiser.diffusion import DiffusionConfig, add_noise, target, to_x0_and_noise
-from trainables.denoiser.losses import FREQUENCY_LOSSES, min_snr_weights
+from trainables.denoiser.losses import FREQUENCY_LOSSES, min_snr_weights, power, sum_losses
 from trainables.errors import ConfigError
 
 
@@ -159,3 +159,82 @@ def test_an_fft_without_a_scale_makes_a_spectrum_as_large_as_the_root_of_its_siz
         torch.testing.assert_close(unscaled, factor * ortho)
     else:
         assert (unscaled > ortho).all(), "amplitudes well above 1, whose logarithm no longer sees a factor"
+
+
+@pytest.mark.parametrize("p", [1.0, 1.5, 2.0, 3.0])
+def test_a_power_is_the_mean_of_its_definition_over_each_sample(p: float) -> None:
+    prediction, wanted = pair()
+    expected = [sum(abs(e) ** p for e in sample.flatten().tolist()) / 96 for sample in prediction - wanted]
+    assert power(prediction, wanted, p).tolist() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("p", [1.0, 1.01, 1.5, 2.0, 3.0])
+@pytest.mark.parametrize("error", [0.0, 1e-25, 1e-8, 1.0, 1e6])
+def test_the_gradient_of_a_power_is_finite_and_0_at_equality(p: float, error: float) -> None:
+    wanted = torch.zeros(1, 1, 4, 4)
+    prediction = torch.full_like(wanted, error).requires_grad_()
+    power(prediction, wanted, p).sum().backward()
+    assert prediction.grad is not None
+    expected = p * error ** (p - 1) / 16 if error else 0.0
+    assert prediction.grad.flatten().tolist() == pytest.approx([expected] * 16, rel=1e-4, abs=1e-30)
+
+
+def test_a_power_of_half_precision_is_float32() -> None:
+    prediction, wanted = (x.bfloat16() for x in pair())
+    values = power(prediction, wanted, 1.5)
+    assert values.dtype == torch.float32
+    torch.testing.assert_close(values, power(prediction.float(), wanted.float(), 1.5), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(("p", "least"), [(1.0, 0.0), (1.5, 1 / 17), (2.0, 0.2), (3.0, 1 / 3)])
+def test_only_the_power_2_is_least_at_the_mean(p: float, least: float) -> None:
+    """Of a pattern that a fifth of the data have: a/(1 − a) = (0.2/0.8)^(1/(p − 1)), and nothing for p = 1."""
+    shares = torch.linspace(0, 1, 2041)[:, None, None, None]
+    costs = 0.2 * power(shares, torch.ones_like(shares), p) + 0.8 * power(shares, torch.zeros_like(shares), p)
+    assert shares.flatten()[costs.argmin()].item() == pytest.approx(least, abs=1e-3)
+
+
+WEIGHTED = DiffusionConfig(prediction="v", loss_weighting="min_snr", frequency_loss="complex_l1")
+
+
+def parts(config: DiffusionConfig) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Sums of the losses of three samples, what their sums are made of, (3, 3), and the min-SNR weights, (3,)."""
+    prediction, wanted = pair()
+    alpha_bar = torch.tensor([0.9, 0.5, 0.001])
+    each = torch.stack(
+        [
+            power(prediction, wanted, config.loss_power),
+            power(prediction, wanted, 2),
+            FREQUENCY_LOSSES[config.frequency_loss](prediction, wanted),
+        ]
+    )
+    return sum_losses(config, prediction, wanted, alpha_bar), each, min_snr_weights(alpha_bar, 5.0, "v")
+
+
+@pytest.mark.parametrize("weighting", ["none", "loss"])
+def test_a_frequency_loss_has_the_timesteps_weight_if_asked(weighting: str) -> None:
+    found, (error, mse, frequency), weights = parts(WEIGHTED.replace(frequency_weighting=weighting))
+    counted = frequency * weights if weighting == "loss" else frequency
+    expected = torch.stack([weights * error + 0.1 * counted, mse, frequency]).sum(dim=1)
+    torch.testing.assert_close(found, expected)
+    share = 0.1 * counted[2] / (weights[2] * error[2])
+    assert (share < 0.2) == (weighting == "loss"), "the noisiest sample's, which min-SNR gives a thousandth"
+
+
+@pytest.mark.parametrize("weighting", ["none", "loss"])
+def test_without_weights_of_timesteps_a_frequency_loss_has_none(weighting: str) -> None:
+    config = WEIGHTED.replace(loss_weighting="none", frequency_weighting=weighting)
+    found, (error, _, frequency), _ = parts(config)
+    torch.testing.assert_close(found[0], (error + 0.1 * frequency).sum())
+
+
+def test_a_power_takes_the_place_of_the_mse_in_the_total_alone() -> None:
+    found, (error, mse, _), weights = parts(WEIGHTED.replace(loss_power=1.5, frequency_weight=0.0))
+    torch.testing.assert_close(found, torch.stack([(weights * error).sum(), mse.sum(), torch.tensor(0.0)]))
+    assert not torch.allclose(error, mse)
+
+
+@pytest.mark.parametrize("p", [0.9, 3.1])
+def test_a_power_beside_its_range_is_refused(p: float) -> None:
+    with pytest.raises(ConfigError, match="loss_power must be at"):
+        DiffusionConfig(loss_power=p)

@@ -15,7 +15,7 @@ from trainables.autoencoder.vae import Autoencoder, disturb, sample_posterior
 from trainables.denoiser.augmentation import label_width
 from trainables.denoiser.averages import update_ema
 from trainables.denoiser.condition import Condition
-from trainables.denoiser.training import sum_losses
+from trainables.denoiser.losses import sum_losses
 from trainables.denoiser.unet import UNet
 from trainables.errors import CapacityError
 from trainables.loop.execution import GIB, Execution, computing_dtype
@@ -52,7 +52,8 @@ def loss_of_vae(recipe: Recipe, model: Autoencoder, images: Tensor, noise: Tenso
 
 
 def loss_of_denoiser(recipe: Recipe, model: UNet, z_t: Tensor, t: Tensor) -> Tensor:
-    told = Condition(torch.zeros(len(z_t)), torch.zeros(len(z_t), label_width(recipe.diffusion) or 1))
+    labels = torch.zeros(len(z_t), label_width(recipe.diffusion) or 1)
+    told = Condition(torch.zeros(len(z_t)), labels, torch.zeros_like(z_t))
     output = model(z_t, t, Masks(LayerGenerators(), len(z_t), slice(None)), told)
     return sum_losses(recipe.diffusion, output.float(), torch.ones_like(z_t), torch.full((len(z_t),), 0.5))[0]
 
@@ -109,6 +110,17 @@ def test_so_they_are_of_a_denoiser_that_is_told_of_its_samples() -> None:
     assert prediction.activations > plain.activations
     assert prediction.data == plain.data + 4 * 2 * 1000, "a position for each slice and its mirror image"
     assert prediction.average > plain.average
+
+
+def test_so_they_are_of_a_denoiser_that_is_told_its_own_estimates() -> None:
+    recipe = SMOKE.replace(**{"diffusion.batch_size": 4, "diffusion.widths": (8, 8, 8)})
+    told = recipe.replace(**{"diffusion.self_conditioning": 0.5, "diffusion.noise_label": "log_sigma"})
+    plain, prediction = (predict_memory(each, "diffusion", Execution(), device="cpu") for each in (recipe, told))
+    latents = 4 * 4 * recipe.vae.latent_channels * recipe.latent_size**2
+    assert prediction.activations == pytest.approx(counted(told, "diffusion", 4) + latents, rel=0.02)
+    assert prediction.activations >= plain.activations + latents, "the estimate is kept for the backward pass"
+    assert prediction.average - plain.average == 4 * 9 * recipe.vae.latent_channels * 8, "the weights that take it"
+    assert prediction.measuring > plain.measuring
 
 
 OTHER_LOSSES: dict[str, dict[str, object]] = {

@@ -19,7 +19,12 @@ T = torch.tensor([3, 500, 900, 40])
 
 def unet() -> UNet:
     torch.manual_seed(0)
-    model = UNet(4, SMOKE.diffusion.replace(widths=(16, 32), embedding_channels=32, position_condition=True))
+    model = UNet(
+        4,
+        SMOKE.diffusion.replace(
+            widths=(16, 32), embedding_channels=32, position_condition=True, noise_label="log_sigma"
+        ),
+    )
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.1)
     return model

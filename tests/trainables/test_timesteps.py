@@ -15,7 +15,8 @@ from trainables.denoiser.schedules import TIMESTEP_SAMPLERS, alphas_cumprod
 
 
 def drawn(name: str, timesteps: int, batch: int, seed: int = 0) -> torch.Tensor:
-    return TIMESTEP_SAMPLERS[name](timesteps, batch, torch.Generator().manual_seed(seed))
+    config = DiffusionConfig(timesteps=timesteps)
+    return TIMESTEP_SAMPLERS[name](config, batch, torch.Generator().manual_seed(seed))
 
 
 def test_every_sampler_that_the_configuration_allows_exists() -> None:
@@ -30,7 +31,7 @@ def test_timesteps_are_indices_of_the_schedule(name: str, timesteps: int, batch:
     t = drawn(name, timesteps, batch)
     assert (t.dtype, t.shape) == (torch.int64, (batch,))
     assert 0 <= t.min() <= t.max() < timesteps
-    assert batch < 20_000 or {0, timesteps - 1} <= set(t.tolist()) or name == "logit_normal"
+    assert batch < 20_000 or {0, timesteps - 1} <= set(t.tolist()) or name.startswith("log")
 
 
 def test_the_default_draws_what_it_always_drew() -> None:
@@ -76,7 +77,36 @@ def test_logit_normal_has_its_closed_form_distribution() -> None:
         assert np.searchsorted(t, threshold) / len(t) == pytest.approx(expected, abs=5e-3)
 
 
-@pytest.mark.parametrize("name", ["stratified", "logit_normal"])
+def levels(config: DiffusionConfig) -> np.ndarray:
+    """σ of each timestep."""
+    alpha_bar = alphas_cumprod(config).numpy()
+    return np.sqrt((1 - alpha_bar) / alpha_bar)
+
+
+@pytest.mark.parametrize(("mean", "spread"), [(-1.2, 1.2), (-0.5, 1.0), (1.0, 0.3)])
+@pytest.mark.parametrize("schedule", ["paper", "cosine", "linear"])
+def test_log_normal_has_its_closed_form_distribution_of_noise(schedule: str, mean: float, spread: float) -> None:
+    config = DiffusionConfig(schedule=schedule, log_sigma_mean=mean, log_sigma_spread=spread)
+    t = TIMESTEP_SAMPLERS["log_normal"](config, 100_000, torch.Generator().manual_seed(0))
+    sigma = levels(config)
+    for timestep in (200, 400, 600, 800):
+        # What is drawn below the middle between two timesteps goes to the lower one.
+        border = (math.log(sigma[timestep]) + math.log(sigma[timestep + 1])) / 2
+        expected = 0.5 * (1 + math.erf((border - mean) / spread / math.sqrt(2)))
+        assert (t <= timestep).double().mean().item() == pytest.approx(expected, abs=5e-3)
+
+
+def test_log_normal_takes_the_nearest_timestep_and_never_pure_noise() -> None:
+    config = DiffusionConfig(prediction="v", zero_terminal_snr=True, timesteps=50, log_sigma_spread=0.0)
+    with np.errstate(divide="ignore"):
+        sigma = levels(config)
+    assert sigma[-1] == np.inf
+    for mean in (-20.0, -3.0, -1.2, 0.0, 1.0, 50.0):
+        drawn = TIMESTEP_SAMPLERS["log_normal"](config.replace(log_sigma_mean=mean), 3, torch.Generator())
+        assert drawn.tolist() == [np.abs(np.log(sigma[:-1]) - mean).argmin()] * 3
+
+
+@pytest.mark.parametrize("name", ["stratified", "logit_normal", "log_normal"])
 def test_another_sampler_changes_the_timesteps_and_neither_latents_nor_noise(name: str) -> None:
     mean = torch.randn(8, 2, 4, 4).half()
     latents = Latents(mean, torch.full_like(mean, -3.0), ChannelStatistics.of(mean, torch.full_like(mean, -3.0)))
@@ -92,4 +122,5 @@ def test_another_sampler_changes_the_timesteps_and_neither_latents_nor_noise(nam
     signal = schedule[t].sqrt().view(-1, 1, 1, 1), schedule[other_t].sqrt().view(-1, 1, 1, 1)
     noise = [(z_t - a * z0) / (1 - a.square()).sqrt() for (z_t, *_), a in zip(batches, signal, strict=True)]
     seen = (t > 50) & (other_t > 50)
+    assert seen.any()
     torch.testing.assert_close(noise[0][seen], noise[1][seen], rtol=1e-3, atol=1e-3)

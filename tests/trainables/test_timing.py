@@ -72,6 +72,8 @@ def test_everything_that_is_told_or_kept_on_the_way_is_in_the_step() -> None:
         **{
             "diffusion.position_condition": True,
             "diffusion.augmentation_probability": 0.5,
+            "diffusion.self_conditioning": 0.5,
+            "diffusion.noise_label": "log_sigma",
             "diffusion.ema_lengths": (0.05, 0.1),
             "diffusion.prediction": "v",
             "diffusion.zero_terminal_snr": True,

@@ -50,6 +50,8 @@ TINY = SMOKE.replace(
         "diffusion.dropout": 0.1,
         "diffusion.cutmix_labelled": False,
         "diffusion.precision": "fp32",
+        "diffusion.frequency_weight": 0.1,
+        "diffusion.frequency_weighting": "none",
     }
 )
 
@@ -372,7 +374,7 @@ def test_both_cutmix_forms_train_and_differ(tmp_path: Path) -> None:
     assert losses["z0"] != losses["zt"]
 
 
-@pytest.mark.parametrize("sampling", ["stratified", "logit_normal"])
+@pytest.mark.parametrize("sampling", ["stratified", "logit_normal", "log_normal"])
 def test_a_run_with_other_timesteps_at_zero_snr_continues_bit_for_bit(sampling: str, tmp_path: Path) -> None:
     recipe = TINY.replace(**{"diffusion.timestep_sampling": sampling, "diffusion.zero_terminal_snr": True})
     whole, broken = tmp_path / "whole", tmp_path / "broken"

@@ -56,7 +56,7 @@ def draw_step(config: DiffusionConfig, latents: Latents, step: int, seed: int) -
     count, shape, size = len(indices), (len(indices), *latents.shape), latents.shape[1:]
     posterior = torch.randn(shape, generator=random) if config.posterior == "sample" else None
     noise = torch.randn(shape, generator=random)
-    t = TIMESTEP_SAMPLERS[config.timestep_sampling](config.timesteps, count, random)
+    t = TIMESTEP_SAMPLERS[config.timestep_sampling](config, count, random)
     rectangles, partners = draw_rectangles(count, size, config.cutmix_probability, random)
     moving = 0.0 if config.augmented_copies else config.augmentation_probability
     if latents.versions > 1:

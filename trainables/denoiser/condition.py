@@ -1,17 +1,19 @@
-"""What the denoiser is told beside the timestep: each slice's position in its volume, and how it was augmented.
+"""What the denoiser is told beside the timestep: a slice's position in its volume, its augmentation, an estimate.
 
-Legend: B samples. A position is a number from 0, the volume's lowest kept slice, to 1, its highest; NaN says nothing.
+Legend: B samples, latents (B, C, h, w). A position is a number from 0, the volume's lowest kept slice, to 1, its
+highest; NaN says nothing. An estimate is an x̂₀ of the denoiser itself; 0 says nothing.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from trainables.denoiser.diffusion import DiffusionConfig
+from trainables.denoiser.diffusion import DiffusionConfig, to_x0_and_noise
 from trainables.denoiser.latents import Latents
 from trainables.errors import DataError
 from trainables.loop.seeds import generator
@@ -26,10 +28,12 @@ class Condition:
     augmentation: Tensor | None = None
     """(B, L) float32, labels of ``augmentation.Moves`` or of altered copies, and the share that CutMix replaced;
     None where nothing was done, as in sampling."""
+    estimate: Tensor | None = None
+    """(B, C, h, w) float32."""
 
     def __getitem__(self, share: slice) -> Condition:
         """The condition of these samples alone."""
-        parts = (self.position, self.augmentation)
+        parts = (self.position, self.augmentation, self.estimate)
         return Condition(*(None if part is None else part[share] for part in parts))
 
 
@@ -75,19 +79,58 @@ def draw_positions(seeds: Sequence[int], positions: Tensor) -> Tensor:
     return positions[torch.stack(choices)]
 
 
-def guide(denoise: Callable[..., Tensor], weight: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """A denoiser of z_t, t and positions (B,) with classifier-free guidance of ``weight`` w.
+def estimated(config: DiffusionConfig, batch: int) -> int:
+    """How many samples of a batch, its first ones, get an estimate in training; batches have a random order."""
+    return math.ceil(config.self_conditioning * batch)
+
+
+@torch.no_grad()
+def with_estimates(
+    config: DiffusionConfig,
+    network: nn.Module,
+    z_t: Tensor,
+    t: Tensor,
+    alphas_cumprod_t: Tensor,
+    condition: Condition,
+    count: int,
+) -> Condition:
+    """``condition`` with x̂₀ of the first ``count`` samples, by the ``network`` that is told none yet; 0 for the rest.
+
+    The first pass of self-conditioning (Chen et al. 2022, section 3.2 and algorithm 1), at the z_t and t of the
+    second. It has no dropout, as sampling has none.
+    """
+    estimate, chosen = torch.zeros_like(z_t), slice(0, max(0, count))
+    if count > 0:
+        training = network.training
+        network.eval()
+        output = network(z_t[chosen], t[chosen], condition=condition[chosen])
+        network.train(training)
+        estimate[chosen] = to_x0_and_noise(output, z_t[chosen], alphas_cumprod_t[chosen], config.prediction)[0]
+    return replace(condition, estimate=estimate)
+
+
+def guide(denoise: Callable[..., Tensor], weight: float) -> Callable[..., Tensor]:
+    """A denoiser of z_t, t, positions (B,) and maybe estimates, with classifier-free guidance of ``weight`` w.
 
     Its output is null + w·(cond − null), of the unconditional and the conditional output (Ho & Salimans 2022, eq. 6,
     whose w is one less), for ε, v and x₀ alike: at a given z_t they are linear in each other. w = 1 is the
-    conditional denoiser alone, at one call of the network; any other w takes two.
+    conditional denoiser alone, at one call of the network; any other w takes two, both with the estimate.
     """
 
-    def denoised(z_t: Tensor, t: Tensor, position: Tensor) -> Tensor:
-        conditional = denoise(z_t, t, condition=Condition(position)).float()
+    def denoised(z_t: Tensor, t: Tensor, position: Tensor, estimate: Tensor | None = None) -> Tensor:
+        conditional = denoise(z_t, t, condition=Condition(position, estimate=estimate)).float()
         if weight == 1:
             return conditional
-        null = denoise(z_t, t, condition=NOTHING).float()
+        null = denoise(z_t, t, condition=Condition(estimate=estimate)).float()
         return null + weight * (conditional - null)
+
+    return denoised
+
+
+def inform(denoise: Callable[..., Tensor]) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """A denoiser of z_t, t and estimates (B, C, h, w), without positions."""
+
+    def denoised(z_t: Tensor, t: Tensor, estimate: Tensor) -> Tensor:
+        return denoise(z_t, t, condition=Condition(estimate=estimate))
 
     return denoised

@@ -57,6 +57,24 @@ class DiffusionConfig(Config):
         choices=("ortho", "backward"),
         later=True,
     )
+    frequency_weighting: str = setting(
+        "none",
+        "weight of each timestep's frequency loss beside frequency_weight: none, or 'loss', the one that "
+        "loss_weighting gives the MSE. With 'none' under min-SNR a frequency loss has far more than its share at "
+        "high noise",
+        choices=("none", "loss"),
+        later=True,
+    )
+    loss_power: float = setting(
+        2.0,
+        "p of the loss, the mean of |prediction − target|^p (SLIM-Diff, arXiv 2602.03372: 1.5 with x₀-prediction); "
+        "2 is the MSE, whose minimiser is the posterior mean that sampling takes it for. Any other p moves it: 1 to "
+        "the median, which lacks what less than half of the data have, above 2 toward the middle of the range. The "
+        "weights of loss_weighting apply",
+        low=1,
+        high=3,
+        later=True,
+    )
     cutmix_probability: float = setting(0.25, "probability that a latent gets another's rectangle", low=0, high=1)
     cutmix_form: str = setting(
         "zt",
@@ -148,8 +166,37 @@ class DiffusionConfig(Config):
         "uniform",
         "how a batch's timesteps are drawn: 'uniform', 'stratified' is one from each of as many equal parts of the "
         "schedule as the batch has latents (Kingma et al. 2021), 'logit_normal' is t/T = sigmoid(n), n standard "
-        "normal, which favours the middle and so weighs the loss (Esser et al. 2024)",
-        choices=("uniform", "stratified", "logit_normal"),
+        "normal, which favours the middle and so weighs the loss (Esser et al. 2024), 'log_normal' is the timestep "
+        "nearest to a normal ln σ, σ = √((1 − ᾱ_t)/ᾱ_t) (EDM, Karras et al. 2022). With v-prediction, whitened "
+        "latents and no loss_weighting it is EDM's training: at a spread of 1 the output of EDM's network is −v, and "
+        "its weighted loss the MSE of v",
+        choices=("uniform", "stratified", "logit_normal", "log_normal"),
+        later=True,
+    )
+    log_sigma_mean: float = setting(
+        -1.2,
+        "mean of ln σ with timestep_sampling log_normal, P_mean of EDM, whose images have a spread of 0.5. At the "
+        "spread of whitened latents, 1, the same signal-to-noise ratios are at −1.2 + ln 2 = −0.5",
+        later=True,
+    )
+    log_sigma_spread: float = setting(
+        1.2, "standard deviation of ln σ with timestep_sampling log_normal, P_std of EDM", low=0, later=True
+    )
+    noise_label: str = setting(
+        "timestep",
+        "the number by which the denoiser is told the noise level: 'timestep', or 'log_sigma', (ln σ)/4, c_noise of "
+        "EDM (Karras et al. 2022, table 1), under which levels lie as far apart as their signal-to-noise ratios",
+        choices=("timestep", "log_sigma"),
+        later=True,
+    )
+    self_conditioning: float = setting(
+        0.0,
+        "share of each batch (at least one sample) for which the denoiser first estimates x₀, without gradient or "
+        "dropout, and is then given that estimate as further input; it gets 0 for the others. In sampling it gets "
+        "the estimate of the evaluation before (Chen et al. 2022, who take 0.5). A step takes up to a third of that "
+        "share longer. val/mse is of the denoiser without an estimate; 0 leaves it out",
+        low=0,
+        high=1,
         later=True,
     )
     ema_lengths: tuple[float, ...] = setting(

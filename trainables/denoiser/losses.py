@@ -1,4 +1,4 @@
-"""Losses of the denoiser: frequency losses, and min-SNR weights."""
+"""Losses of the denoiser: powers of the error, frequency losses, and the weights of timesteps."""
 
 from __future__ import annotations
 
@@ -7,7 +7,18 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from trainables.denoiser.diffusion import unknown_prediction
+from trainables.denoiser.diffusion import DiffusionConfig, unknown_prediction
+
+
+def power(prediction: Tensor, target: Tensor, p: float) -> Tensor:
+    """Mean of |prediction − target|^p of each sample (B, C, h, w): (B,), in float32.
+
+    The L_p objective of SLIM-Diff (arXiv 2602.03372); 2 is the MSE. For p ≥ 1 the gradient is finite everywhere, and
+    0 where both are equal.
+    """
+    error = prediction.float() - target.float()
+    raised: Tensor = error.square() if p == 2 else error.abs().pow(p)
+    return raised.mean(dim=(1, 2, 3))
 
 
 def squared_l2(prediction: Tensor, target: Tensor, norm: str = "ortho") -> Tensor:
@@ -82,6 +93,26 @@ def min_snr_weights(alphas_cumprod_t: Tensor, gamma: float, prediction: str) -> 
             return (clipped / (snr + 1)).float()
         case _:
             raise unknown_prediction(prediction)
+
+
+def sum_losses(config: DiffusionConfig, output: Tensor, wanted: Tensor, alphas_cumprod_t: Tensor) -> Tensor:
+    """Sums over a batch (B, C, h, w) of total, MSE and frequency loss, (3,); each a mean over C·h·w.
+
+    Only the total has the weights of the timesteps, whose ᾱ_t are (B,), and ``config.loss_power``.
+    """
+    mse = power(output, wanted, 2)
+    error = mse if config.loss_power == 2 else power(output, wanted, config.loss_power)
+    weights = None
+    if config.loss_weighting == "min_snr":
+        weights = min_snr_weights(alphas_cumprod_t, config.min_snr_gamma, config.prediction)
+    total = error if weights is None else error * weights
+    if not config.frequency_weight:
+        return torch.stack([total.sum(), mse.sum(), torch.zeros_like(mse).sum()])
+    frequency = counted = FREQUENCY_LOSSES[config.frequency_loss](output, wanted, config.frequency_norm)
+    if weights is not None and config.frequency_weighting == "loss":
+        counted = frequency * weights
+    total = total + config.frequency_weight * counted
+    return torch.stack([total.sum(), mse.sum(), frequency.sum()])
 
 
 def _difference(prediction: Tensor, target: Tensor, norm: str) -> Tensor:

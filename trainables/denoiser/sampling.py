@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.config import Config, setting
-from trainables.denoiser.condition import guide
+from trainables.denoiser.condition import guide, inform
 from trainables.denoiser.diffusion import DiffusionConfig, to_x0_and_noise
 from trainables.denoiser.schedules import alphas_cumprod
 from trainables.errors import ConfigError
@@ -72,7 +72,8 @@ class SamplingConfig(Config):
 Denoise = Callable[..., Tensor]
 """A denoiser: z_t (B, C, h, w) and timesteps (B,) int64 in 0 … T − 1 → the model's output, of the shape of z_t.
 
-Where the samples have positions, it takes them as the keyword ``condition``.
+Where the samples have positions, or diffusion.self_conditioning asks for estimates, it takes them as the keyword
+``condition``.
 """
 
 CHUNK_ON_CPU, CHUNK_ON_ACCELERATOR = 32, 64
@@ -229,6 +230,8 @@ def sample(
     if isinstance(denoise, nn.Module):
         denoise = convert(denoise, computing_dtype(config.precision, device))
     evaluate = denoise if positions is None else guide(denoise, config.guidance)
+    if diffusion.self_conditioning and positions is None:
+        evaluate = inform(denoise)
     told = [] if positions is None else [send(positions, device)]
     alpha_bar_t = send(schedule[timesteps], device)
 
@@ -246,7 +249,8 @@ def sample(
     z_t = noise.float()
     previous: tuple[float, Tensor] | None = None
     for evaluation, t in enumerate(timesteps):
-        output = in_chunks(evaluate, chunk, z_t, torch.full((len(active),), t, device=device), *told).float()
+        before = [previous[1] if previous else torch.zeros_like(z_t)] if diffusion.self_conditioning else []
+        output = in_chunks(evaluate, chunk, z_t, torch.full((len(active),), t, device=device), *told, *before).float()
         x0, noise_hat = to_x0_and_noise(output, z_t, alpha_bar_t[evaluation : evaluation + 1], diffusion.prediction)
         if evaluation in snapshots and active[0] == 0:
             kept.append((t, z_t[:1].clone(), x0[:1].clone()))

@@ -55,28 +55,58 @@ def alphas_cumprod(config: DiffusionConfig) -> Tensor:
     return ((signal - last) * first / (first - last)).square()
 
 
-def uniform(timesteps: int, batch: int, random: torch.Generator) -> Tensor:
+def log_sigmas(config: DiffusionConfig) -> Tensor:
+    """ln σ of each timestep, (T,) float64, rising; σ = √((1 − ᾱ_t)/ᾱ_t) is the noise in z_t/√ᾱ_t, ∞ at ᾱ_t = 0."""
+    alpha_bar = alphas_cumprod(config)
+    return ((1 - alpha_bar) / alpha_bar).log() / 2
+
+
+def noise_labels(config: DiffusionConfig) -> Tensor:
+    """c_noise = (ln σ)/4 of each timestep, (T,) float32 (Karras et al. 2022, table 1); that of pure noise is finite.
+
+    At ᾱ_T = 0, ln σ counts as 1 more than at the timestep before.
+    """
+    levels = log_sigmas(config)
+    return torch.minimum(levels, levels[-2] + 1).float() / 4
+
+
+def uniform(config: DiffusionConfig, batch: int, random: torch.Generator) -> Tensor:
     """Each timestep by itself, all equally likely (Ho et al. 2020, algorithm 1)."""
-    return torch.randint(timesteps, (batch,), generator=random)
+    return torch.randint(config.timesteps, (batch,), generator=random)
 
 
-def stratified(timesteps: int, batch: int, random: torch.Generator) -> Tensor:
+def stratified(config: DiffusionConfig, batch: int, random: torch.Generator) -> Tensor:
     """One from each of B equal parts of the schedule: t_i/T = (u + i/B) mod 1, with one u ~ U(0, 1).
 
     The low-discrepancy sampler of Kingma et al. 2021 (VDM): each t is uniform, and the loss varies less by batch.
     """
     first = torch.rand((), generator=random, dtype=torch.float64)
-    return _indices((first + torch.arange(batch, dtype=torch.float64) / batch) % 1.0, timesteps)
+    return _indices((first + torch.arange(batch, dtype=torch.float64) / batch) % 1.0, config.timesteps)
 
 
-def logit_normal(timesteps: int, batch: int, random: torch.Generator) -> Tensor:
+def logit_normal(config: DiffusionConfig, batch: int, random: torch.Generator) -> Tensor:
     """t/T = sigmoid(m + s·n), n ~ N(0, 1): more of the schedule's middle (Esser et al. 2024, section 3.1)."""
     normal = torch.randn(batch, generator=random, dtype=torch.float64)
-    return _indices(torch.sigmoid(LOGIT_MEAN + LOGIT_SPREAD * normal), timesteps)
+    return _indices(torch.sigmoid(LOGIT_MEAN + LOGIT_SPREAD * normal), config.timesteps)
 
 
-TIMESTEP_SAMPLERS = {"uniform": uniform, "stratified": stratified, "logit_normal": logit_normal}
-"""By name: (T, B, the step's generator) → timesteps (B,) int64 on the CPU."""
+def log_normal(config: DiffusionConfig, batch: int, random: torch.Generator) -> Tensor:
+    """The timesteps whose ln σ is nearest to draws of N(P_mean, P_std²) (Karras et al. 2022, table 1).
+
+    P_mean and P_std are ``config.log_sigma_mean`` and ``log_sigma_spread``. Pure noise, σ = ∞, is never drawn.
+    """
+    normal = torch.randn(batch, generator=random, dtype=torch.float64)
+    levels = log_sigmas(config)
+    return torch.bucketize(config.log_sigma_mean + config.log_sigma_spread * normal, (levels[1:] + levels[:-1]) / 2)
+
+
+TIMESTEP_SAMPLERS = {
+    "uniform": uniform,
+    "stratified": stratified,
+    "logit_normal": logit_normal,
+    "log_normal": log_normal,
+}
+"""By name: (configuration, B, the step's generator) → timesteps (B,) int64 on the CPU, 0 … T − 1."""
 
 
 def _indices(shares: Tensor, timesteps: int) -> Tensor:

@@ -10,10 +10,10 @@ import torch
 
 from trainables.denoiser.averages import Averages
 from trainables.denoiser.batch import Draws, NoisyBatch, draw_step, noisy_batch
-from trainables.denoiser.condition import Condition, check_positions, known_positions
+from trainables.denoiser.condition import Condition, check_positions, estimated, known_positions, with_estimates
 from trainables.denoiser.diffusion import DiffusionConfig, add_noise, target
 from trainables.denoiser.latents import Latents
-from trainables.denoiser.losses import FREQUENCY_LOSSES, min_snr_weights
+from trainables.denoiser.losses import sum_losses
 from trainables.denoiser.schedules import alphas_cumprod
 from trainables.denoiser.unet import UNet
 from trainables.loop import execution as ex
@@ -131,27 +131,16 @@ def accumulate(
     values = torch.zeros(3, device=z_t.device)
     working.refresh()
     for share in shares:
-        output = working.network(z_t[share], t[share], Masks(dropout, len(z_t), share), condition[share])
-        parts = sum_losses(config, output.float(), wanted[share], schedule[t[share]]) / len(z_t)
+        told, alphas_cumprod_t = condition[share], schedule[t[share]]
+        if config.self_conditioning:
+            count = estimated(config, len(z_t)) - share.start
+            told = with_estimates(config, working.network, z_t[share], t[share], alphas_cumprod_t, told, count)
+        output = working.network(z_t[share], t[share], Masks(dropout, len(z_t), share), told)
+        parts = sum_losses(config, output.float(), wanted[share], alphas_cumprod_t) / len(z_t)
         scaler.scale(parts[0]).backward()  # type: ignore[no-untyped-call]
         working.collect()
         values += parts.detach()
     return values
-
-
-def sum_losses(
-    config: DiffusionConfig, output: torch.Tensor, wanted: torch.Tensor, alphas_cumprod_t: torch.Tensor
-) -> torch.Tensor:
-    """Sums over a batch (B, C, h, w) of total, MSE and frequency loss, (3,); each a mean over C·h·w."""
-    mse = (output - wanted).square().mean(dim=(1, 2, 3))
-    weighted = mse
-    if config.loss_weighting == "min_snr":
-        weighted = mse * min_snr_weights(alphas_cumprod_t, config.min_snr_gamma, config.prediction)
-    if not config.frequency_weight:
-        return torch.stack([weighted.sum(), mse.sum(), torch.zeros_like(mse).sum()])
-    frequency = FREQUENCY_LOSSES[config.frequency_loss](output, wanted, config.frequency_norm)
-    total = weighted + config.frequency_weight * frequency
-    return torch.stack([total.sum(), mse.sum(), frequency.sum()])
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""The denoiser: a UNet over latents (B, C, h, w), conditioned on the timestep, and on positions and augmentation."""
+"""The denoiser: a UNet over latents (B, C, h, w), conditioned on the timestep and on a :class:`Condition`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from torch.nn import functional as F
 from trainables.denoiser.augmentation import label_width
 from trainables.denoiser.condition import NOTHING, Condition
 from trainables.denoiser.diffusion import DiffusionConfig
+from trainables.denoiser.schedules import noise_labels
 from trainables.layers import ResidualBlock, SelfAttention, group_norm, run, zero_init
 from trainables.loop.precision import dtype_of
 from trainables.loop.seeds import Masks
 
 
 def timestep_embedding(t: Tensor, channels: int) -> Tensor:
-    """Sinusoids of the timesteps (B,) → (B, ``channels``), periods 2π to 2π·10⁴ (Vaswani et al. 2017, 3.5)."""
+    """Sinusoids of timesteps, or of other labels of the noise level (B,) → (B, ``channels``).
+
+    Their periods are 2π to 2π·10⁴ (Vaswani et al. 2017, 3.5).
+    """
     half = (channels + 1) // 2
     exponents = torch.arange(half, device=t.device, dtype=torch.float32) / half
     angles = t.float()[:, None] * torch.exp(-math.log(10_000) * exponents)
@@ -74,6 +78,7 @@ class UNet(nn.Module):
     def __init__(self, channels: int, config: DiffusionConfig) -> None:
         super().__init__()
         self.embedding_channels = config.embedding_channels
+        self.labels: Tensor | None
         self.checkpointing = False
         places = itertools.count()
         widths, deepest = config.widths, len(config.widths) - 1
@@ -114,11 +119,16 @@ class UNet(nn.Module):
         self.embed = nn.Sequential(
             nn.Linear(embedding, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU()
         )
+        labels = noise_labels(config) if config.noise_label == "log_sigma" else None
+        self.register_buffer("labels", labels, persistent=False)
         # These come last, so that all other weights start the same with and without them.
         self.position = PositionEmbedding(embedding) if config.position_condition else None
         # Without a bias label 0 adds nothing, so that sampling needs no label.
         width = label_width(config)
         self.augmentation = zero_init(nn.Linear(width, embedding, bias=False)) if width else None
+        # Added to `enter` this is one convolution of z_t and the estimate, and an estimate of 0 adds nothing.
+        informed = config.self_conditioning > 0
+        self.estimate = zero_init(nn.Conv2d(channels, widths[0], 3, padding=1, bias=False)) if informed else None
 
     def forward(self, z_t: Tensor, t: Tensor, masks: Masks | None = None, condition: Condition = NOTHING) -> Tensor:
         """The output, of the shape of ``z_t`` (B, C, h, w), for the timesteps ``t`` (B,), 0 to T − 1.
@@ -131,13 +141,16 @@ class UNet(nn.Module):
         def through(block: nn.Module, x: Tensor) -> Tensor:
             return run(block, x, embedded, masks, checkpointing=self.checkpointing, random=masks is None)
 
-        embedded = self.embed[:-1](timestep_embedding(t, self.embedding_channels).to(dtype))
+        labels = t if self.labels is None else self.labels[t]
+        embedded = self.embed[:-1](timestep_embedding(labels, self.embedding_channels).to(dtype))
         if self.position is not None:
             embedded = embedded + self.position(condition.position)
         if self.augmentation is not None and condition.augmentation is not None:
             embedded = embedded + self.augmentation(condition.augmentation.to(dtype))
         embedded = self.embed[-1](embedded).to(dtype)
         h = self.enter(z_t.to(dtype))
+        if self.estimate is not None and condition.estimate is not None:
+            h = h + self.estimate(condition.estimate.to(dtype))
         kept = [h]
         for level, blocks in enumerate(self.down):
             for block in blocks:  # type: ignore[attr-defined]

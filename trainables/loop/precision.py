@@ -22,7 +22,8 @@ def convert(network: Network, dtype: torch.dtype, device_type: str | None = None
     """A copy of ``network`` with weights in ``dtype``; the network itself where they are in it already.
 
     On a card all weights are converted. On the CPU only those of convolutions and linear layers are, as under
-    PyTorch's autocast; the copy shares the rest with ``network``. ``device_type`` is by default that of the weights.
+    PyTorch's autocast; the copy shares the rest with ``network``. It always shares buffers. ``device_type`` is by
+    default that of the weights.
     """
     weights: list[Tensor] = list(network.parameters())
     if all(weight.dtype == dtype for weight in weights):
@@ -33,7 +34,7 @@ def convert(network: Network, dtype: torch.dtype, device_type: str | None = None
     converted = [torch.empty_like(weight, dtype=dtype) for weight in weights]
     with torch.no_grad():
         torch._foreach_copy_(converted, weights)
-    known: dict[int, object] = {id(weight): weight for weight in network.parameters()}
+    known: dict[int, object] = {id(kept): kept for kept in (*network.parameters(), *network.buffers())}
     for weight, tensor in zip(weights, converted, strict=True):
         known[id(weight)] = nn.Parameter(tensor, weight.requires_grad)
     return copy.deepcopy(network, known)

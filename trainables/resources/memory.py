@@ -215,7 +215,8 @@ def _measuring(recipe: Recipe, section: str, device: str) -> int:
             return validation
         latents = torch.empty(count, recipe.vae.latent_channels, small, small)
         sampling = convert(denoiser, precision_on(recipe.sampling.precision, device), device)
-        sampling(latents, torch.empty(count, dtype=torch.int64))
+        told = Condition(estimate=torch.empty_like(latents) if recipe.diffusion.self_conditioning else None)
+        sampling(latents, torch.empty(count, dtype=torch.int64), condition=told)
         autoencoder.decode(latents[: vae_training.DECODED_AT_ONCE])
     images: int = max(storages.peak - ours, weights + INCEPTION)
     return images
@@ -276,8 +277,10 @@ def _split(recipe: Recipe, section: str, slices: int) -> tuple[Tensor, ...]:
 
 
 def _fill(network: nn.Module) -> None:
-    """Gives a network from the meta device parameters that :class:`Storages` counts."""
+    """Gives a network from the meta device parameters and buffers that :class:`Storages` counts."""
     for module in network.modules():
+        for name, buffer in list(module.named_buffers(recurse=False)):
+            setattr(module, name, torch.empty(buffer.shape))
         for name, parameter in list(module.named_parameters(recurse=False)):
             setattr(module, name, nn.Parameter(torch.empty(parameter.shape)))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from latentsweep.lints.finding import Finding, finding
+from latentsweep.lints.frequency import biased, inert
 
 if TYPE_CHECKING:
     from trainables.recipes import Recipe
@@ -15,51 +16,20 @@ if TYPE_CHECKING:
 FEWEST_SAMPLES = 200
 """Generated images behind a FID. Between two draws of one distribution FID was 45 at 25 images, 33 at 50, 23 at 100
 and 16 at 200: with fewer than the paper's 200, what is measured is largely their number."""
-PROPORTIONAL = 0.01
-"""A gradient is taken for a multiple of the MSE's when its direction and factor differ by less than this share."""
 INITIAL_SHARE = 0.01
 """The largest share of the initial weights that an average may still hold at the end."""
 SHORTEST_HORIZON, SHORTEST_SHARE = 10.0, 1e-3
 """The least steps, and the least share of a training's steps, that an average should span."""
 AT_ONCE = 1.05
 """No ideal denoiser's ‖ε̂‖/√d is larger than 1 on average; this leaves room for a sample's own deviation."""
-PROBES, PROBE_LATENTS = 16, 512
+PROBE_LATENTS = 512
 
 
 def configuration_lints(recipe: Recipe) -> list[Finding]:
-    """What in ``recipe`` would mislead: frequency-inert, ema-length, cutmix-target and -leaks, threshold-never
-    and -always, few-samples. Takes some hundredths of a second."""
-    checks = (_frequency, _average, _cutmix, _collages, _threshold, _samples)
+    """What in ``recipe`` would mislead: frequency-inert and -biased, ema-length, cutmix-target and -leaks,
+    threshold-never and -always, few-samples. Takes some hundredths of a second."""
+    checks = (inert, biased, _average, _cutmix, _collages, _threshold, _samples)
     return [found for check in checks if (found := check(recipe))]
-
-
-def frequency_proportion(recipe: Recipe) -> tuple[float, float]:
-    """How the gradient of the recipe's frequency loss compares with that of the MSE, on seeded random errors.
-
-    Returns the mean factor between the two and how far they are from being proportional: the larger of the
-    factor's relative spread between errors and the share of the gradient that points elsewhere. The errors are
-    white and smooth, of sizes 0.03 to 3, so that no loss passes for the MSE by chance.
-    """
-    import torch
-    from torch.nn import functional as F
-
-    from trainables.denoiser.losses import FREQUENCY_LOSSES
-    from trainables.loop.seeds import generator
-
-    random = generator(0, "lint", "frequency")
-    shape = (PROBES, recipe.vae.latent_channels, recipe.latent_size, recipe.latent_size)
-    wanted, errors = torch.randn(shape, generator=random), torch.randn(shape, generator=random)
-    errors[::2] = F.avg_pool2d(errors[::2], 3, stride=1, padding=1)
-    errors = errors * torch.logspace(-1.5, 0.5, PROBES)[:, None, None, None]
-    output = (wanted + errors).requires_grad_()
-    loss = FREQUENCY_LOSSES[recipe.diffusion.frequency_loss](output, wanted, recipe.diffusion.frequency_norm)
-    (gradient,) = torch.autograd.grad(loss.sum(), output)
-    (reference,) = torch.autograd.grad((output - wanted).square().mean(dim=(1, 2, 3)).sum(), output)
-    gradient, reference = gradient.flatten(1).double(), reference.flatten(1).double()
-    factors = (gradient * reference).sum(1) / reference.square().sum(1)
-    elsewhere = (gradient - factors[:, None] * reference).norm(dim=1) / gradient.norm(dim=1)
-    spread = factors.std() / factors.mean().abs()
-    return float(factors.mean()), float(torch.maximum(spread, elsewhere.max()))
 
 
 def initial_share(steps: int, decay: float, warmup: bool) -> float:
@@ -103,36 +73,6 @@ def cutmix_error(recipe: Recipe) -> tuple[float, float]:
     given = target(z0, noise, alphas_cumprod(config).float()[t], config.prediction)
     true = cutmix(given, partners, mask)
     return float(mask.float().mean()), float((given - true).square().mean())
-
-
-def _frequency(recipe: Recipe) -> Finding | None:
-    config = recipe.diffusion
-    if not config.frequency_weight:
-        return None
-    factor, deviation = frequency_proportion(recipe)
-    if not deviation < PROPORTIONAL:
-        return None
-    evidence = (
-        f"the gradient of {config.frequency_loss} is {factor:.4g} times that of the MSE on {PROBES} random errors, "
-        f"within {deviation:.1g} of it; "
-    )
-    if config.loss_weighting == "none":
-        total = 1 + config.frequency_weight * factor
-        evidence += (
-            f"with weight {config.frequency_weight:g} the loss is {total:.4g} times the MSE, and AdamW forgets "
-            "constants"
-        )
-        if config.gradient_clip:
-            evidence += (
-                f"; only diffusion.gradient_clip={config.gradient_clip:g} sees them, and cuts the MSE's gradient "
-                f"from a norm of {config.gradient_clip / total:.3g} on"
-            )
-    else:
-        evidence += (
-            f"with weight {config.frequency_weight:g} beside {config.loss_weighting} it only adds "
-            f"{config.frequency_weight * factor:.4g} to every timestep's weight, and nothing about frequencies"
-        )
-    return finding("frequency-inert", evidence)
 
 
 def _decays(steps: int, decay: float, warmup: bool) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

@@ -34,8 +34,14 @@ class Finding:
 LINTS: dict[str, Lint] = {
     "frequency-inert": Lint(
         "the frequency loss only repeats the MSE",
-        "take complex_l1, focal, log_amplitude or high_pass as diffusion.frequency_loss, or leave it out with "
-        "diffusion.frequency_weight=0",
+        "take high_pass as diffusion.frequency_loss, which weighs frequencies and keeps the minimiser, or leave it "
+        "out with diffusion.frequency_weight=0",
+    ),
+    "frequency-biased": Lint(
+        "the frequency loss moves the denoiser away from the posterior mean, which sampling takes it for: what few "
+        "slices have, such as lesions, is erased or exaggerated at high noise",
+        "leave it out with diffusion.frequency_weight=0, take high_pass, which is quadratic in the error, or at "
+        "least set diffusion.frequency_weighting=loss",
     ),
     "subjects-across-splits": Lint(
         "the same patients are in several splits",

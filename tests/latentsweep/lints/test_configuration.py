@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from latentsweep.lints import configuration_lints
-from latentsweep.lints.configuration import cutmix_error, frequency_proportion, initial_share
+from latentsweep.lints.configuration import cutmix_error, initial_share
+from latentsweep.lints.frequency import frequency_proportion, kept_amplitudes
 from trainables.denoiser import losses
 from trainables.denoiser.averages import update_ema
 from trainables.recipes import IMPROVED, PAPER, SMOKE, Recipe
@@ -59,6 +60,44 @@ def test_the_frequency_lint_says_what_forgets_the_factor_and_what_does_not() -> 
     clipped = evidence(PAPER.replace(**{"diffusion.gradient_clip": 1.0}), "frequency-inert")
     assert "only diffusion.gradient_clip=1 sees them" in clipped
     assert clipped.endswith("cuts the MSE's gradient from a norm of 0.0376 on")
+
+
+def test_with_the_weights_of_the_mse_a_multiple_of_it_is_forgotten_too() -> None:
+    weighted = PAPER.replace(**{"diffusion.loss_weighting": "min_snr", "diffusion.frequency_weighting": "loss"})
+    assert evidence(weighted, "frequency-inert").endswith("26.6 times the MSE, and AdamW forgets constants")
+
+
+FORMS = {"squared_l2": 0.2, "high_pass": 0.2, "complex_l1": 0.0, "log_amplitude": 0.0, "focal": 1 / 3}
+"""What the minimiser of each keeps of a wave that a fifth of the latents have. Of two values it is the mean for a
+square, the more frequent one for an L1, and for focal, whose weight is the error, a²/(1 − a)² = 0.2/0.8."""
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v", "x0"])
+@pytest.mark.parametrize("name", losses.FREQUENCY_LOSSES)
+def test_a_frequency_loss_is_biased_if_its_minimiser_is_not_the_mean(name: str, prediction: str) -> None:
+    changes = {"frequency_loss": name, "frequency_weight": 0.1, "prediction": prediction}
+    recipe = SMOKE.replace(**{f"diffusion.{field}": value for field, value in changes.items()})
+    alone, together = kept_amplitudes(recipe)
+    assert alone == pytest.approx(FORMS[name], abs=0.006)
+    assert ("frequency-biased" in codes(recipe)) == (FORMS[name] != 0.2)
+    assert min(alone, 0.2) <= together <= max(alone, 0.2)
+    assert "frequency-biased" not in codes(recipe.replace(**{"diffusion.frequency_weight": 0.0}))
+
+
+def test_the_weights_of_the_mse_keep_most_of_what_a_biased_loss_would_erase() -> None:
+    """With an MSE of weight 1 and λ of an L1, at a coefficient of modulus 1: 2(a − 0.2) + λ(0.8 − 0.2) = 0."""
+    biased = IMPROVED.replace(**{"diffusion.frequency_weight": 0.1, "diffusion.prediction": "x0"})
+    assert kept_amplitudes(biased)[1] == pytest.approx(0.2 - 0.1 * 0.6 / 2, abs=0.006)
+    assert "0.170" in evidence(biased, "frequency-biased")
+    unweighted = biased.replace(**{"diffusion.frequency_weighting": "none"})
+    assert kept_amplitudes(unweighted)[1] == 0, "min-SNR takes the MSE's weight to 0.02"
+    severities = [
+        found.severity
+        for recipe in (biased, unweighted)
+        for found in configuration_lints(recipe)
+        if found.code == "frequency-biased"
+    ]
+    assert severities == ["note", "warning"]
 
 
 @pytest.mark.parametrize(("decay", "warmup"), [(0.9999, False), (0.99, False), (0.9999, True), (0.5, True)])

@@ -169,6 +169,11 @@ class Plants:
         return results(TINY, denoiser_records=trained(self.folder, count))
 
 
+def frequency(form: str) -> Recipe:
+    """A recipe with a tenth of this frequency loss."""
+    return IMPROVED.replace(**{"diffusion.frequency_loss": form, "diffusion.frequency_weight": 0.1})
+
+
 def measurements(samples: int) -> list[Measurement]:
     return [Measurement("a", 200, 130, "inception", "r1"), Measurement("b", samples, 130, "inception", "r1")]
 
@@ -176,6 +181,7 @@ def measurements(samples: int) -> list[Measurement]:
 Case = Callable[[Plants], list[Finding]]
 FIRES: dict[str, Case] = {
     "frequency-inert": lambda plants: configuration_lints(PAPER),
+    "frequency-biased": lambda plants: configuration_lints(frequency("complex_l1")),
     "subjects-across-splits": lambda plants: plants.subjects(across=True),
     "identical-across-splits": lambda plants: plants.identical(across=True),
     "shared-patients": lambda plants: plants.shared(range(5, 15)),
@@ -194,7 +200,8 @@ FIRES: dict[str, Case] = {
     "vae-limits": lambda plants: scored(recon__kid=12.0),
 }
 SILENT: dict[str, Case] = {
-    "frequency-inert": lambda plants: configuration_lints(IMPROVED),
+    "frequency-inert": lambda plants: configuration_lints(frequency("high_pass")),
+    "frequency-biased": lambda plants: configuration_lints(frequency("high_pass")),
     "subjects-across-splits": lambda plants: plants.subjects(across=False),
     "identical-across-splits": lambda plants: plants.identical(across=False),
     "shared-patients": lambda plants: plants.shared(range(10, 20)),

@@ -106,6 +106,20 @@ COMPONENTS: dict[str, Component] = {
             {"diffusion.loss_weighting": ("min_snr", "none")},
         ),
         Component(
+            "weighted-frequency",
+            "min-SNR weights of the frequency loss too, against of the MSE alone; both with weight 0.1",
+            {
+                "diffusion.frequency_weighting": ("loss", "none"),
+                "diffusion.frequency_weight": (0.1, 0.1),
+                "diffusion.loss_weighting": ("min_snr", "min_snr"),
+            },
+        ),
+        Component(
+            "lp-loss",
+            "the mean of |error|^1.5 (SLIM-Diff, arXiv 2602.03372), against the MSE",
+            {"diffusion.loss_power": (1.5, 2.0)},
+        ),
+        Component(
             "v-prediction",
             "prediction of v (Salimans & Ho 2022), against ε",
             {"diffusion.prediction": ("v", "epsilon")},
@@ -171,6 +185,23 @@ COMPONENTS: dict[str, Component] = {
         _timesteps("stratified", "one timestep from each of as many parts of the schedule as the batch has latents"),
         _timesteps("logit-normal", "timesteps mostly from the schedule's middle (Esser et al. 2024)"),
         Component(
+            "log-normal",
+            "timesteps by a log-normal σ (EDM, Karras et al. 2022; its mean moved by ln 2, from images of spread 0.5 "
+            "to latents of spread 1), against uniform ones; both with the MSE of v, which is EDM's weighted loss",
+            {
+                "diffusion.timestep_sampling": ("log_normal", "uniform"),
+                "diffusion.log_sigma_mean": (-0.5, -0.5),
+                "diffusion.log_sigma_spread": (1.2, 1.2),
+                "diffusion.prediction": ("v", "v"),
+                "diffusion.loss_weighting": ("none", "none"),
+            },
+        ),
+        Component(
+            "noise-label",
+            "the noise level as (ln σ)/4 (EDM, Karras et al. 2022), against as the timestep's number",
+            {"diffusion.noise_label": ("log_sigma", "timestep")},
+        ),
+        Component(
             "position",
             "the slice's position in its volume as a condition, against none; both without guidance",
             {"diffusion.position_condition": (True, False), "sampling.guidance": (1.0, 1.0)},
@@ -183,6 +214,12 @@ COMPONENTS: dict[str, Component] = {
                 "diffusion.condition_dropout": (0.1, 0.1),
                 "sampling.guidance": (1.5, 1.0),
             },
+        ),
+        Component(
+            "self-conditioning",
+            "the denoiser's own estimate of x₀ as further input, in training for half of a batch (Chen et al. 2022), "
+            "against none",
+            {"diffusion.self_conditioning": (0.5, 0.0)},
         ),
         Component(
             "latent-augmentation",
