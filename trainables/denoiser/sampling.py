@@ -18,6 +18,7 @@ from trainables.config import Config, setting
 from trainables.denoiser.condition import guide
 from trainables.denoiser.diffusion import DiffusionConfig, to_x0_and_noise
 from trainables.denoiser.schedules import alphas_cumprod
+from trainables.denoiser.stopping import STOP_MEASURES, Stops, log_snr, norms
 from trainables.errors import ConfigError
 from trainables.loop.cards import AUTO
 from trainables.loop.execution import computing_dtype, in_chunks, send
@@ -35,10 +36,15 @@ class SamplingConfig(Config):
         "noise_norm",
         "what must fall below the threshold: 'noise_norm' is ‖ε̂‖/√d, the root mean square over the d = C·h·w values "
         "of a latent (the paper's ‖ε̂‖ so read; the plain norm is √d times as large, 45 for 8×16×16), 'x0_change' is "
-        "the relative change of x̂₀ between steps",
+        "the relative change of x̂₀ per unit of log SNR, log(ᾱ/(1 − ᾱ)): the same at any number of steps, and about "
+        "the share by which x̂₀ is still short of its end",
         choices=("noise_norm", "x0_change"),
     )
-    early_stop_threshold: float = setting(0.05, "a sample stops below it and returns x̂₀; 0 never stops", low=0)
+    early_stop_threshold: float = setting(
+        0.05,
+        "a sample stops below it and returns x̂₀, once its signal-to-noise ratio ᾱ/(1 − ᾱ) is above 1; 0 never stops",
+        low=0,
+    )
     threshold_grid: tuple[float, ...] = setting(
         (), "further thresholds whose results the same sampling pass gives; a sweep fills in what it searches", low=0
     )
@@ -112,6 +118,14 @@ class SamplingTrace:
     positions: Tensor | None = None
     """(B,), the positions that the denoiser got; None where it got none."""
 
+    def remaining(self) -> Tensor:
+        """How far each result is from where its sampler ends, ‖x̂₀ − end‖/‖end‖, (K, B) on the CPU; 0 at the end.
+
+        Raises ``ValueError`` where no threshold is 0, so that the ends aren't known.
+        """
+        end = self.latents[self.thresholds.index(0.0)]
+        return torch.stack([norms(latents - end) / norms(end) for latents in self.latents]).cpu()
+
 
 @dataclass(frozen=True)
 class Step:
@@ -147,33 +161,17 @@ def dpmpp_2m(step: Step) -> Tensor:
     in the second, which is then of order 1, too.
     """
     now, then = step.alpha_bar, step.next_alpha_bar
-    h = _half_log_snr(then) - _half_log_snr(now)
+    h = 0.5 * (log_snr(then) - log_snr(now))
     data = step.x0
     if step.previous is not None:
         before, x0_before = step.previous
-        ratio = (_half_log_snr(now) - _half_log_snr(before)) / h
+        ratio = 0.5 * (log_snr(now) - log_snr(before)) / h
         data = data + (step.x0 - x0_before) / (2 * ratio)
     return math.sqrt((1 - then) / (1 - now)) * step.z_t - math.sqrt(then) * math.expm1(-h) * data
 
 
 SAMPLERS: dict[str, Callable[[Step], Tensor]] = {"ddim": ddim, "dpmpp_2m": dpmpp_2m}
 """Samplers by name, each from the state after an evaluation to the z of the next one."""
-
-
-def noise_norm(x0: Tensor, noise: Tensor, previous: tuple[float, Tensor] | None) -> Tensor:
-    """‖ε̂‖/√d of each sample, (B,), d = C·h·w: the paper's ‖ε̂‖ for one value of a latent, near 1 by construction."""
-    return _norms(noise) / math.sqrt(noise[0].numel())
-
-
-def x0_change(x0: Tensor, noise: Tensor, previous: tuple[float, Tensor] | None) -> Tensor:
-    """‖x̂₀ − x̂₀ before‖/‖x̂₀ before‖ of each sample, (B,); NaN at the first evaluation."""
-    if previous is None:
-        return torch.full((len(x0),), math.nan, device=x0.device)
-    return _norms(x0 - previous[1]) / _norms(previous[1])
-
-
-STOP_MEASURES = {"noise_norm": noise_norm, "x0_change": x0_change}
-"""What ``early_stop_rule`` compares with the threshold: (x̂₀, ε̂, ᾱ and x̂₀ before) → (B,)."""
 
 
 def initial_noise(seeds: Sequence[int], shape: tuple[int, int, int]) -> Tensor:
@@ -208,10 +206,10 @@ def sample(
 ) -> SamplingTrace:
     """Latents from ``noise`` (B, C, h, w) float32, one pass for all ``thresholds``.
 
-    A sample stops under a threshold at the first evaluation whose measure (``config.early_stop_rule``) is below it,
-    and its result is that evaluation's x̂₀; one that never stops has the last x̂₀, so threshold 0 is the sampler
-    without stopping. ``thresholds`` default to the configuration's. A sample that has stopped under all of them takes
-    no more evaluations. ``seeds`` give each image its own noise where η > 0, continuing the stream of
+    A sample stops under a threshold at the first evaluation of SNR above 1 whose measure (``config.early_stop_rule``)
+    is below it, and its result is that evaluation's x̂₀; one that never stops has the last x̂₀, so threshold 0 is the
+    sampler without stopping. ``thresholds`` default to the configuration's. A sample that has stopped under all of
+    them takes no more evaluations. ``seeds`` give each image its own noise where η > 0, continuing the stream of
     :func:`initial_noise`. ``snapshots`` are the evaluations, from 0, to keep. ``positions`` (B,) are for a denoiser
     that is conditioned on them, with ``config.guidance``. A call of the denoiser takes ``chunk`` latents, by default
     :func:`usual_chunk`. A network computes in ``config.precision``; any other denoiser as it is. Raises
@@ -232,62 +230,34 @@ def sample(
     told = [] if positions is None else [send(positions, device)]
     alpha_bar_t = send(schedule[timesteps], device)
 
-    limits = torch.tensor(thresholds, dtype=torch.float32)[:, None]
-    latents = noise.new_empty((len(thresholds), *noise.shape), dtype=torch.float32)
-    steps_used = torch.full((len(thresholds), batch), config.steps)
-    measures = torch.full((batch, config.steps), math.nan)
+    stops = Stops(thresholds, noise, alpha_bars)
     kept: list[tuple[int, Tensor, Tensor]] = []
-
-    running = torch.ones((len(thresholds), batch), dtype=torch.bool)
-    active = torch.arange(batch)  # the samples that z_t, x0 and previous hold
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     for generator in generators:
         torch.randn(shape, generator=generator)  # what :func:`initial_noise` has drawn
     z_t = noise.float()
     previous: tuple[float, Tensor] | None = None
     for evaluation, t in enumerate(timesteps):
-        output = in_chunks(evaluate, chunk, z_t, torch.full((len(active),), t, device=device), *told).float()
+        output = in_chunks(evaluate, chunk, z_t, torch.full((len(z_t),), t, device=device), *told).float()
         x0, noise_hat = to_x0_and_noise(output, z_t, alpha_bar_t[evaluation : evaluation + 1], diffusion.prediction)
-        if evaluation in snapshots and active[0] == 0:
+        if evaluation in snapshots and stops.active[0] == 0:
             kept.append((t, z_t[:1].clone(), x0[:1].clone()))
 
-        measure = measure_stop(x0, noise_hat, previous).cpu()
-        measures[active, evaluation] = measure
-        ends = running[:, active]
-        if evaluation < config.steps - 1:
-            ends = ends & (measure < limits)
-        for threshold in ends.any(dim=1).nonzero().flatten().tolist():
-            rows = ends[threshold].nonzero().flatten()
-            steps_used[threshold, active[rows]] = evaluation + 1
-            where, rows = send((active[rows], rows), device)
-            latents[threshold].index_copy_(0, where, x0.index_select(0, rows))
-        running[:, active] &= ~ends
-
-        stay = running[:, active].any(dim=0)
+        now = alpha_bars[evaluation]
+        stay = stops.note(evaluation, x0, measure_stop(x0, noise_hat, now, previous))
         if not stay.any():
             break
         if not stay.all():
-            active, rows = active[stay], send(stay.nonzero().flatten(), device)
+            rows = send(stay.nonzero().flatten(), device)
             z_t, x0, noise_hat, *told = (each.index_select(0, rows) for each in (z_t, x0, noise_hat, *told))
             if previous is not None:
                 previous = (previous[0], previous[1].index_select(0, rows))
-        now, then = alpha_bars[evaluation : evaluation + 2]
-        draw = partial(_draw, [generators[index] for index in active.tolist()], z_t)
-        z_t = sampler(Step(z_t, x0, noise_hat, now, then, previous, config.eta, draw))
+        draw = partial(_draw, [generators[index] for index in stops.active.tolist()], z_t)
+        z_t = sampler(Step(z_t, x0, noise_hat, now, alpha_bars[evaluation + 1], previous, config.eta, draw))
         previous = (now, x0)
-    return SamplingTrace(thresholds, latents, steps_used, measures, kept, positions)
+    return SamplingTrace(thresholds, stops.latents, stops.steps_used, stops.measures, kept, positions)
 
 
 def _draw(generators: Sequence[torch.Generator], like: Tensor) -> Tensor:
     noise = torch.stack([torch.randn(like.shape[1:], generator=generator) for generator in generators])
     return send(noise, like.device).to(like)
-
-
-def _half_log_snr(alpha_bar: float) -> float:
-    """λ = log(√ᾱ/√(1 − ᾱ)); −∞ where ᾱ is 0."""
-    return 0.5 * math.log(alpha_bar / (1 - alpha_bar)) if alpha_bar else -math.inf
-
-
-def _norms(x: Tensor) -> Tensor:
-    norms: Tensor = torch.linalg.vector_norm(x.flatten(1), dim=1)
-    return norms
