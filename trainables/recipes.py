@@ -46,6 +46,12 @@ class Recipe(Config):
                 "leave it at 1"
             )
 
+        if self.sampling.autoguidance != 1 and not self.diffusion.guide_share:
+            raise ConfigError(
+                "sampling.autoguidance other than 1 needs a guide, which diffusion.guide_share above 0 keeps; got "
+                f"autoguidance {self.sampling.autoguidance:g}: set diffusion.guide_share, or leave it at 1"
+            )
+
         kept = self.diffusion.ema_lengths
         if self.sampling.ema_length not in (0.0, *kept):
             raise ConfigError(

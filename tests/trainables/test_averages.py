@@ -72,3 +72,29 @@ def test_averages_of_a_model_follow_their_profiles() -> None:
 
 def test_without_lengths_there_is_the_trainings_own_alone() -> None:
     assert list(Averages(UNet(2, SMALL), SMALL).modules()) == ["average"]
+
+
+def test_the_guide_is_the_trainings_own_average_of_an_early_step_and_until_then_as_it_is() -> None:
+    torch.manual_seed(0)
+    config = SMALL.replace(ema_decay=0.5, steps=10, guide_share=0.34)
+    model = UNet(2, config)
+    averages = Averages(model, config)
+    assert averages.guide_steps == 3
+    assert averages.guide is not None
+    assert list(averages.modules()) == ["average", "guide"]
+    kept: torch.Tensor | None = None
+    for step in range(6):
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn_like(parameter))
+        averages.update(model, step)
+        guide, own = (next(each.parameters()).clone() for each in (averages.guide, averages.own))
+        assert torch.equal(guide, own) == (step < 3)
+        kept = own if step == 2 else kept
+    assert kept is not None
+    assert torch.equal(guide, kept)
+
+
+@pytest.mark.parametrize(("share", "steps", "expected"), [(0.0, 100, 0), (0.25, 100, 25), (0.001, 100, 1)])
+def test_a_guide_is_kept_after_its_share_of_the_steps(share: float, steps: int, expected: int) -> None:
+    assert SMALL.replace(guide_share=share, steps=steps).guide_steps == expected

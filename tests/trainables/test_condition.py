@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 
 from trainables.denoiser.batch import draw_step, noisy_batch
-from trainables.denoiser.condition import Condition, draw_positions, guide
+from trainables.denoiser.condition import Condition, draw_positions
 from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.latents import NO_WHITENING, Latents
 from trainables.denoiser.sampling import SamplingConfig, SamplingTrace, initial_noise, sample
@@ -196,28 +196,6 @@ def test_a_position_is_drawn_by_each_seed_alone_from_those_of_the_training_split
     assert set(drawn.tolist()) == {0.0, 0.25, 1.0}
     assert (drawn == 0.25).float().mean().item() == pytest.approx(0.5, abs=0.07)
     assert draw_positions([7, 300, 2], known).tolist() == drawn[[7, 300, 2]].tolist()
-
-
-class Linear:
-    """A denoiser that adds what it is told, and counts its calls."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-
-    def __call__(self, z_t: torch.Tensor, t: torch.Tensor, *, condition: Condition) -> torch.Tensor:
-        self.calls += 1
-        place = torch.tensor(10.0) if condition.position is None else condition.position
-        return torch.zeros_like(z_t) + place.view(-1, 1, 1, 1)
-
-
-@pytest.mark.parametrize(("weight", "expected", "calls"), [(1.0, 1.0, 1), (3.0, -17.0, 2), (0.0, 10.0, 2)])
-def test_guidance_goes_from_the_unconditional_output_past_the_conditional_one(
-    weight: float, expected: float, calls: int
-) -> None:
-    denoise = Linear()
-    output = guide(denoise, weight)(torch.zeros(3, *SHAPE), torch.zeros(3), torch.ones(3))
-    assert output.unique().tolist() == [expected]
-    assert denoise.calls == calls
 
 
 def draw(model: UNet, seeds: Sequence[int], config: SamplingConfig, positions: torch.Tensor | None) -> SamplingTrace:

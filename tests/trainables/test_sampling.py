@@ -8,12 +8,11 @@ import pytest
 import torch
 
 from trainables.denoiser.diffusion import DiffusionConfig, target
+from trainables.denoiser.samplers import SAMPLERS, WITH_ETA, Step
 from trainables.denoiser.sampling import (
     CHUNK_ON_CPU,
-    SAMPLERS,
     SamplingConfig,
     SamplingTrace,
-    Step,
     even_chunk,
     initial_noise,
     sample,
@@ -196,6 +195,14 @@ def test_samples_have_the_datas_mean_and_spread(sampler: str, eta: float) -> Non
     standardised = (latents - 0.7) / SPREAD
     assert standardised.mean().item() == pytest.approx(0, abs=0.05)
     assert standardised.std().item() == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_eta_is_part_of_a_samplings_identity_only_where_the_sampler_has_one(sampler: str) -> None:
+    plain, noisy = (NEVER.replace(sampler=sampler, eta=eta) for eta in (0.0, 0.7))
+    same = torch.equal(draw(plain.replace(steps=3)).latents, draw(noisy.replace(steps=3)).latents)
+    assert same == (plain.identity() == noisy.identity()) == (sampler not in WITH_ETA)
+    assert plain.identity()["eta"] == 0.0
 
 
 @pytest.mark.parametrize("steps", [5, 10, 20])

@@ -1,4 +1,4 @@
-"""Averages of the denoiser's weights over its training: the training's own, and more of other lengths beside it."""
+"""Averages of the denoiser's weights over its training: its own, that of an early step, and more of other lengths."""
 
 from __future__ import annotations
 
@@ -24,6 +24,10 @@ class Averages:
         self.by_length = {
             length: copy.deepcopy(model).eval().requires_grad_(False) for length in (OWN, *self.exponents)
         }
+        self.guide_steps = config.guide_steps
+        self.guide = copy.deepcopy(self.own) if self.guide_steps else None
+        """The training's own average after ``guide_steps``, and until then as it is (Karras et al. 2024,
+        2406.02507); None where none is kept."""
 
     @property
     def own(self) -> UNet:
@@ -32,11 +36,14 @@ class Averages:
 
     def modules(self) -> dict[str, UNet]:
         """All averages, by their names in a checkpoint."""
-        return {f"average-{length!r}" if length else "average": model for length, model in self.by_length.items()}
+        named = {f"average-{length!r}" if length else "average": model for length, model in self.by_length.items()}
+        return named | ({"guide": self.guide} if self.guide is not None else {})
 
     def update(self, model: UNet, step: int) -> None:
         """Adds the weights after optimiser step ``step``, from 0."""
         update_ema(self.own, model, step, self.decay, self.warmup)
+        if self.guide is not None and step < self.guide_steps:
+            update_ema(self.guide, model, step, self.decay, self.warmup)
         for length, gamma in self.exponents.items():
             update_ema(self.by_length[length], model, step, power_decay(step, gamma), warmup=False)
 

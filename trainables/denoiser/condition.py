@@ -5,7 +5,7 @@ Legend: B samples. A position is a number from 0, the volume's lowest kept slice
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -72,21 +72,3 @@ def draw_positions(seeds: Sequence[int], positions: Tensor) -> Tensor:
     """A position (B,) for each image seed, one of ``positions`` (N,), by a generator apart from the noise's."""
     choices = [torch.randint(len(positions), (), generator=generator(seed, "position")) for seed in seeds]
     return positions[torch.stack(choices)]
-
-
-def guide(denoise: Callable[..., Tensor], weight: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """A denoiser of z_t, t and positions (B,) with classifier-free guidance of ``weight`` w.
-
-    Its output is null + w·(cond − null), of the unconditional and the conditional output (Ho & Salimans 2022, eq. 6,
-    whose w is one less), for ε, v and x₀ alike: at a given z_t they are linear in each other. w = 1 is the
-    conditional denoiser alone, at one call of the network; any other w takes two.
-    """
-
-    def denoised(z_t: Tensor, t: Tensor, position: Tensor) -> Tensor:
-        conditional = denoise(z_t, t, condition=Condition(position)).float()
-        if weight == 1:
-            return conditional
-        null = denoise(z_t, t, condition=NOTHING).float()
-        return null + weight * (conditional - null)
-
-    return denoised

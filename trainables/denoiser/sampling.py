@@ -10,15 +10,17 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from trainables.config import Config, setting
-from trainables.denoiser.condition import guide
 from trainables.denoiser.diffusion import DiffusionConfig, to_x0_and_noise
+from trainables.denoiser.guidance import guided, guides_at
+from trainables.denoiser.samplers import SAMPLERS, WITH_ETA, Step
 from trainables.denoiser.schedules import alphas_cumprod
-from trainables.denoiser.stopping import STOP_MEASURES, Stops, log_snr, norms
+from trainables.denoiser.stopping import STOP_MEASURES, Stops, norms
 from trainables.errors import ConfigError
 from trainables.loop.cards import AUTO
 from trainables.loop.execution import computing_dtype, in_chunks, send
@@ -31,7 +33,12 @@ class SamplingConfig(Config):
 
     sampler: str = setting("ddim", "the sampler", choices=("ddim", "dpmpp_2m"))
     steps: int = setting(50, "denoiser evaluations (NFE) when nothing stops early", low=1, high=1000)
-    eta: float = setting(0.0, "η of DDIM: 0 is deterministic, 1 is ancestral", low=0, high=1)
+    eta: float = setting(
+        0.0,
+        "η of DDIM: 0 is deterministic, 1 is ancestral; the other sampler has none, whatever it is",
+        low=0,
+        high=1,
+    )
     early_stop_rule: str = setting(
         "noise_norm",
         "what must fall below the threshold: 'noise_norm' is ‖ε̂‖/√d, the root mean square over the d = C·h·w values "
@@ -62,12 +69,46 @@ class SamplingConfig(Config):
         later=True,
         low=0,
     )
+    guidance_low: float = setting(
+        0.0,
+        "guidance of both kinds acts above this noise level σ = √((1 − ᾱ)/ᾱ); at other levels an evaluation is one "
+        "call of the network (Kynkäänniemi et al. 2024, whose interval for ImageNet is 0.4 to 3.2 at unit spread)",
+        later=True,
+        low=0,
+    )
+    guidance_high: float = setting(
+        0.0, "guidance of both kinds acts up to this noise level σ; 0 sets no bound", later=True, low=0
+    )
+    autoguidance: float = setting(
+        1.0,
+        "weight w of guidance by an early state of the denoiser, that of diffusion.guide_share: "
+        "guide + w·(D − guide) (Karras et al. 2024, 2406.02507); it needs no condition; 1 leaves it out; any other "
+        "calls the guide, too, in each evaluation; with sampling.guidance, what each adds to D is added",
+        later=True,
+        low=0,
+    )
     ema_length: float = setting(
         0.0,
         "which average of the weights samples: one of diffusion.ema_lengths, or 0, the training's own (ema_decay)",
         low=0,
         later=True,
     )
+
+    def check(self) -> None:
+        if self.guidance_high and self.guidance_high <= self.guidance_low:
+            raise ConfigError(
+                f"SamplingConfig.guidance_high must be above guidance_low ({self.guidance_low:g}) or 0, got "
+                f"{self.guidance_high:g}; raise it, or set 0 for no bound"
+            )
+
+    def identity(self) -> dict[str, Any]:
+        """The fields that change a result, as JSON values; what does nothing is at its default there."""
+        idle: dict[str, Any] = {}
+        if self.sampler not in WITH_ETA:
+            idle["eta"] = 0.0
+        if self.guidance == 1 and self.autoguidance == 1:
+            idle |= {"guidance_low": 0.0, "guidance_high": 0.0}
+        return Config.identity(self.replace(**idle))
 
     @property
     def thresholds(self) -> tuple[float, ...]:
@@ -127,53 +168,6 @@ class SamplingTrace:
         return torch.stack([norms(latents - end) / norms(end) for latents in self.latents]).cpu()
 
 
-@dataclass(frozen=True)
-class Step:
-    """What a sampler knows after an evaluation."""
-
-    z_t: Tensor
-    x0: Tensor
-    noise: Tensor
-    alpha_bar: float
-    """ᾱ_t; below, that of the next evaluation, which is larger."""
-    next_alpha_bar: float
-    previous: tuple[float, Tensor] | None
-    """ᾱ and x̂₀ of the previous evaluation."""
-    eta: float
-    draw: Callable[[], Tensor]
-    """Fresh standard normal noise of the shape of ``z_t``, from each image's own generator."""
-
-
-def ddim(step: Step) -> Tensor:
-    """The next z of DDIM (Song et al. 2021, eq. 12 and 16); η = 1 is ancestral."""
-    now, then = step.alpha_bar, step.next_alpha_bar
-    sigma = step.eta * math.sqrt((1 - then) / (1 - now) * (1 - now / then))
-    # Rounding can leave the difference below 0 for η = 1.
-    direction = math.sqrt(max(0.0, 1 - then - sigma**2))
-    z = math.sqrt(then) * step.x0 + direction * step.noise
-    return z + sigma * step.draw() if sigma > 0 else z
-
-
-def dpmpp_2m(step: Step) -> Tensor:
-    """The next z of DPM-Solver++(2M) (Lu et al. 2022, algorithm 2), whose first step is of order 1; no η.
-
-    From ᾱ = 0, where λ = −∞, the formula has limits: h = ∞ in the first step, which is then DDIM's, and a ratio of ∞
-    in the second, which is then of order 1, too.
-    """
-    now, then = step.alpha_bar, step.next_alpha_bar
-    h = 0.5 * (log_snr(then) - log_snr(now))
-    data = step.x0
-    if step.previous is not None:
-        before, x0_before = step.previous
-        ratio = 0.5 * (log_snr(now) - log_snr(before)) / h
-        data = data + (step.x0 - x0_before) / (2 * ratio)
-    return math.sqrt((1 - then) / (1 - now)) * step.z_t - math.sqrt(then) * math.expm1(-h) * data
-
-
-SAMPLERS: dict[str, Callable[[Step], Tensor]] = {"ddim": ddim, "dpmpp_2m": dpmpp_2m}
-"""Samplers by name, each from the state after an evaluation to the z of the next one."""
-
-
 def initial_noise(seeds: Sequence[int], shape: tuple[int, int, int]) -> Tensor:
     """Standard normal noise (B, C, h, w), by a CPU generator for each image seed."""
     return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
@@ -196,6 +190,7 @@ def sample(
     denoise: Denoise,
     noise: Tensor,
     *,
+    guide: Denoise | None = None,
     seeds: Sequence[int],
     diffusion: DiffusionConfig,
     config: SamplingConfig,
@@ -211,12 +206,15 @@ def sample(
     sampler without stopping. ``thresholds`` default to the configuration's. A sample that has stopped under all of
     them takes no more evaluations. ``seeds`` give each image its own noise where η > 0, continuing the stream of
     :func:`initial_noise`. ``snapshots`` are the evaluations, from 0, to keep. ``positions`` (B,) are for a denoiser
-    that is conditioned on them, with ``config.guidance``. A call of the denoiser takes ``chunk`` latents, by default
+    that is conditioned on them, with ``config.guidance``; ``guide`` is the inferior denoiser of
+    ``config.autoguidance``. A call of the denoiser takes ``chunk`` latents, by default
     :func:`usual_chunk`. A network computes in ``config.precision``; any other denoiser as it is. Raises
     :class:`ConfigError` where ``config.steps`` exceeds ``diffusion.timesteps``.
     """
     if len(seeds) != len(noise):
         raise ValueError(f"sample needs a seed for each of the {len(noise)} latents, got {len(seeds)}")
+    if config.autoguidance != 1 and guide is None:
+        raise ValueError(f"sample needs a guide for autoguidance {config.autoguidance:g}, got none")
     thresholds = (config.early_stop_threshold,) if thresholds is None else tuple(thresholds)
     sampler, measure_stop = SAMPLERS[config.sampler], STOP_MEASURES[config.early_stop_rule]
     schedule = alphas_cumprod(diffusion)
@@ -224,9 +222,10 @@ def sample(
     alpha_bars: list[float] = schedule[timesteps].tolist()
     batch, shape, device = len(noise), noise.shape[1:], noise.device
     chunk = chunk or usual_chunk(batch, device)
-    if isinstance(denoise, nn.Module):
-        denoise = convert(denoise, computing_dtype(config.precision, device))
-    evaluate = denoise if positions is None else guide(denoise, config.guidance)
+    dtype = computing_dtype(config.precision, device)
+    denoise, guide = _converted(denoise, dtype), _converted(guide, dtype) if guide else None
+    weight = 1.0 if positions is None else config.guidance
+    alone, together = guided(denoise), guided(denoise, guide, weight=weight, autoguidance=config.autoguidance)
     told = [] if positions is None else [send(positions, device)]
     alpha_bar_t = send(schedule[timesteps], device)
 
@@ -238,12 +237,13 @@ def sample(
     z_t = noise.float()
     previous: tuple[float, Tensor] | None = None
     for evaluation, t in enumerate(timesteps):
-        output = in_chunks(evaluate, chunk, z_t, torch.full((len(z_t),), t, device=device), *told).float()
+        now = alpha_bars[evaluation]
+        evaluate = together if guides_at(now, config.guidance_low, config.guidance_high) else alone
+        output = in_chunks(evaluate, chunk, z_t, torch.full((len(z_t),), t, device=device), *told)
         x0, noise_hat = to_x0_and_noise(output, z_t, alpha_bar_t[evaluation : evaluation + 1], diffusion.prediction)
         if evaluation in snapshots and stops.active[0] == 0:
             kept.append((t, z_t[:1].clone(), x0[:1].clone()))
 
-        now = alpha_bars[evaluation]
         stay = stops.note(evaluation, x0, measure_stop(x0, noise_hat, now, previous))
         if not stay.any():
             break
@@ -256,6 +256,10 @@ def sample(
         z_t = sampler(Step(z_t, x0, noise_hat, now, alpha_bars[evaluation + 1], previous, config.eta, draw))
         previous = (now, x0)
     return SamplingTrace(thresholds, stops.latents, stops.steps_used, stops.measures, kept, positions)
+
+
+def _converted(denoise: Denoise, dtype: torch.dtype) -> Denoise:
+    return convert(denoise, dtype) if isinstance(denoise, nn.Module) else denoise
 
 
 def _draw(generators: Sequence[torch.Generator], like: Tensor) -> Tensor:

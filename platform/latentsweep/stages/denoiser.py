@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,12 @@ from trainables.loop.seeds import derived_seed
 from trainables.measures.reference import Reference, fid_and_kid
 from trainables.recipes import Recipe
 
+GUIDE = "weights-guide.safetensors"
+"""The file of the weights of an early step, where ``diffusion.guide_share`` keeps them."""
+
 
 def train(context: Context, folder: Path) -> dict[str, Any]:
-    """Trains the denoiser; leaves a file of weights for each of its averages, and the records."""
+    """Trains the denoiser; leaves a file of weights for each of its averages and for the guide, and the records."""
     recipe, latents = context.recipe, context.obtain(LATENTS)
     whiten, positions = recipe.diffusion.whiten, recipe.diffusion.position_condition
     training, held_out = (
@@ -58,6 +61,8 @@ def train(context: Context, folder: Path) -> dict[str, Any]:
         return {}
     for length, model in averages.by_length.items():
         save_tensors(folder / average_file(length), model.state_dict())
+    if averages.guide is not None:
+        save_tensors(folder / GUIDE, averages.guide.state_dict())
     parameters = sum(p.numel() for p in averages.own.parameters())
     return {"parameters": parameters, **how, "rungs": score.identity if score else None}
 
@@ -70,11 +75,18 @@ def rung_score(context: Context, latents: Entry) -> Scorer:
     seeds = image_seeds(context.seed, recipe.evaluation.rung_samples)
     positions = training_positions(recipe, latents)
 
-    def measure(denoisers: Mapping[float, UNet]) -> dict[str, float]:
+    def measure(averages: Averages) -> dict[str, float]:
         device = execution.prepare()
-        average = denoisers[recipe.sampling.ema_length]
-        chunk = even_chunk(len(seeds), device)  # its images are always drawn together
-        trace = draw(average, recipe, seeds, device, thresholds=(0.0,), positions=positions, chunk=chunk)
+        trace = draw(
+            averages.by_length[recipe.sampling.ema_length],
+            recipe,
+            seeds,
+            device,
+            guide=averages.guide,
+            thresholds=(0.0,),
+            positions=positions,
+            chunk=even_chunk(len(seeds), device),  # its images are always drawn together
+        )
         images = decode_to_bytes(autoencoder, statistics.unwhiten(trace.latents[0].cpu()), device).numpy()
         features = extractor(context.weights, str(device)).features(images)
         scores = fid_and_kid(features, real, bootstrap=recipe.evaluation.bootstrap)
@@ -118,6 +130,11 @@ def average_file(length: float) -> str:
     return f"weights-ema-{length!r}.safetensors" if length else WEIGHTS
 
 
+def load_guide(denoiser: Entry, recipe: Recipe) -> UNet | None:
+    """The guide of ``sampling.autoguidance`` from the result of a training; None where sampling takes none."""
+    return load_denoiser(denoiser.file(GUIDE), recipe) if recipe.sampling.autoguidance != 1 else None
+
+
 def image_seeds(seed: int, count: int) -> list[int]:
     """The seeds of the images that a run is measured by."""
     return [derived_seed(seed, "image", number) for number in range(count)]
@@ -129,6 +146,7 @@ def draw(
     seeds: Sequence[int],
     device: torch.device,
     *,
+    guide: UNet | None = None,
     thresholds: Sequence[float] | None = None,
     snapshots: Sequence[int] = (),
     positions: torch.Tensor | None = None,
@@ -136,8 +154,9 @@ def draw(
 ) -> SamplingTrace:
     """Latents of these image seeds, as the denoiser sees them (whitened, where it was trained so).
 
-    ``positions`` are the training split's (:func:`~latentsweep.stages.latents.training_positions`); ``chunk`` is that
-    of :func:`~trainables.denoiser.sampling.sample`.
+    ``guide`` is that of ``sampling.autoguidance``. ``positions`` are the training split's
+    (:func:`~latentsweep.stages.latents.training_positions`); ``chunk`` is that of
+    :func:`~trainables.denoiser.sampling.sample`.
     """
     size = recipe.latent_size
     denoiser.to(device)
@@ -145,6 +164,7 @@ def draw(
         denoiser,
         initial_noise(seeds, (recipe.vae.latent_channels, size, size)).to(device),
         seeds=seeds,
+        guide=None if guide is None else guide.to(device),
         diffusion=recipe.diffusion,
         config=recipe.sampling,
         thresholds=thresholds,

@@ -102,6 +102,12 @@ def test_a_design_that_cannot_be_is_one_line(names: list[str], kind: str, messag
         ("logit-normal", {"diffusion.timestep_sampling": "uniform"}, "its own denoiser"),
         ("position", {"diffusion.position_condition": False}, "its own denoiser"),
         ("guidance", {"sampling.guidance": 1.0}, "trains nothing: it shares the reference's denoiser"),
+        (
+            "guidance-interval",
+            {"sampling.guidance_low": 0.0, "sampling.guidance_high": 0.0},
+            "trains nothing: it shares the reference's denoiser",
+        ),
+        ("autoguidance", {"sampling.autoguidance": 1.0}, "trains nothing: it shares the reference's denoiser"),
         ("latent-augmentation", {"diffusion.augmentation_probability": 0.0}, "its own denoiser"),
         ("power-ema", {"sampling.ema_length": 0.0}, "trains nothing: it shares the reference's denoiser"),
     ],
@@ -121,6 +127,7 @@ def test_a_choice_of_training_or_sampling_differs_in_that_alone(
         (["stratified", "logit-normal"], "diffusion.timestep_sampling"),
         (["zero-snr", "v-prediction"], "diffusion.prediction"),
         (["position", "guidance"], "diffusion.position_condition"),
+        (["guidance", "guidance-interval"], "diffusion.position_condition"),
     ],
 )
 def test_components_that_set_the_same_field_are_refused_together(names: list[str], field: str) -> None:

@@ -141,6 +141,23 @@ COMPONENTS: dict[str, Component] = {
             },
         ),
         Component(
+            "guidance-interval",
+            "that guidance at noise levels σ of 0.4 to 3.2 alone (Kynkäänniemi et al. 2024), against at all",
+            {
+                "diffusion.position_condition": (True, True),
+                "diffusion.condition_dropout": (0.1, 0.1),
+                "sampling.guidance": (1.5, 1.5),
+                "sampling.guidance_low": (0.4, 0.0),
+                "sampling.guidance_high": (3.2, 0.0),
+            },
+        ),
+        Component(
+            "autoguidance",
+            "guidance of 1.5 by the denoiser of a quarter of the training (Karras et al. 2024), against none; both "
+            "from one training",
+            {"diffusion.guide_share": (0.25, 0.25), "sampling.autoguidance": (1.5, 1.0)},
+        ),
+        Component(
             "latent-augmentation",
             "flips and shifts of latents with probability 0.12 that the denoiser is told of (Karras et al. 2022), "
             "against none",
