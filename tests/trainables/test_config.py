@@ -35,6 +35,7 @@ def test_a_recipe_survives_its_plain_form() -> None:
         ("diffusion.ema_lengths", [0.05, 0.3], "at most 0.28"),
         ("diffusion.ema_lengths", [0.05, 0.05], "each length once"),
         ("sampling.ema_length", 0.1, r"among diffusion.ema_lengths \(none\), got 0.1; add it"),
+        ("sampling.ema_length", 0.3, "at most 0.28"),
         ("sampling.autoguidance", 1.5, "needs a guide, which diffusion.guide_share above 0 keeps"),
         ("diffusion.guide_share", 1.0, "at most 0.99"),
         ("vae.nothing", 1, "unknown field"),

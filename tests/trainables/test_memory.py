@@ -158,6 +158,14 @@ def test_a_guide_that_samples_takes_no_less_than_one_that_is_kept() -> None:
     assert both.step == alone.step
 
 
+def test_an_average_that_is_made_of_others_takes_its_weights_while_it_is_measured() -> None:
+    kept = SMOKE.replace(**{"diffusion.ema_lengths": (0.05, 0.1), "sampling.ema_length": 0.05})
+    made = kept.replace(**{"sampling.ema_length": 0.07})
+    before, after = (predict_memory(recipe, "diffusion", Execution(), device="cpu") for recipe in (kept, made))
+    assert after.measuring - before.measuring == before.gradients
+    assert after.step == before.step
+
+
 @pytest.mark.parametrize("section", ["vae", "diffusion"])
 def test_every_rung_of_the_ladder_takes_less_activations(section: str) -> None:
     held = [

@@ -89,8 +89,10 @@ class SamplingConfig(Config):
     )
     ema_length: float = setting(
         0.0,
-        "which average of the weights samples: one of diffusion.ema_lengths, or 0, the training's own (ema_decay)",
+        "which average of the weights samples: one of diffusion.ema_lengths, another length that these reconstruct "
+        "(Karras et al. 2024, section 3.2), or 0, the training's own (ema_decay)",
         low=0,
+        high=0.28,
         later=True,
     )
 

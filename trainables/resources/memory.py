@@ -130,6 +130,7 @@ def predict_memory(recipe: Recipe, section: str, execution: Execution, *, device
         data = _bytes((*_batch(recipe, section, batch), *_split(recipe, section, slices)))
     activations, there, peak = _pass(recipe, section, samples, batch, execution.checkpoint_activations, device)
     kept = 1 + len(recipe.diffusion.ema_lengths) + bool(recipe.diffusion.guide_share) if section == "diffusion" else 1
+    made = section == "diffusion" and recipe.sampling.ema_length not in (0.0, *recipe.diffusion.ema_lengths)
     persistent = (3 + kept) * weights + 3 * rival + copies + data
     # The update works in place; with several workers there is also the message that carries all gradients.
     update = weights * (2 if execution.workers > 1 else 1) + rival
@@ -146,7 +147,11 @@ def predict_memory(recipe: Recipe, section: str, execution: Execution, *, device
         activations=activations,
         workspace=step - persistent - max(there, weights + rival) + libraries,
         step=step + libraries,
-        measuring=persistent + max(graph, weights + rival) + _measuring(recipe, section, device) + libraries,
+        measuring=persistent
+        + max(graph, weights + rival)
+        + made * weights  # the average that is made of others
+        + _measuring(recipe, section, device)
+        + libraries,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from latentsweep.stages.vae import VAE, load_vae
 from latentsweep.storage.entries import Entry
 from trainables.autoencoder.training import decode_to_bytes
 from trainables.config import fingerprint
-from trainables.denoiser.averages import Averages
+from trainables.denoiser.averages import Averages, combine
 from trainables.denoiser.condition import draw_positions
 from trainables.denoiser.sampling import SamplingTrace, even_chunk, initial_noise, sample
 from trainables.denoiser.training import Scorer, train_denoiser
@@ -78,7 +78,7 @@ def rung_score(context: Context, latents: Entry) -> Scorer:
     def measure(averages: Averages) -> dict[str, float]:
         device = execution.prepare()
         trace = draw(
-            averages.by_length[recipe.sampling.ema_length],
+            averages.of_length(recipe.sampling.ema_length),
             recipe,
             seeds,
             device,
@@ -120,9 +120,22 @@ DENOISER = Stage(
 
 def load_denoiser(weights: Path, recipe: Recipe) -> UNet:
     """The trained denoiser of a file of weights; raises ``RuntimeError`` where the recipe's is another."""
+    return _with_weights(load_tensors(weights)[0], recipe)
+
+
+def _with_weights(weights: Mapping[str, torch.Tensor], recipe: Recipe) -> UNet:
     model = UNet(recipe.vae.latent_channels, recipe.diffusion)
-    model.load_state_dict(load_tensors(weights)[0])
+    model.load_state_dict(weights)
     return model.eval().requires_grad_(False)
+
+
+def load_average(denoiser: Entry, recipe: Recipe) -> UNet:
+    """The average that samples, of the result of a training: one that it keeps, or one that is made of those."""
+    length, kept = recipe.sampling.ema_length, recipe.diffusion.ema_lengths
+    if length in (0.0, *kept):
+        return load_denoiser(denoiser.file(average_file(length)), recipe)
+    states = {each: load_tensors(denoiser.file(average_file(each)))[0] for each in kept}
+    return _with_weights(combine(states, length), recipe)
 
 
 def average_file(length: float) -> str:

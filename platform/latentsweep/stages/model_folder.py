@@ -12,7 +12,7 @@ import torch
 
 from latentsweep.configuration import Configuration, read_configuration
 from latentsweep.stages.denoiser import GUIDE as TRAINED_GUIDE
-from latentsweep.stages.denoiser import average_file, draw, load_denoiser, load_guide
+from latentsweep.stages.denoiser import draw, load_average, load_denoiser, load_guide
 from latentsweep.stages.latents import channel_statistics, scaling, training_positions
 from latentsweep.stages.pipeline import Keys
 from latentsweep.stages.stage import WEIGHTS
@@ -73,7 +73,7 @@ def from_store(store: Store, keys: Keys, recipe: Recipe) -> TrainedModel | None:
     return TrainedModel(
         recipe,
         load_vae(vae.file(WEIGHTS), recipe),
-        load_denoiser(denoiser.file(average_file(recipe.sampling.ema_length)), recipe),
+        load_average(denoiser, recipe),
         scaling(recipe, latents),
         training_positions(recipe, latents),
         load_guide(denoiser, recipe),
@@ -97,8 +97,7 @@ def write_model(folder: Path, store: Store, keys: Keys, configuration: Configura
     vae, latents, denoiser = found
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(vae.file(WEIGHTS), folder / VAE)
-    average = average_file(configuration.recipe.sampling.ema_length)
-    shutil.copyfile(denoiser.file(average), folder / DENOISER)
+    save_tensors(folder / DENOISER, load_average(denoiser, configuration.recipe).state_dict())
     if configuration.recipe.sampling.autoguidance != 1:
         shutil.copyfile(denoiser.file(TRAINED_GUIDE), folder / GUIDE)
     statistics = channel_statistics(dict(latents.summary))

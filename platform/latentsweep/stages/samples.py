@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from latentsweep.stages.denoiser import DENOISER, average_file, draw, image_seeds, load_denoiser, load_guide
+from latentsweep.stages.denoiser import DENOISER, draw, image_seeds, load_average, load_guide
 from latentsweep.stages.latents import LATENTS, scaling, training_positions
 from latentsweep.stages.stage import WEIGHTS, Context, Identity, Stage, save_figure
 from latentsweep.stages.vae import VAE, load_vae
@@ -39,7 +39,7 @@ def generate(context: Context, folder: Path) -> dict[str, Any]:
     denoiser = context.obtain(DENOISER)
     started = time.monotonic()
     trace = draw(
-        load_denoiser(denoiser.file(average_file(recipe.sampling.ema_length)), recipe),
+        load_average(denoiser, recipe),
         recipe,
         image_seeds(context.seed, recipe.evaluation.samples),
         device,
