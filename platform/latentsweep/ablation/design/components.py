@@ -71,7 +71,7 @@ COMPONENTS: dict[str, Component] = {
         ),
         Component(
             "early-stop",
-            "stopping where x̂₀ changes by less than 2 %, against all steps",
+            "stopping where x̂₀ changes by less than 2 % per unit of log SNR, against all steps",
             {"sampling.early_stop_rule": ("x0_change", None), THRESHOLD: (0.02, 0.0)},
         ),
         Component(
