@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from trainables.autoencoder.vae import VaeConfig
 from trainables.config import Config, setting
+from trainables.denoiser.averages import FURTHEST, reconstruct
 from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.sampling import SamplingConfig
 from trainables.errors import ConfigError
@@ -56,11 +57,18 @@ class Recipe(Config):
                 "leave it at 1"
             )
 
-        kept = self.diffusion.ema_lengths
-        if self.sampling.ema_length not in (0.0, *kept):
+        if self.sampling.autoguidance != 1 and not self.diffusion.guide_share:
+            raise ConfigError(
+                "sampling.autoguidance other than 1 needs a guide, which diffusion.guide_share above 0 keeps; got "
+                f"autoguidance {self.sampling.autoguidance:g}: set diffusion.guide_share, or leave it at 1"
+            )
+
+        kept, length = self.diffusion.ema_lengths, self.sampling.ema_length
+        if length not in (0.0, *kept) and (error := reconstruct(kept, length)[1]) > FURTHEST:
+            reason = f", which they make with an error of {error:.0%}, above {FURTHEST:.0%}" if kept else ""
             raise ConfigError(
                 "sampling.ema_length must be 0 or among diffusion.ema_lengths "
-                f"({', '.join(f'{length:g}' for length in kept) or 'none'}), got {self.sampling.ema_length:g}; "
+                f"({', '.join(f'{each:g}' for each in kept) or 'none'}), got {length:g}{reason}; "
                 "add it to diffusion.ema_lengths"
             )
 

@@ -26,6 +26,8 @@ from trainables.errors import LatentsweepError
 
 CHAMPION = "champion"
 FILES = ("vae.safetensors", "denoiser.safetensors", "scaling.safetensors", "config.yaml")
+GUIDE = "guide.safetensors"
+"""Beside them, where the model samples with autoguidance."""
 _DIGEST, _SCORE = "latentsweep.digest", "latentsweep.score"
 _OBJECTIVE, _COMPARABLE = "latentsweep.objective", "latentsweep.comparable"
 _NEEDED = ("latentsweep", "mlflow", "torch", "numpy", "safetensors")
@@ -176,7 +178,7 @@ def _own_run(client: MlflowClient, dataset: str, root: str | None) -> str:
 def _digest(folder: Path) -> str:
     """SHA-256 over the files, each by its own."""
     parts = []
-    for name in FILES:
+    for name in (*FILES, *([GUIDE] if (folder / GUIDE).is_file() else [])):
         with (folder / name).open("rb") as file:
             parts.append(hashlib.file_digest(file, "sha256").hexdigest())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -169,6 +169,7 @@ SECONDS_PER_IMAGE = Metric(
     name="gen/seconds_per_image", label="seconds per image", better="lower", unit="s", cost=True
 )
 STOPPED = Metric(name="gen/stopped", label="share stopped early", style=".1%")
+UNFINISHED = Metric(name="gen/unfinished", label="share stopped too early", style=".1%")
 SAMPLES = Metric(name="gen/samples", label="generated", style=".0f", partners=(FLOOR,))
 PAPER_SSIM = Metric(name="gen/paper_ssim", label="SSIM", partners=(SPREAD,))
 PAPER_PSNR = Metric(name="gen/paper_psnr", label="PSNR (dB)", partners=(SPREAD,))
@@ -200,6 +201,7 @@ METRICS: Mapping[str, Metric] = {
         STEPS,
         SECONDS_PER_IMAGE,
         STOPPED,
+        UNFINISHED,
         REFERENCE_SAMPLES,
         Metric(name="gen/diversity", label="diversity", partners=(REAL,)),
         Metric(name="gen/ms_ssim", label="MS-SSIM among samples", partners=(REAL,)),

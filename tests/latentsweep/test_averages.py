@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from latentsweep.stages.samples import IMAGES
 from latentsweep.stages.stage import WEIGHTS
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
+from trainables.denoiser.averages import combine
 from trainables.loop.checkpoint import load_tensors
 from trainables.loop.execution import Execution
 from trainables.measures.inception import InceptionWeights
@@ -76,6 +78,25 @@ def test_each_samples_with_its_own_weights(sampled: Mapping[float, Pipeline]) ->
     drawn = [load_tensors(pipeline.samples().file(IMAGES))[0]["latents"] for pipeline in sampled.values()]
     for index, latents in enumerate(drawn):
         assert all(not torch.equal(latents, other) for other in drawn[:index])
+
+
+def test_a_length_between_is_made_of_those_that_are_kept_and_asks_for_no_other_training(
+    sampled: Mapping[float, Pipeline], tmp_path: Path
+) -> None:
+    kept = RECIPE.replace(**{"diffusion.ema_lengths": (0.05, 0.1)})
+    recipe = kept.replace(**{"sampling.ema_length": 0.07})
+    pipeline = dataclasses.replace(sampled[0.0], recipe=recipe)
+    pipeline.samples()
+    assert pipeline.keys.denoiser == dataclasses.replace(pipeline, recipe=kept).keys.denoiser
+    states = {length: load_tensors(pipeline.denoiser().file(average_file(length)))[0] for length in (0.05, 0.1)}
+    model = read_model(
+        write_model(tmp_path / "model", pipeline.store, pipeline.keys, Configuration("tiny", 0, recipe))
+    )
+    for name, value in combine(states, 0.07).items():
+        assert torch.equal(model.denoiser.state_dict()[name], value)
+    inside = from_store(pipeline.store, pipeline.keys, recipe)
+    assert inside is not None
+    assert (inside.images([1, 2]) == model.images([1, 2])).all()
 
 
 @pytest.mark.parametrize("length", LENGTHS)

@@ -18,7 +18,7 @@ from latentsweep.storage.home import Home
 from trainables.errors import ConfigError
 from trainables.measures.inception import InceptionWeights
 from trainables.recipes import PAPER, SMOKE
-from trainables.space import Choice, SearchSpace, stage_of
+from trainables.space import THRESHOLD, Choice, SearchSpace, stage_of
 
 CHOICES: dict[str, list[Any]] = {
     "diffusion.prediction": ["epsilon", "v", "x0"],
@@ -35,12 +35,19 @@ CHOICES: dict[str, list[Any]] = {
     "diffusion.self_conditioning": [0.0, 0.5],
     "diffusion.ema_decay": [0.999, 0.9999],
     "diffusion.ema_warmup": [False, True],
+    "diffusion.guide_share": [0.1, 0.3],
     "sampling.ema_length": [0.0, 0.05, 0.1],
+    "sampling.autoguidance": [1.0, 1.5],
+    "sampling.guidance_low": [0.0, 0.4],
+    "sampling.guidance_high": [0.0, 3.2],
     "sampling.sampler": ["ddim", "dpmpp_2m"],
     "sampling.steps": [10, 25],
     "sampling.eta": [0.0, 1.0],
 }
 """Fields and values that a search would try."""
+
+KEPT = {"diffusion.ema_lengths": (0.05, 0.1), "diffusion.guide_share": 0.2, "sampling.autoguidance": 2.0}
+"""What a training must keep so that sampling can choose."""
 
 RANGES = {
     "diffusion.loss_power": {"low": 1, "high": 2},
@@ -48,6 +55,7 @@ RANGES = {
     "diffusion.ema_decay": {"low": 0.99, "high": 0.9999},
     "sampling.steps": {"low": 5, "high": 50},
     "sampling.eta": {"low": 0, "high": 1},
+    "sampling.autoguidance": {"low": 1, "high": 3},
 }
 
 
@@ -58,7 +66,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
 
 def plan_of(dataset: PreparedDataset, dimensions: Mapping[str, Any], **changes: Any) -> SweepPlan:
     space = SearchSpace.from_plain({"dimensions": dimensions})
-    recipe = SMOKE.replace(**{"diffusion.ema_lengths": (0.05, 0.1)} | changes)
+    recipe = SMOKE.replace(**KEPT | changes)
     return planned(dataset, "smoke", recipe, space, SearchConfig(), 0, InceptionWeights(Path("none"), "0" * 64))
 
 
@@ -105,7 +113,10 @@ def test_all_of_them_are_searched_together(dataset: PreparedDataset, tmp_path: P
     dimensions = CHOICES | {"diffusion.prediction": ["v", "x0"], "sampling.early_stop_threshold": [0.0, 0.05]}
     plan = plan_of(dataset, dimensions)
     found = asked(tmp_path / "study", plan, 12)
-    assert len({plan.keys(params).evaluation.name for params in found}) == 12
+    assert len(found) == 12
+    # A value that does nothing beside the others, such as η of dpmpp_2m, is no other configuration.
+    effects = {str(plan.recipe.replace(**params | {THRESHOLD: 0.0}).identity()) for params in found}
+    assert len({plan.keys(params).evaluation.name for params in found}) == len(effects) >= 10
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,9 @@ def recorded() -> set[str]:
     config, reference, images = EvaluationConfig(**SIZE), small_reference(), slices(20, 5)
     neighbours, features = nearest(images, slices(60, 1)), Shrunk().features(images)
     used = np.repeat([25, 15], [15, 5])
+    sampled = {"steps_used": used, "steps": 25, "remaining": used / 100, "seconds": 40.0}
     return {
-        *evaluate_generated(images, features, neighbours, reference, config, steps_used=used, steps=25, seconds=40.0),
+        *evaluate_generated(images, features, neighbours, reference, config, **sampled),
         *evaluate_reconstructions(images, images / 127.5 - 1),
         *compare_reconstructions(reference.floor_images, reference.floor_features, reference, config),
     }

@@ -48,7 +48,11 @@ LATER = {
     "diffusion.noise_label": "log_sigma",
     "diffusion.self_conditioning": 0.5,
     "diffusion.ema_lengths": (0.05, 0.1),
+    "diffusion.guide_share": 0.1,
     "sampling.guidance": 1.5,
+    "sampling.guidance_low": 0.4,
+    "sampling.guidance_high": 3.2,
+    "sampling.autoguidance": 1.5,
     "sampling.ema_length": 0.1,
 }
 """Every field of the recipe that came after there were stores, away from its default."""

@@ -15,7 +15,7 @@ import pytest
 from mlflow import MlflowClient
 
 from latentsweep_mlflow.recorder import recorder_for
-from latentsweep_mlflow.registry import FILES, Registered, register_model
+from latentsweep_mlflow.registry import FILES, GUIDE, Registered, register_model
 from latentsweep_mlflow.tracking import connect, tracking_uri
 from trainables.errors import LatentsweepError
 
@@ -80,6 +80,15 @@ def test_the_same_model_is_registered_once(home: Path, tmp_path: Path) -> None:
     experiment = client.get_experiment_by_name("same")
     assert experiment is not None
     assert len(client.search_runs([experiment.experiment_id])) == 1
+
+
+def test_a_model_with_another_guide_is_another_model(home: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    versions = [register(home, folder, "guided", "a", 3.0).version]
+    for weights in ("one", "two", "two"):
+        (folder / GUIDE).write_text(weights)
+        versions.append(register(home, folder, "guided", "a", 3.0).version)
+    assert versions == [1, 2, 3, 3]
 
 
 def test_the_files_lie_with_the_run_that_trained_them(home: Path, tmp_path: Path) -> None:

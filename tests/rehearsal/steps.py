@@ -23,7 +23,8 @@ from rehearsal import counters
 from trainables.autoencoder import training as vae_training
 from trainables.denoiser import training as diffusion_training
 from trainables.denoiser.latents import ChannelStatistics, Latents
-from trainables.denoiser.sampling import SAMPLERS, initial_noise, sample
+from trainables.denoiser.samplers import SAMPLERS
+from trainables.denoiser.sampling import initial_noise, sample
 from trainables.denoiser.unet import UNet
 from trainables.loop import progress
 from trainables.loop.execution import Execution

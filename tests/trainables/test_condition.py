@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 
 from trainables.denoiser.batch import draw_step, noisy_batch
-from trainables.denoiser.condition import Condition, draw_positions, guide
+from trainables.denoiser.condition import Condition, draw_positions
 from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.latents import NO_WHITENING, Latents
 from trainables.denoiser.sampling import SamplingConfig, SamplingTrace, initial_noise, sample
@@ -198,28 +198,6 @@ def test_a_position_is_drawn_by_each_seed_alone_from_those_of_the_training_split
     assert draw_positions([7, 300, 2], known).tolist() == drawn[[7, 300, 2]].tolist()
 
 
-class Linear:
-    """A denoiser that adds what it is told, and counts its calls."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-
-    def __call__(self, z_t: torch.Tensor, t: torch.Tensor, *, condition: Condition) -> torch.Tensor:
-        self.calls += 1
-        place = torch.tensor(10.0) if condition.position is None else condition.position
-        return torch.zeros_like(z_t) + place.view(-1, 1, 1, 1)
-
-
-@pytest.mark.parametrize(("weight", "expected", "calls"), [(1.0, 1.0, 1), (3.0, -17.0, 2), (0.0, 10.0, 2)])
-def test_guidance_goes_from_the_unconditional_output_past_the_conditional_one(
-    weight: float, expected: float, calls: int
-) -> None:
-    denoise = Linear()
-    output = guide(denoise, weight)(torch.zeros(3, *SHAPE), torch.zeros(3), torch.ones(3))
-    assert output.unique().tolist() == [expected]
-    assert denoise.calls == calls
-
-
 def draw(model: UNet, seeds: Sequence[int], config: SamplingConfig, positions: torch.Tensor | None) -> SamplingTrace:
     places = None if positions is None else draw_positions(seeds, positions)
     noise = initial_noise(seeds, SHAPE)
@@ -230,11 +208,11 @@ def draw(model: UNet, seeds: Sequence[int], config: SamplingConfig, positions: t
 def test_an_image_of_a_seed_is_the_same_bits_in_any_batch(guidance: float) -> None:
     model, places = randomised(CONDITIONED), torch.linspace(0, 1, 9)
     config = SamplingConfig(
-        steps=4, guidance=guidance, early_stop_rule="x0_change", early_stop_threshold=0.0, precision="fp32"
+        steps=6, guidance=guidance, early_stop_rule="x0_change", early_stop_threshold=0.0, precision="fp32"
     )
     whole = draw(model, range(20), config, places)
     # A threshold that some samples of the batch reach and others do not, so that some leave early.
-    config = config.replace(early_stop_threshold=whole.measures[:, 1].median().item())
+    config = config.replace(early_stop_threshold=whole.measures[:, 4].median().item())
     reference = draw(model, range(20), config, places)
     assert len(reference.steps_used.unique()) > 1
     for seeds in ([7], [3, 19, 7]):

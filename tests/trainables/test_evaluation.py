@@ -26,6 +26,7 @@ from trainables.measures.reference import Reference, fid_and_kid, spread_over
 CONFIG = EvaluationConfig(**SIZE)
 ROOT = Path(__file__).parents[2]
 USED = np.repeat([25, 15], [15, 5])
+REMAINING = np.repeat([0.0, 0.15, 0.16], [15, 3, 2])
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def measure(images: np.ndarray, reference: Reference, **extra: object) -> dict[s
 
 
 def test_generated_images_get_every_number_and_all_are_finite(reference: Reference) -> None:
-    result = measure(slices(20, 5), reference, steps_used=USED, steps=25, seconds=40.0)
+    result = measure(slices(20, 5), reference, steps_used=USED, steps=25, seconds=40.0, remaining=REMAINING)
     against_real = {"fid", "fid_low", "fid_high", "kid", "kid_se", "kid_low", "kid_high"}
     against_real |= {"precision", "recall", "spectrum_distance", "swd"}
     assert set(result) == {f"gen/{name}" for name in against_real} | {
@@ -58,6 +59,7 @@ def test_generated_images_get_every_number_and_all_are_finite(reference: Referen
         "gen/near_copies",
         "gen/steps_mean",
         "gen/stopped",
+        "gen/unfinished",
         "gen/seconds_per_image",
         "gen/paper_ssim",
         "gen/paper_psnr",
@@ -73,7 +75,9 @@ def test_generated_images_get_every_number_and_all_are_finite(reference: Referen
     assert result["gen/fid_floor"] == reference.floor["fid"]
     assert result["gen/kid_low"] < result["gen/kid"] < result["gen/kid_high"]
     assert result["gen/fid_low"] < result["gen/fid"] < result["gen/fid_high"]
-    assert result == measure(slices(20, 5), reference, steps_used=USED, steps=25, seconds=40.0)
+    assert result["gen/unfinished"] == 0.1, "two of twenty are further than 0.15"
+    again = measure(slices(20, 5), reference, steps_used=USED, steps=25, seconds=40.0, remaining=REMAINING)
+    assert result == again
 
 
 def test_a_good_generator_is_near_the_floor_and_a_shifted_one_is_far(reference: Reference) -> None:

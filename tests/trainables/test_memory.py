@@ -165,12 +165,28 @@ def test_the_parts_are_what_they_are_by_definition() -> None:
 
 
 def test_every_further_average_takes_the_weights_once_more() -> None:
-    more = SMOKE.replace(**{"diffusion.ema_lengths": (0.05, 0.1)})
-    for section, copies in (("diffusion", 2), ("vae", 0)):
+    more = SMOKE.replace(**{"diffusion.ema_lengths": (0.05, 0.1), "diffusion.guide_share": 0.1})
+    for section, copies in (("diffusion", 3), ("vae", 0)):
         before, after = (predict_memory(recipe, section, Execution(), device="cpu") for recipe in (SMOKE, more))
         for part in ("average", "step", "measuring"):
             assert getattr(after, part) - getattr(before, part) == copies * before.gradients
         assert after.workspace == before.workspace
+
+
+def test_a_guide_that_samples_takes_no_less_than_one_that_is_kept() -> None:
+    kept = SMOKE.replace(**{"diffusion.guide_share": 0.1, "sampling.precision": "bf16"})
+    used = kept.replace(**{"sampling.autoguidance": 2.0})
+    alone, both = (predict_memory(recipe, "diffusion", Execution(), device="cuda") for recipe in (kept, used))
+    assert both.measuring >= alone.measuring
+    assert both.step == alone.step
+
+
+def test_an_average_that_is_made_of_others_takes_its_weights_while_it_is_measured() -> None:
+    kept = SMOKE.replace(**{"diffusion.ema_lengths": (0.05, 0.1), "sampling.ema_length": 0.05})
+    made = kept.replace(**{"sampling.ema_length": 0.07})
+    before, after = (predict_memory(recipe, "diffusion", Execution(), device="cpu") for recipe in (kept, made))
+    assert after.measuring - before.measuring == before.gradients
+    assert after.step == before.step
 
 
 @pytest.mark.parametrize("section", ["vae", "diffusion"])

@@ -10,7 +10,7 @@ import torch
 from trainables.autoencoder.training import train_vae, vae_steps
 from trainables.denoiser.averages import update_ema
 from trainables.denoiser.latents import NO_WHITENING, Latents
-from trainables.denoiser.sampling import STOP_MEASURES
+from trainables.denoiser.stopping import STOP_MEASURES
 from trainables.denoiser.training import sum_losses, train_denoiser
 from trainables.loop.execution import Execution
 from trainables.loop.optimiser import cosine_rate
@@ -62,7 +62,7 @@ def test_the_total_is_26_times_the_mse_as_the_papers_losses_are() -> None:
 def test_the_norm_of_the_early_stop_is_that_of_one_value_in_any_latent() -> None:
     for channels in (4, 8):
         noise = torch.randn(16, channels, 16, 16, generator=torch.Generator().manual_seed(0))
-        measure = STOP_MEASURES[PAPER.sampling.early_stop_rule](noise, noise, None)
+        measure = STOP_MEASURES[PAPER.sampling.early_stop_rule](noise, noise, 0.5, None)
         torch.testing.assert_close(measure, torch.ones(16), rtol=0.1, atol=0)
         torch.testing.assert_close(measure * (channels * 256) ** 0.5, noise.flatten(1).norm(dim=1))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from trainables.denoiser.averages import Averages
 from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.latents import ChannelStatistics, Latents
 from trainables.denoiser.training import Scorer, train_denoiser
-from trainables.denoiser.unet import UNet
 from trainables.errors import DivergenceError
 from trainables.loop.checkpoint import CHECKPOINT, load_tensors, save_tensors
 from trainables.loop.execution import Execution
@@ -255,12 +254,9 @@ def trained(name: str, folder: Path, **execution: Any) -> tuple[list[float], dic
 
 
 def weights_of(averages: Averages) -> dict[str, torch.Tensor]:
-    """Of all averages."""
-    return {
-        f"{length}/{key}": value
-        for length, model in averages.by_length.items()
-        for key, value in model.state_dict().items()
-    }
+    """Of all averages, and of the guide where there is one."""
+    named = averages.by_length | ({"guide": averages.guide} if averages.guide is not None else {})
+    return {f"{name}/{key}": value for name, model in named.items() for key, value in model.state_dict().items()}
 
 
 def assert_equal_up_to_order(weights: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
@@ -391,7 +387,7 @@ def test_a_run_with_other_timesteps_at_zero_snr_continues_bit_for_bit(sampling: 
 
 
 def test_more_averages_leave_the_training_as_it_is_and_survive_a_kill(tmp_path: Path) -> None:
-    plain, more = TINY.diffusion, TINY.diffusion.replace(ema_lengths=(0.05, 0.2))
+    plain, more = TINY.diffusion, TINY.diffusion.replace(ema_lengths=(0.05, 0.2), guide_share=0.3)
 
     def averages(name: str, config: DiffusionConfig, report: Report = ignore_report) -> tuple[Averages, list[Record]]:
         folder = tmp_path / name
@@ -414,7 +410,7 @@ def test_more_averages_leave_the_training_as_it_is_and_survive_a_kill(tmp_path: 
         averages("killed", more, kill)
     continued = weights_of(averages("killed", more)[0])
     assert all(torch.equal(continued[key], value) for key, value in weights.items())
-    assert {key.split("/")[0] for key in continued} == {"0.0", "0.05", "0.2"}
+    assert {key.split("/")[0] for key in continued} == {"0.0", "0.05", "0.2", "guide"}
     short, long = (beside.by_length[length].state_dict() for length in (0.05, 0.2))
     assert any(not torch.equal(short[key], long[key]) for key in short)
 
@@ -438,9 +434,9 @@ def scored(folder: Path, score: Scorer | None, report: Report = ignore_report) -
 def test_a_training_that_was_given_up_goes_on_without_the_scores_of_another_sampling(tmp_path: Path) -> None:
     heard: list[list[float]] = []
 
-    def measure(value: float) -> Callable[[Mapping[float, UNet]], dict[str, float]]:
-        def measured(denoisers: Mapping[float, UNet]) -> dict[str, float]:
-            heard.append(sorted(denoisers))
+    def measure(value: float) -> Callable[[Averages], dict[str, float]]:
+        def measured(averages: Averages) -> dict[str, float]:
+            heard.append(sorted(averages.by_length))
             return {"rung/kid": value}
 
         return measured

@@ -7,7 +7,7 @@ highest; NaN says nothing. An estimate is an x̂₀ of the denoiser itself; 0 sa
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -107,30 +107,3 @@ def with_estimates(
         network.train(training)
         estimate[chosen] = to_x0_and_noise(output, z_t[chosen], alphas_cumprod_t[chosen], config.prediction)[0]
     return replace(condition, estimate=estimate)
-
-
-def guide(denoise: Callable[..., Tensor], weight: float) -> Callable[..., Tensor]:
-    """A denoiser of z_t, t, positions (B,) and maybe estimates, with classifier-free guidance of ``weight`` w.
-
-    Its output is null + w·(cond − null), of the unconditional and the conditional output (Ho & Salimans 2022, eq. 6,
-    whose w is one less), for ε, v and x₀ alike: at a given z_t they are linear in each other. w = 1 is the
-    conditional denoiser alone, at one call of the network; any other w takes two, both with the estimate.
-    """
-
-    def denoised(z_t: Tensor, t: Tensor, position: Tensor, estimate: Tensor | None = None) -> Tensor:
-        conditional = denoise(z_t, t, condition=Condition(position, estimate=estimate)).float()
-        if weight == 1:
-            return conditional
-        null = denoise(z_t, t, condition=Condition(estimate=estimate)).float()
-        return null + weight * (conditional - null)
-
-    return denoised
-
-
-def inform(denoise: Callable[..., Tensor]) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """A denoiser of z_t, t and estimates (B, C, h, w), without positions."""
-
-    def denoised(z_t: Tensor, t: Tensor, estimate: Tensor) -> Tensor:
-        return denoise(z_t, t, condition=Condition(estimate=estimate))
-
-    return denoised

@@ -208,6 +208,21 @@ class DiffusionConfig(Config):
         later=True,
     )
 
+    guide_share: float = setting(
+        0.0,
+        "share of the training after which a copy of the average (ema_decay) is kept as the guide of "
+        "sampling.autoguidance, one that has learned far less (Karras et al. 2024, 2406.02507, take a sixteenth); 0 "
+        "keeps none",
+        later=True,
+        low=0,
+        high=0.99,
+    )
+
+    @property
+    def guide_steps(self) -> int:
+        """The optimiser steps after which the guide is kept, at least 1; 0 where none is."""
+        return max(1, round(self.guide_share * self.steps)) if self.guide_share else 0
+
     def check(self) -> None:
         if not self.widths:
             raise ConfigError("DiffusionConfig.widths must name at least one level, got none")

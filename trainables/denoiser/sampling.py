@@ -10,14 +10,17 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from trainables.config import Config, setting
-from trainables.denoiser.condition import guide, inform
 from trainables.denoiser.diffusion import DiffusionConfig, to_x0_and_noise
+from trainables.denoiser.guidance import guided, guides_at
+from trainables.denoiser.samplers import SAMPLERS, WITH_ETA, Step
 from trainables.denoiser.schedules import alphas_cumprod
+from trainables.denoiser.stopping import STOP_MEASURES, Stops, norms
 from trainables.errors import ConfigError
 from trainables.loop.cards import AUTO
 from trainables.loop.execution import computing_dtype, in_chunks, send
@@ -30,15 +33,25 @@ class SamplingConfig(Config):
 
     sampler: str = setting("ddim", "the sampler", choices=("ddim", "dpmpp_2m"))
     steps: int = setting(50, "denoiser evaluations (NFE) when nothing stops early", low=1, high=1000)
-    eta: float = setting(0.0, "η of DDIM: 0 is deterministic, 1 is ancestral", low=0, high=1)
+    eta: float = setting(
+        0.0,
+        "η of DDIM: 0 is deterministic, 1 is ancestral; the other sampler has none, whatever it is",
+        low=0,
+        high=1,
+    )
     early_stop_rule: str = setting(
         "noise_norm",
         "what must fall below the threshold: 'noise_norm' is ‖ε̂‖/√d, the root mean square over the d = C·h·w values "
         "of a latent (the paper's ‖ε̂‖ so read; the plain norm is √d times as large, 45 for 8×16×16), 'x0_change' is "
-        "the relative change of x̂₀ between steps",
+        "the relative change of x̂₀ per unit of log SNR, log(ᾱ/(1 − ᾱ)): the same at any number of steps, and about "
+        "the share by which x̂₀ is still short of its end",
         choices=("noise_norm", "x0_change"),
     )
-    early_stop_threshold: float = setting(0.05, "a sample stops below it and returns x̂₀; 0 never stops", low=0)
+    early_stop_threshold: float = setting(
+        0.05,
+        "a sample stops below it and returns x̂₀, once its signal-to-noise ratio ᾱ/(1 − ᾱ) is above 1; 0 never stops",
+        low=0,
+    )
     threshold_grid: tuple[float, ...] = setting(
         (), "further thresholds whose results the same sampling pass gives; a sweep fills in what it searches", low=0
     )
@@ -56,12 +69,48 @@ class SamplingConfig(Config):
         later=True,
         low=0,
     )
+    guidance_low: float = setting(
+        0.0,
+        "guidance of both kinds acts above this noise level σ = √((1 − ᾱ)/ᾱ); at other levels an evaluation is one "
+        "call of the network (Kynkäänniemi et al. 2024, whose interval for ImageNet is 0.4 to 3.2 at unit spread)",
+        later=True,
+        low=0,
+    )
+    guidance_high: float = setting(
+        0.0, "guidance of both kinds acts up to this noise level σ; 0 sets no bound", later=True, low=0
+    )
+    autoguidance: float = setting(
+        1.0,
+        "weight w of guidance by an early state of the denoiser, that of diffusion.guide_share: "
+        "guide + w·(D − guide) (Karras et al. 2024, 2406.02507); it needs no condition; 1 leaves it out; any other "
+        "calls the guide, too, in each evaluation; with sampling.guidance, what each adds to D is added",
+        later=True,
+        low=0,
+    )
     ema_length: float = setting(
         0.0,
-        "which average of the weights samples: one of diffusion.ema_lengths, or 0, the training's own (ema_decay)",
+        "which average of the weights samples: one of diffusion.ema_lengths, another length that these reconstruct "
+        "(Karras et al. 2024, section 3.2), or 0, the training's own (ema_decay)",
         low=0,
+        high=0.28,
         later=True,
     )
+
+    def check(self) -> None:
+        if self.guidance_high and self.guidance_high <= self.guidance_low:
+            raise ConfigError(
+                f"SamplingConfig.guidance_high must be above guidance_low ({self.guidance_low:g}) or 0, got "
+                f"{self.guidance_high:g}; raise it, or set 0 for no bound"
+            )
+
+    def identity(self) -> dict[str, Any]:
+        """The fields that change a result, as JSON values; what does nothing is at its default there."""
+        idle: dict[str, Any] = {}
+        if self.sampler not in WITH_ETA:
+            idle["eta"] = 0.0
+        if self.guidance == 1 and self.autoguidance == 1:
+            idle |= {"guidance_low": 0.0, "guidance_high": 0.0}
+        return Config.identity(self.replace(**idle))
 
     @property
     def thresholds(self) -> tuple[float, ...]:
@@ -113,68 +162,13 @@ class SamplingTrace:
     positions: Tensor | None = None
     """(B,), the positions that the denoiser got; None where it got none."""
 
+    def remaining(self) -> Tensor:
+        """How far each result is from where its sampler ends, ‖x̂₀ − end‖/‖end‖, (K, B) on the CPU; 0 at the end.
 
-@dataclass(frozen=True)
-class Step:
-    """What a sampler knows after an evaluation."""
-
-    z_t: Tensor
-    x0: Tensor
-    noise: Tensor
-    alpha_bar: float
-    """ᾱ_t; below, that of the next evaluation, which is larger."""
-    next_alpha_bar: float
-    previous: tuple[float, Tensor] | None
-    """ᾱ and x̂₀ of the previous evaluation."""
-    eta: float
-    draw: Callable[[], Tensor]
-    """Fresh standard normal noise of the shape of ``z_t``, from each image's own generator."""
-
-
-def ddim(step: Step) -> Tensor:
-    """The next z of DDIM (Song et al. 2021, eq. 12 and 16); η = 1 is ancestral."""
-    now, then = step.alpha_bar, step.next_alpha_bar
-    sigma = step.eta * math.sqrt((1 - then) / (1 - now) * (1 - now / then))
-    # Rounding can leave the difference below 0 for η = 1.
-    direction = math.sqrt(max(0.0, 1 - then - sigma**2))
-    z = math.sqrt(then) * step.x0 + direction * step.noise
-    return z + sigma * step.draw() if sigma > 0 else z
-
-
-def dpmpp_2m(step: Step) -> Tensor:
-    """The next z of DPM-Solver++(2M) (Lu et al. 2022, algorithm 2), whose first step is of order 1; no η.
-
-    From ᾱ = 0, where λ = −∞, the formula has limits: h = ∞ in the first step, which is then DDIM's, and a ratio of ∞
-    in the second, which is then of order 1, too.
-    """
-    now, then = step.alpha_bar, step.next_alpha_bar
-    h = _half_log_snr(then) - _half_log_snr(now)
-    data = step.x0
-    if step.previous is not None:
-        before, x0_before = step.previous
-        ratio = (_half_log_snr(now) - _half_log_snr(before)) / h
-        data = data + (step.x0 - x0_before) / (2 * ratio)
-    return math.sqrt((1 - then) / (1 - now)) * step.z_t - math.sqrt(then) * math.expm1(-h) * data
-
-
-SAMPLERS: dict[str, Callable[[Step], Tensor]] = {"ddim": ddim, "dpmpp_2m": dpmpp_2m}
-"""Samplers by name, each from the state after an evaluation to the z of the next one."""
-
-
-def noise_norm(x0: Tensor, noise: Tensor, previous: tuple[float, Tensor] | None) -> Tensor:
-    """‖ε̂‖/√d of each sample, (B,), d = C·h·w: the paper's ‖ε̂‖ for one value of a latent, near 1 by construction."""
-    return _norms(noise) / math.sqrt(noise[0].numel())
-
-
-def x0_change(x0: Tensor, noise: Tensor, previous: tuple[float, Tensor] | None) -> Tensor:
-    """‖x̂₀ − x̂₀ before‖/‖x̂₀ before‖ of each sample, (B,); NaN at the first evaluation."""
-    if previous is None:
-        return torch.full((len(x0),), math.nan, device=x0.device)
-    return _norms(x0 - previous[1]) / _norms(previous[1])
-
-
-STOP_MEASURES = {"noise_norm": noise_norm, "x0_change": x0_change}
-"""What ``early_stop_rule`` compares with the threshold: (x̂₀, ε̂, ᾱ and x̂₀ before) → (B,)."""
+        Raises ``ValueError`` where no threshold is 0, so that the ends aren't known.
+        """
+        end = self.latents[self.thresholds.index(0.0)]
+        return torch.stack([norms(latents - end) / norms(end) for latents in self.latents]).cpu()
 
 
 def initial_noise(seeds: Sequence[int], shape: tuple[int, int, int]) -> Tensor:
@@ -199,6 +193,7 @@ def sample(
     denoise: Denoise,
     noise: Tensor,
     *,
+    guide: Denoise | None = None,
     seeds: Sequence[int],
     diffusion: DiffusionConfig,
     config: SamplingConfig,
@@ -209,17 +204,20 @@ def sample(
 ) -> SamplingTrace:
     """Latents from ``noise`` (B, C, h, w) float32, one pass for all ``thresholds``.
 
-    A sample stops under a threshold at the first evaluation whose measure (``config.early_stop_rule``) is below it,
-    and its result is that evaluation's x̂₀; one that never stops has the last x̂₀, so threshold 0 is the sampler
-    without stopping. ``thresholds`` default to the configuration's. A sample that has stopped under all of them takes
-    no more evaluations. ``seeds`` give each image its own noise where η > 0, continuing the stream of
+    A sample stops under a threshold at the first evaluation of SNR above 1 whose measure (``config.early_stop_rule``)
+    is below it, and its result is that evaluation's x̂₀; one that never stops has the last x̂₀, so threshold 0 is the
+    sampler without stopping. ``thresholds`` default to the configuration's. A sample that has stopped under all of
+    them takes no more evaluations. ``seeds`` give each image its own noise where η > 0, continuing the stream of
     :func:`initial_noise`. ``snapshots`` are the evaluations, from 0, to keep. ``positions`` (B,) are for a denoiser
-    that is conditioned on them, with ``config.guidance``. A call of the denoiser takes ``chunk`` latents, by default
+    that is conditioned on them, with ``config.guidance``; ``guide`` is the inferior denoiser of
+    ``config.autoguidance``. A call of the denoiser takes ``chunk`` latents, by default
     :func:`usual_chunk`. A network computes in ``config.precision``; any other denoiser as it is. Raises
     :class:`ConfigError` where ``config.steps`` exceeds ``diffusion.timesteps``.
     """
     if len(seeds) != len(noise):
         raise ValueError(f"sample needs a seed for each of the {len(noise)} latents, got {len(seeds)}")
+    if config.autoguidance != 1 and guide is None:
+        raise ValueError(f"sample needs a guide for autoguidance {config.autoguidance:g}, got none")
     thresholds = (config.early_stop_threshold,) if thresholds is None else tuple(thresholds)
     sampler, measure_stop = SAMPLERS[config.sampler], STOP_MEASURES[config.early_stop_rule]
     schedule = alphas_cumprod(diffusion)
@@ -227,22 +225,17 @@ def sample(
     alpha_bars: list[float] = schedule[timesteps].tolist()
     batch, shape, device = len(noise), noise.shape[1:], noise.device
     chunk = chunk or usual_chunk(batch, device)
-    if isinstance(denoise, nn.Module):
-        denoise = convert(denoise, computing_dtype(config.precision, device))
-    evaluate = denoise if positions is None else guide(denoise, config.guidance)
-    if diffusion.self_conditioning and positions is None:
-        evaluate = inform(denoise)
+    dtype = computing_dtype(config.precision, device)
+    denoise, guide = _converted(denoise, dtype), _converted(guide, dtype) if guide else None
+    weight = 1.0 if positions is None else config.guidance
+    parts = [*(["position"] if positions is not None else []), *(["estimate"] if diffusion.self_conditioning else [])]
+    alone = guided(denoise, parts)
+    together = guided(denoise, parts, guide, weight=weight, autoguidance=config.autoguidance)
     told = [] if positions is None else [send(positions, device)]
     alpha_bar_t = send(schedule[timesteps], device)
 
-    limits = torch.tensor(thresholds, dtype=torch.float32)[:, None]
-    latents = noise.new_empty((len(thresholds), *noise.shape), dtype=torch.float32)
-    steps_used = torch.full((len(thresholds), batch), config.steps)
-    measures = torch.full((batch, config.steps), math.nan)
+    stops = Stops(thresholds, noise, alpha_bars)
     kept: list[tuple[int, Tensor, Tensor]] = []
-
-    running = torch.ones((len(thresholds), batch), dtype=torch.bool)
-    active = torch.arange(batch)  # the samples that z_t, x0 and previous hold
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     for generator in generators:
         torch.randn(shape, generator=generator)  # what :func:`initial_noise` has drawn
@@ -250,48 +243,31 @@ def sample(
     previous: tuple[float, Tensor] | None = None
     for evaluation, t in enumerate(timesteps):
         before = [previous[1] if previous else torch.zeros_like(z_t)] if diffusion.self_conditioning else []
-        output = in_chunks(evaluate, chunk, z_t, torch.full((len(active),), t, device=device), *told, *before).float()
+        now = alpha_bars[evaluation]
+        evaluate = together if guides_at(now, config.guidance_low, config.guidance_high) else alone
+        output = in_chunks(evaluate, chunk, z_t, torch.full((len(z_t),), t, device=device), *told, *before)
         x0, noise_hat = to_x0_and_noise(output, z_t, alpha_bar_t[evaluation : evaluation + 1], diffusion.prediction)
-        if evaluation in snapshots and active[0] == 0:
+        if evaluation in snapshots and stops.active[0] == 0:
             kept.append((t, z_t[:1].clone(), x0[:1].clone()))
 
-        measure = measure_stop(x0, noise_hat, previous).cpu()
-        measures[active, evaluation] = measure
-        ends = running[:, active]
-        if evaluation < config.steps - 1:
-            ends = ends & (measure < limits)
-        for threshold in ends.any(dim=1).nonzero().flatten().tolist():
-            rows = ends[threshold].nonzero().flatten()
-            steps_used[threshold, active[rows]] = evaluation + 1
-            where, rows = send((active[rows], rows), device)
-            latents[threshold].index_copy_(0, where, x0.index_select(0, rows))
-        running[:, active] &= ~ends
-
-        stay = running[:, active].any(dim=0)
+        stay = stops.note(evaluation, x0, measure_stop(x0, noise_hat, now, previous))
         if not stay.any():
             break
         if not stay.all():
-            active, rows = active[stay], send(stay.nonzero().flatten(), device)
+            rows = send(stay.nonzero().flatten(), device)
             z_t, x0, noise_hat, *told = (each.index_select(0, rows) for each in (z_t, x0, noise_hat, *told))
             if previous is not None:
                 previous = (previous[0], previous[1].index_select(0, rows))
-        now, then = alpha_bars[evaluation : evaluation + 2]
-        draw = partial(_draw, [generators[index] for index in active.tolist()], z_t)
-        z_t = sampler(Step(z_t, x0, noise_hat, now, then, previous, config.eta, draw))
+        draw = partial(_draw, [generators[index] for index in stops.active.tolist()], z_t)
+        z_t = sampler(Step(z_t, x0, noise_hat, now, alpha_bars[evaluation + 1], previous, config.eta, draw))
         previous = (now, x0)
-    return SamplingTrace(thresholds, latents, steps_used, measures, kept, positions)
+    return SamplingTrace(thresholds, stops.latents, stops.steps_used, stops.measures, kept, positions)
+
+
+def _converted(denoise: Denoise, dtype: torch.dtype) -> Denoise:
+    return convert(denoise, dtype) if isinstance(denoise, nn.Module) else denoise
 
 
 def _draw(generators: Sequence[torch.Generator], like: Tensor) -> Tensor:
     noise = torch.stack([torch.randn(like.shape[1:], generator=generator) for generator in generators])
     return send(noise, like.device).to(like)
-
-
-def _half_log_snr(alpha_bar: float) -> float:
-    """λ = log(√ᾱ/√(1 − ᾱ)); −∞ where ᾱ is 0."""
-    return 0.5 * math.log(alpha_bar / (1 - alpha_bar)) if alpha_bar else -math.inf
-
-
-def _norms(x: Tensor) -> Tensor:
-    norms: Tensor = torch.linalg.vector_norm(x.flatten(1), dim=1)
-    return norms

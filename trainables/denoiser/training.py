@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,8 +30,8 @@ from trainables.loop.seeds import LayerGenerators, Masks, derived_seed, generato
 class Scorer:
     """Measures a denoiser in image space, for the pruner."""
 
-    measure: Callable[[Mapping[float, UNet]], dict[str, float]]
-    """Takes all averages by their length, and returns metrics whose names begin with ``rung/``."""
+    measure: Callable[[Averages], dict[str, float]]
+    """Takes all averages, and returns metrics whose names begin with ``rung/``."""
     identity: str
     """What the metrics depend on beyond the training, such as the sampler."""
 
@@ -111,7 +111,7 @@ def train_denoiser(
         if progress.validates:
             metrics = validate()
             if score and state.step in score_at and ex.rank() == 0:
-                metrics |= score.measure(averages.by_length)
+                metrics |= score.measure(averages)
             progress.record(metrics)
             progress.save()
     return averages, state.records

@@ -130,7 +130,8 @@ def predict_memory(recipe: Recipe, section: str, execution: Execution, *, device
         copies = _copies(recipe, section, device)
         data = _bytes((*_batch(recipe, section, batch), *_split(recipe, section, slices)))
     activations, there, peak = _pass(recipe, section, samples, batch, execution.checkpoint_activations, device)
-    kept = 1 + len(recipe.diffusion.ema_lengths) if section == "diffusion" else 1
+    kept = 1 + len(recipe.diffusion.ema_lengths) + bool(recipe.diffusion.guide_share) if section == "diffusion" else 1
+    made = section == "diffusion" and recipe.sampling.ema_length not in (0.0, *recipe.diffusion.ema_lengths)
     persistent = (3 + kept) * weights + 3 * rival + copies + data
     # The update works in place; with several workers there is also the message that carries all gradients.
     update = weights * (2 if execution.workers > 1 else 1) + rival
@@ -147,7 +148,11 @@ def predict_memory(recipe: Recipe, section: str, execution: Execution, *, device
         activations=activations,
         workspace=step - persistent - max(there, weights + rival) + libraries,
         step=step + libraries,
-        measuring=persistent + max(graph, weights + rival) + _measuring(recipe, section, device) + libraries,
+        measuring=persistent
+        + max(graph, weights + rival)
+        + made * weights  # the average that is made of others
+        + _measuring(recipe, section, device)
+        + libraries,
     )
 
 
@@ -214,9 +219,10 @@ def _measuring(recipe: Recipe, section: str, device: str) -> int:
             validation: int = storages.peak - ours - weights
             return validation
         latents = torch.empty(count, recipe.vae.latent_channels, small, small)
-        sampling = convert(denoiser, precision_on(recipe.sampling.precision, device), device)
+        networks = [denoiser] * (2 if recipe.sampling.autoguidance != 1 else 1)
+        sampling = [convert(each, precision_on(recipe.sampling.precision, device), device) for each in networks]
         told = Condition(estimate=torch.empty_like(latents) if recipe.diffusion.self_conditioning else None)
-        sampling(latents, torch.empty(count, dtype=torch.int64), condition=told)
+        sampling[0](latents, torch.empty(count, dtype=torch.int64), condition=told)
         autoencoder.decode(latents[: vae_training.DECODED_AT_ONCE])
     images: int = max(storages.peak - ours, weights + INCEPTION)
     return images

@@ -27,7 +27,7 @@ PROBE_LATENTS = 512
 
 def configuration_lints(recipe: Recipe) -> list[Finding]:
     """What in ``recipe`` would mislead: frequency-inert and -biased, ema-length, cutmix-target and -leaks,
-    threshold-never and -always, few-samples. Takes some hundredths of a second."""
+    threshold-never and -early, few-samples. Takes some hundredths of a second."""
     checks = (inert, biased, _average, _cutmix, _collages, _threshold, _samples)
     return [found for check in checks if (found := check(recipe))]
 
@@ -42,16 +42,11 @@ def smallest_noise_norm(recipe: Recipe) -> tuple[float, int]:
 
     E‖ε̂‖²/d of the best denoiser, ε̂ = E[ε | z_t], is 1 minus its error, which for a given spread is largest for
     white Gaussian latents, where ε̂ = √(1 − ᾱ_t)·z_t at unit spread. So √(1 − ᾱ_t) bounds every latent of that
-    spread. The last evaluation never stops; infinite where there is no other.
+    spread. Infinite where no evaluation can stop a sample.
     """
-    from trainables.denoiser.sampling import sampling_timesteps
-    from trainables.denoiser.schedules import alphas_cumprod
-
-    timesteps = sampling_timesteps(recipe.diffusion.timesteps, recipe.sampling.steps)[:-1]
-    if not timesteps:
-        return math.inf, 0
-    norms = (1 - alphas_cumprod(recipe.diffusion)[timesteps]).sqrt()
-    return float(norms.min()), int(norms.argmin()) + 1
+    norms = {evaluation: math.sqrt(1 - alpha_bar) for evaluation, alpha_bar in _stoppable(recipe).items()}
+    evaluation = min(norms, key=lambda each: norms[each], default=0)
+    return norms.get(evaluation, math.inf), evaluation
 
 
 def cutmix_error(recipe: Recipe) -> tuple[float, float]:
@@ -136,14 +131,29 @@ def _collages(recipe: Recipe) -> Finding | None:
     )
 
 
+def _stoppable(recipe: Recipe) -> dict[int, float]:
+    """ᾱ by the evaluations (from 1) at which the early stop may end a sample and its measure is defined."""
+    from trainables.denoiser.sampling import sampling_timesteps
+    from trainables.denoiser.schedules import alphas_cumprod
+    from trainables.denoiser.stopping import stoppable
+
+    timesteps = sampling_timesteps(recipe.diffusion.timesteps, recipe.sampling.steps)
+    alpha_bars = alphas_cumprod(recipe.diffusion)[timesteps].tolist()
+    first = 1 if recipe.sampling.early_stop_rule == "noise_norm" else 2
+    may = enumerate(zip(alpha_bars, stoppable(alpha_bars), strict=True), start=1)
+    return {number: alpha_bar for number, (alpha_bar, there) in may if there and number >= first}
+
+
 def _threshold(recipe: Recipe) -> Finding | None:
     config = recipe.sampling
     if not config.early_stop_threshold:
         return None
-    stoppable = config.steps - (1 if config.early_stop_rule == "noise_norm" else 2)
-    if stoppable < 1:
+    evaluations = _stoppable(recipe)
+    if not evaluations:
         return finding(
-            "threshold-never", f"with sampling.steps={config.steps} {config.early_stop_rule} has nothing to cut short"
+            "threshold-never",
+            f"with sampling.steps={config.steps} {config.early_stop_rule} has nothing to cut short: a sample stops "
+            "where there is more signal than noise, and before the last evaluation",
         )
     if config.early_stop_rule != "noise_norm":
         return None
@@ -158,9 +168,9 @@ def _threshold(recipe: Recipe) -> Finding | None:
         )
     if threshold > AT_ONCE:
         return finding(
-            "threshold-always",
-            f"‖ε̂‖/√d is at most 1 on average, so that a threshold of {threshold:g} stops at the first of "
-            f"{config.steps} evaluations",
+            "threshold-early",
+            f"‖ε̂‖/√d is at most 1 on average, so that a threshold of {threshold:g} stops at evaluation "
+            f"{min(evaluations)} of {config.steps}, the first that has more signal than noise",
         )
     return None
 

@@ -80,8 +80,8 @@ LINTS: dict[str, Lint] = {
         "raise sampling.early_stop_threshold, take sampling.early_stop_rule=x0_change, or switch it off with "
         "threshold 0: the images are the same",
     ),
-    "threshold-always": Lint(
-        "the early stop ends every sample at once, when x̂₀ is still close to the mean image",
+    "threshold-early": Lint(
+        "the early stop ends samples too early, when x̂₀ is still far from what it would become",
         "lower sampling.early_stop_threshold and compare the images with those of threshold 0",
     ),
     "few-samples": Lint(

@@ -20,6 +20,7 @@ from latentsweep.metrics import (
     SAMPLES,
     STEPS,
     STOPPED,
+    UNFINISHED,
 )
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ Record = Mapping[str, float]
 
 UNIT_SPREAD, ZERO_MEAN = (0.8, 1.25), 0.25
 """Channel deviations and means that still pass for the schedule's unit normal latents."""
-ALWAYS_SHARE, AT_ONCE = 0.95, 0.2
-"""An early stop is always and at once where this share of samples stops, in this share of the evaluations."""
+UNFINISHED_SHARE = 0.05
+"""The largest share of samples that an early stop may leave unfinished: one grey image in twenty moves a score."""
 FEWEST_REFERENCES = 100
 """Real slices behind a FID: below it the floor passes 23 (see ``FEWEST_SAMPLES``)."""
 OVERFIT = 0.10
@@ -51,7 +52,7 @@ def result_lints(
     denoiser_records: Sequence[Record],
     metrics: Mapping[str, float],
 ) -> list[Finding]:
-    """What in a finished run would mislead: latent-scale, collapsed-channels, overfit, threshold-never and -always,
+    """What in a finished run would mislead: latent-scale, collapsed-channels, overfit, threshold-never and -early,
     few-samples, near-copies, vae-limits.
 
     ``latents`` is the summary of the run's latents, the records those of its two trainings, ``metrics`` the
@@ -161,21 +162,23 @@ def _curve(records: Sequence[Record], name: str) -> tuple[Floats, Floats]:
 
 
 def _threshold(recipe: Recipe, metrics: Mapping[str, float]) -> Finding | None:
+    from trainables.measures.evaluation import UNFINISHED as LIMIT
+
     config = recipe.sampling
     if not config.early_stop_threshold or not {STOPPED.name, STEPS.name} <= metrics.keys():
         return None
     stopped, used = metrics[STOPPED.name], metrics[STEPS.name]
-    if stopped == 0:
-        code = "threshold-never"
-    elif stopped >= ALWAYS_SHARE and used <= AT_ONCE * config.steps:
-        code = "threshold-always"
-    else:
-        return None
-    return finding(
-        code,
+    evidence = (
         f"{config.early_stop_rule} < {config.early_stop_threshold:g} stopped {stopped:.0%} of the samples, after "
-        f"{used:.1f} of {config.steps} evaluations in the mean",
+        f"{used:.1f} of {config.steps} evaluations in the mean"
     )
+    if stopped == 0:
+        return finding("threshold-never", evidence)
+    early = metrics.get(UNFINISHED.name, 0.0)
+    if early <= UNFINISHED_SHARE:
+        return None
+    distance = f"further than {LIMIT:.0%} of its norm from where the sampler ends"
+    return finding("threshold-early", f"{evidence}; {early:.0%} stopped with a latent {distance}")
 
 
 def _samples(metrics: Mapping[str, float]) -> Finding | None:

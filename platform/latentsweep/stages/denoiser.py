@@ -17,7 +17,7 @@ from latentsweep.stages.vae import VAE, load_vae
 from latentsweep.storage.entries import Entry
 from trainables.autoencoder.training import decode_to_bytes
 from trainables.config import fingerprint
-from trainables.denoiser.averages import Averages
+from trainables.denoiser.averages import Averages, combine
 from trainables.denoiser.condition import draw_positions
 from trainables.denoiser.sampling import SamplingTrace, even_chunk, initial_noise, sample
 from trainables.denoiser.training import Scorer, train_denoiser
@@ -30,9 +30,12 @@ from trainables.loop.seeds import derived_seed
 from trainables.measures.reference import Reference, fid_and_kid
 from trainables.recipes import Recipe
 
+GUIDE = "weights-guide.safetensors"
+"""The file of the weights of an early step, where ``diffusion.guide_share`` keeps them."""
+
 
 def train(context: Context, folder: Path) -> dict[str, Any]:
-    """Trains the denoiser; leaves a file of weights for each of its averages, and the records."""
+    """Trains the denoiser; leaves a file of weights for each of its averages and for the guide, and the records."""
     recipe, latents = context.recipe, context.obtain(LATENTS)
     whiten, positions = recipe.diffusion.whiten, recipe.diffusion.position_condition
     folder_and_summary = latents.folder, dict(latents.summary)
@@ -58,6 +61,8 @@ def train(context: Context, folder: Path) -> dict[str, Any]:
         return {}
     for length, model in averages.by_length.items():
         save_tensors(folder / average_file(length), model.state_dict())
+    if averages.guide is not None:
+        save_tensors(folder / GUIDE, averages.guide.state_dict())
     parameters = sum(p.numel() for p in averages.own.parameters())
     return {"parameters": parameters, **how, "rungs": score.identity if score else None}
 
@@ -70,11 +75,18 @@ def rung_score(context: Context, latents: Entry) -> Scorer:
     seeds = image_seeds(context.seed, recipe.evaluation.rung_samples)
     positions = training_positions(recipe, latents)
 
-    def measure(denoisers: Mapping[float, UNet]) -> dict[str, float]:
+    def measure(averages: Averages) -> dict[str, float]:
         device = execution.prepare()
-        average = denoisers[recipe.sampling.ema_length]
-        chunk = even_chunk(len(seeds), device)  # its images are always drawn together
-        trace = draw(average, recipe, seeds, device, thresholds=(0.0,), positions=positions, chunk=chunk)
+        trace = draw(
+            averages.of_length(recipe.sampling.ema_length),
+            recipe,
+            seeds,
+            device,
+            guide=averages.guide,
+            thresholds=(0.0,),
+            positions=positions,
+            chunk=even_chunk(len(seeds), device),  # its images are always drawn together
+        )
         images = decode_to_bytes(autoencoder, statistics.unwhiten(trace.latents[0].cpu()), device).numpy()
         features = extractor(context.weights, str(device)).features(images)
         scores = fid_and_kid(features, real, bootstrap=recipe.evaluation.bootstrap)
@@ -108,14 +120,32 @@ DENOISER = Stage(
 
 def load_denoiser(weights: Path, recipe: Recipe) -> UNet:
     """The trained denoiser of a file of weights; raises ``RuntimeError`` where the recipe's is another."""
+    return _with_weights(load_tensors(weights)[0], recipe)
+
+
+def _with_weights(weights: Mapping[str, torch.Tensor], recipe: Recipe) -> UNet:
     model = UNet(recipe.vae.latent_channels, recipe.diffusion)
-    model.load_state_dict(load_tensors(weights)[0])
+    model.load_state_dict(weights)
     return model.eval().requires_grad_(False)
+
+
+def load_average(denoiser: Entry, recipe: Recipe) -> UNet:
+    """The average that samples, of the result of a training: one that it keeps, or one that is made of those."""
+    length, kept = recipe.sampling.ema_length, recipe.diffusion.ema_lengths
+    if length in (0.0, *kept):
+        return load_denoiser(denoiser.file(average_file(length)), recipe)
+    states = {each: load_tensors(denoiser.file(average_file(each)))[0] for each in kept}
+    return _with_weights(combine(states, length), recipe)
 
 
 def average_file(length: float) -> str:
     """The file of a denoiser's weights by their average of this length, 0 for the training's own."""
     return f"weights-ema-{length!r}.safetensors" if length else WEIGHTS
+
+
+def load_guide(denoiser: Entry, recipe: Recipe) -> UNet | None:
+    """The guide of ``sampling.autoguidance`` from the result of a training; None where sampling takes none."""
+    return load_denoiser(denoiser.file(GUIDE), recipe) if recipe.sampling.autoguidance != 1 else None
 
 
 def image_seeds(seed: int, count: int) -> list[int]:
@@ -129,6 +159,7 @@ def draw(
     seeds: Sequence[int],
     device: torch.device,
     *,
+    guide: UNet | None = None,
     thresholds: Sequence[float] | None = None,
     snapshots: Sequence[int] = (),
     positions: torch.Tensor | None = None,
@@ -136,8 +167,9 @@ def draw(
 ) -> SamplingTrace:
     """Latents of these image seeds, as the denoiser sees them (whitened, where it was trained so).
 
-    ``positions`` are the training split's (:func:`~latentsweep.stages.latents.training_positions`); ``chunk`` is that
-    of :func:`~trainables.denoiser.sampling.sample`.
+    ``guide`` is that of ``sampling.autoguidance``. ``positions`` are the training split's
+    (:func:`~latentsweep.stages.latents.training_positions`); ``chunk`` is that of
+    :func:`~trainables.denoiser.sampling.sample`.
     """
     size = recipe.latent_size
     denoiser.to(device)
@@ -145,6 +177,7 @@ def draw(
         denoiser,
         initial_noise(seeds, (recipe.vae.latent_channels, size, size)).to(device),
         seeds=seeds,
+        guide=None if guide is None else guide.to(device),
         diffusion=recipe.diffusion,
         config=recipe.sampling,
         thresholds=thresholds,

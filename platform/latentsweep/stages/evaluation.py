@@ -40,7 +40,7 @@ def measure_generated(context: Context, folder: Path) -> dict[str, Any]:
     neighbours = nearest(images, training)
     timing = samples.summary
     points = []
-    for place, used, threshold in zip(index, steps, timing["thresholds"], strict=True):
+    for row, (place, used, threshold) in enumerate(zip(index, steps, timing["thresholds"], strict=True)):
         metrics = evaluate_generated(
             images[place],
             features[place],
@@ -49,6 +49,7 @@ def measure_generated(context: Context, folder: Path) -> dict[str, Any]:
             recipe.evaluation,
             steps_used=used,
             steps=recipe.sampling.steps,
+            remaining=tensors["remaining"][row],
             seconds=timing["seconds_per_step"] * float(used.sum())
             + timing["decoding_seconds_per_image"] * len(place),
         )

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from latentsweep.configuration import Configuration, read_configuration
-from latentsweep.stages.denoiser import average_file, draw, load_denoiser
+from latentsweep.stages.denoiser import GUIDE as TRAINED_GUIDE
+from latentsweep.stages.denoiser import draw, load_average, load_denoiser, load_guide
 from latentsweep.stages.latents import channel_statistics, scaling, training_positions
 from latentsweep.stages.pipeline import Keys
 from latentsweep.stages.stage import WEIGHTS
@@ -30,24 +31,34 @@ from trainables.recipes import Recipe
 CONFIG = "config.yaml"
 VAE = "vae.safetensors"
 DENOISER = "denoiser.safetensors"
+GUIDE = "guide.safetensors"
 SCALING = "scaling.safetensors"
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """An autoencoder, a denoiser, how latents are scaled between them, and the positions that images draw from."""
+    """An autoencoder, a denoiser and its guide, how latents are scaled, and the positions that images draw from."""
 
     recipe: Recipe
     autoencoder: Autoencoder
     denoiser: UNet
     scaling: ChannelStatistics
     positions: torch.Tensor | None = None
+    guide: UNet | None = None
 
     def images(self, seeds: Sequence[int], execution: Execution | None = None) -> np.ndarray:
         """Slices uint8 (N, H, W), one a seed; a seed gives the same slice whatever else is drawn with it."""
         device = (execution or Execution()).prepare()
         threshold = self.recipe.sampling.early_stop_threshold
-        trace = draw(self.denoiser, self.recipe, seeds, device, thresholds=(threshold,), positions=self.positions)
+        trace = draw(
+            self.denoiser,
+            self.recipe,
+            seeds,
+            device,
+            guide=self.guide,
+            thresholds=(threshold,),
+            positions=self.positions,
+        )
         latents = self.scaling.unwhiten(trace.latents[0].cpu())
         images: np.ndarray = decode_to_bytes(self.autoencoder, latents, device).numpy()
         return images
@@ -62,9 +73,10 @@ def from_store(store: Store, keys: Keys, recipe: Recipe) -> TrainedModel | None:
     return TrainedModel(
         recipe,
         load_vae(vae.file(WEIGHTS), recipe),
-        load_denoiser(denoiser.file(average_file(recipe.sampling.ema_length)), recipe),
+        load_average(denoiser, recipe),
         scaling(recipe, latents),
         training_positions(recipe, latents),
+        load_guide(denoiser, recipe),
     )
 
 
@@ -76,7 +88,7 @@ def _trainings(store: Store, keys: Keys) -> tuple[Entry, Entry, Entry] | None:
 def write_model(folder: Path, store: Store, keys: Keys, configuration: Configuration) -> Path:
     """Copies a trained model out of the store into ``folder``: weights, scaling, configuration.
 
-    Of the denoiser's averages it takes the one that the configuration samples with. Raises :class:`DataError` where
+    Of the denoiser's averages it takes those that the configuration samples with. Raises :class:`DataError` where
     the store lacks one of the trainings.
     """
     found = _trainings(store, keys)
@@ -85,8 +97,9 @@ def write_model(folder: Path, store: Store, keys: Keys, configuration: Configura
     vae, latents, denoiser = found
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(vae.file(WEIGHTS), folder / VAE)
-    average = average_file(configuration.recipe.sampling.ema_length)
-    shutil.copyfile(denoiser.file(average), folder / DENOISER)
+    save_tensors(folder / DENOISER, load_average(denoiser, configuration.recipe).state_dict())
+    if configuration.recipe.sampling.autoguidance != 1:
+        shutil.copyfile(denoiser.file(TRAINED_GUIDE), folder / GUIDE)
     statistics = channel_statistics(dict(latents.summary))
     tensors = {"mean": statistics.mean, "deviation": statistics.deviation}
     positions = training_positions(configuration.recipe, latents)
@@ -99,12 +112,13 @@ def write_model(folder: Path, store: Store, keys: Keys, configuration: Configura
 
 def read_model(folder: Path) -> TrainedModel:
     """What :func:`write_model` wrote; raises :class:`DataError` where a file is missing or not of the others."""
-    for name in (CONFIG, VAE, DENOISER, SCALING):
-        if not (folder / name).exists():
-            raise DataError(f"{folder} is not a trained model: it has no {name}")
+    _require(folder, CONFIG, VAE, DENOISER, SCALING)
     recipe = read_configuration(folder / CONFIG).recipe
+    guided = recipe.sampling.autoguidance != 1
+    _require(folder, *([GUIDE] if guided else []))
     try:
         autoencoder, denoiser = load_vae(folder / VAE, recipe), load_denoiser(folder / DENOISER, recipe)
+        guide = load_denoiser(folder / GUIDE, recipe) if guided else None
         tensors, _ = load_tensors(folder / SCALING)
         whitening = ChannelStatistics(tensors["mean"], tensors["deviation"])
         positions = tensors["positions"] if recipe.diffusion.position_condition else None
@@ -114,7 +128,13 @@ def read_model(folder: Path) -> TrainedModel:
             "that were written together"
         ) from error
     scale = whitening if recipe.diffusion.whiten else NO_WHITENING
-    return TrainedModel(recipe, autoencoder, denoiser, scale, positions)
+    return TrainedModel(recipe, autoencoder, denoiser, scale, positions, guide)
+
+
+def _require(folder: Path, *names: str) -> None:
+    for name in names:
+        if not (folder / name).exists():
+            raise DataError(f"{folder} is not a trained model: it has no {name}")
 
 
 def sample_images(folder: Path, seeds: Sequence[int]) -> np.ndarray:

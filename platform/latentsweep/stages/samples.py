@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from latentsweep.stages.denoiser import DENOISER, average_file, draw, image_seeds, load_denoiser
+from latentsweep.stages.denoiser import DENOISER, draw, image_seeds, load_average, load_guide
 from latentsweep.stages.latents import LATENTS, scaling, training_positions
 from latentsweep.stages.stage import WEIGHTS, Context, Identity, Stage, save_figure
 from latentsweep.stages.vae import VAE, load_vae
@@ -22,38 +22,43 @@ from trainables.loop.checkpoint import save_tensors
 from trainables.recipes import Recipe
 
 IMAGES = "samples.safetensors"
-"""The file of the images, their latents, and which of them each threshold has."""
+"""The file of the images, their latents, which of them each threshold has, and how far from its end each is."""
 
 TRAJECTORY = (1000, 800, 600, 400, 200, 100, 50)
 """The timesteps at which a denoising trajectory is shown, before its end at 0."""
 
 
 def generate(context: Context, folder: Path) -> dict[str, Any]:
-    """Generates the images of every threshold of the grid in one pass; each distinct image is kept once."""
+    """Generates the images of every threshold of the grid in one pass; each distinct image is kept once.
+
+    Every sample goes on to the sampler's end, so that it is known how far from it each one stopped (``remaining``).
+    """
     recipe, device, latents = context.recipe, context.execution.prepare(), context.obtain(LATENTS)
     thresholds = recipe.sampling.thresholds
     autoencoder, statistics = load_vae(context.obtain(VAE).file(WEIGHTS), recipe), scaling(recipe, latents)
-    weights = context.obtain(DENOISER).file(average_file(recipe.sampling.ema_length))
+    denoiser = context.obtain(DENOISER)
     started = time.monotonic()
     trace = draw(
-        load_denoiser(weights, recipe),
+        load_average(denoiser, recipe),
         recipe,
         image_seeds(context.seed, recipe.evaluation.samples),
         device,
-        thresholds=thresholds,
+        guide=load_guide(denoiser, recipe),
+        thresholds=tuple(sorted({0.0, *thresholds})),
         snapshots=evaluations_at(TRAJECTORY, recipe),
         positions=training_positions(recipe, latents),
     )
     sampled = time.monotonic()
+    rows = [trace.thresholds.index(threshold) for threshold in thresholds]
     # Thresholds under which a sample stops at the same step share its image.
-    flat = trace.latents.flatten(0, 1).cpu()
+    flat, steps_used = trace.latents[rows].flatten(0, 1).cpu(), trace.steps_used[rows]
     count = trace.latents.shape[1]
     owners: dict[tuple[int, int], int] = {}
     index = torch.empty(len(thresholds), count, dtype=torch.int64)
     chosen: list[int] = []
     for k in range(len(thresholds)):
         for i in range(count):
-            place = owners.setdefault((i, int(trace.steps_used[k, i])), len(chosen))
+            place = owners.setdefault((i, int(steps_used[k, i])), len(chosen))
             if place == len(chosen):
                 chosen.append(k * count + i)
             index[k, i] = place
@@ -63,7 +68,8 @@ def generate(context: Context, folder: Path) -> dict[str, Any]:
             "sampling left the finite numbers: lower diffusion.learning_rate", step=recipe.diffusion.steps
         )
     images = decode_to_bytes(autoencoder, generated, device)
-    tensors = {"images": images, "latents": generated, "index": index, "steps": trace.steps_used.to(torch.int64)}
+    tensors = {"images": images, "latents": generated, "index": index, "steps": steps_used}
+    tensors["remaining"] = trace.remaining()[rows]
     if trace.positions is not None:
         tensors["positions"] = trace.positions
     save_tensors(folder / IMAGES, tensors)
@@ -101,7 +107,7 @@ def _fields(identity: Identity) -> dict[str, Any]:
 
 SAMPLES = Stage(
     name="samples",
-    version=3,
+    version=4,
     title="generated samples",
     fields=_fields,
     run=generate,

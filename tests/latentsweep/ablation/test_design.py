@@ -109,6 +109,12 @@ def test_a_design_that_cannot_be_is_one_line(names: list[str], kind: str, messag
         ("position", {"diffusion.position_condition": False}, "its own denoiser"),
         ("guidance", {"sampling.guidance": 1.0}, "trains nothing: it shares the reference's denoiser"),
         ("self-conditioning", {"diffusion.self_conditioning": 0.0}, "its own denoiser"),
+        (
+            "guidance-interval",
+            {"sampling.guidance_low": 0.0, "sampling.guidance_high": 0.0},
+            "trains nothing: it shares the reference's denoiser",
+        ),
+        ("autoguidance", {"sampling.autoguidance": 1.0}, "trains nothing: it shares the reference's denoiser"),
         ("latent-augmentation", {"diffusion.augmentation_probability": 0.0}, "its own denoiser"),
         (
             "altered-copies",
@@ -137,6 +143,7 @@ def test_a_choice_of_training_or_sampling_differs_in_that_alone(
         (["zero-snr", "v-prediction"], "diffusion.prediction"),
         (["position", "guidance"], "diffusion.position_condition"),
         (["cutmix", "cutmix-label"], "diffusion.cutmix_probability"),
+        (["guidance", "guidance-interval"], "diffusion.position_condition"),
     ],
 )
 def test_components_that_set_the_same_field_are_refused_together(names: list[str], field: str) -> None:

@@ -149,7 +149,7 @@ def test_cutmix_of_noisy_latents_spoils_the_more_targets_the_more_often_it_acts(
         ("noise_norm", 0.05, 50, "threshold-never"),
         ("noise_norm", 0.0, 50, None),
         ("noise_norm", 0.5, 50, None),
-        ("noise_norm", 1.5, 50, "threshold-always"),
+        ("noise_norm", 1.5, 50, "threshold-early"),
         ("x0_change", 0.05, 50, None),
         ("x0_change", 0.05, 2, "threshold-never"),
         ("noise_norm", 0.5, 1, "threshold-never"),

@@ -27,6 +27,7 @@ from trainables.denoiser.schedules import alphas_cumprod
 from trainables.denoiser.training import train_denoiser
 from trainables.loop.execution import Execution
 from trainables.loop.progress import Record
+from trainables.measures.evaluation import UNFINISHED
 from trainables.measures.latent_statistics import active_channels, kl_by_channel
 from trainables.measures.memorisation import memorisation
 from trainables.recipes import IMPROVED, PAPER, SMOKE, Recipe
@@ -43,6 +44,7 @@ CLEAN_SCORES = {
     "gen/memorisation": 0.97,
     "gen/stopped": 0.4,
     "gen/steps_mean": 40.0,
+    "gen/unfinished": 0.01,
     "recon/kid": 5.0,
     "recon/kid_se": 1.5,
 }
@@ -120,10 +122,17 @@ def stopped(threshold: float) -> list[Finding]:
         seeds=seeds,
         diffusion=recipe.diffusion,
         config=recipe.sampling,
+        thresholds=(threshold, 0.0),
     )
     used = trace.steps_used[0].double()
     early = (used < recipe.sampling.steps).double()
-    return scored(recipe, gen__stopped=float(early.mean()), gen__steps_mean=float(used.mean()))
+    unfinished = (trace.remaining()[0] > UNFINISHED).double()
+    return scored(
+        recipe,
+        gen__stopped=float(early.mean()),
+        gen__steps_mean=float(used.mean()),
+        gen__unfinished=float(unfinished.mean()),
+    )
 
 
 def copies(share: float) -> list[Finding]:
@@ -191,7 +200,7 @@ FIRES: dict[str, Case] = {
     "cutmix-target": lambda plants: configuration_lints(PAPER),
     "cutmix-leaks": lambda plants: configuration_lints(IMPROVED.replace(**{"diffusion.cutmix_labelled": False})),
     "threshold-never": lambda plants: configuration_lints(PAPER),
-    "threshold-always": lambda plants: stopped(10.0),
+    "threshold-early": lambda plants: stopped(10.0),
     "few-samples": lambda plants: configuration_lints(SMOKE),
     "fid-incomparable": lambda plants: comparison_lints(measurements(64)),
     "ema-length": lambda plants: configuration_lints(SMOKE.replace(**{"diffusion.ema_warmup": False})),
@@ -211,7 +220,7 @@ SILENT: dict[str, Case] = {
     "cutmix-target": lambda plants: configuration_lints(IMPROVED),
     "cutmix-leaks": lambda plants: configuration_lints(IMPROVED),
     "threshold-never": lambda plants: stopped(0.1),
-    "threshold-always": lambda plants: stopped(0.1),
+    "threshold-early": lambda plants: stopped(0.1),
     "few-samples": lambda plants: configuration_lints(IMPROVED),
     "fid-incomparable": lambda plants: comparison_lints(measurements(200)),
     "ema-length": lambda plants: configuration_lints(SMOKE),

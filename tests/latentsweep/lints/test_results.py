@@ -84,18 +84,19 @@ def test_the_scale_of_latents_matters_unless_they_are_whitened(
 
 
 @pytest.mark.parametrize(
-    ("stopped", "used", "code"),
+    ("stopped", "unfinished", "code"),
     [
-        (0.0, 50.0, "threshold-never"),
-        (0.02, 49.9, None),
-        (0.5, 26.0, None),
-        (0.85, 8.0, None),
-        (1.0, 30.0, None),
-        (1.0, 3.0, "threshold-always"),
+        (0.0, 0.0, "threshold-never"),
+        (0.02, 0.0, None),
+        (1.0, 0.05, None),
+        (1.0, 0.06, "threshold-early"),
+        (0.11, 0.11, "threshold-early"),  # seven grey images of 64, whatever the mean of steps
+        (1.0, None, None),  # an earlier version's result doesn't know
     ],
 )
-def test_an_early_stop_is_judged_by_what_it_did(stopped: float, used: float, code: str | None) -> None:
-    metrics = {"gen/stopped": stopped, "gen/steps_mean": used}
+def test_an_early_stop_is_judged_by_what_it_did(stopped: float, unfinished: float | None, code: str | None) -> None:
+    metrics = {"gen/stopped": stopped, "gen/steps_mean": 45.0}
+    metrics |= {} if unfinished is None else {"gen/unfinished": unfinished}
     assert codes(PAPER, metrics=metrics) == ([code] if code else [])
     assert codes(PAPER.replace(**{"sampling.early_stop_threshold": 0.0}), metrics=metrics) == []
 

@@ -92,7 +92,7 @@ COMPONENTS: dict[str, Component] = {
         ),
         Component(
             "early-stop",
-            "stopping where x̂₀ changes by less than 2 %, against all steps",
+            "stopping where x̂₀ changes by less than 2 % per unit of log SNR, against all steps",
             {"sampling.early_stop_rule": ("x0_change", None), THRESHOLD: (0.02, 0.0)},
         ),
         Component(
@@ -220,6 +220,23 @@ COMPONENTS: dict[str, Component] = {
             "the denoiser's own estimate of x₀ as further input, in training for half of a batch (Chen et al. 2022), "
             "against none",
             {"diffusion.self_conditioning": (0.5, 0.0)},
+        ),
+        Component(
+            "guidance-interval",
+            "that guidance at noise levels σ of 0.4 to 3.2 alone (Kynkäänniemi et al. 2024), against at all",
+            {
+                "diffusion.position_condition": (True, True),
+                "diffusion.condition_dropout": (0.1, 0.1),
+                "sampling.guidance": (1.5, 1.5),
+                "sampling.guidance_low": (0.4, 0.0),
+                "sampling.guidance_high": (3.2, 0.0),
+            },
+        ),
+        Component(
+            "autoguidance",
+            "guidance of 1.5 by the denoiser of a quarter of the training (Karras et al. 2024), against none; both "
+            "from one training",
+            {"diffusion.guide_share": (0.25, 0.25), "sampling.autoguidance": (1.5, 1.0)},
         ),
         Component(
             "latent-augmentation",
