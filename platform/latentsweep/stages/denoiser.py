@@ -26,8 +26,12 @@ from trainables.loop.checkpoint import load_tensors, save_tensors
 from trainables.loop.execution import Execution
 from trainables.loop.progress import Record
 from trainables.loop.seeds import derived_seed
+from trainables.measures.memorisation import memorisation, nearest
 from trainables.measures.reference import Reference, fid_and_kid
 from trainables.recipes import Recipe
+
+COPIES_AT_RUNGS = 1
+"""The version of what rungs measure beside KID and FID. Scores of another one are measured again."""
 
 
 def train(context: Context, folder: Path) -> dict[str, Any]:
@@ -67,6 +71,7 @@ def rung_score(context: Context, latents: Entry) -> Scorer:
     recipe, execution = context.recipe, context.execution
     autoencoder, statistics = load_vae(context.obtain(VAE).file(WEIGHTS), recipe), scaling(recipe, latents)
     real = Reference.load(context.obtain(REAL_FEATURES).folder)
+    training = context.slices("train").images
     seeds = image_seeds(context.seed, recipe.evaluation.rung_samples)
     positions = training_positions(recipe, latents)
 
@@ -78,6 +83,8 @@ def rung_score(context: Context, latents: Entry) -> Scorer:
         images = decode_to_bytes(autoencoder, statistics.unwhiten(trace.latents[0].cpu()), device).numpy()
         features = extractor(context.weights, str(device)).features(images)
         scores = fid_and_kid(features, real, bootstrap=recipe.evaluation.bootstrap)
+        if len(real.null):
+            scores |= memorisation(nearest(images, training).distances, real.null)
         return {RUNG + name: value for name, value in scores.items()}
 
     return Scorer(measure, scored_with(context))
@@ -87,7 +94,7 @@ def scored_with(context: Context) -> str:
     """A digest of what the scores at the rungs depend on beyond the training."""
     recipe, real = context.recipe, REAL_FEATURES.key(context.identity)
     rungs = recipe.evaluation.rungs, recipe.evaluation.rung_samples
-    return fingerprint([recipe.sampling.identity(), *rungs, real.digest])
+    return fingerprint([recipe.sampling.identity(), *rungs, real.digest, COPIES_AT_RUNGS])
 
 
 def replay(context: Context, entry: Entry) -> list[Record]:
