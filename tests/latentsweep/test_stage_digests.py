@@ -36,6 +36,7 @@ LATER = {
     "diffusion.ema_lengths": (0.05, 0.1),
     "sampling.guidance": 1.5,
     "sampling.ema_length": 0.1,
+    "sampling.after_steps": 100,
 }
 """Every field of the recipe that came after there were stores, away from its default."""
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 
 import torch
 from numpy.polynomial import Polynomial
+from torch import Tensor
 
 from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.unet import UNet
@@ -21,6 +23,8 @@ class Averages:
     def __init__(self, model: UNet, config: DiffusionConfig) -> None:
         self.decay, self.warmup = config.ema_decay, config.ema_warmup
         self.exponents = {length: power_exponent(length) for length in config.ema_lengths}
+        self.clean: dict[float, dict[str, Tensor]] = {}
+        """The weights by length at the last rung before one that copied; empty where none copied, or the first."""
         self.by_length = {
             length: copy.deepcopy(model).eval().requires_grad_(False) for length in (OWN, *self.exponents)
         }
@@ -33,6 +37,20 @@ class Averages:
     def modules(self) -> dict[str, UNet]:
         """All averages, by their names in a checkpoint."""
         return {f"average-{length!r}" if length else "average": model for length, model in self.by_length.items()}
+
+    def weights(self) -> dict[str, Tensor]:
+        """A copy of all weights on the CPU, by length and name."""
+        return {
+            f"{length!r}/{name}": tensor.detach().to("cpu", copy=True)
+            for length, model in self.by_length.items()
+            for name, tensor in model.state_dict().items()
+        }
+
+    def keep_clean(self, weights: Mapping[str, Tensor]) -> None:
+        """Makes :attr:`clean` of what :meth:`weights` gave at an earlier step."""
+        for name, tensor in weights.items():
+            length, _, key = name.partition("/")
+            self.clean.setdefault(float(length), {})[key] = tensor
 
     def update(self, model: UNet, step: int) -> None:
         """Adds the weights after optimiser step ``step``, from 0."""

@@ -62,6 +62,13 @@ class SamplingConfig(Config):
         low=0,
         later=True,
     )
+    after_steps: int = setting(
+        0,
+        "draws by the weights after so many steps of the training, where it kept them: those of the last rung before "
+        "one that copied training slices; 0 draws by those of its end",
+        low=0,
+        later=True,
+    )
 
     @property
     def thresholds(self) -> tuple[float, ...]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from latentsweep import guards
 from latentsweep.metrics import RUNG
 from latentsweep.stages.latents import LATENTS, read_latents, scaling, training_positions
 from latentsweep.stages.real_features import REAL_FEATURES, extractor
@@ -21,6 +22,7 @@ from trainables.denoiser.condition import draw_positions
 from trainables.denoiser.sampling import SamplingTrace, even_chunk, initial_noise, sample
 from trainables.denoiser.training import Scorer, train_denoiser
 from trainables.denoiser.unet import UNet
+from trainables.errors import DataError
 from trainables.loop import execution as ex
 from trainables.loop.checkpoint import load_tensors, save_tensors
 from trainables.loop.execution import Execution
@@ -57,13 +59,27 @@ def train(context: Context, folder: Path) -> dict[str, Any]:
             rungs=recipe.evaluation.rungs if score else 0,
         )
 
-    averages, _, how = train_within_memory(context, folder, "diffusion", "denoiser", len(training), at_rung)
+    averages, records, how = train_within_memory(context, folder, "diffusion", "denoiser", len(training), at_rung)
     if ex.rank() != 0:
         return {}
+    copying = copied_between(records) if score else {}
     for length, model in averages.by_length.items():
         save_tensors(folder / average_file(length), model.state_dict())
+    for length, weights in averages.clean.items():
+        save_tensors(folder / average_file(length, copying["clean_until"]), weights)
     parameters = sum(p.numel() for p in averages.own.parameters())
-    return {"parameters": parameters, **how, "rungs": score.identity if score else None}
+    return {"parameters": parameters, **how, **copying, "rungs": score.identity if score else None}
+
+
+def copied_between(records: Sequence[Record]) -> dict[str, int]:
+    """The first rung at which a training copied, and the last before it, which was clean: ``copied_at`` and
+    ``clean_until``, 0 for none. Empty where it never copied."""
+    rungs = [record for record in records if guards.copies_on_the_way(record)]
+    copied = next((place for place, record in enumerate(rungs) if guards.copied_on_the_way(record)), None)
+    if copied is None:
+        return {}
+    clean = int(rungs[copied - 1]["step"]) if copied else 0
+    return {"copied_at": int(rungs[copied]["step"]), "clean_until": clean}
 
 
 def rung_score(context: Context, latents: Entry) -> Scorer:
@@ -87,14 +103,15 @@ def rung_score(context: Context, latents: Entry) -> Scorer:
             scores |= memorisation(nearest(images, training).distances, real.null)
         return {RUNG + name: value for name, value in scores.items()}
 
-    return Scorer(measure, scored_with(context))
+    return Scorer(measure, scored_with(context), lambda record: bool(guards.copied_on_the_way(record)))
 
 
 def scored_with(context: Context) -> str:
     """A digest of what the scores at the rungs depend on beyond the training."""
     recipe, real = context.recipe, REAL_FEATURES.key(context.identity)
+    sampling = recipe.sampling.replace(after_steps=0)
     rungs = recipe.evaluation.rungs, recipe.evaluation.rung_samples
-    return fingerprint([recipe.sampling.identity(), *rungs, real.digest, COPIES_AT_RUNGS])
+    return fingerprint([sampling.identity(), *rungs, real.digest, COPIES_AT_RUNGS])
 
 
 def replay(context: Context, entry: Entry) -> list[Record]:
@@ -120,9 +137,25 @@ def load_denoiser(weights: Path, recipe: Recipe) -> UNet:
     return model.eval().requires_grad_(False)
 
 
-def average_file(length: float) -> str:
-    """The file of a denoiser's weights by their average of this length, 0 for the training's own."""
-    return f"weights-ema-{length!r}.safetensors" if length else WEIGHTS
+def average_file(length: float, after_steps: int = 0) -> str:
+    """The file of a denoiser's weights by their average of this length, 0 for the training's own.
+
+    ``after_steps`` says at which step of the training, 0 at its end.
+    """
+    file = f"weights-ema-{length!r}.safetensors" if length else WEIGHTS
+    return f"step-{after_steps}-{file}" if after_steps else file
+
+
+def chosen_weights(denoiser: Entry, recipe: Recipe) -> Path:
+    """The file of the weights that a configuration samples with; raises :class:`DataError` for none at its step."""
+    config, kept = recipe.sampling, denoiser.summary.get("clean_until", 0)
+    if config.after_steps and config.after_steps != kept:
+        has = f"those after {kept} steps and of its end" if kept else "only those of its end"
+        raise DataError(
+            f"sampling.after_steps must be a step whose weights the training kept, got {config.after_steps}, and it "
+            f"kept {has}; choose one of these"
+        )
+    return denoiser.file(average_file(config.ema_length, config.after_steps))
 
 
 def image_seeds(seed: int, count: int) -> list[int]:

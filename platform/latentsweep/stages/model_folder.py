@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from latentsweep.configuration import Configuration, read_configuration
-from latentsweep.stages.denoiser import average_file, draw, load_denoiser
+from latentsweep.stages.denoiser import chosen_weights, draw, load_denoiser
 from latentsweep.stages.latents import channel_statistics, scaling, training_positions
 from latentsweep.stages.pipeline import Keys
 from latentsweep.stages.stage import WEIGHTS
@@ -62,7 +62,7 @@ def from_store(store: Store, keys: Keys, recipe: Recipe) -> TrainedModel | None:
     return TrainedModel(
         recipe,
         load_vae(vae.file(WEIGHTS), recipe),
-        load_denoiser(denoiser.file(average_file(recipe.sampling.ema_length)), recipe),
+        load_denoiser(chosen_weights(denoiser, recipe), recipe),
         scaling(recipe, latents),
         training_positions(recipe, latents),
     )
@@ -85,8 +85,7 @@ def write_model(folder: Path, store: Store, keys: Keys, configuration: Configura
     vae, latents, denoiser = found
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(vae.file(WEIGHTS), folder / VAE)
-    average = average_file(configuration.recipe.sampling.ema_length)
-    shutil.copyfile(denoiser.file(average), folder / DENOISER)
+    shutil.copyfile(chosen_weights(denoiser, configuration.recipe), folder / DENOISER)
     statistics = channel_statistics(dict(latents.summary))
     tensors = {"mean": statistics.mean, "deviation": statistics.deviation}
     positions = training_positions(configuration.recipe, latents)

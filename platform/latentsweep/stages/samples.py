@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from latentsweep.stages.denoiser import DENOISER, average_file, draw, image_seeds, load_denoiser
+from latentsweep.stages.denoiser import DENOISER, chosen_weights, draw, image_seeds, load_denoiser
 from latentsweep.stages.latents import LATENTS, scaling, training_positions
 from latentsweep.stages.stage import WEIGHTS, Context, Identity, Stage, save_figure
 from latentsweep.stages.vae import VAE, load_vae
@@ -33,7 +33,7 @@ def generate(context: Context, folder: Path) -> dict[str, Any]:
     recipe, device, latents = context.recipe, context.execution.prepare(), context.obtain(LATENTS)
     thresholds = recipe.sampling.thresholds
     autoencoder, statistics = load_vae(context.obtain(VAE).file(WEIGHTS), recipe), scaling(recipe, latents)
-    weights = context.obtain(DENOISER).file(average_file(recipe.sampling.ema_length))
+    weights = chosen_weights(context.obtain(DENOISER), recipe)
     started = time.monotonic()
     trace = draw(
         load_denoiser(weights, recipe),
