@@ -51,6 +51,8 @@ _RECIPE = {
     "diffusion.flip_probability": 0.0,
     "diffusion.cutmix_labelled": "false",
     "diffusion.validations": 1,
+    "diffusion.frequency_weight": 0.1,
+    "diffusion.frequency_weighting": "none",
     "sampling.steps": 4,
     "sampling.precision": "fp32",
     "evaluation.samples": 6,

@@ -35,7 +35,7 @@ ROOMS = {
     ],
     "latentsweep": [
         ["metrics", "configuration", "storage"],
-        ["datasets"],
+        ["datasets", "guards"],
         ["stages"],
         ["search", "bundle"],
         ["lints"],

@@ -19,6 +19,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, Schema, TensorSpec
 
+from latentsweep.guards import TAG
 from latentsweep.records.recorder import NOTHING
 from latentsweep.records.redaction import redact
 from latentsweep_mlflow.tracking import ORIGIN, artifact_root, connect, experiment_id, tracking_uri
@@ -59,8 +60,8 @@ def register_model(
     ``folder`` holds the weights, the scaling and ``config.yaml`` (:data:`FILES`); the files of the model
     go to the run ``run_id``, or to a run of their own. ``comparable`` says what the score was measured
     against (reference set, number of samples, extractor): a champion is never replaced by a score of another
-    kind. The same files are registered once. Raises :class:`LatentsweepError` where a file is missing
-    or MLflow does not take the model.
+    kind, nor by a model that the guards refuse, whose ``tags`` say so. The same files are registered once. Raises
+    :class:`LatentsweepError` where a file is missing or MLflow does not take the model.
     """
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
@@ -112,6 +113,8 @@ def _register(
 def _compare(tags: Mapping[str, str], champion: ModelVersion | None) -> tuple[bool, str]:
     """Whether the model of these tags becomes the champion, and why or why not."""
     score, objective = float(tags[_SCORE]), tags[_OBJECTIVE]
+    if TAG in tags:
+        return False, f"registered despite the guards ({tags[TAG]}), and so never the champion"
     if not math.isfinite(score):
         return False, f"its {objective} is {score}, which beats nothing"
     if champion is None:

@@ -14,7 +14,7 @@ Better = Literal["lower", "higher"]
 GENERATED, RECONSTRUCTED, RUNG, FINAL = "gen/", "recon/", "rung/", "final/"
 """What names begin with: of generated slices, of reconstructions, of a few slices on the way, and of end results."""
 
-FLOOR, LOW, HIGH, ERROR, SPREAD, REAL = "_floor", "_low", "_high", "_se", "_sd", "_real"
+FLOOR, LOW, HIGH, ERROR, SPREAD, REAL, BOUND = "_floor", "_low", "_high", "_se", "_sd", "_real", "_bound"
 """What is put behind a metric's name for its partners (docs/metrics.md)."""
 
 BOUNDED = (LOW, HIGH)
@@ -36,7 +36,7 @@ class Metric:
     unit: str = ""
     """What stands behind the number where a sentence states a difference."""
     partners: tuple[str, ...] = ()
-    """The suffixes under which its floor, interval, error, spread or real value are recorded with it."""
+    """The suffixes under which its floor, interval, error, spread, real value or bound are recorded with it."""
     objective: str | None = None
     """The name by which ``--objective`` takes it, to be minimised; None where it can't be one."""
     rung: bool = False
@@ -72,6 +72,11 @@ class Metric:
     def error(self) -> str:
         """The name of its standard error."""
         return self.name + ERROR
+
+    @property
+    def bound(self) -> str:
+        """The name of what it may be at most, or at least where higher is better, for a configuration to win."""
+        return self.name + BOUND
 
     @property
     def reconstructed(self) -> str:
@@ -146,12 +151,16 @@ NEAR_COPIES = Metric(
     label="near copies",
     better="lower",
     style=".1%",
+    partners=(BOUND,),
     objective="memorisation",
+    rung=True,
     leaderboard=4,
     report=4,
     study=6,
     final=True,
 )
+ALIKE = Metric(name="gen/alike", label="largest group alike", better="lower", style=".1%", partners=(BOUND,))
+DIVERSITY = Metric(name="gen/diversity", label="diversity", partners=(REAL, BOUND))
 MEMORISATION = Metric(name="gen/memorisation", label="memorisation ratio", study=7)
 STEPS = Metric(
     name="gen/steps_mean",
@@ -203,7 +212,8 @@ METRICS: Mapping[str, Metric] = {
         STOPPED,
         UNFINISHED,
         REFERENCE_SAMPLES,
-        Metric(name="gen/diversity", label="diversity", partners=(REAL,)),
+        ALIKE,
+        DIVERSITY,
         Metric(name="gen/ms_ssim", label="MS-SSIM among samples", partners=(REAL,)),
         Metric(name="gen/high_frequency_share", label="high-frequency share", partners=(REAL,)),
         PAPER_SSIM,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,18 @@ import torch
 from small_dataset import plant
 
 from latentsweep.configuration import Configuration
-from latentsweep.stages.denoiser import average_file
+from latentsweep.guards import copied_on_the_way
+from latentsweep.stages import denoiser
+from latentsweep.stages.denoiser import DENOISER, average_file
 from latentsweep.stages.model_folder import from_store, read_model, write_model
 from latentsweep.stages.pipeline import Keys, Pipeline, keys_of
 from latentsweep.stages.samples import IMAGES
 from latentsweep.stages.stage import WEIGHTS
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
-from trainables.denoiser.averages import combine
+from trainables.denoiser.averages import Averages, combine
+from trainables.denoiser.training import Scorer
+from trainables.errors import DataError
 from trainables.loop.checkpoint import load_tensors
 from trainables.loop.execution import Execution
 from trainables.measures.inception import InceptionWeights
@@ -125,3 +129,61 @@ def test_the_choice_is_part_of_the_samples_key_and_the_lengths_of_the_denoisers(
     assert own.denoiser == short.denoiser != keys().denoiser
     assert own.samples != short.samples
     assert own.evaluation != short.evaluation
+
+
+SHARES = {10: 0.0, 20: 0.5}
+"""The near copies at the rungs of a training."""
+
+
+@pytest.fixture
+def copying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Recipe], Pipeline]:
+    """Pipelines whose denoisers copy from the second of two rungs on."""
+    shares = iter(SHARES.values())
+
+    def measure(averages: Averages) -> dict[str, float]:
+        return {"rung/kid": 1.0, "rung/near_copies": next(shares), "rung/near_copies_bound": 0.1}
+
+    scorer = Scorer(measure, "made up", lambda record: bool(copied_on_the_way(record)))
+    monkeypatch.setattr(denoiser, "rung_score", lambda *_: scorer)
+    home = Home(tmp_path / "runs")
+    dataset, weights = plant(home, side=16, each=8), InceptionWeights(Path("not-needed"), "0" * 64)
+
+    def pipeline(recipe: Recipe) -> Pipeline:
+        recipe = recipe.replace(**{"evaluation.rungs": len(SHARES)})
+        return Pipeline(Store.of(home), dataset, recipe, 0, Execution(), weights)
+
+    return pipeline
+
+
+def test_what_a_denoiser_was_before_it_copied_can_be_sampled_and_taken_out(
+    copying: Callable[[Recipe], Pipeline], tmp_path: Path
+) -> None:
+    ending, before = (copying(of_length(0.05).replace(**{"sampling.after_steps": steps})) for steps in (0, 10))
+    trained = ending.obtain(DENOISER, rungs=True)
+    assert {name: trained.summary[name] for name in ("copied_at", "clean_until")} == {
+        "copied_at": 20,
+        "clean_until": 10,
+    }
+    assert "step-10-weights-ema-0.05.safetensors" in trained.manifest["files"]
+    assert (ending.keys.denoiser, ending.keys.samples) == (
+        before.keys.denoiser,
+        copying(of_length(0.05)).keys.samples,
+    )
+    assert before.keys.samples != ending.keys.samples
+    drawn, earlier = (load_tensors(each.samples().file(IMAGES))[0]["latents"] for each in (ending, before))
+    assert not torch.equal(drawn, earlier)
+    model = read_model(
+        write_model(tmp_path / "m", before.store, before.keys, Configuration("tiny", 0, before.recipe))
+    )
+    kept, _ = load_tensors(trained.file(average_file(0.05, 10)))
+    assert all(torch.equal(model.denoiser.state_dict()[key], value) for key, value in kept.items())
+    other = copying(RECIPE.replace(**{"sampling.after_steps": 20}))
+    with pytest.raises(DataError, match=r"got 20, and it kept those after 10 steps and of its end"):
+        other.samples()
+
+
+def test_a_denoiser_that_never_copied_kept_only_its_end(sampled: Mapping[float, Pipeline]) -> None:
+    pipeline = sampled[0.0]
+    recipe = RECIPE.replace(**{"sampling.after_steps": 10})
+    with pytest.raises(DataError, match="kept only those of its end"):
+        from_store(pipeline.store, pipeline.keys, recipe)

@@ -54,6 +54,7 @@ LATER = {
     "sampling.guidance_high": 3.2,
     "sampling.autoguidance": 1.5,
     "sampling.ema_length": 0.1,
+    "sampling.after_steps": 100,
 }
 """Every field of the recipe that came after there were stores, away from its default."""
 

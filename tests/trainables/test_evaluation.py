@@ -51,12 +51,16 @@ def test_generated_images_get_every_number_and_all_are_finite(reference: Referen
         "gen/reference_samples",
         "gen/diversity",
         "gen/diversity_real",
+        "gen/diversity_bound",
+        "gen/alike",
+        "gen/alike_bound",
         "gen/ms_ssim",
         "gen/ms_ssim_real",
         "gen/high_frequency_share",
         "gen/high_frequency_share_real",
         "gen/memorisation",
         "gen/near_copies",
+        "gen/near_copies_bound",
         "gen/steps_mean",
         "gen/stopped",
         "gen/unfinished",
@@ -68,7 +72,7 @@ def test_generated_images_get_every_number_and_all_are_finite(reference: Referen
     }
     documented = (ROOT / "docs" / "metrics.md").read_text()
     for name in result:
-        assert f"`{re.sub('(_(floor|real|low|high|se|sd))+$', '', name)}`" in documented, name
+        assert f"`{re.sub('(_(floor|real|low|high|se|sd|bound))+$', '', name)}`" in documented, name
     assert all(type(value) is float and math.isfinite(value) for value in result.values())
     assert (result["gen/samples"], result["gen/reference_samples"]) == (20, 40)
     assert (result["gen/steps_mean"], result["gen/stopped"], result["gen/seconds_per_image"]) == (22.5, 0.25, 2)
@@ -95,6 +99,7 @@ def test_a_generator_that_copies_or_collapses_is_told_by_its_numbers(reference: 
     collapsed = measure(slices(1, 5).repeat(24, axis=0), reference)
     assert collapsed["gen/diversity"] == pytest.approx(0, abs=1e-6)
     assert collapsed["gen/ms_ssim"] == pytest.approx(1, abs=1e-5)
+    assert (collapsed["gen/alike"], honest["gen/alike"]) == (1, 1 / 24)
     assert collapsed["gen/diversity_real"] == honest["gen/diversity_real"] > 0
 
 

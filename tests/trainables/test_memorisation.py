@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import numpy as np
@@ -10,7 +11,14 @@ from scipy.ndimage import gaussian_filter
 
 from trainables.errors import DataError
 from trainables.measures import memorisation as module
-from trainables.measures.memorisation import Nearest, align, memorisation, near_copy_threshold, nearest
+from trainables.measures.memorisation import (
+    Nearest,
+    align,
+    memorisation,
+    near_copy_bound,
+    near_copy_threshold,
+    nearest,
+)
 
 
 def draw(count: int, seed: int, side: int = 64) -> np.ndarray:
@@ -156,3 +164,32 @@ def test_an_aligned_copy_lies_over_its_source() -> None:
     found = nearest(moved, training)
     assert found.indices.tolist() == [3, 1]
     np.testing.assert_array_equal(align(moved, training, found.indices), training[[3, 1]])
+
+
+def chance(copies: int, held_out: int, count: int, further: int) -> float:
+    """How probable ``further`` copies of ``count`` are after ``copies`` of ``held_out``: all rates were as likely."""
+    ways = math.comb(count, further) * math.comb(held_out, copies) * (held_out + 1)
+    return ways / math.comb(held_out + count, copies + further) / (held_out + count + 1)
+
+
+@pytest.mark.parametrize(("copies", "held_out", "count"), [(0, 139, 8), (0, 139, 64), (0, 139, 200), (2, 139, 64)])
+def test_the_bound_is_what_95_in_100_further_sets_of_held_out_slices_keep(
+    copies: int, held_out: int, count: int
+) -> None:
+    null = np.concatenate([np.zeros(copies), np.linspace(0.9, 1.1, held_out - copies)])
+    if not copies:
+        null[0] = 0.89  # above half of the median
+    bound = round(near_copy_bound(null, count) * count)
+    within = sum(chance(copies, held_out, count, further) for further in range(bound + 1))
+    assert within >= 0.95 > within - chance(copies, held_out, count, bound)
+    assert sum(chance(copies, held_out, count, further) for further in range(count + 1)) == pytest.approx(1)
+
+
+def test_a_copyist_is_beyond_the_bound_and_an_honest_set_is_not() -> None:
+    training = draw(60, 0)
+    null = nearest(draw(40, 1), training).distances
+    fresh = memorisation(nearest(draw(50, 2), training).distances, null)
+    copied = memorisation(nearest(np.concatenate([training[:8], draw(42, 2)]), training).distances, null)
+    assert fresh["near_copies"] <= fresh["near_copies_bound"] == copied["near_copies_bound"] < copied["near_copies"]
+    with pytest.raises(DataError, match="one image or more"):
+        near_copy_bound(null, 0)

@@ -454,6 +454,50 @@ def test_a_training_that_was_given_up_goes_on_without_the_scores_of_another_samp
     assert heard == [[0.0, 0.1]] * 3, "the averages, to choose from"
 
 
+def test_a_training_that_copies_goes_on_and_keeps_what_it_was_before_also_through_a_kill(tmp_path: Path) -> None:
+    config, steps = TINY.diffusion.replace(ema_lengths=(0.1,)), list[float]()
+
+    def trained(name: str, copied: Sequence[bool], report: Report = ignore_report, identity: str = "a") -> Averages:
+        """``copied`` says of each rung whether it copies."""
+        rungs = iter(copied)
+        score = Scorer(lambda _: {"rung/copied": float(next(rungs))}, identity, lambda r: r.get("rung/copied") == 1)
+        averages, records = train_denoiser(
+            config,
+            latents(12),
+            latents(5),
+            seed=3,
+            folder=tmp_path / name,
+            execution=Execution(),
+            report=report,
+            score=score,
+            rungs=3,
+        )
+        steps[:] = [record["step"] for record in records if "rung/copied" in record]
+        return averages
+
+    def kill(records: Sequence[Record]) -> None:
+        if records[-1]["step"] >= steps[1]:
+            raise KilledError
+
+    for name in ("never", "late", "first", "killed", "other"):
+        (tmp_path / name).mkdir()
+    never, late = trained("never", [False] * 3), trained("late", [False, True, False])
+    assert never.clean == {}
+    assert late.clean.keys() == {0.0, 0.1}
+    assert trained("first", [True] * 3).clean == {}, "no rung was clean before"
+    for length, model in late.by_length.items():
+        ending, kept = model.state_dict(), late.clean[length]
+        assert kept.keys() == ending.keys()
+        assert all(torch.equal(ending[key], value) for key, value in never.by_length[length].state_dict().items())
+        assert any(not torch.equal(kept[key], ending[key]) for key in kept)
+    with pytest.raises(KilledError):
+        trained("killed", [False, True], kill)
+    shutil.copytree(tmp_path / "killed", tmp_path / "other", dirs_exist_ok=True)
+    for length, kept in trained("killed", [False]).clean.items():
+        assert all(torch.equal(kept[key], value) for key, value in late.clean[length].items())
+    assert trained("other", [True], identity="b").clean == {}, "other rungs have found nothing clean"
+
+
 def test_steps_are_evenly_spaced_and_end_at_the_last() -> None:
     assert even_steps(10, 3) == [4, 7, 10]
     assert even_steps(2, 5) == [1, 2]

@@ -28,6 +28,8 @@ class Averages:
     def __init__(self, model: UNet, config: DiffusionConfig) -> None:
         self.decay, self.warmup = config.ema_decay, config.ema_warmup
         self.exponents = {length: power_exponent(length) for length in config.ema_lengths}
+        self.clean: dict[float, dict[str, Tensor]] = {}
+        """The weights by length at the last rung before one that copied; empty where none copied, or the first."""
         self.by_length = {
             length: copy.deepcopy(model).eval().requires_grad_(False) for length in (OWN, *self.exponents)
         }
@@ -53,6 +55,20 @@ class Averages:
         model = copy.deepcopy(self.own)
         model.load_state_dict(combine({each: self.by_length[each].state_dict() for each in self.exponents}, length))
         return model
+
+    def weights(self) -> dict[str, Tensor]:
+        """A copy of all weights on the CPU, by length and name."""
+        return {
+            f"{length!r}/{name}": tensor.detach().to("cpu", copy=True)
+            for length, model in self.by_length.items()
+            for name, tensor in model.state_dict().items()
+        }
+
+    def keep_clean(self, weights: Mapping[str, Tensor]) -> None:
+        """Makes :attr:`clean` of what :meth:`weights` gave at an earlier step."""
+        for name, tensor in weights.items():
+            length, _, key = name.partition("/")
+            self.clean.setdefault(float(length), {})[key] = tensor
 
     def update(self, model: UNet, step: int) -> None:
         """Adds the weights after optimiser step ``step``, from 0."""

@@ -95,6 +95,13 @@ class SamplingConfig(Config):
         high=0.28,
         later=True,
     )
+    after_steps: int = setting(
+        0,
+        "draws by the weights after so many steps of the training, where it kept them: those of the last rung before "
+        "one that copied training slices; 0 draws by those of its end",
+        low=0,
+        later=True,
+    )
 
     def check(self) -> None:
         if self.guidance_high and self.guidance_high <= self.guidance_low:

@@ -34,6 +34,8 @@ class Scorer:
     """Takes all averages, and returns metrics whose names begin with ``rung/``."""
     identity: str
     """What the metrics depend on beyond the training, such as the sampler."""
+    copies: Callable[[Record], bool] = lambda record: False
+    """Whether a record with such metrics shows that training slices are copied."""
 
 
 def train_denoiser(
@@ -51,7 +53,9 @@ def train_denoiser(
     """Trains on latents and returns the averaged (EMA) denoisers, and all records.
 
     ``score`` measures the averaged denoisers at ``rungs`` equally spaced steps before the end. Continues from
-    the checkpoint in ``folder`` where there is one, without its scores where another ``score`` measured them. Raises
+    the checkpoint in ``folder`` where there is one, without its scores where another ``score`` measured them. A
+    training that copies goes on to its end, since its result doesn't depend on ``score``; what the averages were at
+    the last rung before is :attr:`Averages.clean`. Raises
     :class:`~trainables.errors.DivergenceError` when the loss is no longer finite, and ``torch.OutOfMemoryError`` on
     every worker where one runs out of memory.
     """
@@ -69,7 +73,7 @@ def train_denoiser(
     state = TrainingState({"model": model, **averages.modules()}, {"optimizer": optimizer}, scaler)
     scored = score.identity if score else ""
     if state.load(folder) and state.extra.get("scored", scored) != scored:
-        state.records = without_scores(state.records)
+        state.records, state.kept = without_scores(state.records), {}
     state.extra["scored"] = scored
     score_at = set(even_steps(config.steps, rungs + 1)[:-1])
     validate_at = score_at.union(even_steps(config.steps, config.validations))
@@ -112,8 +116,12 @@ def train_denoiser(
             metrics = validate()
             if score and state.step in score_at and ex.rank() == 0:
                 metrics |= score.measure(averages)
+                if not any(map(score.copies, [*state.records, metrics])):
+                    state.kept = averages.weights()
             progress.record(metrics)
             progress.save()
+    if score and any(map(score.copies, state.records)):
+        averages.keep_clean(state.kept)
     return averages, state.records
 
 

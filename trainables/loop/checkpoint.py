@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.safetensors"
 
+KEPT = "kept/"
+"""What the names of a loop's own tensors begin with in a checkpoint."""
+
 _CONTENT = "latentsweep"
 
 
@@ -83,11 +86,13 @@ class TrainingState:
     """What else a loop keeps, as JSON values."""
     step: int = 0
     records: list[dict[str, float]] = field(default_factory=list)
+    kept: dict[str, torch.Tensor] = field(default_factory=dict)
+    """What else a loop keeps, as tensors."""
 
     def save(self, folder: Path) -> None:
         """Writes everything into ``folder``, or nothing; the previous checkpoint stays beside the new one."""
         path = folder / CHECKPOINT
-        tensors: dict[str, torch.Tensor] = {}
+        tensors = {f"{KEPT}{name}": tensor for name, tensor in self.kept.items()}
         for name, module in self.modules.items():
             tensors |= {f"{name}/{key}": value for key, value in module.state_dict().items()}
         for name, optimizer in self.optimizers.items():
@@ -105,6 +110,7 @@ class TrainingState:
         if found is None:
             return False
         tensors, state = found
+        self.kept = {k.removeprefix(KEPT): v for k, v in tensors.items() if k.startswith(KEPT)}
         for name, module in self.modules.items():
             prefix = f"{name}/"
             weights = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

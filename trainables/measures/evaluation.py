@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from trainables.config import Config, setting
 from trainables.errors import DataError
+from trainables.measures.collapse import LEAST_DIVERSITY, collapse
 from trainables.measures.memorisation import Nearest, memorisation
 from trainables.measures.reference import Bytes, Features, Reference, compare, describe_set, spread_over
 
@@ -58,12 +59,13 @@ def evaluate_generated(
 
     The metrics are named ``gen/…`` and defined in docs/metrics.md: those of :func:`~.reference.compare`, also with
     ``_floor``; of :func:`~.reference.describe_set`, also with ``_real``; of
-    :func:`~trainables.measures.memorisation.memorisation`; mean and early stops of ``steps_used`` (N,), out of
-    ``steps``; the share of ``remaining`` (N,), how far each latent is from the sampler's end over the end's norm,
-    above :data:`UNFINISHED`; the wall time of the sampling, ``seconds``, over N; and SSIM and PSNR of generated i
-    with real i, two unrelated images, as the paper reports them, with ``_sd`` their standard deviation between pairs.
-    The real slices are in a fixed order that takes one of each subject in turn. Raises :class:`DataError` for fewer
-    than 2 images, or images and features that don't belong together.
+    :func:`~trainables.measures.memorisation.memorisation` and :func:`~trainables.measures.collapse.collapse`;
+    ``diversity_bound``, the least diversity of a generator that hasn't collapsed; mean and early stops of
+    ``steps_used`` (N,), out of ``steps``; the share of ``remaining`` (N,), how far each latent is from the sampler's
+    end over the end's norm, above :data:`UNFINISHED`; the wall time of the sampling, ``seconds``, over N; and SSIM
+    and PSNR of generated i with real i, two unrelated images, as the paper reports them, with ``_sd`` their standard
+    deviation between pairs. The real slices are in a fixed order that takes one of each subject in turn. Raises
+    :class:`DataError` for fewer than 2 images, or images and features that don't belong together.
     """
     from trainables.measures.similarity import psnr, ssim
 
@@ -79,6 +81,8 @@ def evaluate_generated(
     result |= {"samples": float(len(images)), "reference_samples": float(len(reference.images))}
     result |= describe_set(images, seed)
     result |= {f"{name}_real": value for name, value in reference.real.items()}
+    result["diversity_bound"] = LEAST_DIVERSITY * reference.real["diversity"]
+    result |= collapse(images, reference.images, reference.subjects, reference.floor_images)
     if len(reference.null):
         result |= memorisation(nearest.distances, reference.null)
 

@@ -24,6 +24,9 @@ NEAR_COPY_QUANTILE = 0.01
 NEAR_COPY_FRACTION = 0.5
 """A near copy is nearer than this quantile of held-out slices, and than this fraction of their median distance."""
 
+COPYING_LEVEL = 0.95
+"""How sure it must be that a generator has more near copies than held-out slices have."""
+
 FINE, COARSE = 1.5, 4.0
 """Standard deviations in pixels of the Gaussians whose difference is the band of frequencies that is compared."""
 
@@ -106,17 +109,40 @@ def near_copy_threshold(null: Floats) -> float:
     return float(min(np.quantile(null, NEAR_COPY_QUANTILE), NEAR_COPY_FRACTION * np.median(null)))
 
 
+def near_copy_bound(null: Floats, count: int) -> float:
+    """The largest share of near copies of ``count`` images that chance explains, from held-out distances (n,).
+
+    k of the n held-out slices are within :func:`near_copy_threshold`. The number of near copies in ``count`` further
+    ones has the beta-binomial distribution of ``count``, k + 1 and n − k + 1: a binomial one whose rate is known only
+    from k of n, before which every rate was as likely (Laplace's rule of succession). The bound is its
+    :data:`COPYING_LEVEL` point over ``count``. For k = 0 of n = 139 it is 1 of 8, 1 of 32, 2 of 64 and 5 of 200. It
+    takes slices for independent, which those of one subject aren't. On 60 and 40 random partitions of the 70 subjects
+    of 865 real slices, draws of 8, 32, 64 and 200 slices of 10 other subjects exceeded it in 0, 0, 0 and 0 % at 64
+    pixels, and in 0.1, 0.8, 1.0 and 3.0 % at 32. Raises :class:`DataError` for no distances or no images.
+    """
+    from scipy.stats import betabinom
+
+    if count < 1:
+        raise DataError("a bound on near copies is for one image or more, got none: sample some first")
+    copies = int(np.sum(null <= near_copy_threshold(null)))
+    return float(betabinom.ppf(COPYING_LEVEL, count, copies + 1, len(null) - copies + 1)) / count
+
+
 def memorisation(distances: Floats, null: Floats) -> dict[str, float]:
     """How near generated images are to the training slices (N,), against how near held-out slices are to them (n,).
 
     ``memorisation`` is the ratio of the two medians: about 1 for a generator that has learnt the distribution,
     towards 0 for one that copies. It is left out, with a warning, where most held-out slices are copies of training
     slices. ``near_copies`` is the share of generated images within :func:`near_copy_threshold`: 0.01 or less where
-    nothing is copied. Raises :class:`DataError` for no distances on a side.
+    nothing is copied. ``near_copies_bound`` is :func:`near_copy_bound` of as many images: a larger share is a
+    copyist's. Raises :class:`DataError` for no distances on a side.
     """
     if len(distances) == 0:
         raise DataError("memorisation is measured on generated images, got none: sample some first")
-    result = {"near_copies": float(np.mean(distances <= near_copy_threshold(null)))}
+    result = {
+        "near_copies": float(np.mean(distances <= near_copy_threshold(null))),
+        "near_copies_bound": near_copy_bound(null, len(distances)),
+    }
     typical = float(np.median(null))
     if typical > 0:
         result["memorisation"] = float(np.median(distances)) / typical

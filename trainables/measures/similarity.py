@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from trainables.measures.collapse import mean_distance, pairwise_distances
 from trainables.measures.structure import exponents
 
 import trainables.measures.torchvision_operators  # noqa: F401  # isort: skip
@@ -55,12 +56,7 @@ def ms_ssim(first: Images, second: Images) -> Floats:
 
 def mean_pairwise_distance(images: npt.NDArray[np.uint8]) -> float:
     """Mean over all pairs of different images, of 2 or more, of their root-mean-square difference in [-1, 1]."""
-    pixels = images.reshape(len(images), -1).astype(np.float64) / 127.5
-    pixels -= pixels.mean(axis=0)
-    squares = np.sum(pixels**2, axis=1)
-    distances = np.sqrt(np.maximum(squares[:, None] + squares - 2 * pixels @ pixels.T, 0) / pixels.shape[1])
-    np.fill_diagonal(distances, 0)
-    return float(distances.sum() / (len(images) * (len(images) - 1)))
+    return mean_distance(pairwise_distances(images))
 
 
 def mean_similarity(images: npt.NDArray[np.uint8], *, pairs: int, seed: int) -> float:

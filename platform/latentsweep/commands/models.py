@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from latentsweep.commands import options
+
+if TYPE_CHECKING:
+    from latentsweep.jobs.train import Training
+    from latentsweep_mlflow.registry import Registered
 
 
 def train(
     config: Annotated[Path, typer.Option(help="The configuration, as export wrote it.")],
     steps: Annotated[int | None, typer.Option(min=1, help="Denoiser steps; the configuration's by default.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Data-parallel workers.")] = 1,
+    despite_guards: options.DespiteOption = False,
     card_gib: options.CardOption = None,
     device: options.DeviceOption = None,
     ray_address: options.RayOption = "local",
@@ -31,10 +37,10 @@ def train(
 
     from latentsweep.configuration import read_configuration
     from latentsweep.execution.cluster import pack_job
+    from latentsweep.guards import refusal
     from latentsweep.jobs.job import Runtime
     from latentsweep.jobs.train import Retraining, record_training
     from latentsweep.lints import as_text
-    from latentsweep.metrics import KID
     from trainables.measures.inception import find_weights
 
     place = options.home_of(home, store, study_storage)
@@ -50,38 +56,75 @@ def train(
         slices=dataset.counts(configuration.recipe.data.rule)["train"],
     )
     job = Retraining(place, configuration, dataset, weights, workers)
-    with job.locked():
-        result = job.run(Runtime(pack, Console(stderr=True), ray_address))
+    registered, runtime = None, Runtime(pack, Console(stderr=True), ray_address)
+    with contextlib.ExitStack() as held:
+        held.enter_context(job.locked())
+        result = job.run(runtime)
+        clean = None if despite_guards else job.before_copying(result)
+        if clean:
+            steps = clean.configuration.recipe.sampling.after_steps
+            said = refusal(result.metrics(next(iter(result.evaluations))))
+            typer.echo(f"note: it copies at its end ({said}), so it is taken as it was after {steps} steps", err=True)
+            held.enter_context(clean.locked())
+            job, from_store = clean, result.from_store
+            result = dataclasses.replace(job.run(runtime), from_store=from_store)
         if mlflow:
-            from latentsweep_mlflow.registry import register_model
-
-            registered = register_model(
-                home,
-                dataset=dataset.name,
-                folder=job.folder,
-                run_id=record_training(options.recorder_of(place, dataset.name, True), result),
-                score=result.scores[KID.name],
-                objective=f"{KID.objective} on the {job.last} split",
-                comparable=result.comparable,
-            )
+            run_id = record_training(options.recorder_of(place, dataset.name, True), result)
+            registered = register(result, run_id, despite_guards=despite_guards)
     summary: dict[str, Any] = {"name": job.name, "folder": str(job.folder), "from_store": result.from_store}
     summary |= {split: result.metrics(split) for split in result.evaluations}
     summary |= {} if result.earlier is None else {"earlier_test_decisions": result.earlier}
     summary["lints"] = [dataclasses.asdict(finding) for finding in result.findings]
-    summary |= {"registry": dataclasses.asdict(registered)} if mlflow else {}
+    summary |= {"refused": result.refused} if result.refused else {}
+    summary |= {"registry": dataclasses.asdict(registered)} if registered else {}
     if as_json:
         typer.echo(json.dumps(summary, indent=1))
+        check_registered(result, registered, wanted=mlflow)
         return
     how = "answered from the store" if result.from_store else "trained"
     typer.echo(f"{how}: {job.folder}")
     for split in result.evaluations:
         options.print_metrics(split, result.metrics(split))
     options.print_earlier(dataset.name, result.earlier)
-    if mlflow:
+    if registered:
         typer.echo(f"registered as {dataset.name}, version {registered.version}: {registered.reason}")
     if result.findings:
         typer.echo(as_text(result.findings))
     typer.echo(f"draw images with: python cli.py sample {job.folder} --count 16 --to images")
+    check_registered(result, registered, wanted=mlflow)
+
+
+def register(training: Training, run_id: str | None, *, despite_guards: bool) -> Registered | None:
+    """Registers a trained model, with a tag where the guards refuse it; None where they do, unless despite them."""
+    from latentsweep.metrics import KID
+    from latentsweep.records.results import guard_tags
+    from latentsweep_mlflow.registry import register_model
+
+    if training.refused and not despite_guards:
+        return None
+    job = training.job
+    return register_model(
+        job.home.root,
+        dataset=job.dataset.name,
+        folder=job.folder,
+        run_id=run_id,
+        score=training.scores[KID.name],
+        objective=f"{KID.objective} on the {job.last} split",
+        comparable=training.comparable,
+        tags=guard_tags(training.scores),
+    )
+
+
+def check_registered(training: Training, registered: Registered | None, *, wanted: bool) -> None:
+    """Raises :class:`~trainables.errors.ConfigError` where a model was to be registered and the guards refuse it."""
+    from latentsweep.guards import DESPITE
+    from trainables.errors import ConfigError
+
+    if wanted and registered is None:
+        raise ConfigError(
+            f"what copies training slices or has collapsed is not registered, and so does {training.job.name} "
+            f"({training.refused}); its model is in {training.job.folder}: train another, or say {DESPITE}"
+        )
 
 
 def sample(
@@ -120,6 +163,7 @@ def evaluate(
 ) -> None:
     """Measure a trained run, or any folder of images, against real slices that no training saw."""
     from latentsweep.datasets.ledger import note_use
+    from latentsweep.guards import refusal
     from latentsweep.jobs.image_folder import compare, images_name, read_images
     from latentsweep.jobs.trained import evaluated_run
     from latentsweep.storage.store import Store
@@ -153,7 +197,10 @@ def evaluate(
         )
         metrics, named, earlier = measured.metrics, measured.dataset, measured.earlier
     if as_json:
-        typer.echo(json.dumps(metrics | ({} if earlier is None else {"earlier_test_decisions": earlier}), indent=1))
+        refused = refusal(metrics)
+        said: dict[str, Any] = {"refused": refused} if refused else {}
+        said |= {} if earlier is None else {"earlier_test_decisions": earlier}
+        typer.echo(json.dumps({**metrics, **said}, indent=1))
     else:
         options.print_metrics(split, metrics)
         options.print_earlier(named, earlier)

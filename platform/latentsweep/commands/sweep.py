@@ -36,6 +36,7 @@ def sweep(
         ),
     ] = None,
     confirm_seeds: Annotated[int, typer.Option(min=1, help="Fresh seeds for each of these.")] = 2,
+    despite_guards: options.DespiteOption = False,
     settings: options.SetOption = None,
     concurrent: options.ConcurrentOption = None,
     card_gib: options.CardOption = None,
@@ -67,7 +68,12 @@ def sweep(
     place = options.home_of(home, store, study_storage)
     settings, execution = execution_of(settings or [], device)
     chosen = search_space(dataset, space)
-    search = SearchConfig(objectives=tuple(objective or SearchConfig.objectives), sampler=sampler, pruner=pruner)
+    search = SearchConfig(
+        objectives=tuple(objective or SearchConfig.objectives),
+        sampler=sampler,
+        pruner=pruner,
+        guarded=not despite_guards,
+    )
     weights = find_weights(inception)
     data = options.dataset_of(place, dataset)
     plan = sweep_plan(data, chosen, weights, recipe, settings, split, search, seed)
@@ -104,6 +110,7 @@ def export(
     sweep_name: Annotated[str | None, typer.Option("--sweep", help="Take this sweep.")] = None,
     trial: Annotated[int | None, typer.Option(min=0, help="Take this trial; the best by default.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
+    despite_guards: options.DespiteOption = False,
     as_json: options.JsonOption = False,
     home: options.HomeOption = Path("runs"),
     store: options.StoreOption = "",
@@ -118,7 +125,11 @@ def export(
     if to.exists() and not force:
         raise ConfigError(f"{to} is there already; choose another name or say --force")
     configuration = configuration_of(
-        folder, trial, lambda name, key: options.recorder_of(place, name, True).run_id(key), place.study
+        folder,
+        trial,
+        lambda name, key: options.recorder_of(place, name, True).run_id(key),
+        place.study,
+        despite_guards=despite_guards,
     )
     configuration.write(to)
     origin = configuration.origin
@@ -145,7 +156,7 @@ def show_results(home: Home, plan: SweepPlan, as_json: bool) -> None:
         result = {"sweep": plan.name, "counts": counts, "leaderboard": table, "confirmed": again, "lints": lints}
         typer.echo(json.dumps(result | {"importances": leaderboard.importances(search)}, indent=1))
         return
-    said = confirmation_table.words(search)
+    said = [*confirmation_table.words(search), *filter(None, [leaderboard.copyists(search)])]
     leaderboard.show(table, counts, leaderboard.importances(search), again=again, said=said)
     at = "" if str(home.root) == "runs" else f" --home {home.root}"
     if lints:

@@ -25,6 +25,8 @@ class TrialLine:
     params: Mapping[str, Any]
     step: int = 0
     score: float | None = None
+    copies: str = ""
+    """What its last rung said of copies, in words."""
     state: str = "starting"
     began: float = field(default_factory=time.monotonic)
 
@@ -73,12 +75,13 @@ class View:
         if not self._live:
             self.say(f"trial {number}: {described(params)}")
 
-    def heard(self, number: int, step: int, score: float | None) -> None:
-        """A trial reported."""
+    def heard(self, number: int, step: int, score: float | None, copies: str = "") -> None:
+        """A trial reported; ``copies`` says how much it copies."""
         line = self.running.get(number)
         if line:
             line.step, line.state = step, "training" if step < self.steps else "measuring"
             line.score = score if score is not None else line.score
+            line.copies = copies or line.copies
 
     def ended(self, number: int, how: str, best: str | None) -> None:
         """A trial ended."""
@@ -100,7 +103,7 @@ class View:
         for name in ("trial", "configuration", "step", "score on the way", "for"):
             trials.add_column(name, style="dim" if name == "for" else None)
         for number, line in sorted(self.running.items()):
-            score = "" if line.score is None else f"{line.score:.1f}"
+            score = ", ".join(filter(None, ("" if line.score is None else f"{line.score:.1f}", line.copies)))
             where = f"{line.step}/{self.steps} {line.state}"
             trials.add_row(str(number), described(line.params), where, score, clock(time.monotonic() - line.began))
         tail = Text(f"{self.finished} of {self.target} trials ended" + (f"   best: {self.best}" if self.best else ""))

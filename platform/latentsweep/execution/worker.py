@@ -143,7 +143,10 @@ def retraining(config: dict[str, Any]) -> None:
 
 
 def train_together(pipeline: Pipeline, stage: Stage) -> None:
-    """A training by all workers: the first obtains it, with its inputs; the others compute along."""
+    """A training by all workers: the first obtains it, with its inputs; the others compute along.
+
+    A denoiser is measured at its rungs, so that the step is known from which on it copies.
+    """
     key = stage.key(pipeline.identity)
     found = pipeline.store.find(key) is not None
     if ex.rank() == 0:
@@ -158,9 +161,9 @@ def train_together(pipeline: Pipeline, stage: Stage) -> None:
             pipeline.store.note_progress(key, records[-1])  # where the driver's live view finds it
 
     if ex.rank() == 0:
-        pipeline.obtain(stage, report)
+        pipeline.obtain(stage, report, rungs=True)
     else:
-        pipeline.assist(stage)
+        pipeline.assist(stage, rungs=True)
     ex.barrier()
 
 

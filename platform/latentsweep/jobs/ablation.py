@@ -137,7 +137,8 @@ class Study(Job):
             best = sweep.search.best()
             if not best:
                 raise LatentsweepError(
-                    f"no trial of the tuning of {arm.name!r} has a result; see python cli.py lint {sweep.plan.name}"
+                    f"no trial of the tuning of {arm.name!r} has a result that the guards let win; see "
+                    f"python cli.py report {sweep.plan.name}"
                 )
             found[arm.name] = dict(best[0].params)
         return found

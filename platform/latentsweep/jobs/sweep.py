@@ -11,7 +11,7 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from latentsweep import stages
+from latentsweep import guards, stages
 from latentsweep.execution import worker
 from latentsweep.execution.packing import Packing
 from latentsweep.execution.shared_stages import Shared
@@ -30,7 +30,7 @@ from latentsweep.search import confirmation, confirmation_table, leaderboard
 from latentsweep.search.confirmation import NOTHING, Extent, FreshRun, Wanted
 from latentsweep.search.databases import translate_errors
 from latentsweep.search.plan import SweepPlan
-from latentsweep.search.study import Search
+from latentsweep.search.study import COPIED, Search
 from latentsweep.storage.home import Home
 from trainables.errors import INFRASTRUCTURE, DivergenceError, StoppedError
 from trainables.measures.inception import InceptionWeights
@@ -173,18 +173,21 @@ class Sweep(Job):
     def _note_end(self, run: FreshRun, failure: Failure | None) -> str:
         """Notes in the study how a run with a fresh seed ended; returns it in words.
 
-        Only a divergence and a score that isn't finite are a configuration's own failures. After another, such as too
-        little memory or a result that isn't there, the run stays missing.
+        Only a divergence, a score that isn't finite and what the guards refuse are a configuration's own failures.
+        After another, such as too little memory or a result that isn't there, the run stays missing.
         """
         metric, score = confirmation.metric_of(self.search), None
         if not failure:
             evaluation = self.store.find(run.keys.evaluation)
-            score = stages.metrics_of(evaluation, run.recipe).get(metric.name) if evaluation else None
+            metrics = stages.metrics_of(evaluation, run.recipe) if evaluation else {}
+            score, refused = metrics.get(metric.name), self.search.refused(metrics)
             if not evaluation:
                 failure = {"reason": "its measurement is not in the store", "class": INFRASTRUCTURE}
             elif score is None:
                 failure = {"reason": f"no finite {metric.objective} was measured", "class": DivergenceError.kind}
-        if failure and failure["class"] != DivergenceError.kind:
+            elif refused:
+                failure = {"reason": refused, "class": guards.REFUSED}
+        if failure and failure["class"] not in (DivergenceError.kind, guards.REFUSED):
             self.undecided = f"{run.name}: {failure['reason']}"
             return f"failed: {failure['reason']}; it is tried again when the sweep goes on"
         confirmation.note(self.search, run, score, failure)
@@ -223,7 +226,8 @@ class SweepListener:
         if records:
             self.sweep.record.trial_records(number, records)
             scores = [record[self.rung] for record in records if self.rung in record]
-            self.view.heard(number, int(records[-1]["step"]), scores[-1] if scores else None)
+            copies = [said for said in map(guards.copies_on_the_way, records) if said]
+            self.view.heard(number, int(records[-1]["step"]), scores[-1] if scores else None, "".join(copies[-1:]))
 
     def lost(self, number: int, error: str) -> tuple[str, str]:
         """A trial was lost again and again, at last with Ray's ``error``: the reason, and its log's last lines."""
@@ -238,12 +242,17 @@ class SweepListener:
         best = None
         if trial.state == TrialState.COMPLETE:
             points = [trial.user_attrs["metrics"], *(point["metrics"] for point in trial.user_attrs["points"])]
-            lowest = min(point[self.objective.name] for point in points)
-            how = f"{'best ' if len(points) > 1 else ''}{self.objective.stem} {lowest:.2f}"
+            refused = self.sweep.search.refused
+            lowest = min(points, key=lambda point: (bool(refused(point)), point[self.objective.name]))
+            how = f"{'best ' if len(points) > 1 else ''}{self.objective.stem} {lowest[self.objective.name]:.2f}"
+            how += f", refused: {refused(lowest)}" if refused(lowest) else ""
             first = self.sweep.search.leader()
             best = f"{first.values[0]:.2f} with {leaderboard.described(first.params)}"
+            if self.sweep.search.refusal(first):
+                best = "none, the guards refuse all"
         elif trial.state == TrialState.PRUNED:
             how = f"pruned at step {trial.user_attrs['pruned_at']}"
+            how += f": {trial.user_attrs[COPIED]}" if COPIED in trial.user_attrs else ""
         else:
             how = f"failed: {trial.user_attrs.get('reason', 'no reason given')}"
         self.view.ended(number, how, best)

@@ -9,7 +9,7 @@ from concurrent.futures import wait
 from dataclasses import dataclass
 from pathlib import Path
 
-from latentsweep import stages
+from latentsweep import guards, stages
 from latentsweep.configuration import Configuration
 from latentsweep.datasets.ledger import note_use
 from latentsweep.datasets.slices import PreparedDataset
@@ -20,7 +20,7 @@ from latentsweep.execution.worker import Brief
 from latentsweep.jobs.job import Job, Runtime
 from latentsweep.lints import Finding, as_tags, targets
 from latentsweep.records.recorder import Recorder
-from latentsweep.records.results import as_records, execution_tags, final_record, pictures, value_of
+from latentsweep.records.results import as_records, execution_tags, final_record, guard_tags, pictures, value_of
 from latentsweep.search.plan import check_fit
 from latentsweep.stages.model_folder import write_model
 from latentsweep.stages.pipeline import Keys, keys_of
@@ -106,6 +106,18 @@ class Retraining(Job):
         ]
         return Training(self, evaluations, entries, from_store, findings, earlier)
 
+    def before_copying(self, training: Training) -> Retraining | None:
+        """The same training as it was at the last rung before it copied; None where it doesn't, or copied at once.
+
+        The slices of the first held-out split decide, not those of the test split.
+        """
+        recipe, kept = self.configuration.recipe, training.entries["denoiser"].summary.get("clean_until", 0)
+        decides = training.metrics(next(iter(self.keys)))
+        if not kept or recipe.sampling.after_steps or not guards.copies(decides):
+            return None
+        clean = dataclasses.replace(self.configuration, recipe=recipe.replace(**{"sampling.after_steps": kept}))
+        return Retraining(self.home, clean, self.dataset, self.weights, self.workers)
+
     def _train(self, runtime: Runtime, brief: Brief) -> None:
         """Trains in Ray, and shows the progress."""
         recipe, keys = self.configuration.recipe, self.keys[self.last]
@@ -164,6 +176,11 @@ class Training:
         return self.metrics(self.job.last)
 
     @property
+    def refused(self) -> str:
+        """Why the guards refuse it, in words; empty where they don't."""
+        return guards.refusal(self.scores)
+
+    @property
     def ended(self) -> int:
         """When the last measurement was made, milliseconds since the epoch."""
         created = max(entry.manifest["created"] for entry in self.evaluations.values())
@@ -187,6 +204,7 @@ def record_training(recorder: Recorder, training: Training) -> str | None:
         tags={
             **{f"latentsweep.from_{name}": str(origin[name]) for name in ("sweep", "trial") if name in origin},
             **as_tags(training.findings),
+            **guard_tags(training.scores),
         },
     )
     recorder.log(key, as_records(stages.records_of(training.entries["denoiser"])))

@@ -14,7 +14,7 @@ from latentsweep.lints import as_tags, targets
 from latentsweep.metrics import AUTOENCODER_SECONDS
 from latentsweep.pages.repetition import differences
 from latentsweep.records.recorder import Recorder, StepRecord
-from latentsweep.records.results import as_records, log_scores
+from latentsweep.records.results import as_records, guard_tags, log_scores
 from latentsweep.storage.entries import MANIFEST
 from latentsweep.storage.store import Store
 from trainables.space import Value
@@ -85,7 +85,7 @@ class AblationRecord:
         log_scores(self.recorder, key, self.store, run.keys, run.recipe, metrics | seconds)
         self.recorder.log_file(key, evaluation.file(MANIFEST), "evaluation")
         findings = targets.lint_run(self.store, run.recipe, run.keys, metrics)
-        self.recorder.close_run(key, "finished", tags=as_tags(findings))
+        self.recorder.close_run(key, "finished", tags=as_tags(findings) | guard_tags(metrics))
         self.closed.add(key)
 
     def _steps(self, run: ArmRun) -> dict[str, Value]:

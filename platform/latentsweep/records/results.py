@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from latentsweep import stages
+from latentsweep import guards, stages
 from latentsweep.metrics import DENOISER_SECONDS, EVALUATION_SECONDS, FINALS
 from latentsweep.records.recorder import Recorder, StepRecord
 from latentsweep.stages.denoiser import DENOISER
@@ -44,6 +44,12 @@ def log_pictures(recorder: Recorder, key: str, entries: Iterable[Entry]) -> None
     """Record the figures that these results hold."""
     for path in pictures(entries):
         recorder.log_file(key, path, stages.FIGURES)
+
+
+def guard_tags(metrics: Mapping[str, float]) -> dict[str, str]:
+    """What the guards say of measurements that they refuse; empty where they don't."""
+    refused = guards.refusal(metrics)
+    return {guards.TAG: refused} if refused else {}
 
 
 def execution_tags(training: Entry) -> dict[str, str]:

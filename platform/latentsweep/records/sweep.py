@@ -10,6 +10,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from latentsweep import stages
+from latentsweep.guards import TAG
 from latentsweep.lints import Finding, as_tags, targets
 from latentsweep.metrics import OBJECTIVES
 from latentsweep.records.recorder import Recorder, StepRecord
@@ -18,6 +19,7 @@ from latentsweep.records.results import (
     execution_tags,
     final_record,
     finals,
+    guard_tags,
     log_pictures,
     log_scores,
     milliseconds,
@@ -25,7 +27,7 @@ from latentsweep.records.results import (
 )
 from latentsweep.search.confirmation import choice, confirmation, metric_of
 from latentsweep.search.plan import SweepPlan
-from latentsweep.search.study import Search
+from latentsweep.search.study import COPIED, Search
 from latentsweep.stages.denoiser import DENOISER
 from latentsweep.stages.reconstruction import RECONSTRUCTION
 from latentsweep.stages.vae import VAE
@@ -114,10 +116,12 @@ class SweepRecord:
             log_scores(self.recorder, key, self.store, keys, recipe, metrics)
             findings = targets.lint_run(self.store, recipe, keys, metrics)
             denoiser = self.store.find(keys[DENOISER.name])
-            tags = as_tags(findings) | (execution_tags(denoiser) if denoiser else {})
+            tags = as_tags(findings) | (execution_tags(denoiser) if denoiser else {}) | guard_tags(metrics)
             self.recorder.close_run(key, "finished", tags=tags, ended=ended)
         elif trial.state == TrialState.PRUNED:
             tags = {"latentsweep.pruned_at": str(trial.user_attrs["pruned_at"])}
+            if COPIED in trial.user_attrs:
+                tags[TAG] = trial.user_attrs[COPIED]
             self.recorder.close_run(key, "pruned", tags=tags, ended=ended)
         else:
             attributes = trial.user_attrs

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from latentsweep.datasets.slices import PreparedDataset, open_dataset
+from latentsweep.guards import DESPITE
 from latentsweep.lints import Finding
 from latentsweep.metrics import FID, KID, OBJECTIVES, REPORT, STEPS, Metric
 from latentsweep.pages.charts import Chart
@@ -100,6 +101,7 @@ class Content:
         steps = self.source.plan.recipe.sampling.steps
         again = self.confirmation
         best = f"{KID.label} of the best" + (", in the search" if again and again.best else "")
+        best = f"{KID.label} of the lowest, refused" if self.shown_trial.refused else best
         found = [
             (best, KID, KID.name, interval),
             ("floor", KID, KID.floor, "real slices against real slices"),
@@ -172,12 +174,15 @@ class Content:
         """The best configurations: scores with intervals, and last the fields, of which there may be many."""
         metrics = dict.fromkeys([self.objective, *REPORT])
         shown = [metric for metric in metrics if any(metric.name in row.metrics for row in self.scores)]
-        rows = []
+        rows, refused = [], any(row.refused for row in self.scores[:TOP])
         for row in self.scores[:TOP]:
             mark, verdict = ("★", "chosen") if row.chosen else ("≈", "alike") if row.alike else ("", "")
-            cells = (str(row.rank), str(row.trial), *(score_text(row, metric) for metric in shown))
+            mark, rank = ("✗", "–") if row.refused else (mark, str(row.rank))
+            cells = (rank, str(row.trial), *([row.refused] if refused else []))
+            cells = (*cells, *(score_text(row, metric) for metric in shown))
             rows.append(Row(mark, "", (*cells, *(text(row.params[name]) for name in self.fields)), (), verdict))
-        headings = ("", "rank", "trial", *(metric.label for metric in shown), *map(heading, self.fields))
+        guarded = ("guards",) if refused else ()
+        headings = ("", "rank", "trial", *guarded, *(metric.label for metric in shown), *map(heading, self.fields))
         caption = f"{self.leaderboard_read}. All rows, unrounded, with every metric: report.csv."
         return Table("", caption, headings, tuple(rows))
 
@@ -201,6 +206,8 @@ class Content:
         )
         if any(score.alike for score in self.scores):
             text += ALIKE + (PAIRED if any(score.paired for score in self.scores) else "")
+        if any(score.refused for score in self.scores):
+            text += "; ✗ refused by the guards, whatever it scores: it copies training slices or has collapsed"
         minimised = " and ".join(OBJECTIVES[name].label for name in self.source.search.config.objectives)
         exploratory = (
             f"Columns other than {minimised} are exploratory: the search did not minimise them, and a look at many "
@@ -223,11 +230,12 @@ class Content:
     def charts(self) -> dict[str, Chart]:
         """The charts that the data allow."""
         rows, space, metric = self.scores, self.source.search.space, self.objective
+        fair = [row for row in rows if not row.refused]
         found: dict[str, Chart | None] = {
             "importance": charts.importance_chart(self.importances) if self.importances else None,
             "parallel": charts.parallel_coordinates(rows, space, metric) if len(rows) > 1 else None,
             "slices": charts.slices(rows, space, metric) if len(rows) > 1 else None,
-            "cost": charts.quality_against_cost(rows, KID if metric.cost else metric) if rows else None,
+            "cost": charts.quality_against_cost(fair, KID if metric.cost else metric) if fair else None,
         }
         return {name: chart for name, chart in found.items() if chart}
 
@@ -255,11 +263,12 @@ class Content:
     @property
     def retrain(self) -> list[str]:
         """The commands that train the best configuration in full and draw from it."""
+        refused = f" {DESPITE}" if self.shown_trial and self.shown_trial.refused else ""
         several = sum(score.chosen for score in self.scores) > 1
         trial = f" --trial {self.shown_trial.trial}" if self.shown_trial and several else ""
         return [
-            f"python cli.py export --sweep {shlex.quote(self.sweep)}{trial} --to best.yaml",
-            "python cli.py train --config best.yaml",
+            f"python cli.py export --sweep {shlex.quote(self.sweep)}{trial}{refused} --to best.yaml",
+            f"python cli.py train --config best.yaml{refused}",
             "python cli.py sample best.yaml --count 16 --to images",
         ]
 

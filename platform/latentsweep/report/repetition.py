@@ -6,6 +6,7 @@ import shlex
 
 import yaml
 
+from latentsweep.guards import DESPITE
 from latentsweep.pages.repetition import assignment, differences, flat, machine, versions
 from latentsweep.report.source import Source
 from latentsweep.search.confirmation import SEEDS, Extent, last_extent
@@ -46,6 +47,8 @@ def command(source: Source) -> str:
     for option in ("sampler", "pruner"):
         if getattr(search.config, option) != getattr(usual, option):
             words += [f"--{option}", getattr(search.config, option)]
+    if not search.config.guarded:
+        words.append(DESPITE)
     if search.seed:
         words += ["--seed", str(search.seed)]
     for field, _, value in changes(source):

@@ -41,6 +41,8 @@ class Score:
     """Standard error of its difference to the lowest score; None where none is known, or with two objectives."""
     paired: bool
     """Whether that error is paired; else the two scores are taken as independent."""
+    refused: str
+    """Why the guards refuse it, in words; empty where they don't. Such rows stand last."""
     params: Mapping[str, Any]
     values: tuple[float, ...]
     metrics: Mapping[str, float]
@@ -51,15 +53,20 @@ class Score:
 
 
 def scores(search: Search) -> list[Score]:
-    """Every measured configuration, the lowest first objective first."""
+    """Every measured configuration, the lowest first objective first; what the guards refuse is last.
+
+    What they refuse is compared with nothing.
+    """
     measured = search.measured()
     best = {trial.number for trial in choice(search)}
     single = len(search.config.objectives) == 1
     found = []
     for rank, trial in enumerate(measured, start=1):
-        error, paired = difference_error(search, trial, measured[0]) if single else (None, False)
-        alike = single and trial.values[0] - measured[0].values[0] <= NORMAL_95 * (error or 0.0)
-        given = rank, trial.number, family_of(trial), trial.number in best, alike, error, paired
+        refused = search.refusal(trial)
+        compared = single and not refused
+        error, paired = difference_error(search, trial, measured[0]) if compared else (None, False)
+        alike = compared and trial.values[0] - measured[0].values[0] <= NORMAL_95 * (error or 0.0)
+        given = rank, trial.number, family_of(trial), trial.number in best, alike, error, paired, refused
         found.append(Score(*given, dict(trial.params), tuple(trial.values), recorded(trial)))
     return found
 
@@ -129,11 +136,11 @@ def as_csv(rows: Sequence[Score], fields: Sequence[str]) -> str:
     metrics = sorted({name for row in rows for name in row.metrics})
     uncertain = [name.removesuffix(ERROR) for name in metrics if name.endswith(ERROR)]
     ends = [name + end for name in uncertain for end in BOUNDED if name + end not in metrics]
-    first = ["rank", "trial", "pass", "chosen", "indistinguishable", "difference_se", "paired", *fields]
+    first = ["rank", "trial", "pass", "chosen", "refused", "indistinguishable", "difference_se", "paired", *fields]
     lines = []
     for row in rows:
         bounds = {metric: row.interval(metric) or (None, None) for metric in uncertain}
-        told = row.chosen, row.alike, row.difference_error, row.paired
+        told = row.chosen, row.refused, row.alike, row.difference_error, row.paired
         own = [row.rank, row.trial, row.family, *told, *(row.params.get(field) for field in fields)]
         added = {end: bounds[end.rpartition("_")[0]][end.endswith(HIGH)] for end in ends}
         lines.append({**dict(zip(first, own, strict=True)), **row.metrics, **added})

@@ -28,9 +28,16 @@ def sentences(
     found = [search_words(source)]
     if not rows:
         found.append("No trial has been measured yet, so there is no best configuration. " + why_nothing(source))
+        found.append(guard_words(source, rows))
+    elif all(row.refused for row in rows):
+        found += [
+            "There is no best configuration: the guards refuse all that were measured.",
+            guard_words(source, rows),
+        ]
     else:
         found += [
             best(source, rows, reference),
+            guard_words(source, rows),
             " ".join(confirmation_table.words(source.search)),
             gap_words(chosen(rows).metrics),
             certainty(source, rows),
@@ -54,6 +61,22 @@ def search_words(source: Source) -> str:
         text += f" {number(state['waiting'], 'trial')} waited or ran when this report was written."
     points = f" One sampling pass gives every early-stop threshold: {state['points']} configurations were measured."
     return text + (points if state["points"] > state["complete"] else "")
+
+
+def guard_words(source: Source, rows: Sequence[Score]) -> str:
+    """What the guards refused, and which trials were ended since they copied; empty for none."""
+    refused = [row for row in rows if row.refused]
+    if not source.search.config.guarded:
+        return "This search had no guards: a configuration that copies training slices or collapses can win."
+    text = ""
+    if refused:
+        lowest = min(refused, key=lambda row: row.values)
+        text = (
+            f"The guards refuse {len(refused)} of {number(len(rows), 'measured configuration')}, whatever these "
+            f"score; the lowest score among these is of trial {lowest.trial}: {lowest.refused}."
+        )
+    copied = leaderboard.copyists(source.search)
+    return f"{text} Trials {copied}.".strip() if copied else text
 
 
 def why_nothing(source: Source) -> str:

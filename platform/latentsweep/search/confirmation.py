@@ -193,10 +193,11 @@ def metric_of(search: Search) -> Metric:
 def finalists(search: Search, count: int) -> list[FrozenTrial]:
     """The configurations of the ``count`` best denoisers, best first.
 
-    Of the leading denoiser that which :meth:`Search.best` takes, of each other the one with the lowest score.
+    Of the leading denoiser that which :meth:`Search.best` takes, of each other the one with the lowest score. None
+    of what the guards refuse.
     """
     leading: dict[int, FrozenTrial] = {}
-    for trial in search.measured():
+    for trial in search.feasible():
         leading.setdefault(family_of(trial), trial)
     leading.update((family_of(trial), trial) for trial in search.best())
     return list(leading.values())[:count]

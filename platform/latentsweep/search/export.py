@@ -8,7 +8,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from latentsweep import __version__
+from latentsweep import __version__, guards
 from latentsweep.configuration import Configuration, read_configuration
 from latentsweep.search.confirmation import choice, confirmation
 from latentsweep.search.plan import SweepPlan, threads_of
@@ -53,17 +53,28 @@ def configuration_of(
     trial: int | None,
     run_id: Callable[[str, str], str | None] = lambda dataset, key: None,
     database: str = "",
+    *,
+    despite_guards: bool = False,
 ) -> Configuration:
     """A sweep's best configuration, or that of trial number ``trial``, with where it came from.
+
+    ``despite_guards`` takes what the guards refuse, too, and the best of that where they refuse all.
 
     The best is the confirmed one, where the sweep has a confirmation. The origin tells the score of ``selection``,
     which chance had a part in, from those ``confirmed`` with fresh seeds; the configuration's own seed is the
     sweep's, whose training is in the store.
 
-    Raises :class:`DataError` where the trial has no result, and :class:`ConfigError` where one must be named.
+    Raises :class:`DataError` where the trial has no result, and :class:`ConfigError` where one must be named or the
+    guards refuse it.
     """
     plan, search = SweepPlan.read(folder), open_search(folder, database)
-    found = _trial(search, folder, trial)
+    found = _trial(search, folder, trial, despite_guards)
+    refused = search.refusal(found)
+    if refused and not despite_guards:
+        raise ConfigError(
+            f"what copies training slices or has collapsed is not exported, and so does trial {found.number} of "
+            f"{folder.name} ({refused}); take another, or say {guards.DESPITE}"
+        )
     params = found.params
     metrics = found.user_attrs["metrics"]
     origin = {
@@ -79,6 +90,7 @@ def configuration_of(
         "selection": {"seed": plan.seed, **dict(zip(search.config.objectives, found.values, strict=True))},
         "confirmed": _confirmed(search, found.number) or False,
         "scores": dict(sorted(metrics.items())),
+        **({"refused": refused} if refused else {}),
     }
     execution = Execution(threads=threads_of(folder))
     return Configuration(plan.dataset, plan.seed, plan.recipe_of(params), execution, origin)
@@ -87,6 +99,8 @@ def configuration_of(
 def words_of(origin: Mapping[str, Any], *, named: bool) -> str:
     """What a configuration is to its sweep, from its origin; ``named``: the user has chosen it by its number."""
     objective, confirmed = origin["objective"][0], origin["confirmed"]
+    if origin.get("refused"):
+        return f"which the guards refuse, {origin['refused']}: {objective} {origin['selection'][objective]:.4g}"
     found = f"{objective} {origin['selection'][objective]:.4g} with the search's seed {origin['selection']['seed']}"
     if not confirmed:
         return f"{'chosen by its number' if named else 'the best of the search'} and not confirmed: {found}"
@@ -109,7 +123,8 @@ def configuration_at(home: Home, run: str) -> tuple[Configuration, Path | None]:
         return read_configuration(path), None
     name, _, number = run.rpartition("/")
     if name and number.isdigit() and (home.sweeps / name).is_dir():
-        return configuration_of(chosen_sweep(home, None, name), int(number), database=home.study), None
+        folder = chosen_sweep(home, None, name)
+        return configuration_of(folder, int(number), database=home.study, despite_guards=True), None
     raise DataError(
         f"a trained run is a YAML file, a model's folder, or SWEEP/TRIAL such as demo-smoke-1a2b3c4d/5; got {run!r}"
     )
@@ -137,9 +152,9 @@ def _changed(folder: Path) -> float:
     return (study if study.exists() else folder / "sweep.json").stat().st_mtime
 
 
-def _trial(search: Search, folder: Path, number: int | None) -> FrozenTrial:
+def _trial(search: Search, folder: Path, number: int | None, despite_guards: bool) -> FrozenTrial:
     if number is None:
-        best = choice(search)
+        best = choice(search) or search.measured()[:1]
         if not best:
             raise DataError(f"the sweep {folder.name} has no finished trial yet; run it again to go on")
         if len(best) > 1:

@@ -15,7 +15,7 @@ from rich.table import Table
 from latentsweep.metrics import ERROR, LEADERBOARD
 from latentsweep.search import confirmation_table
 from latentsweep.search.confirmation import choice, confirmation
-from latentsweep.search.study import Search, family_of
+from latentsweep.search.study import COPIED, Search, family_of
 from trainables.space import THRESHOLD, stage_of
 
 METRICS: dict[str, str] = {}
@@ -50,23 +50,34 @@ ENOUGH = 4
 def rows(search: Search) -> list[dict[str, Any]]:
     """A row for each measured configuration: rank, its trial and that whose pass it is from, parameters, metrics.
 
-    ``best`` marks what export takes.
+    ``best`` marks what export takes. Where the guards refuse one, all have what they say of it as ``refused``; those
+    that they refuse stand last, without a rank.
     """
     best = {trial.number for trial in choice(search)}
     found = []
-    for rank, trial in enumerate(search.measured(), start=1):
+    measured = search.measured()
+    said = {trial.number: search.refusal(trial) for trial in measured}
+    for rank, trial in enumerate(measured, start=1):
         metrics = trial.user_attrs["metrics"]
         found.append(
             {
-                "rank": rank,
+                "rank": None if said[trial.number] else rank,
                 "trial": trial.number,
                 "pass": family_of(trial),
                 "best": trial.number in best,
                 **{field: trial.params[field] for field in search.space.dimensions},
                 **{name: metrics.get(name) for name in METRICS},
+                **({"refused": said[trial.number]} if any(said.values()) else {}),
             }
         )
     return found
+
+
+def copyists(search: Search) -> str:
+    """Which trials were ended on the way since they copied, in words; empty for none."""
+    copied = {trial.number: trial.user_attrs for trial in search.run_trials() if COPIED in trial.user_attrs}
+    said = (f"trial {number} at step {each['pruned_at']}: {each[COPIED]}" for number, each in copied.items())
+    return f"ended early since they copy training slices: {', '.join(said)}" if copied else ""
 
 
 def confirmed_rows(search: Search) -> list[dict[str, Any]]:
@@ -137,8 +148,8 @@ def gather_fields(table: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, An
     fields = [name for name in table[0] if stage_of(name) in STAGES]
     varied = [name for name in fields if len({row[name] for row in table}) > 1]
     rows = [
-        {name: value for name, value in row.items() if name not in fields}
-        | {"configuration": described({name: row[name] for name in varied})}
+        {name: value for name, value in row.items() if name not in (*fields, "refused")}
+        | {"configuration": "; ".join(filter(None, (row.get("refused"), described({n: row[n] for n in varied}))))}
         for row in table
     ]
     return rows, described({name: table[0][name] for name in fields if name not in varied})
@@ -186,7 +197,10 @@ def show(
     console.print(grid)
     if common:
         console.print(f"all of these: {common}")
-    if not any(row["best"] for row in table[:top]):
+    refused = sum(bool(row.get("refused")) for row in table)
+    if refused == len(table):
+        console.print("the guards refuse all: none is the best, and export takes none")
+    elif not any(row["best"] for row in table[:top]):
         why = "the best of the confirmation" if again else "the cheapest threshold within one standard error"
         console.print(f"the exported configuration is further down: {why}")
     if again:

@@ -1,7 +1,7 @@
 """Every private name of Optuna that this project uses.
 
 Optuna has no public way to put a trial that was interrupted back into the queue, to read one trial by its number, or
-to set attributes of a trial in another process than the one that asked for it.
+to set attributes and constraints of a trial in another process than the one that asked for it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from optuna.study import Study
+from optuna.study._constrained_optimization import _CONSTRAINTS_KEY
 from optuna.trial import FrozenTrial, TrialState
 
 CHECKED_WITH = "5.0.0"
@@ -25,6 +26,12 @@ def annotate(study: Study, number: int, attributes: Mapping[str, Any]) -> None:
     """Sets attributes of a trial that is not finished."""
     for name, value in attributes.items():
         study._storage.set_trial_user_attr(_id(study, number), name, value)
+
+
+def constrain(study: Study, number: int, constraints: Mapping[str, float]) -> None:
+    """Sets constraints of a trial that is not finished, which is infeasible where one is above 0."""
+    for name, value in constraints.items():
+        study._storage.set_trial_system_attr(_id(study, number), f"{_CONSTRAINTS_KEY}:{name}", value)
 
 
 def put_back(study: Study, number: int) -> None:

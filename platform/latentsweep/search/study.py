@@ -21,9 +21,10 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from latentsweep import guards
 from latentsweep.metrics import KID, OBJECTIVES, STEPS
 from latentsweep.search.databases import storage, translate_errors
-from latentsweep.search.optuna_internals import annotate, put_back, trial_of
+from latentsweep.search.optuna_internals import annotate, constrain, put_back, trial_of
 from latentsweep.search.pairing import PAIRING, Pairing, paired_error
 from trainables.config import Config, setting
 from trainables.errors import INFRASTRUCTURE, ConfigError
@@ -36,6 +37,9 @@ REPLACES = "replaces"
 
 KEPT = ("metrics", PAIRING)
 """What the study keeps of a point beside its parameters."""
+
+COPIED = "copied"
+"""The attribute of a trial that was pruned since it copied: what its last rung said, in words."""
 
 ENUMERABLE = 100_000
 """Spaces up to this size are listed in full when redrawing finds nothing new."""
@@ -61,6 +65,7 @@ class SearchConfig(Config):
     startup: int = setting(
         4, "trials that are finished before any is pruned, and drawn at random before TPE begins", low=1
     )
+    guarded: bool = setting(True, "whether what copies its training slices or collapses can't win", later=True)
 
     def check(self) -> None:
         if not 1 <= len(self.objectives) <= 2 or len(set(self.objectives)) < len(self.objectives):
@@ -147,7 +152,14 @@ class Search:
         return trial.number, dict(trial.params)
 
     def report(self, number: int, step: int, metrics: Mapping[str, float]) -> bool:
-        """Notes a rung's score; True where the trial is to be pruned. Saying it again changes nothing."""
+        """Notes a rung's score; True where the trial is to be pruned. Saying it again changes nothing.
+
+        Whoever copies more than chance explains is pruned by any pruner, at any rung, and infeasible.
+        """
+        if copied := self._guarded(guards.copied_on_the_way, metrics):
+            self._annotate(number, {COPIED: guards.copies_on_the_way(metrics), "pruned_at": step})
+            constrain(self.study, number, copied)
+            return True
         objective = OBJECTIVES[self.config.objectives[0]]
         if len(self.config.objectives) > 1 or not objective.rung:
             return False
@@ -176,6 +188,7 @@ class Search:
             return
         others = [{"params": dict(p.params), **p.attributes} for p in points if p is not own]
         self._annotate(number, {**attributes, **(own.attributes if own else {"metrics": {}}), "points": others})
+        constrain(self.study, number, self._guarded(guards.constraints, own.metrics if own else {}))
         self._end(number, values)
         self._add_points(number, others)
 
@@ -210,22 +223,34 @@ class Search:
         return self._all_tried(self.run_trials())
 
     def measured(self) -> list[FrozenTrial]:
-        """Every configuration with a score, points among them, best first."""
-        return sorted(self._complete(), key=_rank)
+        """Every configuration with a score, points among them, best first; what the guards refuse is last."""
+        return sorted(self._complete(), key=self._rank)
 
     def leader(self) -> FrozenTrial:
         """The first of :meth:`measured`, which must not be empty."""
-        return min(self._complete(), key=_rank)
+        return min(self._complete(), key=self._rank)
+
+    def refusal(self, trial: FrozenTrial) -> str:
+        """Why the guards refuse a measured trial, in words; empty where they don't, or the search has none."""
+        return self.refused(trial.user_attrs.get("metrics", {}))
+
+    def refused(self, metrics: Mapping[str, float]) -> str:
+        """The same of measurements."""
+        return guards.refusal(metrics) if self.config.guarded else ""
+
+    def feasible(self) -> list[FrozenTrial]:
+        """Those of :meth:`measured` that no guard refuses."""
+        return [trial for trial in self.measured() if not self.refusal(trial)]
 
     def best(self) -> list[FrozenTrial]:
         """The Pareto front of two objectives; of one the cheapest threshold within one standard error of the best.
 
         That error is of the difference of the two scores, see :meth:`paired_error`; where there is none, that of the
-        best score.
+        best score. Nothing that the guards refuse is among them; where they refuse all, there is no best.
         """
         if len(self.config.objectives) > 1:
-            return list(self.study.best_trials)
-        measured = self.measured()
+            return [trial for trial in self.study.best_trials if not self.refusal(trial)]
+        measured = self.feasible()
         if not measured:
             return []
         best = measured[0]
@@ -272,9 +297,19 @@ class Search:
                     params=point["params"],
                     distributions=self.distributions,
                     values=[point["metrics"][name] for name in metrics],
+                    constraints=self._guarded(guards.constraints, point["metrics"]),
                     user_attrs={"of": number, **{name: point[name] for name in KEPT if name in point}},
                 )
             )
+
+    def _guarded(
+        self, judge: Callable[[Mapping[str, float]], dict[str, float]], metrics: Mapping[str, float]
+    ) -> dict[str, float]:
+        """What a judge of the guards says of measurements; nothing in a search without guards."""
+        return judge(metrics) if self.config.guarded else {}
+
+    def _rank(self, trial: FrozenTrial) -> tuple[bool, Sequence[float], int]:
+        return bool(self.refusal(trial)), trial.values, trial.number
 
     def _annotate(self, number: int, attributes: Mapping[str, Any]) -> None:
         annotate(self.study, number, attributes)
@@ -327,10 +362,6 @@ class WithoutRepeats(BaseSampler):
     ) -> Any:
         """Not reached: every dimension is drawn together."""
         return self.random.sample_independent(study, trial, param_name, param_distribution)
-
-
-def _rank(trial: FrozenTrial) -> tuple[Sequence[float], int]:
-    return trial.values, trial.number
 
 
 def without_points(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:

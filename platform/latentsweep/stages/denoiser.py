@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from latentsweep import guards
 from latentsweep.metrics import RUNG
 from latentsweep.stages.latents import LATENTS, read_latents, scaling, training_positions
 from latentsweep.stages.real_features import REAL_FEATURES, extractor
@@ -22,16 +23,20 @@ from trainables.denoiser.condition import draw_positions
 from trainables.denoiser.sampling import SamplingTrace, even_chunk, initial_noise, sample
 from trainables.denoiser.training import Scorer, train_denoiser
 from trainables.denoiser.unet import UNet
+from trainables.errors import DataError
 from trainables.loop import execution as ex
 from trainables.loop.checkpoint import load_tensors, save_tensors
 from trainables.loop.execution import Execution
 from trainables.loop.progress import Record
 from trainables.loop.seeds import derived_seed
+from trainables.measures.memorisation import memorisation, nearest
 from trainables.measures.reference import Reference, fid_and_kid
 from trainables.recipes import Recipe
 
 GUIDE = "weights-guide.safetensors"
 """The file of the weights of an early step, where ``diffusion.guide_share`` keeps them."""
+COPIES_AT_RUNGS = 1
+"""The version of what rungs measure beside KID and FID. Scores of another one are measured again."""
 
 
 def train(context: Context, folder: Path) -> dict[str, Any]:
@@ -56,15 +61,29 @@ def train(context: Context, folder: Path) -> dict[str, Any]:
             rungs=recipe.evaluation.rungs if score else 0,
         )
 
-    averages, _, how = train_within_memory(context, folder, "diffusion", "denoiser", len(training), at_rung)
+    averages, records, how = train_within_memory(context, folder, "diffusion", "denoiser", len(training), at_rung)
     if ex.rank() != 0:
         return {}
+    copying = copied_between(records) if score else {}
     for length, model in averages.by_length.items():
         save_tensors(folder / average_file(length), model.state_dict())
     if averages.guide is not None:
         save_tensors(folder / GUIDE, averages.guide.state_dict())
+    for length, weights in averages.clean.items():
+        save_tensors(folder / average_file(length, copying["clean_until"]), weights)
     parameters = sum(p.numel() for p in averages.own.parameters())
-    return {"parameters": parameters, **how, "rungs": score.identity if score else None}
+    return {"parameters": parameters, **how, **copying, "rungs": score.identity if score else None}
+
+
+def copied_between(records: Sequence[Record]) -> dict[str, int]:
+    """The first rung at which a training copied, and the last before it, which was clean: ``copied_at`` and
+    ``clean_until``, 0 for none. Empty where it never copied."""
+    rungs = [record for record in records if guards.copies_on_the_way(record)]
+    copied = next((place for place, record in enumerate(rungs) if guards.copied_on_the_way(record)), None)
+    if copied is None:
+        return {}
+    clean = int(rungs[copied - 1]["step"]) if copied else 0
+    return {"copied_at": int(rungs[copied]["step"]), "clean_until": clean}
 
 
 def rung_score(context: Context, latents: Entry) -> Scorer:
@@ -72,6 +91,7 @@ def rung_score(context: Context, latents: Entry) -> Scorer:
     recipe, execution = context.recipe, context.execution
     autoencoder, statistics = load_vae(context.obtain(VAE).file(WEIGHTS), recipe), scaling(recipe, latents)
     real = Reference.load(context.obtain(REAL_FEATURES).folder)
+    training = context.slices("train").images
     seeds = image_seeds(context.seed, recipe.evaluation.rung_samples)
     positions = training_positions(recipe, latents)
 
@@ -90,16 +110,19 @@ def rung_score(context: Context, latents: Entry) -> Scorer:
         images = decode_to_bytes(autoencoder, statistics.unwhiten(trace.latents[0].cpu()), device).numpy()
         features = extractor(context.weights, str(device)).features(images)
         scores = fid_and_kid(features, real, bootstrap=recipe.evaluation.bootstrap)
+        if len(real.null):
+            scores |= memorisation(nearest(images, training).distances, real.null)
         return {RUNG + name: value for name, value in scores.items()}
 
-    return Scorer(measure, scored_with(context))
+    return Scorer(measure, scored_with(context), lambda record: bool(guards.copied_on_the_way(record)))
 
 
 def scored_with(context: Context) -> str:
     """A digest of what the scores at the rungs depend on beyond the training."""
     recipe, real = context.recipe, REAL_FEATURES.key(context.identity)
+    sampling = recipe.sampling.replace(after_steps=0)
     rungs = recipe.evaluation.rungs, recipe.evaluation.rung_samples
-    return fingerprint([recipe.sampling.identity(), *rungs, real.digest])
+    return fingerprint([sampling.identity(), *rungs, real.digest, COPIES_AT_RUNGS])
 
 
 def replay(context: Context, entry: Entry) -> list[Record]:
@@ -130,17 +153,31 @@ def _with_weights(weights: Mapping[str, torch.Tensor], recipe: Recipe) -> UNet:
 
 
 def load_average(denoiser: Entry, recipe: Recipe) -> UNet:
-    """The average that samples, of the result of a training: one that it keeps, or one that is made of those."""
-    length, kept = recipe.sampling.ema_length, recipe.diffusion.ema_lengths
+    """The average that samples, of the result of a training: one that it keeps, or one that is made of those.
+
+    Raises :class:`DataError` where the training kept none of ``sampling.after_steps``.
+    """
+    length, kept, step = recipe.sampling.ema_length, recipe.diffusion.ema_lengths, recipe.sampling.after_steps
+    clean = denoiser.summary.get("clean_until", 0)
+    if step and step != clean:
+        has = f"those after {clean} steps and of its end" if clean else "only those of its end"
+        raise DataError(
+            f"sampling.after_steps must be a step whose weights the training kept, got {step}, and it kept {has}; "
+            "choose one of these"
+        )
     if length in (0.0, *kept):
-        return load_denoiser(denoiser.file(average_file(length)), recipe)
-    states = {each: load_tensors(denoiser.file(average_file(each)))[0] for each in kept}
+        return load_denoiser(denoiser.file(average_file(length, step)), recipe)
+    states = {each: load_tensors(denoiser.file(average_file(each, step)))[0] for each in kept}
     return _with_weights(combine(states, length), recipe)
 
 
-def average_file(length: float) -> str:
-    """The file of a denoiser's weights by their average of this length, 0 for the training's own."""
-    return f"weights-ema-{length!r}.safetensors" if length else WEIGHTS
+def average_file(length: float, after_steps: int = 0) -> str:
+    """The file of a denoiser's weights by their average of this length, 0 for the training's own.
+
+    ``after_steps`` says at which step of the training, 0 at its end.
+    """
+    file = f"weights-ema-{length!r}.safetensors" if length else WEIGHTS
+    return f"step-{after_steps}-{file}" if after_steps else file
 
 
 def load_guide(denoiser: Entry, recipe: Recipe) -> UNet | None:

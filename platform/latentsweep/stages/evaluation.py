@@ -91,7 +91,7 @@ def measure_generated(context: Context, folder: Path) -> dict[str, Any]:
 
 EVALUATION = Stage(
     name="evaluation",
-    version=3,
+    version=4,
     title="measurement",
     fields=lambda identity: {"bootstrap": identity.recipe.evaluation.bootstrap},
     run=measure_generated,

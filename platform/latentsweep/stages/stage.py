@@ -148,11 +148,11 @@ class Context:
             report(stage.replay(self, entry))
         return entry
 
-    def assist(self, stage: Stage) -> None:
-        """Computes along with the worker that obtains a training; keeps nothing."""
+    def assist(self, stage: Stage, *, rungs: bool = False) -> None:
+        """Computes along with the worker that obtains a training; keeps nothing. ``rungs`` as it has them."""
         key = stage.key(self.identity)
         self.store.fetch_checkpoint(key)
-        stage.run(self, self.store.workspace(key.name))
+        stage.run(dataclasses.replace(self, scored=rungs), self.store.workspace(key.name))
 
 
 def train_within_memory(

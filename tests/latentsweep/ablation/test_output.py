@@ -611,6 +611,27 @@ def test_memorisation_stands_beside_the_score_with_its_differences() -> None:
     assert tables.memorisation_table(lost, content.effects, reference="full") is None
 
 
+def test_runs_that_the_guards_refuse_are_counted_beside_the_score_and_named_with_the_reason() -> None:
+    copied = {"gen/near_copies": 0.58, "gen/near_copies_bound": 0.03}
+    runs = [
+        Run(arm, seed, {"gen/kid": 40.0 + seed, **(copied if arm == "full" and seed else {})}, f"study/{arm}/{seed}")
+        for arm in ("full", "without ema")
+        for seed in range(3)
+    ]
+    contrast = Contrast("without ema", {"without ema": 1.0, "full": -1.0})
+    content = content_of(
+        runs,
+        ["full", "without ema"],
+        [contrast],
+        3,
+        summaries={"gen/kid": summaries(runs, ["full", "without ema"], "gen/kid")},
+        effects={"gen/kid": effects(runs, [contrast], "gen/kid", seeds=range(3))},
+    )
+    assert [", 2 refused" in row.cells[0] for row in metric_table(content, "gen/kid").rows] == [True, False]
+    for text in (words(as_html(content)), as_markdown(content), as_latex(content).replace("\\%", "%")):
+        assert "study/full/1: copies 58 % (bound 3 %)" in text
+
+
 def test_the_gap_stands_in_every_file_with_a_picture(with_more: Content, tmp_path: Path) -> None:
     html, markdown, latex = as_html(with_more), as_markdown(with_more), as_latex(with_more)
     for text in (words(html), markdown):

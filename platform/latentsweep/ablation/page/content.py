@@ -9,6 +9,7 @@ from latentsweep.ablation.page.wording import decimals
 from latentsweep.ablation.statistics.effect import MARGIN, Effect, Run, Stability, Summary
 from latentsweep.ablation.statistics.gaps import ArmGap
 from latentsweep.ablation.statistics.ratio import Ratio
+from latentsweep.guards import refusal
 from latentsweep.lints import Finding
 from latentsweep.pages.numbers import now
 from latentsweep.pages.tables import Table
@@ -78,6 +79,15 @@ class Content:
     def stability(self) -> dict[str, Stability]:
         """How often each arm failed, by its name."""
         return {each.arm: each for effect in self.effects.get(self.primary, ()) for each in effect.stability}
+
+    @property
+    def refused(self) -> dict[str, dict[str, str]]:
+        """Why the guards refuse runs of an arm, in words, by the arm's name and the key of the run."""
+        found: dict[str, dict[str, str]] = {}
+        for run in self.runs:
+            if said := refusal(run.metrics):
+                found.setdefault(run.arm, {})[run.key] = said
+        return found
 
     def ratios_of(self, metric: str) -> list[Ratio]:
         """The ratios of one metric."""

@@ -249,6 +249,12 @@ def notes(content: Content, metric: str) -> list[str]:
         )
         found.append(interval_covers(effects))
     found += read_ratios(content.ratios_of(metric)) + able(content, metric)
+    beyond = [f"{key}: {said}" for each in content.refused.values() for key, said in each.items()]
+    if beyond:
+        found.append(
+            f"Refused by the guards, whatever they score, since they copy training slices or have collapsed: "
+            f"{'; '.join(beyond)}. An arm's mean has them."
+        )
     lacking = sorted({key for effect in effects for key in effect.missing})
     if lacking:
         found.append(f"Runs without a result: {'; '.join(lacking)}.")

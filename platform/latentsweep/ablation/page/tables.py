@@ -61,7 +61,9 @@ def metric_table(content: Content, metric: str) -> Table:
         effect = of_arm.get(summary.arm)
         runs = tuple(dict.fromkeys([*summary.runs, *(effect.runs if effect else ())]))
         failed = content.stability[summary.arm].failed if summary.arm in content.stability else 0
+        refused = len(content.refused.get(summary.arm, ()))
         mean = _mean(summary, places, count=True) + (f", {failed} failed" if failed else "")
+        mean += f", {refused} refused" if refused else ""
         cells = (mean, *_compared(effect, places, texts))
         verdict = effect.verdict if effect else ""
         rows.append(Row(with_reference(summary.arm, content.reference), "arm", cells, runs, verdict))

@@ -1,0 +1,109 @@
+"""The guards of a search: who copies training slices or collapses can't win, whatever the score.
+
+KID and FID reward both. Each guard is a measure with a bound that is recorded beside it (docs/metrics.md). Where
+either is unknown, as in measurements of an older version, the guard says nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from latentsweep.metrics import ALIKE, BOUND, DIVERSITY, NEAR_COPIES, SAMPLES, Metric
+
+DESPITE = "--despite-guards"
+"""The option by which a user takes a configuration that a guard refuses."""
+
+REFUSED = "guards"
+"""The class of a failure that a guard saw."""
+
+TAG = "latentsweep.guards"
+"""The tag of what a guard refuses, in MLflow: why it does."""
+
+Metrics = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Guard:
+    """A measure and the side of its bound that is refused."""
+
+    metric: Metric
+    least: bool
+    """Whether the bound is the least that is allowed; else it is the most."""
+    words: Callable[[float, float, int], str]
+    """What is said of a value, its bound, and the number of images, 0 where it is unknown."""
+
+    def excess(self, value: float, bound: float) -> float:
+        """How far a value is beyond its bound: above 0 where it is refused."""
+        return bound - value if self.least else value - bound
+
+
+def _copies(share: float, bound: float, count: int) -> str:
+    return f"copies {_percent(share)} (bound {_percent(bound)})"
+
+
+def _alike(share: float, bound: float, count: int) -> str:
+    if not count:
+        return f"collapsed: {_percent(share)} alike (bound {_percent(bound)})"
+    return f"collapsed: {round(share * count)} of {count} alike (bound {int(bound * count + 1e-9)})"
+
+
+def _dull(diversity: float, bound: float, count: int) -> str:
+    return f"collapsed: diversity {DIVERSITY.format(diversity)} (bound {DIVERSITY.format(bound)})"
+
+
+GUARDS = (
+    Guard(NEAR_COPIES, least=False, words=_copies),
+    Guard(ALIKE, least=False, words=_alike),
+    Guard(DIVERSITY, least=True, words=_dull),
+)
+"""Every guard. Each is a constraint of every search."""
+
+COPIES_AT_RUNG = NEAR_COPIES.at_rungs, NEAR_COPIES.at_rungs + BOUND
+"""What a rung says of copies. Images on the way may be alike, since a training begins with a mean image."""
+
+
+def constraints(metrics: Metrics) -> dict[str, float]:
+    """How far each guard's measure is beyond its bound, by the measure's name; as Optuna takes it, fine up to 0."""
+    return {
+        guard.metric.stem: guard.excess(metrics[guard.metric.name], metrics[guard.metric.bound])
+        for guard in GUARDS
+        if guard.metric.name in metrics and guard.metric.bound in metrics
+    }
+
+
+def refusals(metrics: Metrics) -> list[str]:
+    """Why the guards refuse a configuration with these measurements, in words; nothing where they don't."""
+    beyond, count = constraints(metrics), int(metrics.get(SAMPLES.name, 0))
+    return [
+        guard.words(metrics[guard.metric.name], metrics[guard.metric.bound], count)
+        for guard in GUARDS
+        if beyond.get(guard.metric.stem, 0) > 0
+    ]
+
+
+def refusal(metrics: Metrics) -> str:
+    """The same in one line, empty where nothing is refused."""
+    return "; ".join(refusals(metrics))
+
+
+def copies(metrics: Metrics) -> bool:
+    """Whether a configuration with these measurements copies its training slices."""
+    return constraints(metrics).get(NEAR_COPIES.stem, 0) > 0
+
+
+def copies_on_the_way(record: Metrics) -> str:
+    """What a rung's scores say of copies, in words; empty where they weren't measured."""
+    share, bound = (record.get(name) for name in COPIES_AT_RUNG)
+    return "" if share is None or bound is None else _copies(share, bound, 0)
+
+
+def copied_on_the_way(record: Metrics) -> dict[str, float]:
+    """The constraint that a rung's scores break, as :func:`constraints` has it; nothing where they break none."""
+    share, bound = (record.get(name) for name in COPIES_AT_RUNG)
+    return {} if share is None or bound is None or share <= bound else {NEAR_COPIES.stem: share - bound}
+
+
+def _percent(share: float) -> str:
+    """A share in per cent, to a tenth where it is small."""
+    return f"{100 * share:.{0 if share >= 0.1 or not share else 1}f} %".replace(".0 %", " %")
