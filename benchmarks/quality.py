@@ -4,7 +4,8 @@ All train on the training split of the 865 real slices that LATENTSWEEP_TEST_DAT
 for the CPU seconds of a budget on one core. 200 images of each are measured against the same test slices by the same
 evaluator. The peers' learning rates are theirs, ×3 or ×10, chosen by the validation KID of seed 0 at 1 minute.
 Every cell (contender, budget, seed) is kept in ``--folder`` and never computed twice; the same command goes on where
-it was interrupted, and ``--only``, ``--budget`` and ``--seeds`` run a part. Whatever is there is in the report.
+it was interrupted, and ``--only``, ``--budget`` and ``--seeds`` run a part. Whatever is there is in the report. All
+takes about 15 hours of one core, two thirds of them for the peers at their published widths.
 
     python benchmarks/quality.py --folder ~/quality --report
     python benchmarks/quality.py --folder ~/quality --only ours --budget 60

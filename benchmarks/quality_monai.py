@@ -13,6 +13,9 @@ from quality_peers import DRAWN_AT_ONCE, TIMESTEPS, Peer, mixed, take_step, to_b
 from torch import Tensor
 from torch.nn import functional as F
 
+SCALED_BY = 64
+"""Slices whose latents give the factor that brings latents to a spread of 1."""
+
 
 class Monai(Peer):
     """Latent diffusion: an autoencoder with an L1, KL and adversarial loss, then ε in its latents; Adam, no average.
@@ -86,16 +89,15 @@ class Monai(Peer):
         )  # fmt: skip
         optimizer = torch.optim.Adam(self.model.parameters(), lr=self.rate(1e-4))
         augment = self.augmentation()
-        inferer = None
+        some = torch.randperm(len(self.slices))[:SCALED_BY]
+        with torch.no_grad(), mixed():
+            z = self.autoencoder.encode_stage_2_inputs(to_range(self.slices[some], 0))
+        self.scale = float(1 / z.float().std())
+        inferer = LatentDiffusionInferer(DDPMScheduler(TIMESTEPS, **self.beta), scale_factor=self.scale)
         self.model.train()
         for chosen in batches:
             images = augment(to_range(self.slices[chosen], 0))
-            with torch.no_grad(), mixed():
-                z = self.autoencoder.encode_stage_2_inputs(images)
-            if inferer is None:
-                self.scale = float(1 / z.float().std())
-                inferer = LatentDiffusionInferer(DDPMScheduler(TIMESTEPS, **self.beta), scale_factor=self.scale)
-            noise, t = torch.randn(z.shape), torch.randint(TIMESTEPS, (len(z),))
+            noise, t = torch.randn(len(images), *z.shape[1:]), torch.randint(TIMESTEPS, (len(images),))
             with mixed():
                 prediction = inferer(
                     inputs=images, autoencoder_model=self.autoencoder, diffusion_model=self.model,
