@@ -7,6 +7,7 @@ which aren't counted. A last phase that missed the budget by more than :data:`TO
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -36,8 +37,9 @@ OF_BUDGET = 0.02
 class Training(Protocol):
     """A contender's training from one seed; its phases run in the order of ``shares``, any number of times."""
 
-    shares: Mapping[str, float]
-    """Each phase's share of the budget."""
+    @property
+    def shares(self) -> Mapping[str, float]:
+        """Each phase's share of the budget."""
 
     def run(self, phase: str, steps: int) -> None:
         """Trains a phase from its start, in so many steps; its schedule has their length."""
@@ -86,7 +88,7 @@ def spend(
     for phase in names:
         used = sum(each.seconds for each in spent.values())
         wanted = budget - used if phase == names[-1] else training.shares[phase] * budget
-        cost = measure_cost(lambda steps, phase=phase: seconds_of(phase, steps), max(SHORTEST, OF_BUDGET * wanted))
+        cost = measure_cost(functools.partial(seconds_of, phase), max(SHORTEST, OF_BUDGET * wanted))
         for attempt in range(ATTEMPTS):
             attempts = attempt + 1
             steps = cost.steps(wanted)
@@ -191,7 +193,7 @@ class Mean(NamedTuple):
 
     value: float
     error: float
-    count: int
+    seeds: int
 
 
 def mean_of(values: Iterable[float]) -> Mean:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -18,7 +19,7 @@ class Diffusers(Peer):
     The warm-up of 500 steps is 1 % of the training in its README; here it is 5 %.
     """
 
-    shares: ClassVar = {"denoiser": 1.0}
+    shares: ClassVar[Mapping[str, float]] = {"denoiser": 1.0}
 
     def run(self, phase: str, steps: int) -> None:
         from diffusers import DDPMScheduler, UNet2DModel

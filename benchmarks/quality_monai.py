@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -26,7 +26,7 @@ class Monai(Peer):
     spread of 1, at ±1; here it doesn't.
     """
 
-    shares: ClassVar = {"autoencoder": 55 / 135, "denoiser": 80 / 135}
+    shares: ClassVar[Mapping[str, float]] = {"autoencoder": 55 / 135, "denoiser": 80 / 135}
     channels = 3
     beta: ClassVar = {"schedule": "linear_beta", "beta_start": 0.0015, "beta_end": 0.0195}
 

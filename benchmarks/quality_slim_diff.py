@@ -6,6 +6,7 @@ the mask channel is empty and the class is "no lesion".
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -23,7 +24,7 @@ class SlimDiff(Peer):
     Its average of 0.999 would be the initial weights after a short training, so it begins short, as ours does.
     """
 
-    shares: ClassVar = {"denoiser": 1.0}
+    shares: ClassVar[Mapping[str, float]] = {"denoiser": 1.0}
     bins = 30
 
     def settings_of_package(self) -> Any:

@@ -84,7 +84,7 @@ def our_result(results: Sequence[Result], budget: int) -> Result | None:
 
 def show(mean: Mean, factor: float = 1.0, digits: int = 1) -> str:
     """A mean with its standard error, as a table has it."""
-    if not mean.count or math.isnan(mean.value):
+    if not mean.seeds or math.isnan(mean.value):
         return "–"
     error = "" if math.isnan(mean.error) else f" ± {mean.error * factor:.{digits}f}"
     return f"{mean.value * factor:.{digits}f}{error}"
