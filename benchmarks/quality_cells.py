@@ -2,7 +2,7 @@
 
 A cell is a contender, a budget, a seed and the settings that its name holds a digest of. Its phases, such as an
 autoencoder and a denoiser, are trained one after another. How many steps fit is found from short runs at the start,
-which aren't counted. A last phase that missed the budget by more than :data:`TOLERANCE` is trained again.
+which aren't counted. A phase that missed its seconds by more than :data:`TOLERANCE` of the budget is trained again.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ Bytes = npt.NDArray[np.uint8]
 TOLERANCE = 0.05
 """By how much of the budget the CPU seconds of a cell may miss it."""
 ATTEMPTS = 3
-"""How often the last phase is trained at most."""
-SHORTEST = 1.5
-"""CPU seconds that the longest of the short runs takes at least."""
+"""How often a phase is trained at most."""
+SHORTEST = 3.0
+"""CPU seconds that the steps of the longest of the short runs take at least."""
 OF_BUDGET = 0.02
 """The same as a share of the phase's seconds."""
 
@@ -73,7 +73,7 @@ class Phase(NamedTuple):
 def spend(
     training: Training, budget: float, clock: Callable[[], float] = time.process_time
 ) -> tuple[dict[str, Phase], int]:
-    """Trains every phase, so that all together take ``budget`` CPU seconds; and how often the last was trained.
+    """Trains every phase, so that all together take ``budget`` CPU seconds; and how often each was trained at most.
 
     The last phase has what the others left.
     """
@@ -90,29 +90,28 @@ def spend(
         wanted = budget - used if phase == names[-1] else training.shares[phase] * budget
         cost = measure_cost(functools.partial(seconds_of, phase), max(SHORTEST, OF_BUDGET * wanted))
         for attempt in range(ATTEMPTS):
-            attempts = attempt + 1
+            attempts = max(attempts, attempt + 1)
             steps = cost.steps(wanted)
             spent[phase] = Phase(steps, seconds_of(phase, steps))
-            if phase != names[-1] or abs(used + spent[phase].seconds - budget) <= TOLERANCE * budget:
+            if abs(spent[phase].seconds - wanted) <= TOLERANCE * budget:
                 break
             cost = cost.scale(spent[phase].seconds / (cost.start + steps * cost.step))
     return spent, attempts
 
 
 def measure_cost(seconds_of: Callable[[int], float], shortest: float) -> Cost:
-    """The cost of a phase, from runs of 1, 2, 4 … steps until one takes ``shortest`` seconds.
+    """The cost of a phase, from runs of 1, 2, 4 … steps until one takes ``shortest`` seconds more than that of 1.
 
-    The first run warms the caches and says nothing. The last two give the line.
+    A run before them warms the caches and says nothing. The first and the last give the line.
     """
     seconds_of(1)
-    steps, before = 1, seconds_of(1)
+    one, steps = seconds_of(1), 1
     while True:
         steps *= 2
-        now = seconds_of(steps)
-        if now >= shortest and now > before:
-            step = (now - before) / (steps - steps // 2)
-            return Cost(max(0.0, now - steps * step), step)
-        before = now
+        more = seconds_of(steps) - one
+        if more >= shortest:
+            step = more / (steps - 1)
+            return Cost(max(0.0, one - step), step)
 
 
 @dataclass(frozen=True)

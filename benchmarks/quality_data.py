@@ -92,16 +92,17 @@ class Data:
         kid = 1000 * kernel_distance(features, held.features, None, held.subjects)
         return {name: float(value) for name, value in metrics.items()}, float(kid)
 
-    def near_copies_bound(self, count: int) -> float:
-        """The share of near copies that ``count`` slices of new patients stay below with 95 %.
+    @property
+    def near_copies_bound(self) -> float:
+        """The share of near copies that slices of new patients may have, by those of the test split.
 
-        By the binomial distribution with the share of the test split's slices that are near copies.
+        The upper 95 % limit of their share (Clopper and Pearson 1934).
         """
-        from scipy.stats import binom
+        from scipy.stats import beta
 
         null = self.reference("test").null
-        share = float(np.mean(null <= near_copy_threshold(null)))
-        return float(binom.ppf(0.95, count, share)) / count
+        near = int(np.sum(null <= near_copy_threshold(null)))
+        return float(beta.ppf(0.95, near + 1, len(null) - near))
 
 
 def open_data(home: Path) -> Data:

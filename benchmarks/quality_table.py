@@ -191,8 +191,8 @@ def report_of(results: Sequence[Result], data: Data, words: str) -> str:
         f"{len(data.training)} training slices of the 865 real ones at 64×64, split by subject. {images} images of "
         f"each contender against all {len(reference.images)} test slices. Means over seeds ± standard errors. "
         "Budgets are CPU seconds of one core for the training; sampling isn't counted. KID is unbiased. Above 2 % "
-        f"near copies a contender is marked and hasn't won; {images} slices of new patients have at most "
-        f"{100 * data.near_copies_bound(images):.1f} % with 95 %.",
+        "near copies a contender is marked and hasn't won; slices of new patients may have up to "
+        f"{100 * data.near_copies_bound:.1f} % (the 95 % limit of the test slices' share).",
         "",
         f"Real training slices score KID {floor['kid']:.1f}, FID {floor['fid']:.0f}, precision "
         f"{floor.get('precision', math.nan):.2f}, recall {floor.get('recall', math.nan):.2f}. Test slices have "
@@ -236,4 +236,4 @@ def settings(results: Sequence[Result]) -> Iterator[str]:
         stated = dict(result.cells[0].plan.settings)
         if (result.name, stated) not in seen:
             seen.append((result.name, stated))
-            yield f"- {result.title}, {result.budget / 60:g} minutes: `{stated}`"
+            yield f"- {result.title}, {result.budget / 60:g} min: `{stated}`"

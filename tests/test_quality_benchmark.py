@@ -51,6 +51,19 @@ def test_the_cost_of_a_step_is_told_from_that_of_a_run() -> None:
     assert Cost(0.0, 100.0).steps(60.0) == 1
 
 
+def test_a_long_start_does_not_end_the_short_runs_before_their_steps_count() -> None:
+    noise = iter([0.0, 0.3, 0.0, 0.3] * 10)
+    cost = measure_cost(lambda steps: 5.0 + 0.05 * steps + next(noise), shortest=3.0)
+    assert cost.step == pytest.approx(0.05, rel=0.15)
+
+
+def test_an_autoencoder_that_missed_its_share_is_trained_again() -> None:
+    machine = Machine({"autoencoder": 0.5, "denoiser": 0.5}, {"autoencoder": 0.1, "denoiser": 0.1}, slower=1.4)
+    spent, attempts = spend(machine, 60.0, lambda: machine.now)
+    assert spent["autoencoder"].seconds == pytest.approx(30.0, abs=3.0)
+    assert attempts > 1
+
+
 def test_two_phases_fill_the_budget_and_the_last_has_what_is_left() -> None:
     machine = Machine({"autoencoder": 0.25, "denoiser": 0.75}, {"autoencoder": 0.7, "denoiser": 0.1})
     spent, attempts = spend(machine, 60.0, lambda: machine.now)
