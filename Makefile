@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
 BENCH := .bench
+QUALITY ?= .quality
 AUDIT := .audit
 REHEARSAL := .rehearsal
 GPU_PYTHON ?= python3
 PROCESSES ?= 2
 PYTEST = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadscope
 
-.PHONY: venv demo test test-all rehearse chaos lint audit bench gpu-check docs clean
+.PHONY: venv demo test test-all rehearse chaos lint audit bench quality gpu-check docs clean
 
 venv: $(READY)
 
@@ -69,6 +70,10 @@ bench: $(READY) $(BENCH)/.ready
 		PYTHONPATH=$(BENCH) $(BIN)/python benchmarks/$$benchmark --report; test $$? -le 1 || exit 2; \
 	done
 	@$(BIN)/python benchmarks/table.py
+
+# The contest of picture quality: hours of one core. QUALITY keeps what is computed, and the same command goes on.
+quality: $(READY) $(BENCH)/.ready
+	PYTHONPATH=$(BENCH) $(BIN)/python benchmarks/quality.py --folder $(QUALITY) --report
 
 $(BENCH)/.ready: benchmarks/requirements.txt | $(READY)
 	$(PIP) install --quiet --target $(BENCH) --upgrade --no-deps --requirement benchmarks/requirements.txt
