@@ -317,7 +317,8 @@ def test_every_row_of_the_leaderboard_can_be_exported(
     home, dataset, said = swept
     row = next(row for row in said["leaderboard"] if row["trial"] != row["pass"])
     path = tmp_path / "row.yaml"
-    cli(home, "export", "--sweep", said["sweep"], "--trial", row["trial"], "--to", path)
+    despite = ["--despite-guards"] if row.get("refused") else []
+    cli(home, "export", "--sweep", said["sweep"], "--trial", row["trial"], "--to", path, *despite)
     content = yaml.safe_load(path.read_text())
     assert content["recipe"]["sampling"]["early_stop_threshold"] == row["sampling.early_stop_threshold"]
     assert content["origin"]["scores"]["gen/kid"] == row["gen/kid"]
