@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trainables.denoiser.diffusion import DiffusionConfig, add_noise, target, to_x0_and_noise
+from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.losses import power
+from trainables.denoiser.process import add_noise, target, to_x0_and_noise
 from trainables.denoiser.schedules import SCHEDULES, alphas_cumprod, log_sigmas, noise_labels
 from trainables.denoiser.unet import UNet, timestep_embedding
 

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from trainables.denoiser.diffusion import DiffusionConfig, add_noise, target, to_x0_and_noise
+from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.losses import FREQUENCY_LOSSES, min_snr_weights, power, sum_losses
+from trainables.denoiser.process import add_noise, target, to_x0_and_noise
 from trainables.errors import ConfigError
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.denoiser.diffusion import DiffusionConfig, target
+from trainables.denoiser.diffusion import DiffusionConfig
+from trainables.denoiser.process import target
 from trainables.denoiser.samplers import SAMPLERS, WITH_ETA, Step
 from trainables.denoiser.sampling import (
     CHUNK_ON_CPU,

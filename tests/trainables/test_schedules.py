@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.denoiser.diffusion import DiffusionConfig, add_noise, target, to_x0_and_noise
+from trainables.denoiser.diffusion import DiffusionConfig
+from trainables.denoiser.process import add_noise, target, to_x0_and_noise
 from trainables.denoiser.schedules import SCHEDULES, alphas_cumprod
 from trainables.errors import ConfigError
 

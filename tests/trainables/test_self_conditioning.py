@@ -11,8 +11,9 @@ import torch
 
 from trainables.denoiser.averages import Averages
 from trainables.denoiser.condition import NOTHING, Condition, estimated, with_estimates
-from trainables.denoiser.diffusion import DiffusionConfig, add_noise, to_x0_and_noise
+from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.latents import NO_WHITENING, Latents
+from trainables.denoiser.process import add_noise, to_x0_and_noise
 from trainables.denoiser.sampling import SamplingConfig, SamplingTrace, initial_noise, sample
 from trainables.denoiser.schedules import alphas_cumprod
 from trainables.denoiser.training import train_denoiser

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import search_spaces
-from trainables.denoiser.diffusion import DiffusionConfig, target
+from trainables.denoiser.diffusion import DiffusionConfig
+from trainables.denoiser.process import target
 from trainables.denoiser.sampling import SamplingConfig, SamplingTrace, initial_noise, sample, sampling_timesteps
 from trainables.denoiser.schedules import alphas_cumprod
 from trainables.denoiser.stopping import STOP_MEASURES, log_snr, stoppable

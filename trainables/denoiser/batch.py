@@ -12,8 +12,9 @@ from torch import Tensor
 
 from trainables.denoiser.augmentation import Moves, cutmix, draw_moves, draw_rectangles, draw_versions
 from trainables.denoiser.condition import Condition, draw_dropped, known_positions
-from trainables.denoiser.diffusion import DiffusionConfig, add_noise, target
+from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.latents import Latents
+from trainables.denoiser.process import add_noise, target
 from trainables.denoiser.schedules import TIMESTEP_SAMPLERS
 from trainables.loop.seeds import batch_indices, generator
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from trainables.denoiser.diffusion import DiffusionConfig, to_x0_and_noise
+from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.latents import Latents
+from trainables.denoiser.process import to_x0_and_noise
 from trainables.errors import DataError
 from trainables.loop.seeds import generator
 

@@ -7,7 +7,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from trainables.denoiser.diffusion import DiffusionConfig, unknown_prediction
+from trainables.denoiser.diffusion import DiffusionConfig
+from trainables.denoiser.process import unknown_prediction
 
 
 def power(prediction: Tensor, target: Tensor, p: float) -> Tensor:

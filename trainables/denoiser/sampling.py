@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from trainables.config import Config, setting
-from trainables.denoiser.diffusion import DiffusionConfig, to_x0_and_noise
+from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.guidance import guided, guides_at
+from trainables.denoiser.process import to_x0_and_noise
 from trainables.denoiser.samplers import SAMPLERS, WITH_ETA, Step
 from trainables.denoiser.schedules import alphas_cumprod
 from trainables.denoiser.stopping import STOP_MEASURES, Stops, norms

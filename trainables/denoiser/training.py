@@ -11,9 +11,10 @@ import torch
 from trainables.denoiser.averages import Averages
 from trainables.denoiser.batch import Draws, NoisyBatch, draw_step, noisy_batch
 from trainables.denoiser.condition import Condition, check_positions, estimated, known_positions, with_estimates
-from trainables.denoiser.diffusion import DiffusionConfig, add_noise, target
+from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.latents import Latents
 from trainables.denoiser.losses import sum_losses
+from trainables.denoiser.process import add_noise, target
 from trainables.denoiser.schedules import alphas_cumprod
 from trainables.denoiser.unet import UNet
 from trainables.loop import execution as ex

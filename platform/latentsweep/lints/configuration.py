@@ -55,7 +55,7 @@ def cutmix_error(recipe: Recipe) -> tuple[float, float]:
     import torch
 
     from trainables.denoiser.augmentation import cutmix, draw_rectangles
-    from trainables.denoiser.diffusion import target
+    from trainables.denoiser.process import target
     from trainables.denoiser.schedules import alphas_cumprod
     from trainables.loop.seeds import generator
 

@@ -116,8 +116,8 @@ def kept_amplitudes(recipe: Recipe) -> tuple[float, float]:
     """
     import torch
 
-    from trainables.denoiser.diffusion import target
     from trainables.denoiser.losses import FREQUENCY_LOSSES, sum_losses
+    from trainables.denoiser.process import target
     from trainables.loop.seeds import generator
 
     config, side = recipe.diffusion.replace(loss_power=2.0), recipe.latent_size

@@ -20,8 +20,8 @@ from latentsweep.lints import (
     dataset_lints,
     result_lints,
 )
-from trainables.denoiser.diffusion import add_noise
 from trainables.denoiser.latents import ChannelStatistics, Latents
+from trainables.denoiser.process import add_noise
 from trainables.denoiser.sampling import initial_noise, sample
 from trainables.denoiser.schedules import alphas_cumprod
 from trainables.denoiser.training import train_denoiser
