@@ -65,11 +65,15 @@ class Config:
     def check(self) -> None:
         """Rules that involve several fields; raises :class:`ConfigError`."""
 
+    def idle(self) -> dict[str, Any]:
+        """The fields that do nothing beside the others, each with the value that it counts as."""
+        return {}
+
     def identity(self) -> dict[str, Any]:
         """The fields that change a result, as JSON values: keys of the store and names are made of them."""
-        found = {}
+        found, idle = {}, self.idle()
         for field in dataclasses.fields(self):
-            value, rules = getattr(self, field.name), field.metadata
+            value, rules = idle.get(field.name, getattr(self, field.name)), field.metadata
             if rules.get("identity", True) and not (rules.get("later") and value == field.default):
                 found[field.name] = value.identity() if isinstance(value, Config) else _plain(value)
         return found

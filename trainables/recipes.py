@@ -38,9 +38,9 @@ class Recipe(Config):
                 "vae.equivariance_weight above 0 needs latents of even sides, which it halves, got "
                 f"{self.latent_size}; take another data.image_size or fewer vae.widths, or set it to 0"
             )
-        if 0 < self.vae.warp_size < side:
+        if 0 < self.vae.warp_size <= side:
             raise ConfigError(
-                f"vae.warp_size must be 0 or at least data.image_size ({side}), got {self.vae.warp_size}: slices are "
+                f"vae.warp_size must be 0 or above data.image_size ({side}), got {self.vae.warp_size}: slices are "
                 "reduced after they are warped and never enlarged"
             )
         if self.sampling.steps > self.diffusion.timesteps:
@@ -67,8 +67,8 @@ class Recipe(Config):
         if length not in (0.0, *kept) and (error := reconstruct(kept, length)[1]) > FURTHEST:
             reason = f", which they make with an error of {error:.0%}, above {FURTHEST:.0%}" if kept else ""
             raise ConfigError(
-                "sampling.ema_length must be 0 or among diffusion.ema_lengths "
-                f"({', '.join(f'{each:g}' for each in kept) or 'none'}), got {length:g}{reason}; "
+                "sampling.ema_length must be 0, or a length that those of diffusion.ema_lengths "
+                f"({', '.join(f'{each:g}' for each in kept) or 'none'}) have or make, got {length:g}{reason}; "
                 "add it to diffusion.ema_lengths"
             )
 

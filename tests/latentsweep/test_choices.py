@@ -126,7 +126,7 @@ def test_all_of_them_are_searched_together(dataset: PreparedDataset, tmp_path: P
             {"diffusion.prediction": ["epsilon", "v"], "diffusion.zero_terminal_snr": [True]},
             "take prediction v or x0",
         ),
-        ({"sampling.ema_length": [0.0, 0.2]}, r"among diffusion.ema_lengths \(0.05, 0.1\), got 0.2"),
+        ({"sampling.ema_length": [0.0, 0.2]}, r"those of diffusion.ema_lengths \(0.05, 0.1\) have or make, got 0.2"),
     ],
 )
 def test_combinations_that_cannot_be_trained_are_refused_before_anything_starts(

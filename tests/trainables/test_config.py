@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -34,7 +35,7 @@ def test_a_recipe_survives_its_plain_form() -> None:
         ("diffusion.timestep_sampling", "cosine", "one of uniform, stratified, logit_normal"),
         ("diffusion.ema_lengths", [0.05, 0.3], "at most 0.28"),
         ("diffusion.ema_lengths", [0.05, 0.05], "each length once"),
-        ("sampling.ema_length", 0.1, r"among diffusion.ema_lengths \(none\), got 0.1; add it"),
+        ("sampling.ema_length", 0.1, r"those of diffusion.ema_lengths \(none\) have or make, got 0.1; add it"),
         ("sampling.ema_length", 0.3, "at most 0.28"),
         ("sampling.autoguidance", 1.5, "needs a guide, which diffusion.guide_share above 0 keeps"),
         ("diffusion.guide_share", 1.0, "at most 0.99"),
@@ -88,6 +89,33 @@ REREAD = {
 def test_later_choices_of_the_denoiser_leave_the_recipes_keys_as_they_were(name: str) -> None:
     recipe = RECIPES[name].replace(**REREAD.get(name, {}))
     assert (fingerprint(recipe.diffusion.identity()), fingerprint(recipe.sampling.identity())) == DENOISERS[name]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "acts"),
+    [
+        ("diffusion.frequency_weighting", "loss", {"diffusion.frequency_weight": 0.1}),
+        ("diffusion.cutmix_labelled", True, {"diffusion.cutmix_probability": 0.25}),
+        ("diffusion.augmented_copies", 4, {"diffusion.augmentation_probability": 0.5}),
+        ("diffusion.log_sigma_mean", -0.5, {"diffusion.timestep_sampling": "log_normal"}),
+        ("diffusion.log_sigma_spread", 1.0, {"diffusion.timestep_sampling": "log_normal"}),
+        ("sampling.eta", 0.5, {"sampling.sampler": "ddim"}),
+        ("sampling.guidance_low", 0.4, {"diffusion.guide_share": 0.25, "sampling.autoguidance": 1.5}),
+    ],
+)
+def test_a_field_that_does_nothing_makes_no_key_of_its_own(field: str, value: Any, acts: dict[str, Any]) -> None:
+    still = IMPROVED.replace(
+        **{
+            "diffusion.frequency_weight": 0.0,
+            "diffusion.cutmix_probability": 0.0,
+            "diffusion.frequency_weighting": "none",
+            "diffusion.cutmix_labelled": False,
+            "sampling.sampler": "dpmpp_2m",
+        }
+    )
+    assert still.replace(**{field: value}).identity() == still.identity()
+    acting = still.replace(**acts)
+    assert acting.replace(**{field: value}).identity() != acting.identity()
 
 
 def test_what_does_not_change_a_result_stays_out_of_the_identity() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from trainables.config import Config, setting
 from trainables.errors import ConfigError
@@ -78,8 +79,8 @@ class DiffusionConfig(Config):
     )
     cutmix_labelled: bool = setting(
         False,
-        "tell the denoiser which share of a latent CutMix replaced, so that samples, of which nothing is, are no "
-        "collages; otherwise CutMix leaks into them",
+        "tell the denoiser which share of a latent CutMix replaced; sampling tells it that nothing was, so that "
+        "samples are no collages; otherwise CutMix leaks into them",
         later=True,
     )
     whiten: bool = setting(False, "scale latents to zero mean and unit spread per channel on reading")
@@ -239,6 +240,22 @@ class DiffusionConfig(Config):
                 "DiffusionConfig.zero_terminal_snr must go with a prediction that holds at pure noise, got "
                 "prediction 'epsilon'; take prediction v or x0"
             )
+
+    def idle(self) -> dict[str, Any]:
+        """What has no loss, no draw or no copy to act on; of fields that keys have always had, none."""
+        weighted = self.frequency_weight and self.loss_weighting != "none"
+        log_normal = self.timestep_sampling == "log_normal"
+        defaults = type(self)
+        return {
+            **({} if weighted else {"frequency_weighting": defaults.frequency_weighting}),
+            **({} if self.tells_cutmix else {"cutmix_labelled": defaults.cutmix_labelled}),
+            **({} if self.copies else {"augmented_copies": defaults.augmented_copies}),
+            **(
+                {}
+                if log_normal
+                else {"log_sigma_mean": defaults.log_sigma_mean, "log_sigma_spread": defaults.log_sigma_spread}
+            ),
+        }
 
     @property
     def tells_cutmix(self) -> bool:

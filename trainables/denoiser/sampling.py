@@ -111,14 +111,13 @@ class SamplingConfig(Config):
                 f"{self.guidance_high:g}; raise it, or set 0 for no bound"
             )
 
-    def identity(self) -> dict[str, Any]:
-        """The fields that change a result, as JSON values; what does nothing is at its default there."""
-        idle: dict[str, Any] = {}
-        if self.sampler not in WITH_ETA:
-            idle["eta"] = 0.0
-        if self.guidance == 1 and self.autoguidance == 1:
-            idle |= {"guidance_low": 0.0, "guidance_high": 0.0}
-        return Config.identity(self.replace(**idle))
+    def idle(self) -> dict[str, Any]:
+        """η where the sampler has none, and the interval of a guidance that adds nothing."""
+        unguided = self.guidance == 1 and self.autoguidance == 1
+        return {
+            **({} if self.sampler in WITH_ETA else {"eta": 0.0}),
+            **({"guidance_low": 0.0, "guidance_high": 0.0} if unguided else {}),
+        }
 
     @property
     def thresholds(self) -> tuple[float, ...]:

@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from trainables.autoencoder import training as vae_training
-from trainables.autoencoder.batch import VaeDraws
+from trainables.autoencoder.batch import VaeDraws, augment
 from trainables.autoencoder.discriminator import Adversary, PatchDiscriminator
 from trainables.autoencoder.equivariance import TURNS
 from trainables.autoencoder.vae import Autoencoder
@@ -130,6 +130,7 @@ def predict_memory(recipe: Recipe, section: str, execution: Execution, *, device
         copies = _copies(recipe, section, device)
         data = _bytes((*_batch(recipe, section, batch), *_split(recipe, section, slices)))
     activations, there, peak = _pass(recipe, section, samples, batch, execution.checkpoint_activations, device)
+    peak = max(peak, _warp(recipe, batch)) if section == "vae" else peak
     kept = 1 + len(recipe.diffusion.ema_lengths) + bool(recipe.diffusion.guide_share) if section == "diffusion" else 1
     made = section == "diffusion" and recipe.sampling.ema_length not in (0.0, *recipe.diffusion.ema_lengths)
     persistent = (3 + kept) * weights + 3 * rival + copies + data
@@ -199,6 +200,18 @@ def _pass(
             dropout = LayerGenerators()
             diffusion_training.accumulate(recipe.diffusion, working, noisy, schedule, [share], watch, dropout)
     return watch.after_forward - before, watch.after_forward - held, storages.peak - held
+
+
+@functools.lru_cache(maxsize=256)
+def _warp(recipe: Recipe, batch: int) -> int:
+    """Bytes of the most that is alive while a batch of slices is warped, at ``vae.warp_size``, and reduced."""
+    size = recipe.data.image_size
+    side = recipe.vae.warp_size or size
+    with FakeTensorMode(), Storages() as storages:
+        slices, maps = torch.empty(batch, side, side, dtype=torch.uint8), torch.empty(batch, 2, 3)
+        held = storages.live
+        augment(slices, maps, size)
+    return storages.peak - held
 
 
 @functools.lru_cache(maxsize=256)

@@ -38,10 +38,10 @@ LINTS: dict[str, Lint] = {
         "out with diffusion.frequency_weight=0",
     ),
     "frequency-biased": Lint(
-        "the frequency loss moves the denoiser away from the posterior mean, which sampling takes it for: what few "
+        "the frequency loss moves the denoiser away from the posterior mean, and sampling needs that mean: what few "
         "slices have, such as lesions, is erased or exaggerated at high noise",
-        "leave it out with diffusion.frequency_weight=0, take high_pass, which is quadratic in the error, or at "
-        "least set diffusion.frequency_weighting=loss",
+        "leave it out with diffusion.frequency_weight=0, or take high_pass, which is quadratic in the error; with "
+        "diffusion.frequency_weighting=loss the shift is smaller",
     ),
     "subjects-across-splits": Lint(
         "the same patients are in several splits",

@@ -107,7 +107,7 @@ COMPONENTS: dict[str, Component] = {
         ),
         Component(
             "weighted-frequency",
-            "min-SNR weights of the frequency loss too, against of the MSE alone; both with weight 0.1",
+            "min-SNR weights for the frequency loss as for the MSE, against for the MSE alone; both with weight 0.1",
             {
                 "diffusion.frequency_weighting": ("loss", "none"),
                 "diffusion.frequency_weight": (0.1, 0.1),
@@ -223,7 +223,7 @@ COMPONENTS: dict[str, Component] = {
         ),
         Component(
             "guidance-interval",
-            "that guidance at noise levels σ of 0.4 to 3.2 alone (Kynkäänniemi et al. 2024), against at all",
+            "guidance of 1.5 at noise levels σ of 0.4 to 3.2 alone (Kynkäänniemi et al. 2024), against at all levels",
             {
                 "diffusion.position_condition": (True, True),
                 "diffusion.condition_dropout": (0.1, 0.1),
@@ -246,8 +246,8 @@ COMPONENTS: dict[str, Component] = {
         ),
         Component(
             "altered-copies",
-            "4 altered copies of every slice, of which a quarter of the denoiser's samples are, as it "
-            "is told, against none",
+            "a quarter of the denoiser's samples from 4 altered copies of every slice, of which it is told, against "
+            "none",
             {"diffusion.augmented_copies": (4, 0), "diffusion.augmentation_probability": (0.25, 0.0)},
         ),
         Component(
