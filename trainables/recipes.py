@@ -38,9 +38,9 @@ class Recipe(Config):
                 "vae.equivariance_weight above 0 needs latents of even sides, which it halves, got "
                 f"{self.latent_size}; take another data.image_size or fewer vae.widths, or set it to 0"
             )
-        if 0 < self.vae.warp_size <= side:
+        if 0 < self.vae.warp_size < side:
             raise ConfigError(
-                f"vae.warp_size must be 0 or above data.image_size ({side}), got {self.vae.warp_size}: slices are "
+                f"vae.warp_size must be 0 or at least data.image_size ({side}), got {self.vae.warp_size}: slices are "
                 "reduced after they are warped and never enlarged"
             )
         if self.sampling.steps > self.diffusion.timesteps:

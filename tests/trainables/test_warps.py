@@ -94,5 +94,5 @@ def test_a_training_takes_larger_slices_than_it_is_validated_by(tmp_path) -> Non
 
 def test_slices_are_never_enlarged_after_a_warp() -> None:
     assert IMPROVED.replace(**{"vae.warp_size": 256}).vae.warp_size == 256
-    with pytest.raises(ConfigError, match=r"vae.warp_size must be 0 or above data.image_size \(128\), got 64"):
+    with pytest.raises(ConfigError, match=r"vae.warp_size must be 0 or at least data.image_size \(128\), got 64"):
         IMPROVED.replace(**{"vae.warp_size": 64})
