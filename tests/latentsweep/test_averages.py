@@ -12,7 +12,7 @@ import torch
 from small_dataset import plant
 
 from latentsweep.configuration import Configuration
-from latentsweep.guards import copied_on_the_way
+from latentsweep.guards import rung_constraint
 from latentsweep.stages import denoiser
 from latentsweep.stages.denoiser import DENOISER, average_file
 from latentsweep.stages.model_folder import from_store, read_model, write_model
@@ -143,7 +143,7 @@ def copying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Recipe
     def measure(averages: Averages) -> dict[str, float]:
         return {"rung/kid": 1.0, "rung/near_copies": next(shares), "rung/near_copies_bound": 0.1}
 
-    scorer = Scorer(measure, "made up", lambda record: bool(copied_on_the_way(record)))
+    scorer = Scorer(measure, "made up", lambda record: bool(rung_constraint(record)))
     monkeypatch.setattr(denoiser, "rung_score", lambda *_: scorer)
     home = Home(tmp_path / "runs")
     dataset, weights = plant(home, side=16, each=8), InceptionWeights(Path("not-needed"), "0" * 64)

@@ -226,7 +226,7 @@ class SweepListener:
         if records:
             self.sweep.record.trial_records(number, records)
             scores = [record[self.rung] for record in records if self.rung in record]
-            copies = [said for said in map(guards.copies_on_the_way, records) if said]
+            copies = [said for said in map(guards.rung_words, records) if said]
             self.view.heard(number, int(records[-1]["step"]), scores[-1] if scores else None, "".join(copies[-1:]))
 
     def lost(self, number: int, error: str) -> tuple[str, str]:

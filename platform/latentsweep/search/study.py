@@ -156,8 +156,8 @@ class Search:
 
         Whoever copies more than chance explains is pruned by any pruner, at any rung, and infeasible.
         """
-        if copied := self._guarded(guards.copied_on_the_way, metrics):
-            self._annotate(number, {COPIED: guards.copies_on_the_way(metrics), "pruned_at": step})
+        if copied := self._guarded(guards.rung_constraint, metrics):
+            self._annotate(number, {COPIED: guards.rung_words(metrics), "pruned_at": step})
             constrain(self.study, number, copied)
             return True
         objective = OBJECTIVES[self.config.objectives[0]]

@@ -15,7 +15,7 @@ from latentsweep.report.content import gather
 
 from .conftest import Made, metrics_of
 
-REASON = "copies 58 % (bound 3.1 %)"
+REASON = "copies 37 of 64 (bound 2)"
 HEAVY = "diffusion.frequency_weight"
 
 
