@@ -224,7 +224,10 @@ class Search:
         return min(self._complete(), key=self._rank)
 
     def refusal(self, trial: FrozenTrial) -> str:
-        """Why the guards refuse a measured trial, in words; empty where they don't, or the search has none."""
+        """Why the guards refuse a measured trial, in words; empty where they don't, or the search has none.
+
+        What they say of any search's measurements is :func:`~latentsweep.guards.refusal`.
+        """
         return self.refused(trial.user_attrs.get("metrics", {}))
 
     def refused(self, metrics: Mapping[str, float]) -> str:
