@@ -147,7 +147,10 @@ def test_a_search_without_guards_refuses_nothing_and_is_another_search(tmp_path:
     assert search.best()[0].user_attrs.get("of", copyist) == copyist
     number, _ = search.ask() or (0, {})
     assert not search.report(number, 5, {"rung/kid": 1.0, "rung/near_copies": 1.0, "rung/near_copies_bound": 0.1})
-    assert "refused" not in leaderboard.rows(search)[0]
+    table = leaderboard.rows(search)
+    assert "refused" not in table[0]
+    assert [(row["rank"], row["guards"]) for row in table[:2]] == [(1, "copies 37 of 64 (bound 2)")] * 2
+    assert "copies 37 of 64 (bound 2); " in leaderboard.gather_fields(table)[0][0]["configuration"]
     assert SearchConfig().identity() != SearchConfig(guarded=False).identity()
     assert "guarded" not in SearchConfig().identity(), "a sweep of an older version keeps its name"
 
