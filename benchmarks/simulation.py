@@ -21,7 +21,8 @@ import optuna
 
 from latentsweep.execution.tuning import StudyScheduler, StudySearcher
 from latentsweep.search.plan import SweepPlan
-from latentsweep.search.study import Search, SearchConfig, distribution
+from latentsweep.search.proposals import distribution
+from latentsweep.search.study import Search, SearchConfig
 from trainables.loop.progress import even_steps
 from trainables.loop.seeds import derived_seed
 from trainables.recipes import PAPER

@@ -76,7 +76,7 @@ def main() -> int:
     from ray.tune.search import ConcurrencyLimiter
     from ray.tune.search.optuna import OptunaSearch
 
-    from latentsweep.search.study import distribution
+    from latentsweep.search.proposals import distribution
     from trainables.space import SearchSpace
 
     space = SearchSpace.from_plain(job["space"])

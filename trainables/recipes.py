@@ -48,6 +48,11 @@ class Recipe(Config):
                 f"sampling.steps must be at most diffusion.timesteps ({self.diffusion.timesteps}), "
                 f"got {self.sampling.steps}"
             )
+        if self.sampling.after_steps > self.diffusion.steps:
+            raise ConfigError(
+                f"sampling.after_steps must be at most diffusion.steps ({self.diffusion.steps}), got "
+                f"{self.sampling.after_steps}; set it to 0 to draw by the weights of the end"
+            )
         if self.sampling.guidance != 1 and not (
             self.diffusion.position_condition and self.diffusion.condition_dropout
         ):

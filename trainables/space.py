@@ -21,6 +21,10 @@ EMA_LENGTH = "sampling.ema_length"
 """The dimension that chooses among the averages of one training."""
 
 
+AFTER_STEPS = "sampling.after_steps"
+NO_STEP = "no one knows before a training at which steps it keeps weights"
+
+
 @dataclass(frozen=True, init=False)
 class Choice:
     """One of a list of values; a value that is a list itself is held as its text, ``(16, 32)`` as ``"[16, 32]"``."""
@@ -148,6 +152,8 @@ def check_dimension(field: str, dimension: Dimension) -> None:
     """Raises :class:`ConfigError` where a dimension breaks a rule that needs no recipe."""
     if stage_of(field) == "evaluation":
         raise ConfigError(f"search space: {field} can't be searched, since scores measured differently don't compare")
+    if field == AFTER_STEPS:
+        raise ConfigError(f"search space: {field} can't be searched, since {NO_STEP}; leave it out")
     if field in ("data.fold", "data.folds"):
         raise ConfigError(
             f"search space: {field} can't be searched, since scores on other patients don't compare; leave it out, "

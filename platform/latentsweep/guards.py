@@ -20,6 +20,9 @@ REFUSED = "guards"
 TAG = "latentsweep.guards"
 """The tag of what a guard refuses, in MLflow: why it does."""
 
+FURTHER_DIGITS = 16
+"""So many numbers of digits are tried to tell a value from its bound in words."""
+
 Metrics = Mapping[str, float]
 
 
@@ -39,17 +42,18 @@ class Guard:
 
 
 def _copies(share: float, bound: float, count: int) -> str:
-    return f"copies {_percent(share)} (bound {_percent(bound)})"
+    found, most = _shares(share, bound, count)
+    return f"copies {found} (bound {most})"
 
 
 def _alike(share: float, bound: float, count: int) -> str:
-    if not count:
-        return f"collapsed: {_percent(share)} alike (bound {_percent(bound)})"
-    return f"collapsed: {round(share * count)} of {count} alike (bound {int(bound * count + 1e-9)})"
+    found, most = _shares(share, bound, count)
+    return f"collapsed: {found} alike (bound {most})"
 
 
 def _dull(diversity: float, bound: float, count: int) -> str:
-    return f"collapsed: diversity {DIVERSITY.format(diversity)} (bound {DIVERSITY.format(bound)})"
+    found, least = _apart(diversity, bound, lambda value, more: f"{value:.{3 + more}g}")
+    return f"collapsed: diversity {found} (bound {least})"
 
 
 GUARDS = (
@@ -92,18 +96,32 @@ def copies(metrics: Metrics) -> bool:
     return constraints(metrics).get(NEAR_COPIES.stem, 0) > 0
 
 
-def copies_on_the_way(record: Metrics) -> str:
+def rung_words(record: Metrics) -> str:
     """What a rung's scores say of copies, in words; empty where they weren't measured."""
     share, bound = (record.get(name) for name in COPIES_AT_RUNG)
     return "" if share is None or bound is None else _copies(share, bound, 0)
 
 
-def copied_on_the_way(record: Metrics) -> dict[str, float]:
+def rung_constraint(record: Metrics) -> dict[str, float]:
     """The constraint that a rung's scores break, as :func:`constraints` has it; nothing where they break none."""
     share, bound = (record.get(name) for name in COPIES_AT_RUNG)
     return {} if share is None or bound is None or share <= bound else {NEAR_COPIES.stem: share - bound}
 
 
-def _percent(share: float) -> str:
-    """A share in per cent, to a tenth where it is small."""
-    return f"{100 * share:.{0 if share >= 0.1 or not share else 1}f} %".replace(".0 %", " %")
+def _shares(share: float, bound: float, count: int) -> tuple[str, str]:
+    """A share of the images and the most that is allowed: how many of ``count`` images, else in per cent."""
+    found, most = round(share * count), int(bound * count + 1e-9)
+    return (f"{found} of {count}", str(most)) if found > most else _apart(share, bound, _percent)
+
+
+def _apart(value: float, bound: float, text: Callable[[float, int], str]) -> tuple[str, str]:
+    """Both as texts, with the fewest further digits that tell them apart where they differ."""
+    texts = ((text(value, more), text(bound, more)) for more in range(FURTHER_DIGITS))
+    return next((pair for pair in texts if pair[0] != pair[1]), (text(value, 0), text(bound, 0)))
+
+
+def _percent(share: float, more: int) -> str:
+    """A share in per cent, to a tenth where it is small, and with so many more digits."""
+    decimals = more + (0 if share >= 0.1 or not share else 1)
+    digits = f"{100 * share:.{decimals}f}"
+    return f"{digits.rstrip('0').rstrip('.') if decimals else digits} %"

@@ -75,7 +75,7 @@ class Metric:
 
     @property
     def bound(self) -> str:
-        """The name of what it may be at most, or at least where higher is better, for a configuration to win."""
+        """The name of what it may be at most or at least for a configuration to win; its guard says which."""
         return self.name + BOUND
 
     @property

@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 from small_dataset import plant
 
+from latentsweep.commands.models import before_copying_words
 from latentsweep.configuration import Configuration
-from latentsweep.guards import copied_on_the_way
+from latentsweep.guards import rung_constraint
+from latentsweep.jobs.trained import trained_model
 from latentsweep.stages import denoiser
 from latentsweep.stages.denoiser import DENOISER, average_file
 from latentsweep.stages.model_folder import from_store, read_model, write_model
@@ -143,7 +146,7 @@ def copying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Recipe
     def measure(averages: Averages) -> dict[str, float]:
         return {"rung/kid": 1.0, "rung/near_copies": next(shares), "rung/near_copies_bound": 0.1}
 
-    scorer = Scorer(measure, "made up", lambda record: bool(copied_on_the_way(record)))
+    scorer = Scorer(measure, "made up", lambda record: bool(rung_constraint(record)))
     monkeypatch.setattr(denoiser, "rung_score", lambda *_: scorer)
     home = Home(tmp_path / "runs")
     dataset, weights = plant(home, side=16, each=8), InceptionWeights(Path("not-needed"), "0" * 64)
@@ -180,6 +183,33 @@ def test_what_a_denoiser_was_before_it_copied_can_be_sampled_and_taken_out(
     other = copying(RECIPE.replace(**{"sampling.after_steps": 20}))
     with pytest.raises(DataError, match=r"got 20, and it kept those after 10 steps and of its end"):
         other.samples()
+
+
+def test_who_draws_the_end_of_a_training_that_copies_is_told_of_what_it_was_before(
+    copying: Callable[[Recipe], Pipeline], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ending, before = (copying(RECIPE.replace(**{"sampling.after_steps": steps})) for steps in (0, 10))
+    ending.obtain(DENOISER, rungs=True)
+    home = Home(tmp_path / "runs")
+    for pipeline, told in ((ending, 1), (before, 0)):
+        file = tmp_path / "best.yaml"
+        Configuration("tiny", 0, pipeline.recipe).write(file)
+        caplog.clear()
+        trained_model(home, str(file), lambda _, dataset=pipeline.dataset: dataset)
+        assert len(caplog.messages) == told
+        if told:
+            assert f"{file} draws by the end of its training" in caplog.messages[0]
+            assert "copies 50 % (bound 10 %) at its last rung; set sampling.after_steps to 10" in caplog.messages[0]
+
+
+def test_what_a_training_falls_back_to_is_drawn_from_its_folder_and_not_from_its_file(tmp_path: Path) -> None:
+    copied = {"gen/near_copies": 0.5, "gen/near_copies_bound": 0.1}
+    training = SimpleNamespace(evaluations={"validation": None}, metrics=lambda split: copied)
+    configuration = Configuration("tiny", 0, RECIPE.replace(**{"sampling.after_steps": 10}))
+    clean = SimpleNamespace(folder=tmp_path / "tiny-1234", configuration=configuration)
+    said = before_copying_words(Path("best.yaml"), cast(Any, training), cast(Any, clean))
+    assert said.endswith(f"as it was after 10 steps: draw from {tmp_path / 'tiny-1234'}, not from best.yaml")
+    assert "copies 50 % (bound 10 %)" in said
 
 
 def test_a_denoiser_that_never_copied_kept_only_its_end(sampled: Mapping[float, Pipeline]) -> None:

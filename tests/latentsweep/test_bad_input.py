@@ -85,6 +85,7 @@ def test_a_search_space_that_cannot_work_is_refused(with_demo: Path, tmp_path: P
         (["--space", "none.yaml"], "cannot be read"),
         (["--inception", "none.pt"], "Inception weights"),
         (["--set", "data.image_size=256"], "at most the prepared 128 pixels"),
+        (["--set", "sampling.after_steps=10"], "must be 0 in a search or a study, got 10: no one knows"),
     ],
 )
 def test_options_that_cannot_work_are_refused_before_anything_starts(

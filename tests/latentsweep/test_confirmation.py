@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 from latentsweep.cli import app
 from latentsweep.configuration import read_configuration
 from latentsweep.execution.packing import Packing
+from latentsweep.guards import REFUSED
 from latentsweep.jobs import forecast as forecasts
 from latentsweep.jobs.job import Runtime
 from latentsweep.jobs.sweep import Sweep
@@ -119,9 +120,9 @@ class Swept:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Callable[..., Swept]:
-    def made(trials: int, objectives: tuple[str, ...] = ("kid",)) -> Swept:
+    def made(trials: int, objectives: tuple[str, ...] = ("kid",), **search: bool) -> Swept:
         recipe = recipe_named("smoke").replace(**{"sampling.threshold_grid": SPACE.thresholds})
-        config = SearchConfig(objectives=objectives, sampler="random")
+        config = SearchConfig(objectives=objectives, sampler="random", **search)
         plan = SweepPlan("scans", "f" * 64, "smoke", recipe, SPACE, config, 7, "a" * 64)
         home = Home(tmp_path / "runs")
         folder = home.writable(home.sweeps / plan.name)
@@ -282,6 +283,51 @@ def test_where_all_fail_the_searchs_own_best_is_taken(make: Callable[..., Swept]
     swept.confirm(2, 2, lambda place, seed: None)
     assert choice(swept.search) == swept.search.best()
     assert "its own best is taken" in confirmation_table.words(swept.search)[0]
+
+
+COPIES = {"reason": "copies 37 of 64 (bound 2)", "class": REFUSED}
+
+
+def refuse(swept: Swept, count: int, failure: Callable[[int, int], dict[str, str] | None]) -> None:
+    """Confirms with two seeds; ``failure`` of a trial's place and a seed's, None for a score."""
+    found = wanted(swept.search, swept.plan, Extent(count, 2))
+    begin(swept.search, found.finalists, found.seeds)
+    places = [trial.number for trial in found.finalists]
+    for run in found.missing:
+        note(swept.search, run, 25.0, failure(places.index(run.trial), found.seeds.index(run.seed)))
+
+
+def test_where_the_guards_refuse_all_with_a_fresh_seed_nothing_is_taken_or_exported(
+    make: Callable[..., Swept], capsys: pytest.CaptureFixture[str]
+) -> None:
+    swept = make(3)
+    first = swept.search.best()[0]
+    refuse(swept, 2, lambda place, seed: COPIES if seed else None)
+    assert choice(swept.search) == []
+    leaderboard.show(leaderboard.rows(swept.search), leaderboard.counts(swept.search), {})
+    assert "refuse each of the best with a fresh seed: none is the best" in capsys.readouterr().out
+    found = confirmation(swept.search)
+    assert found
+    assert [row["seed_2000013"] for row in confirmation_table.rows(found)] == ["refused"] * 2
+    said = confirmation_table.words(swept.search)
+    assert "the guards refuse all, and none is taken" in said[0]
+    assert said[1].endswith("was refused by the guards with the seed 2000013: copies 37 of 64 (bound 2).")
+    with pytest.raises(ConfigError, match=r"refuse every confirmed configuration of .*: copies 37 of 64"):
+        configuration_of(swept.folder, None)
+    with pytest.raises(ConfigError, match="the guards refuse every confirmed"):
+        configuration_of(swept.folder, first.number)
+    taken = configuration_of(swept.folder, None, despite_guards=True)
+    assert taken.origin["refused"] == "copies 37 of 64 (bound 2) with the seed 2000013"
+
+
+def test_where_all_fail_what_the_guards_refuse_gives_way_to_what_they_do_not(make: Callable[..., Swept]) -> None:
+    swept = make(3)
+    refuse(swept, 2, lambda place, seed: None if seed else (COPIES, DIVERGED)[place])
+    found = confirmation(swept.search)
+    assert found
+    assert [row.trial for row in found.unrefused] == [choice(swept.search)[0].number]
+    assert choice(swept.search) != swept.search.best()
+    assert f"trial {found.unrefused[0].trial} is taken" in confirmation_table.words(swept.search)[0]
 
 
 def test_a_confirmation_goes_on_with_what_is_missing_alone(make: Callable[..., Swept]) -> None:
@@ -453,6 +499,21 @@ def test_a_sweep_that_runs_again_takes_from_the_store_what_an_interruption_kept_
         {2_000_013: DIVERGED["reason"]},
     ]
     assert {name for run in runs for name in run.keys.names()} <= set(read_json(sweep.folder / "uses.json", []))
+
+
+@pytest.mark.parametrize(
+    ("guarded", "said"),
+    [(True, "failed: copies 37 of 64 (bound 2)"), (False, "done, kid 25.00, copies 37 of 64 (bound 2)")],
+)
+def test_a_fresh_run_that_copies_is_refused_or_in_a_search_without_guards_named(
+    make: Callable[..., Swept], guarded: bool, said: str
+) -> None:
+    sweep = job(make(3, guarded=guarded))
+    (run,) = sweep._begin_confirmation(Extent(1, 1))
+    measured = {"gen/kid": 25.0, "gen/near_copies": 37 / 64, "gen/near_copies_bound": 2 / 64, "gen/samples": 64.0}
+    points = [{"threshold": threshold, "metrics": measured} for threshold in SPACE.thresholds]
+    sweep.store.obtain(run.keys.evaluation, lambda folder: {"points": points})
+    assert sweep._note_end(run, None) == said
 
 
 def test_a_finished_confirmation_is_found_again_after_an_interrupted_larger_one(make: Callable[..., Swept]) -> None:

@@ -63,10 +63,10 @@ def tell(
     ("metrics", "said"),
     [
         (HONEST, ""),
-        (COPYIST, "copies 58 % (bound 3.1 %)"),
+        (COPYIST, "copies 37 of 64 (bound 2)"),
         (GREY, "collapsed: 7 of 64 alike (bound 4)"),
         (DULL, "collapsed: diversity 0.12 (bound 0.21)"),
-        (COPYIST | {"gen/alike": 0.5}, "copies 58 % (bound 3.1 %); collapsed: 32 of 64 alike (bound 4)"),
+        (COPYIST | {"gen/alike": 0.5}, "copies 37 of 64 (bound 2); collapsed: 32 of 64 alike (bound 4)"),
         (OLD, ""),
         ({}, ""),
     ],
@@ -76,6 +76,19 @@ def test_a_refusal_says_what_was_measured_and_what_may_be_and_the_unknown_is_ref
 ) -> None:
     assert guards.refusal(metrics) == said
     assert bool(said) == any(excess > 0 for excess in guards.constraints(metrics).values())
+
+
+def test_a_reason_never_shows_a_value_as_its_own_bound() -> None:
+    def said(**metrics: float) -> str:
+        return guards.refusal({f"gen/{name}": value for name, value in metrics.items()})
+
+    assert said(near_copies=25 / 200, near_copies_bound=24 / 200, samples=200) == "copies 25 of 200 (bound 24)"
+    assert said(near_copies=25 / 200, near_copies_bound=24 / 200) == "copies 12.5 % (bound 12 %)"
+    assert said(near_copies=0.1204, near_copies_bound=0.1203) == "copies 12.04 % (bound 12.03 %)"
+    assert said(alike=0.0504, alike_bound=0.05) == "collapsed: 5.04 % alike (bound 5 %)"
+    assert said(diversity=0.1399, diversity_bound=0.14) == "collapsed: diversity 0.1399 (bound 0.14)"
+    even = {"rung/near_copies": 0.25, "rung/near_copies_bound": 0.25}
+    assert guards.rung_words(even) == "copies 25 % (bound 25 %)", "it is at its bound and not beyond"
 
 
 def test_at_its_bound_nothing_is_refused() -> None:
@@ -134,7 +147,10 @@ def test_a_search_without_guards_refuses_nothing_and_is_another_search(tmp_path:
     assert search.best()[0].user_attrs.get("of", copyist) == copyist
     number, _ = search.ask() or (0, {})
     assert not search.report(number, 5, {"rung/kid": 1.0, "rung/near_copies": 1.0, "rung/near_copies_bound": 0.1})
-    assert "refused" not in leaderboard.rows(search)[0]
+    table = leaderboard.rows(search)
+    assert "refused" not in table[0]
+    assert [(row["rank"], row["guards"]) for row in table[:2]] == [(1, "copies 37 of 64 (bound 2)")] * 2
+    assert "copies 37 of 64 (bound 2); " in leaderboard.gather_fields(table)[0][0]["configuration"]
     assert SearchConfig().identity() != SearchConfig(guarded=False).identity()
     assert "guarded" not in SearchConfig().identity(), "a sweep of an older version keeps its name"
 
@@ -208,12 +224,12 @@ def test_a_copyist_is_registered_only_where_it_is_said_and_is_never_the_champion
     monkeypatch.setattr(registry, "register_model", register_model)
     copyist = trained(tmp_path, COPYIST)
     assert models.register(copyist, "run", despite_guards=False) is None
-    with pytest.raises(ConfigError, match=r"copies 58 % \(bound 3.1 %\).*--despite-guards"):
+    with pytest.raises(ConfigError, match=r"copies 37 of 64 \(bound 2\).*--despite-guards"):
         models.check_registered(copyist, None, wanted=True)
     models.check_registered(copyist, None, wanted=False)
     assert not given
     models.check_registered(copyist, models.register(copyist, "run", despite_guards=True), wanted=True)
     models.register(trained(tmp_path, HONEST), "run", despite_guards=False)
-    assert [named["tags"] for named in given] == [{"latentsweep.guards": "copies 58 % (bound 3.1 %)"}, {}]
+    assert [named["tags"] for named in given] == [{"latentsweep.guards": "copies 37 of 64 (bound 2)"}, {}]
     tags = {registry._SCORE: "1.0", registry._OBJECTIVE: "kid", **given[0]["tags"]}
     assert registry._compare(tags, None)[0] is False

@@ -25,6 +25,7 @@ from trainables.denoiser.stopping import STOP_MEASURES
 from trainables.denoiser.unet import UNet
 from trainables.errors import ConfigError
 from trainables.loop.execution import in_chunks
+from trainables.recipes import SMOKE
 
 SHAPE = (2, 4, 4)
 SPREAD = torch.linspace(0.2, 1.0, 32, dtype=torch.float64).view(SHAPE)
@@ -105,6 +106,13 @@ def test_timesteps_fall_from_the_noisiest_at_equal_distances() -> None:
 def test_more_steps_than_timesteps_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"at most diffusion.timesteps \(10\), got 50"):
         draw(NEVER, diffusion=DiffusionConfig(timesteps=10))
+
+
+def test_weights_of_a_step_beyond_the_training_are_refused() -> None:
+    kept = {"diffusion.steps": 100, "sampling.after_steps": 100}
+    assert SMOKE.replace(**kept).sampling.after_steps == 100
+    with pytest.raises(ConfigError, match=r"at most diffusion.steps \(100\), got 101; set it to 0"):
+        SMOKE.replace(**kept | {"sampling.after_steps": 101})
 
 
 def test_a_seed_for_each_latent_is_asked_for() -> None:

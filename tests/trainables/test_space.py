@@ -41,6 +41,7 @@ def test_the_shipped_spaces_cover_the_four_questions(dataset: str) -> None:
         ({"sampling.early_stop_threshold": {"low": 0.1, "high": 1.0}}, "list of values"),
         ({"sampling.ema_length": {"low": 0.0, "high": 0.1}}, "list of values"),
         ({"sampling.ema_length": [0, 0.1]}, r"of diffusion.ema_lengths \(none\) have or make, got 0.1"),
+        ({"sampling.after_steps": [0, 10]}, "no one knows before a training.*leave it out"),
         ({"diffusion.frequency_weight": 3}, "list of values or a mapping"),
         ({"diffusion.cutmix_probability": [0.1, 0.1]}, "twice"),
         ({"vae.widths": [[16, 32], [16, 32]]}, "twice"),

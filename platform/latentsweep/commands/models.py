@@ -13,7 +13,7 @@ import typer
 from latentsweep.commands import options
 
 if TYPE_CHECKING:
-    from latentsweep.jobs.train import Training
+    from latentsweep.jobs.train import Retraining, Training
     from latentsweep_mlflow.registry import Registered
 
 
@@ -21,7 +21,13 @@ def train(
     config: Annotated[Path, typer.Option(help="The configuration, as export wrote it.")],
     steps: Annotated[int | None, typer.Option(min=1, help="Denoiser steps; the configuration's by default.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Data-parallel workers.")] = 1,
-    despite_guards: options.DespiteOption = False,
+    despite_guards: Annotated[
+        bool,
+        typer.Option(
+            "--despite-guards",
+            help="Register what the guards refuse even so, with a tag, never as champion.",
+        ),
+    ] = False,
     card_gib: options.CardOption = None,
     device: options.DeviceOption = None,
     ray_address: options.RayOption = "local",
@@ -37,7 +43,6 @@ def train(
 
     from latentsweep.configuration import read_configuration
     from latentsweep.execution.cluster import pack_job
-    from latentsweep.guards import refusal
     from latentsweep.jobs.job import Runtime
     from latentsweep.jobs.train import Retraining, record_training
     from latentsweep.lints import as_text
@@ -62,9 +67,7 @@ def train(
         result = job.run(runtime)
         clean = None if despite_guards else job.before_copying(result)
         if clean:
-            steps = clean.configuration.recipe.sampling.after_steps
-            said = refusal(result.metrics(next(iter(result.evaluations))))
-            typer.echo(f"note: it copies at its end ({said}), so it is taken as it was after {steps} steps", err=True)
+            typer.echo(before_copying_words(config, result, clean), err=True)
             held.enter_context(clean.locked())
             job, from_store = clean, result.from_store
             result = dataclasses.replace(job.run(runtime), from_store=from_store)
@@ -92,6 +95,18 @@ def train(
         typer.echo(as_text(result.findings))
     typer.echo(f"draw images with: python cli.py sample {job.folder} --count 16 --to images")
     check_registered(result, registered, wanted=mlflow)
+
+
+def before_copying_words(config: Path, training: Training, clean: Retraining) -> str:
+    """Why the weights before a training copied are taken, and from where they are drawn."""
+    from latentsweep.guards import refusal
+
+    said = refusal(training.metrics(next(iter(training.evaluations))))
+    steps = clean.configuration.recipe.sampling.after_steps
+    return (
+        f"note: it copies at its end ({said}), so it is taken as it was after {steps} steps: draw from "
+        f"{clean.folder}, not from {config}"
+    )
 
 
 def register(training: Training, run_id: str | None, *, despite_guards: bool) -> Registered | None:
@@ -122,8 +137,8 @@ def check_registered(training: Training, registered: Registered | None, *, wante
 
     if wanted and registered is None:
         raise ConfigError(
-            f"what copies training slices or has collapsed is not registered, and so does {training.job.name} "
-            f"({training.refused}); its model is in {training.job.folder}: train another, or say {DESPITE}"
+            f"the guards refuse {training.job.name}, so it is not registered: {training.refused}; draw from "
+            f"{training.job.folder} where it is, train another, or say {DESPITE}"
         )
 
 

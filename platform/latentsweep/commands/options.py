@@ -57,9 +57,6 @@ SetOption = Annotated[
 ]
 ConcurrentOption = Annotated[int | None, typer.Option(help="Trials at once; what fits by default.")]
 RecordOption = Annotated[bool, typer.Option("--mlflow/--no-mlflow", help="Record to MLflow.")]
-DespiteOption = Annotated[
-    bool, typer.Option("--despite-guards", help="Take what copies its training slices or collapses, too.")
-]
 RunArgument = Annotated[
     str, typer.Argument(help="A configuration (best.yaml), a model's folder, or SWEEP/TRIAL.", metavar="RUN")
 ]

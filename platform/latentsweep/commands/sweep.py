@@ -36,7 +36,13 @@ def sweep(
         ),
     ] = None,
     confirm_seeds: Annotated[int, typer.Option(min=1, help="Fresh seeds for each of these.")] = 2,
-    despite_guards: options.DespiteOption = False,
+    despite_guards: Annotated[
+        bool,
+        typer.Option(
+            "--despite-guards",
+            help="Search without guards: nothing is pruned or refused for copying or collapse; another sweep.",
+        ),
+    ] = False,
     settings: options.SetOption = None,
     concurrent: options.ConcurrentOption = None,
     card_gib: options.CardOption = None,
@@ -110,13 +116,16 @@ def export(
     sweep_name: Annotated[str | None, typer.Option("--sweep", help="Take this sweep.")] = None,
     trial: Annotated[int | None, typer.Option(min=0, help="Take this trial; the best by default.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
-    despite_guards: options.DespiteOption = False,
+    despite_guards: Annotated[
+        bool, typer.Option("--despite-guards", help="Export what the guards refuse even so.")
+    ] = False,
     as_json: options.JsonOption = False,
     home: options.HomeOption = Path("runs"),
     store: options.StoreOption = "",
     study_storage: options.StudyOption = "",
 ) -> None:
     """Write the best configuration of a sweep, confirmed if it was, as a file to read, edit and train."""
+    from latentsweep.guards import DESPITE
     from latentsweep.search.export import chosen_sweep, configuration_of, words_of
     from trainables.errors import ConfigError
 
@@ -136,7 +145,7 @@ def export(
     text = "\n".join(
         [
             f"{to}: trial {origin['trial']} of {origin['sweep']}, {words_of(origin, named=trial is not None)}",
-            f"train it with: python cli.py train --config {to}",
+            f"train it with: python cli.py train --config {to}{f' {DESPITE}' if origin.get('refused') else ''}",
         ]
     )
     typer.echo(json.dumps({"file": str(to), "origin": origin}, indent=1) if as_json else text)
@@ -163,4 +172,5 @@ def show_results(home: Home, plan: SweepPlan, as_json: bool) -> None:
         typer.echo(f"what may mislead:  {', '.join(lints)}: python cli.py lint {plan.name}{at}")
     typer.echo(f"compare the runs:  python cli.py ui{at}")
     typer.echo(f"read the report:   python cli.py report {plan.name}{at}")
-    typer.echo(f"take the best out: python cli.py export --sweep {plan.name} --to best.yaml{at}")
+    if any(row["best"] for row in table):
+        typer.echo(f"take the best out: python cli.py export --sweep {plan.name} --to best.yaml{at}")

@@ -176,11 +176,11 @@ class Sweep(Job):
         Only a divergence, a score that isn't finite and what the guards refuse are a configuration's own failures.
         After another, such as too little memory or a result that isn't there, the run stays missing.
         """
-        metric, score = confirmation.metric_of(self.search), None
+        metric, score, said = confirmation.metric_of(self.search), None, ""
         if not failure:
             evaluation = self.store.find(run.keys.evaluation)
             metrics = stages.metrics_of(evaluation, run.recipe) if evaluation else {}
-            score, refused = metrics.get(metric.name), self.search.refused(metrics)
+            score, refused, said = metrics.get(metric.name), self.search.refused(metrics), guards.refusal(metrics)
             if not evaluation:
                 failure = {"reason": "its measurement is not in the store", "class": INFRASTRUCTURE}
             elif score is None:
@@ -193,7 +193,7 @@ class Sweep(Job):
         confirmation.note(self.search, run, score, failure)
         if failure:
             return f"failed: {failure['reason']}"
-        return f"done, {metric.stem} {score:.2f}"
+        return f"done, {metric.stem} {score:.2f}" + (f", {said}" if said else "")
 
     def _write_leaderboard(self) -> None:
         table = leaderboard.rows(self.search)
@@ -226,7 +226,7 @@ class SweepListener:
         if records:
             self.sweep.record.trial_records(number, records)
             scores = [record[self.rung] for record in records if self.rung in record]
-            copies = [said for said in map(guards.copies_on_the_way, records) if said]
+            copies = [said for said in map(guards.rung_words, records) if said]
             self.view.heard(number, int(records[-1]["step"]), scores[-1] if scores else None, "".join(copies[-1:]))
 
     def lost(self, number: int, error: str) -> tuple[str, str]:
@@ -245,7 +245,8 @@ class SweepListener:
             refused = self.sweep.search.refused
             lowest = min(points, key=lambda point: (bool(refused(point)), point[self.objective.name]))
             how = f"{'best ' if len(points) > 1 else ''}{self.objective.stem} {lowest[self.objective.name]:.2f}"
-            how += f", refused: {refused(lowest)}" if refused(lowest) else ""
+            said = guards.refusal(lowest)
+            how += (f", refused: {said}" if refused(lowest) else f", {said}") if said else ""
             first = self.sweep.search.leader()
             best = f"{first.values[0]:.2f} with {leaderboard.described(first.params)}"
             if self.sweep.search.refusal(first):

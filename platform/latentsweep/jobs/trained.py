@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from latentsweep import stages
+from latentsweep import guards, stages
 from latentsweep.datasets.ledger import note_use
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.jobs.image_folder import GRID, compare
@@ -18,12 +19,16 @@ from latentsweep.search.export import configuration_at
 from latentsweep.stages.denoiser import image_seeds
 from latentsweep.stages.model_folder import TrainedModel, from_store, read_model
 from latentsweep.stages.pipeline import Pipeline, keys_of
+from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.errors import DataError
 from trainables.figures import image_grid
 from trainables.loop.execution import Execution
 from trainables.measures.inception import InceptionWeights
+from trainables.recipes import Recipe
+
+log = logging.getLogger(__name__)
 
 Open = Callable[[str], PreparedDataset]
 
@@ -33,7 +38,7 @@ def trained_model(
 ) -> tuple[TrainedModel, Execution]:
     """The model that ``run`` names; ``device`` replaces that of its configuration.
 
-    Raises :class:`DataError` where it isn't trained.
+    Warns where it copies and an earlier state of it doesn't. Raises :class:`DataError` where it isn't trained.
     """
     configuration, folder = configuration_at(home, run)
     configuration = configuration.on_device(device)
@@ -41,9 +46,12 @@ def trained_model(
         return read_model(folder), configuration.execution
     dataset = open_named(configuration.dataset)
     keys = keys_of(configuration.recipe, dataset.fingerprint, configuration.seed, "")
-    model = from_store(Store.of(home), keys, configuration.recipe)
+    store = Store.of(home)
+    model = from_store(store, keys, configuration.recipe)
     if model is None:
         raise _untrained(run)
+    if ending := store.find(keys.denoiser):
+        _warn_of_copies(run, configuration.recipe, ending, last_copies(ending))
     return model, configuration.execution
 
 
@@ -61,8 +69,8 @@ def evaluated_run(
     """The measurements of a trained run on a split, computed where the store lacks them.
 
     Notes a use of the test split. ``device`` replaces that of the run's configuration. A model's folder that the
-    store doesn't know is measured by the images of the same seeds. Raises :class:`DataError` where the run isn't
-    trained.
+    store doesn't know is measured by the images of the same seeds. Warns where the run copies and an earlier state of
+    it doesn't. Raises :class:`DataError` where the run isn't trained.
     """
     configuration, folder = configuration_at(home, run)
     configuration = configuration.on_device(device)
@@ -75,10 +83,34 @@ def evaluated_run(
     name = name_of(dataset.name, pipeline.keys)
     earlier = note_use(home, dataset, "evaluate", name, split, recipe.data.rule)
     if there or not folder:
-        return Evaluated(stages.metrics_of(pipeline.evaluation(), recipe), dataset.name, earlier)
+        metrics = stages.metrics_of(pipeline.evaluation(), recipe)
+        if there and guards.copies(metrics):
+            _warn_of_copies(run, recipe, there, guards.refusal(metrics))
+        return Evaluated(metrics, dataset.name, earlier)
     images = read_model(folder).images(image_seeds(seed, recipe.evaluation.samples), execution)
     metrics = compare(images, dataset, store, weights, recipe, split=split, execution=execution, seed=seed)
     return Evaluated(metrics, dataset.name, earlier)
+
+
+def last_copies(denoiser: Entry) -> str:
+    """What the last rung of a training says of copies beyond the bound, in words; empty where it says nothing."""
+    rungs = [record for record in stages.records_of(denoiser) if guards.rung_words(record)]
+    return "".join(
+        f"{guards.rung_words(rung)} at its last rung" for rung in rungs[-1:] if guards.rung_constraint(rung)
+    )
+
+
+def _warn_of_copies(run: str, recipe: Recipe, denoiser: Entry, copies: str) -> None:
+    """Says that ``run`` draws a copyist, where what it was before it copied was kept."""
+    clean = denoiser.summary.get("clean_until", 0)
+    if copies and clean and not recipe.sampling.after_steps:
+        log.warning(
+            "%s draws by the end of its training, and the guards refuse that: %s; set sampling.after_steps to %d in "
+            "its file, or name the folder that train says, to draw as it was before it copied",
+            run,
+            copies,
+            clean,
+        )
 
 
 def _untrained(run: str) -> DataError:

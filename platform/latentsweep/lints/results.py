@@ -39,7 +39,7 @@ OVERFIT = 0.10
 """How far the last two validations must be above the best one. The validation is of the same images, timesteps and
 noise each time, so that it moves with the weights alone."""
 COPIED_SHARE, CHANCE = 0.05, 0.01
-"""The share of near copies, and how probable it may be where nothing is copied."""
+"""The share of near copies, and how probable it may be where nothing is copied, where no bound is recorded."""
 VAE_SHARE, VAE_ERRORS = 0.5, 2.0
 """The autoencoder's share of a score's distance to its floor, and by how many standard errors it must exceed it."""
 
@@ -195,26 +195,36 @@ def _samples(metrics: Mapping[str, float]) -> Finding | None:
 
 
 def _near_copies(metrics: Mapping[str, float]) -> Finding | None:
-    from scipy.stats import binom
-
-    from trainables.measures.memorisation import NEAR_COPY_QUANTILE
-
     if not {NEAR_COPIES.name, SAMPLES.name} <= metrics.keys():
         return None
-    share, count = metrics[NEAR_COPIES.name], int(metrics[SAMPLES.name])
-    copies = round(share * count)
-    if share <= COPIED_SHARE:
-        return None
-    chance = float(binom.sf(copies - 1, count, NEAR_COPY_QUANTILE))
-    if chance >= CHANCE:
+    share, count, bound = metrics[NEAR_COPIES.name], int(metrics[SAMPLES.name]), metrics.get(NEAR_COPIES.bound)
+    expected = _expected_copies(share, count) if bound is None else _bounded_copies(share, count, bound)
+    if not expected:
         return None
     evidence = (
-        f"{copies} of {count} generated images ({share:.0%}) are near copies of a training slice, where at most "
-        f"{NEAR_COPY_QUANTILE:.0%} are expected (chance of so many: {chance:.1g})"
+        f"{round(share * count)} of {count} generated images ({share:.0%}) are near copies of a training slice, "
+        f"where {expected}"
     )
     if MEMORISATION.name in metrics:
         evidence += f"; their median distance is {metrics[MEMORISATION.name]:.2f} times that of held-out slices"
     return finding("near-copies", evidence)
+
+
+def _bounded_copies(share: float, count: int, bound: float) -> str:
+    """What share of copies the guard allows, in words; empty where ``share`` is no more."""
+    return f"the guard's bound is {int(bound * count + 1e-9)}" if share > bound else ""
+
+
+def _expected_copies(share: float, count: int) -> str:
+    """The same for measurements of an older version, which have no bound: what chance explains."""
+    from scipy.stats import binom
+
+    from trainables.measures.memorisation import NEAR_COPY_QUANTILE
+
+    chance = float(binom.sf(round(share * count) - 1, count, NEAR_COPY_QUANTILE))
+    if share <= COPIED_SHARE or chance >= CHANCE:
+        return ""
+    return f"at most {NEAR_COPY_QUANTILE:.0%} are expected (chance of so many: {chance:.1g})"
 
 
 def _autoencoder_limits(metrics: Mapping[str, float]) -> Finding | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from latentsweep.metrics import Metric
 from latentsweep.pages.tables import Row, Table
 from latentsweep.search.confirmation import Confirmation
+from latentsweep.search.confirmation_table import end
 
 CAPTION = (
     "The best configurations, trained again with seeds that the search never used. They rank by the mean of all "
@@ -18,7 +19,8 @@ def confirmed_table(found: Confirmation, metric: Metric) -> Table:
     rows = []
     for rank, row in enumerate(found.rows, start=1):
         chosen = row is found.best
-        scores = ("failed" if score is None else metric.format(score) for score in row.scores)
+        ends = zip(found.seeds, row.scores, strict=True)
+        scores = (end(row, seed) if score is None else metric.format(score) for seed, score in ends)
         told = (found.ranks_by(row), row.selection, found.mean(row))
         cells = (str(rank), str(row.trial), *map(metric.format, told), *scores)
         rows.append(Row("★" if chosen else "", "", cells, (), "chosen" if chosen else ""))

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from latentsweep import guards
 from latentsweep.datasets.slices import PreparedDataset, open_dataset
-from latentsweep.guards import DESPITE
 from latentsweep.lints import Finding
 from latentsweep.metrics import FID, KID, OBJECTIVES, REPORT, STEPS, Metric
 from latentsweep.pages.charts import Chart
@@ -80,6 +80,11 @@ class Content:
         """The configuration of which numbers and pictures are shown."""
         return chosen(self.scores) if self.scores else None
 
+    @property
+    def shown(self) -> str:
+        """What that configuration is: the best, unless none is."""
+        return "the best" if any(score.chosen for score in self.scores) else "the shown configuration"
+
     @cached_property
     def entries(self) -> dict[str, Entry]:
         """The results of that configuration that are in the store, by stage."""
@@ -100,13 +105,14 @@ class Content:
         interval = f"95 % interval {KID.format(ends[0])} to {KID.format(ends[1])}" if ends else "no interval recorded"
         steps = self.source.plan.recipe.sampling.steps
         again = self.confirmation
-        best = f"{KID.label} of the best" + (", in the search" if again and again.best else "")
-        best = f"{KID.label} of the lowest, refused" if self.shown_trial.refused else best
+        best = f"{KID.label} of {self.shown}" + (", in the search" if again and again.best else "")
+        best += ", refused" if self.shown_trial.refused else ""
+        real = f"real against real: {FID.format(metrics.get(FID.floor))}"
         found = [
             (best, KID, KID.name, interval),
             ("floor", KID, KID.floor, "real slices against real slices"),
             ("reconstructions", KID, KID.reconstructed, "real slices, encoded and decoded, against real slices"),
-            (f"{FID.label} of the best", FID, FID.name, f"real against real: {FID.format(metrics.get(FID.floor))}"),
+            (f"{FID.label} of {self.shown}", FID, FID.name, real),
             (STEPS.label, STEPS, STEPS.name, f"denoiser evaluations per image; {steps} without early stop"),
         ]
         tiles = [Tile(label, metric.format(metrics.get(name)), note) for label, metric, name, note in found]
@@ -174,15 +180,15 @@ class Content:
         """The best configurations: scores with intervals, and last the fields, of which there may be many."""
         metrics = dict.fromkeys([self.objective, *REPORT])
         shown = [metric for metric in metrics if any(metric.name in row.metrics for row in self.scores)]
-        rows, refused = [], any(row.refused for row in self.scores[:TOP])
+        rows, guarded = [], any(row.said for row in self.scores[:TOP])
         for row in self.scores[:TOP]:
             mark, verdict = ("★", "chosen") if row.chosen else ("≈", "alike") if row.alike else ("", "")
             mark, rank = ("✗", "–") if row.refused else (mark, str(row.rank))
-            cells = (rank, str(row.trial), *([row.refused] if refused else []))
+            cells = (rank, str(row.trial), *([row.said] if guarded else []))
             cells = (*cells, *(score_text(row, metric) for metric in shown))
             rows.append(Row(mark, "", (*cells, *(text(row.params[name]) for name in self.fields)), (), verdict))
-        guarded = ("guards",) if refused else ()
-        headings = ("", "rank", "trial", *guarded, *(metric.label for metric in shown), *map(heading, self.fields))
+        first = ("", "rank", "trial", *(["guards"] if guarded else []))
+        headings = (*first, *(metric.label for metric in shown), *map(heading, self.fields))
         caption = f"{self.leaderboard_read}. All rows, unrounded, with every metric: report.csv."
         return Table("", caption, headings, tuple(rows))
 
@@ -208,6 +214,8 @@ class Content:
             text += ALIKE + (PAIRED if any(score.paired for score in self.scores) else "")
         if any(score.refused for score in self.scores):
             text += "; ✗ refused by the guards, whatever it scores: it copies training slices or has collapsed"
+        elif any(score.said for score in self.scores):
+            text += "; the guards' words stand beside a score, and this search did not heed them"
         minimised = " and ".join(OBJECTIVES[name].label for name in self.source.search.config.objectives)
         exploratory = (
             f"Columns other than {minimised} are exploratory: the search did not minimise them, and a look at many "
@@ -229,12 +237,12 @@ class Content:
     @cached_property
     def charts(self) -> dict[str, Chart]:
         """The charts that the data allow."""
-        rows, space, metric = self.scores, self.source.search.space, self.objective
-        fair = [row for row in rows if not row.refused]
+        space, metric = self.source.search.space, self.objective
+        fair = [row for row in self.scores if not row.refused]
         found: dict[str, Chart | None] = {
             "importance": charts.importance_chart(self.importances) if self.importances else None,
-            "parallel": charts.parallel_coordinates(rows, space, metric) if len(rows) > 1 else None,
-            "slices": charts.slices(rows, space, metric) if len(rows) > 1 else None,
+            "parallel": charts.parallel_coordinates(fair, space, metric) if len(fair) > 1 else None,
+            "slices": charts.slices(fair, space, metric) if len(fair) > 1 else None,
             "cost": charts.quality_against_cost(fair, KID if metric.cost else metric) if fair else None,
         }
         return {name: chart for name, chart in found.items() if chart}
@@ -262,14 +270,24 @@ class Content:
 
     @property
     def retrain(self) -> list[str]:
-        """The commands that train the best configuration in full and draw from it."""
-        refused = f" {DESPITE}" if self.shown_trial and self.shown_trial.refused else ""
-        several = sum(score.chosen for score in self.scores) > 1
-        trial = f" --trial {self.shown_trial.trial}" if self.shown_trial and several else ""
+        """The commands that train the shown configuration in full and draw from it.
+
+        ``train`` falls back to what a training was before it copied, where that was kept, and says in which folder.
+        """
+        shown = self.shown_trial
+        if shown is None:
+            return []
+        trained = self.entries.get("denoiser")
+        clean = guards.copies(shown.metrics) and bool(trained and trained.summary.get("clean_until"))
+        count = sum(score.chosen for score in self.scores)
+        trial = "" if count == 1 else f" --trial {shown.trial}"
+        export = "" if count else f" {guards.DESPITE}"
+        train = f" {guards.DESPITE}" if shown.said and not clean else ""
+        drawn = "FOLDER" if clean else "best.yaml"
         return [
-            f"python cli.py export --sweep {shlex.quote(self.sweep)}{trial}{refused} --to best.yaml",
-            f"python cli.py train --config best.yaml{refused}",
-            "python cli.py sample best.yaml --count 16 --to images",
+            f"python cli.py export --sweep {shlex.quote(self.sweep)}{trial}{export} --to best.yaml",
+            f"python cli.py train --config best.yaml{train}",
+            f"python cli.py sample {drawn} --count 16 --to images" + ("  # the FOLDER that train names" * clean),
         ]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from latentsweep import stages
+from latentsweep import guards, stages
 from latentsweep.configuration import Configuration, read_configuration
 from latentsweep.datasets.ledger import earlier_words, uses
 from latentsweep.metrics import (
@@ -173,10 +173,18 @@ def paper_tables(home: Home) -> PaperTables:
     losses = rows_of({each: losses_row(each) for each in trainings}, published_losses)
     quality = rows_of({each: quality_row(each, store) for each in trainings}, published_quality)
     use = earlier_uses(home, store, trainings)
+    notes = tuple(refusals(store, trainings))
     return PaperTables(
         Table("Table I", LOSSES_CAPTION, LOSSES_HEADER, losses),
-        Table("Table II", f"{QUALITY_CAPTION}{use}", quality_header(), quality),
+        Table("Table II", f"{QUALITY_CAPTION}{use}", quality_header(), quality, notes),
     )
+
+
+def refusals(store: Store, trainings: Sequence[Recorded]) -> Iterator[str]:
+    """Which trainings the guards refuse and why, a sentence each."""
+    for training in trainings:
+        if refused := guards.refusal(training.scores(store)):
+            yield f"The guards refuse {training.name}: {refused}."
 
 
 def earlier_uses(home: Home, store: Store, trainings: Sequence[Recorded]) -> str:

@@ -125,7 +125,7 @@ def missing(entries: Mapping[str, Entry], names: Mapping[str, str]) -> list[str]
 def picture(name: str, png: bytes, drawn_from: float | None = None) -> Picture:
     """A picture with the words that belong to its name; ``drawn_from`` is the threshold of the images it shows."""
     kind = GENERATED if name.startswith(GENERATED) else name
-    heading, caption = CAPTIONS.get(kind, (name.replace("_", " ").capitalize(), "A figure of the best trial."))
+    heading, caption = CAPTIONS.get(kind, (name.replace("_", " ").capitalize(), "A figure of this configuration."))
     if kind == GENERATED:
         heading += f", early-stop threshold {name.removeprefix(GENERATED)}"
     if kind in OF_GENERATED and drawn_from is not None:

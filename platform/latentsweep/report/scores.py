@@ -16,6 +16,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
+from latentsweep import guards
 from latentsweep.metrics import BOUNDED, ERROR, HIGH, KID, LOW, OBJECTIVES, Metric
 from latentsweep.pages.tables import as_csv as write_csv
 from latentsweep.search.confirmation import choice
@@ -43,6 +44,8 @@ class Score:
     """Whether that error is paired; else the two scores are taken as independent."""
     refused: str
     """Why the guards refuse it, in words; empty where they don't. Such rows stand last."""
+    said: str
+    """What the guards say of it, in words, whether or not the search heeds them; empty where they say nothing."""
     params: Mapping[str, Any]
     values: tuple[float, ...]
     metrics: Mapping[str, float]
@@ -66,8 +69,10 @@ def scores(search: Search) -> list[Score]:
         compared = single and not refused
         error, paired = difference_error(search, trial, measured[0]) if compared else (None, False)
         alike = compared and trial.values[0] - measured[0].values[0] <= NORMAL_95 * (error or 0.0)
-        given = rank, trial.number, family_of(trial), trial.number in best, alike, error, paired, refused
-        found.append(Score(*given, dict(trial.params), tuple(trial.values), recorded(trial)))
+        metrics = recorded(trial)
+        told = alike, error, paired, refused, guards.refusal(metrics)
+        given = rank, trial.number, family_of(trial), trial.number in best, *told
+        found.append(Score(*given, dict(trial.params), tuple(trial.values), metrics))
     return found
 
 
@@ -132,16 +137,21 @@ def standard_error(metrics: Mapping[str, float], metric: str) -> float | None:
 
 
 def as_csv(rows: Sequence[Score], fields: Sequence[str]) -> str:
-    """All rows with every recorded metric, unrounded; intervals that were not recorded are added as such."""
+    """All rows with every recorded metric, unrounded; intervals that were not recorded are added as such.
+
+    What is refused has no rank.
+    """
     metrics = sorted({name for row in rows for name in row.metrics})
     uncertain = [name.removesuffix(ERROR) for name in metrics if name.endswith(ERROR)]
     ends = [name + end for name in uncertain for end in BOUNDED if name + end not in metrics]
-    first = ["rank", "trial", "pass", "chosen", "refused", "indistinguishable", "difference_se", "paired", *fields]
+    first = ["rank", "trial", "pass", "chosen", "refused", "guards"]
+    first += ["indistinguishable", "difference_se", "paired", *fields]
     lines = []
     for row in rows:
         bounds = {metric: row.interval(metric) or (None, None) for metric in uncertain}
-        told = row.chosen, row.refused, row.alike, row.difference_error, row.paired
-        own = [row.rank, row.trial, row.family, *told, *(row.params.get(field) for field in fields)]
+        told = row.chosen, row.refused, row.said, row.alike, row.difference_error, row.paired
+        rank = None if row.refused else row.rank
+        own = [rank, row.trial, row.family, *told, *(row.params.get(field) for field in fields)]
         added = {end: bounds[end.rpartition("_")[0]][end.endswith(HIGH)] for end in ends}
         lines.append({**dict(zip(first, own, strict=True)), **row.metrics, **added})
     return write_csv([*first, *metrics, *ends], lines)

@@ -34,6 +34,12 @@ def sentences(
             "There is no best configuration: the guards refuse all that were measured.",
             guard_words(source, rows),
         ]
+    elif not any(row.chosen for row in rows):
+        found += [
+            "There is no best configuration: the guards refuse each of the best, trained with fresh seeds.",
+            guard_words(source, rows),
+            " ".join(confirmation_table.words(source.search)),
+        ]
     else:
         found += [
             best(source, rows, reference),
@@ -67,7 +73,11 @@ def guard_words(source: Source, rows: Sequence[Score]) -> str:
     """What the guards refused, and which trials were ended since they copied; empty for none."""
     refused = [row for row in rows if row.refused]
     if not source.search.config.guarded:
-        return "This search had no guards: a configuration that copies training slices or collapses can win."
+        text = "This search had no guards: a configuration that copies training slices or collapses can win."
+        said = [row for row in rows if row.said]
+        row = chosen(rows) if rows else None
+        text += f" {len(said)} of {number(len(rows), 'measured configuration')} would be refused." if said else ""
+        return text + (f" So would be the best, trial {row.trial}: {row.said}." if row and row.said else "")
     text = ""
     if refused:
         lowest = min(refused, key=lambda row: row.values)

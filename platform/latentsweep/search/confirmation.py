@@ -15,6 +15,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
+from latentsweep.guards import REFUSED
 from latentsweep.metrics import OBJECTIVES, Metric
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search, family_of
@@ -99,6 +100,13 @@ class Confirmed:
     """In the order of the confirmation's seeds; None where that training or measurement failed."""
     failures: Mapping[int, str]
     """The reason of each failure, by seed."""
+    refused: frozenset[int] = frozenset()
+    """The seeds of those failures that are the guards' refusals."""
+
+    @property
+    def refusal(self) -> str:
+        """Why the guards refuse it with a fresh seed, in words; empty where they don't."""
+        return "; ".join(f"{self.failures[seed]} with the seed {seed}" for seed in sorted(self.refused))
 
 
 @dataclass(frozen=True)
@@ -134,6 +142,11 @@ class Confirmation:
     def row_of(self, trial: int) -> Confirmed | None:
         """The row of that trial, if it was confirmed."""
         return next((row for row in self.rows if row.trial == trial), None)
+
+    @property
+    def unrefused(self) -> list[Confirmed]:
+        """The rows that the guards refuse with no seed."""
+        return [row for row in self.rows if not row.refused]
 
 
 def without_failures(scores: Sequence[float | None]) -> list[float]:
@@ -279,9 +292,25 @@ def confirmation(search: Search) -> Confirmation | None:
 
 
 def choice(search: Search) -> list[FrozenTrial]:
-    """What ``export`` takes: the confirmed best where there is one, else :meth:`Search.best`."""
+    """What ``export`` takes: the confirmed best where there is one, else :meth:`Search.best`.
+
+    Where a seed of each failed, what the guards refuse with a fresh seed gives way to the first that they don't;
+    nothing is taken where they refuse all.
+    """
+    found, best = confirmation(search), search.best()
+    if found is None:
+        return best
+    own = [row for row in found.rows if row.family in map(family_of, best)]
+    if found.best or any(row.refused for row in own):
+        return [search.trial(row.trial) for row in found.unrefused[:1]]
+    return best
+
+
+def refusal(search: Search, trial: FrozenTrial) -> str:
+    """Why the guards refuse a measured trial with the search's seed or a fresh one, in words; empty for neither."""
     found = confirmation(search)
-    return [search.trial(found.best.trial)] if found and found.best else search.best()
+    row = found.row_of(trial.number) if found else None
+    return search.refusal(trial) or (row.refusal if row else "")
 
 
 def _record(search: Search) -> dict[str, Any]:
@@ -301,4 +330,5 @@ def _row(number: int, row: Mapping[str, Any], seeds: Sequence[str]) -> Confirmed
         row["selection"],
         tuple(row["scores"].get(seed) for seed in seeds),
         {int(seed): row["failures"][seed]["reason"] for seed in seeds if seed in row["failures"]},
+        frozenset(int(seed) for seed in seeds if row["failures"].get(seed, {}).get("class") == REFUSED),
     )

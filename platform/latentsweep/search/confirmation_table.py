@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from latentsweep.search.confirmation import STRIDE, Confirmation, confirmation, last_extent, metric_of
+from latentsweep.search.confirmation import (
+    STRIDE,
+    Confirmation,
+    Confirmed,
+    choice,
+    confirmation,
+    last_extent,
+    metric_of,
+)
 from latentsweep.search.study import Search, family_of
 
 
@@ -20,7 +28,7 @@ def rows(found: Confirmation) -> list[dict[str, Any]]:
             "found_with": row.selection,
             "mean": found.mean(row),
             **{
-                f"seed_{seed}": "failed" if score is None else score
+                f"seed_{seed}": end(row, seed) if score is None else score
                 for seed, score in zip(found.seeds, row.scores, strict=True)
             },
         }
@@ -56,9 +64,11 @@ def words(search: Search) -> list[str]:
         elif count < 2:
             said.append("What a further seed would give can't be said: that takes two fresh seeds.")
     else:
-        said.append("Each of the best failed with a seed that the search never used: its own best is taken.")
+        said.append(f"Each of the best failed with a seed that the search never used: {taken_instead(search)}.")
     for row in found.rows:
-        said += [f"Trial {row.trial} failed with the seed {seed}: {row.failures[seed]}." for seed in row.failures]
+        for seed, reason in row.failures.items():
+            was = "was refused by the guards" if seed in row.refused else "failed"
+            said.append(f"Trial {row.trial} {was} with the seed {seed}: {reason}.")
     if not found.logs:
         said.append("A score is not above 0, so means are arithmetic and not geometric.")
     leader = search.leader()
@@ -67,6 +77,19 @@ def words(search: Search) -> list[str]:
             f"Trial {leader.number} has come to the front since and isn't confirmed; run the sweep again for that."
         )
     return said
+
+
+def end(row: Confirmed, seed: int) -> str:
+    """How a seed without a score ended, in a word."""
+    return "refused" if seed in row.refused else "failed"
+
+
+def taken_instead(search: Search) -> str:
+    """What is taken where a seed of each of the best failed."""
+    taken = choice(search)
+    if not taken:
+        return "the guards refuse all, and none is taken"
+    return "its own best is taken" if taken == search.best() else f"trial {taken[0].number} is taken"
 
 
 def extent_words(found: Confirmation | None) -> str:

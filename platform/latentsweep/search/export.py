@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from latentsweep import __version__, guards
 from latentsweep.configuration import Configuration, read_configuration
-from latentsweep.search.confirmation import choice, confirmation
+from latentsweep.search.confirmation import choice, confirmation, refusal
 from latentsweep.search.plan import SweepPlan, threads_of
 from latentsweep.search.study import Search, family_of
 from latentsweep.stages.model_folder import CONFIG
@@ -69,14 +69,12 @@ def configuration_of(
     """
     plan, search = SweepPlan.read(folder), open_search(folder, database)
     found = _trial(search, folder, trial, despite_guards)
-    refused = search.refusal(found)
+    refused = refusal(search, found)
     if refused and not despite_guards:
-        raise ConfigError(
-            f"what copies training slices or has collapsed is not exported, and so does trial {found.number} of "
-            f"{folder.name} ({refused}); take another, or say {guards.DESPITE}"
-        )
+        raise ConfigError(_refusal_words(search, folder, found, refused))
     params = found.params
     metrics = found.user_attrs["metrics"]
+    refused = refused or guards.refusal(metrics)
     origin = {
         "sweep": folder.name,
         "trial": found.number,
@@ -147,6 +145,15 @@ def _confirmed(search: Search, trial: int) -> dict[str, Any] | None:
     }
 
 
+def _refusal_words(search: Search, folder: Path, trial: FrozenTrial, refused: str) -> str:
+    if choice(search):
+        what, other = f"trial {trial.number} of {folder.name}", "name another with --trial"
+    else:
+        every = "every confirmed configuration" if search.feasible() else "every configuration"
+        what, other = f"{every} of {folder.name}, among them trial {trial.number}", "search on with more --trials"
+    return f"the guards refuse {what}: {refused}; {other}, or say {guards.DESPITE}"
+
+
 def _changed(folder: Path) -> float:
     study = folder / "study.db"
     return (study if study.exists() else folder / "sweep.json").stat().st_mtime
@@ -154,7 +161,9 @@ def _changed(folder: Path) -> float:
 
 def _trial(search: Search, folder: Path, number: int | None, despite_guards: bool) -> FrozenTrial:
     if number is None:
-        best = choice(search) or search.measured()[:1]
+        found = confirmation(search)
+        leading = [search.trial(row.trial) for row in found.rows[:1]] if found else search.measured()[:1]
+        best = choice(search) or leading
         if not best:
             raise DataError(f"the sweep {folder.name} has no finished trial yet; run it again to go on")
         if len(best) > 1:

@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 from rich.table import Table
 
+from latentsweep import guards
 from latentsweep.metrics import ERROR, LEADERBOARD
 from latentsweep.search import confirmation_table
 from latentsweep.search.confirmation import choice, confirmation
@@ -25,6 +26,9 @@ for _metric in LEADERBOARD:
     METRICS[_metric.name] = _metric.label
     if ERROR in _metric.partners:
         METRICS[_metric.error] = "± se"
+
+SAID = {True: "refused", False: "guards"}
+"""The columns of what the guards say, of a search that has them and of one that doesn't."""
 
 FIELDS = {
     THRESHOLD: "threshold",
@@ -51,23 +55,24 @@ def rows(search: Search) -> list[dict[str, Any]]:
     """A row for each measured configuration: rank, its trial and that whose pass it is from, parameters, metrics.
 
     ``best`` marks what export takes. Where the guards refuse one, all have what they say of it as ``refused``; those
-    that they refuse stand last, without a rank.
+    that they refuse stand last, without a rank. In a search without guards that is ``guards``, and refuses nothing.
     """
     best = {trial.number for trial in choice(search)}
     found = []
     measured = search.measured()
-    said = {trial.number: search.refusal(trial) for trial in measured}
+    said = {trial.number: guards.refusal(trial.user_attrs["metrics"]) for trial in measured}
+    guarded = search.config.guarded
     for rank, trial in enumerate(measured, start=1):
         metrics = trial.user_attrs["metrics"]
         found.append(
             {
-                "rank": None if said[trial.number] else rank,
+                "rank": None if guarded and said[trial.number] else rank,
                 "trial": trial.number,
                 "pass": family_of(trial),
                 "best": trial.number in best,
                 **{field: trial.params[field] for field in search.space.dimensions},
                 **{name: metrics.get(name) for name in METRICS},
-                **({"refused": said[trial.number]} if any(said.values()) else {}),
+                **({SAID[guarded]: said[trial.number]} if any(said.values()) else {}),
             }
         )
     return found
@@ -147,11 +152,11 @@ def gather_fields(table: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, An
     """The rows with all fields that differ in one last column, and a line with the fields that are alike in all."""
     fields = [name for name in table[0] if stage_of(name) in STAGES]
     varied = [name for name in fields if len({row[name] for row in table}) > 1]
-    rows = [
-        {name: value for name, value in row.items() if name not in (*fields, "refused")}
-        | {"configuration": "; ".join(filter(None, (row.get("refused"), described({n: row[n] for n in varied}))))}
-        for row in table
-    ]
+    rows = []
+    for row in table:
+        told = *map(row.get, SAID.values()), described({name: row[name] for name in varied})
+        kept = {name: value for name, value in row.items() if name not in (*fields, *SAID.values())}
+        rows.append(kept | {"configuration": "; ".join(filter(None, told))})
     return rows, described({name: table[0][name] for name in fields if name not in varied})
 
 
@@ -197,9 +202,9 @@ def show(
     console.print(grid)
     if common:
         console.print(f"all of these: {common}")
-    refused = sum(bool(row.get("refused")) for row in table)
-    if refused == len(table):
-        console.print("the guards refuse all: none is the best, and export takes none")
+    if not any(row["best"] for row in table):
+        every = "all" if all(row.get("refused") for row in table) else "each of the best with a fresh seed"
+        console.print(f"the guards refuse {every}: none is the best, and export takes none")
     elif not any(row["best"] for row in table[:top]):
         why = "the best of the confirmation" if again else "the cheapest threshold within one standard error"
         console.print(f"the exported configuration is further down: {why}")

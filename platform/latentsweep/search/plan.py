@@ -21,7 +21,7 @@ from trainables.errors import ConfigError, DataError
 from trainables.images import check_size
 from trainables.measures.inception import InceptionWeights
 from trainables.recipes import Recipe, recipe_named
-from trainables.space import SearchSpace
+from trainables.space import AFTER_STEPS, NO_STEP, SearchSpace
 
 FEWEST = 2
 """Slices that a split must hold for a training or a measurement."""
@@ -144,6 +144,7 @@ def planned(
 
     The recipe takes over the space's grid of thresholds, so that one sampling pass measures them all.
     """
+    check_end(recipe)
     space.check(recipe)
     space = space.with_field_types(recipe)
     for variant in space.vae_variants(recipe):
@@ -154,6 +155,13 @@ def planned(
     if space.thresholds:
         recipe = recipe.replace(**{"sampling.threshold_grid": space.thresholds})
     return SweepPlan(dataset.name, dataset.fingerprint, recipe_name, recipe, space, search, seed, weights.sha256)
+
+
+def check_end(recipe: Recipe) -> None:
+    """Checks that a recipe for a search or a study draws by the weights of the end; raises :class:`ConfigError`."""
+    got = recipe.sampling.after_steps
+    if got:
+        raise ConfigError(f"{AFTER_STEPS} must be 0 in a search or a study, got {got}: {NO_STEP}; set it to 0")
 
 
 def check_fit(recipe: Recipe, dataset: PreparedDataset) -> None:

@@ -6,19 +6,15 @@ trained for; a *point* is another threshold of it, told to the study without any
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from latentsweep import guards
@@ -26,10 +22,11 @@ from latentsweep.metrics import KID, OBJECTIVES, STEPS
 from latentsweep.search.databases import storage, translate_errors
 from latentsweep.search.optuna_internals import annotate, constrain, put_back, trial_of
 from latentsweep.search.pairing import PAIRING, Pairing, paired_error
+from latentsweep.search.proposals import WithoutRepeats, distribution, trained_part
 from trainables.config import Config, setting
 from trainables.errors import INFRASTRUCTURE, ConfigError
 from trainables.loop.seeds import derived_seed
-from trainables.space import THRESHOLD, Choice, Dimension, SearchSpace
+from trainables.space import SearchSpace
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 REPLACES = "replaces"
@@ -40,10 +37,6 @@ KEPT = ("metrics", PAIRING)
 
 COPIED = "copied"
 """The attribute of a trial that was pruned since it copied: what its last rung said, in words."""
-
-ENUMERABLE = 100_000
-"""Spaces up to this size are listed in full when redrawing finds nothing new."""
-
 
 PRUNERS: dict[str, Callable[[], BasePruner]] = {
     "median": partial(MedianPruner, n_startup_trials=0, n_warmup_steps=0),
@@ -156,8 +149,8 @@ class Search:
 
         Whoever copies more than chance explains is pruned by any pruner, at any rung, and infeasible.
         """
-        if copied := self._guarded(guards.copied_on_the_way, metrics):
-            self._annotate(number, {COPIED: guards.copies_on_the_way(metrics), "pruned_at": step})
+        if copied := self._guarded(guards.rung_constraint, metrics):
+            self._annotate(number, {COPIED: guards.rung_words(metrics), "pruned_at": step})
             constrain(self.study, number, copied)
             return True
         objective = OBJECTIVES[self.config.objectives[0]]
@@ -231,7 +224,10 @@ class Search:
         return min(self._complete(), key=self._rank)
 
     def refusal(self, trial: FrozenTrial) -> str:
-        """Why the guards refuse a measured trial, in words; empty where they don't, or the search has none."""
+        """Why the guards refuse a measured trial, in words; empty where they don't, or the search has none.
+
+        What they say of any search's measurements is :func:`~latentsweep.guards.refusal`.
+        """
         return self.refused(trial.user_attrs.get("metrics", {}))
 
     def refused(self, metrics: Mapping[str, float]) -> str:
@@ -319,60 +315,10 @@ class Search:
         self._asked.pop(number, None)
 
 
-class WithoutRepeats(BaseSampler):
-    """Proposes by TPE or at random, and draws again while a denoiser of that configuration was already asked for.
-
-    Seeded anew for every trial, since a seeded sampler starts over when its study is reopened.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        space: Mapping[str, BaseDistribution],
-        *,
-        seen: Collection[tuple[tuple[str, Any], ...]],
-        startup: int,
-        seed: int,
-    ) -> None:
-        self.space, self.seen = dict(space), seen
-        self.random = RandomSampler(seed=seed)
-        self.proposer: BaseSampler = self.random
-        if name == "tpe":
-            self.proposer = TPESampler(multivariate=True, constant_liar=True, n_startup_trials=startup, seed=seed)
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """All dimensions together."""
-        return self.space
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """A configuration whose denoiser is new to the study."""
-        for proposer in [self.proposer] * 20 + [self.random] * 20:
-            params = proposer.sample_relative(study, trial, search_space)
-            for name, dimension in search_space.items():
-                if name not in params:
-                    params[name] = proposer.sample_independent(study, trial, name, dimension)
-            if trained_part(params) not in self.seen:
-                return params
-        return next((p for p in list_all(search_space) if trained_part(p) not in self.seen), params)
-
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        """Not reached: every dimension is drawn together."""
-        return self.random.sample_independent(study, trial, param_name, param_distribution)
-
-
 def without_points(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """The trials of a study that a denoiser is trained for and that were not replaced."""
     replaced = {trial.user_attrs.get(REPLACES) for trial in trials}
     return [trial for trial in trials if "of" not in trial.user_attrs and trial.number not in replaced]
-
-
-def trained_part(params: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    """The parameters without the early-stop threshold: one trained denoiser measures all thresholds."""
-    return tuple(sorted((name, value) for name, value in params.items() if name != THRESHOLD))
 
 
 def tried(trials: Iterable[FrozenTrial]) -> set[tuple[tuple[str, Any], ...]]:
@@ -383,25 +329,3 @@ def tried(trials: Iterable[FrozenTrial]) -> set[tuple[tuple[str, Any], ...]]:
 def family_of(trial: FrozenTrial) -> int:
     """The number of the trial whose denoiser this one shares."""
     return int(trial.user_attrs.get("of", trial.number))
-
-
-def distribution(dimension: Dimension) -> BaseDistribution:
-    """Optuna's form of a dimension."""
-    if isinstance(dimension, Choice):
-        return CategoricalDistribution(dimension.values)
-    if dimension.whole:
-        return IntDistribution(int(dimension.low), int(dimension.high), log=dimension.log)
-    return FloatDistribution(dimension.low, dimension.high, log=dimension.log)
-
-
-def list_all(space: Mapping[str, BaseDistribution]) -> list[dict[str, Any]]:
-    """Every configuration of a small discrete space; nothing for another."""
-    values = [
-        d.choices if isinstance(d, CategoricalDistribution) else range(d.low, d.high + 1)
-        for d in space.values()
-        if isinstance(d, CategoricalDistribution | IntDistribution)
-    ]
-    if len(values) < len(space):
-        return []
-    choices = itertools.islice(itertools.product(*values), ENUMERABLE)
-    return [dict(zip(space, choice, strict=True)) for choice in choices]

@@ -64,7 +64,7 @@ def train(context: Context, folder: Path) -> dict[str, Any]:
     averages, records, how = train_within_memory(context, folder, "diffusion", "denoiser", len(training), at_rung)
     if ex.rank() != 0:
         return {}
-    copying = copied_between(records) if score else {}
+    copying = copying_span(records) if score else {}
     for length, model in averages.by_length.items():
         save_tensors(folder / average_file(length), model.state_dict())
     if averages.guide is not None:
@@ -75,11 +75,11 @@ def train(context: Context, folder: Path) -> dict[str, Any]:
     return {"parameters": parameters, **how, **copying, "rungs": score.identity if score else None}
 
 
-def copied_between(records: Sequence[Record]) -> dict[str, int]:
+def copying_span(records: Sequence[Record]) -> dict[str, int]:
     """The first rung at which a training copied, and the last before it, which was clean: ``copied_at`` and
     ``clean_until``, 0 for none. Empty where it never copied."""
-    rungs = [record for record in records if guards.copies_on_the_way(record)]
-    copied = next((place for place, record in enumerate(rungs) if guards.copied_on_the_way(record)), None)
+    rungs = [record for record in records if guards.rung_words(record)]
+    copied = next((place for place, record in enumerate(rungs) if guards.rung_constraint(record)), None)
     if copied is None:
         return {}
     clean = int(rungs[copied - 1]["step"]) if copied else 0
@@ -114,7 +114,7 @@ def rung_score(context: Context, latents: Entry) -> Scorer:
             scores |= memorisation(nearest(images, training).distances, real.null)
         return {RUNG + name: value for name, value in scores.items()}
 
-    return Scorer(measure, scored_with(context), lambda record: bool(guards.copied_on_the_way(record)))
+    return Scorer(measure, scored_with(context), lambda record: bool(guards.rung_constraint(record)))
 
 
 def scored_with(context: Context) -> str:

@@ -82,6 +82,7 @@ def test_what_folds_can_not_go_with_is_refused_with_a_next_step(tmp_path: Path) 
         ({"recipe": PAPER.replace(**{"data.image_size": 64})}, "--set data.split=subject"),
         ({"names": ["subject-split"]}, "leave out --folds or the component subject-split"),
         ({"recipe": SMOKE.replace(**{"data.folds": 3})}, "leave out --folds, or data.folds"),
+        ({"recipe": SMOKE.replace(**{"sampling.after_steps": 1})}, "must be 0 in a search or a study, got 1"),
         ({"most": 11}, "2 arms with 2 seeds in 3 folds are above --max-runs 11"),
     ]:
         with pytest.raises(ConfigError, match=message):

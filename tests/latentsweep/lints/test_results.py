@@ -110,6 +110,13 @@ def test_near_copies_must_be_many_and_more_than_by_chance(share: float, samples:
     assert codes(metrics=metrics) == (["near-copies"] if fires else [])
 
 
+@pytest.mark.parametrize(("count", "fires"), [(5, False), (6, True), (8, True)])
+def test_near_copies_are_judged_by_the_guards_bound_where_it_is_recorded(count: int, fires: bool) -> None:
+    metrics = {"gen/near_copies": count / 200, "gen/near_copies_bound": 5 / 200, "gen/samples": 200.0}
+    assert codes(metrics=metrics) == (["near-copies"] if fires else [])
+    assert codes(metrics=metrics | {"gen/near_copies_bound": 0.5}) == []
+
+
 @pytest.mark.parametrize(
     ("generated", "reconstructed", "error", "fires"),
     [(40.0, 25.0, 2.0, True), (40.0, 12.0, 2.0, False), (8.0, 6.0, 3.0, False), (1.0, 9.0, 1.0, False)],

@@ -31,7 +31,9 @@ UNTRAINED: dict[str, dict[str, float]] = {"vae": {"val/loss": 1.0}, "denoiser": 
 """What the two trainings record at step 0."""
 
 
-def trained(home: Home, dataset: str = "my_scans", *, older: bool = False, sd: bool = True) -> dict[str, Keys]:
+def trained(
+    home: Home, dataset: str = "my_scans", *, older: bool = False, sd: bool = True, copies: int = 0
+) -> dict[str, Keys]:
     """A recorded training, measured on both held-out splits; an ``older`` one without the untrained losses."""
     recipe = recipe_named("smoke")
     store, folder = Store(home.store), home.writable(home.trained / f"{dataset}-1a2b3c4d")
@@ -51,6 +53,8 @@ def trained(home: Home, dataset: str = "my_scans", *, older: bool = False, sd: b
             "gen/paper_psnr": 15.678,
             "gen/fid": fid,
             "gen/samples": 64.0,
+            "gen/near_copies": copies / 64,
+            "gen/near_copies_bound": 2 / 64,
             "gen/reference_samples": 139.0,
             "recon/ssim": 0.8118,
             "recon/ssim_sd": 0.0512,
@@ -173,6 +177,17 @@ def test_the_caption_says_how_often_others_used_each_test_split(tmp_path: Path) 
         dataset = PreparedDataset("my_scans", home.datasets / "my_scans", {"fingerprint": prepared})
         note_use(home, dataset, "study", name, "test", "subject")
     assert said.format(1, "") in paper_tables(home).quality.caption
+
+
+def test_a_note_names_what_the_guards_refuse(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    trained(home)
+    trained(home, "copied", copies=37)
+    tables = paper_tables(home)
+    note = "The guards refuse copied-1a2b3c4d: copies 37 of 64 (bound 2)."
+    assert tables.quality.notes == (note,)
+    assert note in tables.as_markdown()
+    assert note in tables.as_latex()
 
 
 @pytest.mark.parametrize("freed", ["vae", "latents", "denoiser", "reference", "evaluation"])

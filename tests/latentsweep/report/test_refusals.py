@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
+import pytest
 import yaml
 from typer.testing import CliRunner
 
 from latentsweep.cli import app
 from latentsweep.report import write_report
 from latentsweep.report.content import gather
+from latentsweep.report.scores import as_csv
 
 from .conftest import Made, metrics_of
 
-REASON = "copies 58 % (bound 3.1 %)"
+REASON = "copies 37 of 64 (bound 2)"
 HEAVY = "diffusion.frequency_weight"
 
 
@@ -41,8 +46,10 @@ def test_a_copyist_is_exported_only_where_it_is_said(make_sweep: Callable[..., M
     copyist = next(trial for trial in made.search.measured() if trial.params[HEAVY] == 0.3)
     to = tmp_path / "best.yaml"
     said = " ".join(export(made, to, "--trial", copyist.number, code=2).split())
-    assert REASON in said
-    assert "--despite-guards" in said
+    assert (
+        f"the guards refuse trial {copyist.number} of {made.name}: {REASON}; name another with --trial, or say "
+        "--despite-guards"
+    ) in said
     assert not to.exists()
     export(made, to)
     best = yaml.safe_load(to.read_text())
@@ -57,7 +64,9 @@ def test_a_sweep_of_copyists_has_nothing_to_export_but_where_it_is_said(
     make_sweep: Callable[..., Made], tmp_path: Path
 ) -> None:
     made = make_sweep(metrics=all_copy)
-    assert REASON in " ".join(export(made, tmp_path / "best.yaml", code=2).split())
+    said = " ".join(export(made, tmp_path / "best.yaml", code=2).split())
+    assert f"the guards refuse every configuration of {made.name}, among them trial " in said
+    assert f": {REASON}; search on with more --trials, or say --despite-guards" in said
     export(made, tmp_path / "best.yaml", "--despite-guards")
 
 
@@ -84,7 +93,54 @@ def test_a_report_of_copyists_names_no_best(make_sweep: Callable[..., Made]) -> 
     content = gather(made.home, made.name)
     assert "There is no best configuration: the guards refuse all that were measured." in content.summary
     assert not any("The best configuration" in sentence for sentence in content.summary)
-    assert "--despite-guards" in content.retrain[0]
+    assert f"--trial {content.scores[0].trial} --despite-guards" in content.retrain[0]
+    assert content.retrain[1].endswith("--despite-guards")
+    assert not content.charts.keys() & {"parallel", "slices", "cost"}, (
+        "nothing that is refused is drawn as the others"
+    )
+    said = " ".join(
+        path.read_text() for path in write_report(made.home, made.name) if path.suffix in (".html", ".md")
+    )
+    assert "How to retrain the shown configuration" in said
+    assert "Pictures of the shown configuration" in said
+    assert "FID of the shown configuration" in said
+    assert "of the best" not in said.replace("within one standard error of the best", "")
+    rows = list(csv.DictReader(io.StringIO(as_csv(content.scores, content.fields))))
+    assert {row["rank"] for row in rows} == {""}
+
+
+def test_a_sweep_without_guards_shows_their_words_and_how_to_train_its_best_all_the_same(
+    make_sweep: Callable[..., Made], tmp_path: Path
+) -> None:
+    made = make_sweep(metrics=some_copy, guarded=False)
+    content = gather(made.home, made.name)
+    shown = content.shown_trial
+    assert shown
+    assert (shown.chosen, shown.refused, shown.said) == (True, "", REASON)
+    table = content.leaderboard
+    star = next(row for row in table.rows if row.name == "★")
+    assert star.cells[table.header.index("guards") - 1] == REASON
+    assert "✗" not in [row.name for row in table.rows]
+    assert (
+        f"4 of 12 measured configurations would be refused. So would be the best, trial {shown.trial}: {REASON}."
+        in (" ".join(content.summary))
+    )
+    assert "--despite-guards" not in content.retrain[0], "the search took it"
+    assert content.retrain[1].endswith("--config best.yaml --despite-guards")
+    said = export(made, tmp_path / "best.yaml")
+    assert REASON in said
+    assert said.rstrip().endswith("best.yaml --despite-guards")
+
+
+def test_what_train_falls_back_to_is_drawn_from_its_folder(
+    make_sweep: Callable[..., Made], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_sweep(metrics=all_copy, guarded=False)
+    content = gather(made.home, made.name)
+    assert content.retrain[2] == "python cli.py sample best.yaml --count 16 --to images"
+    monkeypatch.setitem(content.entries, "denoiser", cast(Any, SimpleNamespace(summary={"clean_until": 10})))
+    assert content.retrain[1] == "python cli.py train --config best.yaml"
+    assert content.retrain[2].startswith("python cli.py sample FOLDER ")
 
 
 def test_what_an_older_version_measured_is_shown_as_before(make_sweep: Callable[..., Made]) -> None:

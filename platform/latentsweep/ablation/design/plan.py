@@ -17,7 +17,7 @@ from latentsweep.ablation.design.contrasts import Arm, Design, design_of, of_who
 from latentsweep.ablation.statistics.effect import MARGIN
 from latentsweep.ablation.statistics.replicate import Replicate
 from latentsweep.datasets.slices import PreparedDataset
-from latentsweep.search.plan import SweepPlan, check_fit, planned
+from latentsweep.search.plan import SweepPlan, check_end, check_fit, planned
 from latentsweep.search.study import SearchConfig
 from latentsweep.stages.pipeline import STAGES, Keys, keys_of
 from trainables.config import fingerprint
@@ -232,6 +232,7 @@ def plan_of(
     if folds > 1:
         _check_folds(plan)
     for arm in plan.design.arms:
+        check_end(arm.recipe)
         for recipe in plan.in_folds(arm.recipe):
             check_fit(recipe, dataset)
     if minutes is not None:
