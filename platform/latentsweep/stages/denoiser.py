@@ -182,7 +182,16 @@ def average_file(length: float, after_steps: int = 0) -> str:
 
 def load_guide(denoiser: Entry, recipe: Recipe) -> UNet | None:
     """The guide of ``sampling.autoguidance`` from the result of a training; None where sampling takes none."""
-    return load_denoiser(denoiser.file(GUIDE), recipe) if recipe.sampling.autoguidance != 1 else None
+    return load_denoiser(denoiser.file(guide_file(recipe)), recipe) if recipe.sampling.autoguidance != 1 else None
+
+
+def guide_file(recipe: Recipe) -> str:
+    """The file of the guide's weights, which are never of a later step than those that sample.
+
+    Up to the guide's step it is the training's own average, so up to there ``sampling.after_steps`` takes that.
+    """
+    steps = recipe.sampling.after_steps
+    return average_file(0.0, steps) if 0 < steps <= recipe.diffusion.guide_steps else GUIDE
 
 
 def image_seeds(seed: int, count: int) -> list[int]:
