@@ -204,6 +204,12 @@ def test_what_is_drawn_before_it_copied_is_guided_by_no_later_state(
     assert all(torch.equal(last.guide.state_dict()[key], value) for key, value in late.items())
 
 
+def test_who_asks_for_what_a_training_was_has_it_measured_on_its_way(copying: Callable[[Recipe], Pipeline]) -> None:
+    before = copying(RECIPE.replace(**{"sampling.after_steps": 10}))
+    assert before.samples().file(IMAGES).exists()
+    assert before.denoiser().summary["clean_until"] == 10
+
+
 def test_a_denoiser_that_never_copied_kept_only_its_end(sampled: Mapping[float, Pipeline]) -> None:
     pipeline = sampled[0.0]
     recipe = RECIPE.replace(**{"sampling.after_steps": 10})

@@ -193,7 +193,7 @@ def trained(tmp_path: Path, metrics: Mapping[str, float]) -> Any:
         last="test",
     )
     scores = {"gen/kid": 54.3, **metrics}
-    return SimpleNamespace(job=job, scores=scores, refused=guards.refusal(scores), comparable="ref1")
+    return SimpleNamespace(job=job, scores=scores, judged=scores, refused=guards.refusal(scores), comparable="ref1")
 
 
 def test_a_copyist_is_registered_only_where_it_is_said_and_is_never_the_champion(
