@@ -17,7 +17,7 @@ from latentsweep.configuration import Configuration
 from latentsweep.guards import rung_constraint
 from latentsweep.jobs.trained import trained_model
 from latentsweep.stages import denoiser
-from latentsweep.stages.denoiser import DENOISER, average_file
+from latentsweep.stages.denoiser import DENOISER, GUIDE, average_file
 from latentsweep.stages.model_folder import from_store, read_model, write_model
 from latentsweep.stages.pipeline import Keys, Pipeline, keys_of
 from latentsweep.stages.samples import IMAGES
@@ -210,6 +210,34 @@ def test_what_a_training_falls_back_to_is_drawn_from_its_folder_and_not_from_its
     said = before_copying_words(Path("best.yaml"), cast(Any, training), cast(Any, clean))
     assert said.endswith(f"as it was after 10 steps: draw from {tmp_path / 'tiny-1234'}, not from best.yaml")
     assert "copies 50 % (bound 10 %)" in said
+
+
+@pytest.mark.parametrize(("share", "taken"), [(0.5, "step-10-weights.safetensors"), (0.2, GUIDE)])
+def test_what_is_drawn_before_it_copied_is_guided_by_no_later_state(
+    copying: Callable[[Recipe], Pipeline], tmp_path: Path, share: float, taken: str
+) -> None:
+    guided = RECIPE.replace(**{"diffusion.guide_share": share, "sampling.autoguidance": 2.0})
+    ending, before = (copying(guided.replace(**{"sampling.after_steps": steps})) for steps in (0, 10))
+    trained = ending.obtain(DENOISER, rungs=True)
+    expected, _ = load_tensors(trained.file(taken))
+    inside = from_store(before.store, before.keys, before.recipe)
+    configuration = Configuration("tiny", 0, before.recipe)
+    outside = read_model(write_model(tmp_path / "m", before.store, before.keys, configuration))
+    assert inside is not None
+    for guide in (inside.guide, outside.guide):
+        assert guide is not None
+        assert all(torch.equal(guide.state_dict()[key], value) for key, value in expected.items())
+    last = from_store(ending.store, ending.keys, ending.recipe)
+    assert last is not None
+    assert last.guide is not None
+    late, _ = load_tensors(trained.file(GUIDE))
+    assert all(torch.equal(last.guide.state_dict()[key], value) for key, value in late.items())
+
+
+def test_who_asks_for_what_a_training_was_has_it_measured_on_its_way(copying: Callable[[Recipe], Pipeline]) -> None:
+    before = copying(RECIPE.replace(**{"sampling.after_steps": 10}))
+    assert before.samples().file(IMAGES).exists()
+    assert before.denoiser().summary["clean_until"] == 10
 
 
 def test_a_denoiser_that_never_copied_kept_only_its_end(sampled: Mapping[float, Pipeline]) -> None:

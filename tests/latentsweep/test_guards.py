@@ -16,7 +16,7 @@ from rich.console import Console
 from latentsweep import guards
 from latentsweep.commands import models
 from latentsweep.execution.view import View
-from latentsweep.search import confirmation, leaderboard
+from latentsweep.search import confirmation, leaderboard, study
 from latentsweep.search.study import Point, Search, SearchConfig
 from latentsweep_mlflow import registry
 from trainables.errors import ConfigError
@@ -149,7 +149,9 @@ def test_a_search_without_guards_refuses_nothing_and_is_another_search(tmp_path:
     assert not search.report(number, 5, {"rung/kid": 1.0, "rung/near_copies": 1.0, "rung/near_copies_bound": 0.1})
     table = leaderboard.rows(search)
     assert "refused" not in table[0]
-    assert [(row["rank"], row["guards"]) for row in table[:2]] == [(1, "copies 37 of 64 (bound 2)")] * 2
+    assert [(row["rank"], row["guards"]) for row in table[:2]] == [
+        (rank, "copies 37 of 64 (bound 2)") for rank in (1, 2)
+    ]
     assert "copies 37 of 64 (bound 2); " in leaderboard.gather_fields(table)[0][0]["configuration"]
     assert SearchConfig().identity() != SearchConfig(guarded=False).identity()
     assert "guarded" not in SearchConfig().identity(), "a sweep of an older version keeps its name"
@@ -176,6 +178,37 @@ def test_who_copies_at_a_rung_is_pruned_by_any_search_and_told_as_infeasible(
     assert leaderboard.copyists(search) == (
         f"ended early since they copy training slices: trial {number} at step 200: copies 25 % (bound 3.1 %)"
     )
+
+
+def test_what_is_refused_prunes_no_honest_trial(tmp_path: Path) -> None:
+    search, told = opened(tmp_path / "s", startup=2), (COPYIST, DULL, HONEST, HONEST)
+
+    def ended(at_rung: float, metrics: Mapping[str, float]) -> bool:
+        number, params = search.ask() or (0, {})
+        pruned = search.report(number, 100, {"rung/kid": at_rung})
+        search.tell(number, [Point({**params, THRESHOLD: t}, {"gen/kid": 1.0, **metrics}) for t in (0.0, 0.05)], {})
+        return pruned
+
+    scores = (1.0, 2.0, 50.0, 60.0)
+    assert not any(ended(*each) for each in zip(scores, told, strict=True)), "too few honest ones had ended"
+    assert not ended(54.0, HONEST), "the median of the honest is 55, of all 26"
+    assert ended(58.0, HONEST)
+
+
+def test_a_trial_that_is_said_to_be_pruned_is_infeasible_also_after_a_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = opened(tmp_path / "s")
+    number, _ = search.ask() or (0, {})
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(study, "constrain", killed)
+    rung = {"rung/kid": 50.0, "rung/near_copies": 0.25, "rung/near_copies_bound": 2 / 64}
+    with pytest.raises(KeyboardInterrupt):
+        search.report(number, 200, rung)
+    assert "pruned_at" not in search.trial(number).user_attrs
 
 
 def test_tpe_takes_refused_configurations_for_bad_ones(tmp_path: Path) -> None:
@@ -209,7 +242,7 @@ def trained(tmp_path: Path, metrics: Mapping[str, float]) -> Any:
         last="test",
     )
     scores = {"gen/kid": 54.3, **metrics}
-    return SimpleNamespace(job=job, scores=scores, refused=guards.refusal(scores), comparable="ref1")
+    return SimpleNamespace(job=job, scores=scores, judged=scores, refused=guards.refusal(scores), comparable="ref1")
 
 
 def test_a_copyist_is_registered_only_where_it_is_said_and_is_never_the_champion(

@@ -59,6 +59,13 @@ def test_the_threshold_is_of_slices_of_other_subjects_and_neighbours_do_not_coun
         alike_threshold(images, subjects[:3])
 
 
+def test_real_slices_of_which_many_are_the_same_tell_nothing_of_what_is_alike() -> None:
+    images = draw(12, 1, 1)
+    images[:9] = images[0]
+    assert alike_threshold(images, named(12, "s")) is None
+    assert collapse(images, images, named(12, "s"), images) == {}
+
+
 @pytest.mark.parametrize(("count", "swapped"), [(8, 4), (32, 4), (64, 7), (200, 22)])
 def test_mean_images_swapped_into_a_set_are_refused_and_the_set_itself_is_not(count: int, swapped: int) -> None:
     real, training = draw(10, 6, 2), draw(60, 8, 3)

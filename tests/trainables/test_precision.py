@@ -36,7 +36,8 @@ def latents() -> torch.Tensor:
 
 def loss(model: nn.Module, *, told: bool = True) -> torch.Tensor:
     positions = torch.tensor([0.1, torch.nan, 0.9, 0.5])
-    output: torch.Tensor = model.eval()(latents(), T, condition=Condition(positions) if told else NOTHING)
+    labels = torch.tensor([[0.0], [0.3], [0.0], [1.0]])
+    output: torch.Tensor = model.eval()(latents(), T, condition=Condition(positions, labels) if told else NOTHING)
     return output.float().square().mean()
 
 

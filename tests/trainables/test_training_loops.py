@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from trainables.autoencoder import training as vae_training
 from trainables.autoencoder.training import train_vae
 from trainables.denoiser import training as denoiser_training
 from trainables.denoiser.averages import Averages
+from trainables.denoiser.batch import Draws
 from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.latents import ChannelStatistics, Latents
 from trainables.denoiser.training import Scorer, train_denoiser
 from trainables.errors import DivergenceError
+from trainables.loop import execution as loop
 from trainables.loop.checkpoint import CHECKPOINT, load_tensors, save_tensors
 from trainables.loop.execution import Execution
 from trainables.loop.optimiser import update
@@ -310,6 +313,39 @@ def test_two_workers_train_as_one(name: str, tmp_path: Path) -> None:
     together, of_two = load_tensors(tmp_path / "weights")
     assert of_two == pytest.approx(losses, rel=1e-4)
     assert_equal_up_to_order(together, weights)
+
+
+@pytest.mark.parametrize(("rank", "said"), [(0, "while it measures"), (1, "another worker")])
+def test_where_measuring_runs_out_of_memory_no_worker_waits_for_ever(
+    rank: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, drawn, draw_step = even_steps(TINY.diffusion.steps, 3)[0], list[int](), denoiser_training.draw_step
+    fails = iter([False] * first + [True])  # the other worker: not at a step, but at the first rung
+
+    def measure(averages: Averages) -> dict[str, float]:
+        assert rank == 0, "the first alone measures"
+        raise torch.OutOfMemoryError("while it measures")
+
+    @contextlib.contextmanager
+    def all_or_none() -> Iterator[None]:
+        """As it is with two workers."""
+        other = next(fails)
+        yield
+        if other:
+            raise torch.OutOfMemoryError("another worker")
+
+    def counted(config: DiffusionConfig, training: Latents, step: int, seed: int) -> Draws:
+        drawn.append(step)
+        return draw_step(config, training, step, seed)
+
+    monkeypatch.setattr(loop, "rank", lambda: rank)
+    monkeypatch.setattr(loop, "shares", lambda batch, _: [slice(0, batch)])
+    monkeypatch.setattr(loop, "all_or_none", all_or_none)
+    monkeypatch.setattr(denoiser_training, "draw_step", counted)
+    with pytest.raises(torch.OutOfMemoryError, match=said):
+        scored(tmp_path, Scorer(measure, "first"))
+    assert drawn == list(range(first)), "both end at the rung"
+    assert next(fails, None) is None, "both were asked there"
 
 
 @pytest.mark.parametrize("name", LOOPS)

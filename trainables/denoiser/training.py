@@ -115,9 +115,10 @@ def train_denoiser(
             progress.record(logged)
         if progress.validates:
             metrics = validate()
-            if score and state.step in score_at and ex.rank() == 0:
-                metrics |= score.measure(averages)
-                if not any(map(score.copies, [*state.records, metrics])):
+            if score and state.step in score_at:
+                with ex.all_or_none():  # the others wait for the first, which alone measures
+                    metrics |= score.measure(averages) if ex.rank() == 0 else {}
+                if ex.rank() == 0 and not any(map(score.copies, [*state.records, metrics])):
                     state.kept = averages.weights()
             progress.record(metrics)
             progress.save()

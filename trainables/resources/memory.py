@@ -211,7 +211,8 @@ def _warp(recipe: Recipe, batch: int) -> int:
         slices, maps = torch.empty(batch, side, side, dtype=torch.uint8), torch.empty(batch, 2, 3)
         held = storages.live
         augment(slices, maps, size)
-    return storages.peak - held
+        peak: int = storages.peak - held
+    return peak
 
 
 @functools.lru_cache(maxsize=256)

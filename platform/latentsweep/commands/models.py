@@ -126,7 +126,7 @@ def register(training: Training, run_id: str | None, *, despite_guards: bool) ->
         score=training.scores[KID.name],
         objective=f"{KID.objective} on the {job.last} split",
         comparable=training.comparable,
-        tags=guard_tags(training.scores),
+        tags=guard_tags(training.judged),
     )
 
 

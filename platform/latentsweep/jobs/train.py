@@ -22,8 +22,10 @@ from latentsweep.lints import Finding, as_tags, targets
 from latentsweep.records.recorder import Recorder
 from latentsweep.records.results import as_records, execution_tags, final_record, guard_tags, pictures, value_of
 from latentsweep.search.plan import check_fit
+from latentsweep.stages.denoiser import check_kept, check_rung, how_to_keep, scored_with
 from latentsweep.stages.model_folder import write_model
 from latentsweep.stages.pipeline import Keys, keys_of
+from latentsweep.stages.stage import Identity
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import Home
 from trainables.autoencoder.training import vae_steps
@@ -88,7 +90,12 @@ class Retraining(Job):
         configuration, keys = self.configuration, self.keys[self.last]
         recipe = configuration.recipe
         self.use(name for each in self.keys.values() for name in each.names())
-        from_store = all(self.store.find(key) for key in (keys.latents, keys.denoiser))
+        found = self.store.find(keys.denoiser)
+        if found:
+            check_kept(found, recipe)
+        else:
+            check_rung(recipe)
+        from_store = bool(found and self.store.find(keys.latents))
         earlier = note_use(self.home, self.dataset, "train", self.name, self.last, recipe.data.rule)
         share = 1.0 if runtime.packing.gpu_share else 0.0
         packing = dataclasses.replace(runtime.packing, threads=configuration.execution.threads, gpu_share=share)
@@ -109,11 +116,22 @@ class Retraining(Job):
     def before_copying(self, training: Training) -> Retraining | None:
         """The same training as it was at the last rung before it copied; None where it doesn't, or copied at once.
 
-        The slices of the first held-out split decide, not those of the test split.
+        The slices of the first held-out split decide, not those of the test split. Where the store's training was not
+        measured on its way as this configuration is, that is said.
         """
-        recipe, kept = self.configuration.recipe, training.entries["denoiser"].summary.get("clean_until", 0)
-        decides = training.metrics(next(iter(self.keys)))
-        if not kept or recipe.sampling.after_steps or not guards.copies(decides):
+        recipe, denoiser = self.configuration.recipe, training.entries["denoiser"]
+        if recipe.sampling.after_steps or not guards.copies(training.metrics(next(iter(self.keys)))):
+            return None
+        identity = Identity(recipe, self.fingerprint, self.configuration.seed, self.weights.sha256)
+        kept = denoiser.summary.get("clean_until", 0)
+        alike = denoiser.summary.get("rungs") == scored_with(identity)
+        if recipe.evaluation.rungs and not alike:
+            log.warning(
+                "it copies at its end, and the training in the store kept no earlier weights that were measured as "
+                "this configuration is; for these %s",
+                how_to_keep(denoiser),
+            )
+        if not kept or not alike:
             return None
         clean = dataclasses.replace(self.configuration, recipe=recipe.replace(**{"sampling.after_steps": kept}))
         return Retraining(self.home, clean, self.dataset, self.weights, self.workers)
@@ -176,9 +194,15 @@ class Training:
         return self.metrics(self.job.last)
 
     @property
+    def judged(self) -> dict[str, float]:
+        """The measurements that the guards judge: of the first split that they refuse, else those that count."""
+        each = map(self.metrics, self.evaluations)
+        return next((metrics for metrics in each if guards.refusal(metrics)), self.scores)
+
+    @property
     def refused(self) -> str:
-        """Why the guards refuse it, in words; empty where they don't."""
-        return guards.refusal(self.scores)
+        """Why the guards refuse it on any split, in words; empty where they don't."""
+        return guards.refusal(self.judged)
 
     @property
     def ended(self) -> int:
@@ -204,7 +228,7 @@ def record_training(recorder: Recorder, training: Training) -> str | None:
         tags={
             **{f"latentsweep.from_{name}": str(origin[name]) for name in ("sweep", "trial") if name in origin},
             **as_tags(training.findings),
-            **guard_tags(training.scores),
+            **guard_tags(training.judged),
         },
     )
     recorder.log(key, as_records(stages.records_of(training.entries["denoiser"])))

@@ -16,7 +16,7 @@ from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.jobs.image_folder import GRID, compare
 from latentsweep.jobs.train import name_of
 from latentsweep.search.export import configuration_at
-from latentsweep.stages.denoiser import image_seeds
+from latentsweep.stages.denoiser import check_kept, image_seeds, keeps
 from latentsweep.stages.model_folder import TrainedModel, from_store, read_model
 from latentsweep.stages.pipeline import Pipeline, keys_of
 from latentsweep.storage.entries import Entry
@@ -69,17 +69,21 @@ def evaluated_run(
     """The measurements of a trained run on a split, computed where the store lacks them.
 
     Notes a use of the test split. ``device`` replaces that of the run's configuration. A model's folder that the
-    store doesn't know is measured by the images of the same seeds. Warns where the run copies and an earlier state of
-    it doesn't. Raises :class:`DataError` where the run isn't trained.
+    store doesn't know, or whose weights of an earlier step it lacks, is measured by the images of the same seeds.
+    Warns where the run copies and an earlier state of it doesn't. Raises :class:`DataError` where the run isn't
+    trained, or the store's training lacks such weights.
     """
     configuration, folder = configuration_at(home, run)
     configuration = configuration.on_device(device)
     recipe, seed, execution = configuration.recipe, configuration.seed, configuration.execution
     dataset, store = open_named(configuration.dataset), Store.of(home)
     pipeline = Pipeline(store, dataset, recipe, seed, execution, weights, split)
-    there = store.find(pipeline.keys.denoiser)
-    if not there and not folder:
+    found = store.find(pipeline.keys.denoiser)
+    there = found if found is not None and keeps(found, recipe) else None
+    if found is None and not folder:
         raise _untrained(run)
+    if found and not folder:
+        check_kept(found, recipe)
     name = name_of(dataset.name, pipeline.keys)
     earlier = note_use(home, dataset, "evaluate", name, split, recipe.data.rule)
     if there or not folder:

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import optuna
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
+from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from latentsweep import guards
@@ -38,8 +39,35 @@ KEPT = ("metrics", PAIRING)
 COPIED = "copied"
 """The attribute of a trial that was pruned since it copied: what its last rung said, in words."""
 
+
+def feasible(trial: FrozenTrial) -> bool:
+    """Whether no guard refuses a trial, as far as the study was told."""
+    return all(excess <= 0 for excess in trial.constraints.values())
+
+
+class MedianOfFeasible(MedianPruner):
+    """Optuna's pruner by the median, of feasible trials only: a copyist's low score would prune honest ones."""
+
+    def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        """Whether ``trial`` is to end."""
+        return super().prune(cast("Study", _Feasible(study)), trial)
+
+
+class _Feasible:
+    """A study without the trials that aren't :func:`feasible`."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+
+    def get_trials(self, *args: Any, **named: Any) -> list[FrozenTrial]:
+        return [trial for trial in self.study.get_trials(*args, **named) if feasible(trial)]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.study, name)
+
+
 PRUNERS: dict[str, Callable[[], BasePruner]] = {
-    "median": partial(MedianPruner, n_startup_trials=0, n_warmup_steps=0),
+    "median": partial(MedianOfFeasible, n_startup_trials=0, n_warmup_steps=0),
     "hyperband": HyperbandPruner,
     "none": NopPruner,
 }
@@ -150,8 +178,8 @@ class Search:
         Whoever copies more than chance explains is pruned by any pruner, at any rung, and infeasible.
         """
         if copied := self._guarded(guards.rung_constraint, metrics):
+            constrain(self.study, number, copied)  # first: a trial that is pruned isn't judged again after a kill
             self._annotate(number, {COPIED: guards.rung_words(metrics), "pruned_at": step})
-            constrain(self.study, number, copied)
             return True
         objective = OBJECTIVES[self.config.objectives[0]]
         if len(self.config.objectives) > 1 or not objective.rung:
@@ -272,9 +300,10 @@ class Search:
         return self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
     def _startup_over(self) -> bool:
-        """Whether enough trials are finished for others to be pruned; once they are, they stay so."""
+        """Whether enough trials are finished for others to be pruned, without those that the guards refuse; once they
+        are, they stay so."""
         if not self._pruning:
-            scored = sum(trial.state == TrialState.COMPLETE for trial in self.run_trials())
+            scored = sum(trial.state == TrialState.COMPLETE and feasible(trial) for trial in self.run_trials())
             self._pruning = scored >= self.config.startup
         return self._pruning
 

@@ -12,7 +12,7 @@ from latentsweep import guards
 from latentsweep.metrics import RUNG
 from latentsweep.stages.latents import LATENTS, read_latents, scaling, training_positions
 from latentsweep.stages.real_features import REAL_FEATURES, extractor
-from latentsweep.stages.stage import WEIGHTS, Context, Stage, records_of, train_within_memory
+from latentsweep.stages.stage import WEIGHTS, Context, Identity, Stage, records_of, train_within_memory
 from latentsweep.stages.training_latents import read_training
 from latentsweep.stages.vae import VAE, load_vae
 from latentsweep.storage.entries import Entry
@@ -23,11 +23,11 @@ from trainables.denoiser.condition import draw_positions
 from trainables.denoiser.sampling import SamplingTrace, even_chunk, initial_noise, sample
 from trainables.denoiser.training import Scorer, train_denoiser
 from trainables.denoiser.unet import UNet
-from trainables.errors import DataError
+from trainables.errors import ConfigError, DataError
 from trainables.loop import execution as ex
 from trainables.loop.checkpoint import load_tensors, save_tensors
 from trainables.loop.execution import Execution
-from trainables.loop.progress import Record
+from trainables.loop.progress import Record, even_steps
 from trainables.loop.seeds import derived_seed
 from trainables.measures.memorisation import memorisation, nearest
 from trainables.measures.reference import Reference, fid_and_kid
@@ -46,7 +46,8 @@ def train(context: Context, folder: Path) -> dict[str, Any]:
     folder_and_summary = latents.folder, dict(latents.summary)
     training = read_training(recipe.diffusion, *folder_and_summary)
     held_out = read_latents(*folder_and_summary, "validation", whiten=whiten, positions=positions)
-    score = rung_score(context, latents) if context.scored and recipe.evaluation.rungs else None
+    wanted = context.scored or recipe.sampling.after_steps  # whose weights only rungs keep
+    score = rung_score(context, latents) if wanted and recipe.evaluation.rungs else None
 
     def at_rung(rung: Execution) -> tuple[Averages, list[Record]]:
         return train_denoiser(
@@ -87,8 +88,13 @@ def copying_span(records: Sequence[Record]) -> dict[str, int]:
 
 
 def rung_score(context: Context, latents: Entry) -> Scorer:
-    """Measures a denoiser in training: a few images without early stop, against the real features."""
-    recipe, execution = context.recipe, context.execution
+    """Measures a denoiser in training: a few images without early stop, against the real features.
+
+    Only the first worker measures; the others read nothing for it.
+    """
+    recipe, execution, identity = context.recipe, context.execution, scored_with(context.identity)
+    if ex.rank():
+        return Scorer(lambda _: {}, identity, copies)
     autoencoder, statistics = load_vae(context.obtain(VAE).file(WEIGHTS), recipe), scaling(recipe, latents)
     real = Reference.load(context.obtain(REAL_FEATURES).folder)
     training = context.slices("train").images
@@ -114,20 +120,27 @@ def rung_score(context: Context, latents: Entry) -> Scorer:
             scores |= memorisation(nearest(images, training).distances, real.null)
         return {RUNG + name: value for name, value in scores.items()}
 
-    return Scorer(measure, scored_with(context), lambda record: bool(guards.rung_constraint(record)))
+    return Scorer(measure, identity, copies)
 
 
-def scored_with(context: Context) -> str:
-    """A digest of what the scores at the rungs depend on beyond the training."""
-    recipe, real = context.recipe, REAL_FEATURES.key(context.identity)
-    sampling = recipe.sampling.replace(after_steps=0)
+def copies(record: Record) -> bool:
+    """Whether a rung shows that training slices are copied."""
+    return bool(guards.rung_constraint(record))
+
+
+def scored_with(identity: Identity) -> str:
+    """A digest of what the scores at the rungs depend on beyond the training: not on the early stop, so that what a
+    search has scored holds for the threshold that is taken from it."""
+    recipe, real = identity.recipe, REAL_FEATURES.key(identity)
+    never = {"early_stop_rule": "noise_norm", "early_stop_threshold": 0.0, "threshold_grid": ()}
+    sampling = recipe.sampling.replace(after_steps=0, **never)
     rungs = recipe.evaluation.rungs, recipe.evaluation.rung_samples
     return fingerprint([sampling.identity(), *rungs, real.digest, COPIES_AT_RUNGS])
 
 
 def replay(context: Context, entry: Entry) -> list[Record]:
     """The records of a finished training; with its scores only where the context would give the same ones."""
-    return records_of(entry, rungs=entry.summary.get("rungs") == scored_with(context))
+    return records_of(entry, rungs=entry.summary.get("rungs") == scored_with(context.identity))
 
 
 DENOISER = Stage(
@@ -155,20 +168,47 @@ def _with_weights(weights: Mapping[str, torch.Tensor], recipe: Recipe) -> UNet:
 def load_average(denoiser: Entry, recipe: Recipe) -> UNet:
     """The average that samples, of the result of a training: one that it keeps, or one that is made of those.
 
-    Raises :class:`DataError` where the training kept none of ``sampling.after_steps``.
+    Raises what :func:`check_kept` raises.
     """
     length, kept, step = recipe.sampling.ema_length, recipe.diffusion.ema_lengths, recipe.sampling.after_steps
-    clean = denoiser.summary.get("clean_until", 0)
-    if step and step != clean:
-        has = f"those after {clean} steps and of its end" if clean else "only those of its end"
-        raise DataError(
-            f"sampling.after_steps must be a step whose weights the training kept, got {step}, and it kept {has}; "
-            "choose one of these"
-        )
+    check_kept(denoiser, recipe)
     if length in (0.0, *kept):
         return load_denoiser(denoiser.file(average_file(length, step)), recipe)
     states = {each: load_tensors(denoiser.file(average_file(each, step)))[0] for each in kept}
     return _with_weights(combine(states, length), recipe)
+
+
+def keeps(denoiser: Entry, recipe: Recipe) -> bool:
+    """Whether a training kept the weights of ``sampling.after_steps``, as it does of its end."""
+    return recipe.sampling.after_steps in (0, denoiser.summary.get("clean_until", 0))
+
+
+def check_kept(denoiser: Entry, recipe: Recipe) -> None:
+    """Raises :class:`DataError` where the training kept no weights of ``sampling.after_steps``."""
+    if keeps(denoiser, recipe):
+        return
+    clean = denoiser.summary.get("clean_until", 0)
+    has = f"those after {clean} steps and of its end" if clean else "only those of its end"
+    raise DataError(
+        f"sampling.after_steps must be a step whose weights the training kept, got {recipe.sampling.after_steps}, "
+        f"and it kept {has}; choose one of these, or {how_to_keep(denoiser)}"
+    )
+
+
+def check_rung(recipe: Recipe) -> None:
+    """Raises :class:`ConfigError` where ``sampling.after_steps`` is no rung: no training keeps its weights."""
+    rungs = even_steps(recipe.diffusion.steps, recipe.evaluation.rungs + 1)[:-1]
+    if recipe.sampling.after_steps not in (0, *rungs):
+        allowed = f"one of its rungs ({', '.join(map(str, rungs))})" if rungs else "0 without evaluation.rungs"
+        raise ConfigError(
+            f"sampling.after_steps must be {allowed}, since only there weights are kept, got "
+            f"{recipe.sampling.after_steps}; choose one of these, or set 0 for the end"
+        )
+
+
+def how_to_keep(denoiser: Entry) -> str:
+    """What a user does for weights of before a training copied, where the store has a training without them."""
+    return f"remove {denoiser.name} from the store, then run: python cli.py train"
 
 
 def average_file(length: float, after_steps: int = 0) -> str:
@@ -182,7 +222,16 @@ def average_file(length: float, after_steps: int = 0) -> str:
 
 def load_guide(denoiser: Entry, recipe: Recipe) -> UNet | None:
     """The guide of ``sampling.autoguidance`` from the result of a training; None where sampling takes none."""
-    return load_denoiser(denoiser.file(GUIDE), recipe) if recipe.sampling.autoguidance != 1 else None
+    return load_denoiser(denoiser.file(guide_file(recipe)), recipe) if recipe.sampling.autoguidance != 1 else None
+
+
+def guide_file(recipe: Recipe) -> str:
+    """The file of the guide's weights, which are never of a later step than those that sample.
+
+    Up to the guide's step it is the training's own average, so up to there ``sampling.after_steps`` takes that.
+    """
+    steps = recipe.sampling.after_steps
+    return average_file(0.0, steps) if 0 < steps <= recipe.diffusion.guide_steps else GUIDE
 
 
 def image_seeds(seed: int, count: int) -> list[int]:

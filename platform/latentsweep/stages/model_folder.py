@@ -11,8 +11,7 @@ import numpy as np
 import torch
 
 from latentsweep.configuration import Configuration, read_configuration
-from latentsweep.stages.denoiser import GUIDE as TRAINED_GUIDE
-from latentsweep.stages.denoiser import draw, load_average, load_denoiser, load_guide
+from latentsweep.stages.denoiser import draw, guide_file, load_average, load_denoiser, load_guide
 from latentsweep.stages.latents import channel_statistics, scaling, training_positions
 from latentsweep.stages.pipeline import Keys
 from latentsweep.stages.stage import WEIGHTS
@@ -99,7 +98,7 @@ def write_model(folder: Path, store: Store, keys: Keys, configuration: Configura
     shutil.copyfile(vae.file(WEIGHTS), folder / VAE)
     save_tensors(folder / DENOISER, load_average(denoiser, configuration.recipe).state_dict())
     if configuration.recipe.sampling.autoguidance != 1:
-        shutil.copyfile(denoiser.file(TRAINED_GUIDE), folder / GUIDE)
+        shutil.copyfile(denoiser.file(guide_file(configuration.recipe)), folder / GUIDE)
     statistics = channel_statistics(dict(latents.summary))
     tensors = {"mean": statistics.mean, "deviation": statistics.deviation}
     positions = training_positions(configuration.recipe, latents)
