@@ -60,7 +60,7 @@ def test_what_is_refused_on_any_held_out_split_is_refused(tmp_path: Path) -> Non
     assert not ended(tmp_path, HONEST, HONEST).refused
     for splits in ((COPYIST, HONEST), (HONEST, COPYIST), (COPYIST, COPYIST)):
         training = ended(tmp_path, *splits)
-        assert training.refused.startswith("copies 50 %")
+        assert training.refused == "copies 32 of 64 (bound 2)"
         assert guard_tags(training.judged) == {"latentsweep.guards": training.refused}
 
 

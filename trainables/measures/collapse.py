@@ -16,6 +16,8 @@ from trainables.errors import DataError
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
 
+ROUNDING = 1e-6
+"""Distances up to this are those of one image with itself."""
 ALIKE_QUANTILE = 0.001
 ALIKE_FRACTION = 0.25
 """Two images are alike that are nearer than this quantile of pairs of real slices of different subjects, and than
@@ -66,7 +68,8 @@ def alike_threshold(images: Bytes, subjects: Sequence[str]) -> float | None:
     distances = pairwise_distances(images[chosen])[apart]
     if not len(distances):
         return None
-    return float(min(np.quantile(distances, ALIKE_QUANTILE), ALIKE_FRACTION * np.median(distances))) or None
+    threshold = float(min(np.quantile(distances, ALIKE_QUANTILE), ALIKE_FRACTION * np.median(distances)))
+    return threshold if threshold > ROUNDING else None
 
 
 def largest_group(images: Bytes, threshold: float) -> int:
