@@ -15,6 +15,8 @@ from gpu_check.trainings import RECIPE, awake
 from trainables.autoencoder.discriminator import PatchDiscriminator, hinge_loss
 from trainables.autoencoder.losses import PIXEL_LOSSES, gradient_difference, structural_dissimilarity, vae_loss
 from trainables.autoencoder.vae import Autoencoder, VaeConfig, sample_posterior
+from trainables.denoiser.augmentation import label_width
+from trainables.denoiser.condition import Condition
 from trainables.denoiser.losses import FREQUENCY_LOSSES
 from trainables.denoiser.unet import UNet
 
@@ -91,8 +93,11 @@ def networks() -> Iterator[tuple[str, nn.Module, Callable[[nn.Module, torch.devi
         generator=random,
     )
 
+    labels = torch.rand(BATCH, label_width(RECIPE.diffusion), generator=random)
+
     def denoising(network: nn.Module, device: torch.device) -> Tensor:
-        return F.mse_loss(network(latents.to(device), t.to(device)), latents.to(device))
+        told = Condition(augmentation=labels.to(device))
+        return F.mse_loss(network(latents.to(device), t.to(device), condition=told), latents.to(device))
 
     def reconstructing(network: nn.Module, device: torch.device) -> Tensor:
         assert isinstance(network, Autoencoder)

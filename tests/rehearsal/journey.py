@@ -50,8 +50,10 @@ def journey(stage: Stage, precision: str) -> list[str]:
     check((counts["complete"], counts["failed"]) == (TRIALS, 0), "every trial is complete", counts)
     said = [trainings(stage, precision, at_least=2, bytes_at_most=max(caps))]
 
-    stage.run("export", "python", "cli.py", "export", "--dataset", "demo", "--to", best, *here)
-    trained = cli("train", "--config", best, "--steps", SHORT["diffusion.steps"] + 8, *here)
+    # The card computes nothing, so that all images are alike, and the guards refuse them.
+    even_so = ("--despite-guards", *here)
+    stage.run("export", "python", "cli.py", "export", "--dataset", "demo", "--to", best, *even_so)
+    trained = cli("train", "--config", best, "--steps", SHORT["diffusion.steps"] + 8, *even_so)
     check(not trained["from_store"], "the retraining trains", trained["from_store"])
     check(trained["registry"]["version"] == 1, "the retrained model is registered", trained["registry"])
     trainings(stage, precision, at_least=3)
