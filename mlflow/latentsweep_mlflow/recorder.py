@@ -157,8 +157,14 @@ class MlflowRecorder:
         return self._ids.get(key)
 
     def closed(self) -> set[str]:
+        return self._keys("attributes.status != 'RUNNING'")
+
+    def finished(self) -> set[str]:
+        return self._keys("attributes.status = 'FINISHED'")
+
+    def _keys(self, filter_string: str) -> set[str]:
         nothing: list[Run] = []
-        runs = self._ask(lambda client: self._search(client, "attributes.status != 'RUNNING'"), nothing)
+        runs = self._ask(lambda client: self._search(client, filter_string), nothing)
         return {key for run in runs if (key := run.data.tags.get("latentsweep.key")) is not None}
 
     def flush(self) -> None:

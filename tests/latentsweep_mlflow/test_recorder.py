@@ -146,6 +146,9 @@ def test_what_a_crash_left_running_is_closed_and_what_is_worked_on_stays(home: P
     statuses = {key: run.info.status for key, run in runs_of(home).items()}
     assert statuses == {"sweep": "RUNNING", "trial/1": "FAILED", "trial/2": "RUNNING", "other": "RUNNING"}
     assert recorder.closed() == {"trial/1"}
+    assert recorder.finished() == set(), "what was left half written is begun again"
+    recorder.close_run("sweep", "finished")
+    assert recorder.finished() == {"sweep"}
 
 
 def test_a_run_or_experiment_that_somebody_deleted_is_recorded_again(home: Path) -> None:

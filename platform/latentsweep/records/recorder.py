@@ -89,6 +89,9 @@ class Recorder(Protocol):
     def closed(self) -> set[str]:
         """The keys of the runs that have ended, by one search; empty when the record is out of reach."""
 
+    def finished(self) -> set[str]:
+        """The keys of those that were closed as finished; empty when the record is out of reach."""
+
     def flush(self) -> None:
         """Try once more, now, to send what is still waiting."""
 
@@ -202,6 +205,9 @@ class MemoryRecorder:
 
     def closed(self) -> set[str]:
         return {key for key, run in self.runs.items() if run.status != "running"}
+
+    def finished(self) -> set[str]:
+        return {key for key, run in self.runs.items() if run.status == "finished"}
 
     def flush(self) -> None:
         """Nothing ever waits here."""

@@ -65,11 +65,11 @@ class SweepRecord:
 
     def autoencoders(self, variants: Mapping[str, Recipe]) -> None:
         """Records each shared autoencoder as a run; ``variants`` are by the names of their results."""
-        closed = self.recorder.closed()
+        finished = self.recorder.finished()  # one that a full disk left half written is begun again
         for name, recipe in variants.items():
             entry, key = self.store.find(name), f"{self.name}/{name}"
             measured = self._reconstructions(name, recipe)
-            if entry is None or measured is None or key in closed:
+            if entry is None or measured is None or key in finished:
                 continue
             searched = {field: value_of(recipe, field) for field in self.search.space.touching("data", "vae")}
             self.recorder.open_run(
