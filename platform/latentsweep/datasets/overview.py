@@ -21,8 +21,10 @@ def overview(dataset: PreparedDataset) -> dict[str, Any]:
 
     Pixels of value 0 are counted apart, as ``background``.
     """
-    images = dataset.load("all").images
-    values = np.bincount(images.ravel(), minlength=256)
+    values = np.zeros(256, np.int64)
+    for slices in dataset.shards():
+        for image in slices.images:  # one at a time: numpy counts in eight bytes a pixel
+            values += np.bincount(image.ravel(), minlength=256)
     tissue = values.copy()
     tissue[0] = 0
     width = 256 // BINS
@@ -42,11 +44,17 @@ def contact_sheet(dataset: PreparedDataset, *, columns: int = 12, rows: int = 8)
     """A (rows·S, columns·S) uint8 picture of slices spread evenly over the dataset, in its own order."""
     if columns < 1 or rows < 1:
         raise DataError(f"a contact sheet must have at least one row and column, got {rows} × {columns}")
-    images = dataset.load("all").images
-    chosen = images[np.unique(np.linspace(0, len(images) - 1, min(len(images), rows * columns)).round().astype(int))]
+    total = sum(shard["rows"] for shard in dataset.manifest["shards"])
+    places = np.unique(np.linspace(0, total - 1, min(total, rows * columns)).round().astype(int))
+    shown: list[npt.NDArray[np.uint8]] = []
+    start = 0
+    for slices in dataset.shards():
+        shown += [slices.images[place - start] for place in places if start <= place < start + len(slices)]
+        start += len(slices)
+    chosen = np.stack(shown)
     columns = min(columns, len(chosen))
     rows = -(-len(chosen) // columns)
-    size = images.shape[1]
+    size = dataset.size
     cells = np.zeros((rows * columns, size, size), np.uint8)
     cells[: len(chosen)] = chosen
     return cells.reshape(rows, columns, size, size).swapaxes(1, 2).reshape(rows * size, columns * size)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import hashlib
 import logging
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from latentsweep.datasets.catalogue import BUILT_IN, Dataset, check_name, datase
 from latentsweep.datasets.layouts import Discovery, discover
 from latentsweep.datasets.phantom import SEED, SUBJECTS
 from latentsweep.datasets.pseudonyms import Pseudonyms, home_key
-from latentsweep.datasets.scans import PHANTOM, Scan, ScanResult, SliceImage, read_scans
+from latentsweep.datasets.scans import PHANTOM, ReadersDiedError, Scan, part_loose_pictures, read_scans
 from latentsweep.datasets.slices import (
     VERSION,
     PreparedDataset,
@@ -28,6 +30,7 @@ from latentsweep.datasets.slices import (
     write_manifest,
     write_shards,
 )
+from latentsweep.datasets.spool import ScanResult, SliceImage, Spool
 from latentsweep.storage.home import Home
 from trainables.config import fingerprint
 from trainables.errors import DataError
@@ -59,7 +62,8 @@ def prepare(
 ) -> PreparedDataset:
     """Prepare the dataset ``name`` from ``source`` into ``home/datasets/name`` and open it.
 
-    The same source and settings again answer at once; a demo of an older :data:`PREPARATION` is made anew.
+    The same source and settings again answer at once, and after an interruption go on from the scans that were read;
+    a demo of an older :data:`PREPARATION` is made anew.
     ``size`` is the slice's side in pixels, ``jobs`` the number of processes (all cores by default), ``progress``
     is called with (scans done, scans in all). Raises :class:`~trainables.errors.DataError` where the source or the
     settings cannot be used, and for a name that was prepared otherwise unless ``replace``.
@@ -84,22 +88,25 @@ def prepare(
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.parent / f".{name}.lock"):
-            for leftover in (partial, retired):
-                shutil.rmtree(leftover, ignore_errors=True)
+            shutil.rmtree(retired, ignore_errors=True)
             if folder.exists() and not replace:
                 existing = open_dataset(folder.parent, name)
                 if existing.manifest["source"] == sealed:
                     return existing
                 _check_replaceable(existing, settings)
-            partial.mkdir()
             try:
-                _build(name, partial, found, settings, sealed, pseudonyms, jobs, progress)
+                spool = Spool.at(partial, sealed)
+                _build(name, partial, found, settings, sealed, pseudonyms, spool, jobs, progress)
+                spool.close()
                 if folder.exists():
                     folder.rename(retired)
                 partial.rename(folder)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
                 shutil.rmtree(retired, ignore_errors=True)
+            except ReadersDiedError:
+                raise
+            except Exception:  # what was read stays where the user or the system ended the process
+                shutil.rmtree(partial, ignore_errors=True)
+                raise
     except OSError as error:
         raise DataError(
             f"the datasets folder must be writable: {folder.parent}: {error.strerror or type(error).__name__}; "
@@ -125,7 +132,8 @@ def _find_scans(
             raise DataError(
                 f"{dataset.name} needs --source, the folder with its scans: {how_to_get(dataset.name, home)}"
             )
-        return discover(dataset.name, Path(source), series=series, subject_from=subject_from)
+        found = discover(dataset.name, Path(source), series=series, subject_from=subject_from)
+        return dataclasses.replace(found, scans=part_loose_pictures(found.scans))
     if (source, series, subject_from) != (None, None, None):
         raise DataError(f"the {dataset.name} is made on the spot: leave out --source, --series and --subject-from")
     scans = tuple(Scan(PHANTOM, f"demo/{number}", str(number)) for number in range(SUBJECTS))
@@ -171,16 +179,18 @@ def _build(
     settings: Mapping[str, Any],
     sealed: str,
     pseudonyms: Pseudonyms,
+    spool: Spool,
     jobs: int | None,
     progress: Progress | None,
 ) -> None:
-    """Read all scans, then write shards and manifest into ``folder``."""
-    results: list[ScanResult] = []
-    with contextlib.closing(read_scans(found.scans, settings["size"], jobs)) as incoming:
-        for result in incoming:
-            results.append(result)
+    """Read the scans that ``spool`` lacks, then write shards and manifest into ``folder``."""
+    by_number: dict[int, ScanResult] = {}
+    with contextlib.closing(read_scans(found.scans, settings["size"], jobs, spool)) as incoming:
+        for number, result in incoming:
+            by_number[number] = result
             if progress is not None:
-                progress(len(results), len(found.scans))
+                progress(len(by_number), len(found.scans))
+    results = [by_number[number] for number in range(len(found.scans))]
     rejects = _rejects(found.scans, results, pseudonyms)
     files = sum(max(1, len(scan.files)) for scan in found.scans)
     broken = sum(reject["count"] for reject in rejects if reject["broken"])
@@ -191,8 +201,8 @@ def _build(
             f"at most {MAX_BROKEN_SHARE:.0%} of the files may be broken, got {broken} of {files} ({reasons}): "
             "check --source, or take the broken files out"
         )
-    rows, counts, print_of_rows = _arrange_rows(found, results, pseudonyms)
-    if not rows:
+    volumes, counts, print_of_rows = _arrange_rows(found, results, pseudonyms)
+    if not volumes:
         raise DataError(
             f"no usable slice is in the {files} files of the source ({reasons or 'no file refused'}; {dropped} "
             "slices hold too little brain): check --source"
@@ -208,7 +218,7 @@ def _build(
             f"subjects joined to others for identical images: {joined}; another dataset of the same patients, as one "
             "of another modality, may have them in another split"
         )
-    shards = write_shards(folder, rows)
+    shards = write_shards(folder, _rows_with_pictures(volumes, spool))
     write_manifest(
         folder,
         {
@@ -255,10 +265,38 @@ def _rejects(scans: Sequence[Scan], results: Sequence[ScanResult], pseudonyms: P
     ]
 
 
+@dataclass(frozen=True)
+class FoundVolume:
+    """A volume by its pseudonym: its slices without their pictures, its scan's number, and its own in the scan."""
+
+    name: str
+    slices: Sequence[SliceImage]
+    scan: int
+    number: int
+
+
+@dataclass(frozen=True)
+class PlacedVolume:
+    """A volume with its subject's pseudonym and the split, and the split by slice, of each of its slices."""
+
+    volume: FoundVolume
+    subject: str
+    labels: Sequence[tuple[str, str]]
+
+
+def _rows_with_pictures(volumes: Sequence[PlacedVolume], spool: Spool) -> Iterator[SliceRow]:
+    """The rows of the shards, whose pictures are read from ``spool`` a volume at a time."""
+    for placed in volumes:
+        volume = placed.volume
+        pictures = spool.pictures(volume.scan, volume.number)
+        for image, labels, (png, mask) in zip(volume.slices, placed.labels, pictures, strict=True):
+            yield SliceRow(placed.subject, volume.name, image.index, *labels, png, mask)
+
+
 def _arrange_rows(
     found: Discovery, results: Sequence[ScanResult], pseudonyms: Pseudonyms
-) -> tuple[list[SliceRow], dict[str, Any], str]:
-    """The rows in the order of their content, their counts, and their fingerprint.
+) -> tuple[list[PlacedVolume], dict[str, Any], str]:
+    """The volumes in the order of their content, the counts of their rows, and their fingerprint.
 
     Nothing in the order tells of an identifier: subjects come by their smallest image hash, volumes likewise.
     """
@@ -268,27 +306,31 @@ def _arrange_rows(
         images[scan.subject].update(image.digest for volume in result.volumes for image in volume)
     group = splits.join_subjects(order, images)
     split_of = splits.subject_splits(order)
-    by_subject: dict[str, list[tuple[str, list[SliceImage]]]] = defaultdict(list)
-    for scan, result in zip(found.scans, results, strict=True):
+    by_subject: dict[str, list[FoundVolume]] = defaultdict(list)
+    for place, (scan, result) in enumerate(zip(found.scans, results, strict=True)):
         for number, volume in enumerate(result.volumes):
-            by_subject[group[scan.subject]].append((pseudonyms.volume(_volume_key(scan, number)), volume))
+            name = pseudonyms.volume(_volume_key(scan, number))
+            by_subject[group[scan.subject]].append(FoundVolume(name, volume, place, number))
     ordered = sorted(
         (
-            (subject, sorted(volumes, key=lambda named: [image.digest for image in named[1]]))
+            (subject, sorted(volumes, key=lambda volume: [image.digest for image in volume.slices]))
             for subject, volumes in by_subject.items()
         ),
-        key=lambda entry: [sorted(image.digest for _, volume in entry[1] for image in volume)],
+        key=lambda entry: [sorted(image.digest for volume in entry[1] for image in volume.slices)],
     )
-    total = sum(len(volume) for _, volumes in ordered for _, volume in volumes)
+    total = sum(len(volume.slices) for _, volumes in ordered for volume in volumes)
     by_slice = splits.slice_splits(total)
-    rows: list[SliceRow] = []
+    placed: list[PlacedVolume] = []
+    count = 0
     digest = hashlib.sha256()
-    for subject_ordinal, (subject, named_volumes) in enumerate(ordered):
-        for volume_ordinal, (name, volume) in enumerate(named_volumes):
-            for image in volume:
-                labels = (split_of[subject], by_slice[len(rows)])
-                rows.append(SliceRow(pseudonyms.subject(subject), name, image.index, *labels, image.png))
-                line = (image.digest, image.index, *labels, subject_ordinal, volume_ordinal)
+    for subject_ordinal, (subject, found_volumes) in enumerate(ordered):
+        for volume_ordinal, found_volume in enumerate(found_volumes):
+            slices = found_volume.slices
+            labels = [(split_of[subject], by_slice[count + place]) for place in range(len(slices))]
+            placed.append(PlacedVolume(found_volume, pseudonyms.subject(subject), labels))
+            count += len(slices)
+            for image, label in zip(slices, labels, strict=True):
+                line = (image.digest, image.index, *label, subject_ordinal, volume_ordinal)
                 digest.update("\t".join(map(str, line)).encode() + b"\n")
     by_subject_split = Counter(split_of[subject] for subject, _ in ordered)
     counts = {
@@ -296,11 +338,11 @@ def _arrange_rows(
         "subjects": len(ordered),
         "volumes": sum(len(volumes) for _, volumes in ordered),
         "subjects_joined_by_identical_images": len({s for s, v in images.items() if v}) - len(ordered),
-        "slices_by_split": _by_split(row.split for row in rows),
-        "slices_by_split_by_slice": _by_split(row.split_by_slice for row in rows),
+        "slices_by_split": _by_split(split for volume in placed for split, _ in volume.labels),
+        "slices_by_split_by_slice": _by_split(split for volume in placed for _, split in volume.labels),
         "subjects_by_split": {split: by_subject_split[split] for split in splits.SPLITS},
     }
-    return rows, counts, digest.hexdigest()
+    return placed, counts, digest.hexdigest()
 
 
 def _volume_key(scan: Scan, number: int) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections.abc import Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -17,6 +19,7 @@ from latentsweep.datasets.limits import NO_MEMORY
 from latentsweep.datasets.phantom import phantom
 from latentsweep.datasets.readers import READERS
 from latentsweep.datasets.slices import encode_stored, image_hash
+from latentsweep.datasets.spool import ScanResult, SliceImage, Spool
 from latentsweep.datasets.volumes import Reject, Volume, slices_of
 from trainables.errors import DataError, LatentsweepError
 
@@ -24,6 +27,10 @@ PHANTOM = "phantom"
 """The kind of a scan that has no files: its key is the number of a made-up patient."""
 ALONE_SECONDS = 2.0
 """How long this process reads before it starts others, which take about a second to start."""
+MEMORY_SHARE = 0.5
+"""The share of the machine's memory that the processes that read may take together."""
+MOST_IN_A_VOLUME = 320
+"""A folder of more pictures than this is no volume: axial series have fewer."""
 
 
 @dataclass(frozen=True)
@@ -37,22 +44,21 @@ class Scan:
     files: tuple[Path, ...] = field(repr=False, default=())
 
 
-@dataclass(frozen=True)
-class SliceImage:
-    """One kept slice: its index from the feet up, the SHA-256 of its pixels, and its PNG."""
+def part_loose_pictures(scans: Sequence[Scan]) -> tuple[Scan, ...]:
+    """The scans, where a folder of more than MOST_IN_A_VOLUME pictures is a scan for each of them.
 
-    index: int
-    digest: str
-    png: bytes = field(repr=False)
-
-
-@dataclass(frozen=True)
-class ScanResult:
-    """What a scan gave: the slices of each of its volumes, (reason, broken, files) of its rejects, dropped slices."""
-
-    volumes: list[list[SliceImage]]
-    rejects: list[tuple[str, bool, int]]
-    dropped: int
+    Each picture then has a window of its own, and no picture is lost to the limit of a volume's voxels.
+    """
+    parted: list[Scan] = []
+    for scan in scans:
+        if scan.kind == "picture" and len(scan.files) > MOST_IN_A_VOLUME:
+            parted += [
+                dataclasses.replace(scan, key=f"{scan.key}\0{number}", files=(file,))
+                for number, file in enumerate(scan.files)
+            ]
+        else:
+            parted.append(scan)
+    return tuple(parted)
 
 
 def read_scan(scan: Scan, size: int) -> ScanResult:
@@ -94,34 +100,54 @@ def _read_volumes(scan: Scan) -> tuple[list[Volume], list[Reject]]:
     return [], [Reject(reason, broken=broken)] * len(scan.files)
 
 
-def read_scans(scans: Sequence[Scan], size: int, jobs: int | None) -> Generator[ScanResult, None, None]:
-    """The result of each scan, in order, from this process or from ``jobs`` others.
+def keep_scan(scan: Scan, size: int, spool: Spool, number: int) -> ScanResult:
+    """Reads one scan, puts its slices on the spool under its ``number``, and returns the result without pictures."""
+    return spool.put(number, read_scan(scan, size))
 
-    By default others are started when this one has read for a while, or a small dataset would wait for them longer
-    than for its scans. Raises :class:`DataError` where one of them dies.
+
+def read_scans(
+    scans: Sequence[Scan], size: int, jobs: int | None, spool: Spool
+) -> Generator[tuple[int, ScanResult], None, None]:
+    """The number and the result of each scan, whose pictures are on ``spool``: first of those that it has already.
+
+    Reads in this process or in ``jobs`` others. By default others are started when this one has read for a while, or
+    a small dataset would wait for them longer than for its scans. There are then as many as the machine has cores,
+    and fewer where its memory would not do. Raises :class:`ReadersDiedError` where one of them dies.
     """
+    missing: list[int] = []
+    for number in range(len(scans)):
+        if (kept := spool.get(number)) is not None:
+            yield number, kept
+        else:
+            missing.append(number)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = jobs or cores
     until = math.inf if workers == 1 else time.monotonic() + (0 if jobs else ALONE_SECONDS)
     done = 0
-    while done < len(scans) and time.monotonic() < until:
-        yield read_scan(scans[done], size)
+    while done < len(missing) and time.monotonic() < until:
+        yield missing[done], keep_scan(scans[missing[done]], size, spool, missing[done])
         done += 1
-    scans = scans[done:]
-    if not scans:
+    missing = missing[done:]
+    if not missing:
         return
-    workers = min(workers, len(scans))
-    chunk = max(1, min(16, len(scans) // (4 * workers)))
+    workers = min(workers if jobs else min(workers, _workers_in_memory()), len(missing))
+    chunk = max(1, min(16, len(missing) // (16 * workers)))
     pool = ProcessPoolExecutor(
         workers,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=signal.signal,
         initargs=(signal.SIGINT, signal.SIG_IGN),  # Ctrl-C ends this process, which ends them
     )
+    count = len(missing)
     try:
-        yield from pool.map(read_scan, scans, [size] * len(scans), chunksize=chunk)
+        wanted = [scans[number] for number in missing]
+        results = pool.map(keep_scan, wanted, [size] * count, [spool] * count, missing, chunksize=chunk)
+        yield from zip(missing, results, strict=True)
     except BrokenProcessPool:
-        raise DataError("a process that read scans died, perhaps for want of memory: try --jobs 1") from None
+        raise ReadersDiedError(
+            "a process that read scans died, perhaps for want of memory: run the same command again with --jobs 1, "
+            "which goes on from the scans that were read"
+        ) from None
     except BaseException:  # Ctrl-C, also twice: an orderly end would wait for the workers, and can wait for ever
         for process in list(pool._processes.values()):
             process.kill()
@@ -130,3 +156,17 @@ def read_scans(scans: Sequence[Scan], size: int, jobs: int | None) -> Generator[
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+class ReadersDiedError(DataError):
+    """A process that read scans was killed; what was read is kept."""
+
+
+def _workers_in_memory() -> int:
+    """How many processes that read as this one did have room in MEMORY_SHARE of the machine's memory."""
+    if sys.platform == "win32":
+        return os.cpu_count() or 1
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return max(1, int(MEMORY_SHARE * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGESIZE") / most))

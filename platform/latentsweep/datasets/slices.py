@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
+import itertools
 import json
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -67,7 +68,7 @@ MANIFEST_FORM = {
 
 @dataclass(frozen=True)
 class SliceRow:
-    """One row of a shard. ``subject`` and ``volume`` are pseudonyms; ``png`` is an 8-bit grey PNG."""
+    """One row of a shard. ``subject`` and ``volume`` are pseudonyms; ``png`` is an 8-bit grey PNG, as is ``mask``."""
 
     subject: str
     volume: str
@@ -75,6 +76,7 @@ class SliceRow:
     split: str
     split_by_slice: str
     png: bytes = dataclasses.field(repr=False)
+    mask: bytes | None = dataclasses.field(repr=False, default=None)
 
 
 @dataclass(frozen=True)
@@ -128,10 +130,10 @@ class PreparedDataset:
         """The number of slices of each subject, in the order of the shards, which is that of their content."""
         return dict(Counter(self._table(["subject"])["subject"].to_pylist()))
 
-    def _table(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """Those columns of all shards; raises :class:`DataError` where one is missing or damaged."""
+    def _table(self, columns: Sequence[str], shards: Sequence[Mapping[str, Any]] | None = None) -> pa.Table:
+        """Those columns of ``shards``, by default of all; raises :class:`DataError` for a missing or damaged one."""
         try:
-            files = [self.folder / shard["file"] for shard in self.manifest["shards"]]
+            files = [self.folder / shard["file"] for shard in shards or self.manifest["shards"]]
             return pa.concat_tables([pq.read_table(file, columns=columns) for file in files])
         except (OSError, pa.ArrowException):
             raise DataError(f"a shard of the dataset {self.name} is missing or damaged: prepare it anew") from None
@@ -167,17 +169,43 @@ class PreparedDataset:
             raise DataError(f"the split must be one of {', '.join(SPLITS)} or all; got {split!r}")
         if not isinstance(rule, Fold) and rule not in RULES:
             raise DataError(f"the rule of a split must be one of {', '.join(RULES)}; got {rule!r}")
-        rows = self._table()
-        if split != "all":
-            rows = rows.filter(pa.array([label == split for label in self.labels(rows, rule)], pa.bool_()))
-        if rows.num_rows == 0:
+        parts = [self._rows(shard, split, rule) for shard in self.manifest["shards"]]
+        count = sum(map(len, parts))
+        if not count:
             instead = "take fewer folds" if isinstance(rule, Fold) else "use the split by slice"
             raise DataError(
                 f"the {split} split of {self.name} by {rule} holds no slice ({self.manifest['counts']['subjects']} "
                 f"subjects in all): prepare more subjects, or {instead}"
             )
+        found = Slices(np.empty((count, self.size, self.size), np.uint8), [], [], np.empty(count, np.int32))
+        for shard, places in zip(self.manifest["shards"], parts, strict=True):
+            if len(places):
+                part, start = self._decoded(shard, places), len(found)
+                found.images[start : start + len(part)] = part.images
+                found.indices[start : start + len(part)] = part.indices
+                found.subjects.extend(part.subjects)
+                found.volumes.extend(part.volumes)
+        return found
+
+    def shards(self) -> Iterator[Slices]:
+        """All slices, a shard of at most ROWS_PER_SHARD at a time; raises :class:`DataError` as :meth:`load`."""
+        for shard in self.manifest["shards"]:
+            yield self._decoded(shard, np.arange(shard["rows"]))
+
+    def _rows(self, shard: Mapping[str, Any], split: str, rule: Rule) -> npt.NDArray[np.intp]:
+        """The places of the rows of ``split`` in a shard."""
+        if split == "all":
+            return np.arange(shard["rows"])
+        columns = ["subject"] if isinstance(rule, Fold) else [RULES[rule]]
+        return np.flatnonzero([label == split for label in self.labels(self._table(columns, [shard]), rule)])
+
+    def _decoded(self, shard: Mapping[str, Any], places: npt.NDArray[np.intp]) -> Slices:
+        """The slices at ``places`` of a shard."""
+        rows = self._table(["subject", "volume", "slice", "image"], [shard]).take(places)
+        images = np.empty((len(places), self.size, self.size), np.uint8)
         try:
-            images = np.stack([decode(cell["bytes"], self.size) for cell in rows["image"].to_pylist()])
+            for place, cell in enumerate(rows["image"]):
+                images[place] = decode(cell["bytes"].as_py(), self.size)
         except (OSError, SyntaxError, ValueError, TypeError):
             raise DataError(
                 f"a slice of the dataset {self.name} is not a picture of {self.size}×{self.size} pixels: prepare it "
@@ -247,11 +275,14 @@ def _damaged(path: Path, shard: dict[str, Any], size: int) -> bool:
     return not as_written or rows != shard["rows"] or not 0 < rows <= ROWS_PER_SHARD or claimed > most
 
 
-def write_shards(folder: Path, rows: Sequence[SliceRow]) -> list[dict[str, Any]]:
-    """Write the rows as ``slices-00000.parquet``, …; returns each one's file, rows, bytes and SHA-256."""
+def write_shards(folder: Path, rows: Iterable[SliceRow]) -> list[dict[str, Any]]:
+    """Write the rows as ``slices-00000.parquet``, …; returns each one's file, rows, bytes and SHA-256.
+
+    Holds the rows of one shard at a time.
+    """
     shards: list[dict[str, Any]] = []
-    for start in range(0, len(rows), ROWS_PER_SHARD):
-        part = rows[start : start + ROWS_PER_SHARD]
+    incoming = iter(rows)
+    while part := list(itertools.islice(incoming, ROWS_PER_SHARD)):
         columns: dict[str, list[Any]] = {name: [getattr(row, name) for row in part] for name in SCHEMA.names[:-1]}
         columns["image"] = [{"bytes": row.png, "path": None} for row in part]
         path = folder / shard_name(len(shards))
