@@ -128,9 +128,9 @@ class PreparedDataset:
     @cached_property
     def _subjects(self) -> dict[str, int]:
         """The number of slices of each subject, in the order of the shards, which is that of their content."""
-        return dict(Counter(self._table(["subject"])["subject"].to_pylist()))
+        return dict(Counter(self.table(["subject"])["subject"].to_pylist()))
 
-    def _table(self, columns: Sequence[str], shards: Sequence[Mapping[str, Any]] | None = None) -> pa.Table:
+    def table(self, columns: Sequence[str], shards: Sequence[Mapping[str, Any]] | None = None) -> pa.Table:
         """Those columns of ``shards``, by default of all; raises :class:`DataError` for a missing or damaged one."""
         try:
             files = [self.folder / shard["file"] for shard in shards or self.manifest["shards"]]
@@ -197,11 +197,11 @@ class PreparedDataset:
         if split == "all":
             return np.arange(shard["rows"])
         columns = ["subject"] if isinstance(rule, Fold) else [RULES[rule]]
-        return np.flatnonzero([label == split for label in self.labels(self._table(columns, [shard]), rule)])
+        return np.flatnonzero([label == split for label in self.labels(self.table(columns, [shard]), rule)])
 
     def _decoded(self, shard: Mapping[str, Any], places: npt.NDArray[np.intp]) -> Slices:
         """The slices at ``places`` of a shard."""
-        rows = self._table(["subject", "volume", "slice", "image"], [shard]).take(places)
+        rows = self.table(["subject", "volume", "slice", "image"], [shard]).take(places)
         images = np.empty((len(places), self.size, self.size), np.uint8)
         try:
             for place, cell in enumerate(rows["image"]):

@@ -14,6 +14,7 @@ from latentsweep.lints.finding import Finding, finding
 
 if TYPE_CHECKING:
     from latentsweep.datasets.slices import PreparedDataset, Rule
+    from latentsweep.lints.twins import Thumbnails
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -27,7 +28,7 @@ RANGE_QUANTILE, LEAST_RANGE = 0.999, 180
 
 @dataclass(frozen=True)
 class Survey:
-    """What the lints need of the N slices of a dataset. It keeps only a thumbnail of each image.
+    """What the lints need of the N slices of a dataset. It keeps only a thumbnail of each image, and that in a file.
 
     ``levels`` (256,) counts the training split's grey levels.
     """
@@ -35,7 +36,7 @@ class Survey:
     splits: npt.NDArray[np.str_]
     subjects: npt.NDArray[np.str_]
     hashes: npt.NDArray[np.str_]
-    thumbnails: Bytes
+    thumbnails: Thumbnails
     levels: npt.NDArray[np.int64]
 
 
@@ -43,7 +44,7 @@ def dataset_lints(dataset: PreparedDataset, rule: Rule, others: Sequence[Prepare
     """What in ``dataset`` would mislead under ``rule`` ('subject', 'slice' or a fold): subjects-across-splits,
     identical-across-splits, saturated-range, and shared-patients with each of ``others``.
 
-    Reads every slice once, a shard at a time: about 0.5 ms a slice, and its thumbnail of 4 KiB in memory.
+    Reads every slice once, a shard at a time: about 0.5 ms a slice, and its thumbnail of 4 KiB in a temporary file.
     """
     own = survey(dataset, rule)
     findings = [_subjects(own, rule), _identical(own), _range(own)]
@@ -54,33 +55,34 @@ def dataset_lints(dataset: PreparedDataset, rule: Rule, others: Sequence[Prepare
 def survey(dataset: PreparedDataset, rule: Rule) -> Survey:
     """Every slice of ``dataset``, in the order of its shards."""
     from latentsweep.datasets.slices import image_hash
-    from latentsweep.lints.twins import thumbnails
+    from latentsweep.lints.twins import Thumbnails
 
     splits: list[str] = []
     subjects: list[str] = []
     hashes: list[str] = []
-    small: list[Bytes] = []
+    small = Thumbnails()
     levels = np.zeros(256, dtype=np.int64)
     for images, of, where in _shards(dataset, rule):
         subjects += of
         splits += where
         hashes += [image_hash(image) for image in images]
-        small.append(thumbnails(images))
-        training = images[np.asarray(where) == "train"]
-        levels += np.bincount(training.ravel(), minlength=256)
-    return Survey(np.asarray(splits), np.asarray(subjects), np.asarray(hashes), np.concatenate(small), levels)
+        small.append(images)
+        for place in np.flatnonzero(
+            np.asarray(where) == "train"
+        ):  # one at a time: numpy counts in eight bytes a pixel
+            levels += np.bincount(images[place].ravel(), minlength=256)
+    return Survey(np.asarray(splits), np.asarray(subjects), np.asarray(hashes), small, levels)
 
 
 def _shards(dataset: PreparedDataset, rule: Rule) -> Iterator[tuple[Bytes, list[str], list[str]]]:
     """The images (n, S, S) of each shard, and each one's subject and split."""
-    import pyarrow.parquet as pq
+    from latentsweep.datasets.slices import RULES
 
-    from latentsweep.datasets.slices import RULES, decode
-
-    for shard in dataset.manifest["shards"]:
-        rows = pq.read_table(dataset.folder / shard["file"], columns=["subject", *RULES.values(), "image"])
-        images = np.stack([decode(cell["bytes"], dataset.size) for cell in rows["image"].to_pylist()])
-        yield images, rows["subject"].to_pylist(), dataset.labels(rows, rule)
+    columns = dataset.table(["subject", *RULES.values()])
+    labels, start = dataset.labels(columns, rule), 0
+    for slices in dataset.shards():
+        yield slices.images, slices.subjects, labels[start : start + len(slices)]
+        start += len(slices)
 
 
 def _subjects(own: Survey, rule: Rule) -> Finding | None:
