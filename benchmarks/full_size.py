@@ -37,9 +37,10 @@ NAME = "brats_flair"
 PREPARE_GIB, LOOK_GIB, LOAD_GIB = 2.0, 1.0, 2.0
 EVERY = 0.5
 """Seconds between looks at the memory."""
+# By slice, since the volumes that are links share their images, so that by subject all would be in one split.
 LOAD = (
     "import sys; from pathlib import Path; from latentsweep.datasets.slices import open_dataset; "
-    f"print(len(open_dataset(Path(sys.argv[1]) / 'datasets', '{NAME}').load('train')), 'slices')"
+    f"print(len(open_dataset(Path(sys.argv[1]) / 'datasets', '{NAME}').load('train', rule='slice')), 'slices')"
 )
 
 

@@ -32,6 +32,8 @@ FINE_SIDE, FINE_WINDOW, FINE_LIMIT = 64, 5, 0.88
 """Sides in pixels, the width of the local mean, and the correlation from which on two slices are twins."""
 ROWS = 2048
 """Slices in a block: 2048 × 8192 correlations take 64 MiB."""
+FEW = 256
+"""Slices that are reduced at once, in four bytes a pixel."""
 
 
 def thumbnails(images: Bytes) -> Bytes:
@@ -53,11 +55,12 @@ class Thumbnails:
 
     def append(self, images: Bytes) -> None:
         """Adds the thumbnails of slices (n, S, S)."""
-        small = np.ascontiguousarray(thumbnails(images))
         self._file.seek(0, os.SEEK_END)
-        self._file.write(small.data)
+        for start in range(0, len(images), FEW):
+            small = np.ascontiguousarray(thumbnails(images[start : start + FEW]))
+            self._file.write(small.data)
+            self.shape = (len(self) + len(small), *small.shape[1:])
         self._file.flush()
-        self.shape = (len(self) + len(small), *small.shape[1:])
 
     def __len__(self) -> int:
         return self.shape[0]
