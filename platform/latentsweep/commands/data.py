@@ -161,6 +161,10 @@ def _numbers(facts: dict[str, Any]) -> list[str]:
     for split, subjects in counts["subjects_by_split"].items():
         by_slice = counts["slices_by_split_by_slice"][split]
         lines.append(f"{split:<12}{subjects:>10}{counts['slices_by_split'][split]:>10}{by_slice:>25}")
+    if "slices_with_mask" in counts:
+        lines.append(
+            f"masks: {counts['slices_with_mask']} slices, {counts['slices_with_lesion']} of them with lesion"
+        )
     lines.append(
         f"left out: {counts['slices_with_too_little_brain']} slices with too little brain, "
         f"{counts['files_broken']} broken files of {counts['files']}, {counts['files_ignored']} other files"

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from latentsweep.datasets.catalogue import KNOWN, Dataset, dataset_named
+from latentsweep.datasets.pairing import pair_masks
 from latentsweep.datasets.readers import FORMATS, READERS, format_by_name, format_of
 from latentsweep.datasets.scans import Scan
 from latentsweep.datasets.sources import SourceFile, count_formats, list_source
@@ -64,10 +65,13 @@ def discover(name: str, source: Path, *, series: str | None, subject_from: str |
         dataset, series=series or dataset.series, subject_from=subject_from or dataset.subject_from
     )
     discovery = LAYOUTS[asked.layout or ""].find(found.files, asked)
+    scans = pair_masks(discovery.scans, found.files)
+    taken = {path for scan in scans for path in (*scan.files, *scan.masks)}
     return dataclasses.replace(
         discovery,
+        scans=scans,
         listing=found.listing,
-        ignored=len(found.files) - sum(len(scan.files) for scan in discovery.scans),
+        ignored=sum(file.path not in taken for file in found.files),
         notes=(*discovery.notes, *found.notes),
     )
 

@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from scipy import ndimage
 
 from latentsweep.datasets.slices import PreparedDataset, Rule, encode
 from trainables.errors import DataError
 
 BINS = 16
 CONTACT_SHEET = "contact-sheet.png"
+OUTLINE = (255, 64, 64)
+"""The colour of a lesion's outline."""
 
 
 def overview(dataset: PreparedDataset) -> dict[str, Any]:
@@ -41,23 +44,34 @@ def overview(dataset: PreparedDataset) -> dict[str, Any]:
 
 
 def contact_sheet(dataset: PreparedDataset, *, columns: int = 12, rows: int = 8) -> npt.NDArray[np.uint8]:
-    """A (rows·S, columns·S) uint8 picture of slices spread evenly over the dataset, in its own order."""
+    """A (rows·S, columns·S) uint8 picture of slices spread evenly over the dataset, in its own order.
+
+    Where the dataset has lesion masks, it has a third axis of three colours and shows their outlines.
+    """
     if columns < 1 or rows < 1:
         raise DataError(f"a contact sheet must have at least one row and column, got {rows} × {columns}")
     total = sum(shard["rows"] for shard in dataset.manifest["shards"])
     places = np.unique(np.linspace(0, total - 1, min(total, rows * columns)).round().astype(int))
-    shown: list[npt.NDArray[np.uint8]] = []
-    start = 0
-    for slices in dataset.shards():
-        shown += [slices.images[place - start] for place in places if start <= place < start + len(slices)]
+    columns = min(columns, len(places))
+    rows = -(-len(places) // columns)
+    size, start, shown = dataset.size, 0, 0
+    cells = np.zeros((rows * columns, size, size, *((3,) if dataset.has_masks else ())), np.uint8)
+    for slices in dataset.shards(masks=dataset.has_masks):
+        for place in places[(places >= start) & (places < start + len(slices))] - start:
+            image = slices.images[place]
+            cells[shown] = image if slices.masks is None else outline(image, slices.masks[place])
+            shown += 1
         start += len(slices)
-    chosen = np.stack(shown)
-    columns = min(columns, len(chosen))
-    rows = -(-len(chosen) // columns)
-    size = dataset.size
-    cells = np.zeros((rows * columns, size, size), np.uint8)
-    cells[: len(chosen)] = chosen
-    return cells.reshape(rows, columns, size, size).swapaxes(1, 2).reshape(rows * size, columns * size)
+    sheet = cells.reshape(rows, columns, *cells.shape[1:]).swapaxes(1, 2)
+    return sheet.reshape(rows * size, columns * size, *cells.shape[3:])
+
+
+def outline(image: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """A slice (S, S) as (S, S, 3) with the outline of its lesion in red: the pixels of lesion at its border."""
+    lesion = mask > 0
+    coloured = np.repeat(image[..., None], 3, axis=2)
+    coloured[lesion & ~ndimage.binary_erosion(lesion)] = OUTLINE
+    return coloured
 
 
 def write_contact_sheet(dataset: PreparedDataset, path: Path | None = None) -> Path:

@@ -19,6 +19,7 @@ from filelock import FileLock
 from latentsweep.datasets import splits, volumes
 from latentsweep.datasets.catalogue import BUILT_IN, Dataset, check_name, dataset_named, how_to_get
 from latentsweep.datasets.layouts import Discovery, discover
+from latentsweep.datasets.masks import MASK_RULE
 from latentsweep.datasets.phantom import SEED, SUBJECTS
 from latentsweep.datasets.pseudonyms import Pseudonyms, home_key
 from latentsweep.datasets.scans import PHANTOM, ReadersDiedError, Scan, part_loose_pictures, read_scans
@@ -157,6 +158,7 @@ def _settings(dataset: Dataset, found: Discovery, size: int, series: str | None)
         "brain": volumes.BRAIN_RULE,
         "resize": "bicubic in true proportions, padded with 0 to a square",
         "split": {"shares": list(splits.SHARES), "seed": splits.SEED},
+        **({"mask": MASK_RULE} if any(scan.masks for scan in found.scans) else {}),
     }
 
 
@@ -218,7 +220,11 @@ def _build(
             f"subjects joined to others for identical images: {joined}; another dataset of the same patients, as one "
             "of another modality, may have them in another split"
         )
-    shards = write_shards(folder, _rows_with_pictures(volumes, spool))
+    left_out = Counter(reason for result in results for reason in result.mask_rejects)
+    notes += [f"masks left out: {count} × {reason}" for reason, count in sorted(left_out.items())]
+    lesions = [image.lesion for placed in volumes for image in placed.volume.slices if image.lesion is not None]
+    masks = {"slices_with_mask": len(lesions), "slices_with_lesion": sum(map(bool, lesions))} if lesions else {}
+    shards = write_shards(folder, _rows_with_pictures(volumes, spool), bool(lesions))
     write_manifest(
         folder,
         {
@@ -230,6 +236,7 @@ def _build(
             "settings": settings,
             "counts": {
                 **counts,
+                **masks,
                 "files": files,
                 "files_broken": broken,
                 "files_ignored": found.ignored,
@@ -237,7 +244,7 @@ def _build(
             },
             "rejects": rejects,
             "notes": notes,
-            "bytes": sum(shard["bytes"] for shard in shards),
+            "bytes": sum(shard["bytes"] + shard.get("masks", {}).get("bytes", 0) for shard in shards),
             "shards": shards,
         },
     )

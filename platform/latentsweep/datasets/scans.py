@@ -15,7 +15,10 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from latentsweep.datasets.limits import NO_MEMORY
+from latentsweep.datasets.masks import Labels, cut_labels, read_labels
 from latentsweep.datasets.phantom import phantom
 from latentsweep.datasets.readers import READERS
 from latentsweep.datasets.slices import encode_stored, image_hash
@@ -42,6 +45,8 @@ class Scan:
     subject: str = field(repr=False)
     key: str = field(repr=False)
     files: tuple[Path, ...] = field(repr=False, default=())
+    masks: tuple[Path | None, ...] = field(repr=False, default=())
+    """The lesion mask of each of the files; empty where none has one."""
 
 
 def part_loose_pictures(scans: Sequence[Scan]) -> tuple[Scan, ...]:
@@ -53,7 +58,9 @@ def part_loose_pictures(scans: Sequence[Scan]) -> tuple[Scan, ...]:
     for scan in scans:
         if scan.kind == "picture" and len(scan.files) > MOST_IN_A_VOLUME:
             parted += [
-                dataclasses.replace(scan, key=f"{scan.key}\0{number}", files=(file,))
+                dataclasses.replace(
+                    scan, key=f"{scan.key}\0{number}", files=(file,), masks=scan.masks[number : number + 1]
+                )
                 for number, file in enumerate(scan.files)
             ]
         else:
@@ -71,6 +78,7 @@ def read_scan(scan: Scan, size: int) -> ScanResult:
     rejects = [(reject.reason, reject.broken, 1) for reject in rejected]
     kept: list[list[SliceImage]] = []
     dropped = 0
+    labels, mask_rejects = _read_labels(scan, found)
     for volume in found:
         one_file = scan.kind != PHANTOM and READERS[scan.kind].one_file
         try:
@@ -80,8 +88,32 @@ def read_scan(scan: Scan, size: int) -> ScanResult:
             rejects.append((reject.reason, reject.broken, 1 if one_file else volume.voxels.shape[2]))
             continue
         dropped += blank
-        kept.append([SliceImage(index, image_hash(image), encode_stored(image)) for index, image in images])
-    return ScanResult([images for images in kept if images], rejects, dropped)
+        masks = [None] * len(images) if labels is None else cut_labels(volume, labels, [i for i, _ in images], size)
+        kept.append([_slice_image(*image, mask) for image, mask in zip(images, masks, strict=True)])
+    return ScanResult([images for images in kept if images], rejects, dropped, mask_rejects)
+
+
+def _slice_image(index: int, image: Labels, mask: Labels | None) -> SliceImage:
+    png, digest = encode_stored(image), image_hash(image)
+    if mask is None:
+        return SliceImage(index, digest, png)
+    return SliceImage(index, digest, png, encode_stored(mask), int(np.count_nonzero(mask)))
+
+
+def _read_labels(scan: Scan, found: Sequence[Volume]) -> tuple[Labels | None, list[str]]:
+    """The labels of a scan that has masks and gave a volume, and why there are none."""
+    if not scan.masks or not found:
+        return None, []
+    try:
+        return read_labels(scan.kind, scan.masks, found), []
+    except Reject as reject:
+        return None, [reject.reason]
+    except MemoryError:
+        return None, [NO_MEMORY]
+    except LatentsweepError:
+        raise
+    except Exception as error:  # as of a scan: only the error's type gets out
+        return None, [f"its reader failed with {type(error).__name__}"]
 
 
 def _read_volumes(scan: Scan) -> tuple[list[Volume], list[Reject]]:

@@ -31,6 +31,8 @@ from trainables.folds import Fold
 
 VERSION = 1
 MANIFEST = "manifest.json"
+MASKS = "masks"
+"""The folder of the lesion masks beside the shards."""
 ROWS_PER_SHARD = 4096
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 RULES = {"subject": "split", "slice": "split_by_slice"}
@@ -45,6 +47,13 @@ SCHEMA = pa.schema(
     metadata={"huggingface": json.dumps({"info": {"features": {**_FEATURES, "image": {"_type": "Image"}}}})},
 )
 """The key "huggingface" makes the package ``datasets`` decode the last column as images."""
+
+MASK_SCHEMA = pa.schema(
+    [
+        *((name, _COLUMNS[name]) for name in ("subject", "volume", "slice")),
+        ("mask", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+    ]
+)
 
 _BY_SPLIT = dict.fromkeys(SPLITS, int)
 MANIFEST_FORM = {
@@ -81,12 +90,18 @@ class SliceRow:
 
 @dataclass(frozen=True)
 class Slices:
-    """Slices in memory: ``images`` (N, S, S) uint8, and for each its pseudonyms and its index from the feet up."""
+    """Slices in memory: ``images`` (N, S, S) uint8, and for each its pseudonyms and its index from the feet up.
+
+    Where they were asked for, ``masks`` (N, S, S) uint8 are the lesion masks: 0 for background and the source's
+    labels for lesion. ``masked`` (N,) tells which slices have one; the mask of the others is 0.
+    """
 
     images: npt.NDArray[np.uint8]
     subjects: list[str]
     volumes: list[str]
     indices: npt.NDArray[np.int32]
+    masks: npt.NDArray[np.uint8] | None = None
+    masked: npt.NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.subjects)
@@ -109,6 +124,17 @@ class PreparedDataset:
     def size(self) -> int:
         """Side of a slice in pixels."""
         return int(self.manifest["settings"]["size"])
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether lesion masks lie beside slices."""
+        return all("masks" in shard for shard in self.manifest["shards"])
+
+    @property
+    def mask_fingerprint(self) -> str:
+        """A hash over the masks of all slices, which :attr:`fingerprint` leaves out; empty without masks."""
+        parts = [shard["masks"]["pictures"] for shard in self.manifest["shards"]] if self.has_masks else []
+        return hashlib.sha256("".join(parts).encode()).hexdigest() if parts else ""
 
     def splits(self, rule: Rule = "subject") -> list[str]:
         """The splits that hold a slice under ``rule``."""
@@ -160,10 +186,11 @@ class PreparedDataset:
         labels: list[str] = rows[RULES[rule]].to_pylist()
         return labels
 
-    def load(self, split: str, *, rule: Rule = "subject") -> Slices:
+    def load(self, split: str, *, rule: Rule = "subject", masks: bool = False) -> Slices:
         """The slices of ``split`` (train, validation, test or all) under ``rule`` (subject, slice, a fold), in order.
 
-        Raises :class:`DataError` for another name, and for a split that holds no slice.
+        ``masks`` asks for their masks, too. Raises :class:`DataError` for another name, for a split that holds no
+        slice, and for masks that the dataset doesn't have.
         """
         if split not in (*SPLITS, "all"):
             raise DataError(f"the split must be one of {', '.join(SPLITS)} or all; got {split!r}")
@@ -177,20 +204,29 @@ class PreparedDataset:
                 f"the {split} split of {self.name} by {rule} holds no slice ({self.manifest['counts']['subjects']} "
                 f"subjects in all): prepare more subjects, or {instead}"
             )
-        found = Slices(np.empty((count, self.size, self.size), np.uint8), [], [], np.empty(count, np.int32))
+        shape = (count, self.size, self.size)
+        found = Slices(
+            np.empty(shape, np.uint8),
+            [],
+            [],
+            np.empty(count, np.int32),
+            np.empty(shape, np.uint8) if masks else None,
+            np.empty(count, np.bool_) if masks else None,
+        )
         for shard, places in zip(self.manifest["shards"], parts, strict=True):
             if len(places):
-                part, start = self._decoded(shard, places), len(found)
-                found.images[start : start + len(part)] = part.images
-                found.indices[start : start + len(part)] = part.indices
+                part = self._decoded(shard, places, masks)
+                here = slice(len(found), len(found) + len(part))
+                for name in ("images", "indices", *(("masks", "masked") if masks else ())):
+                    getattr(found, name)[here] = getattr(part, name)
                 found.subjects.extend(part.subjects)
                 found.volumes.extend(part.volumes)
         return found
 
-    def shards(self) -> Iterator[Slices]:
+    def shards(self, *, masks: bool = False) -> Iterator[Slices]:
         """All slices, a shard of at most ROWS_PER_SHARD at a time; raises :class:`DataError` as :meth:`load`."""
         for shard in self.manifest["shards"]:
-            yield self._decoded(shard, np.arange(shard["rows"]))
+            yield self._decoded(shard, np.arange(shard["rows"]), masks)
 
     def _rows(self, shard: Mapping[str, Any], split: str, rule: Rule) -> npt.NDArray[np.intp]:
         """The places of the rows of ``split`` in a shard."""
@@ -199,13 +235,24 @@ class PreparedDataset:
         columns = ["subject"] if isinstance(rule, Fold) else [RULES[rule]]
         return np.flatnonzero([label == split for label in self.labels(self.table(columns, [shard]), rule)])
 
-    def _decoded(self, shard: Mapping[str, Any], places: npt.NDArray[np.intp]) -> Slices:
+    def _decoded(self, shard: Mapping[str, Any], places: npt.NDArray[np.intp], masks: bool) -> Slices:
         """The slices at ``places`` of a shard."""
+        if masks and not self.has_masks:
+            raise DataError(
+                f"the dataset {self.name} has no lesion masks: prepare it with --replace from a source where they "
+                "lie beside the scans"
+            )
         rows = self.table(["subject", "volume", "slice", "image"], [shard]).take(places)
+        beside = self._masks(shard).take(places) if masks else None
         images = np.empty((len(places), self.size, self.size), np.uint8)
+        labels = np.zeros_like(images) if masks else None
         try:
             for place, cell in enumerate(rows["image"]):
                 images[place] = decode(cell["bytes"].as_py(), self.size)
+            if beside is not None and labels is not None:
+                for place, cell in enumerate(beside["mask"]):
+                    if cell.is_valid:
+                        labels[place] = decode(cell["bytes"].as_py(), self.size)
         except (OSError, SyntaxError, ValueError, TypeError):
             raise DataError(
                 f"a slice of the dataset {self.name} is not a picture of {self.size}×{self.size} pixels: prepare it "
@@ -216,7 +263,22 @@ class PreparedDataset:
             subjects=rows["subject"].to_pylist(),
             volumes=rows["volume"].to_pylist(),
             indices=rows["slice"].to_numpy().astype(np.int32),
+            masks=labels,
+            masked=None if beside is None else beside["mask"].is_valid().to_numpy(),
         )
+
+    def _masks(self, shard: Mapping[str, Any]) -> pa.Table:
+        """The masks of a shard's rows; raises :class:`DataError` for a damaged file, or one of other rows."""
+        path = self.folder / mask_name(int(Path(shard["file"]).stem.rpartition("-")[2]))
+        again = DataError(f"the masks {path.name} of the dataset {self.name} are missing or damaged: prepare it anew")
+        try:
+            table = pq.read_table(path)
+            whole = sha256_of(path) == shard["masks"]["sha256"]
+        except (OSError, pa.ArrowException, KeyError):
+            raise again from None
+        if not whole or table.schema != MASK_SCHEMA or table.num_rows != shard["rows"]:
+            raise again
+        return table
 
 
 def open_dataset(datasets_folder: Path, name: str) -> PreparedDataset:
@@ -251,6 +313,11 @@ def shard_name(number: int) -> str:
     return f"slices-{number:05d}.parquet"
 
 
+def mask_name(number: int) -> str:
+    """The file of the masks of the shard of that number."""
+    return f"{MASKS}/masks-{number:05d}.parquet"
+
+
 def _matches(value: Any, form: Any) -> bool:
     """Whether ``value`` has the keys and types of ``form``; a list's items those of its one item."""
     if isinstance(form, dict):
@@ -275,10 +342,12 @@ def _damaged(path: Path, shard: dict[str, Any], size: int) -> bool:
     return not as_written or rows != shard["rows"] or not 0 < rows <= ROWS_PER_SHARD or claimed > most
 
 
-def write_shards(folder: Path, rows: Iterable[SliceRow]) -> list[dict[str, Any]]:
+def write_shards(folder: Path, rows: Iterable[SliceRow], masks: bool = False) -> list[dict[str, Any]]:
     """Write the rows as ``slices-00000.parquet``, …; returns each one's file, rows, bytes and SHA-256.
 
-    Holds the rows of one shard at a time.
+    With ``masks``, also their masks as ``masks/masks-00000.parquet``, …, a row for each row of the shard, empty where
+    it has none. They are files of their own, so that whoever reads slices alone reads no more than before. Holds the
+    rows of one shard at a time.
     """
     shards: list[dict[str, Any]] = []
     incoming = iter(rows)
@@ -287,8 +356,19 @@ def write_shards(folder: Path, rows: Iterable[SliceRow]) -> list[dict[str, Any]]
         columns["image"] = [{"bytes": row.png, "path": None} for row in part]
         path = folder / shard_name(len(shards))
         pq.write_table(pa.table(columns, schema=SCHEMA), path, compression="zstd")
-        shards.append({"file": path.name, "rows": len(part), "bytes": path.stat().st_size, "sha256": sha256_of(path)})
+        shard = {"file": path.name, "rows": len(part), "bytes": path.stat().st_size, "sha256": sha256_of(path)}
+        shards.append(shard | ({"masks": _write_masks(folder / mask_name(len(shards)), part)} if masks else {}))
     return shards
+
+
+def _write_masks(path: Path, rows: Sequence[SliceRow]) -> dict[str, Any]:
+    """Writes the masks of a shard's rows; returns its bytes, its SHA-256 and that of the pictures in it."""
+    path.parent.mkdir(exist_ok=True)
+    columns: dict[str, list[Any]] = {name: [getattr(row, name) for row in rows] for name in MASK_SCHEMA.names[:-1]}
+    columns["mask"] = [None if row.mask is None else {"bytes": row.mask, "path": None} for row in rows]
+    pq.write_table(pa.table(columns, schema=MASK_SCHEMA), path, compression="zstd")
+    pictures = hashlib.sha256(b"".join(hashlib.sha256(row.mask or b"").digest() for row in rows)).hexdigest()
+    return {"bytes": path.stat().st_size, "sha256": sha256_of(path), "pictures": pictures}
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:

@@ -21,20 +21,24 @@ from trainables.errors import DataError
 SEAL = "source"
 """The file that tells which source and settings the scans are of."""
 SCANS = "scans"
-SCHEMA = pa.schema([("index", pa.int32()), ("digest", pa.string()), ("png", pa.binary()), ("mask", pa.binary())])
+FACTS = {"index": pa.int32(), "digest": pa.string(), "lesion": pa.int32()}
+PICTURES = {"png": pa.binary(), "mask": pa.binary()}
+SCHEMA = pa.schema([*FACTS.items(), *PICTURES.items()])
 
 
 @dataclass(frozen=True)
 class SliceImage:
     """One kept slice: its index from the feet up, the SHA-256 of its pixels, its PNG, and that of its lesion mask.
 
-    ``png`` is empty in what a :class:`Spool` returns, which has it.
+    What a :class:`Spool` returns is without the pictures, which the spool has.
     """
 
     index: int
     digest: str
-    png: bytes = field(repr=False)
+    png: bytes = field(repr=False, default=b"")
     mask: bytes | None = field(repr=False, default=None)
+    lesion: int | None = None
+    """Pixels of lesion; None for a slice without a mask."""
 
 
 @dataclass(frozen=True)
@@ -89,12 +93,11 @@ class Spool:
             file = pq.ParquetFile(self._path(number), page_checksum_verification=True)
             told = json.loads(file.schema_arrow.metadata[b"result"])
             groups = [
-                file.read_row_group(group, columns=["index", "digest"]).to_pylist()
-                for group in range(file.num_row_groups)
+                file.read_row_group(group, columns=list(FACTS)).to_pylist() for group in range(file.num_row_groups)
             ]
         except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
             return None
-        volumes = [[SliceImage(row["index"], row["digest"], b"") for row in rows] for rows in groups]
+        volumes = [[SliceImage(**row) for row in rows] for rows in groups]
         rejects = [(reason, broken, files) for reason, broken, files in told["rejects"]]
         return ScanResult(volumes, rejects, told["dropped"], told["mask_rejects"])
 
@@ -102,7 +105,7 @@ class Spool:
         """The PNG of each slice of a volume, and that of its mask; raises :class:`DataError` for a damaged file."""
         try:
             file = pq.ParquetFile(self._path(number), page_checksum_verification=True)
-            rows = file.read_row_group(volume, columns=["png", "mask"])
+            rows = file.read_row_group(volume, columns=list(PICTURES))
         except (OSError, pa.ArrowException):
             raise DataError(
                 "what an interrupted preparation left is damaged: run the same command again, which reads all scans"

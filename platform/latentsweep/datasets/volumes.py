@@ -147,12 +147,18 @@ def apply_window(planes: Float) -> Float:
     return scaled
 
 
-def fit_square(plane: Float, row_mm: float, column_mm: float, size: int) -> npt.NDArray[np.uint8]:
-    """A (rows, columns) plane of 0..255 as a (size, size) uint8 slice: bicubic, true proportions, padded with 0."""
+def fit_square(
+    plane: Float,
+    row_mm: float,
+    column_mm: float,
+    size: int,
+    resampling: Image.Resampling = Image.Resampling.BICUBIC,
+) -> npt.NDArray[np.uint8]:
+    """A (rows, columns) plane of 0..255 as a (size, size) uint8 slice: in true proportions, padded with 0."""
     height_mm, width_mm = plane.shape[0] * row_mm, plane.shape[1] * column_mm
     scale = size / max(height_mm, width_mm)
     height, width = max(1, round(height_mm * scale)), max(1, round(width_mm * scale))
-    resized = np.asarray(Image.fromarray(plane).resize((width, height), Image.Resampling.BICUBIC))
+    resized = np.asarray(Image.fromarray(plane).resize((width, height), resampling))
     top, left = (size - height) // 2, (size - width) // 2
     image = np.zeros((size, size), np.uint8)
     image[top : top + height, left : left + width] = np.clip(np.rint(resized), 0, 255).astype(np.uint8)

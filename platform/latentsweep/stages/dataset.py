@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from latentsweep.datasets.slices import PreparedDataset, open_dataset, shard_name
+from latentsweep.datasets.slices import MASKS, PreparedDataset, open_dataset, shard_name
 from latentsweep.storage.entries import Entry, StageKey
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
@@ -36,6 +36,8 @@ def publish(store: Store, datasets: Path, name: str, fingerprint: str) -> Entry:
         dataset = open_dataset(datasets, name)
         for shard in dataset.manifest["shards"]:
             shutil.copyfile(dataset.folder / shard["file"], folder / shard["file"])
+        if dataset.has_masks:
+            shutil.copytree(dataset.folder / MASKS, folder / MASKS)
         (folder / DESCRIPTION).write_text(json.dumps(dataset.manifest))
         return {"slices": dataset.counts()}
 
