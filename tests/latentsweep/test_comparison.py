@@ -82,3 +82,35 @@ def test_damaged_pictures_are_one_line_each(folder: Path) -> None:
             said = str(error)
             assert "\n" not in said
     assert read < 200
+
+
+def test_a_picture_is_the_same_however_it_is_stored(folder: Path) -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (32, 32), dtype=np.uint8)
+    grey[:4], grey[5] = 0, 255
+    alpha = Image.fromarray(np.where(grey == 0, 255, grey).astype(np.uint8)).convert("LA")
+    alpha.putalpha(Image.fromarray(np.where(grey == 0, 0, 255).astype(np.uint8)))
+    turned = Image.Exif()
+    turned[274] = 6  # to be shown turned by a quarter to the right
+    stored = {
+        "16": Image.fromarray(grey.astype(np.uint16) * 257),
+        "colour": Image.fromarray(grey).convert("RGB"),
+        "palette": Image.fromarray(grey).convert("P"),
+        "white where it is transparent": alpha,
+    }
+    for path in folder.iterdir():
+        path.unlink()
+    for name, picture in stored.items():
+        picture.save(folder / f"{name}.png")
+    Image.fromarray(np.rot90(grey)).save(folder / "turned.png", exif=turned)
+    for image in read_images(folder):
+        np.testing.assert_array_equal(image, grey)
+
+
+def test_16_bits_that_hold_fewer_are_refused(folder: Path) -> None:
+    Image.fromarray(np.full((32, 32), 4095, np.uint16)).save(folder / "c.png")
+    assert "16-bit pictures must use their range, 0 to 65535, got at most 4095" in refused(folder)
+
+
+def test_few_pictures_are_said_to_be_few() -> None:
+    assert image_folder.few_words(24).startswith("24 pictures are few")
+    assert image_folder.few_words(100) == ""

@@ -179,7 +179,7 @@ def evaluate(
     """Measure a trained run, or any folder of images, against real slices that no training saw."""
     from latentsweep.datasets.ledger import note_use
     from latentsweep.guards import refusal
-    from latentsweep.jobs.image_folder import compare, images_name, read_images
+    from latentsweep.jobs.image_folder import compare, few_words, images_name, read_images
     from latentsweep.jobs.trained import evaluated_run
     from latentsweep.storage.store import Store
     from trainables.errors import ConfigError
@@ -191,11 +191,12 @@ def evaluate(
     if split not in ("validation", "test") or rule not in ("subject", "slice"):
         raise ConfigError(f"--split is validation or test and --rule subject or slice; got {split!r} and {rule!r}")
     weights = find_weights(inception)
+    few = ""
     if (run is None) == (images is None) or (images is not None and dataset is None):
         raise ConfigError("evaluate takes either RUN, or --images FOLDER with --dataset NAME")
     if images is not None:
         pictures, real = read_images(images), options.dataset_of(place, str(dataset))
-        named = real.name
+        named, few = real.name, few_words(len(pictures))
         earlier = note_use(place, real, "evaluate", images_name(real.name, pictures), split, rule)
         metrics = compare(
             pictures,
@@ -215,7 +216,10 @@ def evaluate(
         refused = refusal(metrics)
         said: dict[str, Any] = {"refused": refused} if refused else {}
         said |= {} if earlier is None else {"earlier_test_decisions": earlier}
+        said |= {"note": few} if few else {}
         typer.echo(json.dumps({**metrics, **said}, indent=1))
     else:
         options.print_metrics(split, metrics)
         options.print_earlier(named, earlier)
+        if few:
+            typer.echo(f"note: {few}")

@@ -29,7 +29,7 @@ UNREADABLE = (*limits.UNREADABLE, SyntaxError, IndexError, AttributeError, ZeroD
 def read_picture(path: Path) -> Float:
     """One picture as (rows, columns) float32: its grey values, 8 or 16 bits; colours become luminance (ITU-R 601-2).
 
-    Transparency is dropped. Raises :class:`Reject`, before decoding for a picture of too many pixels.
+    What is transparent is black. Raises :class:`Reject`, before decoding for a picture of too many pixels.
     """
     try:
         with silence("PIL"), open_regular(path) as file, limit_pixels():
@@ -46,6 +46,9 @@ def _turn_upright(image: Image.Image) -> Float:
     try:
         image.load()
         upright = ImageOps.exif_transpose(image)
+        if upright.has_transparency_data and upright.mode in ("LA", "PA", "P", "RGBA"):
+            seen = upright.convert("RGBA")
+            upright = Image.alpha_composite(Image.new("RGBA", seen.size, (0, 0, 0, 255)), seen)
         if upright.mode not in ("L", "I;16", "I;16B", "I", "F"):
             upright = upright.convert("RGB").convert("L")
         return np.asarray(upright).astype(np.float32)

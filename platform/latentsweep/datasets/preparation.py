@@ -43,7 +43,7 @@ MAX_BROKEN_SHARE = 0.20
 MAX_PLACES = 20
 """How many places of a reject the manifest lists."""
 MIN_SIZE, MAX_SIZE = 16, 1024
-PREPARATION = 1
+PREPARATION = 2
 """Raised with every change of code after which the same source gives other slices, splits or subjects."""
 
 Progress = Callable[[int, int], None]

@@ -7,11 +7,10 @@ import os
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from latentsweep import stages
-from latentsweep.datasets.limits import MAX_SIDE, TOO_MANY_PIXELS, guard_reading, limit_pixels, open_regular, silence
-from latentsweep.datasets.pictures import UNREADABLE
+from latentsweep.datasets.pictures import read_picture
+from latentsweep.datasets.readers import READERS, format_by_name
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.datasets.volumes import Reject
 from latentsweep.stages.pipeline import Pipeline
@@ -25,7 +24,12 @@ from trainables.measures.memorisation import nearest
 from trainables.measures.reference import Reference
 from trainables.recipes import Recipe
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
+PICTURE = "picture"
+"""The format of :data:`latentsweep.datasets.readers.READERS` that a folder of images is of."""
+FEW = 100
+"""Below so many pictures, scores say little."""
+WIDE, LEAST_WIDE = 65535, 16384
+"""The white of 16-bit pictures, and what the brightest pixel of a set of them must reach."""
 MAX_SET_BYTES = 2**30
 """Pixels of all pictures together, a byte each."""
 GRID = "grid.png"
@@ -33,17 +37,20 @@ GRID = "grid.png"
 
 
 def read_images(folder: Path) -> np.ndarray:
-    """The pictures of a folder as grey uint8 (N, S, S), sorted by name.
+    """The pictures of a folder as grey uint8 (N, S, S), sorted by name, read as ``data prepare`` reads pictures.
 
+    The values of 16-bit pictures are mapped from 0..65535 to 0..255.
     Raises :class:`DataError` where they are not square and of one size. It does so before a picture is decoded where
     the picture has more pixels than :mod:`latentsweep.datasets.limits` allow, all have more than ``MAX_SET_BYTES``,
     a link leads out of the folder, or something is no regular file.
     """
     if not folder.is_dir():
-        raise DataError(f"--images must be a folder of PNG or JPEG files, and {folder} is none")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.name != GRID)
+        raise DataError(f"--images must be a folder of {READERS[PICTURE].label} files, and {folder} is none")
+    paths = sorted(path for path in folder.iterdir() if format_by_name(path) == PICTURE and path.name != GRID)
     if len(paths) < 2:
-        raise DataError(f"--images needs two pictures or more (PNG or JPEG), and {folder} holds {len(paths)}")
+        label = READERS[PICTURE].label
+        raise DataError(f"--images needs two pictures or more ({label}), and {folder} holds {len(paths)}")
+    brightest = 0.0
     images: list[np.ndarray] = []
     for path in paths:
         image = _read_image(path, folder)
@@ -52,23 +59,36 @@ def read_images(folder: Path) -> np.ndarray:
             raise DataError(f"all pictures must be square and of one size, got {shapes}")
         if image.size * len(paths) > MAX_SET_BYTES:
             raise DataError(f"--images takes up to {MAX_SET_BYTES:,} pixels in all, got {image.size * len(paths):,}")
-        images.append(image)
+        if image.max() > 255:
+            brightest = max(brightest, float(image.max()))
+            image = image * (255 / WIDE)
+        images.append(np.clip(np.rint(image), 0, 255).astype(np.uint8))
+    if 0 < brightest < LEAST_WIDE:
+        raise DataError(
+            f"16-bit pictures must use their range, 0 to {WIDE}, got at most {brightest:.0f} in all: scale them, or "
+            "save them with 8 bits"
+        )
     return np.stack(images)
 
 
+def few_words(count: int) -> str:
+    """What to say of a set of so many pictures; empty where they are enough."""
+    if count >= FEW:
+        return ""
+    return (
+        f"{count} pictures are few: below {FEW}, KID and FID depend on which were drawn, and FID comes out too high"
+    )
+
+
 def _read_image(path: Path, folder: Path) -> np.ndarray:
-    """One picture as grey uint8 (rows, columns); raises :class:`DataError` for what can't be used."""
+    """One picture as grey float32 (rows, columns); raises :class:`DataError` for what can't be used."""
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
         raise DataError(f"{path.name} is a link out of the folder of --images; put the picture itself there")
     try:
-        with guard_reading(), open_regular(path) as file, silence("PIL"), limit_pixels():
-            return np.asarray(Image.open(file, formats=("PNG", "JPEG")).convert("L"))
-    except TOO_MANY_PIXELS:
-        raise DataError(f"{path.name} has more than {MAX_SIDE}×{MAX_SIDE} pixels; reduce it first") from None
+        return read_picture(path)
     except Reject as reject:
-        raise DataError(f"{path.name} cannot be used ({reject.reason}); remove it") from None
-    except UNREADABLE as error:
-        raise DataError(f"{path.name} is not a whole picture ({type(error).__name__}); remove it") from error
+        what = "is not a whole picture" if reject.broken else "cannot be used"
+        raise DataError(f"{path.name} {what} ({reject.reason}); remove it") from None
 
 
 def images_name(dataset: str, images: np.ndarray) -> str:

@@ -170,9 +170,10 @@ def test_a_16_bit_png_keeps_all_its_bits(tmp_path):
     np.testing.assert_array_equal(read_picture(tmp_path / "deep.png"), plane)
 
 
-def test_colours_become_luminance_and_transparency_is_dropped(tmp_path):
-    Image.new("RGBA", (40, 40), (255, 0, 0, 10)).save(tmp_path / "red.png")
-    assert np.unique(read_picture(tmp_path / "red.png")) == [76]
+@pytest.mark.parametrize(("opacity", "grey"), [(255, 76), (0, 0)])
+def test_colours_become_luminance_and_what_is_transparent_is_black(tmp_path, opacity, grey):
+    Image.new("RGBA", (40, 40), (255, 0, 0, opacity)).save(tmp_path / "red.png")
+    assert np.unique(read_picture(tmp_path / "red.png")) == [grey]
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture"])
