@@ -41,12 +41,41 @@ def prepare(
     size: Annotated[int, typer.Option(help="Side of a slice in pixels.")] = 128,
     jobs: Annotated[int | None, typer.Option(help="Processes; all cores by default.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Prepare anew what exists otherwise.")] = False,
+    check: Annotated[
+        Path | None,
+        typer.Option(
+            help="Prepare nothing, and write an HTML page here: what would be read, as which patients and planes, "
+            "and what would be left out and why, with thumbnails."
+        ),
+    ] = None,
     as_json: options.JsonOption = False,
     home: options.HomeOption = Path("runs"),
 ) -> None:
     """Cut raw scans to 8-bit axial slices, split them by subject, and store them without identifiers."""
     from latentsweep.datasets import preparation
 
+    if check is not None:
+        from latentsweep.datasets.check import check as look
+        from latentsweep.pages.check import write_check
+
+        with _progress(f"checking {name}") as progress:
+            found = look(
+                name,
+                home=home,
+                source=source,
+                series=series,
+                subject_from=subject_from,
+                size=size,
+                jobs=jobs,
+                progress=progress,
+            )
+        page = write_check(found, check)
+        numbers = {"volumes": len(found.volumes), "patients": found.patients, "left_out": len(found.left_out)}
+        if as_json:
+            typer.echo(json.dumps({"page": str(page), **numbers}))
+        else:
+            typer.echo(f"{numbers['volumes']} volumes of {numbers['patients']} patients would be prepared: {page}")
+        return
     with _progress(f"preparing {name}") as progress:
         dataset = preparation.prepare(
             name,

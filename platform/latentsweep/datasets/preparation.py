@@ -74,14 +74,10 @@ def prepare(
     alone. The manifest notes how many were joined.
     """
     home = Path(home)
-    check_name(name)
-    if not MIN_SIZE <= size <= MAX_SIZE:
-        raise DataError(f"the size of a slice must be {MIN_SIZE} to {MAX_SIZE} pixels, got {size}")
-    if jobs is not None and jobs < 1:
-        raise DataError(f"--jobs must be at least 1, got {jobs}")
+    check_options(name, size, jobs)
     dataset = dataset_named(name)
-    found = _find_scans(dataset, source, series, subject_from, home)
-    settings = _settings(dataset, found, size, series)
+    found = find_scans(dataset, source, series, subject_from, home)
+    settings = settings_of(dataset, found, size, series)
     pseudonyms = Pseudonyms(home_key(home), dataset.namespace)
     sealed = pseudonyms.seal(fingerprint({**settings, "subject_from": subject_from}) + found.listing)
     folder = home / "datasets" / name
@@ -116,6 +112,15 @@ def prepare(
     return open_dataset(folder.parent, name)
 
 
+def check_options(name: str, size: int, jobs: int | None) -> None:
+    """Raises :class:`DataError` for a name, a size of slices or a number of processes that can't be."""
+    check_name(name)
+    if not MIN_SIZE <= size <= MAX_SIZE:
+        raise DataError(f"the size of a slice must be {MIN_SIZE} to {MAX_SIZE} pixels, got {size}")
+    if jobs is not None and jobs < 1:
+        raise DataError(f"--jobs must be at least 1, got {jobs}")
+
+
 def open_or_prepare(home: Home, name: str, tell: Callable[[str], None]) -> PreparedDataset:
     """The prepared dataset of that name, and the built-in one made where it is missing; raises :class:`DataError`."""
     if name == BUILT_IN and not (home.datasets / name).exists():
@@ -125,9 +130,10 @@ def open_or_prepare(home: Home, name: str, tell: Callable[[str], None]) -> Prepa
     return open_dataset(home.datasets, name)
 
 
-def _find_scans(
+def find_scans(
     dataset: Dataset, source: Path | None, series: str | None, subject_from: str | None, home: Path
 ) -> Discovery:
+    """The scans that a preparation reads; raises :class:`DataError`."""
     if dataset.layout is not None:
         if source is None:
             raise DataError(
@@ -146,7 +152,8 @@ def _find_scans(
     )
 
 
-def _settings(dataset: Dataset, found: Discovery, size: int, series: str | None) -> dict[str, Any]:
+def settings_of(dataset: Dataset, found: Discovery, size: int, series: str | None) -> dict[str, Any]:
+    """What a preparation does with them, as the manifest tells it."""
     return {
         "preparation": PREPARATION,
         "size": size,

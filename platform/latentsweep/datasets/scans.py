@@ -23,7 +23,7 @@ from latentsweep.datasets.phantom import phantom
 from latentsweep.datasets.readers import READERS
 from latentsweep.datasets.slices import encode_stored, image_hash
 from latentsweep.datasets.spool import ScanResult, SliceImage, Spool
-from latentsweep.datasets.volumes import Reject, Volume, slices_of
+from latentsweep.datasets.volumes import Reject, Volume, plane_of, slices_of
 from trainables.errors import DataError, LatentsweepError
 
 PHANTOM = "phantom"
@@ -77,6 +77,7 @@ def read_scan(scan: Scan, size: int) -> ScanResult:
     found, rejected = _read_volumes(scan)
     rejects = [(reject.reason, reject.broken, 1) for reject in rejected]
     kept: list[list[SliceImage]] = []
+    planes: list[str] = []
     dropped = 0
     labels, mask_rejects = _read_labels(scan, found)
     for volume in found:
@@ -88,9 +89,12 @@ def read_scan(scan: Scan, size: int) -> ScanResult:
             rejects.append((reject.reason, reject.broken, 1 if one_file else volume.voxels.shape[2]))
             continue
         dropped += blank
+        if not images:
+            continue
+        planes.append(plane_of(volume))
         masks = [None] * len(images) if labels is None else cut_labels(volume, labels, [i for i, _ in images], size)
         kept.append([_slice_image(*image, mask) for image, mask in zip(images, masks, strict=True)])
-    return ScanResult([images for images in kept if images], rejects, dropped, mask_rejects)
+    return ScanResult(kept, rejects, dropped, mask_rejects, planes)
 
 
 def _slice_image(index: int, image: Labels, mask: Labels | None) -> SliceImage:

@@ -50,6 +50,8 @@ class ScanResult:
     dropped: int
     mask_rejects: list[str] = field(default_factory=list)
     """Why masks that lie beside its files were left out."""
+    planes: list[str] = field(default_factory=list)
+    """The plane in which each volume was stored, in words."""
 
     @property
     def facts(self) -> ScanResult:
@@ -78,7 +80,7 @@ class Spool:
         """Writes a scan's slices; returns its result without them."""
         path = self._path(number)
         draft = path.with_suffix(".draft")
-        told = {"rejects": result.rejects, "dropped": result.dropped, "mask_rejects": result.mask_rejects}
+        told = {name: getattr(result, name) for name in ("rejects", "dropped", "mask_rejects", "planes")}
         schema = SCHEMA.with_metadata({"result": json.dumps(told)})
         with pq.ParquetWriter(draft, schema, compression="zstd", write_page_checksum=True) as writer:
             for volume in result.volumes:
@@ -99,7 +101,7 @@ class Spool:
             return None
         volumes = [[SliceImage(**row) for row in rows] for rows in groups]
         rejects = [(reason, broken, files) for reason, broken, files in told["rejects"]]
-        return ScanResult(volumes, rejects, told["dropped"], told["mask_rejects"])
+        return ScanResult(volumes, rejects, told["dropped"], told["mask_rejects"], told["planes"])
 
     def pictures(self, number: int, volume: int) -> Iterator[tuple[bytes, bytes | None]]:
         """The PNG of each slice of a volume, and that of its mask; raises :class:`DataError` for a damaged file."""

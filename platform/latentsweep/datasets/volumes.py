@@ -82,6 +82,17 @@ def slices_of(volume: Volume, size: int) -> tuple[list[tuple[int, npt.NDArray[np
     return kept, len(planes) - len(kept)
 
 
+def plane_of(volume: Volume) -> str:
+    """In which plane the slices of a volume were stored, in words."""
+    orientation = io_orientation(volume.affine) if np.all(np.isfinite(volume.affine)) else np.full((3, 2), np.nan)
+    if np.any(np.isnan(orientation)):
+        return "unknown, taken for axial"
+    if np.array_equal(volume.affine, DISPLAY_AFFINE):
+        return "taken for axial"
+    across = ("sagittal", "coronal", "axial")[int(orientation[2, 0])]
+    return across if across == "axial" else f"{across}, cut axially"
+
+
 def axial_planes(volume: Volume) -> tuple[Float, tuple[float, float]]:
     """The volume as (Z, rows, columns), anterior up, left on the right, with a pixel's (height, width) in mm.
 

@@ -134,3 +134,30 @@ def test_the_commands_import_nothing_heavy():
         "print([m for m in ('numpy', 'pyarrow', 'nibabel', 'pydicom', 'PIL', 'torch') if m in sys.modules])"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def test_a_check_tells_what_would_be_prepared_and_writes_the_page_alone(run, tmp_path, head, write_nifti):
+    source = tmp_path / "source"
+    for number in range(2):
+        mask = (head(number) > 800).astype(np.uint8)
+        write_nifti(source / f"patient{number}" / "scan_seg.nii.gz", mask)
+    (source / "patient5" / "scan.nii.gz").write_bytes(b"broken")
+    page = tmp_path / "check.html"
+    options = ("--source", str(source), "--size", "32", "--jobs", "1", "--check", str(page))
+    assert "5 volumes of 5 patients would be prepared" in run("prepare", "mine", *options).stdout
+    text = page.read_text()
+    assert text.count('<img src="data:image/jpeg;base64,') == 5
+    assert text.count("<td>no mask</td>") == 3
+    assert "lesion masks lie beside 2 of 6 scans" in text
+    assert "not a readable NIfTI file" in text
+    assert "patient5" not in text
+    assert "patient1" not in text
+    assert not (tmp_path / "home").exists()
+    facts = json.loads(run("prepare", "mine", *options, "--json").stdout)
+    assert facts == {"page": str(page), "volumes": 5, "patients": 5, "left_out": 1}
+    assert "36 slices" not in run("prepare", "mine", *options[:-2]).stdout
+
+
+def test_a_check_page_that_can_not_be_written_is_an_error(run, tmp_path):
+    with pytest.raises(DataError, match="--check must name a file that can be written"):
+        run("prepare", "mine", "--source", str(tmp_path / "source"), "--check", str(tmp_path))

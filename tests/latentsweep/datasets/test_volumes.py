@@ -12,6 +12,7 @@ from latentsweep.datasets.volumes import (
     apply_window,
     axial_planes,
     fit_square,
+    plane_of,
     slices_of,
 )
 
@@ -203,3 +204,10 @@ def test_a_dicom_of_too_many_pixels_is_refused_by_its_header(tmp_path, head, wri
     volumes, [reject] = dicom_volumes(sorted(tmp_path.iterdir()))
     assert volumes == []
     assert "4096×4096" in reject.reason
+
+
+def test_the_plane_of_a_volume_is_told_also_where_it_is_not_known():
+    voxels = np.zeros((2, 2, 2), np.float32)
+    sagittal, unknown = np.eye(4)[[2, 0, 1, 3]], np.full((4, 4), np.nan)
+    planes = [plane_of(Volume(voxels, affine)) for affine in (np.eye(4), sagittal, DISPLAY_AFFINE, unknown)]
+    assert planes == ["axial", "sagittal, cut axially", "taken for axial", "unknown, taken for axial"]

@@ -1,0 +1,131 @@
+"""What a preparation would make of a source, before anything of it is written into the home.
+
+It reads all scans as a preparation does, so it takes as long. It names no file and no patient: patients are numbers.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from latentsweep.datasets.catalogue import dataset_named
+from latentsweep.datasets.layouts import Discovery
+from latentsweep.datasets.overview import outline
+from latentsweep.datasets.preparation import Progress, check_options, find_scans, settings_of
+from latentsweep.datasets.readers import READERS
+from latentsweep.datasets.scans import Scan, read_scans
+from latentsweep.datasets.slices import decode
+from latentsweep.datasets.spool import ScanResult, Spool
+
+
+@dataclass(frozen=True)
+class CheckedVolume:
+    """A volume that would be prepared: its patient's number, what it is, and its middle slice."""
+
+    patient: int
+    format: str
+    plane: str
+    files: int
+    slices: int
+    lesions: int | None
+    """Slices with lesion; None without masks."""
+    picture: np.ndarray = field(repr=False)
+    """uint8 (S, S), or (S, S, 3) with the outline of its lesion."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a preparation would read and leave out."""
+
+    name: str
+    settings: dict[str, Any]
+    patients: int
+    volumes: list[CheckedVolume]
+    left_out: list[tuple[int, int, str]]
+    """(patient, files, reason)."""
+    dropped: int
+    """Slices with too little brain."""
+    ignored: int
+    """Files that are no scan of this dataset."""
+    notes: list[str]
+
+    @property
+    def contrast(self) -> str:
+        """The modality or the series that is taken, in words."""
+        told = [self.settings[key] for key in ("modality", "series") if self.settings[key]]
+        return ", ".join(told) or "whatever the source holds"
+
+
+def check(
+    name: str,
+    *,
+    home: Path,
+    source: Path | None = None,
+    series: str | None = None,
+    subject_from: str | None = None,
+    size: int = 128,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> Check:
+    """Reads ``source`` as :func:`latentsweep.datasets.preparation.prepare` does, and writes nothing.
+
+    Raises :class:`~trainables.errors.DataError` where the source or the settings cannot be used.
+    """
+    check_options(name, size, jobs)
+    dataset = dataset_named(name)
+    found = find_scans(dataset, source, series, subject_from, home)
+    settings = settings_of(dataset, found, size, series)
+    numbers = {subject: number for number, subject in enumerate(dict.fromkeys(s.subject for s in found.scans), 1)}
+    volumes: list[CheckedVolume] = []
+    left_out: Counter[tuple[int, str]] = Counter()
+    with tempfile.TemporaryDirectory() as folder:
+        spool = Spool.at(Path(folder) / "spool", "")
+        results: dict[int, ScanResult] = {}
+        for number, result in read_scans(found.scans, size, jobs, spool):
+            results[number] = result
+            if progress is not None:
+                progress(len(results), len(found.scans))
+        for number, scan in enumerate(found.scans):
+            patient = numbers[scan.subject]
+            volumes += _volumes(scan, results[number], patient, spool, number)
+            for reason, _, files in results[number].rejects:
+                left_out[patient, reason] += files
+    return Check(
+        name=name,
+        settings=settings,
+        patients=len({volume.patient for volume in volumes}),
+        volumes=volumes,
+        left_out=[(patient, files, reason) for (patient, reason), files in sorted(left_out.items())],
+        dropped=sum(result.dropped for result in results.values()),
+        ignored=found.ignored,
+        notes=[*found.notes, *_mask_notes(found, results)],
+    )
+
+
+def _volumes(scan: Scan, result: ScanResult, patient: int, spool: Spool, number: int) -> Iterator[CheckedVolume]:
+    for place, (slices, plane) in enumerate(zip(result.volumes, result.planes, strict=True)):
+        png, mask = list(spool.pictures(number, place))[len(slices) // 2]
+        image = decode(png)
+        lesions = [image.lesion for image in slices if image.lesion is not None]
+        yield CheckedVolume(
+            patient=patient,
+            format=READERS[scan.kind].label if scan.kind in READERS else scan.kind,
+            plane=plane,
+            files=len(scan.files),
+            slices=len(slices),
+            lesions=sum(map(bool, lesions)) if lesions else None,
+            picture=image if mask is None else outline(image, decode(mask)),
+        )
+
+
+def _mask_notes(found: Discovery, results: dict[int, ScanResult]) -> list[str]:
+    masked = sum(bool(scan.masks) for scan in found.scans)
+    left_out = Counter(reason for result in results.values() for reason in result.mask_rejects)
+    notes = [f"masks left out: {count} × {reason}" for reason, count in sorted(left_out.items())]
+    return [f"lesion masks lie beside {masked} of {len(found.scans)} scans", *notes] if masked else notes

@@ -1,0 +1,56 @@
+"""The page of ``data prepare --check``."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from latentsweep.datasets.check import Check
+from latentsweep.pages.templates import PACKAGE, environment
+from trainables.errors import DataError
+
+SIDE = 128
+"""The largest side of a picture on the page, in pixels."""
+
+
+def write_check(check: Check, path: Path) -> Path:
+    """Writes what a preparation would do as one HTML file; returns its path, raises :class:`DataError`."""
+    settings = check.settings
+    facts = [
+        ("would be read", f"{len(check.volumes)} volumes of {check.patients} patients"),
+        ("slices", sum(volume.slices for volume in check.volumes)),
+        ("contrast", check.contrast),
+        ("a patient is", settings["subject"]),
+        ("orientation", settings["orientation"]),
+        ("intensity", settings["intensity"]),
+        ("size", f"{settings['size']}×{settings['size']} pixels, {settings['resize']}"),
+        ("mask", settings.get("mask", "none was found beside a scan")),
+    ]
+    text = (
+        environment(PACKAGE)
+        .get_template("check.html.j2")
+        .render(
+            c=check,
+            facts=facts,
+            written=datetime.date.today().isoformat(),
+            pictured=[(volume, _embedded(volume.picture)) for volume in check.volumes],
+        )
+    )
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"--check must name a file that can be written: {path}: {error.strerror}") from None
+    return path
+
+
+def _embedded(picture: np.ndarray) -> str:
+    """A picture as a JPEG in base64."""
+    image, buffer = Image.fromarray(picture), io.BytesIO()
+    image.thumbnail((SIDE, SIDE))
+    image.save(buffer, format="JPEG", quality=85)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
