@@ -110,7 +110,7 @@ def main() -> int:
     parser.add_argument(
         "--place", type=Path, help="a folder for the volumes and the home; a temporary one by default"
     )
-    parser.add_argument("--report", action="store_true", help="write benchmarks/reports/<date>-full_size.md")
+    parser.add_argument("--report", action="store_true", help="write benchmarks/reports/<date>-full-size.md")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         place = arguments.place or Path(temporary)
@@ -121,7 +121,7 @@ def main() -> int:
     text = "\n".join([f"# A dataset of full size, {machine(torch.device('cpu'))}", "", *lines, ""])
     print(text)
     if arguments.report:
-        write_report("full_size", text)
+        write_report("full-size", text)
     return 0 if held else 1
 
 

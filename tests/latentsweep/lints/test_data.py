@@ -14,7 +14,7 @@ from PIL import Image
 from latentsweep.datasets.preparation import prepare
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.lints import dataset_lints
-from latentsweep.lints.twins import COARSE_LIMIT, features, nearest_coarse, thumbnails, twins
+from latentsweep.lints.twins import COARSE_LIMIT, Thumbnails, features, nearest_coarse, thumbnails, twins
 
 
 def only(findings: list[Any], code: str) -> Any:
@@ -189,3 +189,16 @@ def test_changed_copies_of_real_slices_are_found_and_slices_of_other_patients_ar
     assert np.mean(found >= 0) > 0.99
     assert (subjects[found] == subjects[ours])[found >= 0].all()
     assert (twins(changed, small[~ours]) == -1).all()
+
+
+def test_thumbnails_in_a_file_are_those_in_memory() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (600, 80, 80), dtype=np.uint8)
+    kept = Thumbnails()
+    for start in (0, 290):
+        kept.append(images[start : start + (290 if start == 0 else 310)])
+    whole = thumbnails(images)
+    assert (len(kept), kept.shape) == (600, whole.shape)
+    mask = np.arange(600) % 7 == 0
+    for which in (slice(5, 300), slice(590, 700), slice(0, 0), np.array([599, 0, 31]), mask):
+        np.testing.assert_array_equal(kept[which], whole[which])
+    np.testing.assert_array_equal(twins(kept, kept), twins(whole, whole))
