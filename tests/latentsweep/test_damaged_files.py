@@ -19,15 +19,9 @@ from made_up_manifest import made_up
 
 from latentsweep.configuration import Configuration, overridden, read_configuration
 from latentsweep.datasets.overview import overview
-from latentsweep.datasets.slices import (
-    MANIFEST_FORM,
-    SliceRow,
-    Slices,
-    encode,
-    open_dataset,
-    write_manifest,
-    write_shards,
-)
+from latentsweep.datasets.png import encode
+from latentsweep.datasets.shards import SliceRow, write_shards
+from latentsweep.datasets.slices import MANIFEST_FORM, Slices, open_dataset, write_manifest
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.spaces import search_space
 from latentsweep.search.study import SearchConfig

@@ -17,10 +17,10 @@ import numpy as np
 from latentsweep.datasets.catalogue import dataset_named
 from latentsweep.datasets.layouts import Discovery
 from latentsweep.datasets.overview import outline
+from latentsweep.datasets.png import decode
 from latentsweep.datasets.preparation import Progress, check_options, find_scans, settings_of
 from latentsweep.datasets.readers import READERS
 from latentsweep.datasets.scans import Scan, read_scans
-from latentsweep.datasets.slices import decode
 from latentsweep.datasets.spool import ScanResult, Spool
 
 

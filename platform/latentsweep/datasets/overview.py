@@ -10,7 +10,8 @@ import numpy.typing as npt
 from PIL import Image
 from scipy import ndimage
 
-from latentsweep.datasets.slices import PreparedDataset, Rule, encode
+from latentsweep.datasets.png import encode
+from latentsweep.datasets.slices import PreparedDataset, Rule
 from trainables.errors import DataError
 
 BINS = 16

@@ -23,14 +23,8 @@ from latentsweep.datasets.masks import MASK_RULE
 from latentsweep.datasets.phantom import SEED, SUBJECTS
 from latentsweep.datasets.pseudonyms import Pseudonyms, home_key
 from latentsweep.datasets.scans import PHANTOM, ReadersDiedError, Scan, part_loose_pictures, read_scans
-from latentsweep.datasets.slices import (
-    VERSION,
-    PreparedDataset,
-    SliceRow,
-    open_dataset,
-    write_manifest,
-    write_shards,
-)
+from latentsweep.datasets.shards import SliceRow, write_shards
+from latentsweep.datasets.slices import VERSION, PreparedDataset, open_dataset, write_manifest
 from latentsweep.datasets.spool import ScanResult, SliceImage, Spool
 from latentsweep.storage.home import Home
 from trainables.config import fingerprint

@@ -20,8 +20,8 @@ import numpy as np
 from latentsweep.datasets.limits import NO_MEMORY
 from latentsweep.datasets.masks import Labels, cut_labels, read_labels
 from latentsweep.datasets.phantom import phantom
+from latentsweep.datasets.png import encode_stored, image_hash
 from latentsweep.datasets.readers import READERS
-from latentsweep.datasets.slices import encode_stored, image_hash
 from latentsweep.datasets.spool import ScanResult, SliceImage, Spool
 from latentsweep.datasets.volumes import Reject, Volume, plane_of, slices_of
 from trainables.errors import DataError, LatentsweepError

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import io
-import itertools
 import json
-import struct
-import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
 from latentsweep.datasets.catalogue import check_name, how_to_get
 from latentsweep.datasets.limits import MAX_SIDE
+from latentsweep.datasets.png import decode
+from latentsweep.datasets.shards import MASK_SCHEMA, RULES, is_damaged, mask_name, shard_name
 from latentsweep.datasets.splits import SPLITS, fold_splits
 from latentsweep.storage.home import sha256_of
 from trainables.errors import DataError
@@ -31,29 +27,8 @@ from trainables.folds import Fold
 
 VERSION = 1
 MANIFEST = "manifest.json"
-MASKS = "masks"
-"""The folder of the lesion masks beside the shards."""
-ROWS_PER_SHARD = 4096
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-RULES = {"subject": "split", "slice": "split_by_slice"}
 Rule = str | Fold
 """By what slices are split: a key of :data:`RULES`, whose column has the dataset's own split, or a fold."""
-
-_TEXT = pa.string()
-_COLUMNS = {"subject": _TEXT, "volume": _TEXT, "slice": pa.int32(), **dict.fromkeys(RULES.values(), _TEXT)}
-_FEATURES = {name: {"dtype": str(kind), "_type": "Value"} for name, kind in _COLUMNS.items()}
-SCHEMA = pa.schema(
-    [*_COLUMNS.items(), ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())]))],
-    metadata={"huggingface": json.dumps({"info": {"features": {**_FEATURES, "image": {"_type": "Image"}}}})},
-)
-"""The key "huggingface" makes the package ``datasets`` decode the last column as images."""
-
-MASK_SCHEMA = pa.schema(
-    [
-        *((name, _COLUMNS[name]) for name in ("subject", "volume", "slice")),
-        ("mask", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
-    ]
-)
 
 _BY_SPLIT = dict.fromkeys(SPLITS, int)
 MANIFEST_FORM = {
@@ -73,19 +48,6 @@ MANIFEST_FORM = {
     "shards": [{"file": str, "rows": int, "sha256": str}],
 }
 """What a manifest must hold, by key and type."""
-
-
-@dataclass(frozen=True)
-class SliceRow:
-    """One row of a shard. ``subject`` and ``volume`` are pseudonyms; ``png`` is an 8-bit grey PNG, as is ``mask``."""
-
-    subject: str
-    volume: str
-    slice: int
-    split: str
-    split_by_slice: str
-    png: bytes = dataclasses.field(repr=False)
-    mask: bytes | None = dataclasses.field(repr=False, default=None)
 
 
 @dataclass(frozen=True)
@@ -301,21 +263,11 @@ def open_dataset(datasets_folder: Path, name: str) -> PreparedDataset:
         raise DataError(f"the manifest of the dataset {name} is damaged: {again}")
     try:
         for number, shard in enumerate(manifest["shards"]):
-            if _damaged(folder / shard_name(number), shard, manifest["settings"]["size"]):
+            if is_damaged(folder / shard_name(number), shard, manifest["settings"]["size"]):
                 raise DataError(f"the shard {shard_name(number)} of the dataset {name} is damaged: {again}")
     except OSError:
         raise DataError(f"a shard of the dataset {name} is missing or damaged: {again}") from None
     return PreparedDataset(name, folder, manifest)
-
-
-def shard_name(number: int) -> str:
-    """The file of the shard of that number; a manifest that names another one is not followed."""
-    return f"slices-{number:05d}.parquet"
-
-
-def mask_name(number: int) -> str:
-    """The file of the masks of the shard of that number."""
-    return f"{MASKS}/masks-{number:05d}.parquet"
 
 
 def _matches(value: Any, form: Any) -> bool:
@@ -327,91 +279,8 @@ def _matches(value: Any, form: Any) -> bool:
     return isinstance(value, form) and not (form is int and (isinstance(value, bool) or value < 0))
 
 
-def _damaged(path: Path, shard: dict[str, Any], size: int) -> bool:
-    """Whether a shard is not what its manifest says, or claims to hold more than slices of ``size`` pixels can."""
-    if shard["file"] != path.name or sha256_of(path) != shard["sha256"]:
-        return True
-    try:
-        metadata = pq.read_metadata(path)
-        as_written = pq.read_schema(path).equals(SCHEMA)
-    except pa.ArrowException:
-        return True
-    rows = metadata.num_rows
-    claimed = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
-    most = 2**20 + rows * (2 * size**2 + 4096)
-    return not as_written or rows != shard["rows"] or not 0 < rows <= ROWS_PER_SHARD or claimed > most
-
-
-def write_shards(folder: Path, rows: Iterable[SliceRow], masks: bool = False) -> list[dict[str, Any]]:
-    """Write the rows as ``slices-00000.parquet``, …; returns each one's file, rows, bytes and SHA-256.
-
-    With ``masks``, also their masks as ``masks/masks-00000.parquet``, …, a row for each row of the shard, empty where
-    it has none. They are files of their own, so that whoever reads slices alone reads no more than before. Holds the
-    rows of one shard at a time.
-    """
-    shards: list[dict[str, Any]] = []
-    incoming = iter(rows)
-    while part := list(itertools.islice(incoming, ROWS_PER_SHARD)):
-        columns: dict[str, list[Any]] = {name: [getattr(row, name) for row in part] for name in SCHEMA.names[:-1]}
-        columns["image"] = [{"bytes": row.png, "path": None} for row in part]
-        path = folder / shard_name(len(shards))
-        pq.write_table(pa.table(columns, schema=SCHEMA), path, compression="zstd")
-        shard = {"file": path.name, "rows": len(part), "bytes": path.stat().st_size, "sha256": sha256_of(path)}
-        shards.append(shard | ({"masks": _write_masks(folder / mask_name(len(shards)), part)} if masks else {}))
-    return shards
-
-
-def _write_masks(path: Path, rows: Sequence[SliceRow]) -> dict[str, Any]:
-    """Writes the masks of a shard's rows; returns its bytes, its SHA-256 and that of the pictures in it."""
-    path.parent.mkdir(exist_ok=True)
-    columns: dict[str, list[Any]] = {name: [getattr(row, name) for row in rows] for name in MASK_SCHEMA.names[:-1]}
-    columns["mask"] = [None if row.mask is None else {"bytes": row.mask, "path": None} for row in rows]
-    pq.write_table(pa.table(columns, schema=MASK_SCHEMA), path, compression="zstd")
-    pictures = hashlib.sha256(b"".join(hashlib.sha256(row.mask or b"").digest() for row in rows)).hexdigest()
-    return {"bytes": path.stat().st_size, "sha256": sha256_of(path), "pictures": pictures}
-
-
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     """Write the manifest under a temporary name and rename it: with it the dataset is complete."""
     draft = folder / f".{MANIFEST}"
     draft.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", "utf-8")
     draft.replace(folder / MANIFEST)
-
-
-def encode(image: npt.NDArray[np.uint8]) -> bytes:
-    """A (S, S) uint8 slice as an 8-bit grey PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-def encode_stored(image: npt.NDArray[np.uint8]) -> bytes:
-    """The same for a shard, filtered and not compressed: the shard is, which costs a tenth of the time.
-
-    Each row is the difference to the one above it (PNG's filter 2, "Up"), which compresses as well as
-    :func:`encode` does, within 5 %.
-    """
-    height, width = image.shape
-    lines = np.empty((height, width + 1), np.uint8)
-    lines[:, 0] = 2
-    lines[0, 1:] = image[0]
-    np.subtract(image[1:], image[:-1], out=lines[1:, 1:])
-    header = struct.pack(">2I5B", width, height, 8, 0, 0, 0, 0)  # 8 bits of grey, not interlaced
-    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes(), 0)), (b"IEND", b""))
-    return PNG_SIGNATURE + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in parts
-    )
-
-
-def decode(png: bytes, size: int | None = None) -> npt.NDArray[np.uint8]:
-    """The slice of a PNG; raises what Pillow raises, and :class:`ValueError` for a wrong ``size``."""
-    image = Image.open(io.BytesIO(png), formats=("PNG",))
-    if size is not None and image.size != (size, size):
-        raise ValueError(f"a picture of {image.size} pixels")
-    return np.asarray(image, dtype=np.uint8)
-
-
-def image_hash(image: npt.NDArray[np.uint8]) -> str:
-    """The SHA-256 of a slice's side and pixels."""
-    return hashlib.sha256(f"{image.shape[0]}x{image.shape[1]}\0".encode() + image.tobytes()).hexdigest()

@@ -54,7 +54,7 @@ def dataset_lints(dataset: PreparedDataset, rule: Rule, others: Sequence[Prepare
 
 def survey(dataset: PreparedDataset, rule: Rule) -> Survey:
     """Every slice of ``dataset``, in the order of its shards."""
-    from latentsweep.datasets.slices import image_hash
+    from latentsweep.datasets.png import image_hash
     from latentsweep.lints.twins import Thumbnails
 
     splits: list[str] = []
@@ -76,7 +76,7 @@ def survey(dataset: PreparedDataset, rule: Rule) -> Survey:
 
 def _shards(dataset: PreparedDataset, rule: Rule) -> Iterator[tuple[Bytes, list[str], list[str]]]:
     """The images (n, S, S) of each shard, and each one's subject and split."""
-    from latentsweep.datasets.slices import RULES
+    from latentsweep.datasets.shards import RULES
 
     columns = dataset.table(["subject", *RULES.values()])
     labels, start = dataset.labels(columns, rule), 0

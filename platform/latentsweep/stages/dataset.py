@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from latentsweep.datasets.slices import MASKS, PreparedDataset, open_dataset, shard_name
+from latentsweep.datasets.shards import MASKS, shard_name
+from latentsweep.datasets.slices import PreparedDataset, open_dataset
 from latentsweep.storage.entries import Entry, StageKey
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store

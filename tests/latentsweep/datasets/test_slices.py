@@ -8,16 +8,10 @@ import pytest
 from made_up_manifest import made_up
 from PIL import Image
 
-from latentsweep.datasets import slices
-from latentsweep.datasets.slices import (
-    SliceRow,
-    decode,
-    encode,
-    encode_stored,
-    open_dataset,
-    write_manifest,
-    write_shards,
-)
+from latentsweep.datasets import shards
+from latentsweep.datasets.png import decode, encode, encode_stored
+from latentsweep.datasets.shards import SliceRow, write_shards
+from latentsweep.datasets.slices import open_dataset, write_manifest
 from latentsweep.storage.home import sha256_of
 from trainables.errors import DataError
 
@@ -30,7 +24,7 @@ def images():
 @pytest.fixture
 def folder(tmp_path, images, monkeypatch):
     """A dataset of seven slices in three shards."""
-    monkeypatch.setattr(slices, "ROWS_PER_SHARD", 3)
+    monkeypatch.setattr(shards, "ROWS_PER_SHARD", 3)
     folder = tmp_path / "datasets" / "mine"
     folder.mkdir(parents=True)
     rows = [
@@ -39,8 +33,8 @@ def folder(tmp_path, images, monkeypatch):
         )
         for i, image in enumerate(images)
     ]
-    shards = write_shards(folder, rows)
-    write_manifest(folder, made_up() | {"version": 1, "name": "mine", "shards": shards})
+    written = write_shards(folder, rows)
+    write_manifest(folder, made_up() | {"version": 1, "name": "mine", "shards": written})
     return folder
 
 

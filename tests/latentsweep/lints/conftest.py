@@ -10,7 +10,9 @@ import pytest
 from made_up_manifest import made_up
 from scipy import ndimage
 
-from latentsweep.datasets.slices import PreparedDataset, SliceRow, encode, open_dataset, write_manifest, write_shards
+from latentsweep.datasets.png import encode
+from latentsweep.datasets.shards import SliceRow, write_shards
+from latentsweep.datasets.slices import PreparedDataset, open_dataset, write_manifest
 
 SIDE = 64
 Row = tuple[str, str, str, np.ndarray]
