@@ -35,6 +35,7 @@ from latentsweep.datasets.limits import (
     open_regular,
     silence,
 )
+from latentsweep.datasets.series import SERIES_TAGS, SeriesFacts, is_scattered, part_by_place, reason_left_out
 from latentsweep.datasets.volumes import DISPLAY_AFFINE, Float, Reject, Volume
 
 HEADER_BYTES = 2**24
@@ -51,6 +52,7 @@ UNREADABLE = (
 TAGS = [
     Tag(name)
     for name in (
+        *SERIES_TAGS,
         *("SeriesInstanceUID", "InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
         *("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames"),
         *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "RescaleSlope", "RescaleIntercept"),
@@ -62,22 +64,20 @@ MAX_GAP = 1.5
 """Slices of a sagittal or coronal series may lie this many times the usual distance apart, no more."""
 
 
+SAME_DIRECTION = 0.02
+"""Parts of the unit vectors of one orientation differ by no more."""
+
+
 @dataclass(frozen=True)
 class Frame:
     """One image: ``pixels`` (rows, columns) float32 rescaled; what its header tells of its place, or None."""
 
     pixels: Float
-    series: str
+    facts: SeriesFacts
     number: float
     position: npt.NDArray[np.float64] | None
     orientation: npt.NDArray[np.float64] | None
     spacing: tuple[float, float]
-
-    @property
-    def family(self) -> tuple[Any, ...]:
-        """Frames of one family can be stacked: same series, matrix and orientation."""
-        directions = None if self.orientation is None else tuple(np.round(self.orientation, 2) + 0.0)
-        return (self.series, self.pixels.shape, directions is None, directions or ())
 
 
 def is_dicom(path: Path) -> bool:
@@ -103,8 +103,12 @@ def patient_id(path: Path) -> str | None:
 
 
 def dicom_volumes(paths: Sequence[Path]) -> tuple[list[Volume], list[Reject]]:
-    """The volumes in these files, one for each series and orientation, and a reject for each other file."""
-    families: dict[tuple[Any, ...], list[Frame]] = defaultdict(list)
+    """The volumes in these files, and a reject for each other file.
+
+    A volume is of one series, contrast, matrix and orientation, and has one image at a position. The images of a
+    folder whose series UID differs in every file are one series.
+    """
+    frames: list[Frame] = []
     rejects: list[Reject] = []
     pixels = 0
     for path in paths:
@@ -113,19 +117,61 @@ def dicom_volumes(paths: Sequence[Path]) -> tuple[list[Volume], list[Reject]]:
             if pixels + frame.pixels.size > MAX_VOXELS:
                 raise Reject(TOO_MANY_VOXELS, broken=False)
             pixels += frame.pixels.size
-            families[frame.family].append(frame)
+            frames.append(frame)
         except Reject as reject:
             rejects.append(reject)
     volumes: list[Volume] = []
-    for family in sorted(families):
-        frames = families.pop(family)
+    for family in _families(frames):
         try:
-            volume, repeated = stack_frames(frames)
-            volumes.append(volume)
-            rejects += [Reject("a second image at the same position of a series", broken=False)] * repeated
+            parts, copies = _part(family)
+            rejects += [Reject("a copy of another image of its series", broken=False)] * copies
+            rejects += [Reject("a second image at the same position of a series", broken=False)] * (
+                len(family) - copies - sum(map(len, parts))
+            )
+            for part in parts:
+                volumes.append(stack_frames(part))
         except Reject as reject:
-            rejects += [reject] * len(frames)
+            rejects += [reject] * len(family)
     return volumes, rejects
+
+
+def _families(frames: Sequence[Frame]) -> list[list[Frame]]:
+    """The frames that can be stacked: of one series, contrast and matrix, and of about one orientation."""
+    orientations: list[npt.NDArray[np.float64]] = []
+
+    def plane(frame: Frame) -> int:
+        if frame.orientation is None:
+            return -1
+        for known, orientation in enumerate(orientations):
+            if np.abs(orientation - frame.orientation).max() <= SAME_DIRECTION:
+                return known
+        orientations.append(frame.orientation)
+        return len(orientations) - 1
+
+    groups: dict[tuple[Any, ...], dict[str, list[Frame]]] = defaultdict(lambda: defaultdict(list))
+    for frame in frames:
+        groups[frame.facts.contrast, frame.pixels.shape, plane(frame)][frame.facts.uid].append(frame)
+    families: list[list[Frame]] = []
+    for by_uid in groups.values():
+        together = [frame for family in by_uid.values() for frame in family]
+        places = [None if frame.position is None else tuple(np.round(frame.position, 3)) for frame in together]
+        scattered = is_scattered([frame.facts.uid for frame in together], places)
+        families += [together] if scattered else list(by_uid.values())
+    return sorted(families, key=lambda family: family[0].facts.uid)
+
+
+def _part(frames: Sequence[Frame]) -> tuple[list[list[Frame]], int]:
+    """The frames of a family by the volume that they are of, and how many are copies of others at their place."""
+    frames = sorted(frames, key=lambda frame: frame.number)
+    places = _places(frames)
+    if places is None:
+        return [frames], 0
+    kept: list[tuple[Frame, float]] = []
+    for frame, place in zip(frames, np.round(places, 3).tolist(), strict=True):
+        if not any(place == other and np.array_equal(frame.pixels, before.pixels) for before, other in kept):
+            kept.append((frame, place))
+    parts = part_by_place([frame for frame, _ in kept], [place for _, place in kept])
+    return parts, len(frames) - len(kept)
 
 
 @guard_reading()
@@ -145,6 +191,9 @@ def read_frame(path: Path) -> Frame:
             raise Reject(f"a DICOM image of more than {MAX_SIDE}×{MAX_SIDE} pixels", broken=False)
         if _number(header, "NumberOfFrames", 1) > 1 or _number(header, "SamplesPerPixel", 1) > 1:
             raise Reject("a multi-frame or colour DICOM: convert it to NIfTI first", broken=False)
+        facts = _series_facts(header)
+        if reason := reason_left_out(facts):
+            raise Reject(reason, broken=False)
         try:
             run_length = header.file_meta.TransferSyntaxUID == RLELossless
             if run_length and len(header.PixelData) > MAX_RLE_BYTES:
@@ -165,7 +214,7 @@ def read_frame(path: Path) -> Frame:
         digits = re.findall(r"\d+", path.stem)
         return Frame(
             pixels=pixels,
-            series=_text(header, "SeriesInstanceUID"),
+            facts=facts,
             number=_number(header, "InstanceNumber", float(digits[-1][-15:]) if digits else 0),
             position=_numbers(header, "ImagePositionPatient", 3),
             orientation=_directions(_numbers(header, "ImageOrientationPatient", 6)),
@@ -195,21 +244,19 @@ class _Content(io.BytesIO):
         return data
 
 
-def stack_frames(frames: Sequence[Frame]) -> tuple[Volume, int]:
-    """The frames of one family as a volume sorted along the slice normal, and how many shared a position.
+def stack_frames(frames: Sequence[Frame]) -> Volume:
+    """The frames of one volume, sorted along the slice normal.
 
     Without usable positions the order is that of the instance numbers, feet first. Without an orientation the
     images are taken to be axial as displayed.
     """
     frames = sorted(frames, key=lambda frame: frame.number)
-    repeated = 0
     row_mm, column_mm = frames[0].spacing
     directions = frames[0].orientation
     places = _places(frames)
     step = 1.0
     if places is not None:
         _, first = np.unique(np.round(places, 3), return_index=True)
-        repeated = len(frames) - len(first)
         frames, places = [frames[i] for i in first], places[first]
         gaps = np.diff(places)
         step = float(np.median(gaps)) if len(gaps) else 1.0
@@ -224,18 +271,18 @@ def stack_frames(frames: Sequence[Frame]) -> tuple[Volume, int]:
         affine[:3, :3] = np.stack([along_row * column_mm, along_column * row_mm, normal * step], axis=1)
         affine[:2] *= -1  # DICOM's axes run to the left and posterior, RAS+ to the right and anterior
     voxels = np.stack([frame.pixels for frame in frames]).transpose(2, 1, 0)
-    return Volume(voxels, affine), repeated
+    return Volume(voxels, affine)
 
 
 def _places(frames: Sequence[Frame]) -> npt.NDArray[np.float64] | None:
-    """Each frame's distance along the slice normal in mm; None where too few of them tell."""
+    """Each frame's distance along the slice normal in mm; None where not all of them tell, or all tell the same."""
     orientation = frames[0].orientation
     normal = np.array([0.0, 0.0, 1.0]) if orientation is None else np.cross(orientation[:3], orientation[3:])
     positions = [frame.position for frame in frames if frame.position is not None]
     if len(positions) < len(frames):
         return None
     places = np.array([float(position @ normal) for position in positions])
-    if 2 * len(np.unique(np.round(places, 3))) <= len(frames) and len(frames) > 1:
+    if len(np.unique(np.round(places, 3))) == 1 and len(frames) > 1:
         return None
     return places
 
@@ -249,6 +296,21 @@ def _directions(values: npt.NDArray[np.float64] | None) -> npt.NDArray[np.float6
         return None
     unit = (values.reshape(2, 3) / lengths[:, None]).ravel()
     return unit if abs(float(unit[:3] @ unit[3:])) < 0.1 else None
+
+
+def _series_facts(header: pydicom.Dataset) -> SeriesFacts:
+    try:
+        kinds = tuple(str(kind).strip().upper() for kind in header["ImageType"].value)
+    except UNREADABLE:
+        kinds = ()
+    return SeriesFacts(
+        uid=_text(header, "SeriesInstanceUID"),
+        number=_text(header, "SeriesNumber"),
+        echo=(_text(header, "EchoNumbers"), round(_number(header, "EchoTime", 0), 1)),
+        kinds=kinds,
+        storage=_text(header, "SOPClassUID"),
+        modality=_text(header, "Modality"),
+    )
 
 
 def _numbers(header: pydicom.Dataset, tag: str, count: int) -> npt.NDArray[np.float64] | None:
