@@ -204,7 +204,7 @@ def read_frame(path: Path) -> Frame:
             raise Reject("a DICOM image that is cut short, damaged or needs another decoder", broken=True) from None
         if pixels.ndim != 2:
             raise Reject("a DICOM file without a two-dimensional image", broken=True)
-        pixels *= _number(header, "RescaleSlope", 1)
+        pixels *= _number(header, "RescaleSlope", 1) or 1.0  # a slope of 0 is none, as NIfTI has it
         pixels += _number(header, "RescaleIntercept", 0)
         if _text(header, "PhotometricInterpretation") == "MONOCHROME1":
             np.negative(pixels, out=pixels)

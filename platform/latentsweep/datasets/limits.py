@@ -42,6 +42,9 @@ MAX_DEPTH = 64
 MOST_INFLATION = 1032
 """DEFLATE makes at most this many bytes of one (zlib's technical notes)."""
 
+STAND_IN_BYTES = 256
+"""So many first bytes tell what lies in the place of a scan."""
+
 NO_MEMORY = "too large for this machine's memory"
 TOO_MANY_VOXELS = f"beyond {MAX_VOXELS:,} voxels in one series or folder"
 TOO_SLOW = f"takes more than {MAX_SECONDS:g} s to read"
@@ -89,6 +92,17 @@ def open_regular(path: Path) -> BinaryIO:
         os.close(descriptor)
         raise OSError("not a regular file")
     return os.fdopen(descriptor, "rb")
+
+
+def name_stand_in(head: bytes) -> str | None:
+    """What a failed download left in the place of a scan, by the file's first bytes, or None."""
+    if not head:
+        return "an empty file: download it again"
+    if head.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer and not the scan itself: run `git lfs pull`"
+    if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        return "a web page and not a scan: download it again"
+    return None
 
 
 @contextlib.contextmanager

@@ -22,7 +22,9 @@ from latentsweep.datasets.limits import (
     MAX_NIFTI_BYTES,
     MAX_VOXELS,
     MOST_INFLATION,
+    STAND_IN_BYTES,
     guard_reading,
+    name_stand_in,
     open_regular,
     silence,
 )
@@ -30,6 +32,7 @@ from latentsweep.datasets.volumes import Float, Reject, Volume
 
 HEADERS: dict[int, Any] = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 """By their length in bytes, which is also their first field."""
+GZIP_SIGNATURE = b"\x1f\x8b"
 UNREADABLE = (*limits.UNREADABLE, ZeroDivisionError, ImageFileError, HeaderDataError, WrapStructError)
 
 
@@ -42,12 +45,17 @@ def nifti_volume(paths: Sequence[Path]) -> tuple[list[Volume], list[Reject]]:
 def read_nifti(path: Path) -> Volume:
     """The volume of one ``.nii`` or ``.nii.gz``; raises :class:`Reject` where there is none.
 
-    The header's extensions are not read. The size that it states is checked before memory is taken, against the
-    limits and against what the file's bytes can hold; what a ``.gz`` holds behind the voxels is never inflated.
+    Whether it is zipped is told by its first bytes, not by its name. The header's extensions are not read. The size
+    that it states is checked before memory is taken, against the limits and against what the file's bytes can hold;
+    what a ``.gz`` holds behind the voxels is never inflated.
     """
-    zipped = path.name.lower().endswith(".gz")
     try:
         with silence("nibabel.global"), open_regular(path) as file:
+            if stand_in := name_stand_in(file.read(STAND_IN_BYTES)):
+                raise Reject(stand_in, broken=True)
+            file.seek(0)
+            zipped = file.read(2) == GZIP_SIGNATURE
+            file.seek(0)
             most = os.fstat(file.fileno()).st_size * (MOST_INFLATION if zipped else 1)
             stream = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if zipped else file
             header = _header(stream.read(max(HEADERS)))

@@ -99,6 +99,33 @@ def test_slope_and_intercept_of_each_slice_are_applied(tmp_path, head, write_dic
     np.testing.assert_array_equal(axial_planes(volume)[0], shown(voxels).astype(float) * factors - 5)
 
 
+def test_a_slope_of_zero_is_none(tmp_path, head, write_dicom):
+    write_dicom(tmp_path, head(), RescaleSlope=0)
+    [volume], _ = dicom_volumes(sorted(tmp_path.iterdir()))
+    np.testing.assert_array_equal(axial_planes(volume)[0], shown(head()))
+
+
+@pytest.mark.parametrize(("written", "named"), [("a.nii", "b.nii.gz"), ("a.nii.gz", "b.nii")])
+def test_a_nifti_is_unzipped_by_its_first_bytes_and_not_by_its_name(tmp_path, head, write_nifti, written, named):
+    path = write_nifti(tmp_path / written, head()).rename(tmp_path / named)
+    np.testing.assert_array_equal(axial_planes(read_nifti(path))[0], shown(head()))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "empty file"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        (b"\n<!DOCTYPE html><html>", "web page"),
+    ],
+)
+def test_what_a_failed_download_left_is_named(tmp_path, content, reason):
+    (tmp_path / "a.nii.gz").write_bytes(content)
+    with pytest.raises(Reject, match=reason) as caught:
+        read_nifti(tmp_path / "a.nii.gz")
+    assert caught.value.broken
+
+
 def test_monochrome1_is_inverted(tmp_path, head, write_dicom):
     write_dicom(tmp_path / "one", head())
     write_dicom(tmp_path / "other", 4095 - head(), PhotometricInterpretation="MONOCHROME1")
