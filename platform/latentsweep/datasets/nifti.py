@@ -33,6 +33,11 @@ from latentsweep.datasets.volumes import Float, Reject, Volume
 HEADERS: dict[int, Any] = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 """By their length in bytes, which is also their first field."""
 GZIP_SIGNATURE = b"\x1f\x8b"
+BLOCK = 2**20
+MOST_BEHIND = 4 * BLOCK
+"""Bytes that a ``.gz`` may hold behind the voxels."""
+LONGEST_QUATERNION = 1.001
+"""The square of the length of a quaternion's three stored numbers: 1 or less, but for rounding."""
 UNREADABLE = (*limits.UNREADABLE, ZeroDivisionError, ImageFileError, HeaderDataError, WrapStructError)
 
 
@@ -46,8 +51,9 @@ def read_nifti(path: Path) -> Volume:
     """The volume of one ``.nii`` or ``.nii.gz``; raises :class:`Reject` where there is none.
 
     Whether it is zipped is told by its first bytes, not by its name. The header's extensions are not read. The size
-    that it states is checked before memory is taken, against the limits and against what the file's bytes can hold;
-    what a ``.gz`` holds behind the voxels is never inflated.
+    that it states is checked before memory is taken, against the limits and against what the file's bytes can hold.
+    A ``.gz`` is inflated to its end, where its checksum is, but for no more than MOST_BEHIND bytes behind the voxels,
+    which are not kept. Voxels that are NaN are background: 0, or the least voxel where that is below 0.
     """
     try:
         with silence("nibabel.global"), open_regular(path) as file:
@@ -60,8 +66,12 @@ def read_nifti(path: Path) -> Volume:
             stream = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if zipped else file
             header = _header(stream.read(max(HEADERS)))
             shape = _check_shape(header, most)
+            _round_quaternion(header)
             affine = np.asarray(header.get_best_affine(), dtype=np.float64)
-            return Volume(_voxels(stream, header, shape), affine)
+            voxels = _voxels(stream, header, shape)
+            if zipped:
+                _read_to_end(stream)
+            return Volume(_fill_background(voxels), affine)
     except UNREADABLE:
         raise Reject("not a readable NIfTI file", broken=True) from None
 
@@ -109,3 +119,32 @@ def _voxels(stream: BinaryIO, header: Any, shape: tuple[int, ...]) -> Float:
         return voxels
     except UNREADABLE:
         raise Reject("a NIfTI file that is cut short or damaged", broken=True) from None
+
+
+def _read_to_end(stream: BinaryIO) -> None:
+    """Reads what is behind the voxels of a ``.gz``; raises :class:`Reject` for a wrong checksum, and for too much."""
+    try:
+        for _ in range(0, MOST_BEHIND, BLOCK):
+            if not stream.read(BLOCK):
+                return
+    except UNREADABLE:
+        raise Reject("a NIfTI file that is cut short or damaged", broken=True) from None
+    raise Reject(f"a NIfTI file with more than {MOST_BEHIND // 2**20} MiB behind its voxels", broken=True)
+
+
+def _fill_background(voxels: Float) -> Float:
+    """The voxels with background in place of NaN; as they are where all are numbers, or none is."""
+    missing = np.isnan(voxels)
+    if missing.any() and not missing.all():
+        voxels[missing] = min(0.0, float(voxels[~missing].min()))
+    return voxels
+
+
+def _round_quaternion(header: Any) -> None:
+    """Shortens the header's quaternion where rounding made it a little longer than 1, which nibabel refuses."""
+    parts = ("quatern_b", "quatern_c", "quatern_d")
+    quaternion = np.array([header[part] for part in parts], np.float64)
+    square = float(quaternion @ quaternion)
+    if 1 + header.quaternion_threshold <= square <= LONGEST_QUATERNION:
+        for part, value in zip(parts, quaternion / np.sqrt(square), strict=True):
+            header[part] = value

@@ -64,7 +64,8 @@ CASES = {
     "33i-BraTS-cohorts-mixed": Case(name="brats_flair", subjects=8),
     "33j-cohort-folders-own-default": Case(subjects=8, later=GROUPS),
     "33k-flat-with-visits-own-default": Case(says="subjects are unknown"),
-    "36-NaN-background": Case(volumes=3, later="NaN is not taken for background"),
+    "36-NaN-background": Case(volumes=3),
+    "40-gz-damaged-inside": Case(refused=True, says="cut short or damaged"),
     "60-kaggle-class-folders": Case(says="subjects are unknown", later=GROUPS),
     "61-masks-beside-pictures": Case(says="mask", later=MASKS),
 }

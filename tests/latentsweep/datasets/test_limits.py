@@ -140,13 +140,18 @@ def test_a_nifti_bomb_is_refused_by_what_it_claims(tmp_path, write_nifti, make, 
     assert refused(tmp_path, "nifti", reason)["peak_gib"] < 0.3
 
 
-def test_what_a_gzip_holds_behind_the_voxels_is_never_inflated(tmp_path, head, write_nifti):
+@pytest.mark.parametrize(("behind", "fits"), [(2**20, True), (2**26, False)])
+def test_what_a_gzip_holds_behind_the_voxels_is_read_to_a_limit(tmp_path, head, write_nifti, behind, fits):
     path = write_nifti(tmp_path / "scan.nii.gz", head())
     voxels = read_nifti(path).voxels
     content = gzip.decompress(path.read_bytes())
-    path.write_bytes(gzip.compress(content + bytes(2**26), 1))
+    path.write_bytes(gzip.compress(content + bytes(behind), 1))
     began = time.process_time()
-    np.testing.assert_array_equal(read_nifti(path).voxels, voxels)
+    if fits:
+        np.testing.assert_array_equal(read_nifti(path).voxels, voxels)
+    else:
+        with pytest.raises(Reject, match="more than 4 MiB behind its voxels"):
+            read_nifti(path)
     assert time.process_time() - began < 0.1
 
 

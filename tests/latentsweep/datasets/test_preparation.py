@@ -232,9 +232,9 @@ def truncated_nifti(path, head, write_nifti):
     path.with_suffix(".nii.gz").write_bytes(content[: len(content) // 2])
 
 
-def nan_nifti(path, head, write_nifti):
+def infinite_nifti(path, head, write_nifti):
     voxels = head(9).astype(np.float32)
-    voxels[20, 20] = np.nan
+    voxels[20, 20] = np.inf
     write_nifti(path.with_suffix(".nii.gz"), voxels)
 
 
@@ -246,7 +246,7 @@ def four_dimensions(path, head, write_nifti):
     ("spoil", "reason", "broken"),
     [
         (truncated_nifti, "a NIfTI file that is cut short or damaged", True),
-        (nan_nifti, "the voxels are not all finite numbers", True),
+        (infinite_nifti, "the voxels are not all finite numbers", True),
         (four_dimensions, "a NIfTI of 4 dimensions where 3 are needed", False),
     ],
 )

@@ -1,3 +1,4 @@
+import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
@@ -238,3 +239,34 @@ def test_the_plane_of_a_volume_is_told_also_where_it_is_not_known():
     sagittal, unknown = np.eye(4)[[2, 0, 1, 3]], np.full((4, 4), np.nan)
     planes = [plane_of(Volume(voxels, affine)) for affine in (np.eye(4), sagittal, DISPLAY_AFFINE, unknown)]
     assert planes == ["axial", "sagittal, cut axially", "taken for axial", "unknown, taken for axial"]
+
+
+def test_a_gzip_whose_checksum_is_wrong_is_broken(tmp_path, head, write_nifti):
+    path = write_nifti(tmp_path / "scan.nii.gz", head())
+    content = bytearray(path.read_bytes())
+    content[-6] ^= 1  # of the checksum
+    path.write_bytes(content)
+    with pytest.raises(Reject, match="cut short or damaged") as caught:
+        read_nifti(path)
+    assert caught.value.broken
+
+
+@pytest.mark.parametrize(("least", "background"), [(0.0, 0.0), (50.0, 0.0), (-3.0, -3.0)])
+def test_voxels_that_are_nan_are_background(tmp_path, least, background, write_nifti):
+    voxels = np.linspace(least, 900, 4 * 5 * 6, dtype=np.float32).reshape(4, 5, 6)
+    voxels[1] = np.nan
+    read = read_nifti(write_nifti(tmp_path / "scan.nii.gz", voxels)).voxels
+    np.testing.assert_array_equal(read[1], background)
+    np.testing.assert_array_equal(np.delete(read, 1, axis=0), np.delete(voxels, 1, axis=0))
+
+
+def test_a_quaternion_that_rounding_made_too_long_is_read(tmp_path, head):
+    image = nib.Nifti1Image(head(), None)
+    image.set_qform(np.diag([-1.0, -1, 1, 1]), code=1)
+    image.header["sform_code"] = 0
+    nib.save(image, tmp_path / "exact.nii")
+    image.header["quatern_d"] = 1.00001
+    image.header["quatern_b"] = 0.00002
+    nib.save(image, tmp_path / "rounded.nii")
+    exact, rounded = (read_nifti(tmp_path / f"{name}.nii").affine for name in ("exact", "rounded"))
+    np.testing.assert_allclose(rounded, exact, atol=1e-3)
