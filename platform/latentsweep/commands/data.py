@@ -38,6 +38,17 @@ def prepare(
             "folder below the source, else the DICOM PatientID, else each file its own."
         ),
     ] = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Read only files whose path below the source fits this pattern, as '*_flair*' or '*/AX FLAIR/*'. "
+            "May be given several times."
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(help="Read no file whose path below the source fits this pattern. May be given several times."),
+    ] = None,
     size: Annotated[int, typer.Option(help="Side of a slice in pixels.")] = 128,
     jobs: Annotated[int | None, typer.Option(help="Processes; all cores by default.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Prepare anew what exists otherwise.")] = False,
@@ -53,7 +64,9 @@ def prepare(
 ) -> None:
     """Cut raw scans to 8-bit axial slices, split them by subject, and store them without identifiers."""
     from latentsweep.datasets import preparation
+    from latentsweep.datasets.selection import Selection
 
+    selection = Selection(tuple(include or ()), tuple(exclude or ()))
     if check is not None:
         from latentsweep.datasets.check import check as look
         from latentsweep.pages.check import write_check
@@ -65,6 +78,7 @@ def prepare(
                 source=source,
                 series=series,
                 subject_from=subject_from,
+                selection=selection,
                 size=size,
                 jobs=jobs,
                 progress=progress,
@@ -83,6 +97,7 @@ def prepare(
             source=source,
             series=series,
             subject_from=subject_from,
+            selection=selection,
             size=size,
             jobs=jobs,
             replace=replace,

@@ -16,6 +16,7 @@ from latentsweep.datasets.catalogue import KNOWN, Dataset, dataset_named
 from latentsweep.datasets.pairing import pair_masks
 from latentsweep.datasets.readers import FORMATS, READERS, format_by_name, format_of
 from latentsweep.datasets.scans import Scan
+from latentsweep.datasets.selection import EVERYTHING, Selection
 from latentsweep.datasets.sources import SourceFile, count_formats, list_source
 from latentsweep.datasets.subjects import describe_rule, subject_rule
 from trainables.errors import DataError
@@ -52,8 +53,18 @@ class Layout:
     """Whether a file tells that its source has this layout, for the advice where another one doesn't fit."""
 
 
-def discover(name: str, source: Path, *, series: str | None, subject_from: str | None) -> Discovery:
-    """The scans of ``source`` under the layout of ``name``; raises :class:`DataError` where it does not fit."""
+def discover(
+    name: str,
+    source: Path,
+    *,
+    series: str | None,
+    subject_from: str | None,
+    selection: Selection = EVERYTHING,
+) -> Discovery:
+    """The scans of ``source`` under the layout of ``name``; raises :class:`DataError` where it does not fit.
+
+    The lesion mask of a scan needs not be among the files that ``selection`` includes.
+    """
     dataset = dataset_named(name)
     if name in KNOWN and subject_from is not None:
         raise DataError(f"--subject-from is for a dataset of your own; {name} has its own rule: leave it out")
@@ -64,8 +75,8 @@ def discover(name: str, source: Path, *, series: str | None, subject_from: str |
     asked = dataclasses.replace(
         dataset, series=series or dataset.series, subject_from=subject_from or dataset.subject_from
     )
-    discovery = LAYOUTS[asked.layout or ""].find(found.files, asked)
-    scans = pair_masks(discovery.scans, found.files)
+    discovery = LAYOUTS[asked.layout or ""].find(selection.wanted(found.files), asked)
+    scans = pair_masks(discovery.scans, selection.allowed(found.files))
     taken = {path for scan in scans for path in (*scan.files, *scan.masks)}
     return dataclasses.replace(
         discovery,
