@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from latentsweep.datasets.annotations import kind_of_annotation
 from latentsweep.datasets.catalogue import KNOWN, Dataset, dataset_named
 from latentsweep.datasets.pairing import pair_masks
 from latentsweep.datasets.readers import FORMATS, READERS, format_by_name, format_of
@@ -78,12 +79,18 @@ def discover(
     discovery = LAYOUTS[asked.layout or ""].find(selection.wanted(found.files), asked)
     scans = pair_masks(discovery.scans, selection.allowed(found.files))
     taken = {path for scan in scans for path in (*scan.files, *scan.masks)}
+    others = [file for file in selection.wanted(found.files) if file.path not in taken]
+    drawn = Counter(kind_of_annotation(file.relative, format_by_name(file.path)) for file in others)
     return dataclasses.replace(
         discovery,
         scans=scans,
         listing=found.listing,
         ignored=sum(file.path not in taken for file in found.files),
-        notes=(*discovery.notes, *found.notes),
+        notes=(
+            *discovery.notes,
+            *found.notes,
+            *(f"left out as {what}: {count}" for what, count in drawn.items() if what and asked.layout == "folder"),
+        ),
     )
 
 
@@ -195,14 +202,24 @@ def _without_timepoint(patient: str) -> str:
 def _find_in_folder(files: Sequence[SourceFile], dataset: Dataset) -> Discovery:
     """The scans of a folder that holds one format, in whatever folders."""
     by_format: dict[str | None, list[SourceFile]] = defaultdict(list)
+    annotations = 0
     for file in files:
-        by_format[format_of(file.path)].append(file)
+        kind = format_of(file.path)
+        if kind and kind_of_annotation(file.relative, kind):
+            annotations += 1
+        else:
+            by_format[kind].append(file)
     kinds = [kind for kind in READERS if kind in by_format]
     major = [kind for kind in kinds if not READERS[kind].minor]
     if len(major) > 1:
         counts = " and ".join(f"{len(by_format[kind])} {READERS[kind].label}" for kind in major)
         raise DataError(
             f"a source must hold one kind of scan, got {counts} files: give --source a folder with one of them"
+        )
+    if not kinds and annotations:
+        raise DataError(
+            f"the source must hold scans, but holds {annotations} masks, labels or probability maps alone: "
+            "give --source the folder of their scans, or rename the files"
         )
     if not kinds:
         raise DataError(

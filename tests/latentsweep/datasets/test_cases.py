@@ -37,7 +37,6 @@ class Case:
 CONTRASTS = "contrasts in one folder are not told apart"
 VISITS = "visits are not joined"
 GROUPS = "folders of classes and cohorts are taken for patients"
-MASKS = "masks are not left out"
 
 CASES = {
     "01-same-brain-every-format": Case(volumes=17),
@@ -56,6 +55,7 @@ CASES = {
     "22b-TCIA-two-collections": Case(subjects=8, later=GROUPS),
     "24-CD-export": Case(volumes=3),
     "27-series-uid-stripped": Case(volumes=2, subjects=1),
+    "30-MSD-Task01": Case(refused=True, says="4 dimensions"),
     "31-BraTS-under-own-name": Case(refused=True, says="flair.*t1", later=CONTRASTS),
     "32-BIDS-two-sessions": Case(name="mine", subjects=8),
     "33a-UPENN-GBM-timepoints": Case(name="brats_flair", subjects=8, later=VISITS),
@@ -66,7 +66,8 @@ CASES = {
     "33k-flat-with-visits-own-default": Case(says="subjects are unknown"),
     "36-NaN-background": Case(volumes=3, later="NaN is not taken for background"),
     "60-kaggle-class-folders": Case(says="subjects are unknown", later=GROUPS),
-    "61-masks-beside-pictures": Case(says="mask", later=MASKS),
+    "61-masks-beside-pictures": Case(volumes=5, subjects=5),
+    "61b-images-and-masks-folders": Case(),
 }
 """The expectation of each case by the name of its folder."""
 

@@ -2,8 +2,11 @@
 
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from latentsweep.datasets.annotations import LABEL_MAP, is_mask_picture, kind_of_annotation
 from latentsweep.datasets.check import check
 from latentsweep.datasets.preparation import prepare
 from latentsweep.datasets.selection import Selection
@@ -70,3 +73,83 @@ def test_a_mask_is_paired_though_it_is_not_included(contrasts, tmp_path, head, w
         write_nifti(contrasts / f"SECRET{number}" / f"p{number}_seg.nii.gz", labels)
     assert own(tmp_path / "one", contrasts, selection=Selection(("*_flair*",))).has_masks
     assert not own(tmp_path / "two", contrasts, selection=Selection(("*_flair*",), ("*_seg*",))).has_masks
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a/x_seg.nii.gz",
+        "a/x-seg.nii",
+        "a/T1_brain_mask.nii.gz",
+        "sub-1/anat/sub-1_desc-brain_mask.nii.gz",
+        "a/T1_fast_pve_0.nii.gz",
+        "sub-1_label-GM_probseg.nii.gz",
+        "sub-1_space-x_dseg.nii.gz",
+        "labelsTr/BRATS_001.nii.gz",
+        "masks/p1.png",
+        "a/labels.nii",
+        "a/labels2.nii",
+        "12_mask.png",
+    ],
+)
+def test_masks_labels_and_probability_maps_are_known_by_their_names(name):
+    assert kind_of_annotation(PurePosixPath(name), "nifti")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a/T1_brain.nii.gz",
+        "a/T1_masked.nii.gz",
+        "a/x_flair.nii.gz",
+        "labels_study/p1/scan.nii",
+        "tumor/Y1.jpg",
+        "probable/1.png",
+        "p_segal/1.png",
+        "image-12.png",
+    ],
+)
+def test_a_scan_is_no_annotation_by_its_name(name):
+    assert kind_of_annotation(PurePosixPath(name), "nifti") is None
+
+
+def test_a_map_of_labels_under_any_name_is_left_out_with_a_reason(contrasts, tmp_path, head, write_nifti):
+    labels = np.clip(head(0) // 150, 0, 4).astype(np.uint8)
+    write_nifti(contrasts / "SECRET0" / "other.nii.gz", labels)
+    manifest = own(tmp_path, contrasts, selection=Selection(("*_flair*", "*other*"))).manifest
+    assert manifest["counts"]["volumes"] == 3
+    assert [(reject["reason"], reject["count"]) for reject in manifest["rejects"]] == [(LABEL_MAP, 1)]
+
+
+def test_pictures_of_two_levels_are_left_out_and_those_of_a_head_stay(tmp_path, head):
+    voxels = head(0)
+    for number in range(6):
+        folder = tmp_path / "source" / f"p{number}"
+        folder.mkdir(parents=True)
+        plane = (head(number)[..., 3] / 4).astype(np.uint8)
+        Image.fromarray(plane).save(folder / "a.png")
+        Image.fromarray(np.where(voxels[..., 3] > 0, 255, 0).astype(np.uint8)).save(folder / "b.jpg", quality=80)
+    manifest = own(tmp_path, tmp_path / "source").manifest
+    assert manifest["counts"]["slices"] == 6
+    assert [(reject["reason"], reject["count"]) for reject in manifest["rejects"]] == [(LABEL_MAP, 6)]
+
+
+def test_a_dark_picture_at_the_end_of_a_head_is_no_mask():
+    plane = np.zeros((64, 64), np.float32)
+    plane[30, 30] = 255
+    assert not is_mask_picture(plane)
+    assert not is_mask_picture(np.zeros((64, 64), np.float32))
+
+
+def test_a_source_of_masks_alone_is_refused(tmp_path, write_nifti):
+    write_nifti(tmp_path / "source" / "a" / "x_seg.nii.gz", np.ones((40, 40, 4), np.uint8))
+    with pytest.raises(DataError, match="1 masks, labels or probability maps alone"):
+        own(tmp_path, tmp_path / "source")
+
+
+def test_masks_that_are_paired_are_not_told_to_be_left_out(contrasts, tmp_path, head, write_nifti):
+    labels = (head(0) > 800).astype(np.uint8)
+    write_nifti(contrasts / "SECRET0" / "p0_seg.nii.gz", labels)
+    write_nifti(contrasts / "SECRET1" / "p1_T1_pve_0.nii.gz", labels)
+    notes = own(tmp_path, contrasts, selection=Selection((), ("*_t1.*",))).manifest["notes"]
+    assert [note for note in notes if "left out" in note] == ["left out as probability maps by their names: 1"]
