@@ -29,7 +29,13 @@ Name = Annotated[str, typer.Argument(help=f"{', '.join(KNOWN)}, or a name for a 
 def prepare(
     name: Name,
     source: Annotated[Path | None, typer.Option(help="Folder with the raw scans; none for demo.")] = None,
-    series: Annotated[str | None, typer.Option(help="Series of kaggle: FLAIR (default), T1w, T1wCE or T2w.")] = None,
+    series: Annotated[
+        str | None,
+        typer.Option(
+            help="Series of kaggle: FLAIR (default), T1w, T1wCE or T2w. For a dataset of your own, the contrast "
+            "where its source holds several, as flair, t1, t1ce or t2; all for all together."
+        ),
+    ] = None,
     subject_from: Annotated[
         str | None,
         typer.Option(

@@ -93,11 +93,20 @@ def is_dicom(path: Path) -> bool:
 
 def patient_id(path: Path) -> str | None:
     """The PatientID tag, to be hashed and never shown; None where it is empty, absent or unreadable."""
+    return _tag(path, "PatientID")
+
+
+def series_description(path: Path) -> str | None:
+    """The SeriesDescription tag, never to be shown; None where it is empty, absent or unreadable."""
+    return _tag(path, "SeriesDescription")
+
+
+def _tag(path: Path, tag: str) -> str | None:
     try:
         with guard_reading(), silence("pydicom"):
             content = _content(path, HEADER_BYTES)
-            header = pydicom.dcmread(content, stop_before_pixels=True, specific_tags=["PatientID"])
-            return _text(header, "PatientID") or None
+            header = pydicom.dcmread(content, stop_before_pixels=True, specific_tags=[tag])
+            return _text(header, tag) or None
     except (Reject, *UNREADABLE):
         return None
 

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from latentsweep.datasets.annotations import kind_of_annotation
 from latentsweep.datasets.catalogue import KNOWN, Dataset, dataset_named
+from latentsweep.datasets.contrasts import one_contrast
 from latentsweep.datasets.pairing import pair_masks
 from latentsweep.datasets.readers import FORMATS, READERS, format_by_name, format_of
 from latentsweep.datasets.scans import Scan
@@ -69,9 +70,9 @@ def discover(
     dataset = dataset_named(name)
     if name in KNOWN and subject_from is not None:
         raise DataError(f"--subject-from is for a dataset of your own; {name} has its own rule: leave it out")
-    if series is not None and dataset.series is None:
+    if series is not None and name in KNOWN and dataset.series is None:
         takers = " and ".join(known.name for known in KNOWN.values() if known.series)
-        raise DataError(f"--series is for {takers} alone, got it with {name}: leave it out")
+        raise DataError(f"--series is for {takers} and a dataset of your own, got it with {name}: leave it out")
     found = list_source(source)
     asked = dataclasses.replace(
         dataset, series=series or dataset.series, subject_from=subject_from or dataset.subject_from
@@ -227,11 +228,12 @@ def _find_in_folder(files: Sequence[SourceFile], dataset: Dataset) -> Discovery:
             + (": unpack the archives first" if any(file.is_archive for file in files) else "")
         )
     kind = (major or kinds)[0]
+    chosen, notes = one_contrast(by_format[kind], kind, dataset.series)
     subject_of = subject_rule(dataset.subject_from, kind)
     rule = describe_rule(dataset.subject_from)
     groups: dict[tuple[str, str], list[Path]] = defaultdict(list)
     unmatched = 0
-    for file in by_format[kind]:
+    for file in chosen:
         subject = subject_of(file)
         if subject is None:
             unmatched += 1
@@ -241,19 +243,18 @@ def _find_in_folder(files: Sequence[SourceFile], dataset: Dataset) -> Discovery:
     if unmatched:
         raise DataError(
             f"--subject-from {rule} must find a subject in every path, and finds none for "
-            f"{unmatched} of {len(by_format[kind])} files: choose another rule"
+            f"{unmatched} of {len(chosen)} files: choose another rule"
         )
-    notes = []
     if len({subject for subject, _ in groups}) == 1:
-        notes.append("all files count as one subject: if they are not, prepare again with another --subject-from")
+        notes += ("all files count as one subject: if they are not, prepare again with another --subject-from",)
     if all(len(group) == 1 and subject == key for (subject, key), group in groups.items()):
-        notes.append(UNKNOWN_SUBJECTS)
+        notes += (UNKNOWN_SUBJECTS,)
     scans = (Scan(kind, subject, f"{subject}\0{key}", tuple(group)) for (subject, key), group in groups.items())
     return Discovery(
         scans=tuple(scans),
         subjects=frozenset(subject for subject, _ in groups),
         subject_rule=rule,
-        notes=tuple(notes),
+        notes=notes,
     )
 
 

@@ -8,6 +8,7 @@ from PIL import Image
 
 from latentsweep.datasets.annotations import LABEL_MAP, is_mask_picture, kind_of_annotation
 from latentsweep.datasets.check import check
+from latentsweep.datasets.contrasts import contrast_named
 from latentsweep.datasets.preparation import prepare
 from latentsweep.datasets.selection import Selection
 from latentsweep.datasets.sources import SourceFile
@@ -153,3 +154,49 @@ def test_masks_that_are_paired_are_not_told_to_be_left_out(contrasts, tmp_path, 
     write_nifti(contrasts / "SECRET1" / "p1_T1_pve_0.nii.gz", labels)
     notes = own(tmp_path, contrasts, selection=Selection((), ("*_t1.*",))).manifest["notes"]
     assert [note for note in notes if "left out" in note] == ["left out as probability maps by their names: 1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "contrast"),
+    [
+        ("BraTS2021_00003_flair.nii.gz", "flair"),
+        ("BraTS-GLI-00003-000-t2f.nii.gz", "flair"),
+        ("AX T2 FLAIR", "flair"),
+        ("BraTS2021_00003_t1ce.nii.gz", "t1ce"),
+        ("x_T1GD.nii.gz", "t1ce"),
+        ("7.000000-AX T1 POST", "t1ce"),
+        ("T1w_CE", "t1ce"),
+        ("sub-1_ses-2_T1w.nii.gz", "t1"),
+        ("BraTS-GLI-00003-000-t1n.nii.gz", "t1"),
+        ("SAG MPRAGE", "t1"),
+        ("t2w.nii", "t2"),
+        ("sub-1_T2starw.nii.gz", "swi"),
+        ("sub-1_dwi.nii.gz", "dwi"),
+        ("ep2d_diff_3scan_trace_ADC", "adc"),
+        ("patient12.nii", None),
+        ("at1_2.png", None),
+    ],
+)
+def test_a_contrast_is_known_by_the_words_of_a_name(name, contrast):
+    assert contrast_named(name) == contrast
+
+
+def test_several_contrasts_are_refused_until_one_is_chosen(contrasts, tmp_path):
+    with pytest.raises(DataError, match=r"tell of flair \(3 files\), t1 \(3 files\): choose with --series flair"):
+        own(tmp_path, contrasts)
+    flair, t1 = (own(tmp_path / name, contrasts, series=name) for name in ("flair", "T1"))
+    assert flair.manifest["counts"]["volumes"] == t1.manifest["counts"]["volumes"] == 3
+    assert flair.fingerprint != t1.fingerprint
+    assert own(tmp_path / "all", contrasts, series="all").manifest["counts"]["volumes"] == 6
+    with pytest.raises(DataError, match=r"--series must be a contrast .*flair \(3 files\)"):
+        own(tmp_path, contrasts, series="t2")
+
+
+def test_the_contrasts_of_dicom_are_told_by_their_descriptions(tmp_path, head, write_dicom):
+    for number in range(3):
+        for place, told in enumerate(("AX T2 FLAIR", "AX T1 POST GD")):
+            folder = tmp_path / "source" / f"p{number}" / str(place)
+            write_dicom(folder, head(10 * place + number), SeriesDescription=told)
+    with pytest.raises(DataError, match=r"flair \(18 files\), t1ce \(18 files\)"):
+        own(tmp_path, tmp_path / "source")
+    assert own(tmp_path, tmp_path / "source", series="t1ce").manifest["counts"]["volumes"] == 3
