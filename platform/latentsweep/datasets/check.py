@@ -18,7 +18,7 @@ from latentsweep.datasets.catalogue import dataset_named
 from latentsweep.datasets.layouts import Discovery
 from latentsweep.datasets.overview import outline
 from latentsweep.datasets.png import decode
-from latentsweep.datasets.preparation import Progress, check_options, find_scans, settings_of
+from latentsweep.datasets.preparation import Progress, check_options, find_scans, plane_notes, settings_of
 from latentsweep.datasets.readers import READERS
 from latentsweep.datasets.scans import Scan, read_scans
 from latentsweep.datasets.selection import EVERYTHING, Selection
@@ -106,7 +106,7 @@ def check(
         left_out=[(patient, files, reason) for (patient, reason), files in sorted(left_out.items())],
         dropped=sum(result.dropped for result in results.values()),
         ignored=found.ignored,
-        notes=[*found.notes, *_mask_notes(found, results)],
+        notes=[*found.notes, *plane_notes(results.values()), *_mask_notes(found, results)],
     )
 
 

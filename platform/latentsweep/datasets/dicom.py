@@ -280,7 +280,7 @@ def stack_frames(frames: Sequence[Frame]) -> Volume:
         affine[:3, :3] = np.stack([along_row * column_mm, along_column * row_mm, normal * step], axis=1)
         affine[:2] *= -1  # DICOM's axes run to the left and posterior, RAS+ to the right and anterior
     voxels = np.stack([frame.pixels for frame in frames]).transpose(2, 1, 0)
-    return Volume(voxels, affine)
+    return Volume(voxels, affine, told=directions is not None)
 
 
 def _places(frames: Sequence[Frame]) -> npt.NDArray[np.float64] | None:

@@ -61,7 +61,10 @@ def read_nifti(path: Path) -> Volume:
             header = _header(stream.read(max(HEADERS)))
             shape = _check_shape(header, most)
             affine = np.asarray(header.get_best_affine(), dtype=np.float64)
-            return Volume(_voxels(stream, header, shape), affine)
+            told = bool(header["sform_code"] or header["qform_code"])
+            if not np.all(np.isfinite(affine)) or not np.linalg.det(affine):
+                affine, told = np.asarray(header.get_base_affine(), dtype=np.float64), False
+            return Volume(_voxels(stream, header, shape), affine, told)
     except UNREADABLE:
         raise Reject("not a readable NIfTI file", broken=True) from None
 

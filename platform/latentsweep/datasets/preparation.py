@@ -9,7 +9,7 @@ import hashlib
 import logging
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -233,6 +233,7 @@ def _build(
             f"subjects joined to others for identical images: {joined}; another dataset of the same patients, as one "
             "of another modality, may have them in another split"
         )
+    notes += plane_notes(results)
     left_out = Counter(reason for result in results for reason in result.mask_rejects)
     notes += [f"masks left out: {count} × {reason}" for reason, count in sorted(left_out.items())]
     lesions = [image.lesion for placed in volumes for image in placed.volume.slices if image.lesion is not None]
@@ -262,6 +263,12 @@ def _build(
         },
     )
     logger.info("prepared %s: %d slices of %d subjects", name, counts["slices"], counts["subjects"])
+
+
+def plane_notes(results: Iterable[ScanResult]) -> list[str]:
+    """A note on the volumes whose files do not tell their plane."""
+    count = sum(plane.endswith("taken for axial") for result in results for plane in result.planes)
+    return [f"the plane of {count} volumes is unknown: they are taken for axial, look at them"] if count else []
 
 
 def _rejects(scans: Sequence[Scan], results: Sequence[ScanResult], pseudonyms: Pseudonyms) -> list[dict[str, Any]]:

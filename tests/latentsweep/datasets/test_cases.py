@@ -47,9 +47,7 @@ CASES = {
     "12-new-series-uid-for-every-file": Case(name="kaggle", volumes=3, subjects=3),
     "14-two-exam-folders-one-PatientID": Case(volumes=16, subjects=8, later="equal PatientIDs are not joined"),
     "15-kaggle-nested-copy": Case(name="kaggle", volumes=3, subjects=3, says="a copy of another image"),
-    "19-sagittal-without-orientation": Case(
-        name="kaggle", says="plane.* unknown", later="an unknown plane is not told"
-    ),
+    "19-sagittal-without-orientation": Case(name="kaggle", says="plane.* unknown"),
     "20-multiframe-enhanced-mr": Case(refused=True, says="multi-frame"),
     "22-TCIA-NBIA-download": Case(refused=True, says="contrast.*flair.*t1ce.*--series"),
     "22b-TCIA-two-collections": Case(subjects=8, later=GROUPS),

@@ -2,6 +2,7 @@
 
 from pathlib import Path, PurePosixPath
 
+import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
@@ -200,3 +201,20 @@ def test_the_contrasts_of_dicom_are_told_by_their_descriptions(tmp_path, head, w
     with pytest.raises(DataError, match=r"flair \(18 files\), t1ce \(18 files\)"):
         own(tmp_path, tmp_path / "source")
     assert own(tmp_path, tmp_path / "source", series="t1ce").manifest["counts"]["volumes"] == 3
+
+
+@pytest.mark.parametrize("affine", [np.diag([0.0, 0, 0, 1]), np.full((4, 4), np.nan)])
+def test_a_nifti_that_does_not_tell_how_it_lies_is_upright_and_noted(tmp_path, head, affine):
+    for number in range(3):
+        image = nib.Nifti1Image(head(number), np.eye(4))
+        image.header["sform_code"], image.header["qform_code"] = 1, 0
+        for row, name in enumerate(("srow_x", "srow_y", "srow_z")):
+            image.header[name] = affine[row]
+        path = tmp_path / "source" / f"p{number}" / "a.nii"
+        path.parent.mkdir(parents=True)
+        image.header["magic"], image.header["vox_offset"] = b"n+1", 352
+        path.write_bytes(image.header.binaryblock + bytes(4) + head(number).tobytes(order="F"))
+    prepared = own(tmp_path, tmp_path / "source")
+    assert any("plane of 3 volumes is unknown" in note for note in prepared.manifest["notes"])
+    bright = prepared.load("all").images.astype(float).mean(axis=0)
+    assert bright[:16].max() > bright[16:].max(), "the bright block is anterior, and anterior is up"
