@@ -29,7 +29,13 @@ Name = Annotated[str, typer.Argument(help=f"{', '.join(KNOWN)}, or a name for a 
 def prepare(
     name: Name,
     source: Annotated[Path | None, typer.Option(help="Folder with the raw scans; none for demo.")] = None,
-    series: Annotated[str | None, typer.Option(help="Series of kaggle: FLAIR (default), T1w, T1wCE or T2w.")] = None,
+    series: Annotated[
+        str | None,
+        typer.Option(
+            help="Series of kaggle: FLAIR (default), T1w, T1wCE or T2w. For a dataset of your own, the contrast "
+            "where its source holds several, as flair, t1, t1ce or t2; all for all together."
+        ),
+    ] = None,
     subject_from: Annotated[
         str | None,
         typer.Option(
@@ -37,6 +43,17 @@ def prepare(
             "source, -1 the one that the file is in), file, patient-id (DICOM), or regex:(…). Default: the first "
             "folder below the source, else the DICOM PatientID, else each file its own."
         ),
+    ] = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Read only files whose path below the source fits this pattern, as '*_flair*' or '*/AX FLAIR/*'. "
+            "May be given several times."
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(help="Read no file whose path below the source fits this pattern. May be given several times."),
     ] = None,
     size: Annotated[int, typer.Option(help="Side of a slice in pixels.")] = 128,
     jobs: Annotated[int | None, typer.Option(help="Processes; all cores by default.")] = None,
@@ -53,7 +70,9 @@ def prepare(
 ) -> None:
     """Cut raw scans to 8-bit axial slices, split them by subject, and store them without identifiers."""
     from latentsweep.datasets import preparation
+    from latentsweep.datasets.selection import Selection
 
+    selection = Selection(tuple(include or ()), tuple(exclude or ()))
     if check is not None:
         from latentsweep.datasets.check import check as look
         from latentsweep.pages.check import write_check
@@ -65,6 +84,7 @@ def prepare(
                 source=source,
                 series=series,
                 subject_from=subject_from,
+                selection=selection,
                 size=size,
                 jobs=jobs,
                 progress=progress,
@@ -83,6 +103,7 @@ def prepare(
             source=source,
             series=series,
             subject_from=subject_from,
+            selection=selection,
             size=size,
             jobs=jobs,
             replace=replace,

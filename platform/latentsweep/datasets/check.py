@@ -18,9 +18,10 @@ from latentsweep.datasets.catalogue import dataset_named
 from latentsweep.datasets.layouts import Discovery
 from latentsweep.datasets.overview import outline
 from latentsweep.datasets.png import decode
-from latentsweep.datasets.preparation import Progress, check_options, find_scans, settings_of
+from latentsweep.datasets.preparation import Progress, check_options, find_scans, plane_notes, settings_of
 from latentsweep.datasets.readers import READERS
 from latentsweep.datasets.scans import Scan, read_scans
+from latentsweep.datasets.selection import EVERYTHING, Selection
 from latentsweep.datasets.spool import ScanResult, Spool
 
 
@@ -69,6 +70,7 @@ def check(
     source: Path | None = None,
     series: str | None = None,
     subject_from: str | None = None,
+    selection: Selection = EVERYTHING,
     size: int = 128,
     jobs: int | None = None,
     progress: Progress | None = None,
@@ -79,7 +81,7 @@ def check(
     """
     check_options(name, size, jobs)
     dataset = dataset_named(name)
-    found = find_scans(dataset, source, series, subject_from, home)
+    found = find_scans(dataset, source, series, subject_from, home, selection)
     settings = settings_of(dataset, found, size, series)
     numbers = {subject: number for number, subject in enumerate(dict.fromkeys(s.subject for s in found.scans), 1)}
     volumes: list[CheckedVolume] = []
@@ -104,7 +106,7 @@ def check(
         left_out=[(patient, files, reason) for (patient, reason), files in sorted(left_out.items())],
         dropped=sum(result.dropped for result in results.values()),
         ignored=found.ignored,
-        notes=[*found.notes, *_mask_notes(found, results)],
+        notes=[*found.notes, *plane_notes(results.values()), *_mask_notes(found, results)],
     )
 
 

@@ -93,11 +93,20 @@ def is_dicom(path: Path) -> bool:
 
 def patient_id(path: Path) -> str | None:
     """The PatientID tag, to be hashed and never shown; None where it is empty, absent or unreadable."""
+    return _tag(path, "PatientID")
+
+
+def series_description(path: Path) -> str | None:
+    """The SeriesDescription tag, never to be shown; None where it is empty, absent or unreadable."""
+    return _tag(path, "SeriesDescription")
+
+
+def _tag(path: Path, tag: str) -> str | None:
     try:
         with guard_reading(), silence("pydicom"):
             content = _content(path, HEADER_BYTES)
-            header = pydicom.dcmread(content, stop_before_pixels=True, specific_tags=["PatientID"])
-            return _text(header, "PatientID") or None
+            header = pydicom.dcmread(content, stop_before_pixels=True, specific_tags=[tag])
+            return _text(header, tag) or None
     except (Reject, *UNREADABLE):
         return None
 
@@ -271,7 +280,7 @@ def stack_frames(frames: Sequence[Frame]) -> Volume:
         affine[:3, :3] = np.stack([along_row * column_mm, along_column * row_mm, normal * step], axis=1)
         affine[:2] *= -1  # DICOM's axes run to the left and posterior, RAS+ to the right and anterior
     voxels = np.stack([frame.pixels for frame in frames]).transpose(2, 1, 0)
-    return Volume(voxels, affine)
+    return Volume(voxels, affine, told=directions is not None)
 
 
 def _places(frames: Sequence[Frame]) -> npt.NDArray[np.float64] | None:

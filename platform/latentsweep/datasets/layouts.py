@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from latentsweep.datasets.annotations import kind_of_annotation
 from latentsweep.datasets.catalogue import KNOWN, Dataset, dataset_named
+from latentsweep.datasets.contrasts import one_contrast
 from latentsweep.datasets.pairing import pair_masks
 from latentsweep.datasets.readers import FORMATS, READERS, format_by_name, format_of
 from latentsweep.datasets.scans import Scan
+from latentsweep.datasets.selection import EVERYTHING, Selection
 from latentsweep.datasets.sources import SourceFile, count_formats, list_source
 from latentsweep.datasets.subjects import describe_rule, subject_rule
 from trainables.errors import DataError
@@ -52,27 +55,43 @@ class Layout:
     """Whether a file tells that its source has this layout, for the advice where another one doesn't fit."""
 
 
-def discover(name: str, source: Path, *, series: str | None, subject_from: str | None) -> Discovery:
-    """The scans of ``source`` under the layout of ``name``; raises :class:`DataError` where it does not fit."""
+def discover(
+    name: str,
+    source: Path,
+    *,
+    series: str | None,
+    subject_from: str | None,
+    selection: Selection = EVERYTHING,
+) -> Discovery:
+    """The scans of ``source`` under the layout of ``name``; raises :class:`DataError` where it does not fit.
+
+    The lesion mask of a scan needs not be among the files that ``selection`` includes.
+    """
     dataset = dataset_named(name)
     if name in KNOWN and subject_from is not None:
         raise DataError(f"--subject-from is for a dataset of your own; {name} has its own rule: leave it out")
-    if series is not None and dataset.series is None:
+    if series is not None and name in KNOWN and dataset.series is None:
         takers = " and ".join(known.name for known in KNOWN.values() if known.series)
-        raise DataError(f"--series is for {takers} alone, got it with {name}: leave it out")
+        raise DataError(f"--series is for {takers} and a dataset of your own, got it with {name}: leave it out")
     found = list_source(source)
     asked = dataclasses.replace(
         dataset, series=series or dataset.series, subject_from=subject_from or dataset.subject_from
     )
-    discovery = LAYOUTS[asked.layout or ""].find(found.files, asked)
-    scans = pair_masks(discovery.scans, found.files)
+    discovery = LAYOUTS[asked.layout or ""].find(selection.wanted(found.files), asked)
+    scans = pair_masks(discovery.scans, selection.allowed(found.files))
     taken = {path for scan in scans for path in (*scan.files, *scan.masks)}
+    others = [file for file in selection.wanted(found.files) if file.path not in taken]
+    drawn = Counter(kind_of_annotation(file.relative, format_by_name(file.path)) for file in others)
     return dataclasses.replace(
         discovery,
         scans=scans,
         listing=found.listing,
         ignored=sum(file.path not in taken for file in found.files),
-        notes=(*discovery.notes, *found.notes),
+        notes=(
+            *discovery.notes,
+            *found.notes,
+            *(f"left out as {what}: {count}" for what, count in drawn.items() if what and asked.layout == "folder"),
+        ),
     )
 
 
@@ -184,8 +203,13 @@ def _without_timepoint(patient: str) -> str:
 def _find_in_folder(files: Sequence[SourceFile], dataset: Dataset) -> Discovery:
     """The scans of a folder that holds one format, in whatever folders."""
     by_format: dict[str | None, list[SourceFile]] = defaultdict(list)
+    annotations = 0
     for file in files:
-        by_format[format_of(file.path)].append(file)
+        kind = format_of(file.path)
+        if kind and kind_of_annotation(file.relative, kind):
+            annotations += 1
+        else:
+            by_format[kind].append(file)
     kinds = [kind for kind in READERS if kind in by_format]
     major = [kind for kind in kinds if not READERS[kind].minor]
     if len(major) > 1:
@@ -193,17 +217,23 @@ def _find_in_folder(files: Sequence[SourceFile], dataset: Dataset) -> Discovery:
         raise DataError(
             f"a source must hold one kind of scan, got {counts} files: give --source a folder with one of them"
         )
+    if not kinds and annotations:
+        raise DataError(
+            f"the source must hold scans, but holds {annotations} masks, labels or probability maps alone: "
+            "give --source the folder of their scans, or rename the files"
+        )
     if not kinds:
         raise DataError(
             f"the source must hold {FORMATS} files, but holds {count_formats(files)}"
             + (": unpack the archives first" if any(file.is_archive for file in files) else "")
         )
     kind = (major or kinds)[0]
+    chosen, notes = one_contrast(by_format[kind], kind, dataset.series)
     subject_of = subject_rule(dataset.subject_from, kind)
     rule = describe_rule(dataset.subject_from)
     groups: dict[tuple[str, str], list[Path]] = defaultdict(list)
     unmatched = 0
-    for file in by_format[kind]:
+    for file in chosen:
         subject = subject_of(file)
         if subject is None:
             unmatched += 1
@@ -213,19 +243,18 @@ def _find_in_folder(files: Sequence[SourceFile], dataset: Dataset) -> Discovery:
     if unmatched:
         raise DataError(
             f"--subject-from {rule} must find a subject in every path, and finds none for "
-            f"{unmatched} of {len(by_format[kind])} files: choose another rule"
+            f"{unmatched} of {len(chosen)} files: choose another rule"
         )
-    notes = []
     if len({subject for subject, _ in groups}) == 1:
-        notes.append("all files count as one subject: if they are not, prepare again with another --subject-from")
+        notes += ("all files count as one subject: if they are not, prepare again with another --subject-from",)
     if all(len(group) == 1 and subject == key for (subject, key), group in groups.items()):
-        notes.append(UNKNOWN_SUBJECTS)
+        notes += (UNKNOWN_SUBJECTS,)
     scans = (Scan(kind, subject, f"{subject}\0{key}", tuple(group)) for (subject, key), group in groups.items())
     return Discovery(
         scans=tuple(scans),
         subjects=frozenset(subject for subject, _ in groups),
         subject_rule=rule,
-        notes=tuple(notes),
+        notes=notes,
     )
 
 

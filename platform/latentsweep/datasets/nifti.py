@@ -66,12 +66,11 @@ def read_nifti(path: Path) -> Volume:
             stream = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if zipped else file
             header = _header(stream.read(max(HEADERS)))
             shape = _check_shape(header, most)
-            _round_quaternion(header)
-            affine = np.asarray(header.get_best_affine(), dtype=np.float64)
+            affine, told = _affine(header)
             voxels = _voxels(stream, header, shape)
             if zipped:
                 _read_to_end(stream)
-            return Volume(_fill_background(voxels), affine)
+            return Volume(_fill_background(voxels), affine, told)
     except UNREADABLE:
         raise Reject("not a readable NIfTI file", broken=True) from None
 
@@ -83,6 +82,18 @@ def _header(block: bytes) -> Any:
         if length in HEADERS:
             return HEADERS[length](block[:length])
     raise ImageFileError("neither of NIfTI's lengths")
+
+
+def _affine(header: Any) -> tuple[np.ndarray[tuple[int, int], np.dtype[np.float64]], bool]:
+    """The first transform of the header that is one, sform before qform, and whether there is any (else NIfTI's own
+    for files without)."""
+    _round_quaternion(header)
+    for code, transform in (("sform_code", header.get_sform), ("qform_code", header.get_qform)):
+        if header[code]:
+            affine = np.asarray(transform(), dtype=np.float64)
+            if np.all(np.isfinite(affine)) and np.linalg.det(affine):
+                return affine, True
+    return np.asarray(header.get_base_affine(), dtype=np.float64), False
 
 
 def _check_shape(header: Any, most: int) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ import hashlib
 import logging
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from latentsweep.datasets.masks import MASK_RULE
 from latentsweep.datasets.phantom import SEED, SUBJECTS
 from latentsweep.datasets.pseudonyms import Pseudonyms, home_key
 from latentsweep.datasets.scans import PHANTOM, ReadersDiedError, Scan, part_loose_pictures, read_scans
+from latentsweep.datasets.selection import EVERYTHING, Selection
 from latentsweep.datasets.shards import SliceRow, write_shards
 from latentsweep.datasets.slices import VERSION, PreparedDataset, open_dataset, write_manifest
 from latentsweep.datasets.spool import ScanResult, SliceImage, Spool
@@ -50,6 +51,7 @@ def prepare(
     source: Path | None = None,
     series: str | None = None,
     subject_from: str | None = None,
+    selection: Selection = EVERYTHING,
     size: int = 128,
     jobs: int | None = None,
     replace: bool = False,
@@ -70,10 +72,12 @@ def prepare(
     home = Path(home)
     check_options(name, size, jobs)
     dataset = dataset_named(name)
-    found = find_scans(dataset, source, series, subject_from, home)
+    found = find_scans(dataset, source, series, subject_from, home, selection)
     settings = settings_of(dataset, found, size, series)
     pseudonyms = Pseudonyms(home_key(home), dataset.namespace)
-    sealed = pseudonyms.seal(fingerprint({**settings, "subject_from": subject_from}) + found.listing)
+    sealed = pseudonyms.seal(
+        fingerprint({**settings, "subject_from": subject_from, **selection.sealed}) + found.listing
+    )
     folder = home / "datasets" / name
     partial, retired = (folder.parent / f".{name}.{state}" for state in ("partial", "retired"))
     try:
@@ -125,7 +129,12 @@ def open_or_prepare(home: Home, name: str, tell: Callable[[str], None]) -> Prepa
 
 
 def find_scans(
-    dataset: Dataset, source: Path | None, series: str | None, subject_from: str | None, home: Path
+    dataset: Dataset,
+    source: Path | None,
+    series: str | None,
+    subject_from: str | None,
+    home: Path,
+    selection: Selection = EVERYTHING,
 ) -> Discovery:
     """The scans that a preparation reads; raises :class:`DataError`."""
     if dataset.layout is not None:
@@ -133,10 +142,13 @@ def find_scans(
             raise DataError(
                 f"{dataset.name} needs --source, the folder with its scans: {how_to_get(dataset.name, home)}"
             )
-        found = discover(dataset.name, Path(source), series=series, subject_from=subject_from)
+        found = discover(dataset.name, Path(source), series=series, subject_from=subject_from, selection=selection)
         return dataclasses.replace(found, scans=part_loose_pictures(found.scans))
-    if (source, series, subject_from) != (None, None, None):
-        raise DataError(f"the {dataset.name} is made on the spot: leave out --source, --series and --subject-from")
+    if (source, series, subject_from) != (None, None, None) or selection:
+        raise DataError(
+            f"the {dataset.name} is made on the spot: leave out --source, --series, --subject-from, --include and "
+            "--exclude"
+        )
     scans = tuple(Scan(PHANTOM, f"demo/{number}", str(number)) for number in range(SUBJECTS))
     return Discovery(
         scans=scans,
@@ -221,6 +233,7 @@ def _build(
             f"subjects joined to others for identical images: {joined}; another dataset of the same patients, as one "
             "of another modality, may have them in another split"
         )
+    notes += plane_notes(results)
     left_out = Counter(reason for result in results for reason in result.mask_rejects)
     notes += [f"masks left out: {count} × {reason}" for reason, count in sorted(left_out.items())]
     lesions = [image.lesion for placed in volumes for image in placed.volume.slices if image.lesion is not None]
@@ -250,6 +263,12 @@ def _build(
         },
     )
     logger.info("prepared %s: %d slices of %d subjects", name, counts["slices"], counts["subjects"])
+
+
+def plane_notes(results: Iterable[ScanResult]) -> list[str]:
+    """A note on the volumes whose files do not tell their plane."""
+    count = sum(plane.endswith("taken for axial") for result in results for plane in result.planes)
+    return [f"volumes whose plane is unknown, taken for axial: {count}; look at them"] if count else []
 
 
 def _rejects(scans: Sequence[Scan], results: Sequence[ScanResult], pseudonyms: Pseudonyms) -> list[dict[str, Any]]:

@@ -29,6 +29,8 @@ class Reader:
     """Whether a file is of this format by its content, whatever its name."""
     patient: Callable[[Path], str | None] | None = None
     """The patient that a file's header names, to be hashed and never shown. Only a format of series has it."""
+    describe: Callable[[Path], str | None] | None = None
+    """How a file's header describes its series: it tells the contrast, and is never shown."""
 
 
 READERS = {
@@ -39,6 +41,7 @@ READERS = {
         read=dicom.dicom_volumes,
         recognises=dicom.is_dicom,
         patient=dicom.patient_id,
+        describe=dicom.series_description,
     ),
     "picture": Reader(
         label="PNG or JPEG", suffixes=(".png", ".jpg", ".jpeg"), read=pictures.picture_volumes, minor=True

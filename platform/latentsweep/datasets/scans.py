@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from latentsweep.datasets.annotations import LABEL_MAP, leave_out_labels
 from latentsweep.datasets.limits import NO_MEMORY
 from latentsweep.datasets.masks import Labels, cut_labels, read_labels
 from latentsweep.datasets.phantom import phantom
@@ -79,6 +80,8 @@ def read_scan(scan: Scan, size: int) -> ScanResult:
     kept: list[list[SliceImage]] = []
     planes: list[str] = []
     dropped = 0
+    found, label_maps = _without_label_maps(scan, found)
+    rejects += [(LABEL_MAP, False, label_maps)] if label_maps else []
     labels, mask_rejects = _read_labels(scan, found)
     for volume in found:
         one_file = scan.kind != PHANTOM and READERS[scan.kind].one_file
@@ -95,6 +98,15 @@ def read_scan(scan: Scan, size: int) -> ScanResult:
         masks = [None] * len(images) if labels is None else cut_labels(volume, labels, [i for i, _ in images], size)
         kept.append([_slice_image(*image, mask) for image, mask in zip(images, masks, strict=True)])
     return ScanResult(kept, rejects, dropped, mask_rejects, planes)
+
+
+def _without_label_maps(scan: Scan, found: Sequence[Volume]) -> tuple[list[Volume], int]:
+    """The volumes that are no maps of labels, and how many files are. DICOM headers tell them by themselves."""
+    reader = READERS.get(scan.kind)
+    if reader is None or reader.patient is not None or scan.masks:
+        return list(found), 0
+    parted = [leave_out_labels(volume, not reader.one_file) for volume in found]
+    return [volume for volume, _ in parted if volume is not None], sum(count for _, count in parted)
 
 
 def _slice_image(index: int, image: Labels, mask: Labels | None) -> SliceImage:

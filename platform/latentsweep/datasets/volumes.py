@@ -51,6 +51,8 @@ class Volume:
 
     voxels: Float
     affine: npt.NDArray[np.float64]
+    told: bool = True
+    """Whether its file tells how it lies. What does not is taken for axial."""
 
 
 class Reject(Exception):  # noqa: N818 - a verdict on a file, not a fault
@@ -87,7 +89,7 @@ def plane_of(volume: Volume) -> str:
     orientation = io_orientation(volume.affine) if np.all(np.isfinite(volume.affine)) else np.full((3, 2), np.nan)
     if np.any(np.isnan(orientation)):
         return "unknown, taken for axial"
-    if np.array_equal(volume.affine, DISPLAY_AFFINE):
+    if not volume.told or np.array_equal(volume.affine, DISPLAY_AFFINE):
         return "taken for axial"
     across = ("sagittal", "coronal", "axial")[int(orientation[2, 0])]
     return across if across == "axial" else f"{across}, cut axially"

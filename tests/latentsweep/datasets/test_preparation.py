@@ -98,7 +98,7 @@ def test_the_thin_sagittal_series_is_refused_with_its_reason(tmp_path, test_data
 
 
 def test_the_sagittal_series_among_others_is_a_listed_reject(tmp_path, test_data):
-    manifest = own(tmp_path, test_data / "dicom_other").manifest
+    manifest = own(tmp_path, test_data / "dicom_other", series="all").manifest
     assert [(reject["count"], reject["broken"]) for reject in manifest["rejects"]] == [(8, False)]
     assert manifest["counts"]["slices"] == 60
 

@@ -221,7 +221,7 @@ def test_a_source_that_is_missing_or_a_file_is_an_error(tmp_path):
 
 def test_options_of_another_dataset_are_refused(tmp_path):
     touch(tmp_path, "p/p_flair.nii.gz")
-    with pytest.raises(DataError, match="--series is for kaggle alone"):
-        discover("mine", tmp_path, series="FLAIR", subject_from=None)
+    with pytest.raises(DataError, match="--series is for kaggle and a dataset of your own"):
+        discover("brats_flair", tmp_path, series="FLAIR", subject_from=None)
     with pytest.raises(DataError, match="--subject-from is for a dataset of your own"):
         discover("brats_flair", tmp_path, series=None, subject_from="folder:1")
