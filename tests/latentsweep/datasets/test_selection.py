@@ -215,6 +215,6 @@ def test_a_nifti_that_does_not_tell_how_it_lies_is_upright_and_noted(tmp_path, h
         image.header["magic"], image.header["vox_offset"] = b"n+1", 352
         path.write_bytes(image.header.binaryblock + bytes(4) + head(number).tobytes(order="F"))
     prepared = own(tmp_path, tmp_path / "source")
-    assert any("plane of 3 volumes is unknown" in note for note in prepared.manifest["notes"])
+    assert any("plane is unknown, taken for axial: 3" in note for note in prepared.manifest["notes"])
     bright = prepared.load("all").images.astype(float).mean(axis=0)
     assert bright[:16].max() > bright[16:].max(), "the bright block is anterior, and anterior is up"

@@ -1,3 +1,5 @@
+import struct
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -265,8 +267,21 @@ def test_a_quaternion_that_rounding_made_too_long_is_read(tmp_path, head):
     image.set_qform(np.diag([-1.0, -1, 1, 1]), code=1)
     image.header["sform_code"] = 0
     nib.save(image, tmp_path / "exact.nii")
-    image.header["quatern_d"] = 1.00001
-    image.header["quatern_b"] = 0.00002
-    nib.save(image, tmp_path / "rounded.nii")
+    content = bytearray((tmp_path / "exact.nii").read_bytes())
+    content[256:268] = struct.pack("<3f", 0.00002, 0, 1.00001)  # quatern_b, c and d
+    (tmp_path / "rounded.nii").write_bytes(content)
     exact, rounded = (read_nifti(tmp_path / f"{name}.nii").affine for name in ("exact", "rounded"))
     np.testing.assert_allclose(rounded, exact, atol=1e-3)
+
+
+@pytest.mark.parametrize("empty", [0.0, np.nan])
+def test_an_sform_that_is_none_leaves_the_qform(tmp_path, head, empty):
+    image = nib.Nifti1Image(head(), np.diag([1.0, 1, 2, 1]))
+    image.set_qform(np.diag([1.0, 1, 2, 1]), code=1)
+    nib.save(image, tmp_path / "whole.nii")
+    content = bytearray((tmp_path / "whole.nii").read_bytes())
+    content[280:328] = np.full(12, empty, "<f4").tobytes()  # srow_x, y and z
+    (tmp_path / "empty.nii").write_bytes(content)
+    whole, without = (read_nifti(tmp_path / f"{name}.nii") for name in ("whole", "empty"))
+    assert without.told
+    np.testing.assert_allclose(without.affine, whole.affine)
