@@ -16,11 +16,13 @@ from latentsweep.datasets.annotations import kind_of_annotation
 from latentsweep.datasets.catalogue import KNOWN, Dataset, dataset_named
 from latentsweep.datasets.contrasts import one_contrast
 from latentsweep.datasets.pairing import pair_masks
+from latentsweep.datasets.patients import find_patients
 from latentsweep.datasets.readers import FORMATS, READERS, format_by_name, format_of
 from latentsweep.datasets.scans import Scan
 from latentsweep.datasets.selection import EVERYTHING, Selection
 from latentsweep.datasets.sources import SourceFile, count_formats, list_source
 from latentsweep.datasets.subjects import describe_rule, subject_rule
+from latentsweep.datasets.visits import without_visit
 from trainables.errors import DataError
 
 KAGGLE_SERIES = ("FLAIR", "T1w", "T1wCE", "T2w")
@@ -28,7 +30,6 @@ KAGGLE_WITHDRAWN = ("00109", "00123", "00709")
 """Cases that the organisers of the RSNA-MICCAI challenge withdrew, each for a blank series."""
 BRATS_MODALITIES = {"flair": ("flair", "t2f"), "t1ce": ("t1ce", "t1c")}
 BRATS_NAME = re.compile(r"(?P<patient>.+)[_-](?P<modality>flair|t2f|t1ce|t1c|t1n|t1|t2w|t2|seg)\.nii(\.gz)?", re.I)
-BRATS_TIMEPOINT = re.compile(r"(?P<patient>BraTS-[A-Za-z]+-\d+)-\d{3}", re.I)
 UNKNOWN_SUBJECTS = "subjects are unknown: each file counts as its own, so that one patient may be in several splits"
 
 
@@ -149,7 +150,7 @@ def _find_brats(files: Sequence[SourceFile], dataset: Dataset) -> Discovery:
         if format_by_name(file.path) == "nifti" and BRATS_NAME.fullmatch(path.parent.name):
             path = path.parent  # some mirrors hold a folder of the file's name, and the file in it by another
         if match := BRATS_NAME.fullmatch(path.name):
-            patient = _without_timepoint(match["patient"])
+            patient = without_visit(match["patient"])
             named.append((file, BratsFile(path.parent, patient, match["modality"].lower())))
     subject_of = _brats_subjects({brats for _, brats in named})
     scans = [
@@ -190,14 +191,9 @@ def _brats_subjects(files: Collection[BratsFile]) -> dict[BratsFile, str]:
         if file.patient.startswith((f"{folder}_", f"{folder}-")):
             return folder
         match = BRATS_NAME.fullmatch(f"{folder}.nii")
-        return _without_timepoint(match["patient"] if match else folder) if file.patient in common else file.patient
+        return without_visit(match["patient"] if match else folder) if file.patient in common else file.patient
 
     return {file: subject(file) for file in files}
-
-
-def _without_timepoint(patient: str) -> str:
-    visit = BRATS_TIMEPOINT.fullmatch(patient)
-    return visit["patient"] if visit else patient
 
 
 def _find_in_folder(files: Sequence[SourceFile], dataset: Dataset) -> Discovery:
@@ -229,7 +225,13 @@ def _find_in_folder(files: Sequence[SourceFile], dataset: Dataset) -> Discovery:
         )
     kind = (major or kinds)[0]
     chosen, notes = one_contrast(by_format[kind], kind, dataset.series)
-    subject_of = subject_rule(dataset.subject_from, kind)
+    subject_of: Callable[[SourceFile], str | None]
+    if dataset.subject_from is None:
+        patients, told = find_patients(chosen, kind)
+        notes += told
+        subject_of = patients.get
+    else:
+        subject_of = subject_rule(dataset.subject_from, kind)
     rule = describe_rule(dataset.subject_from)
     groups: dict[tuple[str, str], list[Path]] = defaultdict(list)
     unmatched = 0

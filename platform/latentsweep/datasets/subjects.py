@@ -9,19 +9,22 @@ from latentsweep.datasets.readers import READERS
 from latentsweep.datasets.sources import SourceFile
 from trainables.errors import DataError
 
-DEFAULT = "the first folder below the source, else the DICOM PatientID, else each file its own"
+DEFAULT = (
+    "the first folder that is no class, cohort or split, without the visit in its name, folders with one DICOM "
+    "PatientID together, else the PatientID, else each file its own"
+)
 
 SubjectOf = Callable[[SourceFile], str | None]
 
 
-def subject_rule(text: str | None, kind: str) -> SubjectOf:
+def subject_rule(text: str, kind: str) -> SubjectOf:
     """The function from a file of the format ``kind`` to its subject; raises :class:`DataError` for another text.
 
     ``folder:N`` is the N-th folder below the source (negative from the file up), ``file`` each file,
     ``patient-id`` the patient in the header, ``regex:(…)`` the first group on the path below the source. The function
     gives None for a file in which the rule finds no subject.
     """
-    form, _, value = (text or "default").partition(":")
+    form, _, value = text.partition(":")
     reader = READERS[kind]
 
     def itself(file: SourceFile) -> str:
@@ -32,8 +35,6 @@ def subject_rule(text: str | None, kind: str) -> SubjectOf:
         return f"PatientID {reader.patient(file.path) or ''}" if reader.patient else itself(file)
 
     # What the user gave may hold names of patients: no message repeats it, nor re's, which quotes it.
-    if form == "default" and not value:
-        return lambda file: file.relative.parts[0] if len(file.relative.parts) > 1 else patient(file)
     if form == "folder" and re.fullmatch(r"-?[1-9]\d*", value):
         return _folder_rule(int(value) - (int(value) > 0))
     if form == "file" and not value:

@@ -35,9 +35,6 @@ class Case:
     """Why the row does not hold yet."""
 
 
-VISITS = "visits are not joined"
-GROUPS = "folders of classes and cohorts are taken for patients"
-
 CASES = {
     "01-same-brain-every-format": Case(volumes=17),
     "02-dual-echo-one-series": Case(volumes=2, subjects=1),
@@ -45,26 +42,26 @@ CASES = {
     "05-siemens-mosaic": Case(refused=True, says="mosaic"),
     "07-no-preamble": Case(volumes=1, later="DICOM without a preamble is not read"),
     "12-new-series-uid-for-every-file": Case(name="kaggle", volumes=3, subjects=3),
-    "14-two-exam-folders-one-PatientID": Case(volumes=16, subjects=8, later="equal PatientIDs are not joined"),
+    "14-two-exam-folders-one-PatientID": Case(volumes=16, subjects=8),
     "15-kaggle-nested-copy": Case(name="kaggle", volumes=3, subjects=3, says="a copy of another image"),
     "19-sagittal-without-orientation": Case(name="kaggle", says="plane.* unknown"),
     "20-multiframe-enhanced-mr": Case(refused=True, says="multi-frame"),
     "22-TCIA-NBIA-download": Case(refused=True, says="contrast.*flair.*t1ce.*--series"),
-    "22b-TCIA-two-collections": Case(subjects=8, later=GROUPS),
+    "22b-TCIA-two-collections": Case(subjects=8),
     "24-CD-export": Case(volumes=3),
     "27-series-uid-stripped": Case(series="all", volumes=2, subjects=1),
     "30-MSD-Task01": Case(refused=True, says="4 dimensions"),
     "31-BraTS-under-own-name": Case(refused=True, says="flair.*t1"),
     "32-BIDS-two-sessions": Case(name="mine", subjects=8),
-    "33a-UPENN-GBM-timepoints": Case(name="brats_flair", subjects=8, later=VISITS),
-    "33b-MU-Glioma-Post": Case(name="brats_flair", subjects=8, later=VISITS),
+    "33a-UPENN-GBM-timepoints": Case(name="brats_flair", subjects=8),
+    "33b-MU-Glioma-Post": Case(name="brats_flair", subjects=8),
     "33e-BraTS2024-GLI-post": Case(name="brats_flair", subjects=8, volumes=16),
     "33i-BraTS-cohorts-mixed": Case(name="brats_flair", subjects=8),
-    "33j-cohort-folders-own-default": Case(subjects=8, later=GROUPS),
+    "33j-cohort-folders-own-default": Case(subjects=8),
     "33k-flat-with-visits-own-default": Case(says="subjects are unknown"),
     "36-NaN-background": Case(volumes=3),
     "40-gz-damaged-inside": Case(refused=True, says="cut short or damaged"),
-    "60-kaggle-class-folders": Case(says="subjects are unknown", later=GROUPS),
+    "60-kaggle-class-folders": Case(says="subjects are unknown"),
     "61-masks-beside-pictures": Case(volumes=5, subjects=5),
     "61b-images-and-masks-folders": Case(),
 }
