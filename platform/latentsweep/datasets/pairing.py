@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -63,7 +63,9 @@ def pair_masks(scans: Sequence[Scan], files: Iterable[SourceFile]) -> tuple[Scan
         for path in scan.files
         if path in relative and (mask := mask_of(path))
     }
-    used = set(masks.values())
+    claims = Counter(masks.values())
+    masks = {path: mask for path, mask in masks.items() if claims[mask] == 1}
+    used = set(claims)
     paired: list[Scan] = []
     for scan in scans:
         rest = tuple(path for path in scan.files if path not in used)

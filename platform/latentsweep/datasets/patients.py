@@ -26,7 +26,7 @@ GROUP = re.compile(
 SERIES = re.compile(r"anat|func|dwi|fmap|perf|pet|stud(y|ies)|series|\d+(\.\d+)+", re.IGNORECASE)
 """Names of folders inside that of a patient, beside visits and contrasts."""
 FEW_GROUPS, LEAST_MEMBERS = 8, 3
-"""So few folders, each with so many folders of its own, are cohorts whatever they are called."""
+"""So few DICOM folders, each with so many of its own, are cohorts where headers tell of several patients."""
 NOBODY = re.compile(r"|0+|anon\w*|none|unknown|n/?a|deidentified|removed", re.IGNORECASE)
 """A PatientID that names nobody."""
 
@@ -39,7 +39,7 @@ def find_patients(files: Sequence[SourceFile], kind: str) -> tuple[dict[SourceFi
     one subject, unless all folders have it: then it stands for nobody.
     """
     if READERS[kind].patient is None:
-        level = _level(files)
+        level = _level(files, by_word_alone=True)
         return {file: _folder(file, level) or str(file.relative) for file in files}, ()
     named = _named_patients(files, kind)
     told = {name for name in named.values() if not NOBODY.fullmatch(name)}
@@ -80,7 +80,7 @@ def _folder(file: SourceFile, level: int) -> str | None:
     return without_visit(folders[level]) if len(folders) > level else None
 
 
-def _level(files: Sequence[SourceFile], *, by_word_alone: bool = False) -> int:
+def _level(files: Sequence[SourceFile], *, by_word_alone: bool) -> int:
     """How many folders above that of the patient group patients."""
     for level in range(max(len(file.relative.parts) for file in files)):
         members: dict[str, set[str]] = defaultdict(set)

@@ -47,9 +47,9 @@ def test_a_folder_that_is_a_class_a_split_or_a_site_is_no_patient(groups):
     assert set(patients(f"{one}/p1/a.nii", f"{one}/p2/a.nii", f"{other}/p3/b.nii").values()) == {"p1", "p2", "p3"}
 
 
-def test_few_folders_that_hold_many_others_are_cohorts():
-    paths = [f"{cohort}/{cohort}-{number}/scan.nii" for cohort in ("alpha", "beta") for number in range(3)]
-    assert set(patients(*paths).values()) == {f"{c}-{n}" for c in ("alpha", "beta") for n in range(3)}
+def test_the_scans_of_a_patient_are_no_patients_whatever_they_are_called():
+    paths = [f"{name}/{name}_V{number}/scan.nii" for name in ("anna", "bert") for number in range(3)]
+    assert set(patients(*paths).values()) == {"anna", "bert"}
 
 
 @pytest.mark.parametrize(
