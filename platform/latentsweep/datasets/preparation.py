@@ -5,18 +5,17 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import hashlib
 import logging
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
 from latentsweep.datasets import splits, volumes
+from latentsweep.datasets.arrangement import arrange_rows, rows_with_pictures, volume_key
 from latentsweep.datasets.catalogue import BUILT_IN, Dataset, check_name, dataset_named, how_to_get
 from latentsweep.datasets.layouts import Discovery, discover
 from latentsweep.datasets.masks import MASK_RULE
@@ -24,9 +23,9 @@ from latentsweep.datasets.phantom import SEED, SUBJECTS
 from latentsweep.datasets.pseudonyms import Pseudonyms, home_key
 from latentsweep.datasets.scans import PHANTOM, ReadersDiedError, Scan, part_loose_pictures, read_scans
 from latentsweep.datasets.selection import EVERYTHING, Selection
-from latentsweep.datasets.shards import SliceRow, write_shards
+from latentsweep.datasets.shards import write_shards
 from latentsweep.datasets.slices import VERSION, PreparedDataset, open_dataset, write_manifest
-from latentsweep.datasets.spool import ScanResult, SliceImage, Spool
+from latentsweep.datasets.spool import ScanResult, Spool
 from latentsweep.storage.home import Home
 from trainables.config import fingerprint
 from trainables.errors import DataError
@@ -216,7 +215,7 @@ def _build(
             f"at most {MAX_BROKEN_SHARE:.0%} of the files may be broken, got {broken} of {files} ({reasons}): "
             "check --source, or take the broken files out"
         )
-    volumes, counts, print_of_rows = _arrange_rows(found, results, pseudonyms)
+    volumes, counts, print_of_rows = arrange_rows(found, results, pseudonyms)
     if not volumes:
         raise DataError(
             f"no usable slice is in the {files} files of the source ({reasons or 'no file refused'}; {dropped} "
@@ -238,7 +237,7 @@ def _build(
     notes += [f"masks left out: {count} × {reason}" for reason, count in sorted(left_out.items())]
     lesions = [image.lesion for placed in volumes for image in placed.volume.slices if image.lesion is not None]
     masks = {"slices_with_mask": len(lesions), "slices_with_lesion": sum(map(bool, lesions))} if lesions else {}
-    shards = write_shards(folder, _rows_with_pictures(volumes, spool), bool(lesions))
+    shards = write_shards(folder, rows_with_pictures(volumes, spool), bool(lesions))
     write_manifest(
         folder,
         {
@@ -275,7 +274,7 @@ def _rejects(scans: Sequence[Scan], results: Sequence[ScanResult], pseudonyms: P
     """The rejects by reason, each with its number of files and up to MAX_PLACES pseudonymous places."""
     places: dict[tuple[str, bool], Counter[tuple[str, str]]] = defaultdict(Counter)
     for scan, result in zip(scans, results, strict=True):
-        where = (pseudonyms.subject(scan.subject), pseudonyms.volume(_volume_key(scan, 0)))
+        where = (pseudonyms.subject(scan.subject), pseudonyms.volume(volume_key(scan, 0)))
         for reason, broken, files in result.rejects:
             places[reason, broken][where] += files
     return [
@@ -290,92 +289,3 @@ def _rejects(scans: Sequence[Scan], results: Sequence[ScanResult], pseudonyms: P
         }
         for (reason, broken), found in sorted(places.items())
     ]
-
-
-@dataclass(frozen=True)
-class FoundVolume:
-    """A volume by its pseudonym: its slices without their pictures, its scan's number, and its own in the scan."""
-
-    name: str
-    slices: Sequence[SliceImage]
-    scan: int
-    number: int
-
-
-@dataclass(frozen=True)
-class PlacedVolume:
-    """A volume with its subject's pseudonym and the split, and the split by slice, of each of its slices."""
-
-    volume: FoundVolume
-    subject: str
-    labels: Sequence[tuple[str, str]]
-
-
-def _rows_with_pictures(volumes: Sequence[PlacedVolume], spool: Spool) -> Iterator[SliceRow]:
-    """The rows of the shards, whose pictures are read from ``spool`` a volume at a time."""
-    for placed in volumes:
-        volume = placed.volume
-        pictures = spool.pictures(volume.scan, volume.number)
-        for image, labels, (png, mask) in zip(volume.slices, placed.labels, pictures, strict=True):
-            yield SliceRow(placed.subject, volume.name, image.index, *labels, png, mask)
-
-
-def _arrange_rows(
-    found: Discovery, results: Sequence[ScanResult], pseudonyms: Pseudonyms
-) -> tuple[list[PlacedVolume], dict[str, Any], str]:
-    """The volumes in the order of their content, the counts of their rows, and their fingerprint.
-
-    Nothing in the order tells of an identifier: subjects come by their smallest image hash, volumes likewise.
-    """
-    order = splits.rank_subjects(found.subjects)
-    images: dict[str, set[str]] = defaultdict(set)
-    for scan, result in zip(found.scans, results, strict=True):
-        images[scan.subject].update(image.digest for volume in result.volumes for image in volume)
-    group = splits.join_subjects(order, images)
-    split_of = splits.subject_splits(order)
-    by_subject: dict[str, list[FoundVolume]] = defaultdict(list)
-    for place, (scan, result) in enumerate(zip(found.scans, results, strict=True)):
-        for number, volume in enumerate(result.volumes):
-            name = pseudonyms.volume(_volume_key(scan, number))
-            by_subject[group[scan.subject]].append(FoundVolume(name, volume, place, number))
-    ordered = sorted(
-        (
-            (subject, sorted(volumes, key=lambda volume: [image.digest for image in volume.slices]))
-            for subject, volumes in by_subject.items()
-        ),
-        key=lambda entry: [sorted(image.digest for volume in entry[1] for image in volume.slices)],
-    )
-    total = sum(len(volume.slices) for _, volumes in ordered for volume in volumes)
-    by_slice = splits.slice_splits(total)
-    placed: list[PlacedVolume] = []
-    count = 0
-    digest = hashlib.sha256()
-    for subject_ordinal, (subject, found_volumes) in enumerate(ordered):
-        for volume_ordinal, found_volume in enumerate(found_volumes):
-            slices = found_volume.slices
-            labels = [(split_of[subject], by_slice[count + place]) for place in range(len(slices))]
-            placed.append(PlacedVolume(found_volume, pseudonyms.subject(subject), labels))
-            count += len(slices)
-            for image, label in zip(slices, labels, strict=True):
-                line = (image.digest, image.index, *label, subject_ordinal, volume_ordinal)
-                digest.update("\t".join(map(str, line)).encode() + b"\n")
-    by_subject_split = Counter(split_of[subject] for subject, _ in ordered)
-    counts = {
-        "slices": total,
-        "subjects": len(ordered),
-        "volumes": sum(len(volumes) for _, volumes in ordered),
-        "subjects_joined_by_identical_images": len({s for s, v in images.items() if v}) - len(ordered),
-        "slices_by_split": _by_split(split for volume in placed for split, _ in volume.labels),
-        "slices_by_split_by_slice": _by_split(split for volume in placed for _, split in volume.labels),
-        "subjects_by_split": {split: by_subject_split[split] for split in splits.SPLITS},
-    }
-    return placed, counts, digest.hexdigest()
-
-
-def _volume_key(scan: Scan, number: int) -> str:
-    return f"{scan.key}\0{number}"
-
-
-def _by_split(labels: Iterator[str]) -> dict[str, int]:
-    count = Counter(labels)
-    return {split: count[split] for split in splits.SPLITS}
