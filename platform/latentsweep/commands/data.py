@@ -73,23 +73,21 @@ def prepare(
     from latentsweep.datasets import preparation
     from latentsweep.datasets.selection import Selection
 
-    selection = Selection(tuple(include or ()), tuple(exclude or ()))
+    asked: dict[str, Any] = {
+        "home": home,
+        "source": source,
+        "series": series,
+        "subject_from": subject_from,
+        "selection": Selection(tuple(include or ()), tuple(exclude or ())),
+        "size": size,
+        "jobs": jobs,
+    }
     if check is not None:
         from latentsweep.datasets.check import check as look
         from latentsweep.pages.check import write_check
 
         with _progress(f"checking {name}") as progress:
-            found = look(
-                name,
-                home=home,
-                source=source,
-                series=series,
-                subject_from=subject_from,
-                selection=selection,
-                size=size,
-                jobs=jobs,
-                progress=progress,
-            )
+            found = look(name, **asked, progress=progress)
         page = write_check(found, check)
         numbers = {"volumes": len(found.volumes), "patients": found.patients, "left_out": len(found.left_out)}
         if as_json:
@@ -98,18 +96,7 @@ def prepare(
             typer.echo(f"{numbers['volumes']} volumes of {numbers['patients']} patients would be prepared: {page}")
         return
     with _progress(f"preparing {name}") as progress:
-        dataset = preparation.prepare(
-            name,
-            home=home,
-            source=source,
-            series=series,
-            subject_from=subject_from,
-            selection=selection,
-            size=size,
-            jobs=jobs,
-            replace=replace,
-            progress=progress,
-        )
+        dataset = preparation.prepare(name, **asked, replace=replace, progress=progress)
     if as_json:
         typer.echo(json.dumps({"folder": str(dataset.folder), **dataset.manifest}, indent=2))
     else:

@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 
 from latentsweep.datasets.catalogue import dataset_named
-from latentsweep.datasets.layouts import Discovery
 from latentsweep.datasets.overview import outline
 from latentsweep.datasets.png import decode
-from latentsweep.datasets.preparation import Progress, check_options, find_scans, plane_notes, settings_of
+from latentsweep.datasets.preparation import Progress, check_options, find_scans, mask_notes, plane_notes, settings_of
 from latentsweep.datasets.readers import READERS
 from latentsweep.datasets.scans import Scan, read_scans
 from latentsweep.datasets.selection import EVERYTHING, Selection
@@ -98,6 +97,8 @@ def check(
             volumes += _volumes(scan, results[number], patient, spool, number)
             for reason, _, files in results[number].rejects:
                 left_out[patient, reason] += files
+    masked = sum(bool(scan.masks) for scan in found.scans)
+    beside = [f"lesion masks lie beside {masked} of {len(found.scans)} scans"] if masked else []
     return Check(
         name=name,
         settings=settings,
@@ -106,7 +107,7 @@ def check(
         left_out=[(patient, files, reason) for (patient, reason), files in sorted(left_out.items())],
         dropped=sum(result.dropped for result in results.values()),
         ignored=found.ignored,
-        notes=[*found.notes, *plane_notes(results.values()), *_mask_notes(found, results)],
+        notes=[*found.notes, *plane_notes(results.values()), *beside, *mask_notes(results.values())],
     )
 
 
@@ -124,10 +125,3 @@ def _volumes(scan: Scan, result: ScanResult, patient: int, spool: Spool, number:
             lesions=sum(map(bool, lesions)) if lesions else None,
             picture=image if mask is None else outline(image, decode(mask)),
         )
-
-
-def _mask_notes(found: Discovery, results: dict[int, ScanResult]) -> list[str]:
-    masked = sum(bool(scan.masks) for scan in found.scans)
-    left_out = Counter(reason for result in results.values() for reason in result.mask_rejects)
-    notes = [f"masks left out: {count} × {reason}" for reason, count in sorted(left_out.items())]
-    return [f"lesion masks lie beside {masked} of {len(found.scans)} scans", *notes] if masked else notes

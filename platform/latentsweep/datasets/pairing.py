@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -37,7 +37,7 @@ def pair_masks(scans: Sequence[Scan], files: Iterable[SourceFile]) -> tuple[Scan
     """The scans with the mask of each of their files; a file that is a mask of another one is no scan.
 
     A mask lies in the folder of its scan, or in a folder of masks beside that of scans, or, if no other mask has the
-    same name, anywhere in the source. A scan to which several masks fit has none.
+    same name and it fits scans of one folder alone, anywhere in the source. A scan with several masks has none.
     """
     at: dict[Place, list[Path]] = defaultdict(list)
     named: dict[str, list[Path]] = defaultdict(list)
@@ -48,23 +48,27 @@ def pair_masks(scans: Sequence[Scan], files: Iterable[SourceFile]) -> tuple[Scan
             at[place].append(file.path)
             named[place[1]].append(file.path)
 
-    def mask_of(path: Path) -> Path | None:
-        folder, names = _folder(relative[path]), _names(relative[path])
-        for candidates in (*(at.get((folder, name)) for name in names), *(named.get(name) for name in names[-1:])):
-            others = [mask for mask in candidates or () if mask != path]
-            if others and format_by_name(others[0]) == format_by_name(path):
-                return others[0] if len(others) == 1 else None
-        return None
+    def only(candidates: Iterable[Path], path: Path) -> Path | None:
+        others = [mask for mask in candidates if mask != path and format_by_name(mask) == format_by_name(path)]
+        return others[0] if len(others) == 1 else None
 
-    masks = {
-        path: mask
-        for scan in scans
-        if scan.kind in READERS and READERS[scan.kind].patient is None
-        for path in scan.files
-        if path in relative and (mask := mask_of(path))
-    }
-    claims = Counter(masks.values())
-    masks = {path: mask for path, mask in masks.items() if claims[mask] == 1}
+    masks: dict[Path, Path] = {}
+    claims: dict[Path, set[PurePosixPath]] = defaultdict(set)
+    far: set[Path] = set()
+    for scan in scans:
+        if scan.kind not in READERS or READERS[scan.kind].patient is not None:
+            continue
+        for path in scan.files:
+            if path not in relative:
+                continue
+            folder, names = _folder(relative[path]), _names(relative[path])
+            beside = next((at[folder, name] for name in names if at.get((folder, name), [path]) != [path]), None)
+            mask = only(named.get(names[-1], ()) if beside is None else beside, path)
+            if mask:
+                masks[path] = mask
+                claims[mask].add(folder)
+                far |= {path} if beside is None else set()
+    masks = {path: mask for path, mask in masks.items() if path not in far or len(claims[mask]) == 1}
     used = set(claims)
     paired: list[Scan] = []
     for scan in scans:

@@ -233,8 +233,7 @@ def _build(
             "of another modality, may have them in another split"
         )
     notes += plane_notes(results)
-    left_out = Counter(reason for result in results for reason in result.mask_rejects)
-    notes += [f"masks left out: {count} × {reason}" for reason, count in sorted(left_out.items())]
+    notes += mask_notes(results)
     lesions = [image.lesion for placed in volumes for image in placed.volume.slices if image.lesion is not None]
     masks = {"slices_with_mask": len(lesions), "slices_with_lesion": sum(map(bool, lesions))} if lesions else {}
     shards = write_shards(folder, rows_with_pictures(volumes, spool), bool(lesions))
@@ -268,6 +267,12 @@ def plane_notes(results: Iterable[ScanResult]) -> list[str]:
     """A note on the volumes whose files do not tell their plane."""
     count = sum(plane.endswith("taken for axial") for result in results for plane in result.planes)
     return [f"volumes whose plane is unknown, taken for axial: {count}; look at them"] if count else []
+
+
+def mask_notes(results: Iterable[ScanResult]) -> list[str]:
+    """A note on the masks that were left out, for each reason."""
+    left_out = Counter(reason for result in results for reason in result.mask_rejects)
+    return [f"masks left out: {count} × {reason}" for reason, count in sorted(left_out.items())]
 
 
 def _rejects(scans: Sequence[Scan], results: Sequence[ScanResult], pseudonyms: Pseudonyms) -> list[dict[str, Any]]:

@@ -84,6 +84,18 @@ def test_another_thing_beside_a_scan_is_no_lesion_mask_of_it(other):
     assert masks_of(["A/A_flair.nii.gz"], ["A/A_flair.nii.gz", other]) == [()]
 
 
+def test_a_mask_is_of_no_scan_of_the_same_name_in_another_folder():
+    scans = ["P1/flair.nii.gz", "P2/flair.nii.gz", "P3/flair.nii.gz"]
+    assert masks_of(scans, [*scans, "P1/flair_seg.nii.gz"]) == [("P1/flair_seg.nii.gz",), (), ()]
+    assert masks_of(scans, [*scans, "masks_of_all/flair_seg.nii.gz"]) == [(), (), ()]
+
+
+def test_the_contrasts_of_a_patient_share_its_mask():
+    scans = ["P1/P1_flair.nii.gz", "P1/P1_t1ce.nii.gz"]
+    assert masks_of(scans, [*scans, "P1/P1_seg.nii.gz"]) == [("P1/P1_seg.nii.gz",)] * 2
+    assert masks_of(scans, [*scans, "segm/P1_seg.nii.gz"]) == [("segm/P1_seg.nii.gz",)] * 2
+
+
 def test_a_scan_with_two_masks_has_none():
     files = ["A/A_flair.nii.gz", "A/A_seg.nii.gz", "A/A_mask.nii.gz"]
     assert masks_of(files[:1], files) == [()]
