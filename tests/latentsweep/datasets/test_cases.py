@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from latentsweep.datasets.preparation import prepare
+from latentsweep.datasets.slices import PreparedDataset
+from latentsweep.lints import dataset_lints
 from trainables.errors import DataError
 
 ROOT = Path(__file__).parents[3]
@@ -26,8 +28,13 @@ class Case:
     name: str = "mine"
     below: str = "source"
     series: str | None = None
+    size: int = 32
     volumes: int | None = None
     subjects: int | None = None
+    split: tuple[int, int, int] | None = None
+    """Subjects of train, validation and test."""
+    lint: str = ""
+    """The code of a finding about the dataset."""
     says: str = ""
     """A pattern that the notes, the reasons of rejects or the error must hold."""
     refused: bool = False
@@ -44,6 +51,7 @@ CASES = {
     "12-new-series-uid-for-every-file": Case(name="kaggle", volumes=3, subjects=3),
     "14-two-exam-folders-one-PatientID": Case(volumes=16, subjects=8),
     "15-kaggle-nested-copy": Case(name="kaggle", volumes=3, subjects=3, says="a copy of another image"),
+    "17-blank-and-one-slice-series": Case(name="kaggle", split=(3, 1, 1), says="blank.*without a usable slice: 1"),
     "19-sagittal-without-orientation": Case(name="kaggle", says="plane.* unknown"),
     "20-multiframe-enhanced-mr": Case(refused=True, says="multi-frame"),
     "22-TCIA-NBIA-download": Case(refused=True, says="contrast.*flair.*t1ce.*--series"),
@@ -61,9 +69,12 @@ CASES = {
     "33k-flat-with-visits-own-default": Case(says="subjects are unknown"),
     "36-NaN-background": Case(volumes=3),
     "40-gz-damaged-inside": Case(refused=True, says="cut short or damaged"),
+    "41-whole-set-twice-under-other-names": Case(subjects=20, split=(14, 3, 3)),
     "60-kaggle-class-folders": Case(says="subjects are unknown"),
     "61-masks-beside-pictures": Case(volumes=5, subjects=5),
     "61b-images-and-masks-folders": Case(),
+    "65-recompressed-copies": Case(lint="near-identical-across-splits"),
+    "65b-recompressed-copies-of-60-real-patients": Case(lint="near-identical-across-splits"),
 }
 """The expectation of each case by the name of its folder."""
 
@@ -83,18 +94,24 @@ def marked(folder: str, case: Case) -> object:
 
 @pytest.mark.parametrize(("folder", "case"), [marked(folder, case) for folder, case in CASES.items()])
 def test_a_case_is_prepared_or_refused_as_expected(cases: Path, tmp_path: Path, folder: str, case: Case) -> None:
-    told, counts = outcome(case, cases / folder / case.below, tmp_path)
-    assert case.refused == (counts is None), told
+    told, dataset = outcome(case, cases / folder / case.below, tmp_path)
+    assert case.refused == (dataset is None), told
     assert re.search(case.says, told), told
-    if counts is not None:
+    if dataset is not None:
+        counts = dataset.manifest["counts"]
         assert case.volumes in (None, counts["volumes"]), counts
         assert case.subjects in (None, counts["subjects"]), counts
+        assert case.split in (None, tuple(counts["subjects_by_split"].values())), counts
+    if case.lint:
+        assert dataset is not None
+        assert case.lint in [found.code for found in dataset_lints(dataset, "subject")]
 
 
-def outcome(case: Case, source: Path, home: Path) -> tuple[str, dict[str, int] | None]:
-    """What is told of a source, and its counts; none where it is refused."""
+def outcome(case: Case, source: Path, home: Path) -> tuple[str, PreparedDataset | None]:
+    """What is told of a source, and its dataset; none where it is refused."""
     try:
-        manifest = prepare(case.name, home=home, source=source, series=case.series, size=32, jobs=1).manifest
+        dataset = prepare(case.name, home=home, source=source, series=case.series, size=case.size, jobs=1)
     except DataError as error:
         return str(error), None
-    return "; ".join([*(reject["reason"] for reject in manifest["rejects"]), *manifest["notes"]]), manifest["counts"]
+    manifest = dataset.manifest
+    return "; ".join([*(reject["reason"] for reject in manifest["rejects"]), *manifest["notes"]]), dataset
