@@ -41,8 +41,9 @@ def prepare(
         typer.Option(
             help="Which part of a path is the subject, for a dataset of your own: folder:N (1 is the first below the "
             "source, -1 the one that the file is in), file, patient-id (DICOM), or regex:(…). Default: the first "
-            "folder that is no class, cohort or split, without the visit in its name, and folders with one DICOM "
-            "PatientID together; else the PatientID, else each file its own."
+            "folder that names no class, cohort, split, visit, series or contrast, without the visit in its name, "
+            "and folders with one DICOM PatientID together; else what the file's name tells before its visit or "
+            "contrast, or the PatientID; else each file its own."
         ),
     ] = None,
     include: Annotated[

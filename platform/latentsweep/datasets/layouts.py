@@ -16,7 +16,7 @@ from latentsweep.datasets.annotations import kind_of_annotation
 from latentsweep.datasets.catalogue import KNOWN, Dataset, dataset_named
 from latentsweep.datasets.contrasts import one_contrast
 from latentsweep.datasets.pairing import pair_masks
-from latentsweep.datasets.patients import find_patients
+from latentsweep.datasets.patients import find_patients, unknown_subjects
 from latentsweep.datasets.readers import FORMATS, READERS, format_by_name, format_of
 from latentsweep.datasets.scans import Scan
 from latentsweep.datasets.selection import EVERYTHING, Selection
@@ -30,7 +30,6 @@ KAGGLE_WITHDRAWN = ("00109", "00123", "00709")
 """Cases that the organisers of the RSNA-MICCAI challenge withdrew, each for a blank series."""
 BRATS_MODALITIES = {"flair": ("flair", "t2f"), "t1ce": ("t1ce", "t1c")}
 BRATS_NAME = re.compile(r"(?P<patient>.+)[_-](?P<modality>flair|t2f|t1ce|t1c|t1n|t1|t2w|t2|seg)\.nii(\.gz)?", re.I)
-UNKNOWN_SUBJECTS = "subjects are unknown: each file counts as its own, so that one patient may be in several splits"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,8 +248,8 @@ def _find_in_folder(files: Sequence[SourceFile], dataset: Dataset) -> Discovery:
         )
     if len({subject for subject, _ in groups}) == 1:
         notes += ("all files count as one subject: if they are not, prepare again with another --subject-from",)
-    if all(len(group) == 1 and subject == key for (subject, key), group in groups.items()):
-        notes += (UNKNOWN_SUBJECTS,)
+    if dataset.subject_from == "file":
+        notes += unknown_subjects(len(chosen), len(chosen))
     scans = (Scan(kind, subject, f"{subject}\0{key}", tuple(group)) for (subject, key), group in groups.items())
     return Discovery(
         scans=tuple(scans),

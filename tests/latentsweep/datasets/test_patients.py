@@ -4,6 +4,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
+from latentsweep.datasets.names import patient_of_folder
 from latentsweep.datasets.patients import find_patients
 from latentsweep.datasets.sources import SourceFile, list_source
 from latentsweep.datasets.visits import without_visit
@@ -22,6 +23,21 @@ from latentsweep.datasets.visits import without_visit
         ("P07-20190203", "P07"),
         ("P07_2019-02-03", "P07"),
         ("BraTS-GLI-00005-101", "BraTS-GLI-00005"),
+        ("BraTS-MEN-RT-0001-1", "BraTS-MEN-RT-0001"),
+        ("sub01_v1", "sub01"),
+        ("OAS1_0001_MR1", "OAS1_0001"),
+        ("OAS2_0001_MR2", "OAS2_0001"),
+        ("OAS30001_MR_d0129", "OAS30001"),
+        ("UCSF-PDGM-0004_FU003d", "UCSF-PDGM-0004"),
+        ("Pat2-visitA", "Pat2"),
+        ("P1 20190203", "P1"),
+        ("P1 visit 2", "P1"),
+        ("P1_week-000-1", "P1"),
+        ("P1_12months", "P1"),
+        ("002_S_0295_m06", "002_S_0295"),
+        ("HCA6002236_V1_MR", "HCA6002236"),
+        ("TCGA_CS_4941_19960909_12", "TCGA_CS_4941"),
+        ("W39_1998.09.19_Segm", "W39"),
     ],
 )
 def test_a_visit_behind_a_name_is_no_part_of_the_patient(name, patient):
@@ -29,16 +45,27 @@ def test_a_visit_behind_a_name_is_no_part_of_the_patient(name, patient):
 
 
 @pytest.mark.parametrize(
-    "name", ["BraTS20_Training_001", "pat_1", "sub-01", "scan_20190203", "P07_black", "P07_fullbrain", "session_1"]
+    "name",
+    [
+        *("BraTS20_Training_001", "BraTS2021_00495", "Brats17_2013_10_1", "Brats18_CBICA_AAB_1", "BraTS-GLI-00005"),
+        *("IXI012-Guys-0826", "TCGA-02-0003", "UCSF-PDGM-0004", "UPENN-GBM-00012", "OAS1_0001", "002_S_0295"),
+        *("900-00-1961", "CC0001_philips_15_55_M", "sub-r001s001", "sub-CC110033", "ReMIND-001", "EGD-0265"),
+        *("pat_1", "sub-01", "scan_20190203", "P07_black", "P07_fullbrain", "P1_posterior", "session_1", "00109"),
+        "1.3.12.2.1107.20190203",
+    ],
 )
 def test_a_name_without_a_visit_stays(name):
     assert without_visit(name) == name
 
 
-def patients(*paths, kind="nifti"):
+def told(*paths, kind="nifti"):
     files = [SourceFile(PurePosixPath("/", path), PurePosixPath(path)) for path in paths]
-    found, _ = find_patients(files, kind)
-    return {str(file.relative): subject for file, subject in found.items()}
+    found, notes = find_patients(files, kind)
+    return {str(file.relative): subject for file, subject in found.items()}, " ".join(notes)
+
+
+def patients(*paths, kind="nifti"):
+    return told(*paths, kind=kind)[0]
 
 
 @pytest.mark.parametrize("groups", [("HGG", "LGG"), ("train", "test"), ("site1", "site2"), ("glioma", "no_tumor")])
@@ -62,6 +89,127 @@ def test_the_visits_and_series_of_a_patient_do_not_make_it_a_cohort(below):
 def test_pictures_that_lie_in_a_class_are_each_their_own_subject():
     found = patients("yes/1.png", "yes/2.png", "no/1.png", kind="picture")
     assert all(subject == path for path, subject in found.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "patient"),
+    [
+        ("UCSF-PDGM-0004_nifti", "UCSF-PDGM-0004"),
+        ("UCSF-PDGM-0429_FU003d_nifti", "UCSF-PDGM-0429"),
+        ("BraTS2021_00495_flair.nii", "BraTS2021_00495"),
+        ("P1_AX_T1", "P1"),
+        ("P1 FLAIR", "P1"),
+        ("PD_001", "PD_001"),
+        ("001", "001"),
+        ("anna", "anna"),
+    ],
+)
+def test_a_folder_names_a_patient_without_contrast_and_format(name, patient):
+    assert patient_of_folder(name) == patient
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("ses-01", "baseline", "followup", "week-000-1", "09-26-2005-NA-BRAIN", "2006-04-18_08_20_30.0"),
+        *("T1", "FLAIR", "IXI-T1", "AX T1 POST", "t1_mprage_sag_p2_iso", "Post_Scan_T1", "3 - AX T1"),
+        *("anat", "study1", "series_2", "3.000000-AX FLAIR-12345", "1.2.840.113619", "MR1"),
+        *("train", "HGG", "site1", "Site_A", "center-Utrecht", "Task01_BrainTumour", "BraTS2021_Training_Data"),
+    ],
+)
+def test_a_folder_of_a_visit_a_contrast_a_series_or_a_group_names_no_patient(name):
+    assert patient_of_folder(name) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["Site_1_pt1", "Site_0_pt0", "hospital_A12", "CenterP2", "sitepatient1", "Class_P1", "batchelor"]
+)
+def test_a_word_for_a_group_with_more_behind_it_than_a_number_or_a_letter_names_a_patient(name):
+    assert patient_of_folder(name) == name
+    assert set(patients(f"{name}/T1.nii", f"{name}/T1_again.nii").values()) == {name}
+
+
+@pytest.mark.parametrize("tops", [("ses-01", "ses-02"), ("baseline", "followup"), ("T1", "T2"), ("IXI-T1", "IXI-T2")])
+def test_a_patient_below_folders_of_visits_or_contrasts_is_one_subject(tops):
+    below = ("P0/a.nii", "P1/a.nii", "P2/b.nii")
+    assert patients(*(f"{top}/{path}" for top in tops for path in below)) == {
+        f"{top}/{path}": path[:2] for top in tops for path in below
+    }
+    flat = ("P0.nii", "P1.nii", "P2.nii")
+    assert patients(*(f"{top}/{path}" for top in tops for path in flat)) == {
+        f"{top}/{path}": path[:2] for top in tops for path in flat
+    }
+
+
+def test_a_group_beside_patients_is_passed_over_for_its_own_files_alone():
+    found = patients("P1/T1/a.nii", "train/P2/T1/a.nii", "train/P3/T1/a.nii", "train/site1/P4/a.nii")
+    assert list(found.values()) == ["P1", "P2", "P3", "P4"]
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (("sub-01_ses-1_T1w.nii", "sub-01_ses-2_T1w.nii", "sub-02_T1w.nii"), {"sub-01", "sub-02"}),
+        (("P1_T1.nii", "P1_T2.nii", "P2_visit1_T1.nii", "P2_visit2_T1.nii"), {"P1", "P2"}),
+        (("T1_P1.nii", "flair_P1.nii", "T1_P2.nii"), {"P1", "P2"}),
+        (("IXI012-Guys-0826-T1.nii.gz", "IXI012-Guys-0826-T2.nii.gz"), {"IXI012-Guys-0826"}),
+        (("IXI012-Guys-0826-T1.nii", "IXI013-HH-1212-T1.nii"), {"IXI012-Guys-0826", "IXI013-HH-1212"}),
+        (("imagesTr/BRATS_003_0000.nii.gz", "imagesTr/BRATS_003_0001.nii.gz"), {"BRATS_003"}),
+        (("001_flair.nii", "001_t1.nii", "002_flair.nii"), {"001", "002"}),
+        (("HGG/001_flair.nii", "HGG/001_t1.nii", "LGG/001_flair.nii"), {"HGG/001", "LGG/001"}),
+    ],
+)
+def test_the_name_of_a_loose_scan_tells_its_patient_before_visit_and_contrast(paths, names):
+    found, notes = told(*paths)
+    assert (set(found.values()), notes) == (names, "")
+
+
+def test_the_name_of_a_loose_slice_tells_its_patient_before_the_word_slice():
+    found = patients("P1_slice_12.png", "P1_slice13.png", "volume_2_slice_0.png", kind="picture")
+    assert list(found.values()) == ["P1", "P1", "volume_2"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Image-12.png", "0012.jpg", "Te-gl_0000.jpg", "Y12.JPG", "T1_001.png", "Image-12_flair.png", "image(3).jpg"],
+)
+def test_a_numbered_slice_in_a_class_joins_no_other_and_is_noted(name):
+    found, notes = told(f"yes/{name}", f"no/{name}", "no/P1_slice1.png", kind="picture")
+    assert len(set(found.values())) == 3
+    assert "unknown for 2 of 3 files" in notes
+
+
+def test_files_that_nothing_names_are_counted_beside_those_of_a_patient():
+    found, notes = told("P1/a.nii", "b.nii", "c.nii")
+    assert found == {"P1/a.nii": "P1", "b.nii": "b.nii", "c.nii": "c.nii"}
+    assert "unknown for 2 of 3 files" in notes
+
+
+def test_the_scans_of_a_visit_or_an_exam_that_names_nobody_stay_together_and_are_noted():
+    found, notes = told("20190203/T1.nii", "20190203/T2.nii", "scan01/T1.nii", "scan01/T2.nii")
+    assert list(found.values()) == ["20190203", "20190203", "scan01", "scan01"]
+    assert "unknown for 4 of 4 files" in notes
+
+
+@pytest.mark.parametrize(
+    ("around", "below"),
+    [
+        ("kaggle_3m", ("TCGA_CS_4941_19960909/a.nii", "TCGA_CS_4942_19970222/a.nii")),
+        ("mydata", ("001/a.nii", "002/a.nii")),
+        ("ADNI", ("002_S_0295/MPRAGE/a.nii", "002_S_0413/MPRAGE/a.nii")),
+        ("ds000030", ("sub-10159/anat/a.nii", "sub-10171/anat/a.nii")),
+        ("UCSF-PDGM-v3", ("UCSF-PDGM-0004_nifti/a.nii", "UCSF-PDGM-0005_nifti/a.nii")),
+    ],
+)
+def test_a_folder_around_the_whole_set_is_no_patient(around, below):
+    assert len(set(patients(*(f"{around}/{path}" for path in below)).values())) == 2
+
+
+@pytest.mark.parametrize(
+    "below", [("P1_1", "P1_2"), ("exam1", "exam2"), ("T1", "FLAIR"), ("0001", "0002"), ("a", "b")]
+)
+def test_a_folder_around_the_scans_of_one_patient_is_that_patient(below):
+    assert set(patients(*(f"P1/{name}/x.nii" for name in below)).values()) == {"P1"}
 
 
 def exams(folder, head, write_dicom, ids):
