@@ -14,8 +14,13 @@ from latentsweep.datasets.splits import join_subjects
 
 LEAST_MEMBERS = 3
 """A folder whose headers tell of so many patients is a cohort."""
-NOBODY = re.compile(r"|0+|anon\w*|none|unknown|n/?a|deidentified|removed", re.IGNORECASE)
-"""A PatientID that names nobody."""
+NOBODY = re.compile(
+    r"anon[a-z]*|unknown|none|nil|null|nan?|not?|de|deident[a-z]*|identified|removed|redacted|deleted|hidden|blank|"
+    r"empty|patients?|subject|person|name|id|available|applicable|given|test(ing)?|dummy|default|example|sample|demo|"
+    r"phantom|john|jane|doe|volunteer|xx+|0+|12345(6(7(8(90?)?)?)?)?|(\d)\6{3,}",
+    re.IGNORECASE,
+)
+"""Words and numbers of a PatientID that names nobody."""
 
 
 def find_patients(files: Sequence[SourceFile], kind: str) -> tuple[dict[SourceFile, str], tuple[str, ...]]:
@@ -27,7 +32,7 @@ def find_patients(files: Sequence[SourceFile], kind: str) -> tuple[dict[SourceFi
     it stands for nobody.
     """
     named = _headers(files, kind)
-    told = {name for name in named.values() if not NOBODY.fullmatch(name)}
+    told = {name for name in named.values() if not names_nobody(name)}
     passed = _cohorts({file: name for file, name in named.items() if name in told})
     passed |= _wrappers(files, kind, passed)
     places = {file: patient_of_path(file.relative, passed, READERS[kind].one_file) for file in files}
@@ -35,6 +40,11 @@ def find_patients(files: Sequence[SourceFile], kind: str) -> tuple[dict[SourceFi
         subjects = {file: place.subject if place else str(file.relative) for file, place in places.items()}
         return subjects, unknown_subjects(sum(not (place and place.sure) for place in places.values()), len(files))
     return _join_by_header(places, named, told)
+
+
+def names_nobody(patient: str) -> bool:
+    """Whether a PatientID is of words for nobody alone: ``Anonymous^Patient``, and not ``ANON0012``."""
+    return all(NOBODY.fullmatch(word) for word in re.findall(r"[^\W\d_]+|\d+", patient.replace("/", "")))
 
 
 def unknown_subjects(count: int, files: int) -> tuple[str, ...]:
@@ -63,7 +73,12 @@ def _join_by_header(
         for file in places
     }
     joined = len(patients) - len(set(group.values()))
-    notes = (f"folders joined to others for an equal PatientID: {joined}",) if joined else ()
+    most = max(Counter(patient for here in patients.values() for patient in here).values(), default=0)
+    notes = (
+        (f"folders joined to others for an equal PatientID: {joined}; at most {most} have the same",)
+        if joined
+        else ()
+    )
     lost = sum(not place.sure and named[file] not in told for file, place in places.items() if place)
     return subjects, (*notes, *unknown_subjects(lost, len(places)))
 
@@ -101,8 +116,7 @@ def _cohorts(named: Mapping[SourceFile, str]) -> set[PurePosixPath]:
         if folder.name
         and len(here) >= LEAST_MEMBERS
         and all(
-            of_name[name] == 1 and patient_of_folder(name) and not name.lower().startswith(folder.name.lower())
-            for name in below[folder]
+            of_name[name] == 1 and patient_of_folder(name) and _is_member(name, folder.name) for name in below[folder]
         )
     }
 
@@ -118,7 +132,7 @@ def _wrappers(files: Sequence[SourceFile], kind: str, passed: Collection[PurePos
         if (
             not all(place and place.sure for place in inner)
             or len(names) < 2
-            or not all(_may_be_of(around.name, name, by_folder) for name, by_folder in names.items())
+            or not all(_tells_member(name, by_folder, around.name) for name, by_folder in names.items())
         ):
             break
         found.add(around)
@@ -131,7 +145,18 @@ def _common_folders(files: Sequence[SourceFile]) -> list[PurePosixPath]:
     return sorted((folder for folder in common if folder.name), key=lambda folder: len(folder.parts))
 
 
-def _may_be_of(around: str, name: str, by_folder: bool) -> bool:
-    """Whether a name may be that of one of the patients in the set that a folder is called after."""
-    numbered = re.search(r"\d", name) is not None and not name.lower().startswith(around.lower())
-    return numbered and (not is_bare(name) or (by_folder and not re.search(r"\d", around)))
+def _tells_member(name: str, by_folder: bool, around: str) -> bool:
+    """Whether a name tells a patient of the set that the folder ``around`` is called after."""
+    bare_ones = by_folder and not re.search(r"\d", around)
+    return bool(re.search(r"\d", name)) and (bare_ones or not is_bare(name)) and _is_member(name, around)
+
+
+def _is_member(name: str, around: str) -> bool:
+    """Whether a name may be that of a patient in ``around``, as ``GBM-001`` in ``GBM``, and not of a visit of it.
+
+    In ``anna``, ``anna_V1`` is a visit, as whatever begins with ``P1`` is in ``P1``.
+    """
+    if not name.lower().startswith(around.lower()):
+        return True
+    rest = name[len(around) :].strip("-_ ")
+    return bool(rest and not re.search(r"\d", around) and patient_of_folder(rest))

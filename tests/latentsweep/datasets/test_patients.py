@@ -1,11 +1,12 @@
 """Who a patient is where --subject-from says nothing: folders, visits, classes, and the PatientID of headers."""
 
+import time
 from pathlib import PurePosixPath
 
 import pytest
 
 from latentsweep.datasets.names import patient_of_folder
-from latentsweep.datasets.patients import find_patients
+from latentsweep.datasets.patients import find_patients, names_nobody
 from latentsweep.datasets.sources import SourceFile, list_source
 from latentsweep.datasets.visits import without_visit
 
@@ -198,6 +199,7 @@ def test_the_scans_of_a_visit_or_an_exam_that_names_nobody_stay_together_and_are
         ("mydata", ("001/a.nii", "002/a.nii")),
         ("ADNI", ("002_S_0295/MPRAGE/a.nii", "002_S_0413/MPRAGE/a.nii")),
         ("ds000030", ("sub-10159/anat/a.nii", "sub-10171/anat/a.nii")),
+        ("UPENN-GBM", ("UPENN-GBM-00001_11/a.nii", "UPENN-GBM-00002_11/a.nii")),
         ("UCSF-PDGM-v3", ("UCSF-PDGM-0004_nifti/a.nii", "UCSF-PDGM-0005_nifti/a.nii")),
     ],
 )
@@ -212,6 +214,10 @@ def test_a_folder_around_the_scans_of_one_patient_is_that_patient(below):
     assert set(patients(*(f"P1/{name}/x.nii" for name in below)).values()) == {"P1"}
 
 
+def test_the_visits_called_after_the_patient_of_the_only_folder_are_no_patients():
+    assert set(patients(*(f"anna/anna_V{number}/x.nii" for number in range(3))).values()) == {"anna"}
+
+
 def exams(folder, head, write_dicom, ids):
     for number, (name, patient) in enumerate(ids.items()):
         write_dicom(folder / name, head(number, depth=2), PatientID=patient)
@@ -223,10 +229,73 @@ def exams(folder, head, write_dicom, ids):
 def test_exams_of_one_patient_id_are_one_subject(tmp_path, head, write_dicom):
     found, notes = exams(tmp_path, head, write_dicom, {"acc1": "A", "acc2": "B", "acc3": "A"})
     assert found["acc1"] == found["acc3"] != found["acc2"]
-    assert notes == ("folders joined to others for an equal PatientID: 1",)
+    assert notes == ("folders joined to others for an equal PatientID: 1; at most 2 have the same",)
 
 
-@pytest.mark.parametrize("nobody", ["", "ANONYMOUS", "0000"])
+@pytest.mark.parametrize("around", ["GBM", "collection"])
+def test_a_folder_whose_headers_tell_of_many_patients_is_a_cohort(tmp_path, head, write_dicom, around):
+    ids = {f"{top}/{top}x-{number}": f"{top}{number}" for top in (around, "other") for number in range(3)}
+    for number, (name, patient) in enumerate(ids.items()):
+        write_dicom(tmp_path / name, head(number, depth=2), PatientID=patient)
+    found, notes = find_patients(list(list_source(tmp_path).files), "dicom")
+    assert (len(set(found.values())), notes) == (6, ())
+
+
+def test_the_note_on_joins_tells_how_many_folders_one_patient_id_joined(tmp_path, head, write_dicom):
+    ids = {**{f"acc{number}": "A" for number in range(4)}, "acc5": "B", "acc6": "B", "acc7": "C"}
+    _, (note,) = exams(tmp_path, head, write_dicom, ids)
+    assert note == "folders joined to others for an equal PatientID: 4; at most 4 have the same"
+
+
+@pytest.mark.parametrize(
+    "name", ["ANON0012", "anonymized_7", "TEST-31", "Patient 4", "1234", "TCGA-02-0003", "Doe^Max"]
+)
+def test_a_patient_id_that_tells_one_from_others_is_somebody(name):
+    assert not names_nobody(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "",
+            "  ",
+            "0",
+            "0000",
+            "ANONYMOUS",
+            "Anonymous^Patient",
+            "anonymized",
+            "De-Identified",
+            "TEST",
+            "test^patient",
+        ),
+        *(
+            "patient",
+            "xxx",
+            "XXXX^XXXX",
+            "123456",
+            "123456789",
+            "99999",
+            "N/A",
+            "No Name",
+            "not available",
+            "JOHN DOE",
+        ),
+    ],
+)
+def test_a_patient_id_of_words_for_nobody_is_nobody(name):
+    assert names_nobody(name)
+
+
+@pytest.mark.parametrize("word", ["no", "nan", "x", "0", "P1_visit", "1-", "a b"])
+def test_a_long_name_is_read_at_once(word):
+    began = time.process_time()
+    names_nobody(word * 20_000 + "!q")
+    patient_of_folder((word * 255)[:250] + "!q")
+    assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize("nobody", ["", "ANONYMOUS", "0000", "Anonymous^Patient", "123456"])
 def test_a_patient_id_that_names_nobody_joins_nothing(tmp_path, head, write_dicom, nobody):
     found, notes = exams(tmp_path, head, write_dicom, {"acc1": nobody, "acc2": nobody, "acc3": "A"})
     assert (len(set(found.values())), notes) == (3, ())
