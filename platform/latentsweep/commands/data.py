@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from latentsweep.datasets.catalogue import KNOWN
 from trainables.errors import ConfigError
 
 if TYPE_CHECKING:
+    from latentsweep.datasets.layouts import Discovery
     from latentsweep.datasets.slices import PreparedDataset
     from trainables.folds import Fold
 
@@ -82,6 +84,7 @@ def prepare(
         "selection": Selection(tuple(include or ()), tuple(exclude or ())),
         "size": size,
         "jobs": jobs,
+        "tell": _tell_subjects,
     }
     if check is not None:
         from latentsweep.datasets.check import check as look
@@ -165,6 +168,23 @@ def _opened(home: Path, name: str) -> PreparedDataset:
     from latentsweep.datasets.slices import open_dataset
 
     return open_dataset(home / "datasets", name)
+
+
+def _tell_subjects(found: Discovery) -> None:
+    """The rule of subjects on the error stream; examples, which name patients, on a terminal and in no log."""
+    typer.echo(f"rule of subjects: {found.subject_rule}", err=True)
+    if not found.examples:
+        return
+    if not _is_terminal():
+        typer.echo("(examples with their names are shown on a terminal alone)", err=True)
+        return
+    for path, subject in found.examples:
+        line = f"  {path} → {subject}"
+        typer.echo("".join(letter if letter.isprintable() else "?" for letter in line), err=True)
+
+
+def _is_terminal() -> bool:
+    return sys.stderr.isatty()
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -44,6 +45,14 @@ _SCAN_WORD = re.compile(
 """What follows a patient's name beside a visit and a contrast: a plane, a sequence, a format, a slice."""
 _STUDY_OF_PD = re.compile(r"pd[-_ ]?\d", re.IGNORECASE)
 """A patient with Parkinson's disease, and no proton density."""
+_END = re.compile(
+    r"(?P<start>.*\d)"
+    r"([-_ ](?P<word>[A-Za-z]{0,4})[-_ ]?\d{1,2}|(?P<letters>[A-Za-z]{1,4})[-_ ]?\d{1,2}|[-_ ]?[A-Za-z])"
+)
+"""A name that may be a patient's, with a short end: a number of one or two digits, or a letter."""
+_PATIENT_WORD = re.compile(r"p|pt|pat|sub|subj|case|id|no|nr", re.IGNORECASE)
+MOST_VISITS = 10
+"""More names than this with one start are those of patients, and not of visits."""
 _CHANNELS = re.compile(r"images(tr|ts|val)", re.IGNORECASE)
 
 
@@ -90,6 +99,22 @@ def patient_of_path(path: PurePosixPath, passed: Collection[PurePosixPath], volu
         return Named(patient, True, False)
     visits = (name for folder, name in folders if folder not in passed and _tells_visit(name))
     return next((Named(name, False, True) for name in visits), None)
+
+
+def count_alike(names: Iterable[str]) -> int:
+    """How many names differ only in a short end from another, so that they may be visits of one patient.
+
+    All names with one start, as ``Training3_01`` to ``Training3_20``, are those of patients.
+    """
+    names = set(names)
+    matches = [match for match in map(_END.fullmatch, names) if match]
+    starts = Counter(
+        match["start"]
+        for match in matches
+        if not GROUP.fullmatch(match["start"])
+        and not _PATIENT_WORD.fullmatch(match["word"] or match["letters"] or "")
+    )
+    return sum(count for count in starts.values() if 2 <= count <= MOST_VISITS and count < len(names))
 
 
 def _patient_of_file(path: PurePosixPath, volumes: bool) -> str | None:

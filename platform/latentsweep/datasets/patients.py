@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import PurePosixPath
 
-from latentsweep.datasets.names import Named, is_bare, patient_of_folder, patient_of_path
+from latentsweep.datasets.names import Named, count_alike, is_bare, patient_of_folder, patient_of_path
 from latentsweep.datasets.readers import READERS
 from latentsweep.datasets.sources import SourceFile
 from latentsweep.datasets.splits import join_subjects
@@ -52,6 +52,16 @@ def unknown_subjects(count: int, files: int) -> tuple[str, ...]:
     note = (
         f"subjects are unknown for {count} of {files} files: each file, or each folder of a visit, counts as one, so "
         "that one patient may be in several splits"
+    )
+    return (note,) if count else ()
+
+
+def alike_subjects(subjects: Collection[str]) -> tuple[str, ...]:
+    """The note on subjects that may be visits of one patient by their names, if there are such."""
+    count = count_alike(subjects)
+    note = (
+        f"subjects whose names differ from another's only at the end: {count} of {len(subjects)}; if they are visits "
+        "of one patient, join them with --subject-from 'regex:(…)', a pattern of the part that they share"
     )
     return (note,) if count else ()
 

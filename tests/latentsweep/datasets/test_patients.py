@@ -5,8 +5,8 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from latentsweep.datasets.names import patient_of_folder
-from latentsweep.datasets.patients import find_patients, names_nobody
+from latentsweep.datasets.names import count_alike, patient_of_folder
+from latentsweep.datasets.patients import alike_subjects, find_patients, names_nobody
 from latentsweep.datasets.sources import SourceFile, list_source
 from latentsweep.datasets.visits import without_visit
 
@@ -216,6 +216,36 @@ def test_a_folder_around_the_scans_of_one_patient_is_that_patient(below):
 
 def test_the_visits_called_after_the_patient_of_the_only_folder_are_no_patients():
     assert set(patients(*(f"anna/anna_V{number}/x.nii" for number in range(3))).values()) == {"anna"}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("A1_1", "A1_2", "B"),
+        ("P07FU2", "P07FU3", "P08"),
+        ("P01a", "P01b", "P02"),
+        ("training01_01", "training01_02", "training02"),
+        ("sub1 s1", "sub1 s2", "sub2"),
+        ("Pat1-L", "Pat1-R", "Pat2"),
+    ],
+)
+def test_names_that_differ_only_at_a_short_end_may_be_visits_and_are_counted(names):
+    assert count_alike(names) == 2
+    assert "differ from another's only at the end: 2 of 3" in " ".join(alike_subjects(set(names)))
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        *("BraTS20_Training_{:03d}", "BraTS2021_{:05d}", "OAS1_{:04d}", "Brats17_2013_{}_1", "IXI0{:02d}-Guys-0826"),
+        *("TCGA-02-{:04d}", "TCGA_CS_{:04d}", "sub-{:02d}", "{:05d}", "pat_{}", "W{}", "sub-r001s{:03d}", "P{}"),
+        *("site1_{:02d}", "Site_0_pt{}", "01_p{}", "Training3_{}", "EGD-{:04d}", "900-00-{:04d}", "002_S_{:04d}"),
+    ],
+)
+def test_the_numbered_patients_of_a_set_are_not_taken_for_visits(pattern):
+    assert count_alike(pattern.format(number) for number in range(1, 13)) == 0
+    assert count_alike(pattern.format(number) for number in range(1, 5)) == 0
+    assert alike_subjects({pattern.format(number) for number in range(1, 5)}) == ()
 
 
 def exams(folder, head, write_dicom, ids):
