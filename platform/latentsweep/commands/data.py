@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from latentsweep.datasets.catalogue import KNOWN
 from trainables.errors import ConfigError
 
 if TYPE_CHECKING:
+    from latentsweep.datasets.layouts import Discovery
     from latentsweep.datasets.slices import PreparedDataset
     from trainables.folds import Fold
 
@@ -41,8 +43,9 @@ def prepare(
         typer.Option(
             help="Which part of a path is the subject, for a dataset of your own: folder:N (1 is the first below the "
             "source, -1 the one that the file is in), file, patient-id (DICOM), or regex:(…). Default: the first "
-            "folder that is no class, cohort or split, without the visit in its name, and folders with one DICOM "
-            "PatientID together; else the PatientID, else each file its own."
+            "folder that names no class, cohort, split, visit, series or contrast, without the visit in its name, "
+            "and folders with one DICOM PatientID together; else what the file's name tells before its visit or "
+            "contrast, or the PatientID; else each file its own."
         ),
     ] = None,
     include: Annotated[
@@ -81,6 +84,7 @@ def prepare(
         "selection": Selection(tuple(include or ()), tuple(exclude or ())),
         "size": size,
         "jobs": jobs,
+        "tell": _tell_subjects,
     }
     if check is not None:
         from latentsweep.datasets.check import check as look
@@ -164,6 +168,23 @@ def _opened(home: Path, name: str) -> PreparedDataset:
     from latentsweep.datasets.slices import open_dataset
 
     return open_dataset(home / "datasets", name)
+
+
+def _tell_subjects(found: Discovery) -> None:
+    """The rule of subjects on the error stream; examples, which name patients, on a terminal and in no log."""
+    typer.echo(f"rule of subjects: {found.subject_rule}", err=True)
+    if not found.examples:
+        return
+    if not _is_terminal():
+        typer.echo("(examples with their names are shown on a terminal alone)", err=True)
+        return
+    for path, subject in found.examples:
+        line = f"  {path} → {subject}"
+        typer.echo("".join(letter if letter.isprintable() else "?" for letter in line), err=True)
+
+
+def _is_terminal() -> bool:
+    return sys.stderr.isatty()
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from latentsweep.datasets.catalogue import dataset_named
+from latentsweep.datasets.layouts import Discovery
 from latentsweep.datasets.overview import outline
 from latentsweep.datasets.png import decode
 from latentsweep.datasets.preparation import Progress, check_options, find_scans, mask_notes, plane_notes, settings_of
@@ -78,6 +79,7 @@ def check(
     size: int = 128,
     jobs: int | None = None,
     progress: Progress | None = None,
+    tell: Callable[[Discovery], None] | None = None,
 ) -> Check:
     """Reads ``source`` as :func:`latentsweep.datasets.preparation.prepare` does, and writes nothing.
 
@@ -86,6 +88,8 @@ def check(
     check_options(name, size, jobs)
     dataset = dataset_named(name)
     found = find_scans(dataset, source, series, subject_from, home, selection)
+    if tell is not None:
+        tell(found)
     settings = settings_of(dataset, found, size, series)
     numbers = {subject: number for number, subject in enumerate(dict.fromkeys(s.subject for s in found.scans), 1)}
     volumes: list[CheckedVolume] = []

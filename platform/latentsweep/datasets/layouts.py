@@ -16,7 +16,7 @@ from latentsweep.datasets.annotations import kind_of_annotation
 from latentsweep.datasets.catalogue import KNOWN, Dataset, dataset_named
 from latentsweep.datasets.contrasts import one_contrast
 from latentsweep.datasets.pairing import pair_masks
-from latentsweep.datasets.patients import find_patients
+from latentsweep.datasets.patients import alike_subjects, find_patients, unknown_subjects
 from latentsweep.datasets.readers import FORMATS, READERS, format_by_name, format_of
 from latentsweep.datasets.scans import Scan
 from latentsweep.datasets.selection import EVERYTHING, Selection
@@ -30,7 +30,6 @@ KAGGLE_WITHDRAWN = ("00109", "00123", "00709")
 """Cases that the organisers of the RSNA-MICCAI challenge withdrew, each for a blank series."""
 BRATS_MODALITIES = {"flair": ("flair", "t2f"), "t1ce": ("t1ce", "t1c")}
 BRATS_NAME = re.compile(r"(?P<patient>.+)[_-](?P<modality>flair|t2f|t1ce|t1c|t1n|t1|t2w|t2|seg)\.nii(\.gz)?", re.I)
-UNKNOWN_SUBJECTS = "subjects are unknown: each file counts as its own, so that one patient may be in several splits"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +43,8 @@ class Discovery:
     notes: tuple[str, ...] = ()
     listing: str = field(repr=False, default="")
     ignored: int = 0
+    examples: tuple[tuple[str, str], ...] = field(repr=False, default=())
+    """Up to three (path below the source, subject) for the eyes of who prepares: never written, logged or kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +88,7 @@ def discover(
         discovery,
         scans=scans,
         listing=found.listing,
+        examples=_examples(scans, found.files),
         ignored=sum(file.path not in taken for file in found.files),
         notes=(
             *discovery.notes,
@@ -94,6 +96,14 @@ def discover(
             *(f"left out as {what}: {count}" for what, count in drawn.items() if what and asked.layout == "folder"),
         ),
     )
+
+
+def _examples(scans: Sequence[Scan], files: Sequence[SourceFile]) -> tuple[tuple[str, str], ...]:
+    """A file of the first, the middle and the last subject that has scans."""
+    relative = {file.path: str(file.relative) for file in files}
+    first = {scan.subject: relative[scan.files[0]] for scan in reversed(scans) if scan.files}
+    told = [(path, subject) for subject, path in reversed(first.items())]
+    return tuple(told[place] for place in sorted({0, len(told) // 2, len(told) - 1}) if told)
 
 
 def _find_kaggle(files: Sequence[SourceFile], dataset: Dataset) -> Discovery:
@@ -249,8 +259,10 @@ def _find_in_folder(files: Sequence[SourceFile], dataset: Dataset) -> Discovery:
         )
     if len({subject for subject, _ in groups}) == 1:
         notes += ("all files count as one subject: if they are not, prepare again with another --subject-from",)
-    if all(len(group) == 1 and subject == key for (subject, key), group in groups.items()):
-        notes += (UNKNOWN_SUBJECTS,)
+    if dataset.subject_from == "file":
+        notes += unknown_subjects(len(chosen), len(chosen))
+    if dataset.subject_from is None or dataset.subject_from.startswith("folder"):
+        notes += alike_subjects({subject for subject, _ in groups})
     scans = (Scan(kind, subject, f"{subject}\0{key}", tuple(group)) for (subject, key), group in groups.items())
     return Discovery(
         scans=tuple(scans),

@@ -3,104 +3,170 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import PurePosixPath
 
-from latentsweep.datasets.contrasts import contrast_named
+from latentsweep.datasets.names import Named, count_alike, is_bare, patient_of_folder, patient_of_path
 from latentsweep.datasets.readers import READERS
 from latentsweep.datasets.sources import SourceFile
 from latentsweep.datasets.splits import join_subjects
-from latentsweep.datasets.visits import VISIT, without_visit
 
-GROUP = re.compile(
-    r"(train|test|val|valid|validation|eval|dev|holdout)(ing)?([-_ ]?(set|data|images))?|yes|no|positive|negative|"
-    r"hgg|lgg|gbm|(high|low)[-_ ]grade|(no[-_ ]?)?(tumou?r|lesion)s?|"
-    r"(glioma|meningioma|pituitary|astrocytoma|oligodendroglioma|metastasis|metastases|glioblastoma)([-_ ]tumou?r)?|"
-    r"normal|abnormal|healthy|controls?|patients|subjects|cases|(images?|labels?|masks?)(tr|ts)?|"
-    r"data(set)?s?|archive|raw(data)?|nifti|dicom|slices|scans|"
-    r"(cohort|site|cent(er|re)|hospital|batch|group|fold|class|collection)[-_ ]?\w*|manifest-\d+",
+LEAST_MEMBERS = 3
+"""A folder whose headers tell of so many patients is a cohort."""
+NOBODY = re.compile(
+    r"anon[a-z]*|unknown|none|nil|null|nan?|not?|de|deident[a-z]*|identified|removed|redacted|deleted|hidden|blank|"
+    r"empty|patients?|subject|person|name|id|available|applicable|given|test(ing)?|dummy|default|example|sample|demo|"
+    r"phantom|john|jane|doe|volunteer|xx+|0+|12345(6(7(8(90?)?)?)?)?|(\d)\6{3,}",
     re.IGNORECASE,
 )
-"""Names of folders that are classes, cohorts, collections or splits."""
-SERIES = re.compile(r"anat|func|dwi|fmap|perf|pet|stud(y|ies)|series|\d+(\.\d+)+", re.IGNORECASE)
-"""Names of folders inside that of a patient, beside visits and contrasts."""
-FEW_GROUPS, LEAST_MEMBERS = 8, 3
-"""So few DICOM folders, each with so many of its own, are cohorts where headers tell of several patients."""
-NOBODY = re.compile(r"|0+|anon\w*|none|unknown|n/?a|deidentified|removed", re.IGNORECASE)
-"""A PatientID that names nobody."""
+"""Words and numbers of a PatientID that names nobody."""
 
 
 def find_patients(files: Sequence[SourceFile], kind: str) -> tuple[dict[SourceFile, str], tuple[str, ...]]:
     """The subject of each file of one format, and notes.
 
-    It is the first folder that is no class, cohort, collection or split, without the visit in its name. A DICOM file
-    in no such folder is of its PatientID, another file is its own subject. Folders whose files have one PatientID are
-    one subject, unless all folders have it: then it stands for nobody.
+    It is what :func:`latentsweep.datasets.names.patient_of_path` finds; a folder around everything, or around the
+    DICOM files of several patients, is passed over. A DICOM file in no patient's folder is of its PatientID, another
+    file is its own subject. Folders whose files have one PatientID are one subject, unless all folders have it: then
+    it stands for nobody.
     """
+    named = _headers(files, kind)
+    told = {name for name in named.values() if not names_nobody(name)}
+    passed = _cohorts({file: name for file, name in named.items() if name in told})
+    passed |= _wrappers(files, kind, passed)
+    places = {file: patient_of_path(file.relative, passed, READERS[kind].one_file) for file in files}
     if READERS[kind].patient is None:
-        level = _level(files, by_word_alone=True)
-        return {file: _folder(file, level) or str(file.relative) for file in files}, ()
-    named = _named_patients(files, kind)
-    told = {name for name in named.values() if not NOBODY.fullmatch(name)}
-    level = _level(files, by_word_alone=len(told) < 2)
-    folder = {file: _folder(file, level) for file in files}
-    patients: dict[str, set[str]] = {name: set() for name in sorted(filter(None, folder.values()))}
+        subjects = {file: place.subject if place else str(file.relative) for file, place in places.items()}
+        return subjects, unknown_subjects(sum(not (place and place.sure) for place in places.values()), len(files))
+    return _join_by_header(places, named, told)
+
+
+def names_nobody(patient: str) -> bool:
+    """Whether a PatientID is of words for nobody alone: ``Anonymous^Patient``, and not ``ANON0012``."""
+    return all(NOBODY.fullmatch(word) for word in re.findall(r"[^\W\d_]+|\d+", patient.replace("/", "")))
+
+
+def unknown_subjects(count: int, files: int) -> tuple[str, ...]:
+    """The note on ``count`` of ``files`` whose patient nothing names, if there are such."""
+    note = (
+        f"subjects are unknown for {count} of {files} files: each file, or each folder of a visit, counts as one, so "
+        "that one patient may be in several splits"
+    )
+    return (note,) if count else ()
+
+
+def alike_subjects(subjects: Collection[str]) -> tuple[str, ...]:
+    """The note on subjects that may be visits of one patient by their names, if there are such."""
+    count = count_alike(subjects)
+    note = (
+        f"subjects whose names differ from another's only at the end: {count} of {len(subjects)}; if they are visits "
+        "of one patient, join them with --subject-from 'regex:(…)', a pattern of the part that they share"
+    )
+    return (note,) if count else ()
+
+
+def _join_by_header(
+    places: Mapping[SourceFile, Named | None], named: Mapping[SourceFile, str], told: Collection[str]
+) -> tuple[dict[SourceFile, str], tuple[str, ...]]:
+    folder = {
+        file: place.subject for file, place in places.items() if place and (place.sure or named[file] not in told)
+    }
+    patients: dict[str, set[str]] = {name: set() for name in sorted(set(folder.values()))}
     for file, name in folder.items():
-        if name and named[file] in told and not (len(told) == 1 and len(patients) > 1):
+        if named[file] in told and not (len(told) == 1 and len(patients) > 1):
             patients[name].add(named[file])
     group = join_subjects(list(patients), patients)
     home = {patient: group[name] for name, here in patients.items() for patient in here}
     subjects = {
-        file: group[name] if name else home.get(named[file], f"PatientID {named[file]}")
-        for file, name in folder.items()
+        file: group[folder[file]] if file in folder else home.get(named[file], f"PatientID {named[file]}")
+        for file in places
     }
     joined = len(patients) - len(set(group.values()))
-    return subjects, ((f"folders joined to others for an equal PatientID: {joined}",) if joined else ())
+    most = max(Counter(patient for here in patients.values() for patient in here).values(), default=0)
+    notes = (
+        (f"folders joined to others for an equal PatientID: {joined}; at most {most} have the same",)
+        if joined
+        else ()
+    )
+    lost = sum(not place.sure and named[file] not in told for file, place in places.items() if place)
+    return subjects, (*notes, *unknown_subjects(lost, len(places)))
 
 
-def _named_patients(files: Sequence[SourceFile], kind: str) -> dict[SourceFile, str]:
+def _headers(files: Sequence[SourceFile], kind: str) -> dict[SourceFile, str]:
     """The PatientID of each file: that of its folder's first, middle and last file where these agree."""
     read = READERS[kind].patient
+    if read is None:
+        return dict.fromkeys(files, "")
     by_folder: dict[PurePosixPath, list[SourceFile]] = defaultdict(list)
     for file in files:
         by_folder[file.relative.parent].append(file)
     named: dict[SourceFile, str] = {}
     for here in by_folder.values():
-        sample = {(read(file.path) if read else None) or "" for file in (here[0], here[len(here) // 2], here[-1])}
+        sample = {read(file.path) or "" for file in (here[0], here[len(here) // 2], here[-1])}
         alike = len(sample) == 1 and here[0].relative.parent != PurePosixPath(".")
         for file in here:
-            named[file] = next(iter(sample)) if alike else (read(file.path) if read else None) or ""
+            named[file] = next(iter(sample)) if alike else read(file.path) or ""
     return named
 
 
-def _folder(file: SourceFile, level: int) -> str | None:
-    """The patient that the folder at ``level`` names, if there is one."""
-    folders = file.relative.parts[:-1]
-    return without_visit(folders[level]) if len(folders) > level else None
+def _cohorts(named: Mapping[SourceFile, str]) -> set[PurePosixPath]:
+    """The folders whose files' headers tell of several patients, each in a folder of its own name."""
+    patients: dict[PurePosixPath, set[str]] = defaultdict(set)
+    for file, name in named.items():
+        for folder in file.relative.parents:
+            patients[folder].add(name)
+    of_name = Counter(folder.name for folder in patients)
+    below: dict[PurePosixPath, list[str]] = defaultdict(list)
+    for folder in patients:
+        below[folder.parent].append(folder.name)
+    return {
+        folder
+        for folder, here in patients.items()
+        if folder.name
+        and len(here) >= LEAST_MEMBERS
+        and all(
+            of_name[name] == 1 and patient_of_folder(name) and _is_member(name, folder.name) for name in below[folder]
+        )
+    }
 
 
-def _level(files: Sequence[SourceFile], *, by_word_alone: bool) -> int:
-    """How many folders above that of the patient group patients."""
-    for level in range(max(len(file.relative.parts) for file in files)):
-        members: dict[str, set[str]] = defaultdict(set)
-        for file in files:
-            folders = file.relative.parts[:-1]
-            if len(folders) > level:
-                members[folders[level]].update(folders[level + 1 : level + 2])
-        if not members or not (
-            all(GROUP.fullmatch(name) for name in members) or (not by_word_alone and _are_cohorts(members))
+def _wrappers(files: Sequence[SourceFile], kind: str, passed: Collection[PurePosixPath]) -> set[PurePosixPath]:
+    """The folders that hold all files and are called after a set: the paths below them name several patients."""
+    found: set[PurePosixPath] = set()
+    for around in _common_folders(files):
+        if around in passed or patient_of_folder(around.name) is None:
+            continue
+        inner = [patient_of_path(f.relative, {*passed, *found, around}, READERS[kind].one_file) for f in files]
+        names = {place.subject: place.by_folder for place in inner if place and place.sure}
+        if (
+            not all(place and place.sure for place in inner)
+            or len(names) < 2
+            or not all(_tells_member(name, by_folder, around.name) for name, by_folder in names.items())
         ):
-            return level
-    return 0
+            break
+        found.add(around)
+    return found
 
 
-def _are_cohorts(members: dict[str, set[str]]) -> bool:
-    """Whether few folders hold many others each, whose names are not those of visits, contrasts or series."""
-    below = [name for names in members.values() for name in names]
-    return (
-        len(members) <= FEW_GROUPS
-        and min(map(len, members.values())) >= LEAST_MEMBERS
-        and len(set(below)) == len(below)
-        and not any(VISIT.fullmatch(name) or SERIES.fullmatch(name) or contrast_named(name) for name in below)
-    )
+def _common_folders(files: Sequence[SourceFile]) -> list[PurePosixPath]:
+    """The folders that hold all files, from the top."""
+    common = set.intersection(*(set(file.relative.parents) for file in files))
+    return sorted((folder for folder in common if folder.name), key=lambda folder: len(folder.parts))
+
+
+def _tells_member(name: str, by_folder: bool, around: str) -> bool:
+    """Whether a name tells a patient of the set that the folder ``around`` is called after."""
+    bare_ones = by_folder and not re.search(r"\d", around)
+    return bool(re.search(r"\d", name)) and (bare_ones or not is_bare(name)) and _is_member(name, around)
+
+
+def _is_member(name: str, around: str) -> bool:
+    """Whether a name may be that of a patient in ``around``, as ``GBM-001`` in ``GBM``, and not of a visit of it.
+
+    In ``anna``, ``anna_V1`` is a visit, as whatever begins with ``P1`` is in ``P1``.
+    """
+    if not name.lower().startswith(around.lower()):
+        return True
+    rest = name[len(around) :].strip("-_ ")
+    return bool(rest and not re.search(r"\d", around) and patient_of_folder(rest))

@@ -55,14 +55,16 @@ def prepare(
     jobs: int | None = None,
     replace: bool = False,
     progress: Progress | None = None,
+    tell: Callable[[Discovery], None] | None = None,
 ) -> PreparedDataset:
     """Prepare the dataset ``name`` from ``source`` into ``home/datasets/name`` and open it.
 
     The same source and settings again answer at once, and after an interruption go on from the scans that were read;
     a demo of an older :data:`PREPARATION` is made anew.
-    ``size`` is the slice's side in pixels, ``jobs`` the number of processes (all cores by default), ``progress``
-    is called with (scans done, scans in all). Raises :class:`~trainables.errors.DataError` where the source or the
-    settings cannot be used, and for a name that was prepared otherwise unless ``replace``.
+    ``size`` is the slice's side in pixels, ``jobs`` the number of processes (all cores by default), ``progress`` is
+    called with (scans done, scans in all), ``tell`` with what was found, before it is read. Raises
+    :class:`~trainables.errors.DataError` where the source or the settings cannot be used, and for a name that was
+    prepared otherwise unless ``replace``.
 
     Datasets of the same patients (``brats_flair`` and ``brats_t1ce``) split them alike, with two exceptions:
     subjects with an identical image are joined before the split is drawn, and one without a usable slice has no
@@ -72,6 +74,8 @@ def prepare(
     check_options(name, size, jobs)
     dataset = dataset_named(name)
     found = find_scans(dataset, source, series, subject_from, home, selection)
+    if tell is not None:
+        tell(found)
     settings = settings_of(dataset, found, size, series)
     pseudonyms = Pseudonyms(home_key(home), dataset.namespace)
     sealed = pseudonyms.seal(

@@ -10,8 +10,9 @@ from latentsweep.datasets.sources import SourceFile
 from trainables.errors import DataError
 
 DEFAULT = (
-    "the first folder that is no class, cohort or split, without the visit in its name, folders with one DICOM "
-    "PatientID together, else the PatientID, else each file its own"
+    "the first folder that names no class, cohort, split, visit, series or contrast, without the visit and the "
+    "contrast in its name, folders with one DICOM PatientID together; else what the file's name tells before its "
+    "visit or contrast, or the PatientID; else each file its own"
 )
 
 SubjectOf = Callable[[SourceFile], str | None]

@@ -73,7 +73,7 @@ CASES = {
     "33e-BraTS2024-GLI-post": Case(name="brats_flair", subjects=8, volumes=16),
     "33i-BraTS-cohorts-mixed": Case(name="brats_flair", subjects=8),
     "33j-cohort-folders-own-default": Case(subjects=8),
-    "33k-flat-with-visits-own-default": Case(says="subjects are unknown"),
+    "33k-flat-with-visits-own-default": Case(subjects=8),
     "36-NaN-background": Case(volumes=3),
     "40-gz-damaged-inside": Case(refused=True, says="cut short or damaged"),
     "41-whole-set-twice-under-other-names": Case(subjects=20, split=(14, 3, 3)),

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from latentsweep.commands.data import data_app
+from latentsweep.commands.data import _tell_subjects, data_app
+from latentsweep.datasets.layouts import Discovery
 from latentsweep.datasets.ledger import note_use
 from latentsweep.datasets.slices import open_dataset
 from latentsweep.storage.home import Home
@@ -41,6 +42,32 @@ def test_prepare_tells_its_progress_plainly_and_then_the_numbers(run, tmp_path):
     assert "preparing mine: 6 of 6 scans" in result.stderr
     assert "mine: 36 slices of 6 subjects, 6 volumes, 32×32 pixels" in result.stdout
     assert "patient" not in result.output
+
+
+@pytest.mark.parametrize("check", [(), ("--check", "page.html")])
+def test_the_rule_of_subjects_is_told_and_its_examples_on_a_terminal_alone(run, tmp_path, monkeypatch, check):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("latentsweep.commands.data._is_terminal", lambda: True)
+    options = ("--source", str(tmp_path / "source"), "--size", "32", "--jobs", "1", *check)
+    shown = run("prepare", "mine", *options).stderr
+    assert "rule of subjects: default: the first folder that names no class" in shown
+    for number in (0, 3, 5):
+        assert f"  patient{number}/scan.nii.gz → patient{number}\n" in shown
+    monkeypatch.setattr("latentsweep.commands.data._is_terminal", lambda: False)
+    result = run("prepare", "mine", *options)
+    assert "rule of subjects: " in result.stderr
+    assert "patient" not in result.output.replace("patients would be prepared", "")
+    pages = [path.read_bytes() for path in tmp_path.glob("page.html")]
+    for content in [*pages, *(path.read_bytes() for path in (tmp_path / "home").rglob("*") if path.is_file())]:
+        assert b"patient0" not in content
+
+
+def test_the_examples_write_no_control_characters_to_the_terminal(monkeypatch, capsys):
+    monkeypatch.setattr("latentsweep.commands.data._is_terminal", lambda: True)
+    found = Discovery(scans=(), subjects=frozenset(), subject_rule="r", examples=(("a\x1b[2Jb\udcff", "P1"),))
+    _tell_subjects(found)
+    assert "  a?[2Jb? → P1\n" in capsys.readouterr().err
+    assert "P1" not in repr(found)
 
 
 def test_prepare_as_json_prints_the_manifest_alone(run, tmp_path):

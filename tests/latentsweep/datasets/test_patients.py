@@ -1,10 +1,12 @@
 """Who a patient is where --subject-from says nothing: folders, visits, classes, and the PatientID of headers."""
 
+import time
 from pathlib import PurePosixPath
 
 import pytest
 
-from latentsweep.datasets.patients import find_patients
+from latentsweep.datasets.names import count_alike, patient_of_folder
+from latentsweep.datasets.patients import alike_subjects, find_patients, names_nobody
 from latentsweep.datasets.sources import SourceFile, list_source
 from latentsweep.datasets.visits import without_visit
 
@@ -22,6 +24,21 @@ from latentsweep.datasets.visits import without_visit
         ("P07-20190203", "P07"),
         ("P07_2019-02-03", "P07"),
         ("BraTS-GLI-00005-101", "BraTS-GLI-00005"),
+        ("BraTS-MEN-RT-0001-1", "BraTS-MEN-RT-0001"),
+        ("sub01_v1", "sub01"),
+        ("OAS1_0001_MR1", "OAS1_0001"),
+        ("OAS2_0001_MR2", "OAS2_0001"),
+        ("OAS30001_MR_d0129", "OAS30001"),
+        ("UCSF-PDGM-0004_FU003d", "UCSF-PDGM-0004"),
+        ("Pat2-visitA", "Pat2"),
+        ("P1 20190203", "P1"),
+        ("P1 visit 2", "P1"),
+        ("P1_week-000-1", "P1"),
+        ("P1_12months", "P1"),
+        ("002_S_0295_m06", "002_S_0295"),
+        ("HCA6002236_V1_MR", "HCA6002236"),
+        ("TCGA_CS_4941_19960909_12", "TCGA_CS_4941"),
+        ("W39_1998.09.19_Segm", "W39"),
     ],
 )
 def test_a_visit_behind_a_name_is_no_part_of_the_patient(name, patient):
@@ -29,16 +46,27 @@ def test_a_visit_behind_a_name_is_no_part_of_the_patient(name, patient):
 
 
 @pytest.mark.parametrize(
-    "name", ["BraTS20_Training_001", "pat_1", "sub-01", "scan_20190203", "P07_black", "P07_fullbrain", "session_1"]
+    "name",
+    [
+        *("BraTS20_Training_001", "BraTS2021_00495", "Brats17_2013_10_1", "Brats18_CBICA_AAB_1", "BraTS-GLI-00005"),
+        *("IXI012-Guys-0826", "TCGA-02-0003", "UCSF-PDGM-0004", "UPENN-GBM-00012", "OAS1_0001", "002_S_0295"),
+        *("900-00-1961", "CC0001_philips_15_55_M", "sub-r001s001", "sub-CC110033", "ReMIND-001", "EGD-0265"),
+        *("pat_1", "sub-01", "scan_20190203", "P07_black", "P07_fullbrain", "P1_posterior", "session_1", "00109"),
+        "1.3.12.2.1107.20190203",
+    ],
 )
 def test_a_name_without_a_visit_stays(name):
     assert without_visit(name) == name
 
 
-def patients(*paths, kind="nifti"):
+def told(*paths, kind="nifti"):
     files = [SourceFile(PurePosixPath("/", path), PurePosixPath(path)) for path in paths]
-    found, _ = find_patients(files, kind)
-    return {str(file.relative): subject for file, subject in found.items()}
+    found, notes = find_patients(files, kind)
+    return {str(file.relative): subject for file, subject in found.items()}, " ".join(notes)
+
+
+def patients(*paths, kind="nifti"):
+    return told(*paths, kind=kind)[0]
 
 
 @pytest.mark.parametrize("groups", [("HGG", "LGG"), ("train", "test"), ("site1", "site2"), ("glioma", "no_tumor")])
@@ -64,6 +92,162 @@ def test_pictures_that_lie_in_a_class_are_each_their_own_subject():
     assert all(subject == path for path, subject in found.items())
 
 
+@pytest.mark.parametrize(
+    ("name", "patient"),
+    [
+        ("UCSF-PDGM-0004_nifti", "UCSF-PDGM-0004"),
+        ("UCSF-PDGM-0429_FU003d_nifti", "UCSF-PDGM-0429"),
+        ("BraTS2021_00495_flair.nii", "BraTS2021_00495"),
+        ("P1_AX_T1", "P1"),
+        ("P1 FLAIR", "P1"),
+        ("PD_001", "PD_001"),
+        ("001", "001"),
+        ("anna", "anna"),
+    ],
+)
+def test_a_folder_names_a_patient_without_contrast_and_format(name, patient):
+    assert patient_of_folder(name) == patient
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("ses-01", "baseline", "followup", "week-000-1", "09-26-2005-NA-BRAIN", "2006-04-18_08_20_30.0"),
+        *("T1", "FLAIR", "IXI-T1", "AX T1 POST", "t1_mprage_sag_p2_iso", "Post_Scan_T1", "3 - AX T1"),
+        *("anat", "study1", "series_2", "3.000000-AX FLAIR-12345", "1.2.840.113619", "MR1"),
+        *("train", "HGG", "site1", "Site_A", "center-Utrecht", "Task01_BrainTumour", "BraTS2021_Training_Data"),
+    ],
+)
+def test_a_folder_of_a_visit_a_contrast_a_series_or_a_group_names_no_patient(name):
+    assert patient_of_folder(name) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["Site_1_pt1", "Site_0_pt0", "hospital_A12", "CenterP2", "sitepatient1", "Class_P1", "batchelor"]
+)
+def test_a_word_for_a_group_with_more_behind_it_than_a_number_or_a_letter_names_a_patient(name):
+    assert patient_of_folder(name) == name
+    assert set(patients(f"{name}/T1.nii", f"{name}/T1_again.nii").values()) == {name}
+
+
+@pytest.mark.parametrize("tops", [("ses-01", "ses-02"), ("baseline", "followup"), ("T1", "T2"), ("IXI-T1", "IXI-T2")])
+def test_a_patient_below_folders_of_visits_or_contrasts_is_one_subject(tops):
+    below = ("P0/a.nii", "P1/a.nii", "P2/b.nii")
+    assert patients(*(f"{top}/{path}" for top in tops for path in below)) == {
+        f"{top}/{path}": path[:2] for top in tops for path in below
+    }
+    flat = ("P0.nii", "P1.nii", "P2.nii")
+    assert patients(*(f"{top}/{path}" for top in tops for path in flat)) == {
+        f"{top}/{path}": path[:2] for top in tops for path in flat
+    }
+
+
+def test_a_group_beside_patients_is_passed_over_for_its_own_files_alone():
+    found = patients("P1/T1/a.nii", "train/P2/T1/a.nii", "train/P3/T1/a.nii", "train/site1/P4/a.nii")
+    assert list(found.values()) == ["P1", "P2", "P3", "P4"]
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (("sub-01_ses-1_T1w.nii", "sub-01_ses-2_T1w.nii", "sub-02_T1w.nii"), {"sub-01", "sub-02"}),
+        (("P1_T1.nii", "P1_T2.nii", "P2_visit1_T1.nii", "P2_visit2_T1.nii"), {"P1", "P2"}),
+        (("T1_P1.nii", "flair_P1.nii", "T1_P2.nii"), {"P1", "P2"}),
+        (("IXI012-Guys-0826-T1.nii.gz", "IXI012-Guys-0826-T2.nii.gz"), {"IXI012-Guys-0826"}),
+        (("IXI012-Guys-0826-T1.nii", "IXI013-HH-1212-T1.nii"), {"IXI012-Guys-0826", "IXI013-HH-1212"}),
+        (("imagesTr/BRATS_003_0000.nii.gz", "imagesTr/BRATS_003_0001.nii.gz"), {"BRATS_003"}),
+        (("001_flair.nii", "001_t1.nii", "002_flair.nii"), {"001", "002"}),
+        (("HGG/001_flair.nii", "HGG/001_t1.nii", "LGG/001_flair.nii"), {"HGG/001", "LGG/001"}),
+    ],
+)
+def test_the_name_of_a_loose_scan_tells_its_patient_before_visit_and_contrast(paths, names):
+    found, notes = told(*paths)
+    assert (set(found.values()), notes) == (names, "")
+
+
+def test_the_name_of_a_loose_slice_tells_its_patient_before_the_word_slice():
+    found = patients("P1_slice_12.png", "P1_slice13.png", "volume_2_slice_0.png", kind="picture")
+    assert list(found.values()) == ["P1", "P1", "volume_2"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Image-12.png", "0012.jpg", "Te-gl_0000.jpg", "Y12.JPG", "T1_001.png", "Image-12_flair.png", "image(3).jpg"],
+)
+def test_a_numbered_slice_in_a_class_joins_no_other_and_is_noted(name):
+    found, notes = told(f"yes/{name}", f"no/{name}", "no/P1_slice1.png", kind="picture")
+    assert len(set(found.values())) == 3
+    assert "unknown for 2 of 3 files" in notes
+
+
+def test_files_that_nothing_names_are_counted_beside_those_of_a_patient():
+    found, notes = told("P1/a.nii", "b.nii", "c.nii")
+    assert found == {"P1/a.nii": "P1", "b.nii": "b.nii", "c.nii": "c.nii"}
+    assert "unknown for 2 of 3 files" in notes
+
+
+def test_the_scans_of_a_visit_or_an_exam_that_names_nobody_stay_together_and_are_noted():
+    found, notes = told("20190203/T1.nii", "20190203/T2.nii", "scan01/T1.nii", "scan01/T2.nii")
+    assert list(found.values()) == ["20190203", "20190203", "scan01", "scan01"]
+    assert "unknown for 4 of 4 files" in notes
+
+
+@pytest.mark.parametrize(
+    ("around", "below"),
+    [
+        ("kaggle_3m", ("TCGA_CS_4941_19960909/a.nii", "TCGA_CS_4942_19970222/a.nii")),
+        ("mydata", ("001/a.nii", "002/a.nii")),
+        ("ADNI", ("002_S_0295/MPRAGE/a.nii", "002_S_0413/MPRAGE/a.nii")),
+        ("ds000030", ("sub-10159/anat/a.nii", "sub-10171/anat/a.nii")),
+        ("UPENN-GBM", ("UPENN-GBM-00001_11/a.nii", "UPENN-GBM-00002_11/a.nii")),
+        ("UCSF-PDGM-v3", ("UCSF-PDGM-0004_nifti/a.nii", "UCSF-PDGM-0005_nifti/a.nii")),
+    ],
+)
+def test_a_folder_around_the_whole_set_is_no_patient(around, below):
+    assert len(set(patients(*(f"{around}/{path}" for path in below)).values())) == 2
+
+
+@pytest.mark.parametrize(
+    "below", [("P1_1", "P1_2"), ("exam1", "exam2"), ("T1", "FLAIR"), ("0001", "0002"), ("a", "b")]
+)
+def test_a_folder_around_the_scans_of_one_patient_is_that_patient(below):
+    assert set(patients(*(f"P1/{name}/x.nii" for name in below)).values()) == {"P1"}
+
+
+def test_the_visits_called_after_the_patient_of_the_only_folder_are_no_patients():
+    assert set(patients(*(f"anna/anna_V{number}/x.nii" for number in range(3))).values()) == {"anna"}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("A1_1", "A1_2", "B"),
+        ("P07FU2", "P07FU3", "P08"),
+        ("P01a", "P01b", "P02"),
+        ("training01_01", "training01_02", "training02"),
+        ("sub1 s1", "sub1 s2", "sub2"),
+        ("Pat1-L", "Pat1-R", "Pat2"),
+    ],
+)
+def test_names_that_differ_only_at_a_short_end_may_be_visits_and_are_counted(names):
+    assert count_alike(names) == 2
+    assert "differ from another's only at the end: 2 of 3" in " ".join(alike_subjects(set(names)))
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        *("BraTS20_Training_{:03d}", "BraTS2021_{:05d}", "OAS1_{:04d}", "Brats17_2013_{}_1", "IXI0{:02d}-Guys-0826"),
+        *("TCGA-02-{:04d}", "TCGA_CS_{:04d}", "sub-{:02d}", "{:05d}", "pat_{}", "W{}", "sub-r001s{:03d}", "P{}"),
+        *("site1_{:02d}", "Site_0_pt{}", "01_p{}", "Training3_{}", "EGD-{:04d}", "900-00-{:04d}", "002_S_{:04d}"),
+    ],
+)
+def test_the_numbered_patients_of_a_set_are_not_taken_for_visits(pattern):
+    assert count_alike(pattern.format(number) for number in range(1, 13)) == 0
+    assert count_alike(pattern.format(number) for number in range(1, 5)) == 0
+    assert alike_subjects({pattern.format(number) for number in range(1, 5)}) == ()
+
+
 def exams(folder, head, write_dicom, ids):
     for number, (name, patient) in enumerate(ids.items()):
         write_dicom(folder / name, head(number, depth=2), PatientID=patient)
@@ -75,10 +259,73 @@ def exams(folder, head, write_dicom, ids):
 def test_exams_of_one_patient_id_are_one_subject(tmp_path, head, write_dicom):
     found, notes = exams(tmp_path, head, write_dicom, {"acc1": "A", "acc2": "B", "acc3": "A"})
     assert found["acc1"] == found["acc3"] != found["acc2"]
-    assert notes == ("folders joined to others for an equal PatientID: 1",)
+    assert notes == ("folders joined to others for an equal PatientID: 1; at most 2 have the same",)
 
 
-@pytest.mark.parametrize("nobody", ["", "ANONYMOUS", "0000"])
+@pytest.mark.parametrize("around", ["GBM", "collection"])
+def test_a_folder_whose_headers_tell_of_many_patients_is_a_cohort(tmp_path, head, write_dicom, around):
+    ids = {f"{top}/{top}x-{number}": f"{top}{number}" for top in (around, "other") for number in range(3)}
+    for number, (name, patient) in enumerate(ids.items()):
+        write_dicom(tmp_path / name, head(number, depth=2), PatientID=patient)
+    found, notes = find_patients(list(list_source(tmp_path).files), "dicom")
+    assert (len(set(found.values())), notes) == (6, ())
+
+
+def test_the_note_on_joins_tells_how_many_folders_one_patient_id_joined(tmp_path, head, write_dicom):
+    ids = {**{f"acc{number}": "A" for number in range(4)}, "acc5": "B", "acc6": "B", "acc7": "C"}
+    _, (note,) = exams(tmp_path, head, write_dicom, ids)
+    assert note == "folders joined to others for an equal PatientID: 4; at most 4 have the same"
+
+
+@pytest.mark.parametrize(
+    "name", ["ANON0012", "anonymized_7", "TEST-31", "Patient 4", "1234", "TCGA-02-0003", "Doe^Max"]
+)
+def test_a_patient_id_that_tells_one_from_others_is_somebody(name):
+    assert not names_nobody(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "",
+            "  ",
+            "0",
+            "0000",
+            "ANONYMOUS",
+            "Anonymous^Patient",
+            "anonymized",
+            "De-Identified",
+            "TEST",
+            "test^patient",
+        ),
+        *(
+            "patient",
+            "xxx",
+            "XXXX^XXXX",
+            "123456",
+            "123456789",
+            "99999",
+            "N/A",
+            "No Name",
+            "not available",
+            "JOHN DOE",
+        ),
+    ],
+)
+def test_a_patient_id_of_words_for_nobody_is_nobody(name):
+    assert names_nobody(name)
+
+
+@pytest.mark.parametrize("word", ["no", "nan", "x", "0", "P1_visit", "1-", "a b"])
+def test_a_long_name_is_read_at_once(word):
+    began = time.process_time()
+    names_nobody(word * 20_000 + "!q")
+    patient_of_folder((word * 255)[:250] + "!q")
+    assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize("nobody", ["", "ANONYMOUS", "0000", "Anonymous^Patient", "123456"])
 def test_a_patient_id_that_names_nobody_joins_nothing(tmp_path, head, write_dicom, nobody):
     found, notes = exams(tmp_path, head, write_dicom, {"acc1": nobody, "acc2": nobody, "acc3": "A"})
     assert (len(set(found.values())), notes) == (3, ())
