@@ -17,7 +17,7 @@ from latentsweep.datasets.catalogue import KNOWN, Dataset, dataset_named
 from latentsweep.datasets.contrasts import one_contrast
 from latentsweep.datasets.pairing import pair_masks
 from latentsweep.datasets.patients import find_patients
-from latentsweep.datasets.readers import FORMATS, READERS, format_by_name, format_of
+from latentsweep.datasets.readers import FORMATS, READERS, format_by_name
 from latentsweep.datasets.scans import Scan
 from latentsweep.datasets.selection import EVERYTHING, Selection
 from latentsweep.datasets.sources import SourceFile, count_formats, list_source
@@ -100,7 +100,7 @@ def _find_kaggle(files: Sequence[SourceFile], dataset: Dataset) -> Discovery:
     series = dataset.series
     if series not in KAGGLE_SERIES:
         raise DataError(f"--series must be one of {', '.join(KAGGLE_SERIES)}; got {series!r}")
-    images = [file for file in files if format_by_name(file.path) == "dicom" and len(file.relative.parts) >= 3]
+    images = [file for file in files if file.format == "dicom" and len(file.relative.parts) >= 3]
     inside = [file for file in images if "train" in file.relative.parts[:-3][-1:]]
     images = inside or [file for file in images if len(file.relative.parts) == 3]
     groups: dict[tuple[str, str], list[Path]] = defaultdict(list)
@@ -130,7 +130,7 @@ def _find_kaggle(files: Sequence[SourceFile], dataset: Dataset) -> Discovery:
 
 
 def _is_in_kaggle_series(file: SourceFile) -> bool:
-    return format_by_name(file.path) == "dicom" and file.relative.parent.name in KAGGLE_SERIES
+    return file.format == "dicom" and file.relative.parent.name in KAGGLE_SERIES
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def _find_brats(files: Sequence[SourceFile], dataset: Dataset) -> Discovery:
     named: list[tuple[SourceFile, BratsFile]] = []
     for file in files:
         path = file.relative
-        if format_by_name(file.path) == "nifti" and BRATS_NAME.fullmatch(path.parent.name):
+        if file.format == "nifti" and BRATS_NAME.fullmatch(path.parent.name):
             path = path.parent  # some mirrors hold a folder of the file's name, and the file in it by another
         if match := BRATS_NAME.fullmatch(path.name):
             patient = without_visit(match["patient"])
@@ -201,7 +201,7 @@ def _find_in_folder(files: Sequence[SourceFile], dataset: Dataset) -> Discovery:
     by_format: dict[str | None, list[SourceFile]] = defaultdict(list)
     annotations = 0
     for file in files:
-        kind = format_of(file.path)
+        kind = file.format
         if kind and kind_of_annotation(file.relative, kind):
             annotations += 1
         else:

@@ -94,6 +94,18 @@ def open_regular(path: Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
+def open_scan(path: Path) -> BinaryIO:
+    """The file of a scan to read, at its beginning; raises :class:`Reject` for what a failed download left in its
+    place, and :class:`OSError` as :func:`open_regular` does."""
+    file = open_regular(path)
+    stand_in = name_stand_in(file.read(STAND_IN_BYTES))
+    if stand_in:
+        file.close()
+        raise Reject(stand_in, broken=True)
+    file.seek(0)
+    return file
+
+
 def name_stand_in(head: bytes) -> str | None:
     """What a failed download left in the place of a scan, by the file's first bytes, or None."""
     if not head:

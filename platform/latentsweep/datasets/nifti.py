@@ -22,10 +22,8 @@ from latentsweep.datasets.limits import (
     MAX_NIFTI_BYTES,
     MAX_VOXELS,
     MOST_INFLATION,
-    STAND_IN_BYTES,
     guard_reading,
-    name_stand_in,
-    open_regular,
+    open_scan,
     silence,
 )
 from latentsweep.datasets.volumes import Float, Reject, Volume
@@ -56,10 +54,7 @@ def read_nifti(path: Path) -> Volume:
     which are not kept. Voxels that are NaN are background: 0, or the least voxel where that is below 0.
     """
     try:
-        with silence("nibabel.global"), open_regular(path) as file:
-            if stand_in := name_stand_in(file.read(STAND_IN_BYTES)):
-                raise Reject(stand_in, broken=True)
-            file.seek(0)
+        with silence("nibabel.global"), open_scan(path) as file:
             zipped = file.read(2) == GZIP_SIGNATURE
             file.seek(0)
             most = os.fstat(file.fileno()).st_size * (MOST_INFLATION if zipped else 1)

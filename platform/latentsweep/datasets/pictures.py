@@ -17,7 +17,7 @@ from latentsweep.datasets.limits import (
     TOO_MANY_VOXELS,
     guard_reading,
     limit_pixels,
-    open_regular,
+    open_scan,
     silence,
 )
 from latentsweep.datasets.volumes import DISPLAY_AFFINE, Float, Reject, Volume
@@ -32,7 +32,7 @@ def read_picture(path: Path) -> Float:
     What is transparent is black. Raises :class:`Reject`, before decoding for a picture of too many pixels.
     """
     try:
-        with silence("PIL"), open_regular(path) as file, limit_pixels():
+        with silence("PIL"), open_scan(path) as file, limit_pixels():
             image = Image.open(file, formats=("PNG", "JPEG"))
             with image:
                 return _turn_upright(image)

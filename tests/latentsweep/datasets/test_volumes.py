@@ -114,21 +114,6 @@ def test_a_nifti_is_unzipped_by_its_first_bytes_and_not_by_its_name(tmp_path, he
     np.testing.assert_array_equal(axial_planes(read_nifti(path))[0], shown(head()))
 
 
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        (b"", "empty file"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
-        (b"\n<!DOCTYPE html><html>", "web page"),
-    ],
-)
-def test_what_a_failed_download_left_is_named(tmp_path, content, reason):
-    (tmp_path / "a.nii.gz").write_bytes(content)
-    with pytest.raises(Reject, match=reason) as caught:
-        read_nifti(tmp_path / "a.nii.gz")
-    assert caught.value.broken
-
-
 def test_monochrome1_is_inverted(tmp_path, head, write_dicom):
     write_dicom(tmp_path / "one", head())
     write_dicom(tmp_path / "other", 4095 - head(), PhotometricInterpretation="MONOCHROME1")
@@ -207,9 +192,8 @@ def test_colours_become_luminance_and_what_is_transparent_is_black(tmp_path, opa
     assert np.unique(read_picture(tmp_path / "red.png")) == [grey]
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture"])
-def test_a_file_that_is_no_picture_is_broken(tmp_path, content):
-    (tmp_path / "a.png").write_bytes(content)
+def test_a_file_that_is_no_picture_is_broken(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no picture")
     with pytest.raises(Reject, match="not a readable PNG"):
         read_picture(tmp_path / "a.png")
 
