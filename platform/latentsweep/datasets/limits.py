@@ -42,6 +42,8 @@ MAX_DEPTH = 64
 MOST_INFLATION = 1032
 """DEFLATE makes at most this many bytes of one (zlib's technical notes)."""
 
+STANDARD_ERROR = 2
+"""The number of its descriptor."""
 STAND_IN_BYTES = 256
 """So many first bytes tell what lies in the place of a scan."""
 
@@ -129,6 +131,24 @@ def silence(logger_name: str) -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def silence_native() -> Iterator[None]:
+    """Nothing that a library in C writes to the standard error gets out of the block, nor what others write there."""
+    try:
+        kept = os.dup(STANDARD_ERROR)
+    except OSError:  # it is closed
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, STANDARD_ERROR)
+        yield
+    finally:
+        os.dup2(kept, STANDARD_ERROR)
+        os.close(kept)
+        os.close(nowhere)
 
 
 @contextlib.contextmanager

@@ -1,16 +1,19 @@
-"""PNG and JPEG files → volumes, each picture an axial slice that is already the right way up."""
+"""Pictures (PNG, JPEG, TIFF, WebP, BMP, GIF) → volumes, each an axial slice that is already the right way up."""
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from latentsweep.datasets import limits
 from latentsweep.datasets.limits import (
+    MAX_PIXELS,
     MAX_SIDE,
     MAX_VOXELS,
     TOO_MANY_PIXELS,
@@ -19,9 +22,18 @@ from latentsweep.datasets.limits import (
     limit_pixels,
     open_scan,
     silence,
+    silence_native,
 )
 from latentsweep.datasets.volumes import DISPLAY_AFFINE, Float, Reject, Volume
 
+FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF")
+"""As Pillow calls them."""
+JPEG_WITH_PREVIEWS = "MPO"
+"""Pillow's name for a JPEG that holds smaller copies of itself: the first picture is the one."""
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
+TILE_SIDES = (322, 323)
+"""Tags of TIFF."""
+TOO_LARGE = f"a picture of more than {MAX_SIDE}×{MAX_SIDE} pixels"
 UNREADABLE = (*limits.UNREADABLE, SyntaxError, IndexError, AttributeError, ZeroDivisionError, RuntimeError)
 
 
@@ -29,29 +41,48 @@ UNREADABLE = (*limits.UNREADABLE, SyntaxError, IndexError, AttributeError, ZeroD
 def read_picture(path: Path) -> Float:
     """One picture as (rows, columns) float32: its grey values, 8 or 16 bits; colours become luminance (ITU-R 601-2).
 
-    What is transparent is black. Raises :class:`Reject`, before decoding for a picture of too many pixels.
+    What is transparent is black. Raises :class:`Reject`, before decoding for a picture of too many pixels or of
+    several pages or frames.
     """
     try:
         with silence("PIL"), open_scan(path) as file, limit_pixels():
-            image = Image.open(file, formats=("PNG", "JPEG"))
+            image = Image.open(file, formats=FORMATS)
             with image:
+                _check_pages(image)
                 return _turn_upright(image)
     except TOO_MANY_PIXELS:
-        raise Reject(f"a picture of more than {MAX_SIDE}×{MAX_SIDE} pixels", broken=False) from None
+        raise Reject(TOO_LARGE, broken=False) from None
     except UNREADABLE:
-        raise Reject("not a readable PNG or JPEG picture", broken=True) from None
+        raise Reject("not a readable picture", broken=True) from None
+
+
+def _check_pages(image: Image.Image) -> None:
+    """Raises :class:`Reject` for a picture of several pages or frames, and for a TIFF of too large tiles."""
+    if getattr(image, "n_frames", 1) > 1 and image.format != JPEG_WITH_PREVIEWS:
+        raise Reject("a picture of several pages or frames: save each as a file, or all as NIfTI", broken=False)
+    width, height = (int(_tag(image, side) or 1) for side in TILE_SIDES)
+    if width * height > MAX_PIXELS:
+        raise Reject(TOO_LARGE, broken=False)
+
+
+def _tag(image: Image.Image, number: int) -> Any:
+    """A tag of a TIFF; None where there is none."""
+    return getattr(image, "tag_v2", {}).get(number)
 
 
 def _turn_upright(image: Image.Image) -> Float:
     try:
-        image.load()
+        with silence_native() if image.format == "TIFF" else contextlib.nullcontext():
+            image.load()
+        inverted = image.mode.startswith("I;16") and _tag(image, PHOTOMETRIC) == WHITE_IS_ZERO
         upright = ImageOps.exif_transpose(image)
         if upright.has_transparency_data and upright.mode in ("LA", "PA", "P", "RGBA"):
             seen = upright.convert("RGBA")
             upright = Image.alpha_composite(Image.new("RGBA", seen.size, (0, 0, 0, 255)), seen)
         if upright.mode not in ("L", "I;16", "I;16B", "I", "F"):
             upright = upright.convert("RGB").convert("L")
-        return np.asarray(upright).astype(np.float32)
+        grey = np.asarray(upright).astype(np.float32)
+        return 65535 - grey if inverted else grey
     except TOO_MANY_PIXELS:
         raise
     except UNREADABLE:

@@ -66,16 +66,17 @@ READERS = {
         describe=dicom.series_description,
     ),
     "picture": Reader(
-        label="PNG or JPEG",
-        suffixes=(".png", ".jpg", ".jpeg"),
-        signature=rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff",
+        label="picture",
+        suffixes=(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".webp", ".bmp", ".gif"),
+        signature=rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|II[*+]\0|MM\0[*+]|RIFF.{4}WEBP|GIF8[79]a|BM.{4}\0{4}.{4}[(4@lx|]\0\0\0",
         read=pictures.picture_volumes,
         minor=True,
     ),
 }
 """Every format by its name, the preferred ones first."""
 
-FORMATS = ", ".join(reader.label for reader in READERS.values())
+*_LABELS, _LAST = (reader.label for reader in READERS.values())
+FORMATS = f"{', '.join(_LABELS)} or {_LAST}"
 
 
 def format_by_name(path: Path) -> str | None:

@@ -194,7 +194,7 @@ def test_colours_become_luminance_and_what_is_transparent_is_black(tmp_path, opa
 
 def test_a_file_that_is_no_picture_is_broken(tmp_path):
     (tmp_path / "a.png").write_bytes(b"no picture")
-    with pytest.raises(Reject, match="not a readable PNG"):
+    with pytest.raises(Reject, match="not a readable picture"):
         read_picture(tmp_path / "a.png")
 
 
