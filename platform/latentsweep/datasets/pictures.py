@@ -38,18 +38,18 @@ UNREADABLE = (*limits.UNREADABLE, SyntaxError, IndexError, AttributeError, ZeroD
 
 
 @guard_reading()
-def read_picture(path: Path) -> Float:
+def read_picture(path: Path, channel: int | None = None) -> Float:
     """One picture as (rows, columns) float32: its grey values, 8 or 16 bits; colours become luminance (ITU-R 601-2).
 
-    What is transparent is black. Raises :class:`Reject`, before decoding for a picture of too many pixels or of
-    several pages or frames.
+    With a ``channel``, it is red (0), green (1) or blue (2). What is transparent is black. Raises :class:`Reject`,
+    before decoding for a picture of too many pixels or of several pages or frames.
     """
     try:
         with silence("PIL"), open_scan(path) as file, limit_pixels():
             image = Image.open(file, formats=FORMATS)
             with image:
                 _check_pages(image)
-                return _turn_upright(image)
+                return _turn_upright(image, channel)
     except TOO_MANY_PIXELS:
         raise Reject(TOO_LARGE, broken=False) from None
     except UNREADABLE:
@@ -70,7 +70,7 @@ def _tag(image: Image.Image, number: int) -> Any:
     return getattr(image, "tag_v2", {}).get(number)
 
 
-def _turn_upright(image: Image.Image) -> Float:
+def _turn_upright(image: Image.Image, channel: int | None) -> Float:
     try:
         with silence_native() if image.format == "TIFF" else contextlib.nullcontext():
             image.load()
@@ -79,6 +79,8 @@ def _turn_upright(image: Image.Image) -> Float:
         if upright.has_transparency_data and upright.mode in ("LA", "PA", "P", "RGBA"):
             seen = upright.convert("RGBA")
             upright = Image.alpha_composite(Image.new("RGBA", seen.size, (0, 0, 0, 255)), seen)
+        if channel is not None:
+            return np.asarray(upright.convert("RGB"))[..., channel].astype(np.float32)
         if upright.mode not in ("L", "I;16", "I;16B", "I", "F"):
             upright = upright.convert("RGB").convert("L")
         grey = np.asarray(upright).astype(np.float32)
@@ -89,14 +91,14 @@ def _turn_upright(image: Image.Image) -> Float:
         raise Reject("a picture that is cut short or damaged", broken=True) from None
 
 
-def picture_volumes(paths: Sequence[Path]) -> tuple[list[Volume], list[Reject]]:
+def picture_volumes(paths: Sequence[Path], channel: int | None = None) -> tuple[list[Volume], list[Reject]]:
     """The pictures in the given order, stacked to one volume for each image size, and a reject for each other."""
     planes: dict[tuple[int, ...], list[Float]] = defaultdict(list)
     rejects: list[Reject] = []
     pixels = 0
     for path in paths:
         try:
-            plane = read_picture(path)
+            plane = read_picture(path, channel)
             if pixels + plane.size > MAX_VOXELS:
                 raise Reject(TOO_MANY_VOXELS, broken=False)
             pixels += plane.size

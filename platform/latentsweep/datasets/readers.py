@@ -35,6 +35,8 @@ class Reader:
     """Whether a gzip file around it is read. Its first bytes are then those inside."""
     read: Callable[[Sequence[Path]], tuple[list[Volume], list[Reject]]]
     """The volumes in files of one scan, and a reject for each file that is left out; may raise :class:`Reject`."""
+    read_channel: Callable[[Sequence[Path], int], tuple[list[Volume], list[Reject]]] | None = None
+    """The same of one channel of files that hold several, counted from 0; None where no file does."""
     one_file: bool = False
     """Whether a scan is one file. In other formats it is all files of a folder."""
     minor: bool = False
@@ -54,6 +56,7 @@ READERS = {
         signature=rb".{344}n\+1\0|.{4}n\+2\0",
         zipped=True,
         read=nifti.nifti_volume,
+        read_channel=nifti.nifti_volume,
         one_file=True,
     ),
     "dicom": Reader(
@@ -70,6 +73,7 @@ READERS = {
         suffixes=(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".webp", ".bmp", ".gif"),
         signature=rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|II[*+]\0|MM\0[*+]|RIFF.{4}WEBP|GIF8[79]a|BM.{4}\0{4}.{4}[(4@lx|]\0\0\0",
         read=pictures.picture_volumes,
+        read_channel=pictures.picture_volumes,
         minor=True,
     ),
 }

@@ -53,6 +53,13 @@ def test_a_picture_of_several_pages_or_frames_is_refused(tmp_path, head, suffix)
     assert not caught.value.broken
 
 
+@pytest.mark.parametrize("channel", [0, 1, 2])
+def test_a_channel_of_a_picture_is_the_values_of_its_colour(tmp_path, head, channel):
+    colours = np.stack([grey(head), grey(head) // 2, grey(head) // 3], axis=-1)
+    Image.fromarray(colours).save(tmp_path / "a.tif", compression="tiff_lzw")
+    np.testing.assert_array_equal(read_picture(tmp_path / "a.tif", channel), colours[..., channel])
+
+
 def test_a_jpeg_with_its_own_preview_is_one_picture(tmp_path, head):
     preview = Image.fromarray(grey(head)).resize((8, 8))
     Image.fromarray(grey(head)).save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[preview])

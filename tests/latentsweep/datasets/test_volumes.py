@@ -114,6 +114,23 @@ def test_a_nifti_is_unzipped_by_its_first_bytes_and_not_by_its_name(tmp_path, he
     np.testing.assert_array_equal(axial_planes(read_nifti(path))[0], shown(head()))
 
 
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_a_channel_of_a_nifti_is_the_volume_of_that_channel(tmp_path, head, write_nifti, name):
+    path = write_nifti(tmp_path / name, np.stack([head(n) for n in range(3)], axis=3))
+    for channel in range(3):
+        np.testing.assert_array_equal(read_nifti(path, channel).voxels, head(channel))
+
+
+@pytest.mark.parametrize(
+    ("channel", "told"), [(None, "4 dimensions where 3 are needed: prepare"), (3, "without the")]
+)
+def test_a_nifti_of_channels_needs_one_that_it_has(tmp_path, head, write_nifti, channel, told):
+    path = write_nifti(tmp_path / "a.nii", np.stack([head(n) for n in range(3)], axis=3))
+    with pytest.raises(Reject, match=told) as caught:
+        read_nifti(path, channel)
+    assert not caught.value.broken
+
+
 def test_monochrome1_is_inverted(tmp_path, head, write_dicom):
     write_dicom(tmp_path / "one", head())
     write_dicom(tmp_path / "other", 4095 - head(), PhotometricInterpretation="MONOCHROME1")
