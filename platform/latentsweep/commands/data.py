@@ -16,7 +16,7 @@ from latentsweep.datasets.catalogue import KNOWN
 from trainables.errors import ConfigError
 
 if TYPE_CHECKING:
-    from latentsweep.datasets.layouts import Discovery
+    from latentsweep.datasets.discovery import Discovery
     from latentsweep.datasets.slices import PreparedDataset
     from trainables.folds import Fold
 

@@ -165,7 +165,7 @@ def sample(
 
 def evaluate(
     run: Annotated[str | None, typer.Argument(help="As for sample; or give --images.", metavar="RUN")] = None,
-    images: Annotated[Path | None, typer.Option(help="A folder of square PNG or JPEG files.")] = None,
+    images: Annotated[Path | None, typer.Option(help="A folder of square pictures.")] = None,
     dataset: Annotated[str | None, typer.Option(help="What --images are measured against.")] = None,
     split: Annotated[str, typer.Option(help="validation or test.")] = "test",
     rule: Annotated[str, typer.Option(help="Split rule for --images: subject or slice.")] = "subject",

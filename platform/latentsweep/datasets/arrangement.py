@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from latentsweep.datasets import splits
-from latentsweep.datasets.layouts import Discovery
+from latentsweep.datasets.discovery import Discovery
 from latentsweep.datasets.pseudonyms import Pseudonyms
 from latentsweep.datasets.scans import Scan
 from latentsweep.datasets.shards import SliceRow

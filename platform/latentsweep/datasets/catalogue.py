@@ -49,6 +49,23 @@ KNOWN = {
             source="rsna-miccai",
             series="FLAIR",
         ),
+        Dataset(
+            name="lgg",
+            namespace="lgg",
+            layout="lgg",
+            getting="`kaggle datasets download mateuszbuda/lgg-mri-segmentation` and "
+            "`unzip lgg-mri-segmentation.zip -d lgg`",
+            source="lgg",
+            series="FLAIR",
+        ),
+        Dataset(
+            name="msd",
+            namespace="msd",
+            layout="msd",
+            getting="get Task01_BrainTumour.tar from http://medicaldecathlon.com and `tar xf Task01_BrainTumour.tar`",
+            source="Task01_BrainTumour",
+            series="FLAIR",
+        ),
         Dataset(name=BUILT_IN, namespace="demo", layout=None),
     )
 }

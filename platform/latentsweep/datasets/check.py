@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from latentsweep.datasets.catalogue import dataset_named
-from latentsweep.datasets.layouts import Discovery
+from latentsweep.datasets.discovery import Discovery
 from latentsweep.datasets.overview import outline
 from latentsweep.datasets.png import decode
 from latentsweep.datasets.preparation import Progress, check_options, find_scans, mask_notes, plane_notes, settings_of

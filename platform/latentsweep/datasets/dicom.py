@@ -33,6 +33,7 @@ from latentsweep.datasets.limits import (
     inflates_beyond,
     limit_pixels,
     open_regular,
+    open_scan,
     silence,
 )
 from latentsweep.datasets.series import SERIES_TAGS, SeriesFacts, is_scattered, part_by_place, reason_left_out
@@ -237,7 +238,7 @@ def _content(path: Path, head: int = MAX_DICOM_BYTES) -> io.BytesIO:
     No more than the first ``head`` bytes. Raises :class:`Reject` for a file of more than ``MAX_DICOM_BYTES`` that is
     wanted whole, and :class:`OSError`.
     """
-    with open_regular(path) as file:
+    with open_scan(path) as file:
         if head == MAX_DICOM_BYTES and os.fstat(file.fileno()).st_size > head:
             raise Reject(f"a DICOM file of more than {MAX_DICOM_BYTES // 2**20} MiB", broken=False)
         return _Content(file.read(head))

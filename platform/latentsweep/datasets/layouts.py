@@ -6,45 +6,29 @@ A new layout is a function that finds the scans, and a row of :data:`LAYOUTS`.
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from latentsweep.datasets.annotations import kind_of_annotation
+from latentsweep.datasets.brats import find_brats, is_brats
 from latentsweep.datasets.catalogue import KNOWN, Dataset, dataset_named
+from latentsweep.datasets.channels import find_lgg, find_msd, is_lgg, is_msd
 from latentsweep.datasets.contrasts import one_contrast
+from latentsweep.datasets.discovery import Discovery, DoesNotFitError
+from latentsweep.datasets.kaggle import find_kaggle, is_kaggle
 from latentsweep.datasets.pairing import pair_masks
 from latentsweep.datasets.patients import alike_subjects, find_patients, unknown_subjects
-from latentsweep.datasets.readers import FORMATS, READERS, format_by_name, format_of
+from latentsweep.datasets.readers import FORMATS, READERS, format_by_name
 from latentsweep.datasets.scans import Scan
 from latentsweep.datasets.selection import EVERYTHING, Selection
 from latentsweep.datasets.sources import SourceFile, count_formats, list_source
 from latentsweep.datasets.subjects import describe_rule, subject_rule
-from latentsweep.datasets.visits import without_visit
 from trainables.errors import DataError
 
-KAGGLE_SERIES = ("FLAIR", "T1w", "T1wCE", "T2w")
-KAGGLE_WITHDRAWN = ("00109", "00123", "00709")
-"""Cases that the organisers of the RSNA-MICCAI challenge withdrew, each for a blank series."""
-BRATS_MODALITIES = {"flair": ("flair", "t2f"), "t1ce": ("t1ce", "t1c")}
-BRATS_NAME = re.compile(r"(?P<patient>.+)[_-](?P<modality>flair|t2f|t1ce|t1c|t1n|t1|t2w|t2|seg)\.nii(\.gz)?", re.I)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Discovery:
-    """What a source holds."""
-
-    scans: tuple[Scan, ...] = field(repr=False)
-    subjects: frozenset[str] = field(repr=False)
-    """All subjects, also those whose scans are of another modality."""
-    subject_rule: str
-    notes: tuple[str, ...] = ()
-    listing: str = field(repr=False, default="")
-    ignored: int = 0
-    examples: tuple[tuple[str, str], ...] = field(repr=False, default=())
-    """Up to three (path below the source, subject) for the eyes of who prepares: never written, logged or kept."""
+UNPACK = "unpack the archives first"
+MIXED = "pictures of the LGG segmentation set hold three contrasts, which are mixed here: prepare lgg to take one"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,16 +57,21 @@ def discover(
     if name in KNOWN and subject_from is not None:
         raise DataError(f"--subject-from is for a dataset of your own; {name} has its own rule: leave it out")
     if series is not None and name in KNOWN and dataset.series is None:
-        takers = " and ".join(known.name for known in KNOWN.values() if known.series)
+        takers = ", ".join(known.name for known in KNOWN.values() if known.series)
         raise DataError(f"--series is for {takers} and a dataset of your own, got it with {name}: leave it out")
     found = list_source(source)
     asked = dataclasses.replace(
         dataset, series=series or dataset.series, subject_from=subject_from or dataset.subject_from
     )
-    discovery = LAYOUTS[asked.layout or ""].find(selection.wanted(found.files), asked)
+    try:
+        discovery = LAYOUTS[asked.layout or ""].find(selection.wanted(found.files), asked)
+    except DoesNotFitError as error:
+        advice = error.advice or _suggest(selection.wanted(found.files), asked.layout)
+        raise DataError(f"{error}; {advice}") from None
     scans = pair_masks(discovery.scans, selection.allowed(found.files))
     taken = {path for scan in scans for path in (*scan.files, *scan.masks)}
     others = [file for file in selection.wanted(found.files) if file.path not in taken]
+    mixed = any(LAYOUTS["lgg"].recognises(file) for file in found.files if file.path in taken)
     drawn = Counter(kind_of_annotation(file.relative, format_by_name(file.path)) for file in others)
     return dataclasses.replace(
         discovery,
@@ -93,6 +82,7 @@ def discover(
         notes=(
             *discovery.notes,
             *found.notes,
+            *((MIXED,) if mixed and asked.layout == "folder" else ()),
             *(f"left out as {what}: {count}" for what, count in drawn.items() if what and asked.layout == "folder"),
         ),
     )
@@ -106,112 +96,12 @@ def _examples(scans: Sequence[Scan], files: Sequence[SourceFile]) -> tuple[tuple
     return tuple(told[place] for place in sorted({0, len(told) // 2, len(told) - 1}) if told)
 
 
-def _find_kaggle(files: Sequence[SourceFile], dataset: Dataset) -> Discovery:
-    series = dataset.series
-    if series not in KAGGLE_SERIES:
-        raise DataError(f"--series must be one of {', '.join(KAGGLE_SERIES)}; got {series!r}")
-    images = [file for file in files if format_by_name(file.path) == "dicom" and len(file.relative.parts) >= 3]
-    inside = [file for file in images if "train" in file.relative.parts[:-3][-1:]]
-    images = inside or [file for file in images if len(file.relative.parts) == 3]
-    groups: dict[tuple[str, str], list[Path]] = defaultdict(list)
-    for file in images:
-        groups[(file.relative.parts[-3], file.relative.parts[-2])].append(file.path)
-    chosen = {case: group for (case, folder), group in groups.items() if folder == series}
-    if not chosen:
-        there = [known for known in KAGGLE_SERIES if any(folder == known for _, folder in groups)]
-        found = f"it has the series {', '.join(there)}" if there else f"it holds {count_formats(files)}"
-        raise DataError(
-            f"kaggle must be laid out as train/<case>/{series}/Image-<n>.dcm, but in the source {found}: "
-            "check --source and --series" + _suggest_layout(files)
-        )
-    notes = []
-    withdrawn = sum(case in KAGGLE_WITHDRAWN for case in chosen)
-    if withdrawn:
-        notes.append(
-            f"{withdrawn} of the cases that the organisers withdrew for a blank series are in the source: "
-            "their slices are kept where this series is readable and holds brain"
-        )
-    return Discovery(
-        scans=tuple(Scan("dicom", case, f"{case}/{series}", tuple(group)) for case, group in chosen.items()),
-        subjects=frozenset(case for case, _ in groups),
-        subject_rule="the case folder",
-        notes=tuple(notes),
-    )
-
-
-def _is_in_kaggle_series(file: SourceFile) -> bool:
-    return format_by_name(file.path) == "dicom" and file.relative.parent.name in KAGGLE_SERIES
-
-
-@dataclass(frozen=True)
-class BratsFile:
-    """What the path of a BraTS volume tells: its folder below the source, its patient, its modality."""
-
-    folder: PurePosixPath = field(repr=False)
-    patient: str = field(repr=False)
-    modality: str
-
-
-def _find_brats(files: Sequence[SourceFile], dataset: Dataset) -> Discovery:
-    wanted = BRATS_MODALITIES[dataset.modality or ""]
-    named: list[tuple[SourceFile, BratsFile]] = []
-    for file in files:
-        path = file.relative
-        if format_by_name(file.path) == "nifti" and BRATS_NAME.fullmatch(path.parent.name):
-            path = path.parent  # some mirrors hold a folder of the file's name, and the file in it by another
-        if match := BRATS_NAME.fullmatch(path.name):
-            patient = without_visit(match["patient"])
-            named.append((file, BratsFile(path.parent, patient, match["modality"].lower())))
-    subject_of = _brats_subjects({brats for _, brats in named})
-    scans = [
-        Scan("nifti", subject_of[brats], str(file.relative), (file.path,))
-        for file, brats in named
-        if brats.modality in wanted
-    ]
-    if not scans:
-        endings = " or ".join(f"*{mark}{m}.nii.gz" for mark, m in zip("_-", wanted, strict=True))
-        raise DataError(
-            f"{dataset.name} must hold {endings} in a folder for each patient, but the source holds "
-            f"{count_formats(files)}: check --source" + _suggest_layout(files)
-        )
-    return Discovery(
-        scans=tuple(scans),
-        subjects=frozenset(subject_of.values()),
-        subject_rule="the patient that the file or its folder names, without the time point",
-    )
-
-
-def _brats_subjects(files: Collection[BratsFile]) -> dict[BratsFile, str]:
-    """The subject of each file: the patient in its name, so that all modalities agree wherever they lie.
-
-    A folder that is of one patient is the subject where its name begins the file's (its visits are one patient),
-    and where the file's name, as ``scan_flair``, is that of other folders too and holds no number.
-    """
-    patients: dict[PurePosixPath, set[str]] = defaultdict(set)
-    folders: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for file in files:
-        patients[file.folder].add(file.patient)
-        folders[file.patient, file.modality].add(file.folder.name)
-    common = {p for (p, _), names in folders.items() if len(names) > 1 and not re.search(r"\d", p)}
-
-    def subject(file: BratsFile) -> str:
-        folder = file.folder.name
-        if not folder or len(patients[file.folder]) > 1:
-            return file.patient
-        if file.patient.startswith((f"{folder}_", f"{folder}-")):
-            return folder
-        match = BRATS_NAME.fullmatch(f"{folder}.nii")
-        return without_visit(match["patient"] if match else folder) if file.patient in common else file.patient
-
-    return {file: subject(file) for file in files}
-
-
 def _find_in_folder(files: Sequence[SourceFile], dataset: Dataset) -> Discovery:
     """The scans of a folder that holds one format, in whatever folders."""
     by_format: dict[str | None, list[SourceFile]] = defaultdict(list)
     annotations = 0
     for file in files:
-        kind = format_of(file.path)
+        kind = file.format
         if kind and kind_of_annotation(file.relative, kind):
             annotations += 1
         else:
@@ -231,7 +121,7 @@ def _find_in_folder(files: Sequence[SourceFile], dataset: Dataset) -> Discovery:
     if not kinds:
         raise DataError(
             f"the source must hold {FORMATS} files, but holds {count_formats(files)}"
-            + (": unpack the archives first" if any(file.is_archive for file in files) else "")
+            + (f": {UNPACK}" if any(file.is_archive for file in files) else "")
         )
     kind = (major or kinds)[0]
     chosen, notes = one_contrast(by_format[kind], kind, dataset.series)
@@ -272,22 +162,22 @@ def _find_in_folder(files: Sequence[SourceFile], dataset: Dataset) -> Discovery:
     )
 
 
-def _suggest_layout(files: Sequence[SourceFile]) -> str:
-    """What to prepare in place of a dataset whose layout the files don't have, as the end of a message."""
-    for name, layout in LAYOUTS.items():
-        if any(layout.recognises(file) for file in files):
+def _suggest(files: Sequence[SourceFile], layout: str | None) -> str:
+    """What to do where the files don't have this layout, as the end of a message."""
+    if any(file.is_archive for file in files) and not any(file.format for file in files):
+        return UNPACK
+    for name, other in LAYOUTS.items():
+        if name != layout and any(other.recognises(file) for file in files):
             names = " or ".join(known.name for known in KNOWN.values() if known.layout == name)
-            return f"; this looks like {layout.label}: prepare {names}"
-    return "; for a dataset of your own choose another name"
+            return f"this looks like {other.label}: prepare {names}"
+    return "for a dataset of your own choose another name"
 
 
 LAYOUTS = {
-    "brats": Layout(
-        find=_find_brats,
-        label="BraTS",
-        recognises=lambda file: BRATS_NAME.fullmatch(file.relative.name) is not None,
-    ),
-    "kaggle": Layout(find=_find_kaggle, label="RSNA-MICCAI", recognises=_is_in_kaggle_series),
+    "brats": Layout(find=find_brats, label="BraTS", recognises=is_brats),
+    "kaggle": Layout(find=find_kaggle, label="RSNA-MICCAI", recognises=is_kaggle),
+    "lgg": Layout(find=find_lgg, label="the LGG segmentation set", recognises=is_lgg),
+    "msd": Layout(find=find_msd, label="Task01 of the MSD", recognises=is_msd),
     "folder": Layout(find=_find_in_folder),
 }
 """Every layout by the name that rows of :data:`latentsweep.datasets.catalogue.KNOWN` give it."""

@@ -42,6 +42,8 @@ MAX_DEPTH = 64
 MOST_INFLATION = 1032
 """DEFLATE makes at most this many bytes of one (zlib's technical notes)."""
 
+STANDARD_ERROR = 2
+"""The number of its descriptor."""
 STAND_IN_BYTES = 256
 """So many first bytes tell what lies in the place of a scan."""
 
@@ -94,6 +96,18 @@ def open_regular(path: Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
+def open_scan(path: Path) -> BinaryIO:
+    """The file of a scan to read, at its beginning; raises :class:`Reject` for what a failed download left in its
+    place, and :class:`OSError` as :func:`open_regular` does."""
+    file = open_regular(path)
+    stand_in = name_stand_in(file.read(STAND_IN_BYTES))
+    if stand_in:
+        file.close()
+        raise Reject(stand_in, broken=True)
+    file.seek(0)
+    return file
+
+
 def name_stand_in(head: bytes) -> str | None:
     """What a failed download left in the place of a scan, by the file's first bytes, or None."""
     if not head:
@@ -117,6 +131,24 @@ def silence(logger_name: str) -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def silence_native() -> Iterator[None]:
+    """Nothing that a library in C writes to the standard error gets out of the block, nor what others write there."""
+    try:
+        kept = os.dup(STANDARD_ERROR)
+    except OSError:  # it is closed
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, STANDARD_ERROR)
+        yield
+    finally:
+        os.dup2(kept, STANDARD_ERROR)
+        os.close(kept)
+        os.close(nowhere)
 
 
 @contextlib.contextmanager

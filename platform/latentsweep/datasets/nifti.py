@@ -22,10 +22,8 @@ from latentsweep.datasets.limits import (
     MAX_NIFTI_BYTES,
     MAX_VOXELS,
     MOST_INFLATION,
-    STAND_IN_BYTES,
     guard_reading,
-    name_stand_in,
-    open_regular,
+    open_scan,
     silence,
 )
 from latentsweep.datasets.volumes import Float, Reject, Volume
@@ -36,19 +34,22 @@ GZIP_SIGNATURE = b"\x1f\x8b"
 BLOCK = 2**20
 MOST_BEHIND = 4 * BLOCK
 """Bytes that a ``.gz`` may hold behind the voxels."""
+SPLIT = ": prepare MSD's Task01 as msd, or split another set's files by channel or time, as with fslsplit"
 LONGEST_QUATERNION = 1.001
 """The square of the length of a quaternion's three stored numbers: 1 or less, but for rounding."""
 UNREADABLE = (*limits.UNREADABLE, ZeroDivisionError, ImageFileError, HeaderDataError, WrapStructError)
 
 
-def nifti_volume(paths: Sequence[Path]) -> tuple[list[Volume], list[Reject]]:
+def nifti_volume(paths: Sequence[Path], channel: int | None = None) -> tuple[list[Volume], list[Reject]]:
     """The volume of the one file of a scan; raises :class:`Reject`."""
-    return [read_nifti(paths[0])], []
+    return [read_nifti(paths[0], channel)], []
 
 
 @guard_reading()
-def read_nifti(path: Path) -> Volume:
-    """The volume of one ``.nii`` or ``.nii.gz``; raises :class:`Reject` where there is none.
+def read_nifti(path: Path, channel: int | None = None) -> Volume:
+    """The volume of one ``.nii`` or ``.nii.gz``, or that ``channel`` of a file of 4 dimensions.
+
+    Raises :class:`Reject` where there is none.
 
     Whether it is zipped is told by its first bytes, not by its name. The header's extensions are not read. The size
     that it states is checked before memory is taken, against the limits and against what the file's bytes can hold.
@@ -56,20 +57,18 @@ def read_nifti(path: Path) -> Volume:
     which are not kept. Voxels that are NaN are background: 0, or the least voxel where that is below 0.
     """
     try:
-        with silence("nibabel.global"), open_regular(path) as file:
-            if stand_in := name_stand_in(file.read(STAND_IN_BYTES)):
-                raise Reject(stand_in, broken=True)
-            file.seek(0)
+        with silence("nibabel.global"), open_scan(path) as file:
             zipped = file.read(2) == GZIP_SIGNATURE
             file.seek(0)
             most = os.fstat(file.fileno()).st_size * (MOST_INFLATION if zipped else 1)
             stream = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if zipped else file
             header = _header(stream.read(max(HEADERS)))
-            shape = _check_shape(header, most)
+            shape, channels = _check_shape(header, most, channel)
             affine, told = _affine(header)
-            voxels = _voxels(stream, header, shape)
+            voxels = _voxels(stream, header, shape, channel or 0)
             if zipped:
-                _read_to_end(stream)
+                behind = channels - 1 - (channel or 0)
+                _read_to_end(stream, MOST_BEHIND + behind * voxels.size * header.get_data_dtype().itemsize)
             return Volume(_fill_background(voxels), affine, told)
     except UNREADABLE:
         raise Reject("not a readable NIfTI file", broken=True) from None
@@ -96,32 +95,44 @@ def _affine(header: Any) -> tuple[np.ndarray[tuple[int, int], np.dtype[np.float6
     return np.asarray(header.get_base_affine(), dtype=np.float64), False
 
 
-def _check_shape(header: Any, most: int) -> tuple[int, ...]:
-    """The three sides of the volume; raises :class:`Reject` where no file of ``most`` bytes has, or may have, it."""
+def _check_shape(header: Any, most: int, channel: int | None) -> tuple[tuple[int, ...], int]:
+    """The three sides of a volume, and how many the file holds.
+
+    Raises :class:`Reject` where no file of ``most`` bytes has, or may have, them, and where the channel is none.
+    """
     shape = tuple(int(side) for side in header.get_data_shape())
     dtype = header.get_data_dtype()
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
-    if len(shape) != 3:
-        raise Reject(f"a NIfTI of {len(shape)} dimensions where 3 are needed", broken=False)
+    if channel is None and len(shape) != 3:
+        raise Reject(
+            f"a NIfTI of {len(shape)} dimensions where 3 are needed" + SPLIT * (len(shape) > 3), broken=False
+        )
+    if channel is not None and (len(shape) != 4 or channel >= shape[3]):
+        raise Reject("a NIfTI without the channel of that number", broken=False)
     if min(shape) < 1 or dtype.kind not in "iuf":
         raise Reject("a NIfTI without real-valued voxels", broken=False)
-    voxels = int(np.prod(shape, dtype=object))
-    claimed = header.get_data_offset() + voxels * dtype.itemsize
+    voxels = int(np.prod(shape[:3], dtype=object))
+    channels = int(np.prod(shape[3:], dtype=object))
+    claimed = header.get_data_offset() + voxels * channels * dtype.itemsize
     if voxels > MAX_VOXELS:
         raise Reject(f"a NIfTI of more than {MAX_VOXELS:,} voxels", broken=False)
     if claimed > MAX_NIFTI_BYTES:
         raise Reject(f"a NIfTI of more than {MAX_NIFTI_BYTES // 2**20} MiB", broken=False)
     if claimed > most:
         raise Reject("a NIfTI file that is cut short or damaged", broken=True)
-    return shape
+    return shape[:3], channels
 
 
-def _voxels(stream: BinaryIO, header: Any, shape: tuple[int, ...]) -> Float:
-    """The scaled voxels (X, Y, Z), scaled a plane at a time since nibabel does that in float64."""
+def _voxels(stream: BinaryIO, header: Any, shape: tuple[int, ...], channel: int) -> Float:
+    """The scaled voxels (X, Y, Z) of a channel, scaled a plane at a time since nibabel does that in float64."""
     try:
         opened: Any = ArrayProxy
-        proxy = opened(stream, header, mmap=False)
+        dtype = header.get_data_dtype()
+        start = header.get_data_offset() + channel * int(np.prod(shape)) * dtype.itemsize
+        slope, inter = header.get_slope_inter()
+        scaling = (1.0 if slope is None else slope, 0.0 if inter is None else inter)
+        proxy = opened(stream, (shape, dtype, start, *scaling), mmap=False)
         stored = proxy.get_unscaled().reshape(shape, order="F")
         voxels = np.empty(shape, np.float32, order="F")
         scaled: Any = volumeutils.apply_read_scaling
@@ -132,10 +143,11 @@ def _voxels(stream: BinaryIO, header: Any, shape: tuple[int, ...]) -> Float:
         raise Reject("a NIfTI file that is cut short or damaged", broken=True) from None
 
 
-def _read_to_end(stream: BinaryIO) -> None:
-    """Reads what is behind the voxels of a ``.gz``; raises :class:`Reject` for a wrong checksum, and for too much."""
+def _read_to_end(stream: BinaryIO, most: int) -> None:
+    """Reads what is behind the voxels of a ``.gz``; raises :class:`Reject` for a wrong checksum, and for more than
+    ``most`` bytes."""
     try:
-        for _ in range(0, MOST_BEHIND, BLOCK):
+        for _ in range(0, most, BLOCK):
             if not stream.read(BLOCK):
                 return
     except UNREADABLE:

@@ -44,7 +44,7 @@ def pair_masks(scans: Sequence[Scan], files: Iterable[SourceFile]) -> tuple[Scan
     relative: dict[Path, PurePosixPath] = {}
     for file in files:
         relative[file.path] = file.relative
-        if format_by_name(file.path) and (place := _place_of_mask(file.relative)):
+        if (place := _place_of_mask(file.relative)) and file.format:
             at[place].append(file.path)
             named[place[1]].append(file.path)
 

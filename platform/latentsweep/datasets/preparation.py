@@ -17,7 +17,8 @@ from filelock import FileLock
 from latentsweep.datasets import splits, volumes
 from latentsweep.datasets.arrangement import arrange_rows, rows_with_pictures, volume_key
 from latentsweep.datasets.catalogue import BUILT_IN, Dataset, check_name, dataset_named, how_to_get
-from latentsweep.datasets.layouts import Discovery, discover
+from latentsweep.datasets.discovery import Discovery
+from latentsweep.datasets.layouts import discover
 from latentsweep.datasets.masks import MASK_RULE
 from latentsweep.datasets.phantom import SEED, SUBJECTS
 from latentsweep.datasets.pseudonyms import Pseudonyms, home_key

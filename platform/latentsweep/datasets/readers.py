@@ -5,12 +5,21 @@ A new format is a module that reads it and a row here.
 
 from __future__ import annotations
 
+import re
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from latentsweep.datasets import dicom, nifti, pictures
+from latentsweep.datasets.limits import open_regular
 from latentsweep.datasets.volumes import Reject, Volume
+
+HEAD_BYTES = 1024
+"""So many first bytes tell the format of a file."""
+GZIP = b"\x1f\x8b"
+INDEX_OF_A_DISK = "DICOMDIR"
+"""This file begins as DICOM does, but is an index and holds no image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,14 +28,21 @@ class Reader:
 
     label: str
     suffixes: tuple[str, ...]
+    """The ends of names that tell the format of a file whose first bytes tell none."""
+    signature: bytes | None = None
+    """A pattern of :mod:`re` that the first bytes of its files fit; None where they tell nothing."""
+    zipped: bool = False
+    """Whether a gzip file around it is read. Its first bytes are then those inside."""
     read: Callable[[Sequence[Path]], tuple[list[Volume], list[Reject]]]
     """The volumes in files of one scan, and a reject for each file that is left out; may raise :class:`Reject`."""
+    read_channel: Callable[[Sequence[Path], int], tuple[list[Volume], list[Reject]]] | None = None
+    """The same of one channel of files that hold several, counted from 0; None where no file does."""
     one_file: bool = False
     """Whether a scan is one file. In other formats it is all files of a folder."""
     minor: bool = False
     """Whether such files may lie beside scans of another format, and are then left out."""
     recognises: Callable[[Path], bool] | None = None
-    """Whether a file is of this format by its content, whatever its name."""
+    """Whether a file is of this format by more than its first bytes, where these and its name tell none."""
     patient: Callable[[Path], str | None] | None = None
     """The patient that a file's header names, to be hashed and never shown. Only a format of series has it."""
     describe: Callable[[Path], str | None] | None = None
@@ -34,22 +50,37 @@ class Reader:
 
 
 READERS = {
-    "nifti": Reader(label="NIfTI", suffixes=(".nii", ".nii.gz"), read=nifti.nifti_volume, one_file=True),
+    "nifti": Reader(
+        label="NIfTI",
+        suffixes=(".nii", ".nii.gz"),
+        signature=rb".{344}n\+1\0|.{4}n\+2\0",
+        zipped=True,
+        read=nifti.nifti_volume,
+        read_channel=nifti.nifti_volume,
+        one_file=True,
+    ),
     "dicom": Reader(
         label="DICOM",
         suffixes=(".dcm", ".dicom", ".ima"),
+        signature=rb".{128}DICM",
         read=dicom.dicom_volumes,
         recognises=dicom.is_dicom,
         patient=dicom.patient_id,
         describe=dicom.series_description,
     ),
     "picture": Reader(
-        label="PNG or JPEG", suffixes=(".png", ".jpg", ".jpeg"), read=pictures.picture_volumes, minor=True
+        label="picture",
+        suffixes=(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".webp", ".bmp", ".gif"),
+        signature=rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|II[*+]\0|MM\0[*+]|RIFF.{4}WEBP|GIF8[79]a|BM.{4}\0{4}.{4}[(4@lx|]\0\0\0",
+        read=pictures.picture_volumes,
+        read_channel=pictures.picture_volumes,
+        minor=True,
     ),
 }
 """Every format by its name, the preferred ones first."""
 
-FORMATS = ", ".join(reader.label for reader in READERS.values())
+*_LABELS, _LAST = (reader.label for reader in READERS.values())
+FORMATS = f"{', '.join(_LABELS)} or {_LAST}"
 
 
 def format_by_name(path: Path) -> str | None:
@@ -59,6 +90,34 @@ def format_by_name(path: Path) -> str | None:
 
 
 def format_of(path: Path) -> str | None:
-    """The format of a file by its name, else by its content, or None."""
+    """The format of a file by its first bytes, else by its name, else by more of its content, or None.
+
+    Where formats begin with the same bytes, the name chooses.
+    """
+    if path.name.upper() == INDEX_OF_A_DISK:
+        return None
+    head, zipped = _first_bytes(path)
+    fitting = [
+        kind
+        for kind, reader in READERS.items()
+        if reader.signature and (reader.zipped or not zipped) and re.match(reader.signature, head, re.DOTALL)
+    ]
+    named = format_by_name(path)
+    if fitting:
+        return named if named in fitting else fitting[0]
     by_content = (kind for kind, reader in READERS.items() if reader.recognises and reader.recognises(path))
-    return format_by_name(path) or next(by_content, None)
+    return named or next(by_content, None)
+
+
+def _first_bytes(path: Path) -> tuple[bytes, bool]:
+    """The first bytes of a file, or of what is in it where it is a gzip file, and whether it is one."""
+    try:
+        with open_regular(path) as file:
+            head = file.read(HEAD_BYTES)
+        if not head.startswith(GZIP):
+            return head, False
+        return zlib.decompressobj(wbits=31).decompress(head, HEAD_BYTES), True
+    except OSError:
+        return b"", False
+    except zlib.error:
+        return b"", True

@@ -48,6 +48,8 @@ class Scan:
     files: tuple[Path, ...] = field(repr=False, default=())
     masks: tuple[Path | None, ...] = field(repr=False, default=())
     """The lesion mask of each of the files; empty where none has one."""
+    channel: int | None = None
+    """The channel that is taken of files that hold several; None where a file is one image."""
 
 
 def part_loose_pictures(scans: Sequence[Scan]) -> tuple[Scan, ...]:
@@ -136,7 +138,7 @@ def _read_volumes(scan: Scan) -> tuple[list[Volume], list[Reject]]:
     try:
         if scan.kind == PHANTOM:
             return [phantom(int(scan.key))], []
-        return READERS[scan.kind].read(scan.files)
+        return _read(scan)
     except Reject as reject:
         return [], [reject]
     except MemoryError:
@@ -146,6 +148,13 @@ def _read_volumes(scan: Scan) -> tuple[list[Volume], list[Reject]]:
     except Exception as error:  # a reader's own message may quote the file: only the error's type gets out
         reason, broken = f"its reader failed with {type(error).__name__}", True
     return [], [Reject(reason, broken=broken)] * len(scan.files)
+
+
+def _read(scan: Scan) -> tuple[list[Volume], list[Reject]]:
+    reader = READERS[scan.kind]
+    if scan.channel is None or reader.read_channel is None:
+        return reader.read(scan.files)
+    return reader.read_channel(scan.files, scan.channel)
 
 
 def keep_scan(scan: Scan, size: int, spool: Spool, number: int) -> ScanResult:

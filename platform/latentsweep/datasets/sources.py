@@ -11,6 +11,7 @@ import stat
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from latentsweep.datasets.limits import MAX_DEPTH
@@ -31,6 +32,11 @@ class SourceFile:
 
     path: Path = field(repr=False)
     relative: PurePosixPath = field(repr=False)
+
+    @cached_property
+    def format(self) -> str | None:
+        """The format that its first bytes tell, or else its name: read once."""
+        return format_of(self.path)
 
     @property
     def is_archive(self) -> bool:
@@ -98,7 +104,7 @@ def count_formats(files: Sequence[SourceFile]) -> str:
     """How many files of which format, for an error message: never their names."""
     counts: Counter[str] = Counter()
     for file in files:
-        kind = None if file.is_archive else format_of(file.path)
+        kind = None if file.is_archive else file.format
         counts["archive" if file.is_archive else READERS[kind].label if kind else "other"] += 1
     return ", ".join(f"{count} {label} file{'s' * (count != 1)}" for label, count in sorted(counts.items()))
 

@@ -112,6 +112,14 @@ def jpeg(folder, head, *_):
     return folder / "a.jpg"
 
 
+def picture_as(suffix, dtype=np.uint8, **options):
+    def make(folder, head, *_):
+        Image.fromarray((head()[..., 3] // 4).astype(dtype)).save(folder / f"a{suffix}", **options)
+        return folder / f"a{suffix}"
+
+    return make
+
+
 READERS = {
     "nifti": (nifti, None),
     "nifti_gz": (nifti_gz, fuzzing.within_gzip),
@@ -125,6 +133,12 @@ READERS = {
     "picture_png_16_bit": (png_16_bit, fuzzing.within_png),
     "picture_png_palette": (png_palette, fuzzing.within_png),
     "picture_jpeg": (jpeg, None),
+    "picture_tiff": (picture_as(".tif"), None),
+    "picture_tiff_16_bit": (picture_as(".tif", np.uint16), None),
+    "picture_tiff_lzw": (picture_as(".tif", compression="tiff_lzw"), None),
+    "picture_webp": (picture_as(".webp"), None),
+    "picture_bmp": (picture_as(".bmp"), None),
+    "picture_gif": (picture_as(".gif"), None),
 }
 
 

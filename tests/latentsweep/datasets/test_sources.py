@@ -46,6 +46,96 @@ def test_another_series_of_kaggle_can_be_chosen(tmp_path):
     assert subjects(kaggle(touch(tmp_path, *KAGGLE), "T1w")) == {"00002"}
 
 
+def kaggle_cases(root, *folders, name="Image-1.dcm"):
+    return touch(root, *(f"{folder}/{name}" for folder in folders), content=b"\0" * 128 + b"DICM")
+
+
+@pytest.mark.parametrize(
+    ("folders", "cases"),
+    [
+        (["train/00000/flair", "train/00001/Flair"], {"00000", "00001"}),
+        (["train/00000/FLAIR", "val/00001/FLAIR", "test/00002/FLAIR"], {"00000", "00001"}),
+        (["test/00000/FLAIR", "test/00001/FLAIR"], {"00000", "00001"}),
+        (["Training/00000/FLAIR"], {"00000"}),
+    ],
+)
+@pytest.mark.parametrize("name", ["Image-1.dcm", "Image-1.DCM", "Image-1"])
+def test_copies_of_kaggle_are_read_however_their_folders_and_files_are_called(tmp_path, folders, cases, name):
+    found = kaggle(kaggle_cases(tmp_path, *folders, name=name))
+    assert subjects(found) == cases
+    tests = sum(folder.startswith("test") for folder in folders)
+    assert ("test folder" in " ".join(found.notes)) == bool(tests)
+
+
+def test_pictures_of_kaggle_are_read_where_there_is_no_dicom(tmp_path):
+    found = kaggle(touch(tmp_path, "train/00000/FLAIR/Image-1.png", "train/00000/FLAIR/Image-2.png"))
+    assert [(scan.kind, len(scan.files)) for scan in found.scans] == [("picture", 2)]
+
+
+@pytest.mark.parametrize("folder", ["FLAIR", "."])
+def test_one_case_of_kaggle_is_told_from_all_of_them(tmp_path, folder):
+    with pytest.raises(DataError, match="one case or series: give --source the folder that holds the cases"):
+        kaggle(kaggle_cases(tmp_path, folder))
+
+
+LGG = [f"kaggle_3m/TCGA_{p}_{d}/TCGA_{p}_{d}_{n}{mask}.tif" for p, d in (("CS_4941", 19960909), ("DU_5855", 19951217))
+       for n in (2, 10) for mask in ("", "_mask")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("series", "channel"), [(None, 1), ("pre-contrast", 0), ("flair", 1), ("post-contrast", 2)])
+def test_lgg_is_a_scan_for_each_exam_with_its_masks_and_a_channel(tmp_path, series, channel):
+    touch(tmp_path, *LGG, *(f"lgg-mri-segmentation/{name}" for name in LGG), "kaggle_3m/data.csv")
+    found = discover("lgg", tmp_path, series=series, subject_from=None)
+    assert subjects(found) == {"TCGA_CS_4941", "TCGA_DU_5855"}
+    assert [scan.channel for scan in found.scans] == [channel, channel]
+    assert [[path.name[-6:] for path in scan.files] for scan in found.scans] == [["_2.tif", "10.tif"]] * 2
+    assert [[mask.name[-11:] for mask in scan.masks] for scan in found.scans] == [["_2_mask.tif", "10_mask.tif"]] * 2
+    assert found.notes == ("files that are copies of others by their names: 4",)
+
+
+MSD = [
+    "imagesTr/BRATS_001.nii.gz",
+    "labelsTr/BRATS_001.nii.gz",
+    "imagesTr/._BRATS_001.nii.gz",
+    "imagesTs/BRATS_9.nii.gz",
+]
+
+
+@pytest.mark.parametrize(
+    ("table", "series", "channel"),
+    [
+        ('{"modality": {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"}}', None, 0),
+        ('{"modality": {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"}}', "T1Gd", 2),
+        ('{"modality": {"0": "T2w", "1": "FLAIR"}}', None, 1),
+        ("no table", "t1gd", 2),
+        ('{"modality": [1, 2]}', "T2w", 3),
+    ],
+)
+def test_msd_takes_a_channel_by_the_name_that_its_table_gives_it(tmp_path, table, series, channel):
+    touch(tmp_path, *(f"Task01_BrainTumour/{name}" for name in MSD))
+    touch(tmp_path, "Task01_BrainTumour/dataset.json", content=table.encode())
+    [scan] = discover("msd", tmp_path, series=series, subject_from=None).scans
+    assert (scan.subject, scan.channel) == ("BRATS_001", channel)
+    assert [mask.parent.name for mask in scan.masks] == ["labelsTr"]
+
+
+@pytest.mark.parametrize(("name", "files"), [("lgg", LGG), ("msd", [f"Task01_BrainTumour/{name}" for name in MSD])])
+def test_a_channel_that_is_not_there_is_an_error_that_names_those_that_are(tmp_path, name, files):
+    with pytest.raises(DataError, match=r"--series must be one of .*FLAIR.*; got 'T3'"):
+        discover(name, touch(tmp_path, *files), series="T3", subject_from=None)
+
+
+def test_lgg_under_a_name_of_ones_own_is_told_to_mix_contrasts(tmp_path):
+    found = own(touch(tmp_path, *LGG))
+    assert any("prepare lgg to take one" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("name", ["kaggle", "brats_flair", "lgg", "msd", "mine"])
+def test_archives_alone_are_to_be_unpacked(tmp_path, name):
+    with pytest.raises(DataError, match="unpack the archives first"):
+        discover(name, touch(tmp_path, "SECRET.zip", "a.tar.gz"), series=None, subject_from=None)
+
+
 def test_a_series_that_is_not_there_is_an_error_that_names_those_that_are(tmp_path):
     with pytest.raises(DataError, match="has the series FLAIR, T1w:"):
         kaggle(touch(tmp_path, *KAGGLE), "T2w")
@@ -221,7 +311,7 @@ def test_a_source_that_is_missing_or_a_file_is_an_error(tmp_path):
 
 def test_options_of_another_dataset_are_refused(tmp_path):
     touch(tmp_path, "p/p_flair.nii.gz")
-    with pytest.raises(DataError, match="--series is for kaggle and a dataset of your own"):
+    with pytest.raises(DataError, match="--series is for kaggle, lgg, msd and a dataset of your own"):
         discover("brats_flair", tmp_path, series="FLAIR", subject_from=None)
     with pytest.raises(DataError, match="--subject-from is for a dataset of your own"):
         discover("brats_flair", tmp_path, series=None, subject_from="folder:1")
