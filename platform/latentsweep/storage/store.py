@@ -256,7 +256,7 @@ class Store:
     def progress(self, name: str) -> Mapping[str, Any]:
         """What a build in progress last said of itself; empty where it said nothing."""
         there = self.mirror.progress(name)
-        return _read_numbers(self.workspace(name) / PROGRESS) if there is None else there
+        return _read_numbers(self.workspace(name) / PROGRESS) if there is None else _numbers(there)
 
     def spent(self, name: str) -> float | None:
         """Seconds of work on a result that was begun and not finished; None where nothing is left of it."""
@@ -300,7 +300,12 @@ def _read_numbers(path: Path) -> dict[str, float]:
     """The numbers of a JSON file beside a build in progress; none where it is missing or damaged."""
     try:
         found = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
+    return _numbers(found)
+
+
+def _numbers(found: Any) -> dict[str, float]:
+    """What was read, where it is numbers by name; else nothing."""
     numbers = isinstance(found, dict) and all(isinstance(value, (int, float)) for value in found.values())
     return found if numbers else {}
