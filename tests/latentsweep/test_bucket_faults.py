@@ -57,7 +57,7 @@ def flips(written: bytes) -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("older", [False, True], ids=["with digest", "without digest"])
-def test_no_flipped_bit_of_a_buckets_manifest_raises_or_goes_unseen(tmp_path: Path, bucket: Path, older: bool) -> None:
+def test_no_flipped_bit_of_a_manifest_raises_or_goes_unseen(tmp_path: Path, bucket: Path, older: bool) -> None:
     place, path = Bucket(f"file://{bucket}"), bucket / KEY.name / MANIFEST
     whole = json.loads(path.read_text())
     written = json.dumps({name: value for name, value in whole.items() if not older or name != "digest"}).encode()
@@ -83,7 +83,7 @@ def test_a_result_with_a_flipped_manifest_is_not_fetched_and_is_built_again(tmp_
 
 
 @pytest.mark.parametrize("nonsense", NONSENSE)
-def test_nonsense_in_the_place_of_a_small_file_counts_as_absent(tmp_path: Path, bucket: Path, nonsense: bytes) -> None:
+def test_nonsense_in_the_place_of_a_file_counts_as_absent(tmp_path: Path, bucket: Path, nonsense: bytes) -> None:
     home = Home(tmp_path / "runs", f"file://{bucket}")
     partial = bucket / (KEY.name + PARTIAL)
     partial.mkdir()
