@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import select
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -84,22 +83,23 @@ def _stay() -> None:
     """Keeps the Ray that the first command starts for all after it."""
     import ray
 
-    from latentsweep.execution.supervision import ray_folder
+    from latentsweep.execution.ray_folder import RayFolder
 
-    init, shutdown, folder = ray.init, ray.shutdown, ray_folder()
+    init, shutdown, folder = ray.init, ray.shutdown, RayFolder.take()
 
     def init_once(*, address: str, num_gpus: int | None, **options: Any) -> None:
         assert (address, num_gpus) == ("local", 0), "a command that wants another Ray needs a process of its own"
         if not ray.is_initialized():
             # `cluster` throws the folder of a Ray away at its end; this one outlives the command.
-            init(address=address, num_gpus=num_gpus, **{**options, "_temp_dir": str(folder)})
+            init(address=address, num_gpus=num_gpus, **{**options, "_temp_dir": str(folder.temporary)})
 
     ray.init, ray.shutdown = init_once, lambda: None
     try:
-        _serve()
+        with folder.token():
+            _serve()
     finally:
         shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
+        folder.remove()
 
 
 def _serve() -> None:

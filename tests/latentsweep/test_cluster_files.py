@@ -6,6 +6,8 @@ import importlib.util
 import json
 import re
 import shlex
+import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +98,70 @@ def test_the_image_is_rays_of_the_pinned_version_with_the_pinned_set() -> None:
     text = (PLATFORM / "Dockerfile").read_text()
     assert f"FROM rayproject/ray:{pinned('ray')}-py311" in text
     assert "--constraint constraints.txt" in text
+
+
+NEEDED = ("pyproject.toml", "constraints.txt", "README.md", "LICENSE")
+"""What pip needs beside the packages."""
+PRIVATE = [
+    *("runs/pseudonym.key", "runs/datasets/mine/slices-00000.parquet", "scans/p1/t1.nii.gz", "home.db", ".env"),
+    *("mlflow/.env", "mlflow.db", ".git/config", ".venv/bin/python", "platform/notes.txt", "latentsweep.env"),
+    *("trainables/runs/pseudonym.key", "platform/latentsweep/runs/x.parquet", "search_spaces/patients.csv"),
+    "platform/latentsweep/__pycache__/cli.cpython-311.pyc",
+]
+"""What may lie in a checkout, and nobody else may have."""
+
+
+def packages() -> list[str]:
+    """The folders of our packages."""
+    found: list[str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"][
+        "wheel"
+    ]["packages"]
+    return found
+
+
+def copied() -> list[str]:
+    """What the image's recipe copies from the checkout."""
+    lines = re.findall(r"^COPY (?:--\S+ )*(.+)$", (PLATFORM / "Dockerfile").read_text(), re.MULTILINE)
+    return [source for line in lines for source in line.split()[:-1]]
+
+
+def reaches_docker(path: str) -> bool:
+    """Whether a file gets past ``.dockerignore``: the last rule that fits it, or a folder above it, decides."""
+    rules = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and line[0] != "#"]
+    above = [path, *(str(folder) for folder in Path(path).parents if str(folder) != ".")]
+
+    def fits(rule: str) -> bool:
+        pattern = "".join(
+            {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*"}.get(part, re.escape(part))
+            for part in re.split(r"(\*\*/|\*\*|\*)", rule)
+        )
+        return any(re.fullmatch(pattern, each) for each in above)
+
+    kept = True
+    for rule in rules:
+        if fits(rule.removeprefix("!")):
+            kept = rule.startswith("!")
+    return kept
+
+
+def test_the_image_holds_what_its_recipe_names_and_that_is_the_program() -> None:
+    assert sorted(copied()) == sorted([*NEEDED, *packages()])
+    text = (PLATFORM / "Dockerfile").read_text()
+    assert not re.search(r"^ADD ", text, re.MULTILINE)
+
+
+def test_docker_sees_every_file_of_the_program_and_none_of_its_users() -> None:
+    listed = subprocess.run(["git", "ls-files", *copied()], cwd=ROOT, capture_output=True, text=True)
+    files = listed.stdout.split() if listed.returncode == 0 else [*NEEDED]
+    assert [path for path in files if not reaches_docker(path)] == []
+    assert [path for path in PRIVATE if reaches_docker(path)] == []
+
+
+def test_the_launcher_copies_the_program_and_nothing_else_of_the_checkout(launcher: dict[str, Any]) -> None:
+    mounts = {there: here for there, here in launcher["file_mounts"].items() if not here.startswith("~/.")}
+    assert sorted(mounts.values()) == sorted([*NEEDED, "Makefile", "cli.py", *packages()])
+    assert all(there == f"~/latentsweep/{here}" for there, here in mounts.items())
+    assert all((ROOT / here).exists() for here in mounts.values())
 
 
 def test_no_file_holds_a_secret(kubernetes: list[dict[str, Any]]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -13,7 +12,6 @@ import pytest
 
 from latentsweep.cli import is_job
 from latentsweep.execution.lock import hold_lock
-from latentsweep.execution.supervision import ray_folder
 from trainables.errors import LatentsweepError
 
 ORPHANS = """
@@ -133,24 +131,3 @@ def test_a_second_driver_of_a_folder_is_refused(tmp_path: Path) -> None:
         pass
     with hold_lock(tmp_path):
         pass
-
-
-def test_a_folder_that_another_driver_removes_meanwhile_is_no_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("latentsweep.execution.supervision._temporary", lambda: tmp_path)
-    monkeypatch.setattr(Path, "glob", lambda self, pattern: iter([self / "ls-1-gone"]))
-    assert ray_folder().is_dir()
-
-
-def test_folders_of_dead_processes_are_removed_and_those_of_others_stay(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("latentsweep.execution.supervision._temporary", lambda: tmp_path)
-    dead = subprocess.Popen(["true"])
-    dead.wait()
-    for name in (f"ls-{dead.pid}-abc", f"ls-{os.getppid()}-abc", "ls-notes", "other"):
-        (tmp_path / name).mkdir()
-    mine = ray_folder()
-    assert mine.name.startswith(f"ls-{os.getpid()}-")
-    assert {path.name for path in tmp_path.iterdir()} == {mine.name, f"ls-{os.getppid()}-abc", "ls-notes", "other"}

@@ -15,6 +15,7 @@ from typing import Any
 
 from latentsweep.execution import supervision
 from latentsweep.execution.packing import Packing, pack_trials, planned_cards
+from latentsweep.execution.ray_folder import RayFolder
 from latentsweep.execution.work_log import last_line
 from trainables.errors import ConfigError, LatentsweepError, LostError
 from trainables.loop.execution import Execution
@@ -65,10 +66,11 @@ def cluster(
         logging.getLogger(name).setLevel(logging.CRITICAL)
     if local and cards is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = cards
-    folder = supervision.ray_folder()
+    folder = RayFolder.take()
     try:
         if local:
-            _start(folder, cpus, gpus)
+            with folder.token():
+                _start(folder.temporary, cpus, gpus)
         else:
             _join(address)
         supervision.terminate_as_interrupt()
@@ -76,7 +78,7 @@ def cluster(
     finally:
         with supervision.ignore_signals():
             ray.shutdown()
-            shutil.rmtree(folder, ignore_errors=True)
+            folder.remove()
 
 
 def _start(folder: Path, cpus: int | None, gpus: int | None) -> None:

@@ -10,17 +10,17 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
+
+from latentsweep.execution.ray_folder import remove_abandoned
 
 DRIVER = "LATENTSWEEP_DRIVER"
 """Set in a driver's environment: the number of the process that watches it."""
@@ -41,7 +41,7 @@ ENDING = 60.0
 REMINDED_EVERY = 15.0
 """Seconds until a driver is asked again: an interrupt is lost where it meets a callback of the interpreter."""
 
-_PREFIX, _SHORT, _ORPHANS_SECONDS = "ls-", 20, 10.0
+_ORPHANS_SECONDS = 10.0
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -89,7 +89,7 @@ def _drive() -> tuple[int, bool]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
-        _end_orphans(driver.pid)
+        _end_orphans()
     return (code if code >= 0 else 128 - code), bool(asked)
 
 
@@ -145,28 +145,6 @@ def ignore_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def ray_folder() -> Path:
-    """A new folder for Ray's sockets and logs, named by this process's number; removes those of dead processes.
-
-    Its path is short, since the path of a Unix socket must be.
-    """
-    _remove_folders(is_dead)
-    return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=_temporary()))
-
-
-def _temporary() -> Path:
-    usual = Path(tempfile.gettempdir())
-    return usual if len(str(usual)) <= _SHORT else Path("/tmp")
-
-
-def _remove_folders(of: Callable[[int], bool]) -> None:
-    for folder in _temporary().glob(f"{_PREFIX}*-*"):
-        number = folder.name.removeprefix(_PREFIX).partition("-")[0]
-        with contextlib.suppress(FileNotFoundError):  # another driver that starts now removes the same folders
-            if number.isdecimal() and folder.stat().st_uid == os.getuid() and of(int(number)):
-                shutil.rmtree(folder, ignore_errors=True)
-
-
 def is_dead(process: int) -> bool:
     """Whether no process on this machine has that number."""
     try:
@@ -184,8 +162,8 @@ def _stop_signals() -> set[signal.Signals]:
     return {signal.SIGINT, signal.SIGTERM} | (set() if ignored else {signal.SIGHUP})
 
 
-def _end_orphans(driver: int) -> None:
-    """Ends what a driver left: removes Ray's folder, and kills the processes that have no other parent now."""
+def _end_orphans() -> None:
+    """Ends what a driver left: kills the processes that have no other parent now, and removes Ray's folder."""
     deadline = time.monotonic() + _ORPHANS_SECONDS
     while _children() and time.monotonic() < deadline:
         for child in _children():
@@ -193,7 +171,7 @@ def _end_orphans(driver: int) -> None:
                 os.kill(child, signal.SIGKILL)
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(child, 0)
-    _remove_folders(lambda process: process == driver)
+    remove_abandoned()
 
 
 def _children() -> list[int]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from latentsweep.records.redaction import RedactingFormatter, redact, redact_lines
+from latentsweep.storage.bounds import not_following
 from trainables.errors import ConfigError
 from trainables.loop.watchdog import watch
 
@@ -31,7 +32,7 @@ def noted(path: Path) -> Iterator[None]:
     :func:`hang_minutes` does.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
+    with open(path, "a", opener=not_following) as file:
         handler = logging.StreamHandler(file)
         handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(message)s"))
         loggers = [logging.getLogger(name) for name in _OURS]

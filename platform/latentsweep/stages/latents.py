@@ -20,6 +20,7 @@ import torch
 from latentsweep.datasets.slices import Slices
 from latentsweep.stages.stage import WEIGHTS, Context, Identity, Stage
 from latentsweep.stages.vae import VAE, load_vae
+from latentsweep.storage.bounds import Form, admit
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import read_each
 from trainables.autoencoder.training import encode_slices
@@ -171,7 +172,7 @@ def read_latents(
         return Latents(mean, log_variance, statistics, places)
     shape = summary["shape"]
     tables = [
-        pq.read_table(folder / shard["file"], columns=list(VALUES), filters=[("split", "=", split)])
+        pq.read_table(_file(folder, shard), columns=list(VALUES), filters=[("split", "=", split)])
         for shard in summary["shards"]
     ]
     table = pa.concat_tables(tables)
@@ -190,7 +191,7 @@ def read_positions(folder: Path, summary: dict[str, Any], split: str) -> torch.T
     is the lowest, 1 the highest. NaN for the only slice of a volume.
     """
     columns = ["subject", "volume", "slice", "split"]
-    table = pa.concat_tables([pq.read_table(folder / shard["file"], columns=columns) for shard in summary["shards"]])
+    table = pa.concat_tables([pq.read_table(_file(folder, shard), columns=columns) for shard in summary["shards"]])
     names = list(zip(table["subject"].to_pylist(), table["volume"].to_pylist(), strict=True))
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
     volume = np.array([numbers[name] for name in names], np.int64)
@@ -207,7 +208,7 @@ def read_positions(folder: Path, summary: dict[str, Any], split: str) -> torch.T
 def read_volumes(folder: Path, summary: dict[str, Any], split: str) -> list[str]:
     """The volume of each slice of a split, in the order of its latents, a name of its own in each subject."""
     columns = ["subject", "volume", "split"]
-    table = pa.concat_tables([pq.read_table(folder / shard["file"], columns=columns) for shard in summary["shards"]])
+    table = pa.concat_tables([pq.read_table(_file(folder, shard), columns=columns) for shard in summary["shards"]])
     rows = zip(*(table[column].to_pylist() for column in columns), strict=True)
     return [f"{subject}/{volume}" for subject, volume, of in rows if of == split]
 
@@ -225,7 +226,7 @@ def _read_values(folder: Path, summary: dict[str, Any], split: str, column: str)
         if begin >= end:
             return
         wanted = values[begin - first : end - first].reshape(-1).view(np.uint8)
-        with (folder / shard["file"]).open("rb", buffering=0) as file:
+        with (_file(folder, shard)).open("rb", buffering=0) as file:
             file.seek(shard["values_at"][column] + (begin - start) * width)
             if file.readinto(wanted.data) != len(wanted):
                 raise StoreError(
@@ -236,6 +237,10 @@ def _read_values(folder: Path, summary: dict[str, Any], split: str, column: str)
     starts = itertools.accumulate((shard["rows"] for shard in summary["shards"]), initial=0)
     read_each(read, list(zip(summary["shards"], starts, strict=False)))
     return torch.from_numpy(values)
+
+
+def _file(folder: Path, shard: dict[str, Any]) -> Path:
+    return folder / admit(Form.FILE, shard["file"])
 
 
 def _values_at(path: Path, table: pa.Table) -> dict[str, int] | None:

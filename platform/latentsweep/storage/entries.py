@@ -5,18 +5,26 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import re
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from latentsweep import __version__
+from latentsweep.storage.bounds import Form, admit, fits, link_in
 from latentsweep.storage.home import read_each, sha256_of, xxh3_of
 from trainables.config import fingerprint
 
 MANIFEST = "manifest.json"
-FIELDS = {"name", "stage", "version", "inputs", "upstream", "code", "created", "cost", "summary", "files", "digest"}
-"""The fields of a manifest. Older manifests have no digest."""
+FIELDS = {
+    **dict.fromkeys(("name", "stage", "code", "created"), str),
+    "version": int,
+    **dict.fromkeys(("inputs", "cost", "summary", "files"), dict),
+    "upstream": list,
+}
+"""The fields of a manifest, and their types. Beside them stands the digest, which older manifests lack."""
+HEX = re.compile(r"(?:[0-9a-f]{32}){1,2}")
 
 
 @dataclass(frozen=True)
@@ -84,8 +92,8 @@ class Entry:
         return sum(int(file["bytes"]) for file in self.manifest["files"].values())
 
     def file(self, name: str) -> Path:
-        """The path of a file of the result."""
-        return self.folder / name
+        """The path of a file of the result; raises :class:`StoreError` for a name that leads out of it."""
+        return self.folder / admit(Form.FILE, name)
 
     def json(self, name: str) -> Any:
         """The content of a JSON file of the result."""
@@ -120,20 +128,46 @@ def manifest_of(
     return {**manifest, "digest": digest_of(manifest)}
 
 
-def damage_of(folder: Path, manifest: Any) -> str | None:
-    """What is wrong with a result's manifest or with one of its files; None where all is as it was written."""
+def fault_of(manifest: Any, name: str) -> str | None:
+    """What is wrong with a manifest itself; None for one of the result ``name`` that is as it was written."""
     try:
-        if not manifest.keys() <= FIELDS or manifest.get("digest", digest_of(manifest)) != digest_of(manifest):
-            return f"{MANIFEST} has changed since it was written"
-        found = read_each(lambda file: _damage_of_file(folder, *file), list(manifest["files"].items()))
-        return next(filter(None, found), None)
+        content = {field: value for field, value in manifest.items() if field != "digest"}
+        sound = (
+            content.keys() == FIELDS.keys()
+            and all(isinstance(content[field], kind) for field, kind in FIELDS.items())
+            and all(fits(Form.RESULT, upstream) for upstream in content["upstream"])
+            and isinstance(content["cost"]["seconds"], (int, float))
+            and all(fits(Form.FILE, file) and _is_file(said) for file, said in content["files"].items())
+        )
     except (AttributeError, KeyError, TypeError):
+        sound = False
+    if not sound:
         return f"{MANIFEST} is no manifest"
+    if manifest.get("digest", digest_of(manifest)) != digest_of(manifest):
+        return f"{MANIFEST} has changed since it was written"
+    return None if manifest["name"] == name else f"{MANIFEST} is that of another result"
+
+
+def _is_file(said: Any) -> bool:
+    """Whether it is what a manifest says of a file. Older manifests have no XXH3."""
+    sums = [said["sha256"], *([said["xxh3"]] if "xxh3" in said else [])]
+    return isinstance(said["bytes"], int) and all(isinstance(each, str) and HEX.fullmatch(each) for each in sums)
+
+
+def damage_of(name: str, folder: Path, manifest: Any) -> str | None:
+    """What is wrong with a result's manifest or with one of its files; None where all is as it was written."""
+    fault = fault_of(manifest, name)
+    if fault:
+        return fault
+    found = read_each(lambda file: _damage_of_file(folder, *file), list(manifest["files"].items()))
+    return next(filter(None, found), None)
 
 
 def _damage_of_file(folder: Path, name: str, expected: Mapping[str, Any]) -> str | None:
     path = folder / name
-    if not path.exists():
+    if link_in(folder, path):
+        return f"{name} is a link"
+    if not path.is_file():
         return f"{name} is missing"
     if path.stat().st_size != expected["bytes"]:
         return f"{name} has {path.stat().st_size} bytes instead of {expected['bytes']}"

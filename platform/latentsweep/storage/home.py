@@ -85,7 +85,8 @@ def is_bucket(address: str) -> bool:
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON under a temporary name, then renames it: a reader sees the old or the new, never a part."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w") as file:
+    temporary.unlink(missing_ok=True)
+    with temporary.open("x") as file:
         json.dump(value, file, indent=1)
         file.flush()
         os.fsync(file.fileno())

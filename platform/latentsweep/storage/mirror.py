@@ -26,7 +26,8 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from latentsweep.storage.entries import MANIFEST
+from latentsweep.storage.bounds import Form, fits, link_in, refuse_links, remove_below
+from latentsweep.storage.entries import MANIFEST, fault_of
 from latentsweep.storage.home import is_bucket, read_each, sha256_of
 from trainables.config import fingerprint
 from trainables.errors import ConfigError, StoreError
@@ -43,9 +44,13 @@ OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE,
 
 AT_ONCE = 8
 CHUNK = 8 * 2**20
+MOST = 64 * 2**20
+"""Bytes of a JSON file that are read. A longer one is damaged."""
 CONNECT_SECONDS, REQUEST_SECONDS, ATTEMPTS = 5, 60, 6
 LOOKS_EVERY = 2.0
 """Seconds between looks at the progress that another machine left in the bucket."""
+
+DAMAGED = "%s in %s is damaged (%s); it counts as absent and is built again"
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +100,7 @@ class Bucket(Place):
         self.address = address
         self._files = _open(address)
         self._whole = self._files.base_fs.type_name in WHOLE
+        self._folder = Path(self._files.base_path) if self._files.base_fs.type_name == "local" else None
 
     def __reduce__(self) -> tuple[object, ...]:
         # A pickle holds the address alone. Credentials don't travel: the reader's own environment has them.
@@ -103,35 +109,40 @@ class Bucket(Place):
     def sizes(self) -> dict[str, int]:
         with self._translate_errors("read"):
             found = self._files.get_file_info(pafs.FileSelector("", recursive=True, allow_not_found=True))
-        return {info.path: info.size or 0 for info in found if info.type == pafs.FileType.File}
+        sizes = {info.path: info.size or 0 for info in found if info.type == pafs.FileType.File}
+        folder = self._folder
+        return {path: sizes[path] for path in sizes if not link_in(folder, folder / path)} if folder else sizes
 
     def read(self, target: str) -> dict[str, Any]:
         try:
-            with self._translate_errors("read"), self._files.open_input_stream(target) as stream:
-                found = json.loads(stream.read())
-        except (FileNotFoundError, ValueError):
+            with self._translate_errors("read", target), self._files.open_input_stream(target) as stream:
+                found = json.loads(stream.read(MOST))
+        except (FileNotFoundError, ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}
 
     def write(self, target: str, value: Mapping[str, Any]) -> None:
         draft = target if self._whole else f"{target}.{uuid.uuid4().hex}.tmp"
-        with self._translate_errors("written"):
+        with self._translate_errors("written", target):
             with self._sink(draft) as stream:
                 stream.write(json.dumps(value, indent=1).encode())
             if not self._whole:
                 self._files.move(draft, target)
 
     def upload(self, path: Path, target: str) -> None:
-        with self._translate_errors("written"), path.open("rb") as source, self._sink(target) as sink:
+        with self._translate_errors("written", target), path.open("rb") as source, self._sink(target) as sink:
             shutil.copyfileobj(source, sink, CHUNK)
 
     def download(self, target: str, path: Path) -> None:
-        with self._translate_errors("read"), self._files.open_input_stream(target) as source:
+        with self._translate_errors("read", target), self._files.open_input_stream(target) as source:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("wb") as sink:
                 shutil.copyfileobj(source, sink, CHUNK)
 
     def remove(self, target: str) -> None:
+        if self._folder:
+            remove_below(self._folder, target)
+            return
         with self._translate_errors("written"), contextlib.suppress(FileNotFoundError):
             is_folder = self._files.get_file_info(target).type == pafs.FileType.Directory
             delete = self._files.delete_dir if is_folder else self._files.delete_file
@@ -144,8 +155,13 @@ class Bucket(Place):
         return stream
 
     @contextlib.contextmanager
-    def _translate_errors(self, done: str) -> Iterator[None]:
-        """Raises one line in place of pyarrow's paragraphs, which may quote what must not be in a log."""
+    def _translate_errors(self, done: str, target: str = "") -> Iterator[None]:
+        """Raises one line in place of pyarrow's paragraphs, which may quote what must not be in a log.
+
+        Raises one too where ``target`` is in a folder and a link lies on the way to it.
+        """
+        if self._folder:
+            refuse_links(self._folder, self._folder / target)
         try:
             yield
         except (OSError, pa.ArrowException) as error:
@@ -169,18 +185,22 @@ class Mirror:
         """Whether a complete result must be uploaded. Asks the place no more after the first no."""
         if name not in self._held:
             found = self.place.read(f"{name}/{MANIFEST}")
-            if found is None or _is_manifest(found, name):
+            if found is None or not fault_of(found, name):
                 self._held.add(name)
         return name not in self._held
 
     def manifest(self, name: str) -> Mapping[str, Any] | None:
         """The manifest of a complete result; None where there is none, or one that is damaged."""
         found = self.place.read(f"{name}/{MANIFEST}")
-        return found if found and _is_manifest(found, name) else None
+        fault = fault_of(found, name) if found else None
+        if fault:
+            log.warning(DAMAGED, name, self.place.address, fault)
+        return None if fault else found or None
 
     def manifests(self) -> dict[str, Mapping[str, Any]]:
         """The manifests of all complete results, by the results' names."""
         names = [path.removesuffix(f"/{MANIFEST}") for path in self.place.sizes() if path.endswith(f"/{MANIFEST}")]
+        names = [name for name in names if fits(Form.RESULT, name)]
         found = read_each(self.manifest, names, AT_ONCE)
         return {name: manifest for name, manifest in zip(names, found, strict=True) if manifest}
 
@@ -189,7 +209,7 @@ class Mirror:
         sizes: dict[str, int] = {}
         for path, size in self.place.sizes().items():
             name, partial, _ = path.partition(PARTIAL + "/")
-            if partial:
+            if partial and fits(Form.RESULT, name):
                 sizes[name] = sizes.get(name, 0) + size
         return sizes
 
@@ -221,7 +241,7 @@ class Mirror:
         pointer = self.place.read(f"{partial}/{POINTER}")
         if pointer is None:
             return
-        kept = pointer.get("kept", [])
+        kept = _kept(pointer)
         self.place.upload(path, f"{partial}/{file}")
         self.place.write(f"{partial}/{POINTER}", {"kept": [{"file": file, "sha256": sha256_of(path)}, *kept[:1]]})
         for older in kept[1:]:
@@ -236,7 +256,7 @@ class Mirror:
         pointer = self.place.read(f"{partial}/{POINTER}")
         if pointer is None:
             return
-        for kept in pointer.get("kept", []):
+        for kept in _kept(pointer):
             if path.exists() and sha256_of(path) == kept["sha256"]:
                 break
             try:
@@ -278,10 +298,14 @@ def _version(manifest: Mapping[str, Any]) -> str:
     return fingerprint({name: file["sha256"] for name, file in manifest["files"].items()})
 
 
-def _is_manifest(found: Mapping[str, Any], name: str) -> bool:
-    """Whether it is the manifest of that result, and names no file outside the result's folder."""
-    paths = [PurePosixPath(file) for file in found.get("files", {})]
-    return found.get("name") == name and not any(path.is_absolute() or ".." in path.parts for path in paths)
+def _kept(pointer: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The checkpoints that a pointer names, the last one first; without what has another form."""
+    kept = pointer.get("kept")
+    return [
+        each
+        for each in (kept if isinstance(kept, list) else [])
+        if isinstance(each, dict) and fits(Form.CHECKPOINT, each.get("file")) and isinstance(each.get("sha256"), str)
+    ]
 
 
 def _reason_of(error: Exception) -> str:

@@ -25,9 +25,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
+from latentsweep.storage.bounds import Form, admit, fits, link_in, refuse_links, remove_below, remove_links
 from latentsweep.storage.entries import MANIFEST, Entry, StageKey, damage_of, manifest_of
 from latentsweep.storage.home import Home, is_bucket, write_json
-from latentsweep.storage.mirror import NOWHERE, OF_THE_DISK, PARTIAL, Mirror, Place, place_at
+from latentsweep.storage.mirror import DAMAGED, NOWHERE, OF_THE_DISK, PARTIAL, Mirror, Place, place_at
 from trainables.config import fingerprint
 from trainables.errors import StoreError
 from trainables.loop.checkpoint import CHECKPOINT, previous
@@ -37,8 +38,6 @@ PROGRESS = ".progress.json"
 CHECKPOINTS = (CHECKPOINT, previous(Path(CHECKPOINT)).name)
 FULL = 2**20
 """A disk with fewer bytes left is full."""
-
-DAMAGED = "%s in %s is damaged (%s); it counts as absent and is built again"
 
 log = logging.getLogger(__name__)
 
@@ -66,12 +65,12 @@ class Store:
         return self.mirror.place.address or str(self.root)
 
     def folder(self, name: str) -> Path:
-        """The folder of a result, whether it is there or not."""
-        return self.root / name
+        """The folder of a result, there or not; raises :class:`StoreError` for a name of another form."""
+        return self.root / admit(Form.RESULT, name)
 
     def workspace(self, name: str) -> Path:
         """The folder of an unfinished result, with its checkpoint, whether it is there or not."""
-        return self.root / (name + PARTIAL)
+        return self.root / (admit(Form.RESULT, name) + PARTIAL)
 
     def find(self, key: StageKey | str) -> Entry | None:
         """The complete result, checked against its manifest the first time; None where there is none.
@@ -90,10 +89,12 @@ class Store:
         folder = self.folder(name)
         try:
             manifest = json.loads((folder / MANIFEST).read_text())
-            damage = None if name in self._verified else damage_of(folder, manifest)
+            linked = link_in(self.root, folder / MANIFEST)
+            damage = None if name in self._verified else damage_of(name, folder, manifest)
+            damage = f"{linked} is a link" if linked else damage
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (json.JSONDecodeError, UnicodeDecodeError):
+        except (ValueError, RecursionError):
             manifest, damage = {}, f"{MANIFEST} is not JSON"
         except OSError as error:
             raise StoreError(f"the store at {self.root} must be readable ({error.strerror})") from error
@@ -112,16 +113,16 @@ class Store:
             if entry:
                 return entry
             draft = self.root / "fetching" / name.replace("/", "-")
-            shutil.rmtree(draft, ignore_errors=True)
+            self._discard(draft)
             self._make(draft)
             self.mirror.pull(name, manifest, draft)
-            damage = damage_of(draft, manifest)
+            damage = damage_of(name, draft, manifest)
             if damage:
                 log.warning(DAMAGED, name, self.address, damage)
-                shutil.rmtree(draft, ignore_errors=True)
+                self._discard(draft)
                 return None
             write_json(draft / MANIFEST, manifest)
-            shutil.rmtree(self.folder(name), ignore_errors=True)
+            self._discard(self.folder(name))
             self._make(self.folder(name).parent)
             os.replace(draft, self.folder(name))
             return self._accept(name, manifest)
@@ -144,7 +145,8 @@ class Store:
             found = self.find(key)
             if found:
                 return found
-            shutil.rmtree(self.folder(key.name), ignore_errors=True)
+            self._discard(self.folder(key.name))
+            remove_links(workspace)
             self.fetch_checkpoint(key)
             (workspace / MANIFEST).unlink(missing_ok=True)
             with stopwatch(workspace) as cost:
@@ -171,6 +173,8 @@ class Store:
         return self.root / "logs" / (key.name.replace("/", "-") + ".log")
 
     def _commit(self, key: StageKey, workspace: Path, summary: Mapping[str, Any], cost: Mapping[str, float]) -> Entry:
+        refuse_links(self.root, workspace)
+        remove_links(workspace)
         for leftover in (*workspace.glob(".*"), *workspace.glob("*.tmp")):
             leftover.unlink(missing_ok=True)
         manifest = manifest_of(key, workspace, summary, cost, left_out=CHECKPOINTS)
@@ -184,7 +188,12 @@ class Store:
         folder = self._make(self.root / "locks")
         return FileLock(folder / (name.replace("/", "-") + ".lock"))
 
+    def _discard(self, folder: Path) -> None:
+        """Deletes what lies at ``folder``, which is in the store; a link alone, not what it leads to."""
+        remove_below(self.root, folder.relative_to(self.root).as_posix())
+
     def _make(self, folder: Path) -> Path:
+        refuse_links(self.root, folder)
         with self.writing():
             folder.mkdir(parents=True, exist_ok=True)
         return folder
@@ -222,8 +231,8 @@ class Store:
 
     def entries(self) -> list[Entry]:
         """All complete results, by name. Downloads none of those that only the bucket has."""
-        folders = (path.parent for path in self.root.glob(f"*/*/{MANIFEST}") if path.parent.suffix != PARTIAL)
-        local = (self._read(f"{folder.parent.name}/{folder.name}") for folder in folders)
+        names = (path.parent.relative_to(self.root).as_posix() for path in self.root.glob(f"*/*/{MANIFEST}"))
+        local = (self._read(name) for name in names if fits(Form.RESULT, name))
         shared = (Entry(name, self.folder(name), manifest) for name, manifest in self.mirror.manifests().items())
         found = {entry.name: entry for entry in (*shared, *local) if entry}
         return [found[name] for name in sorted(found)]
@@ -232,8 +241,9 @@ class Store:
         """The bytes of each result that was begun and not finished, by its name."""
         found = self.mirror.begun()
         for path in self.root.glob(f"*/*{PARTIAL}"):
-            size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-            found[f"{path.parent.name}/{path.name.removesuffix(PARTIAL)}"] = size
+            name = path.relative_to(self.root).as_posix().removesuffix(PARTIAL)
+            if fits(Form.RESULT, name) and not link_in(self.root, path):
+                found[name] = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         return found
 
     def note_progress(self, key: StageKey, record: Mapping[str, float]) -> None:
@@ -246,7 +256,7 @@ class Store:
     def progress(self, name: str) -> Mapping[str, Any]:
         """What a build in progress last said of itself; empty where it said nothing."""
         there = self.mirror.progress(name)
-        return _read_numbers(self.workspace(name) / PROGRESS) if there is None else there
+        return _read_numbers(self.workspace(name) / PROGRESS) if there is None else _numbers(there)
 
     def spent(self, name: str) -> float | None:
         """Seconds of work on a result that was begun and not finished; None where nothing is left of it."""
@@ -259,7 +269,7 @@ class Store:
                 self._verified.discard(name)
                 self.mirror.remove(name)
                 for folder in (self.folder(name), self.workspace(name)):
-                    shutil.rmtree(folder, ignore_errors=True)
+                    self._discard(folder)
         except Timeout:
             return False
         return True
@@ -290,7 +300,12 @@ def _read_numbers(path: Path) -> dict[str, float]:
     """The numbers of a JSON file beside a build in progress; none where it is missing or damaged."""
     try:
         found = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
+    return _numbers(found)
+
+
+def _numbers(found: Any) -> dict[str, float]:
+    """What was read, where it is numbers by name; else nothing."""
     numbers = isinstance(found, dict) and all(isinstance(value, (int, float)) for value in found.values())
     return found if numbers else {}
