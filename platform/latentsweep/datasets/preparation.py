@@ -89,7 +89,8 @@ def prepare(
                 if existing.manifest["source"] == sealed:
                     return existing
                 _check_replaceable(existing, settings)
-            held.enter_context(holds.replace(folder.parent, name))
+            if folder.exists():
+                held.enter_context(holds.replace(folder.parent, name))
             try:
                 spool = Spool.at(partial, sealed)
                 _build(name, partial, found, settings, sealed, pseudonyms, spool, jobs, progress)

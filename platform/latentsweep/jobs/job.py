@@ -23,6 +23,7 @@ from latentsweep.execution.worker import Brief
 from latentsweep.stages.dataset import published_name
 from latentsweep.stages.stage import Identity
 from latentsweep.storage.home import Home, read_json, write_json
+from latentsweep.storage.housekeeping import note_uses
 from latentsweep.storage.store import Store
 from trainables.errors import StoppedError
 from trainables.measures.inception import InceptionWeights
@@ -116,7 +117,7 @@ class Job:
     def use(self, names: Iterable[str]) -> None:
         """Notes results of the store that the job refers to, so that ``store free`` keeps them."""
         self.uses.update(names)
-        write_json(self.folder / "uses.json", sorted(self.uses))
+        note_uses(self.home, self.folder, self.uses)
 
     def brief(
         self, packing: Packing, recipe: Recipe, seed: int, *, split: str = "validation", section: str = "diffusion"
