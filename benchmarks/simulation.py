@@ -158,6 +158,9 @@ def run(begin: Callable[[], Life | None], concurrent: int) -> tuple[float, float
 class Silent:
     """A listener to trials that says nothing."""
 
+    def wanted(self) -> bool:
+        return True
+
     def started(self, number: int, params: Mapping[str, Any]) -> None: ...
 
     def heard(self, number: int, result: Mapping[str, Any]) -> None: ...

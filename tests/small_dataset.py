@@ -16,12 +16,14 @@ from trainables.measures.inception import find_weights
 from trainables.recipes import recipe_named
 
 
-def plant(home: Home, name: str = "tiny", *, side: int = 64, each: int = 3) -> PreparedDataset:
-    """A dataset of ``each`` slices a split in ``home``, each of one grey: their numbers."""
+def plant(
+    home: Home, name: str = "tiny", *, side: int = 64, each: int = 3, first: int = 0, fingerprint: str = ""
+) -> PreparedDataset:
+    """A dataset of ``each`` slices a split in ``home``, each of one grey: their numbers from ``first`` on."""
     folder = home.writable(home.datasets / name)
     splits = [split for split in ("train", "validation", "test") for _ in range(each)]
     rows = [
-        SliceRow(split, split, number, split, split, encode(np.full((side, side), number, np.uint8)))
+        SliceRow(split, split, number, split, split, encode(np.full((side, side), first + number, np.uint8)))
         for number, split in enumerate(splits)
     ]
     by_split = dict.fromkeys(splits, each)
@@ -40,7 +42,7 @@ def plant(home: Home, name: str = "tiny", *, side: int = 64, each: int = 3) -> P
         "version": 1,
         "name": name,
         "created": "",
-        "fingerprint": f"of {name}",
+        "fingerprint": fingerprint or f"of {name}",
         "source": "made up",
         "settings": {"size": side},
         "counts": {**counts, **dict.fromkeys(named, by_split)},

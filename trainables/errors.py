@@ -39,6 +39,12 @@ class DataError(LatentsweepError):
     kind = "data"
 
 
+class ChangedDataError(DataError):
+    """A prepared dataset that isn't the one that the work began with: with that one back, the work goes on."""
+
+    kind = INFRASTRUCTURE
+
+
 class StoreError(LatentsweepError):
     """The stage store or another folder of the home cannot be read, written or trusted."""
 

@@ -24,7 +24,7 @@ EXECUTION = "execution."
 """The beginning of the names of an execution's fields in ``--set``."""
 BY_OPTION = {"threads": "--concurrent", "workers": "--workers of train and plan", "memory_gib": "--card-gib"}
 """The fields of an execution that a job sets itself, and the options that decide them."""
-ENTRIES = ("version", "dataset", "seed", "execution", "recipe", "origin")
+ENTRIES = ("version", "dataset", "trained_on", "seed", "execution", "recipe", "origin")
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,21 @@ class Configuration:
     recipe: Recipe
     execution: Execution = field(default_factory=Execution)
     origin: Mapping[str, Any] = field(default_factory=dict)
+    trained_on: str = ""
+    """The fingerprint of the dataset that a model was trained on; empty in a configuration that isn't a model's."""
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the dataset that it was trained on, or that the sweep had which it comes from.
+
+        Empty where none is known, and where ``dataset`` names another than the sweep's.
+        """
+        if self.trained_on or not isinstance(self.origin, Mapping):
+            return self.trained_on
+        sweep = str(self.origin.get("sweep", "")).removeprefix(f"{self.dataset}-")
+        if sweep.count("-") != 1:  # a recipe's name and a digest are left of a sweep's name
+            return ""
+        return str(self.origin.get("dataset_fingerprint", ""))
 
     @property
     def chosen_with(self) -> tuple[int, ...]:
@@ -78,6 +93,7 @@ class Configuration:
             "# is answered from the store. Train it with:  python cli.py train --config " + path.name,
             f"version: {VERSION}",
             f"dataset: {scalar(self.dataset)}",
+            *([f"trained_on: {scalar(self.trained_on)}  # the dataset's fingerprint"] if self.trained_on else []),
             f"seed: {self.seed}",
             "",
             "execution:  # how it was run; on the CPU, the same bits need the same threads",
@@ -120,15 +136,18 @@ def read_configuration(path: Path) -> Configuration:
     for entry in content:
         if entry not in ENTRIES:
             raise ConfigError(f"{path}: unknown entry {entry!r}; known entries: {', '.join(ENTRIES)}")
-    dataset, seed = content.get("dataset"), content.get("seed")
+    dataset, seed, trained_on = content.get("dataset"), content.get("seed"), content.get("trained_on", "")
     if not isinstance(dataset, str) or not isinstance(seed, int):
         raise ConfigError(f"{path} must name a dataset and a whole number as seed, got {dataset!r} and {seed!r}")
+    if not isinstance(trained_on, str):
+        raise ConfigError(f"{path}: trained_on is a dataset's fingerprint, a text, got {trained_on!r}; take it out")
     return Configuration(
         dataset,
         seed,
         Recipe.from_dict(content["recipe"], where="recipe"),
         Execution.from_dict(content.get("execution") or {}, where="execution"),
         content.get("origin") or {},
+        trained_on,
     )
 
 

@@ -81,6 +81,9 @@ def all_back(seconds: float = 10) -> bool:
 class Nobody:
     """Watches, and says nothing."""
 
+    def wanted(self) -> bool:
+        return True
+
     def started(self, number: int, params: Mapping[str, Any]) -> None: ...
 
     def heard(self, number: int, result: Mapping[str, Any]) -> None: ...

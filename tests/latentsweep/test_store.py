@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -154,3 +155,48 @@ def test_only_what_nothing_refers_to_is_freed(tmp_path: Path) -> None:
     housekeeping.free(home, dry_run=False)
     assert Store(home.store).find(unused) is None
     assert Store(home.store).find(used) is not None
+
+
+def test_what_a_job_takes_up_while_the_store_is_read_is_not_freed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, seen = Home(tmp_path), housekeeping.overview
+    keys = [StageKey("vae", 1, {"seed": seed}) for seed in range(3)]
+    for key in keys:
+        Store(home.store).obtain(key, build)
+
+    def slow(place: Home) -> list[dict[str, Any]]:
+        rows = seen(place)
+        housekeeping.note_uses(home, home.writable(home.sweeps / "begun-meanwhile"), [keys[1].name])
+        return rows
+
+    monkeypatch.setattr(housekeeping, "overview", slow)
+    freed = {row["name"] for row in housekeeping.free(home, dry_run=False)}
+    assert freed == {keys[0].name, keys[2].name}
+    assert [entry.name for entry in Store(home.store).entries()] == [keys[1].name]
+
+
+def test_a_job_that_notes_what_it_uses_waits_for_the_result_that_is_being_freed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, remove, order = Home(tmp_path), Store.remove, []
+    Store(home.store).obtain(KEY, build)
+    home.writable(home.sweeps / "late")
+
+    def take_up() -> None:
+        housekeeping.note_uses(home, home.sweeps / "late", [KEY.name])
+        order.append("noted")
+
+    job = threading.Thread(target=take_up)
+
+    def removing(store: Store, name: str) -> bool:
+        job.start()
+        job.join(0.3)
+        removed = remove(store, name)
+        order.append("removed")
+        return removed
+
+    monkeypatch.setattr(Store, "remove", removing)
+    housekeeping.free(home, dry_run=False)
+    job.join()
+    assert order == ["removed", "noted"], "so that it looks for the result after it is gone, and builds it again"

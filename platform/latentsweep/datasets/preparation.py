@@ -14,7 +14,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from latentsweep.datasets import splits, volumes
+from latentsweep.datasets import holds, splits, volumes
 from latentsweep.datasets.arrangement import arrange_rows, rows_with_pictures, volume_key
 from latentsweep.datasets.catalogue import BUILT_IN, Dataset, check_name, dataset_named, how_to_get
 from latentsweep.datasets.discovery import Discovery
@@ -64,8 +64,8 @@ def prepare(
     a demo of an older :data:`PREPARATION` is made anew.
     ``size`` is the slice's side in pixels, ``jobs`` the number of processes (all cores by default), ``progress`` is
     called with (scans done, scans in all), ``tell`` with what was found, before it is read. Raises
-    :class:`~trainables.errors.DataError` where the source or the settings cannot be used, and for a name that was
-    prepared otherwise unless ``replace``.
+    :class:`~trainables.errors.DataError` where the source or the settings cannot be used, for a name that was
+    prepared otherwise unless ``replace``, and for one that a job uses.
 
     Datasets of the same patients (``brats_flair`` and ``brats_t1ce``) split them alike, with two exceptions:
     subjects with an identical image are joined before the split is drawn, and one without a usable slice has no
@@ -86,13 +86,16 @@ def prepare(
     partial, retired = (folder.parent / f".{name}.{state}" for state in ("partial", "retired"))
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.parent / f".{name}.lock"):
+        with contextlib.ExitStack() as held:
+            held.enter_context(FileLock(folder.parent / f".{name}.lock"))
             shutil.rmtree(retired, ignore_errors=True)
             if folder.exists() and not replace:
                 existing = open_dataset(folder.parent, name)
                 if existing.manifest["source"] == sealed:
                     return existing
                 _check_replaceable(existing, settings)
+            if folder.exists():
+                held.enter_context(holds.replace(folder.parent, name))
             try:
                 spool = Spool.at(partial, sealed)
                 _build(name, partial, found, settings, sealed, pseudonyms, spool, jobs, progress)

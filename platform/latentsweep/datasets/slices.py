@@ -22,7 +22,7 @@ from latentsweep.datasets.png import decode
 from latentsweep.datasets.shards import MASK_SCHEMA, RULES, is_damaged, mask_name, shard_name
 from latentsweep.datasets.splits import SPLITS, fold_splits
 from latentsweep.storage.home import sha256_of
-from trainables.errors import DataError
+from trainables.errors import ChangedDataError, DataError
 from trainables.folds import Fold
 
 VERSION = 1
@@ -76,6 +76,8 @@ class PreparedDataset:
     name: str
     folder: Path
     manifest: dict[str, Any]
+    description: str = MANIFEST
+    """The file of the folder that holds the manifest."""
 
     @property
     def fingerprint(self) -> str:
@@ -119,12 +121,29 @@ class PreparedDataset:
         return dict(Counter(self.table(["subject"])["subject"].to_pylist()))
 
     def table(self, columns: Sequence[str], shards: Sequence[Mapping[str, Any]] | None = None) -> pa.Table:
-        """Those columns of ``shards``, by default of all; raises :class:`DataError` for a missing or damaged one."""
+        """Those columns of ``shards``, by default of all.
+
+        Raises :class:`DataError` for a missing or damaged one, and :class:`ChangedDataError` where they may be of
+        another dataset, which has taken the place of this one since it was opened.
+        """
         try:
             files = [self.folder / shard["file"] for shard in shards or self.manifest["shards"]]
-            return pa.concat_tables([pq.read_table(file, columns=columns) for file in files])
+            found = pa.concat_tables([pq.read_table(file, columns=columns) for file in files])
         except (OSError, pa.ArrowException):
             raise DataError(f"a shard of the dataset {self.name} is missing or damaged: prepare it anew") from None
+        self.check_unchanged()
+        return found
+
+    def check_unchanged(self) -> None:
+        """Call it after files of the dataset were read.
+
+        Raises :class:`ChangedDataError` where another dataset has taken the place of this one since it was opened.
+        """
+        if read_manifest(self.folder / self.description) != self.manifest:
+            raise ChangedDataError(
+                f"a dataset must stay as it is while it is read, and {self.name} was prepared anew meanwhile; run "
+                "the same command again"
+            )
 
     def split_of_subjects(self, fold: Fold) -> dict[str, str]:
         """The split of each subject in a fold."""
@@ -243,17 +262,17 @@ class PreparedDataset:
         return table
 
 
-def open_dataset(datasets_folder: Path, name: str) -> PreparedDataset:
-    """The prepared dataset ``name``; raises :class:`DataError`, with the commands that mend it, where it is
-    missing, incomplete or damaged (the rows and SHA-256 of every shard are checked)."""
+def open_dataset(datasets_folder: Path, name: str, fingerprint: str = "") -> PreparedDataset:
+    """The prepared dataset ``name``, which must have the ``fingerprint``, if one is given.
+
+    Raises :class:`DataError`, with the commands that mend it, where it is missing, incomplete or damaged (the rows
+    and SHA-256 of every shard are checked), and :class:`ChangedDataError` where it has another fingerprint.
+    """
     folder = Path(datasets_folder) / check_name(name)
     home = Path(datasets_folder).parent
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise DataError(f"the dataset {name} is not prepared: {how_to_get(name, home)}") from None
-    except (OSError, ValueError):
-        manifest = {}
+    manifest = read_manifest(folder / MANIFEST)
+    if manifest is None:
+        raise DataError(f"the dataset {name} is not prepared: {how_to_get(name, home)}")
     again = f"prepare it again with --replace: {how_to_get(name, home)}"
     if not isinstance(manifest, dict) or not isinstance(manifest.get("version"), int):
         raise DataError(f"the manifest of the dataset {name} is damaged: {again}")
@@ -261,6 +280,7 @@ def open_dataset(datasets_folder: Path, name: str) -> PreparedDataset:
         raise DataError(f"the dataset {name} has format {manifest['version']}, this version reads {VERSION}: {again}")
     if not _matches(manifest, MANIFEST_FORM) or not 1 <= manifest["settings"]["size"] <= MAX_SIDE:
         raise DataError(f"the manifest of the dataset {name} is damaged: {again}")
+    check_fingerprint(name, manifest["fingerprint"], fingerprint)
     try:
         for number, shard in enumerate(manifest["shards"]):
             if is_damaged(folder / shard_name(number), shard, manifest["settings"]["size"]):
@@ -268,6 +288,35 @@ def open_dataset(datasets_folder: Path, name: str) -> PreparedDataset:
     except OSError:
         raise DataError(f"a shard of the dataset {name} is missing or damaged: {again}") from None
     return PreparedDataset(name, folder, manifest)
+
+
+def read_manifest(path: Path) -> Any:
+    """What a manifest says, unchecked: None where it isn't there, nothing where it can't be read."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError):
+        return {}
+
+
+def check_prepared(datasets_folder: Path, name: str, fingerprint: str) -> None:
+    """Raises :class:`ChangedDataError` where ``name`` is prepared by now with another fingerprint; reads no slice."""
+    manifest = read_manifest(Path(datasets_folder) / check_name(name) / MANIFEST)
+    if isinstance(manifest, dict) and "fingerprint" in manifest:
+        check_fingerprint(name, str(manifest["fingerprint"]), fingerprint)
+
+
+def check_fingerprint(name: str, found: str, begun_with: str) -> None:
+    """Raises :class:`ChangedDataError` where work on the dataset began with another fingerprint than it has now.
+
+    An empty ``begun_with`` is that of work that may begin with any.
+    """
+    if begun_with and found != begun_with:
+        raise ChangedDataError(
+            f"a sweep, study, training or model stays with the dataset that it began with, {name} with fingerprint "
+            f"{begun_with[:8]}…, and {name} now has {found[:8]}…; prepare it as it was, with --replace, or begin anew"
+        )
 
 
 def _matches(value: Any, form: Any) -> bool:

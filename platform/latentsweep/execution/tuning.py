@@ -27,6 +27,9 @@ RETRIES = 4
 class TrialListener(Protocol):
     """Its methods are called when something happens to a trial, given by its number in the study."""
 
+    def wanted(self) -> bool:
+        """Whether another configuration may be asked for."""
+
     def started(self, number: int, params: Mapping[str, Any]) -> None:
         """A configuration was asked for."""
 
@@ -51,7 +54,7 @@ class StudySearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """The next configuration; ``FINISHED`` where there is none."""
-        asked = self.search.ask(self.target)
+        asked = self.search.ask(self.target) if self.listener.wanted() else None
         if asked is None:
             return Searcher.FINISHED  # type: ignore[return-value]
         number, params = asked

@@ -85,7 +85,7 @@ class Brief:
     def _dataset(self, store: Store) -> PreparedDataset:
         if self.datasets is None:
             return open_published(store, self.dataset, self.identity.dataset)
-        return open_dataset(Path(self.datasets), self.dataset)
+        return open_dataset(Path(self.datasets), self.dataset, self.identity.dataset)
 
     def _weights(self) -> InceptionWeights:
         path = Path(self.weights_path)

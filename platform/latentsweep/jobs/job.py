@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 
 from rich.console import Console
 
+from latentsweep.datasets import holds
+from latentsweep.datasets.slices import check_prepared
 from latentsweep.execution.cluster import check_resources, cluster
 from latentsweep.execution.lock import hold_lock
 from latentsweep.execution.packing import Packing
@@ -21,6 +23,7 @@ from latentsweep.execution.worker import Brief
 from latentsweep.stages.dataset import published_name
 from latentsweep.stages.stage import Identity
 from latentsweep.storage.home import Home, read_json, write_json
+from latentsweep.storage.housekeeping import note_uses
 from latentsweep.storage.store import Store
 from trainables.errors import StoppedError
 from trainables.measures.inception import InceptionWeights
@@ -77,12 +80,14 @@ class Job:
 
     @contextlib.contextmanager
     def locked(self, database: str = "") -> Iterator[None]:
-        """Holds the job's lock, and that of its study in ``database``, for the length of a ``with``.
+        """Holds the job's lock, that of its study in ``database`` and its dataset, for the length of a ``with``.
 
-        Raises :class:`~trainables.errors.LatentsweepError` where another process drives the job, and
-        :class:`StoppedError` after Ctrl-C.
+        Raises :class:`~trainables.errors.LatentsweepError` where another process drives the job, what
+        :meth:`check_dataset` raises, and :class:`StoppedError` after Ctrl-C.
         """
-        with hold_lock(self.lock_folder, database):
+        datasets = self.home.writable(self.home.datasets)
+        with hold_lock(self.lock_folder, database), holds.use(datasets, self.dataset_name):
+            self.check_dataset()
             try:
                 yield
             except KeyboardInterrupt:
@@ -91,6 +96,13 @@ class Job:
                 raise StoppedError(
                     f"the {self.noun} was stopped; nothing is lost, and the same command goes on"
                 ) from None
+
+    def check_dataset(self) -> None:
+        """Raises :class:`~trainables.errors.ChangedDataError` where another dataset has taken the place of the job's.
+
+        The lock of :meth:`locked` keeps ``data prepare`` from that; it can't keep back who moves folders.
+        """
+        check_prepared(self.home.datasets, self.dataset_name, self.fingerprint)
 
     def keep_threads(self, runtime: Runtime, file: str, settings: Mapping[str, Any]) -> Runtime:
         """The runtime with the threads that the job began with, so that its results stay comparable bit for bit.
@@ -105,7 +117,7 @@ class Job:
     def use(self, names: Iterable[str]) -> None:
         """Notes results of the store that the job refers to, so that ``store free`` keeps them."""
         self.uses.update(names)
-        write_json(self.folder / "uses.json", sorted(self.uses))
+        note_uses(self.home, self.folder, self.uses)
 
     def brief(
         self, packing: Packing, recipe: Recipe, seed: int, *, split: str = "validation", section: str = "diffusion"

@@ -32,7 +32,7 @@ from latentsweep.search.databases import translate_errors
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import COPIED, Search
 from latentsweep.storage.home import Home
-from trainables.errors import INFRASTRUCTURE, DivergenceError, StoppedError
+from trainables.errors import INFRASTRUCTURE, ChangedDataError, DivergenceError, StoppedError
 from trainables.measures.inception import InceptionWeights
 
 log = logging.getLogger(__name__)
@@ -90,6 +90,7 @@ class Sweep(Job):
                     self._write_leaderboard()
                     left = self._wanted(extent).missing
                     self.record.end(finished=not (self._unfinished(target) or left))
+            self.check_dataset()
             if self._unfinished(target):
                 raise StoppedError(
                     f"the sweep was stopped with {self.search.finished()} of {target} trials ended; "
@@ -213,6 +214,14 @@ class SweepListener:
         self.sweep, self.view = sweep, view
         objective = OBJECTIVES[sweep.plan.search.objectives[0]]
         self.objective, self.rung = objective, objective.at_rungs if objective.rung else None
+
+    def wanted(self) -> bool:
+        """Whether the dataset is still the sweep's: with another, every trial would be lost."""
+        try:
+            self.sweep.check_dataset()
+        except ChangedDataError:
+            return False
+        return True
 
     def started(self, number: int, params: Mapping[str, Any]) -> None:
         """A configuration was asked for."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from latentsweep import guards, stages
 from latentsweep.configuration import Configuration
 from latentsweep.datasets.ledger import note_use
-from latentsweep.datasets.slices import PreparedDataset
+from latentsweep.datasets.slices import PreparedDataset, check_fingerprint
 from latentsweep.execution import worker
 from latentsweep.execution.cluster import background, run_under_train
 from latentsweep.execution.view import View, describe_progress
@@ -60,11 +60,7 @@ class Retraining(Job):
             raise ConfigError(
                 f"--workers must be at most the batch size, since each takes a share of it; got {workers}"
             )
-        expected = configuration.origin.get("dataset_fingerprint", dataset.fingerprint)
-        if expected != dataset.fingerprint:
-            log.warning(
-                "%s was prepared otherwise than for this configuration's sweep: scores will differ", dataset.name
-            )
+        check_fingerprint(dataset.name, dataset.fingerprint, configuration.fingerprint)
         self.configuration, self.dataset, self.workers = configuration, dataset, workers
         self.keys = {
             split: keys_of(recipe, dataset.fingerprint, configuration.seed, weights.sha256, split)

@@ -11,8 +11,9 @@ import numpy as np
 from PIL import Image
 
 from latentsweep import guards, stages
+from latentsweep.configuration import Configuration
 from latentsweep.datasets.ledger import note_use
-from latentsweep.datasets.slices import PreparedDataset
+from latentsweep.datasets.slices import PreparedDataset, check_fingerprint
 from latentsweep.jobs.image_folder import GRID, compare
 from latentsweep.jobs.train import name_of
 from latentsweep.search.export import configuration_at
@@ -44,7 +45,7 @@ def trained_model(
     configuration = configuration.on_device(device)
     if folder:
         return read_model(folder), configuration.execution
-    dataset = open_named(configuration.dataset)
+    dataset = _dataset_of(configuration, open_named)
     keys = keys_of(configuration.recipe, dataset.fingerprint, configuration.seed, "")
     store = Store.of(home)
     model = from_store(store, keys, configuration.recipe)
@@ -76,7 +77,7 @@ def evaluated_run(
     configuration, folder = configuration_at(home, run)
     configuration = configuration.on_device(device)
     recipe, seed, execution = configuration.recipe, configuration.seed, configuration.execution
-    dataset, store = open_named(configuration.dataset), Store.of(home)
+    dataset, store = _dataset_of(configuration, open_named), Store.of(home)
     pipeline = Pipeline(store, dataset, recipe, seed, execution, weights, split)
     found = store.find(pipeline.keys.denoiser)
     there = found if found is not None and keeps(found, recipe) else None
@@ -115,6 +116,13 @@ def _warn_of_copies(run: str, recipe: Recipe, denoiser: Entry, copies: str) -> N
             copies,
             clean,
         )
+
+
+def _dataset_of(configuration: Configuration, open_named: Open) -> PreparedDataset:
+    """The dataset that a configuration was found or trained on; raises :class:`DataError` where it is another now."""
+    dataset = open_named(configuration.dataset)
+    check_fingerprint(dataset.name, dataset.fingerprint, configuration.fingerprint)
+    return dataset
 
 
 def _untrained(run: str) -> DataError:

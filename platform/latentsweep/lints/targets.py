@@ -58,9 +58,18 @@ def lint_dataset(home: Home, dataset: PreparedDataset, rule: Rule = "subject") -
 
 
 def lint_plan(home: Home, plan: SweepPlan) -> list[Finding]:
-    """The findings of a sweep before it has trained anything."""
-    dataset = open_dataset(home.datasets, plan.dataset)
+    """The findings of a sweep before it has trained anything; raises :class:`DataError` without its dataset."""
+    dataset = open_dataset(home.datasets, plan.dataset, plan.fingerprint)
     return [*configuration_lints(plan.recipe), *lint_dataset(home, dataset, plan.recipe.data.rule)]
+
+
+def _lint_begun(home: Home, plan: SweepPlan) -> list[Finding]:
+    """The same of a sweep that has begun, without those of its slices where they are gone or others by now."""
+    try:
+        return lint_plan(home, plan)
+    except DataError as error:
+        log.warning("the slices of %s are not looked at: %s", plan.name, error)
+        return configuration_lints(plan.recipe)
 
 
 def lint_run(
@@ -87,7 +96,7 @@ def lint_run(
 def lint_sweep(home: Home, plan: SweepPlan, search: Search) -> dict[str, list[Finding]]:
     """All findings of a sweep: of its ``plan``, of each ``trial N``, and of their ``comparison``."""
     store = Store.of(home)
-    found = {"plan": lint_plan(home, plan)}
+    found = {"plan": _lint_begun(home, plan)}
     for trial in sorted(search.measured(), key=lambda trial: trial.number):
         recipe = plan.recipe_of(trial.params)
         findings = lint_run(store, recipe, plan.results(search, trial), trial.user_attrs["metrics"])
@@ -132,11 +141,14 @@ def lint_target(home: Home, target: str | None) -> dict[str, list[Finding]]:
 
 
 def lint_configuration(home: Home, configuration: Configuration) -> list[Finding]:
-    """The findings of a configuration, and of its results where this home has them."""
+    """The findings of a configuration, and of its results where this home has them.
+
+    Raises :class:`DataError` where its dataset is another by now.
+    """
     recipe, store = configuration.recipe, Store.of(home)
     if configuration.dataset not in prepared_names(home):
         return configuration_lints(recipe)
-    dataset = open_dataset(home.datasets, configuration.dataset)
+    dataset = open_dataset(home.datasets, configuration.dataset, configuration.fingerprint)
     splits = [split for split in dataset.splits(recipe.data.rule) if split != "train"]
     keys = keys_of(recipe, dataset.fingerprint, configuration.seed, find_weights().sha256, splits[-1])
     evaluation = store.find(keys.evaluation)

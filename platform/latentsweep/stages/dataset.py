@@ -31,14 +31,18 @@ def published_name(home: Home, fingerprint: str) -> set[str]:
 
 
 def publish(store: Store, datasets: Path, name: str, fingerprint: str) -> Entry:
-    """Copies the slices of a dataset into the store, once. The secret key of its pseudonyms stays in the home."""
+    """Copies the slices of a dataset into the store, once. The secret key of its pseudonyms stays in the home.
+
+    Raises :class:`DataError` where the dataset is missing or has another fingerprint.
+    """
 
     def copy(folder: Path) -> Mapping[str, Any]:
-        dataset = open_dataset(datasets, name)
+        dataset = open_dataset(datasets, name, fingerprint)
         for shard in dataset.manifest["shards"]:
             shutil.copyfile(dataset.folder / shard["file"], folder / shard["file"])
         if dataset.has_masks:
             shutil.copytree(dataset.folder / MASKS, folder / MASKS)
+        dataset.check_unchanged()
         (folder / DESCRIPTION).write_text(json.dumps(dataset.manifest))
         return {"slices": dataset.counts()}
 
@@ -53,4 +57,4 @@ def open_published(store: Store, name: str, fingerprint: str) -> PreparedDataset
     manifest = entry.json(DESCRIPTION)
     if [shard["file"] for shard in manifest["shards"]] != [shard_name(n) for n in range(len(manifest["shards"]))]:
         raise DataError(f"the dataset {name} in the store at {store.address} names files that are not its own")
-    return PreparedDataset(name, entry.folder, manifest)
+    return PreparedDataset(name, entry.folder, manifest, DESCRIPTION)

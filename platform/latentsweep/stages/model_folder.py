@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -105,7 +106,7 @@ def write_model(folder: Path, store: Store, keys: Keys, configuration: Configura
     if positions is not None:
         tensors["positions"] = positions
     save_tensors(folder / SCALING, tensors)
-    configuration.write(folder / CONFIG)
+    dataclasses.replace(configuration, trained_on=str(keys.vae.inputs["dataset"])).write(folder / CONFIG)
     return folder
 
 

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
-from latentsweep.storage.home import Home, read_json
+from filelock import FileLock
+
+from latentsweep.storage.home import Home, read_json, write_json
 from latentsweep.storage.store import Store
 from trainables.errors import StoreError
+
+USES = "uses.json"
+"""In the folder of a sweep, study or training: the names of the results that it refers to."""
+
+
+def note_uses(home: Home, folder: Path, names: Iterable[str]) -> None:
+    """Notes what the job in ``folder`` refers to. Call it before the job looks for these results.
+
+    What :func:`free` is removing at this moment is gone when this returns; nothing of it is removed later.
+    """
+    with _lock(home):
+        write_json(folder / USES, sorted(names))
 
 
 def references(home: Home) -> dict[str, list[str]]:
     """For each result's name, the sweeps, ablation studies and trainings that refer to it."""
     users: dict[str, list[str]] = {}
     folders = (home.sweeps, home.ablations, home.trained)
-    for path in sorted(path for folder in folders for path in folder.glob("*/uses.json")):
+    for path in sorted(path for folder in folders for path in folder.glob(f"*/{USES}")):
         for name in read_json(path, []):
             users.setdefault(name, []).append(f"{path.parent.parent.name}/{path.parent.name}")
     return users
@@ -34,8 +50,9 @@ def overview(home: Home) -> list[dict[str, Any]]:
 def free(home: Home, *, dry_run: bool, force: bool = False) -> list[dict[str, Any]]:
     """Deletes the results that nothing refers to and no process works on; returns their rows.
 
-    ``dry_run`` deletes nothing and returns all that nothing refers to. Raises :class:`StoreError` for a store outside
-    the home, to which other homes may refer, unless ``force`` is given.
+    That is decided of each just before it is deleted, since to read the whole store takes minutes, in which a job may
+    have begun to refer to it. ``dry_run`` deletes nothing and returns all that nothing refers to. Raises
+    :class:`StoreError` for a store outside the home, to which other homes may refer, unless ``force`` is given.
     """
     if home.location and not (dry_run or force):
         raise StoreError(
@@ -44,7 +61,18 @@ def free(home: Home, *, dry_run: bool, force: bool = False) -> list[dict[str, An
         )
     store = Store.of(home)
     unused = [row for row in overview(home) if not row["used_by"]]
-    return unused if dry_run else [row for row in unused if store.remove(row["name"])]
+    return unused if dry_run else [row for row in unused if _remove(home, store, row["name"])]
+
+
+def _remove(home: Home, store: Store, name: str) -> bool:
+    """Deletes a result, unless a job refers to it by now or a process works on it; whether it was deleted."""
+    with _lock(home):
+        return name not in references(home) and store.remove(name)
+
+
+def _lock(home: Home) -> FileLock:
+    """Held while the home's references are written, or judged and their result deleted."""
+    return FileLock(home.writable(home.root) / ".uses.lock")
 
 
 def as_text(rows: list[dict[str, Any]]) -> str:
