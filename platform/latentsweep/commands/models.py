@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from latentsweep.commands import options
+from latentsweep.commands import completion, options
 
 if TYPE_CHECKING:
     from latentsweep.jobs.train import Retraining, Training
@@ -144,7 +144,7 @@ def check_registered(training: Training, registered: Registered | None, *, wante
 
 def sample(
     run: options.RunArgument,
-    to: Annotated[Path, typer.Option(help="Folder for the images and grid.png.")],
+    to: Annotated[Path, typer.Option("--to", "-o", help="Folder for the images and grid.png.")],
     count: Annotated[int, typer.Option(min=1, help="How many images.")] = 16,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first image; the next has the next.")] = 0,
     device: options.DeviceOption = None,
@@ -166,7 +166,12 @@ def sample(
 def evaluate(
     run: Annotated[str | None, typer.Argument(help="As for sample; or give --images.", metavar="RUN")] = None,
     images: Annotated[Path | None, typer.Option(help="A folder of square PNG or JPEG files.")] = None,
-    dataset: Annotated[str | None, typer.Option(help="What --images are measured against.")] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset", "-d", help="What --images are measured against.", autocompletion=completion.datasets
+        ),
+    ] = None,
     split: Annotated[str, typer.Option(help="validation or test.")] = "test",
     rule: Annotated[str, typer.Option(help="Split rule for --images: subject or slice.")] = "subject",
     device: options.DeviceOption = None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from latentsweep.commands import options
+from latentsweep.commands import completion, options
 
 if TYPE_CHECKING:
     from latentsweep.search.plan import SweepPlan
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 def sweep(
     dataset: options.DatasetOption,
     trials: Annotated[int, typer.Option(min=1, help="Trials in all; a larger number later goes on.")] = 20,
-    recipe: Annotated[str | None, typer.Option(help="paper, improved or smoke; the space's own by default.")] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="paper, improved or smoke; the space's own by default.", autocompletion=completion.recipes),
+    ] = None,
     space: Annotated[Path | None, typer.Option(help="A search space as YAML; the dataset's own by default.")] = None,
     objective: Annotated[
         list[str] | None, typer.Option(help="kid (default), fid, …; twice for a Pareto front.")
@@ -111,9 +114,16 @@ def sweep(
 
 
 def export(
-    to: Annotated[Path, typer.Option(help="The YAML file to write.")],
-    dataset: Annotated[str | None, typer.Option(help="Take the latest sweep of this dataset.")] = None,
-    sweep_name: Annotated[str | None, typer.Option("--sweep", help="Take this sweep.")] = None,
+    to: Annotated[Path, typer.Option("--to", "-o", help="The YAML file to write.")],
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset", "-d", help="Take the latest sweep of this dataset.", autocompletion=completion.datasets
+        ),
+    ] = None,
+    sweep_name: Annotated[
+        str | None, typer.Option("--sweep", help="Take this sweep.", autocompletion=completion.sweeps)
+    ] = None,
     trial: Annotated[int | None, typer.Option(min=0, help="Take this trial; the best by default.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
     despite_guards: Annotated[
