@@ -68,6 +68,7 @@ def sweep(
     from latentsweep.jobs import forecast as forecasts
     from latentsweep.jobs.job import Runtime
     from latentsweep.jobs.sweep import Sweep
+    from latentsweep.pages.numbers import number
     from latentsweep.search.confirmation import Extent
     from latentsweep.search.plan import sweep_plan
     from latentsweep.search.spaces import search_space
@@ -108,6 +109,12 @@ def sweep(
         )
     if pack.left_out:
         typer.echo(pack.left_out_line(), err=True)
+    if (reached := plan.reachable(trials)) < trials:
+        typer.echo(
+            f"note: --trials {trials}, and the space has {number(reached, 'different training')}: each runs once, "
+            "and none twice",
+            err=True,
+        )
     job = Sweep(place, plan, weights, options.recorder_of(place, dataset, mlflow))
     job.run(trials, Runtime(pack, Console(stderr=as_json), ray_address), extent)
     show_results(place, plan, as_json)
