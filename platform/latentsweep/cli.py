@@ -22,6 +22,7 @@ EXIT_CODES = {"StoppedError": INTERRUPTED, "LostError": supervision.LOST}
 """The exit codes of errors, by the names of their classes; all other errors end with 2."""
 JOBS = ("sweep", "ablate", "train")
 """Commands that run for long, with Ray in them."""
+HELP = ("-h", "--help")
 
 
 class OneLineErrors(TyperGroup):
@@ -56,7 +57,7 @@ class OneLineErrors(TyperGroup):
 def is_job(words: list[str]) -> bool:
     """Whether a command line starts a job, and not only its plan or its help."""
     command = next((word for word in words if not word.startswith("-")), None)
-    return command in JOBS and not {"--dry-run", "--help"} & set(words)
+    return command in JOBS and not {"--dry-run", *HELP} & set(words)
 
 
 def _show_redacted(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
@@ -67,7 +68,7 @@ def _show_redacted(kind: type[BaseException], error: BaseException, where: Trace
 app = typer.Typer(
     cls=OneLineErrors,
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": HELP},
     pretty_exceptions_enable=False,
     help="Find out which choices make slice-by-slice latent diffusion work on your brain MRI, and train the best.",
 )

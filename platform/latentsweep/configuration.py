@@ -22,7 +22,11 @@ DEEPEST = 32
 EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 EXECUTION = "execution."
 """The beginning of the names of an execution's fields in ``--set``."""
-BY_OPTION = {"threads": "--concurrent", "workers": "--workers of train and plan", "memory_gib": "--card-gib"}
+BY_OPTION = {
+    "threads": "--concurrent, and for train by its file",
+    "workers": "--workers of train and plan",
+    "memory_gib": "--card-gib",
+}
 """The fields of an execution that a job sets itself, and the options that decide them."""
 ENTRIES = ("version", "dataset", "trained_on", "seed", "execution", "recipe", "origin")
 
@@ -79,6 +83,11 @@ class Configuration:
         if steps is None:
             return self
         return dataclasses.replace(self, recipe=self.recipe.replace(**{"diffusion.steps": steps}))
+
+    def with_settings(self, settings: Sequence[str]) -> Configuration:
+        """The same changed by ``field=value`` settings; raises :class:`ConfigError` for one that is refused."""
+        of_recipe, execution = execution_of(settings, None, self.execution)
+        return dataclasses.replace(self, recipe=overridden(self.recipe, of_recipe), execution=execution)
 
     def on_device(self, device: str | None) -> Configuration:
         """The same on another device; None leaves it as it is."""

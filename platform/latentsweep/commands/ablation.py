@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from latentsweep.commands import options
+from latentsweep.commands import completion, options
 
 if TYPE_CHECKING:
     from trainables.recipes import Recipe
@@ -38,7 +38,10 @@ def ablate(
         int, typer.Option(min=0, help="Trials of a search of the learning rate for each arm, before.")
     ] = 0,
     recipe: Annotated[
-        str | None, typer.Option(help="paper, improved (the default) or smoke: what isn't a component.")
+        str | None,
+        typer.Option(
+            help="paper, improved (the default) or smoke: what isn't a component.", autocompletion=completion.recipes
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from latentsweep.commands import options
+from latentsweep.commands import completion, options
 from latentsweep.datasets.catalogue import KNOWN
 from trainables.errors import ConfigError
 
@@ -24,12 +24,14 @@ data_app = typer.Typer(
     no_args_is_help=True, help="Prepare datasets from raw scans, look at them, export their slices."
 )
 
-Name = Annotated[str, typer.Argument(help=f"{', '.join(KNOWN)}, or a name for a dataset of your own.")]
+NAME = f"{', '.join(KNOWN)}, or a name for a dataset of your own."
+NewName = Annotated[str, typer.Argument(help=NAME, autocompletion=completion.known)]
+PreparedName = Annotated[str, typer.Argument(help=NAME, autocompletion=completion.datasets)]
 
 
 @data_app.command()
 def prepare(
-    name: Name,
+    name: NewName,
     source: Annotated[Path | None, typer.Option(help="Folder with the raw scans; none for demo.")] = None,
     series: Annotated[
         str | None,
@@ -109,7 +111,7 @@ def prepare(
 
 @data_app.command()
 def show(
-    name: Name,
+    name: PreparedName,
     sheet: Annotated[Path | None, typer.Option(help="Where the contact sheet goes; the dataset by default.")] = None,
     as_json: options.JsonOption = False,
     home: options.HomeOption = Path("runs"),
@@ -135,8 +137,8 @@ def show(
 
 @data_app.command()
 def export(
-    name: Name,
-    to: Annotated[Path, typer.Option(help="New or empty folder for the PNG files.")],
+    name: PreparedName,
+    to: Annotated[Path, typer.Option("--to", "-o", help="New or empty folder for the PNG files.")],
     split: Annotated[str, typer.Option(help="train, validation, test or all.")] = "all",
     rule: Annotated[str, typer.Option(help="Split by 'subject', or by 'slice' as the paper did.")] = "subject",
     folds: Annotated[int, typer.Option(min=1, help="Folds of the subjects, as data.folds; 1: the own split.")] = 1,

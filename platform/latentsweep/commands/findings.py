@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from latentsweep.commands import options
+from latentsweep.commands import completion, options
 
 FOUND = 1
 """The exit code of ``lint`` where something misleads."""
@@ -31,7 +31,10 @@ def ui(
 
 def lint(
     target: Annotated[
-        str | None, typer.Argument(help="A dataset, a sweep or a RUN; all that is here by default.")
+        str | None,
+        typer.Argument(
+            help="A dataset, a sweep or a RUN; all that is here by default.", autocompletion=completion.targets
+        ),
     ] = None,
     as_json: options.JsonOption = False,
     home: options.HomeOption = Path("runs"),
@@ -55,7 +58,8 @@ def lint(
 
 def report(
     sweep_name: Annotated[
-        str | None, typer.Argument(help="The sweep; the latest by default.", metavar="SWEEP")
+        str | None,
+        typer.Argument(help="The sweep; the latest by default.", metavar="SWEEP", autocompletion=completion.sweeps),
     ] = None,
     paper_tables: Annotated[
         bool, typer.Option("--paper-tables", help="The paper's Tables I and II of the recorded trainings, instead.")

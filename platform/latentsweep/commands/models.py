@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from latentsweep.commands import options
+from latentsweep.commands import completion, options
 
 if TYPE_CHECKING:
     from latentsweep.jobs.train import Retraining, Training
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 def train(
     config: Annotated[Path, typer.Option(help="The configuration, as export wrote it.")],
     steps: Annotated[int | None, typer.Option(min=1, help="Denoiser steps; the configuration's by default.")] = None,
+    settings: options.SetOption = None,
     workers: Annotated[int, typer.Option(min=1, help="Data-parallel workers.")] = 1,
     despite_guards: Annotated[
         bool,
@@ -33,6 +34,7 @@ def train(
     ray_address: options.RayOption = "local",
     inception: options.WeightsOption = None,
     mlflow: options.RecordOption = True,
+    dry_run: options.DryRunOption = False,
     as_json: options.JsonOption = False,
     home: options.HomeOption = Path("runs"),
     store: options.StoreOption = "",
@@ -43,23 +45,32 @@ def train(
 
     from latentsweep.configuration import read_configuration
     from latentsweep.execution.cluster import pack_job
+    from latentsweep.execution.packing import pack_trials, planned_cards
+    from latentsweep.jobs import forecast as forecasts
     from latentsweep.jobs.job import Runtime
-    from latentsweep.jobs.train import Retraining, record_training
+    from latentsweep.jobs.train import Retraining, checked_keys, record_training
     from latentsweep.lints import as_text
     from trainables.measures.inception import find_weights
 
     place = options.home_of(home, store, study_storage)
-    configuration = read_configuration(config).with_steps(steps).on_device(device)
+    configuration = read_configuration(config).with_steps(steps).with_settings(settings or []).on_device(device)
     weights = find_weights(inception)
     dataset = options.dataset_of(place, configuration.dataset)
-    pack = pack_job(
-        configuration.recipe,
-        ray_address,
-        configuration.execution.replace(workers=workers),
-        concurrent=1,
-        card_gib=card_gib,
-        slices=dataset.counts(configuration.recipe.data.rule)["train"],
-    )
+    wanted: dict[str, Any] = {
+        "execution": configuration.execution.replace(workers=workers),
+        "concurrent": 1,
+        "card_gib": card_gib,
+        "slices": dataset.counts(configuration.recipe.data.rule)["train"],
+    }
+    pack = pack_job(configuration.recipe, ray_address, **wanted)
+    if dry_run:
+        keys = checked_keys(configuration, dataset, weights, workers)
+        on_card = pack
+        if not pack.gpu_share:
+            on_card = pack_trials(configuration.recipe, **wanted, present=planned_cards(card_gib))
+        forecast = forecasts.forecast_training(configuration, keys, place, pack, on_card)
+        typer.echo(json.dumps(forecast, indent=1) if as_json else forecasts.training_text(forecast))
+        return
     job = Retraining(place, configuration, dataset, weights, workers)
     registered, runtime = None, Runtime(pack, Console(stderr=True), ray_address)
     with contextlib.ExitStack() as held:
@@ -144,7 +155,7 @@ def check_registered(training: Training, registered: Registered | None, *, wante
 
 def sample(
     run: options.RunArgument,
-    to: Annotated[Path, typer.Option(help="Folder for the images and grid.png.")],
+    to: Annotated[Path, typer.Option("--to", "-o", help="Folder for the images and grid.png.")],
     count: Annotated[int, typer.Option(min=1, help="How many images.")] = 16,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first image; the next has the next.")] = 0,
     device: options.DeviceOption = None,
@@ -166,7 +177,12 @@ def sample(
 def evaluate(
     run: Annotated[str | None, typer.Argument(help="As for sample; or give --images.", metavar="RUN")] = None,
     images: Annotated[Path | None, typer.Option(help="A folder of square pictures.")] = None,
-    dataset: Annotated[str | None, typer.Option(help="What --images are measured against.")] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset", "-d", help="What --images are measured against.", autocompletion=completion.datasets
+        ),
+    ] = None,
     split: Annotated[str, typer.Option(help="validation or test.")] = "test",
     rule: Annotated[str, typer.Option(help="Split rule for --images: subject or slice.")] = "subject",
     device: options.DeviceOption = None,

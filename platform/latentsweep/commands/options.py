@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from latentsweep.commands import completion
+
 if TYPE_CHECKING:
     from latentsweep.datasets.slices import PreparedDataset
     from latentsweep.records.recorder import Recorder
@@ -30,7 +32,15 @@ StudyOption = Annotated[
         help="A PostgreSQL database for the studies, if not a file in each sweep's folder.",
     ),
 ]
-DatasetOption = Annotated[str, typer.Option(help="A prepared dataset; 'demo' is prepared by itself.")]
+DatasetOption = Annotated[
+    str,
+    typer.Option(
+        "--dataset",
+        "-d",
+        help="A prepared dataset; 'demo' is prepared by itself.",
+        autocompletion=completion.datasets,
+    ),
+]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the plan and end.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON in place of text.")]
 WeightsOption = Annotated[

@@ -8,11 +8,13 @@ from typing import Annotated
 
 import typer
 
-from latentsweep.commands import options
+from latentsweep.commands import completion, options
 
 
 def plan(
-    recipe: Annotated[str, typer.Option(help="paper, improved or smoke.")] = "improved",
+    recipe: Annotated[
+        str, typer.Option(help="paper, improved or smoke.", autocompletion=completion.recipes)
+    ] = "improved",
     config: Annotated[Path | None, typer.Option(help="A configuration, as export wrote it, in place of it.")] = None,
     settings: options.SetOption = None,
     slices: Annotated[

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from latentsweep.commands import options
+from latentsweep.commands import completion, options
 
 if TYPE_CHECKING:
     from latentsweep.search.plan import SweepPlan
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 def sweep(
     dataset: options.DatasetOption,
     trials: Annotated[int, typer.Option(min=1, help="Trials in all; a larger number later goes on.")] = 20,
-    recipe: Annotated[str | None, typer.Option(help="paper, improved or smoke; the space's own by default.")] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="paper, improved or smoke; the space's own by default.", autocompletion=completion.recipes),
+    ] = None,
     space: Annotated[Path | None, typer.Option(help="A search space as YAML; the dataset's own by default.")] = None,
     objective: Annotated[
         list[str] | None, typer.Option(help="kid (default), fid, …; twice for a Pareto front.")
@@ -65,6 +68,7 @@ def sweep(
     from latentsweep.jobs import forecast as forecasts
     from latentsweep.jobs.job import Runtime
     from latentsweep.jobs.sweep import Sweep
+    from latentsweep.pages.numbers import number
     from latentsweep.search.confirmation import Extent
     from latentsweep.search.plan import sweep_plan
     from latentsweep.search.spaces import search_space
@@ -105,15 +109,28 @@ def sweep(
         )
     if pack.left_out:
         typer.echo(pack.left_out_line(), err=True)
+    if (reached := plan.reachable(trials)) < trials:
+        typer.echo(
+            f"note: --trials {trials}, and the space has {number(reached, 'different training')}: each runs once, "
+            "and none twice",
+            err=True,
+        )
     job = Sweep(place, plan, weights, options.recorder_of(place, dataset, mlflow))
     job.run(trials, Runtime(pack, Console(stderr=as_json), ray_address), extent)
     show_results(place, plan, as_json)
 
 
 def export(
-    to: Annotated[Path, typer.Option(help="The YAML file to write.")],
-    dataset: Annotated[str | None, typer.Option(help="Take the latest sweep of this dataset.")] = None,
-    sweep_name: Annotated[str | None, typer.Option("--sweep", help="Take this sweep.")] = None,
+    to: Annotated[Path, typer.Option("--to", "-o", help="The YAML file to write.")],
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset", "-d", help="Take the latest sweep of this dataset.", autocompletion=completion.datasets
+        ),
+    ] = None,
+    sweep_name: Annotated[
+        str | None, typer.Option("--sweep", help="Take this sweep.", autocompletion=completion.sweeps)
+    ] = None,
     trial: Annotated[int | None, typer.Option(min=0, help="Take this trial; the best by default.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
     despite_guards: Annotated[

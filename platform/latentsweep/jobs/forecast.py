@@ -1,4 +1,4 @@
-"""What a sweep would do, before it does it: trainings, what the store has, memory, packing, time."""
+"""What a sweep or a training would do, before it does it: what the store has, memory, packing, time."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import statistics
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from latentsweep.configuration import Configuration
 from latentsweep.execution.packing import Packing, as_line, to_plain
+from latentsweep.jobs.train import name_of
 from latentsweep.pages.numbers import number
 from latentsweep.search.confirmation import NOTHING, Extent, fresh_seeds, wanted
 from latentsweep.search.export import open_search
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search
 from latentsweep.stages.denoiser import DENOISER
-from latentsweep.stages.pipeline import SHARED, STAGES, TRAININGS
+from latentsweep.stages.pipeline import SHARED, STAGES, TRAININGS, Keys
 from latentsweep.stages.vae import VAE
 from latentsweep.storage.entries import Entry, StageKey
 from latentsweep.storage.home import Home
@@ -76,6 +78,51 @@ def forecast(
         "confirmation": cost_of_confirmation(plan, store, search, target, packing.concurrent, extent),
         "steps": {"diffusion": plan.recipe.diffusion.steps, "vae_epochs": plan.recipe.vae.epochs},
     }
+
+
+def forecast_training(
+    configuration: Configuration, keys: Mapping[str, Keys], home: Home, packing: Packing, planned: Packing
+) -> dict[str, Any]:
+    """Which results of a training the store has and lacks, what it takes of a card, and how long it may take.
+
+    ``keys`` are those of :func:`~latentsweep.jobs.train.checked_keys`. Nothing is started or made.
+    """
+    store, recipe = Store.of(home), configuration.recipe
+    named = {key.name: key for each in keys.values() for key in each.values()}
+    lacking = [name for name in named if not store.find(name)]
+    entries = store.entries() if lacking else ()
+    trained = {stage.name for stage in TRAININGS}
+    unknown = {name: math.nan if named[name].stage in trained else 0.0 for name in lacking}
+    seconds = sum(mean_seconds(entries, named[name], unknown[name]) for name in lacking)
+    return {
+        "training": name_of(configuration.dataset, list(keys.values())[-1]),
+        "dataset": configuration.dataset,
+        "in_store": [name for name in named if name not in lacking],
+        "lacking": lacking,
+        "steps": {"diffusion": recipe.diffusion.steps, "vae_epochs": recipe.vae.epochs},
+        "threads": configuration.execution.threads,
+        "memory": to_plain(planned),
+        "memory_line": as_line(planned) + ("" if packing.gpu_share else f"; {packing.without_card}"),
+        "seconds": None if math.isnan(seconds) else round(seconds),
+    }
+
+
+def training_text(plan: Mapping[str, Any]) -> str:
+    """The forecast of a training for people."""
+    by_stage = {
+        there: ", ".join(dict.fromkeys(name.split("/")[0] for name in plan[there])) or "nothing"
+        for there in ("in_store", "lacking")
+    }
+    lines = [
+        ("training", f"{plan['training']} (nothing is started by --dry-run)"),
+        ("dataset", plan["dataset"]),
+        ("in the store", by_stage["in_store"]),
+        ("to compute", by_stage["lacking"]),
+        ("denoiser", f"{plan['steps']['diffusion']} steps"),
+        ("memory", plan["memory_line"]),
+        ("time", time_words(plan["seconds"])),
+    ]
+    return "\n".join(f"{name:<16} {value}" for name, value in lines)
 
 
 def cost_of_confirmation(

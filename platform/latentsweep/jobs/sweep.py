@@ -70,7 +70,8 @@ class Sweep(Job):
             if findings:
                 runtime.console.print(as_text(findings), highlight=False, markup=False)
             self.record.begin(findings)
-            view = View(runtime.console, self.plan.name, target, self.plan.recipe.diffusion.steps)
+            reached = self.plan.reachable(target)
+            view = View(runtime.console, self.plan.name, reached, self.plan.recipe.diffusion.steps)
             view.finished = self.search.finished()
             try:
                 if self._unfinished(target) or self._begin_confirmation(extent):
@@ -93,7 +94,7 @@ class Sweep(Job):
             self.check_dataset()
             if self._unfinished(target):
                 raise StoppedError(
-                    f"the sweep was stopped with {self.search.finished()} of {target} trials ended; "
+                    f"the sweep was stopped with {self.search.finished()} of {reached} trials ended; "
                     "nothing is lost, and the same command goes on"
                 )
             if left:

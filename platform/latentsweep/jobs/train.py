@@ -40,6 +40,25 @@ def name_of(dataset: str, keys: Keys) -> str:
     return f"{dataset}-{keys.evaluation.digest[:8]}"
 
 
+def checked_keys(
+    configuration: Configuration, dataset: PreparedDataset, weights: InceptionWeights, workers: int
+) -> dict[str, Keys]:
+    """The keys of a training's results, by the held-out split that they are measured on; nothing is made.
+
+    Raises :class:`ConfigError` or :class:`DataError` for what can't be trained.
+    """
+    recipe = configuration.recipe
+    check_fit(recipe, dataset)
+    if workers > min(recipe.vae.batch_size, recipe.diffusion.batch_size):
+        raise ConfigError(f"--workers must be at most the batch size, since each takes a share of it; got {workers}")
+    check_fingerprint(dataset.name, dataset.fingerprint, configuration.fingerprint)
+    return {
+        split: keys_of(recipe, dataset.fingerprint, configuration.seed, weights.sha256, split)
+        for split in dataset.splits(recipe.data.rule)
+        if split != "train"
+    }
+
+
 class Retraining(Job):
     """One configuration in the folder of its model; whoever calls :meth:`run` holds :meth:`~Job.locked`."""
 
@@ -53,21 +72,10 @@ class Retraining(Job):
         weights: InceptionWeights,
         workers: int = 1,
     ) -> None:
-        """Raises :class:`ConfigError` or :class:`DataError` for what can't be trained."""
-        recipe = configuration.recipe
-        check_fit(recipe, dataset)
-        if workers > min(recipe.vae.batch_size, recipe.diffusion.batch_size):
-            raise ConfigError(
-                f"--workers must be at most the batch size, since each takes a share of it; got {workers}"
-            )
-        check_fingerprint(dataset.name, dataset.fingerprint, configuration.fingerprint)
-        self.configuration, self.dataset, self.workers = configuration, dataset, workers
-        self.keys = {
-            split: keys_of(recipe, dataset.fingerprint, configuration.seed, weights.sha256, split)
-            for split in dataset.splits(recipe.data.rule)
-            if split != "train"
-        }
+        """Raises what :func:`checked_keys` raises."""
+        self.keys = checked_keys(configuration, dataset, weights, workers)
         """The results by the split that they are measured on."""
+        self.configuration, self.dataset, self.workers = configuration, dataset, workers
         self.last = list(self.keys)[-1]
         """The split whose measurements count: test, where the dataset has one."""
         self.name = name_of(dataset.name, self.keys[self.last])

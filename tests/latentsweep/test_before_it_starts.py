@@ -1,0 +1,96 @@
+"""What ``train`` and ``sweep`` say and change before anything is trained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_dataset import plant
+from swept import SPACE
+from typer.testing import CliRunner, Result
+
+from latentsweep.cli import app
+from latentsweep.configuration import Configuration
+from latentsweep.storage.home import Home
+from trainables.errors import ConfigError
+from trainables.recipes import SMOKE
+
+
+def began(*_: object, **__: object) -> None:
+    raise ConfigError("it began")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a home, a configuration and a space; a job says that it began where it would start Ray."""
+    monkeypatch.setattr("latentsweep.jobs.job.cluster", began)
+    monkeypatch.chdir(tmp_path)
+    plant(Home(tmp_path / "runs"))
+    Configuration("tiny", 0, SMOKE).write(tmp_path / "best.yaml")
+    (tmp_path / "space.yaml").write_text(SPACE)
+    return tmp_path
+
+
+def run(*words: str, code: int = 0) -> Result:
+    done = CliRunner().invoke(app, [*words, "--home", "runs", "--device", "cpu"])
+    assert done.exit_code == code, done.output
+    return done
+
+
+def forecast(*words: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(run("train", "--config", "best.yaml", "--dry-run", "--json", *words).stdout)
+    return found
+
+
+def test_a_dry_run_of_a_training_says_what_is_to_be_computed_and_makes_nothing(folder: Path) -> None:
+    before = sorted(folder.rglob("*"))
+    said = run("train", "--config", "best.yaml", "--dry-run").stdout
+    assert "nothing is started by --dry-run" in said
+    assert "in the store     nothing" in said
+    assert f"{SMOKE.diffusion.steps} steps" in said
+    assert "unknown until a stage of this size was timed" in said
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_setting_changes_what_is_trained_and_shares_what_it_does_not_change(folder: Path) -> None:
+    plain, changed = forecast(), forecast("--set", "diffusion.steps=7")
+    assert (plain["steps"]["diffusion"], changed["steps"]["diffusion"]) == (SMOKE.diffusion.steps, 7)
+    assert plain["training"] != changed["training"]
+    shared = {name.split("/")[0] for name in set(plain["lacking"]) & set(changed["lacking"])}
+    assert "vae" in shared
+    assert "denoiser" not in shared
+    assert forecast("--steps", "7") == changed
+
+
+@pytest.mark.parametrize(
+    ("setting", "reason"),
+    [
+        ("diffusion.colour=red", "unknown field"),
+        ("execution.workers=2", "by --workers"),
+        ("execution.threads=2", "for train by its file"),
+        ("steps", "takes field=value"),
+    ],
+)
+def test_a_setting_that_a_training_refuses_is_one_line(folder: Path, setting: str, reason: str) -> None:
+    said = run("train", "--config", "best.yaml", "--set", setting, "--dry-run", code=2).stderr
+    assert reason in said
+    assert said.count("\n") == 1
+
+
+def sweep(*words: str) -> str:
+    return run(
+        "sweep", "-d", "tiny", "--recipe", "smoke", "--space", "space.yaml", "--no-mlflow", *words, code=2
+    ).stderr
+
+
+def test_more_trials_than_the_space_has_trainings_are_told_in_one_line(folder: Path) -> None:
+    said = sweep("--trials", "20").splitlines()
+    assert (
+        said.count("note: --trials 20, and the space has 8 different trainings: each runs once, and none twice") == 1
+    )
+
+
+def test_no_line_speaks_of_the_space_where_it_is_large_enough(folder: Path) -> None:
+    assert "different trainings" not in sweep("--trials", "8")
