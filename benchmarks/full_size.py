@@ -28,6 +28,7 @@ from scipy import ndimage
 from timing import machine, write_report
 
 from latentsweep.datasets.phantom import phantom
+from trainables.loop.machine import cores
 
 ROOT = Path(__file__).parents[1]
 SHAPE, TISSUE = (240, 240, 155), 116
@@ -148,7 +149,7 @@ def run(source: Path, home: Path) -> tuple[list[str], bool]:
         ("load the training split", measured([sys.executable, "-c", LOAD, str(home)]), LOAD_GIB, 0),
     ]
     lines = [
-        f"{volumes} volumes of {'×'.join(map(str, SHAPE))} voxels, {os.cpu_count()} cores. Killed with {kept} "
+        f"{volumes} volumes of {'×'.join(map(str, SHAPE))} voxels, {cores()} cores. Killed with {kept} "
         f"volumes read; the rest, {todo}, took {rest.seconds:.0f} s with the writing of all shards: {rate:.0f} "
         f"volumes a minute, {1000 / rate:.1f} minutes for a thousand.",
         "",

@@ -16,6 +16,7 @@ from latentsweep.commands.data import data_app
 from latentsweep.commands.store import store_app
 from latentsweep.execution import supervision
 from latentsweep.records.redaction import RedactingFormatter, redact, redact_lines
+from trainables.loop import machine
 
 INTERRUPTED = 130
 EXIT_CODES = {"StoppedError": INTERRUPTED, "LostError": supervision.LOST}
@@ -33,6 +34,7 @@ class OneLineErrors(TyperGroup):
     """
 
     def main(self, args: Any = None, *rest: Any, **options: Any) -> Any:
+        machine.tell_libraries()
         if args is None and is_job(sys.argv[1:]):
             if supervision.must_watch():
                 sys.exit(supervision.supervise())

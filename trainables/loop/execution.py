@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -17,6 +16,7 @@ from torch.utils._pytree import tree_map_only
 
 from trainables.config import Config, setting
 from trainables.loop import cards
+from trainables.loop.machine import cores
 from trainables.loop.watchdog import beat
 
 Values = TypeVar("Values")
@@ -24,15 +24,11 @@ Values = TypeVar("Values")
 GIB = 2**30
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
+MOST_THREADS = 1024
+"""More than any machine's cores; OpenMP fails where it can't start as many threads as it is told to."""
+
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 """Options of glibc's mallopt(3)."""
-
-
-def cores() -> int:
-    """CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +45,7 @@ class Execution(Config):
         "CPU threads of a training; on the CPU, results are equal bit for bit at equal threads",
         identity=False,
         low=1,
+        high=MOST_THREADS,
     )
     workers: int = setting(1, "data-parallel workers of a training", identity=False, low=1)
     micro_batch: int | None = setting(
@@ -83,6 +80,10 @@ class Execution(Config):
         """A single job with all of this process's cores."""
         return cls(threads=cores())
 
+    def at_most(self, threads: int) -> Execution:
+        """The same with no more threads than that."""
+        return self.replace(threads=min(self.threads, threads))
+
     def prepare(self) -> torch.device:
         """Applies threads, TF32 and the memory limit to this process; returns the device, a card by its index.
 
@@ -108,6 +109,14 @@ class Execution(Config):
         if self.device == "auto":
             return "cuda" if cards.present() else "cpu"
         return torch.device(self.device).type
+
+
+def fewer_threads(began: int, here: int) -> str:
+    """Says that what had ``began`` threads a training goes on with the ``here`` that there are cores for."""
+    return (
+        f"it began with {began} threads a training, and {here} can be had here: it goes on with {here}, and what is "
+        f"computed now equals what {began} would compute up to rounding, not bit for bit"
+    )
 
 
 def summary_of(execution: Execution, precision: str, batch: int) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import multiprocessing
-import os
 import signal
 import sys
 import time
@@ -26,6 +25,7 @@ from latentsweep.datasets.readers import READERS
 from latentsweep.datasets.spool import ScanResult, SliceImage, Spool
 from latentsweep.datasets.volumes import Reject, Volume, plane_of, slices_of
 from trainables.errors import DataError, LatentsweepError
+from trainables.loop.machine import cores, memory
 
 PHANTOM = "phantom"
 """The kind of a scan that has no files: its key is the number of a made-up patient."""
@@ -168,7 +168,7 @@ def read_scans(
     """The number and the result of each scan, whose pictures are on ``spool``: first of those that it has already.
 
     Reads in this process or in ``jobs`` others. By default others are started when this one has read for a while, or
-    a small dataset would wait for them longer than for its scans. There are then as many as the machine has cores,
+    a small dataset would wait for them longer than for its scans. There are then as many as there are cores,
     and fewer where its memory would not do. Raises :class:`ReadersDiedError` where one of them dies.
     """
     missing: list[int] = []
@@ -177,8 +177,7 @@ def read_scans(
             yield number, kept
         else:
             missing.append(number)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = jobs or cores
+    workers = jobs or cores()
     until = math.inf if workers == 1 else time.monotonic() + (0 if jobs else ALONE_SECONDS)
     done = 0
     while done < len(missing) and time.monotonic() < until:
@@ -220,10 +219,10 @@ class ReadersDiedError(DataError):
 
 
 def _workers_in_memory() -> int:
-    """How many processes that read as this one did have room in MEMORY_SHARE of the machine's memory."""
+    """How many processes that read as this one did have room in MEMORY_SHARE of the memory that there is."""
     if sys.platform == "win32":
-        return os.cpu_count() or 1
+        return cores()
     import resource
 
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return max(1, int(MEMORY_SHARE * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGESIZE") / most))
+    return max(1, int(MEMORY_SHARE * memory() / most))

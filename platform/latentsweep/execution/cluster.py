@@ -19,6 +19,7 @@ from latentsweep.execution.ray_folder import RayFolder
 from latentsweep.execution.work_log import last_line
 from trainables.errors import ConfigError, LatentsweepError, LostError
 from trainables.loop.execution import Execution
+from trainables.loop.machine import cores
 from trainables.recipes import Recipe
 
 ENVIRONMENT = {
@@ -52,9 +53,10 @@ def cluster(
 ) -> Iterator[None]:
     """Ray for the length of a ``with``: started on this machine by default, or joined at ``address``.
 
-    A Ray that is started has ``cpus`` and ``gpus``: by its own count it would hold cards that trainings must not use.
-    It sees the ``cards`` named as ``CUDA_VISIBLE_DEVICES`` names them; None: all. Raises :class:`LostError` where it
-    does not start, and :class:`LatentsweepError` where the cluster cannot be joined.
+    A Ray that is started has ``cpus`` (None: the cores that there are) and ``gpus``: by its own count it would hold
+    cards that trainings must not use. It sees the ``cards`` named as ``CUDA_VISIBLE_DEVICES`` names them; None: all.
+    Raises :class:`LostError` where it does not start, and :class:`LatentsweepError` where the cluster cannot be
+    joined.
     """
     local = address == "local"
     for name, value in (ENVIRONMENT | (LOOPBACK if local else {})).items():
@@ -92,7 +94,7 @@ def _start(folder: Path, cpus: int | None, gpus: int | None) -> None:
     try:
         ray.init(
             address="local",
-            num_cpus=cpus,
+            num_cpus=cpus or cores(),  # Ray counts otherwise, and would reserve what isn't there
             num_gpus=gpus,
             logging_level=logging.ERROR,
             log_to_driver=False,
@@ -270,8 +272,9 @@ def pack_job(
     found = nodes(address)
     if not found:
         return pack_trials(recipe, card_gib=card_gib, execution=execution, **options)
-    cores = [int(node["CPU"]) for node in found]
+    each = [int(node["CPU"]) for node in found]
     count = 0 if execution.device == "cpu" else int(sum(node["GPU"] for node in found))
     cards = planned_cards(card_gib, count)
-    pack = pack_trials(recipe, card_gib=card_gib, execution=execution, available=sum(cores), present=cards, **options)
-    return dataclasses.replace(pack, threads=min(pack.threads, *cores))
+    pack = pack_trials(recipe, card_gib=card_gib, execution=execution, available=sum(each), present=cards, **options)
+    least = min(each)
+    return dataclasses.replace(pack, threads=min(pack.threads, least), cores=least)

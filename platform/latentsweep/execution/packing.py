@@ -17,7 +17,8 @@ from trainables.errors import CardError, ConfigError
 from trainables.loop.cards import WAY_OUT
 from trainables.loop.cards import memory as memory_of_cards
 from trainables.loop.execution import GIB as GIB
-from trainables.loop.execution import Execution, cores
+from trainables.loop.execution import MOST_THREADS, Execution
+from trainables.loop.machine import cores
 from trainables.recipes import Recipe
 from trainables.resources.ladder import describe_rung, rungs
 from trainables.resources.memory import CONTEXT, NAMES, Memory, batch_size, predict_memory, refusal
@@ -92,6 +93,8 @@ class Packing:
     """The cards that are too small, or too full."""
     execution: Execution = field(default_factory=Execution)
     """What the trainings run under, apart from threads and memory."""
+    cores: int = MOST_THREADS
+    """The most threads that one training may have: the cores of this machine, or of a cluster's smallest node."""
 
     @property
     def holds(self) -> int:
@@ -166,7 +169,7 @@ def pack_trials(
         if execution.device.startswith("cuda"):
             raise CardError(f"the device is to be {execution.device!r}, and no CUDA card is there; {WAY_OUT}")
         at_once = min(concurrent or MOST_ON_CPU, available)
-        return Packing(at_once, max(1, available // at_once), 0.0, 0.0, execution=execution)
+        return Packing(at_once, max(1, available // at_once), 0.0, 0.0, execution=execution, cores=available)
     limit = int((card_gib or DEFAULT_CARD) * GIB)
     room = {card.index: min(card.free, limit) for card in present}
     largest = max(room.values())
@@ -190,6 +193,7 @@ def pack_trials(
         tuple(used),
         tuple(sorted(set(room) - set(used))),
         execution,
+        available,
     )
 
 

@@ -20,12 +20,14 @@ from latentsweep.execution.shared_stages import Shared, obtain
 from latentsweep.execution.supervision import ignore_signals
 from latentsweep.execution.view import View
 from latentsweep.execution.worker import Brief
+from latentsweep.search.plan import FEWER
 from latentsweep.stages.dataset import published_name
 from latentsweep.stages.stage import Identity
 from latentsweep.storage.home import Home, read_json, write_json
 from latentsweep.storage.housekeeping import note_uses
 from latentsweep.storage.store import Store
 from trainables.errors import StoppedError
+from trainables.loop.execution import fewer_threads
 from trainables.measures.inception import InceptionWeights
 from trainables.recipes import Recipe
 
@@ -42,8 +44,11 @@ class Runtime:
     """The Ray cluster to join; ``local`` starts one on this machine."""
 
     def with_threads(self, threads: int) -> Runtime:
-        """The same with that number of threads for each training."""
-        return dataclasses.replace(self, packing=dataclasses.replace(self.packing, threads=threads))
+        """The same with that number of threads for each training, or with as many as can be had, which it says."""
+        here = min(threads, self.packing.cores)
+        if here < threads:
+            self.console.print(f"note: {fewer_threads(threads, here)}", highlight=False, markup=False, soft_wrap=True)
+        return dataclasses.replace(self, packing=dataclasses.replace(self.packing, threads=here))
 
     @contextlib.contextmanager
     def ray(self, workers: int = 1) -> Iterator[None]:
@@ -107,12 +112,16 @@ class Job:
     def keep_threads(self, runtime: Runtime, file: str, settings: Mapping[str, Any]) -> Runtime:
         """The runtime with the threads that the job began with, so that its results stay comparable bit for bit.
 
-        Writes them and the ``settings`` to ``file`` in the job's folder.
+        Where they can't be had, it goes on with fewer, and says so. Writes the threads that it began with, the
+        numbers of fewer that it ever had, and the ``settings`` to ``file`` in the job's folder.
         """
         path = self.folder / file
-        threads = int(read_json(path, {"threads": runtime.packing.threads})["threads"])
-        write_json(path, {**settings, "threads": threads})
-        return runtime.with_threads(threads)
+        kept = read_json(path, {"threads": runtime.packing.threads})
+        began, fewer = int(kept["threads"]), set(kept.get(FEWER, []))
+        runtime = runtime.with_threads(began)
+        fewer |= {runtime.packing.threads} - {began}
+        write_json(path, {**settings, "threads": began, **({FEWER: sorted(fewer)} if fewer else {})})
+        return runtime
 
     def use(self, names: Iterable[str]) -> None:
         """Notes results of the store that the job refers to, so that ``store free`` keeps them."""

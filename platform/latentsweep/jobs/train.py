@@ -102,10 +102,11 @@ class Retraining(Job):
         from_store = bool(found and self.store.find(keys.latents))
         earlier = note_use(self.home, self.dataset, "train", self.name, self.last, recipe.data.rule)
         share = 1.0 if runtime.packing.gpu_share else 0.0
-        packing = dataclasses.replace(runtime.packing, threads=configuration.execution.threads, gpu_share=share)
-        brief = self.brief(packing, recipe, configuration.seed)
+        runtime = dataclasses.replace(runtime, packing=dataclasses.replace(runtime.packing, gpu_share=share))
+        runtime = runtime.with_threads(configuration.execution.threads)
+        brief = self.brief(runtime.packing, recipe, configuration.seed)
         if not from_store:
-            self._train(dataclasses.replace(runtime, packing=packing), brief)
+            self._train(runtime, brief)
         evaluations = {split: brief.pipeline(split=split).evaluation() for split in self.keys}
         lineage = {key.stage: self.store.find(key) for key in keys.evaluation.lineage()}
         entries = {stage: entry for stage, entry in lineage.items() if entry}

@@ -25,7 +25,8 @@ from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.errors import DataError
 from trainables.figures import image_grid
-from trainables.loop.execution import Execution
+from trainables.loop.execution import Execution, fewer_threads
+from trainables.loop.machine import cores
 from trainables.measures.inception import InceptionWeights
 from trainables.recipes import Recipe
 
@@ -42,9 +43,9 @@ def trained_model(
     Warns where it copies and an earlier state of it doesn't. Raises :class:`DataError` where it isn't trained.
     """
     configuration, folder = configuration_at(home, run)
-    configuration = configuration.on_device(device)
+    execution = _execution_here(configuration, device)
     if folder:
-        return read_model(folder), configuration.execution
+        return read_model(folder), execution
     dataset = _dataset_of(configuration, open_named)
     keys = keys_of(configuration.recipe, dataset.fingerprint, configuration.seed, "")
     store = Store.of(home)
@@ -53,7 +54,16 @@ def trained_model(
         raise _untrained(run)
     if ending := store.find(keys.denoiser):
         _warn_of_copies(run, configuration.recipe, ending, last_copies(ending))
-    return model, configuration.execution
+    return model, execution
+
+
+def _execution_here(configuration: Configuration, device: str | None) -> Execution:
+    """How the configuration runs on this machine and ``device``; says where it has not the threads for it."""
+    execution = configuration.on_device(device).execution
+    found = execution.at_most(cores())
+    if found != execution:
+        log.warning("%s", fewer_threads(execution.threads, found.threads))
+    return found
 
 
 class Evaluated(NamedTuple):
@@ -75,8 +85,7 @@ def evaluated_run(
     trained, or the store's training lacks such weights.
     """
     configuration, folder = configuration_at(home, run)
-    configuration = configuration.on_device(device)
-    recipe, seed, execution = configuration.recipe, configuration.seed, configuration.execution
+    recipe, seed, execution = configuration.recipe, configuration.seed, _execution_here(configuration, device)
     dataset, store = _dataset_of(configuration, open_named), Store.of(home)
     pipeline = Pipeline(store, dataset, recipe, seed, execution, weights, split)
     found = store.find(pipeline.keys.denoiser)

@@ -7,7 +7,7 @@ import importlib.metadata
 from latentsweep.configuration import scalar
 from latentsweep.pages.numbers import number
 from trainables.loop import cards
-from trainables.loop.execution import cores
+from trainables.loop.machine import cores
 from trainables.recipes import Recipe
 from trainables.space import Value
 

@@ -10,7 +10,7 @@ from latentsweep.guards import DESPITE
 from latentsweep.pages.repetition import assignment, differences, flat, machine, versions
 from latentsweep.report.source import Source
 from latentsweep.search.confirmation import SEEDS, Extent, last_extent
-from latentsweep.search.plan import threads_of
+from latentsweep.search.plan import threads_words
 from latentsweep.search.spaces import own_space
 from latentsweep.search.study import SearchConfig
 from trainables.recipes import RECIPES
@@ -84,7 +84,7 @@ def provenance(source: Source) -> list[tuple[str, str]]:
         ("Dataset fingerprint", source.plan.fingerprint),
         ("Seed", str(source.plan.seed)),
         ("Inception weights, SHA-256", source.plan.weights),
-        ("Threads of a training", str(threads_of(source.folder))),
+        ("Threads of a training", threads_words(source.folder)),
         ("Results computed by", ", ".join(f"latentsweep {code}" for code in sorted(codes)) or "not recorded"),
         ("Packages when this report was written", versions()),
         ("Machine that wrote this report", machine()),

@@ -23,6 +23,9 @@ from trainables.measures.inception import InceptionWeights
 from trainables.recipes import Recipe, recipe_named
 from trainables.space import AFTER_STEPS, NO_STEP, SearchSpace
 
+FEWER = "fewer_threads"
+"""Beside the threads that a job began with: the numbers that it went on with where it could not have as many."""
+
 FEWEST = 2
 """Slices that a split must hold for a training or a measurement."""
 
@@ -187,8 +190,14 @@ def check_fit(recipe: Recipe, dataset: PreparedDataset) -> None:
 
 
 def threads_of(folder: Path) -> int:
-    """The threads that each trial of the sweep in ``folder`` has had since the sweep began."""
+    """The threads that a trial of the sweep in ``folder`` had when the sweep began."""
     return int(read_json(folder / "sweep.json", None)["threads"])
+
+
+def threads_words(folder: Path) -> str:
+    """The threads of the sweep's trials in words, with the fewer that it went on with where there were no more."""
+    fewer = read_json(folder / "sweep.json", None).get(FEWER, [])
+    return f"{threads_of(folder)}{''.join(f', and later {number}' for number in fewer)}"
 
 
 def sweep_plan(
