@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import gc
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,3 +93,15 @@ def prepared_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return (
         made_once(tmp_path_factory, "demo", lambda folder: cli(folder / "runs", "data", "prepare", "demo")) / "runs"
     )
+
+
+@pytest.fixture(scope="session")
+def measured_demo(prepared_demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with the features of its real slices, which take longer than a small training, to copy."""
+
+    def make(folder: Path) -> None:
+        from measured import measure
+
+        measure(Path(shutil.copytree(prepared_demo, folder / "runs")))
+
+    return made_once(tmp_path_factory, "measured", make) / "runs"

@@ -602,8 +602,8 @@ def test_a_finished_sweep_that_an_earlier_version_measured_is_answered_and_not_c
 
 
 @pytest.mark.ray
-def test_a_sweep_confirms_its_best_once_and_export_says_so(prepared_demo: Path, tmp_path: Path) -> None:
-    home = Path(shutil.copytree(prepared_demo, tmp_path / "runs"))
+def test_a_sweep_confirms_its_best_once_and_export_says_so(measured_demo: Path, tmp_path: Path) -> None:
+    home = Path(shutil.copytree(measured_demo, tmp_path / "runs"))
     words = sweep_words(tmp_path, "demo", 2)
     (tmp_path / "space.yaml").write_text("dimensions: {sampling.steps: [4, 8]}")
     words += ["--confirm", "2", "--confirm-seeds", "1"]

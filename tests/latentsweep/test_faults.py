@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from command_line import cli
 from made_once import made_once
+from measured import SHARED, give
 from processes import Job, left_by
 from swept import check_complete, mlflow_runs, results, stages_in, study_of, sweep_words
 
@@ -27,12 +28,12 @@ STOPPED = 130
 
 
 @pytest.fixture(scope="module")
-def calm(prepared_demo: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def calm(measured_demo: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """A home in which the sweep ran undisturbed, and what it said."""
 
     def run(folder: Path) -> None:
         home = folder / "runs"
-        shutil.copytree(prepared_demo, home)
+        shutil.copytree(measured_demo, home)
         said = cli(home, *sweep_words(folder, DATASET, TRIALS), alone=True).stdout
         (folder / "said.json").write_text(said)
 
@@ -49,10 +50,8 @@ def prepared(prepared_demo: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def begun(calm: tuple[Path, dict[str, Any]], prepared: Path) -> Path:
     """A home in which all that trials share is there, and no trial."""
-    home = prepared
-    for stage in ("vae", "latents", "reconstruction", "reference", "inspection"):
-        shutil.copytree(calm[0] / "store" / stage, home / "store" / stage)
-    return home
+    give(calm[0], prepared, SHARED)
+    return prepared
 
 
 def started(home: Path, trials: int = TRIALS, **environment: str) -> Job:

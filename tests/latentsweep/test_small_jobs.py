@@ -17,9 +17,9 @@ pytestmark = pytest.mark.ray
 
 
 @pytest.fixture
-def home(prepared_demo: Path, tmp_path: Path) -> Path:
-    """A home in which the dataset is prepared, and nothing else is there."""
-    return Path(shutil.copytree(prepared_demo, tmp_path / "runs"))
+def home(measured_demo: Path, tmp_path: Path) -> Path:
+    """A home in which the dataset is prepared and its real slices are measured, and nothing is trained."""
+    return Path(shutil.copytree(measured_demo, tmp_path / "runs"))
 
 
 def test_a_space_over_sampling_without_thresholds_replays_and_prunes_by_its_own_scores(
