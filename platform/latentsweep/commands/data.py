@@ -174,15 +174,13 @@ def _opened(home: Path, name: str) -> PreparedDataset:
 
 def _tell_subjects(found: Discovery) -> None:
     """The rule of subjects on the error stream; examples, which name patients, on a terminal and in no log."""
-    typer.echo(f"rule of subjects: {found.subject_rule}", err=True)
-    if not found.examples:
-        return
-    if not _is_terminal():
-        typer.echo("(examples with their names are shown on a terminal alone)", err=True)
-        return
-    for path, subject in found.examples:
-        line = f"  {path} → {subject}"
-        typer.echo("".join(letter if letter.isprintable() else "?" for letter in line), err=True)
+    lines = [f"rule of subjects: {found.subject_rule}"]
+    if _is_terminal():
+        lines += [f"  {path} → {subject}" for path, subject in found.examples]
+    elif found.examples:
+        lines += ["(examples with their names are shown on a terminal alone)"]
+    for line in lines:  # not by typer, which would write into the bar
+        print("".join(letter if letter.isprintable() else "?" for letter in line), file=sys.stderr)
 
 
 def _is_terminal() -> bool:

@@ -8,22 +8,41 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
+from latentsweep.datasets.readers import READERS
 from latentsweep.datasets.volumes import Float, Volume
 
 LABEL_MAP = "a mask or a map of labels, by its few values"
+MASK_WORD = r"(masks?|seg|segs|segm|segmentation|dseg|labels?|gt)"
+"""What a name of a mask ends with."""
+LESION_WORD = r"(lesions?|tumou?rs?|roi)"
+"""What a volume's name ends with that is a lesion's mask. A picture's may tell its class with it."""
+MASK_FOLDERS = {
+    f"{name}{part}": f"images{part}"
+    for name in (
+        "label",
+        "labels",
+        "mask",
+        "masks",
+        "segmentation",
+        "segmentations",
+        "annotation",
+        "annotations",
+        "gt",
+    )
+    for part in ("", "tr", "ts")
+}
+"""Folders that hold masks and nothing else → what the folder of their scans is called; in lower case."""
+BY_NAME = "masks and labels by their names"
 NAMES = {
-    "masks and labels by their names": re.compile(
-        r"(^|[_-])((brain|head|skull|lesion|tumou?r)[_-]?)?(mask|masks|seg|segm|segmentation|dseg|labels?|gt|aseg|aparc)"
-        r"([_-]?\d{1,2})?$",
-        re.IGNORECASE,
+    BY_NAME: re.compile(
+        rf"(^|[_-])((brain|head|skull|{LESION_WORD})[_-]?)?({MASK_WORD}|aseg|aparc)([_-]?\d{{1,2}})?$", re.IGNORECASE
     ),
     "probability maps by their names": re.compile(
         r"(^|[_-])(probseg|probmap|prob|probability|pve[_-]?\d?|pveseg)$|[_-]pve[_-]", re.IGNORECASE
     ),
 }
 """What a file is, in words → the pattern that the end of its name fits."""
-FOLDERS = re.compile(r"(labels|segmentations|annotations|masks?|gt)(tr|ts)?", re.IGNORECASE)
-"""Folders that hold masks and nothing else."""
+LESION_NAME = re.compile(rf"(^|(?<!no)[_-]){LESION_WORD}([_-]?\d{{1,2}})?$", re.IGNORECASE)
 MOST_LABELS = 16
 """No scan has as few values as this: a map of labels has."""
 BETWEEN = (0.1, 0.9)
@@ -41,8 +60,8 @@ def kind_of_annotation(path: PurePosixPath, kind: str | None) -> str | None:
     if kind in (None, "dicom"):
         return None
     stem = re.sub(r"(\.nii)?\.[^.]+$", "", path.name) if "." in path.name else path.name
-    if FOLDERS.fullmatch(path.parent.name):
-        return next(iter(NAMES))
+    if path.parent.name.lower() in MASK_FOLDERS or (READERS[kind].one_file and LESION_NAME.search(stem)):
+        return BY_NAME
     return next((kind for kind, pattern in NAMES.items() if pattern.search(stem)), None)
 
 

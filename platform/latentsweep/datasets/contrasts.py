@@ -45,6 +45,14 @@ def contrast_of(file: SourceFile, kind: str) -> str | None:
     return next((contrast for name in names if (contrast := contrast_named(name))), None)
 
 
+def _note_untold(count: int, contrast: str | None) -> tuple[str, ...]:
+    """The note on files that tell no contrast, where others tell one."""
+    note = (
+        f"files that tell no contrast, taken with those of {contrast}: {count}; --series {contrast} leaves them out"
+    )
+    return (note,) if count and contrast else ()
+
+
 def one_contrast(
     files: Sequence[SourceFile], kind: str, wanted: str | None
 ) -> tuple[Sequence[SourceFile], tuple[str, ...]]:
@@ -62,7 +70,7 @@ def one_contrast(
     listed = ", ".join(f"{name} ({count} files)" for name, count in there.items()) or "no contrast"
     if wanted is None:
         if len(there) < 2:
-            return files, ()
+            return files, _note_untold(len(groups[None]), next(iter(there), None))
         raise DataError(
             f"a dataset is of one contrast, but the names in the source tell of {listed}: choose with --series "
             f"{next(iter(there))} (or {ALL}), or with --include and --exclude and patterns of paths"

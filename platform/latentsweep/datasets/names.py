@@ -19,7 +19,7 @@ _CLASS = (
 GROUP = re.compile(
     rf"{_CLASS}|(train|test|val|valid|validation|eval|dev|holdout)(ing)?([-_ ]?(set|data|images))?|"
     r"patients|subjects|cases|(images?|labels?|masks?)(tr|ts|val)?|images[-_]\w+|imaging|mri|derivatives|sourcedata|"
-    r"data(set)?s?|archive|raw(data)?|nifti|dicom|slices|scans|(task|dataset)\d+_\w+|(?=.*\d)\w+(training|validation)_?data|"
+    r"data(set)?s?|archive|raw(data)?|nifti|dicom|slices|scans|(task|dataset)\d+_\w+|[\w-]+(train(ing)?|valid(ation)?)[-_]?data(set)?|"
     r"(cohort|site|cent(er|re)|hospital|batch|group|fold|class|collection)([-_ ]?(\d+|[A-Za-z])|[-_ ][A-Za-z]+)?|"
     r"(disc|disk|part)[-_ ]?\d+|manifest-\d+",
     re.IGNORECASE,
@@ -27,10 +27,12 @@ GROUP = re.compile(
 """Names of folders that are classes, cohorts, collections or splits."""
 SERIES = re.compile(
     r"anat|func|dwi|fmap|perf|pet|(stud(y|ies)|series|scan|exam(ination)?|session|acq|run|rep|se|st)[-_ ]?\d*|"
-    r"mri?[-_ ]?\d{1,2}|\d+(\.\d+)+([-_ ].*)?|\d{1,2} ?[-_] ?[A-Za-z].*",
+    r"mri?[-_ ]?\d{1,2}|\d+(\.\d+)+([-_ ].*)?",
     re.IGNORECASE,
 )
 """Names of folders of series and exams, beside visits and contrasts."""
+_NUMBERED_SERIES = re.compile(r"[1-9]\d{0,2}( - |[-_ ](?=\w+[-_ ]))(?P<rest>.*)")
+"""A series with its number before its description, which has two words: ``12_T1`` may be a patient's."""
 BIDS = re.compile(r"(^|.*[-_ ])(?P<patient>sub-[A-Za-z0-9]+)([-_ ].*)?", re.IGNORECASE)
 BARE = re.compile(
     rf"(({_CLASS}|images?|img|im|slices?|slc|sl|frame|pic(ture)?|photo|scan|brain|mri?|ct|file)[-_ ]*)?\(?\d+\)?",
@@ -76,7 +78,10 @@ def patient_of_folder(name: str) -> str | None:
 
     None for a group, a visit, a series or a contrast.
     """
-    if any(pattern.fullmatch(name) for pattern in (GROUP, VISIT, SERIES)):
+    series = _NUMBERED_SERIES.fullmatch(name)
+    if any(pattern.fullmatch(name) for pattern in (GROUP, VISIT, SERIES)) or (
+        series and _is_contrast(series["rest"])
+    ):
         return None
     patient = _cut(name)
     return None if patient == name and _is_contrast(name) else patient

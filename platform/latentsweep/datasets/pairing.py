@@ -8,22 +8,19 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
+from latentsweep.datasets.annotations import LESION_WORD, MASK_FOLDERS, MASK_WORD
 from latentsweep.datasets.readers import READERS, format_by_name
 from latentsweep.datasets.scans import Scan
 from latentsweep.datasets.sources import SourceFile
 
 MASK_NAME = re.compile(
     r"(?P<stem>.+?)(?P<entities>([_-](space|desc|label|res)-[^_]+)*)"
-    r"[_-](segmentation|segm|seg|dseg|lesion|lesions|tumou?r|roi|label|mask|gt)([_-]?(mask|seg|gt))?",
+    rf"[_-]({MASK_WORD}|{LESION_WORD})([_-]?{MASK_WORD})?",
     re.IGNORECASE,
 )
 """What a mask adds to the name of its scan, with BIDS's entities (``_label-lesion_mask``)."""
 CONTRAST = re.compile(r"(?P<stem>.+)[_-](flair|t1ce|t1gd|t1c|t1n|t1w|t1|t2f|t2w|t2|0000)", re.IGNORECASE)
 """A scan's name without its contrast (nnU-Net's channel is 0000)."""
-MASK_FOLDERS = {"labelstr": "imagestr", "labelsts": "imagests"} | dict.fromkeys(
-    ("labels", "label", "masks", "mask", "segmentations", "annotations", "gt"), "images"
-)
-"""Folders of masks, and what the folder of their scans beside them is called."""
 NO_LESION = re.compile(r"brain|skull|head|tissue|aseg|aparc|probseg|csf|(^|[_-])[wg]m([_-]|$)", re.IGNORECASE)
 """Names of masks of something else than a lesion."""
 OF_TISSUE = re.compile(r"dseg", re.IGNORECASE)
@@ -80,12 +77,14 @@ def pair_masks(scans: Sequence[Scan], files: Iterable[SourceFile]) -> tuple[Scan
 
 
 def _stem(path: PurePosixPath) -> str:
-    return re.sub(r"(\.nii)?(\.gz)?$", "", path.name.lower()) if ".nii" in path.name.lower() else path.stem.lower()
+    return re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE) if ".nii" in path.name.lower() else path.stem
 
 
 def _folder(path: PurePosixPath) -> PurePosixPath:
-    """The folder of a file, where folders of masks have the name of those of scans."""
-    return PurePosixPath(*(MASK_FOLDERS.get(part.lower(), part.lower()) for part in path.parent.parts))
+    """The folder of a file, where folders of masks have the name of those of scans, whatever their capitals."""
+    scans = set(MASK_FOLDERS.values())
+    lower = ((part, part.lower()) for part in path.parent.parts)
+    return PurePosixPath(*(MASK_FOLDERS.get(low, low if low in scans else part) for part, low in lower))
 
 
 def _names(path: PurePosixPath) -> list[str]:

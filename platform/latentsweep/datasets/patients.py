@@ -34,6 +34,7 @@ def find_patients(files: Sequence[SourceFile], kind: str) -> tuple[dict[SourceFi
     named = _headers(files, kind)
     told = {name for name in named.values() if not names_nobody(name)}
     passed = _cohorts({file: name for file, name in named.items() if name in told})
+    passed |= _sets(files)
     passed |= _wrappers(files, kind, passed)
     places = {file: patient_of_path(file.relative, passed, READERS[kind].one_file) for file in files}
     if READERS[kind].patient is None:
@@ -128,6 +129,21 @@ def _cohorts(named: Mapping[SourceFile, str]) -> set[PurePosixPath]:
         and all(
             of_name[name] == 1 and patient_of_folder(name) and _is_member(name, folder.name) for name in below[folder]
         )
+    }
+
+
+def _sets(files: Sequence[SourceFile]) -> set[PurePosixPath]:
+    """The folders whose name is part of that of every patient in them, before a number: ``GLI/BraTS-GLI-00001``."""
+    below: dict[PurePosixPath, set[str]] = defaultdict(set)
+    for folder in {folder for file in files for folder in file.relative.parents}:
+        below[folder.parent].add(patient_of_folder(folder.name) or "")
+    return {
+        folder
+        for folder, names in below.items()
+        if len(names) >= LEAST_MEMBERS
+        and patient_of_folder(folder.name)
+        and not re.search(r"\d", folder.name)
+        and all(re.search(rf"(^|[-_ ]){re.escape(folder.name)}[-_ ]?\d{{3}}", name, re.IGNORECASE) for name in names)
     }
 
 

@@ -9,10 +9,10 @@ _DATE = (
     r"|(0[1-9]|1[0-2])[-_.](0[1-9]|[12]\d|3[01])[-_.](19|20)\d{2}"
     r"|(0[1-9]|[12]\d|3[01])[-_.](0[1-9]|1[0-2])[-_.](19|20)\d{2})"
 )
-_SESSION = r"(ses|session)[-_ ]?[A-Za-z0-9]*"
+_SESSION = r"(ses|session)(\d*|[-_ ][A-Za-z0-9]+)"
 _WORD = (
     r"(time-?point|tp|visit|fu|follow[-_ ]?up|week|wk|month|day|year|wave|baseline|bl|initial|recurrence|retest|"
-    r"pre|post|(pre|post|intra)-?op)[-_ ]?(\d+(-\d+)?[A-Za-z]?|[A-Za-z])?"
+    r"pre|post|(pre|post|intra)-?op)([-_ ]?\d+(-\d+)?[A-Za-z]?|[-_ ][A-Za-z])?|visit[A-Za-z]"
 )
 _NUMBERED = (
     r"(v|t|scan|exam|study|acq|run|rep|time|date|mri?)[-_ ]?\d{1,2}|mri?[-_]d\d+|"

@@ -90,6 +90,25 @@ def test_a_mask_is_of_no_scan_of_the_same_name_in_another_folder():
     assert masks_of(scans, [*scans, "masks_of_all/flair_seg.nii.gz"]) == [(), (), ()]
 
 
+def test_folders_and_names_that_differ_in_capitals_are_different_ones():
+    assert masks_of(["A/P1.nii", "a/P1.nii"], ["A/P1.nii", "a/P1.nii", "A/P1_seg.nii"]) == [("A/P1_seg.nii",), ()]
+    scans = ["p/X1.nii", "p/x1.nii"]
+    assert masks_of(scans, [*scans, "p/X1_seg.nii", "p/x1_seg.nii"]) == [("p/X1_seg.nii",), ("p/x1_seg.nii",)]
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("Images/P1.nii", "Masks/P1.nii"),
+        ("A/P1_FLAIR.NII.GZ", "A/P1_Seg.nii.gz"),
+        ("A/P1.nii", "A/P1_lesion_labels.nii"),
+        ("images/P1.nii", "segmentation/P1.nii"),
+    ],
+)
+def test_the_words_of_a_mask_may_be_in_capitals(image, mask):
+    assert masks_of([image], [image, mask]) == [(mask,)]
+
+
 def test_the_contrasts_of_a_patient_share_its_mask():
     scans = ["P1/P1_flair.nii.gz", "P1/P1_t1ce.nii.gz"]
     assert masks_of(scans, [*scans, "P1/P1_seg.nii.gz"]) == [("P1/P1_seg.nii.gz",)] * 2

@@ -102,6 +102,10 @@ def test_pictures_that_lie_in_a_class_are_each_their_own_subject():
         ("P1 FLAIR", "P1"),
         ("PD_001", "PD_001"),
         ("001", "001"),
+        ("12_T1", "12"),
+        ("01_anna", "01_anna"),
+        ("BLA", "BLA"),
+        ("sesame", "sesame"),
         ("anna", "anna"),
     ],
 )
@@ -114,6 +118,7 @@ def test_a_folder_names_a_patient_without_contrast_and_format(name, patient):
     [
         *("ses-01", "baseline", "followup", "week-000-1", "09-26-2005-NA-BRAIN", "2006-04-18_08_20_30.0"),
         *("T1", "FLAIR", "IXI-T1", "AX T1 POST", "t1_mprage_sag_p2_iso", "Post_Scan_T1", "3 - AX T1"),
+        *("3 - T1", "3_t1_mprage_sag", "12-AX FLAIR", "visitA", "week 2", "session", "ses-preop"),
         *("anat", "study1", "series_2", "3.000000-AX FLAIR-12345", "1.2.840.113619", "MR1"),
         *("train", "HGG", "site1", "Site_A", "center-Utrecht", "Task01_BrainTumour", "BraTS2021_Training_Data"),
     ],
@@ -205,6 +210,27 @@ def test_the_scans_of_a_visit_or_an_exam_that_names_nobody_stay_together_and_are
 )
 def test_a_folder_around_the_whole_set_is_no_patient(around, below):
     assert len(set(patients(*(f"{around}/{path}" for path in below)).values())) == 2
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("GLI/BraTS-GLI-{:05d}-000", "MET/BraTS-MET-{:05d}-001"),
+        ("TCGA-GBM/TCGA-GBM-{:04d}", "TCGA-LGG/TCGA-LGG-{:04d}"),
+        (
+            "ASNR-BraTS2023-GLI-TrainingData/BraTS-GLI-{:05d}-000",
+            "ASNR-BraTS2023-GLI-ValidationData/BraTS-GLI-1{:04d}-000",
+        ),
+    ],
+)
+def test_folders_that_are_called_after_sets_are_no_patients(one, other):
+    paths = [f"{pattern.format(number)}/a.nii" for pattern in (one, other) for number in range(4)]
+    assert len(set(patients(*paths).values())) == 8
+
+
+def test_folders_that_are_called_after_their_patient_are_no_sets():
+    paths = [f"{name}/{name}_{number}/a.nii" for name in ("anna", "bert") for number in range(4)]
+    assert set(patients(*paths).values()) == {"anna", "bert"}
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,13 @@ def test_a_mask_is_paired_though_it_is_not_included(contrasts, tmp_path, head, w
         "a/labels.nii",
         "a/labels2.nii",
         "12_mask.png",
+        "a/P1_lesion.nii",
+        "a/P1_tumour.nii",
+        "a/P1_roi.nii",
+        "a/P1_lesion_seg.nii",
+        "label/P1.nii",
+        "Masks/P1.png",
+        "segmentations/P1.nii",
     ],
 )
 def test_masks_labels_and_probability_maps_are_known_by_their_names(name):
@@ -109,10 +116,17 @@ def test_masks_labels_and_probability_maps_are_known_by_their_names(name):
         "probable/1.png",
         "p_segal/1.png",
         "image-12.png",
+        "no_tumor.nii.gz",
+        "a/heroic.nii",
     ],
 )
 def test_a_scan_is_no_annotation_by_its_name(name):
     assert kind_of_annotation(PurePosixPath(name), "nifti") is None
+
+
+@pytest.mark.parametrize("name", ["glioma_tumor.jpg", "with_lesion.png", "Y1_tumor.jpg"])
+def test_a_picture_may_tell_of_a_tumour_in_its_name(name):
+    assert kind_of_annotation(PurePosixPath(name), "picture") is None
 
 
 def test_a_map_of_labels_under_any_name_is_left_out_with_a_reason(contrasts, tmp_path, head, write_nifti):
@@ -191,6 +205,22 @@ def test_several_contrasts_are_refused_until_one_is_chosen(contrasts, tmp_path):
     assert own(tmp_path / "all", contrasts, series="all").manifest["counts"]["volumes"] == 6
     with pytest.raises(DataError, match=r"--series must be a contrast .*flair \(3 files\)"):
         own(tmp_path, contrasts, series="t2")
+
+
+def test_files_that_tell_no_contrast_are_counted_where_others_tell_one(tmp_path, head, write_nifti):
+    for number, name in enumerate(("p1/T1.nii", "p2/T1.nii", "p3/fse_sag.nii", "p4/proc.nii")):
+        write_nifti(tmp_path / "source" / name, head(number))
+    manifest = own(tmp_path, tmp_path / "source").manifest
+    assert manifest["counts"]["volumes"] == 4
+    (note,) = [note for note in manifest["notes"] if "contrast" in note]
+    assert note == "files that tell no contrast, taken with those of t1: 2; --series t1 leaves them out"
+    manifest = own(tmp_path / "other", tmp_path / "source", series="t1").manifest
+    assert manifest["counts"]["volumes"] == 2
+
+
+def test_files_that_all_tell_no_contrast_are_not_counted(tmp_path, head, write_nifti):
+    write_nifti(tmp_path / "source" / "p1" / "a.nii", head(1))
+    assert not [note for note in own(tmp_path, tmp_path / "source").manifest["notes"] if "contrast" in note]
 
 
 def test_the_contrasts_of_dicom_are_told_by_their_descriptions(tmp_path, head, write_dicom):
