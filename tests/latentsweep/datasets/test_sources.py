@@ -213,7 +213,7 @@ BRATS_MODALITIES = (("flair", "t2f", "Flair"), ("t1ce", "t1c", "T1c"), ("t1", "t
         ("BraTS20_Training_00{n}/{m}.nii.gz", "BraTS20_Training_00{n}"),
         ("P0{n}/visit_1/{m}.nii.gz", "P0{n}"),
         (
-            "{grade}/brats_tcia_pat10{n}_0001/VSD.Brain.XX.O.{old}.5{n}/VSD.Brain.XX.O.{old}.5{n}.nii",
+            "{grade}/brats_tcia_pat10{n}_0001/VSD.Brain.XX.O.{old}.5{n}/VSD.Brain.XX.O.{old}.5{n}.mha",
             "brats_tcia_pat10{n}",
         ),
         ("{grade}/brats_2013_pat000{n}_1/VSD.Brain.XX.O.MR_{old}.5{n}.nii.gz", "brats_2013_pat000{n}"),
