@@ -6,16 +6,22 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from latentsweep.datasets.catalogue import Dataset
 from latentsweep.datasets.discovery import Discovery, DoesNotFitError
 from latentsweep.datasets.scans import Scan
 from latentsweep.datasets.sources import SourceFile, count_formats
-from latentsweep.datasets.visits import without_visit
+from latentsweep.datasets.visits import VISIT, without_visit
 
 MODALITIES = {"flair": ("flair", "t2f"), "t1ce": ("t1ce", "t1c")}
 NAME = re.compile(r"(?P<patient>.+)[_-](?P<modality>flair|t2f|t1ce|t1c|t1n|t1|t2w|t2|seg)\.nii(\.gz)?", re.I)
+OLD_NAME = re.compile(r"VSD\.Brain.*\.(MR_)?(?P<modality>flair|t1c|t1|t2|OT)\.\d+\.(mha|nii(\.gz)?)", re.I)
+"""Of 2013 to 2016, each file in a folder of its own: the folder above is the patient's."""
+OLD_VISIT = re.compile(r"(?P<patient>brats_(2013|tcia)_pat\d+)_\d+", re.I)
+MASKS = ("seg", "ot")
+BARE_NAME = re.compile(r"(?P<modality>flair|t2f|t1ce|t1c|t1n|t1|t2w|t2|seg)\.nii(\.gz)?", re.I)
+"""Of copies that leave the patient to the folder."""
 
 
 @dataclass(frozen=True)
@@ -30,18 +36,26 @@ class BratsFile:
 def find_brats(files: Sequence[SourceFile], dataset: Dataset) -> Discovery:
     wanted = MODALITIES[dataset.modality or ""]
     named: list[tuple[SourceFile, BratsFile]] = []
+    masks: dict[PurePosixPath, Path] = {}
     for file in files:
-        path = file.relative
-        if file.format == "nifti" and NAME.fullmatch(path.parent.name):
-            path = path.parent  # some mirrors hold a folder of the file's name, and the file in it by another
+        path = file.named
         if match := NAME.fullmatch(path.name):
             patient = without_visit(match["patient"])
             named.append((file, BratsFile(path.parent, patient, match["modality"].lower())))
+        elif match := OLD_NAME.fullmatch(path.name) or BARE_NAME.fullmatch(path.name):
+            exam = _exam(path)
+            named.append((file, BratsFile(exam, _patient(exam), match["modality"].lower())))
+            if match["modality"].lower() in MASKS:
+                masks[exam] = file.path
+
+    def mask_of(brats: BratsFile) -> tuple[Path, ...]:
+        return (masks[brats.folder],) if brats.folder in masks else ()
+
     subject_of = _brats_subjects({brats for _, brats in named})
     scans = [
-        Scan("nifti", subject_of[brats], str(file.relative), (file.path,))
+        Scan(file.format, subject_of[brats], str(file.relative), (file.path,), mask_of(brats))
         for file, brats in named
-        if brats.modality in wanted
+        if brats.modality in wanted and file.format
     ]
     if not scans:
         endings = " or ".join(f"*{mark}{m}.nii.gz" for mark, m in zip("_-", wanted, strict=True))
@@ -54,6 +68,18 @@ def find_brats(files: Sequence[SourceFile], dataset: Dataset) -> Discovery:
         subjects=frozenset(subject_of.values()),
         subject_rule="the patient that the file or its folder names, without the time point",
     )
+
+
+def _exam(path: PurePosixPath) -> PurePosixPath:
+    """The folder of an exam: the one above the file that is not the file's own."""
+    return path.parent.parent if path.parent.name.startswith("VSD.") else path.parent
+
+
+def _patient(exam: PurePosixPath) -> str:
+    """The patient whom the folder of an exam names, or one above it where that is a visit."""
+    name = next((part for part in reversed(exam.parts) if not VISIT.fullmatch(part)), "")
+    old = OLD_VISIT.fullmatch(name)
+    return old["patient"] if old else without_visit(name)
 
 
 def _brats_subjects(files: Collection[BratsFile]) -> dict[BratsFile, str]:
@@ -83,4 +109,4 @@ def _brats_subjects(files: Collection[BratsFile]) -> dict[BratsFile, str]:
 
 def is_brats(file: SourceFile) -> bool:
     """Whether a file is named as BraTS names its own."""
-    return NAME.fullmatch(file.relative.name) is not None
+    return any(pattern.fullmatch(file.relative.name) for pattern in (NAME, OLD_NAME))

@@ -34,14 +34,15 @@ def pair_masks(scans: Sequence[Scan], files: Iterable[SourceFile]) -> tuple[Scan
     """The scans with the mask of each of their files; a file that is a mask of another one is no scan.
 
     A mask lies in the folder of its scan, or in a folder of masks beside that of scans, or, if no other mask has the
-    same name and it fits scans of one folder alone, anywhere in the source. A scan with several masks has none.
+    same name and it fits scans of one folder alone, anywhere in the source. A scan with several masks has none. A
+    scan whose layout told its masks keeps them.
     """
     at: dict[Place, list[Path]] = defaultdict(list)
     named: dict[str, list[Path]] = defaultdict(list)
     relative: dict[Path, PurePosixPath] = {}
     for file in files:
-        relative[file.path] = file.relative
-        if (place := _place_of_mask(file.relative)) and file.format:
+        relative[file.path] = file.named
+        if (place := _place_of_mask(file.named)) and file.format:
             at[place].append(file.path)
             named[place[1]].append(file.path)
 
@@ -53,7 +54,7 @@ def pair_masks(scans: Sequence[Scan], files: Iterable[SourceFile]) -> tuple[Scan
     claims: dict[Path, set[PurePosixPath]] = defaultdict(set)
     far: set[Path] = set()
     for scan in scans:
-        if scan.kind not in READERS or READERS[scan.kind].patient is not None:
+        if scan.kind not in READERS or READERS[scan.kind].patient is not None or scan.masks:
             continue
         for path in scan.files:
             if path not in relative:
@@ -70,7 +71,7 @@ def pair_masks(scans: Sequence[Scan], files: Iterable[SourceFile]) -> tuple[Scan
     paired: list[Scan] = []
     for scan in scans:
         rest = tuple(path for path in scan.files if path not in used)
-        of_files = tuple(masks.get(path) for path in rest)
+        of_files = scan.masks or tuple(masks.get(path) for path in rest)
         if rest or not scan.files:
             paired.append(dataclasses.replace(scan, files=rest, masks=of_files if any(of_files) else ()))
     return tuple(paired)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from latentsweep.datasets import dicom, nifti, pictures
+from latentsweep.datasets import dicom, metaimage, nifti, nrrd, pictures
 from latentsweep.datasets.limits import open_regular
 from latentsweep.datasets.volumes import Reject, Volume
 
@@ -67,6 +67,20 @@ READERS = {
         recognises=dicom.is_dicom,
         patient=dicom.patient_id,
         describe=dicom.series_description,
+    ),
+    "metaimage": Reader(
+        label="MetaImage",
+        suffixes=(".mha", ".mhd"),
+        signature=rb"\s*(ObjectType|NDims)\s*=",
+        read=metaimage.metaimage_volume,
+        one_file=True,
+    ),
+    "nrrd": Reader(
+        label="NRRD",
+        suffixes=(".nrrd", ".nhdr"),
+        signature=rb"NRRD000\d",
+        read=nrrd.nrrd_volume,
+        one_file=True,
     ),
     "picture": Reader(
         label="picture",

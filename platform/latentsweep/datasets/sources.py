@@ -20,6 +20,7 @@ from trainables.errors import DataError
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 """No archive is opened. A ``.nii.gz`` is none: it is one compressed file."""
+FOLDER_AS_FILE = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 LINKS = "links that were not followed, to folders, out of the source or to nowhere"
 SPECIAL = "pipes, sockets and devices that were not read"
 ARCHIVES = "archives that were not opened (unpack them first)"
@@ -32,6 +33,12 @@ class SourceFile:
 
     path: Path = field(repr=False)
     relative: PurePosixPath = field(repr=False)
+
+    @property
+    def named(self) -> PurePosixPath:
+        """Its path, or that of its folder where it has a file's name: mirrors hold ``a_flair.nii/other.nii``."""
+        folder = self.relative.parent
+        return folder if FOLDER_AS_FILE.search(folder.name) else self.relative
 
     @cached_property
     def format(self) -> str | None:

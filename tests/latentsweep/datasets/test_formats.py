@@ -4,6 +4,7 @@ import gzip
 
 import pytest
 from PIL import Image
+from writers import WRITERS
 
 from latentsweep.datasets.readers import READERS, format_of
 from latentsweep.datasets.scans import Scan, read_scan
@@ -21,6 +22,8 @@ def written(tmp_path, head, write_nifti, write_dicom):
             write_dicom(folder, head(depth=1))
             return folder / "Image-1.dcm"
         folder.mkdir()
+        if kind in WRITERS:
+            return WRITERS[kind](folder, head())
         Image.new("L", (40, 40), 90).save(folder / "a.png")
         return folder / "a.png"
 

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from pydicom.encaps import encapsulate
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit, RLELossless
+from writers import WRITERS
 
 from latentsweep.datasets import preparation
 from latentsweep.datasets.preparation import prepare
@@ -120,6 +121,13 @@ def picture_as(suffix, dtype=np.uint8, **options):
     return make
 
 
+def written(kind, **options):
+    def make(folder, head, *_):
+        return WRITERS[kind](folder, head(), **options)
+
+    return make
+
+
 READERS = {
     "nifti": (nifti, None),
     "nifti_gz": (nifti_gz, fuzzing.within_gzip),
@@ -138,6 +146,11 @@ READERS = {
     "picture_tiff_lzw": (picture_as(".tif", compression="tiff_lzw"), None),
     "picture_webp": (picture_as(".webp"), None),
     "picture_bmp": (picture_as(".bmp"), None),
+    "metaimage": (written("metaimage"), None),
+    "metaimage_packed": (written("metaimage", packed=True), None),
+    "nrrd_raw": (written("nrrd"), None),
+    "nrrd_gzip": (written("nrrd", encoding="gzip"), None),
+    "nrrd_bzip2": (written("nrrd", encoding="bzip2"), None),
     "picture_gif": (picture_as(".gif"), None),
 }
 

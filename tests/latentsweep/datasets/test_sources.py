@@ -195,6 +195,42 @@ def test_the_modalities_of_a_brats_patient_are_one_subject_in_every_layout(tmp_p
         assert len(found.scans) == (2 if "{n}" in layout else 1)
 
 
+BRATS_MODALITIES = (("flair", "t2f", "Flair"), ("t1ce", "t1c", "T1c"), ("t1", "t1n", "T1"), ("seg", "seg", "OT"))
+
+
+@pytest.mark.parametrize(
+    ("layout", "patient"),
+    [
+        ("Data/{grade}/Brats17_2013_{n}_1/Brats17_2013_{n}_1_{m}.nii.gz", "Brats17_2013_{n}_1"),
+        ("Data/{grade}/Brats18_TCIA0{n}_131_1/Brats18_TCIA0{n}_131_1_{m}.nii.gz", "Brats18_TCIA0{n}_131_1"),
+        ("Data/{grade}/BraTS19_CBICA_AA{n}_1/BraTS19_CBICA_AA{n}_1_{m}.nii", "BraTS19_CBICA_AA{n}_1"),
+        ("BraTS2021_0000{n}/BraTS2021_0000{n}_{m}.nii.gz", "BraTS2021_0000{n}"),
+        ("BraTS2021_0000{n}_{m}.nii.gz", "BraTS2021_0000{n}"),
+        ("BraTS2021_0000{n}/BraTS2021_0000{n}_{m}.nii/0000005{n}_brain_{m}.nii", "BraTS2021_0000{n}"),
+        ("{grade}/BraTS-GLI-0000{n}-000/BraTS-GLI-0000{n}-000-{later}.nii.gz", "BraTS-GLI-0000{n}"),
+        ("BraTS-MET-0000{n}-000-{later}.nii.gz/0000005{n}_final.nii", "BraTS-MET-0000{n}"),
+        ("BraTS-GoAT-0000{n}/BraTS-GoAT-0000{n}-{later}.nii.gz", "BraTS-GoAT-0000{n}"),
+        ("BraTS20_Training_00{n}/{m}.nii.gz", "BraTS20_Training_00{n}"),
+        ("P0{n}/visit_1/{m}.nii.gz", "P0{n}"),
+        (
+            "{grade}/brats_tcia_pat10{n}_0001/VSD.Brain.XX.O.{old}.5{n}/VSD.Brain.XX.O.{old}.5{n}.mha",
+            "brats_tcia_pat10{n}",
+        ),
+        ("{grade}/brats_2013_pat000{n}_1/VSD.Brain.XX.O.MR_{old}.5{n}.nii.gz", "brats_2013_pat000{n}"),
+    ],
+)
+@pytest.mark.parametrize("contrast", [0, 1])
+def test_brats_of_every_year_is_found_with_its_patients_and_masks(tmp_path, layout, patient, contrast):
+    def path(modality, n):
+        m, later, old = BRATS_MODALITIES[modality]
+        return tmp_path / layout.format(grade=("HGG", "LGG")[n % 2], n=n, m=m, later=later, old=old)
+
+    touch(tmp_path, *(path(modality, n) for modality in range(4) for n in (1, 2)))
+    found = discover(("brats_flair", "brats_t1ce")[contrast], tmp_path, series=None, subject_from=None)
+    wanted = {(patient.format(n=n), (path(contrast, n),), (path(3, n),)) for n in (1, 2)}
+    assert {(scan.subject, scan.files, scan.masks) for scan in found.scans} == wanted
+
+
 def test_a_brats_folder_of_one_modality_is_no_patient_where_it_holds_but_one(tmp_path):
     volumes = [("flair", 1), ("flair", 2), ("t1ce", 1)]
     touch(tmp_path, *(f"BraTS20_{m}/BraTS20_Training_00{n}_{m}.nii.gz" for m, n in volumes))
