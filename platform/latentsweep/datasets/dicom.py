@@ -19,19 +19,17 @@ import numpy.typing as npt
 import pydicom
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.tag import Tag
-from pydicom.uid import RLELossless
 
 from latentsweep.datasets import limits
+from latentsweep.datasets.decoding import stored_values
 from latentsweep.datasets.limits import (
     MAX_DICOM_BYTES,
     MAX_PIXELS,
-    MAX_RLE_BYTES,
     MAX_SIDE,
     MAX_VOXELS,
     TOO_MANY_VOXELS,
     guard_reading,
     inflates_beyond,
-    limit_pixels,
     open_regular,
     open_scan,
     silence,
@@ -204,14 +202,7 @@ def read_frame(path: Path) -> Frame:
         facts = _series_facts(header)
         if reason := reason_left_out(facts):
             raise Reject(reason, broken=False)
-        try:
-            run_length = header.file_meta.TransferSyntaxUID == RLELossless
-            if run_length and len(header.PixelData) > MAX_RLE_BYTES:
-                raise Reject(f"a DICOM image of more than {MAX_RLE_BYTES // 2**20} MiB in run lengths", broken=False)
-            with limit_pixels():
-                pixels = header.pixel_array.astype(np.float32)
-        except UNREADABLE:
-            raise Reject("a DICOM image that is cut short, damaged or needs another decoder", broken=True) from None
+        pixels = stored_values(header).astype(np.float32)
         if pixels.ndim != 2:
             raise Reject("a DICOM file without a two-dimensional image", broken=True)
         pixels *= _number(header, "RescaleSlope", 1) or 1.0  # a slope of 0 is none, as NIfTI has it

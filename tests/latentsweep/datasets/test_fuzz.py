@@ -6,11 +6,13 @@ import re
 from collections import Counter
 from pathlib import Path
 
+import compressed
 import fuzzing
 import numpy as np
 import pydicom
 import pytest
 from PIL import Image
+from pydicom import uid
 from pydicom.encaps import encapsulate
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit, RLELossless
 from writers import WRITERS
@@ -85,6 +87,10 @@ def dicom_jpeg2000(*made):
     return dicom(*made, change)
 
 
+def dicom_compressed(syntax):
+    return lambda *made: dicom(*made, lambda image: compressed.compress(image, syntax))
+
+
 def jpeg_of(pixels):
     buffer = io.BytesIO()
     Image.fromarray((pixels // 4).astype(np.uint8)).save(buffer, format="JPEG")
@@ -137,6 +143,10 @@ READERS = {
     "dicom_rle": (dicom_rle, None),
     "dicom_jpeg": (dicom_jpeg, None),
     "dicom_jpeg2000": (dicom_jpeg2000, None),
+    **{
+        f"dicom_{uid.UID(syntax).keyword}": (dicom_compressed(syntax), None)
+        for syntax in (*compressed.LOSSLESS, *compressed.LOSSY)
+    },
     "picture_png": (png, fuzzing.within_png),
     "picture_png_16_bit": (png_16_bit, fuzzing.within_png),
     "picture_png_palette": (png_palette, fuzzing.within_png),

@@ -118,7 +118,7 @@ DICOM_BOMBS = [
     (many_rows, "4096×4096"),
     (many_frames, "multi-frame"),
     (run_lengths, "more than 16 MiB in run lengths"),
-    (a_large_jpeg_within, "damaged or needs another decoder"),
+    (a_large_jpeg_within, "cut short or damaged (JPEG Baseline (Process 1))"),
 ]
 
 
