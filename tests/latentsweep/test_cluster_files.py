@@ -97,10 +97,10 @@ def test_the_rayjob_has_what_kuberay_wants_and_the_pinned_ray(kubernetes: list[d
 def test_the_image_is_rays_of_the_pinned_version_with_the_pinned_set() -> None:
     text = (PLATFORM / "Dockerfile").read_text()
     assert f"FROM rayproject/ray:{pinned('ray')}-py311" in text
-    assert "--constraint constraints.txt" in text
+    assert "pip install --no-cache-dir --require-hashes --no-deps --requirement platform/image.lock" in text
 
 
-NEEDED = ("pyproject.toml", "constraints.txt", "README.md", "LICENSE")
+NEEDED = ("pyproject.toml", "README.md", "LICENSE")
 """What pip needs beside the packages."""
 PRIVATE = [
     *("runs/pseudonym.key", "runs/datasets/mine/slices-00000.parquet", "scans/p1/t1.nii.gz", "home.db", ".env"),
@@ -145,7 +145,7 @@ def reaches_docker(path: str) -> bool:
 
 
 def test_the_image_holds_what_its_recipe_names_and_that_is_the_program() -> None:
-    assert sorted(copied()) == sorted([*NEEDED, *packages()])
+    assert sorted(copied()) == sorted([*NEEDED, "platform/image.lock", *packages()])
     text = (PLATFORM / "Dockerfile").read_text()
     assert not re.search(r"^ADD ", text, re.MULTILINE)
 
@@ -159,7 +159,7 @@ def test_docker_sees_every_file_of_the_program_and_none_of_its_users() -> None:
 
 def test_the_launcher_copies_the_program_and_nothing_else_of_the_checkout(launcher: dict[str, Any]) -> None:
     mounts = {there: here for there, here in launcher["file_mounts"].items() if not here.startswith("~/.")}
-    assert sorted(mounts.values()) == sorted([*NEEDED, "Makefile", "cli.py", *packages()])
+    assert sorted(mounts.values()) == sorted([*NEEDED, "constraints.txt", "Makefile", "cli.py", *packages()])
     assert all(there == f"~/latentsweep/{here}" for there, here in mounts.items())
     assert all((ROOT / here).exists() for here in mounts.values())
 

@@ -16,6 +16,7 @@ import pytest
 from optuna.trial import TrialState
 
 from latentsweep.execution.worker import points_of
+from latentsweep.pages.tables import records_as_csv
 from latentsweep.search import leaderboard
 from latentsweep.search.pairing import PAIRING, Pairing
 from latentsweep.search.study import Point, Search, SearchConfig
@@ -325,7 +326,7 @@ def test_the_leaderboard_ranks_what_was_measured(tmp_path: Path) -> None:
     table = leaderboard.rows(search)
     assert [row["gen/kid"] for row in table] == sorted(row["gen/kid"] for row in table)
     assert sum(row["best"] for row in table) == 1
-    assert leaderboard.as_csv(table).count("\n") == 11
+    assert records_as_csv(table).count("\n") == 11
     assert leaderboard.as_markdown(table).count("\n") == 12
     shares = leaderboard.importances(search)
     assert sum(shares.values()) == pytest.approx(1.0)

@@ -23,6 +23,8 @@ from latentsweep.jobs.measuring import Failure, measure
 from latentsweep.lints import as_text, targets
 from latentsweep.metrics import OBJECTIVES
 from latentsweep.pages.numbers import number
+from latentsweep.pages.tables import records_as_csv
+from latentsweep.pages.templates import write_texts
 from latentsweep.records.recorder import Recorder
 from latentsweep.records.results import value_of
 from latentsweep.records.sweep import SweepRecord
@@ -199,12 +201,10 @@ class Sweep(Job):
 
     def _write_leaderboard(self) -> None:
         table = leaderboard.rows(self.search)
-        (self.folder / "leaderboard.csv").write_text(leaderboard.as_csv(table))
         again, said = leaderboard.confirmed_rows(self.search), "\n".join(confirmation_table.words(self.search))
         below = f"\nConfirmed:\n\n{leaderboard.as_markdown(again)}\n{said}\n" if again else ""
-        (self.folder / "leaderboard.md").write_text(leaderboard.as_markdown(table) + below)
-        if again:
-            (self.folder / "confirmed.csv").write_text(leaderboard.as_csv(again))
+        texts = {"leaderboard.csv": records_as_csv(table), "leaderboard.md": leaderboard.as_markdown(table) + below}
+        write_texts(self.folder, texts | ({"confirmed.csv": records_as_csv(again)} if again else {}))
         self.record.leaderboard(self.folder, leaderboard.importances(self.search))
 
 

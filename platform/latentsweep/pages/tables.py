@@ -96,12 +96,28 @@ def as_latex(tables: Iterable[str]) -> str:
 
 
 def as_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """Rows as CSV; a column that a row lacks is empty."""
+    """Rows as CSV; a column that a row lacks is empty. No text in it is a formula to a spreadsheet."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer.writerow({column: _defused(column) for column in columns})
+    writer.writerows({column: _defused(value) for column, value in row.items()} for row in rows)
     return text.getvalue()
+
+
+def records_as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows of the same columns as CSV; nothing where there are none."""
+    return as_csv(list(rows[0]), rows) if rows else ""
+
+
+def _defused(value: Any) -> Any:
+    """The value, with an apostrophe before a text that a spreadsheet would compute."""
+    if not isinstance(value, str) or value.lstrip()[:1] not in {"=", "+", "-", "@"}:
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
 
 
 def cell(value: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,9 @@ from latentsweep.pages.numbers import duration
 from latentsweep.pages.tables import Table, cell
 
 PACKAGE = "latentsweep.pages"
+_FENCE = re.compile(r"(^```[a-z]*$.*?^```$)", re.MULTILINE | re.DOTALL)
+_TAG = re.compile(r"<(?=[A-Za-z/!?])")
+_LINK = re.compile(r"\]\((?![\w-]+\.png\))")
 
 
 class Tile(NamedTuple):
@@ -44,7 +48,17 @@ def environment(package: str) -> Environment:
 
 
 def write_texts(folder: Path, texts: Mapping[str, str]) -> list[Path]:
-    """Writes files by their names into a folder that is there; returns their paths, raises :class:`OSError`."""
+    """Writes files by their names into a folder that is there; returns their paths, raises :class:`OSError`.
+
+    Markdown is written without the HTML and the links that a name or an error's text may hold.
+    """
     for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        (folder / name).write_text(inert(text) if name.endswith(".md") else text, encoding="utf-8")
     return [folder / name for name in texts]
+
+
+def inert(markdown: str) -> str:
+    """Markdown in which no text is HTML, and nothing links but to a picture beside it; blocks of code stay."""
+    parts = _FENCE.split(markdown)  # text, block of code, text, …
+    parts[::2] = (_TAG.sub("&lt;", _LINK.sub(r"]\\(", part)) for part in parts[::2])
+    return "".join(parts)

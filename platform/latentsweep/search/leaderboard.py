@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -115,17 +113,6 @@ def importances(search: Search) -> dict[str, float]:
         target=lambda trial: trial.values[0],
     )
     return {field: float(share) for field, share in shares.items()}
-
-
-def as_csv(table: Sequence[dict[str, Any]]) -> str:
-    """The rows as CSV."""
-    if not table:
-        return ""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table)
-    return text.getvalue()
 
 
 def as_markdown(table: Sequence[dict[str, Any]]) -> str:
