@@ -25,7 +25,7 @@ from process_tree import measured
 from sweep import ROOT, environment
 from timing import machine, write_report
 
-from latentsweep.search.export import chosen_sweep, open_search
+from latentsweep.search.sweeps import chosen_sweep, open_search
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 

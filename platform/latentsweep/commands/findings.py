@@ -59,7 +59,11 @@ def lint(
 def report(
     sweep_name: Annotated[
         str | None,
-        typer.Argument(help="The sweep; the latest by default.", metavar="SWEEP", autocompletion=completion.sweeps),
+        typer.Argument(
+            help="The sweep; by default the latest that has a result.",
+            metavar="SWEEP",
+            autocompletion=completion.sweeps,
+        ),
     ] = None,
     paper_tables: Annotated[
         bool, typer.Option("--paper-tables", help="The paper's Tables I and II of the recorded trainings, instead.")

@@ -125,7 +125,7 @@ def export(
     dataset: Annotated[
         str | None,
         typer.Option(
-            "--dataset", "-d", help="Take the latest sweep of this dataset.", autocompletion=completion.datasets
+            "--dataset", "-d", help="Take the latest sweep of this dataset that has a result.", autocompletion=completion.datasets
         ),
     ] = None,
     sweep_name: Annotated[
@@ -143,7 +143,8 @@ def export(
 ) -> None:
     """Write the best configuration of a sweep, confirmed if it was, as a file to read, edit and train."""
     from latentsweep.guards import DESPITE
-    from latentsweep.search.export import chosen_sweep, configuration_of, words_of
+    from latentsweep.search.export import configuration_of, words_of
+    from latentsweep.search.sweeps import chosen_sweep
     from trainables.errors import ConfigError
 
     place = options.home_of(home, store, study_storage)
@@ -172,7 +173,7 @@ def show_results(home: Home, plan: SweepPlan, as_json: bool) -> None:
     """The leaderboard, what may mislead, and what to do next."""
     from latentsweep.lints import targets
     from latentsweep.search import confirmation_table, leaderboard
-    from latentsweep.search.export import open_search
+    from latentsweep.search.sweeps import open_search
 
     search = open_search(home.sweeps / plan.name, home.study)
     lints = [finding.code for finding in targets.merge_by_code(targets.lint_sweep(home, plan, search))]

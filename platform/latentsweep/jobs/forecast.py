@@ -13,9 +13,9 @@ from latentsweep.execution.packing import Packing, as_line, to_plain
 from latentsweep.jobs.train import name_of
 from latentsweep.pages.numbers import number
 from latentsweep.search.confirmation import NOTHING, Extent, fresh_seeds, wanted
-from latentsweep.search.export import open_search
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search
+from latentsweep.search.sweeps import open_search
 from latentsweep.stages.denoiser import DENOISER
 from latentsweep.stages.pipeline import SHARED, STAGES, TRAININGS, Keys
 from latentsweep.stages.vae import VAE

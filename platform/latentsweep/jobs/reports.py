@@ -10,14 +10,14 @@ from latentsweep.pages.templates import write_texts
 from latentsweep.records.recorder import Recorder
 from latentsweep.records.sweep import SweepRecord
 from latentsweep.report import paper_tables, write_report
-from latentsweep.search.export import chosen_sweep, open_search
 from latentsweep.search.plan import SweepPlan
+from latentsweep.search.sweeps import chosen_sweep, open_search
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 
 
 def report_files(home: Home, sweep: str | None, recorder_of: Callable[[str], Recorder]) -> list[Path]:
-    """Writes the report of a sweep, the latest by default, and keeps it with the sweep's run."""
+    """Writes the report of a sweep, by default the latest that has a result, and keeps it with the sweep's run."""
     folder = chosen_sweep(home, None, sweep)
     plan, search = SweepPlan.read(folder), open_search(folder, home.study)
     findings = targets.merge_by_code(targets.lint_sweep(home, plan, search))

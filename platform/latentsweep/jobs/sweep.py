@@ -33,6 +33,7 @@ from latentsweep.search.confirmation import NOTHING, Extent, FreshRun, Wanted
 from latentsweep.search.databases import translate_errors
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import COPIED, Search
+from latentsweep.search.sweeps import TURN, next_turn
 from latentsweep.storage.home import Home
 from trainables.errors import INFRASTRUCTURE, ChangedDataError, DivergenceError, StoppedError
 from trainables.measures.inception import InceptionWeights
@@ -61,7 +62,7 @@ class Sweep(Job):
         Ctrl-C, and what :meth:`Job.locked` and :meth:`Runtime.ray` raise.
         """
         with self.locked(self.home.study), translate_errors(self.home.study):
-            runtime = self.keep_threads(runtime, "sweep.json", self.plan.to_plain())
+            runtime = self.keep_threads(runtime, "sweep.json", {**self.plan.to_plain(), TURN: next_turn(self.home)})
             self.search.requeue()
             if self._unfinished(target):
                 self.plan.check_outdated(self.search, self.home)

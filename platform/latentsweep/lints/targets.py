@@ -20,9 +20,10 @@ from latentsweep.lints import (
     result_lints,
 )
 from latentsweep.metrics import REFERENCE_SAMPLES, SAMPLES
-from latentsweep.search.export import chosen_sweep, configuration_at, open_search, sweeps
+from latentsweep.search.export import configuration_at
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search, family_of
+from latentsweep.search.sweeps import chosen_sweep, open_search, sweeps
 from latentsweep.stages.pipeline import keys_of
 from latentsweep.storage.entries import StageKey
 from latentsweep.storage.home import Home

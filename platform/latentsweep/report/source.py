@@ -9,9 +9,9 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 
-from latentsweep.search.export import chosen_sweep
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search, family_of
+from latentsweep.search.sweeps import chosen_sweep, open_search
 from latentsweep.stages.pipeline import STAGES
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import Home, read_json
@@ -71,7 +71,7 @@ def open_source(home: Home, name: str) -> Source:
     """The sweep of that name; raises :class:`~trainables.errors.DataError` where there is none."""
     folder = chosen_sweep(home, None, name)
     plan = SweepPlan.read(folder)
-    return Source(home, folder, plan, Search(folder, plan.space, plan.search, plan.seed, home.study), Store.of(home))
+    return Source(home, folder, plan, open_search(folder, home.study), Store.of(home))
 
 
 def compute(source: Source) -> Compute:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import optuna
 import sqlalchemy
@@ -31,10 +33,18 @@ KEEPALIVE = "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keep
 """With these, the server releases the lock of a machine that vanished within a minute."""
 
 
-def storage(folder: Path, database: str = "") -> str | RDBStorage:
-    """Optuna's storage for the study of a sweep; raises :class:`StoreError` where the database doesn't answer."""
+def storage(folder: Path, database: str = "", *, reading: bool = False) -> str | RDBStorage:
+    """Optuna's storage for the study of a sweep; ``reading`` makes no file, and opens one that is read-only, too.
+
+    Raises :class:`StoreError` where the database doesn't answer.
+    """
     if not database:
-        return f"sqlite:///{folder / 'study.db'}"
+        path = folder / "study.db"
+        address = quote(str(path))  # SQLAlchemy takes one quoting away, and SQLite that of a file: name
+        if not reading:
+            return f"sqlite:///{address}"
+        mode = "rw" if os.access(path, os.W_OK) and os.access(folder, os.W_OK) else "ro"  # rw mends what a kill left
+        return f"sqlite:///file:{quote(address)}?mode={mode}&uri=true"
     with translate_errors(database), _hold_lock(database, "latentsweep tables", wait=True):
         arguments = {"connect_timeout": CONNECT_SECONDS}
         return RDBStorage(database, engine_kwargs={"pool_pre_ping": True, "connect_args": arguments})
@@ -61,8 +71,8 @@ def translate_errors(database: str) -> Iterator[None]:
         if not database:
             said = str(getattr(cause, "orig", None) or cause).splitlines()[0]
             raise StoreError(
-                f"the study's file study.db must be readable and writable ({said}); mend that, or delete it to begin "
-                "anew, and run the same command again"
+                f"the study's file study.db must be there, whole, and writable by whoever searches ({said}); mend "
+                "that, or put back a copy of it, and run the same command again"
             ) from None
         raise StoreError(
             f"the study's database{_place(database)} must answer ({type(cause).__name__}); see --study-storage or "

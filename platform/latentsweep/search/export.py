@@ -1,4 +1,4 @@
-"""Configurations out of sweeps: which sweep is meant, and which of its trials."""
+"""Configurations out of sweeps: which of a sweep's trials is meant, and where its configuration came from."""
 
 from __future__ import annotations
 
@@ -13,39 +13,11 @@ from latentsweep.configuration import Configuration, read_configuration
 from latentsweep.search.confirmation import choice, confirmation, refusal
 from latentsweep.search.plan import SweepPlan, threads_of
 from latentsweep.search.study import Search, family_of
+from latentsweep.search.sweeps import chosen_sweep, open_search
 from latentsweep.stages.model_folder import CONFIG
 from latentsweep.storage.home import Home
 from trainables.errors import ConfigError, DataError
 from trainables.loop.execution import Execution
-
-
-def sweeps(home: Home, dataset: str | None = None) -> list[Path]:
-    """The folders of the sweeps, those of ``dataset`` if it is named, the latest last."""
-    folders = [path.parent for path in home.sweeps.glob("*/sweep.json")]
-    if dataset:
-        folders = [folder for folder in folders if SweepPlan.read(folder).dataset == dataset]
-    return sorted(folders, key=_changed)
-
-
-def open_search(folder: Path, database: str = "") -> Search:
-    """The study of a sweep's folder, to read from; ``database`` as :attr:`Home.study`."""
-    plan = SweepPlan.read(folder)
-    return Search(folder, plan.space, plan.search, plan.seed, database)
-
-
-def chosen_sweep(home: Home, dataset: str | None, name: str | None) -> Path:
-    """The sweep of that name, or the latest of the dataset; raises :class:`DataError` where there is none."""
-    if name:
-        folder = home.sweeps / name
-        if not (folder / "sweep.json").exists():
-            known = ", ".join(path.name for path in sweeps(home)) or "none yet"
-            raise DataError(f"there is no sweep {name!r}; known sweeps: {known}")
-        return folder
-    found = sweeps(home, dataset)
-    if not found:
-        what = f" of {dataset}" if dataset else ""
-        raise DataError(f"there is no sweep{what} yet; run: python cli.py sweep --dataset {dataset or 'demo'}")
-    return found[-1]
 
 
 def configuration_of(
@@ -152,11 +124,6 @@ def _refusal_words(search: Search, folder: Path, trial: FrozenTrial, refused: st
         every = "every confirmed configuration" if search.feasible() else "every configuration"
         what, other = f"{every} of {folder.name}, among them trial {trial.number}", "search on with more --trials"
     return f"the guards refuse {what}: {refused}; {other}, or say {guards.DESPITE}"
-
-
-def _changed(folder: Path) -> float:
-    study = folder / "study.db"
-    return (study if study.exists() else folder / "sweep.json").stat().st_mtime
 
 
 def _trial(search: Search, folder: Path, number: int | None, despite_guards: bool) -> FrozenTrial:

@@ -25,7 +25,7 @@ from latentsweep.search.optuna_internals import annotate, constrain, put_back, t
 from latentsweep.search.pairing import PAIRING, Pairing, paired_error
 from latentsweep.search.proposals import WithoutRepeats, distribution, trained_part
 from trainables.config import Config, setting
-from trainables.errors import INFRASTRUCTURE, ConfigError
+from trainables.errors import INFRASTRUCTURE, ConfigError, StoreError
 from trainables.loop.seeds import derived_seed
 from trainables.space import SearchSpace
 
@@ -115,17 +115,34 @@ class Point:
 class Search:
     """One Optuna study, asked for configurations and told how they ended."""
 
-    def __init__(self, folder: Path, space: SearchSpace, config: SearchConfig, seed: int, database: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        space: SearchSpace,
+        config: SearchConfig,
+        seed: int,
+        database: str = "",
+        *,
+        reading: bool = False,
+    ) -> None:
+        """Opens the study in ``folder`` or ``database``, and begins it where there is none.
+
+        ``reading`` opens it for questions alone and begins none, so that the folder may be read-only. Raises
+        :class:`~trainables.errors.StoreError` where it can't be opened.
+        """
         self.space, self.config, self.seed = space, config, seed
         self.distributions = {field: distribution(d) for field, d in space.dimensions.items()}
         with translate_errors(database):
-            self.study = optuna.create_study(
-                study_name=folder.name,
-                storage=storage(folder, database),
-                directions=["minimize"] * len(config.objectives),
-                pruner=PRUNERS[config.pruner](),
-                load_if_exists=True,
-            )
+            place = {"study_name": folder.name, "storage": storage(folder, database, reading=reading)}
+            if reading:
+                self.study = _loaded(**place)
+            else:
+                self.study = optuna.create_study(
+                    **place,
+                    directions=["minimize"] * len(config.objectives),
+                    pruner=PRUNERS[config.pruner](),
+                    load_if_exists=True,
+                )
         self._asked: dict[int, optuna.Trial] = {}
         self._pruning = False
 
@@ -342,6 +359,17 @@ class Search:
     def _end(self, number: int, values: Sequence[float] | None = None, state: TrialState | None = None) -> None:
         self.study.tell(number, values, state)
         self._asked.pop(number, None)
+
+
+def _loaded(study_name: str, storage: Any) -> Study:
+    """A study that is there; raises :class:`StoreError` where it isn't."""
+    try:
+        return optuna.load_study(study_name=study_name, storage=storage)
+    except KeyError:
+        raise StoreError(
+            f"a sweep's study must be where it was searched, and that of {study_name} isn't there; say where with "
+            "--study-storage, or put back its study.db"
+        ) from None
 
 
 def without_points(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:

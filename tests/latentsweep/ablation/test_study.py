@@ -21,8 +21,8 @@ from swept import ablate_words
 from latentsweep.ablation.statistics.effect import Contrast, Run
 from latentsweep.ablation.statistics.effects import effects as compute
 from latentsweep.ablation.statistics.ratio import ratios
-from latentsweep.search.export import open_search
 from latentsweep.search.plan import SweepPlan
+from latentsweep.search.sweeps import open_search
 from latentsweep.storage.store import Store
 from trainables.measures.distances import WithinKernel
 

@@ -1,0 +1,86 @@
+"""The sweeps of a home, in the order in which they were last run, and how one of them is opened to read from.
+
+Each run of a sweep takes the next turn and notes it in ``sweep.json``; dates of files, which a copy changes, decide
+nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from optuna.trial import FrozenTrial, TrialState
+
+from latentsweep.search.plan import SweepPlan
+from latentsweep.search.study import Search
+from latentsweep.storage.home import Home, read_json
+from trainables.errors import DataError, LatentsweepError
+
+log = logging.getLogger(__name__)
+
+TURN = "turn"
+"""The entry of ``sweep.json`` that counts the runs of the home's sweeps; sweeps of older versions have none."""
+
+
+def sweeps(home: Home, dataset: str | None = None) -> list[Path]:
+    """The folders of the sweeps, those of ``dataset`` if it is named, the last run last."""
+    folders = [path.parent for path in home.sweeps.glob("*/sweep.json")]
+    if dataset:
+        folders = [folder for folder in folders if SweepPlan.read(folder).dataset == dataset]
+    return sorted(folders, key=lambda folder: (_turn(folder), _last_moment(folder, home.study), folder.name))
+
+
+def next_turn(home: Home) -> int:
+    """The turn of a sweep that is run now: one more than that of any in the home."""
+    return 1 + max((_turn(path.parent) for path in home.sweeps.glob("*/sweep.json")), default=0)
+
+
+def open_search(folder: Path, database: str = "") -> Search:
+    """The study of a sweep's folder, to read from, which changes nothing; ``database`` as :attr:`Home.study`."""
+    plan = SweepPlan.read(folder)
+    return Search(folder, plan.space, plan.search, plan.seed, database, reading=True)
+
+
+def chosen_sweep(home: Home, dataset: str | None, name: str | None) -> Path:
+    """The sweep of that name, or the last run one of the dataset that has a result, or else the last run one.
+
+    Raises :class:`DataError` where there is none.
+    """
+    if name:
+        folder = home.sweeps / name
+        if not (folder / "sweep.json").exists():
+            known = ", ".join(path.name for path in sweeps(home)) or "none yet"
+            raise DataError(f"there is no sweep {name!r}; known sweeps: {known}")
+        return folder
+    found = sweeps(home, dataset)
+    if not found:
+        what = f" of {dataset}" if dataset else ""
+        raise DataError(f"there is no sweep{what} yet; run: python cli.py sweep --dataset {dataset or 'demo'}")
+    return next((folder for folder in reversed(found) if _has_result(folder, home.study)), found[-1])
+
+
+def _turn(folder: Path) -> int:
+    """The turn of a sweep's last run; 0 where none is noted."""
+    plain = read_json(folder / "sweep.json", {})
+    turn = plain.get(TURN, 0) if isinstance(plain, dict) else 0
+    return turn if isinstance(turn, int) else 0
+
+
+def _last_moment(folder: Path, database: str) -> str:
+    """For a sweep without a turn, when a trial of it last began or ended; empty where that isn't known."""
+    trials = [] if _turn(folder) else _trials(folder, database)
+    moments = [moment for trial in trials for moment in (trial.datetime_start, trial.datetime_complete) if moment]
+    return max(map(str, moments), default="")
+
+
+def _has_result(folder: Path, database: str) -> bool:
+    return any(trial.state == TrialState.COMPLETE for trial in _trials(folder, database))
+
+
+def _trials(folder: Path, database: str) -> list[FrozenTrial]:
+    """The trials of a sweep; none, and a warning, where its study can't be read."""
+    try:
+        return open_search(folder, database).study.get_trials(deepcopy=False)
+    except LatentsweepError as error:
+        log.warning("%s is passed over: %s", folder.name, error)
+        return []

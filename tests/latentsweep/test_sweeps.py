@@ -1,0 +1,99 @@
+"""Which sweep of a home is meant where none is named, and how it is opened to be read."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from latentsweep.cli import app
+from latentsweep.search.plan import SweepPlan
+from latentsweep.search.study import Point, Search, SearchConfig
+from latentsweep.search.sweeps import TURN, chosen_sweep, next_turn, open_search, sweeps
+from latentsweep.storage.home import Home, read_json, write_json
+from trainables.errors import StoreError
+from trainables.recipes import SMOKE
+from trainables.space import Choice, SearchSpace
+
+SPACE = SearchSpace({"diffusion.frequency_weight": Choice((0.0, 0.1, 0.3))})
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "runs")
+
+
+def run(home: Home, seed: int, *, trials: int = 0, turn: bool = True) -> Path:
+    """The folder of a sweep that was run, or run on, until it had so many more trials."""
+    plan = SweepPlan("tiny", "of tiny", "smoke", SMOKE, SPACE, SearchConfig(), seed, "a" * 64)
+    folder = home.writable(home.sweeps / plan.name)
+    noted = {TURN: next_turn(home)} if turn else {}
+    write_json(folder / "sweep.json", {**plan.to_plain(), "threads": 1, **noted})
+    search = Search(folder, plan.space, plan.search, plan.seed)
+    for _ in range(trials):
+        asked = search.ask()
+        assert asked
+        search.tell(asked[0], [Point(asked[1], {"gen/kid": 5.0 + asked[0]})], {})
+    return folder
+
+
+def test_the_sweep_that_was_run_last_is_meant_whatever_the_dates_of_files_say(home: Home) -> None:
+    first, second = run(home, 0, trials=1), run(home, 1, trials=1)
+    for path in (*first.iterdir(), *second.iterdir()):
+        os.utime(path, (1, 1) if path.parent == second else None)
+    assert sweeps(home) == [first, second]
+    assert chosen_sweep(home, "tiny", None) == second
+    run(home, 0)
+    assert sweeps(home) == [second, first], "it was run again"
+
+
+def test_sweeps_of_older_versions_come_first_in_the_order_of_their_trials(home: Home) -> None:
+    older, newer = run(home, 5, trials=1, turn=False), run(home, 3, trials=1, turn=False)
+    os.utime(older / "study.db")
+    noted = run(home, 4, trials=1)
+    assert sweeps(home) == [older, newer, noted]
+
+
+def test_a_sweep_without_a_result_hides_no_other(home: Home, tmp_path: Path) -> None:
+    good, begun = run(home, 0, trials=1), run(home, 1)
+    assert sweeps(home) == [good, begun]
+    assert chosen_sweep(home, None, None) == good
+    assert chosen_sweep(home, None, begun.name) == begun, "who names it gets it"
+    words = ["export", "--dataset", "tiny", "--to", str(tmp_path / "best.yaml"), "--home", str(home.root), "--json"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert good.name in done.stdout
+    (begun / "study.db").write_text("no database")
+    assert chosen_sweep(home, None, None) == good, "nor does a damaged one"
+    shutil.rmtree(good)
+    assert chosen_sweep(home, None, None) == begun, "where none has a result, the last run is meant"
+
+
+def test_reading_a_study_changes_no_file_and_makes_none(home: Home) -> None:
+    folder = run(home, 0, trials=1)
+    before = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+    assert len(open_search(folder).measured()) == 1
+    assert {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()} == before
+    (folder / "study.db").unlink()
+    with pytest.raises(StoreError, match="put back a copy of it"):
+        open_search(folder)
+    assert [path.name for path in folder.iterdir()] == ["sweep.json"]
+
+
+def test_a_folder_under_another_name_does_not_pass_for_the_sweep(home: Home) -> None:
+    folder = run(home, 0, trials=1)
+    copy = shutil.copytree(folder, folder.with_name("tiny-smoke-00000000"))
+    with pytest.raises(StoreError, match="that of tiny-smoke-00000000 isn't there; say where with --study-storage"):
+        open_search(copy)
+
+
+@pytest.mark.parametrize("name", ["100%20 done", "a?b", "a b#c&d=e"])
+def test_a_home_may_have_any_name(tmp_path: Path, name: str) -> None:
+    folder = run(Home(tmp_path / name), 0, trials=1)
+    assert (folder / "study.db").is_file()
+    assert len(open_search(folder).measured()) == 1
+    assert read_json(folder / "sweep.json", {})[TURN] == 1
