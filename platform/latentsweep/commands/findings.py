@@ -77,7 +77,9 @@ def report(
     if paper_tables:
         files = table_files(place)
     else:
-        files = report_files(place, sweep_name, lambda name: options.recorder_of(place, name, mlflow))
+        files = report_files(
+            place, sweep_name, lambda name: options.recorder_of(place, name, mlflow), recorded=mlflow
+        )
     if as_json:
         typer.echo(json.dumps({"files": [str(path) for path in files]}, indent=1))
         return

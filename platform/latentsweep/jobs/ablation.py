@@ -14,6 +14,7 @@ from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.execution import worker
 from latentsweep.execution.cluster import result_of
 from latentsweep.execution.view import View
+from latentsweep.invocation import hint
 from latentsweep.jobs.job import Job, Runtime
 from latentsweep.jobs.measuring import Failure, measure
 from latentsweep.jobs.sweep import Sweep
@@ -138,7 +139,7 @@ class Study(Job):
             if not best:
                 raise LatentsweepError(
                     f"no trial of the tuning of {arm.name!r} has a result that the guards let win; see "
-                    f"python cli.py report {sweep.plan.name}"
+                    f"{hint(f'report {sweep.plan.name}')}"
                 )
             found[arm.name] = dict(best[0].params)
         return found

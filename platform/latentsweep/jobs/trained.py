@@ -13,6 +13,7 @@ from PIL import Image
 from latentsweep import guards, stages
 from latentsweep.datasets.ledger import note_use
 from latentsweep.datasets.slices import PreparedDataset
+from latentsweep.invocation import hint
 from latentsweep.jobs.image_folder import GRID, compare
 from latentsweep.jobs.train import name_of
 from latentsweep.search.export import configuration_at
@@ -118,7 +119,7 @@ def _warn_of_copies(run: str, recipe: Recipe, denoiser: Entry, copies: str) -> N
 
 
 def _untrained(run: str) -> DataError:
-    return DataError(f"{run} is not trained in this home; train its configuration with: python cli.py train")
+    return DataError(f"{run} is not trained in this home; train its configuration with: {hint('train')}")
 
 
 def write_images(folder: Path, images: np.ndarray, seeds: Sequence[int]) -> list[str]:

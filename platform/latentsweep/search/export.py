@@ -10,6 +10,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from latentsweep import __version__, guards
 from latentsweep.configuration import Configuration, read_configuration
+from latentsweep.datasets.catalogue import BUILT_IN
+from latentsweep.invocation import hint
 from latentsweep.search.confirmation import choice, confirmation, refusal
 from latentsweep.search.plan import SweepPlan, threads_of
 from latentsweep.search.study import Search, family_of
@@ -44,7 +46,7 @@ def chosen_sweep(home: Home, dataset: str | None, name: str | None) -> Path:
     found = sweeps(home, dataset)
     if not found:
         what = f" of {dataset}" if dataset else ""
-        raise DataError(f"there is no sweep{what} yet; run: python cli.py sweep --dataset {dataset or 'demo'}")
+        raise DataError(f"there is no sweep{what} yet; run: {hint(f'sweep --dataset {dataset or BUILT_IN}')}")
     return found[-1]
 
 

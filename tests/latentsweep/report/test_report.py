@@ -22,6 +22,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from latentsweep.commands.sweep import show_results
 from latentsweep.configuration import overridden
 from latentsweep.lints import Finding
 from latentsweep.metrics import FID, KID
@@ -311,6 +312,23 @@ def test_the_command_makes_the_same_sweep(make_sweep: Make) -> None:
     assert written
     assert SearchSpace.from_plain(yaml.safe_load(written[1])) == made.plan.space
     assert "held-out slices share patients" in words(html)
+
+
+def test_a_report_points_at_mlflow_only_where_the_runs_are_recorded(make_sweep: Make) -> None:
+    made = make_sweep(1)
+    assert "python cli.py ui opens MLflow" in words(report_of(made)[0])
+    assert "ui opens MLflow" not in words(report_of(made, recorded=False)[0])
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_sweep_ends_with_a_hint_at_mlflow_only_where_it_is_recorded(
+    make_sweep: Make, capsys: pytest.CaptureFixture[str], recorded: bool
+) -> None:
+    made = make_sweep(1)
+    show_results(made.home, made.plan, False, recorded=recorded)
+    said = capsys.readouterr().out
+    assert f"python cli.py report {made.name} --home {made.home.root}" in said
+    assert ("python cli.py ui" in said) == recorded
 
 
 def test_the_study_is_shown_from_where_it_lies_and_no_databases_address_is_said(make_sweep: Make) -> None:
