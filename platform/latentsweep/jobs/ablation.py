@@ -114,7 +114,7 @@ class Study(Job):
         with View(runtime.console, self.plan.name) as view, runtime.ray():
             for key, (arm, section) in timings(self.plan.design).items():
                 label = f"a step of the {NAMES[section]}, {arm.name}"
-                view.stage(label, "timing", quiet=True)
+                view.stage(label, "timing", going=True)
                 run = jobs[arm.name]
                 work = self.brief(packing, run.recipe, run.seed, split=self.plan.split, section=section)
                 asked = (work, section, slices[arm.recipe.data.split], min(SECONDS, 60 * minutes / 10))
