@@ -34,6 +34,7 @@ ROOMS = {
         ["space", "resources"],
     ],
     "latentsweep": [
+        ["invocation"],
         ["metrics", "configuration", "storage"],
         ["datasets", "guards"],
         ["stages"],
@@ -47,6 +48,7 @@ ROOMS = {
         ["jobs", "documentation"],
         ["commands"],
         ["cli"],
+        ["__main__"],
     ],
 }
 """The rooms of a package, floor by floor: the modules and folders right below it. A room may import lower floors."""

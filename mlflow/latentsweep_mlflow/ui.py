@@ -21,6 +21,7 @@ from typing import TextIO
 
 from mlflow.exceptions import MlflowException
 
+from latentsweep.invocation import hint
 from latentsweep.records.redaction import redact, redact_lines
 from latentsweep_mlflow.tracking import connect, database, tracking_uri
 from latentsweep_mlflow.views import save_views
@@ -52,7 +53,7 @@ def serve(
         _show(uri, uri, open_browser, tell)
         return
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
-        raise LatentsweepError("nothing was recorded here yet; run a sweep first: latentsweep sweep --dataset demo")
+        raise LatentsweepError(f"nothing was recorded here yet; run a sweep first: {hint('sweep --dataset demo')}")
     _check_port(host, port)
     if host not in LOOPBACK:
         tell(
@@ -164,7 +165,7 @@ def _check_port(host: str, port: int) -> None:
         except OSError as error:
             raise LatentsweepError(
                 f"MLflow cannot listen on {host}:{port} ({error.strerror}); "
-                f"try another port: latentsweep ui --port {port + 1}"
+                f"try another port: {hint(f'ui --port {port + 1}')}"
             ) from None
 
 

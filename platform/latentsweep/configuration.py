@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from latentsweep.invocation import documented, hint
 from trainables.config import Config
 from trainables.errors import ConfigError
 from trainables.loop.execution import Execution
@@ -99,7 +100,7 @@ class Configuration:
         """Writes YAML, every field with its meaning behind it."""
         lines = [
             "# A latentsweep configuration. Edit what you like: an edited one is trained anew, an unchanged one",
-            "# is answered from the store. Train it with:  python cli.py train --config " + path.name,
+            "# is answered from the store. Train it with:  " + documented(f"train --config {path.name}"),
             f"version: {VERSION}",
             f"dataset: {scalar(self.dataset)}",
             *([f"trained_on: {scalar(self.trained_on)}  # the dataset's fingerprint"] if self.trained_on else []),
@@ -126,16 +127,16 @@ def read_configuration(path: Path) -> Configuration:
     try:
         content = plain_yaml(path.read_text())
     except FileNotFoundError:
-        raise ConfigError(f"there is no configuration {path}; write one with: python cli.py export") from None
+        raise ConfigError(f"there is no configuration {path}; write one with: {hint('export')}") from None
     except IsADirectoryError:
         raise ConfigError(f"a configuration is a YAML file, and {path} is a folder") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         where = getattr(error, "problem_mark", None)
         line = f" (line {where.line + 1})" if where else ""
-        raise ConfigError(f"{path} is not YAML{line}; write it anew with: python cli.py export") from error
+        raise ConfigError(f"{path} is not YAML{line}; write it anew with: {hint('export')}") from error
     if not isinstance(content, dict) or "recipe" not in content:
         raise ConfigError(
-            f"{path} is not a latentsweep configuration (no 'recipe'); write one with: python cli.py export"
+            f"{path} is not a latentsweep configuration (no 'recipe'); write one with: {hint('export')}"
         )
     if content.get("version") != VERSION:
         raise ConfigError(

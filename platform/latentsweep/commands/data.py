@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from latentsweep.commands import completion, options
+from latentsweep.commands.progress import show_progress
 from latentsweep.datasets.catalogue import KNOWN
 from trainables.errors import ConfigError
 
@@ -92,7 +91,7 @@ def prepare(
         from latentsweep.datasets.check import check as look
         from latentsweep.pages.check import write_check
 
-        with _progress(f"checking {name}") as progress:
+        with show_progress(f"checking {name}") as progress:
             found = look(name, **asked, progress=progress)
         page = write_check(found, check)
         numbers = {"volumes": len(found.volumes), "patients": found.patients, "left_out": len(found.left_out)}
@@ -101,7 +100,7 @@ def prepare(
         else:
             typer.echo(f"{numbers['volumes']} volumes of {numbers['patients']} patients would be prepared: {page}")
         return
-    with _progress(f"preparing {name}") as progress:
+    with show_progress(f"preparing {name}") as progress:
         dataset = preparation.prepare(name, **asked, replace=replace, progress=progress)
     if as_json:
         typer.echo(json.dumps({"folder": str(dataset.folder), **dataset.manifest}, indent=2))
@@ -185,28 +184,6 @@ def _tell_subjects(found: Discovery) -> None:
 
 def _is_terminal() -> bool:
     return sys.stderr.isatty()
-
-
-@contextmanager
-def _progress(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on the terminal's error stream; a plain line every tenth where that is no terminal."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-
-        def tell(done: int, total: int) -> None:
-            if done * 10 // total > (done - 1) * 10 // total:
-                typer.echo(f"{label}: {done} of {total} scans", err=True)
-
-        yield tell
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(label, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _numbers(facts: dict[str, Any]) -> list[str]:

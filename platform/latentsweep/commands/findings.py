@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from latentsweep.commands import completion, options
+from trainables.errors import ConfigError
 
 FOUND = 1
 """The exit code of ``lint`` where something misleads."""
@@ -68,6 +69,7 @@ def report(
     paper_tables: Annotated[
         bool, typer.Option("--paper-tables", help="The paper's Tables I and II of the recorded trainings, instead.")
     ] = False,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open the page in a browser, too.")] = False,
     mlflow: options.RecordOption = True,
     as_json: options.JsonOption = False,
     home: options.HomeOption = Path("runs"),
@@ -77,11 +79,17 @@ def report(
     """Write what a sweep found as one HTML file that opens anywhere, with Markdown and CSV beside it."""
     from latentsweep.jobs.reports import report_files, table_files
 
+    if open_browser and paper_tables:
+        raise ConfigError("--open opens the page of a sweep, and --paper-tables writes none; leave one of them out")
     place = options.home_of(home, store, study_storage)
     if paper_tables:
         files = table_files(place)
     else:
-        files = report_files(place, sweep_name, lambda name: options.recorder_of(place, name, mlflow))
+        files = report_files(
+            place, sweep_name, lambda name: options.recorder_of(place, name, mlflow), recorded=mlflow
+        )
+    if open_browser:
+        open_page(files[0])
     if as_json:
         typer.echo(json.dumps({"files": [str(path) for path in files]}, indent=1))
         return
@@ -89,3 +97,11 @@ def report(
         typer.echo(files[0].read_text())
     for path in files:
         typer.echo(path)
+
+
+def open_page(page: Path) -> None:
+    """Opens a page in the user's browser, and says where it is where there is none."""
+    import webbrowser
+
+    if not webbrowser.open(page.resolve().as_uri()):
+        typer.echo(f"note: no browser can be started here; open {page.resolve()} in one", err=True)

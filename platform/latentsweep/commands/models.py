@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from latentsweep.commands import completion, options
+from latentsweep.invocation import hint
 
 if TYPE_CHECKING:
     from latentsweep.jobs.train import Retraining, Training
@@ -104,7 +105,7 @@ def train(
         typer.echo(f"registered as {dataset.name}, version {registered.version}: {registered.reason}")
     if result.findings:
         typer.echo(as_text(result.findings))
-    typer.echo(f"draw images with: python cli.py sample {job.folder} --count 16 --to images")
+    typer.echo(f"draw images with: {hint(f'sample {job.folder} --count 16 --to images')}")
     check_registered(result, registered, wanted=mlflow)
 
 

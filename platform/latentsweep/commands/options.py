@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from latentsweep.commands import completion
+from latentsweep.commands.progress import show_progress
 
 if TYPE_CHECKING:
     from latentsweep.datasets.slices import PreparedDataset
@@ -87,7 +88,7 @@ def dataset_of(home: Home, name: str) -> PreparedDataset:
     """The prepared dataset; the built-in one is made where it is missing."""
     from latentsweep.datasets.preparation import open_or_prepare
 
-    return open_or_prepare(home, name, lambda line: typer.echo(line, err=True))
+    return open_or_prepare(home, name, show_progress)
 
 
 def recorder_of(home: Home, experiment: str, wanted: bool) -> Recorder:

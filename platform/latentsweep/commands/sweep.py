@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from latentsweep.commands import completion, options
+from latentsweep.invocation import hint
 
 if TYPE_CHECKING:
     from latentsweep.search.plan import SweepPlan
@@ -117,7 +118,7 @@ def sweep(
         )
     job = Sweep(place, plan, weights, options.recorder_of(place, dataset, mlflow))
     job.run(trials, Runtime(pack, Console(stderr=as_json), ray_address), extent)
-    show_results(place, plan, as_json)
+    show_results(place, plan, as_json, recorded=mlflow)
 
 
 def export(
@@ -125,7 +126,10 @@ def export(
     dataset: Annotated[
         str | None,
         typer.Option(
-            "--dataset", "-d", help="Take the latest sweep of this dataset that has a result.", autocompletion=completion.datasets
+            "--dataset",
+            "-d",
+            help="Take the latest sweep of this dataset that has a result.",
+            autocompletion=completion.datasets,
         ),
     ] = None,
     sweep_name: Annotated[
@@ -163,14 +167,14 @@ def export(
     text = "\n".join(
         [
             f"{to}: trial {origin['trial']} of {origin['sweep']}, {words_of(origin, named=trial is not None)}",
-            f"train it with: python cli.py train --config {to}{f' {DESPITE}' if origin.get('refused') else ''}",
+            f"train it with: {hint(f'train --config {to}')}{f' {DESPITE}' if origin.get('refused') else ''}",
         ]
     )
     typer.echo(json.dumps({"file": str(to), "origin": origin}, indent=1) if as_json else text)
 
 
-def show_results(home: Home, plan: SweepPlan, as_json: bool) -> None:
-    """The leaderboard, what may mislead, and what to do next."""
+def show_results(home: Home, plan: SweepPlan, as_json: bool, *, recorded: bool) -> None:
+    """The leaderboard, what may mislead, and what to do next; in MLflow only where it is ``recorded`` there."""
     from latentsweep.lints import targets
     from latentsweep.search import confirmation_table, leaderboard
     from latentsweep.search.sweeps import open_search
@@ -187,8 +191,9 @@ def show_results(home: Home, plan: SweepPlan, as_json: bool) -> None:
     leaderboard.show(table, counts, leaderboard.importances(search), again=again, said=said)
     at = "" if str(home.root) == "runs" else f" --home {home.root}"
     if lints:
-        typer.echo(f"what may mislead:  {', '.join(lints)}: python cli.py lint {plan.name}{at}")
-    typer.echo(f"compare the runs:  python cli.py ui{at}")
-    typer.echo(f"read the report:   python cli.py report {plan.name}{at}")
+        typer.echo(f"what may mislead:  {', '.join(lints)}: {hint(f'lint {plan.name}{at}')}")
+    if recorded:
+        typer.echo(f"compare the runs:  {hint(f'ui{at}')}")
+    typer.echo(f"read the report:   {hint(f'report {plan.name}{at}')}")
     if any(row["best"] for row in table):
-        typer.echo(f"take the best out: python cli.py export --sweep {plan.name} --to best.yaml{at}")
+        typer.echo(f"take the best out: {hint(f'export --sweep {plan.name} --to best.yaml{at}')}")

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from latentsweep.invocation import hint
 from trainables.errors import DataError
 
 
@@ -89,7 +90,7 @@ def dataset_named(name: str) -> Dataset:
 def how_to_get(name: str, home: Path) -> str:
     """The commands that get and prepare a dataset, as the end of a sentence."""
     option = "" if home == Path("runs") else f" --home {home}"
-    dataset, command = dataset_named(name), f"python cli.py data prepare {name}"
+    dataset, command = dataset_named(name), hint(f"data prepare {name}")
     if dataset.layout is None:
         return f"run `{command}{option}`"
     if name in KNOWN:

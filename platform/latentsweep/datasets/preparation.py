@@ -9,6 +9,7 @@ import logging
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -127,12 +128,17 @@ def check_options(name: str, size: int, jobs: int | None) -> None:
         raise DataError(f"--jobs must be at least 1, got {jobs}")
 
 
-def open_or_prepare(home: Home, name: str, tell: Callable[[str], None]) -> PreparedDataset:
-    """The prepared dataset of that name, and the built-in one made where it is missing; raises :class:`DataError`."""
+def open_or_prepare(
+    home: Home, name: str, shown: Callable[[str], AbstractContextManager[Progress]]
+) -> PreparedDataset:
+    """The prepared dataset of that name, and the built-in one made where it is missing; raises :class:`DataError`.
+
+    ``shown`` shows under a label how far it is.
+    """
     if name == BUILT_IN and not (home.datasets / name).exists():
         home.writable(home.datasets)
-        tell(f"preparing {name}, the built-in dataset")
-        return prepare(name, home=home.root)
+        with shown(f"preparing {name}") as progress:
+            return prepare(name, home=home.root, progress=progress)
     return open_dataset(home.datasets, name)
 
 

@@ -58,7 +58,7 @@ def obtain(shared: Sequence[Shared], store: Store, folder: Path, packing: Packin
             which = f" [{each.keys[stage.name].digest[:6]}]" if len(lacking) > 1 else ""
             tasks[task.remote(each.brief, stage.name)] = stage.title + which
     for label in tasks.values():
-        view.stage(label, "computing")
+        view.stage(label, "computing", going=True)
     first: dict[str, Shared] = {}
     for each in shared:
         first.setdefault(each.trained[-1].name, each)
@@ -78,7 +78,8 @@ def obtain(shared: Sequence[Shared], store: Store, folder: Path, packing: Packin
                 view.stage(each.label, f"{how} in {seconds:.0f} s")
             for each in jobs.values():
                 record = store.progress(each.keys.vae.name)
-                view.stage(each.label, f"training, step {int(record['step'])}" if record else "waiting", quiet=True)
+                state = f"training, step {int(record['step'])}" if record else "waiting"
+                view.stage(each.label, state, going=True)
             ready, _ = ray.wait(list(tasks), timeout=0 if jobs else 0.5) if tasks else ([], [])
             for finished in ready:
                 result_of(finished)

@@ -21,6 +21,7 @@ from types import FrameType
 from typing import NoReturn
 
 from latentsweep.execution.ray_folder import remove_abandoned
+from latentsweep.invocation import CALLED, called
 
 DRIVER = "LATENTSWEEP_DRIVER"
 """Set in a driver's environment: the number of the process that watches it."""
@@ -70,7 +71,9 @@ def supervise() -> int:
 def _drive() -> tuple[int, bool]:
     """Starts one driver and waits for it; returns its exit code, and whether it was asked to end."""
     driver = subprocess.Popen(
-        [sys.executable, *sys.orig_argv[1:]], env={**os.environ, DRIVER: str(os.getpid())}, process_group=0
+        [sys.executable, *sys.orig_argv[1:]],
+        env={**os.environ, DRIVER: str(os.getpid()), CALLED: called()},
+        process_group=0,
     )
     asked: list[float] = []
 

@@ -1,4 +1,4 @@
-"""What a user sees while a job runs: one live view in a terminal, plain lines elsewhere."""
+"""What a user sees while a job runs: one live view in a terminal; elsewhere lines, at least every half minute."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from latentsweep.execution.half_minutes import HalfMinutes
 from latentsweep.search.leaderboard import described
 
 VALIDATION = ("val/loss", "val/mse")
@@ -37,6 +38,8 @@ class View:
     def __init__(self, console: Console, title: str, target: int = 0, steps: int = 0) -> None:
         self.console, self.title, self.target, self.steps = console, title, target, steps
         self.stages: dict[str, str] = {}
+        self.going: dict[str, str] = {}
+        """The stages that go on, among all ``stages``."""
         self.running: dict[int, TrialLine] = {}
         self.finished = 0
         self.ended_here = 0
@@ -44,28 +47,41 @@ class View:
         self.began = time.monotonic()
         self.trials_began: float | None = None
         self._live: Live | None = None
+        self._lines: HalfMinutes | None = None
 
     def __enter__(self) -> Self:
         if self.console.is_terminal:
             self._live = Live(console=self.console, get_renderable=self.render, refresh_per_second=4, transient=True)
             self._live.start()
+        else:
+            self.say(f"{self.title} begins")
+            self._lines = HalfMinutes(self.say, self.how_far).__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
         if self._live:
             self._live.stop()
             self._live = None
+        if self._lines:
+            self._lines.__exit__(*exception)
+            self._lines = None
 
     def say(self, line: str) -> None:
         """Prints a line that stays."""
         text = f"[{clock(time.monotonic() - self.began)}] {line}"
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def stage(self, name: str, state: str, *, quiet: bool = False) -> None:
-        """A stage changed its state; ``quiet`` keeps it out of plain output."""
-        changed = self.stages.get(name) != state
+    def stage(self, name: str, state: str, *, going: bool = False, quiet: bool = False) -> None:
+        """A stage changed its state, or is ``going`` on; ``quiet`` keeps it out of plain output.
+
+        In plain output the first state is said at once, and of those that go on the last every half minute.
+        """
+        known = name in self.going if going else self.stages.get(name) == state
         self.stages[name] = state
-        if changed and not quiet and not self._live:
+        self.going.pop(name, None)
+        if going:
+            self.going[name] = state
+        if not known and not quiet and not self._live:
             self.say(f"{name}: {state}")
 
     def started(self, number: int, params: Mapping[str, Any]) -> None:
@@ -90,6 +106,16 @@ class View:
         self.ended_here += 1
         self.best = best or self.best
         self.say(f"trial {number}: {how}   ({self.finished} of {self.target})")
+
+    def how_far(self) -> str:
+        """What goes on, in one line."""
+        parts = [f"{name}: {state}" for name, state in list(self.going.items())]
+        for number, line in list(self.running.items()):
+            score = "" if line.score is None else f", {line.score:.1f}"
+            parts.append(f"trial {number}: {line.state}, step {line.step} of {self.steps}{score}")
+        if self.target:
+            parts += filter(None, (f"{self.finished} of {self.target} trials ended", self.left()))
+        return "; ".join(parts) or f"{self.title} goes on"
 
     def render(self) -> Group:
         """The live view."""

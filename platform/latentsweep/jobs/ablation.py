@@ -14,6 +14,7 @@ from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.execution import worker
 from latentsweep.execution.cluster import result_of
 from latentsweep.execution.view import View
+from latentsweep.invocation import hint
 from latentsweep.jobs.job import Job, Runtime
 from latentsweep.jobs.measuring import Failure, measure
 from latentsweep.jobs.sweep import Sweep
@@ -113,7 +114,7 @@ class Study(Job):
         with View(runtime.console, self.plan.name) as view, runtime.ray():
             for key, (arm, section) in timings(self.plan.design).items():
                 label = f"a step of the {NAMES[section]}, {arm.name}"
-                view.stage(label, "timing", quiet=True)
+                view.stage(label, "timing", going=True)
                 run = jobs[arm.name]
                 work = self.brief(packing, run.recipe, run.seed, split=self.plan.split, section=section)
                 asked = (work, section, slices[arm.recipe.data.split], min(SECONDS, 60 * minutes / 10))
@@ -138,7 +139,7 @@ class Study(Job):
             if not best:
                 raise LatentsweepError(
                     f"no trial of the tuning of {arm.name!r} has a result that the guards let win; see "
-                    f"python cli.py report {sweep.plan.name}"
+                    f"{hint(f'report {sweep.plan.name}')}"
                 )
             found[arm.name] = dict(best[0].params)
         return found

@@ -25,6 +25,7 @@ from latentsweep.ablation.statistics.ratio import Ratio, ratios
 from latentsweep.ablation.statistics.replicate import Replicate
 from latentsweep.configuration import scalar
 from latentsweep.datasets.ledger import earlier_words
+from latentsweep.invocation import documented
 from latentsweep.jobs.ablation import Study
 from latentsweep.jobs.ablation_outlook import Noise, power_words
 from latentsweep.lints import Finding, targets
@@ -266,7 +267,7 @@ def changed(changes: Mapping[str, Value]) -> str:
 
 def command_of(plan: AblationPlan, seeds: int) -> str:
     """The command that repeats a study."""
-    words = ["python", "cli.py", "ablate", "--dataset", plan.dataset]
+    words = ["ablate", "--dataset", plan.dataset]
     if plan.kind == WHOLE:
         words += ["--design", plan.kind, *(word for arm in plan.arms for word in ("--arm", arm.option))]
     else:
@@ -277,9 +278,9 @@ def command_of(plan: AblationPlan, seeds: int) -> str:
     words += ["--minutes", repr(plan.minutes)] if plan.minutes else []
     words += ["--margin", f"{100 * plan.margin:g}"] if plan.margin != MARGIN else []
     if plan.kind == WHOLE:
-        return shlex.join([*words, *(word for setting in plan.settings for word in ("--set", setting))])
+        return documented(shlex.join([*words, *(word for setting in plan.settings for word in ("--set", setting))]))
     changes = differences(recipe_named(plan.recipe_name), plan.recipe)
-    return shlex.join([*words, *(word for item in changes.items() for word in assignment(*item))])
+    return documented(shlex.join([*words, *(word for item in changes.items() for word in assignment(*item))]))
 
 
 def plain(found: Effect | Ratio | ArmGap) -> dict[str, Any]:

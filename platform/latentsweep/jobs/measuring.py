@@ -85,7 +85,7 @@ def measure(
         for group in waiting.values():
             progress = job.store.progress(group[0].keys.denoiser.name)
             if progress:
-                view.stage(group[0].name, f"training, step {int(progress['step'])}", quiet=True)
+                view.stage(group[0].name, f"training, step {int(progress['step'])}", going=True)
 
 
 def _outcome(reference: Any, log_of: Path) -> dict[str, str] | None:

@@ -16,12 +16,17 @@ from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 
 
-def report_files(home: Home, sweep: str | None, recorder_of: Callable[[str], Recorder]) -> list[Path]:
-    """Writes the report of a sweep, by default the latest that has a result, and keeps it with the sweep's run."""
+def report_files(
+    home: Home, sweep: str | None, recorder_of: Callable[[str], Recorder], *, recorded: bool
+) -> list[Path]:
+    """Writes the report of a sweep, by default the latest that has a result, and keeps it with the sweep's run.
+
+    It points at MLflow where its runs are ``recorded`` there.
+    """
     folder = chosen_sweep(home, None, sweep)
     plan, search = SweepPlan.read(folder), open_search(folder, home.study)
     findings = targets.merge_by_code(targets.lint_sweep(home, plan, search))
-    files = write_report(home, folder.name, findings=findings)
+    files = write_report(home, folder.name, findings=findings, recorded=recorded)
     SweepRecord(recorder_of(plan.dataset), plan, Store.of(home), search).report(files)
     return files
 

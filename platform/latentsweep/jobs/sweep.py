@@ -71,7 +71,7 @@ class Sweep(Job):
             self.use(name for run in confirmation.runs_on_record(self.plan, self.search) for name in run.keys.names())
             findings = targets.lint_plan(self.home, self.plan)
             if findings:
-                runtime.console.print(as_text(findings), highlight=False, markup=False)
+                runtime.console.print(as_text(findings), highlight=False, markup=False, soft_wrap=True)
             self.record.begin(findings)
             reached = self.plan.reachable(target)
             view = View(runtime.console, self.plan.name, reached, self.plan.recipe.diffusion.steps)

@@ -163,7 +163,7 @@ class Retraining(Job):
                 for stage, total in steps.items():
                     record = self.store.progress(getattr(keys, stage).name)
                     if record:
-                        view.stage(stage, describe_progress(record, total))
+                        view.stage(stage, describe_progress(record, total), going=True)
             training.result()
 
 

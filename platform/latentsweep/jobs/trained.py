@@ -14,6 +14,7 @@ from latentsweep import guards, stages
 from latentsweep.configuration import Configuration
 from latentsweep.datasets.ledger import note_use
 from latentsweep.datasets.slices import PreparedDataset, check_fingerprint
+from latentsweep.invocation import hint
 from latentsweep.jobs.image_folder import GRID, compare
 from latentsweep.jobs.train import name_of
 from latentsweep.search.export import configuration_at
@@ -135,7 +136,7 @@ def _dataset_of(configuration: Configuration, open_named: Open) -> PreparedDatas
 
 
 def _untrained(run: str) -> DataError:
-    return DataError(f"{run} is not trained in this home; train its configuration with: python cli.py train")
+    return DataError(f"{run} is not trained in this home; train its configuration with: {hint('train')}")
 
 
 def write_images(folder: Path, images: np.ndarray, seeds: Sequence[int]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from latentsweep import guards
 from latentsweep.datasets.slices import PreparedDataset, open_dataset
+from latentsweep.invocation import documented
 from latentsweep.lints import Finding
 from latentsweep.metrics import FID, KID, OBJECTIVES, REPORT, STEPS, Metric
 from latentsweep.pages.charts import Chart
@@ -58,6 +59,8 @@ class Content:
     importances: list[Importance]
     findings: list[Finding]
     in_database: bool = False
+    recorded: bool = True
+    """Whether the sweep's runs are in MLflow, as far as whoever asks for the report says."""
     written: str = field(default_factory=now)
 
     @property
@@ -269,6 +272,11 @@ class Content:
         return f"optuna-dashboard {study}"
 
     @property
+    def runs(self) -> str:
+        """The command that shows the runs in MLflow; empty where they aren't recorded."""
+        return documented("ui") if self.recorded else ""
+
+    @property
     def retrain(self) -> list[str]:
         """The commands that train the shown configuration in full and draw from it.
 
@@ -285,17 +293,17 @@ class Content:
         train = f" {guards.DESPITE}" if shown.said and not clean else ""
         drawn = "FOLDER" if clean else "best.yaml"
         return [
-            f"python cli.py export --sweep {shlex.quote(self.sweep)}{trial}{export} --to best.yaml",
-            f"python cli.py train --config best.yaml{train}",
-            f"python cli.py sample {drawn} --count 16 --to images" + ("  # the FOLDER that train names" * clean),
+            documented(f"export --sweep {shlex.quote(self.sweep)}{trial}{export} --to best.yaml"),
+            documented(f"train --config best.yaml{train}"),
+            documented(f"sample {drawn} --count 16 --to images") + ("  # the FOLDER that train names" * clean),
         ]
 
 
-def gather(home: Home, sweep: str, findings: Findings = ()) -> Content:
+def gather(home: Home, sweep: str, findings: Findings = (), *, recorded: bool = True) -> Content:
     """Everything for the report of a sweep; raises :class:`~trainables.errors.DataError` for an unknown sweep."""
     source = open_source(home, sweep)
     raised = warnings_first(findings() if callable(findings) else findings)
-    return Content(source, scores(source.search), importances(source.search), raised, bool(home.study))
+    return Content(source, scores(source.search), importances(source.search), raised, bool(home.study), recorded)
 
 
 def slices(source: Source) -> str:

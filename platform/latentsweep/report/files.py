@@ -14,14 +14,16 @@ from latentsweep.storage.home import Home
 FOLDER = "report"
 
 
-def write_report(home: Home, sweep: str, *, findings: Findings = ()) -> list[Path]:
+def write_report(home: Home, sweep: str, *, findings: Findings = (), recorded: bool = True) -> list[Path]:
     """Writes ``report.html``, ``report.md`` and ``report.csv`` into the sweep's folder and returns their paths.
 
     ``sweep`` is the name of a folder of ``home.sweeps``; ``findings`` are the lints to show, or a function that finds
-    them. Raises :class:`~trainables.errors.DataError` for an unknown sweep and
+    them. ``recorded`` says whether the page points at MLflow.
+
+    Raises :class:`~trainables.errors.DataError` for an unknown sweep and
     :class:`~trainables.errors.StoreError` where the folder can't be written.
     """
-    content = gather(home, sweep, findings)
+    content = gather(home, sweep, findings, recorded=recorded)
     given = {
         "c": content,
         "repetition": repetition,

@@ -7,6 +7,7 @@ import shlex
 import yaml
 
 from latentsweep.guards import DESPITE
+from latentsweep.invocation import documented
 from latentsweep.pages.repetition import assignment, differences, flat, machine, versions
 from latentsweep.report.source import Source
 from latentsweep.search.confirmation import SEEDS, Extent, last_extent
@@ -37,7 +38,7 @@ def changes(source: Source) -> list[tuple[str, Value, Value]]:
 def command(source: Source) -> str:
     """The command that makes the same sweep."""
     search, plan, usual = source.search, source.plan, SearchConfig()
-    words = ["python", "cli.py", "sweep", "--dataset", plan.dataset, "--recipe", plan.recipe_name]
+    words = ["--dataset", plan.dataset, "--recipe", plan.recipe_name]
     words += ["--trials", str(max(1, len(search.run_trials())))]
     words += confirm_words(source)
     if space_yaml(source):
@@ -53,7 +54,7 @@ def command(source: Source) -> str:
         words += ["--seed", str(search.seed)]
     for field, _, value in changes(source):
         words += ["--split", str(value)] if field == "data.split" else assignment(field, value)
-    return shlex.join(words)
+    return documented(f"sweep {shlex.join(words)}")
 
 
 def confirm_words(source: Source) -> list[str]:

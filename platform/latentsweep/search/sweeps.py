@@ -11,6 +11,8 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 
+from latentsweep.datasets.catalogue import BUILT_IN
+from latentsweep.invocation import hint
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search
 from latentsweep.storage.home import Home, read_json
@@ -55,7 +57,7 @@ def chosen_sweep(home: Home, dataset: str | None, name: str | None) -> Path:
     found = sweeps(home, dataset)
     if not found:
         what = f" of {dataset}" if dataset else ""
-        raise DataError(f"there is no sweep{what} yet; run: python cli.py sweep --dataset {dataset or 'demo'}")
+        raise DataError(f"there is no sweep{what} yet; run: {hint(f'sweep --dataset {dataset or BUILT_IN}')}")
     return next((folder for folder in reversed(found) if _has_result(folder, home.study)), found[-1])
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from latentsweep import guards
+from latentsweep.invocation import hint
 from latentsweep.metrics import RUNG
 from latentsweep.stages.latents import LATENTS, read_latents, scaling, training_positions
 from latentsweep.stages.real_features import REAL_FEATURES, extractor
@@ -208,7 +209,7 @@ def check_rung(recipe: Recipe) -> None:
 
 def how_to_keep(denoiser: Entry) -> str:
     """What a user does for weights of before a training copied, where the store has a training without them."""
-    return f"remove {denoiser.name} from the store, then run: python cli.py train"
+    return f"remove {denoiser.name} from the store, then run: {hint('train')}"
 
 
 def average_file(length: float, after_steps: int = 0) -> str:

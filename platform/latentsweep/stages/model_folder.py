@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from latentsweep.configuration import Configuration, read_configuration
+from latentsweep.invocation import hint
 from latentsweep.stages.denoiser import draw, guide_file, load_average, load_denoiser, load_guide
 from latentsweep.stages.latents import channel_statistics, scaling, training_positions
 from latentsweep.stages.pipeline import Keys
@@ -93,7 +94,7 @@ def write_model(folder: Path, store: Store, keys: Keys, configuration: Configura
     """
     found = _trainings(store, keys)
     if found is None:
-        raise DataError("the configuration is not trained; train it with: python cli.py train --config …")
+        raise DataError(f"the configuration is not trained; train it with: {hint('train --config …')}")
     vae, latents, denoiser = found
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(vae.file(WEIGHTS), folder / VAE)

@@ -21,7 +21,10 @@ import optuna_dashboard
 import pytest
 import yaml
 from PIL import Image
+from typer.testing import CliRunner
 
+from latentsweep.cli import app
+from latentsweep.commands.sweep import show_results
 from latentsweep.configuration import overridden
 from latentsweep.lints import Finding
 from latentsweep.metrics import FID, KID
@@ -311,6 +314,43 @@ def test_the_command_makes_the_same_sweep(make_sweep: Make) -> None:
     assert written
     assert SearchSpace.from_plain(yaml.safe_load(written[1])) == made.plan.space
     assert "held-out slices share patients" in words(html)
+
+
+def test_a_report_points_at_mlflow_only_where_the_runs_are_recorded(make_sweep: Make) -> None:
+    made = make_sweep(1)
+    assert "python cli.py ui opens MLflow" in words(report_of(made)[0])
+    assert "ui opens MLflow" not in words(report_of(made, recorded=False)[0])
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_sweep_ends_with_a_hint_at_mlflow_only_where_it_is_recorded(
+    make_sweep: Make, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, recorded: bool
+) -> None:
+    made = make_sweep(1)
+    monkeypatch.setattr("latentsweep.lints.targets.lint_sweep", lambda *_: {})
+    show_results(made.home, made.plan, False, recorded=recorded)
+    said = capsys.readouterr().out
+    assert f"python cli.py report {made.name} --home {made.home.root}" in said
+    assert ("python cli.py ui" in said) == recorded
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_the_page_is_opened_or_its_path_said_where_there_is_no_browser(
+    make_sweep: Make, monkeypatch: pytest.MonkeyPatch, found: bool
+) -> None:
+    made, opened = make_sweep(1), []
+    monkeypatch.setattr("latentsweep.lints.targets.lint_sweep", lambda *_: {})
+    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or found)
+    done = CliRunner().invoke(app, ["report", "--open", "--no-mlflow", "--home", str(made.home.root)])
+    page = made.home.sweeps / made.name / "report" / "report.html"
+    assert done.exit_code == 0, done.output
+    assert opened == [page.resolve().as_uri()]
+    assert (f"open {page.resolve()} in one" in done.stderr) != found
+
+
+def test_tables_have_no_page_to_open(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["report", "--open", "--paper-tables", "--home", str(tmp_path)])
+    assert (done.exit_code, "leave one of them out" in done.stderr) == (2, True)
 
 
 def test_the_study_is_shown_from_where_it_lies_and_no_databases_address_is_said(make_sweep: Make) -> None:
