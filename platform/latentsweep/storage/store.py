@@ -31,6 +31,7 @@ from latentsweep.storage.mirror import NOWHERE, OF_THE_DISK, PARTIAL, Mirror, Pl
 from trainables.config import fingerprint
 from trainables.errors import StoreError
 from trainables.loop.checkpoint import CHECKPOINT, previous
+from trainables.loop.watchdog import waiting
 
 COST = ".cost.json"
 PROGRESS = ".progress.json"
@@ -107,7 +108,7 @@ class Store:
         manifest = self.mirror.manifest(name)
         if manifest is None:
             return None
-        with self.writing(), self._lock(f"fetch-{name}"):
+        with self.writing(), self._alone(f"fetch-{name}"):
             entry = self._read(name)
             if entry:
                 return entry
@@ -140,7 +141,7 @@ class Store:
         if found:
             return found
         workspace = self.workspace(key.name)
-        with self.writing(workspace), self._lock(key.name):
+        with self.writing(workspace), self._alone(key.name):
             found = self.find(key)
             if found:
                 return found
@@ -183,6 +184,17 @@ class Store:
     def _lock(self, name: str) -> FileLock:
         folder = self._make(self.root / "locks")
         return FileLock(folder / (name.replace("/", "-") + ".lock"))
+
+    @contextlib.contextmanager
+    def _alone(self, name: str) -> Iterator[None]:
+        """Holds the lock of a result. The wait for another process that has it may be as long as its work."""
+        lock = self._lock(name)
+        with waiting():
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _make(self, folder: Path) -> Path:
         with self.writing():
