@@ -22,6 +22,7 @@ from trainables.loop.optimiser import adamw, cosine_rate, set_learning_rate, upd
 from trainables.loop.precision import WorkingCopy
 from trainables.loop.progress import Progress, Record, Report, RunningMeans, even_steps, ignore_report
 from trainables.loop.seeds import LayerGenerators, derived_seed
+from trainables.loop.watchdog import beat
 
 CHUNK = 64
 """Slices in a batch where no gradient is needed."""
@@ -172,6 +173,7 @@ def validation_loss(
         mean, log_variance = model.encode(images)
         losses = vae_loss(config, images, model.decode(mean), mean, log_variance, kl_weight=config.kl_weight)
         sums += torch.stack(list(losses.values())).cpu() * len(chunk)
+        beat()
     means = (sums / max(1, len(slices))).tolist()
     return {f"val/{name}": mean for name, mean in zip(names, means, strict=True)}
 
@@ -182,7 +184,10 @@ def encode_slices(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Posterior mean and log-variance, float32 (N, C, h, w), of slices uint8 (N, H, W)."""
     with on_device(model.eval(), device):
-        parts = [model.encode(to_unit(chunk.to(device))) for chunk in torch.split(slices, CHUNK)]
+        parts = []
+        for chunk in torch.split(slices, CHUNK):
+            parts.append(model.encode(to_unit(chunk.to(device))))
+            beat()
     return torch.cat([mean.cpu() for mean, _ in parts]), torch.cat([lv.cpu() for _, lv in parts])
 
 

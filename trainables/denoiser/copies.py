@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from trainables.images import affine_maps, reduce_area, to_bytes, to_unit, warp
+from trainables.loop.watchdog import beat
 
 COPY_LABELS = 7
 """Numbers in a label, each 0 where nothing was done: flipped (0 or 1), and u of turn, scale, shift across and down,
@@ -49,10 +50,10 @@ class Alterations(NamedTuple):
 
     def apply(self, slices: Tensor, size: int) -> Tensor:
         """Slices uint8 (B, S, S) warped at S, reduced by area and lit otherwise: uint8 (B, ``size``, ``size``)."""
-        parts = [
-            self._apply(slices[first : first + AT_ONCE], slice(first, first + AT_ONCE), size)
-            for first in range(0, len(slices), AT_ONCE)
-        ]
+        parts = []
+        for first in range(0, len(slices), AT_ONCE):
+            parts.append(self._apply(slices[first : first + AT_ONCE], slice(first, first + AT_ONCE), size))
+            beat()
         return torch.cat(parts)
 
     def _apply(self, slices: Tensor, share: slice, size: int) -> Tensor:

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_map_only
 from trainables.config import Config, setting
 from trainables.loop import cards
 from trainables.loop.machine import cores
-from trainables.loop.watchdog import beat
+from trainables.loop.watchdog import beat, waiting
 
 Values = TypeVar("Values")
 
@@ -261,11 +261,13 @@ def from_first(value: float) -> float:
     if world_size() == 1:
         return value
     shared = torch.tensor([value])
-    dist.broadcast(shared, src=0)
+    with waiting():  # the first may be at work that the others have no part in
+        dist.broadcast(shared, src=0)
     return float(shared)
 
 
 def barrier() -> None:
     """Waits until all workers are here."""
     if world_size() > 1:
-        dist.barrier()
+        with waiting():
+            dist.barrier()

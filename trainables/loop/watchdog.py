@@ -33,6 +33,23 @@ def watch(seconds: float, log: TextIO) -> Iterator[None]:
         faulthandler.cancel_dump_traceback_later()
 
 
+@contextlib.contextmanager
+def waiting() -> Iterator[None]:
+    """Inside, no beat is needed: this process waits for another one, which is watched itself.
+
+    What waits and is never answered must end by another way, such as a lock that the system frees.
+    """
+    global _armed
+    before, _armed = _armed, None
+    faulthandler.cancel_dump_traceback_later()
+    try:
+        yield
+    finally:
+        _armed = before
+        if _armed:
+            _arm()
+
+
 def beat() -> None:
     """Tells that a loop has moved on; it calls this at every step."""
     if _armed and time.monotonic() - _last > REARMED_EVERY:

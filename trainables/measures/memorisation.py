@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.errors import DataError
+from trainables.loop.watchdog import beat
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +86,7 @@ def nearest(images: Bytes, training: Bytes) -> Nearest:
         laid, found.indices[chunk] = _aligned(images[chunk], training, candidates[chunk])
         difference = _standardised(laid) - _standardised(training[found.indices[chunk]])
         found.distances[chunk] = np.sqrt(np.mean(difference**2, axis=(1, 2)))
+        beat()
     found.distances[found.distances < ROUNDING] = 0
     return found
 
@@ -166,6 +168,7 @@ def _candidates(images: Bytes, training: Bytes) -> Indices:
         theirs = _thumbnails(training[start : start + CHUNK_TRAINING]).reshape(part.shape[1], -1).T
         for variant in variants:
             np.maximum(part, variant @ theirs, out=part)
+        beat()
     count = min(CANDIDATES, len(training))
     return np.asarray(np.argpartition(-scores, count - 1, axis=1)[:, :count])
 

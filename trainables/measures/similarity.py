@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from trainables.loop.watchdog import beat
 from trainables.measures.collapse import mean_distance, pairwise_distances
 from trainables.measures.structure import exponents
 
@@ -78,6 +79,7 @@ def _measure(function: Callable[..., Any], first: Images, second: Images, **opti
     for start in range(0, len(first), CHUNK):
         pair = (_tensor(images[start : start + CHUNK]) for images in (first, second))
         values.append(function(*pair, data_range=1.0, reduction="none", **options).reshape(-1))
+        beat()
     return np.asarray(torch.cat(values).numpy(), dtype=np.float64)
 
 

@@ -24,6 +24,7 @@ from latentsweep.datasets.splits import SPLITS, fold_splits
 from latentsweep.storage.home import sha256_of
 from trainables.errors import ChangedDataError, DataError
 from trainables.folds import Fold
+from trainables.loop.watchdog import beat
 
 VERSION = 1
 MANIFEST = "manifest.json"
@@ -196,6 +197,7 @@ class PreparedDataset:
         )
         for shard, places in zip(self.manifest["shards"], parts, strict=True):
             if len(places):
+                beat()
                 part = self._decoded(shard, places, masks)
                 here = slice(len(found), len(found) + len(part))
                 for name in ("images", "indices", *(("masks", "masked") if masks else ())):

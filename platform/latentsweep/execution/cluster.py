@@ -43,6 +43,10 @@ LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 CONNECT_SECONDS = 5.0
 
+PATIENT_SECONDS = 7 * 86_400
+"""How long the workers of a training wait for each other: the first may encode for hours. A worker that hangs ends
+itself, and one that has ended is noticed at once."""
+
 REPLACEMENTS = 2
 """How often a training that a worker failed in is tried again, each time from its last checkpoint."""
 
@@ -211,7 +215,9 @@ def run_under_train(
     trainer = TorchTrainer(
         work,
         train_loop_config=config,
-        torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if gpu_share == 1.0 else "gloo"),
+        torch_config=TorchConfig(
+            backend="cpu:gloo,cuda:nccl" if gpu_share == 1.0 else "gloo", timeout_s=PATIENT_SECONDS
+        ),
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker=resources),
         run_config=RunConfig(
             name=name,

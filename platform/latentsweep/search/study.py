@@ -133,12 +133,13 @@ class Search:
         self.space, self.config, self.seed = space, config, seed
         self.distributions = {field: distribution(d) for field, d in space.dimensions.items()}
         with translate_errors(database):
-            place = {"study_name": folder.name, "storage": storage(folder, database, reading=reading)}
+            place = storage(folder, database, reading=reading)
             if reading:
-                self.study = _loaded(**place)
+                self.study = _loaded(folder.name, place)
             else:
                 self.study = optuna.create_study(
-                    **place,
+                    study_name=folder.name,
+                    storage=place,
                     directions=["minimize"] * len(config.objectives),
                     pruner=PRUNERS[config.pruner](),
                     load_if_exists=True,

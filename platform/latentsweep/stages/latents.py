@@ -18,12 +18,12 @@ import pyarrow.parquet as pq
 import torch
 
 from latentsweep.datasets.slices import Slices
+from latentsweep.stages.pieces import encode_in_pieces
 from latentsweep.stages.stage import WEIGHTS, Context, Identity, Stage
 from latentsweep.stages.vae import VAE, load_vae
 from latentsweep.storage.bounds import Form, admit
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import read_each
-from trainables.autoencoder.training import encode_slices
 from trainables.denoiser.copies import draw_alterations
 from trainables.denoiser.latents import NO_WHITENING, ChannelStatistics, Latents
 from trainables.errors import StoreError
@@ -64,7 +64,8 @@ def encode(context: Context, folder: Path) -> dict[str, Any]:
     parts = []
 
     def add(split: str, slices: Slices, images: np.ndarray, version: str = "") -> None:
-        parts.append(Encoded(split, slices, *encode_slices(model, torch.from_numpy(images), device), version))
+        name = f"{split} {version}".strip()
+        parts.append(Encoded(split, slices, *encode_in_pieces(model, images, device, folder, name), version))
 
     for split in context.dataset.splits(context.recipe.data.rule):
         slices = context.slices(split)

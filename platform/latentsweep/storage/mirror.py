@@ -15,7 +15,6 @@ import json
 import logging
 import os
 import re
-import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -32,6 +31,7 @@ from latentsweep.storage.home import is_bucket, read_each, sha256_of
 from trainables.config import fingerprint
 from trainables.errors import ConfigError, StoreError
 from trainables.loop.checkpoint import previous
+from trainables.loop.watchdog import beat
 
 PARTIAL = ".partial"
 POINTER = "checkpoint.json"
@@ -131,13 +131,13 @@ class Bucket(Place):
 
     def upload(self, path: Path, target: str) -> None:
         with self._translate_errors("written", target), path.open("rb") as source, self._sink(target) as sink:
-            shutil.copyfileobj(source, sink, CHUNK)
+            _copy(source, sink)
 
     def download(self, target: str, path: Path) -> None:
         with self._translate_errors("read", target), self._files.open_input_stream(target) as source:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("wb") as sink:
-                shutil.copyfileobj(source, sink, CHUNK)
+                _copy(source, sink)
 
     def remove(self, target: str) -> None:
         if self._folder:
@@ -292,6 +292,13 @@ class Mirror:
         self._held.discard(name)
         for target in (f"{name}/{MANIFEST}", name, name + PARTIAL):
             self.place.remove(target)
+
+
+def _copy(source: IO[bytes], sink: IO[bytes]) -> None:
+    """Copies a file of any length; over a slow line that takes longer than a process may be silent."""
+    while chunk := source.read(CHUNK):
+        sink.write(chunk)
+        beat()
 
 
 def _version(manifest: Mapping[str, Any]) -> str:

@@ -32,6 +32,7 @@ from latentsweep.storage.mirror import DAMAGED, NOWHERE, OF_THE_DISK, PARTIAL, M
 from trainables.config import fingerprint
 from trainables.errors import StoreError
 from trainables.loop.checkpoint import CHECKPOINT, previous
+from trainables.loop.watchdog import waiting
 
 COST = ".cost.json"
 PROGRESS = ".progress.json"
@@ -108,7 +109,7 @@ class Store:
         manifest = self.mirror.manifest(name)
         if manifest is None:
             return None
-        with self.writing(), self._lock(f"fetch-{name}"):
+        with self.writing(), self._alone(f"fetch-{name}"):
             entry = self._read(name)
             if entry:
                 return entry
@@ -141,7 +142,7 @@ class Store:
         if found:
             return found
         workspace = self.workspace(key.name)
-        with self.writing(workspace), self._lock(key.name):
+        with self.writing(workspace), self._alone(key.name):
             found = self.find(key)
             if found:
                 return found
@@ -191,6 +192,17 @@ class Store:
     def _discard(self, folder: Path) -> None:
         """Deletes what lies at ``folder``, which is in the store; a link alone, not what it leads to."""
         remove_below(self.root, folder.relative_to(self.root).as_posix())
+
+    @contextlib.contextmanager
+    def _alone(self, name: str) -> Iterator[None]:
+        """Holds the lock of a result. The wait for another process that has it may be as long as its work."""
+        lock = self._lock(name)
+        with waiting():
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _make(self, folder: Path) -> Path:
         refuse_links(self.root, folder)
