@@ -194,9 +194,9 @@ def words(seeds: int) -> list[str]:
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_study_of_minutes_measures_once_and_keeps_its_steps_through_a_kill_and_more_seeds(
-    prepared_demo: Path, tmp_path: Path
+    measured_demo: Path, tmp_path: Path
 ) -> None:
-    home = shutil.copytree(prepared_demo, tmp_path / "runs")
+    home = shutil.copytree(measured_demo, tmp_path / "runs")
     assert "measured when the study is first run" in cli(home, *words(1), "--dry-run").stdout
     job = Job.start(home, *words(1))
     job.wait_for(lambda: list(home.glob(f"ablations/*/{walltime.FILE}")))
