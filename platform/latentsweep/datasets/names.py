@@ -11,15 +11,23 @@ from pathlib import PurePosixPath
 from latentsweep.datasets.contrasts import contrast_named
 from latentsweep.datasets.visits import VISIT, without_visit
 
+_FINDING = (
+    r"tumou?rs?|lesions?|cancer|glioma|meningioma|pituitary|astrocytoma|oligodendroglioma|ependymoma|medulloblastoma|"
+    r"schwannoma|neurocytoma|papilloma|carcinoma|germinoma|metastas[ie]s|glioblastoma|hgg|lgg|gbm|"
+    r"dement(ed|ia)|alzheimer'?s?|parkinson'?s?|strokes?|ha?emorrhag(e|ic)|isch(a?)emi[ac]|epilepsy|sclerosis|cysts?|abscess|"
+    r"impair(ed|ment)|cognitive|disease[ds]?"
+)
 _CLASS = (
-    r"yes|no|positive|negative|hgg|lgg|gbm|(high|low)[-_ ]grade|(no[-_ ]?)?(tumou?r|lesion)s?|"
-    r"(glioma|meningioma|pituitary|astrocytoma|oligodendroglioma|metastasis|metastases|glioblastoma)([-_ ]tumou?r)?|"
-    r"normal|abnormal|healthy|controls?"
+    rf"((very|mild|moderate|severe|high|low|grade|non?|not|with|without|brain|multiple)[-_ ]?)*({_FINDING})"
+    rf"([-_ ]?({_FINDING}|patients?|images?|class|grade))*|"
+    r"yes|no|positive|negative|(high|low)[-_ ]grade|benign|malignant|(ab)?normals?|health(y|ies)|controls?|"
+    r"AD|CN|NC|HC|PD|MS|[EL]?MCI|SMC|CTRL|CTL"
 )
 GROUP = re.compile(
     rf"{_CLASS}|(train|test|val|valid|validation|eval|dev|holdout)(ing)?([-_ ]?(set|data|images))?|"
     r"patients|subjects|cases|(images?|labels?|masks?)(tr|ts|val)?|images[-_]\w+|imaging|mri|derivatives|sourcedata|"
-    r"data(set)?s?|archive|raw(data)?|nifti|dicom|slices|scans|(task|dataset)\d+_\w+|[\w-]+(train(ing)?|valid(ation)?)[-_]?data(set)?|"
+    r"data(set)?s?|archive|raw(data)?|nifti|dicom|slices|scans|"
+    r"(task|dataset)\d+_\w+|[\w-]+(train(ing)?|valid(ation)?)[-_]?data(set)?|[A-Za-z_-]+dis[ck]\d+|"
     r"(cohort|site|cent(er|re)|hospital|batch|group|fold|class|collection)([-_ ]?(\d+|[A-Za-z])|[-_ ][A-Za-z]+)?|"
     r"(disc|disk|part)[-_ ]?\d+|manifest-\d+",
     re.IGNORECASE,
@@ -65,7 +73,8 @@ class Named:
     subject: str = field(repr=False)
     sure: bool
     """Whether it is the name of a patient, and not that of a visit or an exam."""
-    by_folder: bool
+    folder: PurePosixPath | None = None
+    """The folder that is called after the patient, where one is."""
 
 
 def is_bare(name: str) -> bool:
@@ -96,14 +105,14 @@ def patient_of_path(path: PurePosixPath, passed: Collection[PurePosixPath], volu
     """
     folders = [(folder, folder.name) for folder in reversed(path.parents) if folder.name]
     if match := next(filter(None, (BIDS.fullmatch(part) for part in (*path.parts[:-1], _stem(path)))), None):
-        return Named(match["patient"], True, False)
+        return Named(match["patient"], True)
     for folder, name in folders:
         if folder not in passed and (patient := patient_of_folder(name)):
-            return Named(patient, True, True)
+            return Named(patient, True, folder)
     if patient := _patient_of_file(path, volumes):
-        return Named(patient, True, False)
-    visits = (name for folder, name in folders if folder not in passed and _tells_visit(name))
-    return next((Named(name, False, True) for name in visits), None)
+        return Named(patient, True)
+    visits = (folder for folder, name in folders if folder not in passed and _tells_visit(name))
+    return next((Named(folder.name, False, folder) for folder in visits), None)
 
 
 def count_alike(names: Iterable[str]) -> int:

@@ -14,6 +14,8 @@ from latentsweep.datasets.splits import join_subjects
 
 LEAST_MEMBERS = 3
 """A folder whose headers tell of so many patients is a cohort."""
+MOST_CLASSES = 20
+"""So few folders without a number in their names may be classes."""
 NOBODY = re.compile(
     r"anon[a-z]*|unknown|none|nil|null|nan?|not?|de|deident[a-z]*|identified|removed|redacted|deleted|hidden|blank|"
     r"empty|patients?|subject|person|name|id|available|applicable|given|test(ing)?|dummy|default|example|sample|demo|"
@@ -39,8 +41,11 @@ def find_patients(files: Sequence[SourceFile], kind: str) -> tuple[dict[SourceFi
     places = {file: patient_of_path(file.relative, passed, READERS[kind].one_file) for file in files}
     if READERS[kind].patient is None:
         subjects = {file: place.subject if place else str(file.relative) for file, place in places.items()}
-        return subjects, unknown_subjects(sum(not (place and place.sure) for place in places.values()), len(files))
-    return _join_by_header(places, named, told)
+        lost = sum(not (place and place.sure) for place in places.values())
+        notes = (*unknown_subjects(lost, len(files)), *_groups(places), *_classes(places, READERS[kind].one_file))
+        return subjects, notes
+    subjects, notes = _join_by_header(places, named, told)
+    return subjects, notes if told else (*notes, *_groups(places))
 
 
 def names_nobody(patient: str) -> bool:
@@ -65,6 +70,37 @@ def alike_subjects(subjects: Collection[str]) -> tuple[str, ...]:
         "of one patient, join them with --subject-from 'regex:(…)', a pattern of the part that they share"
     )
     return (note,) if count else ()
+
+
+def _groups(places: Mapping[SourceFile, Named | None]) -> tuple[str, ...]:
+    """The note on patients that may be groups: their folders hold several numbered ones that no other patient has."""
+    below: dict[str, set[str]] = defaultdict(set)
+    for file, place in places.items():
+        inner = file.relative.relative_to(place.folder).parts[:-1] if place and place.sure and place.folder else ()
+        if place and inner and re.search(r"\d", inner[0]) and patient_of_folder(inner[0]):
+            below[place.subject].add(inner[0])
+    holders = Counter(name for names in below.values() for name in names)
+    count = sum(
+        len(names) >= LEAST_MEMBERS
+        and all(holders[name] == 1 and not name.lower().startswith(subject.lower()) for name in names)
+        for subject, names in below.items()
+    )
+    note = (
+        f"subjects whose folder holds {LEAST_MEMBERS} or more numbered folders of its own: {count}; if those are the "
+        "patients, say which folder is one with --subject-from folder:N"
+    )
+    return (note,) if count else ()
+
+
+def _classes(places: Mapping[SourceFile, Named | None], volumes: bool) -> tuple[str, ...]:
+    """The note on pictures whose patients may be classes: the folders are few, and none has a number in its name."""
+    names = {place.subject for place in places.values() if place and place.folder}
+    if volumes or not 0 < len(names) <= MOST_CLASSES or any(re.search(r"\d", name) for name in names):
+        return ()
+    return (
+        f"subjects are {len(names)} folders of pictures without a number in their names: if these are classes, add "
+        "--subject-from file",
+    )
 
 
 def _join_by_header(
@@ -154,7 +190,7 @@ def _wrappers(files: Sequence[SourceFile], kind: str, passed: Collection[PurePos
         if around in passed or patient_of_folder(around.name) is None:
             continue
         inner = [patient_of_path(f.relative, {*passed, *found, around}, READERS[kind].one_file) for f in files]
-        names = {place.subject: place.by_folder for place in inner if place and place.sure}
+        names = {place.subject: place.folder is not None for place in inner if place and place.sure}
         if (
             not all(place and place.sure for place in inner)
             or len(names) < 2

@@ -69,7 +69,15 @@ def patients(*paths, kind="nifti"):
     return told(*paths, kind=kind)[0]
 
 
-@pytest.mark.parametrize("groups", [("HGG", "LGG"), ("train", "test"), ("site1", "site2"), ("glioma", "no_tumor")])
+@pytest.mark.parametrize(
+    "groups",
+    [
+        *(("HGG", "LGG"), ("train", "test"), ("site1", "site2"), ("glioma", "no_tumor"), ("AD", "CN"), ("PD", "HC")),
+        *(("VeryMildDemented", "Non Demented"), ("Stroke", "Normal"), ("benign", "malignant"), ("MS", "healthy")),
+        *(("glioma_tumor", "brain_glioma"), ("Alzheimer's disease", "Mild Cognitive Impairment")),
+        ("oasis_cross-sectional_disc1", "oasis_cross-sectional_disc2"),
+    ],
+)
 def test_a_folder_that_is_a_class_a_split_or_a_site_is_no_patient(groups):
     one, other = groups
     assert set(patients(f"{one}/p1/a.nii", f"{one}/p2/a.nii", f"{other}/p3/b.nii").values()) == {"p1", "p2", "p3"}
@@ -272,6 +280,23 @@ def test_the_numbered_patients_of_a_set_are_not_taken_for_visits(pattern):
     assert count_alike(pattern.format(number) for number in range(1, 13)) == 0
     assert count_alike(pattern.format(number) for number in range(1, 5)) == 0
     assert alike_subjects({pattern.format(number) for number in range(1, 5)}) == ()
+
+
+def test_folders_that_may_be_sets_are_told_and_so_is_the_option_that_says_so():
+    sites = ("Utrecht", "Singapore", "Amsterdam")
+    paths = [f"{site}/{10 * place + number}/pre/FLAIR.nii" for place, site in enumerate(sites) for number in range(4)]
+    found, notes = told(*paths)
+    assert set(found.values()) == set(sites)
+    assert "3 or more numbered folders of its own: 3; if those are the patients" in notes
+    assert told(*(f"{site}/exam{number}/a.nii" for site in sites for number in range(4)))[1] == ""
+    assert told(*(f"{site}/x{number}/a.nii" for site in sites for number in range(4)))[1] == ""
+
+
+def test_few_folders_of_pictures_without_a_number_are_told_for_they_may_be_classes():
+    found, notes = told("left/1.png", "left/2.png", "right/1.png", kind="picture")
+    assert set(found.values()) == {"left", "right"}
+    assert "2 folders of pictures without a number in their names" in notes
+    assert told("p1/1.png", "p2/2.png", kind="picture")[1] == ""
 
 
 def exams(folder, head, write_dicom, ids):
