@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -23,16 +24,20 @@ _CLASS = (
     r"yes|no|positive|negative|(high|low)[-_ ]grade|benign|malignant|(ab)?normals?|health(y|ies)|controls?|"
     r"AD|CN|NC|HC|PD|MS|[EL]?MCI|SMC|CTRL|CTL"
 )
+_SPLIT = r"(train|test|val|valid|validation|eval|dev|holdout|pred)(ing)?([-_ ]?(set|data|images))?"
 GROUP = re.compile(
-    rf"{_CLASS}|(train|test|val|valid|validation|eval|dev|holdout)(ing)?([-_ ]?(set|data|images))?|"
+    rf"{_CLASS}|{_SPLIT}|"
     r"patients|subjects|cases|(images?|labels?|masks?)(tr|ts|val)?|images[-_]\w+|imaging|mri|derivatives|sourcedata|"
     r"data(set)?s?|archive|raw(data)?|nifti|dicom|slices|scans|"
     r"(task|dataset)\d+_\w+|[\w-]+(train(ing)?|valid(ation)?)[-_]?data(set)?|[A-Za-z_-]+dis[ck]\d+|"
+    r"\w+(raw|data)[-_ ]part[-_ ]?\d+|"
     r"(cohort|site|cent(er|re)|hospital|batch|group|fold|class|collection)([-_ ]?(\d+|[A-Za-z])|[-_ ][A-Za-z]+)?|"
     r"(disc|disk|part)[-_ ]?\d+|manifest-\d+",
     re.IGNORECASE,
 )
 """Names of folders that are classes, cohorts, collections or splits."""
+CLASS, SPLIT = re.compile(_CLASS, re.IGNORECASE), re.compile(_SPLIT, re.IGNORECASE)
+YEAR = re.compile(r"(19[89]|20[0-3])\d")
 SERIES = re.compile(
     r"anat|func|dwi|fmap|perf|pet|(stud(y|ies)|series|scan|exam(ination)?|session|acq|run|rep|se|st)[-_ ]?\d*|"
     r"mri?[-_ ]?\d{1,2}|\d+(\.\d+)+([-_ ].*)?",
@@ -60,6 +65,8 @@ _END = re.compile(
     r"([-_ ](?P<word>[A-Za-z]{0,4})[-_ ]?\d{1,2}|(?P<letters>[A-Za-z]{1,4})[-_ ]?\d{1,2}|[-_ ]?[A-Za-z])"
 )
 """A name that may be a patient's, with a short end: a number of one or two digits, or a letter."""
+_VISIT_END = re.compile(rf"(?P<start>[A-Za-z][-_ A-Za-z]*?[A-Za-z])[-_ ]*({VISIT.pattern})", re.IGNORECASE)
+"""A name of letters with a visit behind it: ``anna-baseline``, and ``scan_20190203`` too."""
 _PATIENT_WORD = re.compile(r"p|pt|pat|sub|subj|case|id|no|nr", re.IGNORECASE)
 MOST_VISITS = 10
 """More names than this with one start are those of patients, and not of visits."""
@@ -82,6 +89,7 @@ def is_bare(name: str) -> bool:
     return BARE.fullmatch(name) is not None
 
 
+@functools.lru_cache(maxsize=100_000)
 def patient_of_folder(name: str) -> str | None:
     """The patient that a folder is called after: its name without visit, contrast and format behind it.
 
@@ -122,12 +130,13 @@ def count_alike(names: Iterable[str]) -> int:
     """
     names = set(names)
     matches = [match for match in map(_END.fullmatch, names) if match]
+    visits = [match["start"].lower() for match in map(_VISIT_END.fullmatch, names) if match]
     starts = Counter(
         match["start"]
         for match in matches
         if not GROUP.fullmatch(match["start"])
         and not _PATIENT_WORD.fullmatch(match["word"] or match["letters"] or "")
-    )
+    ) + Counter(visits)
     return sum(count for count in starts.values() if 2 <= count <= MOST_VISITS and count < len(names))
 
 
