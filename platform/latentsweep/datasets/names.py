@@ -25,18 +25,18 @@ _CLASS = (
     r"AD|CN|NC|HC|PD|MS|[EL]?MCI|SMC|CTRL|CTL"
 )
 _SPLIT = r"(train|test|val|valid|validation|eval|dev|holdout|pred)(ing)?([-_ ]?(set|data|images))?"
+_SITE = r"(cohort|site|cent(er|re)|hospital|batch|group|fold|class|collection)([-_ ]?(\d+|[A-Za-z])|[-_ ][A-Za-z]+)?"
 GROUP = re.compile(
     rf"{_CLASS}|{_SPLIT}|"
     r"patients|subjects|cases|(images?|labels?|masks?)(tr|ts|val)?|images[-_]\w+|imaging|mri|derivatives|sourcedata|"
     r"data(set)?s?|archive|raw(data)?|nifti|dicom|slices|scans|"
     r"(task|dataset)\d+_\w+|[\w-]+(train(ing)?|valid(ation)?)[-_]?data(set)?|[A-Za-z_-]+dis[ck]\d+|"
     r"\w+(raw|data)[-_ ]part[-_ ]?\d+|"
-    r"(cohort|site|cent(er|re)|hospital|batch|group|fold|class|collection)([-_ ]?(\d+|[A-Za-z])|[-_ ][A-Za-z]+)?|"
-    r"(disc|disk|part)[-_ ]?\d+|manifest-\d+",
+    rf"{_SITE}|(disc|disk|part)[-_ ]?\d+|manifest-\d+",
     re.IGNORECASE,
 )
 """Names of folders that are classes, cohorts, collections or splits."""
-CLASS, SPLIT = re.compile(_CLASS, re.IGNORECASE), re.compile(_SPLIT, re.IGNORECASE)
+CLASS, SPLIT, SITE = (re.compile(words, re.IGNORECASE) for words in (_CLASS, _SPLIT, _SITE))
 YEAR = re.compile(r"(19[89]|20[0-3])\d")
 SERIES = re.compile(
     r"anat|func|dwi|fmap|perf|pet|(stud(y|ies)|series|scan|exam(ination)?|session|acq|run|rep|se|st)[-_ ]?\d*|"
@@ -112,7 +112,8 @@ def patient_of_path(path: PurePosixPath, passed: Collection[PurePosixPath], volu
     visit or an exam. A file of ``volumes`` is a scan by itself, any other one may be one slice of many.
     """
     folders = [(folder, folder.name) for folder in reversed(path.parents) if folder.name]
-    if match := next(filter(None, (BIDS.fullmatch(part) for part in (*path.parts[:-1], _stem(path)))), None):
+    bids = (BIDS.fullmatch(part) for part in (*path.parts[:-1], _stem(path)) if "sub-" in part.lower())
+    if match := next(filter(None, bids), None):
         return Named(match["patient"], True)
     for folder, name in folders:
         if folder not in passed and (patient := patient_of_folder(name)):

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 
 from latentsweep.datasets.names import (
     CLASS,
+    SITE,
     SPLIT,
     YEAR,
     Named,
@@ -51,10 +52,11 @@ def find_patients(files: Sequence[SourceFile], kind: str) -> tuple[dict[SourceFi
     if READERS[kind].patient is None:
         subjects = {file: place.subject if place else str(file.relative) for file, place in places.items()}
         lost = sum(not (place and place.sure) for place in places.values())
-        notes = (*unknown_subjects(lost, len(files)), *_groups(places), *_classes(places, READERS[kind].one_file))
+        notes = (*unknown_subjects(lost, len(files)), *_groups(places), *_namesakes(places))
+        notes += _classes(places, READERS[kind].one_file)
         return subjects, notes
     subjects, notes = _join_by_header(places, named, told)
-    return subjects, notes if told else (*notes, *_groups(places))
+    return subjects, notes if told else (*notes, *_groups(places), *_namesakes(places))
 
 
 def names_nobody(patient: str) -> bool:
@@ -97,6 +99,22 @@ def _groups(places: Mapping[SourceFile, Named | None]) -> tuple[str, ...]:
     note = (
         f"subjects whose folder holds {LEAST_MEMBERS} or more numbered folders of its own: {count}; if those are the "
         "patients, say which folder is one with --subject-from folder:N"
+    )
+    return (note,) if count else ()
+
+
+def _namesakes(places: Mapping[SourceFile, Named | None]) -> tuple[str, ...]:
+    """The note on subjects of one name in several classes, splits or sites, who may be several patients."""
+    groups: dict[str, set[PurePosixPath]] = defaultdict(set)
+    for place in places.values():
+        if place and place.sure and place.folder:
+            above = (each.name for each in place.folder.parents)
+            words = [name for name in above if any(kind.fullmatch(name) for kind in (CLASS, SPLIT, SITE))]
+            groups[place.subject].add(PurePosixPath(*words))
+    count = sum(len(names) > 1 for names in groups.values())
+    note = (
+        f"subjects of one name in several classes, splits or sites, each taken for one patient: {count}; if they are "
+        "several, tell them apart with --subject-from 'regex:(…)'"
     )
     return (note,) if count else ()
 

@@ -299,6 +299,12 @@ def test_years_above_a_patient_are_no_patients_and_numbers_like_years_are():
     assert set(patients("2001/T1/a.nii", "2001/FLAIR/a.nii", "2002/T1/a.nii").values()) == {"2001", "2002"}
 
 
+def test_equal_names_in_several_sites_are_one_subject_and_told():
+    found, notes = told("site1/P1/a.nii", "site2/P1/a.nii", "site2/P2/a.nii", "T1/P3/a.nii", "T2/P3/a.nii")
+    assert list(found.values()) == ["P1", "P1", "P2", "P3", "P3"]
+    assert "one name in several classes, splits or sites, each taken for one patient: 1" in notes
+
+
 def test_folders_that_may_be_sets_are_told_and_so_is_the_option_that_says_so():
     sites = ("Utrecht", "Singapore", "Amsterdam")
     paths = [f"{site}/{10 * place + number}/pre/FLAIR.nii" for place, site in enumerate(sites) for number in range(4)]
