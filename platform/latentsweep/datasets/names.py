@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -11,20 +12,32 @@ from pathlib import PurePosixPath
 from latentsweep.datasets.contrasts import contrast_named
 from latentsweep.datasets.visits import VISIT, without_visit
 
-_CLASS = (
-    r"yes|no|positive|negative|hgg|lgg|gbm|(high|low)[-_ ]grade|(no[-_ ]?)?(tumou?r|lesion)s?|"
-    r"(glioma|meningioma|pituitary|astrocytoma|oligodendroglioma|metastasis|metastases|glioblastoma)([-_ ]tumou?r)?|"
-    r"normal|abnormal|healthy|controls?"
+_FINDING = (
+    r"tumou?rs?|lesions?|cancer|glioma|meningioma|pituitary|astrocytoma|oligodendroglioma|ependymoma|medulloblastoma|"
+    r"schwannoma|neurocytoma|papilloma|carcinoma|germinoma|metastas[ie]s|glioblastoma|hgg|lgg|gbm|"
+    r"dement(ed|ia)|alzheimer'?s?|parkinson'?s?|strokes?|ha?emorrhag(e|ic)|isch(a?)emi[ac]|epilepsy|sclerosis|cysts?|abscess|"
+    r"impair(ed|ment)|cognitive|disease[ds]?"
 )
+_CLASS = (
+    rf"((very|mild|moderate|severe|high|low|grade|non?|not|with|without|brain|multiple)[-_ ]?)*({_FINDING})"
+    rf"([-_ ]?({_FINDING}|patients?|images?|class|grade))*|"
+    r"yes|no|positive|negative|(high|low)[-_ ]grade|benign|malignant|(ab)?normals?|health(y|ies)|controls?|"
+    r"AD|CN|NC|HC|PD|MS|[EL]?MCI|SMC|CTRL|CTL"
+)
+_SPLIT = r"(train|test|val|valid|validation|eval|dev|holdout|pred)(ing)?([-_ ]?(set|data|images))?"
+_SITE = r"(cohort|site|cent(er|re)|hospital|batch|group|fold|class|collection)([-_ ]?(\d+|[A-Za-z])|[-_ ][A-Za-z]+)?"
 GROUP = re.compile(
-    rf"{_CLASS}|(train|test|val|valid|validation|eval|dev|holdout)(ing)?([-_ ]?(set|data|images))?|"
+    rf"{_CLASS}|{_SPLIT}|"
     r"patients|subjects|cases|(images?|labels?|masks?)(tr|ts|val)?|images[-_]\w+|imaging|mri|derivatives|sourcedata|"
-    r"data(set)?s?|archive|raw(data)?|nifti|dicom|slices|scans|(task|dataset)\d+_\w+|[\w-]+(train(ing)?|valid(ation)?)[-_]?data(set)?|"
-    r"(cohort|site|cent(er|re)|hospital|batch|group|fold|class|collection)([-_ ]?(\d+|[A-Za-z])|[-_ ][A-Za-z]+)?|"
-    r"(disc|disk|part)[-_ ]?\d+|manifest-\d+",
+    r"data(set)?s?|archive|raw(data)?|nifti|dicom|slices|scans|"
+    r"(task|dataset)\d+_\w+|[\w-]+(train(ing)?|valid(ation)?)[-_]?data(set)?|[A-Za-z_-]+dis[ck]\d+|"
+    r"\w+(raw|data)[-_ ]part[-_ ]?\d+|"
+    rf"{_SITE}|(disc|disk|part)[-_ ]?\d+|manifest-\d+",
     re.IGNORECASE,
 )
 """Names of folders that are classes, cohorts, collections or splits."""
+CLASS, SPLIT, SITE = (re.compile(words, re.IGNORECASE) for words in (_CLASS, _SPLIT, _SITE))
+YEAR = re.compile(r"(19[89]|20[0-3])\d")
 SERIES = re.compile(
     r"anat|func|dwi|fmap|perf|pet|(stud(y|ies)|series|scan|exam(ination)?|session|acq|run|rep|se|st)[-_ ]?\d*|"
     r"mri?[-_ ]?\d{1,2}|\d+(\.\d+)+([-_ ].*)?",
@@ -52,6 +65,8 @@ _END = re.compile(
     r"([-_ ](?P<word>[A-Za-z]{0,4})[-_ ]?\d{1,2}|(?P<letters>[A-Za-z]{1,4})[-_ ]?\d{1,2}|[-_ ]?[A-Za-z])"
 )
 """A name that may be a patient's, with a short end: a number of one or two digits, or a letter."""
+_VISIT_END = re.compile(rf"(?P<start>[A-Za-z][-_ A-Za-z]*?[A-Za-z])[-_ ]*({VISIT.pattern})", re.IGNORECASE)
+"""A name of letters with a visit behind it: ``anna-baseline``, and ``scan_20190203`` too."""
 _PATIENT_WORD = re.compile(r"p|pt|pat|sub|subj|case|id|no|nr", re.IGNORECASE)
 MOST_VISITS = 10
 """More names than this with one start are those of patients, and not of visits."""
@@ -65,7 +80,8 @@ class Named:
     subject: str = field(repr=False)
     sure: bool
     """Whether it is the name of a patient, and not that of a visit or an exam."""
-    by_folder: bool
+    folder: PurePosixPath | None = None
+    """The folder that is called after the patient, where one is."""
 
 
 def is_bare(name: str) -> bool:
@@ -73,6 +89,7 @@ def is_bare(name: str) -> bool:
     return BARE.fullmatch(name) is not None
 
 
+@functools.lru_cache(maxsize=100_000)
 def patient_of_folder(name: str) -> str | None:
     """The patient that a folder is called after: its name without visit, contrast and format behind it.
 
@@ -95,15 +112,16 @@ def patient_of_path(path: PurePosixPath, passed: Collection[PurePosixPath], volu
     visit or an exam. A file of ``volumes`` is a scan by itself, any other one may be one slice of many.
     """
     folders = [(folder, folder.name) for folder in reversed(path.parents) if folder.name]
-    if match := next(filter(None, (BIDS.fullmatch(part) for part in (*path.parts[:-1], _stem(path)))), None):
-        return Named(match["patient"], True, False)
+    bids = (BIDS.fullmatch(part) for part in (*path.parts[:-1], _stem(path)) if "sub-" in part.lower())
+    if match := next(filter(None, bids), None):
+        return Named(match["patient"], True)
     for folder, name in folders:
         if folder not in passed and (patient := patient_of_folder(name)):
-            return Named(patient, True, True)
+            return Named(patient, True, folder)
     if patient := _patient_of_file(path, volumes):
-        return Named(patient, True, False)
-    visits = (name for folder, name in folders if folder not in passed and _tells_visit(name))
-    return next((Named(name, False, True) for name in visits), None)
+        return Named(patient, True)
+    visits = (folder for folder, name in folders if folder not in passed and _tells_visit(name))
+    return next((Named(folder.name, False, folder) for folder in visits), None)
 
 
 def count_alike(names: Iterable[str]) -> int:
@@ -113,12 +131,13 @@ def count_alike(names: Iterable[str]) -> int:
     """
     names = set(names)
     matches = [match for match in map(_END.fullmatch, names) if match]
+    visits = [match["start"].lower() for match in map(_VISIT_END.fullmatch, names) if match]
     starts = Counter(
         match["start"]
         for match in matches
         if not GROUP.fullmatch(match["start"])
         and not _PATIENT_WORD.fullmatch(match["word"] or match["letters"] or "")
-    )
+    ) + Counter(visits)
     return sum(count for count in starts.values() if 2 <= count <= MOST_VISITS and count < len(names))
 
 

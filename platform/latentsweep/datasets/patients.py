@@ -7,13 +7,25 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import PurePosixPath
 
-from latentsweep.datasets.names import Named, count_alike, is_bare, patient_of_folder, patient_of_path
+from latentsweep.datasets.names import (
+    CLASS,
+    SITE,
+    SPLIT,
+    YEAR,
+    Named,
+    count_alike,
+    is_bare,
+    patient_of_folder,
+    patient_of_path,
+)
 from latentsweep.datasets.readers import READERS
 from latentsweep.datasets.sources import SourceFile
 from latentsweep.datasets.splits import join_subjects
 
 LEAST_MEMBERS = 3
 """A folder whose headers tell of so many patients is a cohort."""
+MOST_CLASSES, MOST_NUMBERED_CLASSES = 20, 5
+"""So few folders that are called by words, or by numbers, may be classes."""
 NOBODY = re.compile(
     r"anon[a-z]*|unknown|none|nil|null|nan?|not?|de|deident[a-z]*|identified|removed|redacted|deleted|hidden|blank|"
     r"empty|patients?|subject|person|name|id|available|applicable|given|test(ing)?|dummy|default|example|sample|demo|"
@@ -39,8 +51,12 @@ def find_patients(files: Sequence[SourceFile], kind: str) -> tuple[dict[SourceFi
     places = {file: patient_of_path(file.relative, passed, READERS[kind].one_file) for file in files}
     if READERS[kind].patient is None:
         subjects = {file: place.subject if place else str(file.relative) for file, place in places.items()}
-        return subjects, unknown_subjects(sum(not (place and place.sure) for place in places.values()), len(files))
-    return _join_by_header(places, named, told)
+        lost = sum(not (place and place.sure) for place in places.values())
+        notes = (*unknown_subjects(lost, len(files)), *_groups(places), *_namesakes(places))
+        notes += _classes(places, READERS[kind].one_file)
+        return subjects, notes
+    subjects, notes = _join_by_header(places, named, told)
+    return subjects, notes if told else (*notes, *_groups(places), *_namesakes(places))
 
 
 def names_nobody(patient: str) -> bool:
@@ -65,6 +81,52 @@ def alike_subjects(subjects: Collection[str]) -> tuple[str, ...]:
         "of one patient, join them with --subject-from 'regex:(…)', a pattern of the part that they share"
     )
     return (note,) if count else ()
+
+
+def _groups(places: Mapping[SourceFile, Named | None]) -> tuple[str, ...]:
+    """The note on patients that may be groups: their folders hold several numbered ones that no other patient has."""
+    below: dict[str, set[str]] = defaultdict(set)
+    for file, place in places.items():
+        inner = file.relative.relative_to(place.folder).parts[:-1] if place and place.sure and place.folder else ()
+        if place and inner and re.search(r"\d", inner[0]) and patient_of_folder(inner[0]):
+            below[place.subject].add(inner[0])
+    holders = Counter(name for names in below.values() for name in names)
+    count = sum(
+        len(names) >= LEAST_MEMBERS
+        and all(holders[name] == 1 and not name.lower().startswith(subject.lower()) for name in names)
+        for subject, names in below.items()
+    )
+    note = (
+        f"subjects whose folder holds {LEAST_MEMBERS} or more numbered folders of its own: {count}; if those are the "
+        "patients, say which folder is one with --subject-from folder:N"
+    )
+    return (note,) if count else ()
+
+
+def _namesakes(places: Mapping[SourceFile, Named | None]) -> tuple[str, ...]:
+    """The note on subjects of one name in several classes, splits or sites, who may be several patients."""
+    groups: dict[str, set[PurePosixPath]] = defaultdict(set)
+    for place in places.values():
+        if place and place.sure and place.folder:
+            above = (each.name for each in place.folder.parents)
+            words = [name for name in above if any(kind.fullmatch(name) for kind in (CLASS, SPLIT, SITE))]
+            groups[place.subject].add(PurePosixPath(*words))
+    count = sum(len(names) > 1 for names in groups.values())
+    note = (
+        f"subjects of one name in several classes, splits or sites, each taken for one patient: {count}; if they are "
+        "several, tell them apart with --subject-from 'regex:(…)'"
+    )
+    return (note,) if count else ()
+
+
+def _classes(places: Mapping[SourceFile, Named | None], volumes: bool) -> tuple[str, ...]:
+    """The note on pictures whose patients may be classes: few folders that are called by a word, or by a number."""
+    names = {place.subject for place in places.values() if place and place.folder}
+    words = not any(re.search(r"\d", name) for name in names)
+    few = len(names) <= (MOST_CLASSES if words else MOST_NUMBERED_CLASSES) and (words or all(map(is_bare, names)))
+    if volumes or not names or not few:
+        return ()
+    return (f"subjects are {len(names)} folders of pictures: if these are classes, add --subject-from file",)
 
 
 def _join_by_header(
@@ -133,36 +195,42 @@ def _cohorts(named: Mapping[SourceFile, str]) -> set[PurePosixPath]:
 
 
 def _sets(files: Sequence[SourceFile]) -> set[PurePosixPath]:
-    """The folders whose name is part of that of every patient in them, before a number: ``GLI/BraTS-GLI-00001``."""
+    """The folders that tell by what is in them that they are called after a set, or a year, and no patient."""
     below: dict[PurePosixPath, set[str]] = defaultdict(set)
-    for folder in {folder for file in files for folder in file.relative.parents}:
-        below[folder.parent].add(patient_of_folder(folder.name) or "")
-    return {
-        folder
-        for folder, names in below.items()
-        if len(names) >= LEAST_MEMBERS
-        and patient_of_folder(folder.name)
-        and not re.search(r"\d", folder.name)
-        and all(re.search(rf"(^|[-_ ]){re.escape(folder.name)}[-_ ]?\d{{3}}", name, re.IGNORECASE) for name in names)
-    }
+    for folder in {folder for file in files for folder in file.relative.parents if folder.name}:
+        below[folder.parent].add(folder.name)
+    sets = {folder for folder, names in below.items() if _is_set(folder.name, names)}
+    for folder, names in below.items():
+        years = [folder / name for name in names if YEAR.fullmatch(name)]
+        inner = Counter(name for year in years for name in below.get(year, ()) if patient_of_folder(name))
+        if len(years) == len(names) and max(inner.values(), default=0) > 1:
+            sets.update(years)  # one patient is in several
+    return sets
+
+
+def _is_set(name: str, inner: Collection[str]) -> bool:
+    """Whether a folder holds splits, or classes, or patients that are called after it: ``GLI/BraTS-GLI-00001``."""
+    if all(SPLIT.fullmatch(each) or (len(inner) > 1 and CLASS.fullmatch(each)) for each in inner):
+        return True
+    called = re.compile(rf"(^|.*[-_ ]){re.escape(name)}[-_ ]?\d{{3}}.*", re.IGNORECASE)
+    patients = {patient_of_folder(each) or "" for each in inner}
+    return not re.search(r"\d", name) and len(patients) >= LEAST_MEMBERS and all(map(called.fullmatch, patients))
 
 
 def _wrappers(files: Sequence[SourceFile], kind: str, passed: Collection[PurePosixPath]) -> set[PurePosixPath]:
     """The folders that hold all files and are called after a set: the paths below them name several patients."""
-    found: set[PurePosixPath] = set()
-    for around in _common_folders(files):
-        if around in passed or patient_of_folder(around.name) is None:
-            continue
-        inner = [patient_of_path(f.relative, {*passed, *found, around}, READERS[kind].one_file) for f in files]
-        names = {place.subject: place.by_folder for place in inner if place and place.sure}
+    arounds = [folder for folder in _common_folders(files) if folder not in passed and patient_of_folder(folder.name)]
+    for count, around in enumerate(arounds, 1):
+        found = set(arounds[:count])
+        inner = [patient_of_path(file.relative, {*passed, *found}, READERS[kind].one_file) for file in files]
+        names = {place.subject: place.folder is not None for place in inner if place and place.sure}
         if (
-            not all(place and place.sure for place in inner)
-            or len(names) < 2
-            or not all(_tells_member(name, by_folder, around.name) for name, by_folder in names.items())
+            all(place and place.sure for place in inner)
+            and len(names) > 1
+            and all(_tells_member(name, by_folder, around.name) for name, by_folder in names.items())
         ):
-            break
-        found.add(around)
-    return found
+            return found
+    return set()
 
 
 def _common_folders(files: Sequence[SourceFile]) -> list[PurePosixPath]:

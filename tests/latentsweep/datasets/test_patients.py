@@ -69,7 +69,16 @@ def patients(*paths, kind="nifti"):
     return told(*paths, kind=kind)[0]
 
 
-@pytest.mark.parametrize("groups", [("HGG", "LGG"), ("train", "test"), ("site1", "site2"), ("glioma", "no_tumor")])
+@pytest.mark.parametrize(
+    "groups",
+    [
+        *(("HGG", "LGG"), ("train", "test"), ("site1", "site2"), ("glioma", "no_tumor"), ("AD", "CN"), ("PD", "HC")),
+        *(("VeryMildDemented", "Non Demented"), ("Stroke", "Normal"), ("benign", "malignant"), ("MS", "healthy")),
+        *(("glioma_tumor", "brain_glioma"), ("Alzheimer's disease", "Mild Cognitive Impairment")),
+        ("OAS2_RAW_PART1", "OAS2_RAW_PART2"),
+        ("oasis_cross-sectional_disc1", "oasis_cross-sectional_disc2"),
+    ],
+)
 def test_a_folder_that_is_a_class_a_split_or_a_site_is_no_patient(groups):
     one, other = groups
     assert set(patients(f"{one}/p1/a.nii", f"{one}/p2/a.nii", f"{other}/p3/b.nii").values()) == {"p1", "p2", "p3"}
@@ -201,6 +210,8 @@ def test_the_scans_of_a_visit_or_an_exam_that_names_nobody_stay_together_and_are
     ("around", "below"),
     [
         ("kaggle_3m", ("TCGA_CS_4941_19960909/a.nii", "TCGA_CS_4942_19970222/a.nii")),
+        ("data/lgg-mri/kaggle_3m", ("TCGA_CS_4941_19960909/a.nii", "TCGA_CS_4942_19970222/a.nii")),
+        ("BraTS2021/train", ("00000/FLAIR/a.nii", "00002/FLAIR/a.nii")),
         ("mydata", ("001/a.nii", "002/a.nii")),
         ("ADNI", ("002_S_0295/MPRAGE/a.nii", "002_S_0413/MPRAGE/a.nii")),
         ("ds000030", ("sub-10159/anat/a.nii", "sub-10171/anat/a.nii")),
@@ -253,6 +264,8 @@ def test_the_visits_called_after_the_patient_of_the_only_folder_are_no_patients(
         ("training01_01", "training01_02", "training02"),
         ("sub1 s1", "sub1 s2", "sub2"),
         ("Pat1-L", "Pat1-R", "Pat2"),
+        ("anna-baseline", "anna-followup", "bert"),
+        ("annaFU1", "annaFU2", "bert-baseline"),
     ],
 )
 def test_names_that_differ_only_at_a_short_end_may_be_visits_and_are_counted(names):
@@ -272,6 +285,43 @@ def test_the_numbered_patients_of_a_set_are_not_taken_for_visits(pattern):
     assert count_alike(pattern.format(number) for number in range(1, 13)) == 0
     assert count_alike(pattern.format(number) for number in range(1, 5)) == 0
     assert alike_subjects({pattern.format(number) for number in range(1, 5)}) == ()
+
+
+def test_a_folder_of_splits_or_classes_is_no_patient():
+    found, notes = told("Br35H/yes/y0.jpg", "Br35H/no/no0.jpg", "Br35H/pred/pred0.jpg", kind="picture")
+    assert all(subject == path for path, subject in found.items())
+    assert "unknown for 3 of 3" in notes
+    assert set(patients("set2/train/P1/a.nii", "set2/test/P2/a.nii", "P3/a.nii").values()) == {"P1", "P2", "P3"}
+
+
+def test_years_above_a_patient_are_no_patients_and_numbers_like_years_are():
+    assert set(patients("2019/P1/a.nii", "2020/P1/a.nii", "2020/P2/a.nii").values()) == {"P1", "P2"}
+    assert set(patients("2001/T1/a.nii", "2001/FLAIR/a.nii", "2002/T1/a.nii").values()) == {"2001", "2002"}
+
+
+def test_equal_names_in_several_sites_are_one_subject_and_told():
+    found, notes = told("site1/P1/a.nii", "site2/P1/a.nii", "site2/P2/a.nii", "T1/P3/a.nii", "T2/P3/a.nii")
+    assert list(found.values()) == ["P1", "P1", "P2", "P3", "P3"]
+    assert "one name in several classes, splits or sites, each taken for one patient: 1" in notes
+
+
+def test_folders_that_may_be_sets_are_told_and_so_is_the_option_that_says_so():
+    sites = ("Utrecht", "Singapore", "Amsterdam")
+    paths = [f"{site}/{10 * place + number}/pre/FLAIR.nii" for place, site in enumerate(sites) for number in range(4)]
+    found, notes = told(*paths)
+    assert set(found.values()) == set(sites)
+    assert "3 or more numbered folders of its own: 3; if those are the patients" in notes
+    assert told(*(f"{site}/exam{number}/a.nii" for site in sites for number in range(4)))[1] == ""
+    assert told(*(f"{site}/x{number}/a.nii" for site in sites for number in range(4)))[1] == ""
+
+
+def test_few_folders_of_pictures_are_told_for_they_may_be_classes():
+    found, notes = told("left/1.png", "left/2.png", "right/1.png", kind="picture")
+    assert set(found.values()) == {"left", "right"}
+    assert "subjects are 2 folders of pictures: if these are classes" in notes
+    assert "3 folders" in told("1/1.png", "2/1.png", "3/1.png", kind="picture")[1]
+    assert told("p1/1.png", "p2/2.png", kind="picture")[1] == ""
+    assert told(*(f"{number:03d}/1.png" for number in range(9)), kind="picture")[1] == ""
 
 
 def exams(folder, head, write_dicom, ids):
@@ -343,11 +393,14 @@ def test_a_patient_id_of_words_for_nobody_is_nobody(name):
     assert names_nobody(name)
 
 
-@pytest.mark.parametrize("word", ["no", "nan", "x", "0", "P1_visit", "1-", "a b"])
+@pytest.mark.parametrize("word", ["no", "nan", "x", "0", "P1_visit", "1-", "a b", "_", "tumor", "images_", "GLI-1"])
 def test_a_long_name_is_read_at_once(word):
     began = time.process_time()
     names_nobody(word * 20_000 + "!q")
-    patient_of_folder((word * 255)[:250] + "!q")
+    long = (word * 255)[:250] + "!q"
+    patient_of_folder(long)
+    count_alike([long, f"{long}1"])
+    patients(f"{long}/{long}/{long}", f"{long}2/{long}")
     assert time.process_time() - began < 1
 
 
@@ -355,6 +408,12 @@ def test_a_long_name_is_read_at_once(word):
 def test_a_patient_id_that_names_nobody_joins_nothing(tmp_path, head, write_dicom, nobody):
     found, notes = exams(tmp_path, head, write_dicom, {"acc1": nobody, "acc2": nobody, "acc3": "A"})
     assert (len(set(found.values())), notes) == (3, ())
+
+
+def test_the_exams_and_series_of_one_patient_id_are_one_subject_though_no_other_is_there(tmp_path, head, write_dicom):
+    ids = {"20190203": "A", "AX T1": "A", "1.2.840.3": "A", "study2": "A"}
+    found, _ = exams(tmp_path, head, write_dicom, ids)
+    assert len(set(found.values())) == 1
 
 
 def test_a_patient_id_that_all_folders_have_joins_nothing(tmp_path, head, write_dicom):
