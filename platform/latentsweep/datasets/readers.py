@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from latentsweep.datasets import dicom, nifti, pictures
+from latentsweep.datasets import dicom, headers, nifti, pictures
 from latentsweep.datasets.volumes import Reject, Volume
 
 
@@ -39,9 +39,9 @@ READERS = {
         label="DICOM",
         suffixes=(".dcm", ".dicom", ".ima"),
         read=dicom.dicom_volumes,
-        recognises=dicom.is_dicom,
-        patient=dicom.patient_id,
-        describe=dicom.series_description,
+        recognises=headers.is_dicom,
+        patient=headers.patient_id,
+        describe=headers.series_description,
     ),
     "picture": Reader(
         label="PNG or JPEG", suffixes=(".png", ".jpg", ".jpeg"), read=pictures.picture_volumes, minor=True
