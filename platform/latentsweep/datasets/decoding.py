@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom import uid
-from pydicom._uid_dict import UID_dictionary
 from pydicom.pixels.decoders.base import DecodeRunner, get_decoder
 
 from latentsweep.datasets import limits
@@ -132,17 +131,29 @@ def stored_values(header: pydicom.Dataset) -> npt.NDArray[Any]:
 
     The size that the header claims was held against the limits. What the pixel data claims is held against it here.
     """
-    syntax = header.file_meta.get("TransferSyntaxUID", uid.ImplicitVRLittleEndian)
+    syntax = transfer_syntax(header)
     name = syntax_name(syntax)
-    if syntax == uid.RLELossless and len(header.PixelData) > MAX_RLE_BYTES:
-        raise Reject(f"a DICOM image of more than {MAX_RLE_BYTES // 2**20} MiB in run lengths", broken=False)
     if syntax not in CODECS and syntax not in DECODED_BY_PYDICOM:
         raise Reject(f"a DICOM image in {name}, which is not read: convert it first", broken=False)
     try:
+        if syntax == uid.RLELossless and len(header.PixelData) > MAX_RLE_BYTES:
+            raise Reject(f"a DICOM image of more than {MAX_RLE_BYTES // 2**20} MiB in run lengths", broken=False)
+        header.file_meta.TransferSyntaxUID = syntax
         header.pixel_array_options(decoding_plugin=PLUGIN if syntax in CODECS else "pydicom")
         return header.pixel_array
     except UNDECODABLE:
         raise Reject(f"a DICOM image that is cut short or damaged ({name})", broken=True) from None
+
+
+def transfer_syntax(header: pydicom.Dataset) -> uid.UID:
+    """The transfer syntax that a file tells, or else the plain one that it was found to be written in."""
+    told = str(header.file_meta.get("TransferSyntaxUID", None) or "").strip()
+    if told:
+        return uid.UID(told)
+    implicit, little = header.original_encoding
+    if implicit:
+        return uid.ImplicitVRLittleEndian
+    return uid.ExplicitVRLittleEndian if little else uid.ExplicitVRBigEndian
 
 
 DECODED_BY_PYDICOM = (
@@ -157,4 +168,5 @@ DECODED_BY_PYDICOM = (
 
 def syntax_name(syntax: str) -> str:
     """A transfer syntax in words. One that is not the standard's is not shown: a header may hold anything there."""
-    return uid.UID(syntax).name if syntax in UID_dictionary else "an unknown transfer syntax"
+    known = uid.UID(syntax)
+    return known.name if known.type else "an unknown transfer syntax"

@@ -26,7 +26,7 @@ from latentsweep.datasets.limits import (
     open_scan,
     silence,
 )
-from latentsweep.datasets.volumes import Float, Reject, Volume
+from latentsweep.datasets.volumes import Float, Reject, Volume, fill_background
 
 HEADERS: dict[int, Any] = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 """By their length in bytes, which is also their first field."""
@@ -69,7 +69,7 @@ def read_nifti(path: Path, channel: int | None = None) -> Volume:
             if zipped:
                 behind = channels - 1 - (channel or 0)
                 _read_to_end(stream, MOST_BEHIND + behind * voxels.size * header.get_data_dtype().itemsize)
-            return Volume(_fill_background(voxels), affine, told)
+            return Volume(fill_background(voxels), affine, told)
     except UNREADABLE:
         raise Reject("not a readable NIfTI file", broken=True) from None
 
@@ -153,14 +153,6 @@ def _read_to_end(stream: BinaryIO, most: int) -> None:
     except UNREADABLE:
         raise Reject("a NIfTI file that is cut short or damaged", broken=True) from None
     raise Reject(f"a NIfTI file with more than {MOST_BEHIND // 2**20} MiB behind its voxels", broken=True)
-
-
-def _fill_background(voxels: Float) -> Float:
-    """The voxels with background in place of NaN; as they are where all are numbers, or none is."""
-    missing = np.isnan(voxels)
-    if missing.any() and not missing.all():
-        voxels[missing] = min(0.0, float(voxels[~missing].min()))
-    return voxels
 
 
 def _round_quaternion(header: Any) -> None:

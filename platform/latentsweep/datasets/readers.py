@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from latentsweep.datasets import dicom, metaimage, nifti, nrrd, pictures
+from latentsweep.datasets import dicom, headers, metaimage, nifti, nrrd, pictures
 from latentsweep.datasets.limits import open_regular
 from latentsweep.datasets.volumes import Reject, Volume
 
@@ -64,9 +64,9 @@ READERS = {
         suffixes=(".dcm", ".dicom", ".ima"),
         signature=rb".{128}DICM",
         read=dicom.dicom_volumes,
-        recognises=dicom.is_dicom,
-        patient=dicom.patient_id,
-        describe=dicom.series_description,
+        recognises=headers.is_dicom,
+        patient=headers.patient_id,
+        describe=headers.series_description,
     ),
     "metaimage": Reader(
         label="MetaImage",

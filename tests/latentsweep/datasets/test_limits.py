@@ -23,7 +23,8 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGBaseline8Bit, RLELossless
 
 from latentsweep.datasets import limits
-from latentsweep.datasets.dicom import dicom_volumes, patient_id
+from latentsweep.datasets.dicom import dicom_volumes
+from latentsweep.datasets.headers import patient_id
 from latentsweep.datasets.layouts import discover
 from latentsweep.datasets.limits import guard_reading, inflates_beyond, open_regular
 from latentsweep.datasets.nifti import read_nifti

@@ -2,6 +2,7 @@ import struct
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
 
@@ -286,3 +287,53 @@ def test_an_sform_that_is_none_leaves_the_qform(tmp_path, head, empty):
     whole, without = (read_nifti(tmp_path / f"{name}.nii") for name in ("whole", "empty"))
     assert without.told
     np.testing.assert_allclose(without.affine, whole.affine)
+
+
+@pytest.mark.parametrize(
+    ("padding", "tags"),
+    [
+        (1000, {"PixelPaddingValue": 1000}),
+        (1000, {"PixelPaddingValue": 990, "PixelPaddingRangeLimit": 1010}),
+        (1000, {"PixelPaddingValue": 1010, "PixelPaddingRangeLimit": 990}),
+        (1000, {"PixelPaddingValue": 1000, "RescaleSlope": 3, "RescaleIntercept": -20}),
+        (-2000, {"PixelPaddingValue": -2000, "PixelRepresentation": 1}),
+        (-2000, {"PixelPaddingValue": 2096, "PixelRepresentation": 1}),
+        (4000, {"PixelPaddingValue": -96}),
+    ],
+)
+def test_padding_is_background(tmp_path, head, write_dicom, padding, tags):
+    voxels = head()
+    write_dicom(tmp_path / "plain", voxels, **{tag: tags[tag] for tag in tags if "Padding" not in tag})
+    ring = np.zeros(voxels.shape, bool)
+    ring[:6] = ring[:, :6] = ring[-6:] = ring[:, -6:] = True
+    padded = np.where(ring & (voxels == 0), padding & 0xFFF, voxels).astype(np.uint16)
+    write_dicom(tmp_path / "padded", padded)
+    for path in (tmp_path / "padded").iterdir():
+        image = pydicom.dcmread(path)
+        for tag, value in tags.items():
+            vr = ("SS" if value < 0 else "US") if "Padding" in tag else pydicom.datadict.dictionary_VR(tag)
+            image.add_new(tag, vr, value)
+        image.save_as(path)
+    plain, other = (
+        slices_of(dicom_volumes(sorted((tmp_path / folder).iterdir()))[0][0], 64)[0] for folder in ("plain", "padded")
+    )
+    assert len(plain) == len(other) > 0
+    for (_, image), (_, twin) in zip(plain, other, strict=True):
+        np.testing.assert_array_equal(image, twin)
+
+
+def test_padding_of_a_monochrome1_image_is_background(tmp_path, head, write_dicom):
+    voxels = head()
+    write_dicom(tmp_path / "one", voxels)
+    inverted = np.where(voxels == 0, 4095, 2000 - voxels).astype(np.uint16)
+    write_dicom(tmp_path / "other", inverted, PhotometricInterpretation="MONOCHROME1", PixelPaddingValue=4095)
+    one, other = (slices_of(dicom_volumes(sorted((tmp_path / f).iterdir()))[0][0], 64)[0] for f in ("one", "other"))
+    for (_, image), (_, twin) in zip(one, other, strict=True):
+        assert np.abs(image.astype(int) - twin).max() <= 1
+
+
+def test_an_image_of_padding_alone_is_blank(tmp_path, head, write_dicom):
+    write_dicom(tmp_path, np.full_like(head(), 7), PixelPaddingValue=7)
+    [volume], _ = dicom_volumes(sorted(tmp_path.iterdir()))
+    with pytest.raises(Reject, match="blank"):
+        slices_of(volume, 64)
