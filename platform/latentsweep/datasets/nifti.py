@@ -18,6 +18,7 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
 from latentsweep.datasets import limits
+from latentsweep.datasets.blocks import fill_background
 from latentsweep.datasets.limits import (
     MAX_NIFTI_BYTES,
     MAX_VOXELS,
@@ -64,12 +65,12 @@ def read_nifti(path: Path, channel: int | None = None) -> Volume:
             stream = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if zipped else file
             header = _header(stream.read(max(HEADERS)))
             shape, channels = _check_shape(header, most, channel)
-            affine, told = _affine(header)
+            affine, told = affine_of_header(header)
             voxels = _voxels(stream, header, shape, channel or 0)
             if zipped:
                 behind = channels - 1 - (channel or 0)
                 _read_to_end(stream, MOST_BEHIND + behind * voxels.size * header.get_data_dtype().itemsize)
-            return Volume(_fill_background(voxels), affine, told)
+            return Volume(fill_background(voxels), affine, told)
     except UNREADABLE:
         raise Reject("not a readable NIfTI file", broken=True) from None
 
@@ -83,7 +84,7 @@ def _header(block: bytes) -> Any:
     raise ImageFileError("neither of NIfTI's lengths")
 
 
-def _affine(header: Any) -> tuple[np.ndarray[tuple[int, int], np.dtype[np.float64]], bool]:
+def affine_of_header(header: Any) -> tuple[np.ndarray[tuple[int, int], np.dtype[np.float64]], bool]:
     """The first transform of the header that is one, sform before qform, and whether there is any (else NIfTI's own
     for files without)."""
     _round_quaternion(header)
@@ -153,14 +154,6 @@ def _read_to_end(stream: BinaryIO, most: int) -> None:
     except UNREADABLE:
         raise Reject("a NIfTI file that is cut short or damaged", broken=True) from None
     raise Reject(f"a NIfTI file with more than {MOST_BEHIND // 2**20} MiB behind its voxels", broken=True)
-
-
-def _fill_background(voxels: Float) -> Float:
-    """The voxels with background in place of NaN; as they are where all are numbers, or none is."""
-    missing = np.isnan(voxels)
-    if missing.any() and not missing.all():
-        voxels[missing] = min(0.0, float(voxels[~missing].min()))
-    return voxels
 
 
 def _round_quaternion(header: Any) -> None:

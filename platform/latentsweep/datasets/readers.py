@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from latentsweep.datasets import dicom, metaimage, nifti, nrrd, pictures
+from latentsweep.datasets import analyze, dicom, metaimage, mgh, minc, nifti, nrrd, pictures
 from latentsweep.datasets.limits import open_regular
 from latentsweep.datasets.volumes import Reject, Volume
 
@@ -80,6 +80,27 @@ READERS = {
         suffixes=(".nrrd", ".nhdr"),
         signature=rb"NRRD000\d",
         read=nrrd.nrrd_volume,
+        one_file=True,
+    ),
+    "mgh": Reader(
+        label="MGH",
+        suffixes=(".mgh", ".mgz"),
+        signature=rb"\x00\x00\x00\x01(\x00\x00..){4}\x00\x00\x00[\x00\x01\x03\x04\x0a]",
+        zipped=True,
+        read=mgh.mgh_volume,
+        one_file=True,
+    ),
+    "minc": Reader(
+        label="MINC",
+        suffixes=(".mnc",),
+        signature=rb"CDF[\x01\x02]|\x89HDF\r\n\x1a\n",
+        read=minc.minc_volume,
+        one_file=True,
+    ),
+    "analyze": Reader(
+        label="Analyze",
+        suffixes=(".hdr", ".hdr.gz"),
+        read=analyze.analyze_volume,
         one_file=True,
     ),
     "picture": Reader(

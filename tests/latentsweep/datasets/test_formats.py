@@ -33,6 +33,8 @@ def written(tmp_path, head, write_nifti, write_dicom):
 @pytest.mark.parametrize("kind", READERS)
 @pytest.mark.parametrize("name", ["scan", "a.nii", "a.nii.gz", "a.png", "a.dcm", "a.txt"])
 def test_a_file_is_what_its_first_bytes_say(tmp_path, written, kind, name):
+    if READERS[kind].signature is None:
+        pytest.skip("a file of this format has nothing that tells it at its beginning")
     assert format_of(written(kind).rename(tmp_path / name)) == kind
 
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from pydicom.encaps import encapsulate
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit, RLELossless
-from writers import WRITERS
+from writers import WRITERS, write_minc1
 
 from latentsweep.datasets import preparation
 from latentsweep.datasets.preparation import prepare
@@ -151,6 +151,12 @@ READERS = {
     "nrrd_raw": (written("nrrd"), None),
     "nrrd_gzip": (written("nrrd", encoding="gzip"), None),
     "nrrd_bzip2": (written("nrrd", encoding="bzip2"), None),
+    "mgh": (written("mgh", suffix=".mgh"), None),
+    "mgh_zipped": (written("mgh"), fuzzing.within_gzip),
+    "minc_1": (lambda folder, head, *_: write_minc1(folder, head()), None),
+    "minc_2": (written("minc"), None),
+    "minc_2_packed": (written("minc", compression="gzip"), None),
+    "analyze": (written("analyze"), None),
     "picture_gif": (picture_as(".gif"), None),
 }
 
