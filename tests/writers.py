@@ -117,7 +117,38 @@ def write_minc1(folder, voxels, spacing=(1.0, 1.0, 1.0), start=(0.0, 0.0, 0.0)):
     return folder / "a.mnc"
 
 
+def write_array(folder, voxels, suffix=".npy"):
+    """A stack (N, rows, columns) of the slices of a volume of RAS+."""
+    stack = voxels[::-1, ::-1].transpose(2, 1, 0).astype(np.int16)
+    path = folder / f"a{suffix}"
+    if suffix == ".npy":
+        np.save(path, stack)
+    elif suffix == ".npz":
+        np.savez_compressed(path, scan=stack)
+    else:
+        with h5py.File(path, "w") as file:
+            file.create_dataset("scan", data=stack, compression="gzip")
+    return path
+
+
+def write_cheng(folder, voxels, name="1.mat", patient="PLANTED", mask=None):
+    """The slice in the middle of a volume of RAS+, as MATLAB 7.3 writes Cheng's files."""
+    plane = voxels[::-1, ::-1, voxels.shape[2] // 2].T.astype(np.int16)
+    with h5py.File(folder / name, "w", userblock_size=512) as file:
+        file["cjdata/image"] = plane.T
+        file["cjdata/tumorMask"] = (np.zeros_like(plane) if mask is None else mask).T.astype(np.uint8)
+        file["cjdata/PID"] = np.array([[ord(letter)] for letter in patient], np.uint16)
+        file["cjdata/label"] = np.array([[1.0]])
+    content = bytearray((folder / name).read_bytes())
+    head = b"MATLAB 7.3 MAT-file, Platform: PCWIN64"
+    content[: len(head)] = head
+    (folder / name).write_bytes(content)
+    return folder / name
+
+
 WRITERS = {
+    "array": write_array,
+    "cheng": write_cheng,
     "mgh": write_mgh,
     "minc": write_minc2,
     "analyze": write_pair,

@@ -157,6 +157,10 @@ READERS = {
     "minc_2": (written("minc"), None),
     "minc_2_packed": (written("minc", compression="gzip"), None),
     "analyze": (written("analyze"), None),
+    "array_npy": (written("array"), None),
+    "array_npz": (written("array", suffix=".npz"), None),
+    "array_h5": (written("array", suffix=".h5"), None),
+    "cheng": (written("cheng"), None),
     "picture_gif": (picture_as(".gif"), None),
 }
 
