@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import struct
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from typing import Any
 import numpy as np
 
 EXTREMES = (0, 1, 0x7F, 0x80, 0xFF)
+DATA_BESIDE = ".img"
+"""The end of the name of a file that is read with its header."""
 Mutation = Callable[[bytes, np.random.Generator], bytes]
 
 
@@ -89,7 +92,7 @@ def mutated(data: bytes, random: np.random.Generator, special: Mutation | None =
 
 
 def damaged_copies(valid: Path, folder: Path, count: int, seed: int, special: Mutation | None = None) -> None:
-    """``count`` damaged copies of ``valid``, each in a folder of its own; the same for a seed."""
+    """``count`` damaged copies of ``valid``, each in a folder of its own with its data; the same for a seed."""
     data = valid.read_bytes()
     for number in range(count):
         place = folder / f"PLANTED-{number:03d}"
@@ -97,6 +100,8 @@ def damaged_copies(valid: Path, folder: Path, count: int, seed: int, special: Mu
         (place / f"SECRET{''.join(valid.suffixes)}").write_bytes(
             mutated(data, np.random.default_rng([seed, number]), special)
         )
+        for other in valid.parent.glob(f"*{DATA_BESIDE}"):
+            shutil.copy(other, place / f"SECRET{DATA_BESIDE}")
 
 
 def read_apart(kind: str, folder: Path, timeout: float = 300) -> dict[str, Any]:
@@ -119,7 +124,7 @@ def main(kind: str, folder: Path) -> None:
     from latentsweep.datasets.scans import Scan, read_scan
 
     files = []
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != DATA_BESIDE):
         began = time.perf_counter()
         result = read_scan(Scan(kind, "PLANTED", "PLANTED", (path,)), 32)
         files.append(

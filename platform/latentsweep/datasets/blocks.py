@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import bz2
+import gzip
 import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,12 @@ from latentsweep.datasets.limits import MAX_NIFTI_BYTES, MAX_VOXELS, MOST_INFLAT
 from latentsweep.datasets.volumes import Float, Reject
 
 ELSEWHERE = "a header whose data are in another folder, a link or several files: put one data file beside it"
+MISSING = "a header whose data file is missing: put it beside it"
 CUT = "a volume that is cut short or damaged"
+GZIP = b"\x1f\x8b"
+BLOCK = 2**20
+MOST_BEHIND = 4 * BLOCK
+"""Bytes that a stream may hold behind the voxels."""
 DEFLATE, BZIP2 = "deflate", "bzip2"
 ZLIB_OR_GZIP = 47
 """zlib's window of bits that tells either by its first bytes."""
@@ -73,7 +79,7 @@ def read_block(file: BinaryIO, block: Block) -> Float:
         data = _unpack(file, block.packing, wanted)
     if len(data) != wanted:
         raise Reject(CUT, broken=True)
-    return np.frombuffer(data, block.dtype).reshape(sides, order="F").astype(np.float32)
+    return fill_background(np.frombuffer(data, block.dtype).reshape(sides, order="F").astype(np.float32))
 
 
 def _unpack(file: BinaryIO, packing: str, wanted: int) -> bytes:
@@ -84,6 +90,41 @@ def _unpack(file: BinaryIO, packing: str, wanted: int) -> bytes:
     except limits.UNREADABLE:
         raise Reject(CUT, broken=True) from None
     return data if unpacking.eof else b""
+
+
+def unzipped(file: BinaryIO) -> tuple[BinaryIO, int]:
+    """What is in a file, inflated where it is gzip, from its beginning, and how many bytes that may be at most."""
+    zipped = file.read(len(GZIP)) == GZIP
+    file.seek(0)
+    size = os.fstat(file.fileno()).st_size
+    return (cast(BinaryIO, gzip.GzipFile(fileobj=file)), size * MOST_INFLATION) if zipped else (file, size)
+
+
+def read_stream(stream: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any], most: int) -> Float:
+    """The voxels (X, Y, Z) float32 at the place of a stream that holds ``most`` more bytes or fewer.
+
+    It is read to its end, where gzip has a checksum. Raises :class:`Reject`.
+    """
+    sides = check_block(shape, dtype)
+    wanted = int(np.prod(sides)) * dtype.itemsize
+    if wanted > most:
+        raise Reject(CUT, broken=True)
+    try:
+        data = stream.read(wanted)
+        behind = sum(len(stream.read(BLOCK)) for _ in range(MOST_BEHIND // BLOCK))
+    except limits.UNREADABLE:
+        raise Reject(CUT, broken=True) from None
+    if len(data) != wanted or behind >= MOST_BEHIND:
+        raise Reject(CUT, broken=True)
+    return fill_background(np.frombuffer(data, dtype).reshape(sides, order="F").astype(np.float32))
+
+
+def fill_background(voxels: Float) -> Float:
+    """The voxels with background in place of NaN; as they are where all are numbers, or none is."""
+    missing = np.isnan(voxels)
+    if missing.any() and not missing.all():
+        voxels[missing] = min(0.0, float(voxels[~missing].min()))
+    return voxels
 
 
 def open_beside(header: Path, name: str) -> BinaryIO:
@@ -100,7 +141,7 @@ def open_beside(header: Path, name: str) -> BinaryIO:
     try:
         return open_scan(path)
     except OSError:
-        raise Reject("a header whose data file is missing: put it beside it", broken=True) from None
+        raise Reject(MISSING, broken=True) from None
 
 
 def affine_of(directions: npt.ArrayLike, origin: npt.ArrayLike, flips: npt.ArrayLike) -> npt.NDArray[np.float64]:

@@ -67,6 +67,12 @@ KNOWN = {
             source="Task01_BrainTumour",
             series="FLAIR",
         ),
+        Dataset(
+            name="cheng",
+            namespace="cheng",
+            layout="cheng",
+            getting="get the four zip files from https://doi.org/10.6084/m9.figshare.1512427 and unzip them",
+        ),
         Dataset(name=BUILT_IN, namespace="demo", layout=None),
     )
 }

@@ -17,6 +17,7 @@ from latentsweep.datasets.catalogue import KNOWN, Dataset, dataset_named
 from latentsweep.datasets.channels import find_lgg, find_msd, is_lgg, is_msd
 from latentsweep.datasets.contrasts import one_contrast
 from latentsweep.datasets.discovery import Discovery, DoesNotFitError
+from latentsweep.datasets.figshare import find_cheng, is_cheng
 from latentsweep.datasets.kaggle import find_kaggle, is_kaggle
 from latentsweep.datasets.pairing import pair_masks
 from latentsweep.datasets.patients import alike_subjects, find_patients, unknown_subjects
@@ -108,10 +109,12 @@ def _find_in_folder(files: Sequence[SourceFile], dataset: Dataset) -> Discovery:
             by_format[kind].append(file)
     kinds = [kind for kind in READERS if kind in by_format]
     major = [kind for kind in kinds if not READERS[kind].minor]
-    if len(major) > 1:
-        counts = " and ".join(f"{len(by_format[kind])} {READERS[kind].label}" for kind in major)
+    rivals = major or kinds
+    if len(rivals) > 1:
+        counts = " and ".join(f"{len(by_format[kind])} {READERS[kind].label}" for kind in rivals)
         raise DataError(
-            f"a source must hold one kind of scan, got {counts} files: give --source a folder with one of them"
+            f"a source must hold one kind of scan, got {counts} files: give --source a folder with one of them, or "
+            "choose files with --include or --exclude"
         )
     if not kinds and annotations:
         raise DataError(
@@ -123,7 +126,7 @@ def _find_in_folder(files: Sequence[SourceFile], dataset: Dataset) -> Discovery:
             f"the source must hold {FORMATS} files, but holds {count_formats(files)}"
             + (f": {UNPACK}" if any(file.is_archive for file in files) else "")
         )
-    kind = (major or kinds)[0]
+    kind = rivals[0]
     chosen, notes = one_contrast(by_format[kind], kind, dataset.series)
     subject_of: Callable[[SourceFile], str | None]
     if dataset.subject_from is None:
@@ -178,6 +181,7 @@ LAYOUTS = {
     "kaggle": Layout(find=find_kaggle, label="RSNA-MICCAI", recognises=is_kaggle),
     "lgg": Layout(find=find_lgg, label="the LGG segmentation set", recognises=is_lgg),
     "msd": Layout(find=find_msd, label="Task01 of the MSD", recognises=is_msd),
+    "cheng": Layout(find=find_cheng, label="the brain tumours of Cheng et al.", recognises=is_cheng),
     "folder": Layout(find=_find_in_folder),
 }
 """Every layout by the name that rows of :data:`latentsweep.datasets.catalogue.KNOWN` give it."""

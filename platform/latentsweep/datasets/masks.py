@@ -48,7 +48,7 @@ def read_labels(kind: str, masks: Sequence[Path | None], volumes: Sequence[Volum
         raise Reject(SOME, broken=False)
     read: list[Volume] = []
     for path in paths:
-        found, rejects = READERS[kind].read([path])
+        found, rejects = (READERS[kind].read_masks or READERS[kind].read)([path])
         if rejects or len(found) != 1:
             raise rejects[0] if rejects else Reject(ELSEWHERE, broken=False)
         read += found

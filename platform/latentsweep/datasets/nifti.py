@@ -18,6 +18,7 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
 from latentsweep.datasets import limits
+from latentsweep.datasets.blocks import fill_background
 from latentsweep.datasets.limits import (
     MAX_NIFTI_BYTES,
     MAX_VOXELS,
@@ -64,7 +65,7 @@ def read_nifti(path: Path, channel: int | None = None) -> Volume:
             stream = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if zipped else file
             header = _header(stream.read(max(HEADERS)))
             shape, channels = _check_shape(header, most, channel)
-            affine, told = _affine(header)
+            affine, told = affine_of_header(header)
             voxels = _voxels(stream, header, shape, channel or 0)
             if zipped:
                 behind = channels - 1 - (channel or 0)
@@ -83,7 +84,7 @@ def _header(block: bytes) -> Any:
     raise ImageFileError("neither of NIfTI's lengths")
 
 
-def _affine(header: Any) -> tuple[np.ndarray[tuple[int, int], np.dtype[np.float64]], bool]:
+def affine_of_header(header: Any) -> tuple[np.ndarray[tuple[int, int], np.dtype[np.float64]], bool]:
     """The first transform of the header that is one, sform before qform, and whether there is any (else NIfTI's own
     for files without)."""
     _round_quaternion(header)

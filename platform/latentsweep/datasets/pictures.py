@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,16 +14,15 @@ from latentsweep.datasets import limits
 from latentsweep.datasets.limits import (
     MAX_PIXELS,
     MAX_SIDE,
-    MAX_VOXELS,
     TOO_MANY_PIXELS,
-    TOO_MANY_VOXELS,
     guard_reading,
     limit_pixels,
     open_scan,
     silence,
     silence_native,
 )
-from latentsweep.datasets.volumes import DISPLAY_AFFINE, Float, Reject, Volume
+from latentsweep.datasets.stacks import stack_files
+from latentsweep.datasets.volumes import Float, Reject, Volume
 
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF")
 """As Pillow calls them."""
@@ -93,17 +91,4 @@ def _turn_upright(image: Image.Image, channel: int | None) -> Float:
 
 def picture_volumes(paths: Sequence[Path], channel: int | None = None) -> tuple[list[Volume], list[Reject]]:
     """The pictures in the given order, stacked to one volume for each image size, and a reject for each other."""
-    planes: dict[tuple[int, ...], list[Float]] = defaultdict(list)
-    rejects: list[Reject] = []
-    pixels = 0
-    for path in paths:
-        try:
-            plane = read_picture(path, channel)
-            if pixels + plane.size > MAX_VOXELS:
-                raise Reject(TOO_MANY_VOXELS, broken=False)
-            pixels += plane.size
-            planes[plane.shape].append(plane)
-        except Reject as reject:
-            rejects.append(reject)
-    volumes = [Volume(np.stack(group).transpose(2, 1, 0), DISPLAY_AFFINE) for _, group in sorted(planes.items())]
-    return volumes, rejects
+    return stack_files(paths, lambda path: read_picture(path, channel))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from latentsweep.datasets import dicom, headers, metaimage, nifti, nrrd, pictures
+from latentsweep.datasets import analyze, arrays, cheng, dicom, headers, metaimage, mgh, minc, nifti, nrrd, pictures
 from latentsweep.datasets.limits import open_regular
 from latentsweep.datasets.volumes import Reject, Volume
 
@@ -37,6 +37,8 @@ class Reader:
     """The volumes in files of one scan, and a reject for each file that is left out; may raise :class:`Reject`."""
     read_channel: Callable[[Sequence[Path], int], tuple[list[Volume], list[Reject]]] | None = None
     """The same of one channel of files that hold several, counted from 0; None where no file does."""
+    read_masks: Callable[[Sequence[Path]], tuple[list[Volume], list[Reject]]] | None = None
+    """The same of the lesion masks that lie in the files themselves; None where masks are files as scans are."""
     one_file: bool = False
     """Whether a scan is one file. In other formats it is all files of a folder."""
     minor: bool = False
@@ -81,6 +83,43 @@ READERS = {
         signature=rb"NRRD000\d",
         read=nrrd.nrrd_volume,
         one_file=True,
+    ),
+    "mgh": Reader(
+        label="MGH",
+        suffixes=(".mgh", ".mgz"),
+        signature=rb"\x00\x00\x00\x01(\x00\x00..){4}\x00\x00\x00[\x00\x01\x03\x04\x0a]",
+        zipped=True,
+        read=mgh.mgh_volume,
+        one_file=True,
+    ),
+    "minc": Reader(
+        label="MINC",
+        suffixes=(".mnc",),
+        signature=rb"CDF[\x01\x02]|\x89HDF\r\n\x1a\n",
+        read=minc.minc_volume,
+        one_file=True,
+    ),
+    "analyze": Reader(
+        label="Analyze",
+        suffixes=(".hdr", ".hdr.gz"),
+        read=analyze.analyze_volume,
+        one_file=True,
+    ),
+    "cheng": Reader(
+        label="MATLAB 7.3",
+        suffixes=(),
+        signature=rb"MATLAB 7\.3 MAT-file",
+        read=cheng.cheng_volumes,
+        read_masks=cheng.cheng_masks,
+        minor=True,
+        patient=cheng.patient_of,
+    ),
+    "array": Reader(
+        label="array",
+        suffixes=(".npy", ".npz", ".h5", ".hdf5"),
+        signature=rb"\x93NUMPY|\x89HDF\r\n\x1a\n|PK\x03\x04.{26}[^\0]{1,100}?\.npy",
+        read=arrays.array_volumes,
+        minor=True,
     ),
     "picture": Reader(
         label="picture",

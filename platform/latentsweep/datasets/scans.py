@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from latentsweep.datasets.annotations import LABEL_MAP, leave_out_labels
-from latentsweep.datasets.limits import NO_MEMORY
+from latentsweep.datasets.limits import MAX_VOXELS, NO_MEMORY
 from latentsweep.datasets.masks import Labels, cut_labels, read_labels
 from latentsweep.datasets.phantom import phantom
 from latentsweep.datasets.png import encode_stored, image_hash
@@ -33,6 +33,9 @@ ALONE_SECONDS = 2.0
 """How long this process reads before it starts others, which take about a second to start."""
 MEMORY_SHARE = 0.5
 """The share of the machine's memory that the processes that read may take together."""
+ARRAY = "array"
+LOOSE = ("picture", ARRAY)
+"""Formats whose files may be one of many slices of a volume."""
 MOST_IN_A_VOLUME = 320
 """A folder of more pictures than this is no volume: axial series have fewer."""
 
@@ -53,13 +56,14 @@ class Scan:
 
 
 def part_loose_pictures(scans: Sequence[Scan]) -> tuple[Scan, ...]:
-    """The scans, where a folder of more than MOST_IN_A_VOLUME pictures is a scan for each of them.
+    """The scans, where a folder of more than MOST_IN_A_VOLUME pictures or arrays is a scan for each of them.
 
-    Each picture then has a window of its own, and no picture is lost to the limit of a volume's voxels.
+    So is a folder of arrays of more bytes than a volume may have voxels: they may be stacks. Each file then has a
+    window of its own, and none is lost to the limit of a volume's voxels.
     """
     parted: list[Scan] = []
     for scan in scans:
-        if scan.kind == "picture" and len(scan.files) > MOST_IN_A_VOLUME:
+        if scan.kind in LOOSE and (len(scan.files) > MOST_IN_A_VOLUME or _are_stacks(scan)):
             parted += [
                 dataclasses.replace(
                     scan, key=f"{scan.key}\0{number}", files=(file,), masks=scan.masks[number : number + 1]
@@ -69,6 +73,10 @@ def part_loose_pictures(scans: Sequence[Scan]) -> tuple[Scan, ...]:
         else:
             parted.append(scan)
     return tuple(parted)
+
+
+def _are_stacks(scan: Scan) -> bool:
+    return scan.kind == ARRAY and len(scan.files) > 1 and sum(map(os.path.getsize, scan.files)) > MAX_VOXELS
 
 
 def read_scan(scan: Scan, size: int) -> ScanResult:

@@ -107,6 +107,8 @@ CASES = {
     "41-whole-set-twice-under-other-names": Case(subjects=20, split=(14, 3, 3)),
     "43-other-formats-with-preview-png": Case(volumes=3, subjects=3),
     "43b-other-formats-alone": Case(name="brats_flair", volumes=3, subjects=3),
+    "43c-analyze-hdr-img": Case(volumes=1, says="plane.* unknown"),
+    "43d-mgz": Case(volumes=1),
     "60-kaggle-class-folders": Case(says="subjects are unknown"),
     "61-masks-beside-pictures": Case(volumes=5, subjects=5),
     "61b-images-and-masks-folders": Case(),

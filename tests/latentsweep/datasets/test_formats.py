@@ -33,6 +33,8 @@ def written(tmp_path, head, write_nifti, write_dicom):
 @pytest.mark.parametrize("kind", READERS)
 @pytest.mark.parametrize("name", ["scan", "a.nii", "a.nii.gz", "a.png", "a.dcm", "a.txt"])
 def test_a_file_is_what_its_first_bytes_say(tmp_path, written, kind, name):
+    if READERS[kind].signature is None:
+        pytest.skip("a file of this format has nothing that tells it at its beginning")
     assert format_of(written(kind).rename(tmp_path / name)) == kind
 
 
@@ -64,7 +66,7 @@ def test_a_file_that_is_not_there_or_no_file_has_no_format(tmp_path):
     ],
 )
 def test_what_a_failed_download_left_is_named_for_every_format(tmp_path, kind, content, reason):
-    path = tmp_path / f"a{READERS[kind].suffixes[0]}"
+    path = tmp_path / "scan"
     path.write_bytes(content)
     [(told, broken, count)] = read_scan(Scan(kind, "p", "p", (path,)), 32).rejects
     assert (reason in told, broken, count) == (True, True, 1)

@@ -15,7 +15,7 @@ from PIL import Image
 from pydicom import uid
 from pydicom.encaps import encapsulate
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit, RLELossless
-from writers import WRITERS
+from writers import WRITERS, write_minc1
 
 from latentsweep.datasets import preparation
 from latentsweep.datasets.preparation import prepare
@@ -161,6 +161,16 @@ READERS = {
     "nrrd_raw": (written("nrrd"), None),
     "nrrd_gzip": (written("nrrd", encoding="gzip"), None),
     "nrrd_bzip2": (written("nrrd", encoding="bzip2"), None),
+    "mgh": (written("mgh", suffix=".mgh"), None),
+    "mgh_zipped": (written("mgh"), fuzzing.within_gzip),
+    "minc_1": (lambda folder, head, *_: write_minc1(folder, head()), None),
+    "minc_2": (written("minc"), None),
+    "minc_2_packed": (written("minc", compression="gzip"), None),
+    "analyze": (written("analyze"), None),
+    "array_npy": (written("array"), None),
+    "array_npz": (written("array", suffix=".npz"), None),
+    "array_h5": (written("array", suffix=".h5"), None),
+    "cheng": (written("cheng"), None),
     "picture_gif": (picture_as(".gif"), None),
 }
 

@@ -139,3 +139,10 @@ def test_packed_voxels_are_neither_fewer_nor_more_than_stated(tmp_path, head, pa
     (tmp_path / "a.nrrd").write_bytes(head_lines.encode() + packing(change(voxels.tobytes(order="F"))))
     with pytest.raises(Reject, match="cut short or damaged"):
         read_nrrd(tmp_path / "a.nrrd")
+
+
+def test_voxels_that_are_nan_are_background(tmp_path, head):
+    voxels = volume_of(head, "f4")
+    voxels[:4] = np.nan
+    metaimage(tmp_path / "a.mha", voxels, np.eye(4))
+    assert not np.any(read_metaimage(tmp_path / "a.mha").voxels[:4])
