@@ -167,6 +167,12 @@ def test_help_answers_at_once() -> None:
     assert statistics.median(seconds) < 0.6
 
 
+def test_who_opens_prepared_slices_imports_no_reader_of_scans() -> None:
+    code = "import sys, latentsweep.datasets.slices; print({'nibabel', 'pydicom'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
 def commands() -> dict[str, object]:
     import typer
 

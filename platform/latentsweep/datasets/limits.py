@@ -22,8 +22,6 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from latentsweep.datasets.volumes import Reject
-
 MAX_VOXELS = 2**27
 """Voxels of a volume, and of all images of one series or folder together: 512×512×512."""
 MAX_NIFTI_BYTES = 4 * MAX_VOXELS + 2**20
@@ -66,6 +64,8 @@ def guard_reading() -> Iterator[None]:
     Processor time, so that a slow disk or a busy machine rejects nothing. Only the main thread of a process can
     be interrupted, and on POSIX systems alone; elsewhere the time is not limited.
     """
+    from latentsweep.datasets.volumes import Reject  # brings the readers, which who reads prepared slices never needs
+
     try:
         if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
             yield
