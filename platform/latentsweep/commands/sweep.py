@@ -165,7 +165,13 @@ def show_results(home: Home, plan: SweepPlan, as_json: bool) -> None:
     table, counts = leaderboard.rows(search), leaderboard.counts(search)
     again = leaderboard.confirmed_rows(search)
     if as_json:
-        result = {"sweep": plan.name, "counts": counts, "leaderboard": table, "confirmed": again, "lints": lints}
+        result: dict[str, Any] = {
+            "sweep": plan.name,
+            "counts": counts,
+            "leaderboard": table,
+            "confirmed": again,
+            "lints": lints,
+        }
         result |= {"apart": sorted(search.apart)} if search.apart else {}
         typer.echo(json.dumps(result | {"importances": leaderboard.importances(search)}, indent=1))
         return

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import optuna
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
+from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -133,12 +134,13 @@ class Search:
         self.space, self.config, self.seed = space, config, seed
         self.distributions = {field: distribution(d) for field, d in space.dimensions.items()}
         with translate_errors(database):
-            place = {"study_name": folder.name, "storage": storage(folder, database, reading=reading)}
+            place = storage(folder, database, reading=reading)
             if reading:
-                self.study = _loaded(**place)
+                self.study = _loaded(folder.name, place)
             else:
                 self.study = optuna.create_study(
-                    **place,
+                    study_name=folder.name,
+                    storage=place,
                     directions=["minimize"] * len(config.objectives),
                     pruner=PRUNERS[config.pruner](),
                     load_if_exists=True,
@@ -380,13 +382,13 @@ class Search:
         self._asked.pop(number, None)
 
 
-def _loaded(study_name: str, storage: Any) -> Study:
+def _loaded(name: str, place: str | RDBStorage) -> Study:
     """A study that is there; raises :class:`StoreError` where it isn't."""
     try:
-        return optuna.load_study(study_name=study_name, storage=storage)
+        return optuna.load_study(study_name=name, storage=place)
     except KeyError:
         raise StoreError(
-            f"a sweep's study must be where it was searched, and that of {study_name} isn't there; say where with "
+            f"a sweep's study must be where it was searched, and that of {name} isn't there; say where with "
             "--study-storage, or put back its study.db"
         ) from None
 
