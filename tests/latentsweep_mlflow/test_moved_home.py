@@ -16,7 +16,6 @@ from mlflow import MlflowClient
 from latentsweep_mlflow.recorder import recorder_for
 from latentsweep_mlflow.tracking import artifact_root, connect, find_artifacts, tracking_uri
 
-
 MADE = """
 import sys
 from pathlib import Path
