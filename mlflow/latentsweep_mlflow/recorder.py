@@ -124,6 +124,16 @@ class MlflowRecorder:
 
         self._send(f"the file {path.name} of {key}", send)
 
+    def keep_file(self, key: str, path: Path, folder: str = "") -> None:
+        check_key(key)
+
+        def send(client: MlflowClient) -> None:
+            run = self._find(client, key)
+            if run is not None and path.is_file():
+                client.log_artifact(run.info.run_id, str(path), folder or None)
+
+        self._send(f"the file {path.name} of {key}", send)
+
     def close_run(
         self, key: str, status: Status, *, tags: Mapping[str, str] = NOTHING, ended: int | None = None
     ) -> None:

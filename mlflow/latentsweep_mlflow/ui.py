@@ -23,7 +23,7 @@ from mlflow.exceptions import MlflowException
 
 from latentsweep.invocation import hint
 from latentsweep.records.redaction import redact, redact_lines
-from latentsweep_mlflow.tracking import connect, database, tracking_uri
+from latentsweep_mlflow.tracking import connect, database, find_artifacts, initialisation, tracking_uri
 from latentsweep_mlflow.views import save_views
 from trainables.errors import LatentsweepError
 
@@ -55,6 +55,7 @@ def serve(
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
         raise LatentsweepError(f"nothing was recorded here yet; run a sweep first: {hint('sweep --dataset demo')}")
     _check_port(host, port)
+    _take_own_files(uri)
     if host not in LOOPBACK:
         tell(
             f"warning: --host {host} shows every run, image and model of this home to whoever can reach the "
@@ -71,6 +72,17 @@ def serve(
     except KeyboardInterrupt:
         return
     raise LatentsweepError(f"MLflow's server ended by itself; the reason is in {_server_log(home)}")
+
+
+def _take_own_files(uri: str) -> None:
+    """The server is to show the files of this home, also where that was moved or copied."""
+    try:
+        with initialisation(uri):
+            find_artifacts(uri)
+    except OSError as error:
+        raise LatentsweepError(
+            f"MLflow's record must be readable: {redact(error)}; see to it and try again"
+        ) from None
 
 
 def _show(uri: str, address: str, open_browser: bool, tell: Callable[[str], None]) -> None:

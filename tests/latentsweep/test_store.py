@@ -165,8 +165,8 @@ def test_what_a_job_takes_up_while_the_store_is_read_is_not_freed(
     for key in keys:
         Store(home.store).obtain(key, build)
 
-    def slow(place: Home) -> list[dict[str, Any]]:
-        rows = seen(place)
+    def slow(*given: Any) -> list[dict[str, Any]]:
+        rows = seen(*given)
         housekeeping.note_uses(home, home.writable(home.sweeps / "begun-meanwhile"), [keys[1].name])
         return rows
 

@@ -336,3 +336,20 @@ def test_a_server_that_goes_away_and_comes_back_has_everything_in_the_end(tmp_pa
         assert sorted(point.step for point in history) == [0, 1, 2, 3, 4]
         files = client.list_artifacts(str(recorder.run_id("trial/1")), "images")
         assert [(file.path, file.file_size) for file in files] == [("images/grid.png", picture.stat().st_size)]
+
+
+def test_a_reader_keeps_a_file_with_a_run_and_neither_ends_nor_makes_one(home: Path, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    page.write_text("a page")
+    driver, reader = recorder_for(home, "demo"), recorder_for(home, "demo")
+    driver.open_run("sweep", name="a sweep", kind="sweep")
+    driver.open_run("trial/1", name="trial 1", kind="trial", parent="sweep")
+    reader.keep_file("sweep", page, "report")
+    reader.keep_file("another", page, "report")
+    runs = runs_of(home)
+    assert {key: run.info.status for key, run in runs.items()} == {"sweep": "RUNNING", "trial/1": "RUNNING"}
+    assert (home / "mlflow" / "artifacts" / runs["sweep"].info.run_id / "artifacts" / "report" / page.name).is_file()
+    driver.close_run("sweep", "finished", ended=1_700_000_000_000)
+    reader.keep_file("sweep", page, "report")
+    info = runs_of(home)["sweep"].info
+    assert (info.status, info.end_time) == ("FINISHED", 1_700_000_000_000)

@@ -35,8 +35,8 @@ def free(
     store: options.StoreOption = "",
 ) -> None:
     """Delete the results that no sweep and no training refers to."""
+    from latentsweep.stages.pipeline import VERSIONS
     from latentsweep.storage import housekeeping
 
-    rows = housekeeping.free(options.home_of(home, store), dry_run=dry_run, force=force)
-    gone = f"{len(rows)} results, {sum(row['bytes'] for row in rows) / 1e6:.1f} MB"
-    typer.echo(json.dumps(rows, indent=1) if as_json else f"{'would free' if dry_run else 'freed'} {gone}")
+    rows = housekeeping.free(options.home_of(home, store), dry_run=dry_run, force=force, versions=VERSIONS)
+    typer.echo(json.dumps(rows, indent=1) if as_json else housekeeping.freed_words(rows, dry_run=dry_run))

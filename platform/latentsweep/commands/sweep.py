@@ -184,10 +184,20 @@ def show_results(home: Home, plan: SweepPlan, as_json: bool, *, recorded: bool) 
     table, counts = leaderboard.rows(search), leaderboard.counts(search)
     again = leaderboard.confirmed_rows(search)
     if as_json:
-        result = {"sweep": plan.name, "counts": counts, "leaderboard": table, "confirmed": again, "lints": lints}
+        result: dict[str, Any] = {
+            "sweep": plan.name,
+            "counts": counts,
+            "leaderboard": table,
+            "confirmed": again,
+            "lints": lints,
+        }
+        result |= {"apart": sorted(search.apart)} if search.apart else {}
         typer.echo(json.dumps(result | {"importances": leaderboard.importances(search)}, indent=1))
         return
-    said = [*confirmation_table.words(search), *filter(None, [leaderboard.copyists(search)])]
+    said = [
+        *confirmation_table.words(search),
+        *filter(None, [leaderboard.copyists(search), leaderboard.apart(search)]),
+    ]
     leaderboard.show(table, counts, leaderboard.importances(search), again=again, said=said)
     at = "" if str(home.root) == "runs" else f" --home {home.root}"
     if lints:

@@ -102,6 +102,8 @@ def open_scan(path: Path) -> BinaryIO:
     file = open_regular(path)
     stand_in = name_stand_in(file.read(STAND_IN_BYTES))
     if stand_in:
+        from latentsweep.datasets.volumes import Reject
+
         file.close()
         raise Reject(stand_in, broken=True)
     file.seek(0)

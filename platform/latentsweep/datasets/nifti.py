@@ -18,7 +18,6 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
 from latentsweep.datasets import limits
-from latentsweep.datasets.blocks import fill_background
 from latentsweep.datasets.limits import (
     MAX_NIFTI_BYTES,
     MAX_VOXELS,

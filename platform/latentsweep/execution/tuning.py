@@ -13,6 +13,7 @@ from ray.tune.search import Searcher
 
 from latentsweep.metrics import RUNG
 from latentsweep.search.pairing import PAIRING
+from latentsweep.search.plan import VERSIONS_OF
 from latentsweep.search.study import Point, Search
 from trainables.errors import INFRASTRUCTURE
 
@@ -77,7 +78,8 @@ class StudySearcher(Searcher):
             self.search.fail(number, result["reason"], result["class"], result["log"])
         elif "points" in result:
             points = [Point(point["params"], point["metrics"], point.get(PAIRING)) for point in result["points"]]
-            self.search.tell(number, points, {"keys": result["keys"]})
+            said = {name: result[name] for name in ("keys", VERSIONS_OF) if name in result}
+            self.search.tell(number, points, said)
         elif "pruned_at" in self.search.trial(number).user_attrs:
             self.search.prune(number, {})
         else:

@@ -14,9 +14,10 @@ from latentsweep.datasets.slices import PreparedDataset, open_dataset
 from latentsweep.execution.work_log import noted, tail
 from latentsweep.records.redaction import redact
 from latentsweep.search.pairing import PAIRING, Pairing
+from latentsweep.search.plan import VERSIONS_OF
 from latentsweep.stages.dataset import open_published, publish
 from latentsweep.stages.denoiser import DENOISER
-from latentsweep.stages.pipeline import SHARED, STAGES, TRAININGS, Pipeline
+from latentsweep.stages.pipeline import SHARED, STAGES, TRAININGS, VERSIONS, Pipeline
 from latentsweep.stages.stage import Identity, Stage
 from latentsweep.stages.vae import VAE
 from latentsweep.storage.entries import Entry
@@ -232,7 +233,8 @@ def trial(config: Mapping[str, Any], brief: Brief) -> None:
     except (LatentsweepError, RuntimeError) as error:
         tune.report(failure(error, path))
         return
-    tune.report({"points": points_of(pipeline, params, evaluation), "keys": pipeline.keys.names()})
+    said = {"keys": pipeline.keys.names(), VERSIONS_OF: VERSIONS}
+    tune.report({"points": points_of(pipeline, params, evaluation), **said})
 
 
 def points_of(pipeline: Pipeline, params: Mapping[str, Any], evaluation: Entry) -> list[dict[str, Any]]:

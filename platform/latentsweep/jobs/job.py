@@ -24,7 +24,7 @@ from latentsweep.search.plan import FEWER
 from latentsweep.stages.dataset import published_name
 from latentsweep.stages.stage import Identity
 from latentsweep.storage.home import Home, read_json, write_json
-from latentsweep.storage.housekeeping import note_uses
+from latentsweep.storage.housekeeping import USES, note_uses
 from latentsweep.storage.store import Store
 from trainables.errors import StoppedError
 from trainables.loop.execution import fewer_threads
@@ -73,7 +73,8 @@ class Job:
         self.home, self.folder, self.weights = home, home.writable(folder), weights
         self.dataset_name, self.fingerprint = dataset, fingerprint
         self.store = Store.of(home)
-        self.uses = set(published_name(home, fingerprint))
+        before = read_json(self.folder / USES, [])  # kept, also where stages have other versions today
+        self.uses = {*published_name(home, fingerprint), *before}
 
     @property
     def lock_folder(self) -> Path:

@@ -50,6 +50,7 @@ class Sweep(Job):
         super().__init__(home, home.sweeps / plan.name, plan.dataset, plan.fingerprint, weights)
         self.plan = plan
         self.search = Search(self.folder, plan.space, plan.search, plan.seed, home.study)
+        self.search.apart = plan.apart(self.search)
         self.record = SweepRecord(recorder, plan, self.store, self.search)
         self.undecided = ""
         """The last run with a fresh seed whose failure says nothing of its configuration, with the reason."""
@@ -203,7 +204,9 @@ class Sweep(Job):
     def _write_leaderboard(self) -> None:
         table = leaderboard.rows(self.search)
         again, said = leaderboard.confirmed_rows(self.search), "\n".join(confirmation_table.words(self.search))
-        below = f"\nConfirmed:\n\n{leaderboard.as_markdown(again)}\n{said}\n" if again else ""
+        apart = leaderboard.apart(self.search)
+        below = f"\n{apart[0].upper()}{apart[1:]}.\n" if apart else ""
+        below += f"\nConfirmed:\n\n{leaderboard.as_markdown(again)}\n{said}\n" if again else ""
         texts = {"leaderboard.csv": records_as_csv(table), "leaderboard.md": leaderboard.as_markdown(table) + below}
         write_texts(self.folder, texts | ({"confirmed.csv": records_as_csv(again)} if again else {}))
         self.record.leaderboard(self.folder, leaderboard.importances(self.search))

@@ -19,7 +19,7 @@ from latentsweep.jobs.image_folder import GRID, compare
 from latentsweep.jobs.train import name_of
 from latentsweep.search.export import configuration_at
 from latentsweep.stages.denoiser import check_kept, image_seeds, keeps
-from latentsweep.stages.model_folder import TrainedModel, from_store, read_model
+from latentsweep.stages.model_folder import Results, TrainedModel, from_store, read_model
 from latentsweep.stages.pipeline import Pipeline, keys_of
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import Home
@@ -41,19 +41,22 @@ def trained_model(
 ) -> tuple[TrainedModel, Execution]:
     """The model that ``run`` names; ``device`` replaces that of its configuration.
 
-    Warns where it copies and an earlier state of it doesn't. Raises :class:`DataError` where it isn't trained.
+    A trial's is that which it was measured by, whatever its dataset and the versions of the stages are today. Warns
+    where it copies and an earlier state of it doesn't. Raises :class:`DataError` where it isn't trained.
     """
-    configuration, folder = configuration_at(home, run)
+    named, store = configuration_at(home, run), Store.of(home)
+    configuration = named.configuration
     execution = _execution_here(configuration, device)
-    if folder:
-        return read_model(folder), execution
-    dataset = _dataset_of(configuration, open_named)
-    keys = keys_of(configuration.recipe, dataset.fingerprint, configuration.seed, "")
-    store = Store.of(home)
+    if named.folder:
+        return read_model(named.folder), execution
+    keys: Results | None = named.results
+    if keys is None:
+        dataset = _dataset_of(configuration, open_named)
+        keys = keys_of(configuration.recipe, dataset.fingerprint, configuration.seed, "")
     model = from_store(store, keys, configuration.recipe)
     if model is None:
         raise _untrained(run)
-    if ending := store.find(keys.denoiser):
+    if ending := store.find(keys["denoiser"]):
         _warn_of_copies(run, configuration.recipe, ending, last_copies(ending))
     return model, execution
 
@@ -85,13 +88,19 @@ def evaluated_run(
     Warns where the run copies and an earlier state of it doesn't. Raises :class:`DataError` where the run isn't
     trained, or the store's training lacks such weights.
     """
-    configuration, folder = configuration_at(home, run)
+    named = configuration_at(home, run)
+    configuration, folder = named.configuration, named.folder
     recipe, seed, execution = configuration.recipe, configuration.seed, _execution_here(configuration, device)
     dataset, store = _dataset_of(configuration, open_named), Store.of(home)
     pipeline = Pipeline(store, dataset, recipe, seed, execution, weights, split)
     found = store.find(pipeline.keys.denoiser)
     there = found if found is not None and keeps(found, recipe) else None
     if found is None and not folder:
+        if named.results and store.find(named.results["denoiser"]):
+            raise DataError(
+                f"what is measured must be of today's versions of the stages, and {run} was trained by earlier ones: "
+                "draw from it with sample, or export and train it anew"
+            )
         raise _untrained(run)
     if found and not folder:
         check_kept(found, recipe)

@@ -137,7 +137,7 @@ def lint_target(home: Home, target: str | None) -> dict[str, list[Finding]]:
         known = ", ".join([*prepared_names(home), *(folder.name for folder in sweeps(home))]) or "nothing yet"
         raise DataError(f"lint takes a prepared dataset, a sweep or a RUN; got {target!r}, and here are: {known}")
     else:
-        found = {target: lint_configuration(home, configuration_at(home, target)[0])}
+        found = {target: lint_configuration(home, configuration_at(home, target).configuration)}
     return {subject: findings for subject, findings in found.items() if findings}
 
 

@@ -75,6 +75,9 @@ class Recorder(Protocol):
     def log_file(self, key: str, path: Path, folder: str = "") -> None:
         """Keep a copy of the file at ``path`` in the run's ``folder``; an older one of its name is replaced."""
 
+    def keep_file(self, key: str, path: Path, folder: str = "") -> None:
+        """The same for a reader: the run need not be open and stays as it is; where there is none, none is made."""
+
     def close_run(
         self, key: str, status: Status, *, tags: Mapping[str, str] = NOTHING, ended: int | None = None
     ) -> None:
@@ -188,6 +191,10 @@ class MemoryRecorder:
             _log.warning("left out of the record of %s: there is no file %s", key, path.name)
             return
         run.files[f"{folder}/{path.name}" if folder else path.name] = path
+
+    def keep_file(self, key: str, path: Path, folder: str = "") -> None:
+        if check_key(key) in self.runs:
+            self.log_file(key, path, folder)
 
     def close_run(
         self, key: str, status: Status, *, tags: Mapping[str, str] = NOTHING, ended: int | None = None

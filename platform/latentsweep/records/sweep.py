@@ -166,11 +166,10 @@ class SweepRecord:
         return {"confirmed/trial": float(found.best.trial), **said}
 
     def report(self, files: Sequence[Path]) -> None:
-        """Keeps the report's files with the sweep's run."""
-        self.recorder.open_run(self.name, name=self.name, kind="sweep")
+        """Keeps the report's files with the sweep's run, which may be running in another process, and stays so."""
         for path in files:
-            self.recorder.log_file(self.name, path, "report")
-        self.end(finished=all(trial.state.is_finished() for trial in self.search.run_trials()))
+            self.recorder.keep_file(self.name, path, "report")
+        self.recorder.flush()
 
     def end(self, *, finished: bool) -> None:
         """Closes the sweep's run, and those that it left running."""

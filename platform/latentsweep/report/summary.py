@@ -66,7 +66,9 @@ def search_words(source: Source) -> str:
     if state["waiting"]:
         text += f" {number(state['waiting'], 'trial')} waited or ran when this report was written."
     points = f" One sampling pass gives every early-stop threshold: {state['points']} configurations were measured."
-    return text + (points if state["points"] > state["complete"] else "")
+    text += points if state["points"] > state["complete"] else ""
+    apart = leaderboard.apart(source.search)
+    return f"{text} {apart[0].upper()}{apart[1:]}." if apart else text
 
 
 def guard_words(source: Source, rows: Sequence[Score]) -> str:

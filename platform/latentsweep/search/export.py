@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from optuna.trial import FrozenTrial, TrialState
 
@@ -80,21 +80,33 @@ def words_of(origin: Mapping[str, Any], *, named: bool) -> str:
     return f"{place}: {mean} with the fresh seeds {seeds}, {found}"
 
 
-def configuration_at(home: Home, run: str) -> tuple[Configuration, Path | None]:
-    """The configuration that ``run`` names, and the folder of its model if it is one.
+class Named(NamedTuple):
+    """What a user names as a trained run."""
+
+    configuration: Configuration
+    folder: Path | None = None
+    """That of its model, if it is one."""
+    results: Mapping[str, str] | None = None
+    """The names of its results in the store, by stage, if it is a trial: also those of an earlier version."""
+
+
+def configuration_at(home: Home, run: str) -> Named:
+    """The configuration that ``run`` names, and where what was trained of it lies.
 
     ``run`` is a YAML file, a folder with a trained model, or ``SWEEP/TRIAL``. Raises :class:`DataError` for another
     text, and what reading the configuration raises.
     """
     path = Path(run)
     if path.is_dir():
-        return read_configuration(path / CONFIG), path
+        return Named(read_configuration(path / CONFIG), path)
     if path.is_file() or path.suffix in (".yaml", ".yml"):
-        return read_configuration(path), None
+        return Named(read_configuration(path))
     name, _, number = run.rpartition("/")
     if name and number.isdigit() and (home.sweeps / name).is_dir():
         folder = chosen_sweep(home, None, name)
-        return configuration_of(folder, int(number), database=home.study, despite_guards=True), None
+        found = configuration_of(folder, int(number), database=home.study, despite_guards=True)
+        search = open_search(folder, home.study)
+        return Named(found, results=SweepPlan.read(folder).results(search, search.trial(int(number))))
     raise DataError(
         f"a trained run is a YAML file, a model's folder, or SWEEP/TRIAL such as demo-smoke-1a2b3c4d/5; got {run!r}"
     )

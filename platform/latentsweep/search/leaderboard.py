@@ -83,6 +83,18 @@ def copyists(search: Search) -> str:
     return f"ended early since they copy training slices: {', '.join(said)}" if copied else ""
 
 
+def apart(search: Search) -> str:
+    """Which measured trials are in no ranking, and what their scores are, in words; empty for none."""
+    if not search.apart:
+        return ""
+    trials = [search.trial(number) for number in sorted(search.apart)]
+    scores = (f"trial {each.number} ({', '.join(map(cell, each.values))})" for each in trials)
+    return (
+        "not ranked, since other versions of the stages measured them, and their scores don't compare with the "
+        f"others': {', '.join(scores)}"
+    )
+
+
 def confirmed_rows(search: Search) -> list[dict[str, Any]]:
     """A row for each configuration that was trained again; see :func:`confirmation_table.rows`."""
     found = confirmation(search)
@@ -102,10 +114,13 @@ def counts(search: Search) -> dict[str, int]:
 
 
 def importances(search: Search) -> dict[str, float]:
-    """Share of each dimension in what moved the first objective (fANOVA, Hutter et al. 2014); empty for a few."""
+    """Share of each dimension in what moved the first objective (fANOVA, Hutter et al. 2014).
+
+    Empty for a few trials, and where some are apart.
+    """
     complete = [t for t in search.run_trials() if t.state == TrialState.COMPLETE]
     values = {t.values[0] for t in search.measured()}
-    if len(complete) < ENOUGH or len(values) < ENOUGH:
+    if len(complete) < ENOUGH or len(values) < ENOUGH or search.apart:
         return {}
     shares = optuna.importance.get_param_importances(
         search.study,

@@ -30,6 +30,13 @@ FEWEST = 2
 """Slices that a split must hold for a training or a measurement."""
 
 
+TODAY = "today"
+"""How a trial was measured that today's code would measure in the same way."""
+
+VERSIONS_OF = "versions"
+"""The attribute of a measured trial with the versions of the stages that its results are of."""
+
+
 @dataclass(frozen=True)
 class SweepPlan:
     """What a sweep is: everything here is part of its identity, and of its name."""
@@ -114,6 +121,25 @@ class SweepPlan:
             for trial in search.run_trials()
             if "keys" in trial.user_attrs and self.keys(trial.params).evaluation.name not in trial.user_attrs["keys"]
         ]
+
+    def apart(self, search: Search) -> frozenset[int]:
+        """The numbers of the trials whose scores don't compare with the others': other versions measured them.
+
+        The others are those that today's code measures so, or where it measures none so, the last ones. Nothing is
+        apart where all were measured in one way.
+        """
+        measured = {trial.number: self._way_of(trial) for trial in search.run_trials() if "keys" in trial.user_attrs}
+        ways = set(measured.values())
+        if len(ways) < 2:
+            return frozenset()
+        way = TODAY if TODAY in ways else measured[max(measured)]
+        return frozenset(number for number, other in measured.items() if other != way)
+
+    def _way_of(self, trial: FrozenTrial) -> str:
+        """How a trial was measured: :data:`TODAY`, or by which versions of the stages, where that was noted."""
+        if self.keys(trial.params).evaluation.name in trial.user_attrs["keys"]:
+            return TODAY
+        return json.dumps(trial.user_attrs.get(VERSIONS_OF), sort_keys=True)
 
     def check_outdated(self, search: Search, home: Home) -> None:
         """Call it before anything new is measured.

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import optuna
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
+from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -144,6 +145,8 @@ class Search:
                     pruner=PRUNERS[config.pruner](),
                     load_if_exists=True,
                 )
+        self.apart: frozenset[int] = frozenset()
+        """Trials whose scores don't compare with the others': they are in no ranking, nor are their points."""
         self._asked: dict[int, optuna.Trial] = {}
         self._pruning = False
 
@@ -262,12 +265,15 @@ class Search:
         return self._all_tried(self.run_trials())
 
     def measured(self) -> list[FrozenTrial]:
-        """Every configuration with a score, points among them, best first; what the guards refuse is last."""
-        return sorted(self._complete(), key=self._rank)
+        """Every configuration with a score, points among them, best first; what the guards refuse is last.
+
+        Those of trials that are :attr:`apart` are left out.
+        """
+        return sorted(self._ranked(), key=self._rank)
 
     def leader(self) -> FrozenTrial:
         """The first of :meth:`measured`, which must not be empty."""
-        return min(self._complete(), key=self._rank)
+        return min(self._ranked(), key=self._rank)
 
     def refusal(self, trial: FrozenTrial) -> str:
         """Why the guards refuse a measured trial, in words; empty where they don't, or the search has none.
@@ -291,7 +297,8 @@ class Search:
         best score. Nothing that the guards refuse is among them; where they refuse all, there is no best.
         """
         if len(self.config.objectives) > 1:
-            return [trial for trial in self.study.best_trials if not self.refusal(trial)]
+            front = self._front() if self.apart else self.study.best_trials
+            return [trial for trial in front if not self.refusal(trial)]
         measured = self.feasible()
         if not measured:
             return []
@@ -316,6 +323,19 @@ class Search:
 
     def _complete(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+
+    def _ranked(self) -> list[FrozenTrial]:
+        return [trial for trial in self._complete() if family_of(trial) not in self.apart]
+
+    def _front(self) -> list[FrozenTrial]:
+        """The ranked trials that no other ranked one beats in one objective and equals or beats in all."""
+        ranked = self._ranked()
+
+        def beaten(trial: FrozenTrial) -> bool:
+            pairs = ([*zip(other.values, trial.values, strict=True)] for other in ranked)
+            return any(all(a <= b for a, b in pair) and any(a < b for a, b in pair) for pair in pairs)
+
+        return [trial for trial in ranked if not beaten(trial)]
 
     def _startup_over(self) -> bool:
         """Whether enough trials are finished for others to be pruned, without those that the guards refuse; once they
@@ -362,13 +382,13 @@ class Search:
         self._asked.pop(number, None)
 
 
-def _loaded(study_name: str, storage: Any) -> Study:
+def _loaded(name: str, place: str | RDBStorage) -> Study:
     """A study that is there; raises :class:`StoreError` where it isn't."""
     try:
-        return optuna.load_study(study_name=study_name, storage=storage)
+        return optuna.load_study(study_name=name, storage=place)
     except KeyError:
         raise StoreError(
-            f"a sweep's study must be where it was searched, and that of {study_name} isn't there; say where with "
+            f"a sweep's study must be where it was searched, and that of {name} isn't there; say where with "
             "--study-storage, or put back its study.db"
         ) from None
 

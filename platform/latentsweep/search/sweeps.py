@@ -40,7 +40,9 @@ def next_turn(home: Home) -> int:
 def open_search(folder: Path, database: str = "") -> Search:
     """The study of a sweep's folder, to read from, which changes nothing; ``database`` as :attr:`Home.study`."""
     plan = SweepPlan.read(folder)
-    return Search(folder, plan.space, plan.search, plan.seed, database, reading=True)
+    search = Search(folder, plan.space, plan.search, plan.seed, database, reading=True)
+    search.apart = plan.apart(search)
+    return search
 
 
 def chosen_sweep(home: Home, dataset: str | None, name: str | None) -> Path:

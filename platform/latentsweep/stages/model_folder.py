@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from latentsweep.stages.latents import channel_statistics, scaling, training_pos
 from latentsweep.stages.pipeline import Keys
 from latentsweep.stages.stage import WEIGHTS
 from latentsweep.stages.vae import load_vae
-from latentsweep.storage.entries import Entry
+from latentsweep.storage.entries import Entry, StageKey
 from latentsweep.storage.store import Store
 from trainables.autoencoder.training import decode_to_bytes
 from trainables.autoencoder.vae import Autoencoder
@@ -28,6 +28,8 @@ from trainables.errors import DataError
 from trainables.loop.checkpoint import load_tensors, save_tensors
 from trainables.loop.execution import Execution
 from trainables.recipes import Recipe
+
+Results = Mapping[str, StageKey] | Mapping[str, str]
 
 CONFIG = "config.yaml"
 VAE = "vae.safetensors"
@@ -65,8 +67,11 @@ class TrainedModel:
         return images
 
 
-def from_store(store: Store, keys: Keys, recipe: Recipe) -> TrainedModel | None:
-    """The model of a configuration whose trainings are in the store; None where one of them isn't."""
+def from_store(store: Store, keys: Results, recipe: Recipe) -> TrainedModel | None:
+    """The model of a configuration whose trainings are in the store; None where one of them isn't.
+
+    ``keys`` are those of its results, or their names, by stage.
+    """
     found = _trainings(store, keys)
     if found is None:
         return None
@@ -81,8 +86,8 @@ def from_store(store: Store, keys: Keys, recipe: Recipe) -> TrainedModel | None:
     )
 
 
-def _trainings(store: Store, keys: Keys) -> tuple[Entry, Entry, Entry] | None:
-    vae, latents, denoiser = (store.find(key) for key in (keys.vae, keys.latents, keys.denoiser))
+def _trainings(store: Store, keys: Results) -> tuple[Entry, Entry, Entry] | None:
+    vae, latents, denoiser = (store.find(keys[stage]) for stage in ("vae", "latents", "denoiser"))
     return (vae, latents, denoiser) if vae and latents and denoiser else None
 
 

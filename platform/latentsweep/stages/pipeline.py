@@ -20,6 +20,9 @@ TABLE = (VAE, LATENTS, REAL_FEATURES, RECONSTRUCTION, DENOISER, SAMPLES, EVALUAT
 """All stages, in the order in which they are done. A new stage is a module beside theirs and an entry here."""
 
 STAGES: dict[str, Stage] = {stage.name: stage for stage in TABLE}
+VERSIONS = {stage.name: stage.version for stage in TABLE}
+"""The version of each stage, as it is noted with what was measured."""
+
 TRAININGS = tuple(stage for stage in TABLE if stage.replay)
 PICTURED = tuple(stage for stage in TABLE if stage.pictured)
 SHARED = tuple(stage for stage in TABLE if stage is not DENOISER and not stage.follows(DENOISER))

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from filelock import FileLock
 
+from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import Home, read_json, write_json
 from latentsweep.storage.store import Store
 from trainables.errors import StoreError
 
 USES = "uses.json"
 """In the folder of a sweep, study or training: the names of the results that it refers to."""
+
+
+NO_VERSIONS: Mapping[str, int] = MappingProxyType({})
 
 
 def note_uses(home: Home, folder: Path, names: Iterable[str]) -> None:
@@ -35,19 +40,30 @@ def references(home: Home) -> dict[str, list[str]]:
     return users
 
 
-def overview(home: Home) -> list[dict[str, Any]]:
-    """A row for each result, finished or not: name, state, bytes, seconds, when it was created, who refers to it."""
+def overview(home: Home, versions: Mapping[str, int] = NO_VERSIONS) -> list[dict[str, Any]]:
+    """A row for each result, finished or not: name, state, bytes, seconds, when it was created, who refers to it.
+
+    ``earlier`` tells which are of another version of their stage than ``versions`` has, if that has the stage.
+    """
     store, users = Store.of(home), references(home)
     complete = (
-        (entry.name, "complete", entry.size, entry.seconds, entry.manifest["created"]) for entry in store.entries()
+        (entry.name, "complete", entry.size, entry.seconds, entry.manifest["created"], _is_earlier(entry, versions))
+        for entry in store.entries()
     )
-    unfinished = ((name, "unfinished", size, None, None) for name, size in sorted(store.begun().items()))
-    columns = ("name", "state", "bytes", "seconds", "created")
+    unfinished = ((name, "unfinished", size, None, None, False) for name, size in sorted(store.begun().items()))
+    columns = ("name", "state", "bytes", "seconds", "created", "earlier")
     rows = (dict(zip(columns, row, strict=True)) for row in (*complete, *unfinished))
     return [{**row, "used_by": users.get(row["name"], [])} for row in rows]
 
 
-def free(home: Home, *, dry_run: bool, force: bool = False) -> list[dict[str, Any]]:
+def _is_earlier(entry: Entry, versions: Mapping[str, int]) -> bool:
+    version = entry.manifest["version"]
+    return bool(versions.get(entry.manifest["stage"], version) != version)
+
+
+def free(
+    home: Home, *, dry_run: bool, force: bool = False, versions: Mapping[str, int] = NO_VERSIONS
+) -> list[dict[str, Any]]:
     """Deletes the results that nothing refers to and no process works on; returns their rows.
 
     That is decided of each just before it is deleted, since to read the whole store takes minutes, in which a job may
@@ -60,7 +76,7 @@ def free(home: Home, *, dry_run: bool, force: bool = False) -> list[dict[str, An
             "go with --dry-run, and say --force where nobody else needs it"
         )
     store = Store.of(home)
-    unused = [row for row in overview(home) if not row["used_by"]]
+    unused = [row for row in overview(home, versions) if not row["used_by"]]
     return unused if dry_run else [row for row in unused if _remove(home, store, row["name"])]
 
 
@@ -86,3 +102,15 @@ def as_text(rows: list[dict[str, Any]]) -> str:
         lines.append(f"{row['name']:<30} {row['state']:<11} {row['bytes'] / 1e6:>8.2f} {seconds:>9}  {users}")
     total, cost = sum(row["bytes"] for row in rows), sum(row["seconds"] or 0.0 for row in rows)
     return "\n".join([*lines, f"{len(rows)} results, {total / 1e6:.1f} MB, {cost / 60:.1f} min of work"])
+
+
+def freed_words(rows: list[dict[str, Any]], *, dry_run: bool) -> str:
+    """What :func:`free` did or would do, in words."""
+    earlier, size = sum(row["earlier"] for row in rows), sum(row["bytes"] for row in rows)
+    text = f"{'would free' if dry_run else 'freed'} {len(rows)} results, {size / 1e6:.1f} MB"
+    if not earlier:
+        return text
+    return (
+        f"{text}; {earlier} of them by an earlier version of a stage, which today's code can't compute again in the "
+        "same way"
+    )
