@@ -14,6 +14,7 @@ import yaml
 from trainables.config import Config
 from trainables.errors import ConfigError
 from trainables.loop.execution import Execution
+from trainables.loop.files import write_whole
 from trainables.recipes import Recipe
 
 VERSION = 1
@@ -93,13 +94,13 @@ class Configuration:
         if self.origin:
             text = yaml.safe_dump({"origin": dict(self.origin)}, sort_keys=False, allow_unicode=True, width=100)
             lines += ["", "# Where this came from; for the record only.", text.rstrip()]
-        path.write_text("\n".join(lines) + "\n")
+        write_whole(path, "\n".join(lines) + "\n")
 
 
 def read_configuration(path: Path) -> Configuration:
     """Reads what :meth:`Configuration.write` wrote; raises :class:`ConfigError` for anything else."""
     try:
-        content = plain_yaml(path.read_text())
+        content = plain_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"there is no configuration {path}; write one with: python cli.py export") from None
     except IsADirectoryError:

@@ -13,6 +13,7 @@ from PIL import Image
 from latentsweep.datasets.check import Check
 from latentsweep.pages.templates import PACKAGE, environment
 from trainables.errors import DataError
+from trainables.loop.files import write_whole
 
 SIDE = 128
 """The largest side of a picture on the page, in pixels."""
@@ -42,7 +43,7 @@ def write_check(check: Check, path: Path) -> Path:
         )
     )
     try:
-        path.write_text(text, encoding="utf-8")
+        write_whole(path, text)
     except OSError as error:
         raise DataError(f"--check must name a file that can be written: {path}: {error.strerror}") from None
     return path
