@@ -252,7 +252,7 @@ def open_dataset(datasets_folder: Path, name: str) -> PreparedDataset:
         manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"the dataset {name} is not prepared: {how_to_get(name, home)}") from None
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         manifest = {}
     again = f"prepare it again with --replace: {how_to_get(name, home)}"
     if not isinstance(manifest, dict) or not isinstance(manifest.get("version"), int):

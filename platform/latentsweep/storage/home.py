@@ -94,7 +94,7 @@ def read_json(path: Path, otherwise: Any) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return otherwise
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StoreError(
             f"{path} must be JSON and is damaged; delete it, and run the command that wrote it again"
         ) from error
