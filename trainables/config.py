@@ -36,6 +36,11 @@ def setting(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+LARGEST = 2**63 - 1
+LONGEST = 200
+"""Characters of a value that an error quotes."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """A frozen, keyword-only dataclass of settings that checks itself; raises :class:`ConfigError`.
@@ -86,14 +91,14 @@ class Config:
     def from_dict(cls, values: Mapping[str, Any], *, where: str = "") -> Self:
         """The inverse of :meth:`to_dict`; raises :class:`ConfigError` for a field that does not exist."""
         if not isinstance(values, Mapping):
-            raise ConfigError(f"{where or cls.__name__} must be a mapping of fields, got {values!r}")
+            raise ConfigError(f"{where or cls.__name__} must be a mapping of fields, got {shown(values)}")
         hints = cls._hints()
         known = {f.name for f in dataclasses.fields(cls)}
         arguments: dict[str, Any] = {}
         for name, value in values.items():
             path = f"{where}.{name}" if where else str(name)
             if name not in known:
-                raise ConfigError(f"unknown field {path!r}; known fields: {', '.join(sorted(known))}")
+                raise ConfigError(f"unknown field {shown(path)}; known fields: {', '.join(sorted(known))}")
             hint = hints[name]
             if isinstance(hint, type) and issubclass(hint, Config):
                 value = hint.from_dict(value, where=path)
@@ -127,6 +132,20 @@ def as_scalar(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, list | tuple) else value
 
 
+def is_whole(value: Any) -> typing.TypeGuard[int]:
+    """Whether it is a whole number of at most 64 bits, and no truth value."""
+    return isinstance(value, int) and not isinstance(value, bool) and -LARGEST <= value <= LARGEST
+
+
+def shown(value: Any) -> str:
+    """A value of any kind and size, as an error quotes it."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # Python writes no number of many thousand digits
+        return f"a {type(value).__name__} that is too large to show"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+
+
 def _list_of(text: str) -> Any:
     """The list that a JSON text holds; any other text as it is."""
     try:
@@ -147,7 +166,7 @@ def _plain(value: Any) -> Any:
 def _check_type(config: Config, name: str, value: Any, hint: Any) -> None:
     if not _fits(value, hint):
         label = getattr(hint, "__name__", str(hint)) if not typing.get_origin(hint) else str(hint)
-        raise ConfigError(f"{type(config).__name__}.{name} must be {label}, got {value!r}")
+        raise ConfigError(f"{type(config).__name__}.{name} must be {label}, got {shown(value)}")
     if hint is float:
         object.__setattr__(config, name, float(value))
     elif hint == tuple[float, ...]:
@@ -162,16 +181,16 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin in (types.UnionType, typing.Union):
         return any(_fits(value, option) for option in typing.get_args(hint))
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return (isinstance(value, float) and math.isfinite(value)) or is_whole(value)
     if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        return is_whole(value)
     return isinstance(value, hint)
 
 
 def _check_range(config: Config, name: str, value: Any, rules: Mapping[str, Any]) -> None:
     label = f"{type(config).__name__}.{name}"
     if rules["choices"] is not None and value not in rules["choices"]:
-        raise ConfigError(f"{label} must be one of {', '.join(map(str, rules['choices']))}; got {value!r}")
+        raise ConfigError(f"{label} must be one of {', '.join(map(str, rules['choices']))}; got {shown(value)}")
     if value is None:
         return
     for member in value if isinstance(value, tuple) else (value,):

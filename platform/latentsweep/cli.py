@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
+import locale
+import os
 import sys
 import traceback
 from types import TracebackType
@@ -21,6 +24,8 @@ from trainables.loop import machine
 INTERRUPTED = 130
 EXIT_CODES = {"StoppedError": INTERRUPTED, "LostError": supervision.LOST}
 """The exit codes of errors, by the names of their classes; all other errors end with 2."""
+UTF8 = "PYTHONUTF8"
+"""The environment variable that sets Python's UTF-8 mode, for children too."""
 JOBS = ("sweep", "ablate", "train")
 """Commands that run for long, with Ray in them."""
 HELP = ("-h", "--help")
@@ -34,6 +39,8 @@ class OneLineErrors(TyperGroup):
     """
 
     def main(self, args: Any = None, *rest: Any, **options: Any) -> Any:
+        if args is None:
+            speak_utf8()
         machine.tell_libraries()
         if args is None and is_job(sys.argv[1:]):
             if supervision.must_watch():
@@ -54,6 +61,18 @@ class OneLineErrors(TyperGroup):
         except KeyboardInterrupt:
             typer.echo("stopped; what was finished is kept, and the same command goes on", err=True)
             raise typer.Exit(INTERRUPTED) from None
+
+
+def speak_utf8() -> None:
+    """Starts this process anew in Python's UTF-8 mode where the locale has another encoding.
+
+    Files and lines hold signs that a locale such as ``C`` or one of ISO 8859 cannot write; in this mode all that this
+    process and its children read and write is UTF-8.
+    """
+    if codecs.lookup(locale.getencoding()).name != "utf-8" and not (
+        sys.flags.utf8_mode or os.environ.get(UTF8) == "1"
+    ):
+        os.execve(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]], {**os.environ, UTF8: "1"})
 
 
 def is_job(words: list[str]) -> bool:

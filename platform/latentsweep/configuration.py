@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.constructor import ConstructorError
 
 from latentsweep.invocation import documented, hint
-from trainables.config import Config
+from trainables.config import Config, is_whole, shown
 from trainables.errors import ConfigError
 from trainables.loop.execution import Execution
+from trainables.loop.files import write_whole
 from trainables.recipes import Recipe
 
 VERSION = 1
@@ -29,6 +31,13 @@ BY_OPTION = {
     "memory_gib": "--card-gib",
 }
 """The fields of an execution that a job sets itself, and the options that decide them."""
+ORIGIN = {
+    "sweep": ("a text", str),
+    "trial": ("a whole number", int),
+    "dataset_fingerprint": ("a text", str),
+    **dict.fromkeys(("selection", "confirmed"), ("a mapping", Mapping | None)),
+}
+"""What the entries of an origin that are read must be."""
 ENTRIES = ("version", "dataset", "trained_on", "seed", "execution", "recipe", "origin")
 
 
@@ -119,20 +128,21 @@ class Configuration:
         if self.origin:
             text = yaml.safe_dump({"origin": dict(self.origin)}, sort_keys=False, allow_unicode=True, width=100)
             lines += ["", "# Where this came from; for the record only.", text.rstrip()]
-        path.write_text("\n".join(lines) + "\n")
+        write_whole(path, "\n".join(lines) + "\n")
 
 
 def read_configuration(path: Path) -> Configuration:
     """Reads what :meth:`Configuration.write` wrote; raises :class:`ConfigError` for anything else."""
     try:
-        content = plain_yaml(path.read_text())
+        content = plain_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"there is no configuration {path}; write one with: {hint('export')}") from None
     except IsADirectoryError:
         raise ConfigError(f"a configuration is a YAML file, and {path} is a folder") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         where = getattr(error, "problem_mark", None)
-        line = f" (line {where.line + 1})" if where else ""
+        problem = f": {error.problem}" if isinstance(error, ConstructorError) and error.problem else ""
+        line = f" (line {where.line + 1}{problem})" if where else ""
         raise ConfigError(f"{path} is not YAML{line}; write it anew with: {hint('export')}") from error
     if not isinstance(content, dict) or "recipe" not in content:
         raise ConfigError(
@@ -147,18 +157,45 @@ def read_configuration(path: Path) -> Configuration:
         if entry not in ENTRIES:
             raise ConfigError(f"{path}: unknown entry {entry!r}; known entries: {', '.join(ENTRIES)}")
     dataset, seed, trained_on = content.get("dataset"), content.get("seed"), content.get("trained_on", "")
-    if not isinstance(dataset, str) or not isinstance(seed, int):
-        raise ConfigError(f"{path} must name a dataset and a whole number as seed, got {dataset!r} and {seed!r}")
+    if not isinstance(dataset, str) or not is_whole(seed):
+        raise ConfigError(
+            f"{path} must name a dataset and a whole number as seed, got {shown(dataset)} and {shown(seed)}"
+        )
     if not isinstance(trained_on, str):
-        raise ConfigError(f"{path}: trained_on is a dataset's fingerprint, a text, got {trained_on!r}; take it out")
+        raise ConfigError(
+            f"{path}: trained_on is a dataset's fingerprint, a text, got {shown(trained_on)}; take it out"
+        )
+    recipe = Recipe.from_dict(content["recipe"], where="recipe")
+    origin = content.get("origin") or {}
+    check_origin(origin, recipe)
     return Configuration(
         dataset,
         seed,
-        Recipe.from_dict(content["recipe"], where="recipe"),
+        recipe,
         Execution.from_dict(content.get("execution") or {}, where="execution"),
-        content.get("origin") or {},
+        origin,
         trained_on,
     )
+
+
+def check_origin(origin: Any, recipe: Recipe) -> None:
+    """Raises :class:`ConfigError` where an origin isn't of the form that an export writes: it is read at the end."""
+    fields = {f"{section}.{name}" for section, values in recipe.to_dict().items() for name in values}
+    parameters = origin.get("parameters", {}) if isinstance(origin, Mapping) else {}
+    faults = {
+        "origin must be a mapping": not isinstance(origin, Mapping),
+        "origin.parameters must be a mapping of the recipe's fields": not isinstance(parameters, Mapping)
+        or not all(isinstance(name, str) and name in fields for name in parameters),
+        **{
+            f"origin.{name} must be {words}": isinstance(origin, Mapping)
+            and name in origin
+            and not isinstance(origin[name], kind)
+            for name, (words, kind) in ORIGIN.items()
+        },
+    }
+    for rule, broken in faults.items():
+        if broken:
+            raise ConfigError(f"{rule}, got {shown(origin)}; export it again from its sweep, or remove all of origin")
 
 
 def overridden(recipe: Recipe, settings: list[str]) -> Recipe:
@@ -205,7 +242,7 @@ def plain_yaml(text: str) -> Any:
     """The value of a YAML text; raises :class:`yaml.YAMLError`, also for an alias or more than ``DEEPEST`` levels.
 
     By aliases a few lines can stand for more than memory holds, and thousands of brackets take the parser minutes;
-    nothing that is written here has either.
+    nothing that is written here has either. Of a key that stands twice, one would count and nobody would know which.
     """
     depth = 0
     try:
@@ -213,9 +250,25 @@ def plain_yaml(text: str) -> Any:
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if isinstance(event, yaml.AliasEvent) or depth > DEEPEST:
                 raise yaml.YAMLError("an alias, or too many levels")
+        _refuse_twice(yaml.compose(text, Loader=yaml.SafeLoader))
         return yaml.safe_load(text)
     except (ValueError, RecursionError) as error:  # an impossible date, a number or a nesting beyond Python's limits
         raise yaml.YAMLError(str(error)) from error
+
+
+def _refuse_twice(node: yaml.Node | None) -> None:
+    """Raises :class:`ConstructorError` for a mapping in which a key stands twice."""
+    if isinstance(node, yaml.SequenceNode):
+        for member in node.value:
+            _refuse_twice(member)
+    elif isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            name = (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else None
+            if name in seen and name is not None:
+                raise ConstructorError(None, None, f"the key {key.value!r} stands twice", key.start_mark)
+            seen.add(name)
+            _refuse_twice(value)
 
 
 def scalar(value: Any) -> str:

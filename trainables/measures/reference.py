@@ -110,7 +110,7 @@ class Reference:
             described = json.loads((folder / "reference.json").read_text(encoding="utf-8"))
             arrays: dict[str, Any] = load_file(folder / "reference.safetensors")
             reference = cls(**arrays, **described)
-        except (OSError, ValueError, TypeError, SafetensorError) as error:
+        except (OSError, ValueError, TypeError, RecursionError, SafetensorError) as error:
             raise StoreError(
                 f"the reference in {folder} cannot be read ({error}); remove it to build it again"
             ) from error

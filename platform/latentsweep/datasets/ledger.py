@@ -82,7 +82,7 @@ def uses(home: Home, fingerprint: str) -> list[Use]:
         try:
             plain = json.loads(line)
             use = Use(**{name: str(plain[name]) for name in Use.__dataclass_fields__})
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             if line.strip():
                 log.warning("a line of %s can't be read and is left out", home.datasets / FILE)
             continue

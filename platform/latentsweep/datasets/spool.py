@@ -97,7 +97,7 @@ class Spool:
             groups = [
                 file.read_row_group(group, columns=list(FACTS)).to_pylist() for group in range(file.num_row_groups)
             ]
-        except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
+        except (OSError, pa.ArrowException, KeyError, TypeError, ValueError, RecursionError):
             return None
         volumes = [[SliceImage(**row) for row in rows] for rows in groups]
         rejects = [(reason, broken, files) for reason, broken, files in told["rejects"]]

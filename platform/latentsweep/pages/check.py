@@ -9,6 +9,7 @@ from pathlib import Path
 from latentsweep.datasets.check import Check
 from latentsweep.pages.templates import PACKAGE, environment
 from trainables.errors import DataError
+from trainables.loop.files import write_whole
 
 
 def write_check(check: Check, path: Path) -> Path:
@@ -35,7 +36,7 @@ def write_check(check: Check, path: Path) -> Path:
         )
     )
     try:
-        path.write_text(text, encoding="utf-8")
+        write_whole(path, text)
     except OSError as error:
         raise DataError(f"--check must name a file that can be written: {path}: {error.strerror}") from None
     return path

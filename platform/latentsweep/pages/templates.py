@@ -13,6 +13,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, se
 from latentsweep.lints import Finding
 from latentsweep.pages.numbers import duration
 from latentsweep.pages.tables import Table, cell
+from trainables.loop.files import write_whole
 
 PACKAGE = "latentsweep.pages"
 _FENCE = re.compile(r"(^```[a-z]*$.*?^```$)", re.MULTILINE | re.DOTALL)
@@ -53,7 +54,7 @@ def write_texts(folder: Path, texts: Mapping[str, str]) -> list[Path]:
     Markdown is written without the HTML and the links that a name or an error's text may hold.
     """
     for name, text in texts.items():
-        (folder / name).write_text(inert(text) if name.endswith(".md") else text, encoding="utf-8")
+        write_whole(folder / name, inert(text) if name.endswith(".md") else text)
     return [folder / name for name in texts]
 
 

@@ -65,7 +65,7 @@ class SweepPlan:
                 seed=int(plain["seed"]),
                 weights=plain["weights"],
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(
                 f"{folder / 'sweep.json'} must hold the plan of a sweep and cannot be read ({type(error).__name__}); "
                 "run the sweep again to write it"

@@ -156,13 +156,13 @@ class Search:
         Trials that the infrastructure lost wait again under a new number. Only the driver of the sweep may call this.
         Returns how many trials wait.
         """
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        for trial in self._trials(TrialState.RUNNING):
             if "pruned_at" in trial.user_attrs:
                 self.study.tell(trial.number, state=TrialState.PRUNED)
             else:
                 put_back(self.study, trial.number)
         told: dict[int, list[Mapping[str, Any]]] = {}
-        for trial in self.study.get_trials(deepcopy=False):
+        for trial in self._trials():
             told.setdefault(trial.user_attrs.get("of", -1), []).append(trial.params)
         for trial in self._complete():
             points = [p for p in trial.user_attrs.get("points", ()) if p["params"] not in told.get(trial.number, ())]
@@ -170,14 +170,14 @@ class Search:
         for trial in self.run_trials():
             if trial.user_attrs.get("class") == INFRASTRUCTURE:
                 self.study.enqueue_trial(trial.params, user_attrs={REPLACES: trial.number})
-        return len(self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+        return len(self._trials(TrialState.WAITING))
 
     def ask(self, target: float = math.inf) -> tuple[int, dict[str, Any]] | None:
         """The number and parameters of the next trial.
 
         None where none waits and every configuration was tried, or ``target`` run trials are there.
         """
-        trials = self.study.get_trials(deepcopy=False)
+        trials = self._trials()
         runs = without_points(trials)
         waiting = any(trial.state == TrialState.WAITING for trial in trials)
         if not waiting and (len(runs) >= target or self._all_tried(runs)):
@@ -254,7 +254,7 @@ class Search:
 
     def run_trials(self) -> list[FrozenTrial]:
         """Trials that a denoiser is trained for; points, and trials that were replaced, left out."""
-        return without_points(self.study.get_trials(deepcopy=False))
+        return without_points(self._trials())
 
     def finished(self) -> int:
         """How many run trials have ended, one way or another."""
@@ -297,8 +297,7 @@ class Search:
         best score. Nothing that the guards refuse is among them; where they refuse all, there is no best.
         """
         if len(self.config.objectives) > 1:
-            front = self._front() if self.apart else self.study.best_trials
-            return [trial for trial in front if not self.refusal(trial)]
+            return self._front()
         measured = self.feasible()
         if not measured:
             return []
@@ -322,14 +321,25 @@ class Search:
         return paired_error(*(Pairing.from_plain(each.user_attrs.get(PAIRING)) for each in (trial, other)))
 
     def _complete(self) -> list[FrozenTrial]:
-        return self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return self._trials(TrialState.COMPLETE)
+
+    def _trials(self, *states: TrialState) -> list[FrozenTrial]:
+        """The trials of the study, in some states or all; those that another client of Optuna added are left out."""
+        return [
+            trial for trial in self.study.get_trials(deepcopy=False, states=states or None) if self._is_ours(trial)
+        ]
+
+    def _is_ours(self, trial: FrozenTrial) -> bool:
+        """Whether a trial has dimensions of the space alone and, where it is complete, measurements."""
+        measured = trial.state != TrialState.COMPLETE or isinstance(trial.user_attrs.get("metrics"), Mapping)
+        return measured and trial.params.keys() <= self.distributions.keys()
 
     def _ranked(self) -> list[FrozenTrial]:
         return [trial for trial in self._complete() if family_of(trial) not in self.apart]
 
     def _front(self) -> list[FrozenTrial]:
-        """The ranked trials that no other ranked one beats in one objective and equals or beats in all."""
-        ranked = self._ranked()
+        """The ranked trials, none refused, that no other one beats in one objective and equals or beats in all."""
+        ranked = [trial for trial in self._ranked() if not self.refusal(trial)]
 
         def beaten(trial: FrozenTrial) -> bool:
             pairs = ([*zip(other.values, trial.values, strict=True)] for other in ranked)

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import xxhash
 
 from trainables.errors import StoreError
+from trainables.loop.files import write_whole
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -84,22 +85,16 @@ def is_bucket(address: str) -> bool:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON under a temporary name, then renames it: a reader sees the old or the new, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
-    with temporary.open("x") as file:
-        json.dump(value, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    write_whole(path, json.dumps(value, indent=1))
 
 
 def read_json(path: Path, otherwise: Any) -> Any:
     """The content of a JSON file, or ``otherwise`` where there is none; raises :class:`StoreError` for damage."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return otherwise
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StoreError(
             f"{path} must be JSON and is damaged; delete it, and run the command that wrote it again"
         ) from error

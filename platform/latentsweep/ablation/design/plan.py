@@ -92,7 +92,7 @@ class AblationPlan:
             arms = tuple(GivenArm.from_plain(arm) for arm in plain.get("arms", ()))
             lists = {name: tuple(plain.get(name, ())) for name in ("settings", "avoided")}
             return cls(**{**plain, **lists, "arms": arms})
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(
                 f"{folder / 'ablation.json'} must hold the plan of a study and cannot be read "
                 f"({type(error).__name__}); run the study again to write it"

@@ -1,0 +1,161 @@
+"""Files and studies that somebody edited: what is wrong is said before anything is trained, in one line."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import yaml
+
+from latentsweep.configuration import Configuration, changes_of, plain_yaml, read_configuration
+from latentsweep.search import leaderboard
+from latentsweep.search.plan import SweepPlan
+from latentsweep.search.spaces import search_space
+from latentsweep.search.study import Point, Search, SearchConfig
+from latentsweep.storage.home import read_json
+from trainables.config import shown
+from trainables.errors import ConfigError, DataError, StoreError
+from trainables.recipes import SMOKE
+from trainables.space import Choice, SearchSpace
+
+ORIGIN = {
+    "sweep": "demo-smoke-0123abcd",
+    "trial": 3,
+    "dataset_fingerprint": "ab",
+    "parameters": {"vae.latent_channels": 4},
+    "selection": {"seed": 0, "kid": 1.5},
+    "confirmed": None,
+}
+HUGE = "1" + "0" * 400
+DEEP = "[" * 100_000
+
+
+def written(folder: Path, **changes: Any) -> Path:
+    """A configuration's file, in which somebody changed top-level entries."""
+    path = folder / "best.yaml"
+    Configuration("demo", 0, SMOKE, origin=ORIGIN).write(path)
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | changes))
+    return path
+
+
+def test_an_origin_as_it_was_exported_is_read(tmp_path: Path) -> None:
+    assert read_configuration(written(tmp_path)).origin == ORIGIN
+    assert read_configuration(written(tmp_path, origin=None)).origin == {}
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "by hand",
+        ["a"],
+        3,
+        *(
+            {**ORIGIN, "parameters": each}
+            for each in (["vae.latent_channels"], "text", {"vae.colour": 1}, {"vae": 1})
+        ),
+        *({**ORIGIN, "parameters": each} for each in ({3: 1}, {"a.b.c": 1}, None)),
+        *({**ORIGIN, name: [1]} for name in ("sweep", "trial", "dataset_fingerprint", "selection", "confirmed")),
+    ],
+)
+def test_an_origin_that_was_edited_is_refused_when_it_is_read(tmp_path: Path, origin: Any) -> None:
+    with pytest.raises(ConfigError, match=r"origin.* must be .*remove all of origin") as told:
+        read_configuration(written(tmp_path, origin=origin))
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "field", ["vae.learning_rate", "vae.max_steps", "diffusion.frequency_weight", "data.image_size"]
+)
+@pytest.mark.parametrize(
+    "value", [HUGE, "-" + HUGE, "0x" + "f" * 9000, ".inf", "-.inf", ".nan", "1" * 9000, f"[{HUGE}]"]
+)
+def test_numbers_beyond_what_computes_are_refused_in_one_line(field: str, value: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        SMOKE.replace(**changes_of([f"{field}={value}"]))
+    assert len(str(told.value)) < 600 + len(value) * ("is not YAML" in str(told.value))
+
+
+@pytest.mark.parametrize("seed", [10**400, 1.5, True, "0", None, -(2**70)])
+def test_a_seed_that_is_no_number_of_64_bits_is_refused(tmp_path: Path, seed: Any) -> None:
+    with pytest.raises(ConfigError, match="a whole number as seed"):
+        read_configuration(written(tmp_path, seed=seed))
+
+
+def test_any_value_can_be_shown() -> None:
+    assert shown(3) == "3"
+    assert shown(16**9000) == "a int that is too large to show"
+    assert len(shown("x" * 10_000)) < 300
+
+
+@pytest.mark.parametrize(
+    "text", ["a: 1\nb: 2\na: 1", "a: {b: 1, c: 2, b: 3}", "- {a: 1}\n- {a: 1, a: 2}", "1: a\n1: b", "{a: 1, 'a': 2}"]
+)
+def test_a_key_that_stands_twice_is_refused(text: str) -> None:
+    with pytest.raises(yaml.YAMLError, match="stands twice"):
+        plain_yaml(text)
+    assert plain_yaml("a: {b: 1}\nb: 1\n'1': 2\n1: 3") == {"a": {"b": 1}, "b": 1, "1": 2, 1: 3}
+
+
+def test_the_line_of_a_second_key_is_told(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    path.write_text("seed: 1\n" + path.read_text())
+    with pytest.raises(ConfigError, match=r"\(line \d+: the key 'seed' stands twice\)"):
+        read_configuration(path)
+    (tmp_path / "space.yaml").write_text("dimensions: {vae.epochs: [1], vae.epochs: [2]}")
+    with pytest.raises(ConfigError, match="is not YAML"):
+        search_space("demo", tmp_path / "space.yaml")
+
+
+@pytest.mark.parametrize("text", [DEEP, '{"a":' * 100_000, "[]", "3", "null", '{"recipe": []}', "\xff"])
+def test_a_plan_that_is_nested_deep_or_of_another_form_is_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "sweep.json").write_text(text)
+    with pytest.raises(DataError, match="must hold the plan of a sweep"):
+        SweepPlan.read(tmp_path)
+    if re.match(r"[\[{].{4}", text) and len(text) > 1000:
+        with pytest.raises(StoreError, match="must be JSON"):
+            read_json(tmp_path / "sweep.json", None)
+
+
+SPACE = SearchSpace({"vae.latent_channels": Choice((4, 8)), "diffusion.frequency_weight": Choice((0.0, 0.1, 0.3))})
+
+
+def searched(folder: Path, **settings: Any) -> Search:
+    folder.mkdir(exist_ok=True)
+    return Search(folder, SPACE, SearchConfig(**settings), seed=0)
+
+
+@pytest.mark.parametrize("objectives", [("kid",), ("kid", "steps")])
+def test_trials_of_another_client_of_the_study_count_nowhere(tmp_path: Path, objectives: tuple[str, ...]) -> None:
+    search = searched(tmp_path / "s", objectives=objectives)
+
+    def run(score: float) -> None:
+        number, params = search.ask() or (-1, {})
+        search.tell(number, [Point(params, {"gen/kid": score, "gen/kid_se": 0.1, "gen/steps_mean": 50.0})], {})
+
+    run(3.0)
+    foreign = [
+        {"params": {}, "distributions": {}},
+        {"params": {"colour": 1.0}, "distributions": {"colour": optuna.distributions.FloatDistribution(0, 2)}},
+        {
+            "params": {"vae.latent_channels": 4},
+            "distributions": {"vae.latent_channels": search.distributions["vae.latent_channels"]},
+        },
+    ]
+    for one in foreign:
+        values = [0.0] * len(objectives)
+        search.study.add_trial(optuna.trial.create_trial(values=values, **one))
+    search.study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL, **foreign[1]))
+    for score in (2.0, 4.0, 5.0, 6.0):
+        run(score)
+    again = searched(tmp_path / "s", objectives=objectives)
+    assert again.requeue() == 0
+    assert [trial.values[0] for trial in again.measured()] == [2.0, 3.0, 4.0, 5.0, 6.0]
+    assert again.finished() == 5
+    assert all(trial.values[0] == 2.0 for trial in again.best())
+    assert len(leaderboard.rows(again)) == 5
+    leaderboard.importances(again)
+    assert json.dumps(leaderboard.as_markdown(leaderboard.rows(again)))

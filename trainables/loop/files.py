@@ -1,0 +1,29 @@
+"""Files for people, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a text in UTF-8 under a temporary name, then renames it: a reader sees the old or the new, never a part.
+
+    A link stays one, and what is no file, such as ``/dev/stdout``, is written as it is. Raises :class:`OSError`, and
+    leaves ``path`` as it was then.
+    """
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8")
+        return
+    draft = path.with_name(f".{path.name[:200]}.{os.getpid()}.tmp")
+    draft.unlink(missing_ok=True)
+    try:
+        with draft.open("x", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
