@@ -22,9 +22,9 @@ from pathlib import Path
 
 import pytest
 from command_line import ROOT, TINY
-from processes import descendants
+from processes import commands, descendants
 from small_dataset import plant
-from stand_in_job import RAY
+from stand_in_job import RAY, start
 
 from latentsweep.execution.supervision import STOPPED
 from latentsweep.storage.home import Home
@@ -43,7 +43,8 @@ WORDS = ("sweep", "--dataset", "tiny", "--recipe", "smoke", "--trials", "2", "--
 class Running:
     """A job, and the end of its output that the test holds."""
 
-    process: subprocess.Popen[bytes]
+    pid: int
+    code: Callable[[], int | None]
     home: Path
     heard: int
     said: bytearray = field(default_factory=bytearray)
@@ -58,28 +59,43 @@ class Running:
     def wait_for(self, condition: Callable[[], object]) -> None:
         deadline = time.monotonic() + PATIENCE
         while not condition():
-            assert self.process.poll() is None, (self.process.returncode, self.listen()[-2000:])
+            assert self.code() is None, (self.code(), self.listen()[-2000:])
             assert time.monotonic() < deadline, self.listen()[-2000:]
             time.sleep(0.05)
 
     @property
     def driver(self) -> int:
-        return next(pid for pid, text in descendants(self.process.pid).items() if "sweep" in text.split())
+        return next(process for process, (parent, _) in commands().items() if parent == self.pid)
 
     @property
     def everything(self) -> list[int]:
         """All processes of the job, as a pod or a unit of systemd has them, the parent first."""
-        return [self.process.pid, *descendants(self.process.pid)]
+        return [self.pid, *descendants(self.pid)]
+
+    def tell(self, number: signal.Signals, whom: str) -> None:
+        """Sends the signal to the parent, the driver, or the whole group."""
+        told = {"parent": [self.pid], "driver": [self.driver], "group": self.everything}[whom]
+        for process in told:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, number)
 
     def ended(self) -> int:
         """The exit code. Reads on, since a full terminal would keep the job waiting."""
         deadline = time.monotonic() + PATIENCE
-        while self.process.poll() is None:
+        while (code := self.code()) is None:
             assert time.monotonic() < deadline, self.listen()[-2000:]
             self.listen()
             time.sleep(0.05)
         self.listen()
-        return self.process.returncode
+        return code
+
+    def kill(self) -> None:
+        """Ends what is left of it."""
+        for process in self.everything if self.code() is None else []:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            os.close(self.heard)
 
 
 @pytest.fixture(scope="module")
@@ -98,60 +114,38 @@ def home(made: Path, tmp_path: Path) -> Path:
     return shutil.copytree(made, tmp_path / "runs")
 
 
-def terminal(controlling: bool) -> tuple[int, int, Callable[[], None] | None]:
-    """The test's end of a new terminal, the job's, and what the job does first to be ruled by it."""
-    mine, theirs = pty.openpty()
-
-    def rule() -> None:
-        os.setsid()
-        os.close(os.open(os.ttyname(theirs), os.O_RDWR))  # the first terminal that a session opens rules it
-
-    return mine, theirs, rule if controlling else os.setsid
-
-
-def start(home: Path, output: str, *words: str, script: Path = ROOT / "tests/stand_in_job.py") -> Running:
-    """A job whose output goes to ``output``: a terminal, or a kind of it, a file, or a pipe."""
-    first: Callable[[], None] | None = os.setsid
+def open_output(folder: Path, output: str) -> tuple[int, str, int]:
+    """The test's end of a terminal, a file or a pipe, the path of the job's end, and what keeps that open."""
+    path = folder / "output"
     if output == "file":
-        theirs = os.open(home.parent / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        mine = os.open(home.parent / "log", os.O_RDONLY)
+        path.touch()
     elif output == "pipe":
-        mine, theirs = os.pipe()
+        os.mkfifo(path)
     else:
-        mine, theirs, first = terminal(controlling=output == "tty")
-    os.set_blocking(mine, False)
-    process = subprocess.Popen(
-        [sys.executable, str(script), *(words or WORDS), "--home", str(home)],
-        stdin=theirs if output == "tty" else subprocess.DEVNULL,
-        stdout=theirs,
-        stderr=theirs,
-        cwd=home.parent,
-        preexec_fn=first,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    os.close(theirs)
-    return Running(process, home, mine)
+        mine, theirs = pty.openpty()
+        return mine, os.ttyname(theirs), theirs
+    mine = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    return mine, str(path), os.open(path, os.O_WRONLY)
 
 
 @pytest.fixture
 def begin(home: Path) -> Iterator[Callable[[str], Running]]:
-    """Starts a job, and waits until its trial runs; ends what is left of it."""
+    """Starts a job whose output goes there, and waits until its trial runs; ends what is left of it."""
     jobs: list[Running] = []
 
     def begin(output: str) -> Running:
-        job = start(home, output)
+        mine, path, theirs = open_output(home.parent, output)
+        os.set_blocking(mine, False)
+        process = start(path, output == "tty", *WORDS, "--home", str(home))
+        job = Running(process.pid or 0, lambda: process.exitcode, home, mine)
         jobs.append(job)
         job.wait_for(lambda: b"still running" in job.listen())
+        os.close(theirs)
         return job
 
     yield begin
     for job in jobs:
-        for process in job.everything if job.process.poll() is None else []:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
-        job.process.wait()
-        with contextlib.suppress(OSError):
-            os.close(job.heard)
+        job.kill()
 
 
 def states(home: Path) -> tuple[list[str], list[str]]:
@@ -175,7 +169,7 @@ def check_stopped(job: Running) -> None:
     assert len(runs) == 1 + len(trials), "the sweep's and the trials'"
     assert "RUNNING" not in trials + runs
     assert b"Traceback" not in job.said
-    assert not [text for _, text in descendants(os.getpid()).items() if f"# {RAY}" in text]
+    assert not [text for _, text in commands().values() if f"{RAY} in {job.home.parent}" in text]
 
 
 @pytest.mark.parametrize("output", ["tty", "terminal that is gone", "file", "pipe"])
@@ -184,15 +178,12 @@ def check_stopped(job: Running) -> None:
 def test_a_signal_ends_a_job_with_130_and_leaves_nothing_running(
     begin: Callable[[str], Running], number: signal.Signals, whom: str, output: str
 ) -> None:
-    job = begin(output)
+    job = begin("terminal" if output == "terminal that is gone" else output)
     if output in ("terminal that is gone", "pipe"):  # whose reader ends, as ``tee`` does at Ctrl-C
         os.close(job.heard)
         time.sleep(1)  # meanwhile it prints
-        assert job.process.poll() is None
-    whole = {"parent": [job.process.pid], "driver": [job.driver], "group": job.everything}[whom]
-    for process in whole:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process, number)
+        assert job.code() is None
+    job.tell(number, whom)
     check_stopped(job)
     if output in ("tty", "file"):
         assert b"the same command goes on" in job.said.strip().splitlines()[-1]
@@ -210,14 +201,15 @@ def test_ctrl_c_at_a_terminal_ends_a_job(begin: Callable[[str], Running]) -> Non
     check_stopped(job)
 
 
-def test_a_job_without_a_terminal_goes_on_and_says_nothing_more(begin: Callable[[str], Running]) -> None:
-    job = begin("terminal that nothing rules")  # as a disowned job's
+def test_a_disowned_job_whose_terminal_is_gone_goes_on_when_it_prints(begin: Callable[[str], Running]) -> None:
+    job = begin("terminal")
+    driver = job.driver
     os.close(job.heard)
     time.sleep(3)
-    assert job.process.poll() is None
-    assert job.driver
+    assert job.code() is None
+    assert job.driver == driver
     assert states(job.home)[0].count("RUNNING") == 1, "it is at work"
-    job.process.terminate()
+    job.tell(signal.SIGTERM, "parent")
     check_stopped(job)
 
 
@@ -231,7 +223,7 @@ def test_a_terminal_with_tostop_does_not_stop_a_driver_that_prints(begin: Callab
     job.wait_for(lambda: job.listen().count(b"still running") > 5)
     state = Path(f"/proc/{job.driver}/stat").read_text().rpartition(")")[2].split()[0]
     assert state != "T"
-    job.process.terminate()
+    job.tell(signal.SIGTERM, "parent")
     check_stopped(job)
 
 
@@ -240,26 +232,32 @@ def test_a_terminal_with_tostop_does_not_stop_a_driver_that_prints(begin: Callab
     ("number", "whom", "output"),
     [
         (signal.SIGTERM, "group", "file"),
-        (signal.SIGHUP, "parent", "terminal that is gone"),
+        (signal.SIGHUP, "parent", "terminal"),
         (signal.SIGINT, "driver", "pipe"),
     ],
 )
 def test_a_real_sweep_ends_as_the_stand_in_does(home: Path, number: signal.Signals, whom: str, output: str) -> None:
-    words = (*WORDS, *TINY, "--set", "diffusion.steps=100000")
-    job = start(home, output, *words, script=ROOT / "cli.py")
+    mine, _, theirs = open_output(home.parent, output)
+    os.set_blocking(mine, False)
+    words = (*WORDS, *TINY, "--set", "diffusion.steps=100000", "--home", str(home))
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "cli.py"), *words],
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+        cwd=home.parent,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    job = Running(process.pid, process.poll, home, mine)
     try:
-        job.wait_for(lambda: any("ray::ImplicitFunc" in text for text in descendants(job.process.pid).values()))
+        job.wait_for(lambda: any("ray::ImplicitFunc" in text for text in descendants(job.pid).values()))
         if output != "file":
             os.close(job.heard)
-        whole = {"parent": [job.process.pid], "driver": [job.driver], "group": job.everything}[whom]
-        for process in whole:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, number)
+        job.tell(number, whom)
         assert job.ended() == STOPPED, job.said[-2000:]
         trials, runs = states(home)
         assert trials
         assert "RUNNING" not in trials + runs
     finally:
-        for process in job.everything if job.process.poll() is None else []:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
+        job.kill()
