@@ -21,8 +21,7 @@ from latentsweep.execution import supervision
 from latentsweep.records.redaction import RedactingFormatter, redact, redact_lines
 from trainables.loop import machine
 
-INTERRUPTED = 130
-EXIT_CODES = {"StoppedError": INTERRUPTED, "LostError": supervision.LOST}
+EXIT_CODES = {"StoppedError": supervision.STOPPED, "LostError": supervision.LOST}
 """The exit codes of errors, by the names of their classes; all other errors end with 2."""
 UTF8 = "PYTHONUTF8"
 """The environment variable that sets Python's UTF-8 mode, for children too."""
@@ -60,7 +59,7 @@ class OneLineErrors(TyperGroup):
             raise typer.Exit(EXIT_CODES.get(type(error).__name__, 2)) from None
         except KeyboardInterrupt:
             typer.echo("stopped; what was finished is kept, and the same command goes on", err=True)
-            raise typer.Exit(INTERRUPTED) from None
+            raise typer.Exit(supervision.STOPPED) from None
 
 
 def speak_utf8() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import signal
 import subprocess
@@ -20,11 +21,18 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from latentsweep.execution import streams
 from latentsweep.execution.ray_folder import remove_abandoned
 from latentsweep.invocation import CALLED, called
 
 DRIVER = "LATENTSWEEP_DRIVER"
 """Set in a driver's environment: the number of the process that watches it."""
+
+CLOSING = "LATENTSWEEP_CLOSING"
+"""Set in the environment of a driver that only closes what another one left open."""
+
+STOPPED = 128 + signal.SIGINT
+"""Exit code of a driver that ended because it was asked to."""
 
 CRASHED = 70
 """Exit code of a driver with an unexpected error of this project: a new driver would meet it again."""
@@ -44,6 +52,13 @@ REMINDED_EVERY = 15.0
 
 _ORPHANS_SECONDS = 10.0
 _PR_SET_CHILD_SUBREAPER = 36
+_TOGETHER = 1.0
+"""Seconds in which several signals are one."""
+
+_heard = -math.inf
+"""When this driver was last asked to end."""
+_holding, _pending = 0, False
+"""How many :func:`hold_signals` there are around what runs, and whether it was asked to end inside."""
 
 
 def must_watch() -> bool:
@@ -52,47 +67,58 @@ def must_watch() -> bool:
 
 
 def supervise() -> int:
-    """Runs this command as a driver, and again each time that the driver was killed; returns its exit code."""
+    """Runs this command as a driver, and again each time that the driver was killed; returns its exit code.
+
+    A driver that dies while it is asked to end, as Ray's driver does when the same signal ends Ray, is started once
+    more, only to close what it left open.
+    """
     if sys.platform == "linux":  # other systems have no such call; there, orphans end by themselves later
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    short = 0
+    streams.endure()
+    short, closing = 0, False
     while True:
         began = time.monotonic()
-        code, stopping = _drive()
-        if stopping or code in (0, 2, CRASHED, 128 + signal.SIGINT):
+        code, stopping = _drive(closing)
+        stopping |= code in (128 + signal.SIGTERM, 128 + signal.SIGHUP)  # which ended it before it could hear them
+        if closing or code in (0, STOPPED) or (code in (2, CRASHED) and not stopping):
             return code
+        if stopping:
+            closing = True
+            continue
         short = short + 1 if time.monotonic() - began < SHORT_LIFE else 0
         if short == PATIENCE:
-            print(f"error: the driver was lost {PATIENCE} times in a row; --debug shows more", file=sys.stderr)
+            streams.say(f"error: the driver was lost {PATIENCE} times in a row; --debug shows more")
             return 1
-        print("note: the driver was lost; going on from what it had stored", file=sys.stderr, flush=True)
+        streams.say("note: the driver was lost; going on from what it had stored")
 
 
-def _drive() -> tuple[int, bool]:
-    """Starts one driver and waits for it; returns its exit code, and whether it was asked to end."""
-    driver = subprocess.Popen(
-        [sys.executable, *sys.orig_argv[1:]],
-        env={**os.environ, DRIVER: str(os.getpid()), CALLED: called()},
-        process_group=0,
-    )
+def _drive(closing: bool) -> tuple[int, bool]:
+    """Starts one driver and waits for it; returns its exit code, and whether it was asked to end.
+
+    One that is ``closing`` is asked from its start, and hears of no further signal but the one that kills it.
+    """
     asked: list[float] = []
+    driver: subprocess.Popen[bytes] | None = None
 
     def pass_on(number: int, frame: FrameType | None) -> None:
-        if not asked:
-            print("\nstopping: what runs ends at its last checkpoint", file=sys.stderr, flush=True)
+        if not asked and not closing:
+            streams.say("\nstopping: what runs ends at its last checkpoint")
         asked.append(time.monotonic())
         signal.setitimer(signal.ITIMER_REAL, REMINDED_EVERY)
         late = len(asked) > 2 and asked[-1] - asked[0] > ENDING
-        driver.send_signal(signal.SIGKILL if late else signal.SIGINT)
+        if driver and (late or not closing):
+            driver.send_signal(signal.SIGKILL if late else signal.SIGINT)
 
     before = {number: signal.signal(number, pass_on) for number in {*_stop_signals(), signal.SIGALRM}}
     try:
+        marks = {DRIVER: str(os.getpid()), CALLED: called(), **({CLOSING: "1"} if closing else {})}
+        driver = subprocess.Popen([sys.executable, *sys.orig_argv[1:]], env={**os.environ, **marks}, process_group=0)
         code = driver.wait()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        _end_orphans()
         for number, handler in before.items():
             signal.signal(number, handler)
-        _end_orphans()
     return (code if code >= 0 else 128 - code), bool(asked)
 
 
@@ -102,7 +128,8 @@ def run_as_driver(work: Callable[[], object]) -> NoReturn:
     The process ends at once after the work, with the code of its :class:`SystemExit`: a thread that waits for a lost
     Ray would keep the interpreter for ever.
     """
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs without it
+    streams.endure()
+    signal.signal(signal.SIGINT, _interrupt)  # a shell starts background jobs without it
     terminate_as_interrupt()
     threading.Thread(target=_end_with, args=(int(os.environ[DRIVER]),), daemon=True).start()
     code: object = 0
@@ -111,7 +138,7 @@ def run_as_driver(work: Callable[[], object]) -> NoReturn:
     except SystemExit as end:
         code = end.code
     except KeyboardInterrupt:
-        code = 128 + signal.SIGINT
+        code = STOPPED
     except BaseException:
         sys.excepthook(*sys.exc_info())
         code = CRASHED
@@ -134,7 +161,56 @@ def _end_with(parent: int) -> None:
 def terminate_as_interrupt() -> None:
     """Makes SIGTERM and SIGHUP do what Ctrl-C does; to be called again after Ray, which sets handlers of its own."""
     for number in _stop_signals() - {signal.SIGINT}:
-        signal.signal(number, lambda number, frame: signal.raise_signal(signal.SIGINT))
+        signal.signal(number, _terminate)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Ctrl-C in a driver."""
+    global _pending
+    if _again():
+        return
+    if _holding:
+        _pending = True
+    else:
+        raise KeyboardInterrupt
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    """SIGTERM or SIGHUP in a driver: what Ctrl-C does now, which Ray Tune handles while trials run."""
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is _interrupt:
+        _interrupt(number, frame)
+    elif callable(handler) and not _again():
+        handler(signal.SIGINT, frame)
+
+
+def _again() -> bool:
+    """Whether it was asked to end a moment ago: a whole group gets a signal, and the parent passes it on as well."""
+    global _heard
+    now = time.monotonic()
+    again = now - _heard < _TOGETHER
+    _heard = _heard if again else now
+    return again
+
+
+@contextlib.contextmanager
+def hold_signals() -> Iterator[None]:
+    """Inside, a driver that is asked to end goes on; it is interrupted at the end of the ``with`` instead."""
+    global _holding, _pending
+    _holding += 1
+    try:
+        yield
+    finally:
+        _holding -= 1
+        if _pending and not _holding:
+            _pending = False
+            raise KeyboardInterrupt
+
+
+def stop_if_closing() -> None:
+    """Interrupts a driver that was started only to close what another one left open."""
+    if CLOSING in os.environ:
+        raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from latentsweep.execution.cluster import check_resources, cluster
 from latentsweep.execution.lock import hold_lock
 from latentsweep.execution.packing import Packing
 from latentsweep.execution.shared_stages import Shared, obtain
-from latentsweep.execution.supervision import ignore_signals
+from latentsweep.execution.supervision import ignore_signals, stop_if_closing
 from latentsweep.execution.view import View
 from latentsweep.execution.worker import Brief
 from latentsweep.search.plan import FEWER
@@ -57,6 +57,7 @@ class Runtime:
         Raises :class:`~trainables.errors.ConfigError` where it has not the CPUs and cards of one training by
         ``workers``, since the job would wait for ever.
         """
+        stop_if_closing()
         packing = self.packing
         with cluster(self.address, gpus=len(packing.cards), cards=packing.visible_devices):
             check_resources(workers * packing.threads, workers * packing.gpu_share)

@@ -5,7 +5,7 @@ Run again, it goes on.
 
 from __future__ import annotations
 
-import logging
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +15,7 @@ from latentsweep import guards, stages
 from latentsweep.execution import worker
 from latentsweep.execution.packing import Packing
 from latentsweep.execution.shared_stages import Shared
-from latentsweep.execution.supervision import ignore_signals
+from latentsweep.execution.supervision import hold_signals, ignore_signals
 from latentsweep.execution.view import View
 from latentsweep.execution.work_log import last_line, shorten, tail
 from latentsweep.jobs.job import Job, Runtime
@@ -37,8 +37,6 @@ from latentsweep.search.sweeps import TURN, next_turn
 from latentsweep.storage.home import Home
 from trainables.errors import INFRASTRUCTURE, ChangedDataError, DivergenceError, StoppedError
 from trainables.measures.inception import InceptionWeights
-
-log = logging.getLogger(__name__)
 
 
 class Sweep(Job):
@@ -73,11 +71,13 @@ class Sweep(Job):
             findings = targets.lint_plan(self.home, self.plan)
             if findings:
                 runtime.console.print(as_text(findings), highlight=False, markup=False, soft_wrap=True)
-            self.record.begin(findings)
             reached = self.plan.reachable(target)
-            view = View(runtime.console, self.plan.name, reached, self.plan.recipe.diffusion.steps)
-            view.finished = self.search.finished()
-            try:
+            with contextlib.ExitStack() as ending, contextlib.suppress(KeyboardInterrupt):
+                with hold_signals():  # nothing comes between the run that opens and what closes it
+                    self.record.begin(findings)
+                    ending.callback(self._close, target, extent)
+                view = View(runtime.console, self.plan.name, reached, self.plan.recipe.diffusion.steps)
+                view.finished = self.search.finished()
                 if self._unfinished(target) or self._begin_confirmation(extent):
                     with view, runtime.ray():
                         if self._unfinished(target):
@@ -85,17 +85,8 @@ class Sweep(Job):
                             self._trials(view, target, runtime.packing)
                         if not self._unfinished(target):
                             self._confirm(extent, view, runtime.packing)
-            except KeyboardInterrupt:
-                log.debug("interrupted by the user")
-            finally:
-                with ignore_signals():
-                    self.search.requeue()
-                    self.record.autoencoders(self.plan.autoencoders())
-                    self.record.missing()
-                    self._write_leaderboard()
-                    left = self._wanted(extent).missing
-                    self.record.end(finished=not (self._unfinished(target) or left))
             self.check_dataset()
+            left = self._wanted(extent).missing
             if self._unfinished(target):
                 raise StoppedError(
                     f"the sweep was stopped with {self.search.finished()} of {reached} trials ended; "
@@ -107,6 +98,15 @@ class Sweep(Job):
                     f"the sweep was stopped with {number(len(left), 'training')} of its best to confirm{last}; "
                     "nothing is lost, and the same command goes on"
                 )
+
+    def _close(self, target: int, extent: Extent) -> None:
+        """Puts the study and the record in order at the end, however it came."""
+        with ignore_signals():
+            self.search.requeue()
+            self.record.autoencoders(self.plan.autoencoders())
+            self.record.missing()
+            self._write_leaderboard()
+            self.record.end(finished=not (self._unfinished(target) or self._wanted(extent).missing))
 
     def _comparable(self, extent: Extent, runtime: Runtime) -> Extent:
         """``extent``; nothing, and a line that says so, where an earlier version measured the trials."""

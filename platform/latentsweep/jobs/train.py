@@ -15,6 +15,7 @@ from latentsweep.datasets.ledger import note_use
 from latentsweep.datasets.slices import PreparedDataset, check_fingerprint
 from latentsweep.execution import worker
 from latentsweep.execution.cluster import background, run_under_train
+from latentsweep.execution.supervision import ignore_signals
 from latentsweep.execution.view import View, describe_progress
 from latentsweep.execution.worker import Brief
 from latentsweep.jobs.job import Job, Runtime
@@ -236,12 +237,17 @@ def record_training(recorder: Recorder, training: Training) -> str | None:
             **guard_tags(training.judged),
         },
     )
-    recorder.log(key, as_records(stages.records_of(training.entries["denoiser"])))
-    for split, evaluation in training.evaluations.items():
-        named = {f"{split}/{name.split('/')[-1]}": value for name, value in training.metrics(split).items()}
-        recorder.log(key, [final_record(evaluation, steps, named)])
-    recorder.log(key, [final_record(training.evaluations[job.last], steps, training.scores)])
-    for path in pictures(training.entries.values()):
-        recorder.log_file(key, path, stages.FIGURES)
-    recorder.close_run(key, "finished", tags=execution_tags(training.entries["denoiser"]), ended=training.ended)
+    try:
+        recorder.log(key, as_records(stages.records_of(training.entries["denoiser"])))
+        for split, evaluation in training.evaluations.items():
+            named = {f"{split}/{name.split('/')[-1]}": value for name, value in training.metrics(split).items()}
+            recorder.log(key, [final_record(evaluation, steps, named)])
+        recorder.log(key, [final_record(training.evaluations[job.last], steps, training.scores)])
+        for path in pictures(training.entries.values()):
+            recorder.log_file(key, path, stages.FIGURES)
+        recorder.close_run(key, "finished", tags=execution_tags(training.entries["denoiser"]), ended=training.ended)
+    except KeyboardInterrupt:
+        with ignore_signals():
+            recorder.close_run(key, "pruned")
+        raise
     return recorder.run_id(key)
