@@ -18,8 +18,10 @@ from latentsweep.execution import supervision
 from latentsweep.records.redaction import RedactingFormatter, redact, redact_lines
 
 INTERRUPTED = 130
-EXIT_CODES = {"StoppedError": INTERRUPTED, "LostError": supervision.LOST}
+EXIT_CODES = {"StoppedError": INTERRUPTED, "UnfinishedError": INTERRUPTED, "LostError": supervision.LOST}
 """The exit codes of errors, by the names of their classes; all other errors end with 2."""
+ASKED_FOR = ("StoppedError",)
+"""What is no error to the user, who has asked for it."""
 JOBS = ("sweep", "ablate", "train")
 """Commands that run for long, with Ray in them."""
 HELP = ("-h", "--help")
@@ -47,8 +49,9 @@ class OneLineErrors(TyperGroup):
         except LatentsweepError as error:
             if ctx.params.get("debug"):
                 raise
-            typer.echo(f"error: {redact(error)}", err=True)
-            raise typer.Exit(EXIT_CODES.get(type(error).__name__, 2)) from None
+            kind = type(error).__name__
+            typer.echo(f"{'' if kind in ASKED_FOR else 'error: '}{redact(error)}", err=True)
+            raise typer.Exit(EXIT_CODES.get(kind, 2)) from None
         except KeyboardInterrupt:
             typer.echo("stopped; what was finished is kept, and the same command goes on", err=True)
             raise typer.Exit(INTERRUPTED) from None

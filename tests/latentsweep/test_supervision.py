@@ -10,11 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from latentsweep.cli import is_job
+from latentsweep.cli import app, is_job
 from latentsweep.execution.lock import hold_lock
 from latentsweep.execution.supervision import ray_folder
-from trainables.errors import LatentsweepError
+from trainables.errors import LatentsweepError, StoppedError, UnfinishedError
 
 ORPHANS = """
 import os, subprocess, sys, time
@@ -154,3 +155,62 @@ def test_folders_of_dead_processes_are_removed_and_those_of_others_stay(
     mine = ray_folder()
     assert mine.name.startswith(f"ls-{os.getpid()}-")
     assert {path.name for path in tmp_path.iterdir()} == {mine.name, f"ls-{os.getppid()}-abc", "ls-notes", "other"}
+
+
+LISTENING = """
+import signal, sys, time
+from latentsweep.execution import supervision
+
+said = []
+
+def say(line):
+    print(f"the view says: {line}", file=sys.stderr, flush=True)
+    said.append(line)
+
+def deaf():
+    signal.signal(signal.SIGINT, lambda *_: None)
+    with supervision.stop_told_by(say):
+        open(READY, "w").close()
+        while not said:
+            time.sleep(0.01)
+    raise KeyboardInterrupt
+
+supervision.run_as_driver(deaf)
+"""
+
+
+def test_a_stop_is_told_within_a_second_by_the_view_though_the_driver_hears_no_signal(tmp_path: Path) -> None:
+    script, ready = tmp_path / "driver.py", tmp_path / "ready"
+    script.write_text(LISTENING.replace("READY", repr(str(ready))))
+    parent = supervise(script)
+    while not ready.exists():
+        assert parent.poll() is None
+        time.sleep(0.02)
+    began = time.monotonic()
+    parent.send_signal(signal.SIGINT)
+    assert parent.stderr
+    assert parent.stderr.readline() == "the view says: stopping: what runs ends at its last checkpoint\n"
+    assert time.monotonic() - began < 1
+    assert parent.wait(30) == 128 + signal.SIGINT
+
+
+def test_a_stop_before_the_driver_listens_is_told_by_its_parent(tmp_path: Path) -> None:
+    script, ready = tmp_path / "driver.py", tmp_path / "ready"
+    script.write_text(f"import time; open({str(ready)!r}, 'w').close(); time.sleep(60)")
+    parent = supervise(script)
+    while not ready.exists():
+        assert parent.poll() is None
+        time.sleep(0.02)
+    parent.send_signal(signal.SIGINT)
+    assert "stopping: what runs ends" in parent.communicate(timeout=30)[1]
+
+
+def test_a_stop_that_was_asked_for_is_no_error_and_one_that_was_not_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind, said in ((StoppedError, "it stopped\n"), (UnfinishedError, "error: it stopped\n")):
+
+        def stop(*_: object, kind: type[Exception] = kind) -> None:
+            raise kind("it stopped")
+
+        monkeypatch.setattr("latentsweep.commands.options.home_of", stop)
+        done = CliRunner().invoke(app, ["store", "show"])
+        assert (done.exit_code, done.stderr) == (130, said)

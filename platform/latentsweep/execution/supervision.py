@@ -12,6 +12,7 @@ import ctypes
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,11 @@ from latentsweep.invocation import CALLED, called
 
 DRIVER = "LATENTSWEEP_DRIVER"
 """Set in a driver's environment: the number of the process that watches it."""
+
+TELLER = "LATENTSWEEP_TELLER"
+"""Set in a driver's environment: the socket by which it hears that a stop was asked for."""
+
+STOPPING = "stopping: what runs ends at its last checkpoint"
 
 CRASHED = 70
 """Exit code of a driver with an unexpected error of this project: a new driver would meet it again."""
@@ -71,16 +77,21 @@ def supervise() -> int:
 
 def _drive() -> tuple[int, bool]:
     """Starts one driver and waits for it; returns its exit code, and whether it was asked to end."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    told = {DRIVER: str(os.getpid()), CALLED: called(), TELLER: str(theirs.fileno())}
     driver = subprocess.Popen(
         [sys.executable, *sys.orig_argv[1:]],
-        env={**os.environ, DRIVER: str(os.getpid()), CALLED: called()},
+        env={**os.environ, **told},
+        pass_fds=[theirs.fileno()],
         process_group=0,
     )
+    theirs.close()
     asked: list[float] = []
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         if not asked:
-            print("\nstopping: what runs ends at its last checkpoint", file=sys.stderr, flush=True)
+            _say_stopping(ours)
         asked.append(time.monotonic())
         signal.setitimer(signal.ITIMER_REAL, REMINDED_EVERY)
         late = len(asked) > 2 and asked[-1] - asked[0] > ENDING
@@ -93,8 +104,41 @@ def _drive() -> tuple[int, bool]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
+        ours.close()
         _end_orphans(driver.pid)
     return (code if code >= 0 else 128 - code), bool(asked)
+
+
+def _say_stopping(driver: socket.socket) -> None:
+    """Has the driver say it, whose live view would paint over another's words; says it itself before that listens."""
+    try:
+        listens = driver.recv(1)
+        driver.send(listens)
+    except OSError:
+        print(f"\n{STOPPING}", file=sys.stderr, flush=True)
+
+
+_speakers: list[Callable[[str], None]] = []
+
+
+@contextlib.contextmanager
+def stop_told_by(say: Callable[[str], None]) -> Iterator[None]:
+    """During a ``with``, ``say`` tells that a stop was asked for, from a thread of its own."""
+    _speakers.append(say)
+    try:
+        yield
+    finally:
+        _speakers.remove(say)
+
+
+def _listen(number: int) -> None:
+    """Waits in a thread until a stop is asked for, and says so at once, whatever the main thread does."""
+    os.set_inheritable(number, False)
+    with contextlib.suppress(OSError), socket.socket(fileno=number) as parent:
+        parent.send(b"!")
+        if parent.recv(1):
+            say = _speakers[-1] if _speakers else lambda line: print(f"\n{line}", file=sys.stderr, flush=True)
+            say(STOPPING)
 
 
 def run_as_driver(work: Callable[[], object]) -> NoReturn:
@@ -106,6 +150,8 @@ def run_as_driver(work: Callable[[], object]) -> NoReturn:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs without it
     terminate_as_interrupt()
     threading.Thread(target=_end_with, args=(int(os.environ[DRIVER]),), daemon=True).start()
+    if TELLER in os.environ:
+        threading.Thread(target=_listen, args=(int(os.environ.pop(TELLER)),), daemon=True).start()
     code: object = 0
     try:
         work()

@@ -32,7 +32,7 @@ from latentsweep.search.databases import translate_errors
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import COPIED, Search
 from latentsweep.storage.home import Home
-from trainables.errors import INFRASTRUCTURE, DivergenceError, StoppedError
+from trainables.errors import INFRASTRUCTURE, DivergenceError, StoppedError, UnfinishedError
 from trainables.measures.inception import InceptionWeights
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,8 @@ class Sweep(Job):
 
         Where an earlier version measured the trials, nothing is confirmed. Raises
         :class:`~trainables.errors.ConfigError` where new trials would follow such ones, :class:`StoppedError` after
-        Ctrl-C, and what :meth:`Job.locked` and :meth:`Runtime.ray` raise.
+        Ctrl-C, :class:`UnfinishedError` where a training to confirm by has failed, and what :meth:`Job.locked` and
+        :meth:`Runtime.ray` raise.
         """
         with self.locked(self.home.study), translate_errors(self.home.study):
             runtime = self.keep_threads(runtime, "sweep.json", self.plan.to_plain())
@@ -68,11 +69,13 @@ class Sweep(Job):
             self.use(name for run in confirmation.runs_on_record(self.plan, self.search) for name in run.keys.names())
             findings = targets.lint_plan(self.home, self.plan)
             if findings:
-                runtime.console.print(as_text(findings), highlight=False, markup=False, soft_wrap=True)
+                runtime.console.print(
+                    as_text(findings), highlight=False, markup=False, soft_wrap=not runtime.console.is_terminal
+                )
             self.record.begin(findings)
             reached = self.plan.reachable(target)
             view = View(runtime.console, self.plan.name, reached, self.plan.recipe.diffusion.steps)
-            view.finished = self.search.finished()
+            view.finished, asked = self.search.finished(), False
             try:
                 if self._unfinished(target) or self._begin_confirmation(extent):
                     with view, runtime.ray():
@@ -82,6 +85,7 @@ class Sweep(Job):
                         if not self._unfinished(target):
                             self._confirm(extent, view, runtime.packing)
             except KeyboardInterrupt:
+                asked = True
                 log.debug("interrupted by the user")
             finally:
                 with ignore_signals():
@@ -91,14 +95,14 @@ class Sweep(Job):
                     self._write_leaderboard()
                     left = self._wanted(extent).missing
                     self.record.end(finished=not (self._unfinished(target) or left))
-            if self._unfinished(target):
+            if self._unfinished(target):  # Tune takes Ctrl-C for itself, and nothing else leaves trials behind
                 raise StoppedError(
                     f"the sweep was stopped with {self.search.finished()} of {reached} trials ended; "
                     "nothing is lost, and the same command goes on"
                 )
             if left:
                 last = f" (the last failure was {self.undecided})" if self.undecided else ""
-                raise StoppedError(
+                raise (StoppedError if asked else UnfinishedError)(
                     f"the sweep was stopped with {number(len(left), 'training')} of its best to confirm{last}; "
                     "nothing is lost, and the same command goes on"
                 )
