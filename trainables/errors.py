@@ -61,6 +61,10 @@ class StoppedError(LatentsweepError):
     """The user stopped a job; nothing is lost, and the same command goes on."""
 
 
+class UnfinishedError(StoppedError):
+    """A job ended before its end though nobody stopped it; nothing is lost, and the same command goes on."""
+
+
 class DivergenceError(LatentsweepError):
     """A training whose loss is no longer finite; ``step`` is where that happened."""
 

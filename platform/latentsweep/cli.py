@@ -21,8 +21,10 @@ from latentsweep.execution import supervision
 from latentsweep.records.redaction import RedactingFormatter, redact, redact_lines
 from trainables.loop import machine
 
-EXIT_CODES = {"StoppedError": supervision.STOPPED, "LostError": supervision.LOST}
+EXIT_CODES = dict.fromkeys(("StoppedError", "UnfinishedError"), supervision.STOPPED) | {"LostError": supervision.LOST}
 """The exit codes of errors, by the names of their classes; all other errors end with 2."""
+ASKED_FOR = ("StoppedError",)
+"""What is no error to the user, who has asked for it."""
 UTF8 = "PYTHONUTF8"
 """The environment variable that sets Python's UTF-8 mode, for children too."""
 JOBS = ("sweep", "ablate", "train")
@@ -55,8 +57,9 @@ class OneLineErrors(TyperGroup):
         except LatentsweepError as error:
             if ctx.params.get("debug"):
                 raise
-            typer.echo(f"error: {redact(error)}", err=True)
-            raise typer.Exit(EXIT_CODES.get(type(error).__name__, 2)) from None
+            kind = type(error).__name__
+            typer.echo(f"{'' if kind in ASKED_FOR else 'error: '}{redact(error)}", err=True)
+            raise typer.Exit(EXIT_CODES.get(kind, 2)) from None
         except KeyboardInterrupt:
             typer.echo("stopped; what was finished is kept, and the same command goes on", err=True)
             raise typer.Exit(supervision.STOPPED) from None

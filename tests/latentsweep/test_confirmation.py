@@ -56,7 +56,7 @@ from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Point, Search, SearchConfig
 from latentsweep.storage.home import Home, read_json, write_json
 from latentsweep.storage.store import Store
-from trainables.errors import INFRASTRUCTURE, CapacityError, ConfigError, StoppedError
+from trainables.errors import INFRASTRUCTURE, CapacityError, ConfigError, UnfinishedError
 from trainables.measures.inception import InceptionWeights
 from trainables.recipes import recipe_named
 from trainables.space import THRESHOLD, Choice, Range, SearchSpace
@@ -556,7 +556,7 @@ def test_a_sweep_that_lacks_a_training_of_its_best_says_how_many_and_why(
     monkeypatch.setattr(
         "latentsweep.jobs.sweep.measure", lambda job, runs, packing, view, ended, before: ended(*runs, None)
     )
-    with pytest.raises(StoppedError) as told:
+    with pytest.raises(UnfinishedError) as told:
         sweep.run(3, RUNTIME, Extent(1, 1))
     (run,) = sweep._wanted(Extent(1, 1)).missing
     assert str(told.value) == (

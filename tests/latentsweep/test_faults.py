@@ -92,7 +92,7 @@ def test_asked_to_end_it_ends_cleanly_and_says_how_to_go_on(
     job = started(begun)
     job.process.send_signal(number)
     assert job.ended(60) == STOPPED
-    assert job.said.strip().splitlines()[-1].startswith("error: the sweep was stopped with")
+    assert job.said.strip().splitlines()[-1].startswith("the sweep was stopped with")
     assert "the same command goes on" in job.said
     assert "Traceback" not in job.said
     assert "state-dump" not in job.said

@@ -9,10 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from latentsweep.cli import is_job
+from latentsweep.cli import app, is_job
 from latentsweep.execution.lock import hold_lock
-from trainables.errors import LatentsweepError
+from trainables.errors import LatentsweepError, StoppedError, UnfinishedError
 
 ORPHANS = """
 import os, subprocess, sys, time
@@ -90,7 +91,7 @@ def test_a_signal_reaches_the_driver_once_as_ctrl_c(tmp_path: Path) -> None:
 
 DEAF = """
 import os, sys, time
-from latentsweep.execution import supervision
+from latentsweep.execution import stopping, supervision
 
 supervision.REMINDED_EVERY = 0.5
 
@@ -131,3 +132,62 @@ def test_a_second_driver_of_a_folder_is_refused(tmp_path: Path) -> None:
         pass
     with hold_lock(tmp_path):
         pass
+
+
+LISTENING = """
+import signal, sys, time
+from latentsweep.execution import stopping, supervision
+
+said = []
+
+def say(line):
+    print(f"the view says: {line}", file=sys.stderr, flush=True)
+    said.append(line)
+
+def deaf():
+    signal.signal(signal.SIGINT, lambda *_: None)
+    with stopping.stop_told_by(say):
+        open(READY, "w").close()
+        while not said:
+            time.sleep(0.01)
+    raise KeyboardInterrupt
+
+supervision.run_as_driver(deaf)
+"""
+
+
+def test_a_stop_is_told_within_a_second_by_the_view_though_the_driver_hears_no_signal(tmp_path: Path) -> None:
+    script, ready = tmp_path / "driver.py", tmp_path / "ready"
+    script.write_text(LISTENING.replace("READY", repr(str(ready))))
+    parent = supervise(script)
+    while not ready.exists():
+        assert parent.poll() is None
+        time.sleep(0.02)
+    began = time.monotonic()
+    parent.send_signal(signal.SIGINT)
+    assert parent.stderr
+    assert parent.stderr.readline() == "the view says: stopping: what runs ends at its last checkpoint\n"
+    assert time.monotonic() - began < 1
+    assert parent.wait(30) == 128 + signal.SIGINT
+
+
+def test_a_stop_before_the_driver_listens_is_told_by_its_parent(tmp_path: Path) -> None:
+    script, ready = tmp_path / "driver.py", tmp_path / "ready"
+    script.write_text(f"import time; open({str(ready)!r}, 'w').close(); time.sleep(60)")
+    parent = supervise(script)
+    while not ready.exists():
+        assert parent.poll() is None
+        time.sleep(0.02)
+    parent.send_signal(signal.SIGINT)
+    assert "stopping: what runs ends" in parent.communicate(timeout=30)[1]
+
+
+def test_a_stop_that_was_asked_for_is_no_error_and_one_that_was_not_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind, said in ((StoppedError, "it stopped\n"), (UnfinishedError, "error: it stopped\n")):
+
+        def stop(*_: object, kind: type[Exception] = kind) -> None:
+            raise kind("it stopped")
+
+        monkeypatch.setattr("latentsweep.commands.options.home_of", stop)
+        done = CliRunner().invoke(app, ["store", "show"])
+        assert (done.exit_code, done.stderr) == (130, said)

@@ -23,6 +23,7 @@ from typing import NoReturn
 
 from latentsweep.execution import streams
 from latentsweep.execution.ray_folder import remove_abandoned
+from latentsweep.execution.stopping import TELLER, Teller, listen
 from latentsweep.invocation import CALLED, called
 
 DRIVER = "LATENTSWEEP_DRIVER"
@@ -97,12 +98,13 @@ def _drive(closing: bool) -> tuple[int, bool]:
 
     One that is ``closing`` is asked from its start, and hears of no further signal but the one that kills it.
     """
+    teller = Teller.make()
     asked: list[float] = []
     driver: subprocess.Popen[bytes] | None = None
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         if not asked and not closing:
-            streams.say("\nstopping: what runs ends at its last checkpoint")
+            teller.tell()
         asked.append(time.monotonic())
         signal.setitimer(signal.ITIMER_REAL, REMINDED_EVERY)
         late = len(asked) > 2 and asked[-1] - asked[0] > ENDING
@@ -111,14 +113,22 @@ def _drive(closing: bool) -> tuple[int, bool]:
 
     before = {number: signal.signal(number, pass_on) for number in {*_stop_signals(), signal.SIGALRM}}
     try:
-        marks = {DRIVER: str(os.getpid()), CALLED: called(), **({CLOSING: "1"} if closing else {})}
-        driver = subprocess.Popen([sys.executable, *sys.orig_argv[1:]], env={**os.environ, **marks}, process_group=0)
+        marks = {DRIVER: str(os.getpid()), CALLED: called(), TELLER: str(teller.number)}
+        marks |= {CLOSING: "1"} if closing else {}
+        driver = subprocess.Popen(
+            [sys.executable, *sys.orig_argv[1:]],
+            env={**os.environ, **marks},
+            pass_fds=[teller.number],
+            process_group=0,
+        )
+        teller.theirs.close()
         code = driver.wait()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         _end_orphans()
         for number, handler in before.items():
             signal.signal(number, handler)
+        teller.close()
     return (code if code >= 0 else 128 - code), bool(asked)
 
 
@@ -132,6 +142,7 @@ def run_as_driver(work: Callable[[], object]) -> NoReturn:
     signal.signal(signal.SIGINT, _interrupt)  # a shell starts background jobs without it
     terminate_as_interrupt()
     threading.Thread(target=_end_with, args=(int(os.environ[DRIVER]),), daemon=True).start()
+    listen()
     code: object = 0
     try:
         work()

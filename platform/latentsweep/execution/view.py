@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from latentsweep.execution.half_minutes import HalfMinutes
+from latentsweep.execution.stopping import stop_told_by
 from latentsweep.search.leaderboard import described
 
 VALIDATION = ("val/loss", "val/mse")
@@ -47,24 +49,21 @@ class View:
         self.began = time.monotonic()
         self.trials_began: float | None = None
         self._live: Live | None = None
-        self._lines: HalfMinutes | None = None
+        self._open = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
+        self._open.enter_context(stop_told_by(self.say))
         if self.console.is_terminal:
-            self._live = Live(console=self.console, get_renderable=self.render, refresh_per_second=4, transient=True)
-            self._live.start()
+            live = Live(console=self.console, get_renderable=self.render, refresh_per_second=4, transient=True)
+            self._live = self._open.enter_context(live)
         else:
             self.say(f"{self.title} begins")
-            self._lines = HalfMinutes(self.say, self.how_far).__enter__()
+            self._open.enter_context(HalfMinutes(self.say, self.how_far))
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._live:
-            self._live.stop()
-            self._live = None
-        if self._lines:
-            self._lines.__exit__(*exception)
-            self._lines = None
+        self._open.close()
+        self._live = None
 
     def say(self, line: str) -> None:
         """Prints a line that stays."""

@@ -35,7 +35,7 @@ from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import COPIED, Search
 from latentsweep.search.sweeps import TURN, next_turn
 from latentsweep.storage.home import Home
-from trainables.errors import INFRASTRUCTURE, ChangedDataError, DivergenceError, StoppedError
+from trainables.errors import INFRASTRUCTURE, ChangedDataError, DivergenceError, StoppedError, UnfinishedError
 from trainables.measures.inception import InceptionWeights
 
 
@@ -58,7 +58,8 @@ class Sweep(Job):
 
         Where an earlier version measured the trials, nothing is confirmed. Raises
         :class:`~trainables.errors.ConfigError` where new trials would follow such ones, :class:`StoppedError` after
-        Ctrl-C, and what :meth:`Job.locked` and :meth:`Runtime.ray` raise.
+        Ctrl-C, :class:`UnfinishedError` where a training to confirm by has failed, and what :meth:`Job.locked` and
+        :meth:`Runtime.ray` raise.
         """
         with self.locked(self.home.study), translate_errors(self.home.study):
             runtime = self.keep_threads(runtime, "sweep.json", {**self.plan.to_plain(), TURN: next_turn(self.home)})
@@ -70,8 +71,10 @@ class Sweep(Job):
             self.use(name for run in confirmation.runs_on_record(self.plan, self.search) for name in run.keys.names())
             findings = targets.lint_plan(self.home, self.plan)
             if findings:
-                runtime.console.print(as_text(findings), highlight=False, markup=False, soft_wrap=True)
-            reached = self.plan.reachable(target)
+                runtime.console.print(
+                    as_text(findings), highlight=False, markup=False, soft_wrap=not runtime.console.is_terminal
+                )
+            reached, asked = self.plan.reachable(target), True
             with contextlib.ExitStack() as ending, contextlib.suppress(KeyboardInterrupt):
                 with hold_signals():  # nothing comes between the run that opens and what closes it
                     self.record.begin(findings)
@@ -85,16 +88,17 @@ class Sweep(Job):
                             self._trials(view, target, runtime.packing)
                         if not self._unfinished(target):
                             self._confirm(extent, view, runtime.packing)
+                asked = False
             self.check_dataset()
             left = self._wanted(extent).missing
-            if self._unfinished(target):
+            if self._unfinished(target):  # Tune takes Ctrl-C for itself, and nothing else leaves trials behind
                 raise StoppedError(
                     f"the sweep was stopped with {self.search.finished()} of {reached} trials ended; "
                     "nothing is lost, and the same command goes on"
                 )
             if left:
                 last = f" (the last failure was {self.undecided})" if self.undecided else ""
-                raise StoppedError(
+                raise (StoppedError if asked else UnfinishedError)(
                     f"the sweep was stopped with {number(len(left), 'training')} of its best to confirm{last}; "
                     "nothing is lost, and the same command goes on"
                 )
