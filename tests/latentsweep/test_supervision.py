@@ -91,7 +91,7 @@ def test_a_signal_reaches_the_driver_once_as_ctrl_c(tmp_path: Path) -> None:
 
 DEAF = """
 import os, sys, time
-from latentsweep.execution import stopping, supervision
+from latentsweep.execution import supervision
 
 supervision.REMINDED_EVERY = 0.5
 
