@@ -110,14 +110,18 @@ def records_as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _defused(value: Any) -> Any:
-    """The value, with an apostrophe before a text that a spreadsheet would compute."""
+    """The value, with an apostrophe before a text that a spreadsheet would compute; numbers and lists of them stay."""
     if not isinstance(value, str) or value.lstrip()[:1] not in {"=", "+", "-", "@"}:
         return value
+    return value if all(map(_is_number, value.split("; "))) else f"'{value}"
+
+
+def _is_number(text: str) -> bool:
     try:
-        float(value)
+        float(text)
     except ValueError:
-        return f"'{value}"
-    return value
+        return False
+    return True
 
 
 def cell(value: object) -> str:
