@@ -110,7 +110,7 @@ def records_as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _defused(value: Any) -> Any:
-    """The value, with an apostrophe before a text that a spreadsheet would compute; numbers and lists of them stay."""
+    """The value, with an apostrophe before a text that a spreadsheet would compute, unless it is of numbers alone."""
     if not isinstance(value, str) or value.lstrip()[:1] not in {"=", "+", "-", "@"}:
         return value
     return value if all(map(_is_number, value.split("; "))) else f"'{value}"
