@@ -28,11 +28,12 @@ _SPLIT = r"(train|test|val|valid|validation|eval|dev|holdout|pred)(ing)?([-_ ]?(
 _SITE = r"(cohort|site|cent(er|re)|hospital|batch|group|fold|class|collection)([-_ ]?(\d+|[A-Za-z])|[-_ ][A-Za-z]+)?"
 GROUP = re.compile(
     rf"{_CLASS}|{_SPLIT}|"
-    r"patients|subjects|cases|(images?|labels?|masks?)(tr|ts|val)?|images[-_]\w+|imaging|mri|derivatives|sourcedata|"
-    r"data(set)?s?|archive|raw(data)?|nifti|dicom|slices|scans|"
+    r"patients|subjects|cases|(images?|labels?|masks?)(tr|ts|val)?|images[-_][A-Za-z]+|imaging|mri|derivatives|sourcedata|"
+    r"data(set)?s?|archive|raw(data)?|nifti|dicom|slices|scans|(pre-?)?processed|orig(inal)?|resampled|(co-?)?registered|"
+    r"normali[sz]ed|(skull[-_]?)?stripped|outputs?|results?|"
     r"(task|dataset)\d+_\w+|[\w-]+(train(ing)?|valid(ation)?)[-_]?data(set)?|[A-Za-z_-]+dis[ck]\d+|"
     r"\w+(raw|data)[-_ ]part[-_ ]?\d+|"
-    rf"{_SITE}|(disc|disk|part)[-_ ]?\d+|manifest-\d+",
+    rf"{_SITE}|dis[ck][-_ ]?\d+|manifest-\d+",
     re.IGNORECASE,
 )
 """Names of folders that are classes, cohorts, collections or splits."""
@@ -122,6 +123,11 @@ def patient_of_path(path: PurePosixPath, passed: Collection[PurePosixPath], volu
         return Named(patient, True)
     visits = (folder for folder, name in folders if folder not in passed and _tells_visit(name))
     return next((Named(folder.name, False, folder) for folder in visits), None)
+
+
+def is_exam(name: str) -> bool:
+    """Whether a folder is a series, an exam or a date, of which a source may hold one for each patient."""
+    return bool(SERIES.fullmatch(name) or (VISIT.fullmatch(name) and name[0].isdigit()))
 
 
 def count_alike(names: Iterable[str]) -> int:

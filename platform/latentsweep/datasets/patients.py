@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from latentsweep.datasets.names import (
@@ -15,6 +15,7 @@ from latentsweep.datasets.names import (
     Named,
     count_alike,
     is_bare,
+    is_exam,
     patient_of_folder,
     patient_of_path,
 )
@@ -49,6 +50,8 @@ def find_patients(files: Sequence[SourceFile], kind: str) -> tuple[dict[SourceFi
     passed |= _sets(files)
     passed |= _wrappers(files, kind, passed)
     places = {file: patient_of_path(file.relative, passed, READERS[kind].one_file) for file in files}
+    if kinds := _kinds_of_exams(places.values()):
+        places = {file: patient_of_path(file.relative, passed | kinds, READERS[kind].one_file) for file in files}
     if READERS[kind].patient is None:
         subjects = {file: place.subject if place else str(file.relative) for file, place in places.items()}
         lost = sum(not (place and place.sure) for place in places.values())
@@ -215,6 +218,17 @@ def _is_set(name: str, inner: Collection[str]) -> bool:
     called = re.compile(rf"(^|.*[-_ ]){re.escape(name)}[-_ ]?\d{{3}}.*", re.IGNORECASE)
     patients = {patient_of_folder(each) or "" for each in inner}
     return not re.search(r"\d", name) and len(patients) >= LEAST_MEMBERS and all(map(called.fullmatch, patients))
+
+
+def _kinds_of_exams(places: Iterable[Named | None]) -> set[PurePosixPath]:
+    """The folders in exams whose names are fewer than the exams: ``left`` in ``study001`` to ``study100``."""
+    inside: set[PurePosixPath] = set()
+    exams: set[PurePosixPath] = set()
+    for folder in {place.folder for place in places if place and place.sure and place.folder}:
+        if above := [each for each in folder.parents if is_exam(each.name)]:
+            inside.add(folder)
+            exams.add(above[-1])
+    return inside if len({folder.name for folder in inside}) < len(exams) else set()
 
 
 def _wrappers(files: Sequence[SourceFile], kind: str, passed: Collection[PurePosixPath]) -> set[PurePosixPath]:

@@ -115,6 +115,8 @@ def test_pictures_that_lie_in_a_class_are_each_their_own_subject():
         ("01_anna", "01_anna"),
         ("BLA", "BLA"),
         ("sesame", "sesame"),
+        ("part01", "part01"),
+        ("images_001", "images_001"),
         ("anna", "anna"),
     ],
 )
@@ -297,6 +299,24 @@ def test_a_folder_of_splits_or_classes_is_no_patient():
 def test_years_above_a_patient_are_no_patients_and_numbers_like_years_are():
     assert set(patients("2019/P1/a.nii", "2020/P1/a.nii", "2020/P2/a.nii").values()) == {"P1", "P2"}
     assert set(patients("2001/T1/a.nii", "2001/FLAIR/a.nii", "2002/T1/a.nii").values()) == {"2001", "2002"}
+
+
+@pytest.mark.parametrize("exam", ["study{:03d}", "scan{}", "2019-02-{:02d}", "1.2.840.{}"])
+def test_what_every_exam_holds_is_no_patient(exam):
+    paths = [f"{exam.format(number)}/{side}/a.nii" for number in range(10, 15) for side in ("left", "right")]
+    found, notes = told(*paths)
+    assert set(found.values()) == {exam.format(number) for number in range(10, 15)}
+    assert "unknown for 10 of 10" in notes
+
+
+def test_patients_below_exams_are_patients_where_they_are_more():
+    paths = [f"{exam}/{name}/a.nii" for exam in ("scan1", "scan2") for name in ("anna", "bert", "cleo")]
+    assert set(patients(*paths).values()) == {"anna", "bert", "cleo"}
+
+
+@pytest.mark.parametrize("work", ["original", "resampled", "preprocessed", "skull-stripped", "Results"])
+def test_folders_of_steps_of_work_are_no_patients(work):
+    assert set(patients(f"{work}/P1/a.nii", "raw/P1/a.nii", f"{work}/T1/P2.nii").values()) == {"P1", "P2"}
 
 
 def test_equal_names_in_several_sites_are_one_subject_and_told():
