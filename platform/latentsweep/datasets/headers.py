@@ -20,7 +20,13 @@ from pydicom.tag import BaseTag, Tag
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, VR
 
 from latentsweep.datasets import limits
-from latentsweep.datasets.limits import MAX_DICOM_BYTES, guard_reading, inflates_beyond, open_regular, silence
+from latentsweep.datasets.limits import (
+    MAX_DICOM_BYTES,
+    guard_reading,
+    inflates_beyond,
+    open_regular,
+    silence,
+)
 from latentsweep.datasets.volumes import Reject
 
 UNREADABLE = (
@@ -100,7 +106,7 @@ def read_header(path: Path, tags: Sequence[BaseTag]) -> pydicom.Dataset:
     """These tags of a whole file, the image among them; raises :class:`Reject` where it is no DICOM file."""
     try:
         content = _content(path)
-        if begins_as_dicom(content.getbuffer()[:HEAD_BYTES].tobytes()):
+        if begins_as_dicom(content.getvalue()[:HEAD_BYTES]):
             with silence("pydicom"):
                 return pydicom.dcmread(content, specific_tags=list(tags), force=True)
     except UNREADABLE:
@@ -149,7 +155,7 @@ def _identity(path: Path, changed: int, size: int) -> Identity:
         try:
             with guard_reading(), silence("pydicom"):
                 content = _content(path, head)
-                if not begins_as_dicom(content.getbuffer()[:HEAD_BYTES].tobytes()):
+                if not begins_as_dicom(content.getvalue()[:HEAD_BYTES]):
                     return found
                 header = read_partial(content, is_passed, specific_tags=list(IDENTITY_TAGS), force=True)
                 found = Identity(text(header, "PatientID"), text(header, "SeriesDescription"))
