@@ -7,7 +7,8 @@ two hundred damaged streams.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,14 +18,14 @@ import numpy.typing as npt
 import pydicom
 from pydicom import uid
 from pydicom.pixels.decoders.base import DecodeRunner, get_decoder
+from pydicom.pixels.utils import iter_pixels
 
-from latentsweep.datasets import limits
+from latentsweep.datasets.headers import UNREADABLE
 from latentsweep.datasets.limits import MAX_RLE_BYTES
 from latentsweep.datasets.volumes import Reject
 
 Size = tuple[int, int, int]
 """What a compressed image claims of itself: rows, columns and samples a pixel."""
-UNDECODABLE = (*limits.UNREADABLE, IndexError, AttributeError, NotImplementedError, RuntimeError)
 PLUGIN = "latentsweep"
 """The name under which pydicom knows :func:`decode_frame`."""
 
@@ -126,8 +127,8 @@ for syntax in CODECS:
     get_decoder(syntax).add_plugin(PLUGIN, (__name__, decode_frame.__name__))
 
 
-def stored_values(header: pydicom.Dataset) -> npt.NDArray[Any]:
-    """The pixels of an image as they are stored, signed where its header says so; raises :class:`Reject`.
+def stored_frames(header: pydicom.Dataset, count: int) -> Iterator[npt.NDArray[Any]]:
+    """The pixels of ``count`` frames as they are stored, signed where the header says so; raises :class:`Reject`.
 
     The size that the header claims was held against the limits. What the pixel data claims is held against it here.
     """
@@ -139,9 +140,9 @@ def stored_values(header: pydicom.Dataset) -> npt.NDArray[Any]:
         if syntax == uid.RLELossless and len(header.PixelData) > MAX_RLE_BYTES:
             raise Reject(f"a DICOM image of more than {MAX_RLE_BYTES // 2**20} MiB in run lengths", broken=False)
         header.file_meta.TransferSyntaxUID = syntax
-        header.pixel_array_options(decoding_plugin=PLUGIN if syntax in CODECS else "pydicom")
-        return header.pixel_array
-    except UNDECODABLE:
+        plugin = PLUGIN if syntax in CODECS else "pydicom"
+        yield from itertools.islice(iter_pixels(header, decoding_plugin=plugin), count)
+    except UNREADABLE:
         raise Reject(f"a DICOM image that is cut short or damaged ({name})", broken=True) from None
 
 

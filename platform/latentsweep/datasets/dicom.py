@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,8 @@ import pydicom
 from pydicom import uid
 from pydicom.tag import Tag
 
-from latentsweep.datasets.decoding import stored_values
+from latentsweep.datasets.decoding import stored_frames
+from latentsweep.datasets.enhanced import GROUPS, NO_PLACES, frame_headers, is_enhanced
 from latentsweep.datasets.frames import Frame, families, part_frames, stack_frames
 from latentsweep.datasets.headers import UNREADABLE, number, numbers, read_header, text
 from latentsweep.datasets.limits import MAX_PIXELS, MAX_SIDE, MAX_VOXELS, TOO_MANY_VOXELS, guard_reading, silence
@@ -29,7 +31,7 @@ TAGS = [
         *("SeriesInstanceUID", "InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
         *("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames"),
         *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "RescaleSlope", "RescaleIntercept"),
-        *("PixelPaddingValue", "PixelPaddingRangeLimit"),
+        *("PixelPaddingValue", "PixelPaddingRangeLimit", *GROUPS),
         *("ExtendedOffsetTable", "ExtendedOffsetTableLengths", "PixelData", "FloatPixelData", "DoubleFloatPixelData"),
     )
 ]
@@ -44,16 +46,16 @@ def dicom_volumes(paths: Sequence[Path]) -> tuple[list[Volume], list[Reject]]:
     """
     frames: list[Frame] = []
     rejects: list[Reject] = []
-    pixels = 0
+    room = MAX_VOXELS
     for path in paths:
         try:
-            frame = read_frame(path)
-            if pixels + frame.pixels.size > MAX_VOXELS:
-                raise Reject(TOO_MANY_VOXELS, broken=False)
-            pixels += frame.pixels.size
-            frames.append(frame)
+            found, left_out = read_frames(path, room)
         except Reject as reject:
             rejects.append(reject)
+            continue
+        frames += found
+        rejects += left_out
+        room -= sum(frame.pixels.size for frame in found)
     volumes: list[Volume] = []
     for family in families(frames):
         try:
@@ -70,45 +72,62 @@ def dicom_volumes(paths: Sequence[Path]) -> tuple[list[Volume], list[Reject]]:
 
 
 @guard_reading()
-def read_frame(path: Path) -> Frame:
-    """One single-frame grey DICOM image; raises :class:`Reject`. MONOCHROME1 is turned to bright-is-high.
+def read_frames(path: Path, room: int) -> tuple[list[Frame], list[Reject]]:
+    """The grey frames of a DICOM file, of ``room`` pixels together at most, and why others are left out.
+
+    Raises :class:`Reject` where all are.
 
     Sizes that the header claims, and that compressed data inflates to, are held against the limits beforehand.
     """
     header = read_header(path, TAGS)
     with silence("pydicom"):
+        rows, columns, count = (int(number(header, tag, 1)) for tag in ("Rows", "Columns", "NumberOfFrames"))
         if "Rows" not in header and is_no_image(text(header, "SOPClassUID")):
             raise Reject("a DICOM file without an image, such as a report or a plan", broken=False)
-        rows, columns = number(header, "Rows", 0), number(header, "Columns", 0)
         if rows * columns > MAX_PIXELS:
             raise Reject(f"a DICOM image of more than {MAX_SIDE}×{MAX_SIDE} pixels", broken=False)
-        if number(header, "NumberOfFrames", 1) > 1 or number(header, "SamplesPerPixel", 1) > 1:
-            raise Reject("a multi-frame or colour DICOM: convert it to NIfTI first", broken=False)
-        facts = _series_facts(header)
-        if reason := reason_left_out(facts):
-            raise Reject(reason, broken=False)
-        stored = stored_values(header)
-        if stored.ndim != 2:
-            raise Reject("a DICOM file without a two-dimensional image", broken=True)
-        pixels = stored.astype(np.float32)
-        pixels *= number(header, "RescaleSlope", 1) or 1.0  # a slope of 0 is none, as NIfTI has it
-        pixels += number(header, "RescaleIntercept", 0)
-        if text(header, "PhotometricInterpretation") == "MONOCHROME1":
-            np.negative(pixels, out=pixels)
-        if (padding := padding_range(header)) is not None:
-            pixels[(stored >= padding[0]) & (stored <= padding[1])] = np.nan
-        spacing = numbers(header, "PixelSpacing", 2)
-        if spacing is None or np.any(spacing <= 0):
-            spacing = np.ones(2)
+        if number(header, "SamplesPerPixel", 1) > 1:
+            raise Reject("a DICOM image in colours: convert it to NIfTI first", broken=False)
+        singles = list(frame_headers(header, count)) if is_enhanced(header) else [header]
+        left_out = [reason_left_out(_series_facts(single)) for single in singles]
+        if all(left_out):
+            raise Reject(str(left_out[0]), broken=False)
+        if count > len(singles):
+            raise Reject(NO_PLACES, broken=False)
+        if rows * columns * len(singles) > room:
+            raise Reject(TOO_MANY_VOXELS, broken=False)
         digits = re.findall(r"\d+", path.stem)
-        return Frame(
-            pixels=pixels,
-            facts=facts,
-            number=number(header, "InstanceNumber", float(digits[-1][-15:]) if digits else 0),
-            position=numbers(header, "ImagePositionPatient", 3),
-            orientation=_directions(numbers(header, "ImageOrientationPatient", 6)),
-            spacing=(float(spacing[0]), float(spacing[1])),
-        )
+        first = number(header, "InstanceNumber", float(digits[-1][-15:]) if digits else 0)
+        frames = [
+            _frame(stored, single, first + place / len(singles))
+            for place, (stored, single) in enumerate(zip(stored_frames(header, len(singles)), singles, strict=True))
+            if not left_out[place]
+        ]
+        return frames, [Reject(reason, broken=False) for reason in left_out if reason]
+
+
+def _frame(stored: npt.NDArray[Any], header: pydicom.Dataset, order: float) -> Frame:
+    """One image with its place. MONOCHROME1 is turned to bright-is-high."""
+    if stored.ndim != 2:
+        raise Reject("a DICOM file without a two-dimensional image", broken=True)
+    pixels = stored.astype(np.float32)
+    pixels *= number(header, "RescaleSlope", 1) or 1.0  # a slope of 0 is none, as NIfTI has it
+    pixels += number(header, "RescaleIntercept", 0)
+    if text(header, "PhotometricInterpretation") == "MONOCHROME1":
+        np.negative(pixels, out=pixels)
+    if (padding := padding_range(header)) is not None:
+        pixels[(stored >= padding[0]) & (stored <= padding[1])] = np.nan
+    spacing = numbers(header, "PixelSpacing", 2)
+    if spacing is None or np.any(spacing <= 0):
+        spacing = np.ones(2)
+    return Frame(
+        pixels=pixels,
+        facts=_series_facts(header),
+        number=order,
+        position=numbers(header, "ImagePositionPatient", 3),
+        orientation=_directions(numbers(header, "ImageOrientationPatient", 6)),
+        spacing=(float(spacing[0]), float(spacing[1])),
+    )
 
 
 def is_no_image(storage: str) -> bool:
@@ -151,6 +170,7 @@ def _series_facts(header: pydicom.Dataset) -> SeriesFacts:
     return SeriesFacts(
         uid=text(header, "SeriesInstanceUID"),
         number=text(header, "SeriesNumber"),
+        stack=text(header, "StackID"),
         echo=(text(header, "EchoNumbers"), round(number(header, "EchoTime", 0), 1)),
         kinds=kinds,
         storage=text(header, "SOPClassUID"),

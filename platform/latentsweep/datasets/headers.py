@@ -107,7 +107,7 @@ def read_header(path: Path, tags: Sequence[BaseTag]) -> pydicom.Dataset:
     """These tags of a whole file, the image among them; raises :class:`Reject` where it is no DICOM file."""
     try:
         content = _content(path)
-        if begins_as_dicom(content.getbuffer()[:HEAD_BYTES].tobytes()):
+        if begins_as_dicom(content.getvalue()[:HEAD_BYTES]):
             with silence("pydicom"):
                 return pydicom.dcmread(content, specific_tags=list(tags), force=True)
     except UNREADABLE:
@@ -156,7 +156,7 @@ def _identity(path: Path, changed: int, size: int) -> Identity:
         try:
             with guard_reading(), silence("pydicom"):
                 content = _content(path, head)
-                if not begins_as_dicom(content.getbuffer()[:HEAD_BYTES].tobytes()):
+                if not begins_as_dicom(content.getvalue()[:HEAD_BYTES]):
                     return found
                 header = read_partial(content, is_passed, specific_tags=list(IDENTITY_TAGS), force=True)
                 found = Identity(text(header, "PatientID"), text(header, "SeriesDescription"))

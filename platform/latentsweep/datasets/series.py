@@ -11,6 +11,7 @@ SERIES_TAGS = ("SeriesNumber", "EchoTime", "EchoNumbers", "ImageType", "SOPClass
 """What is read of a header for these rules, beside the series' UID."""
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 """The class of screenshots and scanned pages, and how the UIDs of its multi-frame kinds begin (PS3.4, B.5)."""
+SEGMENTATION, PARAMETRIC_MAP = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.30"
 MAPS = {"ADC", "FA", "COLFA", "TENSOR", "TRACEW", "CBF", "CBV", "RCBV", "RCBF", "MTT", "TTP", "TMAX", "T_MAP"}
 PROJECTIONS = {"PROJECTION IMAGE", "MIP", "MPR_THICK"}
 LEAST_SERIES = 3
@@ -26,6 +27,8 @@ class SeriesFacts:
     uid: str = ""
     number: str = ""
     echo: tuple[str, float] = ("", 0.0)
+    stack: str = ""
+    """A multi-frame image may hold several stacks of slices."""
     kinds: tuple[str, ...] = ()
     """The values of ImageType in capitals."""
     storage: str = ""
@@ -34,7 +37,7 @@ class SeriesFacts:
     @property
     def contrast(self) -> tuple[Hashable, ...]:
         """Images of one contrast agree in it. The first two values of ImageType tell of the file, not of it."""
-        return (self.number, self.echo, self.kinds[2:])
+        return (self.number, self.stack, self.echo, self.kinds[2:])
 
 
 LEFT_OUT: dict[str, Callable[[SeriesFacts], bool]] = {
@@ -43,7 +46,10 @@ LEFT_OUT: dict[str, Callable[[SeriesFacts], bool]] = {
     "a screenshot or another secondary capture": lambda facts: (
         facts.storage.startswith(SECONDARY_CAPTURE) or facts.modality in ("OT", "SC") or "SCREEN SAVE" in facts.kinds
     ),
-    "a map that was computed from other images": lambda facts: bool(MAPS & set(facts.kinds)),
+    "a segmentation and no scan": lambda facts: facts.storage == SEGMENTATION or facts.modality == "SEG",
+    "a map that was computed from other images": lambda facts: (
+        bool(MAPS & set(facts.kinds)) or facts.storage == PARAMETRIC_MAP
+    ),
     "a projection that was computed from other images": lambda facts: bool(PROJECTIONS & set(facts.kinds)),
 }
 """The reason for which an image is left out → whether it holds."""

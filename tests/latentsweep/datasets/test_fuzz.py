@@ -87,6 +87,31 @@ def dicom_jpeg2000(*made):
     return dicom(*made, change)
 
 
+def dicom_enhanced(*made):
+    def change(image):
+        orientation, spacing = pydicom.Dataset(), pydicom.Dataset()
+        orientation.ImageOrientationPatient, spacing.PixelSpacing = [1, 0, 0, 0, 1, 0], [1, 1]
+        shared = pydicom.Dataset()
+        shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [orientation], [spacing]
+        groups = []
+        for number in range(4):
+            position, group = pydicom.Dataset(), pydicom.Dataset()
+            position.ImagePositionPatient = [0, 0, number]
+            group.PlanePositionSequence = [position]
+            groups.append(group)
+        image.SharedFunctionalGroupsSequence, image.PerFrameFunctionalGroupsSequence = [shared], groups
+        image.NumberOfFrames = len(groups)
+        image.PixelData *= len(groups)
+
+    return dicom(*made, change)
+
+
+def dicom_without_preamble(*made):
+    path = dicom(*made)
+    path.write_bytes(path.read_bytes()[132:])
+    return path
+
+
 def dicom_compressed(syntax):
     return lambda *made: dicom(*made, lambda image: compressed.compress(image, syntax))
 
@@ -143,6 +168,8 @@ READERS = {
     "dicom_rle": (dicom_rle, None),
     "dicom_jpeg": (dicom_jpeg, None),
     "dicom_jpeg2000": (dicom_jpeg2000, None),
+    "dicom_enhanced": (dicom_enhanced, None),
+    "dicom_without_preamble": (dicom_without_preamble, None),
     **{
         f"dicom_{uid.UID(syntax).keyword}": (dicom_compressed(syntax), None)
         for syntax in (*compressed.LOSSLESS, *compressed.LOSSY)
