@@ -68,7 +68,7 @@ def kind_of_annotation(path: PurePosixPath, kind: str | None) -> str | None:
 def is_label_map(voxels: Float) -> bool:
     """Whether voxels hold a few whole numbers, of which there are at least two."""
     middle = np.unique(voxels[..., voxels.shape[2] // 2])
-    if len(middle) > MOST_LABELS or not np.all(middle == np.rint(middle)):
+    if len(middle) > MOST_LABELS or not np.all(np.isfinite(middle)) or not np.all(middle == np.rint(middle)):
         return False
     values = np.unique(voxels)
     return bool(2 <= len(values) <= MOST_LABELS and np.all(values == np.rint(values)))

@@ -31,6 +31,8 @@ from latentsweep.datasets.volumes import Float, Reject, Volume, fill_background
 HEADERS: dict[int, Any] = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 """By their length in bytes, which is also their first field."""
 GZIP_SIGNATURE = b"\x1f\x8b"
+EXTENSION_BYTES = 4
+"""Between a header and its voxels, where there are no extensions."""
 BLOCK = 2**20
 MOST_BEHIND = 4 * BLOCK
 """Bytes that a ``.gz`` may hold behind the voxels."""
@@ -79,8 +81,17 @@ def _header(block: bytes) -> Any:
     for order in "<>":
         (length,) = struct.unpack(f"{order}i", block[:4])
         if length in HEADERS:
-            return HEADERS[length](block[:length])
+            return _mended(HEADERS[length](block[:length]), length)
     raise ImageFileError("neither of NIfTI's lengths")
+
+
+def _mended(header: Any, length: int) -> Any:
+    """The header, whose voxels begin behind it and whose intercept is a number, also where it states none."""
+    if 0 <= header.get_data_offset() < length:
+        header.set_data_offset(length + EXTENSION_BYTES)
+    if not np.isfinite(header["scl_inter"]):
+        header["scl_inter"] = 0
+    return header
 
 
 def affine_of_header(header: Any) -> tuple[np.ndarray[tuple[int, int], np.dtype[np.float64]], bool]:

@@ -21,7 +21,10 @@ from trainables.errors import DataError
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 """No archive is opened. A ``.nii.gz`` is none: it is one compressed file."""
 FOLDER_AS_FILE = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
-LINKS = "links that were not followed, to folders, out of the source or to nowhere"
+LINKS = (
+    "links that were not followed, to folders, out of the source or to nowhere (`cp -rL SOURCE COPY` makes a folder "
+    "without links)"
+)
 SPECIAL = "pipes, sockets and devices that were not read"
 ARCHIVES = "archives that were not opened (unpack them first)"
 DEEP = f"folders that were not entered, more than {MAX_DEPTH} below one another"
@@ -71,6 +74,8 @@ def list_source(source: Path) -> Source:
     except (OSError, ValueError):
         raise DataError(f"the source folder does not exist: {source}; check --source") from None
     if not stat.S_ISDIR(mode):
+        if source.name.lower().endswith(ARCHIVE_SUFFIXES) and format_of(source) is None:
+            raise DataError("the source must be a folder, got an archive: unpack it first")
         raise DataError("the source must be a folder, got a file: give --source the folder that holds it")
     root = source.resolve()
     found: list[SourceFile] = []

@@ -102,13 +102,53 @@ CASES = {
     "33j-cohort-folders-own-default": Case(subjects=8),
     "33k-flat-with-visits-own-default": Case(volumes=16, subjects=8, split=(6, 1, 1)),
     "34-BraTS2020-case-355-and-folders-named-nii": Case(name="brats_flair", volumes=5, subjects=5),
+    "35-endings-that-lie": Case(volumes=14, subjects=14),
     "36-NaN-background": Case(volumes=3),
+    **variants(
+        "37-odd-affines",
+        dict.fromkeys(
+            ["no_orientation", "pixdim_negative", "pixdim_zero", "sform_all_zero", "sform_nan"],
+            Case(volumes=1, says="plane.* unknown"),
+        )
+        | dict.fromkeys(
+            [
+                "inter_nan",
+                "metres",
+                "quaternion_rounded",
+                "slope_nan",
+                "slope_negative",
+                "slope_zero",
+                "vox_offset_zero",
+            ],
+            Case(volumes=1),
+        )
+        | dict.fromkeys(["bad_quaternion", "vox_offset_348"], Case(refused=True, says="not a readable NIfTI file")),
+    ),
     "40-gz-damaged-inside": Case(refused=True, says="cut short or damaged"),
     "41-whole-set-twice-under-other-names": Case(subjects=20, split=(14, 3, 3)),
+    "42-not-really-downloaded": Case(
+        name="brats_flair", refused=True, says="git lfs pull.*a web page and not a scan.*an empty file"
+    ),
     "43-other-formats-with-preview-png": Case(volumes=3, subjects=3),
     "43b-other-formats-alone": Case(name="brats_flair", volumes=3, subjects=3),
     "43c-analyze-hdr-img": Case(volumes=1, says="plane.* unknown"),
     "43d-mgz": Case(volumes=1),
+    **variants(
+        "44-voxel-types-and-shapes",
+        dict.fromkeys(
+            [
+                *("bg_minus1024", "dim4_one", "dim5_one", "float32_tiny", "resampling_noise_bg", "slice_1", "spikes"),
+                *("uint32", "uint8", "zscored_all", "zscored_bg0"),
+            ],
+            Case(volumes=1),
+        )
+        | dict.fromkeys(["complex", "rgb24"], Case(refused=True, says="without real-valued voxels"))
+        | {
+            "dim4_two": Case(refused=True, says="4 dimensions.*split"),
+            "slice2d": Case(refused=True, says="2 dimensions"),
+            "float64_huge": Case(refused=True, says="not all finite numbers"),
+        },
+    ),
     "60-kaggle-class-folders": Case(says="subjects are unknown"),
     "61-masks-beside-pictures": Case(volumes=5, subjects=5),
     "61b-images-and-masks-folders": Case(),
@@ -119,6 +159,7 @@ CASES = {
     **variants(
         "63-picture-kinds", dict.fromkeys(["jfif", "webp_named_png", "png_named_jpg", "png16"], Case(volumes=1))
     ),
+    "68-links": Case(below="real", volumes=3),
     "64-gif-webp-bmp-only": Case(volumes=4),
 }
 """The expectation of each case by the name of its folder."""

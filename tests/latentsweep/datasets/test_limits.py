@@ -31,6 +31,7 @@ from latentsweep.datasets.nifti import read_nifti
 from latentsweep.datasets.pictures import picture_volumes
 from latentsweep.datasets.preparation import prepare
 from latentsweep.datasets.scans import Scan, read_scan
+from latentsweep.datasets.sources import LINKS
 from latentsweep.datasets.volumes import Reject
 from trainables.errors import DataError
 
@@ -324,7 +325,7 @@ def test_nothing_outside_a_source_is_read_and_nothing_in_it_hangs(hostile):
     found = discover("mine", hostile, series=None, subject_from=None)
     assert len(found.scans) == 4
     assert set(found.notes) >= {
-        "links that were not followed, to folders, out of the source or to nowhere: 6",
+        f"{LINKS}: 6",
         "pipes, sockets and devices that were not read: 2",
         "archives that were not opened (unpack them first): 1",
         "folders that were not entered, more than 64 below one another: 1",

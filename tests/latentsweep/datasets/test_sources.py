@@ -345,6 +345,34 @@ def test_a_source_that_is_missing_or_a_file_is_an_error(tmp_path):
     assert "SECRET" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("SECRET.zip", "got an archive: unpack it first"),
+        ("SECRET.tar.gz", "got an archive: unpack it first"),
+        ("SECRET.nii.gz", "got a file: give --source the folder"),
+    ],
+)
+def test_an_archive_in_the_place_of_a_source_is_to_be_unpacked(tmp_path, name, told):
+    touch(tmp_path, name)
+    with pytest.raises(DataError, match=told) as caught:
+        own(tmp_path / name)
+    assert "SECRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize("others", [[], ["p1/a.png"]])
+def test_links_that_are_not_followed_name_the_way_out(tmp_path, others):
+    touch(tmp_path / "blobs", "0a1b")
+    source = touch(tmp_path / "source", *others)
+    (source / "p0").mkdir(parents=True)
+    (source / "p0" / "a.png").symlink_to(tmp_path / "blobs" / "0a1b")
+    if others:
+        assert any("`cp -rL SOURCE COPY`" in note and note.endswith(": 1") for note in own(source).notes)
+        return
+    with pytest.raises(DataError, match="`cp -rL SOURCE COPY`"):
+        own(source)
+
+
 def test_options_of_another_dataset_are_refused(tmp_path):
     touch(tmp_path, "p/p_flair.nii.gz")
     with pytest.raises(DataError, match="--series is for kaggle, lgg, msd and a dataset of your own"):

@@ -132,6 +132,16 @@ def test_a_nifti_of_channels_needs_one_that_it_has(tmp_path, head, write_nifti, 
     assert not caught.value.broken
 
 
+@pytest.mark.parametrize(("place", "value"), [(108, 0.0), (116, np.nan)])
+def test_an_offset_of_0_and_an_intercept_that_is_no_number_are_none(tmp_path, head, write_nifti, place, value):
+    path = write_nifti(tmp_path / "a.nii", head().astype(np.int16))
+    content = bytearray(path.read_bytes())
+    content[112:116] = np.float32(1).tobytes()
+    content[place : place + 4] = np.float32(value).tobytes()
+    path.write_bytes(content)
+    np.testing.assert_array_equal(read_nifti(path).voxels, head())
+
+
 def test_monochrome1_is_inverted(tmp_path, head, write_dicom):
     write_dicom(tmp_path / "one", head())
     write_dicom(tmp_path / "other", 4095 - head(), PhotometricInterpretation="MONOCHROME1")
