@@ -81,7 +81,8 @@ def again(job: Job, words: list[str]) -> Job:
 
 def words_of(folder: Path, options: argparse.Namespace) -> list[str]:
     """The sweep's command; its trials are as short as may be, and scored on the way only where a pruner looks."""
-    words = sweep_words(folder, DATASET, options.trials, space=SPACE, sampler=options.sampler, pruner=options.pruner)
+    chosen = {"space": SPACE, "sampler": options.sampler, "pruner": options.pruner}
+    words = sweep_words(folder, DATASET, options.trials, **chosen, thin=False)
     short = {"evaluation.samples": 4, "sampling.steps": 4}
     if options.pruner == "none":
         short["evaluation.rungs"] = 0

@@ -7,6 +7,7 @@ import ctypes
 import gc
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,8 @@ from hidden_cards import hide
 from made_once import made_once
 
 ROOT = Path(__file__).parents[1]
+CHILDREN = Path(__file__).parent / "child_processes"
+"""What the Python processes that tests start import first."""
 APART = {"test_faults.py"}
 """Modules whose tests may go to several processes: what they share is made once for all of these."""
 
@@ -28,6 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
     hide(config.args, config.invocation_params.dir, os.environ)
     for name in set(os.environ) - set(shared_driver.without_ray(os.environ)):
         del os.environ[name]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(CHILDREN), os.environ.get("PYTHONPATH")]))
     shared_driver.environment.update(os.environ)
 
 
@@ -97,11 +101,10 @@ def prepared_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def measured_demo(prepared_demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same with the features of its real slices, which take longer than a small training, to copy."""
+    """The same with the features of its real slices by the thin network, to copy."""
 
     def make(folder: Path) -> None:
-        from measured import measure
-
-        measure(Path(shutil.copytree(prepared_demo, folder / "runs")))
+        home = shutil.copytree(prepared_demo, folder / "runs")
+        subprocess.run([sys.executable, str(Path(__file__).with_name("measured.py")), str(home)], check=True)
 
     return made_once(tmp_path_factory, "measured", make) / "runs"

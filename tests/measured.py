@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-from command_line import TINY
+from command_line import THIN, TINY
 
 from latentsweep.configuration import overridden
 from latentsweep.datasets.slices import open_dataset
@@ -29,14 +29,14 @@ SHARED = ("vae", "latents", "reconstruction", *REAL)
 
 
 def measure(folder: Path, dataset: str = "demo") -> None:
-    """Computes :data:`REAL` in the home ``folder`` as commands with the small recipe would.
+    """Computes :data:`REAL` in the home ``folder`` as commands with the small recipe and the thin network would.
 
     Sweeps compare with the validation split, and studies and retrainings with the test split.
     """
-    home, weights = Home(folder), find_weights()
+    home, weights = Home(folder), find_weights(Path(THIN[1]))
     slices = open_dataset(home.datasets, dataset)
     recipe = overridden(recipe_named("smoke"), [word for word in TINY if word != "--set"])
-    execution = Execution(threads=torch.get_num_threads())
+    execution = Execution(threads=1)
     for split in ("validation", "test"):
         identity = Identity(recipe, slices.fingerprint, 0, weights.sha256, split)
         worker.compute(Brief.of(home, Store.of(home), dataset, weights, identity, execution), REAL_FEATURES.name)
@@ -50,3 +50,7 @@ def give(source: Path, home: Path, stages: Sequence[str] = REAL) -> None:
     """
     for stage in stages:
         shutil.copytree(source / "store" / stage, home / "store" / stage, dirs_exist_ok=True)
+
+
+if __name__ == "__main__":  # a process of the tests, which may measure with the thin network
+    measure(Path(sys.argv[1]))

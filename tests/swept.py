@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 import optuna
-from command_line import TINY
+from command_line import THIN, TINY
 from mlflow import MlflowClient
 
 from latentsweep.storage.store import Store
@@ -27,19 +27,29 @@ dimensions:
 
 
 def sweep_words(
-    folder: Path, dataset: str, trials: int, *, space: str = SPACE, sampler: str = "random", pruner: str = "none"
+    folder: Path,
+    dataset: str,
+    trials: int,
+    *,
+    space: str = SPACE,
+    sampler: str = "random",
+    pruner: str = "none",
+    thin: bool = True,
 ) -> list[str]:
-    """The words of a sweep of that many trials of a small recipe; its space is written to ``folder``."""
+    """The words of a sweep of that many trials of a small recipe; its space is written to ``folder``.
+
+    It measures with a network that computes a twentieth of the real one, if ``thin``: its scores mean nothing.
+    """
     path = folder / "space.yaml"
     path.write_text(space)
     words = ["sweep", "--dataset", dataset, "--recipe", "smoke", "--space", str(path), "--trials", str(trials)]
-    return [*words, "--sampler", sampler, "--pruner", pruner, "--json", *TINY]
+    return [*words, "--sampler", sampler, "--pruner", pruner, "--json", *TINY, *(THIN if thin else ())]
 
 
 def ablate_words(components: str, seeds: int, *more: str) -> list[str]:
-    """The words of a study of these components of a small recipe."""
+    """The words of a study of these components of a small recipe, measured with the thin network."""
     options = ["--recipe", "smoke", "--components", components, "--seeds", str(seeds), *more]
-    return ["ablate", "--dataset", "demo", *options, "--json", *TINY]
+    return ["ablate", "--dataset", "demo", *options, "--json", *TINY, *THIN]
 
 
 def study_of(home: Path, name: str, database: str = "") -> optuna.Study:

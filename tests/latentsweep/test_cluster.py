@@ -44,7 +44,7 @@ class Team:
     def start(self, *words: object) -> Job:
         return Job.start(
             self.home,
-            *sweep_words(self.home.parent, "demo", TRIALS),
+            *sweep_words(self.home.parent, "demo", TRIALS, thin=False),
             *("--ray-address", self.nodes.address, "--store", "s3://team/store", *words),
             environment=self.environment,
         )

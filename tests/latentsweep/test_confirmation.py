@@ -602,6 +602,7 @@ def test_a_finished_sweep_that_an_earlier_version_measured_is_answered_and_not_c
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_sweep_confirms_its_best_once_and_export_says_so(measured_demo: Path, tmp_path: Path) -> None:
     home = Path(shutil.copytree(measured_demo, tmp_path / "runs"))
     words = sweep_words(tmp_path, "demo", 2)

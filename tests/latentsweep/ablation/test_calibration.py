@@ -83,7 +83,10 @@ def study(generator: np.random.Generator, n: int, *, subjects: bool = False, eff
 
 
 @pytest.mark.parametrize("n", SEEDS)
-@pytest.mark.parametrize("subjects", [False, True], ids=["seeds alone", "seeds and subjects"])
+@pytest.mark.parametrize(
+    "subjects",
+    [pytest.param(False, id="seeds alone"), pytest.param(True, id="seeds and subjects", marks=pytest.mark.slow)],
+)
 def test_at_most_6_percent_of_1000_studies_without_an_effect_declare_one(n: int, subjects: bool) -> None:
     generator = np.random.default_rng(n)
     wrong = 0

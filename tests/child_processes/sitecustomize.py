@@ -1,0 +1,3 @@
+"""What every Python process of the tests imports as it starts, since this folder is in its ``PYTHONPATH``."""
+
+import thin_network_known  # noqa: F401
