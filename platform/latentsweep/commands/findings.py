@@ -60,6 +60,9 @@ def report(
     paper_tables: Annotated[
         bool, typer.Option("--paper-tables", help="The paper's Tables I and II of the recorded trainings, instead.")
     ] = False,
+    to: Annotated[
+        Path | None, typer.Option(help="Folder for the files; by default the sweep's own, or that of the trainings.")
+    ] = None,
     mlflow: options.RecordOption = True,
     as_json: options.JsonOption = False,
     home: options.HomeOption = Path("runs"),
@@ -71,9 +74,9 @@ def report(
 
     place = options.home_of(home, store, study_storage)
     if paper_tables:
-        files = table_files(place)
+        files = table_files(place, to)
     else:
-        files = report_files(place, sweep_name, lambda name: options.recorder_of(place, name, mlflow))
+        files = report_files(place, sweep_name, lambda name: options.recorder_of(place, name, mlflow), to)
     if as_json:
         typer.echo(json.dumps({"files": [str(path) for path in files]}, indent=1))
         return

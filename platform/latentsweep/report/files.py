@@ -14,8 +14,10 @@ from latentsweep.storage.home import Home
 FOLDER = "report"
 
 
-def write_report(home: Home, sweep: str, *, findings: Findings = ()) -> list[Path]:
-    """Writes ``report.html``, ``report.md`` and ``report.csv`` into the sweep's folder and returns their paths.
+def write_report(home: Home, sweep: str, *, findings: Findings = (), to: Path | None = None) -> list[Path]:
+    """Writes ``report.html``, ``report.md`` and ``report.csv`` and returns their paths.
+
+    They go to the folder ``to``, by default to one in the sweep's.
 
     ``sweep`` is the name of a folder of ``home.sweeps``; ``findings`` are the lints to show, or a function that finds
     them. Raises :class:`~trainables.errors.DataError` for an unknown sweep and
@@ -33,5 +35,5 @@ def write_report(home: Home, sweep: str, *, findings: Findings = ()) -> list[Pat
         environment("latentsweep.report").get_template(f"page.{kind}.j2").render(given) for kind in ("html", "md")
     )
     table = as_csv(content.scores, list(content.fields))
-    folder = home.writable(home.sweeps / content.sweep / FOLDER)
+    folder = home.writable(to or home.sweeps / content.sweep / FOLDER, "--to")
     return write_texts(folder, {"report.html": page, "report.md": markdown, "report.csv": table})
