@@ -110,10 +110,12 @@ def connect(uri: str) -> MlflowClient:
 
 
 def initialisation(uri: str) -> AbstractContextManager[object]:
-    """Held while the tables of a SQLite file may be created; nothing for other stores."""
+    """Held while the tables of a SQLite file may be created; nothing for other stores, and for a read-only file."""
     if not uri.startswith("sqlite:///"):
         return nullcontext()
     path = Path(uri.removeprefix("sqlite:///"))
+    if path.is_file() and not os.access(path.parent, os.W_OK):
+        return nullcontext()
     path.parent.mkdir(parents=True, exist_ok=True)
     lock: AbstractContextManager[object] = FileLock(path.with_suffix(".lock"), timeout=120)
     return lock

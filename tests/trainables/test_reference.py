@@ -111,5 +111,5 @@ def test_a_damaged_reference_is_a_store_error(reference: Reference, tmp_path: Pa
         description.write_text("{")
     else:
         description.write_text(description.read_text().replace(reference.sha, "0" * 16))
-    with pytest.raises(StoreError, match="remove it to build it again"):
+    with pytest.raises(StoreError, match="move it away to build it again"):
         Reference.load(tmp_path)

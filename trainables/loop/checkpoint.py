@@ -59,10 +59,10 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], Any]:
         state = json.loads(said)
     except (SafetensorError, OSError, json.JSONDecodeError, RecursionError, KeyError, TypeError) as error:
         raise StoreError(
-            f"{path.name} is not a whole safetensors file ({error}); delete it to build it again"
+            f"{path.name} is not a whole safetensors file ({error}); move it away to build it again"
         ) from error
     if digest != _digest(tensors, said):
-        raise StoreError(f"{path.name} has changed since it was written; delete it to build it again")
+        raise StoreError(f"{path.name} has changed since it was written; move it away to build it again")
     return tensors, state
 
 

@@ -148,7 +148,7 @@ def _checked(path: Path, where: str) -> InceptionWeights:
     if sha256 not in KNOWN_SHA256:
         raise WeightsError(
             f"FID and KID need the 2015-12-05 Inception weights; {where} ({path}) has SHA-256 {sha256[:12]}… and is "
-            f"another file, or an incomplete one: remove it, then {NEXT_STEP}"
+            f"another file, or an incomplete one: move it away, then {NEXT_STEP}"
         )
     return InceptionWeights(path, sha256)
 

@@ -112,12 +112,12 @@ class Reference:
             reference = cls(**arrays, **described)
         except (OSError, ValueError, TypeError, RecursionError, SafetensorError) as error:
             raise StoreError(
-                f"the reference in {folder} cannot be read ({error}); remove it to build it again"
+                f"the reference in {folder} cannot be read ({error}); move it away to build it again"
             ) from error
         lengths = {len(each) for each in (reference.features, reference.images, reference.subjects, reference.null)}
         floors = {len(reference.floor_images), len(reference.floor_features), len(reference.floor_subjects)}
         if len(lengths) != 1 or len(floors) != 1 or image_hash(reference.images) != reference.sha:
-            raise StoreError(f"the reference in {folder} is damaged; remove it to build it again")
+            raise StoreError(f"the reference in {folder} is damaged; move it away to build it again")
         return reference
 
 

@@ -70,6 +70,9 @@ def report(
         bool, typer.Option("--paper-tables", help="The paper's Tables I and II of the recorded trainings, instead.")
     ] = False,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in a browser, too.")] = False,
+    to: Annotated[
+        Path | None, typer.Option("--to", "-o", help="Folder for the files; by default the sweep's own, or that of the trainings.")
+    ] = None,
     mlflow: options.RecordOption = True,
     as_json: options.JsonOption = False,
     home: options.HomeOption = Path("runs"),
@@ -83,10 +86,10 @@ def report(
         raise ConfigError("--open opens the page of a sweep, and --paper-tables writes none; leave one of them out")
     place = options.home_of(home, store, study_storage)
     if paper_tables:
-        files = table_files(place)
+        files = table_files(place, to)
     else:
         files = report_files(
-            place, sweep_name, lambda name: options.recorder_of(place, name, mlflow), recorded=mlflow
+            place, sweep_name, lambda name: options.recorder_of(place, name, mlflow), to, recorded=mlflow
         )
     if open_browser:
         open_page(files[0])

@@ -16,7 +16,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from latentsweep.datasets.slices import PreparedDataset, Rule
-from latentsweep.storage.home import Home
+from latentsweep.storage.home import Home, is_read_only
 from trainables.errors import StoreError
 
 log = logging.getLogger(__name__)
@@ -48,10 +48,17 @@ def note_use(home: Home, dataset: PreparedDataset, kind: str, name: str, split: 
     """Notes a decision that reads ``split``, once a ``name``; how many others had read the test split before it.
 
     None for another split than the test split, which isn't noted. Call it before the split is read, so that a killed
-    job counts. Raises :class:`StoreError` where the ledger can't be written.
+    job counts. In a read-only home a warning says that a new decision isn't noted. Raises :class:`StoreError` where
+    the ledger can't be written.
     """
     if split != TEST:
         return None
+    before = [each.name for each in uses(home, dataset.fingerprint)]
+    if name in before:
+        return before.index(name)
+    if is_read_only(home.datasets):
+        log.warning("%s is read-only, so it isn't noted that %s reads the test split", home.datasets / FILE, name)
+        return len(before)
     path = home.writable(home.datasets) / FILE
     now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
     use = Use(dataset.fingerprint, name, kind, now, dataset.name, split, str(rule))

@@ -88,7 +88,7 @@ def _read_image(path: Path, folder: Path) -> np.ndarray:
         return read_picture(path)
     except Reject as reject:
         what = "is not a whole picture" if reject.broken else "cannot be used"
-        raise DataError(f"{path.name} {what} ({reject.reason}); remove it") from None
+        raise DataError(f"{path.name} {what} ({reject.reason}); take it out of the folder") from None
 
 
 def images_name(dataset: str, images: np.ndarray) -> str:

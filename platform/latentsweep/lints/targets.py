@@ -26,7 +26,7 @@ from latentsweep.search.study import Search, family_of
 from latentsweep.search.sweeps import chosen_sweep, open_search, sweeps
 from latentsweep.stages.pipeline import keys_of
 from latentsweep.storage.entries import StageKey
-from latentsweep.storage.home import Home
+from latentsweep.storage.home import Home, is_read_only
 from latentsweep.storage.store import Store
 from trainables.errors import DataError
 from trainables.measures.inception import find_weights
@@ -42,7 +42,7 @@ INSPECTION = 1
 
 
 def lint_dataset(home: Home, dataset: PreparedDataset, rule: Rule = "subject") -> list[Finding]:
-    """The findings of a dataset, also against the other datasets of the home. The store keeps them."""
+    """The findings of a dataset, also against the other datasets of the home. The store keeps them, if it may."""
     others = []
     for name in prepared_names(home):
         try:
@@ -54,8 +54,11 @@ def lint_dataset(home: Home, dataset: PreparedDataset, rule: Rule = "subject") -
     def look(folder: Path) -> dict[str, Any]:
         return {"findings": [dataclasses.asdict(finding) for finding in dataset_lints(dataset, rule, others)]}
 
-    entry = Store.of(home).obtain(StageKey("inspection", INSPECTION, seen), look)
-    return [Finding(**found) for found in entry.summary["findings"]]
+    key, store = StageKey("inspection", INSPECTION, seen), Store.of(home)
+    found = store.find(key)
+    if found is None and is_read_only(store.root):
+        return dataset_lints(dataset, rule, others)
+    return [Finding(**each) for each in (found or store.obtain(key, look)).summary["findings"]]
 
 
 def lint_plan(home: Home, plan: SweepPlan) -> list[Finding]:

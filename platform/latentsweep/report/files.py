@@ -14,8 +14,12 @@ from latentsweep.storage.home import Home
 FOLDER = "report"
 
 
-def write_report(home: Home, sweep: str, *, findings: Findings = (), recorded: bool = True) -> list[Path]:
-    """Writes ``report.html``, ``report.md`` and ``report.csv`` into the sweep's folder and returns their paths.
+def write_report(
+    home: Home, sweep: str, *, findings: Findings = (), to: Path | None = None, recorded: bool = True
+) -> list[Path]:
+    """Writes ``report.html``, ``report.md`` and ``report.csv`` and returns their paths.
+
+    They go to the folder ``to``, by default to one in the sweep's.
 
     ``sweep`` is the name of a folder of ``home.sweeps``; ``findings`` are the lints to show, or a function that finds
     them. ``recorded`` says whether the page points at MLflow.
@@ -35,5 +39,5 @@ def write_report(home: Home, sweep: str, *, findings: Findings = (), recorded: b
         environment("latentsweep.report").get_template(f"page.{kind}.j2").render(given) for kind in ("html", "md")
     )
     table = as_csv(content.scores, list(content.fields))
-    folder = home.writable(home.sweeps / content.sweep / FOLDER)
+    folder = home.writable(to or home.sweeps / content.sweep / FOLDER, "--to")
     return write_texts(folder, {"report.html": page, "report.md": markdown, "report.csv": table})

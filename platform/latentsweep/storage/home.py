@@ -64,8 +64,11 @@ class Home:
         """Retrained configurations, a folder each."""
         return self.root / "trained"
 
-    def writable(self, folder: Path) -> Path:
-        """Makes ``folder`` where it is missing and returns it; raises :class:`StoreError` where it isn't writable."""
+    def writable(self, folder: Path, option: str = "--home") -> Path:
+        """Makes ``folder`` where it is missing and returns it.
+
+        Raises :class:`StoreError` where it isn't writable, which names the ``option`` that chooses another.
+        """
         try:
             folder.mkdir(parents=True, exist_ok=True)
             probe = folder / f".writable-{os.getpid()}"
@@ -73,7 +76,7 @@ class Home:
             probe.unlink()
         except OSError as error:
             raise StoreError(
-                f"the folder {folder} must be writable ({error.strerror}); choose another with --home"
+                f"the folder {folder} must be writable ({error.strerror}); choose another with {option}"
             ) from error
         return folder
 
@@ -81,6 +84,12 @@ class Home:
 def is_bucket(address: str) -> bool:
     """Whether a store's address is that of a bucket, ``scheme://bucket/prefix``, and not a folder."""
     return "://" in address
+
+
+def is_read_only(folder: Path) -> bool:
+    """Whether this process may write neither into a folder nor, where it is missing, make it."""
+    there = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
+    return not os.access(there, os.W_OK)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -96,7 +105,8 @@ def read_json(path: Path, otherwise: Any) -> Any:
         return otherwise
     except (ValueError, RecursionError) as error:
         raise StoreError(
-            f"{path} must be JSON and is damaged; delete it, and run the command that wrote it again"
+            f"{path} must be JSON and is damaged; put back a copy of it, or move it away and run the command that "
+            "wrote it again"
         ) from error
 
 

@@ -79,7 +79,7 @@ class WallTime:
         except (AttributeError, KeyError, TypeError) as error:
             raise DataError(
                 f"{folder / FILE} must hold the steps of a study's arms and cannot be read ({type(error).__name__}); "
-                "restore it, or delete it to have them measured and all runs trained anew"
+                "put back a copy of it, or move it away to have them measured and all runs trained anew"
             ) from error
 
     @classmethod
