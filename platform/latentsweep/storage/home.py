@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import xxhash
 
+from latentsweep.storage.refusals import why
 from trainables.errors import StoreError
 from trainables.loop.files import write_whole
 
@@ -73,7 +74,7 @@ class Home:
             probe.unlink()
         except OSError as error:
             raise StoreError(
-                f"the folder {folder} must be writable ({error.strerror}); choose another with --home"
+                f"the folder {folder} must be writable: {why(error)}, or choose another with --home"
             ) from error
         return folder
 
