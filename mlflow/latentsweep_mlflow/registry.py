@@ -13,6 +13,7 @@ from pathlib import Path
 
 import mlflow.pyfunc
 import numpy as np
+from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -29,6 +30,8 @@ CHAMPION = "champion"
 FILES = ("vae.safetensors", "denoiser.safetensors", "scaling.safetensors", "config.yaml")
 GUIDE = "guide.safetensors"
 """Beside them, where the model samples with autoguidance."""
+LOCK = Path("mlflow", "registry.lock")
+"""In the home: who holds it registers."""
 _DIGEST, _SCORE = "latentsweep.digest", "latentsweep.score"
 _OBJECTIVE, _COMPARABLE = "latentsweep.objective", "latentsweep.comparable"
 _NEEDED = ("latentsweep", "mlflow", "torch", "numpy", "safetensors")
@@ -75,7 +78,9 @@ def register_model(
     }
     uri = tracking_uri(home)
     try:
-        return _register(connect(uri), dataset, folder, run_id, artifact_root(home), all_tags)
+        (home / LOCK).parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(home / LOCK):  # of two trainings that end at once, the second sees the first
+            return _register(connect(uri), dataset, folder, run_id, artifact_root(home), all_tags)
     except (MlflowException, OSError) as error:
         raise LatentsweepError(
             f"MLflow at {redact(uri)} did not take the model: {redact(error)}; run the same command again"
@@ -104,6 +109,8 @@ def _register(
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     number = int(client.create_model_version(name, source, run_id, tags=dict(tags)).version)
+    champion = _champion(client, name)  # another home may have registered one while the files were sent
+    previous = float(champion.tags[_SCORE]) if champion is not None and _SCORE in champion.tags else None
     wins, reason = _compare(tags, champion)
     if wins:
         client.set_registered_model_alias(name, CHAMPION, str(number))

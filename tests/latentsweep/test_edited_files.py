@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+import torch
 import yaml
+from command_line import ROOT
+from typer.testing import CliRunner
 
+from latentsweep.cli import app
 from latentsweep.configuration import Configuration, changes_of, plain_yaml, read_configuration
+from latentsweep.datasets.catalogue import how_to_get
 from latentsweep.search import leaderboard
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.spaces import search_space
 from latentsweep.search.study import Point, Search, SearchConfig
+from latentsweep.stages.model_folder import CONFIG, DENOISER, SCALING, VAE
 from latentsweep.storage.home import read_json
 from trainables.config import shown
 from trainables.errors import ConfigError, DataError, StoreError
+from trainables.loop.checkpoint import save_tensors
 from trainables.recipes import SMOKE
 from trainables.space import Choice, SearchSpace
 
@@ -159,3 +168,59 @@ def test_trials_of_another_client_of_the_study_count_nowhere(tmp_path: Path, obj
     assert len(leaderboard.rows(again)) == 5
     leaderboard.importances(again)
     assert json.dumps(leaderboard.as_markdown(leaderboard.rows(again)))
+
+
+SMALL_MODEL = """
+import resource, sys
+from pathlib import Path
+from latentsweep.stages.model_folder import read_model
+from trainables.errors import DataError
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+before = peak()
+try:
+    read_model(Path(sys.argv[1]))
+except DataError as error:
+    print(peak() - before, error)
+"""
+
+
+@pytest.mark.parametrize("large", [VAE, DENOISER])
+def test_a_small_folder_that_claims_a_large_model_is_refused_before_memory_is_taken(
+    tmp_path: Path, large: str
+) -> None:
+    from trainables.autoencoder.vae import Autoencoder
+    from trainables.denoiser.unet import UNet
+
+    wide = {"vae.widths": (512, 1024)} if large == VAE else {"diffusion.widths": (512, 1024)}
+    Configuration("demo", 0, SMOKE.replace(**wide)).write(tmp_path / CONFIG)
+    networks = {VAE: Autoencoder(SMOKE.vae), DENOISER: UNet(SMOKE.vae.latent_channels, SMOKE.diffusion)}
+    for name, network in networks.items():
+        save_tensors(tmp_path / name, {"a": torch.zeros(1)} if name == large else network.state_dict())
+    save_tensors(tmp_path / SCALING, {"mean": torch.zeros(4), "deviation": torch.ones(4)})
+    done = subprocess.run(
+        [sys.executable, "-c", SMALL_MODEL, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    mebibytes, said = done.stdout.split(" ", 1)
+    assert "the weights in" in said
+    assert float(mebibytes) < 60, "the network alone takes more than 100"
+
+
+@pytest.mark.parametrize("name", ["runs?", "my%20runs", "/".join(["x" * 90] * 4)])
+def test_a_home_that_no_database_can_lie_in_is_refused_before_anything_is_made(tmp_path: Path, name: str) -> None:
+    result = CliRunner().invoke(app, ["store", "show", "--home", str(tmp_path / name)])
+    assert result.exit_code == 2
+    assert "--home must be a path without ? and %" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+    assert CliRunner().invoke(app, ["store", "show", "--home", str(tmp_path / "my runs & é#")]).exit_code == 0
+
+
+def test_commands_that_are_printed_quote_the_paths_in_them(tmp_path: Path) -> None:
+    home = tmp_path / "my runs"
+    assert f"--home '{home}'" in how_to_get("demo", home)
+    pattern = re.compile(r"python cli\.py [^\"]*\{(?!shlex\.quote)[^}]*(?:folder|path|root|home|\bto\b)[^}]*\}")
+    sources = [path for folder in ("platform", "mlflow", "trainables") for path in (ROOT / folder).rglob("*.py")]
+    found = {path.name: pattern.findall(path.read_text()) for path in sources if pattern.search(path.read_text())}
+    assert found == {}

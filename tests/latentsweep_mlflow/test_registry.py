@@ -3,9 +3,12 @@
 import logging
 import socket
 import sys
+import threading
+import time
 import types
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
+from latentsweep_mlflow import registry
 from latentsweep_mlflow.recorder import recorder_for
 from latentsweep_mlflow.registry import FILES, GUIDE, Registered, register_model
 from latentsweep_mlflow.tracking import connect, tracking_uri
@@ -58,6 +62,31 @@ def test_the_lower_score_becomes_the_champion_and_a_higher_one_does_not(home: Pa
     assert worse.reason == "its final/kid of 2.5 does not beat the 2 of version 2"
     champion = MlflowClient(tracking_uri(home)).get_model_version_by_alias("lower", "champion")
     assert int(champion.version) == 2
+
+
+def test_of_models_that_are_registered_at_once_one_is_the_first_and_the_best_is_champion(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = [5.0, 3.0, 4.0, 2.0]
+    compare = registry._compare
+
+    def slowly(*given: Any) -> Any:
+        time.sleep(0.5)  # in which the others read the champion that this one is about to replace
+        return compare(*given)
+
+    monkeypatch.setattr(registry, "_compare", slowly)
+    together = threading.Barrier(len(scores))
+
+    def work(score: float) -> Registered:
+        together.wait()
+        return register(home, tmp_path / f"m{score}", "at-once", str(score), score)
+
+    with ThreadPoolExecutor(len(scores)) as pool:
+        found = list(pool.map(work, scores))
+    assert [each.reason for each in found].count("the first of this dataset") == 1
+    assert sorted(each.version for each in found) == [1, 2, 3, 4]
+    champion = MlflowClient(tracking_uri(home)).get_model_version_by_alias("at-once", "champion")
+    assert int(champion.version) == found[-1].version, "the lowest score"
 
 
 @pytest.mark.parametrize("changes", [{"comparable": "ref1 50 inception"}, {"objective": "final/fid"}])

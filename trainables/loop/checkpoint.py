@@ -6,10 +6,10 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -25,6 +25,8 @@ KEPT = "kept/"
 """What the names of a loop's own tensors begin with in a checkpoint."""
 
 _CONTENT = "latentsweep"
+
+Network = TypeVar("Network", bound=torch.nn.Module)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], state: Any = None) -> None:
@@ -64,6 +66,20 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], Any]:
     if digest != _digest(tensors, said):
         raise StoreError(f"{path.name} has changed since it was written; move it away to build it again")
     return tensors, state
+
+
+def with_weights(build: Callable[[], Network], weights: Mapping[str, torch.Tensor]) -> Network:
+    """The network that ``build`` makes, with these weights, to be used and not trained.
+
+    Raises ``RuntimeError`` for weights of another network, before memory is taken for one.
+    """
+    with torch.device("meta"):
+        wanted = {name: value.shape for name, value in build().state_dict().items()}
+    if wanted != {name: value.shape for name, value in weights.items()}:
+        raise RuntimeError("the weights are those of another network")
+    network = build()
+    network.load_state_dict(weights)
+    return network.eval().requires_grad_(False)
 
 
 def _digest(tensors: Mapping[str, torch.Tensor], state: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -105,7 +106,8 @@ def train(
         typer.echo(f"registered as {dataset.name}, version {registered.version}: {registered.reason}")
     if result.findings:
         typer.echo(as_text(result.findings))
-    typer.echo(f"draw images with: {hint(f'sample {job.folder} --count 16 --to images')}")
+    draw = f"sample {shlex.quote(str(job.folder))} --count 16 --to images"
+    typer.echo(f"draw images with: {hint(draw)}")
     check_registered(result, registered, wanted=mlflow)
 
 

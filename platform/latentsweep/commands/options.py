@@ -73,10 +73,21 @@ RunArgument = Annotated[
 ]
 
 
+LONGEST_HOME = 360
+"""Bytes of a home's path: SQLite opens files of up to 512 bytes, and its files lie up to 150 deeper."""
+
+
 def home_of(path: Path, store: str = "", study: str = "") -> Home:
     """The home at ``path``, with its store and its studies where the options say."""
     from latentsweep.storage.home import Home
+    from trainables.errors import ConfigError
 
+    whole = str(path.absolute())
+    if any(sign in whole for sign in "?%") or len(whole.encode()) > LONGEST_HOME:
+        raise ConfigError(
+            f"--home must be a path without ? and %, which the addresses of databases take apart, and of at most "
+            f"{LONGEST_HOME} bytes, since SQLite opens no longer one; got {whole}: choose another folder"
+        )
     if study:
         from latentsweep.search.databases import check
 

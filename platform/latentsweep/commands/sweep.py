@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -164,10 +165,11 @@ def export(
     )
     configuration.write(to)
     origin = configuration.origin
+    despite = f" {DESPITE}" if origin.get("refused") else ""
     text = "\n".join(
         [
             f"{to}: trial {origin['trial']} of {origin['sweep']}, {words_of(origin, named=trial is not None)}",
-            f"train it with: {hint(f'train --config {to}')}{f' {DESPITE}' if origin.get('refused') else ''}",
+            f"train it with: {hint(f'train --config {shlex.quote(str(to))}')}{despite}",
         ]
     )
     typer.echo(json.dumps({"file": str(to), "origin": origin}, indent=1) if as_json else text)
@@ -199,7 +201,7 @@ def show_results(home: Home, plan: SweepPlan, as_json: bool, *, recorded: bool) 
         *filter(None, [leaderboard.copyists(search), leaderboard.apart(search)]),
     ]
     leaderboard.show(table, counts, leaderboard.importances(search), again=again, said=said)
-    at = "" if str(home.root) == "runs" else f" --home {home.root}"
+    at = "" if str(home.root) == "runs" else f" --home {shlex.quote(str(home.root))}"
     if lints:
         typer.echo(f"what may mislead:  {', '.join(lints)}: {hint(f'lint {plan.name}{at}')}")
     if recorded:

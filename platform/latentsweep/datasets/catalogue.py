@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,7 +96,7 @@ def dataset_named(name: str) -> Dataset:
 
 def how_to_get(name: str, home: Path) -> str:
     """The commands that get and prepare a dataset, as the end of a sentence."""
-    option = "" if home == Path("runs") else f" --home {home}"
+    option = "" if home == Path("runs") else f" --home {shlex.quote(str(home))}"
     dataset, command = dataset_named(name), hint(f"data prepare {name}")
     if dataset.layout is None:
         return f"run `{command}{option}`"

@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from latentsweep.datasets.slices import PreparedDataset, Rule
 from latentsweep.storage.home import Home, is_read_only
+from latentsweep.storage.refusals import why
 from trainables.errors import StoreError
 
 log = logging.getLogger(__name__)
@@ -107,8 +108,8 @@ def earlier_words(dataset: str, earlier: int) -> str:
 
 def _unusable(path: Path, error: OSError) -> StoreError:
     return StoreError(
-        f"{path} must be a file that can be read and written, since it notes who reads the test split "
-        f"({error.strerror}); make room there or choose another --home"
+        f"{path} must be a file that can be read and written, since it notes who reads the test split: "
+        f"{why(error)}, or choose another --home"
     )
 
 

@@ -29,6 +29,7 @@ from latentsweep.datasets.shards import write_shards
 from latentsweep.datasets.slices import VERSION, PreparedDataset, open_dataset, write_manifest
 from latentsweep.datasets.spool import ScanResult, Spool
 from latentsweep.storage.home import Home
+from latentsweep.storage.refusals import why
 from trainables.config import fingerprint
 from trainables.errors import DataError
 
@@ -112,9 +113,8 @@ def prepare(
                 raise
     except OSError as error:
         raise DataError(
-            f"the datasets folder must be writable: {folder.parent}: {error.strerror or type(error).__name__}; "
-            "make room there and run the same command again, which goes on from the scans that were read, or choose "
-            "another --home"
+            f"the datasets folder must be writable: {folder.parent}: {why(error)}, and run the same command again, "
+            "which goes on from the scans that were read, or choose another --home"
         ) from None
     return open_dataset(folder.parent, name)
 

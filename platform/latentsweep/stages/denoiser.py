@@ -26,7 +26,7 @@ from trainables.denoiser.training import Scorer, train_denoiser
 from trainables.denoiser.unet import UNet
 from trainables.errors import ConfigError, DataError
 from trainables.loop import execution as ex
-from trainables.loop.checkpoint import load_tensors, save_tensors
+from trainables.loop.checkpoint import load_tensors, save_tensors, with_weights
 from trainables.loop.execution import Execution
 from trainables.loop.progress import Record, even_steps
 from trainables.loop.seeds import derived_seed
@@ -161,9 +161,7 @@ def load_denoiser(weights: Path, recipe: Recipe) -> UNet:
 
 
 def _with_weights(weights: Mapping[str, torch.Tensor], recipe: Recipe) -> UNet:
-    model = UNet(recipe.vae.latent_channels, recipe.diffusion)
-    model.load_state_dict(weights)
-    return model.eval().requires_grad_(False)
+    return with_weights(lambda: UNet(recipe.vae.latent_channels, recipe.diffusion), weights)
 
 
 def load_average(denoiser: Entry, recipe: Recipe) -> UNet:

@@ -12,7 +12,7 @@ from trainables import figures
 from trainables.autoencoder.training import train_vae
 from trainables.autoencoder.vae import Autoencoder
 from trainables.loop import execution as ex
-from trainables.loop.checkpoint import load_tensors, save_tensors
+from trainables.loop.checkpoint import load_tensors, save_tensors, with_weights
 from trainables.loop.execution import Execution
 from trainables.loop.progress import Record
 from trainables.recipes import Recipe
@@ -49,6 +49,4 @@ VAE = Stage(
 
 def load_vae(weights: Path, recipe: Recipe) -> Autoencoder:
     """The trained autoencoder of a file of weights; raises ``RuntimeError`` where the recipe's is another."""
-    model = Autoencoder(recipe.vae)
-    model.load_state_dict(load_tensors(weights)[0])
-    return model.eval().requires_grad_(False)
+    return with_weights(lambda: Autoencoder(recipe.vae), load_tensors(weights)[0])

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import xxhash
 
+from latentsweep.storage.refusals import why
 from trainables.errors import StoreError
 from trainables.loop.files import write_whole
 
@@ -76,7 +77,7 @@ class Home:
             probe.unlink()
         except OSError as error:
             raise StoreError(
-                f"the folder {folder} must be writable ({error.strerror}); choose another with {option}"
+                f"the folder {folder} must be writable: {why(error)}, or choose another with {option}"
             ) from error
         return folder
 

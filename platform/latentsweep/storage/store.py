@@ -29,6 +29,7 @@ from latentsweep.storage.bounds import Form, admit, fits, link_in, refuse_links,
 from latentsweep.storage.entries import MANIFEST, Entry, StageKey, damage_of, manifest_of
 from latentsweep.storage.home import Home, is_bucket, write_json
 from latentsweep.storage.mirror import DAMAGED, NOWHERE, OF_THE_DISK, PARTIAL, Mirror, Place, place_at
+from latentsweep.storage.refusals import DENIED, ROOM, reason, remedy
 from trainables.config import fingerprint
 from trainables.errors import StoreError
 from trainables.loop.checkpoint import CHECKPOINT, previous
@@ -205,8 +206,8 @@ class Store:
             lock.release()
 
     def _make(self, folder: Path) -> Path:
-        refuse_links(self.root, folder)
         with self.writing():
+            refuse_links(self.root, folder)
             folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -216,16 +217,16 @@ class Store:
         try:
             yield
         except (OSError, SafetensorError) as error:
-            reason = self._fault(error, workspace)
-            if reason is None:
+            fault = self._fault(error, workspace)
+            if fault is None:
                 raise
             raise StoreError(
-                f"the store at {self.root} must be writable ({reason}); nothing is lost: make room, or choose "
+                f"the store at {self.root} must be writable ({fault[0]}); nothing is lost: {fault[1]}, or choose "
                 "another with --store or --home, and run the same command again"
             ) from error
 
-    def _fault(self, error: Exception, workspace: Path | None) -> str | None:
-        """What is wrong with the store's disk; None where the error is about something else.
+    def _fault(self, error: Exception, workspace: Path | None) -> tuple[str, str] | None:
+        """What is wrong with the store's disk, and what mends it; None where the error is about something else.
 
         Some libraries raise errors without a number: their text, the free space and the workspace tell then.
         """
@@ -234,12 +235,12 @@ class Store:
             return None
         said = re.search(r"\(os error (\d+)\)", str(error))
         number = error.errno if isinstance(error, OSError) else int(said.group(1)) if said else None
-        if number in OF_THE_DISK | {errno.ENOTDIR, errno.EEXIST}:
-            return os.strerror(number)
+        if number in OF_THE_DISK | DENIED | {errno.ENOTDIR, errno.EEXIST}:
+            return reason(number, Path(name) if name else workspace), remedy(number)
         with contextlib.suppress(OSError):
             if shutil.disk_usage(self.root).free < FULL:
-                return os.strerror(errno.ENOSPC)
-        return "its folder has vanished" if workspace and not workspace.exists() else None
+                return reason(errno.ENOSPC), ROOM
+        return ("its folder has vanished", ROOM) if workspace and not workspace.exists() else None
 
     def entries(self) -> list[Entry]:
         """All complete results, by name. Downloads none of those that only the bucket has."""
