@@ -34,7 +34,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="whole groups are found by /proc, on Linux only"),
 ]
 
-PATIENCE = 300
+PATIENCE = 900
 """Seconds for what takes a few on a machine that is not busy."""
 WORDS = ("sweep", "--dataset", "tiny", "--recipe", "smoke", "--trials", "2", "--device", "cpu")
 
