@@ -22,7 +22,7 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from latentsweep.datasets.volumes import Reject
+from latentsweep.datasets.reject import Reject
 
 MAX_VOXELS = 2**27
 """Voxels of a volume, and of all images of one series or folder together: 512×512×512."""

@@ -116,7 +116,7 @@ class Search:
     """One Optuna study, asked for configurations and told how they ended."""
 
     def __init__(self, folder: Path, space: SearchSpace, config: SearchConfig, seed: int, database: str = "") -> None:
-        self.space, self.config, self.seed = space, config, seed
+        self.folder, self.space, self.config, self.seed = folder, space, config, seed
         self.distributions = {field: distribution(d) for field, d in space.dimensions.items()}
         with translate_errors(database):
             self.study = optuna.create_study(
