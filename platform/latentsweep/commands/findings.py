@@ -72,7 +72,7 @@ def report(
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in a browser, too.")] = False,
     to: Annotated[
         Path | None,
-        typer.Option("--to", "-o", help="Folder for the files; by default the sweep's own, or that of the trainings."),
+        typer.Option("--to", "-o", help="The files' folder; by default the sweep's own, or that of the trainings."),
     ] = None,
     mlflow: options.RecordOption = True,
     as_json: options.JsonOption = False,

@@ -9,6 +9,7 @@ import typer
 
 from latentsweep.commands import completion
 from latentsweep.commands.progress import show_progress
+from latentsweep.datasets.catalogue import BUILT_IN
 
 if TYPE_CHECKING:
     from latentsweep.datasets.slices import PreparedDataset
@@ -97,9 +98,15 @@ def home_of(path: Path, store: str = "", study: str = "") -> Home:
 
 def dataset_of(home: Home, name: str) -> PreparedDataset:
     """The prepared dataset; the built-in one is made where it is missing."""
-    from latentsweep.datasets.preparation import open_or_prepare
+    if name != BUILT_IN or (home.datasets / name).exists():
+        from latentsweep.datasets.slices import open_dataset
 
-    return open_or_prepare(home, name, show_progress)
+        return open_dataset(home.datasets, name)
+    from latentsweep.datasets.preparation import prepare  # only here: what reads scans takes long to import
+
+    home.writable(home.datasets)
+    with show_progress(f"preparing {name}") as progress:
+        return prepare(name, home=home.root, progress=progress)
 
 
 def recorder_of(home: Home, experiment: str, wanted: bool) -> Recorder:

@@ -14,6 +14,7 @@ from latentsweep.invocation import hint
 
 if TYPE_CHECKING:
     from latentsweep.search.plan import SweepPlan
+    from latentsweep.search.study import Search
     from latentsweep.storage.home import Home
 
 
@@ -119,7 +120,7 @@ def sweep(
         )
     job = Sweep(place, plan, weights, options.recorder_of(place, dataset, mlflow))
     job.run(trials, Runtime(pack, Console(stderr=as_json), ray_address), extent)
-    show_results(place, plan, as_json, recorded=mlflow)
+    show_results(place, plan, job.search, as_json, recorded=mlflow)
 
 
 def export(
@@ -175,13 +176,11 @@ def export(
     typer.echo(json.dumps({"file": str(to), "origin": origin}, indent=1) if as_json else text)
 
 
-def show_results(home: Home, plan: SweepPlan, as_json: bool, *, recorded: bool) -> None:
+def show_results(home: Home, plan: SweepPlan, search: Search, as_json: bool, *, recorded: bool) -> None:
     """The leaderboard, what may mislead, and what to do next; in MLflow only where it is ``recorded`` there."""
     from latentsweep.lints import targets
     from latentsweep.search import confirmation_table, leaderboard
-    from latentsweep.search.sweeps import open_search
 
-    search = open_search(home.sweeps / plan.name, home.study)
     lints = [finding.code for finding in targets.merge_by_code(targets.lint_sweep(home, plan, search))]
     table, counts = leaderboard.rows(search), leaderboard.counts(search)
     again = leaderboard.confirmed_rows(search)

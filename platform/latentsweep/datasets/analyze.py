@@ -16,7 +16,8 @@ from latentsweep.datasets import limits
 from latentsweep.datasets.blocks import MISSING, open_beside, read_stream, unzipped
 from latentsweep.datasets.limits import guard_reading, open_scan, silence
 from latentsweep.datasets.nifti import affine_of_header
-from latentsweep.datasets.volumes import Reject, Volume
+from latentsweep.datasets.reject import Reject
+from latentsweep.datasets.volumes import Volume
 
 HEADER_BYTES = 348
 NIFTI_PAIR = b"ni1\0"

@@ -21,8 +21,9 @@ from latentsweep.datasets import limits
 from latentsweep.datasets.blocks import CUT, check_block
 from latentsweep.datasets.hdf5 import HDF5_SIGNATURE, array_at, open_hdf5
 from latentsweep.datasets.limits import MOST_INFLATION, guard_reading, open_scan
+from latentsweep.datasets.reject import Reject
 from latentsweep.datasets.stacks import stack_files
-from latentsweep.datasets.volumes import Float, Reject, Volume, fill_background
+from latentsweep.datasets.volumes import Float, Volume, fill_background
 
 IMAGE = "image"
 MOST_CHANNELS = 4

@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from latentsweep.datasets import limits
 from latentsweep.datasets.limits import MAX_NIFTI_BYTES, MAX_VOXELS, MOST_INFLATION, open_scan
-from latentsweep.datasets.volumes import Float, Reject, fill_background
+from latentsweep.datasets.reject import Reject
+from latentsweep.datasets.volumes import Float, fill_background
 
 ELSEWHERE = "a header whose data are in another folder, a link or several files: put one data file beside it"
 MISSING = "a header whose data file is missing: put it beside it"

@@ -12,8 +12,9 @@ from latentsweep.datasets import limits
 from latentsweep.datasets.blocks import check_block
 from latentsweep.datasets.hdf5 import array_at, open_hdf5
 from latentsweep.datasets.limits import guard_reading, open_scan
+from latentsweep.datasets.reject import Reject
 from latentsweep.datasets.stacks import stack_files
-from latentsweep.datasets.volumes import Float, Reject, Volume
+from latentsweep.datasets.volumes import Float, Volume
 
 IMAGE, MASK, PATIENT = "cjdata/image", "cjdata/tumorMask", "cjdata/PID"
 LONGEST_NAME = 64

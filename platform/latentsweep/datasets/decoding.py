@@ -22,7 +22,7 @@ from pydicom.pixels.utils import iter_pixels
 
 from latentsweep.datasets.headers import UNREADABLE
 from latentsweep.datasets.limits import MAX_RLE_BYTES
-from latentsweep.datasets.volumes import Reject
+from latentsweep.datasets.reject import Reject
 
 Size = tuple[int, int, int]
 """What a compressed image claims of itself: rows, columns and samples a pixel."""

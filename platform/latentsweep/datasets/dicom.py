@@ -21,8 +21,9 @@ from latentsweep.datasets.enhanced import GROUPS, NO_PLACES, frame_headers, is_e
 from latentsweep.datasets.frames import Frame, families, part_frames, stack_frames
 from latentsweep.datasets.headers import UNREADABLE, number, numbers, read_header, text
 from latentsweep.datasets.limits import MAX_PIXELS, MAX_SIDE, MAX_VOXELS, TOO_MANY_VOXELS, guard_reading, silence
+from latentsweep.datasets.reject import Reject
 from latentsweep.datasets.series import SERIES_TAGS, SeriesFacts, reason_left_out
-from latentsweep.datasets.volumes import Reject, Volume
+from latentsweep.datasets.volumes import Volume
 
 TAGS = [
     Tag(name)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pydicom
 
 from latentsweep.datasets.headers import UNREADABLE
-from latentsweep.datasets.volumes import Reject
+from latentsweep.datasets.reject import Reject
 
 SHARED, BY_FRAME = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
 GROUPS = (SHARED, BY_FRAME)

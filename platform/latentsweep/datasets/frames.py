@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from latentsweep.datasets.reject import Reject
 from latentsweep.datasets.series import SeriesFacts, is_scattered, part_by_place
-from latentsweep.datasets.volumes import DISPLAY_AFFINE, Float, Reject, Volume, fill_background
+from latentsweep.datasets.volumes import DISPLAY_AFFINE, Float, Volume, fill_background
 
 MAX_GAP = 1.5
 """Slices of a sagittal or coronal series may lie this many times the usual distance apart, no more."""

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from latentsweep.datasets.limits import MAX_NIFTI_BYTES
-from latentsweep.datasets.volumes import Reject
+from latentsweep.datasets.reject import Reject
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 OUTWARD = "an HDF5 file that refers to others: write one that holds its data itself"

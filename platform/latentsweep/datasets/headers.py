@@ -28,7 +28,7 @@ from latentsweep.datasets.limits import (
     open_scan,
     silence,
 )
-from latentsweep.datasets.volumes import Reject
+from latentsweep.datasets.reject import Reject
 
 UNREADABLE = (
     *limits.UNREADABLE,

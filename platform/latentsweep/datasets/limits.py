@@ -22,6 +22,8 @@ from typing import BinaryIO
 
 from PIL import Image
 
+from latentsweep.datasets.reject import Reject
+
 MAX_VOXELS = 2**27
 """Voxels of a volume, and of all images of one series or folder together: 512×512×512."""
 MAX_NIFTI_BYTES = 4 * MAX_VOXELS + 2**20
@@ -64,8 +66,6 @@ def guard_reading() -> Iterator[None]:
     Processor time, so that a slow disk or a busy machine rejects nothing. Only the main thread of a process can
     be interrupted, and on POSIX systems alone; elsewhere the time is not limited.
     """
-    from latentsweep.datasets.volumes import Reject  # brings the readers, which who reads prepared slices never needs
-
     try:
         if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
             yield
@@ -102,8 +102,6 @@ def open_scan(path: Path) -> BinaryIO:
     file = open_regular(path)
     stand_in = name_stand_in(file.read(STAND_IN_BYTES))
     if stand_in:
-        from latentsweep.datasets.volumes import Reject
-
         file.close()
         raise Reject(stand_in, broken=True)
     file.seek(0)

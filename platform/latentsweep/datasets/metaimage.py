@@ -12,7 +12,8 @@ import numpy.typing as npt
 from latentsweep.datasets import limits
 from latentsweep.datasets.blocks import DEFLATE, Block, affine_of, check_block, open_beside, read_block
 from latentsweep.datasets.limits import guard_reading, open_scan
-from latentsweep.datasets.volumes import Reject, Volume
+from latentsweep.datasets.reject import Reject
+from latentsweep.datasets.volumes import Volume
 
 TYPES = {
     "MET_CHAR": "i1",

@@ -13,7 +13,8 @@ from nibabel.spatialimages import HeaderDataError
 from latentsweep.datasets import limits
 from latentsweep.datasets.blocks import read_stream, unzipped
 from latentsweep.datasets.limits import guard_reading, open_scan, silence
-from latentsweep.datasets.volumes import Reject, Volume
+from latentsweep.datasets.reject import Reject
+from latentsweep.datasets.volumes import Volume
 
 DATA_START = 284
 UNREADABLE = (*limits.UNREADABLE, MGHError, HeaderDataError)

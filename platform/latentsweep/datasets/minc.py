@@ -17,7 +17,8 @@ from latentsweep.datasets import limits
 from latentsweep.datasets.blocks import check_block
 from latentsweep.datasets.hdf5 import HDF5_SIGNATURE, array_at, check_links, open_hdf5
 from latentsweep.datasets.limits import MAX_NIFTI_BYTES, guard_reading, open_scan, silence
-from latentsweep.datasets.volumes import Reject, Volume
+from latentsweep.datasets.reject import Reject
+from latentsweep.datasets.volumes import Volume
 
 ARRAYS = ("minc-2.0/image/0/image", "minc-2.0/image/0/image-max", "minc-2.0/image/0/image-min")
 DIMENSIONS = "minc-2.0/dimensions"

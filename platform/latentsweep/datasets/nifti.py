@@ -26,7 +26,8 @@ from latentsweep.datasets.limits import (
     open_scan,
     silence,
 )
-from latentsweep.datasets.volumes import Float, Reject, Volume, fill_background
+from latentsweep.datasets.reject import Reject
+from latentsweep.datasets.volumes import Float, Volume, fill_background
 
 HEADERS: dict[int, Any] = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 """By their length in bytes, which is also their first field."""

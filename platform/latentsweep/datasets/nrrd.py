@@ -23,7 +23,8 @@ from latentsweep.datasets.blocks import (
     read_block,
 )
 from latentsweep.datasets.limits import guard_reading, open_scan
-from latentsweep.datasets.volumes import Float, Reject, Volume
+from latentsweep.datasets.reject import Reject
+from latentsweep.datasets.volumes import Float, Volume
 
 SPACES = {
     "right-anterior-superior": (1, 1, 1),

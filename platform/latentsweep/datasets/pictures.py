@@ -21,8 +21,9 @@ from latentsweep.datasets.limits import (
     silence,
     silence_native,
 )
+from latentsweep.datasets.reject import Reject
 from latentsweep.datasets.stacks import stack_files
-from latentsweep.datasets.volumes import Float, Reject, Volume
+from latentsweep.datasets.volumes import Float, Volume
 
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF")
 """As Pillow calls them."""

@@ -9,7 +9,6 @@ import logging
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,6 @@ from latentsweep.datasets.selection import EVERYTHING, Selection
 from latentsweep.datasets.shards import write_shards
 from latentsweep.datasets.slices import VERSION, PreparedDataset, open_dataset, write_manifest
 from latentsweep.datasets.spool import ScanResult, Spool
-from latentsweep.storage.home import Home
 from latentsweep.storage.refusals import why
 from trainables.config import fingerprint
 from trainables.errors import DataError
@@ -126,20 +124,6 @@ def check_options(name: str, size: int, jobs: int | None) -> None:
         raise DataError(f"the size of a slice must be {MIN_SIZE} to {MAX_SIZE} pixels, got {size}")
     if jobs is not None and jobs < 1:
         raise DataError(f"--jobs must be at least 1, got {jobs}")
-
-
-def open_or_prepare(
-    home: Home, name: str, shown: Callable[[str], AbstractContextManager[Progress]]
-) -> PreparedDataset:
-    """The prepared dataset of that name, and the built-in one made where it is missing; raises :class:`DataError`.
-
-    ``shown`` shows under a label how far it is.
-    """
-    if name == BUILT_IN and not (home.datasets / name).exists():
-        home.writable(home.datasets)
-        with shown(f"preparing {name}") as progress:
-            return prepare(name, home=home.root, progress=progress)
-    return open_dataset(home.datasets, name)
 
 
 def find_scans(

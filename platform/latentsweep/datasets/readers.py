@@ -13,7 +13,8 @@ from pathlib import Path
 
 from latentsweep.datasets import analyze, arrays, cheng, dicom, headers, metaimage, mgh, minc, nifti, nrrd, pictures
 from latentsweep.datasets.limits import open_regular
-from latentsweep.datasets.volumes import Reject, Volume
+from latentsweep.datasets.reject import Reject
+from latentsweep.datasets.volumes import Volume
 
 HEAD_BYTES = 1024
 """So many first bytes tell the format of a file."""

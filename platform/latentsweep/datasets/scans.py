@@ -23,8 +23,9 @@ from latentsweep.datasets.masks import Labels, cut_labels, read_labels
 from latentsweep.datasets.phantom import phantom
 from latentsweep.datasets.png import encode_stored, image_hash
 from latentsweep.datasets.readers import READERS
+from latentsweep.datasets.reject import Reject
 from latentsweep.datasets.spool import ScanResult, SliceImage, Spool
-from latentsweep.datasets.volumes import Reject, Volume, plane_of, slices_of
+from latentsweep.datasets.volumes import Volume, plane_of, slices_of
 from trainables.errors import DataError, LatentsweepError
 from trainables.loop.machine import cores, memory
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from latentsweep.datasets.limits import MAX_VOXELS, TOO_MANY_VOXELS
-from latentsweep.datasets.volumes import DISPLAY_AFFINE, Float, Reject, Volume
+from latentsweep.datasets.reject import Reject
+from latentsweep.datasets.volumes import DISPLAY_AFFINE, Float, Volume
 
 
 def stack_files(paths: Sequence[Path], read: Callable[[Path], Float]) -> tuple[list[Volume], list[Reject]]:

@@ -15,6 +15,8 @@ import numpy.typing as npt
 from PIL import Image
 from scipy import ndimage
 
+from latentsweep.datasets.reject import Reject as Reject
+
 Float = npt.NDArray[np.float32]
 
 # nibabel's functions carry no types
@@ -53,18 +55,6 @@ class Volume:
     affine: npt.NDArray[np.float64]
     told: bool = True
     """Whether its file tells how it lies. What does not is taken for axial."""
-
-
-class Reject(Exception):  # noqa: N818 - a verdict on a file, not a fault
-    """Why a file or series is left out. ``broken`` files count towards the share that ends a preparation.
-
-    The reason is a fixed text of this package: it holds nothing of a file's name or headers.
-    """
-
-    def __init__(self, reason: str, *, broken: bool) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.broken = broken
 
 
 def fill_background(voxels: Float) -> Float:

@@ -11,8 +11,8 @@ import numpy as np
 from latentsweep import stages
 from latentsweep.datasets.pictures import read_picture
 from latentsweep.datasets.readers import READERS, format_by_name
+from latentsweep.datasets.reject import Reject
 from latentsweep.datasets.slices import PreparedDataset
-from latentsweep.datasets.volumes import Reject
 from latentsweep.stages.pipeline import Pipeline
 from latentsweep.stages.real_features import extractor
 from latentsweep.storage.store import Store

@@ -8,7 +8,7 @@ values among the passes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -70,6 +70,11 @@ class Importance:
 
 def importances(search: Search) -> list[Importance]:
     """One for each searched field, the largest median first; empty where too few trials have ended."""
+    kept = leaderboard.keep(search, "report/importances.json", lambda: [asdict(each) for each in _resampled(search)])
+    return [Importance(**each) for each in kept]
+
+
+def _resampled(search: Search) -> list[Importance]:
     shares = leaderboard.importances(search)
     if not shares:
         return []

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -10,11 +11,13 @@ from optuna.trial import TrialState
 from rich.console import Console
 from rich.table import Table
 
-from latentsweep import guards
+from latentsweep import __version__, guards
 from latentsweep.metrics import ERROR, LEADERBOARD
 from latentsweep.search import confirmation_table
 from latentsweep.search.confirmation import choice, confirmation
 from latentsweep.search.study import COPIED, Search, family_of
+from latentsweep.storage.home import read_json, write_json
+from trainables.config import fingerprint
 from trainables.space import THRESHOLD, stage_of
 
 METRICS: dict[str, str] = {}
@@ -44,6 +47,9 @@ WIDTH = 116
 
 UNBOUNDED = 10_000
 """More columns than any table takes."""
+
+IMPORTANCES = "importances.json"
+"""The file of a sweep's folder that keeps them."""
 
 ENOUGH = 4
 """The fewest run trials from which importances are computed."""
@@ -113,6 +119,23 @@ def counts(search: Search) -> dict[str, int]:
     }
 
 
+def keep(search: Search, file: str, compute: Callable[[], Any]) -> Any:
+    """What ``compute`` finds of the measured configurations alone, as JSON; computed once for them.
+
+    It is kept in ``file`` of the sweep's folder, where that can be written: forests take seconds to import and grow.
+    """
+    measured = [[trial.number, dict(trial.params), list(trial.values)] for trial in search.measured()]
+    digest, path = fingerprint([__version__, measured]), search.folder / file
+    kept = read_json(path, {})
+    if kept.get("of") == digest:
+        return kept["found"]
+    found = compute()
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(exist_ok=True)
+        write_json(path, {"of": digest, "found": found})
+    return found
+
+
 def importances(search: Search) -> dict[str, float]:
     """Share of each dimension in what moved the first objective (fANOVA, Hutter et al. 2014).
 
@@ -122,6 +145,11 @@ def importances(search: Search) -> dict[str, float]:
     values = {t.values[0] for t in search.measured()}
     if len(complete) < ENOUGH or len(values) < ENOUGH or search.apart:
         return {}
+    found: dict[str, float] = keep(search, IMPORTANCES, lambda: _shares(search))
+    return found
+
+
+def _shares(search: Search) -> dict[str, float]:
     shares = optuna.importance.get_param_importances(
         search.study,
         evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0),

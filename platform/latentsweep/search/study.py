@@ -131,7 +131,7 @@ class Search:
         ``reading`` opens it for questions alone and begins none, so that the folder may be read-only. Raises
         :class:`~trainables.errors.StoreError` where it can't be opened.
         """
-        self.space, self.config, self.seed = space, config, seed
+        self.folder, self.space, self.config, self.seed = folder, space, config, seed
         self.distributions = {field: distribution(d) for field, d in space.dimensions.items()}
         with translate_errors(database):
             place = storage(folder, database, reading=reading)

@@ -10,8 +10,9 @@ from latentsweep.datasets.cheng import patient_of, read_cheng
 from latentsweep.datasets.layouts import discover
 from latentsweep.datasets.preparation import prepare
 from latentsweep.datasets.readers import format_of
+from latentsweep.datasets.reject import Reject
 from latentsweep.datasets.scans import Scan, part_loose_pictures, read_scan
-from latentsweep.datasets.volumes import Reject, axial_planes
+from latentsweep.datasets.volumes import axial_planes
 from trainables.errors import DataError
 
 

@@ -13,7 +13,8 @@ from latentsweep.datasets.metaimage import read_metaimage
 from latentsweep.datasets.nifti import read_nifti
 from latentsweep.datasets.nrrd import read_nrrd
 from latentsweep.datasets.readers import format_of
-from latentsweep.datasets.volumes import Reject, axial_planes, plane_of
+from latentsweep.datasets.reject import Reject
+from latentsweep.datasets.volumes import axial_planes, plane_of
 
 TURNED = np.array([[0, -0.9, 0.1], [0.2, 0.1, 2.0], [-1.1, 0, 0]])
 """A sagittal volume, a little oblique: the columns are the steps along its axes in RAS+."""

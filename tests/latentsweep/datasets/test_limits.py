@@ -30,9 +30,9 @@ from latentsweep.datasets.limits import guard_reading, inflates_beyond, open_reg
 from latentsweep.datasets.nifti import read_nifti
 from latentsweep.datasets.pictures import picture_volumes
 from latentsweep.datasets.preparation import prepare
+from latentsweep.datasets.reject import Reject
 from latentsweep.datasets.scans import Scan, read_scan
 from latentsweep.datasets.sources import LINKS
-from latentsweep.datasets.volumes import Reject
 from trainables.errors import DataError
 
 ROOT = Path(__file__).parents[3]

@@ -13,7 +13,8 @@ from latentsweep.datasets.mgh import read_mgh
 from latentsweep.datasets.minc import read_minc
 from latentsweep.datasets.nifti import read_nifti
 from latentsweep.datasets.readers import format_of
-from latentsweep.datasets.volumes import Reject, axial_planes
+from latentsweep.datasets.reject import Reject
+from latentsweep.datasets.volumes import axial_planes
 
 AFFINE = np.array([[-0.9, 0, 0, 80], [0, 0, 2.0, 90], [0, -1.1, 0, -60], [0, 0, 0, 1]])
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from latentsweep.datasets.pictures import read_picture
 from latentsweep.datasets.readers import format_of
-from latentsweep.datasets.volumes import Reject
+from latentsweep.datasets.reject import Reject
 
 SEVERAL = "several pages or frames"
 

@@ -9,9 +9,9 @@ from PIL import Image
 from latentsweep.datasets.dicom import dicom_volumes
 from latentsweep.datasets.nifti import read_nifti
 from latentsweep.datasets.pictures import picture_volumes, read_picture
+from latentsweep.datasets.reject import Reject
 from latentsweep.datasets.volumes import (
     DISPLAY_AFFINE,
-    Reject,
     Volume,
     apply_window,
     axial_planes,

@@ -328,7 +328,7 @@ def test_a_sweep_ends_with_a_hint_at_mlflow_only_where_it_is_recorded(
 ) -> None:
     made = make_sweep(1)
     monkeypatch.setattr("latentsweep.lints.targets.lint_sweep", lambda *_: {})
-    show_results(made.home, made.plan, False, recorded=recorded)
+    show_results(made.home, made.plan, made.search, False, recorded=recorded)
     said = capsys.readouterr().out
     assert f"python cli.py report {made.name} --home {made.home.root}" in said
     assert ("python cli.py ui" in said) == recorded
