@@ -21,13 +21,13 @@ _FINDING = (
 _CLASS = (
     rf"((very|mild|moderate|severe|high|low|grade|non?|not|with|without|brain|multiple)[-_ ]?)*({_FINDING})"
     rf"([-_ ]?({_FINDING}|patients?|images?|class|grade))*|"
-    r"yes|no|positive|negative|(high|low)[-_ ]grade|benign|malignant|(ab)?normals?|health(y|ies)|controls?|"
-    r"AD|CN|NC|HC|PD|MS|[EL]?MCI|SMC|CTRL|CTL"
+    r"yes|no|positive|negative|(high|low)[-_ ]grade|benign|malignant|(ab)?normals?|health(y|ies)|controls?"
 )
+_SHORT_CLASS = r"AD|CN|NC|HC|PD|MS|[EL]?MCI|SMC|CTRL|CTL"
 _SPLIT = r"(train|test|val|valid|validation|eval|dev|holdout|pred)(ing)?([-_ ]?(set|data|images))?"
 _SITE = r"(cohort|site|cent(er|re)|hospital|batch|group|fold|class|collection)([-_ ]?(\d+|[A-Za-z])|[-_ ][A-Za-z]+)?"
 GROUP = re.compile(
-    rf"{_CLASS}|{_SPLIT}|"
+    rf"{_CLASS}|{_SHORT_CLASS}|{_SPLIT}|"
     r"patients|subjects|cases|(images?|labels?|masks?)(tr|ts|val)?|images[-_][A-Za-z]+|imaging|mri|derivatives|sourcedata|"
     r"data(set)?s?|archive|raw(data)?|nifti|dicom|slices|scans|(pre-?)?processed|orig(inal)?|resampled|(co-?)?registered|"
     r"normali[sz]ed|(skull[-_]?)?stripped|outputs?|results?|"
@@ -37,7 +37,7 @@ GROUP = re.compile(
     re.IGNORECASE,
 )
 """Names of folders that are classes, cohorts, collections or splits."""
-CLASS, SPLIT, SITE = (re.compile(words, re.IGNORECASE) for words in (_CLASS, _SPLIT, _SITE))
+CLASS, SPLIT, SITE = (re.compile(words, re.IGNORECASE) for words in (f"{_CLASS}|{_SHORT_CLASS}", _SPLIT, _SITE))
 YEAR = re.compile(r"(19[89]|20[0-3])\d")
 SERIES = re.compile(
     r"anat|func|dwi|fmap|perf|pet|(stud(y|ies)|series|scan|exam(ination)?|session|acq|run|rep|se|st)[-_ ]?\d*|"

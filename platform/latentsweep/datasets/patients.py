@@ -221,14 +221,14 @@ def _is_set(name: str, inner: Collection[str]) -> bool:
 
 
 def _kinds_of_exams(places: Iterable[Named | None]) -> set[PurePosixPath]:
-    """The folders in exams whose names are fewer than the exams: ``left`` in ``study001`` to ``study100``."""
-    inside: set[PurePosixPath] = set()
-    exams: set[PurePosixPath] = set()
+    """The folders that most exams hold, of fewer names than exams: ``left`` in ``study001`` to ``study100``."""
+    exam_of: dict[PurePosixPath, str] = {}
     for folder in {place.folder for place in places if place and place.sure and place.folder}:
-        if above := [each for each in folder.parents if is_exam(each.name)]:
-            inside.add(folder)
-            exams.add(above[-1])
-    return inside if len({folder.name for folder in inside}) < len(exams) else set()
+        if above := [each.name for each in folder.parents if is_exam(each.name)]:
+            exam_of[folder] = above[-1]
+    exams, names = set(exam_of.values()), {folder.name for folder in exam_of}
+    pairs = {(exam, folder.name) for folder, exam in exam_of.items()}
+    return set(exam_of) if len(names) < len(exams) and 2 * len(pairs) > len(exams) * len(names) else set()
 
 
 def _wrappers(files: Sequence[SourceFile], kind: str, passed: Collection[PurePosixPath]) -> set[PurePosixPath]:
@@ -255,7 +255,7 @@ def _common_folders(files: Sequence[SourceFile]) -> list[PurePosixPath]:
 
 def _tells_member(name: str, by_folder: bool, around: str) -> bool:
     """Whether a name tells a patient of the set that the folder ``around`` is called after."""
-    bare_ones = by_folder and not re.search(r"\d", around)
+    bare_ones = by_folder and (not re.search(r"\d", around) or YEAR.search(around) is not None)
     return bool(re.search(r"\d", name)) and (bare_ones or not is_bare(name)) and _is_member(name, around)
 
 

@@ -16,7 +16,7 @@ _WORD = (
 )
 _NUMBERED = (
     r"(v|t|scan|exam|study|acq|run|rep|time|date|mri?)[-_ ]?\d{1,2}|mri?[-_]d\d+|"
-    r"m(0\d|12|18|24|30|36|48|60|72|84|96)|\d+[-_ ]?(days?|wks?|weeks?|mos?|months?|yrs?|years?)"
+    r"m(0\d|12|18|24|30|36|48|60|72|84|96)|\d{1,3} ?(days?|wks?|weeks?|mos?|months?|yrs?|years?)"
 )
 VISITS = tuple(
     re.compile(pattern, re.IGNORECASE)
@@ -29,7 +29,7 @@ VISITS = tuple(
 )
 """A patient's name with a visit behind it, as sets write it. The last one asks for a digit in the patient's name: in
 ``scan_20190203`` nobody is named."""
-VISIT = re.compile(rf"{_SESSION}|{_WORD}|{_DATE}.*|(v|time)[-_ ]?\d{{1,2}}", re.IGNORECASE)
+VISIT = re.compile(rf"{_SESSION}|{_WORD}|{_NUMBERED}|{_DATE}.*", re.IGNORECASE)
 """A folder that is a visit and names nobody."""
 
 

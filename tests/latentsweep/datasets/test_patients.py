@@ -35,6 +35,8 @@ from latentsweep.datasets.visits import without_visit
         ("P1 visit 2", "P1"),
         ("P1_week-000-1", "P1"),
         ("P1_12months", "P1"),
+        ("OAS1_0001_week-000-1", "OAS1_0001"),
+        ("site1_01_week-012", "site1_01"),
         ("002_S_0295_m06", "002_S_0295"),
         ("HCA6002236_V1_MR", "HCA6002236"),
         ("TCGA_CS_4941_19960909_12", "TCGA_CS_4941"),
@@ -129,6 +131,7 @@ def test_a_folder_names_a_patient_without_contrast_and_format(name, patient):
     [
         *("ses-01", "baseline", "followup", "week-000-1", "09-26-2005-NA-BRAIN", "2006-04-18_08_20_30.0"),
         *("T1", "FLAIR", "IXI-T1", "AX T1 POST", "t1_mprage_sag_p2_iso", "Post_Scan_T1", "3 - AX T1"),
+        *("t0", "m06", "6months", "v2", "year 1"),
         *("3 - T1", "3_t1_mprage_sag", "12-AX FLAIR", "visitA", "week 2", "session", "ses-preop"),
         *("anat", "study1", "series_2", "3.000000-AX FLAIR-12345", "1.2.840.113619", "MR1"),
         *("train", "HGG", "site1", "Site_A", "center-Utrecht", "Task01_BrainTumour", "BraTS2021_Training_Data"),
@@ -213,6 +216,8 @@ def test_the_scans_of_a_visit_or_an_exam_that_names_nobody_stay_together_and_are
     [
         ("kaggle_3m", ("TCGA_CS_4941_19960909/a.nii", "TCGA_CS_4942_19970222/a.nii")),
         ("data/lgg-mri/kaggle_3m", ("TCGA_CS_4941_19960909/a.nii", "TCGA_CS_4942_19970222/a.nii")),
+        ("BraTS2021", ("00000/FLAIR/a.nii", "00002/FLAIR/a.nii")),
+        ("kaggle_3m", ("HC01/a.nii", "HC02/a.nii")),
         ("BraTS2021/train", ("00000/FLAIR/a.nii", "00002/FLAIR/a.nii")),
         ("mydata", ("001/a.nii", "002/a.nii")),
         ("ADNI", ("002_S_0295/MPRAGE/a.nii", "002_S_0413/MPRAGE/a.nii")),
@@ -314,6 +319,11 @@ def test_patients_below_exams_are_patients_where_they_are_more():
     assert set(patients(*paths).values()) == {"anna", "bert", "cleo"}
 
 
+def test_patients_below_the_dates_of_their_exams_are_patients_though_the_dates_are_more():
+    paths = [f"2019-0{month}-1{number}/P{number}/a.nii" for month in (1, 4, 8) for number in range(1, 5)]
+    assert set(patients(*paths).values()) == {"P1", "P2", "P3", "P4"}
+
+
 @pytest.mark.parametrize("work", ["original", "resampled", "preprocessed", "skull-stripped", "Results"])
 def test_folders_of_steps_of_work_are_no_patients(work):
     assert set(patients(f"{work}/P1/a.nii", "raw/P1/a.nii", f"{work}/T1/P2.nii").values()) == {"P1", "P2"}
@@ -342,6 +352,45 @@ def test_few_folders_of_pictures_are_told_for_they_may_be_classes():
     assert "3 folders" in told("1/1.png", "2/1.png", "3/1.png", kind="picture")[1]
     assert told("p1/1.png", "p2/2.png", kind="picture")[1] == ""
     assert told(*(f"{number:03d}/1.png" for number in range(9)), kind="picture")[1] == ""
+
+
+PATIENTS = (
+    *("sub-{:02d}", "P{:02d}", "pat_{}", "Patient-{:03d}", "BraTS20_Training_{:03d}", "BraTS-GLI-{:05d}", "W{}"),
+    *("UPENN-GBM-{:05d}", "IXI{:03d}-Guys-0826", "TCGA-02-{:04d}", "TCGA_CS_{:04d}", "OAS1_{:04d}", "OAS3{:04d}"),
+    *("UCSF-PDGM-{:04d}", "{:05d}", "900-00-{:04d}", "002_S_{:04d}", "PatientID_{:04d}", "HC{:02d}", "patient {}"),
+)
+VISITS = (
+    *(("ses-1", "ses-2"), ("baseline", "followup"), ("visit1", "visit2"), ("FU1", "FU2"), ("20190203", "20200407")),
+    *(("2019-02-03", "2020-04-07"), ("tp1", "tp2"), ("week-000-1", "week-012"), ("v1", "v2"), ("MR1", "MR2")),
+    *(("Timepoint_1", "Timepoint_5"), ("pre-op", "post-op"), ("6months", "12months"), ("t0", "t3"), ("m06", "m12")),
+    *(("scan1", "scan2"), ("visitA", "visitB"), ("01-31-2001", "02-28-2002")),
+)
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        *("{p}/{v}/{c}.nii", "{p}_{v}/{c}.nii", "{p}-{v}/{p}-{v}_{c}.nii", "{v}/{p}/{c}.nii", "{c}/{p}/{v}.nii"),
+        *("{p}/{v}/{c}/image.nii", "{p}_{v}_{c}.nii", "{c}/{p}_{v}.nii", "{v}/{p}_{c}.nii", "{p}/{p}_{v}_{c}.nii"),
+        "{p} {v}/{c}.nii",
+    ],
+)
+@pytest.mark.parametrize(
+    "around", ["", "mydata/{k}/", "{k}/"], ids=["alone", "in groups in a folder around them", "in groups"]
+)
+def test_all_scans_of_a_patient_and_of_no_other_are_one_subject_in_every_layout(layout, around):
+    for place, visits in enumerate(VISITS):
+        for pattern in (PATIENTS[place], PATIENTS[-1 - place]):
+            true = {
+                (around + layout).format(
+                    p=pattern.format(number), v=visit, c=contrast, k=("train", "test")[number % 2]
+                ): pattern.format(number)
+                for number in range(1, 4)
+                for visit in visits
+                for contrast in ("T1", "FLAIR")
+            }
+            pairs = {(true[path], subject) for path, subject in patients(*true).items()}
+            assert len(pairs) == len({subject for _, subject in pairs}) == 3, (pattern, visits, pairs)
 
 
 def exams(folder, head, write_dicom, ids):
