@@ -21,7 +21,7 @@ from pydicom.pixels.decoders.base import DecodeRunner, get_decoder
 from pydicom.pixels.utils import iter_pixels
 
 from latentsweep.datasets.headers import UNREADABLE
-from latentsweep.datasets.limits import MAX_RLE_BYTES
+from latentsweep.datasets.limits import MAX_RLE_BYTES, MAX_STREAM_HEAD, MAX_STREAM_SHARE
 from latentsweep.datasets.reject import Reject
 
 Size = tuple[int, int, int]
@@ -104,11 +104,13 @@ CODECS: dict[str, Codec] = {
 
 
 def decode_frame(data: bytes, runner: DecodeRunner) -> bytes:
-    """One image, as pydicom asks its plugins for it; raises :class:`ValueError` where it has another size."""
+    """One image, as pydicom asks its plugins for it; :class:`ValueError` for another size or too many bytes."""
     codec = CODECS[runner.transfer_syntax]
     stream = codec.trim(data)
     if codec.measure(stream) != (runner.rows, runner.columns, runner.samples_per_pixel):
         raise ValueError("the stream and the header tell two sizes")
+    if len(stream) > MAX_STREAM_HEAD + MAX_STREAM_SHARE * runner.frame_length(unit="bytes"):
+        raise ValueError("the stream is longer than any encoder writes it")
     pixels = codec.decode(stream)
     width = pixels.dtype.itemsize
     runner.set_option("bits_allocated", 8 * width)

@@ -90,7 +90,8 @@ def read_frames(path: Path, room: int) -> tuple[list[Frame], list[Reject]]:
         if number(header, "SamplesPerPixel", 1) > 1:
             raise Reject("a DICOM image in colours: convert it to NIfTI first", broken=False)
         singles = list(frame_headers(header, count)) if is_enhanced(header) else [header]
-        left_out = [reason_left_out(_series_facts(single)) for single in singles]
+        facts = [_series_facts(single) for single in singles]
+        left_out = [reason_left_out(fact) for fact in facts]
         if all(left_out):
             raise Reject(str(left_out[0]), broken=False)
         if count > len(singles):
@@ -100,14 +101,14 @@ def read_frames(path: Path, room: int) -> tuple[list[Frame], list[Reject]]:
         digits = re.findall(r"\d+", path.stem)
         first = number(header, "InstanceNumber", float(digits[-1][-15:]) if digits else 0)
         frames = [
-            _frame(stored, single, first + place / len(singles))
+            _frame(stored, single, facts[place], first + place / len(singles))
             for place, (stored, single) in enumerate(zip(stored_frames(header, len(singles)), singles, strict=True))
             if not left_out[place]
         ]
         return frames, [Reject(reason, broken=False) for reason in left_out if reason]
 
 
-def _frame(stored: npt.NDArray[Any], header: pydicom.Dataset, order: float) -> Frame:
+def _frame(stored: npt.NDArray[Any], header: pydicom.Dataset, facts: SeriesFacts, order: float) -> Frame:
     """One image with its place. MONOCHROME1 is turned to bright-is-high."""
     if stored.ndim != 2:
         raise Reject("a DICOM file without a two-dimensional image", broken=True)
@@ -123,7 +124,7 @@ def _frame(stored: npt.NDArray[Any], header: pydicom.Dataset, order: float) -> F
         spacing = np.ones(2)
     return Frame(
         pixels=pixels,
-        facts=_series_facts(header),
+        facts=facts,
         number=order,
         position=numbers(header, "ImagePositionPatient", 3),
         orientation=_directions(numbers(header, "ImageOrientationPatient", 6)),

@@ -35,6 +35,9 @@ MAX_DICOM_BYTES = 2**28
 """Bytes of a DICOM file, as it lies and inflated."""
 MAX_RLE_BYTES = 2**24
 """Bytes of a DICOM image in run-length encoding, which grows 64 times at most."""
+MAX_STREAM_SHARE, MAX_STREAM_HEAD = 2, 2**16
+"""A compressed DICOM image may have so many times the bytes of its pixels, and so many more: no decoder in C can be
+stopped, and the slowest one takes 3 seconds for as many bytes as 4096×4096 pixels have."""
 MAX_SECONDS = 10.0
 """Seconds of processor time that reading one file may take."""
 MAX_DEPTH = 64

@@ -86,6 +86,14 @@ def test_what_a_stream_claims_beyond_its_header_is_refused_before_it_is_decoded(
     assert read(image) == f"a DICOM image that is cut short or damaged ({uid.UID(syntax).name})"
 
 
+@pytest.mark.parametrize("syntax", compressed.LOSSLESS)
+def test_a_stream_far_longer_than_its_pixels_is_not_decoded(image, read, monkeypatch, syntax):
+    encode = compressed.LOSSLESS[syntax]
+    compressed.compress(image, syntax, lambda pixels: encode(pixels) + bytes(2**17) + b"\xff\xd9")
+    monkeypatch.setitem(CODECS, syntax, decode_nothing(CODECS[syntax]))
+    assert "cut short or damaged" in read(image)
+
+
 def compressed_twice(pixels, syntax):
     return {**compressed.LOSSLESS, **compressed.LOSSY}[syntax](np.tile(pixels, (2, 1)))
 
