@@ -18,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from latentsweep.datasets import limits
-from latentsweep.datasets.blocks import CUT, check_block, fill_background
+from latentsweep.datasets.blocks import CUT, check_block
 from latentsweep.datasets.hdf5 import HDF5_SIGNATURE, array_at, open_hdf5
 from latentsweep.datasets.limits import MOST_INFLATION, guard_reading, open_scan
 from latentsweep.datasets.stacks import stack_files
-from latentsweep.datasets.volumes import Float, Reject, Volume
+from latentsweep.datasets.volumes import Float, Reject, Volume, fill_background
 
 IMAGE = "image"
 MOST_CHANNELS = 4

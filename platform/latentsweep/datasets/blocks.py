@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from latentsweep.datasets import limits
 from latentsweep.datasets.limits import MAX_NIFTI_BYTES, MAX_VOXELS, MOST_INFLATION, open_scan
-from latentsweep.datasets.volumes import Float, Reject
+from latentsweep.datasets.volumes import Float, Reject, fill_background
 
 ELSEWHERE = "a header whose data are in another folder, a link or several files: put one data file beside it"
 MISSING = "a header whose data file is missing: put it beside it"
@@ -117,14 +117,6 @@ def read_stream(stream: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any], 
     if len(data) != wanted or behind >= MOST_BEHIND:
         raise Reject(CUT, broken=True)
     return fill_background(np.frombuffer(data, dtype).reshape(sides, order="F").astype(np.float32))
-
-
-def fill_background(voxels: Float) -> Float:
-    """The voxels with background in place of NaN; as they are where all are numbers, or none is."""
-    missing = np.isnan(voxels)
-    if missing.any() and not missing.all():
-        voxels[missing] = min(0.0, float(voxels[~missing].min()))
-    return voxels
 
 
 def open_beside(header: Path, name: str) -> BinaryIO:

@@ -18,7 +18,6 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
 from latentsweep.datasets import limits
-from latentsweep.datasets.blocks import fill_background
 from latentsweep.datasets.limits import (
     MAX_NIFTI_BYTES,
     MAX_VOXELS,
@@ -27,7 +26,7 @@ from latentsweep.datasets.limits import (
     open_scan,
     silence,
 )
-from latentsweep.datasets.volumes import Float, Reject, Volume
+from latentsweep.datasets.volumes import Float, Reject, Volume, fill_background
 
 HEADERS: dict[int, Any] = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 """By their length in bytes, which is also their first field."""
