@@ -20,6 +20,8 @@ from trainables.errors import DataError
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 """No archive is opened. A ``.nii.gz`` is none: it is one compressed file."""
+DATA_SUFFIXES = (".img.gz", ".raw.gz")
+"""Ends of names of voxels that are read with the header beside them."""
 FOLDER_AS_FILE = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 LINKS = (
     "links that were not followed, to folders, out of the source or to nowhere (`cp -rL SOURCE COPY` makes a folder "
@@ -51,7 +53,10 @@ class SourceFile:
     @property
     def is_archive(self) -> bool:
         """Whether its name is that of an archive."""
-        return format_by_name(self.path) is None and self.path.suffix.lower() in ARCHIVE_SUFFIXES
+        name = self.path.name.lower()
+        return (
+            format_by_name(self.path) is None and name.endswith(ARCHIVE_SUFFIXES) and not name.endswith(DATA_SUFFIXES)
+        )
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from latentsweep import stages
 from latentsweep.datasets.pictures import read_picture
-from latentsweep.datasets.readers import READERS, format_by_name
+from latentsweep.datasets.readers import READERS, format_of
 from latentsweep.datasets.reject import Reject
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.stages.pipeline import Pipeline
@@ -46,7 +46,7 @@ def read_images(folder: Path) -> np.ndarray:
     """
     if not folder.is_dir():
         raise DataError(f"--images must be a folder of {READERS[PICTURE].label} files, and {folder} is none")
-    paths = sorted(path for path in folder.iterdir() if format_by_name(path) == PICTURE and path.name != GRID)
+    paths = sorted(path for path in folder.iterdir() if format_of(path) == PICTURE and path.name != GRID)
     if len(paths) < 2:
         label = READERS[PICTURE].label
         raise DataError(f"--images needs two pictures or more ({label}), and {folder} holds {len(paths)}")

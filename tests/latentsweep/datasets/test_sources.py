@@ -360,6 +360,11 @@ def test_an_archive_in_the_place_of_a_source_is_to_be_unpacked(tmp_path, name, t
     assert "SECRET" not in str(caught.value)
 
 
+def test_the_packed_data_of_a_header_are_no_archive(tmp_path):
+    found = own(touch(tmp_path, "a.nhdr", "a.raw.gz"))
+    assert not [note for note in found.notes if "archives" in note]
+
+
 @pytest.mark.parametrize("others", [[], ["p1/a.png"]])
 def test_links_that_are_not_followed_name_the_way_out(tmp_path, others):
     touch(tmp_path / "blobs", "0a1b")
