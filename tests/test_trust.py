@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import TINY
+from command_line import THIN, TINY
 from unsafe_calls import unsafe_calls
 
 from latentsweep.records.redaction import RedactingFormatter, printable, redact, redact_lines, secrets_of
@@ -144,7 +144,7 @@ def ran(home: Path, environment: dict[str, str], *words: object) -> subprocess.C
 
 
 def sweep(home: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    words = ["sweep", "--dataset", "demo", "--recipe", "smoke", "--trials", "1", "--pruner", "none", *TINY]
+    words = ["sweep", "--dataset", "demo", "--recipe", "smoke", "--trials", "1", "--pruner", "none", *TINY, *THIN]
     done = ran(home, environment, *words)
     assert done.returncode == 0, done.stdout + done.stderr
     return done
@@ -264,10 +264,10 @@ def test_no_secret_is_said_or_kept_where_the_tracking_server_refuses_and_repeats
 @pytest.mark.ray
 @pytest.mark.slow
 def test_no_secret_is_said_or_kept_where_the_tracking_server_takes_the_record(
-    prepared_demo: Path, tmp_path: Path
+    measured_demo: Path, tmp_path: Path
 ) -> None:
     home, seen = tmp_path / "runs", []
-    shutil.copytree(prepared_demo, home)
+    shutil.copytree(measured_demo, home)
     with mlflow_server(tmp_path / "server") as inner, serving(behind_a_password(inner, seen)) as port:
         environment = planted(f"http://user:{SECRETS['MLFLOW_TRACKING_URI']}@127.0.0.1:{port}")
         del environment["MLFLOW_TRACKING_PASSWORD"], environment["MLFLOW_TRACKING_TOKEN"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import TINY, cli
+from command_line import THIN, TINY, cli
 from mlflow import MlflowClient
 from processes import Job
 
@@ -188,7 +188,7 @@ def test_the_table_has_planned_and_taken_minutes_of_each_arm() -> None:
 
 def words(seeds: int) -> list[str]:
     arms = ["--arm", "small = smoke", "--arm", "two blocks = smoke diffusion.blocks=2"]
-    return ["ablate", "--dataset", "demo", *arms, "--minutes", "0.1", "--seeds", str(seeds), *TINY]
+    return ["ablate", "--dataset", "demo", *arms, "--minutes", "0.1", "--seeds", str(seeds), *TINY, *THIN]
 
 
 @pytest.mark.ray
