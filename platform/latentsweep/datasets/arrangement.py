@@ -50,13 +50,16 @@ def arrange_rows(
     """The volumes in the order of their content, the counts of their rows, and their fingerprint.
 
     Nothing in the order tells of an identifier: subjects come by their smallest image hash, volumes likewise.
+    Subjects with an identical image are one before the split is drawn. One whose scans gave no slice has no place in
+    it; one whose scans are all of another modality has, so that datasets of the same patients split them alike.
     """
     order = splits.rank_subjects(found.subjects)
     images: dict[str, set[str]] = defaultdict(set)
     for scan, result in zip(found.scans, results, strict=True):
         images[scan.subject].update(image.digest for volume in result.volumes for image in volume)
     group = splits.join_subjects(order, images)
-    split_of = splits.subject_splits(order)
+    unusable = {subject for subject, here in images.items() if not here}
+    split_of = splits.subject_splits([s for s in order if group[s] == s and s not in unusable])
     by_subject: dict[str, list[FoundVolume]] = defaultdict(list)
     for place, (scan, result) in enumerate(zip(found.scans, results, strict=True)):
         for number, volume in enumerate(result.volumes):
@@ -88,7 +91,8 @@ def arrange_rows(
         "slices": total,
         "subjects": len(ordered),
         "volumes": sum(len(volumes) for _, volumes in ordered),
-        "subjects_joined_by_identical_images": len({s for s, v in images.items() if v}) - len(ordered),
+        "subjects_joined_by_identical_images": len(images) - len(unusable) - len(ordered),
+        "subjects_unusable": len(unusable),
         "slices_by_split": _by_split(split for volume in placed for split, _ in volume.labels),
         "slices_by_split_by_slice": _by_split(split for volume in placed for _, split in volume.labels),
         "subjects_by_split": {split: by_subject_split[split] for split in splits.SPLITS},

@@ -5,6 +5,7 @@ It reads all scans as a preparation does, so it takes as long. It names no file 
 
 from __future__ import annotations
 
+import io
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+from PIL import Image
 
 from latentsweep.datasets.catalogue import dataset_named
 from latentsweep.datasets.overview import outline
@@ -22,6 +25,8 @@ from latentsweep.datasets.readers import READERS
 from latentsweep.datasets.scans import Scan, read_scans
 from latentsweep.datasets.selection import EVERYTHING, Selection
 from latentsweep.datasets.spool import ScanResult, Spool
+
+PICTURE_SIDE = 128
 
 
 @dataclass(frozen=True)
@@ -35,8 +40,8 @@ class CheckedVolume:
     slices: int
     lesions: int | None
     """Slices with lesion; None without masks."""
-    picture: np.ndarray = field(repr=False)
-    """uint8 (S, S), or (S, S, 3) with the outline of its lesion."""
+    picture: bytes = field(repr=False)
+    """A JPEG of at most PICTURE_SIDE pixels a side, with the outline of the lesion."""
 
 
 @dataclass(frozen=True)
@@ -123,5 +128,12 @@ def _volumes(scan: Scan, result: ScanResult, patient: int, spool: Spool, number:
             files=len(scan.files),
             slices=len(slices),
             lesions=sum(map(bool, lesions)) if lesions else None,
-            picture=image if mask is None else outline(image, decode(mask)),
+            picture=_encode(image if mask is None else outline(image, decode(mask))),
         )
+
+
+def _encode(picture: npt.NDArray[np.uint8]) -> bytes:
+    image, buffer = Image.fromarray(picture), io.BytesIO()
+    image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
+    image.save(buffer, format="JPEG", quality=85)
+    return buffer.getvalue()

@@ -38,7 +38,7 @@ MAX_BROKEN_SHARE = 0.20
 MAX_PLACES = 20
 """How many places of a reject the manifest lists."""
 MIN_SIZE, MAX_SIZE = 16, 1024
-PREPARATION = 2
+PREPARATION = 3
 """Raised with every change of code after which the same source gives other slices, splits or subjects."""
 
 Progress = Callable[[int, int], None]
@@ -65,9 +65,9 @@ def prepare(
     is called with (scans done, scans in all). Raises :class:`~trainables.errors.DataError` where the source or the
     settings cannot be used, and for a name that was prepared otherwise unless ``replace``.
 
-    Datasets of the same patients (``brats_flair`` and ``brats_t1ce``) split them alike, with one exception:
-    subjects with an identical image are joined and share a split, and images may be identical in one modality
-    alone. The manifest notes how many were joined.
+    Datasets of the same patients (``brats_flair`` and ``brats_t1ce``) split them alike, with two exceptions:
+    subjects with an identical image are joined before the split is drawn, and one without a usable slice has no
+    place in it. Both may hold in one modality alone; the manifest notes how many they were.
     """
     home = Path(home)
     check_options(name, size, jobs)
@@ -97,14 +97,15 @@ def prepare(
                     folder.rename(retired)
                 partial.rename(folder)
                 shutil.rmtree(retired, ignore_errors=True)
-            except ReadersDiedError:
+            except (ReadersDiedError, OSError):  # as where the process was ended: what was read stays
                 raise
-            except Exception:  # what was read stays where the user or the system ended the process
+            except Exception:
                 shutil.rmtree(partial, ignore_errors=True)
                 raise
     except OSError as error:
         raise DataError(
-            f"the datasets folder must be writable: {folder.parent}: {why(error)}, or choose another --home"
+            f"the datasets folder must be writable: {folder.parent}: {why(error)}, and run the same command again, "
+            "which goes on from the scans that were read, or choose another --home"
         ) from None
     return open_dataset(folder.parent, name)
 
@@ -227,11 +228,14 @@ def _build(
         for split, subjects in counts["subjects_by_split"].items()
         if not subjects
     ]
-    if joined := counts["subjects_joined_by_identical_images"]:
-        notes.append(
-            f"subjects joined to others for identical images: {joined}; another dataset of the same patients, as one "
-            "of another modality, may have them in another split"
-        )
+    joined, unusable = counts["subjects_joined_by_identical_images"], counts["subjects_unusable"]
+    without_place = {"joined to others for identical images": joined, "without a usable slice": unusable}
+    notes += [
+        f"subjects {what}: {count}; they hold no place in the split, so another dataset of the same patients, as one "
+        "of another modality, may split some patients otherwise"
+        for what, count in without_place.items()
+        if count
+    ]
     notes += plane_notes(results)
     notes += mask_notes(results)
     lesions = [image.lesion for placed in volumes for image in placed.volume.slices if image.lesion is not None]

@@ -42,12 +42,13 @@ class Survey:
 
 def dataset_lints(dataset: PreparedDataset, rule: Rule, others: Sequence[PreparedDataset] = ()) -> list[Finding]:
     """What in ``dataset`` would mislead under ``rule`` ('subject', 'slice' or a fold): subjects-across-splits,
-    identical-across-splits, saturated-range, and shared-patients with each of ``others``.
+    identical-across-splits, near-identical-across-splits, saturated-range, and shared-patients with each of
+    ``others``.
 
     Reads every slice once, a shard at a time: about 0.5 ms a slice, and its thumbnail of 4 KiB in a temporary file.
     """
     own = survey(dataset, rule)
-    findings = [_subjects(own, rule), _identical(own), _range(own)]
+    findings = [_subjects(own, rule), _identical(own), _nearly_identical(own), _range(own)]
     findings += [_shared(own, survey(other, rule), other.name) for other in others if other.folder != dataset.folder]
     return [found for found in findings if found]
 
@@ -108,6 +109,29 @@ def _identical(own: Survey) -> Finding | None:
         "identical-across-splits",
         f"{slices} of {len(own.hashes)} slices have a twin with equal pixels in another split ({len(across)} "
         "different images)",
+    )
+
+
+def _nearly_identical(own: Survey) -> Finding | None:
+    """Of the subjects that are in one split alone, which other lints say nothing of, and of pixels that differ."""
+    from latentsweep.lints.twins import ThumbnailsOf, twins
+
+    across = [subject for subject, splits in _splits_by(own.subjects, own.splits).items() if len(splits) > 1]
+    equal = [image for image, splits in _splits_by(own.hashes, own.splits).items() if len(splits) > 1]
+    here = ~np.isin(own.subjects, across) & ~np.isin(own.hashes, equal)
+    found, subjects = 0, set[str]()
+    for held_out, seen in (("test", ("train", "validation")), ("validation", ("train",))):
+        queries, keys = (np.flatnonzero(here & np.isin(own.splits, splits)) for splits in ([held_out], seen))
+        twin = twins(ThumbnailsOf(own.thumbnails, queries), ThumbnailsOf(own.thumbnails, keys)) >= 0
+        found += int(twin.sum())
+        subjects.update(own.subjects[queries[twin]].tolist())
+    if not found:
+        return None
+    held = here & np.isin(own.splits, ["validation", "test"])
+    return finding(
+        "near-identical-across-splits",
+        f"{found} of {held.sum()} validation and test slices, of {len(subjects)} of {len(set(own.subjects[held]))} "
+        "subjects, have a near-identical one of another subject in another split",
     )
 
 

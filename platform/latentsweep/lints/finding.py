@@ -51,6 +51,10 @@ LINTS: dict[str, Lint] = {
         "slices with equal pixels are in several splits",
         "set data.split=subject, which keeps equal slices together, and look for scans that were copied",
     ),
+    "near-identical-across-splits": Lint(
+        "slices of different subjects in different splits are nearly equal, so the source holds scans twice",
+        "take the copies out of the source, or join them by --subject-from, and prepare again",
+    ),
     "shared-patients": Lint(
         "another prepared dataset holds near-identical slices, so probably the same patients",
         "train and test within one of the two; do not test a model of one on the other, nor merge them",

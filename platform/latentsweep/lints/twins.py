@@ -1,4 +1,4 @@
-"""Near-identical slices of two datasets, whatever their size and window.
+"""Near-identical slices of two datasets, or of the splits of one, whatever their size and window.
 
 The outline of a head is much the same for every patient, so slices are compared by what their surroundings don't
 explain: pixels minus their local mean, of zero mean and unit norm, whose product is a correlation. It is blind to
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -82,7 +83,28 @@ class Thumbnails:
         return np.fromfile(self._file, np.uint8, count * width).reshape(count, *self.shape[1:])
 
 
-def twins(first: Bytes | Thumbnails, second: Bytes | Thumbnails) -> npt.NDArray[np.intp]:
+@dataclass(frozen=True)
+class ThumbnailsOf:
+    """Those of ``all`` at ``places`` (n,), read when they are asked for."""
+
+    all: Thumbnails
+    places: npt.NDArray[np.intp]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.places), *self.all.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, which: slice | npt.NDArray[Any]) -> Bytes:
+        return self.all[self.places[which]]
+
+
+Pictures = Bytes | Thumbnails | ThumbnailsOf
+
+
+def twins(first: Pictures, second: Pictures) -> npt.NDArray[np.intp]:
     """For each thumbnail of ``first`` (N, s, s) the index of its twin in ``second`` (M, t, t), or −1: (N,).
 
     The twin is the coarsely nearest slice, where both correlations pass their limits. The time is that of N·M·d
@@ -106,7 +128,7 @@ def twins(first: Bytes | Thumbnails, second: Bytes | Thumbnails) -> npt.NDArray[
     return found
 
 
-def nearest_coarse(queries: Features, second: Bytes | Thumbnails) -> tuple[npt.NDArray[np.intp], Features]:
+def nearest_coarse(queries: Features, second: Pictures) -> tuple[npt.NDArray[np.intp], Features]:
     """The index of the coarsely nearest slice of ``second`` for each of ``queries`` (N, d), and its correlation."""
     nearest = np.zeros(len(queries), dtype=np.intp)
     likeness = np.full(len(queries), -np.inf, dtype=np.float32)

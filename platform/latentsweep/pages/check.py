@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import base64
 import datetime
-import io
 from pathlib import Path
-
-import numpy as np
-from PIL import Image
 
 from latentsweep.datasets.check import Check
 from latentsweep.pages.templates import PACKAGE, environment
 from trainables.errors import DataError
 from trainables.loop.files import write_whole
-
-SIDE = 128
-"""The largest side of a picture on the page, in pixels."""
 
 
 def write_check(check: Check, path: Path) -> Path:
@@ -39,7 +32,7 @@ def write_check(check: Check, path: Path) -> Path:
             c=check,
             facts=facts,
             written=datetime.date.today().isoformat(),
-            pictured=[(volume, _embedded(volume.picture)) for volume in check.volumes],
+            pictured=[(volume, base64.b64encode(volume.picture).decode("ascii")) for volume in check.volumes],
         )
     )
     try:
@@ -47,11 +40,3 @@ def write_check(check: Check, path: Path) -> Path:
     except OSError as error:
         raise DataError(f"--check must name a file that can be written: {path}: {error.strerror}") from None
     return path
-
-
-def _embedded(picture: np.ndarray) -> str:
-    """A picture as a JPEG in base64."""
-    image, buffer = Image.fromarray(picture), io.BytesIO()
-    image.thumbnail((SIDE, SIDE))
-    image.save(buffer, format="JPEG", quality=85)
-    return base64.b64encode(buffer.getvalue()).decode("ascii")

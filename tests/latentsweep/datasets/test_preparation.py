@@ -195,7 +195,7 @@ def test_identical_images_join_their_subjects(tmp_path, source, head, write_nift
         write_nifti(source / f"copy{number}" / "scan.nii.gz", head(number))
     dataset = own(tmp_path, source)
     note = dataset.manifest["notes"][-1]
-    assert note.startswith("subjects joined to others for identical images: 6; another dataset of the same patients")
+    assert note.startswith("subjects joined to others for identical images: 6; they hold no place in the split")
     counts = dataset.manifest["counts"]
     assert (counts["subjects"], counts["subjects_joined_by_identical_images"], counts["volumes"]) == (6, 6, 12)
     images = [
@@ -205,20 +205,36 @@ def test_identical_images_join_their_subjects(tmp_path, source, head, write_nift
     assert sum(map(len, images)) == len(set.union(*images)) == 36
 
 
-def test_a_reject_does_not_move_anyone_to_another_split(tmp_path, source):
-    def split_of(dataset):
-        return {
-            image.tobytes(): split
-            for split in ("train", "validation", "test")
-            if dataset.manifest["counts"]["slices_by_split"][split]
-            for image in dataset.load(split).images
-        }
+def test_copies_are_one_subject_before_the_split_is_drawn(tmp_path, source, head, write_nifti):
+    before = own(tmp_path, source).manifest["counts"]["subjects_by_split"]
+    for number in range(6):
+        write_nifti(source / f"copy{number}" / "scan.nii.gz", head(number))
+    after = own(tmp_path, source, replace=True).manifest["counts"]["subjects_by_split"]
+    assert after == before == {"train": 4, "validation": 1, "test": 1}
 
-    before = split_of(own(tmp_path, source))
-    (source / "patient3" / "scan.nii.gz").write_bytes(b"broken")
-    after = split_of(own(tmp_path, source, replace=True))
-    assert 0 < len(after) < len(before)
-    assert all(before[image] == split for image, split in after.items())
+
+def test_a_subject_without_a_usable_slice_holds_no_place_in_the_split(tmp_path, source, head, write_nifti):
+    for name in ("u", "v", "w"):
+        write_nifti(source / f"blank{name}" / "scan.nii.gz", np.zeros_like(head()))
+    manifest = own(tmp_path, source).manifest
+    assert manifest["counts"]["subjects_by_split"] == {"train": 4, "validation": 1, "test": 1}
+    assert manifest["notes"][-1].startswith("subjects without a usable slice: 3; they hold no place in the split")
+
+
+def test_a_subject_of_another_modality_holds_its_place_in_the_split(tmp_path, head, write_nifti):
+    source = tmp_path / "brats"
+    for number in range(8):
+        for modality in ("flair", "t1ce") if number % 2 else ("t1ce",):
+            write_nifti(source / f"P{number}" / f"P{number}_{modality}.nii.gz", head(number + 100 * len(modality)))
+
+    def split_of(name):
+        dataset = prepare(name, home=tmp_path, source=source, size=32, jobs=1)
+        present = [split for split, n in dataset.manifest["counts"]["subjects_by_split"].items() if n]
+        return {subject: split for split in present for subject in set(dataset.load(split).subjects)}
+
+    flair, t1ce = split_of("brats_flair"), split_of("brats_t1ce")
+    assert len(flair) == 4
+    assert all(t1ce[subject] == split for subject, split in flair.items())
 
 
 def test_a_subject_with_one_slice_is_kept(tmp_path, head, write_nifti):
@@ -313,14 +329,21 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path, source, place):
     assert (tmp_path / place).read_text() == "in the way"
 
 
-def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path, source, monkeypatch):
+def test_a_full_disk_is_an_error_and_what_was_read_is_kept(tmp_path, source, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(preparation, "write_shards", full)
     with pytest.raises(DataError, match="No space left on device; make room"):
         own(tmp_path, source)
-    assert leftovers(tmp_path / "home") == []
+    monkeypatch.undo()
+
+    def read_again(*_):
+        raise AssertionError("a scan was read again")
+
+    monkeypatch.setattr(nifti, "read_nifti", read_again)
+    assert own(tmp_path, source).manifest["counts"]["slices"] == 36
+    assert leftovers(tmp_path / "home") == ["mine"]
 
 
 def test_a_reader_that_fails_in_an_unforeseen_way_tells_its_error_type_alone(tmp_path, source, monkeypatch):

@@ -14,12 +14,26 @@ from PIL import Image
 from latentsweep.datasets.preparation import prepare
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.lints import dataset_lints
-from latentsweep.lints.twins import COARSE_LIMIT, Thumbnails, features, nearest_coarse, thumbnails, twins
+from latentsweep.lints.twins import (
+    COARSE_LIMIT,
+    Thumbnails,
+    ThumbnailsOf,
+    features,
+    nearest_coarse,
+    thumbnails,
+    twins,
+)
 
 
 def only(findings: list[Any], code: str) -> Any:
     (found,) = [found for found in findings if found.code == code]
     return found
+
+
+def jpeg(image: np.ndarray) -> np.ndarray:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="JPEG", quality=60)
+    return np.asarray(Image.open(buffer))
 
 
 def test_the_split_by_slice_is_told_with_how_many_test_slices_training_has_seen(
@@ -57,6 +71,33 @@ def test_equal_slices_are_counted_across_splits_only(
     found = only(dataset_lints(planted("mine", rows), "subject"), "identical-across-splits")
     assert found.evidence.startswith("2 of 4 slices")
     assert "(1 different images)" in found.evidence
+
+
+def test_recompressed_copies_of_other_subjects_are_counted_across_splits_only(
+    planted: Callable[..., PreparedDataset], brain: Callable[..., np.ndarray]
+) -> None:
+    rows = [
+        ("a", "train", "train", brain(0)),
+        ("a", "train", "train", brain(1)),
+        ("b", "train", "train", jpeg(brain(1))),
+        ("c", "validation", "train", brain(2)),
+        ("d", "test", "train", jpeg(brain(0))),
+        ("d", "test", "train", jpeg(brain(2))),
+        ("e", "test", "train", brain(3)),
+    ]
+    found = only(dataset_lints(planted("mine", rows), "subject"), "near-identical-across-splits")
+    assert found.evidence.startswith("2 of 4 validation and test slices, of 1 of 3 subjects")
+
+
+def test_slices_of_a_subject_in_several_splits_are_no_copies_of_others(
+    planted: Callable[..., PreparedDataset], brain: Callable[..., np.ndarray]
+) -> None:
+    rows = [
+        ("a", "train", "train", brain(0)),
+        ("a", "train", "test", jpeg(brain(0))),
+        ("b", "test", "test", brain(2)),
+    ]
+    assert [found.code for found in dataset_lints(planted("mine", rows), "slice")] == ["subjects-across-splits"]
 
 
 def test_shared_patients_in_the_same_splits_are_a_note_and_in_others_a_warning(
@@ -159,12 +200,6 @@ def test_real_slices_of_a_split_by_slice_share_their_patients(real: dict[str, Pr
     assert "130 of 130 test slices" in found.evidence
 
 
-def jpeg(image: np.ndarray) -> np.ndarray:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="JPEG", quality=60)
-    return np.asarray(Image.open(buffer))
-
-
 CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "half the size": lambda image: np.asarray(Image.fromarray(image).resize((64, 64), Image.Resampling.BICUBIC)),
     "gamma 0.6": lambda image: (255 * (image / 255) ** 0.6).astype(np.uint8),
@@ -199,6 +234,9 @@ def test_thumbnails_in_a_file_are_those_in_memory() -> None:
     whole = thumbnails(images)
     assert (len(kept), kept.shape) == (600, whole.shape)
     mask = np.arange(600) % 7 == 0
-    for which in (slice(5, 300), slice(590, 700), slice(0, 0), np.array([599, 0, 31]), mask):
+    odd = np.arange(1, 600, 2)
+    for which in (slice(5, 300), slice(590, 700), slice(0, 0), np.array([299, 0, 31])):
         np.testing.assert_array_equal(kept[which], whole[which])
+        np.testing.assert_array_equal(ThumbnailsOf(kept, odd)[which], whole[odd][which])
+    np.testing.assert_array_equal(kept[mask], whole[mask])
     np.testing.assert_array_equal(twins(kept, kept), twins(whole, whole))

@@ -161,6 +161,13 @@ class Plants:
         rows.append(("p10", "train", "test" if across else "train", rows[0][3]))
         return dataset_lints(self.planted("mine", rows), "slice")
 
+    def nearly_identical(self, *, across: bool) -> list[Finding]:
+        rows = self.rows(range(10))
+        _, split, by_slice, image = rows[0]
+        assert split == "train"
+        rows.append(("p10", "test" if across else "train", by_slice, np.clip(image * 1.1, 0, 255).astype(np.uint8)))
+        return dataset_lints(self.planted("mine", rows), "subject")
+
     def shared(self, patients: range) -> list[Finding]:
         def half(image: np.ndarray) -> np.ndarray:
             return np.clip(image.reshape(32, 2, 32, 2).mean((1, 3)) * 1.3 - 15, 0, 255).astype(np.uint8)
@@ -193,6 +200,7 @@ FIRES: dict[str, Case] = {
     "frequency-biased": lambda plants: configuration_lints(frequency("complex_l1")),
     "subjects-across-splits": lambda plants: plants.subjects(across=True),
     "identical-across-splits": lambda plants: plants.identical(across=True),
+    "near-identical-across-splits": lambda plants: plants.nearly_identical(across=True),
     "shared-patients": lambda plants: plants.shared(range(5, 15)),
     "saturated-range": lambda plants: plants.window(1.6),
     "latent-scale": lambda plants: results(PAPER, latents=summary(scale=2.5, shift=1.0)),
@@ -213,6 +221,7 @@ SILENT: dict[str, Case] = {
     "frequency-biased": lambda plants: configuration_lints(frequency("high_pass")),
     "subjects-across-splits": lambda plants: plants.subjects(across=False),
     "identical-across-splits": lambda plants: plants.identical(across=False),
+    "near-identical-across-splits": lambda plants: plants.nearly_identical(across=False),
     "shared-patients": lambda plants: plants.shared(range(10, 20)),
     "saturated-range": lambda plants: plants.window(1.0),
     "latent-scale": lambda plants: results(PAPER),
