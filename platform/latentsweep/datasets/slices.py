@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from latentsweep.datasets.catalogue import check_name, how_to_get
 from latentsweep.datasets.limits import MAX_SIDE
 from latentsweep.datasets.png import decode
-from latentsweep.datasets.shards import MASK_SCHEMA, RULES, is_damaged, mask_name, shard_name
+from latentsweep.datasets.shards import MASK_SCHEMA, RULES, claims_otherwise, is_damaged, mask_name, shard_name
 from latentsweep.datasets.splits import SPLITS, fold_splits
 from latentsweep.storage.home import sha256_of
 from trainables.errors import ChangedDataError, DataError
@@ -255,6 +255,8 @@ class PreparedDataset:
         path = self.folder / mask_name(int(Path(shard["file"]).stem.rpartition("-")[2]))
         again = DataError(f"the masks {path.name} of the dataset {self.name} are missing or damaged: prepare it anew")
         try:
+            if claims_otherwise(path, MASK_SCHEMA, shard["rows"], self.size):
+                raise again
             table = pq.read_table(path)
             whole = sha256_of(path) == shard["masks"]["sha256"]
         except (OSError, pa.ArrowException, KeyError):
@@ -280,7 +282,7 @@ def open_dataset(datasets_folder: Path, name: str, fingerprint: str = "") -> Pre
         raise DataError(f"the manifest of the dataset {name} is damaged: {again}")
     if manifest["version"] != VERSION:
         raise DataError(f"the dataset {name} has format {manifest['version']}, this version reads {VERSION}: {again}")
-    if not _matches(manifest, MANIFEST_FORM) or not 1 <= manifest["settings"]["size"] <= MAX_SIDE:
+    if not is_manifest(manifest):
         raise DataError(f"the manifest of the dataset {name} is damaged: {again}")
     check_fingerprint(name, manifest["fingerprint"], fingerprint)
     try:
@@ -319,6 +321,11 @@ def check_fingerprint(name: str, found: str, begun_with: str) -> None:
             f"a sweep, study, training or model stays with the dataset that it began with, {name} with fingerprint "
             f"{begun_with[:8]}…, and {name} now has {found[:8]}…; prepare it as it was, with --replace, or begin anew"
         )
+
+
+def is_manifest(manifest: Any) -> bool:
+    """Whether it has the form of a dataset's manifest, of whatever version, with slices of an allowed size."""
+    return _matches(manifest, MANIFEST_FORM) and 1 <= int(manifest["settings"]["size"]) <= MAX_SIDE
 
 
 def _matches(value: Any, form: Any) -> bool:

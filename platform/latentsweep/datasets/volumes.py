@@ -65,14 +65,6 @@ def fill_background(voxels: Float) -> Float:
     return voxels
 
 
-def fill_background(voxels: Float) -> Float:
-    """The voxels with 0 in place of NaN, or with their least where that is below 0."""
-    missing = np.isnan(voxels)
-    if missing.any():
-        voxels[missing] = voxels.min(initial=0.0, where=~missing)
-    return voxels
-
-
 def slices_of(volume: Volume, size: int) -> tuple[list[tuple[int, npt.NDArray[np.uint8]]], int]:
     """The (index from the feet up, (size, size) uint8) pairs that hold enough brain, and how many do not.
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from latentsweep.datasets.shards import MASKS, shard_name
-from latentsweep.datasets.slices import PreparedDataset, open_dataset
+from latentsweep.datasets.shards import MASKS, SCHEMA, claims_otherwise, shard_name
+from latentsweep.datasets.slices import PreparedDataset, is_manifest, open_dataset
 from latentsweep.storage.entries import Entry, StageKey
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
@@ -54,7 +54,20 @@ def open_published(store: Store, name: str, fingerprint: str) -> PreparedDataset
     entry = store.find(key_of(fingerprint))
     if entry is None:
         raise DataError(f"the store at {store.address} lacks the dataset {name}; run the same command again")
-    manifest = entry.json(DESCRIPTION)
-    if [shard["file"] for shard in manifest["shards"]] != [shard_name(n) for n in range(len(manifest["shards"]))]:
-        raise DataError(f"the dataset {name} in the store at {store.address} names files that are not its own")
+    other = DataError(
+        f"the dataset {name} in the store at {store.address} must be one that was prepared, and {entry.name} is not; "
+        f"find out who wrote it, and remove {entry.folder}"
+    )
+    try:
+        manifest = entry.json(DESCRIPTION)
+    except (OSError, ValueError, RecursionError):
+        raise other from None
+    if not is_manifest(manifest) or manifest["fingerprint"] != fingerprint:
+        raise other
+    for number, shard in enumerate(manifest["shards"]):
+        path = entry.folder / shard_name(number)
+        if shard["file"] != path.name or not path.is_file():
+            raise other
+        if claims_otherwise(path, SCHEMA, shard["rows"], manifest["settings"]["size"]):
+            raise other
     return PreparedDataset(name, entry.folder, manifest, DESCRIPTION)
