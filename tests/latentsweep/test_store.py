@@ -132,10 +132,33 @@ def test_processes_that_want_the_same_key_do_the_work_once(tmp_path: Path) -> No
     assert len(list(tmp_path.glob("built-*"))) == 1
 
 
+def interrupted(folder: Path) -> None:
+    """A build that leaves a checkpoint and no result."""
+    (folder / "checkpoint").write_bytes(b"half")
+    raise RuntimeError("interrupted")
+
+
 def test_a_store_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(StoreError, match=r"must be writable.*--home"):
         Store(tmp_path / "file").obtain(KEY, build)
+
+
+def test_unfinished_trainings_that_a_sweep_could_go_on_from_are_offered_and_freed_on_request(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    key = StageKey("vae", 1, {"seed": 1})
+    with pytest.raises(RuntimeError):
+        Store(home.store).obtain(key, interrupted)
+    (home.writable(home.sweeps / "some-sweep") / "uses.json").write_text(json.dumps([key.name]))
+    rows = housekeeping.overview(home)
+    assert [(row["name"], row["state"]) for row in rows] == [(key.name, "unfinished")]
+    assert "1 unfinished" in housekeeping.offer(rows)
+    assert "--unfinished" in housekeeping.offer(rows)
+    assert housekeeping.free(home, dry_run=False) == []
+    assert housekeeping.free(home, dry_run=True, unfinished=True) == rows
+    assert housekeeping.free(home, dry_run=False, unfinished=True) == rows
+    assert housekeeping.overview(home) == []
+    assert housekeeping.offer([]) == ""
 
 
 def test_only_what_nothing_refers_to_is_freed(tmp_path: Path) -> None:
@@ -149,7 +172,7 @@ def test_only_what_nothing_refers_to_is_freed(tmp_path: Path) -> None:
 
     rows = {row["name"]: row for row in housekeeping.overview(home)}
     assert rows[used.name]["used_by"] == ["sweeps/some-sweep"]
-    assert "some-sweep" in housekeeping.as_text(list(rows.values()))
+    assert "some-sweep" in housekeeping.as_text(list(rows.values()), {})
     assert [row["name"] for row in housekeeping.free(home, dry_run=True)] == [unused.name]
     assert store.find(unused) is not None
     housekeeping.free(home, dry_run=False)

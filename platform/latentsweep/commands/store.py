@@ -15,13 +15,22 @@ store_app = typer.Typer(no_args_is_help=True, help="What was computed and kept, 
 
 @store_app.command("show")
 def show(
-    as_json: options.JsonOption = False, home: options.HomeOption = Path("runs"), store: options.StoreOption = ""
+    as_json: options.JsonOption = False,
+    home: options.HomeOption = Path("runs"),
+    store: options.StoreOption = "",
+    study_storage: options.StudyOption = "",
 ) -> None:
-    """What the store holds, what each result cost, and what refers to it."""
+    """What the store holds, what each result cost, and what refers to it: sweeps, trials and their channels."""
+    from latentsweep.search.labels import labels
     from latentsweep.storage import housekeeping
 
-    rows = housekeeping.overview(options.home_of(home, store))
-    typer.echo(json.dumps(rows, indent=1) if as_json else housekeeping.as_text(rows))
+    place = options.home_of(home, store, study_storage)
+    rows, named = housekeeping.overview(place), labels(place)
+    if as_json:
+        known = {name: {"trials": label.trials, "channels": sorted(label.channels)} for name, label in named.items()}
+        typer.echo(json.dumps([{**row, **known.get(row["name"], {})} for row in rows], indent=1))
+        return
+    typer.echo(housekeeping.as_text(rows, named))
 
 
 @store_app.command("free")
@@ -29,6 +38,10 @@ def free(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Also in a store outside the home, which may be shared.")
+    ] = False,
+    unfinished: Annotated[
+        bool,
+        typer.Option("--unfinished", help="Also what was begun and not finished, though a job could go on from it."),
     ] = False,
     as_json: options.JsonOption = False,
     home: options.HomeOption = Path("runs"),
@@ -38,5 +51,8 @@ def free(
     from latentsweep.stages.pipeline import VERSIONS
     from latentsweep.storage import housekeeping
 
-    rows = housekeeping.free(options.home_of(home, store), dry_run=dry_run, force=force, versions=VERSIONS)
+    place = options.home_of(home, store)
+    rows = housekeeping.free(place, dry_run=dry_run, force=force, unfinished=unfinished, versions=VERSIONS)
     typer.echo(json.dumps(rows, indent=1) if as_json else housekeeping.freed_words(rows, dry_run=dry_run))
+    if not unfinished and (more := housekeeping.offer(housekeeping.overview(place))):
+        typer.echo(more, err=True)

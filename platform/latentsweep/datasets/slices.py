@@ -277,20 +277,25 @@ def open_dataset(datasets_folder: Path, name: str, fingerprint: str = "") -> Pre
     manifest = read_manifest(folder / MANIFEST)
     if manifest is None:
         raise DataError(f"the dataset {name} is not prepared: {how_to_get(name, home)}")
-    again = f"prepare it again with --replace: {how_to_get(name, home)}"
+
+    def again() -> str:  # the commands name the formats, whose readers take long to import
+        return f"prepare it again with --replace: {how_to_get(name, home)}"
+
     if not isinstance(manifest, dict) or not isinstance(manifest.get("version"), int):
-        raise DataError(f"the manifest of the dataset {name} is damaged: {again}")
+        raise DataError(f"the manifest of the dataset {name} is damaged: {again()}")
     if manifest["version"] != VERSION:
-        raise DataError(f"the dataset {name} has format {manifest['version']}, this version reads {VERSION}: {again}")
+        raise DataError(
+            f"the dataset {name} has format {manifest['version']}, this version reads {VERSION}: {again()}"
+        )
     if not is_manifest(manifest):
-        raise DataError(f"the manifest of the dataset {name} is damaged: {again}")
+        raise DataError(f"the manifest of the dataset {name} is damaged: {again()}")
     check_fingerprint(name, manifest["fingerprint"], fingerprint)
     try:
         for number, shard in enumerate(manifest["shards"]):
             if is_damaged(folder / shard_name(number), shard, manifest["settings"]["size"]):
-                raise DataError(f"the shard {shard_name(number)} of the dataset {name} is damaged: {again}")
+                raise DataError(f"the shard {shard_name(number)} of the dataset {name} is damaged: {again()}")
     except OSError:
-        raise DataError(f"a shard of the dataset {name} is missing or damaged: {again}") from None
+        raise DataError(f"a shard of the dataset {name} is missing or damaged: {again()}") from None
     return PreparedDataset(name, folder, manifest)
 
 

@@ -14,6 +14,8 @@ from latentsweep.storage.home import Home, read_json, write_json
 from latentsweep.storage.store import Store
 from trainables.errors import StoreError
 
+UNFINISHED = "unfinished"
+"""The state of a result that was begun and not finished."""
 USES = "uses.json"
 """In the folder of a sweep, study or training: the names of the results that it refers to."""
 
@@ -50,7 +52,7 @@ def overview(home: Home, versions: Mapping[str, int] = NO_VERSIONS) -> list[dict
         (entry.name, "complete", entry.size, entry.seconds, entry.manifest["created"], _is_earlier(entry, versions))
         for entry in store.entries()
     )
-    unfinished = ((name, "unfinished", size, None, None, False) for name, size in sorted(store.begun().items()))
+    unfinished = ((name, UNFINISHED, size, None, None, False) for name, size in sorted(store.begun().items()))
     columns = ("name", "state", "bytes", "seconds", "created", "earlier")
     rows = (dict(zip(columns, row, strict=True)) for row in (*complete, *unfinished))
     return [{**row, "used_by": users.get(row["name"], [])} for row in rows]
@@ -62,13 +64,21 @@ def _is_earlier(entry: Entry, versions: Mapping[str, int]) -> bool:
 
 
 def free(
-    home: Home, *, dry_run: bool, force: bool = False, versions: Mapping[str, int] = NO_VERSIONS
+    home: Home,
+    *,
+    dry_run: bool,
+    force: bool = False,
+    unfinished: bool = False,
+    versions: Mapping[str, int] = NO_VERSIONS,
 ) -> list[dict[str, Any]]:
     """Deletes the results that nothing refers to and no process works on; returns their rows.
 
     That is decided of each just before it is deleted, since to read the whole store takes minutes, in which a job may
-    have begun to refer to it. ``dry_run`` deletes nothing and returns all that nothing refers to. Raises
-    :class:`StoreError` for a store outside the home, to which other homes may refer, unless ``force`` is given.
+    have begun to refer to it. ``unfinished`` takes those that were begun and not finished, too, whatever refers to
+    them: they begin anew where they are asked for again. ``dry_run`` deletes nothing and returns all that would go.
+
+    Raises :class:`StoreError` for a store outside the home, to which other homes may refer, unless ``force`` is
+    given.
     """
     if home.location and not (dry_run or force):
         raise StoreError(
@@ -76,14 +86,19 @@ def free(
             "go with --dry-run, and say --force where nobody else needs it"
         )
     store = Store.of(home)
-    unused = [row for row in overview(home, versions) if not row["used_by"]]
-    return unused if dry_run else [row for row in unused if _remove(home, store, row["name"])]
+    gone = [row for row in overview(home, versions) if not row["used_by"] or (unfinished and is_unfinished(row))]
+    return gone if dry_run else [row for row in gone if _remove(home, store, row["name"], unfinished)]
 
 
-def _remove(home: Home, store: Store, name: str) -> bool:
-    """Deletes a result, unless a job refers to it by now or a process works on it; whether it was deleted."""
+def _remove(home: Home, store: Store, name: str, unfinished: bool) -> bool:
+    """Deletes a result, unless a job refers to it by now or a process works on it; whether it was deleted.
+
+    Of what a job refers to, what is still ``unfinished`` goes, if that is asked for.
+    """
     with _lock(home):
-        return name not in references(home) and store.remove(name)
+        if name not in references(home):
+            return store.remove(name)
+        return unfinished and store.remove(name, finished=False)
 
 
 def _lock(home: Home) -> FileLock:
@@ -91,15 +106,36 @@ def _lock(home: Home) -> FileLock:
     return FileLock(home.writable(home.root) / ".uses.lock")
 
 
-def as_text(rows: list[dict[str, Any]]) -> str:
-    """The rows of :func:`overview` as a table for people, and their sums below it."""
+def is_unfinished(row: dict[str, Any]) -> bool:
+    """Whether a row of :func:`overview` is of a result that was begun and not finished."""
+    return bool(row["state"] == UNFINISHED)
+
+
+def offer(rows: list[dict[str, Any]]) -> str:
+    """What ``--unfinished`` would free, too, in a line; empty where there is nothing of the kind."""
+    kept = [row for row in rows if is_unfinished(row) and row["used_by"]]
+    if not kept:
+        return ""
+    megabytes = sum(row["bytes"] for row in kept) / 1e6
+    return (
+        f"kept: {len(kept)} unfinished trainings, {megabytes:.1f} MB, from which the jobs that asked for them go on; "
+        "free them, too, with --unfinished"
+    )
+
+
+def as_text(rows: list[dict[str, Any]], labels: Mapping[str, object]) -> str:
+    """The rows of :func:`overview` as a table for people, and their sums below it.
+
+    ``labels`` says by a result's name what it is.
+    """
     if not rows:
         return "the store is empty"
-    lines = [f"{'result':<30} {'state':<11} {'MB':>8} {'seconds':>9}  used by"]
+    lines = [f"{'result':<31} {'state':<11} {'MB':>8} {'seconds':>9}  used by"]
     for row in rows:
         seconds = "–" if row["seconds"] is None else f"{row['seconds']:.1f}"
         users = ", ".join(row["used_by"]) or "nothing"
-        lines.append(f"{row['name']:<30} {row['state']:<11} {row['bytes'] / 1e6:>8.2f} {seconds:>9}  {users}")
+        what = f" ({label})" if (label := labels.get(row["name"])) else ""
+        lines.append(f"{row['name']:<31} {row['state']:<11} {row['bytes'] / 1e6:>8.2f} {seconds:>9}  {users}{what}")
     total, cost = sum(row["bytes"] for row in rows), sum(row["seconds"] or 0.0 for row in rows)
     return "\n".join([*lines, f"{len(rows)} results, {total / 1e6:.1f} MB, {cost / 60:.1f} min of work"])
 

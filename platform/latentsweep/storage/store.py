@@ -275,10 +275,15 @@ class Store:
         """Seconds of work on a result that was begun and not finished; None where nothing is left of it."""
         return _read_numbers(self.workspace(name) / COST).get("seconds")
 
-    def remove(self, name: str) -> bool:
-        """Deletes a result, finished or not; False where another process on this machine is at work on it."""
+    def remove(self, name: str, *, finished: bool = True) -> bool:
+        """Deletes a result; False where another process on this machine is at work on it.
+
+        Also False for a result that is complete, if ``finished`` ones stay.
+        """
         try:
             with self._lock(name).acquire(timeout=0):
+                if not finished and (self.folder(name).exists() or name not in self.begun()):
+                    return False
                 self._verified.discard(name)
                 self.mirror.remove(name)
                 for folder in (self.folder(name), self.workspace(name)):

@@ -1,0 +1,52 @@
+"""What results of the store are to people: of which trials of which sweeps, and with how many latent channels."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+
+from latentsweep.search.export import open_search, sweeps
+from latentsweep.search.plan import SweepPlan
+from latentsweep.storage.home import Home
+from trainables.errors import LatentsweepError
+
+SHOWN = 6
+"""Trials of one sweep that are named; of more, their number is said."""
+
+
+@dataclass
+class Label:
+    """What one result is: the numbers of its trials by their sweeps, and its numbers of latent channels."""
+
+    trials: dict[str, list[int]] = field(default_factory=dict)
+    channels: set[int] = field(default_factory=set)
+
+    def __str__(self) -> str:
+        """As it stands in a table: ``channels 8; trials 1, 4 of demo-smoke-1a2b3c4d``."""
+        channels = [f"channels {next(iter(self.channels))}"] if len(self.channels) == 1 else []
+        parts = []
+        for sweep, numbers in self.trials.items():
+            first = ", ".join(map(str, numbers[:SHOWN]))
+            more = f" and {len(numbers) - SHOWN} more" if len(numbers) > SHOWN else ""
+            parts.append(f"{'trial' if len(numbers) == 1 else 'trials'} {first}{more} of {sweep}")
+        return "; ".join([*channels, *parts])
+
+
+def labels(home: Home) -> dict[str, Label]:
+    """The label of each result that a trial of the home's sweeps has or is to have, by the result's name.
+
+    A sweep that can't be read is left out.
+    """
+    found: dict[str, Label] = {}
+    for folder in sweeps(home):
+        if not (home.study or (folder / "study.db").exists()):
+            continue
+        with contextlib.suppress(LatentsweepError):
+            plan, search = SweepPlan.read(folder), open_search(folder, home.study)
+            for trial in search.run_trials():
+                channels = plan.recipe_of(trial.params).vae.latent_channels
+                for name in plan.results(search, trial).values():
+                    label = found.setdefault(name, Label())
+                    label.trials.setdefault(folder.name, []).append(trial.number)
+                    label.channels.add(channels)
+    return found

@@ -1,0 +1,105 @@
+"""Commands that only read import none of the libraries that train, read scans or grow forests."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_dataset import plant
+from typer.testing import CliRunner
+
+from latentsweep.cli import app
+from latentsweep.configuration import Configuration
+from latentsweep.report import write_report
+from latentsweep.search import leaderboard
+from latentsweep.search.labels import labels
+from latentsweep.storage.home import Home
+from trainables.recipes import SMOKE
+
+ROOT = Path(__file__).parents[3]
+RUN = """
+import atexit, sys
+atexit.register(lambda: print(*(name for name in sys.argv[1].split(",") if name in sys.modules), file=sys.stderr))
+from latentsweep.cli import app
+app(sys.argv[2:])
+"""
+TRAINING = ("ray", "torchvision", "torchmetrics", "pytorch_fid", "cleanfid")
+SCANS = ("nibabel", "pydicom", "scipy.ndimage")
+FOREST = ("sklearn",)
+
+
+def imported(libraries: tuple[str, ...], words: list[str], folder: Path) -> list[str]:
+    """Which of the libraries a command has imported; it must end well."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", RUN, ",".join(libraries), *words]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
+    assert done.returncode in (0, 1), done.stderr
+    return done.stderr.splitlines()[-1].split()
+
+
+def test_the_report_of_a_finished_sweep_imports_neither_ray_nor_what_trains_or_reads_scans(
+    make_sweep: Callable[..., Any],
+) -> None:
+    made = make_sweep(6)
+    plant(made.home, made.plan.dataset)
+    words = ["report", made.name, "--no-mlflow", "--home", str(made.home.root)]
+    assert imported((*TRAINING, *SCANS, "mlflow"), words, made.home.root) == []
+
+
+def test_a_second_report_grows_no_forest(make_sweep: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make_sweep(6)
+    first = write_report(made.home, made.name)[0].read_text()
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("what is kept was computed again")
+
+    monkeypatch.setattr("latentsweep.report.importance.shares_of", refuse)
+    monkeypatch.setattr("latentsweep.search.leaderboard._shares", refuse)
+    again = write_report(made.home, made.name)[0].read_text()
+    table = "<h3>Importance of each choice</h3>"
+    assert table in first
+    assert (
+        again.partition(table)[2].partition("</section>")[0] == first.partition(table)[2].partition("</section>")[0]
+    )
+
+
+def test_what_was_kept_of_other_trials_is_computed_again(make_sweep: Callable[..., Any]) -> None:
+    made = make_sweep(3)
+    assert leaderboard.keep(made.search, "kept.json", lambda: 1) == 1
+    assert leaderboard.keep(made.search, "kept.json", lambda: 2) == 1
+    more = make_sweep(3)
+    assert more.search.folder == made.search.folder
+    assert leaderboard.keep(more.search, "kept.json", lambda: 2) == 2
+
+
+def test_the_store_says_of_which_trials_and_channels_a_result_is(make_sweep: Callable[..., Any]) -> None:
+    made = make_sweep(3)
+    named = labels(made.home)
+    trial = made.search.run_trials()[0]
+    label = named[made.plan.keys(trial.params).denoiser.name]
+    assert str(label) == f"channels {trial.params['vae.latent_channels']}; trial {trial.number} of {made.name}"
+    autoencoder = named[made.plan.keys(trial.params).vae.name]
+    assert trial.number in autoencoder.trials[made.name]
+    assert autoencoder.channels == label.channels
+    done = CliRunner().invoke(app, ["store", "show", "--home", str(made.home.root)])
+    assert (done.exit_code, f"({label})" in done.stdout) == (0, True), done.output
+
+
+@pytest.mark.parametrize("words", [["plan", "--recipe", "smoke"], ["train", "--config", "best.yaml", "--dry-run"]])
+def test_a_plan_imports_neither_ray_nor_what_reads_scans_or_draws(tmp_path: Path, words: list[str]) -> None:
+    plant(Home(tmp_path / "runs"))
+    Configuration("tiny", 0, SMOKE).write(tmp_path / "best.yaml")
+    drawing = ("matplotlib.figure", "mlflow", "optuna") if words[0] == "plan" else ("matplotlib.figure", "mlflow")
+    assert imported(("ray", "torchvision", *SCANS, *FOREST, *drawing), words, tmp_path) == []
+
+
+def test_lint_imports_neither_ray_nor_what_reads_scans_or_draws(make_sweep: Callable[..., Any]) -> None:
+    made = make_sweep(2)
+    plant(made.home)
+    words = ["lint", "tiny", "--home", str(made.home.root)]
+    assert imported(("ray", "torchvision", "nibabel", "pydicom", *FOREST, "mlflow"), words, made.home.root) == []
