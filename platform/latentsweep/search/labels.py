@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass, field
 
-from latentsweep.search.sweeps import open_search, sweeps
 from latentsweep.search.plan import SweepPlan
+from latentsweep.search.sweeps import open_search, sweeps
 from latentsweep.storage.home import Home
 from trainables.errors import LatentsweepError
 
