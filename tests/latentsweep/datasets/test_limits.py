@@ -219,7 +219,8 @@ def test_the_images_of_one_folder_have_a_limit_together(tmp_path, head, write_di
     write_dicom(tmp_path, head(depth=6))
     for number in range(6):
         Image.fromarray(head()[..., number].astype(np.uint8)).save(tmp_path / f"{number}.png")
-    monkeypatch.setattr(f"{volumes_of.__module__}.MAX_VOXELS", 4 * 48 * 48)
+    for module in (volumes_of.__module__, "latentsweep.datasets.stacks"):
+        monkeypatch.setattr(f"{module}.MAX_VOXELS", 4 * 48 * 48, raising=False)
     volumes, rejects = volumes_of(sorted(tmp_path.glob(f"*{suffix}")))
     assert sum(volume.voxels.shape[2] for volume in volumes) == 4
     assert [reject.reason for reject in rejects] == [limits.TOO_MANY_VOXELS] * 2

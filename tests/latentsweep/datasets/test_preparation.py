@@ -263,7 +263,7 @@ def four_dimensions(path, head, write_nifti):
     [
         (truncated_nifti, "a NIfTI file that is cut short or damaged", True),
         (infinite_nifti, "the voxels are not all finite numbers", True),
-        (four_dimensions, "a NIfTI of 4 dimensions where 3 are needed", False),
+        (four_dimensions, f"a NIfTI of 4 dimensions where 3 are needed{nifti.SPLIT}", False),
     ],
 )
 def test_one_bad_nifti_among_good_ones_is_a_listed_reject(tmp_path, source, head, write_nifti, spoil, reason, broken):
@@ -349,7 +349,7 @@ def test_a_reader_that_fails_in_an_unforeseen_way_tells_its_error_type_alone(tmp
     class OddError(Exception):
         pass
 
-    def odd(path):
+    def odd(path, channel):
         raise OddError(f"SECRET {path}")
 
     monkeypatch.setattr(nifti, "read_nifti", odd)
