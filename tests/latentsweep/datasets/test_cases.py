@@ -1,7 +1,6 @@
 """Small inputs as people have them, each prepared by the function that ``data prepare`` calls.
 
-``LATENTSWEEP_TEST_CASES`` names their folder. What is expected of each stands in :data:`CASES`; a row with ``later``
-tells what does not hold yet, and fails as soon as it holds.
+``LATENTSWEEP_TEST_CASES`` names their folder. What is expected of each stands in :data:`CASES`.
 """
 
 from __future__ import annotations
@@ -45,8 +44,6 @@ class Case:
     says: str = ""
     """A pattern that the notes, the reasons of rejects or the error must hold."""
     refused: bool = False
-    later: str = ""
-    """Why the row does not hold yet."""
 
 
 def variants(folder: str, rows: dict[str, Case]) -> dict[str, Case]:
@@ -190,12 +187,7 @@ def cases() -> Path:
     return folder
 
 
-def marked(folder: str, case: Case) -> object:
-    later = [pytest.mark.xfail(reason=case.later, strict=True)] if case.later else []
-    return pytest.param(folder, case, id=folder, marks=later)
-
-
-@pytest.mark.parametrize(("folder", "case"), [marked(folder, case) for folder, case in CASES.items()])
+@pytest.mark.parametrize(("folder", "case"), [pytest.param(folder, case, id=folder) for folder, case in CASES.items()])
 def test_a_case_is_prepared_or_refused_as_expected(cases: Path, tmp_path: Path, folder: str, case: Case) -> None:
     source = package_folder(case) if case.package else cases / folder / case.below
     if not source.is_dir():
