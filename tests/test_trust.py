@@ -644,7 +644,7 @@ def test_licences_of_what_is_not_installed_are_a_stated_skip(licences: Any, tmp_
 
 
 def test_the_page_on_trust_names_every_limit() -> None:
-    from latentsweep.datasets import limits
+    from latentsweep.datasets.formats import limits
 
     page = (ROOT / "docs" / "trust.md").read_text()
     assert f"{limits.MAX_VOXELS:,}" in page

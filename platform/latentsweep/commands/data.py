@@ -15,8 +15,8 @@ from latentsweep.datasets.catalogue import KNOWN
 from trainables.errors import ConfigError
 
 if TYPE_CHECKING:
-    from latentsweep.datasets.discovery import Discovery
     from latentsweep.datasets.slices import PreparedDataset
+    from latentsweep.datasets.sources.discovery import Discovery
     from trainables.folds import Fold
 
 data_app = typer.Typer(
@@ -75,7 +75,7 @@ def prepare(
 ) -> None:
     """Cut raw scans to 8-bit axial slices, split them by subject, and store them without identifiers."""
     from latentsweep.datasets import preparation
-    from latentsweep.datasets.selection import Selection
+    from latentsweep.datasets.sources.selection import Selection
 
     asked: dict[str, Any] = {
         "home": home,

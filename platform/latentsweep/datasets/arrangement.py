@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from latentsweep.datasets import splits
-from latentsweep.datasets.discovery import Discovery
 from latentsweep.datasets.pseudonyms import Pseudonyms
 from latentsweep.datasets.scans import Scan
 from latentsweep.datasets.shards import SliceRow
+from latentsweep.datasets.sources.discovery import Discovery
 from latentsweep.datasets.spool import ScanResult, SliceImage, Spool
 
 

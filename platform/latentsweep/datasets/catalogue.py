@@ -19,7 +19,7 @@ class Dataset:
     namespace: str
     """What keeps its pseudonyms apart from others'. Datasets of the same patients share one."""
     layout: str | None
-    """A name in :data:`latentsweep.datasets.layouts.LAYOUTS`; None for the dataset that is made from nothing."""
+    """A name in :data:`~latentsweep.datasets.sources.layouts.LAYOUTS`; None for the dataset made from nothing."""
     getting: str = ""
     """The commands that get its raw scans."""
     source: str = "<folder>"
@@ -102,7 +102,7 @@ def how_to_get(name: str, home: Path) -> str:
         return f"run `{command}{option}`"
     if name in KNOWN:
         return f"{dataset.getting}, then `{command} --source {dataset.source}{option}`"
-    from latentsweep.datasets.readers import FORMATS  # only here: the readers take long to import
+    from latentsweep.datasets.formats.readers import FORMATS  # only here: the readers take long to import
 
     return (
         f"run `{command} --source <folder of {FORMATS}>{option}` (known without a folder of your own: "

@@ -45,7 +45,7 @@ def replace(datasets: Path, name: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _held(datasets: Path, name: str, how: int) -> Iterator[bool]:
     """Whether the lock was free; it is held until the ``with`` ends."""
-    with (datasets / f".{name}.users").open("a") as file:
+    with (datasets / f".{name}.users.lock").open("a") as file:
         try:
             fcntl.flock(file, how | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from latentsweep.datasets.readers import READERS
-from latentsweep.datasets.reject import Reject
+from latentsweep.datasets.formats.readers import READERS
+from latentsweep.datasets.formats.reject import Reject
 from latentsweep.datasets.volumes import Volume, apply_orientation, axial_planes, fit_square, io_orientation
 
 Labels = npt.NDArray[np.uint8]

@@ -17,13 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
-from latentsweep.datasets.annotations import LABEL_MAP, leave_out_labels
-from latentsweep.datasets.limits import MAX_VOXELS, NO_MEMORY
+from latentsweep.datasets.formats.limits import MAX_VOXELS, NO_MEMORY
+from latentsweep.datasets.formats.readers import READERS
+from latentsweep.datasets.formats.reject import Reject
 from latentsweep.datasets.masks import Labels, cut_labels, read_labels
 from latentsweep.datasets.phantom import phantom
 from latentsweep.datasets.png import encode_stored, image_hash
-from latentsweep.datasets.readers import READERS
-from latentsweep.datasets.reject import Reject
+from latentsweep.datasets.sources.annotations import LABEL_MAP, leave_out_labels
 from latentsweep.datasets.spool import ScanResult, SliceImage, Spool
 from latentsweep.datasets.volumes import Volume, plane_of, slices_of
 from trainables.errors import DataError, LatentsweepError
@@ -47,7 +47,7 @@ class Scan:
     """One unit of work: the files of a volume (or of a folder of DICOM series), and whose it is."""
 
     kind: str
-    """A name in :data:`latentsweep.datasets.readers.READERS`, or :data:`PHANTOM`."""
+    """A name in :data:`latentsweep.datasets.formats.readers.READERS`, or :data:`PHANTOM`."""
     subject: str = field(repr=False)
     key: str = field(repr=False)
     files: tuple[Path, ...] = field(repr=False, default=())

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from latentsweep.datasets.catalogue import check_name, how_to_get
-from latentsweep.datasets.limits import MAX_SIDE
+from latentsweep.datasets.formats.limits import MAX_SIDE
 from latentsweep.datasets.png import decode
 from latentsweep.datasets.shards import MASK_SCHEMA, RULES, claims_otherwise, is_damaged, mask_name, shard_name
 from latentsweep.datasets.splits import SPLITS, fold_splits

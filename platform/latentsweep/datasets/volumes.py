@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 from scipy import ndimage
 
-from latentsweep.datasets.reject import Reject as Reject
+from latentsweep.datasets.formats.reject import Reject as Reject
 
 Float = npt.NDArray[np.float32]
 

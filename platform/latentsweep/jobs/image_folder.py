@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from latentsweep import stages
-from latentsweep.datasets.pictures import read_picture
-from latentsweep.datasets.readers import READERS, format_of
-from latentsweep.datasets.reject import Reject
+from latentsweep.datasets.formats.pictures import read_picture
+from latentsweep.datasets.formats.readers import READERS, format_of
+from latentsweep.datasets.formats.reject import Reject
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.stages.pipeline import Pipeline
 from latentsweep.stages.real_features import extractor
@@ -25,7 +25,7 @@ from trainables.measures.reference import Reference
 from trainables.recipes import Recipe
 
 PICTURE = "picture"
-"""The format of :data:`latentsweep.datasets.readers.READERS` that a folder of images is of."""
+"""The format of :data:`latentsweep.datasets.formats.readers.READERS` that a folder of images is of."""
 FEW = 100
 """Below so many pictures, scores say little."""
 WIDE, LEAST_WIDE = 65535, 16384
@@ -41,8 +41,8 @@ def read_images(folder: Path) -> np.ndarray:
 
     The values of 16-bit pictures are mapped from 0..65535 to 0..255.
     Raises :class:`DataError` where they are not square and of one size. It does so before a picture is decoded where
-    the picture has more pixels than :mod:`latentsweep.datasets.limits` allow, all have more than ``MAX_SET_BYTES``,
-    a link leads out of the folder, or something is no regular file.
+    the picture has more pixels than :mod:`~latentsweep.datasets.formats.limits` allow, all have more than
+    ``MAX_SET_BYTES``, a link leads out of the folder, or something is no regular file.
     """
     if not folder.is_dir():
         raise DataError(f"--images must be a folder of {READERS[PICTURE].label} files, and {folder} is none")

@@ -8,9 +8,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from latentsweep.commands.data import _tell_subjects, data_app
-from latentsweep.datasets.discovery import Discovery
 from latentsweep.datasets.ledger import note_use
 from latentsweep.datasets.slices import open_dataset
+from latentsweep.datasets.sources.discovery import Discovery
 from latentsweep.storage.home import Home
 from trainables.errors import ConfigError, DataError
 

@@ -10,8 +10,8 @@ import pytest
 from pydicom import uid
 from pydicom.encaps import encapsulate
 
-from latentsweep.datasets.decoding import CODECS, measure_jpeg
-from latentsweep.datasets.dicom import dicom_volumes
+from latentsweep.datasets.formats.decoding import CODECS, measure_jpeg
+from latentsweep.datasets.formats.dicom import dicom_volumes
 from latentsweep.datasets.preparation import prepare
 
 

@@ -9,9 +9,9 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 
-from latentsweep.datasets import dicom
-from latentsweep.datasets.dicom import dicom_volumes
-from latentsweep.datasets.limits import TOO_MANY_VOXELS
+from latentsweep.datasets.formats import dicom
+from latentsweep.datasets.formats.dicom import dicom_volumes
+from latentsweep.datasets.formats.limits import TOO_MANY_VOXELS
 
 
 def volumes(folder):

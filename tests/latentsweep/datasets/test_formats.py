@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from writers import WRITERS
 
-from latentsweep.datasets.readers import READERS, format_of
+from latentsweep.datasets.formats.readers import READERS, format_of
 from latentsweep.datasets.scans import Scan, read_scan
 
 

@@ -10,9 +10,9 @@ from pydicom import uid
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset, write_file_meta_info
 
-from latentsweep.datasets import headers
-from latentsweep.datasets.dicom import dicom_volumes
-from latentsweep.datasets.headers import begins_as_dicom, identity, is_dicom, patient_id, series_description
+from latentsweep.datasets.formats import headers
+from latentsweep.datasets.formats.dicom import dicom_volumes
+from latentsweep.datasets.formats.headers import begins_as_dicom, identity, is_dicom, patient_id, series_description
 
 SYNTAXES = {
     "explicit": uid.ExplicitVRLittleEndian,
@@ -94,8 +94,8 @@ def test_a_header_is_read_once_for_the_patient_and_the_description(tmp_path, ima
     path = tmp_path / "a.dcm"
     image.save_as(path)
     opened = []
-    real = headers.open_regular
-    monkeypatch.setattr(headers, "open_regular", lambda path: opened.append(path) or real(path))
+    real = headers.open_scan
+    monkeypatch.setattr(headers, "open_scan", lambda path: opened.append(path) or real(path))
     assert (patient_id(path), series_description(path), patient_id(path)) == ("SECRET-1", "SECRET t1", "SECRET-1")
     assert opened == [path]
     image.PatientID = "SECRET-22"

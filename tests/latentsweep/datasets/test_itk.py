@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from writers import METAIMAGE, metaimage, nrrd_file
 
-from latentsweep.datasets.metaimage import read_metaimage
-from latentsweep.datasets.nifti import read_nifti
-from latentsweep.datasets.nrrd import read_nrrd
-from latentsweep.datasets.readers import format_of
-from latentsweep.datasets.reject import Reject
+from latentsweep.datasets.formats.metaimage import read_metaimage
+from latentsweep.datasets.formats.nifti import read_nifti
+from latentsweep.datasets.formats.nrrd import read_nrrd
+from latentsweep.datasets.formats.readers import format_of
+from latentsweep.datasets.formats.reject import Reject
 from latentsweep.datasets.volumes import axial_planes, plane_of
 
 TURNED = np.array([[0, -0.9, 0.1], [0.2, 0.1, 2.0], [-1.1, 0, 0]])

@@ -22,17 +22,17 @@ from PIL import Image
 from pydicom.encaps import encapsulate
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGBaseline8Bit, RLELossless
 
-from latentsweep.datasets import limits
-from latentsweep.datasets.dicom import dicom_volumes
-from latentsweep.datasets.headers import patient_id
-from latentsweep.datasets.layouts import discover
-from latentsweep.datasets.limits import guard_reading, inflates_beyond, open_regular
-from latentsweep.datasets.nifti import read_nifti
-from latentsweep.datasets.pictures import picture_volumes
+from latentsweep.datasets.formats import limits
+from latentsweep.datasets.formats.dicom import dicom_volumes
+from latentsweep.datasets.formats.headers import patient_id
+from latentsweep.datasets.formats.limits import guard_reading, inflates_beyond, open_regular
+from latentsweep.datasets.formats.nifti import read_nifti
+from latentsweep.datasets.formats.pictures import picture_volumes
+from latentsweep.datasets.formats.reject import Reject
 from latentsweep.datasets.preparation import prepare
-from latentsweep.datasets.reject import Reject
 from latentsweep.datasets.scans import Scan, read_scan
-from latentsweep.datasets.sources import LINKS
+from latentsweep.datasets.sources.layouts import discover
+from latentsweep.datasets.sources.sources import LINKS
 from trainables.errors import DataError
 
 ROOT = Path(__file__).parents[3]
@@ -219,7 +219,7 @@ def test_the_images_of_one_folder_have_a_limit_together(tmp_path, head, write_di
     write_dicom(tmp_path, head(depth=6))
     for number in range(6):
         Image.fromarray(head()[..., number].astype(np.uint8)).save(tmp_path / f"{number}.png")
-    for module in (volumes_of.__module__, "latentsweep.datasets.stacks"):
+    for module in (volumes_of.__module__, "latentsweep.datasets.formats.stacks"):
         monkeypatch.setattr(f"{module}.MAX_VOXELS", 4 * 48 * 48, raising=False)
     volumes, rejects = volumes_of(sorted(tmp_path.glob(f"*{suffix}")))
     assert sum(volume.voxels.shape[2] for volume in volumes) == 4

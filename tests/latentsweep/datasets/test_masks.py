@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from latentsweep.datasets.formats.reject import Reject
 from latentsweep.datasets.masks import lay_on
 from latentsweep.datasets.overview import OUTLINE, contact_sheet
-from latentsweep.datasets.pairing import pair_masks
 from latentsweep.datasets.preparation import prepare
-from latentsweep.datasets.reject import Reject
 from latentsweep.datasets.scans import Scan
 from latentsweep.datasets.slices import open_dataset
-from latentsweep.datasets.sources import SourceFile
+from latentsweep.datasets.sources.pairing import pair_masks
+from latentsweep.datasets.sources.sources import SourceFile
 from latentsweep.datasets.volumes import Volume
 from latentsweep.lints.data import dataset_lints
 from latentsweep.stages.dataset import open_published, publish

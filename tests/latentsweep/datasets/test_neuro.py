@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from writers import write_mgh, write_minc1, write_minc2, write_pair
 
-from latentsweep.datasets.analyze import read_analyze
-from latentsweep.datasets.mgh import read_mgh
-from latentsweep.datasets.minc import read_minc
-from latentsweep.datasets.nifti import read_nifti
-from latentsweep.datasets.readers import format_of
-from latentsweep.datasets.reject import Reject
+from latentsweep.datasets.formats.analyze import read_analyze
+from latentsweep.datasets.formats.mgh import read_mgh
+from latentsweep.datasets.formats.minc import read_minc
+from latentsweep.datasets.formats.nifti import read_nifti
+from latentsweep.datasets.formats.readers import format_of
+from latentsweep.datasets.formats.reject import Reject
 from latentsweep.datasets.volumes import axial_planes
 
 AFFINE = np.array([[-0.9, 0, 0, 80], [0, 0, 2.0, 90], [0, -1.1, 0, -60], [0, 0, 0, 1]])
@@ -122,6 +122,6 @@ def test_an_hdf5_file_reads_no_other_file(tmp_path, head, way):
 def test_a_volume_of_four_dimensions_or_too_many_voxels_is_refused(tmp_path, head, write, monkeypatch):
     path = write(tmp_path, head())
     read = {"a.mgz": read_mgh, "a.mnc": read_minc, "a.hdr": read_analyze}[path.name]
-    monkeypatch.setattr("latentsweep.datasets.blocks.MAX_VOXELS", 1000)
+    monkeypatch.setattr("latentsweep.datasets.formats.blocks.MAX_VOXELS", 1000)
     with pytest.raises(Reject, match="more than 1,000 voxels"):
         read(path)

@@ -5,10 +5,10 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from latentsweep.datasets.names import count_alike, patient_of_folder
-from latentsweep.datasets.patients import alike_subjects, find_patients, names_nobody
-from latentsweep.datasets.sources import SourceFile, list_source
-from latentsweep.datasets.visits import without_visit
+from latentsweep.datasets.sources.names import count_alike, patient_of_folder
+from latentsweep.datasets.sources.patients import alike_subjects, find_patients, names_nobody
+from latentsweep.datasets.sources.sources import SourceFile, list_source
+from latentsweep.datasets.sources.visits import without_visit
 
 
 @pytest.mark.parametrize(

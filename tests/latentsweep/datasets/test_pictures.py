@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latentsweep.datasets.pictures import read_picture
-from latentsweep.datasets.readers import format_of
-from latentsweep.datasets.reject import Reject
+from latentsweep.datasets.formats.pictures import read_picture
+from latentsweep.datasets.formats.readers import format_of
+from latentsweep.datasets.formats.reject import Reject
 
 SEVERAL = "several pages or frames"
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latentsweep.datasets import nifti, preparation, scans
+from latentsweep.datasets import preparation, scans
+from latentsweep.datasets.formats import nifti
 from latentsweep.datasets.preparation import prepare
 from latentsweep.datasets.slices import open_dataset
 from trainables.errors import DataError, LatentsweepError

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latentsweep.datasets.annotations import LABEL_MAP, is_mask_picture, kind_of_annotation
 from latentsweep.datasets.check import check
-from latentsweep.datasets.contrasts import contrast_named
 from latentsweep.datasets.preparation import prepare
-from latentsweep.datasets.selection import Selection
-from latentsweep.datasets.sources import SourceFile
+from latentsweep.datasets.sources.annotations import LABEL_MAP, is_mask_picture, kind_of_annotation
+from latentsweep.datasets.sources.contrasts import contrast_named
+from latentsweep.datasets.sources.selection import Selection
+from latentsweep.datasets.sources.sources import SourceFile
 from trainables.errors import DataError
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from pydicom.uid import generate_uid
 
-from latentsweep.datasets.dicom import dicom_volumes
+from latentsweep.datasets.formats.dicom import dicom_volumes
 
 
 def read(*folders):

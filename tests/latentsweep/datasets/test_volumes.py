@@ -6,10 +6,10 @@ import pydicom
 import pytest
 from PIL import Image
 
-from latentsweep.datasets.dicom import dicom_volumes
-from latentsweep.datasets.nifti import read_nifti
-from latentsweep.datasets.pictures import picture_volumes, read_picture
-from latentsweep.datasets.reject import Reject
+from latentsweep.datasets.formats.dicom import dicom_volumes
+from latentsweep.datasets.formats.nifti import read_nifti
+from latentsweep.datasets.formats.pictures import picture_volumes, read_picture
+from latentsweep.datasets.formats.reject import Reject
 from latentsweep.datasets.volumes import (
     DISPLAY_AFFINE,
     Volume,
