@@ -34,9 +34,14 @@ IMPORTED = [
 
 
 class Forked:
-    """Stands for ``subprocess.Popen`` of a driver: a fork, with the signals as they are after ``exec``."""
+    """Stands for ``subprocess.Popen`` of a driver: a fork, with the signals as they are after ``exec``.
 
-    def __init__(self, command: Sequence[str], *, env: Mapping[str, str], process_group: int) -> None:
+    It has all open files, those of ``pass_fds`` among them.
+    """
+
+    def __init__(
+        self, command: Sequence[str], *, env: Mapping[str, str], pass_fds: Sequence[int], process_group: int
+    ) -> None:
         self.pid = os.fork()
         if not self.pid:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):

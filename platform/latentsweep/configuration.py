@@ -35,7 +35,8 @@ ORIGIN = {
     "sweep": ("a text", str),
     "trial": ("a whole number", int),
     "dataset_fingerprint": ("a text", str),
-    **dict.fromkeys(("selection", "confirmed"), ("a mapping", Mapping | None)),
+    "selection": ("a mapping", Mapping | None),
+    "confirmed": ("a mapping, or false", Mapping | bool | None),
 }
 """What the entries of an origin that are read must be."""
 ENTRIES = ("version", "dataset", "trained_on", "seed", "execution", "recipe", "origin")

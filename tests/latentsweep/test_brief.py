@@ -60,7 +60,7 @@ def test_a_dataset_in_the_store_cannot_name_files_outside_it(tmp_path: Path) -> 
 
     Store.of(home).remove(key_of(brief.identity.dataset).name)
     Store.of(home).obtain(key_of(brief.identity.dataset), planted)
-    with pytest.raises(DataError, match="names files that are not its own"):
+    with pytest.raises(DataError, match="must be one that was prepared"):
         brief.pipeline()
 
 

@@ -48,7 +48,7 @@ def test_a_home_begun_on_16_threads_goes_on_with_2_and_one_line_says_that_bits_m
     assert retraining.keep_threads(large, "sweep.json", {}).packing.threads == 16
     assert said(large) == ""
     assert retraining.keep_threads(small, "sweep.json", {}).packing.threads == 2
-    assert said(small) == f"note: {fewer_threads(16, 2)}\n"
+    assert said(small).startswith(f"note: {fewer_threads(16, 2)}\n")
     assert "not bit for bit" in said(small)
 
 
@@ -74,7 +74,7 @@ def test_a_configuration_with_more_threads_than_cores_is_trained_and_asked_with_
     with pytest.raises(ConfigError, match="it began"):
         retraining.run(small)
     assert asked == {"threads": 2}
-    assert said(small) == f"note: {fewer_threads(16, 2)}\n"
+    assert said(small).startswith(f"note: {fewer_threads(16, 2)}\n")
     monkeypatch.setattr(trained, "cores", lambda: 2)
     assert trained._execution_here(retraining.configuration, None).threads == 2
     assert caplog.messages == [fewer_threads(16, 2)]

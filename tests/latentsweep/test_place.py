@@ -92,7 +92,7 @@ def test_without_a_place_the_folder_alone_tells_and_its_checkpoint_stays(tmp_pat
     store.note_progress(KEY, {"step": 3.0})
     assert (workspace / CHECKPOINT).read_text() == "the last step"
     assert Store(tmp_path).progress(KEY.name) == {"step": 3.0}
-    assert Store(tmp_path).progress("denoiser/another") == {}
+    assert Store(tmp_path).progress("denoiser/0123456789abcdef") == {}
 
 
 def test_an_address_has_one_spelling(tmp_path: Path) -> None:

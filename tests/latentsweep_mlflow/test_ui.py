@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from latentsweep.invocation import hint
 from latentsweep.records.recorder import StepRecord
 from latentsweep_mlflow import ui
 from latentsweep_mlflow.recorder import recorder_for
@@ -41,7 +42,7 @@ def unused_port() -> int:
 
 
 def test_a_home_without_a_record_says_which_command_makes_one(tmp_path: Path) -> None:
-    with pytest.raises(LatentsweepError, match="run a sweep first: latentsweep sweep"):
+    with pytest.raises(LatentsweepError, match=f"run a sweep first: {hint('sweep --dataset demo')}"):
         ui.serve(tmp_path)
     assert not list(tmp_path.iterdir())
 
