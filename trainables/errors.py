@@ -61,7 +61,7 @@ class StoppedError(LatentsweepError):
     """The user stopped a job; nothing is lost, and the same command goes on."""
 
 
-class UnfinishedError(StoppedError):
+class UnfinishedError(LatentsweepError):
     """A job ended before its end though nobody stopped it; nothing is lost, and the same command goes on."""
 
 

@@ -152,13 +152,38 @@ def test_unfinished_trainings_that_a_sweep_could_go_on_from_are_offered_and_free
     (home.writable(home.sweeps / "some-sweep") / "uses.json").write_text(json.dumps([key.name]))
     rows = housekeeping.overview(home)
     assert [(row["name"], row["state"]) for row in rows] == [(key.name, "unfinished")]
-    assert "1 unfinished" in housekeeping.offer(rows)
-    assert "--unfinished" in housekeeping.offer(rows)
+    assert "1 unfinished" in housekeeping.offer(home)
+    assert "--unfinished" in housekeeping.offer(home)
     assert housekeeping.free(home, dry_run=False) == []
     assert housekeeping.free(home, dry_run=True, unfinished=True) == rows
     assert housekeeping.free(home, dry_run=False, unfinished=True) == rows
     assert housekeeping.overview(home) == []
-    assert housekeeping.offer([]) == ""
+    assert housekeeping.offer(home) == ""
+
+
+def test_what_another_machine_finished_is_not_freed_with_what_this_one_left_of_it(tmp_path: Path) -> None:
+    bucket = f"file://{tmp_path}/bucket"
+    here, elsewhere = Home(tmp_path / "here", bucket), Home(tmp_path / "elsewhere", bucket)
+    with pytest.raises(RuntimeError):
+        Store.of(here).obtain(KEY, interrupted)
+    Store.of(elsewhere).obtain(KEY, build)
+    (here.writable(here.sweeps / "some-sweep") / "uses.json").write_text(json.dumps([KEY.name]))
+    assert [row["state"] for row in housekeeping.overview(here)] == ["complete"]
+    housekeeping.free(here, dry_run=False, force=True, unfinished=True)
+    assert Store.of(elsewhere).entries()[0].name == KEY.name
+
+
+def test_what_is_finished_while_the_store_is_freed_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = Home(tmp_path)
+    store = Store(home.store)
+    with pytest.raises(RuntimeError):
+        store.obtain(KEY, interrupted)
+    (home.writable(home.sweeps / "some-sweep") / "uses.json").write_text(json.dumps([KEY.name]))
+    rows = housekeeping.overview(home)
+    store.obtain(KEY, build)
+    monkeypatch.setattr(housekeeping, "overview", lambda *_: rows)
+    housekeeping.free(home, dry_run=False, unfinished=True)
+    assert [entry.name for entry in Store(home.store).entries()] == [KEY.name]
 
 
 def test_only_what_nothing_refers_to_is_freed(tmp_path: Path) -> None:

@@ -25,12 +25,15 @@ def show(
     from latentsweep.storage import housekeeping
 
     place = options.home_of(home, store, study_storage)
-    rows, named = housekeeping.overview(place), labels(place)
+    named = labels(place)
     if as_json:
+        from latentsweep.stages.pipeline import VERSIONS
+
+        rows = housekeeping.overview(place, VERSIONS)
         known = {name: {"trials": label.trials, "channels": sorted(label.channels)} for name, label in named.items()}
         typer.echo(json.dumps([{**row, **known.get(row["name"], {})} for row in rows], indent=1))
         return
-    typer.echo(housekeeping.as_text(rows, named))
+    typer.echo(housekeeping.as_text(housekeeping.overview(place), named))
 
 
 @store_app.command("free")
@@ -54,5 +57,5 @@ def free(
     place = options.home_of(home, store)
     rows = housekeeping.free(place, dry_run=dry_run, force=force, unfinished=unfinished, versions=VERSIONS)
     typer.echo(json.dumps(rows, indent=1) if as_json else housekeeping.freed_words(rows, dry_run=dry_run))
-    if not unfinished and (more := housekeeping.offer(housekeeping.overview(place))):
+    if not unfinished and (more := housekeeping.offer(place)):
         typer.echo(more, err=True)

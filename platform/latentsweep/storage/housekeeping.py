@@ -48,13 +48,14 @@ def overview(home: Home, versions: Mapping[str, int] = NO_VERSIONS) -> list[dict
     ``earlier`` tells which are of another version of their stage than ``versions`` has, if that has the stage.
     """
     store, users = Store.of(home), references(home)
-    complete = (
-        (entry.name, "complete", entry.size, entry.seconds, entry.manifest["created"], _is_earlier(entry, versions))
+    complete = {
+        entry.name: ("complete", entry.size, entry.seconds, entry.manifest["created"], _is_earlier(entry, versions))
         for entry in store.entries()
-    )
-    unfinished = ((name, UNFINISHED, size, None, None, False) for name, size in sorted(store.begun().items()))
+    }
+    unfinished = {name: (UNFINISHED, size, None, None, False) for name, size in sorted(store.begun().items())}
     columns = ("name", "state", "bytes", "seconds", "created", "earlier")
-    rows = (dict(zip(columns, row, strict=True)) for row in (*complete, *unfinished))
+    found = complete | {name: row for name, row in unfinished.items() if name not in complete}
+    rows = (dict(zip(columns, (name, *row), strict=True)) for name, row in found.items())
     return [{**row, "used_by": users.get(row["name"], [])} for row in rows]
 
 
@@ -87,18 +88,18 @@ def free(
         )
     store = Store.of(home)
     gone = [row for row in overview(home, versions) if not row["used_by"] or (unfinished and is_unfinished(row))]
-    return gone if dry_run else [row for row in gone if _remove(home, store, row["name"], unfinished)]
+    return gone if dry_run else [row for row in gone if _remove(home, store, row)]
 
 
-def _remove(home: Home, store: Store, name: str, unfinished: bool) -> bool:
-    """Deletes a result, unless a job refers to it by now or a process works on it; whether it was deleted.
+def _remove(home: Home, store: Store, row: dict[str, Any]) -> bool:
+    """Deletes the result of a row, unless a process works on it; whether it was deleted.
 
-    Of what a job refers to, what is still ``unfinished`` goes, if that is asked for.
+    Of what a job refers to by now, what was unfinished goes alone: it may be complete by now, here or elsewhere.
     """
     with _lock(home):
-        if name not in references(home):
-            return store.remove(name)
-        return unfinished and store.remove(name, finished=False)
+        if row["name"] not in references(home):
+            return store.remove(row["name"])
+        return bool(row["used_by"]) and store.discard_begun(row["name"])
 
 
 def _lock(home: Home) -> FileLock:
@@ -111,15 +112,15 @@ def is_unfinished(row: dict[str, Any]) -> bool:
     return bool(row["state"] == UNFINISHED)
 
 
-def offer(rows: list[dict[str, Any]]) -> str:
+def offer(home: Home) -> str:
     """What ``--unfinished`` would free, too, in a line; empty where there is nothing of the kind."""
-    kept = [row for row in rows if is_unfinished(row) and row["used_by"]]
+    users = references(home)
+    kept = [size for name, size in Store.of(home).begun().items() if name in users]
     if not kept:
         return ""
-    megabytes = sum(row["bytes"] for row in kept) / 1e6
     return (
-        f"kept: {len(kept)} unfinished trainings, {megabytes:.1f} MB, from which the jobs that asked for them go on; "
-        "free them, too, with --unfinished"
+        f"kept: {len(kept)} unfinished trainings, {sum(kept) / 1e6:.1f} MB, from which the jobs that asked for them "
+        "go on; free them, too, with --unfinished"
     )
 
 

@@ -287,6 +287,10 @@ class Mirror:
             self._heard[name] = time.monotonic(), value
         return value
 
+    def discard_begun(self, name: str) -> None:
+        """Deletes what an unfinished result has so far."""
+        self.place.remove(name + PARTIAL)
+
     def remove(self, name: str) -> None:
         """Deletes a result, finished or not; its manifest first."""
         self._held.discard(name)

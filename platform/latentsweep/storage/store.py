@@ -275,15 +275,20 @@ class Store:
         """Seconds of work on a result that was begun and not finished; None where nothing is left of it."""
         return _read_numbers(self.workspace(name) / COST).get("seconds")
 
-    def remove(self, name: str, *, finished: bool = True) -> bool:
-        """Deletes a result; False where another process on this machine is at work on it.
-
-        Also False for a result that is complete, if ``finished`` ones stay.
-        """
+    def discard_begun(self, name: str) -> bool:
+        """Deletes what an unfinished result has; False where another process on this machine is at work on it."""
         try:
             with self._lock(name).acquire(timeout=0):
-                if not finished and (self.folder(name).exists() or name not in self.begun()):
-                    return False
+                self.mirror.discard_begun(name)
+                self._discard(self.workspace(name))
+        except Timeout:
+            return False
+        return True
+
+    def remove(self, name: str) -> bool:
+        """Deletes a result, finished or not; False where another process on this machine is at work on it."""
+        try:
+            with self._lock(name).acquire(timeout=0):
                 self._verified.discard(name)
                 self.mirror.remove(name)
                 for folder in (self.folder(name), self.workspace(name)):
