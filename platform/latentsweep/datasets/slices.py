@@ -325,8 +325,8 @@ def check_fingerprint(name: str, found: str, begun_with: str) -> None:
         raise ChangedDataError(
             f"a sweep, study, training or model stays with the dataset that it began with, {name} with fingerprint "
             f"{begun_with[:8]}…, and {name} now has {found[:8]}…; prepare it as it was, with --replace, or begin "
-            "anew: the same command begins another sweep or study, and a configuration is trained without its entries "
-            "origin and trained_on"
+            "anew: the same command begins another sweep or study, and a configuration is trained without its "
+            "entries origin and trained_on"
         )
 
 
