@@ -407,6 +407,19 @@ def test_exams_of_one_patient_id_are_one_subject(tmp_path, head, write_dicom):
     assert notes == ("folders joined to others for an equal PatientID: 1; at most 2 have the same",)
 
 
+def test_each_file_is_of_its_own_patient_id_where_several_patients_share_the_folder_of_a_visit(
+    tmp_path, head, write_dicom
+):
+    for place, (visit, patient) in enumerate([("a", "A"), ("a", "B"), ("a", "A"), ("b", "B")]):
+        write_dicom(tmp_path / "new", head(place, depth=1), PatientID=patient)
+        folder = tmp_path / "source" / {"a": "baseline", "b": "followup"}[visit]
+        folder.mkdir(parents=True, exist_ok=True)
+        next((tmp_path / "new").iterdir()).rename(folder / f"{place}.dcm")
+    files = list(list_source(tmp_path / "source").files)
+    found, _ = find_patients(files, "dicom")
+    assert [found[file][-1] for file in files] == ["A", "B", "A", "B"]
+
+
 @pytest.mark.parametrize("around", ["GBM", "collection"])
 def test_a_folder_whose_headers_tell_of_many_patients_is_a_cohort(tmp_path, head, write_dicom, around):
     ids = {f"{top}/{top}x-{number}": f"{top}{number}" for top in (around, "other") for number in range(3)}

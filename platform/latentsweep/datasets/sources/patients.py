@@ -30,7 +30,7 @@ MOST_CLASSES, MOST_NUMBERED_CLASSES = 20, 5
 NOBODY = re.compile(
     r"anon[a-z]*|unknown|none|nil|null|nan?|not?|de|deident[a-z]*|identified|removed|redacted|deleted|hidden|blank|"
     r"empty|patients?|subject|person|name|id|available|applicable|given|test(ing)?|dummy|default|example|sample|demo|"
-    r"phantom|john|jane|doe|volunteer|xx+|0+|12345(6(7(8(90?)?)?)?)?|(\d)\6{3,}",
+    r"phantom|john|jane|doe|volunteer|xx+|0+|12345(6(7(8(90?)?)?)?)?|(?P<digit>\d)(?P=digit){3,}",
     re.IGNORECASE,
 )
 """Words and numbers of a PatientID that names nobody."""
@@ -160,20 +160,9 @@ def _join_by_header(
 
 
 def _headers(files: Sequence[SourceFile], kind: str) -> dict[SourceFile, str]:
-    """The PatientID of each file: that of its folder's first, middle and last file where these agree."""
+    """The PatientID of each file, empty where it tells none: files of several patients may share a folder."""
     read = READERS[kind].patient
-    if read is None:
-        return dict.fromkeys(files, "")
-    by_folder: dict[PurePosixPath, list[SourceFile]] = defaultdict(list)
-    for file in files:
-        by_folder[file.relative.parent].append(file)
-    named: dict[SourceFile, str] = {}
-    for here in by_folder.values():
-        sample = {read(file.path) or "" for file in (here[0], here[len(here) // 2], here[-1])}
-        alike = len(sample) == 1 and here[0].relative.parent != PurePosixPath(".")
-        for file in here:
-            named[file] = next(iter(sample)) if alike else read(file.path) or ""
-    return named
+    return {file: (read(file.path) or "") if read else "" for file in files}
 
 
 def _cohorts(named: Mapping[SourceFile, str]) -> set[PurePosixPath]:
