@@ -319,6 +319,13 @@ def test_patients_below_exams_are_patients_where_they_are_more():
     assert set(patients(*paths).values()) == {"anna", "bert", "cleo"}
 
 
+@pytest.mark.parametrize("exam", ["session{}", "2019-0{}-10", "scan{}", "study00{}"])
+@pytest.mark.parametrize("patient", ["P{}", "patient_0{}"])
+def test_patients_who_all_came_to_each_exam_are_patients_though_the_exams_are_more(exam, patient):
+    paths = [f"{exam.format(e)}/{patient.format(p)}/T1.nii" for e in range(1, 7) for p in range(1, 5)]
+    assert set(patients(*paths).values()) == {patient.format(number) for number in range(1, 5)}
+
+
 def test_patients_below_the_dates_of_their_exams_are_patients_though_the_dates_are_more():
     paths = [f"2019-0{month}-1{number}/P{number}/a.nii" for month in (1, 4, 8) for number in range(1, 5)]
     assert set(patients(*paths).values()) == {"P1", "P2", "P3", "P4"}

@@ -210,10 +210,14 @@ def _is_set(name: str, inner: Collection[str]) -> bool:
 
 
 def _kinds_of_exams(places: Iterable[Named | None]) -> set[PurePosixPath]:
-    """The folders that most exams hold, of fewer names than exams: ``left`` in ``study001`` to ``study100``."""
+    """The folders that most exams hold, of fewer names than exams: ``left`` in ``study001`` to ``study100``.
+
+    A name with a digit, as ``P1`` in ``session1`` to ``session5``, is that of a patient who came to each.
+    """
     exam_of: dict[PurePosixPath, str] = {}
     for folder in {place.folder for place in places if place and place.sure and place.folder}:
-        if above := [each.name for each in folder.parents if is_exam(each.name)]:
+        above = [each.name for each in folder.parents if is_exam(each.name)]
+        if above and not re.search(r"\d", folder.name):
             exam_of[folder] = above[-1]
     exams, names = set(exam_of.values()), {folder.name for folder in exam_of}
     pairs = {(exam, folder.name) for folder, exam in exam_of.items()}
