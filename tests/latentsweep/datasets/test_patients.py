@@ -417,14 +417,15 @@ def test_exams_of_one_patient_id_are_one_subject(tmp_path, head, write_dicom):
 def test_each_file_is_of_its_own_patient_id_where_several_patients_share_the_folder_of_a_visit(
     tmp_path, head, write_dicom
 ):
-    for place, (visit, patient) in enumerate([("a", "A"), ("a", "B"), ("a", "A"), ("b", "B")]):
+    ids = "ABABAB"
+    for place, patient in enumerate(ids):
         write_dicom(tmp_path / "new", head(place, depth=1), PatientID=patient)
-        folder = tmp_path / "source" / {"a": "baseline", "b": "followup"}[visit]
+        folder = tmp_path / "source" / ("baseline" if place < 5 else "followup")
         folder.mkdir(parents=True, exist_ok=True)
         next((tmp_path / "new").iterdir()).rename(folder / f"{place}.dcm")
     files = list(list_source(tmp_path / "source").files)
     found, _ = find_patients(files, "dicom")
-    assert [found[file][-1] for file in files] == ["A", "B", "A", "B"]
+    assert "".join(found[file][-1] for file in files) == ids
 
 
 @pytest.mark.parametrize("around", ["GBM", "collection"])
