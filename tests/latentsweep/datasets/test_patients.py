@@ -301,6 +301,29 @@ def test_a_folder_of_splits_or_classes_is_no_patient():
     assert set(patients("set2/train/P1/a.nii", "set2/test/P2/a.nii", "P3/a.nii").values()) == {"P1", "P2", "P3"}
 
 
+@pytest.mark.parametrize("patient", ["P0{}", "patient_{}", "S{}", "TCGA-02-000{}", "1{}"])
+@pytest.mark.parametrize(("sick", "well"), [("tumor", "no_tumor"), ("lesion", "healthy"), ("tumor", "normal")])
+@pytest.mark.parametrize(("file", "kind"), [("1.png", "picture"), ("x.nii", "nifti"), ("001.nii", "nifti")])
+def test_a_patient_with_scans_of_several_classes_is_no_set(patient, sick, well, file, kind):
+    one, other = patient.format(1), patient.format(2)
+    found = patients(f"{one}/{sick}/{file}", f"{one}/{well}/{file}", f"{other}/test/{file}", kind=kind)
+    assert list(found.values()) == [one, one, other]
+
+
+def test_a_lone_folder_that_is_called_a_patient_is_one_though_it_holds_a_split():
+    assert set(patients("P02/test/a.nii").values()) == {"P02"}
+
+
+@pytest.mark.parametrize(
+    "sets", [("ADNI1", "ADNI2"), ("OASIS1", "OASIS2"), ("BraTS2020", "BraTS2021"), ("dataset1", "dataset2")]
+)
+@pytest.mark.parametrize("file", ["00{}_S_0001/a.nii", "00{}_S_0001_T1.nii", "P{}/T1/a.nii"])
+def test_numbered_sets_of_classes_or_splits_are_no_patients(sets, file):
+    paths = [f"{name}/{group}/{file}" for name in sets for group in ("train", "test")]
+    found = patients(*(path.format(place) for place, path in enumerate(paths)))
+    assert len(set(found.values())) == 4
+
+
 def test_years_above_a_patient_are_no_patients_and_numbers_like_years_are():
     assert set(patients("2019/P1/a.nii", "2020/P1/a.nii", "2020/P2/a.nii").values()) == {"P1", "P2"}
     assert set(patients("2001/T1/a.nii", "2001/FLAIR/a.nii", "2002/T1/a.nii").values()) == {"2001", "2002"}

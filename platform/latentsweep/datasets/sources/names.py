@@ -29,7 +29,8 @@ _SITE = r"(cohort|site|cent(er|re)|hospital|batch|group|fold|class|collection)([
 GROUP = re.compile(
     rf"{_CLASS}|{_SHORT_CLASS}|{_SPLIT}|"
     r"patients|subjects|cases|(images?|labels?|masks?)(tr|ts|val)?|images[-_][A-Za-z]+|imaging|mri|derivatives|sourcedata|"
-    r"data(set)?s?|archive|raw(data)?|nifti|dicom|slices|scans|(pre-?)?processed|orig(inal)?|resampled|(co-?)?registered|"
+    r"data|(data)?sets?[-_ ]?\d*|archive|raw(data)?|nifti|dicom|slices|scans|"
+    r"(pre-?)?processed|orig(inal)?|resampled|(co-?)?registered|"
     r"normali[sz]ed|(skull[-_]?)?stripped|outputs?|results?|"
     r"(task|dataset)\d+_\w+|[\w-]+(train(ing)?|valid(ation)?)[-_]?data(set)?|[A-Za-z_-]+dis[ck]\d+|"
     r"\w+(raw|data)[-_ ]part[-_ ]?\d+|"

@@ -27,6 +27,8 @@ LEAST_MEMBERS = 3
 """A folder whose headers tell of so many patients is a cohort."""
 MOST_CLASSES, MOST_NUMBERED_CLASSES = 20, 5
 """So few folders that are called by words, or by numbers, may be classes."""
+NUMBERED_PATIENT = re.compile(r"(p|pt|pat|patient|sub|subj|subject|case|id)[-_ ]?\d+", re.IGNORECASE)
+"""A word for a patient with a number, which is never the name of a set."""
 NOBODY = re.compile(
     r"anon[a-z]*|unknown|none|nil|null|nan?|not?|de|deident[a-z]*|identified|removed|redacted|deleted|hidden|blank|"
     r"empty|patients?|subject|person|name|id|available|applicable|given|test(ing)?|dummy|default|example|sample|demo|"
@@ -47,7 +49,7 @@ def find_patients(files: Sequence[SourceFile], kind: str) -> tuple[dict[SourceFi
     named = _headers(files, kind)
     told = {name for name in named.values() if not names_nobody(name)}
     passed = _cohorts({file: name for file, name in named.items() if name in told})
-    passed |= _sets(files)
+    passed |= _sets(files, READERS[kind].one_file)
     passed |= _wrappers(files, kind, passed)
     places = {file: patient_of_path(file.relative, passed, READERS[kind].one_file) for file in files}
     if kinds := _kinds_of_exams(places.values()):
@@ -186,12 +188,13 @@ def _cohorts(named: Mapping[SourceFile, str]) -> set[PurePosixPath]:
     }
 
 
-def _sets(files: Sequence[SourceFile]) -> set[PurePosixPath]:
+def _sets(files: Sequence[SourceFile], volumes: bool) -> set[PurePosixPath]:
     """The folders that tell by what is in them that they are called after a set, or a year, and no patient."""
     below: dict[PurePosixPath, set[str]] = defaultdict(set)
     for folder in {folder for file in files for folder in file.relative.parents if folder.name}:
         below[folder.parent].add(folder.name)
-    sets = {folder for folder, names in below.items() if _is_set(folder.name, names)}
+    sets = {folder for folder, names in below.items() if _is_called_after(folder.name, names)}
+    sets |= _holders(files, below, volumes)
     for folder, names in below.items():
         years = [folder / name for name in names if YEAR.fullmatch(name)]
         inner = Counter(name for year in years for name in below.get(year, ()) if patient_of_folder(name))
@@ -200,10 +203,41 @@ def _sets(files: Sequence[SourceFile]) -> set[PurePosixPath]:
     return sets
 
 
-def _is_set(name: str, inner: Collection[str]) -> bool:
-    """Whether a folder holds splits, or classes, or patients that are called after it: ``GLI/BraTS-GLI-00001``."""
-    if all(SPLIT.fullmatch(each) or (len(inner) > 1 and CLASS.fullmatch(each)) for each in inner):
-        return True
+def _holders(
+    files: Sequence[SourceFile], below: Mapping[PurePosixPath, Collection[str]], volumes: bool
+) -> set[PurePosixPath]:
+    """The folders of splits or classes, but for those of patients of whom some scans are of a class, as a lesion.
+
+    A patient's is called by a word for one and a number, or like other folders but for the number, and what is in it
+    tells no other patient.
+    """
+    like = Counter(re.sub(r"\d+", "0", name) for name in {folder.name for folder in below})
+    found: set[PurePosixPath] = set()
+    asked: set[PurePosixPath] = set()
+    for folder, names in below.items():
+        if all(SPLIT.fullmatch(each) or (len(names) > 1 and CLASS.fullmatch(each)) for each in names):
+            alone = like[re.sub(r"\d+", "0", folder.name)] == 1 or YEAR.search(folder.name)
+            if not re.search(r"\d", folder.name) or (alone and not NUMBERED_PATIENT.fullmatch(folder.name)):
+                found.add(folder)
+            elif not NUMBERED_PATIENT.fullmatch(folder.name):
+                asked.add(folder)
+    for file in files:
+        for folder in asked.intersection(file.relative.parents) - found:
+            place = patient_of_path(file.relative.relative_to(folder), (), volumes)
+            if place and place.sure and _tells_another(place, folder.name):
+                found.add(folder)
+    return found
+
+
+def _tells_another(place: Named, patient: str) -> bool:
+    """Whether what a path tells below the folder of a patient is the name of another one, and no number of a scan."""
+    name = PurePosixPath(place.subject).name
+    alone = place.folder is None and is_bare(name)
+    return bool(re.search(r"\d", name)) and not alone and _is_member(name, patient)
+
+
+def _is_called_after(name: str, inner: Collection[str]) -> bool:
+    """Whether a folder holds patients that are called after it: ``GLI/BraTS-GLI-00001``."""
     called = re.compile(rf"(^|.*[-_ ]){re.escape(name)}[-_ ]?\d{{3}}.*", re.IGNORECASE)
     patients = {patient_of_folder(each) or "" for each in inner}
     return not re.search(r"\d", name) and len(patients) >= LEAST_MEMBERS and all(map(called.fullmatch, patients))
