@@ -106,6 +106,13 @@ def patient_of_folder(name: str) -> str | None:
     return None if patient == name and _is_contrast(name) else patient
 
 
+@functools.lru_cache(maxsize=100_000)
+def contrast_of_name(name: str) -> str | None:
+    """The contrast that the name of a file or a folder tells; no group, as ``PD``, and no ``PD_001`` tells one."""
+    contrast = contrast_named(name)
+    return None if GROUP.fullmatch(name) or (contrast == "pd" and _STUDY_OF_PD.match(name)) else contrast
+
+
 def patient_of_path(path: PurePosixPath, passed: Collection[PurePosixPath], volumes: bool) -> Named | None:
     """The patient that a path below the source tells, or None; the folders ``passed`` tell of none.
 
@@ -197,7 +204,7 @@ def _tells_visit(name: str) -> bool:
 
 
 def _is_contrast(name: str) -> bool:
-    return not GROUP.fullmatch(name) and contrast_named(name) is not None and not _STUDY_OF_PD.match(name)
+    return contrast_of_name(name) is not None and not _STUDY_OF_PD.match(name)
 
 
 def _stem(path: PurePosixPath) -> str:
