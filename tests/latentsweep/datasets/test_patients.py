@@ -357,6 +357,14 @@ def test_patients_below_the_dates_of_their_exams_are_patients_though_the_dates_a
 @pytest.mark.parametrize("work", ["original", "resampled", "preprocessed", "skull-stripped", "Results"])
 def test_folders_of_steps_of_work_are_no_patients(work):
     assert set(patients(f"{work}/P1/a.nii", "raw/P1/a.nii", f"{work}/T1/P2.nii").values()) == {"P1", "P2"}
+    bare = patients(
+        *(f"{each}/001{end}.nii" for each in (work, "raw", f"T1/{work}", "T1/nifti") for end in ("_T1", ""))
+    )
+    assert {subject for path, subject in bare.items() if "T1" in path} == {"001"}
+    assert patients(f"HGG/{work}/001_T1.nii", f"{work}/LGG/001_T1.nii") == {
+        f"HGG/{work}/001_T1.nii": "HGG/001",
+        f"{work}/LGG/001_T1.nii": "LGG/001",
+    }
 
 
 def test_equal_names_in_several_sites_are_one_subject_and_told():

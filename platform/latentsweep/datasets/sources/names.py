@@ -133,6 +133,11 @@ def patient_of_path(path: PurePosixPath, passed: Collection[PurePosixPath], volu
     return next((Named(folder.name, False, folder) for folder in visits), None)
 
 
+def groups_in(path: PurePosixPath) -> list[str]:
+    """The folders above a path that are classes, splits or sites: a number may be another patient's in each."""
+    return [name for name in path.parts[:-1] if any(kind.fullmatch(name) for kind in (CLASS, SPLIT, SITE))]
+
+
 def is_exam(name: str) -> bool:
     """Whether a folder is a series, an exam or a date, of which a source may hold one for each patient."""
     return bool(SERIES.fullmatch(name) or (VISIT.fullmatch(name) and name[0].isdigit()))
@@ -158,8 +163,8 @@ def count_alike(names: Iterable[str]) -> int:
 def _patient_of_file(path: PurePosixPath, volumes: bool) -> str | None:
     """What stands before or behind the visit and the contrast in a file's name, where that has a digit.
 
-    The name of a scan alone does where its folder is a visit or a contrast. A bare number is a patient of the groups
-    that the file is in, and is none where the files are slices.
+    The name of a scan alone does where its folder is a visit or a contrast. A bare number is a patient of the
+    classes, splits and sites that the file is in, and is none where the files are slices.
     """
     stem = _stem(path)
     patient = _cut(_without_words_before(stem)) if volumes else _cut(stem)
@@ -170,8 +175,7 @@ def _patient_of_file(path: PurePosixPath, volumes: bool) -> str | None:
         return None
     if not is_bare(patient):
         return patient
-    groups = [name for name in path.parts[:-1] if GROUP.fullmatch(name)]
-    return "/".join([*groups, patient]) if volumes else None
+    return "/".join([*groups_in(path), patient]) if volumes else None
 
 
 def _cut(name: str) -> str:

@@ -10,11 +10,11 @@ from pathlib import PurePosixPath
 from latentsweep.datasets.formats.readers import READERS
 from latentsweep.datasets.sources.names import (
     CLASS,
-    SITE,
     SPLIT,
     YEAR,
     Named,
     count_alike,
+    groups_in,
     is_bare,
     is_exam,
     patient_of_folder,
@@ -113,9 +113,7 @@ def _namesakes(places: Mapping[SourceFile, Named | None]) -> tuple[str, ...]:
     groups: dict[str, set[PurePosixPath]] = defaultdict(set)
     for place in places.values():
         if place and place.sure and place.folder:
-            above = (each.name for each in place.folder.parents)
-            words = [name for name in above if any(kind.fullmatch(name) for kind in (CLASS, SPLIT, SITE))]
-            groups[place.subject].add(PurePosixPath(*words))
+            groups[place.subject].add(PurePosixPath(*groups_in(place.folder)))
     count = sum(len(names) > 1 for names in groups.values())
     note = (
         f"subjects of one name in several classes, splits or sites, each taken for one patient: {count}; if they are "
