@@ -301,6 +301,29 @@ def test_a_folder_of_splits_or_classes_is_no_patient():
     assert set(patients("set2/train/P1/a.nii", "set2/test/P2/a.nii", "P3/a.nii").values()) == {"P1", "P2", "P3"}
 
 
+@pytest.mark.parametrize("patient", ["P0{}", "patient_{}", "S{}", "TCGA-02-000{}", "1{}"])
+@pytest.mark.parametrize(("sick", "well"), [("tumor", "no_tumor"), ("lesion", "healthy"), ("tumor", "normal")])
+@pytest.mark.parametrize(("file", "kind"), [("1.png", "picture"), ("x.nii", "nifti"), ("001.nii", "nifti")])
+def test_a_patient_with_scans_of_several_classes_is_no_set(patient, sick, well, file, kind):
+    one, other = patient.format(1), patient.format(2)
+    found = patients(f"{one}/{sick}/{file}", f"{one}/{well}/{file}", f"{other}/test/{file}", kind=kind)
+    assert list(found.values()) == [one, one, other]
+
+
+def test_a_lone_folder_that_is_called_a_patient_is_one_though_it_holds_a_split():
+    assert set(patients("P02/test/a.nii").values()) == {"P02"}
+
+
+@pytest.mark.parametrize(
+    "sets", [("ADNI1", "ADNI2"), ("OASIS1", "OASIS2"), ("BraTS2020", "BraTS2021"), ("dataset1", "dataset2")]
+)
+@pytest.mark.parametrize("file", ["00{}_S_0001/a.nii", "00{}_S_0001_T1.nii", "P{}/T1/a.nii"])
+def test_numbered_sets_of_classes_or_splits_are_no_patients(sets, file):
+    paths = [f"{name}/{group}/{file}" for name in sets for group in ("train", "test")]
+    found = patients(*(path.format(place) for place, path in enumerate(paths)))
+    assert len(set(found.values())) == 4
+
+
 def test_years_above_a_patient_are_no_patients_and_numbers_like_years_are():
     assert set(patients("2019/P1/a.nii", "2020/P1/a.nii", "2020/P2/a.nii").values()) == {"P1", "P2"}
     assert set(patients("2001/T1/a.nii", "2001/FLAIR/a.nii", "2002/T1/a.nii").values()) == {"2001", "2002"}
@@ -319,6 +342,13 @@ def test_patients_below_exams_are_patients_where_they_are_more():
     assert set(patients(*paths).values()) == {"anna", "bert", "cleo"}
 
 
+@pytest.mark.parametrize("exam", ["session{}", "2019-0{}-10", "scan{}", "study00{}"])
+@pytest.mark.parametrize("patient", ["P{}", "patient_0{}"])
+def test_patients_who_all_came_to_each_exam_are_patients_though_the_exams_are_more(exam, patient):
+    paths = [f"{exam.format(e)}/{patient.format(p)}/T1.nii" for e in range(1, 7) for p in range(1, 5)]
+    assert set(patients(*paths).values()) == {patient.format(number) for number in range(1, 5)}
+
+
 def test_patients_below_the_dates_of_their_exams_are_patients_though_the_dates_are_more():
     paths = [f"2019-0{month}-1{number}/P{number}/a.nii" for month in (1, 4, 8) for number in range(1, 5)]
     assert set(patients(*paths).values()) == {"P1", "P2", "P3", "P4"}
@@ -327,6 +357,14 @@ def test_patients_below_the_dates_of_their_exams_are_patients_though_the_dates_a
 @pytest.mark.parametrize("work", ["original", "resampled", "preprocessed", "skull-stripped", "Results"])
 def test_folders_of_steps_of_work_are_no_patients(work):
     assert set(patients(f"{work}/P1/a.nii", "raw/P1/a.nii", f"{work}/T1/P2.nii").values()) == {"P1", "P2"}
+    bare = patients(
+        *(f"{each}/001{end}.nii" for each in (work, "raw", f"T1/{work}", "T1/nifti") for end in ("_T1", ""))
+    )
+    assert {subject for path, subject in bare.items() if "T1" in path} == {"001"}
+    assert patients(f"HGG/{work}/001_T1.nii", f"{work}/LGG/001_T1.nii") == {
+        f"HGG/{work}/001_T1.nii": "HGG/001",
+        f"{work}/LGG/001_T1.nii": "LGG/001",
+    }
 
 
 def test_equal_names_in_several_sites_are_one_subject_and_told():
@@ -405,6 +443,20 @@ def test_exams_of_one_patient_id_are_one_subject(tmp_path, head, write_dicom):
     found, notes = exams(tmp_path, head, write_dicom, {"acc1": "A", "acc2": "B", "acc3": "A"})
     assert found["acc1"] == found["acc3"] != found["acc2"]
     assert notes == ("folders joined to others for an equal PatientID: 1; at most 2 have the same",)
+
+
+def test_each_file_is_of_its_own_patient_id_where_several_patients_share_the_folder_of_a_visit(
+    tmp_path, head, write_dicom
+):
+    ids = "ABABAB"
+    for place, patient in enumerate(ids):
+        write_dicom(tmp_path / "new", head(place, depth=1), PatientID=patient)
+        folder = tmp_path / "source" / ("baseline" if place < 5 else "followup")
+        folder.mkdir(parents=True, exist_ok=True)
+        next((tmp_path / "new").iterdir()).rename(folder / f"{place}.dcm")
+    files = list(list_source(tmp_path / "source").files)
+    found, _ = find_patients(files, "dicom")
+    assert "".join(found[file][-1] for file in files) == ids
 
 
 @pytest.mark.parametrize("around", ["GBM", "collection"])

@@ -10,6 +10,7 @@ from PIL import Image
 from latentsweep.datasets.check import check
 from latentsweep.datasets.preparation import prepare
 from latentsweep.datasets.sources.annotations import LABEL_MAP, is_mask_picture, kind_of_annotation
+from latentsweep.datasets.sources.choice import contrast_of
 from latentsweep.datasets.sources.contrasts import contrast_named
 from latentsweep.datasets.sources.selection import Selection
 from latentsweep.datasets.sources.sources import SourceFile
@@ -205,6 +206,29 @@ def test_several_contrasts_are_refused_until_one_is_chosen(contrasts, tmp_path):
     assert own(tmp_path / "all", contrasts, series="all").manifest["counts"]["volumes"] == 6
     with pytest.raises(DataError, match=r"--series must be a contrast .*flair \(3 files\)"):
         own(tmp_path, contrasts, series="t2")
+
+
+@pytest.mark.parametrize("layout", ["{c}/p{p}/x.nii", "{c}/p{p}/visit1/x.nii", "data/{c}/train/p{p}/anat/x.nii"])
+def test_a_contrast_is_told_by_any_folder_above_a_file(tmp_path, head, write_nifti, layout):
+    for number in range(3):
+        for place, contrast in enumerate(("FLAIR", "T1")):
+            write_nifti(tmp_path / "source" / layout.format(c=contrast, p=number), head(10 * place + number))
+    with pytest.raises(DataError, match=r"tell of flair \(3 files\), t1 \(3 files\): choose with --series flair"):
+        own(tmp_path, tmp_path / "source")
+    assert own(tmp_path, tmp_path / "source", series="t1").manifest["counts"]["volumes"] == 3
+
+
+def test_the_contrast_nearest_to_a_file_is_its_own_and_a_class_or_a_patient_tells_none():
+    def contrast(path):
+        return contrast_of(SourceFile(PurePosixPath("/", path), PurePosixPath(path)), "nifti")
+
+    assert [contrast(path) for path in ("T2/p1/T1/x.nii", "T2/p1_flair/x.nii", "T2/p1/t1c.nii")] == [
+        "t1",
+        "flair",
+        "t1ce",
+    ]
+    assert {contrast(path) for path in ("PD/p1/x.nii", "PD_001/x.nii", "PD_001.nii", "p1/x.nii")} == {None}
+    assert contrast("PD/PD_001/T1.nii") == "t1"
 
 
 def test_files_that_tell_no_contrast_are_counted_where_others_tell_one(tmp_path, head, write_nifti):

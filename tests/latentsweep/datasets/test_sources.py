@@ -195,6 +195,18 @@ def test_the_modalities_of_a_brats_patient_are_one_subject_in_every_layout(tmp_p
         assert len(found.scans) == (2 if "{n}" in layout else 1)
 
 
+@pytest.mark.parametrize("visits", [("baseline", "followup"), ("baseline", "baseline"), ("2019-02-03", "2020-04-07")])
+def test_a_visit_is_no_brats_patient_where_the_names_of_files_tell_none(tmp_path, visits):
+    touch(tmp_path, *(f"{name}/{visit}/scan_flair.nii" for name in ("anna", "bert") for visit in visits))
+    found = discover("brats_flair", tmp_path, series=None, subject_from=None)
+    assert subjects(found) == found.subjects == {"anna", "bert"}
+
+
+def test_a_brats_patient_whom_the_name_of_a_file_tells_is_one_through_all_visits(tmp_path):
+    touch(tmp_path, *(f"{visit}/anna_flair.nii" for visit in ("baseline", "followup")))
+    assert subjects(discover("brats_flair", tmp_path, series=None, subject_from=None)) == {"anna"}
+
+
 BRATS_MODALITIES = (("flair", "t2f", "Flair"), ("t1ce", "t1c", "T1c"), ("t1", "t1n", "T1"), ("seg", "seg", "OT"))
 
 

@@ -86,13 +86,14 @@ def _brats_subjects(files: Collection[BratsFile]) -> dict[BratsFile, str]:
     """The subject of each file: the patient in its name, so that all modalities agree wherever they lie.
 
     A folder that is of one patient is the subject where its name begins the file's (its visits are one patient),
-    and where the file's name, as ``scan_flair``, is that of other folders too and holds no number.
+    and where the file's name, as ``scan_flair``, is that of other patients' folders too and holds no number:
+    then the folder above visits is.
     """
     patients: dict[PurePosixPath, set[str]] = defaultdict(set)
     folders: dict[tuple[str, str], set[str]] = defaultdict(set)
     for file in files:
         patients[file.folder].add(file.patient)
-        folders[file.patient, file.modality].add(file.folder.name)
+        folders[file.patient, file.modality].add(_patient(file.folder))
     common = {p for (p, _), names in folders.items() if len(names) > 1 and not re.search(r"\d", p)}
 
     def subject(file: BratsFile) -> str:
@@ -101,8 +102,10 @@ def _brats_subjects(files: Collection[BratsFile]) -> dict[BratsFile, str]:
             return file.patient
         if file.patient.startswith((f"{folder}_", f"{folder}-")):
             return folder
-        match = NAME.fullmatch(f"{folder}.nii")
-        return without_visit(match["patient"] if match else folder) if file.patient in common else file.patient
+        home = _patient(file.folder)
+        match = NAME.fullmatch(f"{home}.nii")
+        found = without_visit(match["patient"]) if match else home
+        return found if found and file.patient in common else file.patient
 
     return {file: subject(file) for file in files}
 

@@ -17,7 +17,7 @@ from latentsweep.datasets.scans import Scan
 from latentsweep.datasets.sources.annotations import kind_of_annotation
 from latentsweep.datasets.sources.brats import find_brats, is_brats
 from latentsweep.datasets.sources.channels import find_lgg, find_msd, is_lgg, is_msd
-from latentsweep.datasets.sources.contrasts import one_contrast
+from latentsweep.datasets.sources.choice import one_contrast
 from latentsweep.datasets.sources.discovery import Discovery, DoesNotFitError
 from latentsweep.datasets.sources.figshare import find_cheng, is_cheng
 from latentsweep.datasets.sources.kaggle import find_kaggle, is_kaggle

@@ -29,7 +29,8 @@ _SITE = r"(cohort|site|cent(er|re)|hospital|batch|group|fold|class|collection)([
 GROUP = re.compile(
     rf"{_CLASS}|{_SHORT_CLASS}|{_SPLIT}|"
     r"patients|subjects|cases|(images?|labels?|masks?)(tr|ts|val)?|images[-_][A-Za-z]+|imaging|mri|derivatives|sourcedata|"
-    r"data(set)?s?|archive|raw(data)?|nifti|dicom|slices|scans|(pre-?)?processed|orig(inal)?|resampled|(co-?)?registered|"
+    r"data|(data)?sets?[-_ ]?\d*|archive|raw(data)?|nifti|dicom|slices|scans|"
+    r"(pre-?)?processed|orig(inal)?|resampled|(co-?)?registered|"
     r"normali[sz]ed|(skull[-_]?)?stripped|outputs?|results?|"
     r"(task|dataset)\d+_\w+|[\w-]+(train(ing)?|valid(ation)?)[-_]?data(set)?|[A-Za-z_-]+dis[ck]\d+|"
     r"\w+(raw|data)[-_ ]part[-_ ]?\d+|"
@@ -105,6 +106,13 @@ def patient_of_folder(name: str) -> str | None:
     return None if patient == name and _is_contrast(name) else patient
 
 
+@functools.lru_cache(maxsize=100_000)
+def contrast_of_name(name: str) -> str | None:
+    """The contrast that the name of a file or a folder tells; no group, as ``PD``, and no ``PD_001`` tells one."""
+    contrast = contrast_named(name)
+    return None if GROUP.fullmatch(name) or (contrast == "pd" and _STUDY_OF_PD.match(name)) else contrast
+
+
 def patient_of_path(path: PurePosixPath, passed: Collection[PurePosixPath], volumes: bool) -> Named | None:
     """The patient that a path below the source tells, or None; the folders ``passed`` tell of none.
 
@@ -123,6 +131,11 @@ def patient_of_path(path: PurePosixPath, passed: Collection[PurePosixPath], volu
         return Named(patient, True)
     visits = (folder for folder, name in folders if folder not in passed and _tells_visit(name))
     return next((Named(folder.name, False, folder) for folder in visits), None)
+
+
+def groups_in(path: PurePosixPath) -> list[str]:
+    """The folders above a path that are classes, splits or sites: a number may be another patient's in each."""
+    return [name for name in path.parts[:-1] if any(kind.fullmatch(name) for kind in (CLASS, SPLIT, SITE))]
 
 
 def is_exam(name: str) -> bool:
@@ -150,8 +163,8 @@ def count_alike(names: Iterable[str]) -> int:
 def _patient_of_file(path: PurePosixPath, volumes: bool) -> str | None:
     """What stands before or behind the visit and the contrast in a file's name, where that has a digit.
 
-    The name of a scan alone does where its folder is a visit or a contrast. A bare number is a patient of the groups
-    that the file is in, and is none where the files are slices.
+    The name of a scan alone does where its folder is a visit or a contrast. A bare number is a patient of the
+    classes, splits and sites that the file is in, and is none where the files are slices.
     """
     stem = _stem(path)
     patient = _cut(_without_words_before(stem)) if volumes else _cut(stem)
@@ -162,8 +175,7 @@ def _patient_of_file(path: PurePosixPath, volumes: bool) -> str | None:
         return None
     if not is_bare(patient):
         return patient
-    groups = [name for name in path.parts[:-1] if GROUP.fullmatch(name)]
-    return "/".join([*groups, patient]) if volumes else None
+    return "/".join([*groups_in(path), patient]) if volumes else None
 
 
 def _cut(name: str) -> str:
@@ -196,7 +208,7 @@ def _tells_visit(name: str) -> bool:
 
 
 def _is_contrast(name: str) -> bool:
-    return not GROUP.fullmatch(name) and contrast_named(name) is not None and not _STUDY_OF_PD.match(name)
+    return contrast_of_name(name) is not None and not _STUDY_OF_PD.match(name)
 
 
 def _stem(path: PurePosixPath) -> str:

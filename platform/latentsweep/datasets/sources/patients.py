@@ -10,11 +10,11 @@ from pathlib import PurePosixPath
 from latentsweep.datasets.formats.readers import READERS
 from latentsweep.datasets.sources.names import (
     CLASS,
-    SITE,
     SPLIT,
     YEAR,
     Named,
     count_alike,
+    groups_in,
     is_bare,
     is_exam,
     patient_of_folder,
@@ -27,10 +27,12 @@ LEAST_MEMBERS = 3
 """A folder whose headers tell of so many patients is a cohort."""
 MOST_CLASSES, MOST_NUMBERED_CLASSES = 20, 5
 """So few folders that are called by words, or by numbers, may be classes."""
+NUMBERED_PATIENT = re.compile(r"(p|pt|pat|patient|sub|subj|subject|case|id)[-_ ]?\d+", re.IGNORECASE)
+"""A word for a patient with a number, which is never the name of a set."""
 NOBODY = re.compile(
     r"anon[a-z]*|unknown|none|nil|null|nan?|not?|de|deident[a-z]*|identified|removed|redacted|deleted|hidden|blank|"
     r"empty|patients?|subject|person|name|id|available|applicable|given|test(ing)?|dummy|default|example|sample|demo|"
-    r"phantom|john|jane|doe|volunteer|xx+|0+|12345(6(7(8(90?)?)?)?)?|(\d)\6{3,}",
+    r"phantom|john|jane|doe|volunteer|xx+|0+|12345(6(7(8(90?)?)?)?)?|(?P<digit>\d)(?P=digit){3,}",
     re.IGNORECASE,
 )
 """Words and numbers of a PatientID that names nobody."""
@@ -47,7 +49,7 @@ def find_patients(files: Sequence[SourceFile], kind: str) -> tuple[dict[SourceFi
     named = _headers(files, kind)
     told = {name for name in named.values() if not names_nobody(name)}
     passed = _cohorts({file: name for file, name in named.items() if name in told})
-    passed |= _sets(files)
+    passed |= _sets(files, READERS[kind].one_file)
     passed |= _wrappers(files, kind, passed)
     places = {file: patient_of_path(file.relative, passed, READERS[kind].one_file) for file in files}
     if kinds := _kinds_of_exams(places.values()):
@@ -111,9 +113,7 @@ def _namesakes(places: Mapping[SourceFile, Named | None]) -> tuple[str, ...]:
     groups: dict[str, set[PurePosixPath]] = defaultdict(set)
     for place in places.values():
         if place and place.sure and place.folder:
-            above = (each.name for each in place.folder.parents)
-            words = [name for name in above if any(kind.fullmatch(name) for kind in (CLASS, SPLIT, SITE))]
-            groups[place.subject].add(PurePosixPath(*words))
+            groups[place.subject].add(PurePosixPath(*groups_in(place.folder)))
     count = sum(len(names) > 1 for names in groups.values())
     note = (
         f"subjects of one name in several classes, splits or sites, each taken for one patient: {count}; if they are "
@@ -160,20 +160,9 @@ def _join_by_header(
 
 
 def _headers(files: Sequence[SourceFile], kind: str) -> dict[SourceFile, str]:
-    """The PatientID of each file: that of its folder's first, middle and last file where these agree."""
+    """The PatientID of each file, empty where it tells none: files of several patients may share a folder."""
     read = READERS[kind].patient
-    if read is None:
-        return dict.fromkeys(files, "")
-    by_folder: dict[PurePosixPath, list[SourceFile]] = defaultdict(list)
-    for file in files:
-        by_folder[file.relative.parent].append(file)
-    named: dict[SourceFile, str] = {}
-    for here in by_folder.values():
-        sample = {read(file.path) or "" for file in (here[0], here[len(here) // 2], here[-1])}
-        alike = len(sample) == 1 and here[0].relative.parent != PurePosixPath(".")
-        for file in here:
-            named[file] = next(iter(sample)) if alike else read(file.path) or ""
-    return named
+    return {file: (read(file.path) or "") if read else "" for file in files}
 
 
 def _cohorts(named: Mapping[SourceFile, str]) -> set[PurePosixPath]:
@@ -197,12 +186,13 @@ def _cohorts(named: Mapping[SourceFile, str]) -> set[PurePosixPath]:
     }
 
 
-def _sets(files: Sequence[SourceFile]) -> set[PurePosixPath]:
+def _sets(files: Sequence[SourceFile], volumes: bool) -> set[PurePosixPath]:
     """The folders that tell by what is in them that they are called after a set, or a year, and no patient."""
     below: dict[PurePosixPath, set[str]] = defaultdict(set)
     for folder in {folder for file in files for folder in file.relative.parents if folder.name}:
         below[folder.parent].add(folder.name)
-    sets = {folder for folder, names in below.items() if _is_set(folder.name, names)}
+    sets = {folder for folder, names in below.items() if _is_called_after(folder.name, names)}
+    sets |= _holders(files, below, volumes)
     for folder, names in below.items():
         years = [folder / name for name in names if YEAR.fullmatch(name)]
         inner = Counter(name for year in years for name in below.get(year, ()) if patient_of_folder(name))
@@ -211,20 +201,55 @@ def _sets(files: Sequence[SourceFile]) -> set[PurePosixPath]:
     return sets
 
 
-def _is_set(name: str, inner: Collection[str]) -> bool:
-    """Whether a folder holds splits, or classes, or patients that are called after it: ``GLI/BraTS-GLI-00001``."""
-    if all(SPLIT.fullmatch(each) or (len(inner) > 1 and CLASS.fullmatch(each)) for each in inner):
-        return True
+def _holders(
+    files: Sequence[SourceFile], below: Mapping[PurePosixPath, Collection[str]], volumes: bool
+) -> set[PurePosixPath]:
+    """The folders of splits or classes, but for those of patients of whom some scans are of a class, as a lesion.
+
+    A patient's is called by a word for one and a number, or like other folders but for the number, and what is in it
+    tells no other patient.
+    """
+    like = Counter(re.sub(r"\d+", "0", name) for name in {folder.name for folder in below})
+    found: set[PurePosixPath] = set()
+    asked: set[PurePosixPath] = set()
+    for folder, names in below.items():
+        if all(SPLIT.fullmatch(each) or (len(names) > 1 and CLASS.fullmatch(each)) for each in names):
+            alone = like[re.sub(r"\d+", "0", folder.name)] == 1 or YEAR.search(folder.name)
+            if not re.search(r"\d", folder.name) or (alone and not NUMBERED_PATIENT.fullmatch(folder.name)):
+                found.add(folder)
+            elif not NUMBERED_PATIENT.fullmatch(folder.name):
+                asked.add(folder)
+    for file in files:
+        for folder in asked.intersection(file.relative.parents) - found:
+            place = patient_of_path(file.relative.relative_to(folder), (), volumes)
+            if place and place.sure and _tells_another(place, folder.name):
+                found.add(folder)
+    return found
+
+
+def _tells_another(place: Named, patient: str) -> bool:
+    """Whether what a path tells below the folder of a patient is the name of another one, and no number of a scan."""
+    name = PurePosixPath(place.subject).name
+    alone = place.folder is None and is_bare(name)
+    return bool(re.search(r"\d", name)) and not alone and _is_member(name, patient)
+
+
+def _is_called_after(name: str, inner: Collection[str]) -> bool:
+    """Whether a folder holds patients that are called after it: ``GLI/BraTS-GLI-00001``."""
     called = re.compile(rf"(^|.*[-_ ]){re.escape(name)}[-_ ]?\d{{3}}.*", re.IGNORECASE)
     patients = {patient_of_folder(each) or "" for each in inner}
     return not re.search(r"\d", name) and len(patients) >= LEAST_MEMBERS and all(map(called.fullmatch, patients))
 
 
 def _kinds_of_exams(places: Iterable[Named | None]) -> set[PurePosixPath]:
-    """The folders that most exams hold, of fewer names than exams: ``left`` in ``study001`` to ``study100``."""
+    """The folders that most exams hold, of fewer names than exams: ``left`` in ``study001`` to ``study100``.
+
+    A name with a digit, as ``P1`` in ``session1`` to ``session5``, is that of a patient who came to each.
+    """
     exam_of: dict[PurePosixPath, str] = {}
     for folder in {place.folder for place in places if place and place.sure and place.folder}:
-        if above := [each.name for each in folder.parents if is_exam(each.name)]:
+        above = [each.name for each in folder.parents if is_exam(each.name)]
+        if above and not re.search(r"\d", folder.name):
             exam_of[folder] = above[-1]
     exams, names = set(exam_of.values()), {folder.name for folder in exam_of}
     pairs = {(exam, folder.name) for folder, exam in exam_of.items()}
