@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from latentsweep.datasets.formats.limits import MAX_VOXELS, NO_MEMORY
+from latentsweep.datasets.formats.limits import MAX_VOXELS, NO_MEMORY, name_failure
 from latentsweep.datasets.formats.readers import READERS
 from latentsweep.datasets.formats.reject import Reject
 from latentsweep.datasets.masks import Labels, cut_labels, read_labels
@@ -140,8 +140,8 @@ def _read_labels(scan: Scan, found: Sequence[Volume]) -> tuple[Labels | None, li
         return None, [NO_MEMORY]
     except LatentsweepError:
         raise
-    except Exception as error:  # as of a scan: only the error's type gets out
-        return None, [f"its reader failed with {type(error).__name__}"]
+    except Exception as error:
+        return None, [name_failure(error)]
 
 
 def _read_volumes(scan: Scan) -> tuple[list[Volume], list[Reject]]:
@@ -155,8 +155,8 @@ def _read_volumes(scan: Scan) -> tuple[list[Volume], list[Reject]]:
         reason, broken = NO_MEMORY, False
     except LatentsweepError:
         raise
-    except Exception as error:  # a reader's own message may quote the file: only the error's type gets out
-        reason, broken = f"its reader failed with {type(error).__name__}", True
+    except Exception as error:
+        reason, broken = name_failure(error), True
     return [], [Reject(reason, broken=broken)] * len(scan.files)
 
 
