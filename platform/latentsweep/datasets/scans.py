@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import multiprocessing
 import os
 import signal
 import sys
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -75,6 +76,21 @@ def part_loose_pictures(scans: Sequence[Scan]) -> tuple[Scan, ...]:
         else:
             parted.append(scan)
     return tuple(parted)
+
+
+def list_scans(scans: Iterable[Scan], source: Path | None) -> str:
+    """A text that changes when one of the scans, their order or whose they are does: to be sealed and never shown.
+
+    Paths in it are those below ``source``, which may move.
+    """
+    root = f"{source.resolve()}{os.sep}" if source else ""
+
+    def below(path: Path | None) -> str | None:
+        return None if path is None else str(path).removeprefix(root)
+
+    return json.dumps(
+        [(scan.kind, scan.key, scan.subject, scan.channel, *map(below, (*scan.files, *scan.masks))) for scan in scans]
+    )
 
 
 def _are_stacks(scan: Scan) -> bool:
