@@ -11,7 +11,7 @@ import typer
 
 from latentsweep.commands import completion, options
 from latentsweep.commands.progress import show_progress
-from latentsweep.datasets.catalogue import KNOWN
+from latentsweep.datasets.catalogue import DEFAULT_SUBJECT, KNOWN
 from trainables.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ data_app = typer.Typer(
 )
 
 NAME = f"{', '.join(KNOWN)}, or a name for a dataset of your own."
+SERIES = "; ".join(f"{known.name} has {', '.join(known.choices)}" for known in KNOWN.values() if known.choices)
 NewName = Annotated[str, typer.Argument(help=NAME, autocompletion=completion.known)]
 PreparedName = Annotated[str, typer.Argument(help=NAME, autocompletion=completion.datasets)]
 
@@ -35,18 +36,16 @@ def prepare(
     series: Annotated[
         str | None,
         typer.Option(
-            help="Series of kaggle: FLAIR (default), T1w, T1wCE or T2w. For a dataset of your own, the contrast "
-            "where its source holds several, as flair, t1, t1ce or t2; all for all together."
+            help=f"Series of a known dataset, by default the first: {SERIES}. For a dataset of your own, the "
+            "contrast where its source holds several, as flair, t1, t1ce or t2; all for all together."
         ),
     ] = None,
     subject_from: Annotated[
         str | None,
         typer.Option(
             help="Which part of a path is the subject, for a dataset of your own: folder:N (1 is the first below the "
-            "source, -1 the one that the file is in), file, patient-id (DICOM), or regex:(…). Default: the first "
-            "folder that names no class, cohort, split, visit, series or contrast, without the visit in its name, "
-            "and folders with one DICOM PatientID together; else what the file's name tells before its visit or "
-            "contrast, or the PatientID; else each file its own."
+            "source, -1 the one that the file is in), file, patient-id (DICOM), or regex:(…). Default: "
+            f"{DEFAULT_SUBJECT}."
         ),
     ] = None,
     include: Annotated[

@@ -27,11 +27,19 @@ class Dataset:
     modality: str | None = None
     series: str | None = None
     """The series that is taken unless --series names another; None where there is nothing to choose."""
+    choices: tuple[str, ...] = ()
+    """The series that it holds, that one first."""
     subject_from: str | None = None
     """The rule of its layout for subjects, as --subject-from takes it."""
 
 
 BUILT_IN = "demo"
+DEFAULT_SUBJECT = (
+    "the first folder that names no class, cohort, split, visit, series or contrast, without the visit and the "
+    "contrast in its name, folders with one DICOM PatientID together; else what the file's name tells before its "
+    "visit or contrast, or the PatientID; else each file its own"
+)
+"""Who the subject of a file is in a dataset of the user's own, where no other rule is asked for."""
 _GET_BRATS = (
     "get BraTS from https://www.synapse.org (join the challenge, then `synapse get -r <id of its training data>`) "
     "and unzip it"
@@ -50,6 +58,7 @@ KNOWN = {
             "`unzip rsna-miccai-brain-tumor-radiogenomic-classification.zip -d rsna-miccai`",
             source="rsna-miccai",
             series="FLAIR",
+            choices=("FLAIR", "T1w", "T1wCE", "T2w"),
         ),
         Dataset(
             name="lgg",
@@ -59,6 +68,7 @@ KNOWN = {
             "`unzip lgg-mri-segmentation.zip -d lgg`",
             source="lgg",
             series="FLAIR",
+            choices=("FLAIR", "pre-contrast", "post-contrast"),
         ),
         Dataset(
             name="msd",
@@ -67,6 +77,7 @@ KNOWN = {
             getting="get Task01_BrainTumour.tar from http://medicaldecathlon.com and `tar xf Task01_BrainTumour.tar`",
             source="Task01_BrainTumour",
             series="FLAIR",
+            choices=("FLAIR", "T1w", "t1gd", "T2w"),
         ),
         Dataset(
             name="cheng",

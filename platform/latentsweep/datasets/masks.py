@@ -1,4 +1,4 @@
-"""Lesion masks: read with the reader of their image, laid on its voxels, and cut as its slices are.
+"""Lesion masks: read with the reader of their format, laid on the voxels of their image, cut as its slices are.
 
 Labels are uint8: 0 is background, and what is above it is lesion, by the values of the source (BraTS: 1, 2, 3 or 4).
 """
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from latentsweep.datasets.formats.readers import READERS
+from latentsweep.datasets.formats.readers import READERS, format_of
 from latentsweep.datasets.formats.reject import Reject
 from latentsweep.datasets.volumes import Volume, apply_orientation, axial_planes, fit_square, io_orientation
 
@@ -42,7 +42,8 @@ def read_labels(kind: str, masks: Sequence[Path | None], volumes: Sequence[Volum
         raise Reject(SOME, broken=False)
     read: list[Volume] = []
     for path in paths:
-        found, rejects = (READERS[kind].read_masks or READERS[kind].read)([path])
+        reader = READERS[format_of(path) or kind]
+        found, rejects = (reader.read_masks or reader.read)([path])
         if rejects or len(found) != 1:
             raise rejects[0] if rejects else Reject(ELSEWHERE, broken=False)
         read += found

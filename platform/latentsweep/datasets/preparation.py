@@ -20,7 +20,7 @@ from latentsweep.datasets.catalogue import BUILT_IN, Dataset, check_name, datase
 from latentsweep.datasets.masks import MASK_RULE
 from latentsweep.datasets.phantom import SEED, SUBJECTS
 from latentsweep.datasets.pseudonyms import Pseudonyms, home_key
-from latentsweep.datasets.scans import PHANTOM, ReadersDiedError, Scan, part_loose_pictures, read_scans
+from latentsweep.datasets.scans import PHANTOM, ReadersDiedError, Scan, list_scans, part_loose_pictures, read_scans
 from latentsweep.datasets.shards import write_shards
 from latentsweep.datasets.slices import VERSION, PreparedDataset, open_dataset, write_manifest
 from latentsweep.datasets.sources.discovery import Discovery
@@ -38,7 +38,7 @@ MAX_BROKEN_SHARE = 0.20
 MAX_PLACES = 20
 """How many places of a reject the manifest lists."""
 MIN_SIZE, MAX_SIZE = 16, 1024
-PREPARATION = 3
+PREPARATION = 4
 """Raised with every change of code after which the same source gives other slices, splits or subjects."""
 
 Progress = Callable[[int, int], None]
@@ -80,7 +80,9 @@ def prepare(
     settings = settings_of(dataset, found, size, series)
     pseudonyms = Pseudonyms(home_key(home), dataset.namespace)
     sealed = pseudonyms.seal(
-        fingerprint({**settings, "subject_from": subject_from, **selection.sealed}) + found.listing
+        fingerprint({**settings, "subject_from": subject_from, **selection.sealed})
+        + found.listing
+        + list_scans(found.scans, source)
     )
     folder = home / "datasets" / name
     partial, retired = (folder.parent / f".{name}.{state}" for state in ("partial", "retired"))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import multiprocessing
 import os
 import signal
 import sys
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from latentsweep.datasets.formats.limits import MAX_VOXELS, NO_MEMORY
+from latentsweep.datasets.formats.limits import MAX_VOXELS, NO_MEMORY, name_failure
 from latentsweep.datasets.formats.readers import READERS
 from latentsweep.datasets.formats.reject import Reject
 from latentsweep.datasets.masks import Labels, cut_labels, read_labels
@@ -75,6 +76,21 @@ def part_loose_pictures(scans: Sequence[Scan]) -> tuple[Scan, ...]:
         else:
             parted.append(scan)
     return tuple(parted)
+
+
+def list_scans(scans: Iterable[Scan], source: Path | None) -> str:
+    """A text that changes when one of the scans, their order or whose they are does: to be sealed and never shown.
+
+    Paths in it are those below ``source``, which may move.
+    """
+    root = f"{source.resolve()}{os.sep}" if source else ""
+
+    def below(path: Path | None) -> str | None:
+        return None if path is None else str(path).removeprefix(root)
+
+    return json.dumps(
+        [(scan.kind, scan.key, scan.subject, scan.channel, *map(below, (*scan.files, *scan.masks))) for scan in scans]
+    )
 
 
 def _are_stacks(scan: Scan) -> bool:
@@ -140,8 +156,8 @@ def _read_labels(scan: Scan, found: Sequence[Volume]) -> tuple[Labels | None, li
         return None, [NO_MEMORY]
     except LatentsweepError:
         raise
-    except Exception as error:  # as of a scan: only the error's type gets out
-        return None, [f"its reader failed with {type(error).__name__}"]
+    except Exception as error:
+        return None, [name_failure(error)]
 
 
 def _read_volumes(scan: Scan) -> tuple[list[Volume], list[Reject]]:
@@ -155,8 +171,8 @@ def _read_volumes(scan: Scan) -> tuple[list[Volume], list[Reject]]:
         reason, broken = NO_MEMORY, False
     except LatentsweepError:
         raise
-    except Exception as error:  # a reader's own message may quote the file: only the error's type gets out
-        reason, broken = f"its reader failed with {type(error).__name__}", True
+    except Exception as error:
+        reason, broken = name_failure(error), True
     return [], [Reject(reason, broken=broken)] * len(scan.files)
 
 

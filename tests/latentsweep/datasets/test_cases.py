@@ -10,6 +10,7 @@ import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ ROOT = Path(__file__).parents[3]
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """What a folder is expected to give."""
+    """What a folder is expected to give: a number, a finding, or a refusal in words."""
 
     name: str = "mine"
     below: str = "source"
@@ -41,9 +42,16 @@ class Case:
     """Subjects of train, validation and test."""
     lint: str = ""
     """The code of a finding about the dataset."""
+    masks: int | None = None
+    """Slices with a lesion mask."""
     says: str = ""
     """A pattern that the notes, the reasons of rejects or the error must hold."""
     refused: bool = False
+
+    def __post_init__(self) -> None:
+        counted = any(number is not None for number in (self.volumes, self.subjects, self.split, self.masks))
+        if not (self.says if self.refused else counted or self.lint):
+            raise ValueError("a case must state a number of its dataset, a finding, or the words of a refusal")
 
 
 def variants(folder: str, rows: dict[str, Case]) -> dict[str, Case]:
@@ -80,7 +88,7 @@ CASES = {
             "zip_left": Case(name="kaggle", refused=True, says="unpack the archives first"),
         },
     ),
-    "19-sagittal-without-orientation": Case(name="kaggle", says="plane.* unknown"),
+    "19-sagittal-without-orientation": Case(name="kaggle", volumes=1, says="plane.* unknown"),
     "20-multiframe-enhanced-mr": Case(refused=True, says="multi-frame"),
     "21-two-matrix-sizes-one-series": Case(name="kaggle", volumes=2, subjects=1),
     "22-TCIA-NBIA-download": Case(refused=True, says="contrast.*flair.*t1ce.*--series"),
@@ -88,7 +96,7 @@ CASES = {
     "23-pixel-padding-value": Case(volumes=2),
     "24-CD-export": Case(volumes=3, subjects=3),
     "27-series-uid-stripped": Case(series="all", volumes=2, subjects=1),
-    "30-MSD-Task01": Case(name="msd", volumes=4, subjects=4),
+    "30-MSD-Task01": Case(name="msd", volumes=4, subjects=4, masks=115),
     "31-BraTS-under-own-name": Case(refused=True, says="flair.*t1"),
     "32-BIDS-two-sessions": Case(volumes=16, subjects=8, split=(6, 1, 1)),
     "33a-UPENN-GBM-timepoints": Case(name="brats_flair", subjects=8),
@@ -98,7 +106,7 @@ CASES = {
     "33i-BraTS-cohorts-mixed": Case(name="brats_flair", subjects=8),
     "33j-cohort-folders-own-default": Case(subjects=8),
     "33k-flat-with-visits-own-default": Case(volumes=16, subjects=8, split=(6, 1, 1)),
-    "34-BraTS2020-case-355-and-folders-named-nii": Case(name="brats_flair", volumes=5, subjects=5),
+    "34-BraTS2020-case-355-and-folders-named-nii": Case(name="brats_flair", volumes=5, subjects=5, masks=12),
     "35-endings-that-lie": Case(volumes=14, subjects=14),
     "36-NaN-background": Case(volumes=3),
     **variants(
@@ -146,9 +154,9 @@ CASES = {
             "float64_huge": Case(refused=True, says="not all finite numbers"),
         },
     ),
-    "60-kaggle-class-folders": Case(says="subjects are unknown"),
-    "61-masks-beside-pictures": Case(volumes=5, subjects=5),
-    "61b-images-and-masks-folders": Case(),
+    "60-kaggle-class-folders": Case(volumes=48, subjects=48, says="subjects are unknown for 48 of 48"),
+    "61-masks-beside-pictures": Case(volumes=5, subjects=5, masks=40),
+    "61b-images-and-masks-folders": Case(masks=20),
     "67-names": Case(volumes=7, subjects=5, says="taken for axial: 7"),
     "65-recompressed-copies": Case(lint="near-identical-across-splits"),
     "65b-recompressed-copies-of-60-real-patients": Case(lint="near-identical-across-splits"),
@@ -200,9 +208,16 @@ def test_a_case_is_prepared_or_refused_as_expected(cases: Path, tmp_path: Path, 
         assert case.volumes in (None, counts["volumes"]), counts
         assert case.subjects in (None, counts["subjects"]), counts
         assert case.split in (None, tuple(counts["subjects_by_split"].values())), counts
+        assert case.masks in (None, counts.get("slices_with_mask", 0)), counts
     if case.lint:
         assert dataset is not None
         assert case.lint in [found.code for found in dataset_lints(dataset, "subject")]
+
+
+@pytest.mark.parametrize("stated", [{}, {"says": "a note"}, {"refused": True}, {"refused": True, "volumes": 1}])
+def test_a_case_that_any_outcome_would_meet_is_none(stated: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="a case must state"):
+        Case(**stated)
 
 
 def test_every_case_has_a_row_or_a_test(cases: Path) -> None:

@@ -1,18 +1,24 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from latentsweep.commands.data import _tell_subjects, data_app
+from latentsweep.datasets.catalogue import DEFAULT_SUBJECT, KNOWN
 from latentsweep.datasets.ledger import note_use
 from latentsweep.datasets.slices import open_dataset
+from latentsweep.datasets.sources.channels import LGG_CHANNELS, MSD_CHANNELS
 from latentsweep.datasets.sources.discovery import Discovery
 from latentsweep.storage.home import Home
 from trainables.errors import ConfigError, DataError
+
+PAGE = Path(__file__).parents[3] / "docs" / "data.md"
 
 
 @pytest.fixture
@@ -42,6 +48,25 @@ def test_prepare_tells_its_progress_plainly_and_then_the_numbers(run, tmp_path):
     assert "preparing mine: 6 of 6 scans" in result.stderr
     assert "mine: 36 slices of 6 subjects, 6 volumes, 32×32 pixels" in result.stdout
     assert "patient" not in result.output
+
+
+def test_the_help_tells_the_series_of_every_set_and_the_rule_of_subjects():
+    told = {param.name: " ".join(param.help.split()) for param in get_command(data_app).commands["prepare"].params}
+    for known in KNOWN.values():
+        assert (f"{known.name} has {', '.join(known.choices)}" in told["series"]) == bool(known.series)
+        assert known.choices[:1] == ((known.series,) if known.series else ())
+    assert f"Default: {DEFAULT_SUBJECT}." in told["subject_from"]
+
+
+@pytest.mark.parametrize("name", [name for name, known in KNOWN.items() if known.series])
+def test_the_page_lists_the_series_of_a_set_as_its_row_does(name):
+    [row] = [line for line in PAGE.read_text("utf-8").splitlines() if line.startswith(f"| `{name}`")]
+    assert row.split("|")[3].strip() == ", ".join(f"`{choice}`" for choice in KNOWN[name].choices)
+
+
+@pytest.mark.parametrize(("name", "channels"), [("lgg", LGG_CHANNELS), ("msd", MSD_CHANNELS)])
+def test_the_channels_of_a_set_are_the_series_of_its_row(name, channels):
+    assert set(channels) == set(KNOWN[name].choices)
 
 
 @pytest.mark.parametrize("check", [(), ("--check", "page.html")])

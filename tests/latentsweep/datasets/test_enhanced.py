@@ -165,6 +165,51 @@ def test_a_multi_frame_image_that_does_not_tell_its_places_is_refused(tmp_path, 
     assert "multi-frame DICOM that does not tell where its frames lie" in reject.reason
 
 
+def no_frames(image):
+    image.NumberOfFrames = 0
+    image.PerFrameFunctionalGroupsSequence = Sequence()
+
+
+def fewer_streams_than_frames(image):
+    frames = np.frombuffer(image.PixelData, "<u2").reshape(6, image.Rows, image.Columns)
+    encode = compressed.LOSSLESS[uid.JPEGLosslessSV1]
+    image.PixelData = encapsulate([encode(np.ascontiguousarray(frame)) for frame in frames[:4]], has_bot=True)
+    image["PixelData"].VR = "OB"
+    image.file_meta.TransferSyntaxUID = uid.JPEGLosslessSV1
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (no_frames, "does not tell where its frames lie"),
+        (fewer_streams_than_frames, "cut short or damaged"),
+    ],
+)
+def test_an_odd_multi_frame_image_leaves_the_series_beside_it(tmp_path, head, write_dicom, spoil, reason):
+    write_dicom(tmp_path / "single", head())
+    image = enhanced(tmp_path / "single", tmp_path / "multi" / "a.dcm")
+    spoil(image)
+    image.save_as(tmp_path / "single" / "odd.dcm")
+    [volume], [reject] = volumes(tmp_path / "single")
+    assert volume.voxels.shape[2] == 6
+    assert reason in reject.reason
+
+
+def test_a_file_whose_reader_fails_is_one_reject(tmp_path, head, write_dicom, monkeypatch):
+    write_dicom(tmp_path, head())
+    made, whole = iter(range(6)), dicom.stored_frames
+
+    def fails_once(header, count):
+        if next(made) == 2:
+            raise RuntimeError("SECRET")
+        return whole(header, count)
+
+    monkeypatch.setattr(dicom, "stored_frames", fails_once)
+    [volume], [reject] = volumes(tmp_path)
+    assert volume.voxels.shape[2] == 5
+    assert (reject.reason, reject.broken) == ("its reader failed with RuntimeError", True)
+
+
 def test_frames_have_the_limit_of_a_volume_before_they_are_decoded(tmp_path, head, write_dicom, monkeypatch):
     write_dicom(tmp_path / "single", head())
     enhanced(tmp_path / "single", tmp_path / "multi" / "a.dcm")

@@ -18,6 +18,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, JPEGBa
 from writers import WRITERS, write_minc1
 
 from latentsweep.datasets import preparation
+from latentsweep.datasets.formats.dicom import dicom_volumes
 from latentsweep.datasets.preparation import prepare
 
 COUNT = 200
@@ -229,6 +230,20 @@ def test_damaged_files_end_in_slices_or_in_a_listed_reject(tmp_path, valid, read
     assert not [reason for reason in reasons if "its reader failed with" in reason], reasons
     assert not [reason for reason in reasons if PLANTED.search(reason)]
     assert reasons.total() >= COUNT // 20, "hardly anything was damaged"
+
+
+@pytest.mark.parametrize("reader", ["dicom", "dicom_enhanced", "dicom_JPEGLosslessSV1"])
+def test_a_damaged_file_leaves_the_good_series_of_its_folder(tmp_path, valid, head, write_dicom, reader):
+    fuzzing.damaged_copies(valid(reader), tmp_path / "damaged", 60, 7)
+    write_dicom(tmp_path / "good", head(1, depth=3))
+    good = sorted((tmp_path / "good").iterdir())
+    [alone] = dicom_volumes(good)[0]
+    damaged = [path for path in (tmp_path / "damaged").rglob("*") if path.is_file()]
+    assert len(damaged) == 60
+    for path in damaged:
+        found, rejects = dicom_volumes([path, *good])
+        assert any(np.array_equal(volume.voxels, alone.voxels) for volume in found)
+        assert sum(volume.voxels.shape[2] for volume in found) > 3 or rejects
 
 
 @pytest.mark.slow

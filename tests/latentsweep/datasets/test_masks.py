@@ -6,7 +6,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
+from writers import metaimage
 
+from latentsweep.datasets.formats.readers import format_by_name
 from latentsweep.datasets.formats.reject import Reject
 from latentsweep.datasets.masks import lay_on
 from latentsweep.datasets.overview import OUTLINE, contact_sheet
@@ -85,6 +87,14 @@ def test_another_thing_beside_a_scan_is_no_lesion_mask_of_it(other):
     assert masks_of(["A/A_flair.nii.gz"], ["A/A_flair.nii.gz", other]) == [()]
 
 
+def test_a_mask_of_a_volume_may_be_a_volume_in_another_format():
+    scan, mask, other = "A/A_flair.nii.gz", "A/A_seg.nii.gz", "A/A_seg.mha"
+    assert masks_of([scan], [scan, other]) == [(other,)]
+    assert masks_of([scan], [scan, other, mask]) == [(mask,)]
+    assert masks_of([scan], [scan, other, "A/A_seg.nrrd"]) == [()]
+    assert masks_of(["A/A.png"], ["A/A.png", other]) == [()]
+
+
 def test_a_mask_is_of_no_scan_of_the_same_name_in_another_folder():
     scans = ["P1/flair.nii.gz", "P2/flair.nii.gz", "P3/flair.nii.gz"]
     assert masks_of(scans, [*scans, "P1/flair_seg.nii.gz"]) == [("P1/flair_seg.nii.gz",), (), ()]
@@ -123,8 +133,7 @@ def test_a_scan_with_two_masks_has_none():
 
 def masks_of(scans, files):
     """The masks of each scan that is left, by their paths."""
-    kind = "nifti" if ".nii" in scans[0] else "picture"
-    made = [Scan(kind, path, path, (Path("/s") / path,)) for path in scans]
+    made = [Scan(format_by_name(Path(path)), path, path, (Path("/s") / path,)) for path in scans]
     paired = pair_masks(made, [SourceFile(Path("/s") / path, PurePosixPath(path)) for path in files])
     return [tuple(str(mask.relative_to("/s")) for mask in scan.masks if mask) for scan in paired]
 
@@ -139,6 +148,15 @@ def test_masks_are_prepared_at_full_resolution_voxel_by_voxel(tmp_path, source):
     assert not slices.masks[~slices.masked].any()
     assert (~slices.masked).sum() == 6
     assert dataset.load("all").masks is None
+
+
+def test_masks_in_another_format_are_the_same(tmp_path, source):
+    expected = own(tmp_path / "home", source).load("all", masks=True).masks
+    for path in sorted(source.rglob("*_seg.nii.gz")):
+        voxels = np.asarray(nib.load(path).dataobj)
+        metaimage(path.with_name(path.name.replace(".nii.gz", ".mha")), voxels, np.eye(4), packed=True)
+        path.unlink()
+    np.testing.assert_array_equal(own(tmp_path / "other", source).load("all", masks=True).masks, expected)
 
 
 def test_masks_follow_their_slices_to_a_split_and_to_another_size(tmp_path, source):

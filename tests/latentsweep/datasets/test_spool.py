@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latentsweep.datasets import scans
-from latentsweep.datasets.preparation import prepare
+from latentsweep.datasets import preparation, scans
+from latentsweep.datasets.preparation import find_scans, prepare
 from latentsweep.datasets.scans import ReadersDiedError, Scan, part_loose_pictures, read_scan
 from latentsweep.datasets.spool import Spool
+from trainables.errors import DataError
 
 
 @pytest.fixture
@@ -74,6 +75,52 @@ def test_other_settings_or_a_changed_source_begin_anew(source, read, interrupted
     os.utime(source / "patient0" / "scan.nii.gz", ns=(0, 0))
     own(interrupted, source)
     assert len(read) == 7
+
+
+def found_otherwise(monkeypatch, change):
+    """The scans are found as a code with other rules finds them."""
+
+    def find(*asked):
+        found = find_scans(*asked)
+        return dataclasses.replace(found, scans=tuple(change(list(found.scans))))
+
+    monkeypatch.setattr(preparation, "find_scans", find)
+
+
+def change_the_first(**fields):
+    return lambda scans: [dataclasses.replace(scans[0], **fields), *scans[1:]]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda scans: scans[::-1],
+        change_the_first(kind="metaimage"),
+        change_the_first(subject="another"),
+        change_the_first(key="another"),
+        change_the_first(channel=1),
+    ],
+    ids=["order", "kind", "subject", "key", "channel"],
+)
+def test_scans_that_a_changed_rule_finds_otherwise_begin_anew(source, read, interrupted, monkeypatch, change):
+    found_otherwise(monkeypatch, change)
+    with pytest.raises(KeyboardInterrupt):
+        own(interrupted, source, progress=interrupt_after(1))
+    assert len(read) == 1
+
+
+def test_a_dataset_whose_scans_a_changed_rule_finds_otherwise_needs_replace(tmp_path, source, monkeypatch):
+    first = own(tmp_path / "home", source)
+    found_otherwise(monkeypatch, list)
+    assert own(tmp_path / "home", source).manifest == first.manifest
+    found_otherwise(monkeypatch, change_the_first(subject="another"))
+    with pytest.raises(DataError, match="add --replace"):
+        own(tmp_path / "home", source)
+
+
+def test_a_source_that_moved_is_the_same(tmp_path, source, read, interrupted):
+    own(interrupted, source.rename(tmp_path / "moved"))
+    assert len(read) == 4
 
 
 def test_a_scan_that_was_kept_and_is_damaged_is_read_again(source, read, interrupted):

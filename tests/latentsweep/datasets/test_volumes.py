@@ -123,7 +123,8 @@ def test_a_channel_of_a_nifti_is_the_volume_of_that_channel(tmp_path, head, writ
 
 
 @pytest.mark.parametrize(
-    ("channel", "told"), [(None, "4 dimensions where 3 are needed: prepare"), (3, "without the")]
+    ("channel", "told"),
+    [(None, "4 dimensions where 3 are needed: prepare"), (3, "without the"), (-1, "without the")],
 )
 def test_a_nifti_of_channels_needs_one_that_it_has(tmp_path, head, write_nifti, channel, told):
     path = write_nifti(tmp_path / "a.nii", np.stack([head(n) for n in range(3)], axis=3))

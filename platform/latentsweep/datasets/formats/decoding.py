@@ -143,7 +143,12 @@ def stored_frames(header: pydicom.Dataset, count: int) -> Iterator[npt.NDArray[A
             raise Reject(f"a DICOM image of more than {MAX_RLE_BYTES // 2**20} MiB in run lengths", broken=False)
         header.file_meta.TransferSyntaxUID = syntax
         plugin = PLUGIN if syntax in CODECS else "pydicom"
-        yield from itertools.islice(iter_pixels(header, decoding_plugin=plugin), count)
+        given = 0
+        for frame in itertools.islice(iter_pixels(header, decoding_plugin=plugin), count):
+            yield frame
+            given += 1
+        if given < count:
+            raise ValueError("fewer frames than the header tells")
     except UNREADABLE:
         raise Reject(f"a DICOM image that is cut short or damaged ({name})", broken=True) from None
 

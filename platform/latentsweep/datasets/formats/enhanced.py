@@ -41,7 +41,7 @@ def frame_headers(header: pydicom.Dataset, count: int) -> Iterator[pydicom.Datas
         shared = header[SHARED].value[:1] if SHARED in header else []
         common = pydicom.Dataset()
         common.update({element.tag: element for element in header if element.keyword not in OF_THE_FILE})
-        told = len(groups) == count
+        told = len(groups) == count > 0
     except UNREADABLE:
         told = False
     if not told:

@@ -23,6 +23,7 @@ from typing import BinaryIO
 from PIL import Image
 
 from latentsweep.datasets.formats.reject import Reject
+from trainables.errors import LatentsweepError
 
 MAX_VOXELS = 2**27
 """Voxels of a volume, and of all images of one series or folder together: 512×512×512."""
@@ -64,7 +65,8 @@ class _OutOfTime(BaseException):
 
 @contextlib.contextmanager
 def guard_reading() -> Iterator[None]:
-    """Reading one file: a :class:`Reject` where it takes more than ``MAX_SECONDS`` or there is no memory for it.
+    """Reading one file: a :class:`Reject` where it takes more than ``MAX_SECONDS``, where there is no memory for it,
+    and where its reader fails. So one damaged file costs no other file of its folder.
 
     Processor time, so that a slow disk or a busy machine rejects nothing. Only the main thread of a process can
     be interrupted, and on POSIX systems alone; elsewhere the time is not limited.
@@ -84,6 +86,15 @@ def guard_reading() -> Iterator[None]:
         raise Reject(TOO_SLOW, broken=True) from None
     except MemoryError:
         raise Reject(NO_MEMORY, broken=False) from None
+    except (Reject, LatentsweepError):
+        raise
+    except Exception as error:
+        raise Reject(name_failure(error), broken=True) from None
+
+
+def name_failure(error: Exception) -> str:
+    """The reason of a file whose reader failed: its own message may quote the file, so it is the error's type."""
+    return f"its reader failed with {type(error).__name__}"
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

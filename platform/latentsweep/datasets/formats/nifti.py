@@ -120,7 +120,7 @@ def _check_shape(header: Any, most: int, channel: int | None) -> tuple[tuple[int
         raise Reject(
             f"a NIfTI of {len(shape)} dimensions where 3 are needed" + SPLIT * (len(shape) > 3), broken=False
         )
-    if channel is not None and (len(shape) != 4 or channel >= shape[3]):
+    if channel is not None and (len(shape) != 4 or not 0 <= channel < shape[3]):
         raise Reject("a NIfTI without the channel of that number", broken=False)
     if min(shape) < 1 or dtype.kind not in "iuf":
         raise Reject("a NIfTI without real-valued voxels", broken=False)

@@ -6,13 +6,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from latentsweep.datasets.catalogue import Dataset
+from latentsweep.datasets.catalogue import KNOWN, Dataset
 from latentsweep.datasets.scans import Scan
 from latentsweep.datasets.sources.discovery import Discovery, DoesNotFitError
 from latentsweep.datasets.sources.sources import SourceFile, count_formats
 from trainables.errors import DataError
 
-SERIES = ("FLAIR", "T1w", "T1wCE", "T2w")
+SERIES = KNOWN["kaggle"].choices
 FOLDERS = {series.lower(): series for series in SERIES}
 """The names of their folders, which copies of the set write in either case."""
 KINDS = ("dicom", "picture")

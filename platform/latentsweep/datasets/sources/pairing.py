@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from latentsweep.datasets.formats.readers import READERS, format_by_name
+from latentsweep.datasets.formats.readers import READERS
 from latentsweep.datasets.scans import Scan
 from latentsweep.datasets.sources.annotations import LESION_WORD, MASK_FOLDERS, MASK_WORD
 from latentsweep.datasets.sources.sources import SourceFile
@@ -35,20 +35,25 @@ def pair_masks(scans: Sequence[Scan], files: Iterable[SourceFile]) -> tuple[Scan
 
     A mask lies in the folder of its scan, or in a folder of masks beside that of scans, or, if no other mask has the
     same name and it fits scans of one folder alone, anywhere in the source. A scan with several masks has none. A
-    scan whose layout told its masks keeps them.
+    scan whose layout told its masks keeps them. A mask of a volume may be a volume in another format.
     """
     at: dict[Place, list[Path]] = defaultdict(list)
     named: dict[str, list[Path]] = defaultdict(list)
     relative: dict[Path, PurePosixPath] = {}
+    formats: dict[Path, str] = {}
     for file in files:
         relative[file.path] = file.named
         if (place := _place_of_mask(file.named)) and file.format:
             at[place].append(file.path)
             named[place[1]].append(file.path)
+            formats[file.path] = file.format
 
-    def only(candidates: Iterable[Path], path: Path) -> Path | None:
-        others = [mask for mask in candidates if mask != path and format_by_name(mask) == format_by_name(path)]
-        return others[0] if len(others) == 1 else None
+    def only(candidates: Iterable[Path], path: Path, kind: str) -> Path | None:
+        others = [mask for mask in candidates if mask != path]
+        alike = [mask for mask in others if formats[mask] == kind]
+        volumes = [mask for mask in others if READERS[kind].one_file and READERS[formats[mask]].one_file]
+        fitting = alike or volumes
+        return fitting[0] if len(fitting) == 1 else None
 
     masks: dict[Path, Path] = {}
     claims: dict[Path, set[PurePosixPath]] = defaultdict(set)
@@ -61,7 +66,7 @@ def pair_masks(scans: Sequence[Scan], files: Iterable[SourceFile]) -> tuple[Scan
                 continue
             folder, names = _folder(relative[path]), _names(relative[path])
             beside = next((at[folder, name] for name in names if at.get((folder, name), [path]) != [path]), None)
-            mask = only(named.get(names[-1], ()) if beside is None else beside, path)
+            mask = only(named.get(names[-1], ()) if beside is None else beside, path, scan.kind)
             if mask:
                 masks[path] = mask
                 claims[mask].add(folder)

@@ -5,15 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from latentsweep.datasets.catalogue import DEFAULT_SUBJECT
 from latentsweep.datasets.formats.readers import READERS
 from latentsweep.datasets.sources.sources import SourceFile
 from trainables.errors import DataError
-
-DEFAULT = (
-    "the first folder that names no class, cohort, split, visit, series or contrast, without the visit and the "
-    "contrast in its name, folders with one DICOM PatientID together; else what the file's name tells before its "
-    "visit or contrast, or the PatientID; else each file its own"
-)
 
 SubjectOf = Callable[[SourceFile], str | None]
 
@@ -56,7 +51,7 @@ def subject_rule(text: str, kind: str) -> SubjectOf:
 
 def describe_rule(text: str | None) -> str:
     """What may be told of a ``--subject-from`` that is valid: its form, without the value."""
-    return text.partition(":")[0] if text else f"default: {DEFAULT}"
+    return text.partition(":")[0] if text else f"default: {DEFAULT_SUBJECT}"
 
 
 def _folder_rule(index: int) -> SubjectOf:
