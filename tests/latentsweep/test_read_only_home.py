@@ -21,7 +21,9 @@ from latentsweep.cli import app
 from latentsweep.configuration import read_configuration
 from latentsweep.datasets.ledger import FILE, note_use
 from latentsweep.datasets.slices import PreparedDataset
+from latentsweep.storage.entries import StageKey
 from latentsweep.storage.home import Home, is_read_only
+from latentsweep.storage.store import Store
 from latentsweep_mlflow.recorder import recorder_for
 
 ROOT = Path(__file__).parents[2]
@@ -123,6 +125,28 @@ def test_a_decision_in_a_read_only_home_is_counted_and_said_not_to_be_noted(
 
 def test_a_folder_that_can_be_made_is_not_read_only(tmp_path: Path) -> None:
     assert not is_read_only(tmp_path / "not" / "there")
+
+
+@pytest.mark.parametrize("closed", ["latents", "latents/*", "latents/*/parts"])
+def test_a_result_that_may_not_be_deleted_is_not_said_to_be_freed(tmp_path: Path, closed: str) -> None:
+    def build(folder: Path) -> dict[str, int]:
+        (folder / "parts").mkdir()
+        (folder / "parts" / "one").write_text("numbers")
+        return {}
+
+    home = Home(tmp_path / "home")
+    entry = Store.of(home).obtain(StageKey("latents", 1, {}), build)
+    (folder,) = home.store.glob(closed)
+    folder.chmod(0o555)
+    done = as_a_user("cli.py", "store", "free", "--home", str(home.root))
+    folder.chmod(0o755)
+    if done.returncode == 0 and not entry.folder.exists():
+        pytest.skip("modes bind nobody here: the files' system ignores them")
+    assert done.returncode == 2
+    assert "freed" not in done.stdout
+    assert "Permission denied" in done.stderr
+    assert f"{folder} belongs to" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_no_message_says_to_delete_what_a_user_has() -> None:
