@@ -39,7 +39,7 @@ def admit(form: Form, name: str) -> str:
     """The name itself; raises :class:`StoreError` for one of another form."""
     if not fits(form, name):
         raise StoreError(
-            f"a name in a store must be {form.value[1]}; got {name!r}: find out who wrote it, and remove it"
+            f"a name in a store must be {form.value[1]}; got {name!r}: find out who wrote it, and move it away"
         )
     return name
 
@@ -56,7 +56,7 @@ def refuse_links(root: Path, path: Path) -> None:
     link = link_in(root, path)
     if link:
         raise StoreError(
-            f"no file or folder of a store may be a link, and {link} is one; remove it, and run the same command "
+            f"no file or folder of a store may be a link, and {link} is one; move it away, and run the same command "
             "again: to keep the store elsewhere, name that folder with --store"
         )
 
