@@ -127,7 +127,7 @@ def test_a_folder_is_measured_by_itself_where_the_store_has_other_weights_than_i
     monkeypatch.setattr(trained, "compare", lambda images, *_, **__: {"gen/samples": float(len(images))})
     found = trained.evaluated_run(home, str(folder), lambda _: dataset, WEIGHTS, "validation")
     assert found.metrics == {"gen/samples": CLEAN.evaluation.samples}
-    with pytest.raises(DataError, match="remove denoiser/0123"):
+    with pytest.raises(DataError, match="move denoiser/0123"):
         trained.evaluated_run(home, str(folder / "config.yaml"), lambda _: dataset, WEIGHTS, "validation")
 
 
