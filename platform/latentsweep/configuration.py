@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,7 +111,7 @@ class Configuration:
         """Writes YAML, every field with its meaning behind it."""
         lines = [
             "# A latentsweep configuration. Edit what you like: an edited one is trained anew, an unchanged one",
-            "# is answered from the store. Train it with:  " + documented(f"train --config {path.name}"),
+            "# is answered from the store. Train it with:  " + documented(f"train --config {shlex.quote(path.name)}"),
             f"version: {VERSION}",
             f"dataset: {scalar(self.dataset)}",
             *([f"trained_on: {scalar(self.trained_on)}  # the dataset's fingerprint"] if self.trained_on else []),

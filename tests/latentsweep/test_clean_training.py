@@ -86,13 +86,13 @@ def test_what_was_clean_by_no_rung_or_those_of_another_sampler_is_not_taken_and_
     with caplog.at_level(logging.WARNING):
         assert training.job.before_copying(training) is None
     assert "kept no earlier weights" in caplog.text
-    assert "remove denoiser/0123 from the store, then run: python cli.py train" in caplog.text
+    assert "move denoiser/0123 out of the store, then run: python cli.py train" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("steps", "found", "error", "said"),
     [
-        (10, entry(), DataError, "only those of its end.*remove denoiser/0123 from the store"),
+        (10, entry(), DataError, "only those of its end.*move denoiser/0123 out of the store"),
         (20, entry(clean_until=10), DataError, "those after 10 steps"),
         (15, None, ConfigError, r"one of its rungs \(10, 20\).*got 15"),
     ],
@@ -127,7 +127,7 @@ def test_a_folder_is_measured_by_itself_where_the_store_has_other_weights_than_i
     monkeypatch.setattr(trained, "compare", lambda images, *_, **__: {"gen/samples": float(len(images))})
     found = trained.evaluated_run(home, str(folder), lambda _: dataset, WEIGHTS, "validation")
     assert found.metrics == {"gen/samples": CLEAN.evaluation.samples}
-    with pytest.raises(DataError, match="remove denoiser/0123"):
+    with pytest.raises(DataError, match="move denoiser/0123"):
         trained.evaluated_run(home, str(folder / "config.yaml"), lambda _: dataset, WEIGHTS, "validation")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import itertools
 import json
 import re
 import subprocess
@@ -220,7 +222,34 @@ def test_a_home_that_no_database_can_lie_in_is_refused_before_anything_is_made(t
 def test_commands_that_are_printed_quote_the_paths_in_them(tmp_path: Path) -> None:
     home = tmp_path / "my runs"
     assert f"--home '{home}'" in how_to_get("demo", home)
-    pattern = re.compile(r"python cli\.py [^\"]*\{(?!shlex\.quote)[^}]*(?:folder|path|root|home|\bto\b)[^}]*\}")
     sources = [path for folder in ("platform", "mlflow", "trainables") for path in (ROOT / folder).rglob("*.py")]
-    found = {path.name: pattern.findall(path.read_text()) for path in sources if pattern.search(path.read_text())}
-    assert found == {}
+    values = {(path.name, value) for path in sources for value in put_into_commands(path.read_text())}
+    paths = {each for each in values if re.search(r"\b(folder|path|root|home|to)\b", each[1])}
+    known = {
+        ("sweep.py", "shlex.quote(str(to))"),
+        ("catalogue.py", "shlex.quote(str(home))"),
+        ("configuration.py", "shlex.quote(path.name)"),
+    }
+    assert known <= paths
+    assert {each for each in paths if not each[1].startswith("shlex.")} == set()
+    assert put_into_commands("hint(f'show {path}'), f'x --to {folder}', f'x {home}'") == {"path", "folder"}
+
+
+def put_into_commands(source: str) -> set[str]:
+    """What a module puts into the texts of ``hint`` and ``documented``, and behind the name of any option."""
+    tree = ast.parse(source)
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    hints = [call for call in calls if ast.unparse(call.func).split(".")[-1] in ("hint", "documented")]
+    inside = {node for call in hints for node in ast.walk(call) if isinstance(node, ast.FormattedValue)}
+    for text in (node for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)):
+        for before, value in itertools.pairwise(text.values):
+            option = isinstance(before, ast.Constant) and re.search(r"--[a-z-]+[ =]$", str(before.value))
+            if option and isinstance(value, ast.FormattedValue):
+                inside.add(value)
+    return {ast.unparse(node.value) for node in inside}
+
+
+def test_a_configuration_names_its_file_as_a_shell_takes_it(tmp_path: Path) -> None:
+    path = tmp_path / "my best.yaml"
+    Configuration("demo", 0, SMOKE).write(path)
+    assert "train --config 'my best.yaml'\n" in path.read_text()

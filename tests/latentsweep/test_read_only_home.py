@@ -21,7 +21,9 @@ from latentsweep.cli import app
 from latentsweep.configuration import read_configuration
 from latentsweep.datasets.ledger import FILE, note_use
 from latentsweep.datasets.slices import PreparedDataset
+from latentsweep.storage.entries import StageKey
 from latentsweep.storage.home import Home, is_read_only
+from latentsweep.storage.store import Store
 from latentsweep_mlflow.recorder import recorder_for
 
 ROOT = Path(__file__).parents[2]
@@ -125,12 +127,43 @@ def test_a_folder_that_can_be_made_is_not_read_only(tmp_path: Path) -> None:
     assert not is_read_only(tmp_path / "not" / "there")
 
 
+@pytest.mark.parametrize("closed", ["latents", "latents/*", "latents/*/parts"])
+def test_a_result_that_may_not_be_deleted_is_not_said_to_be_freed(tmp_path: Path, closed: str) -> None:
+    def build(folder: Path) -> dict[str, int]:
+        (folder / "parts").mkdir()
+        (folder / "parts" / "one").write_text("numbers")
+        return {}
+
+    home = Home(tmp_path / "home")
+    entry = Store.of(home).obtain(StageKey("latents", 1, {}), build)
+    (folder,) = home.store.glob(closed)
+    folder.chmod(0o555)
+    done = as_a_user("cli.py", "store", "free", "--home", str(home.root))
+    folder.chmod(0o755)
+    if done.returncode == 0 and not entry.folder.exists():
+        pytest.skip("modes bind nobody here: the files' system ignores them")
+    assert done.returncode == 2
+    assert "freed" not in done.stdout
+    assert "Permission denied" in done.stderr
+    assert f"{folder} belongs to" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_no_message_says_to_delete_what_a_user_has() -> None:
-    advice = re.compile(r"\b(delete|remove|rm|erase)\b (-|it\b|them\b|the (file|folder|study|store|home|sweep))")
-    found = []
-    for root in ("platform", "mlflow", "trainables"):
-        for path in (ROOT / root).rglob("*.py"):
-            raised = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Raise))
-            texts = (text for node in raised for text in ast.walk(node) if isinstance(text, ast.Constant))
-            found += [f"{path.name}: {text.value}" for text in texts if advice.search(str(text.value))]
+    advice = re.compile(r"\b(delete|remove|rm|erase)\b (-|\{|it\b|them\b|the (file|folder|study|store|home|sweep))")
+    for bad in ("remove it", "rm -r x", "remove {} from the store", "then delete the folder"):
+        assert advice.search(bad)
+    paths = [path for root in ("platform", "mlflow", "trainables") for path in (ROOT / root).rglob("*.py")]
+    found = [f"{path.name}: {text}" for path in paths for text in texts_of(path.read_text()) if advice.search(text)]
     assert found == []
+
+
+def texts_of(source: str) -> Iterator[str]:
+    """Every text of a module but its documentation, with {} for what is put into it."""
+    tree = ast.parse(source)
+    documentation = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in documentation:
+            yield node.value

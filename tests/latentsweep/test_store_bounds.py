@@ -17,7 +17,7 @@ from latentsweep.storage.bounds import Form, fits
 from latentsweep.storage.entries import MANIFEST, StageKey
 from latentsweep.storage.home import Home
 from latentsweep.storage.mirror import PARTIAL, POINTER, Bucket
-from latentsweep.storage.store import Store
+from latentsweep.storage.store import COST, PROGRESS, Store
 from trainables.errors import StoreError
 from trainables.loop.checkpoint import CHECKPOINT
 
@@ -171,6 +171,21 @@ def test_links_in_a_workspace_go_before_a_build_writes_through_them(tmp_path: Pa
         return build(folder)
 
     assert set(store.obtain(KEY, with_figures).manifest["files"]) == {"weights", "figures/loss.png"}
+
+
+@pytest.mark.parametrize("name", [PROGRESS, COST, MANIFEST])
+def test_a_link_that_is_planted_while_a_build_runs_is_replaced_and_not_written_through(
+    tmp_path: Path, precious: Path, name: str
+) -> None:
+    store = Store(tmp_path / "store")
+
+    def meanwhile(folder: Path) -> Mapping[str, Any]:
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(precious / "weights")
+        store.note_progress(KEY, {"step": 1.0})
+        return build(folder)
+
+    assert store.obtain(KEY, meanwhile).manifest["name"] == KEY.name
 
 
 @pytest.mark.parametrize("folder", ["denoiser", "locks"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 from latentsweep.cli import app, is_job
 from latentsweep.execution.lock import hold_lock
+from latentsweep.execution.supervision import DRIVER
 from trainables.errors import LatentsweepError, StoppedError, UnfinishedError
 
 ORPHANS = """
@@ -87,6 +89,24 @@ def test_a_signal_reaches_the_driver_once_as_ctrl_c(tmp_path: Path) -> None:
     parent.send_signal(signal.SIGTERM)
     assert parent.wait(30) == 0
     assert (tmp_path / "heard").read_text() == "1"
+
+
+PRINTING = "from latentsweep.execution.supervision import run_as_driver; run_as_driver(lambda: print('found'))"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device here is always full")
+def test_output_without_room_is_an_error_and_output_that_nobody_reads_is_none() -> None:
+    environment = {**os.environ, DRIVER: str(os.getpid())}
+    full = os.open("/dev/full", os.O_WRONLY)
+    reader, unread = os.pipe()
+    os.close(reader)
+    for descriptor, code in ((full, 2), (unread, 0)):
+        done = subprocess.run(
+            [sys.executable, "-c", PRINTING], env=environment, stdout=descriptor, stderr=subprocess.PIPE, text=True
+        )
+        os.close(descriptor)
+        assert done.returncode == code, done.stderr
+        assert ("No space left on device; make room there" in done.stderr) == (code == 2)
 
 
 DEAF = """

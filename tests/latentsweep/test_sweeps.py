@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from latentsweep.cli import app
+from latentsweep.search.labels import labels
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Point, Search, SearchConfig
 from latentsweep.search.sweeps import TURN, chosen_sweep, next_turn, open_search, sweeps
@@ -71,6 +72,36 @@ def test_a_sweep_without_a_result_hides_no_other(home: Home, tmp_path: Path) -> 
     assert chosen_sweep(home, None, None) == good, "nor does a damaged one"
     shutil.rmtree(good)
     assert chosen_sweep(home, None, None) == begun, "where none has a result, the last run is meant"
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "null", "\xff", '{"turn": "x"}'])
+def test_a_damaged_sweep_hides_no_other_and_keeps_none_from_running(
+    home: Home, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged, good = run(home, 0, trials=1), run(home, 1, trials=1)
+    (damaged / "sweep.json").write_text(text, encoding="latin-1")
+    assert next_turn(home) == 3
+    assert len(caplog.records) <= 1, "one warning"
+    assert sweeps(home) == [damaged, good]
+    assert sweeps(home, "tiny") == [good]
+    assert chosen_sweep(home, "tiny", None) == good
+    found = labels(home)
+    assert found
+    assert all(set(label.trials) == {good.name} for label in found.values())
+
+
+def test_a_sweep_whose_study_is_damaged_is_told_once_and_only_where_one_is_chosen(
+    home: Home, caplog: pytest.LogCaptureFixture
+) -> None:
+    good, damaged = run(home, 0, trials=1, turn=False), run(home, 1, trials=1)
+    plain = read_json(damaged / "sweep.json", {})
+    write_json(damaged / "sweep.json", {name: value for name, value in plain.items() if name != TURN})
+    (damaged / "study.db").write_text("no database")
+    assert len(sweeps(home)) == 2
+    assert not caplog.records
+    write_json(damaged / "sweep.json", plain)
+    assert chosen_sweep(home, None, None) == good
+    assert [record.message.partition(":")[0] for record in caplog.records] == [f"{damaged.name} is passed over"]
 
 
 def test_reading_a_study_changes_no_file_and_makes_none(home: Home) -> None:

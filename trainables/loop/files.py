@@ -7,15 +7,23 @@ from pathlib import Path
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes a text in UTF-8 under a temporary name, then renames it: a reader sees the old or the new, never a part.
+    """Writes a text where a user wants it, as :func:`replace_whole` does.
 
-    A link stays one, and what is no file, such as ``/dev/stdout``, is written as it is. Raises :class:`OSError`, and
-    leaves ``path`` as it was then.
+    But a link stays one, and what is no file, such as ``/dev/stdout``, is written as it is.
     """
     path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file():
         path.write_text(text, encoding="utf-8")
-        return
+    else:
+        replace_whole(path, text)
+
+
+def replace_whole(path: Path, text: str) -> None:
+    """Writes a text in UTF-8 under a temporary name, then renames it: a reader sees the old or the new, never a part.
+
+    A link at ``path`` is replaced, and what it leads to stays. Raises :class:`OSError`, and leaves ``path`` as it was
+    then.
+    """
     draft = path.with_name(f".{path.name[:200]}.{os.getpid()}.tmp")
     draft.unlink(missing_ok=True)
     try:

@@ -136,7 +136,7 @@ def run_as_driver(work: Callable[[], object]) -> NoReturn:
     """Does ``work`` as a driver: it ends when its parent is gone, and takes SIGTERM and SIGHUP as Ctrl-C.
 
     The process ends at once after the work, with the code of its :class:`SystemExit`: a thread that waits for a lost
-    Ray would keep the interpreter for ever.
+    Ray would keep the interpreter for ever. The code is never 0 where standard output found no room.
     """
     streams.endure()
     signal.signal(signal.SIGINT, _interrupt)  # a shell starts background jobs without it
@@ -154,6 +154,12 @@ def run_as_driver(work: Callable[[], object]) -> NoReturn:
         sys.excepthook(*sys.exc_info())
         code = CRASHED
     sys.stdout.flush()
+    if streams.lost():
+        streams.say(
+            f"error: standard output must be written whole and is not: {streams.lost()}, and run the same command "
+            "again; what was computed is kept"
+        )
+        code = code or 2
     sys.stderr.flush()
     os._exit(code if isinstance(code, int) else int(code is not None))
 

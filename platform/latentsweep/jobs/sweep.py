@@ -107,10 +107,12 @@ class Sweep(Job):
         """Puts the study and the record in order at the end, however it came."""
         with ignore_signals():
             self.search.requeue()
-            self.record.autoencoders(self.plan.autoencoders())
-            self.record.missing()
-            self._write_leaderboard()
-            self.record.end(finished=not (self._unfinished(target) or self._wanted(extent).missing))
+            try:
+                self.record.autoencoders(self.plan.autoencoders())
+                self.record.missing()
+                self._write_leaderboard()
+            finally:
+                self.record.end(finished=not (self._unfinished(target) or self._wanted(extent).missing))
 
     def _comparable(self, extent: Extent, runtime: Runtime) -> Extent:
         """``extent``; nothing, and a line that says so, where an earlier version measured the trials."""

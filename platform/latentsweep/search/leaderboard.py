@@ -18,6 +18,7 @@ from latentsweep.search.confirmation import choice, confirmation
 from latentsweep.search.study import COPIED, Search, family_of
 from latentsweep.storage.home import read_json, write_json
 from trainables.config import fingerprint
+from trainables.errors import StoreError
 from trainables.space import THRESHOLD, stage_of
 
 METRICS: dict[str, str] = {}
@@ -123,12 +124,14 @@ def keep(search: Search, file: str, compute: Callable[[], Any]) -> Any:
     """What ``compute`` finds of the measured configurations alone, as JSON; computed once for them.
 
     It is kept in ``file`` of the sweep's folder, where that can be written: forests take seconds to import and grow.
+    That is all that reading a sweep writes. A file that can't be read is made anew.
     """
     measured = [[trial.number, dict(trial.params), list(trial.values)] for trial in search.measured()]
     digest, path = fingerprint([__version__, measured]), search.folder / file
-    kept = read_json(path, {})
-    if kept.get("of") == digest:
-        return kept["found"]
+    with contextlib.suppress(StoreError, OSError):
+        kept = read_json(path, {})
+        if isinstance(kept, dict) and kept.get("of") == digest and "found" in kept:
+            return kept["found"]
     found = compute()
     with contextlib.suppress(OSError):
         path.parent.mkdir(exist_ok=True)

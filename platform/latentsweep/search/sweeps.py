@@ -6,8 +6,11 @@ nothing.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
@@ -16,7 +19,7 @@ from latentsweep.invocation import hint
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search
 from latentsweep.storage.home import Home, read_json
-from trainables.errors import DataError, LatentsweepError
+from trainables.errors import DataError, LatentsweepError, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -25,16 +28,22 @@ TURN = "turn"
 
 
 def sweeps(home: Home, dataset: str | None = None) -> list[Path]:
-    """The folders of the sweeps, those of ``dataset`` if it is named, the last run last."""
-    folders = [path.parent for path in home.sweeps.glob("*/sweep.json")]
-    if dataset:
-        folders = [folder for folder in folders if SweepPlan.read(folder).dataset == dataset]
-    return sorted(folders, key=lambda folder: (_turn(folder), _last_moment(folder, home.study), folder.name))
+    """The folders of the sweeps, those of ``dataset`` if it is named, the last run last.
+
+    One whose ``sweep.json`` can't be read counts as of no dataset and as run first; a warning says so.
+    """
+    notes = {path.parent: _notes(path) for path in home.sweeps.glob("*/sweep.json")}
+    when = {
+        folder: (_turn(noted), "" if _turn(noted) else _last_moment(folder, home.study), folder.name)
+        for folder, noted in notes.items()
+        if not dataset or noted.get("dataset") == dataset
+    }
+    return sorted(when, key=when.__getitem__)
 
 
 def next_turn(home: Home) -> int:
     """The turn of a sweep that is run now: one more than that of any in the home."""
-    return 1 + max((_turn(path.parent) for path in home.sweeps.glob("*/sweep.json")), default=0)
+    return 1 + max((_turn(_notes(path)) for path in home.sweeps.glob("*/sweep.json")), default=0)
 
 
 def open_search(folder: Path, database: str = "") -> Search:
@@ -63,28 +72,43 @@ def chosen_sweep(home: Home, dataset: str | None, name: str | None) -> Path:
     return next((folder for folder in reversed(found) if _has_result(folder, home.study)), found[-1])
 
 
-def _turn(folder: Path) -> int:
+def _notes(path: Path) -> Mapping[str, Any]:
+    """What a ``sweep.json`` holds; nothing, and a warning, where it can't be read."""
+    try:
+        plain = read_json(path, {})
+    except (StoreError, OSError) as error:
+        log.warning("the turn of %s is not known: %s", path.parent.name, error)
+        return {}
+    return plain if isinstance(plain, dict) else {}
+
+
+def _turn(noted: Mapping[str, Any]) -> int:
     """The turn of a sweep's last run; 0 where none is noted."""
-    plain = read_json(folder / "sweep.json", {})
-    turn = plain.get(TURN, 0) if isinstance(plain, dict) else 0
+    turn = noted.get(TURN, 0)
     return turn if isinstance(turn, int) else 0
 
 
 def _last_moment(folder: Path, database: str) -> str:
-    """For a sweep without a turn, when a trial of it last began or ended; empty where that isn't known."""
-    trials = [] if _turn(folder) else _trials(folder, database)
-    moments = [moment for trial in trials for moment in (trial.datetime_start, trial.datetime_complete) if moment]
-    return max(map(str, moments), default="")
+    """When a trial of a sweep last began or ended; empty where that isn't known."""
+    with contextlib.suppress(LatentsweepError):
+        moments = [
+            moment
+            for trial in _trials(folder, database)
+            for moment in (trial.datetime_start, trial.datetime_complete)
+            if moment
+        ]
+        return max(map(str, moments), default="")
+    return ""
 
 
 def _has_result(folder: Path, database: str) -> bool:
-    return any(trial.state == TrialState.COMPLETE for trial in _trials(folder, database))
+    """Whether a trial was measured; False, and a warning, where the study can't be read."""
+    try:
+        return any(trial.state == TrialState.COMPLETE for trial in _trials(folder, database))
+    except LatentsweepError as error:
+        log.warning("%s is passed over: %s", folder.name, error)
+        return False
 
 
 def _trials(folder: Path, database: str) -> list[FrozenTrial]:
-    """The trials of a sweep; none, and a warning, where its study can't be read."""
-    try:
-        return open_search(folder, database).study.get_trials(deepcopy=False)
-    except LatentsweepError as error:
-        log.warning("%s is passed over: %s", folder.name, error)
-        return []
+    return open_search(folder, database).study.get_trials(deepcopy=False)

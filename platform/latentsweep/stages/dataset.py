@@ -56,7 +56,7 @@ def open_published(store: Store, name: str, fingerprint: str) -> PreparedDataset
         raise DataError(f"the store at {store.address} lacks the dataset {name}; run the same command again")
     other = DataError(
         f"the dataset {name} in the store at {store.address} must be one that was prepared, and {entry.name} is not; "
-        f"find out who wrote it, and remove {entry.folder}"
+        f"find out who wrote it, and move {entry.folder} away"
     )
     try:
         manifest = entry.json(DESCRIPTION)

@@ -207,7 +207,7 @@ def check_rung(recipe: Recipe) -> None:
 
 def how_to_keep(denoiser: Entry) -> str:
     """What a user does for weights of before a training copied, where the store has a training without them."""
-    return f"remove {denoiser.name} from the store, then run: {hint('train')}"
+    return f"move {denoiser.name} out of the store, then run: {hint('train')}"
 
 
 def average_file(length: float, after_steps: int = 0) -> str:

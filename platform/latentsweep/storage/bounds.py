@@ -14,7 +14,9 @@ import stat
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path, PurePosixPath
+from typing import Any
 
+from latentsweep.storage.refusals import DENIED, why
 from trainables.errors import StoreError
 
 _PART = r"[^./\\:\x00-\x1f\x7f][^/\\:\x00-\x1f\x7f]{0,199}"
@@ -37,7 +39,7 @@ def admit(form: Form, name: str) -> str:
     """The name itself; raises :class:`StoreError` for one of another form."""
     if not fits(form, name):
         raise StoreError(
-            f"a name in a store must be {form.value[1]}; got {name!r}: find out who wrote it, and remove it"
+            f"a name in a store must be {form.value[1]}; got {name!r}: find out who wrote it, and move it away"
         )
     return name
 
@@ -54,23 +56,41 @@ def refuse_links(root: Path, path: Path) -> None:
     link = link_in(root, path)
     if link:
         raise StoreError(
-            f"no file or folder of a store may be a link, and {link} is one; remove it, and run the same command "
+            f"no file or folder of a store may be a link, and {link} is one; move it away, and run the same command "
             "again: to keep the store elsewhere, name that folder with --store"
         )
 
 
 def remove_below(root: Path, name: str) -> None:
-    """Deletes the file, link or folder ``name`` below ``root``, where it is there and can be deleted.
+    """Deletes the file, link or folder ``name`` below ``root``, where it is there.
 
-    Of a link, the link goes and nothing else. Raises :class:`StoreError` where a folder on the way to it is a link.
+    Of a link, the link goes and nothing else. What vanishes meanwhile, or is written anew, is no error. Raises
+    :class:`StoreError` where a folder on the way to it is a link, and where the system denies it.
     """
     *parents, last = PurePosixPath(name).parts
-    refuse_links(root, root.joinpath(*parents))
-    with contextlib.suppress(OSError), _opened(root, parents) as folder:
-        if stat.S_ISDIR(os.stat(last, dir_fd=folder, follow_symlinks=False).st_mode):
-            shutil.rmtree(last, ignore_errors=True, dir_fd=folder)
-        else:
-            os.unlink(last, dir_fd=folder)
+    here = root.joinpath(*parents)
+    refuse_links(root, here)
+
+    def refuse(function: Any, path: str, fault: Any) -> None:
+        """Lets out what is denied: by the folder, where one may not delete in it, else by ``path`` itself."""
+        inner = here / path
+        _check_denied(fault[1], inner.parent if function in (os.unlink, os.rmdir) else inner)
+
+    try:
+        with _opened(root, parents) as folder:
+            if stat.S_ISDIR(os.stat(last, dir_fd=folder, follow_symlinks=False).st_mode):
+                shutil.rmtree(last, onerror=refuse, dir_fd=folder)
+            else:
+                os.unlink(last, dir_fd=folder)
+    except OSError as error:
+        _check_denied(error, here)
+
+
+def _check_denied(error: OSError, place: Path) -> None:
+    """Raises :class:`StoreError` where the system denies that something is deleted at ``place``."""
+    if error.errno in DENIED:
+        said = why(OSError(error.errno, error.strerror, str(place)))
+        raise StoreError(f"what is to be deleted from a store must be yours to delete: {said}") from error
 
 
 def remove_links(folder: Path) -> None:

@@ -15,7 +15,7 @@ import xxhash
 
 from latentsweep.storage.refusals import why
 from trainables.errors import StoreError
-from trainables.loop.files import write_whole
+from trainables.loop.files import replace_whole
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -94,8 +94,8 @@ def is_read_only(folder: Path) -> bool:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON under a temporary name, then renames it: a reader sees the old or the new, never a part."""
-    write_whole(path, json.dumps(value, indent=1))
+    """Writes JSON whole or not at all; a link at ``path`` is replaced, and what it leads to stays."""
+    replace_whole(path, json.dumps(value, indent=1))
 
 
 def read_json(path: Path, otherwise: Any) -> Any:

@@ -125,6 +125,20 @@ def test_what_a_sweep_referred_to_stays_when_it_is_run_again_by_a_later_version(
     assert set(names) <= set(read_json(folder / "uses.json", []))
 
 
+def test_the_record_of_a_sweep_is_closed_though_its_leaderboard_could_not_be_written(
+    make_sweep: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("no room")
+
+    made, recorder = make_sweep(stored=False), MemoryRecorder()
+    monkeypatch.setattr("latentsweep.jobs.sweep.targets.lint_plan", lambda *_: [])
+    monkeypatch.setattr("latentsweep.jobs.sweep.write_texts", refuse)
+    with pytest.raises(OSError, match="no room"):
+        Sweep(made.home, made.plan, InceptionWeights(Path("none"), "a" * 64), recorder).run(6, RUNTIME)
+    assert {run.status for run in recorder.runs.values()} == {"finished"}
+
+
 def test_store_free_says_what_only_an_earlier_version_could_compute(make_sweep: Make) -> None:
     made = make_sweep(trials=1)
     today = made.plan.keys(made.search.trial(0).params).names()

@@ -77,6 +77,17 @@ def test_what_was_kept_of_other_trials_is_computed_again(make_sweep: Callable[..
     assert leaderboard.keep(more.search, "kept.json", lambda: 2) == 2
 
 
+@pytest.mark.parametrize("text", ["{", "[]", "3", '{"of": 1}', None])
+def test_what_was_kept_and_is_damaged_is_computed_again(make_sweep: Callable[..., Any], text: str | None) -> None:
+    search, path = make_sweep(3).search, make_sweep(3).search.folder / "kept.json"
+    if text is None:
+        path.mkdir()
+    else:
+        path.write_text(text)
+    assert leaderboard.keep(search, path.name, lambda: 1) == 1
+    assert leaderboard.keep(search, path.name, lambda: 2) == (1 if text else 2), "it is kept where it can be"
+
+
 def test_the_store_says_of_which_trials_and_channels_a_result_is(make_sweep: Callable[..., Any]) -> None:
     made = make_sweep(3)
     named = labels(made.home)
