@@ -211,6 +211,23 @@ def test_the_scans_of_a_visit_or_an_exam_that_names_nobody_stay_together_and_are
     assert "unknown for 4 of 4 files" in notes
 
 
+@pytest.mark.parametrize("folder", ["M0{}", "scan0{}", "exam{}", "2019-02-0{}", "ses-{}"])
+@pytest.mark.parametrize("scan", ["00{}.nii", "{}.nii", "scan{}.nii"])
+def test_a_number_alone_in_a_numbered_visit_or_exam_is_noted_for_it_may_be_no_patient(folder, scan):
+    paths = [f"{folder.format(place)}/{scan.format(number)}" for place in (1, 2) for number in (1, 2)]
+    assert "unknown for 4 of 4 files" in told(*paths)[1]
+    assert "unknown" not in told(*(f"{visit}/{scan.format(1)}" for visit in ("T1", "baseline")))[1]
+    assert "unknown" not in told(*(f"{folder.format(place)}/P{place}.nii" for place in (1, 2)))[1]
+
+
+def test_months_are_patients_beside_numbers_that_are_no_months():
+    names = [f"M{number:02d}" for number in range(1, 13)]
+    assert set(patients(*(f"{name}/{scan}.nii" for name in names for scan in ("001", "002"))).values()) == set(names)
+    visits = [f"{visit}/P{number}/a.nii" for visit in ("m06", "m12", "m15") for number in (1, 2)]
+    assert {"P1", "P2"} <= set(patients(*visits).values())
+    assert set(patients(*(f"m{month}/P1.nii" for month in ("00", "06", "12"))).values()) == {"P1"}
+
+
 @pytest.mark.parametrize(
     ("around", "below"),
     [

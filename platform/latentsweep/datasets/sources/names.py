@@ -113,8 +113,13 @@ def contrast_of_name(name: str) -> str | None:
     return None if GROUP.fullmatch(name) or (contrast == "pd" and _STUDY_OF_PD.match(name)) else contrast
 
 
-def patient_of_path(path: PurePosixPath, passed: Collection[PurePosixPath], volumes: bool) -> Named | None:
-    """The patient that a path below the source tells, or None; the folders ``passed`` tell of none.
+def patient_of_path(
+    path: PurePosixPath,
+    passed: Collection[PurePosixPath],
+    volumes: bool,
+    meant: Collection[PurePosixPath] = (),
+) -> Named | None:
+    """The patient that a path below the source tells, or None; the folders ``passed`` tell none, those ``meant`` do.
 
     It is the ``sub-`` of BIDS, or else the first folder from the top that names a patient, or else what stands before
     the visit or the contrast in the file's name, or else, though nobody knows whose it is, the first folder of a
@@ -125,10 +130,10 @@ def patient_of_path(path: PurePosixPath, passed: Collection[PurePosixPath], volu
     if match := next(filter(None, bids), None):
         return Named(match["patient"], True)
     for folder, name in folders:
-        if folder not in passed and (patient := patient_of_folder(name)):
+        if folder not in passed and (patient := name if folder in meant else patient_of_folder(name)):
             return Named(patient, True, folder)
     if patient := _patient_of_file(path, volumes):
-        return Named(patient, True)
+        return Named(patient, not (is_bare(_stem(path)) and any(map(_tells_numbered_visit, path.parts[:-1]))))
     visits = (folder for folder, name in folders if folder not in passed and _tells_visit(name))
     return next((Named(folder.name, False, folder) for folder in visits), None)
 
@@ -205,6 +210,10 @@ def _without_words_before(stem: str) -> str:
 
 def _tells_visit(name: str) -> bool:
     return not GROUP.fullmatch(name) and bool(VISIT.fullmatch(name) or SERIES.fullmatch(name))
+
+
+def _tells_numbered_visit(name: str) -> bool:
+    return bool(re.search(r"\d", name)) and _tells_visit(name) and contrast_named(name) is None
 
 
 def _is_contrast(name: str) -> bool:
