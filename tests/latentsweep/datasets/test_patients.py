@@ -298,6 +298,34 @@ def test_names_that_differ_only_at_a_short_end_may_be_visits_and_are_counted(nam
 
 
 @pytest.mark.parametrize(
+    "paths",
+    [
+        ("T1/P01/a.nii", "T2/p01/a.nii"),
+        ("FLAIR/BraTS-GLI-00001/a.nii", "T1/brats-gli-00001/a.nii"),
+        ("P1_T1.nii", "p1_T2.nii"),
+        ("SUB-01/a.nii", "sub-01/b.nii"),
+    ],
+)
+def test_names_that_differ_by_capitals_alone_are_one_subject(paths):
+    assert len(set(patients(*paths, "P2/a.nii").values())) == 2
+
+
+def test_files_that_differ_by_capitals_alone_are_each_their_own_subject_where_nothing_names_a_patient():
+    assert len(set(patients("a.nii", "A.nii").values())) == 2
+
+
+@pytest.mark.parametrize(
+    "names", [("P01 (1)", "P01 (2)"), ("P01", "p01 (1)"), ("P01", "P01 - Copy"), ("P01 - Copy", "P01 - Copy (2)")]
+)
+def test_names_of_copies_are_counted_as_alike(names):
+    assert count_alike(names) == count_alike([*names, "P02", "P03"]) == 2
+
+
+def test_numbers_that_a_system_gives_to_all_files_of_a_word_are_no_copies():
+    assert count_alike(["patient (1)", "patient (2)", "patient (3)"]) == 0
+
+
+@pytest.mark.parametrize(
     "pattern",
     [
         *("BraTS20_Training_{:03d}", "BraTS2021_{:05d}", "OAS1_{:04d}", "Brats17_2013_{}_1", "IXI0{:02d}-Guys-0826"),

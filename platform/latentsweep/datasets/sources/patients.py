@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -47,6 +48,7 @@ def find_patients(files: Sequence[SourceFile], kind: str) -> tuple[dict[SourceFi
     places = {file: patient_of_path(file.relative, passed, volumes, meant) for file in files}
     if kinds := kinds_of_exams(places.values()):
         places = {file: patient_of_path(file.relative, passed | kinds, volumes, meant) for file in files}
+    places = _with_one_spelling(places)
     if READERS[kind].patient is None:
         subjects = {file: place.subject if place else str(file.relative) for file, place in places.items()}
         lost = sum(not (place and place.sure) for place in places.values())
@@ -55,6 +57,17 @@ def find_patients(files: Sequence[SourceFile], kind: str) -> tuple[dict[SourceFi
         return subjects, notes
     subjects, notes = _join_by_header(places, named, told)
     return subjects, notes if told else (*notes, *_groups(places), *_namesakes(places))
+
+
+def _with_one_spelling(places: Mapping[SourceFile, Named | None]) -> dict[SourceFile, Named | None]:
+    """The places with one subject for names that differ by capitals alone, as ``P01`` and ``p01``."""
+    first: dict[str, str] = {}
+    for name in sorted({place.subject for place in places.values() if place}):
+        first.setdefault(name.casefold(), name)
+    return {
+        file: place and dataclasses.replace(place, subject=first[place.subject.casefold()])
+        for file, place in places.items()
+    }
 
 
 def names_nobody(patient: str) -> bool:
