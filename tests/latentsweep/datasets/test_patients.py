@@ -211,6 +211,23 @@ def test_the_scans_of_a_visit_or_an_exam_that_names_nobody_stay_together_and_are
     assert "unknown for 4 of 4 files" in notes
 
 
+@pytest.mark.parametrize("folder", ["M0{}", "scan0{}", "exam{}", "2019-02-0{}", "ses-{}"])
+@pytest.mark.parametrize("scan", ["00{}.nii", "{}.nii", "scan{}.nii"])
+def test_a_number_alone_in_a_numbered_visit_or_exam_is_noted_for_it_may_be_no_patient(folder, scan):
+    paths = [f"{folder.format(place)}/{scan.format(number)}" for place in (1, 2) for number in (1, 2)]
+    assert "unknown for 4 of 4 files" in told(*paths)[1]
+    assert "unknown" not in told(*(f"{visit}/{scan.format(1)}" for visit in ("T1", "baseline")))[1]
+    assert "unknown" not in told(*(f"{folder.format(place)}/P{place}.nii" for place in (1, 2)))[1]
+
+
+def test_months_are_patients_beside_numbers_that_are_no_months():
+    names = [f"M{number:02d}" for number in range(1, 13)]
+    assert set(patients(*(f"{name}/{scan}.nii" for name in names for scan in ("001", "002"))).values()) == set(names)
+    visits = [f"{visit}/P{number}/a.nii" for visit in ("m06", "m12", "m15") for number in (1, 2)]
+    assert {"P1", "P2"} <= set(patients(*visits).values())
+    assert set(patients(*(f"m{month}/P1.nii" for month in ("00", "06", "12"))).values()) == {"P1"}
+
+
 @pytest.mark.parametrize(
     ("around", "below"),
     [
@@ -278,6 +295,34 @@ def test_the_visits_called_after_the_patient_of_the_only_folder_are_no_patients(
 def test_names_that_differ_only_at_a_short_end_may_be_visits_and_are_counted(names):
     assert count_alike(names) == 2
     assert "differ from another's only at the end: 2 of 3" in " ".join(alike_subjects(set(names)))
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        ("T1/P01/a.nii", "T2/p01/a.nii"),
+        ("FLAIR/BraTS-GLI-00001/a.nii", "T1/brats-gli-00001/a.nii"),
+        ("P1_T1.nii", "p1_T2.nii"),
+        ("SUB-01/a.nii", "sub-01/b.nii"),
+    ],
+)
+def test_names_that_differ_by_capitals_alone_are_one_subject(paths):
+    assert len(set(patients(*paths, "P2/a.nii").values())) == 2
+
+
+def test_files_that_differ_by_capitals_alone_are_each_their_own_subject_where_nothing_names_a_patient():
+    assert len(set(patients("a.nii", "A.nii").values())) == 2
+
+
+@pytest.mark.parametrize(
+    "names", [("P01 (1)", "P01 (2)"), ("P01", "p01 (1)"), ("P01", "P01 - Copy"), ("P01 - Copy", "P01 - Copy (2)")]
+)
+def test_names_of_copies_are_counted_as_alike(names):
+    assert count_alike(names) == count_alike([*names, "P02", "P03"]) == 2
+
+
+def test_numbers_that_a_system_gives_to_all_files_of_a_word_are_no_copies():
+    assert count_alike(["patient (1)", "patient (2)", "patient (3)"]) == 0
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,8 @@ _END = re.compile(
 """A name that may be a patient's, with a short end: a number of one or two digits, or a letter."""
 _VISIT_END = re.compile(rf"(?P<start>[A-Za-z][-_ A-Za-z]*?[A-Za-z])[-_ ]*({VISIT.pattern})", re.IGNORECASE)
 """A name of letters with a visit behind it: ``anna-baseline``, and ``scan_20190203`` too."""
+_COPY = re.compile(r"([-_ ]*(\(\d{1,2}\)|copy([-_ ]?\d{1,2})?))+$")
+"""What a system puts behind the name of a copy, in small letters."""
 _PATIENT_WORD = re.compile(r"p|pt|pat|sub|subj|case|id|no|nr", re.IGNORECASE)
 MOST_VISITS = 10
 """More names than this with one start are those of patients, and not of visits."""
@@ -113,8 +115,13 @@ def contrast_of_name(name: str) -> str | None:
     return None if GROUP.fullmatch(name) or (contrast == "pd" and _STUDY_OF_PD.match(name)) else contrast
 
 
-def patient_of_path(path: PurePosixPath, passed: Collection[PurePosixPath], volumes: bool) -> Named | None:
-    """The patient that a path below the source tells, or None; the folders ``passed`` tell of none.
+def patient_of_path(
+    path: PurePosixPath,
+    passed: Collection[PurePosixPath],
+    volumes: bool,
+    meant: Collection[PurePosixPath] = (),
+) -> Named | None:
+    """The patient that a path below the source tells, or None; the folders ``passed`` tell none, those ``meant`` do.
 
     It is the ``sub-`` of BIDS, or else the first folder from the top that names a patient, or else what stands before
     the visit or the contrast in the file's name, or else, though nobody knows whose it is, the first folder of a
@@ -125,10 +132,10 @@ def patient_of_path(path: PurePosixPath, passed: Collection[PurePosixPath], volu
     if match := next(filter(None, bids), None):
         return Named(match["patient"], True)
     for folder, name in folders:
-        if folder not in passed and (patient := patient_of_folder(name)):
+        if folder not in passed and (patient := name if folder in meant else patient_of_folder(name)):
             return Named(patient, True, folder)
     if patient := _patient_of_file(path, volumes):
-        return Named(patient, True)
+        return Named(patient, not (is_bare(_stem(path)) and any(map(_tells_numbered_visit, path.parts[:-1]))))
     visits = (folder for folder, name in folders if folder not in passed and _tells_visit(name))
     return next((Named(folder.name, False, folder) for folder in visits), None)
 
@@ -144,20 +151,26 @@ def is_exam(name: str) -> bool:
 
 
 def count_alike(names: Iterable[str]) -> int:
-    """How many names differ only in a short end from another, so that they may be visits of one patient.
+    """How many names differ only in a short end from another, so that they may be visits or copies of one patient.
 
-    All names with one start, as ``Training3_01`` to ``Training3_20``, are those of patients.
+    All names with one start, as ``Training3_01`` to ``Training3_20``, are those of patients. Capitals count as small.
     """
-    names = set(names)
+    names = {name.casefold() for name in names}
+    copies = {name: _COPY.sub("", name) for name in names}
+    origins = Counter(copies.values())
+    copied = {
+        name for name, origin in copies.items() if 2 <= origins[origin] <= MOST_VISITS and re.search(r"\d", origin)
+    }
+    names -= copied
     matches = [match for match in map(_END.fullmatch, names) if match]
-    visits = [match["start"].lower() for match in map(_VISIT_END.fullmatch, names) if match]
+    visits = [match["start"] for match in map(_VISIT_END.fullmatch, names) if match]
     starts = Counter(
         match["start"]
         for match in matches
         if not GROUP.fullmatch(match["start"])
         and not _PATIENT_WORD.fullmatch(match["word"] or match["letters"] or "")
     ) + Counter(visits)
-    return sum(count for count in starts.values() if 2 <= count <= MOST_VISITS and count < len(names))
+    return len(copied) + sum(count for count in starts.values() if 2 <= count <= MOST_VISITS and count < len(names))
 
 
 def _patient_of_file(path: PurePosixPath, volumes: bool) -> str | None:
@@ -205,6 +218,10 @@ def _without_words_before(stem: str) -> str:
 
 def _tells_visit(name: str) -> bool:
     return not GROUP.fullmatch(name) and bool(VISIT.fullmatch(name) or SERIES.fullmatch(name))
+
+
+def _tells_numbered_visit(name: str) -> bool:
+    return bool(re.search(r"\d", name)) and _tells_visit(name) and contrast_named(name) is None
 
 
 def _is_contrast(name: str) -> bool:
