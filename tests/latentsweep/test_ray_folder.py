@@ -146,6 +146,26 @@ def test_the_token_of_ray_is_for_its_user_alone_whatever_the_umask(temporary: Pa
     folder.remove()
 
 
+def test_a_deletion_that_was_interrupted_left_no_token_and_is_taken_up(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(path: Path, **_: object) -> None:
+        raise KeyboardInterrupt
+
+    folder = RayFolder.take()
+    folder.temporary.mkdir()
+    with folder.token():
+        pass
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr("latentsweep.execution.ray_folder.shutil.rmtree", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            folder.remove()
+    assert {path.name for path in folder.path.iterdir()} == {"owner", "ray"}
+    os.close(folder.lock)
+    remove_abandoned()
+    assert list(temporary.iterdir()) == []
+
+
 @pytest.mark.parametrize("name", [TOKEN_PATH, "RAY_AUTH_TOKEN"])
 def test_a_token_that_the_user_named_stays(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "mine")

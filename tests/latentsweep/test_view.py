@@ -6,13 +6,22 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from rich.console import Console
+from small_dataset import plant
 
 from latentsweep.commands.progress import show_progress
+from latentsweep.configuration import Configuration
 from latentsweep.execution import half_minutes
 from latentsweep.execution.view import View
+from latentsweep.jobs.train import Retraining
+from latentsweep.storage.home import Home
+from trainables.measures.inception import InceptionWeights
+from trainables.recipes import SMOKE
+
+WEIGHTS = InceptionWeights(Path("none"), "a" * 64)
 
 
 @contextmanager
@@ -57,6 +66,27 @@ def test_a_job_says_that_it_begins_and_every_half_minute_what_goes_on(monkeypatc
 
 def test_a_job_of_which_nothing_is_known_yet_still_says_that_it_goes_on() -> None:
     assert View(Console(file=StringIO()), "study").how_far() == "study goes on"
+
+
+def test_of_two_stages_in_turn_only_the_one_that_goes_on_is_told(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    text, job = StringIO(), Retraining(home, Configuration("tiny", 0, SMOKE), plant(home), WEIGHTS)
+    view, keys = View(Console(file=text), job.name), job.keys[job.last]
+
+    def build(folder: Path) -> dict[str, float]:
+        job.store.note_progress(key, {"step": 3.0})
+        job.show(view, {"vae": 3, "denoiser": 6})
+        told.append(view.how_far())
+        return {}
+
+    told: list[str] = []
+    for key in (keys.vae, keys.denoiser):
+        job.store.obtain(key, build)
+        job.show(view, {"vae": 3, "denoiser": 6})
+    assert told == ["vae: step 3 of 3", "denoiser: step 3 of 6"]
+    assert view.how_far() == f"{job.name} goes on"
+    assert view.stages == {"vae": "done", "denoiser": "done"}
+    assert text.getvalue().count("vae: done") == 1
 
 
 def test_a_line_comes_every_half_minute() -> None:

@@ -100,7 +100,9 @@ def _remove_if_abandoned(path: Path) -> None:
 
 
 def _delete(path: Path) -> None:
-    """Deletes a folder; its mark last, so that a deletion that is interrupted is taken up by the next."""
+    """Deletes a folder: its token first, its mark last, so that one that is interrupted is taken up by the next."""
+    with contextlib.suppress(OSError):
+        (path / _TOKEN).unlink()
     for inner in (path / _RAY, path):
         shutil.rmtree(inner, ignore_errors=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import logging
+from collections.abc import Mapping
 from concurrent.futures import wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,11 +162,18 @@ class Retraining(Job):
                 gpu_share=runtime.packing.gpu_share,
             )
             while not wait([training], timeout=0.5).done:
-                for stage, total in steps.items():
-                    record = self.store.progress(getattr(keys, stage).name)
-                    if record:
-                        view.stage(stage, describe_progress(record, total), going=True)
+                self.show(view, steps)
             training.result()
+
+    def show(self, view: View, steps: Mapping[str, int]) -> None:
+        """Shows how far each stage is, of so many ``steps``, while it goes on, and then once that it is done."""
+        for stage, total in steps.items():
+            name = getattr(self.keys[self.last], stage).name
+            record = self.store.progress(name)
+            if record:
+                view.stage(stage, describe_progress(record, total), going=True)
+            elif stage in view.going:
+                view.stage(stage, "done")
 
 
 @dataclass(frozen=True)

@@ -40,11 +40,11 @@ def storage(folder: Path, database: str = "", *, reading: bool = False) -> str |
     """
     if not database:
         path = folder / "study.db"
-        address = quote(str(path))  # SQLAlchemy takes one quoting away, and SQLite that of a file: name
         if not reading:
-            return f"sqlite:///{address}"
+            return f"sqlite:///{path}"
         mode = "rw" if os.access(path, os.W_OK) and os.access(folder, os.W_OK) else "ro"  # rw mends what a kill left
-        return f"sqlite:///file:{quote(address)}?mode={mode}&uri=true"
+        address = quote(quote(str(path)))  # SQLAlchemy takes one quoting away, and SQLite that of a file: name
+        return f"sqlite:///file:{address}?mode={mode}&uri=true"
     with translate_errors(database), _hold_lock(database, "latentsweep tables", wait=True):
         arguments = {"connect_timeout": CONNECT_SECONDS}
         return RDBStorage(database, engine_kwargs={"pool_pre_ping": True, "connect_args": arguments})

@@ -30,6 +30,7 @@ from trainables.loop.execution import Execution
 from trainables.recipes import Recipe
 
 Results = Mapping[str, StageKey] | Mapping[str, str]
+"""The keys of a configuration's results, or their names in the store, by stage."""
 
 CONFIG = "config.yaml"
 VAE = "vae.safetensors"
