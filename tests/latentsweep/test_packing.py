@@ -16,6 +16,7 @@ import ray
 from ray import cloudpickle
 
 from latentsweep.execution.cluster import ENVIRONMENT, REPLACEMENTS, run_under_train
+from latentsweep.execution.ray_folder import RayFolder
 from latentsweep.execution.tuning import StudySearcher, run_trials
 from latentsweep.search.study import Search, SearchConfig
 from trainables.errors import LatentsweepError
@@ -45,25 +46,28 @@ def card(request: pytest.FixtureRequest) -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="r-", dir="/tmp") as name, pytest.MonkeyPatch.context() as monkey:
         monkey.delenv("CUDA_VISIBLE_DEVICES")  # beside which Ray wouldn't believe in a card
         other = subprocess.Popen(
-            [sys.executable, "-c", OTHER, f"{name}/b"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", OTHER, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         assert other.stdout
         assert other.stdout.readline().strip() == "up"
-        ray.init(
-            address="local",
-            num_cpus=CPUS,
-            num_gpus=1,
-            include_dashboard=request.param,
-            object_store_memory=100 * 2**20,
-            log_to_driver=False,
-            _temp_dir=f"{name}/a",
-        )
+        folder = RayFolder.take()
+        with folder.token():  # of which a process has one: another test may have started Ray in this one
+            ray.init(
+                address="local",
+                num_cpus=CPUS,
+                num_gpus=1,
+                include_dashboard=request.param,
+                object_store_memory=100 * 2**20,
+                log_to_driver=False,
+                _temp_dir=str(folder.temporary),
+            )
         cloudpickle.register_pickle_by_value(sys.modules[__name__])
         try:
             yield
         finally:
             cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
             ray.shutdown()
+            folder.remove()
             other.communicate("")
 
 
