@@ -61,14 +61,14 @@ def card(request: pytest.FixtureRequest) -> Iterator[None]:
                 log_to_driver=False,
                 _temp_dir=str(folder.temporary),
             )
-        cloudpickle.register_pickle_by_value(sys.modules[__name__])
-        try:
-            yield
-        finally:
-            cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
-            ray.shutdown()
-            folder.remove()
-            other.communicate("")
+            cloudpickle.register_pickle_by_value(sys.modules[__name__])
+            try:
+                yield
+            finally:
+                cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+                ray.shutdown()
+                folder.remove()
+                other.communicate("")
 
 
 def all_back(seconds: float = 10) -> bool:
