@@ -141,6 +141,7 @@ def register(training: Training, run_id: str | None, *, despite_guards: bool) ->
         objective=f"{KID.objective} on the {job.last} split",
         comparable=training.comparable,
         tags=guard_tags(training.judged),
+        masks=job.configuration.recipe.data.mask,
     )
 
 
@@ -161,20 +162,34 @@ def sample(
     to: Annotated[Path, typer.Option("--to", "-o", help="Folder for the images and grid.png.")],
     count: Annotated[int, typer.Option(min=1, help="How many images.")] = 16,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first image; the next has the next.")] = 0,
+    nifti: Annotated[bool, typer.Option("--nifti", help="Also write a NIfTI volume of one slice for each.")] = False,
+    dicom: Annotated[
+        bool, typer.Option("--dicom", help="Also write a DICOM file for each, marked as derived and synthetic.")
+    ] = False,
+    spacing: Annotated[
+        float,
+        typer.Option(
+            help="Millimetres of a pixel in NIfTI and DICOM files; a prepared dataset doesn't keep its own."
+        ),
+    ] = 1.0,
     device: options.DeviceOption = None,
     as_json: options.JsonOption = False,
     home: options.HomeOption = Path("runs"),
     store: options.StoreOption = "",
     study_storage: options.StudyOption = "",
 ) -> None:
-    """Draw images from a trained run: a PNG for each seed, and a grid."""
-    from latentsweep.jobs.trained import trained_model, write_images
+    """Draw images from a trained run: a PNG for each seed, and a grid; with masks and overlays where it has them."""
+    from latentsweep.jobs.drawn_files import write_drawn
+    from latentsweep.jobs.trained import trained_model
 
     place = options.home_of(home, store, study_storage)
     model, execution = trained_model(place, run, lambda name: options.dataset_of(place, name), device)
     seeds = range(seed, seed + count)
-    files = write_images(place.writable(to), model.images(seeds, execution), seeds)
-    typer.echo(json.dumps({"folder": str(to), "files": files}) if as_json else f"{count} images and grid.png in {to}")
+    formats = [name for name, wanted in (("nifti", nifti), ("dicom", dicom)) if wanted]
+    drawn = model.draw(seeds, execution)
+    files = write_drawn(place.writable(to), drawn, seeds, formats, spacing)
+    what = f"{count} images" + (", their masks and overlays" if drawn.masks is not None else "") + " and grid.png"
+    typer.echo(json.dumps({"folder": str(to), "files": files}) if as_json else f"{what} in {to}")
 
 
 def evaluate(

@@ -28,6 +28,8 @@ from trainables.loop.watchdog import beat
 
 VERSION = 1
 MANIFEST = "manifest.json"
+JOINT = "+"
+"""Between the fingerprint of slices and that of their masks, where both are read."""
 Rule = str | Fold
 """By what slices are split: a key of :data:`RULES`, whose column has the dataset's own split, or a fold."""
 
@@ -49,6 +51,8 @@ MANIFEST_FORM = {
     "shards": [{"file": str, "rows": int, "sha256": str}],
 }
 """What a manifest must hold, by key and type."""
+MASKED_FORM = {"masks": {"sha256": str, "pictures": str}}
+"""What it says of each shard beside which there are masks."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,11 @@ class Slices:
 
     def __len__(self) -> int:
         return len(self.subjects)
+
+    @property
+    def learned(self) -> npt.NDArray[np.uint8]:
+        """What an autoencoder learns: the images, or with masks (N, 2, S, S), image and mask."""
+        return self.images if self.masks is None else np.stack([self.images, self.masks], axis=1)
 
 
 @dataclass(frozen=True)
@@ -93,13 +102,21 @@ class PreparedDataset:
     @property
     def has_masks(self) -> bool:
         """Whether lesion masks lie beside slices."""
-        return all("masks" in shard for shard in self.manifest["shards"])
+        return all(_matches(shard, MASKED_FORM) for shard in self.manifest["shards"])
 
     @property
     def mask_fingerprint(self) -> str:
         """A hash over the masks of all slices, which :attr:`fingerprint` leaves out; empty without masks."""
         parts = [shard["masks"]["pictures"] for shard in self.manifest["shards"]] if self.has_masks else []
         return hashlib.sha256("".join(parts).encode()).hexdigest() if parts else ""
+
+    def fingerprint_of(self, *, masks: bool) -> str:
+        """What results depend on that read the slices, and ``masks`` beside them: the fingerprints of both.
+
+        Without masks it is :attr:`fingerprint` itself.
+        """
+        beside = self.mask_fingerprint if masks else ""
+        return JOINT.join([self.fingerprint, *([beside] if beside else [])])
 
     def splits(self, rule: Rule = "subject") -> list[str]:
         """The splits that hold a slice under ``rule``."""
@@ -289,14 +306,15 @@ def open_dataset(datasets_folder: Path, name: str, fingerprint: str = "") -> Pre
         )
     if not is_manifest(manifest):
         raise DataError(f"the manifest of the dataset {name} is damaged: {again()}")
-    check_fingerprint(name, manifest["fingerprint"], fingerprint)
+    dataset = PreparedDataset(name, folder, manifest)
+    check_fingerprint(name, dataset.fingerprint_of(masks=JOINT in fingerprint), fingerprint)
     try:
         for number, shard in enumerate(manifest["shards"]):
             if is_damaged(folder / shard_name(number), shard, manifest["settings"]["size"]):
                 raise DataError(f"the shard {shard_name(number)} of the dataset {name} is damaged: {again()}")
     except OSError:
         raise DataError(f"a shard of the dataset {name} is missing or damaged: {again()}") from None
-    return PreparedDataset(name, folder, manifest)
+    return dataset
 
 
 def read_manifest(path: Path) -> Any:
@@ -313,20 +331,25 @@ def check_prepared(datasets_folder: Path, name: str, fingerprint: str) -> None:
     """Raises :class:`ChangedDataError` where ``name`` is prepared by now with another fingerprint; reads no slice."""
     manifest = read_manifest(Path(datasets_folder) / check_name(name) / MANIFEST)
     if isinstance(manifest, dict) and "fingerprint" in manifest:
-        check_fingerprint(name, str(manifest["fingerprint"]), fingerprint)
+        whole = JOINT in fingerprint and is_manifest(manifest)
+        dataset = PreparedDataset(name, Path(datasets_folder), manifest)
+        check_fingerprint(name, dataset.fingerprint_of(masks=whole), fingerprint)
 
 
 def check_fingerprint(name: str, found: str, begun_with: str) -> None:
     """Raises :class:`ChangedDataError` where work on the dataset began with another fingerprint than it has now.
 
-    An empty ``begun_with`` is that of work that may begin with any.
+    An empty ``begun_with`` is that of work that may begin with any. Masks count where both have them.
     """
-    if begun_with and found != begun_with:
+    pairs = zip(("", "masks "), found.split(JOINT), begun_with.split(JOINT), strict=False)
+    for of, now, before in pairs:
+        if before in ("", now):
+            continue
         raise ChangedDataError(
-            f"a sweep, study, training or model stays with the dataset that it began with, {name} with fingerprint "
-            f"{begun_with[:8]}…, and {name} now has {found[:8]}…; prepare it as it was, with --replace, or begin "
-            "anew: the same command begins another sweep or study, and a configuration is trained without its "
-            "entries origin and trained_on"
+            "a sweep, study, training or model stays with the dataset that it began with, "
+            f"{name} with {of}fingerprint {before[:8]}…, and {name} now has {now[:8]}…; prepare it as it was, "
+            "with --replace, or begin anew: the same command begins another sweep or study, and a configuration is "
+            "trained without its entries origin and trained_on"
         )
 
 

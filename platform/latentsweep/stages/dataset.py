@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from latentsweep.datasets.shards import MASKS, SCHEMA, claims_otherwise, shard_name
-from latentsweep.datasets.slices import PreparedDataset, is_manifest, open_dataset
+from latentsweep.datasets.slices import JOINT, PreparedDataset, is_manifest, open_dataset
 from latentsweep.storage.entries import Entry, StageKey
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
@@ -21,7 +21,7 @@ DESCRIPTION = "dataset.json"
 
 
 def key_of(fingerprint: str) -> StageKey:
-    """Where the store keeps the dataset of that fingerprint."""
+    """Where the store keeps the dataset of that fingerprint; with that of its masks it is another result."""
     return StageKey(STAGE, VERSION, {"fingerprint": fingerprint})
 
 
@@ -62,7 +62,10 @@ def open_published(store: Store, name: str, fingerprint: str) -> PreparedDataset
         manifest = entry.json(DESCRIPTION)
     except (OSError, ValueError, RecursionError):
         raise other from None
-    if not is_manifest(manifest) or manifest["fingerprint"] != fingerprint:
+    if not is_manifest(manifest):
+        raise other
+    dataset = PreparedDataset(name, entry.folder, manifest, DESCRIPTION)
+    if dataset.fingerprint_of(masks=JOINT in fingerprint) != fingerprint:
         raise other
     for number, shard in enumerate(manifest["shards"]):
         path = entry.folder / shard_name(number)
@@ -70,4 +73,4 @@ def open_published(store: Store, name: str, fingerprint: str) -> PreparedDataset
             raise other
         if claims_otherwise(path, SCHEMA, shard["rows"], manifest["settings"]["size"]):
             raise other
-    return PreparedDataset(name, entry.folder, manifest, DESCRIPTION)
+    return dataset

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from trainables.autoencoder.vae import Autoencoder
 from trainables.denoiser.latents import NO_WHITENING, ChannelStatistics
 from trainables.denoiser.unet import UNet
 from trainables.errors import DataError
+from trainables.images import apart
 from trainables.loop.checkpoint import load_tensors, save_tensors
 from trainables.loop.execution import Execution
 from trainables.recipes import Recipe
@@ -37,6 +39,15 @@ VAE = "vae.safetensors"
 DENOISER = "denoiser.safetensors"
 GUIDE = "guide.safetensors"
 SCALING = "scaling.safetensors"
+
+
+class Drawn(NamedTuple):
+    """Drawn slices, and their lesion masks."""
+
+    images: np.ndarray
+    """uint8 (N, H, W)."""
+    masks: np.ndarray | None = None
+    """The same of masks, 255 for lesion and 0 elsewhere; None of a model that draws none."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,10 @@ class TrainedModel:
 
     def images(self, seeds: Sequence[int], execution: Execution | None = None) -> np.ndarray:
         """Slices uint8 (N, H, W), one a seed; a seed gives the same slice whatever else is drawn with it."""
+        return self.draw(seeds, execution).images
+
+    def draw(self, seeds: Sequence[int], execution: Execution | None = None) -> Drawn:
+        """The slices of these seeds, as :meth:`images` gives them, and their masks where the model draws them."""
         device = (execution or Execution()).prepare()
         threshold = self.recipe.sampling.early_stop_threshold
         trace = draw(
@@ -64,8 +79,8 @@ class TrainedModel:
             positions=self.positions,
         )
         latents = self.scaling.unwhiten(trace.latents[0].cpu())
-        images: np.ndarray = decode_to_bytes(self.autoencoder, latents, device).numpy()
-        return images
+        images, masks = apart(decode_to_bytes(self.autoencoder, latents, device))
+        return Drawn(images.numpy(), None if masks is None else masks.numpy())
 
 
 def from_store(store: Store, keys: Results, recipe: Recipe) -> TrainedModel | None:
@@ -145,5 +160,6 @@ def _require(folder: Path, *names: str) -> None:
 
 
 def sample_images(folder: Path, seeds: Sequence[int]) -> np.ndarray:
-    """Slices uint8 (N, H, W) of the model in ``folder``."""
-    return read_model(folder).images(seeds)
+    """Slices uint8 (N, H, W) of the model in ``folder``; with masks (N, 2, H, W), of a model that draws them."""
+    images, masks = read_model(folder).draw(seeds)
+    return images if masks is None else np.stack([images, masks], axis=1)
