@@ -162,6 +162,10 @@ def sample(
     to: Annotated[Path, typer.Option("--to", "-o", help="Folder for the images and grid.png.")],
     count: Annotated[int, typer.Option(min=1, help="How many images.")] = 16,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first image; the next has the next.")] = 0,
+    lesion: Annotated[
+        str,
+        typer.Option(help="none, small or large: the lesion of each, of a model with diffusion.lesion_condition."),
+    ] = "",
     nifti: Annotated[bool, typer.Option("--nifti", help="Also write a NIfTI volume of one slice for each.")] = False,
     dicom: Annotated[
         bool, typer.Option("--dicom", help="Also write a DICOM file for each, marked as derived and synthetic.")
@@ -186,7 +190,7 @@ def sample(
     model, execution = trained_model(place, run, lambda name: options.dataset_of(place, name), device)
     seeds = range(seed, seed + count)
     formats = [name for name, wanted in (("nifti", nifti), ("dicom", dicom)) if wanted]
-    drawn = model.draw(seeds, execution)
+    drawn = model.draw(seeds, execution, lesion)
     files = write_drawn(place.writable(to), drawn, seeds, formats, spacing)
     what = f"{count} images" + (", their masks and overlays" if drawn.masks is not None else "") + " and grid.png"
     typer.echo(json.dumps({"folder": str(to), "files": files}) if as_json else f"{what} in {to}")

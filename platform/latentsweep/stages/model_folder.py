@@ -15,7 +15,7 @@ import torch
 from latentsweep.configuration import Configuration, read_configuration
 from latentsweep.invocation import hint
 from latentsweep.stages.denoiser import draw, guide_file, load_average, load_denoiser, load_guide
-from latentsweep.stages.latents import channel_statistics, scaling, training_positions
+from latentsweep.stages.latents import channel_statistics, scaling, training_lesions, training_positions
 from latentsweep.stages.pipeline import Keys
 from latentsweep.stages.stage import WEIGHTS
 from latentsweep.stages.vae import load_vae
@@ -23,9 +23,10 @@ from latentsweep.storage.entries import Entry, StageKey
 from latentsweep.storage.store import Store
 from trainables.autoencoder.training import decode_to_bytes
 from trainables.autoencoder.vae import Autoencoder
+from trainables.denoiser.condition import LESIONS
 from trainables.denoiser.latents import NO_WHITENING, ChannelStatistics
 from trainables.denoiser.unet import UNet
-from trainables.errors import DataError
+from trainables.errors import ConfigError, DataError
 from trainables.images import apart
 from trainables.loop.checkpoint import load_tensors, save_tensors
 from trainables.loop.execution import Execution
@@ -60,13 +61,20 @@ class TrainedModel:
     scaling: ChannelStatistics
     positions: torch.Tensor | None = None
     guide: UNet | None = None
+    lesions: torch.Tensor | None = None
+    """Beside the positions, where the denoiser is told how much is lesion."""
 
     def images(self, seeds: Sequence[int], execution: Execution | None = None) -> np.ndarray:
         """Slices uint8 (N, H, W), one a seed; a seed gives the same slice whatever else is drawn with it."""
         return self.draw(seeds, execution).images
 
-    def draw(self, seeds: Sequence[int], execution: Execution | None = None) -> Drawn:
-        """The slices of these seeds, as :meth:`images` gives them, and their masks where the model draws them."""
+    def draw(self, seeds: Sequence[int], execution: Execution | None = None, lesion: str = "") -> Drawn:
+        """The slices of these seeds, as :meth:`images` gives them, and their masks where the model draws them.
+
+        With ``lesion``, one of :data:`trainables.denoiser.condition.LESIONS`, all are told that size; else each seed
+        is told that of a training slice. Raises :class:`ConfigError` where the denoiser learned no such slices.
+        """
+        positions, lesions = self._told(lesion)
         device = (execution or Execution()).prepare()
         threshold = self.recipe.sampling.early_stop_threshold
         trace = draw(
@@ -76,11 +84,30 @@ class TrainedModel:
             device,
             guide=self.guide,
             thresholds=(threshold,),
-            positions=self.positions,
+            positions=positions,
+            lesions=lesions,
         )
         latents = self.scaling.unwhiten(trace.latents[0].cpu())
         images, masks = apart(decode_to_bytes(self.autoencoder, latents, device))
         return Drawn(images.numpy(), None if masks is None else masks.numpy())
+
+    def _told(self, lesion: str) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """The positions and lesions that images draw from."""
+        if not lesion:
+            return self.positions, self.lesions
+        if lesion not in LESIONS or self.lesions is None:
+            raise ConfigError(
+                f"--lesion is one of {', '.join(LESIONS)}, for a model with lesion_condition, got {lesion!r}"
+                f"{'' if lesion not in LESIONS else ' for one without'}; leave it out, or draw from another model"
+            )
+        chosen = self.lesions == LESIONS.index(lesion)
+        if not chosen.any():
+            learned = ", ".join(size for number, size in enumerate(LESIONS) if (self.lesions == number).any())
+            raise ConfigError(
+                f"--lesion must be a size that the training slices have, which is {learned}, got {lesion}; take one "
+                "of these"
+            )
+        return None if self.positions is None else self.positions[chosen], self.lesions[chosen]
 
 
 def from_store(store: Store, keys: Results, recipe: Recipe) -> TrainedModel | None:
@@ -99,6 +126,7 @@ def from_store(store: Store, keys: Results, recipe: Recipe) -> TrainedModel | No
         scaling(recipe, latents),
         training_positions(recipe, latents),
         load_guide(denoiser, recipe),
+        training_lesions(recipe, latents),
     )
 
 
@@ -127,6 +155,9 @@ def write_model(folder: Path, store: Store, keys: Keys, configuration: Configura
     positions = training_positions(configuration.recipe, latents)
     if positions is not None:
         tensors["positions"] = positions
+    lesions = training_lesions(configuration.recipe, latents)
+    if lesions is not None:
+        tensors["lesions"] = lesions
     save_tensors(folder / SCALING, tensors)
     dataclasses.replace(configuration, trained_on=str(keys.vae.inputs["dataset"])).write(folder / CONFIG)
     return folder
@@ -144,13 +175,14 @@ def read_model(folder: Path) -> TrainedModel:
         tensors, _ = load_tensors(folder / SCALING)
         whitening = ChannelStatistics(tensors["mean"], tensors["deviation"])
         positions = tensors["positions"] if recipe.diffusion.position_condition else None
+        lesions = tensors["lesions"] if recipe.diffusion.lesion_condition else None
     except (RuntimeError, KeyError, MemoryError) as error:
         raise DataError(
             f"the weights in {folder} are not those of its {CONFIG} ({type(error).__name__}); put back the files "
             "that were written together"
         ) from error
     scale = whitening if recipe.diffusion.whiten else NO_WHITENING
-    return TrainedModel(recipe, autoencoder, denoiser, scale, positions, guide)
+    return TrainedModel(recipe, autoencoder, denoiser, scale, positions, guide, lesions)
 
 
 def _require(folder: Path, *names: str) -> None:
