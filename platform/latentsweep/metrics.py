@@ -194,8 +194,6 @@ PSNR = Metric(
     final=True,
 )
 
-MASK_DICE = Metric(name="recon/mask_dice", label="Dice of reconstructed masks", better="higher", final=True)
-
 AUTOENCODER_SECONDS, DENOISER_SECONDS, EVALUATION_SECONDS = (
     Metric(name=f"cost/{stage}_seconds", label=f"seconds of the {stage}", better="lower", unit="s")
     for stage in ("autoencoder", "denoiser", "evaluation")
@@ -223,7 +221,7 @@ METRICS: Mapping[str, Metric] = {
         *(_of_reconstructions(metric) for metric in COMPARED),
         PSNR,
         SSIM,
-        MASK_DICE,
+        Metric(name="recon/mask_dice", label="Dice of reconstructed masks", better="higher"),
         Metric(
             name="recon/mask_invented",
             label="reconstructed masks without lesion in the slice",

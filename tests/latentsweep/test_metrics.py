@@ -19,6 +19,7 @@ from trainables.measures.evaluation import (
     evaluate_reconstructions,
 )
 from trainables.measures.memorisation import nearest
+from trainables.measures.overlap import evaluate_masks
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,6 +33,7 @@ def recorded() -> set[str]:
     return {
         *evaluate_generated(images, features, neighbours, reference, config, **sampled),
         *evaluate_reconstructions(images, images / 127.5 - 1),
+        *evaluate_masks(np.array([[[0]], [[1]]]), np.array([[[1]], [[1]]])),
         *compare_reconstructions(reference.floor_images, reference.floor_features, reference, config),
     }
 
