@@ -15,7 +15,8 @@ from slice_arms import Arm, Bank, Floats, Positions, Seeds, World
 
 from latentsweep.metrics import KID, STEPS
 from latentsweep.search import confirmation, pairing
-from latentsweep.search.study import Search, SearchConfig
+from latentsweep.search.choice import SearchConfig
+from latentsweep.search.study import Search
 from trainables.measures.distances import bootstrap_kid, interval, kernel_distance
 from trainables.space import THRESHOLD
 

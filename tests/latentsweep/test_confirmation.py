@@ -31,6 +31,7 @@ from latentsweep.records.sweep import SweepRecord
 from latentsweep.report import write_report
 from latentsweep.report.confirmation import CAPTION
 from latentsweep.search import confirmation_table, leaderboard
+from latentsweep.search.choice import SearchConfig
 from latentsweep.search.confirmation import (
     ATTRIBUTE,
     CONFIGURATIONS,
@@ -53,7 +54,8 @@ from latentsweep.search.confirmation import (
 )
 from latentsweep.search.export import configuration_of, words_of
 from latentsweep.search.plan import SweepPlan
-from latentsweep.search.study import Point, Search, SearchConfig
+from latentsweep.search.study import Search
+from latentsweep.search.trials import Point
 from latentsweep.storage.home import Home, read_json, write_json
 from latentsweep.storage.store import Store
 from trainables.errors import INFRASTRUCTURE, CapacityError, ConfigError, UnfinishedError

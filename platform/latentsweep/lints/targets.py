@@ -22,8 +22,9 @@ from latentsweep.lints import (
 from latentsweep.metrics import REFERENCE_SAMPLES, SAMPLES
 from latentsweep.search.export import configuration_at
 from latentsweep.search.plan import SweepPlan
-from latentsweep.search.study import Search, family_of
+from latentsweep.search.study import Search
 from latentsweep.search.sweeps import chosen_sweep, open_search, sweeps
+from latentsweep.search.trials import family_of
 from latentsweep.stages.pipeline import keys_of
 from latentsweep.storage.entries import StageKey
 from latentsweep.storage.home import Home, is_read_only

@@ -18,7 +18,8 @@ from optuna.trial import FrozenTrial
 from latentsweep.guards import REFUSED
 from latentsweep.metrics import OBJECTIVES, Metric
 from latentsweep.search.plan import SweepPlan
-from latentsweep.search.study import Search, family_of
+from latentsweep.search.study import Search
+from latentsweep.search.trials import family_of
 from latentsweep.stages.pipeline import Keys
 from trainables.recipes import Recipe
 

@@ -13,7 +13,8 @@ from latentsweep.search.confirmation import (
     last_extent,
     metric_of,
 )
-from latentsweep.search.study import Search, family_of
+from latentsweep.search.study import Search
+from latentsweep.search.trials import family_of
 
 
 def rows(found: Confirmation) -> list[dict[str, Any]]:
