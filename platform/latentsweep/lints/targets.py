@@ -10,7 +10,8 @@ from typing import Any
 
 from latentsweep import stages
 from latentsweep.configuration import Configuration
-from latentsweep.datasets.slices import MANIFEST, PreparedDataset, Rule, open_dataset
+from latentsweep.datasets.manifest import MANIFEST
+from latentsweep.datasets.slices import PreparedDataset, Rule, open_dataset
 from latentsweep.lints import (
     Finding,
     Measurement,
