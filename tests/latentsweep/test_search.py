@@ -18,8 +18,10 @@ from optuna.trial import TrialState
 from latentsweep.execution.worker import points_of
 from latentsweep.pages.tables import records_as_csv
 from latentsweep.search import leaderboard
+from latentsweep.search.choice import SearchConfig
 from latentsweep.search.pairing import PAIRING, Pairing
-from latentsweep.search.study import Point, Search, SearchConfig
+from latentsweep.search.study import Search
+from latentsweep.search.trials import Point
 from trainables.errors import INFRASTRUCTURE, ConfigError
 from trainables.recipes import SMOKE
 from trainables.space import THRESHOLD, Choice, Range, SearchSpace

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from latentsweep.metrics import Metric
 from latentsweep.pages.tables import Row, Table
-from latentsweep.search.confirmation import Confirmation
 from latentsweep.search.confirmation_table import end
+from latentsweep.search.confirmed import Confirmation
 
 CAPTION = (
     "The best configurations, trained again with seeds that the search never used. They rank by the mean of all "

@@ -20,7 +20,8 @@ from latentsweep import guards
 from latentsweep.metrics import BOUNDED, ERROR, HIGH, KID, LOW, OBJECTIVES, Metric
 from latentsweep.pages.tables import as_csv as write_csv
 from latentsweep.search.confirmation import choice
-from latentsweep.search.study import Search, family_of
+from latentsweep.search.study import Search
+from latentsweep.search.trials import family_of
 
 NORMAL_95 = 1.96
 """Standard errors to either side that a 95 % normal interval takes."""

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from latentsweep.search.confirmation import (
-    STRIDE,
-    Confirmation,
-    Confirmed,
-    choice,
-    confirmation,
-    last_extent,
-    metric_of,
-)
-from latentsweep.search.study import Search, family_of
+from latentsweep.search.confirmation import STRIDE, choice, confirmation, last_extent, metric_of
+from latentsweep.search.confirmed import Confirmation, Confirmed
+from latentsweep.search.study import Search
+from latentsweep.search.trials import family_of
 
 
 def rows(found: Confirmation) -> list[dict[str, Any]]:
