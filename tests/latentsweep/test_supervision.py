@@ -25,9 +25,9 @@ os._exit(0)
 """
 
 
-def supervise(script: Path) -> subprocess.Popen[str]:
+def supervise(script: Path, **settings: float) -> subprocess.Popen[str]:
     program = (
-        "import sys; from latentsweep.execution import supervision as s; "
+        f"import sys; from latentsweep.execution import supervision as s; vars(s).update({settings!r}); "
         f"sys.orig_argv = [sys.executable, {str(script)!r}]; sys.exit(s.supervise())"
     )
     return subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
@@ -141,6 +141,27 @@ def test_a_driver_whose_parent_is_gone_ends_though_an_interrupt_was_lost(tmp_pat
     while Path(f"/proc/{note.read_text()}").exists():
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def test_a_third_signal_kills_a_driver_that_does_not_end(tmp_path: Path) -> None:
+    script, ready = tmp_path / "driver.py", tmp_path / "ready"
+    script.write_text(
+        "import signal, time\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        f"open({str(ready)!r}, 'a').write('x')\n"
+        "time.sleep(60 if len(open({0!r}).read()) == 1 else 0)\n".format(str(ready))
+    )
+    parent = supervise(script, ENDING=1.0)
+    while not ready.exists():
+        assert parent.poll() is None
+        time.sleep(0.02)
+    for pause in (0.2, 0.2, 1.0):
+        parent.send_signal(signal.SIGINT)
+        time.sleep(pause)
+        assert parent.poll() is None, "it waits for a driver that may still end"
+    parent.send_signal(signal.SIGINT)
+    parent.communicate(timeout=30)
+    assert ready.read_text() == "xx", "another one closes what the killed one left"
 
 
 def test_a_second_driver_of_a_folder_is_refused(tmp_path: Path) -> None:
