@@ -10,11 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
+from command_line import ROOT
 from typer.testing import CliRunner
 
 from latentsweep.cli import app, is_job
 from latentsweep.execution.lock import hold_lock
 from latentsweep.execution.supervision import DRIVER
+from latentsweep.interruption import SAID, STOPPED
 from trainables.errors import LatentsweepError, StoppedError, UnfinishedError
 
 ORPHANS = """
@@ -141,6 +143,46 @@ def test_a_driver_whose_parent_is_gone_ends_though_an_interrupt_was_lost(tmp_pat
     while Path(f"/proc/{note.read_text()}").exists():
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+SIGNAL = """
+import os, signal, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        whose = "driver" if "LATENTSWEEP_DRIVER" in os.environ else "command"
+        if f"{name} of a {whose}" == os.environ.get("SIGNAL_AT"):
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "place"),
+    [
+        (["lint"], "latentsweep.cli of a command"),
+        (["lint"], "typer of a command"),
+        (["lint"], "latentsweep.lints of a command"),
+        (["train", "--config", "none.yaml"], "typer of a command"),
+        (["train", "--config", "none.yaml"], "typer of a driver"),
+        (["train", "--config", "none.yaml"], "latentsweep.jobs.train of a driver"),
+    ],
+)
+def test_a_signal_while_a_command_imports_itself_is_one_line_and_no_traceback(
+    tmp_path: Path, words: list[str], place: str
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(SIGNAL)
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "cli.py"), *words, "--home", str(tmp_path / "runs")],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path, "SIGNAL_AT": place},
+    )
+    assert (done.returncode, done.stdout) == (STOPPED, "")
+    assert done.stderr.splitlines() == [SAID]
 
 
 def test_a_third_signal_kills_a_driver_that_does_not_end(tmp_path: Path) -> None:
