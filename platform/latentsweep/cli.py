@@ -21,7 +21,11 @@ from latentsweep.execution import supervision
 from latentsweep.records.redaction import RedactingFormatter, redact, redact_lines
 from trainables.loop import machine
 
-EXIT_CODES = dict.fromkeys(("StoppedError", "UnfinishedError"), interruption.STOPPED) | {"LostError": supervision.LOST}
+EXIT_CODES = {
+    "StoppedError": interruption.STOPPED,
+    "UnfinishedError": interruption.STOPPED,
+    "LostError": supervision.LOST,
+}
 """The exit codes of errors, by the names of their classes; all other errors end with 2."""
 ASKED_FOR = ("StoppedError",)
 """What is no error to the user, who has asked for it."""
