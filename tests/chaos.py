@@ -1,8 +1,9 @@
 """A soak: a sweep under random SIGKILLs of its processes, compared with one that nobody disturbed (``make chaos``).
 
 Every configuration's curve and result must be equal, bit for bit; nothing may be lost, doubled, left open or left
-running. With a searcher that learns and a pruner, what is tried depends on the order of arrival: then the results
-can't be compared, and the rest must hold.
+running. All is measured with the thin network, whose scores mean nothing and are as reproducible as the real one's.
+With a searcher that learns and a pruner, what is tried depends on the order of arrival: then the results can't be
+compared, and the rest must hold.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from command_line import cli
+from command_line import cli, let_children_measure_thinly
 from processes import Job, left_by
 from swept import check_complete, results, stages_in, sweep_words
 
@@ -82,7 +83,7 @@ def again(job: Job, words: list[str]) -> Job:
 def words_of(folder: Path, options: argparse.Namespace) -> list[str]:
     """The sweep's command; its trials are as short as may be, and scored on the way only where a pruner looks."""
     chosen = {"space": SPACE, "sampler": options.sampler, "pruner": options.pruner}
-    words = sweep_words(folder, DATASET, options.trials, **chosen, thin=False)
+    words = sweep_words(folder, DATASET, options.trials, **chosen)
     short = {"evaluation.samples": 4, "sampling.steps": 4}
     if options.pruner == "none":
         short["evaluation.rungs"] = 0
@@ -123,6 +124,7 @@ def main() -> None:
     parser.add_argument("--sampler", default="random", choices=("random", "tpe"))
     parser.add_argument("--pruner", default="none", choices=("none", "median", "hyperband"))
     options = parser.parse_args()
+    let_children_measure_thinly(os.environ)
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
         folder = Path(name)
         base = folder / "base"

@@ -34,7 +34,7 @@ ROOMS = {
         ["space", "resources"],
     ],
     "latentsweep": [
-        ["invocation"],
+        ["invocation", "interruption"],
         ["metrics", "configuration", "storage"],
         ["datasets", "guards"],
         ["stages"],

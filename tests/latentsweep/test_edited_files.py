@@ -212,9 +212,12 @@ def test_a_small_folder_that_claims_a_large_model_is_refused_before_memory_is_ta
     assert float(mebibytes) < 60, "the network alone takes more than 100"
 
 
+@pytest.mark.parametrize("words", [["store", "show"], ["data", "prepare", "demo"], ["ui"]], ids=str)
 @pytest.mark.parametrize("name", ["runs?", "my%20runs", "/".join(["x" * 90] * 4)])
-def test_a_home_that_no_database_can_lie_in_is_refused_before_anything_is_made(tmp_path: Path, name: str) -> None:
-    result = CliRunner().invoke(app, ["store", "show", "--home", str(tmp_path / name)])
+def test_a_home_that_no_database_can_lie_in_is_refused_before_anything_is_made(
+    tmp_path: Path, name: str, words: list[str]
+) -> None:
+    result = CliRunner().invoke(app, [*words, "--home", str(tmp_path / name)])
     assert result.exit_code == 2
     assert "--home must be a path without ? and %" in result.stderr
     assert list(tmp_path.iterdir()) == []

@@ -15,14 +15,14 @@ import optuna_dashboard
 import pytest
 from optuna.trial import TrialState
 
-from latentsweep.execution.worker import points_of
+from latentsweep.execution.worker import failure, points_of
 from latentsweep.pages.tables import records_as_csv
 from latentsweep.search import leaderboard
 from latentsweep.search.choice import SearchConfig
 from latentsweep.search.pairing import PAIRING, Pairing
 from latentsweep.search.study import Search
 from latentsweep.search.trials import Point
-from trainables.errors import INFRASTRUCTURE, ConfigError
+from trainables.errors import INFRASTRUCTURE, ConfigError, DataError, LatentsweepError
 from trainables.recipes import SMOKE
 from trainables.space import THRESHOLD, Choice, Range, SearchSpace
 
@@ -160,6 +160,18 @@ def test_what_the_infrastructure_lost_waits_again_and_what_the_configuration_los
     assert same == params
     assert {trial.number for trial in again.run_trials()} == {diverged, number}
     assert again.finished() == 1
+
+
+@pytest.mark.parametrize(("error", "kind"), [(ConfigError, "configuration"), (DataError, "data")])
+def test_what_a_trial_refuses_has_its_class_and_is_not_tried_again(
+    tmp_path: Path, error: type[LatentsweepError], kind: str
+) -> None:
+    search = opened(tmp_path / "s")
+    refused, _ = search.ask() or (0, {})
+    told = failure(error("it must be otherwise"), None)
+    assert told["class"] == kind
+    search.fail(refused, told["reason"], told["class"])
+    assert opened(tmp_path / "s").requeue() == 0
 
 
 def test_a_seeded_search_proposes_the_same_in_one_go_and_in_two(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def prepare(
     from latentsweep.datasets.sources.selection import Selection
 
     asked: dict[str, Any] = {
-        "home": home,
+        "home": options.checked_home(home),
         "source": source,
         "series": series,
         "subject_from": subject_from,

@@ -27,7 +27,7 @@ def ui(
     """Open the MLflow UI on this home's runs."""
     from latentsweep_mlflow.ui import serve
 
-    serve(home, host=host, port=port, open_browser=open_browser, tell=typer.echo)
+    serve(options.checked_home(home), host=host, port=port, open_browser=open_browser, tell=typer.echo)
 
 
 def lint(

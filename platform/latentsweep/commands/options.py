@@ -78,9 +78,8 @@ LONGEST_HOME = 360
 """Bytes of a home's path: SQLite opens files of up to 512 bytes, and its files lie up to 150 deeper."""
 
 
-def home_of(path: Path, store: str = "", study: str = "") -> Home:
-    """The home at ``path``, with its store and its studies where the options say."""
-    from latentsweep.storage.home import Home
+def checked_home(path: Path) -> Path:
+    """The same path; raises :class:`ConfigError` for one in which the databases of a home can't lie."""
     from trainables.errors import ConfigError
 
     whole = str(path.absolute())
@@ -89,6 +88,14 @@ def home_of(path: Path, store: str = "", study: str = "") -> Home:
             f"--home must be a path without ? and %, which the addresses of databases take apart, and of at most "
             f"{LONGEST_HOME} bytes, since SQLite opens no longer one; got {whole}: choose another folder"
         )
+    return path
+
+
+def home_of(path: Path, store: str = "", study: str = "") -> Home:
+    """The home at ``path``, with its store and its studies where the options say."""
+    from latentsweep.storage.home import Home
+
+    checked_home(path)
     if study:
         from latentsweep.search.databases import check
 
