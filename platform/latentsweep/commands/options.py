@@ -120,22 +120,6 @@ def recorder_of(home: Home, experiment: str, wanted: bool) -> Recorder:
     return MemoryRecorder()
 
 
-def print_metrics(split: str, metrics: dict[str, float]) -> None:
-    """The measurements on a split, a line each."""
-    typer.echo(f"on the {split} split:")
-    for name, value in metrics.items():
-        typer.echo(f"  {name:<24} {value:.6g}")
-    print_refusal(metrics)
-
-
-def print_refusal(metrics: dict[str, float]) -> None:
-    """What the guards say of the measurements on a split, where they refuse them."""
-    from latentsweep.guards import refusal
-
-    if refused := refusal(metrics):
-        typer.echo(f"  refused by the guards: {refused}")
-
-
 def print_earlier(dataset: str, earlier: int | None) -> None:
     """How often the test split was used before, where it was read."""
     if earlier is not None:

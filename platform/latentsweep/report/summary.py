@@ -8,11 +8,11 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from latentsweep.metrics import KID, REFERENCE_SAMPLES, SAMPLES, Metric
+from latentsweep.metrics import KID, REFERENCE_SAMPLES, SAMPLES, Metric, interval
 from latentsweep.pages.gap import gap_words
 from latentsweep.pages.numbers import lints_raised, number
 from latentsweep.report.importance import Importance
-from latentsweep.report.scores import Score, chosen, interval, objective, unpaired_words
+from latentsweep.report.scores import Score, chosen, objective, unpaired_words
 from latentsweep.report.source import Source
 from latentsweep.search import confirmation_table, leaderboard
 from trainables.space import Choice
