@@ -70,7 +70,7 @@ SetOption = Annotated[
 ConcurrentOption = Annotated[int | None, typer.Option(help="Trials at once; what fits by default.")]
 RecordOption = Annotated[bool, typer.Option("--mlflow/--no-mlflow", help="Record to MLflow.")]
 RunArgument = Annotated[
-    str, typer.Argument(help="A configuration (best.yaml), a model's folder, or SWEEP/TRIAL.", metavar="RUN")
+    str, typer.Argument(help="A configuration (best.yaml), a model's folder, or SWEEP/NUMBER.", metavar="RUN")
 ]
 
 

@@ -7,6 +7,7 @@ trained for; a *point* is another threshold of it, told to the study without any
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.storages import RDBStorage
 from optuna.study import Study
@@ -145,6 +147,7 @@ class Search:
                     pruner=PRUNERS[config.pruner](),
                     load_if_exists=True,
                 )
+                _name_objectives(self.study, [OBJECTIVES[name].label for name in config.objectives])
         self.apart: frozenset[int] = frozenset()
         """Trials whose scores don't compare with the others': they are in no ranking, nor are their points."""
         self._asked: dict[int, optuna.Trial] = {}
@@ -390,6 +393,13 @@ class Search:
     def _end(self, number: int, values: Sequence[float] | None = None, state: TrialState | None = None) -> None:
         self.study.tell(number, values, state)
         self._asked.pop(number, None)
+
+
+def _name_objectives(study: Study, names: Sequence[str]) -> None:
+    """What other viewers of the study call its objectives; written where it differs, also in a study of before."""
+    if study.metric_names != [*names]:
+        with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
+            study.set_metric_names([*names])
 
 
 def _loaded(name: str, place: str | RDBStorage) -> Study:
