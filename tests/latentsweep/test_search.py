@@ -325,6 +325,24 @@ def test_two_objectives_give_a_pareto_front(tmp_path: Path) -> None:
     assert {trial.params[THRESHOLD] for trial in search.best()} == {0.0, 0.05}
 
 
+def test_other_viewers_of_a_study_read_names_for_its_objectives(tmp_path: Path) -> None:
+    search = opened(tmp_path / "s", objectives=("kid", "steps"))
+    assert search.study.metric_names == ["KID ×1000", "mean steps"]
+
+
+def test_a_study_of_before_gets_names_when_it_goes_on_and_none_from_who_reads_it(tmp_path: Path) -> None:
+    search = opened(tmp_path / "s")
+    number, params = search.ask() or (0, {})
+    search.tell(number, points(params, 3.0), {})
+    unnamed = search.study._storage
+    unnamed.set_study_system_attr(search.study._study_id, "study:metric_names", [])
+    reading = Search(tmp_path / "s", SPACE, SearchConfig(), seed=0, reading=True)
+    assert reading.study.metric_names == []
+    again = opened(tmp_path / "s")
+    assert again.study.metric_names == ["KID ×1000"]
+    assert [trial.values for trial in again.measured()] == [trial.values for trial in search.measured()]
+
+
 def test_an_unknown_objective_is_refused() -> None:
     with pytest.raises(ConfigError, match="among kid, fid"):
         SearchConfig(objectives=("beauty",))
@@ -341,9 +359,24 @@ def test_the_leaderboard_ranks_what_was_measured(tmp_path: Path) -> None:
     assert [row["gen/kid"] for row in table] == sorted(row["gen/kid"] for row in table)
     assert sum(row["best"] for row in table) == 1
     assert records_as_csv(table).count("\n") == 11
+    assert records_as_csv(table).startswith("rank,trial,pass,best,")
     assert leaderboard.as_markdown(table).count("\n") == 12
     shares = leaderboard.importances(search)
     assert sum(shares.values()) == pytest.approx(1.0)
+
+
+def test_people_see_one_number_for_a_configuration_and_scores_as_their_metrics_round_them(tmp_path: Path) -> None:
+    search = opened(tmp_path / "s")
+    number, params = search.ask() or (0, {})
+    search.tell(number, points(params, 5.0), {})
+    table = leaderboard.rows(search)
+    assert sorted(row["trial"] for row in table) == [0, 1], "each threshold has a number of its own in the study"
+    shown = leaderboard.as_markdown(table).splitlines()[0]
+    assert shown.startswith("| # | best |")
+    assert "rank" not in shown
+    assert "pass" not in shown
+    row = {"trial": 1, "gen/kid": 257.83, "gen/kid_se": 14.254, "gen/near_copies": 0.0, "gen/fid": None}
+    assert leaderboard.cells(row) == ["1", "257.8", "14.3", "0.0%", "–"]
 
 
 def test_a_switch_is_shown_by_a_word_and_the_best_alone_by_a_star() -> None:
@@ -367,7 +400,8 @@ def test_rows_too_wide_for_the_terminal_show_what_differs_last_and_every_number(
     assert max(map(len, lines)) <= leaderboard.WIDTH
     assert lines[1].split()[-1] == "configuration"
     assert [line.split()[-2:] for line in lines[2:4]] == [["channels", "4"], ["channels", "16"]]
-    assert [line.count("88.5") for line in lines[2:4]] == [len(leaderboard.METRICS), 0]
+    assert [line.count("88.5") for line in lines[2:4]] == [len(leaderboard.METRICS) - 1, 0]
+    assert "8850.0%" in lines[2], "a share is written in per cent"
     assert lines[4].startswith("all of these: timestep sampling uniform, min snr gamma 0.25")
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from latentsweep.commands import completion, options
+from latentsweep.commands.scores import show_scores
 from latentsweep.invocation import hint
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def train(
     from latentsweep.execution.packing import pack_trials, planned_cards
     from latentsweep.jobs import forecast as forecasts
     from latentsweep.jobs.job import Runtime
-    from latentsweep.jobs.train import Retraining, checked_keys, record_training
+    from latentsweep.jobs.train import SCORES, Retraining, checked_keys, record_training
     from latentsweep.lints import as_text
     from trainables.measures.inception import find_weights
 
@@ -100,7 +101,8 @@ def train(
     how = "answered from the store" if result.from_store else "trained"
     typer.echo(f"{how}: {job.folder}")
     for split in result.evaluations:
-        options.print_metrics(split, result.metrics(split))
+        show_scores(f"on the {split} split", result.metrics(split))
+    typer.echo(f"all numbers: {job.folder / SCORES}")
     options.print_earlier(dataset.name, result.earlier)
     if registered:
         typer.echo(f"registered as {dataset.name}, version {registered.version}: {registered.reason}")
@@ -190,6 +192,9 @@ def evaluate(
     rule: Annotated[str, typer.Option(help="Split rule for --images: subject or slice.")] = "subject",
     device: options.DeviceOption = None,
     inception: options.WeightsOption = None,
+    to: Annotated[
+        Path | None, typer.Option("--to", "-o", help="Write all numbers to this file, too, as JSON.")
+    ] = None,
     as_json: options.JsonOption = False,
     home: options.HomeOption = Path("runs"),
     store: options.StoreOption = "",
@@ -198,8 +203,10 @@ def evaluate(
     """Measure a trained run, or any folder of images, against real slices that no training saw."""
     from latentsweep.datasets.ledger import note_use
     from latentsweep.guards import refusal
-    from latentsweep.jobs.image_folder import compare, few_words, images_name, read_images
+    from latentsweep.jobs.image_folder import compare, images_name, read_images
     from latentsweep.jobs.trained import evaluated_run
+    from latentsweep.pages.scorecard import few_images
+    from latentsweep.storage.home import write_json
     from latentsweep.storage.store import Store
     from trainables.errors import ConfigError
     from trainables.loop.execution import Execution
@@ -210,12 +217,11 @@ def evaluate(
     if split not in ("validation", "test") or rule not in ("subject", "slice"):
         raise ConfigError(f"--split is validation or test and --rule subject or slice; got {split!r} and {rule!r}")
     weights = find_weights(inception)
-    few = ""
     if (run is None) == (images is None) or (images is not None and dataset is None):
         raise ConfigError("evaluate takes either RUN, or --images FOLDER with --dataset NAME")
     if images is not None:
         pictures, real = read_images(images), options.dataset_of(place, str(dataset))
-        named, few = real.name, few_words(len(pictures))
+        named = real.name
         earlier = note_use(place, real, "evaluate", images_name(real.name, pictures), split, rule)
         metrics = compare(
             pictures,
@@ -231,14 +237,16 @@ def evaluate(
             place, str(run), lambda name: options.dataset_of(place, name), weights, split, device
         )
         metrics, named, earlier = measured.metrics, measured.dataset, measured.earlier
+    refused, few = refusal(metrics), few_images(metrics)
+    whole: dict[str, Any] = dict(metrics)
+    whole |= {"refused": refused} if refused else {}
+    whole |= {} if earlier is None else {"earlier_test_decisions": earlier}
+    whole |= {"note": few} if few else {}
+    if to:
+        write_json(place.writable(to.parent, "--to") / to.name, whole)
     if as_json:
-        refused = refusal(metrics)
-        said: dict[str, Any] = {"refused": refused} if refused else {}
-        said |= {} if earlier is None else {"earlier_test_decisions": earlier}
-        said |= {"note": few} if few else {}
-        typer.echo(json.dumps({**metrics, **said}, indent=1))
-    else:
-        options.print_metrics(split, metrics)
-        options.print_earlier(named, earlier)
-        if few:
-            typer.echo(f"note: {few}")
+        typer.echo(json.dumps(whole, indent=1))
+        return
+    show_scores(f"on the {split} split", metrics)
+    options.print_earlier(named, earlier)
+    typer.echo(f"all numbers: {to}" if to else "all numbers: add --json, or --to FILE")

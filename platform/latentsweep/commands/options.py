@@ -70,7 +70,7 @@ SetOption = Annotated[
 ConcurrentOption = Annotated[int | None, typer.Option(help="Trials at once; what fits by default.")]
 RecordOption = Annotated[bool, typer.Option("--mlflow/--no-mlflow", help="Record to MLflow.")]
 RunArgument = Annotated[
-    str, typer.Argument(help="A configuration (best.yaml), a model's folder, or SWEEP/TRIAL.", metavar="RUN")
+    str, typer.Argument(help="A configuration (best.yaml), a model's folder, or SWEEP/NUMBER.", metavar="RUN")
 ]
 
 
@@ -125,22 +125,6 @@ def recorder_of(home: Home, experiment: str, wanted: bool) -> Recorder:
     from latentsweep.records.recorder import MemoryRecorder
 
     return MemoryRecorder()
-
-
-def print_metrics(split: str, metrics: dict[str, float]) -> None:
-    """The measurements on a split, a line each."""
-    typer.echo(f"on the {split} split:")
-    for name, value in metrics.items():
-        typer.echo(f"  {name:<24} {value:.6g}")
-    print_refusal(metrics)
-
-
-def print_refusal(metrics: dict[str, float]) -> None:
-    """What the guards say of the measurements on a split, where they refuse them."""
-    from latentsweep.guards import refusal
-
-    if refused := refusal(metrics):
-        typer.echo(f"  refused by the guards: {refused}")
 
 
 def print_earlier(dataset: str, earlier: int | None) -> None:

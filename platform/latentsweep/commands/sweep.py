@@ -137,7 +137,16 @@ def export(
     sweep_name: Annotated[
         str | None, typer.Option("--sweep", help="Take this sweep.", autocompletion=completion.sweeps)
     ] = None,
-    trial: Annotated[int | None, typer.Option(min=0, help="Take this trial; the best by default.")] = None,
+    trial: Annotated[
+        int | None,
+        typer.Option(
+            "--number",
+            "-n",
+            "--trial",
+            min=0,
+            help="Take this configuration of the leaderboard; the best by default.",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
     despite_guards: Annotated[
         bool, typer.Option("--despite-guards", help="Export what the guards refuse even so.")
@@ -167,9 +176,10 @@ def export(
     configuration.write(to)
     origin = configuration.origin
     despite = f" {DESPITE}" if origin.get("refused") else ""
+    what = words_of(origin, named=trial is not None)
     text = "\n".join(
         [
-            f"{to}: trial {origin['trial']} of {origin['sweep']}, {words_of(origin, named=trial is not None)}",
+            f"{to}: configuration {origin['trial']} of {origin['sweep']}, {what}",
             f"train it with: {hint(f'train --config {shlex.quote(str(to))}')}{despite}",
         ]
     )
@@ -179,7 +189,7 @@ def export(
 def show_results(home: Home, plan: SweepPlan, search: Search, as_json: bool, *, recorded: bool) -> None:
     """The leaderboard, what may mislead, and what to do next; in MLflow only where it is ``recorded`` there."""
     from latentsweep.lints import targets
-    from latentsweep.search import confirmation_table, leaderboard
+    from latentsweep.search import confirmation, confirmation_table, leaderboard
 
     lints = [finding.code for finding in targets.merge_by_code(targets.lint_sweep(home, plan, search))]
     table, counts = leaderboard.rows(search), leaderboard.counts(search)
@@ -195,6 +205,7 @@ def show_results(home: Home, plan: SweepPlan, search: Search, as_json: bool, *, 
         result |= {"apart": sorted(search.apart)} if search.apart else {}
         typer.echo(json.dumps(result | {"importances": leaderboard.importances(search)}, indent=1))
         return
+    again = confirmation_table.rounded(again, confirmation.metric_of(search))
     said = [
         *confirmation_table.words(search),
         *filter(None, [leaderboard.copyists(search), leaderboard.apart(search)]),

@@ -30,12 +30,15 @@ from latentsweep.stages.model_folder import write_model
 from latentsweep.stages.pipeline import Keys, keys_of
 from latentsweep.stages.stage import Identity
 from latentsweep.storage.entries import Entry
-from latentsweep.storage.home import Home
+from latentsweep.storage.home import Home, write_json
 from trainables.autoencoder.training import vae_steps
 from trainables.errors import ConfigError
 from trainables.measures.inception import InceptionWeights
 
 log = logging.getLogger(__name__)
+
+SCORES = "scores.json"
+"""The file of a model's folder with all that was measured of it, by split."""
 
 
 def name_of(dataset: str, keys: Keys) -> str:
@@ -114,9 +117,10 @@ class Retraining(Job):
         lineage = {key.stage: self.store.find(key) for key in keys.evaluation.lineage()}
         entries = {stage: entry for stage, entry in lineage.items() if entry}
         write_model(self.folder, self.store, keys, configuration)
-        scores = stages.metrics_of(evaluations[self.last], recipe)
+        by_split = {split: stages.metrics_of(entry, recipe) for split, entry in evaluations.items()}
+        write_json(self.folder / SCORES, by_split)
         findings = [
-            *targets.lint_run(self.store, recipe, keys, scores),
+            *targets.lint_run(self.store, recipe, keys, by_split[self.last]),
             *targets.lint_dataset(self.home, self.dataset, recipe.data.rule),
         ]
         return Training(self, evaluations, entries, from_store, findings, earlier)

@@ -101,14 +101,14 @@ def lint_run(
 
 
 def lint_sweep(home: Home, plan: SweepPlan, search: Search) -> dict[str, list[Finding]]:
-    """All findings of a sweep: of its ``plan``, of each ``trial N``, and of their ``comparison``."""
+    """All findings of a sweep: of its ``plan``, of each ``configuration N``, and of their ``comparison``."""
     store = Store.of(home)
     slices = _slices(home, plan.name, plan.dataset, plan.fingerprint)
     found = {"plan": lint_plan(home, plan) if slices else configuration_lints(plan.recipe)}
     for trial in sorted(search.measured(), key=lambda trial: trial.number):
         recipe = plan.recipe_of(trial.params)
         findings = lint_run(store, recipe, plan.results(search, trial), trial.user_attrs["metrics"])
-        found[f"trial {trial.number}"] = [finding for finding in findings if finding not in found["plan"]]
+        found[f"configuration {trial.number}"] = [finding for finding in findings if finding not in found["plan"]]
     found["comparison"] = comparison_lints(measurements(store, plan, search))
     return found
 

@@ -187,11 +187,10 @@ class Content:
         rows, guarded = [], any(row.said for row in self.scores[:TOP])
         for row in self.scores[:TOP]:
             mark, verdict = ("★", "chosen") if row.chosen else ("≈", "alike") if row.alike else ("", "")
-            mark, rank = ("✗", "–") if row.refused else (mark, str(row.rank))
-            cells = (rank, str(row.trial), *([row.said] if guarded else []))
-            cells = (*cells, *(score_text(row, metric) for metric in shown))
+            mark = "✗" if row.refused else mark
+            cells = (str(row.trial), *([row.said] if guarded else []), *(score_text(row, metric) for metric in shown))
             rows.append(Row(mark, "", (*cells, *(text(row.params[name]) for name in self.fields)), (), verdict))
-        first = ("", "rank", "trial", *(["guards"] if guarded else []))
+        first = ("", leaderboard.NUMBER, *(["guards"] if guarded else []))
         headings = (*first, *(metric.label for metric in shown), *map(heading, self.fields))
         caption = f"{self.leaderboard_read}. All rows, unrounded, with every metric: report.csv."
         return Table("", caption, headings, tuple(rows))
@@ -289,7 +288,7 @@ class Content:
         trained = self.entries.get("denoiser")
         clean = guards.copies(shown.metrics) and bool(trained and trained.summary.get("clean_until"))
         count = sum(score.chosen for score in self.scores)
-        trial = "" if count == 1 else f" --trial {shown.trial}"
+        trial = "" if count == 1 else f" --number {shown.trial}"
         export = "" if count else f" {guards.DESPITE}"
         train = f" {guards.DESPITE}" if shown.said and not clean else ""
         drawn = "FOLDER" if clean else "best.yaml"

@@ -8,11 +8,11 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from latentsweep.metrics import KID, REFERENCE_SAMPLES, SAMPLES, Metric
+from latentsweep.metrics import KID, REFERENCE_SAMPLES, SAMPLES, Metric, interval
 from latentsweep.pages.gap import gap_words
 from latentsweep.pages.numbers import lints_raised, number
 from latentsweep.report.importance import Importance
-from latentsweep.report.scores import Score, chosen, interval, objective, unpaired_words
+from latentsweep.report.scores import Score, chosen, objective, unpaired_words
 from latentsweep.report.source import Source
 from latentsweep.search import confirmation_table, leaderboard
 from trainables.space import Choice
@@ -79,13 +79,13 @@ def guard_words(source: Source, rows: Sequence[Score]) -> str:
         said = [row for row in rows if row.said]
         row = chosen(rows) if rows else None
         text += f" {len(said)} of {number(len(rows), 'measured configuration')} would be refused." if said else ""
-        return text + (f" So would be the best, trial {row.trial}: {row.said}." if row and row.said else "")
+        return text + (f" So would be the best, configuration {row.trial}: {row.said}." if row and row.said else "")
     text = ""
     if refused:
         lowest = min(refused, key=lambda row: row.values)
         text = (
             f"The guards refuse {len(refused)} of {number(len(rows), 'measured configuration')}, whatever these "
-            f"score; the lowest score among these is of trial {lowest.trial}: {lowest.refused}."
+            f"score; the lowest score among these is of configuration {lowest.trial}: {lowest.refused}."
         )
     copied = leaderboard.copyists(source.search)
     return f"{text} Trials {copied}.".strip() if copied else text
@@ -107,7 +107,7 @@ def best(source: Source, rows: Sequence[Score], reference: Mapping[str, Any]) ->
     """The configuration that export takes, its score, the floor and what its autoencoder's reconstructions score."""
     metric = objective(source.search)
     row = chosen(rows)
-    named = f"is trial {row.trial} ({settings_of(row)}): "
+    named = f"is number {row.trial} ({settings_of(row)}): "
     if len(source.search.config.objectives) > 1:
         names, front = " and ".join(source.search.config.objectives), sum(row.chosen for row in rows)
         text = (
@@ -124,8 +124,8 @@ def best(source: Source, rows: Sequence[Score], reference: Mapping[str, Any]) ->
     if row.rank > 1 and row.family == rows[0].family and len(source.search.config.objectives) == 1:
         of = "of their difference, paired" if row.paired else "of it"
         text += (
-            f" The lowest score is {metric.format(rows[0].values[0])} (trial {rows[0].trial}, the same denoiser); "
-            f"the chosen threshold is the cheapest within one standard error {of}."
+            f" The lowest score is {metric.format(rows[0].values[0])} (configuration {rows[0].trial}, the same "
+            f"denoiser); the chosen threshold is the cheapest within one standard error {of}."
         )
     return text
 
@@ -155,9 +155,10 @@ def certainty(source: Source, rows: Sequence[Score]) -> str:
     if other is None:
         return "Only one denoiser was measured, so nothing can be said of what another configuration would give."
     gap, error = other.values[0] - first.values[0], other.difference_error
+    lowest, beside = (metric.format(row.values[0]) for row in (first, other))
     said = (
-        f"In the search, trial {first.trial} had the lowest score, {metric.format(first.values[0])}. The best of "
-        f"another denoiser was trial {other.trial} with {metric.format(other.values[0])}"
+        f"In the search, configuration {first.trial} had the lowest score, {lowest}. The best of another denoiser "
+        f"was configuration {other.trial} with {beside}"
     )
     if error is None:
         return f"{said}; no uncertainty of this score was recorded, so whether they differ can't be said."

@@ -75,7 +75,7 @@ class FreshRun:
     @property
     def name(self) -> str:
         """As it is told to people."""
-        return f"trial {self.trial}, seed {self.seed}"
+        return f"configuration {self.trial}, seed {self.seed}"
 
 
 @dataclass(frozen=True)

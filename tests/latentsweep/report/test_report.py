@@ -87,7 +87,7 @@ def test_the_numbers_are_the_studys(make_sweep: Make) -> None:
     kid = best.user_attrs["metrics"]["gen/kid"]
     shown = f"KID ×1000 {kid:.1f} (95 % interval {kid - 0.49:.1f} to {kid + 0.49:.1f})"
     for text in (words(html), markdown):
-        assert f"trial {best.number} " in text
+        assert f"number {best.number} " in text
         assert shown in text
         assert "score 1.8, the floor" in text
         assert "reconstructions score 12.3" in text
@@ -389,7 +389,7 @@ def test_two_objectives_have_a_front_and_no_best(make_sweep: Make) -> None:
     assert {int(row["trial"]) for row in rows if row["chosen"] == "True"} == front
     assert "2 configurations lie on the Pareto front" in words(html)
     assert "export --sweep" in html
-    assert "--trial" in html
+    assert "--number" in html
 
 
 def test_ranges_and_words_can_be_searched(make_sweep: Make) -> None:
