@@ -256,6 +256,6 @@ def record_training(recorder: Recorder, training: Training) -> str | None:
         recorder.close_run(key, "finished", tags=execution_tags(training.entries["denoiser"]), ended=training.ended)
     except KeyboardInterrupt:
         with ignore_signals():
-            recorder.close_run(key, "pruned")
+            recorder.close_run(key, "stopped")
         raise
     return recorder.run_id(key)

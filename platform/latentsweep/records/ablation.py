@@ -96,7 +96,7 @@ class AblationRecord:
     def stopped(self) -> None:
         """Closes the run of a study that was stopped and can go on."""
         self.recorder.close_stale(self.plan.name, [])
-        self.recorder.close_run(self.plan.name, "pruned")
+        self.recorder.close_run(self.plan.name, "stopped")
         self.recorder.flush()
 
     def end(self, files: Sequence[Path], effects: Sequence[Effect], *, finished: bool) -> None:

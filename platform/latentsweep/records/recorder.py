@@ -18,10 +18,14 @@ from typing import Literal, Protocol, get_args
 
 from latentsweep import __version__
 
-Status = Literal["finished", "failed", "pruned"]
+Status = Literal["finished", "failed", "pruned", "stopped"]
+"""How a run ends. ``pruned`` is a result, as the search wanted it; ``stopped`` is work that a user stopped."""
 NOTHING: Mapping[str, str] = MappingProxyType({})
 NOT_FINITE = "latentsweep.not_finite"
 """The tag of a run that names, comma-separated, the metrics of which a NaN or an infinity was left out."""
+
+FORM = ("latentsweep.form", "2")
+"""The tag of a run that says in which form it was recorded. What is of an earlier form is sent again, once."""
 
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]*")
 _log = logging.getLogger(__name__)
@@ -90,10 +94,13 @@ class Recorder(Protocol):
         """The identifier by which the record's own pages know the run, or ``None`` while it has none."""
 
     def closed(self) -> set[str]:
-        """The keys of the runs that have ended, by one search; empty when the record is out of reach."""
+        """The keys of the runs that have ended, by one search; empty when the record is out of reach.
+
+        Those that an earlier version recorded in another :data:`FORM` are left out, so that they are sent again.
+        """
 
     def finished(self) -> set[str]:
-        """The keys of those that were closed as finished; empty when the record is out of reach."""
+        """The keys of those of :meth:`closed` that were closed as finished or pruned."""
 
     def flush(self) -> None:
         """Try once more, now, to send what is still waiting."""
@@ -115,7 +122,13 @@ def check_status(status: Status) -> Status:
 
 def run_tags(key: str, kind: str) -> dict[str, str]:
     """The tags that every run bears, by which it is found again."""
-    return {"latentsweep.key": check_key(key), "latentsweep.kind": kind, "latentsweep.version": __version__}
+    form, own = FORM
+    return {
+        "latentsweep.key": check_key(key),
+        "latentsweep.kind": kind,
+        "latentsweep.version": __version__,
+        form: own,
+    }
 
 
 def finite(records: Sequence[StepRecord]) -> tuple[list[StepRecord], set[str]]:
@@ -214,7 +227,7 @@ class MemoryRecorder:
         return {key for key, run in self.runs.items() if run.status != "running"}
 
     def finished(self) -> set[str]:
-        return {key for key, run in self.runs.items() if run.status == "finished"}
+        return {key for key, run in self.runs.items() if run.status in ("finished", "pruned")}
 
     def flush(self) -> None:
         """Nothing ever waits here."""

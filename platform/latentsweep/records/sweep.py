@@ -119,7 +119,8 @@ class SweepRecord:
             tags = as_tags(findings) | (execution_tags(denoiser) if denoiser else {}) | guard_tags(metrics)
             self.recorder.close_run(key, "finished", tags=tags, ended=ended)
         elif trial.state == TrialState.PRUNED:
-            tags = {"latentsweep.pruned_at": str(trial.user_attrs["pruned_at"])}
+            at = str(trial.user_attrs["pruned_at"])
+            tags = {"latentsweep.pruned_at": at, "pruned": f"at step {at}"}
             if COPIED in trial.user_attrs:
                 tags[TAG] = trial.user_attrs[COPIED]
             self.recorder.close_run(key, "pruned", tags=tags, ended=ended)
@@ -176,7 +177,7 @@ class SweepRecord:
         self.recorder.close_stale(self.name, [])
         moments = [trial.datetime_complete for trial in self.search.run_trials() if trial.datetime_complete]
         ended = milliseconds(max(moments, default=None))
-        self.recorder.close_run(self.name, "finished" if finished else "pruned", ended=ended)
+        self.recorder.close_run(self.name, "finished" if finished else "stopped", ended=ended)
         self.recorder.flush()
 
     def trial_key(self, number: int) -> str:
