@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run, RunTag, ViewType
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag, ViewType
 
 from latentsweep.records.recorder import (
     FORM,
@@ -23,11 +25,16 @@ from latentsweep.records.recorder import (
 )
 from latentsweep.records.redaction import redact_lines
 from latentsweep_mlflow.delivery import Delivery, RefusedError
+from latentsweep_mlflow.pictures import send_picture
 from latentsweep_mlflow.tracking import ORIGIN, artifact_root, tracking_uri
+from latentsweep_mlflow.views import RANKED, runs_link, save_view
 
 _STATUS = {"finished": "FINISHED", "failed": "FAILED", "pruned": "FINISHED", "stopped": "KILLED"}
 _PARAM_LENGTH, _TAG_LENGTH = 6000, 8000
 
+_DIGEST_LENGTH = 36
+"""Characters that MLflow takes of a dataset's digest."""
+_LINK = re.compile(r"\[(?P<words>[^\]]+)\]\((?P<kind>runs?):(?P<key>[A-Za-z0-9._:/-]+)(?:\|(?P<file>[^)]+))?\)")
 _OF_TODAY = f"tags.`{FORM[0]}` = '{FORM[1]}'"
 
 
@@ -108,6 +115,71 @@ class MlflowRecorder:
 
         self._delivery.send(f"the file {path.name} of {key}", send)
 
+    def log_picture(self, key: str, path: Path, name: str, *, step: int, time: int) -> None:
+        self._check_open(key)
+
+        def send(client: MlflowClient) -> None:
+            if not path.is_file():
+                raise RefusedError("there is no such file")
+            send_picture(client, self._known(key), path, name, step=step, time=time)
+
+        self._delivery.send(f"the picture {path.name} of {key}", send)
+
+    def log_dataset(self, key: str, name: str, digest: str) -> None:
+        self._check_open(key)
+        source = json.dumps({"prepared by": "latentsweep data prepare", "fingerprint": digest})
+        used = Dataset(name, digest[:_DIGEST_LENGTH], "local", source)
+
+        def send(client: MlflowClient) -> None:
+            client.log_inputs(self._known(key), [DatasetInput(used, [InputTag("mlflow.data.context", "training")])])
+
+        self._delivery.send(f"the dataset of {key}", send)
+
+    def describe(self, key: str, text: str, tags: Mapping[str, str] = NOTHING) -> None:
+        check_key(key)
+        known = _without_secrets(tags)
+        text = redact_lines(text)
+
+        def send(client: MlflowClient) -> None:
+            run = self._find(client, key)
+            if run is not None:
+                written = {"mlflow.note.content": self._with_links(client, text), **known}
+                changed = {k: v[:_TAG_LENGTH] for k, v in written.items() if run.data.tags.get(k) != v}
+                client.log_batch(run.info.run_id, tags=[RunTag(k, v) for k, v in changed.items()])
+
+        self._delivery.send(f"the description of {key}", send)
+
+    def mark(self, parent: str, tag: str, values: Mapping[str, str]) -> None:
+        self._check_open(parent)
+        values = dict(values)
+
+        def send(client: MlflowClient) -> None:
+            for run in self._search(client, f"tags.`{tag}` != '' and {self._under(parent)}"):
+                if run.data.tags.get("latentsweep.key") not in values:
+                    client.delete_tag(run.info.run_id, tag)
+            for key, value in values.items():
+                if run_id := self._id_of(client, key):
+                    client.set_tag(run_id, tag, value)
+
+        self._delivery.send(f"the tag {tag} of {parent}", send)
+
+    def rank(self, parent: str, *, params: Sequence[str], metrics: Sequence[str]) -> None:
+        self._check_open(parent)
+        params, metrics = list(params), list(metrics)
+
+        def send(client: MlflowClient) -> None:
+            ranked = f"{RANKED} and {self._under(parent)}"
+            save_view(
+                client,
+                self._delivery.experiment_id,
+                params=params,
+                metrics=metrics,
+                name=parent,
+                filter_string=ranked,
+            )
+
+        self._delivery.send(f"the table of {parent}", send)
+
     def close_run(
         self, key: str, status: Status, *, tags: Mapping[str, str] = NOTHING, ended: int | None = None
     ) -> None:
@@ -127,8 +199,7 @@ class MlflowRecorder:
         working = frozenset(working)
 
         def send(client: MlflowClient) -> None:
-            nested = f"tags.`mlflow.parentRunId` = '{self._known(parent)}'"
-            for run in self._search(client, f"attributes.status = 'RUNNING' and {nested}"):
+            for run in self._search(client, f"attributes.status = 'RUNNING' and {self._under(parent)}"):
                 if run.data.tags.get("latentsweep.key") not in working:
                     client.set_terminated(run.info.run_id, "FAILED")
 
@@ -180,6 +251,27 @@ class MlflowRecorder:
             return None
         self._ids[key] = runs[0].info.run_id
         return runs[0]
+
+    def _id_of(self, client: MlflowClient, key: str) -> str | None:
+        """The run of a key, open or not; ``None`` where there is none."""
+        return self._ids.get(key) or (run.info.run_id if (run := self._find(client, key)) else None)
+
+    def _under(self, parent: str) -> str:
+        """The condition of a search that holds for the runs under an open key."""
+        return f"tags.`mlflow.parentRunId` = '{self._known(parent)}'"
+
+    def _with_links(self, client: MlflowClient, text: str) -> str:
+        """A description with MLflow's addresses in place of keys; where there is no run, with the words alone."""
+
+        def address(found: re.Match[str]) -> str:
+            experiment = self._delivery.experiment_id
+            if found["kind"] == "runs":
+                return f"[{found['words']}]({runs_link('', experiment, found['key'])})"
+            run_id = self._id_of(client, found["key"])
+            file = f"/artifacts/{found['file']}" if found["file"] else ""
+            return f"[{found['words']}](#/experiments/{experiment}/runs/{run_id}{file})" if run_id else found["words"]
+
+        return _LINK.sub(address, text)
 
     def _search(self, client: MlflowClient, query: str) -> list[Run]:
         """All runs that match, the oldest first."""

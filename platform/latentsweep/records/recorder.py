@@ -82,6 +82,25 @@ class Recorder(Protocol):
     def keep_file(self, key: str, path: Path, folder: str = "") -> None:
         """The same for a reader: the run need not be open and stays as it is; where there is none, none is made."""
 
+    def log_picture(self, key: str, path: Path, name: str, *, step: int, time: int) -> None:
+        """Keep a copy of a PNG as what ``name`` looked like at a step; ``time`` is that of a record."""
+
+    def log_dataset(self, key: str, name: str, digest: str) -> None:
+        """Note which prepared dataset the run used. It is told by its name and fingerprint, never by a path."""
+
+    def describe(self, key: str, text: str, tags: Mapping[str, str] = NOTHING) -> None:
+        """What readers are told of the run, as Markdown, and tags. As :meth:`keep_file`, it needs no open run.
+
+        ``[words](run:KEY)`` in the text leads to the run of a key, ``(run:KEY|FOLDER/FILE)`` to a file of it, and
+        ``(runs:KEY)`` to the table of the runs under it. What has no run is words alone.
+        """
+
+    def mark(self, parent: str, tag: str, values: Mapping[str, str]) -> None:
+        """Give the runs of these keys the tag, each its value, and take it from all others under ``parent``."""
+
+    def rank(self, parent: str, *, params: Sequence[str], metrics: Sequence[str]) -> None:
+        """Show the runs under ``parent`` with these columns, those with the least of the first metric on top."""
+
     def close_run(
         self, key: str, status: Status, *, tags: Mapping[str, str] = NOTHING, ended: int | None = None
     ) -> None:
@@ -153,6 +172,9 @@ class MemoryRun:
     tags: dict[str, str] = field(default_factory=dict)
     points: dict[tuple[str, int, int, float], None] = field(default_factory=dict)
     files: dict[str, Path] = field(default_factory=dict)
+    dataset: tuple[str, str] | None = None
+    text: str = ""
+    columns: list[str] = field(default_factory=list)
     status: Status | Literal["running"] = "running"
 
     def curve(self, metric: str) -> list[tuple[int, float]]:
@@ -208,6 +230,27 @@ class MemoryRecorder:
     def keep_file(self, key: str, path: Path, folder: str = "") -> None:
         if check_key(key) in self.runs:
             self.log_file(key, path, folder)
+
+    def log_picture(self, key: str, path: Path, name: str, *, step: int, time: int) -> None:
+        self.runs[key].files[f"{name} at {step}"] = path
+
+    def log_dataset(self, key: str, name: str, digest: str) -> None:
+        self.runs[key].dataset = (name, digest)
+
+    def describe(self, key: str, text: str, tags: Mapping[str, str] = NOTHING) -> None:
+        if check_key(key) in self.runs:
+            self.runs[key].text = text
+            self.runs[key].tags |= tags
+
+    def mark(self, parent: str, tag: str, values: Mapping[str, str]) -> None:
+        for key, run in self.runs.items():
+            if run.parent == parent:
+                run.tags.pop(tag, None)
+            if key in values:
+                run.tags[tag] = values[key]
+
+    def rank(self, parent: str, *, params: Sequence[str], metrics: Sequence[str]) -> None:
+        self.runs[parent].columns = [*metrics, *params]
 
     def close_run(
         self, key: str, status: Status, *, tags: Mapping[str, str] = NOTHING, ended: int | None = None
