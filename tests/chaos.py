@@ -34,7 +34,7 @@ dimensions:
   diffusion.cutmix_probability: [0.0, 0.25, 0.5]
   sampling.early_stop_threshold: [0.0, 0.4]
 """
-STATES = {"COMPLETE": "FINISHED", "PRUNED": "KILLED"}
+STATES = {"COMPLETE": "FINISHED", "PRUNED": "FINISHED"}
 KILLED = ("command", "driver", "trial", "worker")
 """The process that a user started, the driver under it, a trial's, or any of Ray's workers."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from urllib.parse import quote
 
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
@@ -18,36 +19,49 @@ VIEW = "latentsweep"
 OBJECTIVE = "latentsweep.objective"
 """The tag of a trial that names the metric it was searched by; its column comes first and sorts the table."""
 
-_TAG = f"mlflow.sharedViewState.{VIEW}"
+RANKED = f"tags.`{OBJECTIVE}` != ''"
+"""The condition of a search that holds for the runs that can win: not for a sweep's own, nor for autoencoders."""
+
+_TAG = "mlflow.sharedViewState."
 _TAG_LENGTH = 5000
 _MOST_RUNS, _MOST_PARAMS, _MOST_METRICS = 200, 12, 3
-_COMPARED = ("trial", "ablation-run")
+_COMPARED = ("trial", "point", "ablation-run")
 
 
-def runs_link(address: str, experiment_id: str) -> str:
-    """The page of an experiment's runs, under the view that :func:`save_view` stored."""
-    view = f"viewStateShareKey={VIEW}&workflowType=machine_learning"
-    return f"{address.rstrip('/')}/#/experiments/{experiment_id}/runs?{view}"
+def runs_link(address: str, experiment_id: str, view: str = VIEW) -> str:
+    """The page of an experiment's runs, under a view that :func:`save_view` stored."""
+    state = f"viewStateShareKey={quote(view, safe='')}&workflowType=machine_learning"
+    return f"{address.rstrip('/')}{'/' if address else ''}#/experiments/{experiment_id}/runs?{state}"
 
 
-def save_view(client: MlflowClient, experiment_id: str, *, params: Sequence[str], metrics: Sequence[str]) -> None:
+def save_view(
+    client: MlflowClient,
+    experiment_id: str,
+    *,
+    params: Sequence[str],
+    metrics: Sequence[str],
+    name: str = VIEW,
+    filter_string: str = "",
+) -> None:
     """Store the view of an experiment: its columns in this order, and the least of the first metric on top."""
-    columns = {f"metrics.`{name}`": name for name in metrics} | {f"params.`{name}`": name for name in params}
+    columns = {f"metrics.`{metric}`": metric for metric in metrics} | {f"params.`{param}`": param for param in params}
     if not columns:
         return
     state = {
         "selectedColumns": [*columns],
         "columnOrder": [*columns],
-        "columnWidths": {column: min(150, 40 + 7 * len(name)) for column, name in columns.items()},  # pixels
+        "columnWidths": {column: min(150, 40 + 7 * len(title)) for column, title in columns.items()},  # pixels
         "orderByKey": f"metrics.`{metrics[0]}`" if metrics else "attributes.start_time",
         "orderByAsc": bool(metrics),
+        "searchFilter": filter_string,
         "runsHiddenMode": "SHOW_ALL",
     }
     text = json.dumps(state, separators=(",", ":"))
     if len(text) > _TAG_LENGTH:
-        save_view(client, experiment_id, params=params[:-1], metrics=metrics if params else metrics[:-1])
+        fewer = {"params": params[:-1], "metrics": metrics if params else metrics[:-1]}
+        save_view(client, experiment_id, **fewer, name=name, filter_string=filter_string)
         return
-    client.set_experiment_tag(experiment_id, _TAG, text)
+    client.set_experiment_tag(experiment_id, f"{_TAG}{name}", text)
 
 
 def save_views(client: MlflowClient, address: str) -> dict[str, str]:
@@ -63,7 +77,8 @@ def save_views(client: MlflowClient, address: str) -> dict[str, str]:
         ]
         if trials:
             params, metrics = _searched(trials), _scores(trials)
-            save_view(client, experiment.experiment_id, params=params, metrics=metrics)
+            ranked = RANKED if all(OBJECTIVE in run.data.tags for run in trials) else ""
+            save_view(client, experiment.experiment_id, params=params, metrics=metrics, filter_string=ranked)
             links[experiment.name] = runs_link(address, experiment.experiment_id)
     return links
 

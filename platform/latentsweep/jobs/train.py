@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import logging
 from collections.abc import Mapping
 from concurrent.futures import wait
@@ -22,8 +21,18 @@ from latentsweep.execution.view import View, describe_progress
 from latentsweep.execution.worker import Brief
 from latentsweep.jobs.job import Job, Runtime
 from latentsweep.lints import Finding, as_tags, targets
+from latentsweep.records.descriptions import describe_training
 from latentsweep.records.recorder import Recorder
-from latentsweep.records.results import as_records, execution_tags, final_record, guard_tags, pictures, value_of
+from latentsweep.records.results import (
+    as_records,
+    execution_tags,
+    final_record,
+    guard_tags,
+    log_samples,
+    pictures,
+    span,
+    value_of,
+)
 from latentsweep.search.plan import check_fit
 from latentsweep.stages.denoiser import check_kept, check_rung, how_to_keep, scored_with
 from latentsweep.stages.model_folder import write_model
@@ -226,8 +235,12 @@ class Training:
     @property
     def ended(self) -> int:
         """When the last measurement was made, milliseconds since the epoch."""
-        created = max(entry.manifest["created"] for entry in self.evaluations.values())
-        return int(datetime.datetime.fromisoformat(created).timestamp() * 1000)
+        return span(self.evaluations.values())[1]
+
+    @property
+    def began(self) -> int:
+        """When the training of the denoiser began, milliseconds since the epoch."""
+        return span([self.entries["denoiser"]])[0]
 
 
 def record_training(recorder: Recorder, training: Training) -> str | None:
@@ -236,7 +249,7 @@ def record_training(recorder: Recorder, training: Training) -> str | None:
     key, origin, steps = f"training/{job.name}", configuration.origin, configuration.recipe.diffusion.steps
     recorder.open_run(
         key,
-        name=f"training {job.name}",
+        name=job.name,
         kind="training",
         params={
             "dataset": configuration.dataset,
@@ -249,8 +262,12 @@ def record_training(recorder: Recorder, training: Training) -> str | None:
             **as_tags(training.findings),
             **guard_tags(training.judged),
         },
+        began=training.began,
     )
     try:
+        recorder.log_dataset(key, job.dataset.name, job.fingerprint)
+        text = describe_training(job.dataset.name, configuration.origin, training.scores, job.last)
+        recorder.describe(key, text)
         recorder.log(key, as_records(stages.records_of(training.entries["denoiser"])))
         for split, evaluation in training.evaluations.items():
             named = {f"{split}/{name.split('/')[-1]}": value for name, value in training.metrics(split).items()}
@@ -258,9 +275,10 @@ def record_training(recorder: Recorder, training: Training) -> str | None:
         recorder.log(key, [final_record(training.evaluations[job.last], steps, training.scores)])
         for path in pictures(training.entries.values()):
             recorder.log_file(key, path, stages.FIGURES)
+        log_samples(recorder, key, training.evaluations[job.last], configuration.recipe)
         recorder.close_run(key, "finished", tags=execution_tags(training.entries["denoiser"]), ended=training.ended)
     except KeyboardInterrupt:
         with ignore_signals():
-            recorder.close_run(key, "pruned")
+            recorder.close_run(key, "stopped")
         raise
     return recorder.run_id(key)

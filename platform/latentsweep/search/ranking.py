@@ -75,6 +75,10 @@ class Ranking:
         """Trials that a denoiser is trained for; points, and trials that were replaced, left out."""
         return without_points(self._trials())
 
+    def points_of(self, number: int) -> list[FrozenTrial]:
+        """The other thresholds of a trial's pass."""
+        return [trial for trial in self._complete() if trial.user_attrs.get("of") == number]
+
     def finished(self) -> int:
         """How many run trials have ended, one way or another."""
         return sum(trial.state.is_finished() for trial in self.run_trials())
