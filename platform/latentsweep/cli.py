@@ -117,6 +117,21 @@ for command in (
     app.command()(command)
 
 
+def every_command() -> dict[str, Any]:
+    """The commands by what a user types, ``data prepare`` among them: click's commands, with options and help."""
+    found: dict[str, Any] = {}
+
+    def walk(command: Any, name: str) -> None:
+        if children := getattr(command, "commands", None):
+            for child, inner in children.items():
+                walk(inner, f"{name} {child}".strip())
+        else:
+            found[name] = command
+
+    walk(typer.main.get_command(app), "")
+    return found
+
+
 def _print_version(wanted: bool) -> None:
     """Prints the version and ends, before a command is looked for."""
     if wanted:

@@ -1,4 +1,4 @@
-"""Writes ``docs/configuration.md`` and ``docs/lints.md`` from the code, so that they always agree with it."""
+"""Writes ``docs/configuration.md``, ``docs/lints.md`` and ``docs/commands/`` from the code, so that none lags."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from latentsweep.configuration import EXECUTION, scalar
 from latentsweep.lints import catalogue
+from latentsweep.manual.pages import command_pages
 from latentsweep.search.choice import SearchConfig
 from trainables.loop.execution import Execution
 from trainables.recipes import RECIPES, Recipe
@@ -29,8 +30,9 @@ This page is written by `make docs`; a test fails where it lags.
 
 
 def pages() -> dict[str, str]:
-    """The pages by the names of their files."""
-    return {"configuration.md": configuration(), "lints.md": LINTS_HEAD + catalogue()}
+    """The pages by their paths below ``docs/``."""
+    commands = {f"commands/{name}": text for name, text in command_pages().items()}
+    return {"configuration.md": configuration(), "lints.md": LINTS_HEAD + catalogue(), **commands}
 
 
 def configuration() -> str:
@@ -65,4 +67,5 @@ def row(field: dataclasses.Field[Any], names: list[str], values: list[str]) -> s
 
 if __name__ == "__main__":
     for name, text in pages().items():
+        Path("docs", name).parent.mkdir(exist_ok=True)
         Path("docs", name).write_text(text)
