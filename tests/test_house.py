@@ -46,6 +46,7 @@ ROOMS = {
         ["records"],
         ["execution"],
         ["jobs", "documentation"],
+        ["api"],
         ["commands"],
         ["cli"],
         ["__main__"],
@@ -56,7 +57,7 @@ ONLY_THERE = {
     "ray": {"execution", "jobs"},
     "mlflow": set(),
     "typer": {"cli", "commands"},
-    "latentsweep_mlflow": {"commands"},
+    "latentsweep_mlflow": {"api", "commands"},
 }
 """What only these rooms of ``latentsweep`` may import."""
 
