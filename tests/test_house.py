@@ -44,6 +44,8 @@ ROOMS = {
         ["records"],
         ["execution"],
         ["jobs"],
+        ["jobs", "documentation"],
+        ["api"],
         ["commands"],
         ["cli"],
         ["manual"],
@@ -55,7 +57,7 @@ ONLY_THERE = {
     "ray": {"execution", "jobs"},
     "mlflow": set(),
     "typer": {"cli", "commands"},
-    "latentsweep_mlflow": {"commands"},
+    "latentsweep_mlflow": {"api", "commands"},
 }
 """What only these rooms of ``latentsweep`` may import."""
 

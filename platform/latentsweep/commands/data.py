@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from latentsweep.api.progress import show_progress
 from latentsweep.commands import completion, options
-from latentsweep.commands.progress import show_progress
 from latentsweep.datasets.catalogue import DEFAULT_SUBJECT, KNOWN
 from trainables.errors import ConfigError
 

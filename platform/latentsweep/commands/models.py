@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import shlex
@@ -16,7 +15,7 @@ from latentsweep.commands.scores import show_scores
 from latentsweep.invocation import hint
 
 if TYPE_CHECKING:
-    from latentsweep.jobs.train import Retraining, Training
+    from latentsweep.jobs.train import Training
     from latentsweep_mlflow.registry import Registered
 
 
@@ -46,48 +45,33 @@ def train(
     """Train a configuration in full, measure it on held-out data, and register the model."""
     from rich.console import Console
 
-    from latentsweep.configuration import read_configuration
-    from latentsweep.execution.cluster import pack_job
-    from latentsweep.execution.packing import pack_trials, planned_cards
+    from latentsweep.api import trainings
     from latentsweep.jobs import forecast as forecasts
     from latentsweep.jobs.job import Runtime
     from latentsweep.jobs.train import SCORES, Retraining, checked_keys, record_training
     from latentsweep.lints import as_text
-    from trainables.measures.inception import find_weights
 
-    place = options.home_of(home, store, study_storage)
-    configuration = read_configuration(config).with_steps(steps).with_settings(settings or []).on_device(device)
-    weights = find_weights(inception)
-    dataset = options.dataset_of(place, configuration.dataset)
-    wanted: dict[str, Any] = {
-        "execution": configuration.execution.replace(workers=workers),
-        "concurrent": 1,
-        "card_gib": card_gib,
-        "slices": dataset.counts(configuration.recipe.data.rule)["train"],
-    }
-    pack = pack_job(configuration.recipe, ray_address, **wanted)
-    if dry_run:
-        keys = checked_keys(configuration, dataset, weights, workers)
-        on_card = pack
-        if not pack.gpu_share:
-            on_card = pack_trials(configuration.recipe, **wanted, present=planned_cards(card_gib))
-        forecast = forecasts.forecast_training(configuration, keys, place, pack, on_card)
+    found = trainings.train(
+        config,
+        steps=steps,
+        settings=settings or (),
+        workers=workers,
+        despite_guards=despite_guards,
+        card_gib=card_gib,
+        device=device,
+        ray_address=ray_address,
+        inception=inception,
+        mlflow=mlflow,
+        dry_run=dry_run,
+        home=options.home_of(home, store, study_storage),
+        console=Console(stderr=True),
+        tell=lambda line: typer.echo(line, err=True),
+    )
+    if found.training is None:
+        forecast = found.forecast
         typer.echo(json.dumps(forecast, indent=1) if as_json else forecasts.training_text(forecast))
         return
-    job = Retraining(place, configuration, dataset, weights, workers)
-    registered, runtime = None, Runtime(pack, Console(stderr=True), ray_address)
-    with contextlib.ExitStack() as held:
-        held.enter_context(job.locked())
-        result = job.run(runtime)
-        clean = None if despite_guards else job.before_copying(result)
-        if clean:
-            typer.echo(before_copying_words(config, result, clean), err=True)
-            held.enter_context(clean.locked())
-            job, from_store = clean, result.from_store
-            result = dataclasses.replace(job.run(runtime), from_store=from_store)
-        if mlflow:
-            run_id = record_training(options.recorder_of(place, dataset.name, True), result)
-            registered = register(result, run_id, despite_guards=despite_guards)
+    result, job, registered = found.training, found.training.job, found.registered
     summary: dict[str, Any] = {"name": job.name, "folder": str(job.folder), "from_store": result.from_store}
     summary |= {split: result.metrics(split) for split in result.evaluations}
     summary |= {} if result.earlier is None else {"earlier_test_decisions": result.earlier}
@@ -104,46 +88,15 @@ def train(
         show_scores(f"on the {split} split", result.metrics(split))
     typer.echo(f"all numbers: {job.folder / SCORES}")
     options.print_earlier(dataset.name, result.earlier)
+        options.print_metrics(split, result.metrics(split))
+    options.print_earlier(job.dataset.name, result.earlier)
     if registered:
-        typer.echo(f"registered as {dataset.name}, version {registered.version}: {registered.reason}")
+        typer.echo(f"registered as {job.dataset.name}, version {registered.version}: {registered.reason}")
     if result.findings:
         typer.echo(as_text(result.findings))
     draw = f"sample {shlex.quote(str(job.folder))} --count 16 --to images"
     typer.echo(f"draw images with: {hint(draw)}")
     check_registered(result, registered, wanted=mlflow)
-
-
-def before_copying_words(config: Path, training: Training, clean: Retraining) -> str:
-    """Why the weights before a training copied are taken, and from where they are drawn."""
-    from latentsweep.guards import refusal
-
-    said = refusal(training.metrics(next(iter(training.evaluations))))
-    steps = clean.configuration.recipe.sampling.after_steps
-    return (
-        f"note: it copies at its end ({said}), so it is taken as it was after {steps} steps: draw from "
-        f"{clean.folder}, not from {config}"
-    )
-
-
-def register(training: Training, run_id: str | None, *, despite_guards: bool) -> Registered | None:
-    """Registers a trained model, with a tag where the guards refuse it; None where they do, unless despite them."""
-    from latentsweep.metrics import KID
-    from latentsweep.records.results import guard_tags
-    from latentsweep_mlflow.registry import register_model
-
-    if training.refused and not despite_guards:
-        return None
-    job = training.job
-    return register_model(
-        job.home.root,
-        dataset=job.dataset.name,
-        folder=job.folder,
-        run_id=run_id,
-        score=training.scores[KID.name],
-        objective=f"{KID.objective} on the {job.last} split",
-        comparable=training.comparable,
-        tags=guard_tags(training.judged),
-    )
 
 
 def check_registered(training: Training, registered: Registered | None, *, wanted: bool) -> None:
@@ -170,12 +123,12 @@ def sample(
     study_storage: options.StudyOption = "",
 ) -> None:
     """Draw images from a trained run: a PNG for each seed, and a grid."""
-    from latentsweep.jobs.trained import trained_model, write_images
+    from latentsweep.api.models import load
+    from latentsweep.jobs.trained import write_images
 
     place = options.home_of(home, store, study_storage)
-    model, execution = trained_model(place, run, lambda name: options.dataset_of(place, name), device)
-    seeds = range(seed, seed + count)
-    files = write_images(place.writable(to), model.images(seeds, execution), seeds)
+    images = load(run, device=device, home=place).sample(count, seed=seed)
+    files = write_images(place.writable(to), images, range(seed, seed + count))
     typer.echo(json.dumps({"folder": str(to), "files": files}) if as_json else f"{count} images and grid.png in {to}")
 
 

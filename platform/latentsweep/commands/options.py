@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from latentsweep.api.places import dataset_of as dataset_of
+from latentsweep.api.places import home_of as home_of
+from latentsweep.api.places import recorder_of as recorder_of
 from latentsweep.commands import completion
-from latentsweep.commands.progress import show_progress
-from latentsweep.datasets.catalogue import BUILT_IN
-
-if TYPE_CHECKING:
-    from latentsweep.datasets.slices import PreparedDataset
-    from latentsweep.records.recorder import Recorder
-    from latentsweep.storage.home import Home
 
 HomeOption = Annotated[Path, typer.Option("--home", envvar="LATENTSWEEP_HOME", help="Folder of all that is made.")]
 StoreOption = Annotated[
@@ -125,6 +121,28 @@ def recorder_of(home: Home, experiment: str, wanted: bool) -> Recorder:
     from latentsweep.records.recorder import MemoryRecorder
 
     return MemoryRecorder()
+    str,
+    typer.Argument(
+        help="A configuration (best.yaml), a model's folder, SWEEP/TRIAL, or a dataset, for its champion.",
+        metavar="RUN",
+    ),
+]
+
+
+def print_metrics(split: str, metrics: dict[str, float]) -> None:
+    """The measurements on a split, a line each."""
+    typer.echo(f"on the {split} split:")
+    for name, value in metrics.items():
+        typer.echo(f"  {name:<24} {value:.6g}")
+    print_refusal(metrics)
+
+
+def print_refusal(metrics: dict[str, float]) -> None:
+    """What the guards say of the measurements on a split, where they refuse them."""
+    from latentsweep.guards import refusal
+
+    if refused := refusal(metrics):
+        typer.echo(f"  refused by the guards: {refused}")
 
 
 def print_earlier(dataset: str, earlier: int | None) -> None:

@@ -65,62 +65,39 @@ def sweep(
     """Search: train the shared autoencoders, then trials, rank what they generate, and confirm the best."""
     from rich.console import Console
 
-    from latentsweep.configuration import execution_of
-    from latentsweep.execution.cluster import pack_job
-    from latentsweep.execution.packing import pack_trials, planned_cards
+    from latentsweep.api import searches
     from latentsweep.jobs import forecast as forecasts
-    from latentsweep.jobs.job import Runtime
-    from latentsweep.jobs.sweep import Sweep
-    from latentsweep.pages.numbers import number
-    from latentsweep.search.choice import SearchConfig
-    from latentsweep.search.confirmation import Extent
-    from latentsweep.search.plan import sweep_plan
-    from latentsweep.search.spaces import search_space
-    from trainables.measures.inception import find_weights
 
     place = options.home_of(home, store, study_storage)
-    settings, execution = execution_of(settings or [], device)
-    chosen = search_space(dataset, space)
-    search = SearchConfig(
-        objectives=tuple(objective or SearchConfig.objectives),
+    found = searches.sweep(
+        dataset,
+        trials=trials,
+        recipe=recipe,
+        space=space,
+        objectives=objective or ("kid",),
         sampler=sampler,
         pruner=pruner,
-        guarded=not despite_guards,
+        seed=seed,
+        split=split,
+        confirm=confirm,
+        confirm_seeds=confirm_seeds,
+        despite_guards=despite_guards,
+        settings=settings or (),
+        concurrent=concurrent,
+        card_gib=card_gib,
+        device=device,
+        ray_address=ray_address,
+        inception=inception,
+        mlflow=mlflow,
+        dry_run=dry_run,
+        home=place,
+        console=Console(stderr=as_json),
+        tell=lambda line: typer.echo(line, err=True),
     )
-    weights = find_weights(inception)
-    data = options.dataset_of(place, dataset)
-    plan = sweep_plan(data, chosen, weights, recipe, settings, split, search, seed)
-    slices = data.counts(plan.recipe.data.rule)["train"]
-    wanted: dict[str, Any] = {
-        "execution": execution,
-        "concurrent": concurrent,
-        "card_gib": card_gib,
-        "slices": slices,
-    }
-    pack = pack_job(plan.recipe, ray_address, **wanted)
-    extent = Extent.of(confirm, confirm_seeds, plan, trials)
-    if confirm and not extent.configurations:
-        typer.echo("note: nothing is confirmed, since two objectives have no single best", err=True)
-    if dry_run:
-        on_card = pack if pack.gpu_share else pack_trials(plan.recipe, **wanted, present=planned_cards(card_gib))
-        forecast = forecasts.forecast(plan, place, trials, pack, on_card, extent)
-        typer.echo(json.dumps(forecast, indent=1) if as_json else forecasts.as_text(forecast))
+    if found.search is None:
+        typer.echo(json.dumps(found.forecast, indent=1) if as_json else forecasts.as_text(found.forecast))
         return
-    if not pack.gpu_share and plan.recipe_name != "smoke":
-        typer.echo(
-            f"note: {pack.without_card}; {plan.recipe_name} takes days on a CPU, --recipe smoke minutes", err=True
-        )
-    if pack.left_out:
-        typer.echo(pack.left_out_line(), err=True)
-    if (reached := plan.reachable(trials)) < trials:
-        typer.echo(
-            f"note: --trials {trials}, and the space has {number(reached, 'different training')}: each runs once, "
-            "and none twice",
-            err=True,
-        )
-    job = Sweep(place, plan, weights, options.recorder_of(place, dataset, mlflow))
-    job.run(trials, Runtime(pack, Console(stderr=as_json), ray_address), extent)
-    show_results(place, plan, job.search, as_json, recorded=mlflow)
+    show_results(place, found.plan, found.search, as_json, recorded=mlflow)
 
 
 def export(
