@@ -45,8 +45,9 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(folder)
     places = sysconfig.get_paths(vars={"base": str(folder), "platbase": str(folder)})
     Path(places["purelib"], "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
-    words = ["pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps", "--no-index", "--no-compile", "--prefix"]
-    subprocess.run([sys.executable, "-m", *words, str(folder), "--ignore-installed", str(wheel)], check=True)
+    words = ["pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps", "--no-index", "--no-compile"]
+    where = ["--prefix", str(folder), "--ignore-installed", str(wheel)]
+    subprocess.run([sys.executable, "-m", *words, *where], check=True)
     return Path(places["scripts"])
 
 

@@ -14,7 +14,7 @@ from latentsweep.search.confirmation import choice, confirmation, refusal
 from latentsweep.search.plan import SweepPlan, threads_of
 from latentsweep.search.study import Search, family_of
 from latentsweep.search.sweeps import chosen_sweep, open_search
-from latentsweep.stages.model_folder import CONFIG
+from latentsweep.stages.sampler import CONFIG
 from latentsweep.storage.home import Home
 from trainables.errors import ConfigError, DataError
 from trainables.loop.execution import Execution
