@@ -17,6 +17,7 @@ from latentsweep.search.study import Search
 from latentsweep.search.sweeps import chosen_sweep, open_search
 from latentsweep.search.trials import family_of
 from latentsweep.stages.model_folder import CONFIG
+from latentsweep.stages.sampler import CONFIG
 from latentsweep.storage.home import Home
 from trainables.errors import ConfigError, DataError
 from trainables.loop.execution import Execution
