@@ -44,7 +44,6 @@ ROOMS = {
         ["records"],
         ["execution"],
         ["jobs"],
-        ["jobs", "documentation"],
         ["api"],
         ["commands"],
         ["cli"],

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from latentsweep.api.places import dataset_of, home_of
 from latentsweep.configuration import Configuration, read_configuration
 from latentsweep.jobs.trained import trained_model
-from latentsweep.stages.model_folder import CONFIG
+from latentsweep.stages.sampler import CONFIG
 from latentsweep.storage.home import Home
 from trainables.errors import ConfigError, DataError
 from trainables.loop.execution import Execution
@@ -63,7 +63,7 @@ def load(
     """The trained model that ``run`` names.
 
     ``run`` is the folder of a model, of ``train`` or of MLflow's registry; a configuration's file, as ``export``
-    writes it; ``SWEEP/TRIAL``; or the name of a dataset, whose champion MLflow holds. ``device`` is ``cpu``,
+    writes it; ``SWEEP/NUMBER``; or the name of a dataset, whose champion MLflow holds. ``device`` is ``cpu``,
     ``cuda`` or ``auto``; by default the one that the model's configuration names.
 
     ::
@@ -91,7 +91,7 @@ def _folder_of(home: Home, run: str) -> str:
     folder = champion_folder(home.root, run)
     if folder is None:
         raise DataError(
-            "a trained run is a YAML file, a model's folder, SWEEP/TRIAL such as demo-smoke-1a2b3c4d/5, or a dataset "
+            "a trained run is a YAML file, a model's folder, SWEEP/NUMBER as demo-smoke-1a2b3c4d/5, or a dataset "
             f"that MLflow holds the champion of; got {run!r}"
         )
     return str(folder)

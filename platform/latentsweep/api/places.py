@@ -22,23 +22,29 @@ Settings = Mapping[str, Any] | Sequence[str]
 """Changes of a recipe: values by field, as ``{"diffusion.steps": 9}``, or texts, as ``["diffusion.steps=9"]``."""
 
 
-def home_of(path: Path | str | Home, store: str = "", study: str = "") -> Home:
-    """The home at ``path``, with its store and its studies where the others say; a :class:`Home` is itself.
-
-    Raises :class:`~trainables.errors.ConfigError` for a path or an address that no database can have.
-    """
-    from latentsweep.storage.home import Home
+def checked_home(path: Path) -> Path:
+    """The same path; raises :class:`ConfigError` for one in which the databases of a home can't lie."""
     from trainables.errors import ConfigError
 
-    if isinstance(path, Home):
-        return path
-    path = Path(path)
     whole = str(path.absolute())
     if any(sign in whole for sign in "?%") or len(whole.encode()) > LONGEST_HOME:
         raise ConfigError(
             f"--home must be a path without ? and %, which the addresses of databases take apart, and of at most "
             f"{LONGEST_HOME} bytes, since SQLite opens no longer one; got {whole}: choose another folder"
         )
+    return path
+
+
+def home_of(path: Path | str | Home, store: str = "", study: str = "") -> Home:
+    """The home at ``path``, with its store and its studies where the others say; a :class:`Home` is itself.
+
+    Raises :class:`~trainables.errors.ConfigError` for a path or an address that no database can have.
+    """
+    from latentsweep.storage.home import Home
+
+    if isinstance(path, Home):
+        return path
+    path = checked_home(Path(path))
     if study:
         from latentsweep.search.databases import check
 

@@ -47,8 +47,7 @@ def train(
 
     from latentsweep.api import trainings
     from latentsweep.jobs import forecast as forecasts
-    from latentsweep.jobs.job import Runtime
-    from latentsweep.jobs.train import SCORES, Retraining, checked_keys, record_training
+    from latentsweep.jobs.train import SCORES
     from latentsweep.lints import as_text
 
     found = trainings.train(
@@ -87,8 +86,6 @@ def train(
     for split in result.evaluations:
         show_scores(f"on the {split} split", result.metrics(split))
     typer.echo(f"all numbers: {job.folder / SCORES}")
-    options.print_earlier(dataset.name, result.earlier)
-        options.print_metrics(split, result.metrics(split))
     options.print_earlier(job.dataset.name, result.earlier)
     if registered:
         typer.echo(f"registered as {job.dataset.name}, version {registered.version}: {registered.reason}")

@@ -8,7 +8,8 @@ from typing import Any
 
 from latentsweep.cli import JOBS, every_command
 from latentsweep.commands.findings import FOUND
-from latentsweep.execution.supervision import CRASHED, PATIENCE, STOPPED
+from latentsweep.execution.supervision import CRASHED, PATIENCE
+from latentsweep.interruption import STOPPED
 from latentsweep.manual.examples import EXAMPLES
 
 PROGRAM = "python cli.py"

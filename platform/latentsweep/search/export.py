@@ -16,7 +16,6 @@ from latentsweep.search.plan import SweepPlan, threads_of
 from latentsweep.search.study import Search
 from latentsweep.search.sweeps import chosen_sweep, open_search
 from latentsweep.search.trials import family_of
-from latentsweep.stages.model_folder import CONFIG
 from latentsweep.stages.sampler import CONFIG
 from latentsweep.storage.home import Home
 from trainables.errors import ConfigError, DataError

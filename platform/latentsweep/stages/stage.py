@@ -192,7 +192,7 @@ def save_figure(folder: Path, name: str, figure: Figure) -> None:
     """
     (folder / FIGURES).mkdir(exist_ok=True)
     canvas = cast("FigureCanvasAgg", figure.canvas)
-    canvas.print_png(folder / FIGURES / f"{name}.png", metadata={"Software": "latentsweep"})
+    canvas.print_png(folder / FIGURES / f"{name}.png", metadata={"Software": "latentsweep"})  # type: ignore[no-untyped-call]
 
 
 def spread(count: int, wanted: int) -> list[int]:
