@@ -91,6 +91,8 @@ def prepare(
         folder.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as held:
             held.enter_context(FileLock(folder.parent / f".{name}.lock"))
+            if retired.exists() and not folder.exists():  # a replacement was killed between its two renames
+                retired.rename(folder)
             shutil.rmtree(retired, ignore_errors=True)
             if folder.exists() and not replace:
                 existing = open_dataset(folder.parent, name)

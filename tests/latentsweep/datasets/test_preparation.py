@@ -399,6 +399,31 @@ def test_a_preparation_that_was_killed_leaves_nothing_that_looks_complete(tmp_pa
     assert leftovers(tmp_path / "home") == ["mine"]
 
 
+def test_a_dataset_comes_back_when_its_replacement_was_killed_just_before_it_had_the_name(
+    tmp_path, source, monkeypatch
+):
+    before = own(tmp_path, source)
+    script = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from latentsweep.datasets import preparation\n"
+        "real = Path.rename\n"
+        "def rename(path, target):\n"
+        "    if path.name == '.mine.partial':\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return real(path, target)\n"
+        "Path.rename = rename\n"
+        "home, source = map(Path, sys.argv[1:])\n"
+        "preparation.prepare('mine', home=home, source=source, size=64, jobs=1, replace=True)\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "home"), str(source)]
+    assert subprocess.run(command).returncode == -signal.SIGKILL
+    assert sorted(leftovers(tmp_path / "home")) == [".mine.partial", ".mine.retired"]
+    monkeypatch.setattr(preparation, "_build", lambda *_: pytest.fail("it was read again"))
+    assert own(tmp_path, source).manifest == before.manifest
+    assert ".mine.retired" not in leftovers(tmp_path / "home")
+
+
 @pytest.mark.parametrize("interrupts", [1, 2])
 def test_ctrl_c_ends_at_once_with_its_workers_and_leaves_nothing(tmp_path, interrupts):
     script = (
