@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -118,6 +119,13 @@ def recorder_of(home: Home, experiment: str, wanted: bool) -> Recorder:
     from latentsweep.records.recorder import MemoryRecorder
 
     return MemoryRecorder()
+
+
+def pages_of(home: Home, recorder: Recorder) -> Callable[[str], str]:
+    """What gives the address of the page that MLflow has of a run; see :mod:`latentsweep_mlflow.links`."""
+    from latentsweep_mlflow import links
+
+    return links.pages_of(home.root, recorder)
 
 
 def print_earlier(dataset: str, earlier: int | None) -> None:
