@@ -90,7 +90,12 @@ def report(
         files = table_files(place, to)
     else:
         files = report_files(
-            place, sweep_name, lambda name: options.recorder_of(place, name, mlflow), to, recorded=mlflow
+            place,
+            sweep_name,
+            lambda name: options.recorder_of(place, name, mlflow),
+            to,
+            recorded=mlflow,
+            pages_of=lambda recorder: options.pages_of(place, recorder),
         )
     if open_browser:
         open_page(files[0])

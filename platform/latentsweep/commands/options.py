@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +13,10 @@ from latentsweep.api.places import dataset_of as dataset_of
 from latentsweep.api.places import home_of as home_of
 from latentsweep.api.places import recorder_of as recorder_of
 from latentsweep.commands import completion
+
+if TYPE_CHECKING:
+    from latentsweep.records.recorder import Recorder
+    from latentsweep.storage.home import Home
 
 HomeOption = Annotated[Path, typer.Option("--home", envvar="LATENTSWEEP_HOME", help="Folder of all that is made.")]
 StoreOption = Annotated[
@@ -73,6 +78,13 @@ RunArgument = Annotated[
         metavar="RUN",
     ),
 ]
+
+
+def pages_of(home: Home, recorder: Recorder) -> Callable[[str], str]:
+    """What gives the address of the page that MLflow has of a run; see :mod:`latentsweep_mlflow.links`."""
+    from latentsweep_mlflow import links
+
+    return links.pages_of(home.root, recorder)
 
 
 def print_earlier(dataset: str, earlier: int | None) -> None:

@@ -8,13 +8,14 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from latentsweep.metrics import KID, REFERENCE_SAMPLES, SAMPLES, Metric, interval
+from latentsweep.metrics import KID, OBJECTIVES, REFERENCE_SAMPLES, SAMPLES, Metric, interval
 from latentsweep.pages.gap import gap_words
 from latentsweep.pages.numbers import lints_raised, number
 from latentsweep.report.importance import Importance
 from latentsweep.report.scores import Score, chosen, objective, unpaired_words
 from latentsweep.report.source import Source
 from latentsweep.search import confirmation_table, leaderboard
+from latentsweep.search.confirmation import confirmation
 from trainables.space import Choice
 
 SURE = 0.9
@@ -51,6 +52,33 @@ def sentences(
         ]
     found.append(lints_raised(lints) if lints else "No lint was raised.")
     return [sentence for sentence in found if sentence]
+
+
+def headline(source: Source, rows: Sequence[Score]) -> str:
+    """The whole sweep in one sentence: the best, its score, and what real slices and reconstructions score."""
+    if not rows:
+        return "No configuration has been measured yet."
+    if not any(row.chosen for row in rows):
+        return "There is no best configuration: the guards refuse what would be."
+    metric, row = objective(source.search), chosen(rows)
+    many, dataset = number(len(rows), "configuration"), source.plan.dataset
+    if len(source.search.config.objectives) > 1:
+        front = number(sum(each.chosen for each in rows), "configuration")
+        names = " and ".join(OBJECTIVES[name].label for name in source.search.config.objectives)
+        return f"Of {many} on {dataset}, none beats {front} in both {names}."
+    again, ends = confirmation(source.search), interval(row.metrics, metric.name)
+    if again and again.best:
+        score = f"{metric.format(again.mean(again.best))} with fresh seeds"
+    else:
+        score = metric.format(row.values[0])
+        score += f" [{metric.format(ends[0])}, {metric.format(ends[1])}]" if ends else ""
+    told = ((metric.floor, "real slices score"), (metric.reconstructed, "its autoencoder's reconstructions"))
+    beside = [f"{said} {metric.format(row.metrics[name])}" for name, said in told if name in row.metrics]
+    where = f"; {' and '.join(beside)}" if beside else ""
+    return (
+        f"Of {many} on {dataset}, number {row.trial} is the best ({leaderboard.described(row.params)}): "
+        f"{metric.label} {score}{where}."
+    )
 
 
 def search_words(source: Source) -> str:

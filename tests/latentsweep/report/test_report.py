@@ -117,6 +117,32 @@ def test_the_page_is_one_file_that_loads_nothing(make_sweep: Make) -> None:
     assert set(re.findall(r'<a href="#([^"]+)"', html)) <= set(found.ids)
 
 
+def test_the_page_opens_with_one_sentence_and_the_pictures_and_the_paragraphs_come_after(make_sweep: Make) -> None:
+    made = make_sweep()
+    html, markdown, _ = report_of(made)
+    best = made.search.best()[0]
+    headline = f"Of 12 configurations on scans, number {best.number} is the best (channels 4, λ_freq 0.3, threshold "
+    body = html[html.index("<body>") :]
+    places = [body.index(part) for part in ("<h1>", headline, "<img", "<nav", '<div class="summary">')]
+    assert places == sorted(places)
+    assert headline in markdown[: markdown.index("## In words")]
+    lead = re.search(r'<p class="lead">(.*?)</p>', html)
+    assert lead
+    assert unescape(lead[1]).endswith("]; real slices score 1.8 and its autoencoder's reconstructions 12.3.")
+
+
+def test_numbers_of_the_leaderboard_lead_to_their_runs_where_mlflow_has_them(make_sweep: Make) -> None:
+    made = make_sweep()
+    known = made.search.measured()[1].number
+    pages = {made.name: "http://h/#/runs/1", f"{made.name}/trial-{known}": 'http://h/#/runs/"2"'}
+    html, markdown, _ = report_of(made, page_of=lambda key: pages.get(key, ""))
+    assert '<a href="http://h/#/runs/1">The sweep in MLflow</a>' in html
+    assert f'<td><a href="http://h/#/runs/&#34;2&#34;">{known}</a></td>' in html
+    assert html.count('<a href="http') == 2
+    assert "http://h/#/runs/1" in markdown
+    assert '<a href="http' not in report_of(made)[0]
+
+
 def test_many_large_pictures_still_make_a_file_under_6_mb(make_sweep: Make) -> None:
     made = make_sweep(1, stored=False)
     made.stored(made.search.trial(0).params, shape=(380, 500))
