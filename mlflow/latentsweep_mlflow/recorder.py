@@ -11,6 +11,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag, ViewType
 
+from latentsweep.metrics import FINAL
 from latentsweep.records.recorder import (
     FORM,
     NOT_FINITE,
@@ -51,6 +52,9 @@ class MlflowRecorder:
         self._opened: set[str] = set()
         self._ids: dict[str, str] = {}
         self._not_finite: dict[str, str] = {}
+        self._starts: dict[str, int] = {}
+        self._kept: dict[str, set[str]] = {}
+        """The end results that an earlier version recorded, with all digits; rounded ones would be further points."""
 
     @property
     def complete(self) -> bool:
@@ -86,12 +90,12 @@ class MlflowRecorder:
         metrics = [Metric(m, v, r.time, r.step) for r in kept for m, v in r.metrics.items()]
 
         def send(client: MlflowClient) -> None:
-            run_id = self._known(key)
+            run_id, kept_before = self._known(key), self._kept.get(key, set())
             tags = []
             if lost:
                 self._not_finite[key] = join_names(lost, self._not_finite.get(key, ""))
                 tags = [RunTag(NOT_FINITE, self._not_finite[key][:_TAG_LENGTH])]
-            client.log_batch(run_id, metrics=metrics, tags=tags)
+            client.log_batch(run_id, metrics=[m for m in metrics if m.key not in kept_before], tags=tags)
 
         self._delivery.send(f"{len(metrics)} points of {key}", send)
 
@@ -163,20 +167,13 @@ class MlflowRecorder:
 
         self._delivery.send(f"the tag {tag} of {parent}", send)
 
-    def rank(self, parent: str, *, params: Sequence[str], metrics: Sequence[str]) -> None:
+    def rank(self, parent: str, *, params: Sequence[str], metrics: Sequence[str], tags: Sequence[str] = ()) -> None:
         self._check_open(parent)
-        params, metrics = list(params), list(metrics)
+        params, metrics, tags = list(params), list(metrics), list(tags)
 
         def send(client: MlflowClient) -> None:
-            ranked = f"{RANKED} and {self._under(parent)}"
-            save_view(
-                client,
-                self._delivery.experiment_id,
-                params=params,
-                metrics=metrics,
-                name=parent,
-                filter_string=ranked,
-            )
+            view = {"name": parent, "filter_string": f"{RANKED} and {self._under(parent)}"}
+            save_view(client, self._delivery.experiment_id, params=params, metrics=metrics, tags=tags, **view)
 
         self._delivery.send(f"the table of {parent}", send)
 
@@ -190,7 +187,8 @@ class MlflowRecorder:
 
         def send(client: MlflowClient) -> None:
             client.log_batch(self._known(key), tags=[RunTag(k, v[:_TAG_LENGTH]) for k, v in last_tags.items()])
-            client.set_terminated(self._known(key), state, end)
+            # An earlier version may have recorded that it began when it was sent.
+            client.set_terminated(self._known(key), state, max(end, self._starts[key]))
 
         self._delivery.send(f"the end of {key}", send)
 
@@ -236,6 +234,9 @@ class MlflowRecorder:
             old = run.data.tags.get(FORM[0]) != FORM[1]
             if old or run.info.status != "RUNNING":  # a name that a user gave is kept
                 client.update_run(run.info.run_id, status="RUNNING", name=name if old else None)
+            if old:
+                self._kept[key] = {metric for metric in run.data.metrics if metric.startswith(FINAL)}
+        self._starts[key] = run.info.start_time
         self._not_finite[key] = run.data.tags.get(NOT_FINITE, "")
         recorded = run.data.params
         changed = {f"latentsweep.param.{p}": v for p, v in params.items() if recorded.get(p, v) != v}

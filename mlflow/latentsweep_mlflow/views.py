@@ -13,7 +13,8 @@ from urllib.parse import quote
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
-from latentsweep.metrics import FINAL, KID, LEADERBOARD
+from latentsweep.metrics import FINAL, KID, LEADERBOARD, STEPS
+from latentsweep.records.results import GENERATED_IMAGES
 
 VIEW = "latentsweep"
 OBJECTIVE = "latentsweep.objective"
@@ -24,6 +25,10 @@ RANKED = f"tags.`{OBJECTIVE}` != ''"
 
 _TAG = "mlflow.sharedViewState."
 _TAG_LENGTH = 5000
+_WIDEST = 130
+"""Pixels of a column whose values are numbers or short words."""
+_SECTIONS = ("train", "val", "rung", "final", "gen", "recon", "cost", "Model metrics", "System metrics")
+"""What MLflow makes sections of: what stands before the slash in names of metrics, and two of its own."""
 _MOST_RUNS, _MOST_PARAMS, _MOST_METRICS = 200, 12, 3
 _COMPARED = ("trial", "point", "ablation-run")
 
@@ -40,17 +45,29 @@ def save_view(
     *,
     params: Sequence[str],
     metrics: Sequence[str],
+    tags: Sequence[str] = (),
     name: str = VIEW,
     filter_string: str = "",
 ) -> None:
-    """Store the view of an experiment: its columns in this order, and the least of the first metric on top."""
-    columns = {f"metrics.`{metric}`": metric for metric in metrics} | {f"params.`{param}`": param for param in params}
+    """Store the view of an experiment: its columns in this order, and the least of the first metric on top.
+
+    The charts that compare the runs begin with those of the first metric.
+    """
+    columns = {f"tags.`{tag}`": tag for tag in tags}
+    columns |= {f"metrics.`{metric}`": metric for metric in metrics} | {
+        f"params.`{param}`": param for param in params
+    }
     if not columns:
         return
     state = {
         "selectedColumns": [*columns],
         "columnOrder": [*columns],
-        "columnWidths": {column: min(150, 40 + 7 * len(title)) for column, title in columns.items()},  # pixels
+        "columnWidths": {
+            **{column: min(_WIDEST, 40 + 7 * len(title)) for column, title in columns.items()},
+            **{f"tags.`{tag}`": _WIDEST for tag in tags},
+            **({"attributes.`Run Name`": 80 + 7 * len(name)} if name != VIEW else {}),
+        },
+        **_charts(metrics),
         "orderByKey": f"metrics.`{metrics[0]}`" if metrics else "attributes.start_time",
         "orderByAsc": bool(metrics),
         "searchFilter": filter_string,
@@ -59,9 +76,36 @@ def save_view(
     text = json.dumps(state, separators=(",", ":"))
     if len(text) > _TAG_LENGTH:
         fewer = {"params": params[:-1], "metrics": metrics if params else metrics[:-1]}
-        save_view(client, experiment_id, **fewer, name=name, filter_string=filter_string)
+        save_view(client, experiment_id, **fewer, tags=tags, name=name, filter_string=filter_string)
         return
     client.set_experiment_tag(experiment_id, f"{_TAG}{name}", text)
+
+
+def _charts(metrics: Sequence[str]) -> dict[str, object]:
+    """The state of the page that compares runs: a section of what ranks, and MLflow's own ones, all but closed.
+
+    Open, these hold a hundred charts, which take a browser half a minute.
+    """
+    first, *others = metrics or (KID.at_end,)
+    axes = [{"key": name, "type": "METRIC"} for name in (others[-1] if others else first, first)]
+    if STEPS.at_end in others:
+        axes[0]["key"] = STEPS.at_end
+    cards: list[dict[str, object]] = [
+        {"type": "BAR", "metricKey": first, "displayName": first},
+        {"type": "SCATTER", "xaxis": axes[0], "yaxis": axes[1]},
+        {"type": "IMAGE", "imageKeys": [GENERATED_IMAGES], "step": 0, "showRunParams": True},
+    ]
+    common = {"runsCountToCompare": 10, "metricSectionId": "ranking", "deleted": False, "isGenerated": False}
+    sections = [("ranking", "What ranks", True), *((name, name, name == "train") for name in _SECTIONS)]
+    return {
+        "compareRunCharts": [{"uuid": f"ranking-{place}", **common, **card} for place, card in enumerate(cards)],
+        "compareRunSections": [
+            {"uuid": key, "name": name, "display": shown, "isReordered": False, "deleted": False, "isGenerated": own}
+            for key, name, shown in sections
+            for own in [key != "ranking"]
+        ],
+        "isAccordionReordered": True,  # else MLflow sorts the sections by their names
+    }
 
 
 def save_views(client: MlflowClient, address: str) -> dict[str, str]:

@@ -98,7 +98,7 @@ class Recorder(Protocol):
     def mark(self, parent: str, tag: str, values: Mapping[str, str]) -> None:
         """Give the runs of these keys the tag, each its value, and take it from all others under ``parent``."""
 
-    def rank(self, parent: str, *, params: Sequence[str], metrics: Sequence[str]) -> None:
+    def rank(self, parent: str, *, params: Sequence[str], metrics: Sequence[str], tags: Sequence[str] = ()) -> None:
         """Show the runs under ``parent`` with these columns, those with the least of the first metric on top."""
 
     def close_run(
@@ -249,8 +249,8 @@ class MemoryRecorder:
             if key in values:
                 run.tags[tag] = values[key]
 
-    def rank(self, parent: str, *, params: Sequence[str], metrics: Sequence[str]) -> None:
-        self.runs[parent].columns = [*metrics, *params]
+    def rank(self, parent: str, *, params: Sequence[str], metrics: Sequence[str], tags: Sequence[str] = ()) -> None:
+        self.runs[parent].columns = [*tags, *metrics, *params]
 
     def close_run(
         self, key: str, status: Status, *, tags: Mapping[str, str] = NOTHING, ended: int | None = None

@@ -77,11 +77,7 @@ class SweepRecord:
         began = milliseconds(min(moments, default=None))
         self.recorder.open_run(self.name, name=self.name, kind="sweep", params=params, tags=tags, began=began)
         self.recorder.log_dataset(self.name, self.plan.dataset, self.plan.fingerprint)
-        self.recorder.rank(
-            self.name,
-            params=list(self.search.space.dimensions),
-            metrics=descriptions.columns(self.search.config.objectives),
-        )
+        self._rank()
         self.recorder.close_stale(self.name, [])
 
     def autoencoders(self, variants: Mapping[str, Recipe]) -> None:
@@ -218,8 +214,19 @@ class SweepRecord:
         metrics |= self._confirmed()
         winners = {self.trial_key(trial.number): descriptions.winning_words(self.search) for trial in best}
         self.recorder.mark(self.name, WINNER, winners)
+        self._rank()
         self._describe()
         self.recorder.log(self.name, [StepRecord(finished, now, {"trials": float(finished), **metrics})])
+
+    def _rank(self) -> None:
+        """Says what the table of the runs is sorted by, and what it shows: winners, and refusals where there are."""
+        refused = any(self.search.refusal(trial) for trial in self.search.measured())
+        self.recorder.rank(
+            self.name,
+            params=list(self.search.space.dimensions),
+            metrics=descriptions.columns(self.search.config.objectives),
+            tags=[WINNER, *([TAG] if refused else [])],
+        )
 
     def _confirmed(self) -> dict[str, float]:
         """The confirmed best: its trial, its mean score, and what a further seed can be expected to give."""
