@@ -111,6 +111,9 @@ def test_it_sweeps_reports_trains_and_loads_where_no_checkout_is(
     run(command, "export", "--to", "best.yaml")
     run(command, "train", "--config", "best.yaml", "--no-mlflow", "--despite-guards", *THIN)
     [model] = (path for path in (tmp_path / "runs" / "trained").iterdir() if not path.name.startswith("."))
+    assert {"README.md", "config.json", "sampler.py", "vae.safetensors"} <= {path.name for path in model.iterdir()}
+    run(str(installed / "python"), str(model / "sampler.py"), "--count", "2", "--to", "drawn")
+    assert len(list((tmp_path / "drawn").iterdir())) == 2
     code = "import sys, latentsweep.bundle as b; print(b.sample_images(sys.argv[1], [0, 1]).shape)"
     code = code.replace("sys.argv[1]", "__import__('pathlib').Path(sys.argv[1])")
     assert run(str(installed / "python"), "-c", code, str(model)) == "(2, 32, 32)\n"

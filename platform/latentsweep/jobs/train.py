@@ -20,6 +20,7 @@ from latentsweep.execution.supervision import ignore_signals
 from latentsweep.execution.view import View, describe_progress
 from latentsweep.execution.worker import Brief
 from latentsweep.jobs.job import Job, Runtime
+from latentsweep.jobs.model_card import write_card
 from latentsweep.lints import Finding, as_tags, targets
 from latentsweep.records.descriptions import describe_training
 from latentsweep.records.recorder import Recorder
@@ -132,7 +133,9 @@ class Retraining(Job):
             *targets.lint_run(self.store, recipe, keys, by_split[self.last]),
             *targets.lint_dataset(self.home, self.dataset, recipe.data.rule),
         ]
-        return Training(self, evaluations, entries, from_store, findings, earlier)
+        training = Training(self, evaluations, entries, from_store, findings, earlier)
+        write_card(training, brief.pipeline(split=self.last))
+        return training
 
     def before_copying(self, training: Training) -> Retraining | None:
         """The same training as it was at the last rung before it copied; None where it doesn't, or copied at once.

@@ -76,9 +76,16 @@ class Model:
 
     def draw(self, seeds: Sequence[int], device: str | torch.device = "cpu") -> np.ndarray:
         """Slices uint8 (N, H, W), one a seed, computed on ``device``."""
-        device, threshold = torch.device(device), self.recipe.sampling.early_stop_threshold
-        own, places = (threshold,), self.positions
-        trace = draw(self.denoiser, self.recipe, seeds, device, guide=self.guide, thresholds=own, positions=places)
+        device = torch.device(device)
+        trace = draw(
+            self.denoiser,
+            self.recipe,
+            seeds,
+            device,
+            guide=self.guide,
+            thresholds=(self.recipe.sampling.early_stop_threshold,),
+            positions=self.positions,
+        )
         latents = self.scaling.unwhiten(trace.latents[0].cpu())
         images: np.ndarray = decode_to_bytes(self.autoencoder, latents, device).numpy()
         return images
