@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from latentsweep.datasets.manifest import write_manifest
@@ -27,6 +29,13 @@ def plant(
         SliceRow(split, split, number, split, split, encode(np.full((side, side), first + number, np.uint8)))
         for number, split in enumerate(splits)
     ]
+    manifest = described(name, splits, each, side, fingerprint)
+    write_manifest(folder, {**manifest, "shards": write_shards(folder, rows)})
+    return open_dataset(home.datasets, name)
+
+
+def described(name: str, splits: list[str], each: int, side: int, fingerprint: str = "") -> dict[str, Any]:
+    """The manifest of such a dataset, without its shards."""
     by_split = dict.fromkeys(splits, each)
     numbers = (
         "slices",
@@ -37,9 +46,9 @@ def plant(
         "files_ignored",
         "slices_with_too_little_brain",
     )
-    counts = dict.fromkeys(numbers, 0) | {"slices": len(rows), "subjects": 3}
+    counts = dict.fromkeys(numbers, 0) | {"slices": len(splits), "subjects": 3}
     named = ("slices_by_split", "slices_by_split_by_slice", "subjects_by_split")
-    described = {
+    return {
         "version": 1,
         "name": name,
         "created": "",
@@ -51,8 +60,6 @@ def plant(
         "notes": [],
         "bytes": 0,
     }
-    write_manifest(folder, {**described, "shards": write_shards(folder, rows)})
-    return open_dataset(home.datasets, name)
 
 
 def brief_on(home: Home, *, each: int = 3) -> Brief:

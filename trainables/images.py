@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +35,23 @@ class DataConfig(Config):
     )
     fold: int = setting(0, "which part, from 0 on, is the test split; of the rest, 15 % validate", later=True, low=0)
 
+    mask: bool = setting(
+        False,
+        "whether the lesion mask of each slice is learned and drawn with it, as a second channel; every slice of the "
+        "dataset then needs a mask, which is empty where there is no lesion",
+        later=True,
+    )
+    mask_label: int = setting(
+        0,
+        "the label of the masks that is lesion, such as 4 for BraTS's enhancing tumour; 0: all labels together",
+        later=True,
+        low=0,
+        high=255,
+    )
+
+    def idle(self) -> dict[str, Any]:
+        return {} if self.mask else {"mask_label": 0}
+
     def check(self) -> None:
         if self.fold >= self.folds:
             raise ConfigError(
@@ -50,6 +68,38 @@ class DataConfig(Config):
     def rule(self) -> str | Fold:
         """By what slices are split, as a prepared dataset takes it: ``split``, or a fold."""
         return Fold(self.fold, self.folds) if self.folds > 1 else self.split
+
+    @property
+    def channels(self) -> int:
+        """Channels of what an autoencoder learns: the slice, and its mask."""
+        return 2 if self.mask else 1
+
+    def shape(self, count: int, side: int) -> tuple[int, ...]:
+        """The shape of ``count`` such images as bytes: (N, S, S), or with masks (N, 2, S, S)."""
+        return (count, 2, side, side) if self.mask else (count, side, side)
+
+
+def lesions(masks: np.ndarray, size: int, label: int = 0) -> np.ndarray:
+    """Masks uint8 (N, size, size), 255 for lesion and 0 elsewhere, of labels uint8 (N, S, S).
+
+    Lesion is ``label``, or with 0 all that isn't 0; a pixel of a smaller ``size`` is lesion where more than half of
+    it is. Raises :class:`ConfigError` as :func:`resize`.
+    """
+    whole = masks == label if label else masks > 0
+    found: np.ndarray = np.where(resize(np.where(whole, 255, 0).astype(np.uint8), size) > 127, 255, 0).astype(
+        np.uint8
+    )
+    return found
+
+
+def check_label(masks: np.ndarray, label: int) -> None:
+    """Raises :class:`ConfigError` where no mask has ``label``, unless that is 0."""
+    if label and not (masks == label).any():
+        has = ", ".join(str(each) for each in np.unique(masks) if each) or "none"
+        raise ConfigError(
+            f"data.mask_label must be a label of the masks of the training split, which have {has}, got {label}; "
+            "choose one of these, or 0 for all together"
+        )
 
 
 def resize(images: np.ndarray, size: int) -> np.ndarray:
@@ -78,13 +128,30 @@ def check_size(size: int, prepared: int, field: str = "data.image_size") -> None
 
 
 def to_unit(images: torch.Tensor) -> torch.Tensor:
-    """uint8 (N, H, W) in 0..255 to float32 (N, 1, H, W) in [-1, 1]."""
-    return images.unsqueeze(1).float() / 127.5 - 1.0
+    """uint8 (N, H, W) in 0..255 to float32 (N, 1, H, W) in [-1, 1]; with their masks, (N, 2, H, W) stays so."""
+    return (images if images.dim() == 4 else images.unsqueeze(1)).float() / 127.5 - 1.0
 
 
 def to_bytes(images: torch.Tensor) -> torch.Tensor:
-    """float (N, 1, H, W) in [-1, 1] to uint8 (N, H, W) in 0..255, rounded."""
+    """The inverse of :func:`to_unit`: float (N, 1, H, W) in [-1, 1] to uint8 (N, H, W) in 0..255, rounded."""
     return ((images.float().squeeze(1).clamp(-1, 1) + 1.0) * 127.5).round().to(torch.uint8)
+
+
+def slices_of(images: torch.Tensor) -> torch.Tensor:
+    """The slices (N, 1, H, W) of ``images``, without the masks (N, 2, H, W) that may lie behind them."""
+    return images if images.shape[1] == 1 else images[:, :1]
+
+
+def apart(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The slices and the masks, each uint8 (N, H, W), of ``images`` (N, 2, H, W); (N, H, W) are slices without."""
+    return (images, None) if images.dim() == 3 else (images[:, 0].contiguous(), images[:, 1].contiguous())
+
+
+def decided(images: torch.Tensor) -> torch.Tensor:
+    """``images`` with masks of 1, where they are above 0, and −1; slices (N, 1, H, W) without masks as they are."""
+    if images.shape[1] == 1:
+        return images
+    return torch.cat([images[:, :1], torch.where(images[:, 1:] > 0, 1.0, -1.0).to(images.dtype)], dim=1)
 
 
 def affine_maps(
@@ -98,6 +165,6 @@ def affine_maps(
 
 
 def warp(images: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
-    """Images (N, 1, H, W) in [-1, 1] under affine ``maps`` (N, 2, 3) of the result's coordinates; black outside."""
+    """Images (N, C, H, W) in [-1, 1] under affine ``maps`` (N, 2, 3) of the result's coordinates; black outside."""
     grid = F.affine_grid(maps, list(images.shape), align_corners=False)
     return F.grid_sample(images + 1.0, grid, mode="bilinear", padding_mode="zeros", align_corners=False) - 1.0

@@ -58,13 +58,15 @@ def register_model(
     objective: str,
     comparable: str,
     tags: Mapping[str, str] = NOTHING,
+    masks: bool = False,
 ) -> Registered:
     """Register the model in ``folder``, and make it the champion if its score is the lower one.
 
     ``folder`` holds the weights, the scaling and ``config.yaml`` (:data:`FILES`); the files of the model
     go to the run ``run_id``, or to a run of their own. ``comparable`` says what the score was measured
     against (reference set, number of samples, extractor): a champion is never replaced by a score of another
-    kind, nor by a model that the guards refuse, whose ``tags`` say so. The same files are registered once. Raises
+    kind, nor by a model that the guards refuse, whose ``tags`` say so. With ``masks`` it draws
+    slices and masks, (N, 2, H, W), and else slices (N, H, W). The same files are registered once. Raises
     :class:`LatentsweepError` where a file is missing or MLflow does not take the model.
     """
     missing = [name for name in FILES if not (folder / name).is_file()]
@@ -77,11 +79,11 @@ def register_model(
         _OBJECTIVE: objective,
         _COMPARABLE: comparable,
     }
-    uri = tracking_uri(home)
+    uri, shape = tracking_uri(home), (-1, *((2,) if masks else ()), -1, -1)
     try:
         (home / LOCK).parent.mkdir(parents=True, exist_ok=True)
         with FileLock(home / LOCK):  # of two trainings that end at once, the second sees the first
-            return _register(connect(uri), dataset, folder, run_id, artifact_root(home), all_tags)
+            return _register(connect(uri), dataset, folder, run_id, artifact_root(home), all_tags, shape)
     except (MlflowException, OSError) as error:
         raise LatentsweepError(
             f"MLflow at {redact(uri)} did not take the model: {redact(error)}; run the same command again"
@@ -108,7 +110,13 @@ def champion_folder(home: Path, dataset: str) -> Path | None:
 
 
 def _register(
-    client: MlflowClient, name: str, folder: Path, run_id: str | None, root: str | None, tags: Mapping[str, str]
+    client: MlflowClient,
+    name: str,
+    folder: Path,
+    run_id: str | None,
+    root: str | None,
+    tags: Mapping[str, str],
+    shape: tuple[int, ...],
 ) -> Registered:
     champion = _champion(client, name)
     previous = float(champion.tags[_SCORE]) if champion is not None and _SCORE in champion.tags else None
@@ -122,7 +130,7 @@ def _register(
             client.set_registered_model_alias(name, CHAMPION, str(number))
         return Registered(number, wins, previous, f"the same model is registered as version {number}; {reason}")
     run_id = run_id or _own_run(client, name, root)
-    source = _upload(client, folder, run_id, tags[_DIGEST])
+    source = _upload(client, folder, run_id, tags[_DIGEST], shape)
     try:
         client.create_registered_model(name, description=f"Samples slices like those of {name}.")
     except MlflowException as error:
@@ -167,7 +175,7 @@ def _champion(client: MlflowClient, name: str) -> ModelVersion | None:
         raise
 
 
-def _upload(client: MlflowClient, folder: Path, run_id: str, digest: str) -> str:
+def _upload(client: MlflowClient, folder: Path, run_id: str, digest: str, shape: tuple[int, ...]) -> str:
     """Write the model as MLflow knows it, store it with the run, and give back where it lies."""
     subfolder = f"model-{digest[:8]}"
     with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
@@ -178,7 +186,7 @@ def _upload(client: MlflowClient, folder: Path, run_id: str, digest: str) -> str
             python_model=str(Path(__file__).with_name("sampler_model.py")),
             artifacts={"bundle": str(folder)},
             signature=ModelSignature(
-                Schema([ColSpec("long", "seed")]), Schema([TensorSpec(np.dtype("uint8"), (-1, -1, -1))])
+                Schema([ColSpec("long", "seed")]), Schema([TensorSpec(np.dtype("uint8"), shape)])
             ),
             pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in _NEEDED],
         )

@@ -20,7 +20,10 @@ class Sampler(PythonModel):
     def predict(
         self, context: PythonModelContext, model_input: DataFrame, params: dict[str, Any] | None = None
     ) -> np.ndarray:
-        """Images for the seeds in the column ``seed``: uint8, (N, H, W), 0 is black."""
+        """Images for the seeds in the column ``seed``: uint8, (N, H, W), 0 is black.
+
+        A model of slices and lesion masks gives (N, 2, H, W): the image, and its mask, 255 for lesion.
+        """
         from latentsweep.bundle import sample_images  # only here: a server that lists the model has no torch
 
         images: np.ndarray = sample_images(self.folder, [int(seed) for seed in model_input["seed"]])

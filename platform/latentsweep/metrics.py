@@ -220,6 +220,8 @@ PSNR = Metric(
     final=True,
 )
 
+MASK_DICE = Metric(name="recon/mask_dice", label="Dice of reconstructed masks", better="higher", final=True)
+
 AUTOENCODER_SECONDS, DENOISER_SECONDS, EVALUATION_SECONDS = (
     Metric(name=f"cost/{stage}_seconds", label=f"seconds of the {stage}", better="lower", unit="s")
     for stage in ("autoencoder", "denoiser", "evaluation")
@@ -247,6 +249,13 @@ METRICS: Mapping[str, Metric] = {
         *(_of_reconstructions(metric) for metric in COMPARED),
         PSNR,
         SSIM,
+        MASK_DICE,
+        Metric(
+            name="recon/mask_invented",
+            label="reconstructed masks without lesion in the slice",
+            better="lower",
+            style=".1%",
+        ),
         Metric(name="recon/mse", label="MSE of reconstructions", better="lower"),
         AUTOENCODER_SECONDS,
         DENOISER_SECONDS,

@@ -23,6 +23,7 @@ from latentsweep.search.study import Search
 from latentsweep.search.trials import Point
 from latentsweep_mlflow import registry
 from trainables.errors import ConfigError
+from trainables.recipes import Recipe
 from trainables.space import THRESHOLD, Choice, Range, SearchSpace
 
 SPACE = SearchSpace({"diffusion.frequency_weight": Range(0.0, 1.0), THRESHOLD: Choice((0.0, 0.05))})
@@ -243,6 +244,7 @@ def trained(tmp_path: Path, metrics: Mapping[str, float]) -> Any:
         dataset=SimpleNamespace(name="scans"),
         folder=tmp_path / "model",
         last="test",
+        configuration=SimpleNamespace(recipe=Recipe()),
     )
     scores = {"gen/kid": 54.3, **metrics}
     return SimpleNamespace(job=job, scores=scores, judged=scores, refused=guards.refusal(scores), comparable="ref1")

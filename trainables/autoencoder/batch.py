@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trainables.autoencoder.equivariance import draw_turns
 from trainables.autoencoder.vae import VaeConfig
-from trainables.images import affine_maps, reduce_area, to_unit, warp
+from trainables.images import affine_maps, decided, reduce_area, to_unit, warp
 from trainables.loop.seeds import batch_indices, generator
 
 
@@ -63,8 +63,11 @@ def draw_step(config: VaeConfig, slices: int, size: int, step: int, seed: int) -
 
 
 def augment(slices: Tensor, maps: Tensor, size: int) -> Tensor:
-    """Slices uint8 (N, S, S) under ``maps``, then reduced by area: (N, 1, ``size``, ``size``) in [-1, 1]."""
-    return reduce_area(warp(to_unit(slices), maps), size)
+    """Slices uint8 (N, S, S) under ``maps``, then reduced by area: (N, 1, ``size``, ``size``) in [-1, 1].
+
+    With their masks they are (N, 2, S, S), and a pixel is lesion where more than half of it is.
+    """
+    return decided(reduce_area(warp(to_unit(slices), maps), size))
 
 
 def draw_disturbance(largest: float, shape: torch.Size, random: torch.Generator) -> Tensor | None:

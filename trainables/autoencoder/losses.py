@@ -1,6 +1,7 @@
 """The autoencoder's loss: how far a reconstruction is from its slice (pixels, structure, gradients), and the KL.
 
-Slices and reconstructions are (B, 1, H, W) in [-1, 1]; every loss is a scalar in float32, a mean over the batch.
+Slices and reconstructions are (B, 1, H, W) in [-1, 1]; every loss is a scalar in float32, a mean over the batch. With
+masks, images are (B, 2, H, W): the slice, then the mask, ±1, or for a reconstruction its logits.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainables.autoencoder.vae import VaeConfig
+from trainables.images import slices_of
 from trainables.measures.structure import multiscale_similarity
 
 Fidelity = Callable[[Tensor, Tensor], Tensor]
@@ -33,6 +35,18 @@ def gradient_difference(reconstructions: Tensor, images: Tensor) -> Tensor:
     """
     error = reconstructions - images
     return error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+
+
+def mask_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """1 − Dice, and the cross-entropy, of masks (B, 1, H, W) of 1 for lesion and −1: the sum of both means.
+
+    Dice of probabilities p and truth m is (2·Σpm + 1)/(Σp + Σm + 1) over the pixels of each slice (Milletari et al.
+    2016; the 1 makes an empty mask that is found empty perfect). The cross-entropy is a mean over pixels.
+    """
+    truth, found = (masks + 1) / 2, torch.sigmoid(logits)
+    both, either = (each.flatten(1).sum(dim=1) for each in (found * truth, found + truth))
+    dice = (2 * both + 1) / (either + 1)
+    return (1 - dice).mean() + F.binary_cross_entropy_with_logits(logits, truth)
 
 
 def structural_dissimilarity(reconstructions: Tensor, images: Tensor) -> Tensor:
@@ -75,10 +89,12 @@ def vae_loss(
 
     The loss is the :func:`fidelity` + β·KL, with ``kl_weight`` β. ``reconstruction`` is the MSE in any case, a mean
     over pixels, and ``kl`` has no weight. ``images`` and ``reconstructions`` are (B, 1, H, W); ``mean`` and
-    ``log_variance`` (B, C, h, w). KL(N(μ, σ²) ‖ N(0, 1)) = ½(μ² + σ² − 1 − log σ²) (Kingma & Welling 2014,
+    ``log_variance`` (B, C, h, w). Where they are (B, 2, H, W), ``config.mask_weight`` times :func:`mask_loss`, which
+    is ``mask``, joins the loss. KL(N(μ, σ²) ‖ N(0, 1)) = ½(μ² + σ² − 1 − log σ²) (Kingma & Welling 2014,
     appendix B) is reduced over a latent as ``config.kl_reduction`` says, and averaged over the batch.
     """
-    images, reconstructions = images.float(), reconstructions.float()
+    whole, decoded = images.float(), reconstructions.float()
+    images, reconstructions = slices_of(whole), slices_of(decoded)
     mse = F.mse_loss(reconstructions, images)
     mean, log_variance = mean.float(), log_variance.float()
     divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).flatten(1)
@@ -86,17 +102,21 @@ def vae_loss(
     parts = {"reconstruction": mse, "kl": kl}
     if compare := fidelity(config):
         parts["fidelity"] = compare(reconstructions, images)
-    return {"loss": parts.get("fidelity", mse) + kl_weight * kl, **parts}
+    loss = parts.get("fidelity", mse) + kl_weight * kl
+    if whole.shape[1] > 1:
+        parts["mask"] = mask_loss(decoded[:, 1:], whole[:, 1:])
+        loss = loss + config.mask_weight * parts["mask"]
+    return {"loss": loss, **parts}
 
 
-def trained_names(config: VaeConfig) -> tuple[str, ...]:
+def trained_names(config: VaeConfig, masks: bool = False) -> tuple[str, ...]:
     """What a training step computes: :func:`vae_loss`'s parts, and the equivariance term where it has a weight.
 
     That term has no part in ``loss``, like the adversary's: it says more of the latent than of the slice.
     """
-    return (*vae_loss_names(config), *(("equivariance",) if config.equivariance_weight else ()))
+    return (*vae_loss_names(config, masks), *(("equivariance",) if config.equivariance_weight else ()))
 
 
-def vae_loss_names(config: VaeConfig) -> tuple[str, ...]:
-    """What :func:`vae_loss` names, in its order; ``fidelity`` only where it isn't the MSE."""
-    return ("loss", "reconstruction", "kl", *(("fidelity",) if fidelity(config) else ()))
+def vae_loss_names(config: VaeConfig, masks: bool = False) -> tuple[str, ...]:
+    """What :func:`vae_loss` names, in its order; ``fidelity`` where it isn't the MSE, ``mask`` with masks."""
+    return ("loss", "reconstruction", "kl", *(("fidelity",) if fidelity(config) else ()), *(("mask",) * masks))

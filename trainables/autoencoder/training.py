@@ -12,7 +12,7 @@ from trainables.autoencoder.discriminator import Adversary, adversary_of
 from trainables.autoencoder.equivariance import transform
 from trainables.autoencoder.losses import PIXEL_LOSSES, trained_names, vae_loss, vae_loss_names
 from trainables.autoencoder.vae import Autoencoder, VaeConfig, disturb, sample_posterior
-from trainables.images import to_bytes, to_unit
+from trainables.images import decided, slices_of, to_bytes, to_unit
 from trainables.loop import execution as ex
 from trainables.loop.cards import on_device
 from trainables.loop.checkpoint import TrainingState
@@ -50,14 +50,16 @@ def train_vae(
     """Trains on slices uint8 (N, S, S) and returns the best autoencoder by validation, and all records.
 
     The ``validation`` slices (M, H, H) are of the size that the autoencoder is for; those of the ``training`` are
-    warped at their own, H or larger, and then reduced. With an adversary it is the best since that began. Continues
+    warped at their own, H or larger, and then reduced. With their lesion masks, 255 for lesion and 0 elsewhere, both
+    are (N, 2, S, S): the autoencoder then learns both. With an adversary it is the best since that began. Continues
     from the checkpoint in ``folder`` where there is one. Raises :class:`~trainables.errors.DivergenceError` when the
     loss is no longer finite, and ``torch.OutOfMemoryError`` on every worker where one runs out of memory.
     """
     device = execution.prepare()
     dtype = ex.computing_dtype(config.precision, device)
     torch.manual_seed(derived_seed(seed, "vae"))
-    model, best = Autoencoder(config).to(device), Autoencoder(config).to(device)
+    masks = training.dim() == 4
+    model, best = Autoencoder(config, masks).to(device), Autoencoder(config, masks).to(device)
     model.checkpointing = execution.checkpoint_activations
     working, batch_size = WorkingCopy(model, dtype), min(config.batch_size, len(training))
     capturable = uses_graph(execution, device, batch_size)
@@ -71,7 +73,7 @@ def train_vae(
     progress = Progress(state, folder, report, total=total, validate_at=even_steps(total, config.validations))
 
     training, size = training.to(device), validation.shape[-1]
-    means = RunningMeans([f"train/{name}" for name in trained_names(config)], device)
+    means = RunningMeans([f"train/{name}" for name in trained_names(config, masks)], device)
 
     def clear() -> None:
         optimizer.zero_grad()
@@ -130,10 +132,10 @@ def accumulate(
 ) -> torch.Tensor:
     """Adds the gradients of the mean loss of ``shares`` of a batch, and the adversary's own gradients.
 
-    ``images`` (B, 1, H, W) in [-1, 1] are the batch of these ``draws``. Returns the shares' parts of the loss's
+    ``images`` (B, 1 or 2, H, W) in [-1, 1] are the batch of these ``draws``. Returns the shares' parts of the loss's
     values, (n,), in the order of :func:`~trainables.autoencoder.losses.trained_names`, without the adversary's.
     """
-    values = torch.zeros(len(trained_names(config)), device=images.device)
+    values = torch.zeros(len(trained_names(config, images.shape[1] > 1)), device=images.device)
     working.refresh()
     adversary.refresh()
     for share in shares:
@@ -142,15 +144,17 @@ def accumulate(
         given = latents if draws.disturbance is None else disturb(latents, draws.disturbance[share])
         decoded = working.network.decode(given)
         losses = vae_loss(config, images[share], decoded, mean, log_variance, kl_weight=draws.kl_weight)
+        shown, real = slices_of(decoded), slices_of(images[share])
         part = len(mean) / len(images)
-        loss = adversary.oppose(losses["loss"], decoded)
+        loss = adversary.oppose(losses["loss"], shown)
         if draws.turns is not None:
-            small, wanted = (transform(each, draws.turns[share]) for each in (latents, images[share]))
-            term = PIXEL_LOSSES[config.reconstruction_loss](working.network.decode(small).float(), wanted)
+            small, wanted = (transform(each, draws.turns[share]) for each in (latents, real))
+            turned = slices_of(working.network.decode(small).float())
+            term = PIXEL_LOSSES[config.reconstruction_loss](turned, wanted)
             loss, losses["equivariance"] = loss + config.equivariance_weight * term, term
         scaler.scale(loss * part).backward()  # type: ignore[no-untyped-call]
         working.collect()
-        adversary.learn(images[share], decoded, part, scaler)
+        adversary.learn(real, shown, part, scaler)
         values += torch.stack(list(losses.values())).detach() * part
     return values
 
@@ -159,14 +163,15 @@ def accumulate(
 def validation_loss(
     model: Autoencoder, slices: torch.Tensor, config: VaeConfig, device: torch.device
 ) -> dict[str, float]:
-    """Losses of the posterior mean's reconstruction of slices uint8 (N, H, W), at the full KL weight.
+    """Losses of the posterior mean's reconstruction of slices uint8 (N, H, W), at the full KL weight; with
+    their masks they are (N, 2, H, W).
 
     ``val/loss``, by which the best weights are chosen, has the terms of the training's loss, but not the adversarial
     one, which says more of the discriminator. ``val/reconstruction`` is always the MSE, so that trainings with
     different losses can be compared.
     """
     model.eval()
-    names = vae_loss_names(config)
+    names = vae_loss_names(config, slices.dim() == 4)
     sums = torch.zeros(len(names))
     for chunk in torch.split(slices, CHUNK):
         images = to_unit(chunk.to(device))
@@ -182,7 +187,7 @@ def validation_loss(
 def encode_slices(
     model: Autoencoder, slices: torch.Tensor, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Posterior mean and log-variance, float32 (N, C, h, w), of slices uint8 (N, H, W)."""
+    """Posterior mean and log-variance, float32 (N, C, h, w), of slices uint8 (N, H, W), with masks (N, 2, H, W)."""
     with on_device(model.eval(), device):
         parts = []
         for chunk in torch.split(slices, CHUNK):
@@ -193,11 +198,15 @@ def encode_slices(
 
 @torch.inference_mode()
 def decode_latents(model: Autoencoder, latents: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Slices float32 (N, 1, H, W) in [-1, 1] of latents (N, C, h, w), each the same in any batch."""
+    """Slices float32 (N, 1, H, W) in [-1, 1] of latents (N, C, h, w), each the same in any batch.
+
+    Of an autoencoder with masks they are (N, 2, H, W), and the mask is 1 where lesion is likelier than not, else −1.
+    """
     with on_device(model.eval(), device):
-        return in_chunks(lambda chunk: model.decode(chunk.to(device)).float().cpu(), DECODED_AT_ONCE, latents)
+        decoded = in_chunks(lambda chunk: model.decode(chunk.to(device)).float().cpu(), DECODED_AT_ONCE, latents)
+    return decided(decoded)
 
 
 def decode_to_bytes(model: Autoencoder, latents: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """As :func:`decode_latents`, as uint8 (N, H, W)."""
+    """As :func:`decode_latents`, as uint8 (N, H, W), or with masks of 255 and 0 (N, 2, H, W)."""
     return to_bytes(decode_latents(model, latents, device))

@@ -1,4 +1,8 @@
-"""The variational autoencoder: slices (B, 1, H, W) in [-1, 1] to latents (B, C, H/f, W/f) and back."""
+"""The variational autoencoder: slices (B, 1, H, W) in [-1, 1] to latents (B, C, H/f, W/f) and back.
+
+Where it learns lesion masks, too, its images are (B, 2, H, W): the slice, and the mask, 1 for lesion and −1
+elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -122,6 +126,14 @@ class VaeConfig(Config):
         later=True,
     )
 
+    mask_weight: float = setting(
+        1.0,
+        "weight of the masks' Dice loss and cross-entropy beside the slices' loss, where data.mask is true; it pulls "
+        "some ten times as hard as the MSE",
+        low=0,
+        later=True,
+    )
+
     def check(self) -> None:
         if not self.widths:
             raise ConfigError("VaeConfig.widths must name at least one stage, got none")
@@ -150,19 +162,22 @@ class Stack(nn.Sequential):
 class Autoencoder(nn.Module):
     """Convolutional VAE with a diagonal Gaussian posterior (Kingma & Welling 2014; Rombach et al. 2022).
 
+    With ``masks`` an image is a slice and its lesion mask.
+
     The encoder has ``config.blocks`` residual blocks a stage and a stride-2 3×3 convolution between stages;
     the decoder mirrors it with 4×4 transposed convolutions of stride 2. With ``checkpointing`` the backward pass
     computes the activations of each block again.
     """
 
-    def __init__(self, config: VaeConfig) -> None:
+    def __init__(self, config: VaeConfig, masks: bool = False) -> None:
         super().__init__()
         self.checkpointing = False
-        self.encoder = _encoder(config)
-        self.decoder = _decoder(config)
+        channels = 2 if masks else 1
+        self.encoder = _encoder(config, channels)
+        self.decoder = _decoder(config, channels)
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Slices (B, 1, H, W) in [-1, 1] → posterior mean and log-variance, each (B, C, H/f, W/f).
+        """Images (B, 1 or 2, H, W) in [-1, 1] → posterior mean and log-variance, each (B, C, H/f, W/f).
 
         The log-variance lies in :data:`LOG_VARIANCE_RANGE`. H and W must be multiples of f, the
         configuration's ``compression``.
@@ -171,8 +186,11 @@ class Autoencoder(nn.Module):
         return mean, log_variance.clamp(*LOG_VARIANCE_RANGE)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents (B, C, h, w) → slices (B, 1, h·f, w·f) in (-1, 1)."""
-        return torch.tanh(self.decoder(latents.to(dtype_of(self)), self.checkpointing))
+        """Latents (B, C, h, w) → slices (B, 1, h·f, w·f) in (-1, 1), and behind them the masks' logits, if any."""
+        decoded = self.decoder(latents.to(dtype_of(self)), self.checkpointing)
+        if decoded.shape[1] == 1:
+            return torch.tanh(decoded)
+        return torch.cat([torch.tanh(decoded[:, :1]), decoded[:, 1:]], dim=1)
 
 
 def sample_posterior(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
@@ -190,21 +208,21 @@ def disturb(latents: Tensor, noise: Tensor) -> Tensor:
     return latents + latents.detach().float().std(dim=(2, 3), correction=0, keepdim=True) * noise
 
 
-def _encoder(config: VaeConfig) -> Stack:
+def _encoder(config: VaeConfig, channels: int) -> Stack:
     shrink = functools.partial(nn.Conv2d, kernel_size=3, stride=2, padding=1)
-    layers = [nn.Conv2d(1, config.widths[0], 3, padding=1), *_stages(config.widths, config.blocks, shrink)]
+    layers = [nn.Conv2d(channels, config.widths[0], 3, padding=1), *_stages(config.widths, config.blocks, shrink)]
     if config.attention:
         layers.append(SelfAttention(config.widths[-1]))
     return Stack(*layers, *_head(config.widths[-1], 2 * config.latent_channels))
 
 
-def _decoder(config: VaeConfig) -> Stack:
+def _decoder(config: VaeConfig, channels: int) -> Stack:
     widths = config.widths[::-1]
     grow = functools.partial(nn.ConvTranspose2d, kernel_size=4, stride=2, padding=1)
     layers: list[nn.Module] = [nn.Conv2d(config.latent_channels, widths[0], 3, padding=1)]
     if config.attention:
         layers.append(SelfAttention(widths[0]))
-    return Stack(*layers, *_stages(widths, config.blocks, grow), *_head(widths[-1], 1))
+    return Stack(*layers, *_stages(widths, config.blocks, grow), *_head(widths[-1], channels))
 
 
 def _stages(widths: Sequence[int], blocks: int, resize: Callable[[int, int], nn.Module]) -> list[nn.Module]:

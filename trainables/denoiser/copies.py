@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from trainables.images import affine_maps, reduce_area, to_bytes, to_unit, warp
+from trainables.images import affine_maps, decided, reduce_area, slices_of, to_bytes, to_unit, warp
 from trainables.loop.watchdog import beat
 
 COPY_LABELS = 7
@@ -49,7 +49,10 @@ class Alterations(NamedTuple):
     """(B, 7) float32 in [-1, 1], what the denoiser is told."""
 
     def apply(self, slices: Tensor, size: int) -> Tensor:
-        """Slices uint8 (B, S, S) warped at S, reduced by area and lit otherwise: uint8 (B, ``size``, ``size``)."""
+        """Slices uint8 (B, S, S) warped at S, reduced by area and lit otherwise: uint8 (B, ``size``, ``size``).
+
+        With their masks they are (B, 2, S, S); a mask is warped alone.
+        """
         parts = []
         for first in range(0, len(slices), AT_ONCE):
             parts.append(self._apply(slices[first : first + AT_ONCE], slice(first, first + AT_ONCE), size))
@@ -60,7 +63,8 @@ class Alterations(NamedTuple):
         warped = reduce_area(warp(to_unit(slices), self.maps[share]), size)
         gamma, contrast = (each[share, None, None, None] for each in (self.gamma, self.contrast))
         x = ((warped + 1) / 2).clamp(0, 1) ** gamma
-        return to_bytes(2 * (x + contrast * x * (1 - x) * (2 * x - 1)) - 1)
+        lit = 2 * (x + contrast * x * (1 - x) * (2 * x - 1)) - 1
+        return to_bytes(lit if lit.shape[1] == 1 else torch.cat([slices_of(lit), decided(warped)[:, 1:]], dim=1))
 
 
 def draw_alterations(count: int, random: torch.Generator) -> Alterations:

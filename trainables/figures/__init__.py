@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from trainables.figures.images import nearest_neighbours as nearest_neighbours
     from trainables.figures.images import reconstructions as reconstructions
     from trainables.figures.latents import latent_diagnostics as latent_diagnostics
+    from trainables.figures.overlay import outlined as outlined
     from trainables.figures.quality import pairwise_distances as pairwise_distances
     from trainables.figures.quality import power_spectra as power_spectra
     from trainables.figures.quality import quality_against_threshold as quality_against_threshold
@@ -30,6 +31,7 @@ _MODULES = {
         "reconstructions",
     ),
     "latents": ("latent_diagnostics",),
+    "overlay": ("outlined",),
     "quality": ("pairwise_distances", "power_spectra", "quality_against_threshold"),
     "training": ("training_curves",),
 }

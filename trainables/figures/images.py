@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from trainables.figures import style
+from trainables.figures.overlay import outline
 from trainables.figures.style import BLACK, GREY, VERMILION, WIDTH, Array, Bytes
 
 ERROR_RANGE = 0.5
@@ -35,7 +36,10 @@ MARGIN = 2
 
 
 def generated_beside_real(generated: Bytes, real: Bytes, *, title: str = "") -> Figure:
-    """The first :data:`BLOCK` generated slices (N, H, W) in a block, and beside it one of real slices (M, H, W)."""
+    """The first :data:`BLOCK` generated slices (N, H, W) in a block, and beside it one of real slices (M, H, W).
+
+    Both may be in colour, (N, H, W, 3), as :func:`~trainables.figures.overlay.outlined` gives them.
+    """
     shown = min(BLOCK, max(len(generated), len(real)))
     columns = max(1, math.ceil(math.sqrt(shown)))
     rows = max(1, math.ceil(shown / columns))
@@ -56,11 +60,14 @@ def generated_beside_real(generated: Bytes, real: Bytes, *, title: str = "") -> 
     return figure
 
 
-def reconstructions(originals: Array, reconstructions: Array, *, count: int = 8) -> Figure:
+def reconstructions(
+    originals: Array, reconstructions: Array, *, count: int = 8, masks: tuple[Bytes, Bytes] | None = None
+) -> Figure:
     """Rows of at most ``count`` originals, their reconstructions, and the absolute error as a heat map.
 
     Both (N, H, W), uint8 or float in [-1, 1]. The error is in units of [-1, 1], on a fixed colour scale up to
-    :data:`ERROR_RANGE`. Above each column stands its root-mean-square error.
+    :data:`ERROR_RANGE`. Above each column stands its root-mean-square error. The lesions of ``masks``, those of the
+    originals and of the reconstructions, both (N, H, W), are outlined; the slices are then uint8.
     """
     pairs = list(zip(_signed(originals[:count]), _signed(reconstructions[:count]), strict=True))
     names = ("original", "reconstruction", "|error|")
@@ -68,8 +75,12 @@ def reconstructions(originals: Array, reconstructions: Array, *, count: int = 8)
     heat = None
     for column, (original, reconstruction) in enumerate(pairs):
         error = np.abs(original - reconstruction)
-        _show(grid[0, column], original, low=-1, high=1)
-        _show(grid[1, column], reconstruction, low=-1, high=1)
+        if masks is None:
+            _show(grid[0, column], original, low=-1, high=1)
+            _show(grid[1, column], reconstruction, low=-1, high=1)
+        else:
+            for row, (slices, of) in enumerate(zip((originals, reconstructions), masks, strict=True)):
+                _show(grid[row, column], outline(slices[column], of[column]))
         heat = _heat(grid[2, column], error)
         rms = math.sqrt(float(np.mean(error**2)))
         grid[0, column].set_title(f"RMS {rms:.3f}", fontsize=style.SMALL + 0.5)
@@ -139,11 +150,15 @@ def denoising_trajectory(latents: Sequence[tuple[int, Array, Bytes]]) -> Figure:
 
 
 def image_grid(images: Bytes, columns: int | None = None, *, rows: int | None = None) -> Image.Image:
-    """A grey picture of the images (N, H, W), row by row with thin white lines between; by default a square."""
-    count, height, width = images.shape
+    """A picture of the images (N, H, W), row by row with thin white lines between; by default a square.
+
+    It is grey, or in colour where the images are (N, H, W, 3).
+    """
+    count, height, width, *colours = images.shape
     columns = columns or max(1, math.ceil(math.sqrt(count)))
     rows = rows or max(1, math.ceil(count / columns))
-    canvas = np.full((rows * (height + MARGIN) - MARGIN, columns * (width + MARGIN) - MARGIN), 255, dtype=np.uint8)
+    size = rows * (height + MARGIN) - MARGIN, columns * (width + MARGIN) - MARGIN
+    canvas = np.full((*size, *colours), 255, dtype=np.uint8)
     for number, image in enumerate(images):
         top, left = (number // columns) * (height + MARGIN), (number % columns) * (width + MARGIN)
         canvas[top : top + height, left : left + width] = image

@@ -208,7 +208,7 @@ def _warp(recipe: Recipe, batch: int) -> int:
     size = recipe.data.image_size
     side = recipe.vae.warp_size or size
     with FakeTensorMode(), Storages() as storages:
-        slices, maps = torch.empty(batch, side, side, dtype=torch.uint8), torch.empty(batch, 2, 3)
+        slices, maps = torch.empty(recipe.data.shape(batch, side), dtype=torch.uint8), torch.empty(batch, 2, 3)
         held = storages.live
         augment(slices, maps, size)
         peak: int = storages.peak - held
@@ -219,7 +219,10 @@ def _warp(recipe: Recipe, batch: int) -> int:
 def _measuring(recipe: Recipe, section: str, device: str) -> int:
     """Bytes that measuring on the way takes beside the training: validation, or sampling, decoding and Inception."""
     with torch.device("meta"):
-        autoencoder, denoiser = Autoencoder(recipe.vae), UNet(recipe.vae.latent_channels, recipe.diffusion)
+        autoencoder, denoiser = (
+            Autoencoder(recipe.vae, recipe.data.mask),
+            UNet(recipe.vae.latent_channels, recipe.diffusion),
+        )
     side, small = recipe.data.image_size, recipe.latent_size
     count = min(CHUNK_ON_ACCELERATOR, recipe.evaluation.samples)
     with FakeTensorMode(allow_non_fake_inputs=True), Storages() as storages, torch.no_grad():
@@ -228,7 +231,7 @@ def _measuring(recipe: Recipe, section: str, device: str) -> int:
         _fill(autoencoder)
         weights = storages.live - ours
         if section == "vae":
-            mean, _ = autoencoder.encode(torch.empty(vae_training.CHUNK, 1, side, side))
+            mean, _ = autoencoder.encode(torch.empty(vae_training.CHUNK, recipe.data.channels, side, side))
             autoencoder.decode(mean)
             validation: int = storages.peak - ours - weights
             return validation
@@ -266,7 +269,10 @@ def _networks(recipe: Recipe, section: str) -> list[Any]:
     """The network that the training is for, and then the discriminator where the training has one."""
     if section == "diffusion":
         return [UNet(recipe.vae.latent_channels, recipe.diffusion)]
-    return [Autoencoder(recipe.vae), *([PatchDiscriminator()] if recipe.vae.adversarial_weight else [])]
+    return [
+        Autoencoder(recipe.vae, recipe.data.mask),
+        *([PatchDiscriminator()] if recipe.vae.adversarial_weight else []),
+    ]
 
 
 def _batch(recipe: Recipe, section: str, batch: int) -> tuple[Tensor, ...]:
@@ -275,7 +281,7 @@ def _batch(recipe: Recipe, section: str, batch: int) -> tuple[Tensor, ...]:
     latents = torch.empty(batch, recipe.vae.latent_channels, recipe.latent_size, recipe.latent_size)
     if section == "vae":
         disturbance = [torch.empty_like(latents)] if recipe.vae.latent_noise else []
-        return torch.empty(batch, 1, side, side), latents, *disturbance
+        return torch.empty(batch, recipe.data.channels, side, side), latents, *disturbance
     t = torch.empty(batch, dtype=torch.int64)
     return latents, t, torch.empty_like(latents), torch.empty(recipe.diffusion.timesteps)
 
@@ -285,7 +291,7 @@ def _split(recipe: Recipe, section: str, slices: int) -> tuple[Tensor, ...]:
     side, small = recipe.data.image_size, recipe.latent_size
     if section == "vae":
         side = recipe.vae.warp_size or side
-        return (torch.empty(slices, side, side, dtype=torch.uint8),)
+        return (torch.empty(recipe.data.shape(slices, side), dtype=torch.uint8),)
     slices *= recipe.diffusion.versions
     positions = (torch.empty(slices),) if recipe.diffusion.position_condition else ()
     labels = (torch.empty(slices, label_width(recipe.diffusion)),) if recipe.diffusion.copies else ()

@@ -67,7 +67,7 @@ def _records(recipe: Recipe, section: str, execution: Execution, steps: int, sli
                 vae = recipe.vae.replace(epochs=steps, max_steps=steps, learning_rate=0.0, validations=1)
                 sides = vae.warp_size or side, side
                 images = (
-                    torch.randint(256, (count, side, side), dtype=torch.uint8)
+                    torch.randint(256, recipe.data.shape(count, side), dtype=torch.uint8)
                     for count, side in zip(counts, sides, strict=True)
                 )
                 return train_vae(vae, *images, seed=0, folder=Path(folder), execution=rung)[1]

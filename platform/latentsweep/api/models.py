@@ -19,7 +19,7 @@ from trainables.loop.execution import Execution
 from trainables.recipes import Recipe
 
 if TYPE_CHECKING:
-    from latentsweep.stages.model_folder import TrainedModel
+    from latentsweep.stages.model_folder import Drawn, TrainedModel
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,17 @@ class Model:
         A seed gives the same slice whatever else is drawn with it. Raises :class:`~trainables.errors.ConfigError`
         for a ``count`` below 1 or a ``seed`` below 0.
         """
+        return self.draw(count, seed=seed).images
+
+    def draw(self, count: int, *, seed: int = 0) -> Drawn:
+        """Slices as :meth:`sample` draws them, with their lesion masks where the model has learnt them.
+
+        ``images`` and ``masks`` are uint8 (count, S, S), a mask 255 for lesion and 0 elsewhere; ``masks`` is None of
+        a model without. Raises :class:`~trainables.errors.ConfigError` as :meth:`sample` does.
+        """
         if count < 1 or seed < 0:
             raise ConfigError(f"count must be 1 or more and seed 0 or more, got {count} and {seed}; choose others")
-        return self.trained.images(range(seed, seed + count), self.execution)
+        return self.trained.drawn(range(seed, seed + count), self.execution)
 
 
 def load(

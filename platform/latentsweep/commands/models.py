@@ -113,20 +113,32 @@ def sample(
     to: Annotated[Path, typer.Option("--to", "-o", help="Folder for the images and grid.png.")],
     count: Annotated[int, typer.Option(min=1, help="How many images.")] = 16,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first image; the next has the next.")] = 0,
+    nifti: Annotated[bool, typer.Option("--nifti", help="Also write a NIfTI volume of one slice for each.")] = False,
+    dicom: Annotated[
+        bool, typer.Option("--dicom", help="Also write a DICOM file for each, marked as derived and synthetic.")
+    ] = False,
+    spacing: Annotated[
+        float,
+        typer.Option(
+            help="Millimetres of a pixel in NIfTI and DICOM files; a prepared dataset doesn't keep its own."
+        ),
+    ] = 1.0,
     device: options.DeviceOption = None,
     as_json: options.JsonOption = False,
     home: options.HomeOption = Path("runs"),
     store: options.StoreOption = "",
     study_storage: options.StudyOption = "",
 ) -> None:
-    """Draw images from a trained run: a PNG for each seed, and a grid."""
+    """Draw images from a trained run: a PNG for each seed, and a grid; with masks and overlays where it has them."""
     from latentsweep.api.models import load
-    from latentsweep.jobs.trained import write_images
+    from latentsweep.jobs.drawn_files import write_drawn
 
     place = options.home_of(home, store, study_storage)
-    images = load(run, device=device, home=place).sample(count, seed=seed)
-    files = write_images(place.writable(to), images, range(seed, seed + count))
-    typer.echo(json.dumps({"folder": str(to), "files": files}) if as_json else f"{count} images and grid.png in {to}")
+    drawn = load(run, device=device, home=place).draw(count, seed=seed)
+    formats = [name for name, wanted in (("nifti", nifti), ("dicom", dicom)) if wanted]
+    files = write_drawn(place.writable(to), drawn, range(seed, seed + count), formats, spacing)
+    what = f"{count} images" + (", their masks and overlays" if drawn.masks is not None else "") + " and grid.png"
+    typer.echo(json.dumps({"folder": str(to), "files": files}) if as_json else f"{what} in {to}")
 
 
 def evaluate(

@@ -19,13 +19,13 @@ from PIL import Image
 
 from latentsweep.datasets.catalogue import dataset_named
 from latentsweep.datasets.formats.readers import READERS
-from latentsweep.datasets.overview import outline
 from latentsweep.datasets.png import decode
 from latentsweep.datasets.preparation import Progress, check_options, find_scans, mask_notes, plane_notes, settings_of
 from latentsweep.datasets.scans import Scan, read_scans
 from latentsweep.datasets.sources.discovery import Discovery
 from latentsweep.datasets.sources.selection import EVERYTHING, Selection
 from latentsweep.datasets.spool import ScanResult, Spool
+from trainables.figures.overlay import outline
 
 PICTURE_SIDE = 128
 

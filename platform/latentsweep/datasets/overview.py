@@ -8,16 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from scipy import ndimage
 
 from latentsweep.datasets.png import encode
 from latentsweep.datasets.slices import PreparedDataset, Rule
 from trainables.errors import DataError
+from trainables.figures.overlay import outline
 
 BINS = 16
 CONTACT_SHEET = "contact-sheet.png"
-OUTLINE = (255, 64, 64)
-"""The colour of a lesion's outline."""
 
 
 def overview(dataset: PreparedDataset) -> dict[str, Any]:
@@ -65,14 +63,6 @@ def contact_sheet(dataset: PreparedDataset, *, columns: int = 12, rows: int = 8)
         start += len(slices)
     sheet = cells.reshape(rows, columns, *cells.shape[1:]).swapaxes(1, 2)
     return sheet.reshape(rows * size, columns * size, *cells.shape[3:])
-
-
-def outline(image: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """A slice (S, S) as (S, S, 3) with the outline of its lesion in red: the pixels of lesion at its border."""
-    lesion = mask > 0
-    coloured = np.repeat(image[..., None], 3, axis=2)
-    coloured[lesion & ~ndimage.binary_erosion(lesion)] = OUTLINE
-    return coloured
 
 
 def write_contact_sheet(dataset: PreparedDataset, path: Path | None = None) -> Path:

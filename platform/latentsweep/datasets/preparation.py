@@ -17,6 +17,7 @@ from filelock import FileLock
 from latentsweep.datasets import holds, splits, volumes
 from latentsweep.datasets.arrangement import arrange_rows, rows_with_pictures, volume_key
 from latentsweep.datasets.catalogue import BUILT_IN, Dataset, check_name, dataset_named, how_to_get
+from latentsweep.datasets.lesions import LEFT_OUT
 from latentsweep.datasets.manifest import VERSION, write_manifest
 from latentsweep.datasets.masks import MASK_RULE
 from latentsweep.datasets.phantom import SEED, SUBJECTS
@@ -279,7 +280,7 @@ def plane_notes(results: Iterable[ScanResult]) -> list[str]:
 def mask_notes(results: Iterable[ScanResult]) -> list[str]:
     """A note on the masks that were left out, for each reason."""
     left_out = Counter(reason for result in results for reason in result.mask_rejects)
-    return [f"masks left out: {count} × {reason}" for reason, count in sorted(left_out.items())]
+    return [f"{LEFT_OUT}: {count} × {reason}" for reason, count in sorted(left_out.items())]
 
 
 def _rejects(scans: Sequence[Scan], results: Sequence[ScanResult], pseudonyms: Pseudonyms) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from latentsweep.datasets.catalogue import check_name, how_to_get
-from latentsweep.datasets.manifest import MANIFEST, VERSION, check_fingerprint, is_manifest, read_manifest
+from latentsweep.datasets.manifest import MANIFEST, MASKED_FORM, VERSION, is_manifest, matches, read_manifest
 from latentsweep.datasets.png import decode
 from latentsweep.datasets.shards import MASK_SCHEMA, RULES, claims_otherwise, is_damaged, mask_name, shard_name
 from latentsweep.datasets.splits import SPLITS, fold_splits
@@ -25,6 +25,8 @@ from trainables.errors import ChangedDataError, DataError
 from trainables.folds import Fold
 from trainables.loop.watchdog import beat
 
+JOINT = "+"
+"""Between the fingerprint of slices and that of their masks, where both are read."""
 Rule = str | Fold
 """By what slices are split: a key of :data:`RULES`, whose column has the dataset's own split, or a fold."""
 
@@ -46,6 +48,11 @@ class Slices:
 
     def __len__(self) -> int:
         return len(self.subjects)
+
+    @property
+    def learned(self) -> npt.NDArray[np.uint8]:
+        """What an autoencoder learns: the images, or with masks (N, 2, S, S), image and mask."""
+        return self.images if self.masks is None else np.stack([self.images, self.masks], axis=1)
 
 
 @dataclass(frozen=True)
@@ -71,13 +78,21 @@ class PreparedDataset:
     @property
     def has_masks(self) -> bool:
         """Whether lesion masks lie beside slices."""
-        return all("masks" in shard for shard in self.manifest["shards"])
+        return all(matches(shard, MASKED_FORM) for shard in self.manifest["shards"])
 
     @property
     def mask_fingerprint(self) -> str:
         """A hash over the masks of all slices, which :attr:`fingerprint` leaves out; empty without masks."""
         parts = [shard["masks"]["pictures"] for shard in self.manifest["shards"]] if self.has_masks else []
         return hashlib.sha256("".join(parts).encode()).hexdigest() if parts else ""
+
+    def fingerprint_of(self, *, masks: bool) -> str:
+        """What results depend on that read the slices, and ``masks`` beside them: the fingerprints of both.
+
+        Without masks it is :attr:`fingerprint` itself.
+        """
+        beside = self.mask_fingerprint if masks else ""
+        return JOINT.join([self.fingerprint, *([beside] if beside else [])])
 
     def splits(self, rule: Rule = "subject") -> list[str]:
         """The splits that hold a slice under ``rule``."""
@@ -267,11 +282,38 @@ def open_dataset(datasets_folder: Path, name: str, fingerprint: str = "") -> Pre
         )
     if not is_manifest(manifest):
         raise DataError(f"the manifest of the dataset {name} is damaged: {again()}")
-    check_fingerprint(name, manifest["fingerprint"], fingerprint)
+    dataset = PreparedDataset(name, folder, manifest)
+    check_fingerprint(name, dataset.fingerprint_of(masks=JOINT in fingerprint), fingerprint)
     try:
         for number, shard in enumerate(manifest["shards"]):
             if is_damaged(folder / shard_name(number), shard, manifest["settings"]["size"]):
                 raise DataError(f"the shard {shard_name(number)} of the dataset {name} is damaged: {again()}")
     except OSError:
         raise DataError(f"a shard of the dataset {name} is missing or damaged: {again()}") from None
-    return PreparedDataset(name, folder, manifest)
+    return dataset
+
+
+def check_prepared(datasets_folder: Path, name: str, fingerprint: str) -> None:
+    """Raises :class:`ChangedDataError` where ``name`` is prepared by now with another fingerprint; reads no slice."""
+    manifest = read_manifest(Path(datasets_folder) / check_name(name) / MANIFEST)
+    if isinstance(manifest, dict) and "fingerprint" in manifest:
+        whole = JOINT in fingerprint and is_manifest(manifest)
+        dataset = PreparedDataset(name, Path(datasets_folder), manifest)
+        check_fingerprint(name, dataset.fingerprint_of(masks=whole), fingerprint)
+
+
+def check_fingerprint(name: str, found: str, begun_with: str) -> None:
+    """Raises :class:`ChangedDataError` where work on the dataset began with another fingerprint than it has now.
+
+    An empty ``begun_with`` is that of work that may begin with any. Masks count where both have them.
+    """
+    pairs = zip(("", "masks "), found.split(JOINT), begun_with.split(JOINT), strict=False)
+    for of, now, before in pairs:
+        if before in ("", now):
+            continue
+        raise ChangedDataError(
+            "a sweep, study, training or model stays with the dataset that it began with, "
+            f"{name} with {of}fingerprint {before[:8]}…, and {name} now has {now[:8]}…; prepare it as it was, "
+            "with --replace, or begin anew: the same command begins another sweep or study, and a configuration is "
+            "trained without its entries origin and trained_on"
+        )

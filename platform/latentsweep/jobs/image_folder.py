@@ -98,7 +98,7 @@ def compare(
     seed: int = 0,
 ) -> dict[str, float]:
     """The metrics of images uint8 (N, S, S) against real slices of a split, at S pixels, as ``recipe`` measures."""
-    recipe = recipe.replace(**{"data.image_size": images.shape[-1], "vae.warp_size": 0})
+    recipe = recipe.replace(**{"data.image_size": images.shape[-1], "data.mask": False, "vae.warp_size": 0})
     pipeline = Pipeline(store, dataset, recipe, seed, execution, weights, split)
     reference = Reference.load(pipeline.reference().folder)
     device = execution.prepare()

@@ -12,8 +12,7 @@ from pathlib import Path
 from latentsweep import guards, stages
 from latentsweep.configuration import Configuration
 from latentsweep.datasets.ledger import note_use
-from latentsweep.datasets.manifest import check_fingerprint
-from latentsweep.datasets.slices import PreparedDataset
+from latentsweep.datasets.slices import PreparedDataset, check_fingerprint
 from latentsweep.execution import worker
 from latentsweep.execution.cluster import background, run_under_train
 from latentsweep.execution.supervision import ignore_signals
@@ -67,9 +66,10 @@ def checked_keys(
     check_fit(recipe, dataset)
     if workers > min(recipe.vae.batch_size, recipe.diffusion.batch_size):
         raise ConfigError(f"--workers must be at most the batch size, since each takes a share of it; got {workers}")
-    check_fingerprint(dataset.name, dataset.fingerprint, configuration.fingerprint)
+    read = dataset.fingerprint_of(masks=recipe.data.mask)
+    check_fingerprint(dataset.name, read, configuration.fingerprint)
     return {
-        split: keys_of(recipe, dataset.fingerprint, configuration.seed, weights.sha256, split)
+        split: keys_of(recipe, read, configuration.seed, weights.sha256, split)
         for split in dataset.splits(recipe.data.rule)
         if split != "train"
     }
@@ -95,7 +95,8 @@ class Retraining(Job):
         self.last = list(self.keys)[-1]
         """The split whose measurements count: test, where the dataset has one."""
         self.name = name_of(dataset.name, self.keys[self.last])
-        super().__init__(home, home.trained / self.name, dataset.name, dataset.fingerprint, weights)
+        read = dataset.fingerprint_of(masks=configuration.recipe.data.mask)
+        super().__init__(home, home.trained / self.name, dataset.name, read, weights)
 
     @property
     def lock_folder(self) -> Path:

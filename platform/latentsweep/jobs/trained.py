@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import NamedTuple
-
-import numpy as np
-from PIL import Image
 
 from latentsweep import guards, stages
 from latentsweep.configuration import Configuration
 from latentsweep.datasets.ledger import note_use
-from latentsweep.datasets.manifest import check_fingerprint
-from latentsweep.datasets.slices import PreparedDataset
+from latentsweep.datasets.slices import PreparedDataset, check_fingerprint
 from latentsweep.invocation import hint
-from latentsweep.jobs.image_folder import GRID, compare
+from latentsweep.jobs.image_folder import compare
 from latentsweep.jobs.train import name_of
 from latentsweep.search.export import configuration_at
 from latentsweep.stages.denoiser import check_kept, image_seeds, keeps
@@ -26,7 +21,6 @@ from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.errors import DataError
-from trainables.figures import image_grid
 from trainables.loop.execution import Execution, fewer_threads
 from trainables.loop.machine import cores
 from trainables.measures.inception import InceptionWeights
@@ -53,7 +47,8 @@ def trained_model(
     keys: Results | None = named.results
     if keys is None:
         dataset = _dataset_of(configuration, open_named)
-        keys = keys_of(configuration.recipe, dataset.fingerprint, configuration.seed, "")
+        read = dataset.fingerprint_of(masks=configuration.recipe.data.mask)
+        keys = keys_of(configuration.recipe, read, configuration.seed, "")
     model = from_store(store, keys, configuration.recipe)
     if model is None:
         raise _untrained(run)
@@ -141,18 +136,10 @@ def _warn_of_copies(run: str, recipe: Recipe, denoiser: Entry, copies: str) -> N
 def _dataset_of(configuration: Configuration, open_named: Open) -> PreparedDataset:
     """The dataset that a configuration was found or trained on; raises :class:`DataError` where it is another now."""
     dataset = open_named(configuration.dataset)
-    check_fingerprint(dataset.name, dataset.fingerprint, configuration.fingerprint)
+    read = dataset.fingerprint_of(masks=configuration.recipe.data.mask)
+    check_fingerprint(dataset.name, read, configuration.fingerprint)
     return dataset
 
 
 def _untrained(run: str) -> DataError:
     return DataError(f"{run} is not trained in this home; train its configuration with: {hint('train')}")
-
-
-def write_images(folder: Path, images: np.ndarray, seeds: Sequence[int]) -> list[str]:
-    """A PNG for each seed and ``grid.png``; returns their names."""
-    names = [f"seed-{seed:06d}.png" for seed in seeds]
-    for name, image in zip(names, images, strict=True):
-        Image.fromarray(image).save(folder / name)
-    image_grid(images).save(folder / GRID)
-    return [*names, GRID]

@@ -168,7 +168,8 @@ def lint_configuration(home: Home, configuration: Configuration) -> list[Finding
     if dataset is None:
         return configuration_lints(recipe)
     splits = [split for split in dataset.splits(recipe.data.rule) if split != "train"]
-    keys = keys_of(recipe, dataset.fingerprint, configuration.seed, find_weights().sha256, splits[-1])
+    read = dataset.fingerprint_of(masks=recipe.data.mask)
+    keys = keys_of(recipe, read, configuration.seed, find_weights().sha256, splits[-1])
     evaluation = store.find(keys.evaluation)
     metrics = stages.metrics_of(evaluation, recipe) if evaluation else {}
     return [*lint_run(store, recipe, keys, metrics), *lint_dataset(home, dataset, recipe.data.rule)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from latentsweep import guards
-from latentsweep.datasets.slices import PreparedDataset, open_dataset
+from latentsweep.datasets.slices import JOINT, PreparedDataset, open_dataset
 from latentsweep.invocation import documented
 from latentsweep.lints import Finding
 from latentsweep.metrics import FID, KID, STEPS, Metric
@@ -316,7 +316,8 @@ def slices(source: Source) -> str:
         f"{split} {count}" + (f" of {subjects[split]} subjects" if split in subjects else "")
         for split, count in dataset.counts(rule).items()
     ]
-    changed = dataset.fingerprint != source.plan.fingerprint
+    began = source.plan.fingerprint
+    changed = dataset.fingerprint_of(masks=JOINT in began) != began
     note = " (prepared anew since the sweep: these are the present counts)" if changed else ""
     return f"{every['slices']} of {every['subjects']} subjects: {', '.join(parts)}{note}"
 

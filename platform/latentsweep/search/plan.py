@@ -11,6 +11,7 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from latentsweep.configuration import overridden
+from latentsweep.datasets.lesions import check_masks
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.search.choice import SearchConfig
 from latentsweep.search.study import Search
@@ -185,7 +186,9 @@ def planned(
             check_fit(recipe.replace(**{field: value}), dataset)
     if space.thresholds:
         recipe = recipe.replace(**{"sampling.threshold_grid": space.thresholds})
-    return SweepPlan(dataset.name, dataset.fingerprint, recipe_name, recipe, space, search, seed, weights.sha256)
+    masks = any(variant.data.mask for variant in space.vae_variants(recipe))
+    read = dataset.fingerprint_of(masks=masks)
+    return SweepPlan(dataset.name, read, recipe_name, recipe, space, search, seed, weights.sha256)
 
 
 def check_end(recipe: Recipe) -> None:
@@ -198,11 +201,13 @@ def check_end(recipe: Recipe) -> None:
 def check_fit(recipe: Recipe, dataset: PreparedDataset) -> None:
     """Checks that a recipe can be trained and measured on a dataset.
 
-    Raises :class:`DataError` for too few slices, and :class:`~trainables.errors.ConfigError` for a recipe that the
-    dataset's images don't fit.
+    Raises :class:`DataError` for too few slices or masks, and :class:`~trainables.errors.ConfigError` for a recipe
+    that the dataset's images don't fit.
     """
     check_size(recipe.data.image_size, dataset.size)
     check_size(recipe.vae.warp_size, dataset.size, "vae.warp_size")
+    if recipe.data.mask:
+        check_masks(dataset)
     counts, folds = dataset.counts(recipe.data.rule), recipe.data.folds > 1
     instead = "fewer folds" if folds else "--split slice"
     for split in ("train", "validation", "test") if folds else ("train", "validation"):

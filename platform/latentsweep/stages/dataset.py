@@ -18,7 +18,7 @@ from latentsweep.datasets.shards import (
     most_bytes,
     shard_name,
 )
-from latentsweep.datasets.slices import PreparedDataset, open_dataset
+from latentsweep.datasets.slices import JOINT, PreparedDataset, open_dataset
 from latentsweep.storage.entries import Entry, StageKey
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
@@ -30,7 +30,7 @@ DESCRIPTION = "dataset.json"
 
 
 def key_of(fingerprint: str) -> StageKey:
-    """Where the store keeps the dataset of that fingerprint."""
+    """Where the store keeps the dataset of that fingerprint; with that of its masks it is another result."""
     return StageKey(STAGE, VERSION, {"fingerprint": fingerprint})
 
 
@@ -71,7 +71,10 @@ def open_published(store: Store, name: str, fingerprint: str) -> PreparedDataset
         manifest = entry.json(DESCRIPTION)
     except (OSError, ValueError, RecursionError):
         raise other from None
-    if not is_manifest(manifest) or manifest["fingerprint"] != fingerprint:
+    if not is_manifest(manifest):
+        raise other
+    dataset = PreparedDataset(name, entry.folder, manifest, DESCRIPTION)
+    if dataset.fingerprint_of(masks=JOINT in fingerprint) != fingerprint:
         raise other
     size = manifest["settings"]["size"]
     paths = [entry.folder / shard_name(number) for number in range(len(manifest["shards"]))]
@@ -81,4 +84,4 @@ def open_published(store: Store, name: str, fingerprint: str) -> PreparedDataset
     masks = [path for number in range(len(paths)) if (path := entry.folder / mask_name(number)).is_file()]
     if not fits([*paths, *masks], most_bytes(max(shard["rows"] for shard in manifest["shards"]), size)):
         raise other
-    return PreparedDataset(name, entry.folder, manifest, DESCRIPTION)
+    return dataset

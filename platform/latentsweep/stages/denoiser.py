@@ -25,6 +25,7 @@ from trainables.denoiser.sampling import SamplingTrace, even_chunk, initial_nois
 from trainables.denoiser.training import Scorer, train_denoiser
 from trainables.denoiser.unet import UNet
 from trainables.errors import ConfigError, DataError
+from trainables.images import apart
 from trainables.loop import execution as ex
 from trainables.loop.checkpoint import load_tensors, save_tensors, with_weights
 from trainables.loop.execution import Execution
@@ -114,7 +115,7 @@ def rung_score(context: Context, latents: Entry) -> Scorer:
             positions=positions,
             chunk=even_chunk(len(seeds), device),  # its images are always drawn together
         )
-        images = decode_to_bytes(autoencoder, statistics.unwhiten(trace.latents[0].cpu()), device).numpy()
+        images = apart(decode_to_bytes(autoencoder, statistics.unwhiten(trace.latents[0].cpu()), device))[0].numpy()
         features = extractor(context.weights, str(device)).features(images)
         scores = fid_and_kid(features, real, bootstrap=recipe.evaluation.bootstrap)
         if len(real.null):

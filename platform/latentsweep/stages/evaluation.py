@@ -9,7 +9,7 @@ from typing import Any
 from latentsweep.stages.denoiser import DENOISER
 from latentsweep.stages.latents import LATENTS, posteriors
 from latentsweep.stages.real_features import REAL_FEATURES, extractor
-from latentsweep.stages.reconstruction import RECONSTRUCTION, RECONSTRUCTIONS
+from latentsweep.stages.reconstruction import RECONSTRUCTION, RECONSTRUCTIONS, with_masks
 from latentsweep.stages.samples import IMAGES, SAMPLES
 from latentsweep.stages.stage import Context, Stage, finite, records_of, save_figure, spread
 from latentsweep.storage.entries import Entry
@@ -38,6 +38,10 @@ def measure_generated(context: Context, folder: Path) -> dict[str, Any]:
     images, index, steps = tensors["images"], tensors["index"], tensors["steps"]
     features = extractor(context.weights, str(device)).features(images)
     neighbours = nearest(images, training)
+    drawn_slices, real_slices = images, real.images[spread(len(real.images), SHOWN)]
+    if recipe.data.mask:
+        drawn_slices = figures.outlined(images, tensors["masks"])
+        real_slices = figures.outlined(real_slices, with_masks(real_slices, context.slices(context.split))[:, 1])
     timing = samples.summary
     points = []
     for row, (place, used, threshold) in enumerate(zip(index, steps, timing["thresholds"], strict=True)):
@@ -61,7 +65,7 @@ def measure_generated(context: Context, folder: Path) -> dict[str, Any]:
                 "kernel_by_image": kernel_by_image(features[place], real.features),
             }
         )
-        beside = figures.generated_beside_real(images[place][:SHOWN], real.images[spread(len(real.images), SHOWN)])
+        beside = figures.generated_beside_real(drawn_slices[place][:SHOWN], real_slices)
         save_figure(folder, figure_of(threshold), beside)
     if len(points) > 1:
         curve = [{"threshold": point["threshold"], **point["metrics"]} for point in points]

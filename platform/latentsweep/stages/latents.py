@@ -69,18 +69,18 @@ def encode(context: Context, folder: Path) -> dict[str, Any]:
 
     for split in context.dataset.splits(context.recipe.data.rule):
         slices = context.slices(split)
-        add(split, slices, slices.images)
+        add(split, slices, slices.learned)
     config, size = context.recipe.diffusion, context.recipe.data.image_size
     if config.flip_probability:
         training = context.slices("train")
-        add("train", training, np.ascontiguousarray(training.images[:, :, ::-1]), MIRRORED)
+        add("train", training, np.ascontiguousarray(training.learned[..., ::-1]), MIRRORED)
     if config.copies:
         stored = context.slices("train", context.dataset.size)
         copies = [
             draw_alterations(len(stored), generator(context.seed, "copy", number)) for number in range(config.copies)
         ]
         for number, copy in enumerate(copies):
-            add("train", stored, copy.apply(torch.from_numpy(stored.images), size).numpy(), copy_name(number))
+            add("train", stored, copy.apply(torch.from_numpy(stored.learned), size).numpy(), copy_name(number))
         save_tensors(folder / LABELS, {"labels": torch.cat([copy.labels for copy in copies])})
     return write_latents(folder, parts) | {"vae": vae.name, "dataset": context.dataset.fingerprint}
 

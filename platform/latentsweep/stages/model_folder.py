@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -48,12 +48,26 @@ SAMPLER = "sampler.py"
 """The sampler as one file that needs nothing of ours."""
 
 
+class Drawn(NamedTuple):
+    """Drawn slices, and their lesion masks."""
+
+    images: np.ndarray
+    """uint8 (N, H, W)."""
+    masks: np.ndarray | None = None
+    """The same of masks, 255 for lesion and 0 elsewhere; None of a model that draws none."""
+
+
 class TrainedModel(Model):
     """What :class:`~latentsweep.stages.sampler.Model` is, run as a configuration's execution says."""
 
     def images(self, seeds: Sequence[int], execution: Execution | None = None) -> np.ndarray:
         """Slices uint8 (N, H, W), one a seed; a seed gives the same slice whatever else is drawn with it."""
-        return self.draw(seeds, (execution or Execution()).prepare())
+        return self.drawn(seeds, execution).images
+
+    def drawn(self, seeds: Sequence[int], execution: Execution | None = None) -> Drawn:
+        """The slices of these seeds, as :meth:`images` gives them, and their masks where the model draws them."""
+        found = self.draw(seeds, (execution or Execution()).prepare())
+        return Drawn(found) if found.ndim == 3 else Drawn(*map(np.ascontiguousarray, found.swapaxes(0, 1)))
 
 
 def from_store(store: Store, keys: Results, recipe: Recipe) -> TrainedModel | None:
@@ -139,5 +153,6 @@ def read_model(folder: Path) -> TrainedModel:
 
 
 def sample_images(folder: Path, seeds: Sequence[int]) -> np.ndarray:
-    """Slices uint8 (N, H, W) of the model in ``folder``."""
-    return read_model(folder).images(seeds)
+    """Slices uint8 (N, H, W) of the model in ``folder``; with masks (N, 2, H, W), of a model that draws them."""
+    images, masks = read_model(folder).drawn(seeds)
+    return images if masks is None else np.stack([images, masks], axis=1)

@@ -48,6 +48,8 @@ class Keys(dict[str, StageKey]):
 def keys_of(recipe: Recipe, dataset: str, seed: int, weights: str, split: str = "validation") -> Keys:
     """The keys of ``recipe`` on the dataset with fingerprint ``dataset``, measured on ``split``.
 
+    A recipe that learns masks needs their fingerprint, too, as ``fingerprint_of`` of the dataset gives it.
+
     ``weights`` is the SHA-256 of the Inception network. None of the results needs to be there.
     """
     identity = Identity(recipe, dataset, seed, weights, split)
@@ -65,7 +67,7 @@ class Pipeline(Context):
     @property
     def keys(self) -> Keys:
         """The keys of all results."""
-        return keys_of(self.recipe, self.dataset.fingerprint, self.seed, self.weights.sha256, self.split)
+        return keys_of(self.recipe, self.identity.dataset, self.seed, self.weights.sha256, self.split)
 
     def finish(self) -> None:
         """Obtains every result of the table."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from latentsweep.datasets.slices import Slices
 from latentsweep.stages.latents import LATENTS, posteriors
 from latentsweep.stages.real_features import REAL_FEATURES, extractor
 from latentsweep.stages.stage import WEIGHTS, Context, Stage, finite, save_figure, spread
@@ -15,10 +16,11 @@ from latentsweep.stages.vae import VAE, load_vae
 from trainables import figures
 from trainables.autoencoder.training import decode_latents, encode_slices
 from trainables.autoencoder.vae import Autoencoder
-from trainables.images import to_bytes
+from trainables.images import apart, slices_of, to_bytes
 from trainables.loop.checkpoint import save_tensors
 from trainables.measures.evaluation import compare_reconstructions, evaluate_reconstructions
 from trainables.measures.latent_statistics import active_channels, kl_by_channel
+from trainables.measures.overlap import evaluate_masks
 from trainables.measures.reference import Reference
 
 RECONSTRUCTIONS = "reconstructions.safetensors"
@@ -29,17 +31,26 @@ def measure_autoencoder(context: Context, folder: Path) -> dict[str, Any]:
     device, recipe, latents = context.execution.prepare(), context.recipe, context.obtain(LATENTS)
     model = load_vae(context.obtain(VAE).file(WEIGHTS), recipe)
     real = Reference.load(context.obtain(REAL_FEATURES).folder)
-    held_out = context.slices(context.split).images
-    images = reconstruct(model, held_out, device)
+    slices = context.slices(context.split)
+    held_out = slices.images
+    whole = reconstruct(model, slices.learned, device)
+    images = slices_of(whole)
     metrics = evaluate_reconstructions(held_out, images.squeeze(1).numpy())
+    masks = apart(to_bytes(whole))[1]
+    if masks is not None and slices.masks is not None:
+        metrics |= evaluate_masks(slices.masks, masks.numpy())
     if len(real.floor_images) > 1:
-        decoded = to_bytes(reconstruct(model, real.floor_images, device)).numpy()
+        floor = with_masks(real.floor_images, context.slices("train")) if recipe.data.mask else real.floor_images
+        decoded = apart(to_bytes(reconstruct(model, floor, device)))[0].numpy()
         features = extractor(context.weights, str(device)).features(decoded)
         metrics |= compare_reconstructions(decoded, features, real, recipe.evaluation)
     shown = spread(len(held_out), 8)
-    save_figure(folder, "reconstructions", figures.reconstructions(held_out[shown], to_bytes(images[shown]).numpy()))
+    pair = held_out[shown], to_bytes(images[shown]).numpy()
+    outlines = None if masks is None or slices.masks is None else (slices.masks[shown], masks.numpy()[shown])
+    save_figure(folder, "reconstructions", figures.reconstructions(*pair, masks=outlines))
     save_figure(folder, "latents_autoencoder", figures.latent_diagnostics(*posteriors(latents, context.split)))
-    save_tensors(folder / RECONSTRUCTIONS, {"images": to_bytes(images)})
+    tensors = {"images": to_bytes(images)}
+    save_tensors(folder / RECONSTRUCTIONS, tensors if masks is None else {**tensors, "masks": masks})
     mean, log_variance = posteriors(latents, "train")
     return {
         "metrics": finite(metrics),
@@ -49,9 +60,17 @@ def measure_autoencoder(context: Context, folder: Path) -> dict[str, Any]:
 
 
 def reconstruct(model: Autoencoder, slices: np.ndarray, device: torch.device) -> torch.Tensor:
-    """The posterior mean's reconstructions (N, 1, H, W) in [-1, 1] of slices uint8 (N, H, W)."""
+    """The posterior mean's reconstructions (N, 1, H, W) in [-1, 1] of slices uint8 (N, H, W), as
+    :func:`~trainables.autoencoder.training.decode_latents` gives them."""
     mean, _ = encode_slices(model, torch.from_numpy(slices), device)
     return decode_latents(model, mean, device)
+
+
+def with_masks(images: np.ndarray, slices: Slices) -> np.ndarray:
+    """Images uint8 (N, H, W) that are among ``slices``, each with its mask: (N, 2, H, W)."""
+    places = {image.tobytes(): place for place, image in enumerate(slices.images)}
+    found: np.ndarray = slices.learned[[places[image.tobytes()] for image in images]]
+    return found
 
 
 RECONSTRUCTION = Stage(

@@ -75,7 +75,10 @@ class Model:
         return cls(recipe, autoencoder, denoiser, scaling, positions, guide)
 
     def draw(self, seeds: Sequence[int], device: str | torch.device = "cpu") -> np.ndarray:
-        """Slices uint8 (N, H, W), one a seed, computed on ``device``."""
+        """Slices uint8 (N, H, W), one a seed, computed on ``device``; of a model that draws masks (N, 2, H, W).
+
+        There the second channel is the lesion mask, 255 for lesion and 0 elsewhere.
+        """
         device = torch.device(device)
         trace = draw(
             self.denoiser,
@@ -158,8 +161,9 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     words.to.mkdir(parents=True, exist_ok=True)
-    for seed, image in zip(seeds, images, strict=True):
-        (words.to / f"seed-{seed:06d}.png").write_bytes(png(image))
+    for seed, drawn in zip(seeds, images, strict=True):
+        for name, image in zip(("seed", "mask"), drawn if drawn.ndim == 3 else [drawn], strict=False):
+            (words.to / f"{name}-{seed:06d}.png").write_bytes(png(image))
     print(f"{len(images)} slices in {words.to}")
     return 0
 

@@ -18,11 +18,12 @@ from trainables import figures
 from trainables.autoencoder.training import decode_to_bytes
 from trainables.denoiser.sampling import sampling_timesteps
 from trainables.errors import DivergenceError
+from trainables.images import apart
 from trainables.loop.checkpoint import save_tensors
 from trainables.recipes import Recipe
 
 IMAGES = "samples.safetensors"
-"""The file of the images, their latents, which of them each threshold has, and how far from its end each is."""
+"""The file of the images (and masks), their latents, which of them each threshold has, how far from its end each."""
 
 TRAJECTORY = (1000, 800, 600, 400, 200, 100, 50)
 """The timesteps at which a denoising trajectory is shown, before its end at 0."""
@@ -67,15 +68,22 @@ def generate(context: Context, folder: Path) -> dict[str, Any]:
         raise DivergenceError(
             "sampling left the finite numbers: lower diffusion.learning_rate", step=recipe.diffusion.steps
         )
-    images = decode_to_bytes(autoencoder, generated, device)
-    tensors = {"images": images, "latents": generated, "index": index, "steps": steps_used}
+    images, masks = apart(decode_to_bytes(autoencoder, generated, device))
+    tensors = {
+        "images": images,
+        **({} if masks is None else {"masks": masks}),
+        "latents": generated,
+        "index": index,
+        "steps": steps_used,
+    }
     tensors["remaining"] = trace.remaining()[rows]
     if trace.positions is not None:
         tensors["positions"] = trace.positions
     save_tensors(folder / IMAGES, tensors)
     last = trace.latents[:1, 0].cpu()
     path = [(t, latent.cpu(), x0.cpu()) for t, latent, x0 in trace.snapshots] + [(0, last, last)]
-    estimates = decode_to_bytes(autoencoder, statistics.unwhiten(torch.cat([x0 for _, _, x0 in path])), device)
+    ends = statistics.unwhiten(torch.cat([x0 for _, _, x0 in path]))
+    estimates, _ = apart(decode_to_bytes(autoencoder, ends, device))
     shown = [(t, latent[0].numpy(), image.numpy()) for (t, latent, _), image in zip(path, estimates, strict=True)]
     save_figure(folder, "trajectory", figures.denoising_trajectory(shown))
     evaluations = int(trace.steps_used.max(dim=0).values.sum())

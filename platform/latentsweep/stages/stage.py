@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
-from latentsweep.datasets.slices import PreparedDataset, Slices
+from latentsweep.datasets.slices import JOINT, PreparedDataset, Slices
 from latentsweep.storage.entries import Entry, StageKey
 from latentsweep.storage.store import Store
-from trainables.images import resize
+from trainables.images import check_label, lesions, resize
 from trainables.loop import execution as ex
 from trainables.loop.execution import Execution
 from trainables.loop.progress import Record, Report, ignore_report, without_scores
@@ -41,7 +41,7 @@ class Identity:
 
     recipe: Recipe
     dataset: str
-    """The dataset's fingerprint."""
+    """The dataset's fingerprint, with that of its masks where a recipe may read them."""
     seed: int
     weights: str
     """The SHA-256 of the Inception network."""
@@ -50,7 +50,15 @@ class Identity:
 
     @property
     def slices(self) -> dict[str, Any]:
-        """The part of a key that says which slices are read."""
+        """The part of a key that says which slices are read, without their masks."""
+        data = self.recipe.data.replace(mask=False)
+        return {"dataset": self.dataset.split(JOINT)[0], "data": data.identity()}
+
+    @property
+    def learned(self) -> dict[str, Any]:
+        """The part of a key that says what an autoencoder learns: slices, and their masks where they are learned."""
+        if not self.recipe.data.mask:
+            return self.slices
         return {"dataset": self.dataset, "data": self.recipe.data.identity()}
 
 
@@ -109,17 +117,24 @@ class Context:
     @property
     def identity(self) -> Identity:
         """What the keys are made of."""
-        return Identity(self.recipe, self.dataset.fingerprint, self.seed, self.weights.sha256, self.split)
+        read = self.dataset.fingerprint_of(masks=self.recipe.data.mask)
+        return Identity(self.recipe, read, self.seed, self.weights.sha256, self.split)
 
     def slices(self, split: str, size: int = 0) -> Slices:
         """The slices of a split under the recipe's rule, at ``size``, or at the recipe's size.
 
-        Raises :class:`~trainables.errors.ConfigError` where the prepared slices are smaller.
+        Where the recipe learns masks, they come along, 255 for lesion and 0 elsewhere. Raises
+        :class:`~trainables.errors.ConfigError` where the prepared slices are smaller, or no mask has the label.
         """
         data = self.recipe.data
-        slices = self.dataset.load(split, rule=data.rule)
-        images = resize(slices.images, size or data.image_size)
-        return Slices(images, slices.subjects, slices.volumes, slices.indices)
+        slices, side = self.dataset.load(split, rule=data.rule, masks=data.mask), size or data.image_size
+        masks = None
+        if slices.masks is not None:
+            if split == "train":
+                check_label(slices.masks, data.mask_label)
+            masks = lesions(slices.masks, side, data.mask_label)
+        images = resize(slices.images, side)
+        return dataclasses.replace(slices, images=images, masks=masks)
 
     def obtain(self, stage: Stage, report: Report | None = None, *, rungs: bool = False) -> Entry:
         """Returns the result from the store. If it is missing, obtains the inputs, then computes and stores it.

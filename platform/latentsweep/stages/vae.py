@@ -21,8 +21,8 @@ from trainables.recipes import Recipe
 def train(context: Context, folder: Path) -> dict[str, Any]:
     """Trains the autoencoder; leaves its best weights and the records."""
     config, seed, report = context.recipe.vae, context.seed, context.report
-    training = torch.from_numpy(context.slices("train", config.warp_size).images)
-    held_out = torch.from_numpy(context.slices("validation").images)
+    training = torch.from_numpy(context.slices("train", config.warp_size).learned)
+    held_out = torch.from_numpy(context.slices("validation").learned)
 
     def at_rung(rung: Execution) -> tuple[Autoencoder, list[Record]]:
         return train_vae(config, training, held_out, seed=seed, folder=folder, execution=rung, report=report)
@@ -39,7 +39,7 @@ VAE = Stage(
     name="vae",
     version=2,
     title="autoencoder",
-    fields=lambda identity: {**identity.slices, "vae": identity.recipe.vae.identity(), "seed": identity.seed},
+    fields=lambda identity: {**identity.learned, "vae": identity.recipe.vae.identity(), "seed": identity.seed},
     run=train,
     replay=lambda context, entry: records_of(entry),
     planned="autoencoders",
@@ -49,4 +49,4 @@ VAE = Stage(
 
 def load_vae(weights: Path, recipe: Recipe) -> Autoencoder:
     """The trained autoencoder of a file of weights; raises ``RuntimeError`` where the recipe's is another."""
-    return with_weights(lambda: Autoencoder(recipe.vae), load_tensors(weights)[0])
+    return with_weights(lambda: Autoencoder(recipe.vae, recipe.data.mask), load_tensors(weights)[0])

@@ -11,7 +11,7 @@ from writers import metaimage
 from latentsweep.datasets.formats.readers import format_by_name
 from latentsweep.datasets.formats.reject import Reject
 from latentsweep.datasets.masks import lay_on
-from latentsweep.datasets.overview import OUTLINE, contact_sheet
+from latentsweep.datasets.overview import contact_sheet
 from latentsweep.datasets.preparation import prepare
 from latentsweep.datasets.scans import Scan
 from latentsweep.datasets.slices import open_dataset
@@ -23,6 +23,7 @@ from latentsweep.stages.dataset import open_published, publish
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.errors import DataError
+from trainables.figures.overlay import OUTLINE
 
 SIDE = 48
 

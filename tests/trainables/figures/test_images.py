@@ -131,3 +131,21 @@ def test_the_latent_scale_is_three_or_whole_threes(scale: float, end: float, sli
     latent = scale * np.random.default_rng(0).normal(size=(4, 16, 16))
     figure = figures.denoising_trajectory([(0, latent, slices(1)[0])])
     assert {heat.get_clim() for heat in shown(figure, "PuOr")} == {(-end, end)}
+
+
+def test_lesions_are_outlined_in_the_pictures_of_slices_with_masks(slices: Slices) -> None:
+    images = slices(4)
+    masks = np.zeros_like(images)
+    masks[:, 4:9, 4:9] = 255
+    shown_slices = figures.outlined(images, masks)
+    assert figures.outlined(images, None) is images
+    red = (shown_slices == (255, 64, 64)).all(axis=-1)
+    assert red.sum() == 4 * 16, "the border of 5×5 pixels"
+    assert np.array_equal(shown_slices[~red], np.repeat(images[..., None], 3, axis=-1)[~red])
+    assert np.asarray(figures.image_grid(shown_slices)).shape[2] == 3
+    for figure in (
+        figures.generated_beside_real(shown_slices, shown_slices),
+        figures.reconstructions(images, images, masks=(masks, masks)),
+    ):
+        pictures = [np.asarray(image.get_array()) for axes in figure.axes for image in axes.get_images()]
+        assert sum(picture.ndim == 3 and bool((picture[..., 0] > picture[..., 1]).any()) for picture in pictures) >= 2

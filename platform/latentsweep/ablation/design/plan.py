@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -215,6 +215,8 @@ def plan_of(
         tuple(sorted(avoided)),
         margin,
     )
+    if any(arm.recipe.data.mask for arm in plan.design.arms):
+        plan = replace(plan, fingerprint=dataset.fingerprint_of(masks=True))
     if not 0 < margin < 1:
         raise ConfigError(
             f"--margin is a change that doesn't matter, above 0 and below 100 % of the reference's score, got "
