@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,12 @@ NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
 PROGRAM = r"(?:python cli\.py|latentsweep)"
 PLACEHOLDER = re.compile(r"…|<\w|\[")
 """What stands in a line that only shows how a command is built."""
+
+
+@cache
+def commands() -> dict[str, Any]:
+    """The commands, put together once."""
+    return every_command()
 
 
 def without_code(text: str) -> str:
@@ -63,13 +70,13 @@ def typed(text: str) -> Iterator[list[str]]:
 
 def parse(words: list[str]) -> None:
     """Parses a command's words and runs nothing; raises what click raises for a wrong one."""
-    known = every_command()
+    known = commands()
     name = next((" ".join(words[:n]) for n in (2, 1) if " ".join(words[:n]) in known), None)
     if name is None:
         assert words[0].startswith("-"), f"no such command: {' '.join(words)}"
         return
     rest = words[len(name.split()) :]
-    if not {"-h", "--help"} & set(rest):
+    if rest and not {"-h", "--help"} & set(rest):  # a name alone only mentions the command
         known[name].make_context(name, rest)
 
 
@@ -102,7 +109,7 @@ def test_a_command_that_cannot_be_typed_is_found(line: str) -> None:
 
 
 def test_every_command_and_option_says_what_it_does_and_has_examples() -> None:
-    known: dict[str, Any] = every_command()
+    known = commands()
     assert set(EXAMPLES) == set(known)
     for name, command in known.items():
         assert command.help, name
@@ -111,7 +118,7 @@ def test_every_command_and_option_says_what_it_does_and_has_examples() -> None:
 
 def test_the_page_of_a_command_names_every_option() -> None:
     written = pages()
-    for name, command in every_command().items():
+    for name, command in commands().items():
         text = written[f"commands/{file_of(name)}"]
         options = [word for each in command.params if each.param_type_name == "option" for word in each.opts]
         assert [word for word in options if f"`{word}" not in text] == []
@@ -120,3 +127,18 @@ def test_the_page_of_a_command_names_every_option() -> None:
 def test_no_page_of_a_command_is_left_behind() -> None:
     there = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs" / "commands").iterdir()}
     assert there == {name for name in pages() if name.startswith("commands/")}
+
+
+def test_the_readme_shows_commands_and_fits_on_a_few_screens() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert len(list(typed(text))) >= 10
+    assert text.count("\n") <= 180
+
+
+def test_every_page_is_in_the_index_of_the_documents() -> None:
+    listed = {
+        (ROOT / "docs" / target.partition("#")[0]).resolve()
+        for target in links((ROOT / "docs" / "README.md").read_text())
+    }
+    there = {path for path in DOCUMENTS if (ROOT / "docs") in path.parents and path.parent.name != "commands"}
+    assert {path for path in there if path.name != "README.md"} - listed == set()
