@@ -150,8 +150,8 @@ def sweep(
         return SweepResult(place, plan, forecast=forecasts.forecast(plan, place, trials, pack, on_card, extent))
     if not pack.gpu_share and plan.recipe_name != "smoke":
         say(f"note: {pack.without_card}; {plan.recipe_name} takes days on a CPU, --recipe smoke minutes")
-    if pack.left_out:
-        say(pack.left_out_line())
+    if line := pack.left_out_line():
+        say(line)
     if (reached := plan.reachable(trials)) < trials:
         say(
             f"note: --trials {trials}, and the space has {number(reached, 'different training')}: each runs once, "

@@ -13,7 +13,7 @@ from latentsweep.ablation.design.arms import WHOLE, arms_of
 from latentsweep.ablation.design.components import DEFAULT
 from latentsweep.ablation.design.plan import AblationPlan, ArmRun, plan_of
 from latentsweep.ablation.design.walltime import WallTime
-from latentsweep.ablation.statistics.effects import Effect
+from latentsweep.ablation.statistics.effect import Effect
 from latentsweep.ablation.statistics.ratio import Ratio
 from latentsweep.api.places import Settings, dataset_of, home_of, recorder_of, texts_of
 from latentsweep.configuration import execution_of, overridden
@@ -155,8 +155,8 @@ def ablate(
     largest = max((each.recipe for each in plan.design.arms), key=size)
     slices = max(study.training_slices(largest))
     pack = pack_job(largest, ray_address, execution, concurrent=concurrent, card_gib=card_gib, slices=slices)
-    if pack.left_out and tell:
-        tell(pack.left_out_line())
+    if tell and (line := pack.left_out_line()):
+        tell(line)
     jobs = study.run(seeds, Runtime(pack, console or Console(quiet=True), ray_address))
     real = ablation_results.real_slices(study, jobs)
     effects = ablation_results.judge_effects(study, jobs, seeds, real)
