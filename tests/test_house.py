@@ -25,6 +25,7 @@ ROOMS = {
     "trainables": [
         ["errors", "folds"],
         ["config"],
+        ["plugins"],
         ["loop"],
         ["layers", "images", "measures"],
         ["denoiser", "autoencoder", "figures"],

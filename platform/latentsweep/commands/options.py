@@ -67,7 +67,8 @@ DeviceOption = Annotated[
     ),
 ]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="field=value of the recipe, or execution.field=value.")
+    list[str] | None,
+    typer.Option("--set", help="field=value of the recipe (plugins lists more), or execution.field=value."),
 ]
 ConcurrentOption = Annotated[int | None, typer.Option(help="Trials at once; what fits by default.")]
 RecordOption = Annotated[bool, typer.Option("--mlflow/--no-mlflow", help="Record to MLflow.")]

@@ -17,6 +17,7 @@ from filelock import FileLock
 from latentsweep.datasets import holds, splits, volumes
 from latentsweep.datasets.arrangement import arrange_rows, rows_with_pictures, volume_key
 from latentsweep.datasets.catalogue import BUILT_IN, Dataset, check_name, dataset_named, how_to_get
+from latentsweep.datasets.formats.readers import PLUGINS
 from latentsweep.datasets.lesions import LEFT_OUT
 from latentsweep.datasets.manifest import VERSION, write_manifest
 from latentsweep.datasets.masks import MASK_RULE
@@ -164,6 +165,7 @@ def find_scans(
 
 def settings_of(dataset: Dataset, found: Discovery, size: int, series: str | None) -> dict[str, Any]:
     """What a preparation does with them, as the manifest tells it."""
+    added = {kind: plugin.identity for kind, plugin in PLUGINS.items() if any(s.kind == kind for s in found.scans)}
     return {
         "preparation": PREPARATION,
         "size": size,
@@ -176,6 +178,7 @@ def settings_of(dataset: Dataset, found: Discovery, size: int, series: str | Non
         "resize": "bicubic in true proportions, padded with 0 to a square",
         "split": {"shares": list(splits.SHARES), "seed": splits.SEED},
         **({"mask": MASK_RULE} if any(scan.masks for scan in found.scans) else {}),
+        **({"readers": added} if added else {}),
     }
 
 
