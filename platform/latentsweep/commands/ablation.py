@@ -130,7 +130,8 @@ def ablate(
     real = ablation_results.real_slices(study, jobs)
     effects = ablation_results.judge_effects(study, jobs, seeds, real)
     ratios = ablation_results.compare_to_reference(study, jobs, seeds, real)
-    files = ablation_results.write_study(study, jobs, effects, seeds, ratios, real)
+    address = options.pages_of(place, study.recorder)(plan.name) if mlflow else ""
+    files = ablation_results.write_study(study, jobs, effects, seeds, ratios, real, address)
     wall_time = ablation_results.wall_time(study, jobs)
     earlier = study.note_use()
     if as_json:
