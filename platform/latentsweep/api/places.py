@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +77,13 @@ def recorder_of(home: Home, experiment: str, wanted: bool) -> Recorder:
     from latentsweep.records.recorder import MemoryRecorder
 
     return MemoryRecorder()
+
+
+def pages_of(home: Home, recorder: Recorder) -> Callable[[str], str]:
+    """What gives the address of the page that MLflow has of a run; see :mod:`latentsweep_mlflow.links`."""
+    from latentsweep_mlflow import links
+
+    return links.pages_of(home.root, recorder)
 
 
 def texts_of(settings: Settings) -> list[str]:

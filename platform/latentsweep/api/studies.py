@@ -15,7 +15,7 @@ from latentsweep.ablation.design.plan import AblationPlan, ArmRun, plan_of
 from latentsweep.ablation.design.walltime import WallTime
 from latentsweep.ablation.statistics.effect import Effect
 from latentsweep.ablation.statistics.ratio import Ratio
-from latentsweep.api.places import Settings, dataset_of, home_of, recorder_of, texts_of
+from latentsweep.api.places import Settings, dataset_of, home_of, pages_of, recorder_of, texts_of
 from latentsweep.configuration import execution_of, overridden
 from latentsweep.execution.cluster import pack_job
 from latentsweep.jobs import ablation_results
@@ -161,7 +161,8 @@ def ablate(
     real = ablation_results.real_slices(study, jobs)
     effects = ablation_results.judge_effects(study, jobs, seeds, real)
     ratios = ablation_results.compare_to_reference(study, jobs, seeds, real)
-    files = ablation_results.write_study(study, jobs, effects, seeds, ratios, real)
+    address = pages_of(place, study.recorder)(plan.name) if mlflow else ""
+    files = ablation_results.write_study(study, jobs, effects, seeds, ratios, real, address)
     wall_time = ablation_results.wall_time(study, jobs)
     finished = Finished(study, jobs, effects, ratios, files, wall_time, study.note_use())
     return AblationResult(plan, forecast, finished)

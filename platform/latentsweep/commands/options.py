@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from latentsweep.api.places import checked_home as checked_home
 from latentsweep.api.places import dataset_of as dataset_of
 from latentsweep.api.places import home_of as home_of
+from latentsweep.api.places import pages_of as pages_of
 from latentsweep.api.places import recorder_of as recorder_of
 from latentsweep.commands import completion
-
-if TYPE_CHECKING:
-    from latentsweep.records.recorder import Recorder
-    from latentsweep.storage.home import Home
 
 HomeOption = Annotated[Path, typer.Option("--home", envvar="LATENTSWEEP_HOME", help="Folder of all that is made.")]
 StoreOption = Annotated[
@@ -79,13 +75,6 @@ RunArgument = Annotated[
         metavar="RUN",
     ),
 ]
-
-
-def pages_of(home: Home, recorder: Recorder) -> Callable[[str], str]:
-    """What gives the address of the page that MLflow has of a run; see :mod:`latentsweep_mlflow.links`."""
-    from latentsweep_mlflow import links
-
-    return links.pages_of(home.root, recorder)
 
 
 def print_earlier(dataset: str, earlier: int | None) -> None:
