@@ -17,7 +17,7 @@ case "$*" in $FAILING) exit "$CODE";; esac
 
 
 def run(folder: Path, failing: str = "nothing", code: int = 1) -> subprocess.CompletedProcess[str]:
-    """Runs a copy of it in ``folder``, where the part whose words match the pattern ``failing`` ends with ``code``."""
+    """Runs a copy of it in ``folder``, where the part whose words match ``failing`` ends with ``code``."""
     for path in ("bin/make", "bin/apt-get", ".venv/bin/python"):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(PROGRAM)
