@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from latentsweep.cli import every_command
+from latentsweep.datasets.catalogue import KNOWN
 from latentsweep.documentation import pages
 from latentsweep.manual.examples import EXAMPLES
 from latentsweep.manual.pages import file_of
@@ -106,6 +107,13 @@ def test_a_command_that_cannot_be_typed_is_found(line: str) -> None:
     (words,) = typed(f"```\npython cli.py {line}\n```\n")
     with pytest.raises((Exception, AssertionError)):
         parse(words)
+
+
+def test_the_readme_says_how_to_get_every_set_that_has_a_name() -> None:
+    text = (ROOT / "README.md").read_text()
+    for known in KNOWN.values():
+        steps = [step.replace("`", "") for step in re.findall(r"`[^`]+`|https?://[^\s,]*[a-z0-9]", known.getting)]
+        assert [step for step in steps if step not in text] == [], known.name
 
 
 def test_every_command_and_option_says_what_it_does_and_has_examples() -> None:

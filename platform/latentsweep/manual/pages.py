@@ -21,8 +21,11 @@ One page for each command. From a checkout, type `python cli.py`; where the pack
 same. `-h` behind a command prints its options.
 
 Options of the program stand before the command: `--version` prints the version, `--debug` shows where an error came
-from, and `--install-completion` makes your shell complete commands, options and names. These pages are written by
-`make docs`.
+from, and `--install-completion` makes your shell complete commands, options and names.
+
+Commands that report take `--json`. Commands that compute take `--device`: `cpu` leaves the cards alone, `cuda` ends
+with an error where no card can be used, and `auto`, the default, takes a card where there is one. Everything lies
+under `--home`, by default `runs/`. These pages are written by `make docs`.
 
 | command | what it does |
 | --- | --- |
