@@ -117,7 +117,9 @@ def test_it_says_first_what_the_guards_refuse(tmp_path: Path) -> None:
     assert "refused" in row(text, "near copies")
 
 
-@pytest.mark.parametrize(("left_out", "words"), [(0, "None is a near copy"), (1, "a near copy of training slices was left out (1)")])
+@pytest.mark.parametrize(
+    ("left_out", "words"), [(0, "None is a near copy"), (1, "a near copy of training slices was left out (1)")]
+)
 def test_it_says_how_many_near_copies_the_grid_leaves_out(tmp_path: Path, left_out: int, words: str) -> None:
     assert words in card(training(tmp_path), Grid(np.zeros((2, 8, 8), np.uint8), left_out))
     assert "No slices are shown" in card(training(tmp_path), NOTHING)

@@ -19,7 +19,7 @@ from latentsweep.stages.denoiser import guide_file, load_average, load_guide
 from latentsweep.stages.latents import channel_statistics, scaling, training_positions
 from latentsweep.stages.pipeline import Keys
 from latentsweep.stages.sampler import (
-    CONFIG,
+    CONFIG as CONFIG,
     DENOISER,
     GUIDE,
     SCALING,
