@@ -20,6 +20,8 @@ from latentsweep.stages.latents import channel_statistics, scaling, training_pos
 from latentsweep.stages.pipeline import Keys
 from latentsweep.stages.sampler import (
     CONFIG as CONFIG,
+)
+from latentsweep.stages.sampler import (
     DENOISER,
     GUIDE,
     SCALING,
