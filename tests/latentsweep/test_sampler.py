@@ -166,6 +166,14 @@ def test_it_does_not_draw_by_other_settings_than_the_file_that_people_edit(tmp_p
     assert open_model(folder).draw([0]).shape == (1, 32, 32)
 
 
+def test_a_sampler_that_is_not_built_in_is_refused_in_one_line(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "model", PLAIN)
+    path = folder / SETTINGS
+    path.write_text(path.read_text().replace('"sampler": "ddim"', '"sampler": "theirs"'))
+    with pytest.raises(DataError, match="the sampler theirs, which comes from another package"):
+        open_model(folder)
+
+
 def test_a_folder_that_lacks_weights_is_refused_in_one_line(tmp_path: Path) -> None:
     folder = model_folder(tmp_path / "model", PLAIN)
     (folder / DENOISER).unlink()

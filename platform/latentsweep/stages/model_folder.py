@@ -19,7 +19,9 @@ from latentsweep.stages.denoiser import guide_file, load_average, load_guide
 from latentsweep.stages.latents import channel_statistics, scaling, training_positions
 from latentsweep.stages.pipeline import Keys
 from latentsweep.stages.sampler import (
-    CONFIG,
+    CONFIG as CONFIG,
+)
+from latentsweep.stages.sampler import (
     DENOISER,
     GUIDE,
     SCALING,

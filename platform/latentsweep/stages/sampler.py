@@ -32,6 +32,7 @@ from latentsweep.stages.vae import load_vae
 from trainables.autoencoder.training import decode_to_bytes
 from trainables.autoencoder.vae import Autoencoder
 from trainables.denoiser.latents import NO_WHITENING, ChannelStatistics
+from trainables.denoiser.samplers import SAMPLERS
 from trainables.denoiser.unet import UNet
 from trainables.errors import DataError, LatentsweepError
 from trainables.loop.checkpoint import load_tensors
@@ -41,6 +42,14 @@ CONFIG, SETTINGS = "config.yaml", "config.json"
 """A configuration as a person reads and edits it, and what the sampler reads, which is made of that."""
 VAE, DENOISER, GUIDE = "vae.safetensors", "denoiser.safetensors", "guide.safetensors"
 SCALING = "scaling.safetensors"
+
+
+class Section(SimpleNamespace):
+    """A section of a recipe, or all of it, as ``config.json`` says it: fields, and what follows from them."""
+
+    def chosen_plugins(self, field: str) -> dict[str, Any]:
+        """The things of other packages that a field names: none, since the file holds what is built in."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -110,9 +119,13 @@ def open_model(folder: Path | None = None) -> Model:
 def read_settings(folder: Path) -> Any:
     """What ``config.json`` says, by attributes; raises :class:`DataError` where ``config.yaml`` was edited since."""
     require(folder, SETTINGS)
-    settings = json.loads(
-        (folder / SETTINGS).read_text("utf-8"), object_hook=lambda values: SimpleNamespace(**values)
-    )
+    settings = json.loads((folder / SETTINGS).read_text("utf-8"), object_hook=lambda values: Section(**values))
+    named = settings.recipe.sampling.sampler
+    if named not in SAMPLERS:
+        raise DataError(
+            f"{SETTINGS} names the sampler {named}, which comes from another package: draw with latentsweep where "
+            "that package is installed"
+        )
     path = folder / CONFIG
     if path.exists() and digest_of(path) != settings.made_from:
         raise DataError(
