@@ -53,11 +53,15 @@ class Recipe(Config):
                 f"sampling.after_steps must be at most diffusion.steps ({self.diffusion.steps}), got "
                 f"{self.sampling.after_steps}; set it to 0 to draw by the weights of the end"
             )
-        if self.sampling.guidance != 1 and not (
-            self.diffusion.position_condition and self.diffusion.condition_dropout
-        ):
+        if self.diffusion.lesion_condition and not self.data.mask:
             raise ConfigError(
-                "sampling.guidance other than 1 needs diffusion.position_condition and a condition_dropout above 0, "
+                "diffusion.lesion_condition needs data.mask, which says what is lesion; set data.mask=true, or leave "
+                "lesion_condition at false"
+            )
+        if self.sampling.guidance != 1 and not (self.diffusion.conditional and self.diffusion.condition_dropout):
+            raise ConfigError(
+                "sampling.guidance other than 1 needs diffusion.position_condition or lesion_condition, and a "
+                "condition_dropout above 0, "
                 f"which teach the denoiser both sides of it; got guidance {self.sampling.guidance:g}: set both, or "
                 "leave it at 1"
             )

@@ -17,7 +17,8 @@ from latentsweep.configuration import Configuration
 from latentsweep.datasets.slices import JOINT, check_prepared, open_dataset
 from latentsweep.search.plan import check_fit
 from latentsweep.stages.dataset import open_published, publish
-from latentsweep.stages.model_folder import from_store, sample_images, write_model
+from latentsweep.stages.latents import read_lesions
+from latentsweep.stages.model_folder import from_store, read_model, sample_images, write_model
 from latentsweep.stages.pipeline import Pipeline, keys_of
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
@@ -89,6 +90,52 @@ def test_a_trained_model_draws_slices_and_masks_from_its_folder_as_from_the_stor
     assert images.shape == masks.shape == (2, 32, 32)
     write_model(tmp_path, trained.store, trained.keys, Configuration("discs", 0, trained.recipe))
     assert np.array_equal(sample_images(tmp_path, [3, 4]), np.stack([images, masks], axis=1))
+
+
+@pytest.fixture(scope="module")
+def told(trained: Pipeline) -> Pipeline:
+    """The same with a denoiser that is told how much of each slice is lesion."""
+    recipe = trained.recipe.replace(**{"diffusion.lesion_condition": True, "sampling.guidance": 1.5})
+    return dataclasses.replace(trained, recipe=recipe)
+
+
+def test_slices_are_parted_by_the_median_lesion_of_the_training_split(told: Pipeline) -> None:
+    latents = told.latents()
+    for split in ("train", "validation", "test"):
+        masks = told.slices(split).masks
+        assert masks is not None
+        shares, border = (masks > 0).mean(axis=(1, 2)), latents.summary["lesion_border"]
+        expected = np.select([shares == 0, shares <= border], [0, 1], 2)
+        assert read_lesions(latents.folder, split).tolist() == expected.tolist()
+    sizes = read_lesions(latents.folder, "train").tolist()
+    assert [sizes.count(size) for size in (1, 2)] == [10, 9]
+    assert told.keys.latents == dataclasses.replace(told, recipe=JOINTLY).keys.latents, "what is told is there anyway"
+
+
+def test_a_denoiser_is_told_lesions_and_draws_the_one_that_is_asked_for(told: Pipeline, tmp_path: Path) -> None:
+    tensors = load_tensors(told.samples().file("samples.safetensors"))[0]
+    assert set(tensors["lesions"].tolist()) <= {0.0, 1.0, 2.0}
+    model = from_store(told.store, told.keys, told.recipe)
+    assert model is not None
+    small, large = (model.drawn([5], lesion=size).images for size in ("small", "large"))
+    assert not np.array_equal(small, large), "the same noise, told otherwise"
+    write_model(tmp_path, told.store, told.keys, Configuration("discs", 0, told.recipe))
+    assert np.array_equal(read_model(tmp_path).draw([5], lesion="large").images, large)
+
+
+def test_a_lesion_that_a_model_did_not_learn_is_refused(trained: Pipeline, told: Pipeline) -> None:
+    for pipeline, asked, words in (
+        (trained, "large", "got 'large' for one without"),
+        (told, "huge", "--lesion is one of none, small, large"),
+    ):
+        model = from_store(pipeline.store, pipeline.keys, pipeline.recipe)
+        assert model is not None
+        with pytest.raises(ConfigError, match=words):
+            model.drawn([1], lesion=asked)
+    assert model.lesions is not None
+    alone = dataclasses.replace(model, lesions=model.lesions.clamp(min=1))
+    with pytest.raises(ConfigError, match="which is small, large, got none; take one"):
+        alone.draw([1], lesion="none")
 
 
 def test_scores_are_of_the_slices_alone(trained: Pipeline) -> None:

@@ -1,7 +1,8 @@
-"""What the denoiser is told beside the timestep: a slice's position in its volume, its augmentation, an estimate.
+"""What the denoiser is told beside the timestep: a slice's position and lesion, its augmentation, an estimate.
 
 Legend: B samples, latents (B, C, h, w). A position is a number from 0, the volume's lowest kept slice, to 1, its
-highest; NaN says nothing. An estimate is an x̂₀ of the denoiser itself; 0 says nothing.
+highest; NaN says nothing. A lesion is the number of its size in :data:`LESIONS`; NaN says nothing. An estimate is an
+x̂₀ of the denoiser itself; 0 says nothing.
 """
 
 from __future__ import annotations
@@ -31,12 +32,17 @@ class Condition:
     None where nothing was done, as in sampling."""
     estimate: Tensor | None = None
     """(B, C, h, w) float32."""
+    lesion: Tensor | None = None
+    """(B,) float32, 0, 1 or 2, or NaN."""
 
     def __getitem__(self, share: slice) -> Condition:
         """The condition of these samples alone."""
-        parts = (self.position, self.augmentation, self.estimate)
+        parts = (self.position, self.augmentation, self.estimate, self.lesion)
         return Condition(*(None if part is None else part[share] for part in parts))
 
+
+LESIONS = ("none", "small", "large")
+"""Sizes of a slice's lesion."""
 
 NOTHING = Condition()
 """Nothing is known: the unconditional denoiser."""
@@ -57,12 +63,12 @@ def check_positions(config: DiffusionConfig, training: Latents) -> None:
 
 
 def draw_dropped(config: DiffusionConfig, batch: int, random: torch.Generator) -> Tensor | None:
-    """Whose position the denoiser isn't told in a step, (B,) bool; None where it isn't conditioned on positions.
+    """Of whom the denoiser isn't told position and lesion in a step, (B,) bool; None where it never is told them.
 
     Each sample's with ``config.condition_dropout``, so that the network also learns the unconditional distribution
     (Ho & Salimans 2022, algorithm 1).
     """
-    if not config.position_condition:
+    if not config.conditional:
         return None
     return torch.rand(batch, generator=random) < config.condition_dropout
 
@@ -74,8 +80,29 @@ def known_positions(config: DiffusionConfig, latents: Latents, indices: Tensor) 
     return latents.positions[indices]
 
 
+def known_lesions(config: DiffusionConfig, latents: Latents, indices: Tensor) -> Tensor | None:
+    """The lesions (B,) of the samples ``indices`` (B,); None where the denoiser isn't conditioned on lesions."""
+    if not config.lesion_condition or latents.lesions is None:
+        return None
+    return latents.lesions[indices]
+
+
+def lesion_border(shares: Tensor) -> float:
+    """The share of a slice up to which a lesion is small: the median of those ``shares`` (N,) above 0, 0 without."""
+    lesions = shares[shares > 0]
+    return float(lesions.median()) if len(lesions) else 0.0
+
+
+def lesion_sizes(shares: Tensor, border: float) -> Tensor:
+    """The lesion (N,) float32 of slices with ``shares`` (N,) of lesion: 0 for none, 1 up to ``border``, else 2."""
+    return (shares > 0).float() + (shares > border).float() * (shares > 0)
+
+
 def draw_positions(seeds: Sequence[int], positions: Tensor) -> Tensor:
-    """A position (B,) for each image seed, one of ``positions`` (N,), by a generator apart from the noise's."""
+    """A position (B,) for each image seed, one of ``positions`` (N,), by a generator apart from the noise's.
+
+    Lesions (N,) of the same slices are drawn so, too: a seed takes both of one slice.
+    """
     choices = [torch.randint(len(positions), (), generator=generator(seed, "position")) for seed in seeds]
     return positions[torch.stack(choices)]
 

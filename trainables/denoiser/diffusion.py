@@ -114,10 +114,16 @@ class DiffusionConfig(Config):
         "kept slices, feet to head; a volume of one slice has none",
         later=True,
     )
+    lesion_condition: bool = setting(
+        False,
+        "tell the denoiser how much of each slice is lesion: none, small or large, with the border at the median of "
+        "the training slices that have lesion; needs data.mask",
+        later=True,
+    )
     condition_dropout: float = setting(
         0.1,
-        "share of samples whose position is replaced by a learned null embedding, so that sampling.guidance can be "
-        "used (Ho & Salimans 2022); acts with position_condition alone",
+        "share of samples whose position and lesion are replaced by a learned null embedding, so that "
+        "sampling.guidance can be used (Ho & Salimans 2022); acts with position_condition or lesion_condition alone",
         later=True,
         low=0,
         high=0.9,
@@ -262,6 +268,11 @@ class DiffusionConfig(Config):
                 else {"log_sigma_mean": defaults.log_sigma_mean, "log_sigma_spread": defaults.log_sigma_spread}
             ),
         }
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the denoiser is told anything of a slice that guidance can act on."""
+        return self.position_condition or self.lesion_condition
 
     @property
     def tells_cutmix(self) -> bool:

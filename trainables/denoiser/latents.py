@@ -59,6 +59,8 @@ class Latents:
     """(V·N,) float32: each slice's place in its volume, 0 the lowest to 1 the highest, NaN where it has none."""
     versions: int = 1
     """V."""
+    lesions: torch.Tensor | None = None
+    """(V·N,) float32: the size of each slice's lesion, as :mod:`trainables.denoiser.condition` counts it."""
     labels: torch.Tensor | None = None
     """(V·N, 7) float32: how each was altered, 0 where it wasn't; None where none was."""
 
@@ -83,6 +85,7 @@ class Latents:
             log_variance=self.log_variance.to(device),
             statistics=self.statistics.to(device),
             positions=None if self.positions is None else self.positions.to(device),
+            lesions=None if self.lesions is None else self.lesions.to(device),
             labels=None if self.labels is None else self.labels.to(device),
         )
 

@@ -10,7 +10,14 @@ import torch
 
 from trainables.denoiser.averages import Averages
 from trainables.denoiser.batch import Draws, NoisyBatch, draw_step, noisy_batch
-from trainables.denoiser.condition import Condition, check_positions, estimated, known_positions, with_estimates
+from trainables.denoiser.condition import (
+    Condition,
+    check_positions,
+    estimated,
+    known_lesions,
+    known_positions,
+    with_estimates,
+)
 from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.latents import Latents
 from trainables.denoiser.losses import sum_losses
@@ -161,7 +168,8 @@ def validation_mse(
     random = generator(seed, "validation")
     count = min(limit, len(latents))
     indices = torch.linspace(0, len(latents) - 1, count).round().long().to(latents.mean.device)
-    z0, condition = latents.draw(indices, None), Condition(known_positions(config, latents, indices))
+    lesions = known_lesions(config, latents, indices)
+    z0, condition = latents.draw(indices, None), Condition(known_positions(config, latents, indices), lesion=lesions)
     noise = torch.randn(z0.shape, generator=random).to(z0.device)
     t = torch.randint(config.timesteps, (count,), generator=random).to(z0.device)
     z_t, wanted = add_noise(z0, noise, schedule[t]), target(z0, noise, schedule[t], config.prediction)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.denoiser.augmentation import label_width
-from trainables.denoiser.condition import NOTHING, Condition
+from trainables.denoiser.condition import LESIONS, NOTHING, Condition
 from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.schedules import noise_labels
 from trainables.layers import ResidualBlock, SelfAttention, group_norm, run, zero_init
@@ -48,6 +48,25 @@ class PositionEmbedding(nn.Module):
             return self.null[None]
         known = self.known(timestep_embedding(100 * position.nan_to_num(), self.channels).to(dtype_of(self.known)))
         return torch.where(position.isnan()[:, None], self.null.to(known.dtype), known)
+
+
+class LesionEmbedding(nn.Module):
+    """Sizes of lesions to a vector that is added to the time embedding; a vector of its own where none is told.
+
+    All are learned and start at 0.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.sizes = nn.Parameter(torch.zeros(len(LESIONS) + 1, channels))
+
+    def forward(self, lesion: Tensor | None) -> Tensor:
+        """(B,), NaN where it isn't told, or None where it is told of no sample → (B or 1, ``channels``)."""
+        if lesion is None:
+            return self.sizes[-1:]
+        places = torch.where(lesion.isnan(), len(LESIONS), lesion)
+        chosen = places[:, None] == torch.arange(len(self.sizes), device=lesion.device)
+        return chosen.to(self.sizes.dtype) @ self.sizes
 
 
 class Block(nn.Module):
@@ -123,6 +142,7 @@ class UNet(nn.Module):
         self.register_buffer("labels", labels, persistent=False)
         # These come last, so that all other weights start the same with and without them.
         self.position = PositionEmbedding(embedding) if config.position_condition else None
+        self.lesion = LesionEmbedding(embedding) if config.lesion_condition else None
         # Without a bias label 0 adds nothing, so that sampling needs no label.
         width = label_width(config)
         self.augmentation = zero_init(nn.Linear(width, embedding, bias=False)) if width else None
@@ -145,6 +165,8 @@ class UNet(nn.Module):
         embedded = self.embed[:-1](timestep_embedding(labels, self.embedding_channels).to(dtype))
         if self.position is not None:
             embedded = embedded + self.position(condition.position)
+        if self.lesion is not None:
+            embedded = embedded + self.lesion(condition.lesion)
         if self.augmentation is not None and condition.augmentation is not None:
             embedded = embedded + self.augmentation(condition.augmentation.to(dtype))
         embedded = self.embed[-1](embedded).to(dtype)

@@ -178,7 +178,8 @@ def _pass(
         # What the denoiser is told of the samples: some tens of bytes for each.
         position = torch.empty(batch) if recipe.diffusion.position_condition else None
         width = label_width(recipe.diffusion)
-        told = Condition(position, torch.empty(batch, width) if width else None)
+        lesion = torch.zeros(batch) if recipe.diffusion.lesion_condition else None
+        told = Condition(position, torch.empty(batch, width) if width else None, lesion=lesion)
         held = storages.live
         if samples < batch:
             for parameter in (parameter for network in networks for parameter in network.parameters()):
@@ -292,10 +293,12 @@ def _split(recipe: Recipe, section: str, slices: int) -> tuple[Tensor, ...]:
         return (torch.empty(recipe.data.shape(slices, side), dtype=torch.uint8),)
     slices *= recipe.diffusion.versions
     positions = (torch.empty(slices),) if recipe.diffusion.position_condition else ()
+    lesions = (torch.empty(slices),) if recipe.diffusion.lesion_condition else ()
     labels = (torch.empty(slices, label_width(recipe.diffusion)),) if recipe.diffusion.copies else ()
     return (
         torch.empty(2, slices, recipe.vae.latent_channels, small, small, dtype=torch.float16),
         *positions,
+        *lesions,
         *labels,
     )
 

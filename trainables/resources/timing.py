@@ -84,7 +84,9 @@ def _latents(recipe: Recipe, count: int) -> Latents:
     mean, log_variance = torch.randn(shape).half()
     positions = torch.rand(count) if recipe.diffusion.position_condition else None
     labels = torch.zeros(count, COPY_LABELS) if recipe.diffusion.copies else None
-    return Latents(mean, log_variance, ChannelStatistics.of(mean, log_variance), positions, labels=labels)
+    lesions = torch.zeros(count) if recipe.diffusion.lesion_condition else None
+    statistics = ChannelStatistics.of(mean, log_variance)
+    return Latents(mean, log_variance, statistics, positions, lesions=lesions, labels=labels)
 
 
 def _durations(records: Sequence[Record]) -> list[tuple[int, float]]:

@@ -113,6 +113,10 @@ def sample(
     to: Annotated[Path, typer.Option("--to", "-o", help="Folder for the images and grid.png.")],
     count: Annotated[int, typer.Option(min=1, help="How many images.")] = 16,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first image; the next has the next.")] = 0,
+    lesion: Annotated[
+        str,
+        typer.Option(help="none, small or large: the lesion of each, of a model with diffusion.lesion_condition."),
+    ] = "",
     nifti: Annotated[bool, typer.Option("--nifti", help="Also write a NIfTI volume of one slice for each.")] = False,
     dicom: Annotated[
         bool, typer.Option("--dicom", help="Also write a DICOM file for each, marked as derived and synthetic.")
@@ -134,7 +138,7 @@ def sample(
     from latentsweep.jobs.drawn_files import write_drawn
 
     place = options.home_of(home, store, study_storage)
-    drawn = load(run, device=device, home=place).draw(count, seed=seed)
+    drawn = load(run, device=device, home=place).draw(count, seed=seed, lesion=lesion)
     formats = [name for name, wanted in (("nifti", nifti), ("dicom", dicom)) if wanted]
     files = write_drawn(place.writable(to), drawn, range(seed, seed + count), formats, spacing)
     what = f"{count} images" + (", their masks and overlays" if drawn.masks is not None else "") + " and grid.png"

@@ -11,7 +11,7 @@ from latentsweep.commands import options
 
 def plugins(as_json: options.JsonOption = False) -> None:
     """List what installed packages add: losses, samplers, metrics, denoisers, readers, and their fields."""
-    from latentsweep.documentation import plugin_lines, plugins_as_plain
+    from latentsweep.pages.plugins import plugin_lines, plugins_as_plain
 
     found = plugins_as_plain()
     typer.echo(json.dumps(found, indent=1) if as_json else "\n".join(plugin_lines(found)))

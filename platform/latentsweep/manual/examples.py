@@ -29,6 +29,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("plan --recipe paper --card-gib 6", "memory by part, and how many trials share a card"),
         ("plan --config best.yaml --slices 31938 --json", "with a training set of that size on the card"),
     ),
+    "plugins": (
+        ("plugins", "what installed packages add, their fields, and which of them are broken"),
+        ("plugins --json", "the same for a program"),
+    ),
     "ablate": (
         ("ablate --dataset mine --recipe smoke --seeds 3 --dry-run", "what three seeds can show, before it runs"),
         ("ablate --dataset mine --recipe smoke --seeds 3", "take each component out of the recipe"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,14 @@ import torch
 from latentsweep import guards
 from latentsweep.invocation import hint
 from latentsweep.metrics import RUNG
-from latentsweep.stages.latents import LATENTS, read_latents, scaling, training_positions
+from latentsweep.stages.latents import (
+    LATENTS,
+    read_latents,
+    read_lesions,
+    scaling,
+    training_lesions,
+    training_positions,
+)
 from latentsweep.stages.real_features import REAL_FEATURES, extractor
 from latentsweep.stages.stage import WEIGHTS, Context, Identity, Stage, records_of, train_within_memory
 from latentsweep.stages.training_latents import read_training
@@ -48,6 +56,8 @@ def train(context: Context, folder: Path) -> dict[str, Any]:
     folder_and_summary = latents.folder, dict(latents.summary)
     training = read_training(recipe.diffusion, *folder_and_summary)
     held_out = read_latents(*folder_and_summary, "validation", whiten=whiten, positions=positions)
+    if recipe.diffusion.lesion_condition:
+        held_out = dataclasses.replace(held_out, lesions=read_lesions(latents.folder, "validation"))
     wanted = context.scored or recipe.sampling.after_steps  # whose weights only rungs keep
     score = rung_score(context, latents) if wanted and recipe.evaluation.rungs else None
 
@@ -101,7 +111,7 @@ def rung_score(context: Context, latents: Entry) -> Scorer:
     real = Reference.load(context.obtain(REAL_FEATURES).folder)
     training = context.slices("train").images
     seeds = image_seeds(context.seed, recipe.evaluation.rung_samples)
-    positions = training_positions(recipe, latents)
+    positions, lesions = training_positions(recipe, latents), training_lesions(recipe, latents)
 
     def measure(averages: Averages) -> dict[str, float]:
         device = execution.prepare()
@@ -113,6 +123,7 @@ def rung_score(context: Context, latents: Entry) -> Scorer:
             guide=averages.guide,
             thresholds=(0.0,),
             positions=positions,
+            lesions=lesions,
             chunk=even_chunk(len(seeds), device),  # its images are always drawn together
         )
         images = apart(decode_to_bytes(autoencoder, statistics.unwhiten(trace.latents[0].cpu()), device))[0].numpy()
@@ -249,12 +260,13 @@ def draw(
     thresholds: Sequence[float] | None = None,
     snapshots: Sequence[int] = (),
     positions: torch.Tensor | None = None,
+    lesions: torch.Tensor | None = None,
     chunk: int | None = None,
 ) -> SamplingTrace:
     """Latents of these image seeds, as the denoiser sees them (whitened, where it was trained so).
 
     ``guide`` is that of ``sampling.autoguidance``. ``positions`` are the training split's
-    (:func:`~latentsweep.stages.latents.training_positions`); ``chunk`` is that of
+    (:func:`~latentsweep.stages.latents.training_positions`), and so are ``lesions``; ``chunk`` is that of
     :func:`~trainables.denoiser.sampling.sample`.
     """
     size = recipe.latent_size
@@ -269,5 +281,6 @@ def draw(
         thresholds=thresholds,
         snapshots=snapshots,
         positions=None if positions is None else draw_positions(seeds, positions),
+        lesions=None if lesions is None else draw_positions(seeds, lesions),
         chunk=chunk,
     )

@@ -24,10 +24,11 @@ from latentsweep.stages.vae import VAE, load_vae
 from latentsweep.storage.bounds import Form, admit
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import read_each
+from trainables.denoiser.condition import lesion_border, lesion_sizes
 from trainables.denoiser.copies import draw_alterations
 from trainables.denoiser.latents import NO_WHITENING, ChannelStatistics, Latents
 from trainables.errors import StoreError
-from trainables.loop.checkpoint import save_tensors
+from trainables.loop.checkpoint import load_tensors, save_tensors
 from trainables.loop.seeds import generator
 from trainables.recipes import Recipe
 
@@ -38,6 +39,8 @@ MIRRORED = "mirrored"
 """The version of the training slices that is mirrored left to right."""
 LABELS = "labels.safetensors"
 """The file of the labels (K·N, 7) of the altered copies, one copy after another."""
+LESIONS = "lesions.safetensors"
+"""The file of the size of the lesion of each slice, (N,) a split, where masks are learned."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ def encode(context: Context, folder: Path) -> dict[str, Any]:
     """Encodes every slice once, and those of the training split also in the versions that the denoiser asks for."""
     device, vae = context.execution.prepare(), context.obtain(VAE)
     model = load_vae(vae.file(WEIGHTS), context.recipe)
-    parts = []
+    parts, shares = [], {}
 
     def add(split: str, slices: Slices, images: np.ndarray, version: str = "") -> None:
         name = f"{split} {version}".strip()
@@ -70,6 +73,8 @@ def encode(context: Context, folder: Path) -> dict[str, Any]:
     for split in context.dataset.splits(context.recipe.data.rule):
         slices = context.slices(split)
         add(split, slices, slices.learned)
+        if slices.masks is not None:
+            shares[split] = torch.from_numpy((slices.masks > 0).mean(axis=(1, 2)))
     config, size = context.recipe.diffusion, context.recipe.data.image_size
     if config.flip_probability:
         training = context.slices("train")
@@ -82,7 +87,12 @@ def encode(context: Context, folder: Path) -> dict[str, Any]:
         for number, copy in enumerate(copies):
             add("train", stored, copy.apply(torch.from_numpy(stored.learned), size).numpy(), copy_name(number))
         save_tensors(folder / LABELS, {"labels": torch.cat([copy.labels for copy in copies])})
-    return write_latents(folder, parts) | {"vae": vae.name, "dataset": context.dataset.fingerprint}
+    summary = write_latents(folder, parts) | {"vae": vae.name, "dataset": context.dataset.fingerprint}
+    if shares:
+        border = lesion_border(shares["train"])
+        save_tensors(folder / LESIONS, {split: lesion_sizes(each, border) for split, each in shares.items()})
+        summary["lesion_border"] = border
+    return summary
 
 
 def versions(identity: Identity) -> dict[str, Any]:
@@ -114,6 +124,17 @@ def training_positions(recipe: Recipe, latents: Entry) -> torch.Tensor | None:
     if not recipe.diffusion.position_condition:
         return None
     return read_positions(latents.folder, dict(latents.summary), "train")
+
+
+def training_lesions(recipe: Recipe, latents: Entry) -> torch.Tensor | None:
+    """The lesions (N,) of the training split, from which images draw theirs; None where none are used."""
+    return read_lesions(latents.folder, "train") if recipe.diffusion.lesion_condition else None
+
+
+def read_lesions(folder: Path, split: str) -> torch.Tensor:
+    """The size of the lesion of each slice of a split, (N,) float32, as
+    :data:`trainables.denoiser.condition.LESIONS` counts it; of a version of the slices, those of the slices."""
+    return load_tensors(folder / LESIONS)[0][split.split(" ")[0]]
 
 
 def posteriors(latents: Entry, split: str) -> tuple[np.ndarray, np.ndarray]:

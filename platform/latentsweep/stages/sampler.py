@@ -31,10 +31,11 @@ from latentsweep.stages.denoiser import draw, load_denoiser
 from latentsweep.stages.vae import load_vae
 from trainables.autoencoder.training import decode_to_bytes
 from trainables.autoencoder.vae import Autoencoder
+from trainables.denoiser.condition import LESIONS
 from trainables.denoiser.latents import NO_WHITENING, ChannelStatistics
 from trainables.denoiser.samplers import SAMPLERS
 from trainables.denoiser.unet import UNet
-from trainables.errors import DataError, LatentsweepError
+from trainables.errors import ConfigError, DataError, LatentsweepError
 from trainables.loop.checkpoint import load_tensors
 from trainables.recipes import Recipe
 
@@ -62,6 +63,8 @@ class Model:
     scaling: ChannelStatistics
     positions: torch.Tensor | None = None
     guide: UNet | None = None
+    lesions: torch.Tensor | None = None
+    """Beside the positions, where the denoiser is told how much of a slice is lesion."""
 
     @classmethod
     def read(cls, folder: Path, recipe: Recipe) -> Self:
@@ -75,19 +78,23 @@ class Model:
             tensors, _ = load_tensors(folder / SCALING)
             whitening = ChannelStatistics(tensors["mean"], tensors["deviation"])
             positions = tensors["positions"] if recipe.diffusion.position_condition else None
+            lesions = tensors["lesions"] if recipe.diffusion.lesion_condition else None
         except (RuntimeError, KeyError, MemoryError) as error:
             raise DataError(
                 f"the weights in {folder} are not those of its {CONFIG} ({type(error).__name__}); put back the files "
                 "that were written together"
             ) from error
         scaling = whitening if recipe.diffusion.whiten else NO_WHITENING
-        return cls(recipe, autoencoder, denoiser, scaling, positions, guide)
+        return cls(recipe, autoencoder, denoiser, scaling, positions, guide, lesions)
 
-    def draw(self, seeds: Sequence[int], device: str | torch.device = "cpu") -> np.ndarray:
+    def draw(self, seeds: Sequence[int], device: str | torch.device = "cpu", lesion: str = "") -> np.ndarray:
         """Slices uint8 (N, H, W), one a seed, computed on ``device``; of a model that draws masks (N, 2, H, W).
 
-        There the second channel is the lesion mask, 255 for lesion and 0 elsewhere.
+        There the second channel is the lesion mask, 255 for lesion and 0 elsewhere. With ``lesion``, none, small or
+        large, all are told that size; else each seed is told that of a training slice. Raises :class:`ConfigError`
+        where the denoiser learned no such slices.
         """
+        positions, lesions = self._told(lesion)
         device = torch.device(device)
         trace = draw(
             self.denoiser,
@@ -96,11 +103,30 @@ class Model:
             device,
             guide=self.guide,
             thresholds=(self.recipe.sampling.early_stop_threshold,),
-            positions=self.positions,
+            positions=positions,
+            lesions=lesions,
         )
         latents = self.scaling.unwhiten(trace.latents[0].cpu())
         images: np.ndarray = decode_to_bytes(self.autoencoder, latents, device).numpy()
         return images
+
+    def _told(self, lesion: str) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """The positions and lesions that images draw from."""
+        if not lesion:
+            return self.positions, self.lesions
+        if lesion not in LESIONS or self.lesions is None:
+            raise ConfigError(
+                f"--lesion is one of {', '.join(LESIONS)}, for a model with lesion_condition, got {lesion!r}"
+                f"{'' if lesion not in LESIONS else ' for one without'}; leave it out, or draw from another model"
+            )
+        chosen = self.lesions == LESIONS.index(lesion)
+        if not chosen.any():
+            learned = ", ".join(size for number, size in enumerate(LESIONS) if (self.lesions == number).any())
+            raise ConfigError(
+                f"--lesion must be a size that the training slices have, which is {learned}, got {lesion}; take one "
+                "of these"
+            )
+        return None if self.positions is None else self.positions[chosen], self.lesions[chosen]
 
 
 def require(folder: Path, *names: str) -> None:
@@ -159,6 +185,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=16, help="how many slices")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first slice; the next has the next")
     parser.add_argument("--to", type=Path, default=Path("images"), help="folder for the slices")
+    parser.add_argument("--lesion", default="", help="none, small or large, of a model that was told of lesions")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
     words = parser.parse_args()
     if words.count < 1 or words.seed < 0:
@@ -169,7 +196,7 @@ def main() -> int:
         torch.set_num_threads(min(settings.threads, len(os.sched_getaffinity(0))))
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = settings.tf32
         seeds = range(words.seed, words.seed + words.count)
-        images = Model.read(folder, settings.recipe).draw(seeds, words.device)
+        images = Model.read(folder, settings.recipe).draw(seeds, words.device, words.lesion)
     except LatentsweepError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from latentsweep.stages.denoiser import DENOISER, draw, image_seeds, load_average, load_guide
-from latentsweep.stages.latents import LATENTS, scaling, training_positions
+from latentsweep.stages.latents import LATENTS, scaling, training_lesions, training_positions
 from latentsweep.stages.stage import WEIGHTS, Context, Identity, Stage, save_figure
 from latentsweep.stages.vae import VAE, load_vae
 from trainables import figures
@@ -48,6 +48,7 @@ def generate(context: Context, folder: Path) -> dict[str, Any]:
         thresholds=tuple(sorted({0.0, *thresholds})),
         snapshots=evaluations_at(TRAJECTORY, recipe),
         positions=training_positions(recipe, latents),
+        lesions=training_lesions(recipe, latents),
     )
     sampled = time.monotonic()
     rows = [trace.thresholds.index(threshold) for threshold in thresholds]
@@ -79,6 +80,8 @@ def generate(context: Context, folder: Path) -> dict[str, Any]:
     tensors["remaining"] = trace.remaining()[rows]
     if trace.positions is not None:
         tensors["positions"] = trace.positions
+    if trace.lesions is not None:
+        tensors["lesions"] = trace.lesions
     save_tensors(folder / IMAGES, tensors)
     last = trace.latents[:1, 0].cpu()
     path = [(t, latent.cpu(), x0.cpu()) for t, latent, x0 in trace.snapshots] + [(0, last, last)]

@@ -51,8 +51,9 @@ class Identity:
     @property
     def slices(self) -> dict[str, Any]:
         """The part of a key that says which slices are read, without their masks."""
-        data = self.recipe.data.replace(mask=False)
-        return {"dataset": self.dataset.split(JOINT)[0], "data": data.identity()}
+        data = self.recipe.data
+        alone = data.replace(mask=False) if data.mask else data
+        return {"dataset": self.dataset.split(JOINT)[0], "data": alone.identity()}
 
     @property
     def learned(self) -> dict[str, Any]:
