@@ -81,21 +81,16 @@ class Actor:
             self.faults.append(f"{' '.join(words[:2])} ended with {code}: {self.job.said[-3000:]}")
 
 
-def answer_once(port: int) -> Callable[[Job], None]:
-    """Asks the pages of a ``ui`` for one of them, and ends it."""
-
-    def watch(job: Job) -> None:
-        while job.process.poll() is None:
-            with (
-                contextlib.suppress(OSError),
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as page,
-            ):
-                assert page.status == 200
-                job.process.send_signal(signal.SIGINT)
-                return
-            time.sleep(0.3)
-
-    return watch
+def answer_once(job: Job) -> None:
+    """Asks a ``ui`` for its first page, and ends it."""
+    words = [str(word) for word in job.process.args]  # type: ignore[union-attr]
+    address = f"http://127.0.0.1:{words[words.index('--port') + 1]}/"
+    while job.process.poll() is None:
+        with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=10) as page:
+            assert page.status == 200
+            job.process.send_signal(signal.SIGINT)
+            return
+        time.sleep(0.3)
 
 
 def unused_port() -> int:
@@ -169,7 +164,6 @@ class Scene:
     def actors(self, home: Path, copy: Path) -> list[Actor]:
         """Everybody who is at work in the home, and one in the copy."""
         turns = {"n": 0}
-        port = unused_port()
 
         def another_source() -> list[str]:
             turns["n"] += 1
@@ -184,7 +178,7 @@ class Scene:
             *sweeps,
             Actor("report", home, lambda: ["report"]),
             Actor("lint", home, lambda: ["lint"]),
-            Actor("ui", home, lambda: ["ui", "--port", str(port)], answer_once(port)),
+            Actor("ui", home, lambda: ["ui", "--port", str(unused_port())], answer_once),
             Actor("free", home, lambda: ["store", "free"]),
             Actor("prepare", home, another_source),
             Actor("copy", copy, in_the_copy),
