@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -163,16 +164,8 @@ class Scene:
 
     def actors(self, home: Path, copy: Path) -> list[Actor]:
         """Everybody who is at work in the home, and one in the copy."""
-        turns = {"n": 0}
-
-        def another_source() -> list[str]:
-            turns["n"] += 1
-            return prepare_words(self.folder / f"source{turns['n'] % 2}")
-
-        def in_the_copy() -> list[str]:
-            turns["copy"] = turns.get("copy", 0) + 1
-            return self.more() if turns["copy"] % 2 else ["report"]
-
+        sources = itertools.cycle([prepare_words(self.folder / f"source{number}") for number in (1, 0)])
+        in_the_copy = itertools.cycle([self.more(), ["report"]])
         sweeps = [Actor(name, home, lambda words=words: words) for name, words in self.sweeps.items()]  # type: ignore[misc]
         return [
             *sweeps,
@@ -180,8 +173,8 @@ class Scene:
             Actor("lint", home, lambda: ["lint"]),
             Actor("ui", home, lambda: ["ui", "--port", str(unused_port())], answer_once),
             Actor("free", home, lambda: ["store", "free"]),
-            Actor("prepare", home, another_source),
-            Actor("copy", copy, in_the_copy),
+            Actor("prepare", home, lambda: next(sources)),
+            Actor("copy", copy, lambda: next(in_the_copy)),
         ]
 
 
