@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -81,21 +82,16 @@ class Actor:
             self.faults.append(f"{' '.join(words[:2])} ended with {code}: {self.job.said[-3000:]}")
 
 
-def answer_once(port: int) -> Callable[[Job], None]:
-    """Asks the pages of a ``ui`` for one of them, and ends it."""
-
-    def watch(job: Job) -> None:
-        while job.process.poll() is None:
-            with (
-                contextlib.suppress(OSError),
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as page,
-            ):
-                assert page.status == 200
-                job.process.send_signal(signal.SIGINT)
-                return
-            time.sleep(0.3)
-
-    return watch
+def answer_once(job: Job) -> None:
+    """Asks a ``ui`` for its first page, and ends it."""
+    words = [str(word) for word in job.process.args]  # type: ignore[union-attr]
+    address = f"http://127.0.0.1:{words[words.index('--port') + 1]}/"
+    while job.process.poll() is None:
+        with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=10) as page:
+            assert page.status == 200
+            job.process.send_signal(signal.SIGINT)
+            return
+        time.sleep(0.3)
 
 
 def unused_port() -> int:
@@ -168,26 +164,17 @@ class Scene:
 
     def actors(self, home: Path, copy: Path) -> list[Actor]:
         """Everybody who is at work in the home, and one in the copy."""
-        turns = {"n": 0}
-        port = unused_port()
-
-        def another_source() -> list[str]:
-            turns["n"] += 1
-            return prepare_words(self.folder / f"source{turns['n'] % 2}")
-
-        def in_the_copy() -> list[str]:
-            turns["copy"] = turns.get("copy", 0) + 1
-            return self.more() if turns["copy"] % 2 else ["report"]
-
+        sources = itertools.cycle([prepare_words(self.folder / f"source{number}") for number in (1, 0)])
+        in_the_copy = itertools.cycle([self.more(), ["report"]])
         sweeps = [Actor(name, home, lambda words=words: words) for name, words in self.sweeps.items()]  # type: ignore[misc]
         return [
             *sweeps,
             Actor("report", home, lambda: ["report"]),
             Actor("lint", home, lambda: ["lint"]),
-            Actor("ui", home, lambda: ["ui", "--port", str(port)], answer_once(port)),
+            Actor("ui", home, lambda: ["ui", "--port", str(unused_port())], answer_once),
             Actor("free", home, lambda: ["store", "free"]),
-            Actor("prepare", home, another_source),
-            Actor("copy", copy, in_the_copy),
+            Actor("prepare", home, lambda: next(sources)),
+            Actor("copy", copy, lambda: next(in_the_copy)),
         ]
 
 
