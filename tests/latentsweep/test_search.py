@@ -385,10 +385,24 @@ def test_a_switch_is_shown_by_a_word_and_the_best_alone_by_a_star() -> None:
     assert leaderboard.cells({**row, "best": False})[1] == ""
 
 
+def test_the_fields_that_are_searched_by_default_have_columns_of_their_own_in_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leaderboard, "WIDTH", 80)
+    fields = {THRESHOLD: 0.03, "vae.latent_channels": 16}
+    fields |= {"diffusion.frequency_weight": 0.1, "diffusion.cutmix_probability": 0.25}
+    scores = dict.fromkeys(leaderboard.METRICS, 257.8) | {"gen/near_copies": 0.016}
+    table = [{"rank": 1, "trial": 16, "pass": 14, "best": True, **fields, **scores}]
+    leaderboard.show(table, {"complete": 1, "pruned": 0, "failed": 0, "points": 1}, {})
+    said = capsys.readouterr().out
+    assert "configuration " not in said
+    assert said.splitlines()[3].split()[:6] == ["16", "★", "0.03", "16", "0.1", "0.25"]
+
+
 def test_rows_too_wide_for_the_terminal_show_what_differs_last_and_every_number(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    fields = {f"diffusion.{name}": 0.25 for name in ("min_snr_gamma", "beta_minimum", "beta_maximum", "weight_decay")}
+    fields = {f"diffusion.regularisation_{letter}": 0.25 for letter in "abcdef"}
     table = [
         {"rank": rank, "trial": rank, "pass": rank, "best": rank == 1, "vae.latent_channels": channels}
         | {"diffusion.timestep_sampling": "uniform", **fields, **dict.fromkeys(leaderboard.METRICS, 87.5 + rank)}
@@ -398,10 +412,11 @@ def test_rows_too_wide_for_the_terminal_show_what_differs_last_and_every_number(
     leaderboard.show(table, state, {})
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= leaderboard.WIDTH
-    assert lines[1].split()[-1] == "configuration"
-    assert [line.split()[-2:] for line in lines[2:4]] == [["channels", "4"], ["channels", "16"]]
-    assert [line.count("88.5") for line in lines[2:4]] == [len(leaderboard.METRICS) - 1, 0]
-    assert "8850.0%" in lines[2], "a share is written in per cent"
+    assert lines[1].split() == ["KID", "mean", "near"], "headings are folded"
+    assert lines[2].split()[-1] == "configuration"
+    assert [line.split()[-2:] for line in lines[3:5]] == [["channels", "4"], ["channels", "16"]]
+    assert [line.count("88.5") for line in lines[3:5]] == [len(leaderboard.METRICS) - 1, 0]
+    assert "8850.0%" in lines[3], "a share is written in per cent"
     assert lines[4].startswith("all of these: timestep sampling uniform, min snr gamma 0.25")
 
 

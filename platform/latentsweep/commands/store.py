@@ -21,7 +21,7 @@ def show(
     study_storage: options.StudyOption = "",
 ) -> None:
     """What the store holds, what each result cost, and who refers to it: sweeps, configurations and channels."""
-    from latentsweep.search.labels import labels
+    from latentsweep.search.labels import labels, users_words
     from latentsweep.storage import housekeeping
 
     place = options.home_of(home, store, study_storage)
@@ -40,7 +40,7 @@ def show(
         }
         typer.echo(json.dumps([{**row, **known.get(row["name"], {})} for row in rows], indent=1))
         return
-    typer.echo(housekeeping.as_text(housekeeping.overview(place), named))
+    typer.echo(housekeeping.as_text(housekeeping.overview(place), lambda row: users_words(row, named)))
 
 
 @store_app.command("free")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.sweeps import open_search, sweeps
@@ -11,8 +13,11 @@ from latentsweep.search.trials import family_of
 from latentsweep.storage.home import Home
 from trainables.errors import LatentsweepError
 
-SHOWN = 6
-"""Configurations of one sweep that are named; of more, their number is said."""
+SHOWN = 3
+"""Ranges of configurations of one sweep that are named; of more, their number is said."""
+
+SWEEPS = "sweeps/"
+"""What the store puts before the name of a sweep among the users of a result."""
 
 
 @dataclass
@@ -26,14 +31,33 @@ class Label:
     channels: set[int] = field(default_factory=set)
 
     def __str__(self) -> str:
-        """As it stands in a table: ``channels 8; #1, #4 of demo-smoke-1a2b3c4d``."""
+        """As it stands in a table: ``demo-smoke-1a2b3c4d #1, #4; channels 8``."""
+        return self.beside(())
+
+    def beside(self, users: Sequence[str]) -> str:
+        """The same with those ``users`` of a result, as the store knows them, that are no sweep of the label."""
+        others = [user for user in users if user.removeprefix(SWEEPS) not in self.configurations]
+        sweeps = [f"{sweep} {ranges(numbers)}" for sweep, numbers in self.configurations.items()]
         channels = [f"channels {next(iter(self.channels))}"] if len(self.channels) == 1 else []
-        parts = []
-        for sweep, numbers in self.configurations.items():
-            first = ", ".join(f"#{number}" for number in numbers[:SHOWN])
-            more = f" and {len(numbers) - SHOWN} more" if len(numbers) > SHOWN else ""
-            parts.append(f"{first}{more} of {sweep}")
-        return "; ".join([*channels, *parts])
+        return "; ".join([*sweeps, *others, *channels])
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Sorted numbers in short, ``#0–5, #8``; of many parts the first, and how many numbers there are beside."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    shown, rest = parts[:SHOWN], sum(map(len, parts[SHOWN:]))
+    said = ", ".join(f"#{part[0]}" + (f"–{part[-1]}" if len(part) > 1 else "") for part in shown)
+    return f"{said} and {rest} more" if rest else said
+
+
+def users_words(row: Mapping[str, Any], named: Mapping[str, Label]) -> str:
+    """Who uses the result of a row of :func:`~latentsweep.storage.housekeeping.overview`, and what it is to them."""
+    return named.get(row["name"], Label()).beside(row["used_by"]) or "nothing"
 
 
 def labels(home: Home) -> dict[str, Label]:

@@ -279,11 +279,13 @@ def show(
 
 
 def _grid(table: Sequence[Mapping[str, Any]]) -> Table:
-    """The rows as a table for a terminal; its last column may be folded."""
+    """The rows as a table for a terminal; its headings are folded, and its last column may be."""
     grid = Table(box=None, pad_edge=False, padding=(0, 1))
     for name in table[0]:
         folded = name == "configuration"
-        grid.add_column(heading(name), justify="left" if folded else "right", no_wrap=not folded)
+        title = "" if name == "best" else heading(name)
+        words = title if title.startswith("±") else title.replace(" ", "\n")
+        grid.add_column(words, justify="left" if folded else "right", no_wrap=not folded)
     for row in table:
         grid.add_row(*cells(row), style="bold" if row["best"] else None)
     return grid
