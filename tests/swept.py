@@ -123,4 +123,4 @@ def check_complete(
     kinds = [r.data.tags["latentsweep.kind"] for r in runs]
     assert (kinds.count("sweep"), kinds.count("trial"), kinds.count("vae")) == (1, trials, 2)
     kept = {r.data.tags["latentsweep.trial"]: r.info.status for r in runs if "latentsweep.trial" in r.data.tags}
-    assert kept == {str(trial.number): states[trial.state.name] for trial in run}
+    assert kept == {str(trial.number): states[trial.state.name] for trial in points}, "a run for each configuration"

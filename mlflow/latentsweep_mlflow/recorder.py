@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -28,7 +29,7 @@ from latentsweep.records.redaction import redact_lines
 from latentsweep_mlflow.delivery import Delivery, RefusedError
 from latentsweep_mlflow.pictures import send_picture
 from latentsweep_mlflow.tracking import ORIGIN, artifact_root, tracking_uri
-from latentsweep_mlflow.views import RANKED, runs_link, save_view
+from latentsweep_mlflow.views import RANKED, WORKFLOW, runs_link, save_view
 
 _STATUS = {"finished": "FINISHED", "failed": "FAILED", "pruned": "FINISHED", "stopped": "KILLED"}
 _PARAM_LENGTH, _TAG_LENGTH = 6000, 8000
@@ -53,7 +54,7 @@ class MlflowRecorder:
         self._ids: dict[str, str] = {}
         self._not_finite: dict[str, str] = {}
         self._starts: dict[str, int] = {}
-        self._kept: dict[str, set[str]] = {}
+        self._kept: dict[str, dict[str, float]] = {}
         """The end results that an earlier version recorded, with all digits; rounded ones would be further points."""
 
     @property
@@ -90,12 +91,12 @@ class MlflowRecorder:
         metrics = [Metric(m, v, r.time, r.step) for r in kept for m, v in r.metrics.items()]
 
         def send(client: MlflowClient) -> None:
-            run_id, kept_before = self._known(key), self._kept.get(key, set())
+            run_id, kept_before = self._known(key), self._kept.get(key, {})
             tags = []
             if lost:
                 self._not_finite[key] = join_names(lost, self._not_finite.get(key, ""))
                 tags = [RunTag(NOT_FINITE, self._not_finite[key][:_TAG_LENGTH])]
-            client.log_batch(run_id, metrics=[m for m in metrics if m.key not in kept_before], tags=tags)
+            client.log_batch(run_id, metrics=[m for m in metrics if not _is_kept(m, kept_before)], tags=tags)
 
         self._delivery.send(f"{len(metrics)} points of {key}", send)
 
@@ -235,7 +236,7 @@ class MlflowRecorder:
             if old or run.info.status != "RUNNING":  # a name that a user gave is kept
                 client.update_run(run.info.run_id, status="RUNNING", name=name if old else None)
             if old:
-                self._kept[key] = {metric for metric in run.data.metrics if metric.startswith(FINAL)}
+                self._kept[key] = {m: value for m, value in run.data.metrics.items() if m.startswith(FINAL)}
         self._starts[key] = run.info.start_time
         self._not_finite[key] = run.data.tags.get(NOT_FINITE, "")
         recorded = run.data.params
@@ -270,7 +271,8 @@ class MlflowRecorder:
                 return f"[{found['words']}]({runs_link('', experiment, found['key'])})"
             run_id = self._id_of(client, found["key"])
             file = f"/artifacts/{found['file']}" if found["file"] else ""
-            return f"[{found['words']}](#/experiments/{experiment}/runs/{run_id}{file})" if run_id else found["words"]
+            page = f"#/experiments/{experiment}/runs/{run_id}{file}?{WORKFLOW}"
+            return f"[{found['words']}]({page})" if run_id else found["words"]
 
         return _LINK.sub(address, text)
 
@@ -311,6 +313,11 @@ def recorder_for(home: Path, experiment: str) -> MlflowRecorder:
 def _without_secrets(values: Mapping[str, object]) -> dict[str, str]:
     """The values as text. The reason why a trial failed may quote an address with its password."""
     return {name: redact_lines(value) for name, value in values.items()}
+
+
+def _is_kept(metric: Metric, before: Mapping[str, float]) -> bool:
+    """Whether a run has an end result already, but for its rounding."""
+    return metric.key in before and math.isclose(metric.value, before[metric.key], rel_tol=1e-3)
 
 
 def _now() -> int:

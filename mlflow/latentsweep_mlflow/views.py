@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
 from latentsweep.metrics import FINAL, KID, LEADERBOARD, STEPS
-from latentsweep.records.results import GENERATED_IMAGES
+from latentsweep.records.recorder import GENERATED_IMAGES, WINNER
 
 VIEW = "latentsweep"
 OBJECTIVE = "latentsweep.objective"
@@ -22,6 +22,9 @@ OBJECTIVE = "latentsweep.objective"
 
 RANKED = f"tags.`{OBJECTIVE}` != ''"
 """The condition of a search that holds for the runs that can win: not for a sweep's own, nor for autoencoders."""
+
+WORKFLOW = "workflowType=machine_learning"
+"""What makes a link open MLflow's pages for trainings, and not those for agents."""
 
 _TAG = "mlflow.sharedViewState."
 _TAG_LENGTH = 5000
@@ -35,7 +38,7 @@ _COMPARED = ("trial", "point", "ablation-run")
 
 def runs_link(address: str, experiment_id: str, view: str = VIEW) -> str:
     """The page of an experiment's runs, under a view that :func:`save_view` stored."""
-    state = f"viewStateShareKey={quote(view, safe='')}&workflowType=machine_learning"
+    state = f"viewStateShareKey={quote(view, safe='')}&{WORKFLOW}"
     return f"{address.rstrip('/')}{'/' if address else ''}#/experiments/{experiment_id}/runs?{state}"
 
 
@@ -65,7 +68,6 @@ def save_view(
         "columnWidths": {
             **{column: min(_WIDEST, 40 + 7 * len(title)) for column, title in columns.items()},
             **{f"tags.`{tag}`": _WIDEST for tag in tags},
-            **({"attributes.`Run Name`": 80 + 7 * len(name)} if name != VIEW else {}),
         },
         **_charts(metrics),
         "orderByKey": f"metrics.`{metrics[0]}`" if metrics else "attributes.start_time",
@@ -109,9 +111,9 @@ def _charts(metrics: Sequence[str]) -> dict[str, object]:
 
 
 def save_views(client: MlflowClient, address: str) -> dict[str, str]:
-    """Store a view for each experiment that has trials or arms; the links to them by the experiments' names."""
+    """Store a view for each experiment that has trials or arms; the links to them by name, the latest first."""
     links = {}
-    for experiment in client.search_experiments(view_type=ViewType.ACTIVE_ONLY):
+    for experiment in client.search_experiments(ViewType.ACTIVE_ONLY, order_by=["last_update_time DESC"]):
         trials = [
             run
             for kind in _COMPARED
@@ -122,7 +124,10 @@ def save_views(client: MlflowClient, address: str) -> dict[str, str]:
         if trials:
             params, metrics = _searched(trials), _scores(trials)
             ranked = RANKED if all(OBJECTIVE in run.data.tags for run in trials) else ""
-            save_view(client, experiment.experiment_id, params=params, metrics=metrics, filter_string=ranked)
+            tags = [WINNER] if any(WINNER in run.data.tags for run in trials) else []
+            save_view(
+                client, experiment.experiment_id, params=params, metrics=metrics, tags=tags, filter_string=ranked
+            )
             links[experiment.name] = runs_link(address, experiment.experiment_id)
     return links
 

@@ -70,7 +70,7 @@ class AblationRecord:
         began, ended = span([denoiser, evaluation]) if evaluation and denoiser else (None, None)
         self.recorder.open_run(
             key,
-            name=f"{self.plan.name} {run.name}",
+            name=f"{run.name} {self.plan.name}",
             kind="ablation-run",
             parent=self.plan.name,
             params={"arm": run.arm.name, "seed": run.seed, **fold, **run.arm.changes, **self._steps(run)},

@@ -24,6 +24,9 @@ from latentsweep.search.trials import COPIED, family_of
 DATABASE = '"$LATENTSWEEP_STUDY"'
 """The study of a sweep in a database, as a shell has it."""
 
+MOST = 3
+"""How many metrics the table of the runs shows."""
+
 REPORT = "report"
 """The folder of a run that has its report."""
 
@@ -34,8 +37,8 @@ def link(words: str, key: str) -> str:
 
 
 def name_of(sweep: str, configuration: int) -> str:
-    """What a configuration of a sweep is called."""
-    return f"{sweep} #{configuration}"
+    """What a configuration of a sweep is called: its number first, since tables cut off long names."""
+    return f"#{configuration} {sweep}"
 
 
 def key_of(sweep: str, configuration: int) -> str:
@@ -84,7 +87,7 @@ def describe_autoencoder(sweep: str, params: Mapping[str, Any]) -> str:
     own = f": {leaderboard.described(params)}" if params else ""
     return (
         f"An autoencoder that configurations of the sweep {link(sweep, sweep)} share{own}. Its pictures show how "
-        "well it gives slices back: no configuration can be better than its autoencoder."
+        "well it gives slices back, and no configuration that draws by it can show more."
     )
 
 
@@ -92,12 +95,12 @@ def describe_sweep(plan: SweepPlan, search: Search, *, reported: bool) -> str:
     """What a sweep found so far, with links to its best, its table and its report, and what Optuna calls it."""
     state = leaderboard.counts(search)
     ended = [f"{state[name]} {name}" for name in ("complete", "pruned", "failed") if state[name]]
+    report = f" · [the report](run:{plan.name}|{REPORT}/report.html)" if reported else ""
     lines = [
         f"A sweep of {plan.dataset} with the recipe {plan.recipe_name}: {number(state['points'], 'configuration')} "
-        f"measured; trainings: {', '.join(ended) or 'none has ended'}.",
-        f"[All configurations, best first](runs:{plan.name})",
+        f"measured; trainings: {', '.join(ended) or 'none has ended'}. "
+        f"[All configurations, best first](runs:{plan.name}){report}",
         *_best(plan, search),
-        f"[The report](run:{plan.name}|{REPORT}/report.html)" if reported else "",
         f"Optuna's pages show it, too, as the study {plan.name}: `{dashboard_command(search)}`.",
     ]
     return _paragraphs(lines)
@@ -166,6 +169,9 @@ def _paragraphs(lines: Sequence[str]) -> str:
 
 
 def columns(objectives: Sequence[str]) -> list[str]:
-    """The metrics that rank, and then those that a leaderboard shows beside them, as the runs' table names them."""
+    """The metrics that rank, then those that a leaderboard shows first, as the runs' table names them.
+
+    They are few, so that the searched fields beside them are seen without scrolling.
+    """
     first = [OBJECTIVES[name].at_end for name in objectives]
-    return [*first, *(metric.at_end for metric in LEADERBOARD if metric.at_end not in first)]
+    return [*first, *(metric.at_end for metric in LEADERBOARD if metric.at_end not in first)][:MOST]

@@ -24,6 +24,12 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 NOT_FINITE = "latentsweep.not_finite"
 """The tag of a run that names, comma-separated, the metrics of which a NaN or an infinity was left out."""
 
+WINNER = "winner"
+"""The tag of the configurations that ``export`` takes; it says how sure that is."""
+
+GENERATED_IMAGES = "generated"
+"""What the images of a training are called in the record, by step."""
+
 FORM = ("latentsweep.form", "2")
 """The tag of a run that says in which form it was recorded. What is of an earlier form is sent again, once."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from latentsweep import guards, stages
 from latentsweep.metrics import DENOISER_SECONDS, EVALUATION_SECONDS, FINALS
-from latentsweep.records.recorder import Recorder, StepRecord
+from latentsweep.records.recorder import GENERATED_IMAGES, Recorder, StepRecord
 from latentsweep.stages.denoiser import DENOISER
 from latentsweep.stages.evaluation import EVALUATION
 from latentsweep.stages.pipeline import PICTURED
@@ -17,9 +17,6 @@ from latentsweep.storage.entries import Entry, StageKey
 from latentsweep.storage.store import Store
 from trainables.config import as_scalar
 from trainables.recipes import Recipe
-
-GENERATED_IMAGES = "generated"
-"""What the images by step are called in the record."""
 
 DIGITS = 4
 """How many digits count of a number that is recorded to be shown."""

@@ -14,7 +14,7 @@ from latentsweep.guards import TAG
 from latentsweep.lints import Finding, as_tags, targets
 from latentsweep.metrics import OBJECTIVES
 from latentsweep.records import descriptions
-from latentsweep.records.recorder import NOTHING, Recorder, StepRecord
+from latentsweep.records.recorder import NOTHING, WINNER, Recorder, StepRecord
 from latentsweep.records.results import (
     as_records,
     execution_tags,
@@ -40,9 +40,6 @@ from latentsweep.stages.vae import VAE
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.store import Store
 from trainables.recipes import Recipe
-
-WINNER = "winner"
-"""The tag of the configurations that ``export`` takes; it says how sure that is."""
 
 
 class SweepRecord:
@@ -92,7 +89,7 @@ class SweepRecord:
             began, ended = span([entry, measured])
             self.recorder.open_run(
                 key,
-                name=f"{self.name} autoencoder {entry.folder.name[:6]}",
+                name=f"autoencoder {entry.folder.name[:6]} {self.name}",
                 kind="vae",
                 parent=self.name,
                 params=searched,

@@ -13,8 +13,8 @@ from mlflow.entities import Run
 from PIL import Image
 
 from latentsweep.lints import targets
-from latentsweep.records.recorder import FORM, MemoryRecorder
-from latentsweep.records.sweep import WINNER, SweepRecord
+from latentsweep.records.recorder import FORM, WINNER, MemoryRecorder
+from latentsweep.records.sweep import SweepRecord
 from latentsweep.search.confirmation import choice
 from latentsweep_mlflow.recorder import MlflowRecorder, recorder_for
 from latentsweep_mlflow.tracking import connect, tracking_uri
@@ -89,7 +89,7 @@ def test_each_configuration_that_can_win_has_one_row_with_its_parameters_and_sco
         assert run.data.params == {name: str(value) for name, value in trial.params.items()}
         assert run.data.metrics["gen/kid"] == trial.values[0], "in use, every digit counts"
         assert run.data.metrics["final/kid"] == float(f"{trial.values[0]:.4g}"), "in the table, four do"
-        assert run.info.run_name == f"{made.name} #{trial.number}"
+        assert run.info.run_name == f"#{trial.number} {made.name}"
         assert run.info.status == "FINISHED"
         assert 0 <= run.info.end_time - run.info.start_time < 60_000
     assert {run.data.tags["latentsweep.kind"] for run in rows(made).values()} == {"sweep", "trial", "point"}
@@ -238,7 +238,7 @@ def test_a_record_of_an_earlier_version_gets_the_rows_it_lacks_and_none_twice(ma
     assert len(found) == 1 + 3 + 2
     assert {run.info.status for run in found.values()} == {"FINISHED"}
     assert all(run.info.start_time <= run.info.end_time for run in found.values())
-    assert {run.info.run_name for run in found.values()} == {made.name, *(f"{made.name} #{n}" for n in range(5))}
+    assert {run.info.run_name for run in found.values()} == {made.name, *(f"#{n} {made.name}" for n in range(5))}
     history = client.get_metric_history(ids[f"{made.name}/trial-0"], "final/kid")
     assert [point.value for point in history] == [20.1234567]
 
