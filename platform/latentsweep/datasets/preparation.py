@@ -143,10 +143,9 @@ def find_scans(
 ) -> Discovery:
     """The scans that a preparation reads; raises :class:`DataError`."""
     if dataset.layout is not None:
-        if source is None:
-            raise DataError(
-                f"{dataset.name} needs --source, the folder with its scans: {how_to_get(dataset.name, home)}"
-            )
+        if source is None or (dataset.getting and not Path(source).exists()):
+            got = "" if source is None else f" ({source} does not exist)"
+            raise DataError(f"{dataset.name} needs --source, its scans{got}: {how_to_get(dataset.name, home)}")
         found = discover(dataset.name, Path(source), series=series, subject_from=subject_from, selection=selection)
         return dataclasses.replace(found, scans=part_loose_pictures(found.scans))
     if (source, series, subject_from) != (None, None, None) or selection:

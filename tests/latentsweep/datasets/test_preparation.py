@@ -372,9 +372,10 @@ def test_a_name_that_is_no_folder_name_is_an_error(tmp_path, source, name):
         prepare(name, home=tmp_path / "home", source=source)
 
 
-def test_a_missing_source_says_how_to_get_it(tmp_path):
+@pytest.mark.parametrize("source", [None, "missing"])
+def test_a_missing_source_says_how_to_get_it(tmp_path, source):
     with pytest.raises(DataError, match="kaggle competitions download -c rsna-miccai") as caught:
-        prepare("kaggle", home=tmp_path)
+        prepare("kaggle", source=source and tmp_path / source, home=tmp_path)
     assert "data prepare kaggle --source" in str(caught.value)
 
 
