@@ -111,7 +111,7 @@ def _add_fields(section: type[Config], chooser: str, kind: str, plugin: Plugin) 
     hints = typing.get_type_hints(plugin.target) if plugin.fields else {}
     new = {f"{plugin.name}_{name}": (hints[name], field) for name, field in plugin.fields.items()}
     taken = [plugin.name] if plugin.name in vars(section)[chooser].metadata["choices"] else []
-    taken += [name for name in new if name in vars(section)]
+    taken += [name for name in new if hasattr(section, name)]
     if taken:
         broken(kind)[plugin.name] = _line(
             plugin.name, plugin.package, f"{section.__name__} has a {taken[0]!r} already"
@@ -171,6 +171,9 @@ def _fault(plugin: Plugin, arguments: tuple[str, ...]) -> str:
     for name, field in plugin.fields.items():
         if "doc" not in field.metadata or field.default is dataclasses.MISSING:
             return f"its field {name!r} must be made by trainables.config.setting, with a default and its meaning"
+    if plugin.fields:
+        plugin.build({})  # values by default that it refuses, or types that nobody knows, raise here
+        typing.get_type_hints(plugin.target)
     return ""
 
 

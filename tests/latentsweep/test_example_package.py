@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -10,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from command_line import ROOT, THIN
 
 from latentsweep.configuration import read_configuration
 from latentsweep.stages.pipeline import keys_of
+from trainables.denoiser.samplers import Step, ddim
 from trainables.errors import ConfigError
 from trainables.recipes import SMOKE
 
@@ -112,6 +115,15 @@ def used(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 def changed(ours: dict[str, str], theirs: dict[str, str]) -> set[str]:
     """The stages whose keys differ."""
     return {stage for stage in ours if ours[stage] != theirs[stage]}
+
+
+def test_its_sampler_without_damping_is_ddim(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLE))
+    example = importlib.import_module("latentsweep_charbonnier")
+    z_t, x0, noise = torch.randn(3, 2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    step = Step(z_t, x0, noise, 0.3, 0.6, None, 0.0, lambda: noise)
+    assert torch.allclose(example.Damped()(step), ddim(step))
+    assert torch.allclose(example.Damped(damping=1.0)(step), 0.6**0.5 * x0)
 
 
 @pytest.mark.slow

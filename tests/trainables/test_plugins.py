@@ -50,11 +50,25 @@ def taken(prediction, target):
     return target
 
 from dataclasses import dataclass
-from trainables.config import Config
+from trainables.config import Config, setting
 
 @dataclass(frozen=True, kw_only=True)
 class Bare(Config):
     edge: float = 1.0
+
+    def __call__(self, prediction, target):
+        return target
+
+@dataclass(frozen=True, kw_only=True)
+class Beyond(Config):
+    edge: float = setting(9.0, "too large by default", high=1)
+
+    def __call__(self, prediction, target):
+        return target
+
+@dataclass(frozen=True, kw_only=True)
+class Unknown(Config):
+    edge: "Width" = setting(9.0, "of a type that is not there")
 
     def __call__(self, prediction, target):
         return target
@@ -159,6 +173,8 @@ def test_a_plug_in_that_is_not_installed_is_named_in_one_line(packages: Path) ->
         ("odd", "Odd", "must be a function or a trainables.config.Config"),
         ("word", "word", "must be a function or a trainables.config.Config"),
         ("bare", "Bare", r"its field 'edge' must be made by trainables\.config\.setting"),
+        ("beyond", "Beyond", r"Beyond\.edge must be at most 1, got 9"),
+        ("unknown", "Unknown", "name 'Width' is not defined"),
         ("gone", "gone", "AttributeError"),
         ("l1", "taken", "Training has a 'l1' already"),
         ("Upper-Case", "taken", "its name must be of small letters"),
