@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from latentsweep.datasets.manifest import write_manifest
 from latentsweep.datasets.png import encode
 from latentsweep.datasets.shards import SliceRow, write_shards
-from latentsweep.datasets.slices import PreparedDataset, open_dataset, write_manifest
+from latentsweep.datasets.slices import PreparedDataset, open_dataset
 from latentsweep.execution.worker import Brief
 from latentsweep.stages.stage import Identity
 from latentsweep.storage.home import Home

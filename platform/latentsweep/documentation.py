@@ -8,7 +8,7 @@ from typing import Any
 
 from latentsweep.configuration import EXECUTION, scalar
 from latentsweep.lints import catalogue
-from latentsweep.search.study import SearchConfig
+from latentsweep.search.choice import SearchConfig
 from trainables.loop.execution import Execution
 from trainables.recipes import RECIPES, Recipe
 

@@ -31,6 +31,7 @@ from latentsweep.records.sweep import SweepRecord
 from latentsweep.report import write_report
 from latentsweep.report.confirmation import CAPTION
 from latentsweep.search import confirmation_table, leaderboard
+from latentsweep.search.choice import SearchConfig
 from latentsweep.search.confirmation import (
     ATTRIBUTE,
     CONFIGURATIONS,
@@ -38,22 +39,20 @@ from latentsweep.search.confirmation import (
     SEEDS,
     Extent,
     begin,
-    centre,
     choice,
     confirmation,
-    expectation,
     finalists,
     fresh_seeds,
     missing,
     note,
     plan_runs,
-    ranking,
-    standing,
     wanted,
 )
+from latentsweep.search.confirmed import centre, expectation, order_by_standing, standing
 from latentsweep.search.export import configuration_of, words_of
 from latentsweep.search.plan import SweepPlan
-from latentsweep.search.study import Point, Search, SearchConfig
+from latentsweep.search.study import Search
+from latentsweep.search.trials import Point
 from latentsweep.storage.home import Home, read_json, write_json
 from latentsweep.storage.store import Store
 from trainables.errors import INFRASTRUCTURE, CapacityError, ConfigError, UnfinishedError
@@ -163,7 +162,7 @@ def simulated(sweeps: int, configurations: int, seeds: int, noise: str) -> dict[
         order = np.argsort(found)[:configurations]
         selection = (20 * np.exp(found[order])).tolist()
         fresh = (20 * np.exp(truth[order, None] + draw((configurations, seeds)))).tolist()
-        (best, *_), logs = ranking(selection, fresh)
+        (best, *_), logs = order_by_standing(selection, fresh)
         told = [selection[0], centre(fresh[best], logs), expectation(selection, fresh, logs) or np.nan]
         errors = np.log(np.array(told) / 20) - truth[order[[0, best, best]]]
         rows.append([truth[order[0]] - truth.min(), truth[order[best]] - truth.min(), *errors])
@@ -240,9 +239,9 @@ def test_the_confirmed_best_is_taken_where_there_is_one(make: Callable[..., Swep
 
 
 def test_one_bad_seed_does_not_undo_what_the_others_say() -> None:
-    order, logs = ranking([20.0, 21.0], [[20.5, 40.0], [23.0, 23.5]])
+    order, logs = order_by_standing([20.0, 21.0], [[20.5, 40.0], [23.0, 23.5]])
     assert (order, logs) == ([0, 1], True)
-    assert ranking([20.0, 21.0], [[30.0], [21.0]])[0] == [1, 0], "of two seeds neither is left out"
+    assert order_by_standing([20.0, 21.0], [[30.0], [21.0]])[0] == [1, 0], "of two seeds neither is left out"
 
 
 def test_the_caption_says_from_how_many_scores_the_worst_is_left_out() -> None:
@@ -253,7 +252,7 @@ def test_the_caption_says_from_how_many_scores_the_worst_is_left_out() -> None:
 
 
 def test_a_score_of_zero_or_less_makes_all_means_arithmetic() -> None:
-    order, logs = ranking([2.0, 1.0], [[3.0, 4.0], [-0.5, 1.5]])
+    order, logs = order_by_standing([2.0, 1.0], [[3.0, 4.0], [-0.5, 1.5]])
     assert (order, logs) == ([1, 0], False)
     assert centre([-1.0, 2.0], logs=False) == 0.5
 

@@ -22,9 +22,11 @@ from latentsweep.cli import app
 from latentsweep.configuration import Configuration, changes_of, plain_yaml, read_configuration
 from latentsweep.datasets.catalogue import how_to_get
 from latentsweep.search import leaderboard
+from latentsweep.search.choice import SearchConfig
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.spaces import search_space
-from latentsweep.search.study import Point, Search, SearchConfig
+from latentsweep.search.study import Search
+from latentsweep.search.trials import Point
 from latentsweep.stages.model_folder import CONFIG, DENOISER, SCALING, VAE
 from latentsweep.storage.home import read_json
 from trainables.config import shown

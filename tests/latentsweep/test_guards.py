@@ -17,7 +17,9 @@ from latentsweep import guards
 from latentsweep.commands import models
 from latentsweep.execution.view import View
 from latentsweep.search import confirmation, leaderboard, study
-from latentsweep.search.study import Point, Search, SearchConfig
+from latentsweep.search.choice import SearchConfig
+from latentsweep.search.study import Search
+from latentsweep.search.trials import Point
 from latentsweep_mlflow import registry
 from trainables.errors import ConfigError
 from trainables.space import THRESHOLD, Choice, Range, SearchSpace

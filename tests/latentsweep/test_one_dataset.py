@@ -26,7 +26,7 @@ from latentsweep.jobs.sweep import Sweep, SweepListener
 from latentsweep.jobs.train import Retraining
 from latentsweep.jobs.trained import evaluated_run
 from latentsweep.metrics import KID
-from latentsweep.search.study import SearchConfig
+from latentsweep.search.choice import SearchConfig
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.errors import INFRASTRUCTURE, ChangedDataError, DataError

@@ -18,7 +18,8 @@ from ray import cloudpickle
 from latentsweep.execution.cluster import ENVIRONMENT, REPLACEMENTS, run_under_train
 from latentsweep.execution.ray_folder import RayFolder
 from latentsweep.execution.tuning import StudySearcher, run_trials
-from latentsweep.search.study import Search, SearchConfig
+from latentsweep.search.choice import SearchConfig
+from latentsweep.search.study import Search
 from trainables.errors import LatentsweepError
 from trainables.space import Choice, SearchSpace
 

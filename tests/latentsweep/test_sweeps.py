@@ -12,10 +12,12 @@ from typer.testing import CliRunner
 
 from latentsweep.cli import app
 from latentsweep.commands.options import home_of
+from latentsweep.search.choice import SearchConfig
 from latentsweep.search.labels import labels
 from latentsweep.search.plan import SweepPlan
-from latentsweep.search.study import Point, Search, SearchConfig
+from latentsweep.search.study import Search
 from latentsweep.search.sweeps import TURN, chosen_sweep, next_turn, open_search, sweeps
+from latentsweep.search.trials import Point
 from latentsweep.storage.home import Home, read_json, write_json
 from trainables.errors import ConfigError, StoreError
 from trainables.recipes import SMOKE

@@ -72,10 +72,10 @@ def sweep(
     from latentsweep.jobs.job import Runtime
     from latentsweep.jobs.sweep import Sweep
     from latentsweep.pages.numbers import number
+    from latentsweep.search.choice import SearchConfig
     from latentsweep.search.confirmation import Extent
     from latentsweep.search.plan import sweep_plan
     from latentsweep.search.spaces import search_space
-    from latentsweep.search.study import SearchConfig
     from trainables.measures.inception import find_weights
 
     place = options.home_of(home, store, study_storage)

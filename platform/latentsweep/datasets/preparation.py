@@ -17,12 +17,13 @@ from filelock import FileLock
 from latentsweep.datasets import holds, splits, volumes
 from latentsweep.datasets.arrangement import arrange_rows, rows_with_pictures, volume_key
 from latentsweep.datasets.catalogue import BUILT_IN, Dataset, check_name, dataset_named, how_to_get
+from latentsweep.datasets.manifest import VERSION, write_manifest
 from latentsweep.datasets.masks import MASK_RULE
 from latentsweep.datasets.phantom import SEED, SUBJECTS
 from latentsweep.datasets.pseudonyms import Pseudonyms, home_key
 from latentsweep.datasets.scans import PHANTOM, ReadersDiedError, Scan, list_scans, part_loose_pictures, read_scans
 from latentsweep.datasets.shards import write_shards
-from latentsweep.datasets.slices import VERSION, PreparedDataset, open_dataset, write_manifest
+from latentsweep.datasets.slices import PreparedDataset, open_dataset
 from latentsweep.datasets.sources.discovery import Discovery
 from latentsweep.datasets.sources.layouts import discover
 from latentsweep.datasets.sources.selection import EVERYTHING, Selection

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from rich.console import Console
 
 from latentsweep.datasets import holds
-from latentsweep.datasets.slices import check_prepared
+from latentsweep.datasets.manifest import check_prepared
 from latentsweep.execution.cluster import check_resources, cluster
 from latentsweep.execution.lock import hold_lock
 from latentsweep.execution.packing import Packing

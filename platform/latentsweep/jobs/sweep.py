@@ -32,8 +32,9 @@ from latentsweep.search import confirmation, confirmation_table, leaderboard
 from latentsweep.search.confirmation import NOTHING, Extent, FreshRun, Wanted
 from latentsweep.search.databases import translate_errors
 from latentsweep.search.plan import SweepPlan
-from latentsweep.search.study import COPIED, Search
+from latentsweep.search.study import Search
 from latentsweep.search.sweeps import TURN, next_turn
+from latentsweep.search.trials import COPIED
 from latentsweep.storage.home import Home
 from trainables.errors import INFRASTRUCTURE, ChangedDataError, DivergenceError, StoppedError, UnfinishedError
 from trainables.measures.inception import InceptionWeights

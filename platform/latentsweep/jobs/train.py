@@ -13,7 +13,8 @@ from pathlib import Path
 from latentsweep import guards, stages
 from latentsweep.configuration import Configuration
 from latentsweep.datasets.ledger import note_use
-from latentsweep.datasets.slices import PreparedDataset, check_fingerprint
+from latentsweep.datasets.manifest import check_fingerprint
+from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.execution import worker
 from latentsweep.execution.cluster import background, run_under_train
 from latentsweep.execution.supervision import ignore_signals

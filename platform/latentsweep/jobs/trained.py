@@ -13,7 +13,8 @@ from PIL import Image
 from latentsweep import guards, stages
 from latentsweep.configuration import Configuration
 from latentsweep.datasets.ledger import note_use
-from latentsweep.datasets.slices import PreparedDataset, check_fingerprint
+from latentsweep.datasets.manifest import check_fingerprint
+from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.invocation import hint
 from latentsweep.jobs.image_folder import GRID, compare
 from latentsweep.jobs.train import name_of

@@ -10,7 +10,8 @@ from typing import Any
 
 from latentsweep import stages
 from latentsweep.configuration import Configuration
-from latentsweep.datasets.slices import MANIFEST, PreparedDataset, Rule, open_dataset
+from latentsweep.datasets.manifest import MANIFEST
+from latentsweep.datasets.slices import PreparedDataset, Rule, open_dataset
 from latentsweep.lints import (
     Finding,
     Measurement,
@@ -22,8 +23,9 @@ from latentsweep.lints import (
 from latentsweep.metrics import REFERENCE_SAMPLES, SAMPLES
 from latentsweep.search.export import configuration_at
 from latentsweep.search.plan import SweepPlan
-from latentsweep.search.study import Search, family_of
+from latentsweep.search.study import Search
 from latentsweep.search.sweeps import chosen_sweep, open_search, sweeps
+from latentsweep.search.trials import family_of
 from latentsweep.stages.pipeline import keys_of
 from latentsweep.storage.entries import StageKey
 from latentsweep.storage.home import Home, is_read_only

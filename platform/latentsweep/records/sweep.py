@@ -27,7 +27,8 @@ from latentsweep.records.results import (
 )
 from latentsweep.search.confirmation import choice, confirmation, metric_of
 from latentsweep.search.plan import SweepPlan
-from latentsweep.search.study import COPIED, Search
+from latentsweep.search.study import Search
+from latentsweep.search.trials import COPIED
 from latentsweep.stages.denoiser import DENOISER
 from latentsweep.stages.reconstruction import RECONSTRUCTION
 from latentsweep.stages.vae import VAE

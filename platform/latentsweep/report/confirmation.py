@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from latentsweep.metrics import Metric
 from latentsweep.pages.tables import Row, Table
-from latentsweep.search.confirmation import Confirmation
 from latentsweep.search.confirmation_table import end
+from latentsweep.search.confirmed import Confirmation
 from latentsweep.search.leaderboard import NUMBER
 
 CAPTION = (

@@ -24,8 +24,9 @@ from latentsweep.report.ranking import text
 from latentsweep.report.scores import Score, chosen, objective, scores
 from latentsweep.report.source import Compute, Source, compute, open_source
 from latentsweep.search import leaderboard
-from latentsweep.search.confirmation import Confirmation, confirmation
+from latentsweep.search.confirmation import confirmation
 from latentsweep.search.confirmation_table import extent_words
+from latentsweep.search.confirmed import Confirmation
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import Home
 from trainables.errors import LatentsweepError

@@ -20,7 +20,8 @@ from latentsweep import guards
 from latentsweep.metrics import BOUNDED, ERROR, HIGH, KID, NORMAL_95, OBJECTIVES, Metric, interval
 from latentsweep.pages.tables import as_csv as write_csv
 from latentsweep.search.confirmation import choice
-from latentsweep.search.study import Search, family_of
+from latentsweep.search.study import Search
+from latentsweep.search.trials import family_of
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from latentsweep.metrics import Metric
-from latentsweep.search.confirmation import (
-    STRIDE,
-    Confirmation,
-    Confirmed,
-    choice,
-    confirmation,
-    last_extent,
-    metric_of,
-)
-from latentsweep.search.study import Search, family_of
+from latentsweep.search.confirmation import STRIDE, choice, confirmation, last_extent, metric_of
+from latentsweep.search.confirmed import Confirmation, Confirmed
+from latentsweep.search.study import Search
+from latentsweep.search.trials import family_of
 
 
 def rows(found: Confirmation) -> list[dict[str, Any]]:

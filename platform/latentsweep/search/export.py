@@ -13,8 +13,9 @@ from latentsweep.configuration import Configuration, read_configuration
 from latentsweep.metrics import OBJECTIVES
 from latentsweep.search.confirmation import choice, confirmation, refusal
 from latentsweep.search.plan import SweepPlan, threads_of
-from latentsweep.search.study import Search, family_of
+from latentsweep.search.study import Search
 from latentsweep.search.sweeps import chosen_sweep, open_search
+from latentsweep.search.trials import family_of
 from latentsweep.stages.model_folder import CONFIG
 from latentsweep.storage.home import Home
 from trainables.errors import ConfigError, DataError

@@ -19,7 +19,8 @@ from latentsweep import __version__, guards
 from latentsweep.metrics import ERROR, LEADERBOARD, Metric
 from latentsweep.search import confirmation_table
 from latentsweep.search.confirmation import choice, confirmation
-from latentsweep.search.study import COPIED, Search, family_of
+from latentsweep.search.study import Search
+from latentsweep.search.trials import COPIED, family_of
 from latentsweep.storage.home import read_json, write_json
 from trainables.config import fingerprint
 from trainables.errors import StoreError

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from latentsweep.datasets.manifest import is_manifest
 from latentsweep.datasets.shards import MASKS, SCHEMA, claims_otherwise, shard_name
-from latentsweep.datasets.slices import PreparedDataset, is_manifest, open_dataset
+from latentsweep.datasets.slices import PreparedDataset, open_dataset
 from latentsweep.storage.entries import Entry, StageKey
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store

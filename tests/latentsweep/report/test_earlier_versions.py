@@ -22,8 +22,8 @@ from latentsweep.records.recorder import MemoryRecorder
 from latentsweep.report import write_report
 from latentsweep.search import leaderboard
 from latentsweep.search.plan import VERSIONS_OF
-from latentsweep.search.study import family_of
 from latentsweep.search.sweeps import open_search
+from latentsweep.search.trials import family_of
 from latentsweep.stages.pipeline import VERSIONS
 from latentsweep.storage import housekeeping
 from latentsweep.storage.entries import StageKey
