@@ -417,7 +417,7 @@ def test_rows_too_wide_for_the_terminal_show_what_differs_last_and_every_number(
     assert [line.split()[-2:] for line in lines[3:5]] == [["channels", "4"], ["channels", "16"]]
     assert [line.count("88.5") for line in lines[3:5]] == [len(leaderboard.METRICS) - 1, 0]
     assert "8850.0%" in lines[3], "a share is written in per cent"
-    assert lines[4].startswith("all of these: timestep sampling uniform, min snr gamma 0.25")
+    assert lines[5].startswith("all of these: timestep sampling uniform, regularisation a 0.25")
 
 
 def test_a_dimension_of_lists_is_searched_and_read_back(tmp_path: Path) -> None:
