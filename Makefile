@@ -14,7 +14,7 @@ GPU_PYTHON ?= python3
 PROCESSES ?= 2
 PYTEST = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadscope
 
-.PHONY: venv demo test test-all rehearse chaos lint audit lock bench quality gpu-check docs clean
+.PHONY: venv demo test test-all rehearse chaos chaos-readers lint audit lock bench quality gpu-check docs clean
 
 venv: $(READY)
 
@@ -51,6 +51,11 @@ rehearse: $(READY)
 chaos: $(READY)
 	$(BIN)/python tests/chaos.py
 	$(BIN)/python tests/chaos.py --runs 1 --sampler tpe --pruner median
+
+# What may go on beside sweeps, all of it at once and under kills; SEED chooses the moments.
+SEED ?= 0
+chaos-readers: $(READY)
+	$(BIN)/python tests/chaos_readers.py --runs 2 --seed $(SEED)
 
 lint: $(READY)
 	$(BIN)/ruff check .

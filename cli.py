@@ -1,6 +1,6 @@
 """``python cli.py …``: the same as the installed command ``latentsweep``."""
 
-from latentsweep.cli import app
+from latentsweep.__main__ import main
 
 if __name__ == "__main__":
-    app()
+    main()

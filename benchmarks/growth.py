@@ -33,7 +33,8 @@ from latentsweep.execution.view import View
 from latentsweep.jobs.sweep import Sweep, SweepListener
 from latentsweep.pages.tables import records_as_csv
 from latentsweep.search import leaderboard
-from latentsweep.search.study import Search, SearchConfig
+from latentsweep.search.choice import SearchConfig
+from latentsweep.search.study import Search
 from latentsweep.storage.home import Home
 from latentsweep_mlflow.recorder import recorder_for
 from trainables.measures.inception import find_weights

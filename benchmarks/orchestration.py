@@ -36,7 +36,8 @@ from latentsweep.execution.cluster import ENVIRONMENT, cluster
 from latentsweep.execution.tuning import StudySearcher, run_trials
 from latentsweep.execution.view import View
 from latentsweep.jobs.sweep import Sweep, SweepListener
-from latentsweep.search.study import Search, SearchConfig
+from latentsweep.search.choice import SearchConfig
+from latentsweep.search.study import Search
 from latentsweep.storage.home import Home
 from latentsweep_mlflow.recorder import recorder_for
 from trainables.measures.inception import find_weights

@@ -23,7 +23,7 @@ import torch
 from simulation import SPACE, STANDARD_ERROR, Costs, Outcome, World, plan_of, shared, trial_by_trial
 from timing import machine, write_report, write_rows
 
-from latentsweep.search.study import SearchConfig
+from latentsweep.search.choice import SearchConfig
 from search_spaces.kaggle import SPACE as LISTED
 from trainables.recipes import PAPER
 from trainables.space import SearchSpace

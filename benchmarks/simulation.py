@@ -20,9 +20,10 @@ import numpy as np
 import optuna
 
 from latentsweep.execution.tuning import StudyScheduler, StudySearcher
+from latentsweep.search.choice import SearchConfig
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.proposals import distribution
-from latentsweep.search.study import Search, SearchConfig
+from latentsweep.search.study import Search
 from trainables.loop.progress import even_steps
 from trainables.loop.seeds import derived_seed
 from trainables.recipes import PAPER

@@ -14,8 +14,9 @@ from optuna.trial import FrozenTrial, create_trial
 from slice_arms import Arm, Bank, Floats, Positions, Seeds, World
 
 from latentsweep.metrics import KID, STEPS
-from latentsweep.search import confirmation, pairing
-from latentsweep.search.study import Search, SearchConfig
+from latentsweep.search import confirmation, confirmed, pairing
+from latentsweep.search.choice import SearchConfig
+from latentsweep.search.study import Search
 from trainables.measures.distances import bootstrap_kid, interval, kernel_distance
 from trainables.space import THRESHOLD
 
@@ -236,8 +237,8 @@ def winners(
 def _confirm(selection: Floats, fresh: Floats) -> tuple[int, float, float]:
     """The place of the confirmed best, the mean of its fresh scores, and the score that is stated for it."""
     top = np.argsort(selection)[: confirmation.CONFIGURATIONS]
-    order, logs = confirmation.ranking(list(selection[top]), [list(each) for each in fresh[top]])
+    order, logs = confirmed.order_by_standing(list(selection[top]), [list(each) for each in fresh[top]])
     place = int(top[order[0]])
-    expected = confirmation.expectation(list(selection[top]), [list(each) for each in fresh[top]], logs)
-    mean = confirmation.centre(list(fresh[place]), logs)
+    expected = confirmed.expectation(list(selection[top]), [list(each) for each in fresh[top]], logs)
+    mean = confirmed.centre(list(fresh[place]), logs)
     return place, mean, mean if expected is None else expected

@@ -46,7 +46,8 @@ from timing import machine, write_report, write_rows
 from trial_by_trial import Job
 
 from latentsweep.datasets.phantom import phantom
-from latentsweep.search.study import Search, SearchConfig
+from latentsweep.search.choice import SearchConfig
+from latentsweep.search.study import Search
 from latentsweep.search.sweeps import chosen_sweep, open_search
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store

@@ -1,44 +1,31 @@
 """A soak: a sweep under random SIGKILLs of its processes, compared with one that nobody disturbed (``make chaos``).
 
 Every configuration's curve and result must be equal, bit for bit; nothing may be lost, doubled, left open or left
-running. With a searcher that learns and a pruner, what is tried depends on the order of arrival: then the results
-can't be compared, and the rest must hold.
+running. All is measured with the thin network, whose scores mean nothing and are as reproducible as the real one's.
+With a searcher that learns and a pruner, what is tried depends on the order of arrival: then the results can't be
+compared, and the rest must hold.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import random
 import shutil
-import signal
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from command_line import cli
-from processes import Job, left_by
-from swept import check_complete, results, stages_in, sweep_words
+from command_line import cli, let_children_measure_thinly
+from processes import Job
+from soak import DATASET, KILLED, LONGEST_PAUSE, again, check_nothing_left, kill_one, short_sweep, targets
+from swept import check_complete, results, trained_in
 
 from latentsweep.storage.store import Store
 
-DATASET = "demo"
-SPACE = """
-dimensions:
-  vae.latent_channels: [4, 8]
-  diffusion.frequency_weight: [0.0, 0.1, 0.2, 0.3]
-  diffusion.cutmix_probability: [0.0, 0.25, 0.5]
-  sampling.early_stop_threshold: [0.0, 0.4]
-"""
-STATES = {"COMPLETE": "FINISHED", "PRUNED": "KILLED"}
-KILLED = ("command", "driver", "trial", "worker")
-"""The process that a user started, the driver under it, a trial's, or any of Ray's workers."""
-
-LONGEST_PAUSE = 6.0
-"""Seconds that a process may go on, at most, when it was chosen."""
+STATES = {"COMPLETE": "FINISHED", "PRUNED": "FINISHED"}
 
 
 def sweep_under_fire(home: Path, words: list[str], kills: int, random_: random.Random) -> dict[str, int]:
@@ -54,12 +41,9 @@ def sweep_under_fire(home: Path, words: list[str], kills: int, random_: random.R
             if job.process.returncode == 0:
                 break
             job = again(job, words)
-        found = targets(job, kind)
-        if not found:
+        if not kill_one(job, kind, random_):
             continue
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(random_.choice(found), signal.SIGKILL)
-            counts[kind] += 1
+        counts[kind] += 1
         if kind == "command":
             job.process.wait()
             job = Job.start(home, *words)
@@ -68,26 +52,9 @@ def sweep_under_fire(home: Path, words: list[str], kills: int, random_: random.R
     return counts
 
 
-def targets(job: Job, kind: str) -> list[int]:
-    """The processes of a kind that are there to be killed."""
-    return [job.process.pid] if kind == "command" else job.of_kind(kind)
-
-
-def again(job: Job, words: list[str]) -> Job:
-    """The command once more, where it gave up after so many short lives of its driver; no other end may be."""
-    assert "times in a row" in job.said, job.said
-    return Job.start(job.home, *words)
-
-
 def words_of(folder: Path, options: argparse.Namespace) -> list[str]:
-    """The sweep's command; its trials are as short as may be, and scored on the way only where a pruner looks."""
-    chosen = {"space": SPACE, "sampler": options.sampler, "pruner": options.pruner}
-    words = sweep_words(folder, DATASET, options.trials, **chosen, thin=False)
-    short = {"evaluation.samples": 4, "sampling.steps": 4}
-    if options.pruner == "none":
-        short["evaluation.rungs"] = 0
-    words += ["--confirm", "0"]
-    return [*words, *(word for field, value in short.items() for word in ("--set", f"{field}={value}"))]
+    """The sweep's command."""
+    return short_sweep(folder, options.trials, sampler=options.sampler, pruner=options.pruner)
 
 
 def soak(base: Path, calm: Path | None, folder: Path, options: argparse.Namespace, seed: int) -> None:
@@ -102,9 +69,8 @@ def soak(base: Path, calm: Path | None, folder: Path, options: argparse.Namespac
     check_complete(home, DATASET, said["sweep"], options.trials, states=STATES)
     if calm:
         assert results(home, said["sweep"]) == results(calm, said["sweep"]), "a result differs"
-        assert stages_in(home) == stages_in(calm)
-    time.sleep(5)
-    assert not left_by(home), left_by(home)
+        assert trained_in(home) == trained_in(calm)
+    check_nothing_left(home)
     assert not Store(home / "store").begun() or options.pruner != "none"
     compared = "equal to the undisturbed one bit for bit" if calm else "nothing lost, doubled or left open"
     killed = ", ".join(f"{count} {kind}" for kind, count in counts.items())
@@ -123,6 +89,7 @@ def main() -> None:
     parser.add_argument("--sampler", default="random", choices=("random", "tpe"))
     parser.add_argument("--pruner", default="none", choices=("none", "median", "hyperband"))
     options = parser.parse_args()
+    let_children_measure_thinly(os.environ)
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
         folder = Path(name)
         base = folder / "base"

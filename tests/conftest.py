@@ -15,13 +15,11 @@ from typing import Any
 
 import pytest
 import shared_driver
-from command_line import cli
+from command_line import cli, let_children_measure_thinly
 from hidden_cards import hide
 from made_once import made_once
 
 ROOT = Path(__file__).parents[1]
-CHILDREN = Path(__file__).parent / "child_processes"
-"""What the Python processes that tests start import first."""
 APART = {"test_faults.py"}
 """Modules whose tests may go to several processes: what they share is made once for all of these."""
 
@@ -31,7 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
     hide(config.args, config.invocation_params.dir, os.environ)
     for name in set(os.environ) - set(shared_driver.without_ray(os.environ)):
         del os.environ[name]
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(CHILDREN), os.environ.get("PYTHONPATH")]))
+    let_children_measure_thinly(os.environ)
     shared_driver.environment.update(os.environ)
 
 

@@ -7,9 +7,10 @@ import dataclasses
 import numpy as np
 from small_dataset import described
 
+from latentsweep.datasets.manifest import write_manifest
 from latentsweep.datasets.png import encode
 from latentsweep.datasets.shards import SliceRow, write_shards
-from latentsweep.datasets.slices import PreparedDataset, open_dataset, write_manifest
+from latentsweep.datasets.slices import PreparedDataset, open_dataset
 from latentsweep.storage.home import Home
 
 

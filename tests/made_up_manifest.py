@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from latentsweep.datasets.slices import MANIFEST_FORM
+from latentsweep.datasets.manifest import MANIFEST_FORM
 
 
 def made_up(form: Any = MANIFEST_FORM) -> Any:

@@ -34,8 +34,9 @@ class Job:
     log: Path
 
     @classmethod
-    def start(cls, home: Path, *words: object, environment: dict[str, str] | None = None) -> Job:
-        log = home.with_name(f"{home.name}.log")
+    def start(cls, home: Path, *words: object, environment: dict[str, str] | None = None, name: str = "") -> Job:
+        """Runs a command in a home; ``name`` tells the log from those of others that run there at once."""
+        log = home.with_name(f"{name or home.name}.log")
         command = [sys.executable, str(ROOT / "cli.py"), *map(str, words), "--home", str(home)]
         with log.open("w") as file:
             process = subprocess.Popen(

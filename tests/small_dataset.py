@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from latentsweep.datasets.manifest import write_manifest
 from latentsweep.datasets.png import encode
 from latentsweep.datasets.shards import SliceRow, write_shards
-from latentsweep.datasets.slices import PreparedDataset, open_dataset, write_manifest
+from latentsweep.datasets.slices import PreparedDataset, open_dataset
 from latentsweep.execution.worker import Brief
 from latentsweep.stages.stage import Identity
 from latentsweep.storage.home import Home

@@ -10,6 +10,7 @@ from typing import Any
 
 import optuna
 from command_line import THIN, TINY
+from measured import REAL
 from mlflow import MlflowClient
 
 from latentsweep.storage.store import Store
@@ -79,6 +80,11 @@ def stages_in(home: Path) -> dict[str, int]:
     return counts
 
 
+def trained_in(home: Path) -> dict[str, int]:
+    """How many results the store holds of each stage that trains or draws; the real slices may be measured ahead."""
+    return {stage: count for stage, count in stages_in(home).items() if stage not in REAL}
+
+
 def mlflow_runs(home: Path, dataset: str, server: str = "") -> list[Any]:
     client = MlflowClient(server or f"sqlite:///{home / 'mlflow' / 'mlflow.db'}")
     experiment = client.get_experiment_by_name(dataset)
@@ -94,10 +100,12 @@ def check_complete(
     states: Mapping[str, str] = MappingProxyType(FINISHED),
     database: str = "",
     server: str = "",
+    alone: bool = True,
 ) -> None:
     """No trial lost, doubled, or left RUNNING, in Optuna and in MLflow; ``states`` are the ends that may be.
 
-    ``database`` holds the study and ``server`` the runs, where they are not in the home.
+    ``database`` holds the study and ``server`` the runs, where they are not in the home. The record of a home may
+    hold no run of another sweep, unless this one is not ``alone``.
     """
     run = [trial for trial in study_of(home, name, database).trials if "of" not in trial.user_attrs]
     assert len(run) == trials
@@ -108,11 +116,11 @@ def check_complete(
     assert len({json.dumps(trial.params, sort_keys=True) for trial in points}) == trials + complete
     assert len(points) == trials + complete, "a threshold beside each complete trial's own"
     runs = mlflow_runs(home, dataset, server)
-    runs = [run for run in runs if run.data.tags["latentsweep.key"].startswith(name) or not server]
+    runs = [run for run in runs if run.data.tags["latentsweep.key"].startswith(name) or (alone and not server)]
     keys = [r.data.tags["latentsweep.key"] for r in runs]
     assert len(keys) == len(set(keys))
     assert {r.info.status for r in runs} <= set(states.values())
     kinds = [r.data.tags["latentsweep.kind"] for r in runs]
     assert (kinds.count("sweep"), kinds.count("trial"), kinds.count("vae")) == (1, trials, 2)
     kept = {r.data.tags["latentsweep.trial"]: r.info.status for r in runs if "latentsweep.trial" in r.data.tags}
-    assert kept == {str(trial.number): states[trial.state.name] for trial in run}
+    assert kept == {str(trial.number): states[trial.state.name] for trial in points}, "a run for each configuration"

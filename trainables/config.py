@@ -9,7 +9,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -25,15 +25,17 @@ def setting(
     low: float | None = None,
     high: float | None = None,
     choices: Sequence[Any] | None = None,
+    plugins: str | None = None,
 ) -> Any:
     """A documented dataclass field.
 
     ``low`` and ``high`` bound a number (or each member of a tuple), inclusive; ``choices`` are the values allowed.
     ``identity=False`` keeps a field that changes no result out of the store's keys. ``later`` marks a field that was
     added after there were stores: at its default it stays out of the keys, too, so that old results are found.
+    ``plugins`` names the kind of plug-ins whose names are choices, too; of a field of several values, any number.
     """
     metadata = {"doc": doc, "identity": identity, "later": later, "low": low, "high": high, "choices": choices}
-    return dataclasses.field(default=default, metadata=metadata)
+    return dataclasses.field(default=default, metadata={**metadata, "plugins": plugins})
 
 
 LARGEST = 2**63 - 1
@@ -59,7 +61,10 @@ class Config:
                 object.__setattr__(self, field.name, value)
             _check_type(self, field.name, value, hints[field.name])
             if field.metadata:
-                _check_range(self, field.name, value, field.metadata)
+                _check_range(type(self), field.name, value, field.metadata)
+        for field in dataclasses.fields(self):
+            if field.metadata.get("added"):
+                self.chosen_plugins(field.name)
         self.check()
 
     @classmethod
@@ -79,13 +84,53 @@ class Config:
         found, idle = {}, self.idle()
         for field in dataclasses.fields(self):
             value, rules = idle.get(field.name, getattr(self, field.name)), field.metadata
-            if rules.get("identity", True) and not (rules.get("later") and value == field.default):
+            absent = "plugin" in rules or (rules.get("later") and value == field.default)
+            if rules.get("identity", True) and not absent:
                 found[field.name] = value.identity() if isinstance(value, Config) else _plain(value)
+        return found | self.plugin_identity()
+
+    def plugin_identity(self) -> dict[str, Any]:
+        """The part of :meth:`identity` that plug-ins make: names, packages, versions, fields; empty without any."""
+        found: dict[str, Any] = {}
+        for field in dataclasses.fields(self):
+            used = self._used(field)
+            if used:
+                found |= {field.name: _plain(getattr(self, field.name))}
+                found[f"{field.name} from"] = {each.name: each.identity for each in used}
+            if "plugin" in field.metadata and self._shows(field):
+                found[field.name] = _plain(getattr(self, field.name))
         return found
 
+    def chosen_plugins(self, field: str) -> dict[str, Callable[..., Any]]:
+        """The plug-ins that ``field`` names, by name, ready to be called; no built-in ones.
+
+        Raises :class:`ConfigError` for values of their fields that they refuse.
+        """
+        return {
+            each.name: each.build({name: getattr(self, f"{each.name}_{name}") for name in each.fields})
+            for each in self._used(type(self).__dataclass_fields__[field])
+        }
+
+    def _used(self, field: dataclasses.Field[Any]) -> list[Any]:
+        """The plug-ins that a field names."""
+        added, value = field.metadata.get("added"), getattr(self, field.name)
+        if not added:
+            return []
+        return [added[name] for name in (value if isinstance(value, tuple) else (value,)) if name in added]
+
+    def _shows(self, field: dataclasses.Field[Any]) -> bool:
+        """Whether a field is written: one of a plug-in only where it is in use."""
+        plugin = field.metadata.get("plugin")
+        return plugin is None or plugin in self._used(type(self).__dataclass_fields__[field.metadata["of"]])
+
     def to_dict(self) -> dict[str, Any]:
-        """All fields as JSON values, nested configurations as dictionaries."""
-        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        """All fields as JSON values, nested configurations as dictionaries; of plug-ins only those in use."""
+        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self) if self._shows(f)}
+
+    def _every(self) -> dict[str, Any]:
+        """The same with the fields of all plug-ins."""
+        values = ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self))
+        return {name: value._every() if isinstance(value, Config) else _plain(value) for name, value in values}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, where: str = "") -> Self:
@@ -94,6 +139,10 @@ class Config:
             raise ConfigError(f"{where or cls.__name__} must be a mapping of fields, got {shown(values)}")
         hints = cls._hints()
         known = {f.name for f in dataclasses.fields(cls)}
+        for field in dataclasses.fields(cls):  # a plug-in that isn't here has no fields here either
+            if field.metadata.get("plugins") and field.name in values:
+                given = values[field.name]
+                _check_choices(cls, field.name, tuple(given) if isinstance(given, list) else given, field.metadata)
         arguments: dict[str, Any] = {}
         for name, value in values.items():
             path = f"{where}.{name}" if where else str(name)
@@ -107,7 +156,7 @@ class Config:
 
     def replace(self, **changes: Any) -> Self:
         """A checked copy with some fields changed; dots reach into sections: ``{"vae.epochs": 3}``."""
-        values = self.to_dict()
+        values = self._every()
         for path, value in changes.items():
             *sections, name = path.split(".")
             inside: Any = values
@@ -187,10 +236,23 @@ def _fits(value: Any, hint: Any) -> bool:
     return isinstance(value, hint)
 
 
-def _check_range(config: Config, name: str, value: Any, rules: Mapping[str, Any]) -> None:
-    label = f"{type(config).__name__}.{name}"
-    if rules["choices"] is not None and value not in rules["choices"]:
-        raise ConfigError(f"{label} must be one of {', '.join(map(str, rules['choices']))}; got {shown(value)}")
+def _check_choices(config: type[Config], name: str, value: Any, rules: Mapping[str, Any]) -> None:
+    """Raises :class:`ConfigError` for a value that is no choice; a plug-in is one where it is installed and sound."""
+    if rules["choices"] is None:
+        return
+    allowed = (*rules["choices"], *rules.get("added", ()))
+    for member in value if rules.get("plugins") and isinstance(value, tuple) else (value,):
+        if member not in allowed:
+            known = ", ".join(map(str, allowed)) or "those of plug-ins, and none is installed"
+            line = f"{config.__name__}.{name} must be one of {known}; got {shown(member)}"
+            if rules.get("plugins"):
+                line += f"; {rules.get('broken', {}).get(member) or 'if it is a plug-in, install its package here'}"
+            raise ConfigError(line)
+
+
+def _check_range(config: type[Config], name: str, value: Any, rules: Mapping[str, Any]) -> None:
+    label = f"{config.__name__}.{name}"
+    _check_choices(config, name, value, rules)
     if value is None:
         return
     for member in value if isinstance(value, tuple) else (value,):

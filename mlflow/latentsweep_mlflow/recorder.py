@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import logging
+import json
+import math
+import re
 import time
-from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run, RunTag, ViewType
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag, ViewType
 
+from latentsweep.metrics import FINAL
 from latentsweep.records.recorder import (
+    FORM,
     NOT_FINITE,
     NOTHING,
     Status,
@@ -24,56 +25,41 @@ from latentsweep.records.recorder import (
     join_names,
     run_tags,
 )
-from latentsweep.records.redaction import redact, redact_lines
-from latentsweep_mlflow.tracking import ORIGIN, artifact_root, connect, experiment_id, tracking_uri
+from latentsweep.records.redaction import redact_lines
+from latentsweep_mlflow.delivery import Delivery, RefusedError
+from latentsweep_mlflow.pictures import send_picture
+from latentsweep_mlflow.tracking import ORIGIN, artifact_root, tracking_uri
+from latentsweep_mlflow.views import RANKED, WORKFLOW, runs_link, save_view
 
-T = TypeVar("T")
-
-_STATUS = {"finished": "FINISHED", "failed": "FAILED", "pruned": "KILLED"}
-_FIRST_PAUSE, _LONGEST_PAUSE = 30.0, 600.0
+_STATUS = {"finished": "FINISHED", "failed": "FAILED", "pruned": "FINISHED", "stopped": "KILLED"}
 _PARAM_LENGTH, _TAG_LENGTH = 6000, 8000
-_REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"}
 
-_log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Call:
-    what: str
-    send: Callable[[MlflowClient], None]
-
-
-class _RefusedError(Exception):
-    """A call that cannot succeed however often it is made."""
+_DIGEST_LENGTH = 36
+"""Characters that MLflow takes of a dataset's digest."""
+_LINK = re.compile(r"\[(?P<words>[^\]]+)\]\((?P<kind>runs?):(?P<key>[A-Za-z0-9._:/-]+)(?:\|(?P<file>[^)]+))?\)")
+_OF_TODAY = f"tags.`{FORM[0]}` = '{FORM[1]}'"
 
 
 class MlflowRecorder:
     """A :class:`latentsweep.records.recorder.Recorder` that writes to the MLflow at ``tracking_uri``.
 
-    Every call goes to the end of a queue, and the queue is sent at once. When MLflow does not answer, the queue waits
-    (30 seconds at first, then longer, up to ten minutes) and the work goes on. The first call after that time tries
-    again. What MLflow refuses for good is left out. A warning tells the first time of each, and :attr:`complete` is
-    false for as long as anything is missing. ``artifact_root`` is a URI, for a home's own store only.
+    What can't be sent waits, as :class:`~latentsweep_mlflow.delivery.Delivery` says, and :attr:`complete` is false
+    for as long as anything is missing. ``artifact_root`` is a URI, for a home's own store only.
     """
 
     def __init__(self, tracking_uri: str, experiment: str, artifact_root: str | None = None) -> None:
         self.experiment = experiment
-        self._uri = tracking_uri
-        self._artifact_root = artifact_root
-        self._client: MlflowClient | None = None
-        self._experiment_id = ""
-        self._waiting: deque[_Call] = deque()
+        self._delivery = Delivery(tracking_uri, experiment, artifact_root)
         self._opened: set[str] = set()
         self._ids: dict[str, str] = {}
         self._not_finite: dict[str, str] = {}
-        self._pause = _FIRST_PAUSE
-        self._next_try = 0.0
-        self._away = False
-        self._refused = 0
+        self._starts: dict[str, int] = {}
+        self._kept: dict[str, dict[str, float]] = {}
+        """The end results that an earlier version recorded, with all digits; rounded ones would be further points."""
 
     @property
     def complete(self) -> bool:
-        return not self._waiting and not self._refused
+        return self._delivery.complete
 
     def open_run(
         self,
@@ -97,7 +83,7 @@ class MlflowRecorder:
             self._open(client, key, name, values, all_tags | nesting, start)
 
         self._opened.add(key)
-        self._send(f"run {name!r}", send)
+        self._delivery.send(f"run {name!r}", send)
 
     def log(self, key: str, records: Sequence[StepRecord]) -> None:
         self._check_open(key)
@@ -105,24 +91,24 @@ class MlflowRecorder:
         metrics = [Metric(m, v, r.time, r.step) for r in kept for m, v in r.metrics.items()]
 
         def send(client: MlflowClient) -> None:
-            run_id = self._known(key)
+            run_id, kept_before = self._known(key), self._kept.get(key, {})
             tags = []
             if lost:
                 self._not_finite[key] = join_names(lost, self._not_finite.get(key, ""))
                 tags = [RunTag(NOT_FINITE, self._not_finite[key][:_TAG_LENGTH])]
-            client.log_batch(run_id, metrics=metrics, tags=tags)
+            client.log_batch(run_id, metrics=[m for m in metrics if not _is_kept(m, kept_before)], tags=tags)
 
-        self._send(f"{len(metrics)} points of {key}", send)
+        self._delivery.send(f"{len(metrics)} points of {key}", send)
 
     def log_file(self, key: str, path: Path, folder: str = "") -> None:
         self._check_open(key)
 
         def send(client: MlflowClient) -> None:
             if not path.is_file():
-                raise _RefusedError("there is no such file")
+                raise RefusedError("there is no such file")
             client.log_artifact(self._known(key), str(path), folder or None)
 
-        self._send(f"the file {path.name} of {key}", send)
+        self._delivery.send(f"the file {path.name} of {key}", send)
 
     def keep_file(self, key: str, path: Path, folder: str = "") -> None:
         check_key(key)
@@ -132,7 +118,65 @@ class MlflowRecorder:
             if run is not None and path.is_file():
                 client.log_artifact(run.info.run_id, str(path), folder or None)
 
-        self._send(f"the file {path.name} of {key}", send)
+        self._delivery.send(f"the file {path.name} of {key}", send)
+
+    def log_picture(self, key: str, path: Path, name: str, *, step: int, time: int) -> None:
+        self._check_open(key)
+
+        def send(client: MlflowClient) -> None:
+            if not path.is_file():
+                raise RefusedError("there is no such file")
+            send_picture(client, self._known(key), path, name, step=step, time=time)
+
+        self._delivery.send(f"the picture {path.name} of {key}", send)
+
+    def log_dataset(self, key: str, name: str, digest: str) -> None:
+        self._check_open(key)
+        source = json.dumps({"prepared by": "latentsweep data prepare", "fingerprint": digest})
+        used = Dataset(name, digest[:_DIGEST_LENGTH], "local", source)
+
+        def send(client: MlflowClient) -> None:
+            client.log_inputs(self._known(key), [DatasetInput(used, [InputTag("mlflow.data.context", "training")])])
+
+        self._delivery.send(f"the dataset of {key}", send)
+
+    def describe(self, key: str, text: str, tags: Mapping[str, str] = NOTHING) -> None:
+        check_key(key)
+        known = _without_secrets(tags)
+        text = redact_lines(text)
+
+        def send(client: MlflowClient) -> None:
+            run = self._find(client, key)
+            if run is not None:
+                written = {"mlflow.note.content": self._with_links(client, text), **known}
+                changed = {k: v[:_TAG_LENGTH] for k, v in written.items() if run.data.tags.get(k) != v}
+                client.log_batch(run.info.run_id, tags=[RunTag(k, v) for k, v in changed.items()])
+
+        self._delivery.send(f"the description of {key}", send)
+
+    def mark(self, parent: str, tag: str, values: Mapping[str, str]) -> None:
+        self._check_open(parent)
+        values = dict(values)
+
+        def send(client: MlflowClient) -> None:
+            for run in self._search(client, f"tags.`{tag}` != '' and {self._under(parent)}"):
+                if run.data.tags.get("latentsweep.key") not in values:
+                    client.delete_tag(run.info.run_id, tag)
+            for key, value in values.items():
+                if run_id := self._id_of(client, key):
+                    client.set_tag(run_id, tag, value)
+
+        self._delivery.send(f"the tag {tag} of {parent}", send)
+
+    def rank(self, parent: str, *, params: Sequence[str], metrics: Sequence[str], tags: Sequence[str] = ()) -> None:
+        self._check_open(parent)
+        params, metrics, tags = list(params), list(metrics), list(tags)
+
+        def send(client: MlflowClient) -> None:
+            view = {"name": parent, "filter_string": f"{RANKED} and {self._under(parent)}"}
+            save_view(client, self._delivery.experiment_id, params=params, metrics=metrics, tags=tags, **view)
+
+        self._delivery.send(f"the table of {parent}", send)
 
     def close_run(
         self, key: str, status: Status, *, tags: Mapping[str, str] = NOTHING, ended: int | None = None
@@ -144,106 +188,56 @@ class MlflowRecorder:
 
         def send(client: MlflowClient) -> None:
             client.log_batch(self._known(key), tags=[RunTag(k, v[:_TAG_LENGTH]) for k, v in last_tags.items()])
-            client.set_terminated(self._known(key), state, end)
+            # An earlier version may have recorded that it began when it was sent.
+            client.set_terminated(self._known(key), state, max(end, self._starts[key]))
 
-        self._send(f"the end of {key}", send)
+        self._delivery.send(f"the end of {key}", send)
 
     def close_stale(self, parent: str, working: Collection[str]) -> None:
         self._check_open(parent)
         working = frozenset(working)
 
         def send(client: MlflowClient) -> None:
-            nested = f"tags.`mlflow.parentRunId` = '{self._known(parent)}'"
-            for run in self._search(client, f"attributes.status = 'RUNNING' and {nested}"):
+            for run in self._search(client, f"attributes.status = 'RUNNING' and {self._under(parent)}"):
                 if run.data.tags.get("latentsweep.key") not in working:
                     client.set_terminated(run.info.run_id, "FAILED")
 
-        self._send(f"the end of what was left of {parent}", send)
+        self._delivery.send(f"the end of what was left of {parent}", send)
 
     def run_id(self, key: str) -> str | None:
         check_key(key)
         if key not in self._ids:
-            self._ask(lambda client: self._find(client, key), None)
+            self._delivery.ask(lambda client: self._find(client, key), None)
         return self._ids.get(key)
 
     def closed(self) -> set[str]:
-        return self._keys("attributes.status != 'RUNNING'")
+        return self._keys(f"attributes.status != 'RUNNING' and {_OF_TODAY}")
 
     def finished(self) -> set[str]:
-        return self._keys("attributes.status = 'FINISHED'")
+        return self._keys(f"attributes.status = 'FINISHED' and {_OF_TODAY}")
 
     def _keys(self, filter_string: str) -> set[str]:
         nothing: list[Run] = []
-        runs = self._ask(lambda client: self._search(client, filter_string), nothing)
+        runs = self._delivery.ask(lambda client: self._search(client, filter_string), nothing)
         return {key for run in runs if (key := run.data.tags.get("latentsweep.key")) is not None}
 
     def flush(self) -> None:
-        self._next_try = 0.0
-        self._drain()
-
-    def _send(self, what: str, send: Callable[[MlflowClient], None]) -> None:
-        self._waiting.append(_Call(what, send))
-        self._drain()
-
-    def _ask(self, question: Callable[[MlflowClient], T], otherwise: T) -> T:
-        """The answer to ``question``, or ``otherwise`` where MLflow is away."""
-        answers: list[T] = []
-        self._drain()
-        if not self._waiting and self._due():
-            self._attempt(_Call("a search", lambda client: answers.append(question(client))))
-        return answers[0] if answers else otherwise
-
-    def _drain(self) -> None:
-        """Send what waits, in order, until all is sent or MLflow does not answer."""
-        while self._waiting and self._due() and self._attempt(self._waiting[0]):
-            self._waiting.popleft()
-
-    def _due(self) -> bool:
-        return time.monotonic() >= self._next_try
-
-    def _attempt(self, call: _Call) -> bool:
-        """Make one call. Returns whether it is done with: it succeeded, or MLflow refused it for good."""
-        try:
-            call.send(self._connected())
-        except Exception as error:  # stores and artifact stores are plug-ins, each with errors of its own
-            if self._client is None or not _is_refusal(error):
-                self._postpone(error)
-                return False
-            self._refuse(call, error)
-            return True
-        if self._away:
-            self._away, self._pause = False, _FIRST_PAUSE
-            _log.info("MLflow answers again; what had waited is being sent")
-        return True
-
-    def _postpone(self, error: Exception) -> None:
-        self._next_try = time.monotonic() + self._pause
-        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
-        text = f"MLflow at {redact(self._uri)} does not take the record, the work goes on without: {redact(error)}"
-        _log.log(logging.DEBUG if self._away else logging.WARNING, "%s", text)
-        self._away = True
-
-    def _refuse(self, call: _Call, error: Exception) -> None:
-        text = f"left out of the record: {call.what}, {redact(error)}"
-        _log.log(logging.DEBUG if self._refused else logging.WARNING, "%s", text)
-        self._refused += 1
-
-    def _connected(self) -> MlflowClient:
-        if self._client is None:
-            client = connect(self._uri)
-            self._experiment_id = experiment_id(client, self.experiment, self._artifact_root)
-            self._client = client
-        return self._client
+        self._delivery.flush()
 
     def _open(
         self, client: MlflowClient, key: str, name: str, params: dict[str, str], tags: dict[str, str], start: int
     ) -> None:
         run = self._find(client, key)
         if run is None:
-            run = client.create_run(self._experiment_id, start_time=start, tags=tags, run_name=name)
+            run = client.create_run(self._delivery.experiment_id, start_time=start, tags=tags, run_name=name)
             self._ids[key] = run.info.run_id
-        elif run.info.status != "RUNNING":
-            client.update_run(run.info.run_id, status="RUNNING")
+        else:
+            old = run.data.tags.get(FORM[0]) != FORM[1]
+            if old or run.info.status != "RUNNING":  # a name that a user gave is kept
+                client.update_run(run.info.run_id, status="RUNNING", name=name if old else None)
+            if old:
+                self._kept[key] = {m: value for m, value in run.data.metrics.items() if m.startswith(FINAL)}
+        self._starts[key] = run.info.start_time
         self._not_finite[key] = run.data.tags.get(NOT_FINITE, "")
         recorded = run.data.params
         changed = {f"latentsweep.param.{p}": v for p, v in params.items() if recorded.get(p, v) != v}
@@ -260,13 +254,35 @@ class MlflowRecorder:
         self._ids[key] = runs[0].info.run_id
         return runs[0]
 
+    def _id_of(self, client: MlflowClient, key: str) -> str | None:
+        """The run of a key, open or not; ``None`` where there is none."""
+        return self._ids.get(key) or (run.info.run_id if (run := self._find(client, key)) else None)
+
+    def _under(self, parent: str) -> str:
+        """The condition of a search that holds for the runs under an open key."""
+        return f"tags.`mlflow.parentRunId` = '{self._known(parent)}'"
+
+    def _with_links(self, client: MlflowClient, text: str) -> str:
+        """A description with MLflow's addresses in place of keys; where there is no run, with the words alone."""
+
+        def address(found: re.Match[str]) -> str:
+            experiment = self._delivery.experiment_id
+            if found["kind"] == "runs":
+                return f"[{found['words']}]({runs_link('', experiment, found['key'])})"
+            run_id = self._id_of(client, found["key"])
+            file = f"/artifacts/{found['file']}" if found["file"] else ""
+            page = f"#/experiments/{experiment}/runs/{run_id}{file}?{WORKFLOW}"
+            return f"[{found['words']}]({page})" if run_id else found["words"]
+
+        return _LINK.sub(address, text)
+
     def _search(self, client: MlflowClient, query: str) -> list[Run]:
         """All runs that match, the oldest first."""
         runs: list[Run] = []
         token: str | None = None
         while True:
             page = client.search_runs(
-                [self._experiment_id],
+                [self._delivery.experiment_id],
                 query,
                 run_view_type=ViewType.ACTIVE_ONLY,
                 max_results=1000,
@@ -279,9 +295,9 @@ class MlflowRecorder:
                 return runs
 
     def _known(self, key: str) -> str:
-        """The run of an open key; raises :class:`_RefusedError` where MLflow refused to open it."""
+        """The run of an open key; raises :class:`RefusedError` where MLflow refused to open it."""
         if key not in self._ids:
-            raise _RefusedError("its run could not be opened")
+            raise RefusedError("its run could not be opened")
         return self._ids[key]
 
     def _check_open(self, key: str) -> None:
@@ -299,9 +315,9 @@ def _without_secrets(values: Mapping[str, object]) -> dict[str, str]:
     return {name: redact_lines(value) for name, value in values.items()}
 
 
-def _is_refusal(error: Exception) -> bool:
-    """Whether the same call would fail again however often it is made."""
-    return isinstance(error, _RefusedError) or getattr(error, "error_code", None) in _REFUSALS
+def _is_kept(metric: Metric, before: Mapping[str, float]) -> bool:
+    """Whether a run has an end result already, but for its rounding."""
+    return metric.key in before and math.isclose(metric.value, before[metric.key], rel_tol=1e-3)
 
 
 def _now() -> int:

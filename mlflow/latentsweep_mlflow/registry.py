@@ -15,6 +15,7 @@ import mlflow.pyfunc
 import numpy as np
 from filelock import FileLock
 from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
@@ -23,7 +24,7 @@ from mlflow.types import ColSpec, Schema, TensorSpec
 from latentsweep.guards import TAG
 from latentsweep.records.recorder import NOTHING
 from latentsweep.records.redaction import redact
-from latentsweep_mlflow.tracking import ORIGIN, artifact_root, connect, experiment_id, tracking_uri
+from latentsweep_mlflow.tracking import ORIGIN, artifact_root, connect, database, experiment_id, tracking_uri
 from trainables.errors import LatentsweepError
 
 CHAMPION = "champion"
@@ -86,6 +87,25 @@ def register_model(
     except (MlflowException, OSError) as error:
         raise LatentsweepError(
             f"MLflow at {redact(uri)} did not take the model: {redact(error)}; run the same command again"
+        ) from error
+
+
+def champion_folder(home: Path, dataset: str) -> Path | None:
+    """The folder of a dataset's champion, fetched where it isn't on this machine; None where there is none.
+
+    Raises :class:`LatentsweepError` where MLflow does not give it.
+    """
+    uri = tracking_uri(home)
+    try:
+        begun = artifact_root(home) is None or database(home).is_file()  # reading makes no database
+        champion = _champion(connect(uri), dataset) if begun else None
+        if champion is None:
+            return None
+        model = Path(download_artifacts(artifact_uri=champion.source, tracking_uri=uri))
+        return next(model.glob(f"artifacts/*/{FILES[-1]}")).parent
+    except (MlflowException, OSError, StopIteration) as error:
+        raise LatentsweepError(
+            f"MLflow at {redact(uri)} did not give the champion of {dataset}: {redact(error)}; name a model's folder"
         ) from error
 
 

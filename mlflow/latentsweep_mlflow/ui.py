@@ -23,6 +23,7 @@ from mlflow.exceptions import MlflowException
 
 from latentsweep.invocation import hint
 from latentsweep.records.redaction import redact, redact_lines
+from latentsweep_mlflow import keeper
 from latentsweep_mlflow.tracking import connect, database, find_artifacts, initialisation, tracking_uri
 from latentsweep_mlflow.views import save_views
 from trainables.errors import LatentsweepError
@@ -101,7 +102,10 @@ def _show(uri: str, address: str, open_browser: bool, tell: Callable[[str], None
 
 @contextmanager
 def _server(home: Path, uri: str, host: str, port: int) -> Iterator[tuple[subprocess.Popen[bytes], threading.Thread]]:
-    """MLflow's server, which ends with the block and on SIGTERM, and the thread that writes its log."""
+    """MLflow's server, which ends with the block and on SIGTERM, and the thread that writes its log.
+
+    Where this process is killed, its keeper ends it.
+    """
     environment = {
         **os.environ,
         "MLFLOW_BACKEND_STORE_URI": uri,  # not as an argument, which every user of the machine can read
@@ -109,7 +113,8 @@ def _server(home: Path, uri: str, host: str, port: int) -> Iterator[tuple[subpro
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
-    command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
+    server = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
+    command = [sys.executable, "-P", keeper.__file__, str(os.getpid()), *server]
     log = _server_log(home)
     log.parent.mkdir(parents=True, exist_ok=True)
     with _interrupt_on_sigterm(), log.open("w", buffering=1) as output:

@@ -13,15 +13,19 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from latentsweep import __version__
-from latentsweep.commands import ablation, findings, models, plan, sweep
+from latentsweep import __version__, interruption
+from latentsweep.commands import ablation, findings, models, plan, plugins, sweep
 from latentsweep.commands.data import data_app
 from latentsweep.commands.store import store_app
 from latentsweep.execution import supervision
 from latentsweep.records.redaction import RedactingFormatter, redact, redact_lines
 from trainables.loop import machine
 
-EXIT_CODES = dict.fromkeys(("StoppedError", "UnfinishedError"), supervision.STOPPED) | {"LostError": supervision.LOST}
+EXIT_CODES = {
+    "StoppedError": interruption.STOPPED,
+    "UnfinishedError": interruption.STOPPED,
+    "LostError": supervision.LOST,
+}
 """The exit codes of errors, by the names of their classes; all other errors end with 2."""
 ASKED_FOR = ("StoppedError",)
 """What is no error to the user, who has asked for it."""
@@ -53,6 +57,7 @@ class OneLineErrors(TyperGroup):
         from trainables.errors import LatentsweepError
 
         try:
+            interruption.raise_again()
             return super().invoke(ctx)
         except LatentsweepError as error:
             if ctx.params.get("debug"):
@@ -61,8 +66,8 @@ class OneLineErrors(TyperGroup):
             typer.echo(f"{'' if kind in ASKED_FOR else 'error: '}{redact(error)}", err=True)
             raise typer.Exit(EXIT_CODES.get(kind, 2)) from None
         except KeyboardInterrupt:
-            typer.echo("stopped; what was finished is kept, and the same command goes on", err=True)
-            raise typer.Exit(supervision.STOPPED) from None
+            typer.echo(interruption.SAID, err=True)
+            raise typer.Exit(interruption.STOPPED) from None
 
 
 def speak_utf8() -> None:
@@ -108,8 +113,24 @@ for command in (
     models.train,
     models.sample,
     models.evaluate,
+    plugins.plugins,
 ):
     app.command()(command)
+
+
+def every_command() -> dict[str, Any]:
+    """The commands by what a user types, ``data prepare`` among them: click's commands, with options and help."""
+    found: dict[str, Any] = {}
+
+    def walk(command: Any, name: str) -> None:
+        if children := getattr(command, "commands", None):
+            for child, inner in children.items():
+                walk(inner, f"{name} {child}".strip())
+        else:
+            found[name] = command
+
+    walk(typer.main.get_command(app), "")
+    return found
 
 
 def _print_version(wanted: bool) -> None:

@@ -182,7 +182,11 @@ def read_configuration(path: Path) -> Configuration:
 
 def check_origin(origin: Any, recipe: Recipe) -> None:
     """Raises :class:`ConfigError` where an origin isn't of the form that an export writes: it is read at the end."""
-    fields = {f"{section}.{name}" for section, values in recipe.to_dict().items() for name in values}
+    fields = {
+        f"{section.name}.{field.name}"
+        for section in dataclasses.fields(recipe)
+        for field in dataclasses.fields(getattr(recipe, section.name))
+    }
     parameters = origin.get("parameters", {}) if isinstance(origin, Mapping) else {}
     faults = {
         "origin must be a mapping": not isinstance(origin, Mapping),
@@ -285,4 +289,5 @@ def _lines(config: Config, indent: str = "  ") -> list[str]:
     return [
         indent + f"{f.name}: {scalar(values[f.name])}".ljust(min(width, 40)) + f"  # {f.metadata['doc']}"
         for f in dataclasses.fields(config)
+        if f.name in values
     ]

@@ -1,4 +1,4 @@
-"""Writes ``docs/configuration.md`` and ``docs/lints.md`` from the code, so that they always agree with it."""
+"""Writes ``docs/configuration.md``, ``docs/lints.md`` and ``docs/commands/`` from the code, so that none lags."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Any
 
 from latentsweep.configuration import EXECUTION, scalar
 from latentsweep.lints import catalogue
-from latentsweep.search.study import SearchConfig
+from latentsweep.manual.pages import command_pages
+from latentsweep.pages.plugins import allowed
+from latentsweep.search.choice import SearchConfig
+from trainables.config import Config
 from trainables.loop.execution import Execution
 from trainables.recipes import RECIPES, Recipe
 
@@ -29,8 +32,9 @@ This page is written by `make docs`; a test fails where it lags.
 
 
 def pages() -> dict[str, str]:
-    """The pages by the names of their files."""
-    return {"configuration.md": configuration(), "lints.md": LINTS_HEAD + catalogue()}
+    """The pages by their paths below ``docs/``."""
+    commands = {f"commands/{name}": text for name, text in command_pages().items()}
+    return {"configuration.md": configuration(), "lints.md": LINTS_HEAD + catalogue(), **commands}
 
 
 def configuration() -> str:
@@ -41,7 +45,7 @@ def configuration() -> str:
         parts.append(f"\n## {section.name}: {section.metadata['doc']}\n")
         parts.append("| field | meaning | allowed | " + " | ".join(f"`{name}`" for name in RECIPES) + " |")
         parts.append("| --- | --- | --- |" + " --- |" * len(RECIPES))
-        for field in dataclasses.fields(next(iter(values.values()))):
+        for field in builtin(next(iter(values.values()))):
             cells = [f"`{scalar(config.to_dict()[field.name])}`" for config in values.values()]
             parts.append(row(field, [f"`{section.name}.{field.name}`"], cells))
     for title, prefix, config in (("Execution", EXECUTION, Execution()), ("Search", "", SearchConfig())):
@@ -52,17 +56,18 @@ def configuration() -> str:
     return "\n".join(parts) + "\n"
 
 
+def builtin(config: Config) -> list[dataclasses.Field[Any]]:
+    """The fields that are there without a plug-in: a page must not depend on what else is installed."""
+    return [field for field in dataclasses.fields(config) if "plugin" not in field.metadata]
+
+
 def row(field: dataclasses.Field[Any], names: list[str], values: list[str]) -> str:
     """One field's row."""
-    rules = field.metadata
-    allowed = ", ".join(str(choice) for choice in rules["choices"] or ())
-    if not allowed and (rules["low"] is not None or rules["high"] is not None):
-        low, high = (("" if end is None else f"{end:g}") for end in (rules["low"], rules["high"]))
-        allowed = f"{low} to {high}" if low and high else (f"at least {low}" if low else f"at most {high}")
-    cells = [*names, rules["doc"].replace("|", "\\|"), allowed or "–", *values]
+    cells = [*names, field.metadata["doc"].replace("|", "\\|"), allowed(field) or "–", *values]
     return "| " + " | ".join(cells) + " |"
 
 
 if __name__ == "__main__":
     for name, text in pages().items():
+        Path("docs", name).parent.mkdir(exist_ok=True)
         Path("docs", name).write_text(text)

@@ -20,6 +20,9 @@ FLOOR, LOW, HIGH, ERROR, SPREAD, REAL, BOUND = "_floor", "_low", "_high", "_se",
 BOUNDED = (LOW, HIGH)
 """The ends of a 95 % interval."""
 
+NORMAL_95 = 1.96
+"""Standard errors to either side that a 95 % normal interval takes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
@@ -51,12 +54,20 @@ class Metric:
     """Its place among the columns of a sweep's report."""
     study: int | None = None
     """Its place among the metrics that a study judges its arms by. Verdicts rest on the first."""
+    card: int | None = None
+    """Its place among the rows of a model's score card."""
+    short: str = ""
+    """What its row of a score card is called, if that is not the label: a column says of what the number is."""
     final: bool = False
     """Whether MLflow has it under ``final/`` for the table of runs, with its error and floor."""
 
     def format(self, value: float | None) -> str:
         """A value as it is written; a dash for None."""
         return "–" if value is None else format(value, self.style)
+
+    def interval(self, metrics: Mapping[str, float]) -> tuple[float, float] | None:
+        """Its 95 % interval among a run's ``metrics``; None where no uncertainty was recorded."""
+        return interval(metrics, self.name)
 
     @property
     def stem(self) -> str:
@@ -118,6 +129,7 @@ KID = Metric(
     leaderboard=1,
     report=1,
     study=1,
+    card=1,
     final=True,
 )
 FID = Metric(
@@ -132,6 +144,7 @@ FID = Metric(
     leaderboard=2,
     report=2,
     study=2,
+    card=2,
     final=True,
 )
 SLICED_WASSERSTEIN = Metric(
@@ -140,8 +153,10 @@ SLICED_WASSERSTEIN = Metric(
 SPECTRUM_DISTANCE = Metric(
     name="gen/spectrum_distance", label="spectrum distance", better="lower", unit="dB", partners=(FLOOR,)
 )
-PRECISION = Metric(name="gen/precision", label="precision", better="higher", partners=(FLOOR,), report=5, study=4)
-RECALL = Metric(name="gen/recall", label="recall", better="higher", partners=(FLOOR,), report=6, study=5)
+PRECISION = Metric(
+    name="gen/precision", label="precision", better="higher", partners=(FLOOR,), report=5, study=4, card=5
+)
+RECALL = Metric(name="gen/recall", label="recall", better="higher", partners=(FLOOR,), report=6, study=5, card=6)
 
 COMPARED = (KID, FID, SLICED_WASSERSTEIN, SPECTRUM_DISTANCE, PRECISION, RECALL)
 """What generated slices and reconstructions are both measured by (:func:`trainables.measures.reference.compare`)."""
@@ -157,6 +172,7 @@ NEAR_COPIES = Metric(
     leaderboard=4,
     report=4,
     study=6,
+    card=7,
     final=True,
 )
 ALIKE = Metric(name="gen/alike", label="largest group alike", better="lower", style=".1%", partners=(BOUND,))
@@ -183,7 +199,15 @@ SAMPLES = Metric(name="gen/samples", label="generated", style=".0f", partners=(F
 PAPER_SSIM = Metric(name="gen/paper_ssim", label="SSIM", partners=(SPREAD,))
 PAPER_PSNR = Metric(name="gen/paper_psnr", label="PSNR (dB)", partners=(SPREAD,))
 REFERENCE_SAMPLES = Metric(name="gen/reference_samples", label="real slices", style=".0f")
-SSIM = Metric(name="recon/ssim", label="SSIM of reconstructions", better="higher", partners=(SPREAD,), final=True)
+SSIM = Metric(
+    name="recon/ssim",
+    label="SSIM of reconstructions",
+    better="higher",
+    partners=(SPREAD,),
+    card=3,
+    short="SSIM",
+    final=True,
+)
 PSNR = Metric(
     name="recon/psnr",
     label="PSNR of reconstructions (dB)",
@@ -191,6 +215,8 @@ PSNR = Metric(
     unit="dB",
     partners=(SPREAD,),
     study=8,
+    card=4,
+    short="PSNR (dB)",
     final=True,
 )
 
@@ -242,14 +268,14 @@ def metric_of(name: str) -> Metric:
     return METRICS.get(name) or Metric(name=name, label=name)
 
 
-def _placed(place: Literal["leaderboard", "report", "study"]) -> tuple[Metric, ...]:
+def _placed(place: Literal["leaderboard", "report", "study", "card"]) -> tuple[Metric, ...]:
     """The metrics that are shown in a place, in order."""
     shown = {metric: getattr(metric, place) for metric in METRICS.values() if getattr(metric, place) is not None}
     return tuple(sorted(shown, key=lambda metric: shown[metric]))
 
 
-LEADERBOARD, REPORT, STUDY = _placed("leaderboard"), _placed("report"), _placed("study")
-"""What a sweep's leaderboard and report show, and what a study judges its arms by."""
+LEADERBOARD, REPORT, STUDY, CARD = _placed("leaderboard"), _placed("report"), _placed("study"), _placed("card")
+"""What a sweep's leaderboard and report show, what a study judges its arms by, and the rows of a score card."""
 
 OBJECTIVES: Mapping[str, Metric] = {
     metric.objective: metric for metric in METRICS.values() if metric.objective is not None
@@ -263,3 +289,14 @@ FINALS: Mapping[str, str] = {
     for suffix in ("", *(partner for partner in (ERROR, FLOOR) if partner in metric.partners))
 }
 """The end results by which the runs' table compares, and their names there."""
+
+
+def interval(metrics: Mapping[str, float], name: str) -> tuple[float, float] | None:
+    """The recorded 95 % interval of a metric, or 1.96 standard errors around it; None without either."""
+    low, high = metrics.get(name + LOW), metrics.get(name + HIGH)
+    if low is not None and high is not None:
+        return low, high
+    value, error = metrics.get(name), metrics.get(name + ERROR)
+    if value is None or error is None:
+        return None
+    return value - NORMAL_95 * error, value + NORMAL_95 * error

@@ -12,7 +12,7 @@ import pytest
 import torch
 from small_dataset import plant
 
-from latentsweep.commands.models import before_copying_words
+from latentsweep.api.trainings import before_copying_words
 from latentsweep.configuration import Configuration
 from latentsweep.guards import rung_constraint
 from latentsweep.jobs.trained import trained_model

@@ -119,7 +119,7 @@ def test_a_file_that_is_no_configuration_is_refused(
 
 
 def test_a_run_that_is_nothing_is_refused_with_what_it_may_be(home: Path) -> None:
-    assert "SWEEP/TRIAL" in refused("sample", "nothing", "--to", home / "out", "--home", home)
+    assert "SWEEP/NUMBER" in refused("sample", "nothing", "--to", home / "out", "--home", home)
 
 
 def test_exporting_before_sweeping_says_what_to_run(home: Path) -> None:

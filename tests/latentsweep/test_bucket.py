@@ -18,9 +18,9 @@ from small_dataset import plant
 
 from latentsweep.stages.dataset import key_of, open_published, publish
 from latentsweep.storage import housekeeping
-from latentsweep.storage.entries import StageKey
+from latentsweep.storage.bucket import Bucket
+from latentsweep.storage.entries import MANIFEST, StageKey
 from latentsweep.storage.home import Home
-from latentsweep.storage.mirror import MANIFEST, Bucket
 from latentsweep.storage.store import Store, cache_folder
 from trainables.errors import ConfigError, DataError, StoreError
 from trainables.loop.checkpoint import CHECKPOINT
@@ -244,7 +244,7 @@ def test_a_store_that_is_away_is_one_line_without_secrets(
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{unused.getsockname()[1]}")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "latentsweep")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    monkeypatch.setattr("latentsweep.storage.mirror.ATTEMPTS", 1)
+    monkeypatch.setattr("latentsweep.storage.bucket.ATTEMPTS", 1)
     with pytest.raises(StoreError, match="s3://team/x must be there") as told:
         machine(tmp_path / "a", "s3://team/x").find(KEY)
     assert "\n" not in str(told.value)

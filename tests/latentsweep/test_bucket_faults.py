@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from latentsweep.storage import housekeeping
+from latentsweep.storage.bucket import Bucket
 from latentsweep.storage.entries import MANIFEST, StageKey
 from latentsweep.storage.home import Home
-from latentsweep.storage.mirror import PARTIAL, POINTER, PROGRESS, Bucket
+from latentsweep.storage.mirror import PARTIAL, POINTER, PROGRESS
 from latentsweep.storage.store import Store
 from trainables.loop.checkpoint import CHECKPOINT
 

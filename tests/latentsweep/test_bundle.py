@@ -9,8 +9,8 @@ import pytest
 from small_dataset import brief_on
 
 from latentsweep.configuration import Configuration
+from latentsweep.search.choice import SearchConfig
 from latentsweep.search.plan import check_fit, planned
-from latentsweep.search.study import SearchConfig
 from latentsweep.stages.model_folder import SCALING, from_store, read_model, sample_images, write_model
 from latentsweep.storage.home import Home
 from trainables.errors import DataError

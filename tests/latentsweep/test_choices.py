@@ -12,8 +12,10 @@ import pytest
 from small_dataset import plant
 
 from latentsweep.datasets.slices import PreparedDataset
+from latentsweep.search.choice import SearchConfig
 from latentsweep.search.plan import SweepPlan, planned
-from latentsweep.search.study import Point, Search, SearchConfig
+from latentsweep.search.study import Search
+from latentsweep.search.trials import Point
 from latentsweep.storage.home import Home
 from trainables.errors import ConfigError
 from trainables.measures.inception import InceptionWeights

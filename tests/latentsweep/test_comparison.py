@@ -109,8 +109,3 @@ def test_a_picture_is_the_same_however_it_is_stored(folder: Path) -> None:
 def test_16_bits_that_hold_fewer_are_refused(folder: Path) -> None:
     Image.fromarray(np.full((32, 32), 4095, np.uint16)).save(folder / "c.png")
     assert "16-bit pictures must use their range, 0 to 65535, got at most 4095" in refused(folder)
-
-
-def test_few_pictures_are_said_to_be_few() -> None:
-    assert image_folder.few_words(24).startswith("24 pictures are few")
-    assert image_folder.few_words(100) == ""

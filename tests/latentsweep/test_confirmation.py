@@ -31,6 +31,7 @@ from latentsweep.records.sweep import SweepRecord
 from latentsweep.report import write_report
 from latentsweep.report.confirmation import CAPTION
 from latentsweep.search import confirmation_table, leaderboard
+from latentsweep.search.choice import SearchConfig
 from latentsweep.search.confirmation import (
     ATTRIBUTE,
     CONFIGURATIONS,
@@ -38,22 +39,20 @@ from latentsweep.search.confirmation import (
     SEEDS,
     Extent,
     begin,
-    centre,
     choice,
     confirmation,
-    expectation,
     finalists,
     fresh_seeds,
     missing,
     note,
     plan_runs,
-    ranking,
-    standing,
     wanted,
 )
+from latentsweep.search.confirmed import centre, expectation, order_by_standing, standing
 from latentsweep.search.export import configuration_of, words_of
 from latentsweep.search.plan import SweepPlan
-from latentsweep.search.study import Point, Search, SearchConfig
+from latentsweep.search.study import Search
+from latentsweep.search.trials import Point
 from latentsweep.storage.home import Home, read_json, write_json
 from latentsweep.storage.store import Store
 from trainables.errors import INFRASTRUCTURE, CapacityError, ConfigError, UnfinishedError
@@ -163,7 +162,7 @@ def simulated(sweeps: int, configurations: int, seeds: int, noise: str) -> dict[
         order = np.argsort(found)[:configurations]
         selection = (20 * np.exp(found[order])).tolist()
         fresh = (20 * np.exp(truth[order, None] + draw((configurations, seeds)))).tolist()
-        (best, *_), logs = ranking(selection, fresh)
+        (best, *_), logs = order_by_standing(selection, fresh)
         told = [selection[0], centre(fresh[best], logs), expectation(selection, fresh, logs) or np.nan]
         errors = np.log(np.array(told) / 20) - truth[order[[0, best, best]]]
         rows.append([truth[order[0]] - truth.min(), truth[order[best]] - truth.min(), *errors])
@@ -240,9 +239,9 @@ def test_the_confirmed_best_is_taken_where_there_is_one(make: Callable[..., Swep
 
 
 def test_one_bad_seed_does_not_undo_what_the_others_say() -> None:
-    order, logs = ranking([20.0, 21.0], [[20.5, 40.0], [23.0, 23.5]])
+    order, logs = order_by_standing([20.0, 21.0], [[20.5, 40.0], [23.0, 23.5]])
     assert (order, logs) == ([0, 1], True)
-    assert ranking([20.0, 21.0], [[30.0], [21.0]])[0] == [1, 0], "of two seeds neither is left out"
+    assert order_by_standing([20.0, 21.0], [[30.0], [21.0]])[0] == [1, 0], "of two seeds neither is left out"
 
 
 def test_the_caption_says_from_how_many_scores_the_worst_is_left_out() -> None:
@@ -253,7 +252,7 @@ def test_the_caption_says_from_how_many_scores_the_worst_is_left_out() -> None:
 
 
 def test_a_score_of_zero_or_less_makes_all_means_arithmetic() -> None:
-    order, logs = ranking([2.0, 1.0], [[3.0, 4.0], [-0.5, 1.5]])
+    order, logs = order_by_standing([2.0, 1.0], [[3.0, 4.0], [-0.5, 1.5]])
     assert (order, logs) == ([1, 0], False)
     assert centre([-1.0, 2.0], logs=False) == 0.5
 
@@ -274,7 +273,7 @@ def test_a_diverged_seed_makes_a_configuration_the_last_and_is_said(make: Callab
     assert found.best.selection == 21.0
     assert found.mean(found.rows[-1]) is None
     said = " ".join(confirmation_table.words(swept.search))
-    assert f"Trial {found.rows[-1].trial} failed with the seed 2000013: the loss is no longer finite." in said
+    assert f"Configuration {found.rows[-1].trial} failed with the seed 2000013: the loss is no longer finite." in said
     assert confirmation_table.rows(found)[-1]["seed_2000013"] == "failed"
 
 
@@ -327,7 +326,7 @@ def test_where_all_fail_what_the_guards_refuse_gives_way_to_what_they_do_not(mak
     assert found
     assert [row.trial for row in found.unrefused] == [choice(swept.search)[0].number]
     assert choice(swept.search) != swept.search.best()
-    assert f"trial {found.unrefused[0].trial} is taken" in confirmation_table.words(swept.search)[0]
+    assert f"configuration {found.unrefused[0].trial} is taken" in confirmation_table.words(swept.search)[0]
 
 
 def test_a_confirmation_goes_on_with_what_is_missing_alone(make: Callable[..., Swept]) -> None:
@@ -354,7 +353,7 @@ def test_more_trials_are_confirmed_anew_and_earlier_rows_stay(make: Callable[...
     swept.confirm(2, 2, lambda place, seed: 25.0 + place)
     number, params = swept.search.ask() or (0, {})
     swept.search.tell(number, [Point(params, {"gen/kid": 10.0, "gen/kid_se": 0.1})], {})
-    assert f"Trial {number} has come to the front since and isn't confirmed" in " ".join(
+    assert f"Configuration {number} has come to the front since and isn't confirmed" in " ".join(
         confirmation_table.words(swept.search)
     )
     assert swept.confirm(2, 2, lambda place, seed: 25.5) == 4, "another threshold now stands for the former leader"
@@ -371,7 +370,7 @@ def test_export_tells_the_score_of_the_search_from_those_of_fresh_seeds(make: Ca
     assert before.origin["confirmed"] is False
     assert before.origin["selection"] == {"seed": 7, "kid": 20.05}
     assert words_of(before.origin, named=False) == (
-        "the best of the search and not confirmed: kid 20.05 with the search's seed 7"
+        "the best of the search and not confirmed: KID ×1000 20.1 with the search's seed 7"
     )
     swept.confirm(2, 2, lambda place, seed: 30.0 - 8 * place)
     after = configuration_of(swept.folder, None)
@@ -383,12 +382,13 @@ def test_export_tells_the_score_of_the_search_from_those_of_fresh_seeds(make: Ca
     assert told["mean"] == pytest.approx(22.0)
     assert told["expected"] == pytest.approx(22.0)
     assert words_of(after.origin, named=False) == (
-        "the confirmed best: kid 22 on average with the fresh seeds 1000010, 2000013, kid 21 with the search's seed 7"
+        "the confirmed best: KID ×1000 22.0 on average with the fresh seeds 1000010, 2000013, KID ×1000 21.0 with "
+        "the search's seed 7"
     )
     after.write(swept.folder / "best.yaml")
     assert read_configuration(swept.folder / "best.yaml").origin == after.origin
     other = configuration_of(swept.folder, before.origin["trial"])
-    assert words_of(other.origin, named=True).startswith("place 2 of 2 confirmed: kid 30 on average")
+    assert words_of(other.origin, named=True).startswith("place 2 of 2 confirmed: KID ×1000 30.0 on average")
     (third,) = [trial.number for trial in swept.search.measured() if trial.values[0] == 22.0]
     assert words_of(configuration_of(swept.folder, third).origin, named=True).startswith(
         "chosen by its number and not"
@@ -451,11 +451,14 @@ def test_a_report_shows_the_confirmation_and_its_command_repeats_it(make: Callab
     assert found
     assert found.best
     for page in (html, markdown):
-        assert f"trial {found.best.trial} ranks first of 3: KID ×1000 22.0, the mean of all its seeds but" in page
+        assert (
+            f"configuration {found.best.trial} ranks first of 3: KID ×1000 22.0, the mean of all its seeds but"
+            in page
+        )
         assert "Confirmed" in page
         assert "seed 2000013" in page
         assert "--trials 4 --confirm 3" in page
-    assert f"| ★ | 1 | {found.best.trial} | 22.0 | 22.0 | 22.0 | 22.0 | 22.0 |" in markdown
+    assert f"| ★ | {found.best.trial} | 22.0 | 22.0 | 22.0 | 22.0 | 22.0 |" in markdown
     (chosen,) = [row for row in csv.DictReader(table.splitlines()) if row["chosen"] == "True"]
     assert int(chosen["trial"]) == found.best.trial
     assert "the chosen threshold is the cheapest" not in markdown, "it is another denoiser's"
@@ -503,7 +506,7 @@ def test_a_sweep_that_runs_again_takes_from_the_store_what_an_interruption_kept_
 
 @pytest.mark.parametrize(
     ("guarded", "said"),
-    [(True, "failed: copies 37 of 64 (bound 2)"), (False, "done, kid 25.00, copies 37 of 64 (bound 2)")],
+    [(True, "failed: copies 37 of 64 (bound 2)"), (False, "done, KID ×1000 25.0, copies 37 of 64 (bound 2)")],
 )
 def test_a_fresh_run_that_copies_is_refused_or_in_a_search_without_guards_named(
     make: Callable[..., Swept], guarded: bool, said: str
@@ -622,7 +625,7 @@ def test_a_sweep_confirms_its_best_once_and_export_says_so(measured_demo: Path, 
     assert stages_in(home) == counts
     told = cli(home, "export", "--dataset", "demo", "--to", tmp_path / "best.yaml").stdout
     best = said["confirmed"][0]
-    assert f"trial {best['trial']} of {said['sweep']}, the confirmed best: kid" in told
+    assert f"configuration {best['trial']} of {said['sweep']}, the confirmed best: KID ×1000" in told
     assert read_configuration(tmp_path / "best.yaml").origin["confirmed"]["mean"] == pytest.approx(best["mean"])
     folder = home / "sweeps" / said["sweep"]
     assert "Confirmed:" in (folder / "leaderboard.md").read_text()

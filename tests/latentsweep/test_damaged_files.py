@@ -18,13 +18,14 @@ import yaml
 from made_up_manifest import made_up
 
 from latentsweep.configuration import Configuration, overridden, read_configuration
+from latentsweep.datasets.manifest import MANIFEST_FORM, write_manifest
 from latentsweep.datasets.overview import overview
 from latentsweep.datasets.png import encode
 from latentsweep.datasets.shards import SliceRow, write_shards
-from latentsweep.datasets.slices import MANIFEST_FORM, Slices, open_dataset, write_manifest
+from latentsweep.datasets.slices import Slices, open_dataset
+from latentsweep.search.choice import SearchConfig
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.spaces import search_space
-from latentsweep.search.study import SearchConfig
 from latentsweep.stages.latents import Encoded, read_latents, write_latents
 from latentsweep.stages.model_folder import read_model
 from latentsweep.storage.entries import StageKey

@@ -22,9 +22,11 @@ from latentsweep.cli import app
 from latentsweep.configuration import Configuration, changes_of, plain_yaml, read_configuration
 from latentsweep.datasets.catalogue import how_to_get
 from latentsweep.search import leaderboard
+from latentsweep.search.choice import SearchConfig
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.spaces import search_space
-from latentsweep.search.study import Point, Search, SearchConfig
+from latentsweep.search.study import Search
+from latentsweep.search.trials import Point
 from latentsweep.stages.model_folder import CONFIG, DENOISER, SCALING, VAE
 from latentsweep.storage.home import read_json
 from trainables.config import shown
@@ -210,9 +212,12 @@ def test_a_small_folder_that_claims_a_large_model_is_refused_before_memory_is_ta
     assert float(mebibytes) < 60, "the network alone takes more than 100"
 
 
+@pytest.mark.parametrize("words", [["store", "show"], ["data", "prepare", "demo"], ["ui"]], ids=str)
 @pytest.mark.parametrize("name", ["runs?", "my%20runs", "/".join(["x" * 90] * 4)])
-def test_a_home_that_no_database_can_lie_in_is_refused_before_anything_is_made(tmp_path: Path, name: str) -> None:
-    result = CliRunner().invoke(app, ["store", "show", "--home", str(tmp_path / name)])
+def test_a_home_that_no_database_can_lie_in_is_refused_before_anything_is_made(
+    tmp_path: Path, name: str, words: list[str]
+) -> None:
+    result = CliRunner().invoke(app, [*words, "--home", str(tmp_path / name)])
     assert result.exit_code == 2
     assert "--home must be a path without ? and %" in result.stderr
     assert list(tmp_path.iterdir()) == []

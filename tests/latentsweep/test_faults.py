@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from command_line import cli
 from made_once import made_once
-from measured import REAL, SHARED, give
+from measured import SHARED, give
 from processes import Job, left_by
-from swept import check_complete, mlflow_runs, results, stages_in, study_of, sweep_words
+from swept import check_complete, mlflow_runs, results, stages_in, study_of, sweep_words, trained_in
 
 from latentsweep.storage.store import Store
 
@@ -68,11 +68,6 @@ def check_equal(home: Path, calm: tuple[Path, dict[str, Any]]) -> None:
     assert results(home, said["sweep"]) == results(calm[0], calm[1]["sweep"])
     assert trained_in(home) == trained_in(calm[0])
     check_gone(home)
-
-
-def trained_in(home: Path) -> dict[str, int]:
-    """How many results the store holds of each stage that trains or draws; the real slices may be measured ahead."""
-    return {stage: count for stage, count in stages_in(home).items() if stage not in REAL}
 
 
 def check_gone(home: Path) -> None:

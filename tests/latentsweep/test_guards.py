@@ -14,10 +14,13 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from latentsweep import guards
+from latentsweep.api import trainings
 from latentsweep.commands import models
 from latentsweep.execution.view import View
 from latentsweep.search import confirmation, leaderboard, study
-from latentsweep.search.study import Point, Search, SearchConfig
+from latentsweep.search.choice import SearchConfig
+from latentsweep.search.study import Search
+from latentsweep.search.trials import Point
 from latentsweep_mlflow import registry
 from trainables.errors import ConfigError
 from trainables.recipes import Recipe
@@ -258,13 +261,13 @@ def test_a_copyist_is_registered_only_where_it_is_said_and_is_never_the_champion
 
     monkeypatch.setattr(registry, "register_model", register_model)
     copyist = trained(tmp_path, COPYIST)
-    assert models.register(copyist, "run", despite_guards=False) is None
+    assert trainings.register(copyist, "run", despite_guards=False) is None
     with pytest.raises(ConfigError, match=r"copies 37 of 64 \(bound 2\).*--despite-guards"):
         models.check_registered(copyist, None, wanted=True)
     models.check_registered(copyist, None, wanted=False)
     assert not given
-    models.check_registered(copyist, models.register(copyist, "run", despite_guards=True), wanted=True)
-    models.register(trained(tmp_path, HONEST), "run", despite_guards=False)
+    models.check_registered(copyist, trainings.register(copyist, "run", despite_guards=True), wanted=True)
+    trainings.register(trained(tmp_path, HONEST), "run", despite_guards=False)
     assert [named["tags"] for named in given] == [{"latentsweep.guards": "copies 37 of 64 (bound 2)"}, {}]
     tags = {registry._SCORE: "1.0", registry._OBJECTIVE: "kid", **given[0]["tags"]}
     assert registry._compare(tags, None)[0] is False

@@ -85,7 +85,7 @@ def test_a_trained_model_draws_slices_and_masks_from_its_folder_as_from_the_stor
 ) -> None:
     model = from_store(trained.store, trained.keys, trained.recipe)
     assert model is not None
-    images, masks = model.draw([3, 4])
+    images, masks = model.drawn([3, 4])
     assert masks is not None
     assert images.shape == masks.shape == (2, 32, 32)
     write_model(tmp_path, trained.store, trained.keys, Configuration("discs", 0, trained.recipe))
@@ -117,7 +117,7 @@ def test_a_denoiser_is_told_lesions_and_draws_the_one_that_is_asked_for(told: Pi
     assert set(tensors["lesions"].tolist()) <= {0.0, 1.0, 2.0}
     model = from_store(told.store, told.keys, told.recipe)
     assert model is not None
-    small, large = (model.draw([5], lesion=size).images for size in ("small", "large"))
+    small, large = (model.drawn([5], lesion=size).images for size in ("small", "large"))
     assert not np.array_equal(small, large), "the same noise, told otherwise"
     write_model(tmp_path, told.store, told.keys, Configuration("discs", 0, told.recipe))
     assert np.array_equal(read_model(tmp_path).draw([5], lesion="large").images, large)
@@ -131,7 +131,7 @@ def test_a_lesion_that_a_model_did_not_learn_is_refused(trained: Pipeline, told:
         model = from_store(pipeline.store, pipeline.keys, pipeline.recipe)
         assert model is not None
         with pytest.raises(ConfigError, match=words):
-            model.draw([1], lesion=asked)
+            model.drawn([1], lesion=asked)
     assert model.lesions is not None
     alone = dataclasses.replace(model, lesions=model.lesions.clamp(min=1))
     with pytest.raises(ConfigError, match="which is small, large, got none; take one"):

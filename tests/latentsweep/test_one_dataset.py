@@ -25,14 +25,20 @@ from latentsweep.jobs.job import Job
 from latentsweep.jobs.sweep import Sweep, SweepListener
 from latentsweep.jobs.train import Retraining
 from latentsweep.jobs.trained import evaluated_run
+from latentsweep.lints import configuration_lints
+from latentsweep.lints.targets import lint_target
 from latentsweep.metrics import KID
-from latentsweep.search.study import SearchConfig
-from latentsweep.storage.home import Home
+from latentsweep.search.choice import SearchConfig
+from latentsweep.search.plan import SweepPlan
+from latentsweep.search.study import Search
+from latentsweep.storage.home import Home, write_json
 from latentsweep.storage.store import Store
 from trainables.errors import INFRASTRUCTURE, ChangedDataError, DataError
 from trainables.measures.inception import find_weights
 from trainables.recipes import SMOKE
+from trainables.space import Choice, SearchSpace
 
+SPACE = SearchSpace({"diffusion.frequency_weight": Choice((0.0, 0.1, 0.3))})
 OTHER = "tiny with fingerprint of tiny…, and tiny now has other sl…; prepare it as it was, with --replace, or begin"
 
 
@@ -175,7 +181,7 @@ def test_a_configuration_knows_the_dataset_that_it_was_found_or_trained_on(tmp_p
 
 @pytest.mark.parametrize("known", [{"origin": FOUND}, {"trained_on": "of tiny"}])
 def test_neither_training_nor_measuring_nor_linting_takes_other_slices_for_those_of_a_configuration(
-    home: Home, tmp_path: Path, known: dict[str, Any]
+    home: Home, tmp_path: Path, known: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     plant(home)
     configuration = Configuration("tiny", 0, SMOKE, **known)
@@ -188,6 +194,27 @@ def test_neither_training_nor_measuring_nor_linting_takes_other_slices_for_those
         evaluated_run(
             home, str(tmp_path / "best.yaml"), lambda name: open_dataset(home.datasets, name), find_weights(), "test"
         )
-    done = CliRunner().invoke(app, ["lint", str(tmp_path / "best.yaml"), "--home", str(home.root)])
-    assert done.exit_code == 2
-    assert "prepare it as it was" in done.stderr
+    found = lint_target(home, str(tmp_path / "best.yaml"))
+    [said] = [record.message for record in caplog.records]
+    assert said.startswith("the slices of this configuration are not looked at: ")
+    assert OTHER in said
+    assert [finding for findings in found.values() for finding in findings] == configuration_lints(SMOKE)
+
+
+def test_lint_says_the_same_of_a_sweep_and_of_its_best_once_their_dataset_is_another(
+    home: Home, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    dataset = plant(home)
+    plan = SweepPlan("tiny", dataset.fingerprint, "smoke", SMOKE, SPACE, SearchConfig(), 0, "a" * 64)
+    folder = home.writable(home.sweeps / plan.name)
+    write_json(folder / "sweep.json", plan.to_plain())
+    Search(folder, plan.space, plan.search, plan.seed)
+    configuration = Configuration("tiny", 0, SMOKE, origin={**FOUND, "sweep": plan.name})
+    configuration.write(tmp_path / "best.yaml")
+    put_another(home)
+    found = [lint_target(home, target) for target in (plan.name, str(tmp_path / "best.yaml"))]
+    said = [record.message.partition("not looked at: ")[2] for record in caplog.records]
+    assert said[0]
+    assert said[0] == said[1]
+    assert len(said) == 2
+    assert [[*findings.values()] for findings in found] == [[configuration_lints(SMOKE)]] * 2

@@ -17,8 +17,9 @@ from ray import cloudpickle
 
 from latentsweep.execution.cluster import ENVIRONMENT, REPLACEMENTS, run_under_train
 from latentsweep.execution.ray_folder import RayFolder
-from latentsweep.execution.tuning import StudySearcher, run_trials
-from latentsweep.search.study import Search, SearchConfig
+from latentsweep.execution.tuning import RETRIES, StudySearcher, run_trials
+from latentsweep.search.choice import SearchConfig
+from latentsweep.search.study import Search
 from trainables.errors import LatentsweepError
 from trainables.space import Choice, SearchSpace
 
@@ -156,6 +157,7 @@ def test_four_quarters_run_at_once_and_never_five_and_all_comes_back(card: None,
     assert search.trial(PRUNED).state.name == "PRUNED"
     assert search.trial(FAILED).user_attrs["reason"].endswith("the disk is full")
     assert {search.trial(number).user_attrs["class"] for number in (FAILED, KILLED)} == {"infrastructure"}
+    assert len(list((tmp_path / "spans").glob(f"ended-{KILLED}-*"))) == 1 + RETRIES
 
 
 def finishes(config: dict[str, Any]) -> None:

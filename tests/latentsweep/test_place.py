@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from latentsweep.storage.bucket import NOWHERE, Bucket, Place, place_at
 from latentsweep.storage.entries import StageKey
 from latentsweep.storage.home import Home, is_bucket
-from latentsweep.storage.mirror import NOWHERE, Bucket, Place, place_at
 from latentsweep.storage.store import Store
 from trainables.loop.checkpoint import CHECKPOINT
 

@@ -15,12 +15,14 @@ import optuna_dashboard
 import pytest
 from optuna.trial import TrialState
 
-from latentsweep.execution.worker import points_of
+from latentsweep.execution.worker import failure, points_of
 from latentsweep.pages.tables import records_as_csv
 from latentsweep.search import leaderboard
+from latentsweep.search.choice import SearchConfig
 from latentsweep.search.pairing import PAIRING, Pairing
-from latentsweep.search.study import Point, Search, SearchConfig
-from trainables.errors import INFRASTRUCTURE, ConfigError
+from latentsweep.search.study import Search
+from latentsweep.search.trials import Point
+from trainables.errors import INFRASTRUCTURE, ConfigError, DataError, LatentsweepError
 from trainables.recipes import SMOKE
 from trainables.space import THRESHOLD, Choice, Range, SearchSpace
 
@@ -158,6 +160,18 @@ def test_what_the_infrastructure_lost_waits_again_and_what_the_configuration_los
     assert same == params
     assert {trial.number for trial in again.run_trials()} == {diverged, number}
     assert again.finished() == 1
+
+
+@pytest.mark.parametrize(("error", "kind"), [(ConfigError, "configuration"), (DataError, "data")])
+def test_what_a_trial_refuses_has_its_class_and_is_not_tried_again(
+    tmp_path: Path, error: type[LatentsweepError], kind: str
+) -> None:
+    search = opened(tmp_path / "s")
+    refused, _ = search.ask() or (0, {})
+    told = failure(error("it must be otherwise"), None)
+    assert told["class"] == kind
+    search.fail(refused, told["reason"], told["class"])
+    assert opened(tmp_path / "s").requeue() == 0
 
 
 def test_a_seeded_search_proposes_the_same_in_one_go_and_in_two(tmp_path: Path) -> None:
@@ -311,6 +325,24 @@ def test_two_objectives_give_a_pareto_front(tmp_path: Path) -> None:
     assert {trial.params[THRESHOLD] for trial in search.best()} == {0.0, 0.05}
 
 
+def test_other_viewers_of_a_study_read_names_for_its_objectives(tmp_path: Path) -> None:
+    search = opened(tmp_path / "s", objectives=("kid", "steps"))
+    assert search.study.metric_names == ["KID ×1000", "mean steps"]
+
+
+def test_a_study_of_before_gets_names_when_it_goes_on_and_none_from_who_reads_it(tmp_path: Path) -> None:
+    search = opened(tmp_path / "s")
+    number, params = search.ask() or (0, {})
+    search.tell(number, points(params, 3.0), {})
+    unnamed = search.study._storage
+    unnamed.set_study_system_attr(search.study._study_id, "study:metric_names", [])
+    reading = Search(tmp_path / "s", SPACE, SearchConfig(), seed=0, reading=True)
+    assert reading.study.metric_names == []
+    again = opened(tmp_path / "s")
+    assert again.study.metric_names == ["KID ×1000"]
+    assert [trial.values for trial in again.measured()] == [trial.values for trial in search.measured()]
+
+
 def test_an_unknown_objective_is_refused() -> None:
     with pytest.raises(ConfigError, match="among kid, fid"):
         SearchConfig(objectives=("beauty",))
@@ -327,9 +359,24 @@ def test_the_leaderboard_ranks_what_was_measured(tmp_path: Path) -> None:
     assert [row["gen/kid"] for row in table] == sorted(row["gen/kid"] for row in table)
     assert sum(row["best"] for row in table) == 1
     assert records_as_csv(table).count("\n") == 11
+    assert records_as_csv(table).startswith("rank,trial,pass,best,")
     assert leaderboard.as_markdown(table).count("\n") == 12
     shares = leaderboard.importances(search)
     assert sum(shares.values()) == pytest.approx(1.0)
+
+
+def test_people_see_one_number_for_a_configuration_and_scores_as_their_metrics_round_them(tmp_path: Path) -> None:
+    search = opened(tmp_path / "s")
+    number, params = search.ask() or (0, {})
+    search.tell(number, points(params, 5.0), {})
+    table = leaderboard.rows(search)
+    assert sorted(row["trial"] for row in table) == [0, 1], "each threshold has a number of its own in the study"
+    shown = leaderboard.as_markdown(table).splitlines()[0]
+    assert shown.startswith("| # | best |")
+    assert "rank" not in shown
+    assert "pass" not in shown
+    row = {"trial": 1, "gen/kid": 257.83, "gen/kid_se": 14.254, "gen/near_copies": 0.0, "gen/fid": None}
+    assert leaderboard.cells(row) == ["1", "257.8", "14.3", "0.0%", "–"]
 
 
 def test_a_switch_is_shown_by_a_word_and_the_best_alone_by_a_star() -> None:
@@ -338,10 +385,24 @@ def test_a_switch_is_shown_by_a_word_and_the_best_alone_by_a_star() -> None:
     assert leaderboard.cells({**row, "best": False})[1] == ""
 
 
+def test_the_fields_that_are_searched_by_default_have_columns_of_their_own_in_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leaderboard, "WIDTH", 80)
+    fields = {THRESHOLD: 0.03, "vae.latent_channels": 16}
+    fields |= {"diffusion.frequency_weight": 0.1, "diffusion.cutmix_probability": 0.25}
+    scores = dict.fromkeys(leaderboard.METRICS, 257.8) | {"gen/near_copies": 0.016}
+    table = [{"rank": 1, "trial": 16, "pass": 14, "best": True, **fields, **scores}]
+    leaderboard.show(table, {"complete": 1, "pruned": 0, "failed": 0, "points": 1}, {})
+    said = capsys.readouterr().out
+    assert "configuration " not in said
+    assert said.splitlines()[3].split()[:6] == ["16", "★", "0.03", "16", "0.1", "0.25"]
+
+
 def test_rows_too_wide_for_the_terminal_show_what_differs_last_and_every_number(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    fields = {f"diffusion.{name}": 0.25 for name in ("min_snr_gamma", "beta_minimum", "beta_maximum", "weight_decay")}
+    fields = {f"diffusion.regularisation_{letter}": 0.25 for letter in "abcdef"}
     table = [
         {"rank": rank, "trial": rank, "pass": rank, "best": rank == 1, "vae.latent_channels": channels}
         | {"diffusion.timestep_sampling": "uniform", **fields, **dict.fromkeys(leaderboard.METRICS, 87.5 + rank)}
@@ -351,10 +412,12 @@ def test_rows_too_wide_for_the_terminal_show_what_differs_last_and_every_number(
     leaderboard.show(table, state, {})
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= leaderboard.WIDTH
-    assert lines[1].split()[-1] == "configuration"
-    assert [line.split()[-2:] for line in lines[2:4]] == [["channels", "4"], ["channels", "16"]]
-    assert [line.count("88.5") for line in lines[2:4]] == [len(leaderboard.METRICS), 0]
-    assert lines[4].startswith("all of these: timestep sampling uniform, min snr gamma 0.25")
+    assert lines[1].split() == ["KID", "mean", "near"], "headings are folded"
+    assert lines[2].split()[-1] == "configuration"
+    assert [line.split()[-2:] for line in lines[3:5]] == [["channels", "4"], ["channels", "16"]]
+    assert [line.count("88.5") for line in lines[3:5]] == [len(leaderboard.METRICS) - 1, 0]
+    assert "8850.0%" in lines[3], "a share is written in per cent"
+    assert lines[5].startswith("all of these: timestep sampling uniform, regularisation a 0.25")
 
 
 def test_a_dimension_of_lists_is_searched_and_read_back(tmp_path: Path) -> None:

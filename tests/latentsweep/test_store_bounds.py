@@ -14,10 +14,12 @@ from latentsweep.execution.work_log import noted
 from latentsweep.stages.latents import read_latents
 from latentsweep.storage import housekeeping
 from latentsweep.storage.bounds import Form, fits
+from latentsweep.storage.bucket import Bucket
+from latentsweep.storage.costs import COST, PROGRESS
 from latentsweep.storage.entries import MANIFEST, StageKey
 from latentsweep.storage.home import Home
-from latentsweep.storage.mirror import PARTIAL, POINTER, Bucket
-from latentsweep.storage.store import COST, PROGRESS, Store
+from latentsweep.storage.mirror import PARTIAL, POINTER
+from latentsweep.storage.store import Store
 from trainables.errors import StoreError
 from trainables.loop.checkpoint import CHECKPOINT
 

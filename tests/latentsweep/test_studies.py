@@ -16,8 +16,10 @@ from postgres import Postgres, postgres
 from small_dataset import plant
 
 from latentsweep.execution.lock import hold_lock
+from latentsweep.search.choice import SearchConfig
 from latentsweep.search.databases import check, hold_study_lock
-from latentsweep.search.study import Point, Search, SearchConfig
+from latentsweep.search.study import Search
+from latentsweep.search.trials import Point
 from latentsweep.storage.home import Home
 from trainables.errors import ConfigError, LatentsweepError, StoreError
 from trainables.space import SearchSpace

@@ -10,11 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
+from command_line import ROOT
 from typer.testing import CliRunner
 
 from latentsweep.cli import app, is_job
 from latentsweep.execution.lock import hold_lock
 from latentsweep.execution.supervision import DRIVER
+from latentsweep.interruption import SAID, STOPPED
 from trainables.errors import LatentsweepError, StoppedError, UnfinishedError
 
 ORPHANS = """
@@ -25,9 +27,9 @@ os._exit(0)
 """
 
 
-def supervise(script: Path) -> subprocess.Popen[str]:
+def supervise(script: Path, **settings: float) -> subprocess.Popen[str]:
     program = (
-        "import sys; from latentsweep.execution import supervision as s; "
+        f"import sys; from latentsweep.execution import supervision as s; vars(s).update({settings!r}); "
         f"sys.orig_argv = [sys.executable, {str(script)!r}]; sys.exit(s.supervise())"
     )
     return subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
@@ -141,6 +143,67 @@ def test_a_driver_whose_parent_is_gone_ends_though_an_interrupt_was_lost(tmp_pat
     while Path(f"/proc/{note.read_text()}").exists():
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+SIGNAL = """
+import os, signal, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        whose = "driver" if "LATENTSWEEP_DRIVER" in os.environ else "command"
+        if f"{name} of a {whose}" == os.environ.get("SIGNAL_AT"):
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "place"),
+    [
+        (["lint"], "latentsweep.cli of a command"),
+        (["lint"], "typer of a command"),
+        (["lint"], "latentsweep.lints of a command"),
+        (["train", "--config", "none.yaml"], "typer of a command"),
+        (["train", "--config", "none.yaml"], "typer of a driver"),
+        (["train", "--config", "none.yaml"], "latentsweep.jobs.train of a driver"),
+    ],
+)
+def test_a_signal_while_a_command_imports_itself_is_one_line_and_no_traceback(
+    tmp_path: Path, words: list[str], place: str
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(SIGNAL)
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "cli.py"), *words, "--home", str(tmp_path / "runs")],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path, "SIGNAL_AT": place},
+    )
+    assert (done.returncode, done.stdout) == (STOPPED, "")
+    assert done.stderr.splitlines() == [SAID]
+
+
+def test_a_third_signal_kills_a_driver_that_does_not_end(tmp_path: Path) -> None:
+    script, ready = tmp_path / "driver.py", tmp_path / "ready"
+    script.write_text(
+        "import signal, time\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        f"open({str(ready)!r}, 'a').write('x')\n"
+        "time.sleep(60 if len(open({0!r}).read()) == 1 else 0)\n".format(str(ready))
+    )
+    parent = supervise(script, ENDING=1.0)
+    while not ready.exists():
+        assert parent.poll() is None
+        time.sleep(0.02)
+    for pause in (0.2, 0.2, 1.0):
+        parent.send_signal(signal.SIGINT)
+        time.sleep(pause)
+        assert parent.poll() is None, "it waits for a driver that may still end"
+    parent.send_signal(signal.SIGINT)
+    parent.communicate(timeout=30)
+    assert ready.read_text() == "xx", "another one closes what the killed one left"
 
 
 def test_a_second_driver_of_a_folder_is_refused(tmp_path: Path) -> None:

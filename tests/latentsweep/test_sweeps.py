@@ -8,14 +8,18 @@ import shutil
 from pathlib import Path
 
 import pytest
+from small_dataset import plant
 from typer.testing import CliRunner
 
 from latentsweep.cli import app
 from latentsweep.commands.options import home_of
+from latentsweep.lints.targets import lint_target
+from latentsweep.search.choice import SearchConfig
 from latentsweep.search.labels import labels
 from latentsweep.search.plan import SweepPlan
-from latentsweep.search.study import Point, Search, SearchConfig
+from latentsweep.search.study import Search
 from latentsweep.search.sweeps import TURN, chosen_sweep, next_turn, open_search, sweeps
+from latentsweep.search.trials import Point
 from latentsweep.storage.home import Home, read_json, write_json
 from trainables.errors import ConfigError, StoreError
 from trainables.recipes import SMOKE
@@ -103,6 +107,22 @@ def test_a_sweep_whose_study_is_damaged_is_told_once_and_only_where_one_is_chose
     write_json(damaged / "sweep.json", plain)
     assert chosen_sweep(home, None, None) == good
     assert [record.message.partition(":")[0] for record in caplog.records] == [f"{damaged.name} is passed over"]
+
+
+@pytest.mark.parametrize("damaged", ["sweep.json", "study.db", "manifest.json"])
+def test_lint_of_a_whole_home_names_what_is_damaged_and_goes_on(
+    home: Home, caplog: pytest.LogCaptureFixture, damaged: str
+) -> None:
+    plant(home)
+    good, bad = run(home, 0), run(home, 1)
+    [path] = (home.datasets if damaged == "manifest.json" else bad).rglob(damaged)
+    path.write_text("{")
+    found = lint_target(home, None)
+    assert any(subject.startswith(good.name) for subject in found)
+    said = [record.message for record in caplog.records if " is not looked at: " in record.message]
+    assert [text.split(" is ")[0] for text in said] == [
+        "the dataset tiny" if damaged == "manifest.json" else f"the sweep {bad.name}"
+    ]
 
 
 def test_reading_a_study_changes_no_file_and_makes_none(home: Home) -> None:

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 from small_dataset import plant
 
-from latentsweep.commands.progress import show_progress
+from latentsweep.api.progress import show_progress
 from latentsweep.configuration import Configuration
 from latentsweep.execution import half_minutes
 from latentsweep.execution.view import View

@@ -21,7 +21,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from latentsweep.records.recorder import NOT_FINITE, StepRecord
+from latentsweep.records.recorder import FORM, NOT_FINITE, StepRecord
 from latentsweep.records.redaction import redact
 from latentsweep_mlflow.recorder import MlflowRecorder, recorder_for
 from latentsweep_mlflow.tracking import connect, tracking_uri
@@ -77,7 +77,7 @@ def test_the_whole_record_sent_again_by_another_process_changes_nothing(home: Pa
     assert {key: run.info.run_id for key, run in after.items()} == {k: run.info.run_id for k, run in before.items()}
     trial = after["trial/1"]
     assert trial.data.to_dictionary() == before["trial/1"].data.to_dictionary()
-    assert (trial.info.status, trial.info.end_time) == ("KILLED", 1_700_000_000_000)
+    assert (trial.info.status, trial.info.end_time) == ("FINISHED", 1_700_000_000_000)
     client = MlflowClient(tracking_uri(home))
     points = client.get_metric_history(trial.info.run_id, "train/loss")
     assert [(p.step, p.timestamp, p.value) for p in points] == [(s, 1000 + s, 1 / (1 + s)) for s in range(5)]
@@ -231,7 +231,7 @@ def test_what_waited_while_mlflow_was_away_is_sent_in_order_when_it_is_back(
     recorder.flush()
     assert recorder.complete
     assert recorder.closed() == {"early", "sweep", "trial/1"}
-    assert runs_of(home)["trial/1"].info.status == "KILLED"
+    assert runs_of(home)["trial/1"].info.status == "FINISHED"
 
 
 def test_a_database_that_somebody_else_writes_to_is_waited_for(home: Path) -> None:
@@ -353,3 +353,21 @@ def test_a_reader_keeps_a_file_with_a_run_and_neither_ends_nor_makes_one(home: P
     reader.keep_file("sweep", page, "report")
     info = runs_of(home)["sweep"].info
     assert (info.status, info.end_time) == ("FINISHED", 1_700_000_000_000)
+
+
+def test_what_an_earlier_version_recorded_is_sent_again_under_todays_name_and_in_the_same_run(home: Path) -> None:
+    first = recorder_for(home, "demo")
+    first.open_run("t", name="trial 1", kind="trial")
+    first.close_run("t", "stopped")
+    client = MlflowClient(tracking_uri(home))
+    client.delete_tag(str(first.run_id("t")), FORM[0])  # as runs were before there was the tag
+    again = recorder_for(home, "demo")
+    assert again.closed() == again.finished() == set()
+    again.open_run("t", name="sweep #1", kind="trial")
+    again.close_run("t", "pruned")
+    assert again.closed() == again.finished() == {"t"}
+    run = runs_of(home)["t"]
+    assert (run.info.run_id, run.info.run_name, run.info.status) == (first.run_id("t"), "sweep #1", "FINISHED")
+    client.update_run(run.info.run_id, name="mine")
+    again.open_run("t", name="sweep #1", kind="trial")
+    assert runs_of(home)["t"].info.run_name == "mine", "a name that a user gave is kept"

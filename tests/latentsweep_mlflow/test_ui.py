@@ -16,7 +16,7 @@ from PIL import Image
 
 from latentsweep.invocation import hint
 from latentsweep.records.recorder import StepRecord
-from latentsweep_mlflow import ui
+from latentsweep_mlflow import keeper, ui
 from latentsweep_mlflow.recorder import recorder_for
 from trainables.errors import LatentsweepError
 
@@ -114,6 +114,53 @@ def served(home: Path) -> Iterator[list[str]]:
     process.wait(20)
 
 
+COMMAND = """
+import os, subprocess, sys, time
+
+wait = "import time; time.sleep(90)"
+child = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1], sys.argv[2]])"
+server = [sys.executable, "-c", child, wait, sys.argv[2]]
+subprocess.Popen([sys.executable, "-P", sys.argv[1], str(os.getpid()), *server], start_new_session=True)
+print("started", flush=True)
+time.sleep(90)
+"""
+
+
+def processes_with(mark: str) -> list[Path]:
+    """Where ``/proc`` tells of processes whose command line has ``mark``."""
+    return [entry for entry in Path("/proc").glob("[0-9]*/cmdline") if mark in _read(entry)]
+
+
+def wait_until_gone(mark: str) -> None:
+    deadline = time.monotonic() + 60
+    while left := processes_with(mark):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are found by /proc, on Linux only")
+def test_a_keeper_ends_a_server_and_its_children_when_the_command_was_killed(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", COMMAND, keeper.__file__, str(tmp_path)]
+    command = subprocess.Popen(words, stdout=subprocess.PIPE)
+    assert command.stdout
+    assert command.stdout.readline() == b"started\n"
+    while len(processes_with(str(tmp_path))) < 4:
+        time.sleep(0.1)
+    command.kill()
+    command.communicate()
+    wait_until_gone(str(tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are found by /proc, on Linux only")
+def test_a_killed_command_leaves_no_server(home: Path) -> None:
+    port = unused_port()
+    process, _ = start(home, port)
+    process.kill()
+    process.communicate()
+    wait_until_gone(str(port))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ending_the_command_ends_the_server_and_its_children(home: Path, number: signal.Signals) -> None:
@@ -124,7 +171,7 @@ def test_ending_the_command_ends_the_server_and_its_children(home: Path, number:
     assert process.wait(20) == 0
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2)
-    assert not [entry for entry in Path("/proc").glob("[0-9]*/cmdline") if str(port) in _read(entry)]
+    assert not processes_with(str(port))
 
 
 def _read(path: Path) -> str:

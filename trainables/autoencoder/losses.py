@@ -64,9 +64,17 @@ A new term is its function here, its row in this table, and its field in :class:
 """
 
 
+def pixel_loss(config: VaeConfig) -> Fidelity:
+    """The loss that ``config.reconstruction_loss`` names; one of a plug-in gives (B,), of which this is the mean."""
+    (loss,) = config.chosen_plugins("reconstruction_loss").values() or [None]
+    if loss is None:
+        return PIXEL_LOSSES[config.reconstruction_loss]
+    return lambda reconstructions, images: loss(reconstructions, images).mean()
+
+
 def fidelity(config: VaeConfig) -> Fidelity | None:
     """The reconstruction's part of the loss: its pixel loss and the weighted terms; None for the plain MSE."""
-    weighted = [(1.0, PIXEL_LOSSES[config.reconstruction_loss])]
+    weighted = [(1.0, pixel_loss(config))]
     weighted += [(getattr(config, field), term) for field, term in TERMS.items()]
     used = [(weight, loss) for weight, loss in weighted if weight]
     if used == [(1.0, F.mse_loss)]:

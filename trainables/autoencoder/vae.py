@@ -18,12 +18,14 @@ from trainables.errors import ConfigError
 from trainables.layers import ResidualBlock, SelfAttention, group_norm, run
 from trainables.loop.cards import AUTO
 from trainables.loop.precision import dtype_of
+from trainables.plugins import with_plugins
 
 LOG_VARIANCE_RANGE = (-30.0, 20.0)
 """Log-variances are clamped to this range, so that their exponential is a normal float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_plugins
 class VaeConfig(Config):
     """Architecture, loss and training of the autoencoder; the defaults are the paper's."""
 
@@ -61,6 +63,7 @@ class VaeConfig(Config):
         "(√(d² + ε²) with ε = 0.001; Charbonnier et al. 1994, Lai et al. 2017); the latter two pull several times "
         "harder than the MSE, so that a β weighs less beside them",
         choices=("mse", "l1", "charbonnier"),
+        plugins="losses",
         later=True,
     )
     ms_ssim_weight: float = setting(

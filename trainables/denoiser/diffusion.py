@@ -8,12 +8,17 @@ from typing import Any
 from trainables.config import Config, setting
 from trainables.errors import ConfigError
 from trainables.loop.cards import AUTO
+from trainables.plugins import with_plugins
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_plugins
 class DiffusionConfig(Config):
     """Denoiser, noise schedule, loss and training; the defaults are the paper's but for what the recipe sets."""
 
+    denoiser: str = setting(
+        "unet", "the network: 'unet', or one of a plug-in", choices=("unet",), plugins="denoisers", later=True
+    )
     widths: tuple[int, ...] = setting((64, 128, 256), "channels of the UNet's levels, each half the side", low=4)
     blocks: int = setting(2, "residual blocks in each level", low=1, high=8)
     attention_levels: tuple[int, ...] = setting(
@@ -41,6 +46,7 @@ class DiffusionConfig(Config):
         "the frequency loss: squared_l2 (the paper's, a multiple of the MSE by Parseval), complex_l1, "
         "log_amplitude, focal (Jiang et al. 2021) or high_pass",
         choices=("squared_l2", "complex_l1", "log_amplitude", "focal", "high_pass"),
+        plugins="losses",
     )
     frequency_weight: float = setting(0.1, "weight λ_freq of the frequency loss; 0 leaves it out", low=0)
     frequency_norm: str = setting(

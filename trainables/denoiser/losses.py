@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -77,6 +79,15 @@ FREQUENCY_LOSSES: dict[str, FrequencyLoss] = {
 """By name; means are over channels and frequencies."""
 
 
+def frequency_loss(config: DiffusionConfig) -> Callable[[Tensor, Tensor], Tensor]:
+    """The loss that ``config.frequency_loss`` names: of two tensors (B, C, h, w) to (B,), in float32.
+
+    One of a plug-in need not be of frequencies, and takes no ``config.frequency_norm``.
+    """
+    (loss,) = config.chosen_plugins("frequency_loss").values() or [None]
+    return loss or partial(FREQUENCY_LOSSES[config.frequency_loss], norm=config.frequency_norm)
+
+
 def min_snr_weights(alphas_cumprod_t: Tensor, gamma: float, prediction: str) -> Tensor:
     """Min-SNR-γ weights of the MSE of a prediction, (B,) in float32 (Hang et al. 2023).
 
@@ -109,7 +120,7 @@ def sum_losses(config: DiffusionConfig, output: Tensor, wanted: Tensor, alphas_c
     total = error if weights is None else error * weights
     if not config.frequency_weight:
         return torch.stack([total.sum(), mse.sum(), torch.zeros_like(mse).sum()])
-    frequency = counted = FREQUENCY_LOSSES[config.frequency_loss](output, wanted, config.frequency_norm)
+    frequency = counted = frequency_loss(config)(output.float(), wanted.float())
     if weights is not None and config.frequency_weighting == "loss":
         counted = frequency * weights
     total = total + config.frequency_weight * counted

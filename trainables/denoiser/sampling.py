@@ -26,17 +26,19 @@ from trainables.errors import ConfigError
 from trainables.loop.cards import AUTO
 from trainables.loop.execution import computing_dtype, in_chunks, send
 from trainables.loop.precision import convert
+from trainables.plugins import with_plugins
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_plugins
 class SamplingConfig(Config):
     """How a trained denoiser is sampled; the defaults are the paper's."""
 
-    sampler: str = setting("ddim", "the sampler", choices=("ddim", "dpmpp_2m"))
+    sampler: str = setting("ddim", "the sampler", choices=("ddim", "dpmpp_2m"), plugins="samplers")
     steps: int = setting(50, "denoiser evaluations (NFE) when nothing stops early", low=1, high=1000)
     eta: float = setting(
         0.0,
-        "η of DDIM: 0 is deterministic, 1 is ancestral; the other sampler has none, whatever it is",
+        "η of DDIM: 0 is deterministic, 1 is ancestral; dpmpp_2m has none, whatever it is",
         low=0,
         high=1,
     )
@@ -115,7 +117,7 @@ class SamplingConfig(Config):
         """η where the sampler has none, and the interval of a guidance that adds nothing."""
         unguided = self.guidance == 1 and self.autoguidance == 1
         return {
-            **({} if self.sampler in WITH_ETA else {"eta": 0.0}),
+            **({"eta": 0.0} if self.sampler in SAMPLERS and self.sampler not in WITH_ETA else {}),
             **({"guidance_low": 0.0, "guidance_high": 0.0} if unguided else {}),
         }
 
@@ -229,7 +231,8 @@ def sample(
     if config.autoguidance != 1 and guide is None:
         raise ValueError(f"sample needs a guide for autoguidance {config.autoguidance:g}, got none")
     thresholds = (config.early_stop_threshold,) if thresholds is None else tuple(thresholds)
-    sampler, measure_stop = SAMPLERS[config.sampler], STOP_MEASURES[config.early_stop_rule]
+    (sampler,) = config.chosen_plugins("sampler").values() or [SAMPLERS[config.sampler]]
+    measure_stop = STOP_MEASURES[config.early_stop_rule]
     schedule = alphas_cumprod(diffusion)
     timesteps = sampling_timesteps(diffusion.timesteps, config.steps)
     alpha_bars: list[float] = schedule[timesteps].tolist()

@@ -23,7 +23,7 @@ from trainables.denoiser.latents import Latents
 from trainables.denoiser.losses import sum_losses
 from trainables.denoiser.process import add_noise, target
 from trainables.denoiser.schedules import alphas_cumprod
-from trainables.denoiser.unet import UNet
+from trainables.denoiser.unet import UNet, denoiser_of
 from trainables.loop import execution as ex
 from trainables.loop.checkpoint import TrainingState
 from trainables.loop.execution import Execution, send, uses_graph
@@ -71,7 +71,7 @@ def train_denoiser(
     device = execution.prepare()
     dtype = ex.computing_dtype(config.precision, device)
     torch.manual_seed(derived_seed(seed, "denoiser"))
-    model = UNet(training.shape[0], config).to(device)
+    model = denoiser_of(training.shape[0], config).to(device)
     model.checkpointing = execution.checkpoint_activations
     averages, working = Averages(model, config), WorkingCopy(model, dtype)
     batch_size = min(config.batch_size, len(training))

@@ -189,3 +189,13 @@ class UNet(nn.Module):
             if level < len(self.grow):
                 h = self.grow[level](F.interpolate(h, scale_factor=2.0, mode="nearest"))
         return self.leave(F.silu(self.leave_norm(h)))  # type: ignore[no-any-return]
+
+
+def denoiser_of(channels: int, config: DiffusionConfig) -> UNet:
+    """The network that ``config.denoiser`` names, for latents of so many ``channels``, with weights as it begins.
+
+    One of a plug-in is a module that is called as :meth:`UNet.forward` is.
+    """
+    (build,) = config.chosen_plugins("denoiser").values() or [UNet]
+    network: UNet = build(channels, config)
+    return network

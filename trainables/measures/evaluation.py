@@ -19,6 +19,7 @@ from trainables.errors import DataError
 from trainables.measures.collapse import LEAST_DIVERSITY, collapse
 from trainables.measures.memorisation import Nearest, memorisation
 from trainables.measures.reference import Bytes, Features, Reference, compare, describe_set, spread_over
+from trainables.plugins import with_plugins
 
 UNFINISHED = 0.15
 """An image is unfinished where the early stop left its latent further from the sampler's end than this share of the
@@ -29,6 +30,7 @@ PAIR_SEED = 0
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_plugins
 class EvaluationConfig(Config):
     """How many images are compared, and how often during a training."""
 
@@ -40,6 +42,9 @@ class EvaluationConfig(Config):
     )
     rung_samples: int = setting(64, "generated slices at each rung", low=2)
     bootstrap: int = setting(200, "bootstrap resamples behind a standard error", low=10)
+    metrics: tuple[str, ...] = setting(
+        (), "further metrics, by the names of plug-ins", choices=(), plugins="metrics", later=True
+    )
 
 
 def evaluate_generated(
@@ -62,9 +67,10 @@ def evaluate_generated(
     :func:`~trainables.measures.memorisation.memorisation` and :func:`~trainables.measures.collapse.collapse`;
     ``diversity_bound``, the least diversity of a generator that hasn't collapsed; mean and early stops of
     ``steps_used`` (N,), out of ``steps``; the share of ``remaining`` (N,), how far each latent is from the sampler's
-    end over the end's norm, above :data:`UNFINISHED`; the wall time of the sampling, ``seconds``, over N; and SSIM
-    and PSNR of generated i with real i, two unrelated images, as the paper reports them, with ``_sd`` their standard
-    deviation between pairs. The real slices are in a fixed order that takes one of each subject in turn. Raises
+    end over the end's norm, above :data:`UNFINISHED`; the wall time of the sampling, ``seconds``, over N; SSIM and
+    PSNR of generated i with real i, two unrelated images, as the paper reports them, with ``_sd`` their standard
+    deviation between pairs; and what the plug-ins of ``config.metrics`` give for (images, real slices). The real
+    slices are in a fixed order that takes one of each subject in turn. Raises
     :class:`DataError` for fewer than 2 images, or images and features that don't belong together.
     """
     from trainables.measures.similarity import psnr, ssim
@@ -100,6 +106,8 @@ def evaluate_generated(
     for name, measure in (("paper_ssim", ssim), ("paper_psnr", psnr)):
         values = measure(images[: len(partners)], partners)
         result |= {name: float(values.mean()), f"{name}_sd": float(values.std(ddof=1))}
+    for name, further in config.chosen_plugins("metrics").items():
+        result[name] = float(further(images, reference.images))
     return {f"gen/{name}": value for name, value in result.items()}
 
 

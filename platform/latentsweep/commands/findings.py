@@ -27,7 +27,7 @@ def ui(
     """Open the MLflow UI on this home's runs."""
     from latentsweep_mlflow.ui import serve
 
-    serve(home, host=host, port=port, open_browser=open_browser, tell=typer.echo)
+    serve(options.checked_home(home), host=host, port=port, open_browser=open_browser, tell=typer.echo)
 
 
 def lint(
@@ -90,7 +90,12 @@ def report(
         files = table_files(place, to)
     else:
         files = report_files(
-            place, sweep_name, lambda name: options.recorder_of(place, name, mlflow), to, recorded=mlflow
+            place,
+            sweep_name,
+            lambda name: options.recorder_of(place, name, mlflow),
+            to,
+            recorded=mlflow,
+            pages_of=lambda recorder: options.pages_of(place, recorder),
         )
     if open_browser:
         open_page(files[0])

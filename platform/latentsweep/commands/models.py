@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import shlex
@@ -12,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from latentsweep.commands import completion, options
+from latentsweep.commands.scores import show_scores
 from latentsweep.invocation import hint
 
 if TYPE_CHECKING:
-    from latentsweep.jobs.train import Retraining, Training
+    from latentsweep.jobs.train import Training
     from latentsweep_mlflow.registry import Registered
 
 
@@ -45,48 +45,32 @@ def train(
     """Train a configuration in full, measure it on held-out data, and register the model."""
     from rich.console import Console
 
-    from latentsweep.configuration import read_configuration
-    from latentsweep.execution.cluster import pack_job
-    from latentsweep.execution.packing import pack_trials, planned_cards
+    from latentsweep.api import trainings
     from latentsweep.jobs import forecast as forecasts
-    from latentsweep.jobs.job import Runtime
-    from latentsweep.jobs.train import Retraining, checked_keys, record_training
+    from latentsweep.jobs.train import SCORES
     from latentsweep.lints import as_text
-    from trainables.measures.inception import find_weights
 
-    place = options.home_of(home, store, study_storage)
-    configuration = read_configuration(config).with_steps(steps).with_settings(settings or []).on_device(device)
-    weights = find_weights(inception)
-    dataset = options.dataset_of(place, configuration.dataset)
-    wanted: dict[str, Any] = {
-        "execution": configuration.execution.replace(workers=workers),
-        "concurrent": 1,
-        "card_gib": card_gib,
-        "slices": dataset.counts(configuration.recipe.data.rule)["train"],
-    }
-    pack = pack_job(configuration.recipe, ray_address, **wanted)
-    if dry_run:
-        keys = checked_keys(configuration, dataset, weights, workers)
-        on_card = pack
-        if not pack.gpu_share:
-            on_card = pack_trials(configuration.recipe, **wanted, present=planned_cards(card_gib))
-        forecast = forecasts.forecast_training(configuration, keys, place, pack, on_card)
+    found = trainings.train(
+        config,
+        steps=steps,
+        settings=settings or (),
+        workers=workers,
+        despite_guards=despite_guards,
+        card_gib=card_gib,
+        device=device,
+        ray_address=ray_address,
+        inception=inception,
+        mlflow=mlflow,
+        dry_run=dry_run,
+        home=options.home_of(home, store, study_storage),
+        console=Console(stderr=True),
+        tell=lambda line: typer.echo(line, err=True),
+    )
+    if found.training is None:
+        forecast = found.forecast
         typer.echo(json.dumps(forecast, indent=1) if as_json else forecasts.training_text(forecast))
         return
-    job = Retraining(place, configuration, dataset, weights, workers)
-    registered, runtime = None, Runtime(pack, Console(stderr=True), ray_address)
-    with contextlib.ExitStack() as held:
-        held.enter_context(job.locked())
-        result = job.run(runtime)
-        clean = None if despite_guards else job.before_copying(result)
-        if clean:
-            typer.echo(before_copying_words(config, result, clean), err=True)
-            held.enter_context(clean.locked())
-            job, from_store = clean, result.from_store
-            result = dataclasses.replace(job.run(runtime), from_store=from_store)
-        if mlflow:
-            run_id = record_training(options.recorder_of(place, dataset.name, True), result)
-            registered = register(result, run_id, despite_guards=despite_guards)
+    result, job, registered = found.training, found.training.job, found.registered
     summary: dict[str, Any] = {"name": job.name, "folder": str(job.folder), "from_store": result.from_store}
     summary |= {split: result.metrics(split) for split in result.evaluations}
     summary |= {} if result.earlier is None else {"earlier_test_decisions": result.earlier}
@@ -100,49 +84,16 @@ def train(
     how = "answered from the store" if result.from_store else "trained"
     typer.echo(f"{how}: {job.folder}")
     for split in result.evaluations:
-        options.print_metrics(split, result.metrics(split))
-    options.print_earlier(dataset.name, result.earlier)
+        show_scores(f"on the {split} split", result.metrics(split))
+    typer.echo(f"all numbers: {job.folder / SCORES}")
+    options.print_earlier(job.dataset.name, result.earlier)
     if registered:
-        typer.echo(f"registered as {dataset.name}, version {registered.version}: {registered.reason}")
+        typer.echo(f"registered as {job.dataset.name}, version {registered.version}: {registered.reason}")
     if result.findings:
         typer.echo(as_text(result.findings))
     draw = f"sample {shlex.quote(str(job.folder))} --count 16 --to images"
     typer.echo(f"draw images with: {hint(draw)}")
     check_registered(result, registered, wanted=mlflow)
-
-
-def before_copying_words(config: Path, training: Training, clean: Retraining) -> str:
-    """Why the weights before a training copied are taken, and from where they are drawn."""
-    from latentsweep.guards import refusal
-
-    said = refusal(training.metrics(next(iter(training.evaluations))))
-    steps = clean.configuration.recipe.sampling.after_steps
-    return (
-        f"note: it copies at its end ({said}), so it is taken as it was after {steps} steps: draw from "
-        f"{clean.folder}, not from {config}"
-    )
-
-
-def register(training: Training, run_id: str | None, *, despite_guards: bool) -> Registered | None:
-    """Registers a trained model, with a tag where the guards refuse it; None where they do, unless despite them."""
-    from latentsweep.metrics import KID
-    from latentsweep.records.results import guard_tags
-    from latentsweep_mlflow.registry import register_model
-
-    if training.refused and not despite_guards:
-        return None
-    job = training.job
-    return register_model(
-        job.home.root,
-        dataset=job.dataset.name,
-        folder=job.folder,
-        run_id=run_id,
-        score=training.scores[KID.name],
-        objective=f"{KID.objective} on the {job.last} split",
-        comparable=training.comparable,
-        tags=guard_tags(training.judged),
-        masks=job.configuration.recipe.data.mask,
-    )
 
 
 def check_registered(training: Training, registered: Registered | None, *, wanted: bool) -> None:
@@ -183,15 +134,13 @@ def sample(
     study_storage: options.StudyOption = "",
 ) -> None:
     """Draw images from a trained run: a PNG for each seed, and a grid; with masks and overlays where it has them."""
+    from latentsweep.api.models import load
     from latentsweep.jobs.drawn_files import write_drawn
-    from latentsweep.jobs.trained import trained_model
 
     place = options.home_of(home, store, study_storage)
-    model, execution = trained_model(place, run, lambda name: options.dataset_of(place, name), device)
-    seeds = range(seed, seed + count)
+    drawn = load(run, device=device, home=place).draw(count, seed=seed, lesion=lesion)
     formats = [name for name, wanted in (("nifti", nifti), ("dicom", dicom)) if wanted]
-    drawn = model.draw(seeds, execution, lesion)
-    files = write_drawn(place.writable(to), drawn, seeds, formats, spacing)
+    files = write_drawn(place.writable(to), drawn, range(seed, seed + count), formats, spacing)
     what = f"{count} images" + (", their masks and overlays" if drawn.masks is not None else "") + " and grid.png"
     typer.echo(json.dumps({"folder": str(to), "files": files}) if as_json else f"{what} in {to}")
 
@@ -209,6 +158,9 @@ def evaluate(
     rule: Annotated[str, typer.Option(help="Split rule for --images: subject or slice.")] = "subject",
     device: options.DeviceOption = None,
     inception: options.WeightsOption = None,
+    to: Annotated[
+        Path | None, typer.Option("--to", "-o", help="Write all numbers to this file, too, as JSON.")
+    ] = None,
     as_json: options.JsonOption = False,
     home: options.HomeOption = Path("runs"),
     store: options.StoreOption = "",
@@ -217,8 +169,10 @@ def evaluate(
     """Measure a trained run, or any folder of images, against real slices that no training saw."""
     from latentsweep.datasets.ledger import note_use
     from latentsweep.guards import refusal
-    from latentsweep.jobs.image_folder import compare, few_words, images_name, read_images
+    from latentsweep.jobs.image_folder import compare, images_name, read_images
     from latentsweep.jobs.trained import evaluated_run
+    from latentsweep.pages.scorecard import few_images
+    from latentsweep.storage.home import write_json
     from latentsweep.storage.store import Store
     from trainables.errors import ConfigError
     from trainables.loop.execution import Execution
@@ -229,12 +183,11 @@ def evaluate(
     if split not in ("validation", "test") or rule not in ("subject", "slice"):
         raise ConfigError(f"--split is validation or test and --rule subject or slice; got {split!r} and {rule!r}")
     weights = find_weights(inception)
-    few = ""
     if (run is None) == (images is None) or (images is not None and dataset is None):
         raise ConfigError("evaluate takes either RUN, or --images FOLDER with --dataset NAME")
     if images is not None:
         pictures, real = read_images(images), options.dataset_of(place, str(dataset))
-        named, few = real.name, few_words(len(pictures))
+        named = real.name
         earlier = note_use(place, real, "evaluate", images_name(real.name, pictures), split, rule)
         metrics = compare(
             pictures,
@@ -250,14 +203,16 @@ def evaluate(
             place, str(run), lambda name: options.dataset_of(place, name), weights, split, device
         )
         metrics, named, earlier = measured.metrics, measured.dataset, measured.earlier
+    refused, few = refusal(metrics), few_images(metrics)
+    whole: dict[str, Any] = dict(metrics)
+    whole |= {"refused": refused} if refused else {}
+    whole |= {} if earlier is None else {"earlier_test_decisions": earlier}
+    whole |= {"note": few} if few else {}
+    if to:
+        write_json(place.writable(to.parent, "--to") / to.name, whole)
     if as_json:
-        refused = refusal(metrics)
-        said: dict[str, Any] = {"refused": refused} if refused else {}
-        said |= {} if earlier is None else {"earlier_test_decisions": earlier}
-        said |= {"note": few} if few else {}
-        typer.echo(json.dumps({**metrics, **said}, indent=1))
-    else:
-        options.print_metrics(split, metrics)
-        options.print_earlier(named, earlier)
-        if few:
-            typer.echo(f"note: {few}")
+        typer.echo(json.dumps(whole, indent=1))
+        return
+    show_scores(f"on the {split} split", metrics)
+    options.print_earlier(named, earlier)
+    typer.echo(f"all numbers: {to}" if to else "all numbers: add --json, or --to FILE")

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from latentsweep.api.places import checked_home as checked_home
+from latentsweep.api.places import dataset_of as dataset_of
+from latentsweep.api.places import home_of as home_of
+from latentsweep.api.places import pages_of as pages_of
+from latentsweep.api.places import recorder_of as recorder_of
 from latentsweep.commands import completion
-from latentsweep.commands.progress import show_progress
-from latentsweep.datasets.catalogue import BUILT_IN
-
-if TYPE_CHECKING:
-    from latentsweep.datasets.slices import PreparedDataset
-    from latentsweep.records.recorder import Recorder
-    from latentsweep.storage.home import Home
 
 HomeOption = Annotated[Path, typer.Option("--home", envvar="LATENTSWEEP_HOME", help="Folder of all that is made.")]
 StoreOption = Annotated[
@@ -65,75 +63,18 @@ DeviceOption = Annotated[
     ),
 ]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="field=value of the recipe, or execution.field=value.")
+    list[str] | None,
+    typer.Option("--set", help="field=value of the recipe (plugins lists more), or execution.field=value."),
 ]
 ConcurrentOption = Annotated[int | None, typer.Option(help="Trials at once; what fits by default.")]
 RecordOption = Annotated[bool, typer.Option("--mlflow/--no-mlflow", help="Record to MLflow.")]
 RunArgument = Annotated[
-    str, typer.Argument(help="A configuration (best.yaml), a model's folder, or SWEEP/TRIAL.", metavar="RUN")
+    str,
+    typer.Argument(
+        help="A configuration (best.yaml), a model's folder, SWEEP/NUMBER, or a dataset, for its champion.",
+        metavar="RUN",
+    ),
 ]
-
-
-LONGEST_HOME = 360
-"""Bytes of a home's path: SQLite opens files of up to 512 bytes, and its files lie up to 150 deeper."""
-
-
-def home_of(path: Path, store: str = "", study: str = "") -> Home:
-    """The home at ``path``, with its store and its studies where the options say."""
-    from latentsweep.storage.home import Home
-    from trainables.errors import ConfigError
-
-    whole = str(path.absolute())
-    if any(sign in whole for sign in "?%") or len(whole.encode()) > LONGEST_HOME:
-        raise ConfigError(
-            f"--home must be a path without ? and %, which the addresses of databases take apart, and of at most "
-            f"{LONGEST_HOME} bytes, since SQLite opens no longer one; got {whole}: choose another folder"
-        )
-    if study:
-        from latentsweep.search.databases import check
-
-        check(study)
-    return Home(path, store, study)
-
-
-def dataset_of(home: Home, name: str) -> PreparedDataset:
-    """The prepared dataset; the built-in one is made where it is missing."""
-    if name != BUILT_IN or (home.datasets / name).exists():
-        from latentsweep.datasets.slices import open_dataset
-
-        return open_dataset(home.datasets, name)
-    from latentsweep.datasets.preparation import prepare  # only here: what reads scans takes long to import
-
-    home.writable(home.datasets)
-    with show_progress(f"preparing {name}") as progress:
-        return prepare(name, home=home.root, progress=progress)
-
-
-def recorder_of(home: Home, experiment: str, wanted: bool) -> Recorder:
-    """MLflow's recorder, or one that forgets."""
-    if wanted:
-        from latentsweep_mlflow.recorder import recorder_for
-
-        return recorder_for(home.root, experiment)
-    from latentsweep.records.recorder import MemoryRecorder
-
-    return MemoryRecorder()
-
-
-def print_metrics(split: str, metrics: dict[str, float]) -> None:
-    """The measurements on a split, a line each."""
-    typer.echo(f"on the {split} split:")
-    for name, value in metrics.items():
-        typer.echo(f"  {name:<24} {value:.6g}")
-    print_refusal(metrics)
-
-
-def print_refusal(metrics: dict[str, float]) -> None:
-    """What the guards say of the measurements on a split, where they refuse them."""
-    from latentsweep.guards import refusal
-
-    if refused := refusal(metrics):
-        typer.echo(f"  refused by the guards: {refused}")
 
 
 def print_earlier(dataset: str, earlier: int | None) -> None:

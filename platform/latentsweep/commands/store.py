@@ -20,8 +20,8 @@ def show(
     store: options.StoreOption = "",
     study_storage: options.StudyOption = "",
 ) -> None:
-    """What the store holds, what each result cost, and what refers to it: sweeps, trials and their channels."""
-    from latentsweep.search.labels import labels
+    """What the store holds, what each result cost, and who refers to it: sweeps, configurations and channels."""
+    from latentsweep.search.labels import labels, users_words
     from latentsweep.storage import housekeeping
 
     place = options.home_of(home, store, study_storage)
@@ -30,10 +30,17 @@ def show(
         from latentsweep.stages.pipeline import VERSIONS
 
         rows = housekeeping.overview(place, VERSIONS)
-        known = {name: {"trials": label.trials, "channels": sorted(label.channels)} for name, label in named.items()}
+        known = {
+            name: {
+                "trials": label.trials,
+                "configurations": label.configurations,
+                "channels": sorted(label.channels),
+            }
+            for name, label in named.items()
+        }
         typer.echo(json.dumps([{**row, **known.get(row["name"], {})} for row in rows], indent=1))
         return
-    typer.echo(housekeeping.as_text(housekeeping.overview(place), named))
+    typer.echo(housekeeping.as_text(housekeeping.overview(place), lambda row: users_words(row, named)))
 
 
 @store_app.command("free")

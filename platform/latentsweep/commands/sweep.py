@@ -65,62 +65,39 @@ def sweep(
     """Search: train the shared autoencoders, then trials, rank what they generate, and confirm the best."""
     from rich.console import Console
 
-    from latentsweep.configuration import execution_of
-    from latentsweep.execution.cluster import pack_job
-    from latentsweep.execution.packing import pack_trials, planned_cards
+    from latentsweep.api import searches
     from latentsweep.jobs import forecast as forecasts
-    from latentsweep.jobs.job import Runtime
-    from latentsweep.jobs.sweep import Sweep
-    from latentsweep.pages.numbers import number
-    from latentsweep.search.confirmation import Extent
-    from latentsweep.search.plan import sweep_plan
-    from latentsweep.search.spaces import search_space
-    from latentsweep.search.study import SearchConfig
-    from trainables.measures.inception import find_weights
 
     place = options.home_of(home, store, study_storage)
-    settings, execution = execution_of(settings or [], device)
-    chosen = search_space(dataset, space)
-    search = SearchConfig(
-        objectives=tuple(objective or SearchConfig.objectives),
+    found = searches.sweep(
+        dataset,
+        trials=trials,
+        recipe=recipe,
+        space=space,
+        objectives=objective or ("kid",),
         sampler=sampler,
         pruner=pruner,
-        guarded=not despite_guards,
+        seed=seed,
+        split=split,
+        confirm=confirm,
+        confirm_seeds=confirm_seeds,
+        despite_guards=despite_guards,
+        settings=settings or (),
+        concurrent=concurrent,
+        card_gib=card_gib,
+        device=device,
+        ray_address=ray_address,
+        inception=inception,
+        mlflow=mlflow,
+        dry_run=dry_run,
+        home=place,
+        console=Console(stderr=as_json),
+        tell=lambda line: typer.echo(line, err=True),
     )
-    weights = find_weights(inception)
-    data = options.dataset_of(place, dataset)
-    plan = sweep_plan(data, chosen, weights, recipe, settings, split, search, seed)
-    slices = data.counts(plan.recipe.data.rule)["train"]
-    wanted: dict[str, Any] = {
-        "execution": execution,
-        "concurrent": concurrent,
-        "card_gib": card_gib,
-        "slices": slices,
-    }
-    pack = pack_job(plan.recipe, ray_address, **wanted)
-    extent = Extent.of(confirm, confirm_seeds, plan, trials)
-    if confirm and not extent.configurations:
-        typer.echo("note: nothing is confirmed, since two objectives have no single best", err=True)
-    if dry_run:
-        on_card = pack if pack.gpu_share else pack_trials(plan.recipe, **wanted, present=planned_cards(card_gib))
-        forecast = forecasts.forecast(plan, place, trials, pack, on_card, extent)
-        typer.echo(json.dumps(forecast, indent=1) if as_json else forecasts.as_text(forecast))
+    if found.search is None:
+        typer.echo(json.dumps(found.forecast, indent=1) if as_json else forecasts.as_text(found.forecast))
         return
-    if not pack.gpu_share and plan.recipe_name != "smoke":
-        typer.echo(
-            f"note: {pack.without_card}; {plan.recipe_name} takes days on a CPU, --recipe smoke minutes", err=True
-        )
-    if pack.left_out:
-        typer.echo(pack.left_out_line(), err=True)
-    if (reached := plan.reachable(trials)) < trials:
-        typer.echo(
-            f"note: --trials {trials}, and the space has {number(reached, 'different training')}: each runs once, "
-            "and none twice",
-            err=True,
-        )
-    job = Sweep(place, plan, weights, options.recorder_of(place, dataset, mlflow))
-    job.run(trials, Runtime(pack, Console(stderr=as_json), ray_address), extent)
-    show_results(place, plan, job.search, as_json, recorded=mlflow)
+    show_results(place, found.plan, found.search, as_json, recorded=mlflow)
 
 
 def export(
@@ -137,7 +114,16 @@ def export(
     sweep_name: Annotated[
         str | None, typer.Option("--sweep", help="Take this sweep.", autocompletion=completion.sweeps)
     ] = None,
-    trial: Annotated[int | None, typer.Option(min=0, help="Take this trial; the best by default.")] = None,
+    trial: Annotated[
+        int | None,
+        typer.Option(
+            "--number",
+            "-n",
+            "--trial",
+            min=0,
+            help="Take this configuration of the leaderboard; the best by default.",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
     despite_guards: Annotated[
         bool, typer.Option("--despite-guards", help="Export what the guards refuse even so.")
@@ -167,9 +153,10 @@ def export(
     configuration.write(to)
     origin = configuration.origin
     despite = f" {DESPITE}" if origin.get("refused") else ""
+    what = words_of(origin, named=trial is not None)
     text = "\n".join(
         [
-            f"{to}: trial {origin['trial']} of {origin['sweep']}, {words_of(origin, named=trial is not None)}",
+            f"{to}: configuration {origin['trial']} of {origin['sweep']}, {what}",
             f"train it with: {hint(f'train --config {shlex.quote(str(to))}')}{despite}",
         ]
     )
@@ -179,7 +166,7 @@ def export(
 def show_results(home: Home, plan: SweepPlan, search: Search, as_json: bool, *, recorded: bool) -> None:
     """The leaderboard, what may mislead, and what to do next; in MLflow only where it is ``recorded`` there."""
     from latentsweep.lints import targets
-    from latentsweep.search import confirmation_table, leaderboard
+    from latentsweep.search import confirmation, confirmation_table, leaderboard
 
     lints = [finding.code for finding in targets.merge_by_code(targets.lint_sweep(home, plan, search))]
     table, counts = leaderboard.rows(search), leaderboard.counts(search)
@@ -195,6 +182,7 @@ def show_results(home: Home, plan: SweepPlan, search: Search, as_json: bool, *, 
         result |= {"apart": sorted(search.apart)} if search.apart else {}
         typer.echo(json.dumps(result | {"importances": leaderboard.importances(search)}, indent=1))
         return
+    again = confirmation_table.rounded(again, confirmation.metric_of(search))
     said = [
         *confirmation_table.words(search),
         *filter(None, [leaderboard.copyists(search), leaderboard.apart(search)]),

@@ -17,13 +17,15 @@ from filelock import FileLock
 from latentsweep.datasets import holds, splits, volumes
 from latentsweep.datasets.arrangement import arrange_rows, rows_with_pictures, volume_key
 from latentsweep.datasets.catalogue import BUILT_IN, Dataset, check_name, dataset_named, how_to_get
+from latentsweep.datasets.formats.readers import PLUGINS
 from latentsweep.datasets.lesions import LEFT_OUT
+from latentsweep.datasets.manifest import VERSION, write_manifest
 from latentsweep.datasets.masks import MASK_RULE
 from latentsweep.datasets.phantom import SEED, SUBJECTS
 from latentsweep.datasets.pseudonyms import Pseudonyms, home_key
 from latentsweep.datasets.scans import PHANTOM, ReadersDiedError, Scan, list_scans, part_loose_pictures, read_scans
 from latentsweep.datasets.shards import write_shards
-from latentsweep.datasets.slices import VERSION, PreparedDataset, open_dataset, write_manifest
+from latentsweep.datasets.slices import PreparedDataset, open_dataset
 from latentsweep.datasets.sources.discovery import Discovery
 from latentsweep.datasets.sources.layouts import discover
 from latentsweep.datasets.sources.selection import EVERYTHING, Selection
@@ -91,6 +93,8 @@ def prepare(
         folder.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as held:
             held.enter_context(FileLock(folder.parent / f".{name}.lock"))
+            if retired.exists() and not folder.exists():  # a replacement was killed between its two renames
+                retired.rename(folder)
             shutil.rmtree(retired, ignore_errors=True)
             if folder.exists() and not replace:
                 existing = open_dataset(folder.parent, name)
@@ -139,10 +143,9 @@ def find_scans(
 ) -> Discovery:
     """The scans that a preparation reads; raises :class:`DataError`."""
     if dataset.layout is not None:
-        if source is None:
-            raise DataError(
-                f"{dataset.name} needs --source, the folder with its scans: {how_to_get(dataset.name, home)}"
-            )
+        if source is None or (dataset.getting and not Path(source).exists()):
+            got = "" if source is None else f" ({source} does not exist)"
+            raise DataError(f"{dataset.name} needs --source, its scans{got}: {how_to_get(dataset.name, home)}")
         found = discover(dataset.name, Path(source), series=series, subject_from=subject_from, selection=selection)
         return dataclasses.replace(found, scans=part_loose_pictures(found.scans))
     if (source, series, subject_from) != (None, None, None) or selection:
@@ -161,6 +164,7 @@ def find_scans(
 
 def settings_of(dataset: Dataset, found: Discovery, size: int, series: str | None) -> dict[str, Any]:
     """What a preparation does with them, as the manifest tells it."""
+    added = {kind: plugin.identity for kind, plugin in PLUGINS.items() if any(s.kind == kind for s in found.scans)}
     return {
         "preparation": PREPARATION,
         "size": size,
@@ -173,6 +177,7 @@ def settings_of(dataset: Dataset, found: Discovery, size: int, series: str | Non
         "resize": "bicubic in true proportions, padded with 0 to a square",
         "split": {"shares": list(splits.SHARES), "seed": splits.SEED},
         **({"mask": MASK_RULE} if any(scan.masks for scan in found.scans) else {}),
+        **({"readers": added} if added else {}),
     }
 
 

@@ -108,5 +108,10 @@ def claims_otherwise(path: Path, schema: pa.Schema, rows: int, size: int) -> boo
     except pa.ArrowException:
         return True
     claimed = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
-    most = 2**20 + rows * (2 * size**2 + 4096)
-    return not as_written or metadata.num_rows != rows or not 0 < rows <= ROWS_PER_SHARD or claimed > most
+    as_many = metadata.num_rows == rows and 0 < rows <= ROWS_PER_SHARD
+    return not as_written or not as_many or claimed > most_bytes(rows, size)
+
+
+def most_bytes(rows: int, size: int) -> int:
+    """The most bytes that so many rows take, with pictures of ``size`` pixels a side."""
+    return 2**20 + rows * (2 * size**2 + 4096)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from latentsweep.datasets.catalogue import check_name, how_to_get
-from latentsweep.datasets.formats.limits import MAX_SIDE
+from latentsweep.datasets.manifest import MANIFEST, MASKED_FORM, VERSION, is_manifest, matches, read_manifest
 from latentsweep.datasets.png import decode
 from latentsweep.datasets.shards import MASK_SCHEMA, RULES, claims_otherwise, is_damaged, mask_name, shard_name
 from latentsweep.datasets.splits import SPLITS, fold_splits
@@ -26,33 +25,10 @@ from trainables.errors import ChangedDataError, DataError
 from trainables.folds import Fold
 from trainables.loop.watchdog import beat
 
-VERSION = 1
-MANIFEST = "manifest.json"
 JOINT = "+"
 """Between the fingerprint of slices and that of their masks, where both are read."""
 Rule = str | Fold
 """By what slices are split: a key of :data:`RULES`, whose column has the dataset's own split, or a fold."""
-
-_BY_SPLIT = dict.fromkeys(SPLITS, int)
-MANIFEST_FORM = {
-    "name": str,
-    "created": str,
-    "fingerprint": str,
-    "source": str,
-    "settings": {"size": int},
-    "counts": {
-        **dict.fromkeys(("slices", "subjects", "volumes", "files", "files_broken", "files_ignored"), int),
-        "slices_with_too_little_brain": int,
-        **dict.fromkeys(("slices_by_split", "slices_by_split_by_slice", "subjects_by_split"), _BY_SPLIT),
-    },
-    "rejects": [{"reason": str, "count": int}],
-    "notes": [str],
-    "bytes": int,
-    "shards": [{"file": str, "rows": int, "sha256": str}],
-}
-"""What a manifest must hold, by key and type."""
-MASKED_FORM = {"masks": {"sha256": str, "pictures": str}}
-"""What it says of each shard beside which there are masks."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +78,7 @@ class PreparedDataset:
     @property
     def has_masks(self) -> bool:
         """Whether lesion masks lie beside slices."""
-        return all(_matches(shard, MASKED_FORM) for shard in self.manifest["shards"])
+        return all(matches(shard, MASKED_FORM) for shard in self.manifest["shards"])
 
     @property
     def mask_fingerprint(self) -> str:
@@ -317,16 +293,6 @@ def open_dataset(datasets_folder: Path, name: str, fingerprint: str = "") -> Pre
     return dataset
 
 
-def read_manifest(path: Path) -> Any:
-    """What a manifest says, unchecked: None where it isn't there, nothing where it can't be read."""
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError, RecursionError):
-        return {}
-
-
 def check_prepared(datasets_folder: Path, name: str, fingerprint: str) -> None:
     """Raises :class:`ChangedDataError` where ``name`` is prepared by now with another fingerprint; reads no slice."""
     manifest = read_manifest(Path(datasets_folder) / check_name(name) / MANIFEST)
@@ -351,24 +317,3 @@ def check_fingerprint(name: str, found: str, begun_with: str) -> None:
             "with --replace, or begin anew: the same command begins another sweep or study, and a configuration is "
             "trained without its entries origin and trained_on"
         )
-
-
-def is_manifest(manifest: Any) -> bool:
-    """Whether it has the form of a dataset's manifest, of whatever version, with slices of an allowed size."""
-    return _matches(manifest, MANIFEST_FORM) and 1 <= int(manifest["settings"]["size"]) <= MAX_SIDE
-
-
-def _matches(value: Any, form: Any) -> bool:
-    """Whether ``value`` has the keys and types of ``form``; a list's items those of its one item."""
-    if isinstance(form, dict):
-        return isinstance(value, dict) and all(key in value and _matches(value[key], form[key]) for key in form)
-    if isinstance(form, list):
-        return isinstance(value, list) and all(_matches(item, form[0]) for item in value)
-    return isinstance(value, form) and not (form is int and (isinstance(value, bool) or value < 0))
-
-
-def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    """Write the manifest under a temporary name and rename it: with it the dataset is complete."""
-    draft = folder / f".{MANIFEST}"
-    draft.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    draft.replace(folder / MANIFEST)

@@ -24,6 +24,7 @@ from typing import NoReturn
 from latentsweep.execution import streams
 from latentsweep.execution.ray_folder import remove_abandoned
 from latentsweep.execution.stopping import TELLER, Teller, listen
+from latentsweep.interruption import STOPPED
 from latentsweep.invocation import CALLED, called
 
 DRIVER = "LATENTSWEEP_DRIVER"
@@ -31,9 +32,6 @@ DRIVER = "LATENTSWEEP_DRIVER"
 
 CLOSING = "LATENTSWEEP_CLOSING"
 """Set in the environment of a driver that only closes what another one left open."""
-
-STOPPED = 128 + signal.SIGINT
-"""Exit code of a driver that ended because it was asked to."""
 
 CRASHED = 70
 """Exit code of a driver with an unexpected error of this project: a new driver would meet it again."""

@@ -14,7 +14,8 @@ from ray.tune.search import Searcher
 from latentsweep.metrics import RUNG
 from latentsweep.search.pairing import PAIRING
 from latentsweep.search.plan import VERSIONS_OF
-from latentsweep.search.study import Point, Search
+from latentsweep.search.study import Search
+from latentsweep.search.trials import Point
 from trainables.errors import INFRASTRUCTURE
 
 if TYPE_CHECKING:

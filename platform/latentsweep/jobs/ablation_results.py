@@ -85,10 +85,12 @@ def write_study(
     seeds: int,
     ratios: Sequence[Ratio],
     real: WithinKernel | None,
+    address: str = "",
 ) -> list[Path]:
     """Writes the page and tables of the effects that were ``found``, keeps them with the study's run; their paths.
 
-    ``real`` are the kernels of the real slices that the ``ratios`` rest on, which are kept, too.
+    ``real`` are the kernels of the real slices that the ``ratios`` rest on, which are kept, too; ``address`` leads to
+    the study's run in MLflow.
     """
     plan, design = study.plan, study.plan.design
     runs, failures = study.runs(jobs), study.failures()
@@ -99,6 +101,7 @@ def write_study(
     content = Content(
         name=plan.name,
         dataset=plan.dataset,
+        address=address,
         facts=facts(study, jobs, seeds),
         design=design.words,
         reference=None if design.kind == "factorial" else design.reference.name,

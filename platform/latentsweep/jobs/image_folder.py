@@ -26,8 +26,6 @@ from trainables.recipes import Recipe
 
 PICTURE = "picture"
 """The format of :data:`latentsweep.datasets.formats.readers.READERS` that a folder of images is of."""
-FEW = 100
-"""Below so many pictures, scores say little."""
 WIDE, LEAST_WIDE = 65535, 16384
 """The white of 16-bit pictures, and what the brightest pixel of a set of them must reach."""
 MAX_SET_BYTES = 2**30
@@ -69,15 +67,6 @@ def read_images(folder: Path) -> np.ndarray:
             "save them with 8 bits"
         )
     return np.stack(images)
-
-
-def few_words(count: int) -> str:
-    """What to say of a set of so many pictures; empty where they are enough."""
-    if count >= FEW:
-        return ""
-    return (
-        f"{count} pictures are few: below {FEW}, KID and FID depend on which were drawn, and FID comes out too high"
-    )
 
 
 def _read_image(path: Path, folder: Path) -> np.ndarray:

@@ -32,8 +32,9 @@ from latentsweep.search import confirmation, confirmation_table, leaderboard
 from latentsweep.search.confirmation import NOTHING, Extent, FreshRun, Wanted
 from latentsweep.search.databases import translate_errors
 from latentsweep.search.plan import SweepPlan
-from latentsweep.search.study import COPIED, Search
+from latentsweep.search.study import Search
 from latentsweep.search.sweeps import TURN, next_turn
+from latentsweep.search.trials import COPIED
 from latentsweep.storage.home import Home
 from trainables.errors import INFRASTRUCTURE, ChangedDataError, DivergenceError, StoppedError, UnfinishedError
 from trainables.measures.inception import InceptionWeights
@@ -205,14 +206,15 @@ class Sweep(Job):
         confirmation.note(self.search, run, score, failure)
         if failure:
             return f"failed: {failure['reason']}"
-        return f"done, {metric.stem} {score:.2f}" + (f", {said}" if said else "")
+        return f"done, {metric.label} {metric.format(score)}" + (f", {said}" if said else "")
 
     def _write_leaderboard(self) -> None:
         table = leaderboard.rows(self.search)
         again, said = leaderboard.confirmed_rows(self.search), "\n".join(confirmation_table.words(self.search))
+        shown = confirmation_table.rounded(again, confirmation.metric_of(self.search))
         apart = leaderboard.apart(self.search)
         below = f"\n{apart[0].upper()}{apart[1:]}.\n" if apart else ""
-        below += f"\nConfirmed:\n\n{leaderboard.as_markdown(again)}\n{said}\n" if again else ""
+        below += f"\nConfirmed:\n\n{leaderboard.as_markdown(shown)}\n{said}\n" if again else ""
         texts = {"leaderboard.csv": records_as_csv(table), "leaderboard.md": leaderboard.as_markdown(table) + below}
         write_texts(self.folder, texts | ({"confirmed.csv": records_as_csv(again)} if again else {}))
         self.record.leaderboard(self.folder, leaderboard.importances(self.search))
@@ -264,11 +266,12 @@ class SweepListener:
             points = [trial.user_attrs["metrics"], *(point["metrics"] for point in trial.user_attrs["points"])]
             refused = self.sweep.search.refused
             lowest = min(points, key=lambda point: (bool(refused(point)), point[self.objective.name]))
-            how = f"{'best ' if len(points) > 1 else ''}{self.objective.stem} {lowest[self.objective.name]:.2f}"
+            score = self.objective.format(lowest[self.objective.name])
+            how = f"{'best ' if len(points) > 1 else ''}{self.objective.label} {score}"
             said = guards.refusal(lowest)
             how += (f", refused: {said}" if refused(lowest) else f", {said}") if said else ""
             first = self.sweep.search.leader()
-            best = f"{first.values[0]:.2f} with {leaderboard.described(first.params)}"
+            best = f"{self.objective.format(first.values[0])} with {leaderboard.described(first.params)}"
             if self.sweep.search.refusal(first):
                 best = "none, the guards refuse all"
         elif trial.state == TrialState.PRUNED:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import logging
 from collections.abc import Mapping
 from concurrent.futures import wait
@@ -20,21 +19,35 @@ from latentsweep.execution.supervision import ignore_signals
 from latentsweep.execution.view import View, describe_progress
 from latentsweep.execution.worker import Brief
 from latentsweep.jobs.job import Job, Runtime
+from latentsweep.jobs.model_card import write_card
 from latentsweep.lints import Finding, as_tags, targets
+from latentsweep.records.descriptions import describe_training
 from latentsweep.records.recorder import Recorder
-from latentsweep.records.results import as_records, execution_tags, final_record, guard_tags, pictures, value_of
+from latentsweep.records.results import (
+    as_records,
+    execution_tags,
+    final_record,
+    guard_tags,
+    log_samples,
+    pictures,
+    span,
+    value_of,
+)
 from latentsweep.search.plan import check_fit
 from latentsweep.stages.denoiser import check_kept, check_rung, how_to_keep, scored_with
 from latentsweep.stages.model_folder import write_model
 from latentsweep.stages.pipeline import Keys, keys_of
 from latentsweep.stages.stage import Identity
 from latentsweep.storage.entries import Entry
-from latentsweep.storage.home import Home
+from latentsweep.storage.home import Home, write_json
 from trainables.autoencoder.training import vae_steps
 from trainables.errors import ConfigError
 from trainables.measures.inception import InceptionWeights
 
 log = logging.getLogger(__name__)
+
+SCORES = "scores.json"
+"""The file of a model's folder with all that was measured of it, by split."""
 
 
 def name_of(dataset: str, keys: Keys) -> str:
@@ -115,12 +128,15 @@ class Retraining(Job):
         lineage = {key.stage: self.store.find(key) for key in keys.evaluation.lineage()}
         entries = {stage: entry for stage, entry in lineage.items() if entry}
         write_model(self.folder, self.store, keys, configuration)
-        scores = stages.metrics_of(evaluations[self.last], recipe)
+        by_split = {split: stages.metrics_of(entry, recipe) for split, entry in evaluations.items()}
+        write_json(self.folder / SCORES, by_split)
         findings = [
-            *targets.lint_run(self.store, recipe, keys, scores),
+            *targets.lint_run(self.store, recipe, keys, by_split[self.last]),
             *targets.lint_dataset(self.home, self.dataset, recipe.data.rule),
         ]
-        return Training(self, evaluations, entries, from_store, findings, earlier)
+        training = Training(self, evaluations, entries, from_store, findings, earlier)
+        write_card(training, brief.pipeline(split=self.last))
+        return training
 
     def before_copying(self, training: Training) -> Retraining | None:
         """The same training as it was at the last rung before it copied; None where it doesn't, or copied at once.
@@ -223,8 +239,12 @@ class Training:
     @property
     def ended(self) -> int:
         """When the last measurement was made, milliseconds since the epoch."""
-        created = max(entry.manifest["created"] for entry in self.evaluations.values())
-        return int(datetime.datetime.fromisoformat(created).timestamp() * 1000)
+        return span(self.evaluations.values())[1]
+
+    @property
+    def began(self) -> int:
+        """When the training of the denoiser began, milliseconds since the epoch."""
+        return span([self.entries["denoiser"]])[0]
 
 
 def record_training(recorder: Recorder, training: Training) -> str | None:
@@ -233,7 +253,7 @@ def record_training(recorder: Recorder, training: Training) -> str | None:
     key, origin, steps = f"training/{job.name}", configuration.origin, configuration.recipe.diffusion.steps
     recorder.open_run(
         key,
-        name=f"training {job.name}",
+        name=job.name,
         kind="training",
         params={
             "dataset": configuration.dataset,
@@ -246,8 +266,12 @@ def record_training(recorder: Recorder, training: Training) -> str | None:
             **as_tags(training.findings),
             **guard_tags(training.judged),
         },
+        began=training.began,
     )
     try:
+        recorder.log_dataset(key, job.dataset.name, job.fingerprint)
+        text = describe_training(job.dataset.name, configuration.origin, training.scores, job.last)
+        recorder.describe(key, text)
         recorder.log(key, as_records(stages.records_of(training.entries["denoiser"])))
         for split, evaluation in training.evaluations.items():
             named = {f"{split}/{name.split('/')[-1]}": value for name, value in training.metrics(split).items()}
@@ -255,9 +279,10 @@ def record_training(recorder: Recorder, training: Training) -> str | None:
         recorder.log(key, [final_record(training.evaluations[job.last], steps, training.scores)])
         for path in pictures(training.entries.values()):
             recorder.log_file(key, path, stages.FIGURES)
+        log_samples(recorder, key, training.evaluations[job.last], configuration.recipe)
         recorder.close_run(key, "finished", tags=execution_tags(training.entries["denoiser"]), ended=training.ended)
     except KeyboardInterrupt:
         with ignore_signals():
-            recorder.close_run(key, "pruned")
+            recorder.close_run(key, "stopped")
         raise
     return recorder.run_id(key)

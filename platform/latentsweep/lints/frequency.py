@@ -87,7 +87,7 @@ def frequency_proportion(recipe: Recipe) -> tuple[float, float]:
     import torch
     from torch.nn import functional as F
 
-    from trainables.denoiser.losses import FREQUENCY_LOSSES
+    from trainables.denoiser.losses import frequency_loss
     from trainables.loop.seeds import generator
 
     random = generator(0, "lint", "frequency")
@@ -96,7 +96,7 @@ def frequency_proportion(recipe: Recipe) -> tuple[float, float]:
     errors[::2] = F.avg_pool2d(errors[::2], 3, stride=1, padding=1)
     errors = errors * torch.logspace(-1.5, 0.5, PROBES)[:, None, None, None]
     output = (wanted + errors).requires_grad_()
-    loss = FREQUENCY_LOSSES[recipe.diffusion.frequency_loss](output, wanted, recipe.diffusion.frequency_norm)
+    loss = frequency_loss(recipe.diffusion)(output, wanted)
     (gradient,) = torch.autograd.grad(loss.sum(), output)
     (reference,) = torch.autograd.grad((output - wanted).square().mean(dim=(1, 2, 3)).sum(), output)
     gradient, reference = gradient.flatten(1).double(), reference.flatten(1).double()
@@ -116,7 +116,7 @@ def kept_amplitudes(recipe: Recipe) -> tuple[float, float]:
     """
     import torch
 
-    from trainables.denoiser.losses import FREQUENCY_LOSSES, sum_losses
+    from trainables.denoiser.losses import frequency_loss, sum_losses
     from trainables.denoiser.process import target
     from trainables.loop.seeds import generator
 
@@ -145,8 +145,8 @@ def kept_amplitudes(recipe: Recipe) -> tuple[float, float]:
         rise = torch.cat((torch.zeros(1), slopes.cumsum(0)))
         return float(rise.argmin()) / SHARES
 
-    frequency = FREQUENCY_LOSSES[config.frequency_loss]
+    frequency = frequency_loss(config)
     return (
-        least(lambda output, wanted: frequency(output, wanted, config.frequency_norm).sum()),
+        least(lambda output, wanted: frequency(output, wanted).sum()),
         least(lambda output, wanted: sum_losses(config, output, wanted, alpha_bar)[0]),
     )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from latentsweep import stages
 from latentsweep.configuration import Configuration
-from latentsweep.datasets.slices import MANIFEST, PreparedDataset, Rule, open_dataset
+from latentsweep.datasets.manifest import MANIFEST
+from latentsweep.datasets.slices import PreparedDataset, Rule, open_dataset
 from latentsweep.lints import (
     Finding,
     Measurement,
@@ -22,13 +24,14 @@ from latentsweep.lints import (
 from latentsweep.metrics import REFERENCE_SAMPLES, SAMPLES
 from latentsweep.search.export import configuration_at
 from latentsweep.search.plan import SweepPlan
-from latentsweep.search.study import Search, family_of
+from latentsweep.search.study import Search
 from latentsweep.search.sweeps import chosen_sweep, open_search, sweeps
+from latentsweep.search.trials import family_of
 from latentsweep.stages.pipeline import keys_of
 from latentsweep.storage.entries import StageKey
 from latentsweep.storage.home import Home, is_read_only
 from latentsweep.storage.store import Store
-from trainables.errors import DataError
+from trainables.errors import DataError, LatentsweepError
 from trainables.measures.inception import find_weights
 from trainables.recipes import Recipe
 
@@ -67,13 +70,13 @@ def lint_plan(home: Home, plan: SweepPlan) -> list[Finding]:
     return [*configuration_lints(plan.recipe), *lint_dataset(home, dataset, plan.recipe.data.rule)]
 
 
-def _lint_begun(home: Home, plan: SweepPlan) -> list[Finding]:
-    """The same of a sweep that has begun, without those of its slices where they are gone or others by now."""
+def _slices(home: Home, whose: str, dataset: str, fingerprint: str) -> PreparedDataset | None:
+    """The dataset of what has begun; None, and a warning, where it is gone, damaged or another by now."""
     try:
-        return lint_plan(home, plan)
+        return open_dataset(home.datasets, dataset, fingerprint)
     except DataError as error:
-        log.warning("the slices of %s are not looked at: %s", plan.name, error)
-        return configuration_lints(plan.recipe)
+        log.warning("the slices of %s are not looked at: %s", whose, error)
+        return None
 
 
 def lint_run(
@@ -98,30 +101,44 @@ def lint_run(
 
 
 def lint_sweep(home: Home, plan: SweepPlan, search: Search) -> dict[str, list[Finding]]:
-    """All findings of a sweep: of its ``plan``, of each ``trial N``, and of their ``comparison``."""
+    """All findings of a sweep: of its ``plan``, of each ``configuration N``, and of their ``comparison``."""
     store = Store.of(home)
-    found = {"plan": _lint_begun(home, plan)}
+    slices = _slices(home, plan.name, plan.dataset, plan.fingerprint)
+    found = {"plan": lint_plan(home, plan) if slices else configuration_lints(plan.recipe)}
     for trial in sorted(search.measured(), key=lambda trial: trial.number):
         recipe = plan.recipe_of(trial.params)
         findings = lint_run(store, recipe, plan.results(search, trial), trial.user_attrs["metrics"])
-        found[f"trial {trial.number}"] = [finding for finding in findings if finding not in found["plan"]]
+        found[f"configuration {trial.number}"] = [finding for finding in findings if finding not in found["plan"]]
     found["comparison"] = comparison_lints(measurements(store, plan, search))
     return found
 
 
 def lint_home(home: Home) -> dict[str, list[Finding]]:
-    """All findings of a home: of its datasets, split by subject, of its sweeps, and across those of a dataset."""
-    found = {
-        f"dataset {name}": lint_dataset(home, open_dataset(home.datasets, name)) for name in prepared_names(home)
-    }
+    """All findings of a home: of its datasets, split by subject, of its sweeps, and across those of a dataset.
+
+    What can't be read is named in a warning, and the rest goes on.
+    """
+    found: dict[str, list[Finding]] = {}
+    for name in prepared_names(home):
+        with _passing_over(f"the dataset {name}"):
+            found[f"dataset {name}"] = lint_dataset(home, open_dataset(home.datasets, name))
     together: dict[str, list[Measurement]] = {}
     for folder in sweeps(home):
-        plan, search = SweepPlan.read(folder), open_search(folder, home.study)
-        found |= {
-            f"{folder.name}, {subject}": findings for subject, findings in lint_sweep(home, plan, search).items()
-        }
-        together.setdefault(plan.dataset, []).extend(measurements(Store.of(home), plan, search))
+        with _passing_over(f"the sweep {folder.name}"):
+            plan, search = SweepPlan.read(folder), open_search(folder, home.study)
+            of_sweep = lint_sweep(home, plan, search)
+            found |= {f"{folder.name}, {subject}": findings for subject, findings in of_sweep.items()}
+            together.setdefault(plan.dataset, []).extend(measurements(Store.of(home), plan, search))
     return found | {f"sweeps of {dataset}": comparison_lints(measured) for dataset, measured in together.items()}
+
+
+@contextlib.contextmanager
+def _passing_over(subject: str) -> Iterator[None]:
+    """Of many subjects, one that can't be read is named in a warning and keeps nobody from the others."""
+    try:
+        yield
+    except LatentsweepError as error:
+        log.warning("%s is not looked at: %s", subject, error)
 
 
 def lint_target(home: Home, target: str | None) -> dict[str, list[Finding]]:
@@ -145,14 +162,11 @@ def lint_target(home: Home, target: str | None) -> dict[str, list[Finding]]:
 
 
 def lint_configuration(home: Home, configuration: Configuration) -> list[Finding]:
-    """The findings of a configuration, and of its results where this home has them.
-
-    Raises :class:`DataError` where its dataset is another by now.
-    """
+    """The findings of a configuration, and of its results and slices where this home has them."""
     recipe, store = configuration.recipe, Store.of(home)
-    if configuration.dataset not in prepared_names(home):
+    dataset = _slices(home, "this configuration", configuration.dataset, configuration.fingerprint)
+    if dataset is None:
         return configuration_lints(recipe)
-    dataset = open_dataset(home.datasets, configuration.dataset, configuration.fingerprint)
     splits = [split for split in dataset.splits(recipe.data.rule) if split != "train"]
     read = dataset.fingerprint_of(masks=recipe.data.mask)
     keys = keys_of(recipe, read, configuration.seed, find_weights().sha256, splits[-1])

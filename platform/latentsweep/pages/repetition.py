@@ -18,7 +18,7 @@ PACKAGES = ("latentsweep", "torch", "ray", "optuna", "mlflow", "numpy")
 def differences(reference: Recipe, recipe: Recipe) -> dict[str, Value]:
     """The dotted fields in which ``recipe`` differs from ``reference``, with its values."""
     theirs = flat(reference)
-    return {field: value for field, value in flat(recipe).items() if value != theirs[field]}
+    return {field: value for field, value in flat(recipe).items() if value != theirs.get(field)}
 
 
 def flat(recipe: Recipe) -> dict[str, Value]:

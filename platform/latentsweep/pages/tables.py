@@ -26,6 +26,8 @@ class Row:
     cells: tuple[str, ...]
     runs: tuple[str, ...] = ()
     verdict: str = ""
+    href: str = ""
+    """The address that the first of the cells leads to in HTML."""
 
     @property
     def traced(self) -> str:

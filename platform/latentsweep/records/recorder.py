@@ -18,10 +18,20 @@ from typing import Literal, Protocol, get_args
 
 from latentsweep import __version__
 
-Status = Literal["finished", "failed", "pruned"]
+Status = Literal["finished", "failed", "pruned", "stopped"]
+"""How a run ends. ``pruned`` is a result, as the search wanted it; ``stopped`` is work that a user stopped."""
 NOTHING: Mapping[str, str] = MappingProxyType({})
 NOT_FINITE = "latentsweep.not_finite"
 """The tag of a run that names, comma-separated, the metrics of which a NaN or an infinity was left out."""
+
+WINNER = "winner"
+"""The tag of the configurations that ``export`` takes; it says how sure that is."""
+
+GENERATED_IMAGES = "generated"
+"""What the images of a training are called in the record, by step."""
+
+FORM = ("latentsweep.form", "2")
+"""The tag of a run that says in which form it was recorded. What is of an earlier form is sent again, once."""
 
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]*")
 _log = logging.getLogger(__name__)
@@ -78,6 +88,25 @@ class Recorder(Protocol):
     def keep_file(self, key: str, path: Path, folder: str = "") -> None:
         """The same for a reader: the run need not be open and stays as it is; where there is none, none is made."""
 
+    def log_picture(self, key: str, path: Path, name: str, *, step: int, time: int) -> None:
+        """Keep a copy of a PNG as what ``name`` looked like at a step; ``time`` is that of a record."""
+
+    def log_dataset(self, key: str, name: str, digest: str) -> None:
+        """Note which prepared dataset the run used. It is told by its name and fingerprint, never by a path."""
+
+    def describe(self, key: str, text: str, tags: Mapping[str, str] = NOTHING) -> None:
+        """What readers are told of the run, as Markdown, and tags. As :meth:`keep_file`, it needs no open run.
+
+        ``[words](run:KEY)`` in the text leads to the run of a key, ``(run:KEY|FOLDER/FILE)`` to a file of it, and
+        ``(runs:KEY)`` to the table of the runs under it. What has no run is words alone.
+        """
+
+    def mark(self, parent: str, tag: str, values: Mapping[str, str]) -> None:
+        """Give the runs of these keys the tag, each its value, and take it from all others under ``parent``."""
+
+    def rank(self, parent: str, *, params: Sequence[str], metrics: Sequence[str], tags: Sequence[str] = ()) -> None:
+        """Show the runs under ``parent`` with these columns, those with the least of the first metric on top."""
+
     def close_run(
         self, key: str, status: Status, *, tags: Mapping[str, str] = NOTHING, ended: int | None = None
     ) -> None:
@@ -90,10 +119,13 @@ class Recorder(Protocol):
         """The identifier by which the record's own pages know the run, or ``None`` while it has none."""
 
     def closed(self) -> set[str]:
-        """The keys of the runs that have ended, by one search; empty when the record is out of reach."""
+        """The keys of the runs that have ended, by one search; empty when the record is out of reach.
+
+        Those that an earlier version recorded in another :data:`FORM` are left out, so that they are sent again.
+        """
 
     def finished(self) -> set[str]:
-        """The keys of those that were closed as finished; empty when the record is out of reach."""
+        """The keys of those of :meth:`closed` that were closed as finished or pruned."""
 
     def flush(self) -> None:
         """Try once more, now, to send what is still waiting."""
@@ -115,7 +147,13 @@ def check_status(status: Status) -> Status:
 
 def run_tags(key: str, kind: str) -> dict[str, str]:
     """The tags that every run bears, by which it is found again."""
-    return {"latentsweep.key": check_key(key), "latentsweep.kind": kind, "latentsweep.version": __version__}
+    form, own = FORM
+    return {
+        "latentsweep.key": check_key(key),
+        "latentsweep.kind": kind,
+        "latentsweep.version": __version__,
+        form: own,
+    }
 
 
 def finite(records: Sequence[StepRecord]) -> tuple[list[StepRecord], set[str]]:
@@ -140,6 +178,9 @@ class MemoryRun:
     tags: dict[str, str] = field(default_factory=dict)
     points: dict[tuple[str, int, int, float], None] = field(default_factory=dict)
     files: dict[str, Path] = field(default_factory=dict)
+    dataset: tuple[str, str] | None = None
+    text: str = ""
+    columns: list[str] = field(default_factory=list)
     status: Status | Literal["running"] = "running"
 
     def curve(self, metric: str) -> list[tuple[int, float]]:
@@ -196,6 +237,27 @@ class MemoryRecorder:
         if check_key(key) in self.runs:
             self.log_file(key, path, folder)
 
+    def log_picture(self, key: str, path: Path, name: str, *, step: int, time: int) -> None:
+        self.runs[key].files[f"{name} at {step}"] = path
+
+    def log_dataset(self, key: str, name: str, digest: str) -> None:
+        self.runs[key].dataset = (name, digest)
+
+    def describe(self, key: str, text: str, tags: Mapping[str, str] = NOTHING) -> None:
+        if check_key(key) in self.runs:
+            self.runs[key].text = text
+            self.runs[key].tags |= tags
+
+    def mark(self, parent: str, tag: str, values: Mapping[str, str]) -> None:
+        for key, run in self.runs.items():
+            if run.parent == parent:
+                run.tags.pop(tag, None)
+            if key in values:
+                run.tags[tag] = values[key]
+
+    def rank(self, parent: str, *, params: Sequence[str], metrics: Sequence[str], tags: Sequence[str] = ()) -> None:
+        self.runs[parent].columns = [*tags, *metrics, *params]
+
     def close_run(
         self, key: str, status: Status, *, tags: Mapping[str, str] = NOTHING, ended: int | None = None
     ) -> None:
@@ -214,7 +276,7 @@ class MemoryRecorder:
         return {key for key, run in self.runs.items() if run.status != "running"}
 
     def finished(self) -> set[str]:
-        return {key for key, run in self.runs.items() if run.status == "finished"}
+        return {key for key, run in self.runs.items() if run.status in ("finished", "pruned")}
 
     def flush(self) -> None:
         """Nothing ever waits here."""

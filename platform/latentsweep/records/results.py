@@ -9,7 +9,7 @@ from typing import Any
 
 from latentsweep import guards, stages
 from latentsweep.metrics import DENOISER_SECONDS, EVALUATION_SECONDS, FINALS
-from latentsweep.records.recorder import Recorder, StepRecord
+from latentsweep.records.recorder import GENERATED_IMAGES, Recorder, StepRecord
 from latentsweep.stages.denoiser import DENOISER
 from latentsweep.stages.evaluation import EVALUATION
 from latentsweep.stages.pipeline import PICTURED
@@ -17,6 +17,9 @@ from latentsweep.storage.entries import Entry, StageKey
 from latentsweep.storage.store import Store
 from trainables.config import as_scalar
 from trainables.recipes import Recipe
+
+DIGITS = 4
+"""How many digits count of a number that is recorded to be shown."""
 
 
 def log_scores(
@@ -38,6 +41,17 @@ def log_scores(
     recorder.log(key, [final_record(evaluation, recipe.diffusion.steps, {**costs, **metrics})])
     found = (store.find(keys[stage.name]) for stage in PICTURED)
     log_pictures(recorder, key, (entry for entry in found if entry))
+    log_samples(recorder, key, evaluation, recipe)
+
+
+def log_samples(recorder: Recorder, key: str, evaluation: Entry, recipe: Recipe) -> None:
+    """Record the images of a configuration's own early-stop threshold, beside real ones, as those of the last step.
+
+    Trainings draw a few images at each rung and keep none, so there is no picture of an earlier step.
+    """
+    path = evaluation.folder / stages.FIGURES / f"{stages.figure_of(recipe.sampling.early_stop_threshold)}.png"
+    if path.is_file():
+        recorder.log_picture(key, path, GENERATED_IMAGES, step=recipe.diffusion.steps, time=span([evaluation])[1])
 
 
 def log_pictures(recorder: Recorder, key: str, entries: Iterable[Entry]) -> None:
@@ -60,6 +74,12 @@ def execution_tags(training: Entry) -> dict[str, str]:
     }
 
 
+def span(entries: Iterable[Entry]) -> tuple[int, int]:
+    """When the first of these results was begun, and the last was there, milliseconds since the epoch."""
+    ends = [(datetime.datetime.fromisoformat(entry.manifest["created"]).timestamp(), entry) for entry in entries]
+    return int(1000 * min(end - entry.seconds for end, entry in ends)), int(1000 * max(end for end, _ in ends))
+
+
 def pictures(entries: Iterable[Entry]) -> list[Path]:
     """The figures that these results hold."""
     return [path for entry in entries for path in sorted((entry.folder / stages.FIGURES).glob("*.png"))]
@@ -75,13 +95,17 @@ def as_records(records: Sequence[Mapping[str, float]]) -> list[StepRecord]:
 
 def final_record(entry: Entry, step: int, metrics: Mapping[str, float]) -> StepRecord:
     """The end result under its own names and, for the columns of the runs' table, under ``final/``."""
-    created = datetime.datetime.fromisoformat(entry.manifest["created"])
-    return StepRecord(step, int(created.timestamp() * 1000), {**metrics, **finals(metrics)})
+    return StepRecord(step, span([entry])[1], {**metrics, **finals(metrics)})
 
 
 def finals(metrics: Mapping[str, float]) -> dict[str, float]:
-    """The few scores that the runs' table shows, under ``final/``."""
-    return {final: metrics[name] for name, final in FINALS.items() if name in metrics}
+    """The few scores that the runs' table shows, under ``final/``: rounded, since it shows every digit of them."""
+    return {final: rounded(metrics[name]) for name, final in FINALS.items() if name in metrics}
+
+
+def rounded(value: float) -> float:
+    """A number of :data:`DIGITS` digits that count."""
+    return float(f"{value:.{DIGITS}g}")
 
 
 def milliseconds(moment: datetime.datetime | None) -> int | None:

@@ -13,7 +13,8 @@ from latentsweep import stages
 from latentsweep.guards import TAG
 from latentsweep.lints import Finding, as_tags, targets
 from latentsweep.metrics import OBJECTIVES
-from latentsweep.records.recorder import Recorder, StepRecord
+from latentsweep.records import descriptions
+from latentsweep.records.recorder import NOTHING, WINNER, Recorder, StepRecord
 from latentsweep.records.results import (
     as_records,
     execution_tags,
@@ -21,14 +22,19 @@ from latentsweep.records.results import (
     finals,
     guard_tags,
     log_pictures,
+    log_samples,
     log_scores,
     milliseconds,
+    rounded,
+    span,
     value_of,
 )
 from latentsweep.search.confirmation import choice, confirmation, metric_of
 from latentsweep.search.plan import SweepPlan
-from latentsweep.search.study import COPIED, Search
+from latentsweep.search.study import Search
+from latentsweep.search.trials import COPIED, family_of
 from latentsweep.stages.denoiser import DENOISER
+from latentsweep.stages.evaluation import EVALUATION
 from latentsweep.stages.reconstruction import RECONSTRUCTION
 from latentsweep.stages.vae import VAE
 from latentsweep.storage.entries import Entry
@@ -37,7 +43,11 @@ from trainables.recipes import Recipe
 
 
 class SweepRecord:
-    """A parent run for the sweep, a child for each trial and each autoencoder."""
+    """A parent run for the sweep, a child for each configuration and each autoencoder.
+
+    A trial is the configuration that was trained; each other early-stop threshold of its pass can win as well, so it
+    is a configuration with a run of its own.
+    """
 
     def __init__(self, recorder: Recorder, plan: SweepPlan, store: Store, search: Search) -> None:
         self.recorder, self.plan, self.store, self.search = recorder, plan, store, search
@@ -60,7 +70,11 @@ class SweepRecord:
             "latentsweep.fingerprint": plan["fingerprint"],
             **as_tags(findings),
         }
-        self.recorder.open_run(self.name, name=self.name, kind="sweep", params=params, tags=tags)
+        moments = [trial.datetime_start for trial in self.search.run_trials() if trial.datetime_start]
+        began = milliseconds(min(moments, default=None))
+        self.recorder.open_run(self.name, name=self.name, kind="sweep", params=params, tags=tags, began=began)
+        self.recorder.log_dataset(self.name, self.plan.dataset, self.plan.fingerprint)
+        self._rank()
         self.recorder.close_stale(self.name, [])
 
     def autoencoders(self, variants: Mapping[str, Recipe]) -> None:
@@ -72,13 +86,21 @@ class SweepRecord:
             if entry is None or measured is None or key in finished:
                 continue
             searched = {field: value_of(recipe, field) for field in self.search.space.touching("data", "vae")}
+            began, ended = span([entry, measured])
             self.recorder.open_run(
-                key, name=f"autoencoder {entry.folder.name[:6]}", kind="vae", parent=self.name, params=searched
+                key,
+                name=f"autoencoder {entry.folder.name[:6]} {self.name}",
+                kind="vae",
+                parent=self.name,
+                params=searched,
+                began=began,
             )
+            self._used_dataset(key)
             self.recorder.log(key, as_records(stages.records_of(entry)))
             self.recorder.log(key, [final_record(measured, recipe.vae.epochs, measured.summary["metrics"])])
             log_pictures(self.recorder, key, [entry, measured])
-            self.recorder.close_run(key, "finished", tags=execution_tags(entry))
+            self.recorder.describe(key, descriptions.describe_autoencoder(self.name, searched))
+            self.recorder.close_run(key, "finished", tags=execution_tags(entry), ended=ended)
 
     def _reconstructions(self, vae: str, recipe: Recipe) -> Entry | None:
         """What an autoencoder was measured by: under today's key, or that under which a trial's results have it."""
@@ -89,26 +111,38 @@ class SweepRecord:
 
     def open_trial(self, number: int, params: Mapping[str, Any]) -> None:
         """Opens the run of a trial that begins or goes on."""
-        trial = self.search.trial(number)
+        self._open(self.search.trial(number), "trial", params, {})
+
+    def _open(self, trial: FrozenTrial, kind: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+        """Opens the run of a configuration. That of a point begins with its trial."""
+        family = self.search.trial(family_of(trial))
+        key = self.trial_key(trial.number)
         self.recorder.open_run(
-            self.trial_key(number),
-            name=f"trial {number}",
-            kind="trial",
+            key,
+            name=descriptions.name_of(self.name, trial.number),
+            kind=kind,
             parent=self.name,
             params=params,
             tags={
-                "latentsweep.trial": str(number),
+                "latentsweep.trial": str(trial.number),
+                "latentsweep.sweep": self.name,
                 "latentsweep.objective": OBJECTIVES[self.search.config.objectives[0]].at_end,
+                **tags,
             },
-            began=milliseconds(trial.datetime_start),
+            began=milliseconds(family.datetime_start),
         )
+        self._used_dataset(key)
+
+    def _used_dataset(self, key: str) -> None:
+        self.recorder.log_dataset(key, self.plan.dataset, self.plan.fingerprint)
 
     def trial_records(self, number: int, records: Sequence[Mapping[str, float]]) -> None:
         """Adds points to a trial's curves."""
         self.recorder.log(self.trial_key(number), as_records(records))
 
     def end_trial(self, trial: FrozenTrial) -> None:
-        """Closes the run of a trial as the study says that it ended."""
+        """Closes the run of a trial as the study says that it ended, and records its points."""
+        self.recorder.describe(self.trial_key(trial.number), self._description(trial))
         key, ended = self.trial_key(trial.number), milliseconds(trial.datetime_complete)
         if trial.state == TrialState.COMPLETE:
             metrics, recipe = trial.user_attrs["metrics"], self.plan.recipe_of(trial.params)
@@ -119,7 +153,8 @@ class SweepRecord:
             tags = as_tags(findings) | (execution_tags(denoiser) if denoiser else {}) | guard_tags(metrics)
             self.recorder.close_run(key, "finished", tags=tags, ended=ended)
         elif trial.state == TrialState.PRUNED:
-            tags = {"latentsweep.pruned_at": str(trial.user_attrs["pruned_at"])}
+            at = str(trial.user_attrs["pruned_at"])
+            tags = {"latentsweep.pruned_at": at, "pruned": f"at step {at}"}
             if COPIED in trial.user_attrs:
                 tags[TAG] = trial.user_attrs[COPIED]
             self.recorder.close_run(key, "pruned", tags=tags, ended=ended)
@@ -128,9 +163,26 @@ class SweepRecord:
             said = {name: str(attributes[name]) for name in ("reason", "class", "log") if name in attributes}
             tags = {f"latentsweep.{name}": text for name, text in said.items()}
             self.recorder.close_run(key, "failed", tags=tags, ended=ended)
+        for point in self.search.points_of(trial.number):
+            self._point(point, trial)
+
+    def _point(self, point: FrozenTrial, trial: FrozenTrial) -> None:
+        """Records another threshold of a trial's pass, with its scores and its own images."""
+        key, metrics = self.trial_key(point.number), point.user_attrs["metrics"]
+        recipe, ended = self.plan.recipe_of(point.params), milliseconds(trial.datetime_complete) or 0
+        self._open(point, "point", point.params, {"latentsweep.of": str(trial.number)})
+        self.recorder.log(key, [StepRecord(recipe.diffusion.steps, ended, {**metrics, **finals(metrics)})])
+        evaluation = self.store.find(self.plan.results(self.search, trial)[EVALUATION.name])
+        if evaluation:
+            log_samples(self.recorder, key, evaluation, recipe)
+        self.recorder.describe(key, self._description(point))
+        self.recorder.close_run(key, "finished", tags=guard_tags(metrics), ended=ended)
+
+    def _description(self, trial: FrozenTrial) -> str:
+        return descriptions.describe_configuration(self.plan, self.search, trial)
 
     def missing(self) -> None:
-        """Sends every ended trial that the record lacks, and leaves no other run open."""
+        """Sends every configuration that ended and that the record lacks, and leaves no other run open."""
         closed = self.recorder.closed()
         for trial in self.search.run_trials():
             if trial.state.is_finished() and self.trial_key(trial.number) not in closed:
@@ -139,6 +191,10 @@ class SweepRecord:
                 if denoiser:
                     self.trial_records(trial.number, stages.records_of(denoiser))
                 self.end_trial(trial)
+                continue
+            for point in self.search.points_of(trial.number):
+                if self.trial_key(point.number) not in closed:
+                    self._point(point, trial)
         self.recorder.flush()
 
     def leaderboard(self, folder: Path, importances: Mapping[str, float]) -> None:
@@ -148,12 +204,26 @@ class SweepRecord:
                 self.recorder.log_file(self.name, folder / name)
         now = int(datetime.datetime.now().timestamp() * 1000)
         finished = self.search.finished()
-        metrics = {f"importance/{field}": value for field, value in importances.items()}
+        metrics = {f"importance/{field}": rounded(value) for field, value in importances.items()}
         best = choice(self.search)
         if best:
             metrics |= finals(best[0].user_attrs["metrics"])
         metrics |= self._confirmed()
+        winners = {self.trial_key(trial.number): descriptions.winning_words(self.search) for trial in best}
+        self.recorder.mark(self.name, WINNER, winners)
+        self._rank()
+        self._describe()
         self.recorder.log(self.name, [StepRecord(finished, now, {"trials": float(finished), **metrics})])
+
+    def _rank(self) -> None:
+        """Says what the table of the runs is sorted by, and what it shows: winners, and refusals where there are."""
+        refused = any(self.search.refusal(trial) for trial in self.search.measured())
+        self.recorder.rank(
+            self.name,
+            params=list(self.search.space.dimensions),
+            metrics=descriptions.columns(self.search.config.objectives),
+            tags=[WINNER, *([TAG] if refused else [])],
+        )
 
     def _confirmed(self) -> dict[str, float]:
         """The confirmed best: its trial, its mean score, and what a further seed can be expected to give."""
@@ -162,23 +232,30 @@ class SweepRecord:
             return {}
         name = metric_of(self.search).objective
         scores = {f"confirmed/{name}": found.mean(found.best), f"confirmed/{name}_expected": found.expected}
-        said = {metric: score for metric, score in scores.items() if score is not None}
+        said = {metric: rounded(score) for metric, score in scores.items() if score is not None}
         return {"confirmed/trial": float(found.best.trial), **said}
 
     def report(self, files: Sequence[Path]) -> None:
         """Keeps the report's files with the sweep's run, which may be running in another process, and stays so."""
         for path in files:
-            self.recorder.keep_file(self.name, path, "report")
+            self.recorder.keep_file(self.name, path, descriptions.REPORT)
+        self._describe({"latentsweep.report": f"{descriptions.REPORT}/{files[0].name}"} if files else {})
         self.recorder.flush()
+
+    def _describe(self, tags: Mapping[str, str] = NOTHING) -> None:
+        """Says what the sweep found so far."""
+        reported = bool(tags) or (self.search.folder / descriptions.REPORT).is_dir()
+        text = descriptions.describe_sweep(self.plan, self.search, reported=reported)
+        self.recorder.describe(self.name, text, tags)
 
     def end(self, *, finished: bool) -> None:
         """Closes the sweep's run, and those that it left running."""
         self.recorder.close_stale(self.name, [])
         moments = [trial.datetime_complete for trial in self.search.run_trials() if trial.datetime_complete]
         ended = milliseconds(max(moments, default=None))
-        self.recorder.close_run(self.name, "finished" if finished else "pruned", ended=ended)
+        self.recorder.close_run(self.name, "finished" if finished else "stopped", ended=ended)
         self.recorder.flush()
 
     def trial_key(self, number: int) -> str:
         """The key of a trial's run."""
-        return f"{self.name}/trial-{number}"
+        return descriptions.key_of(self.name, number)

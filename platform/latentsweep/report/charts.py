@@ -97,7 +97,7 @@ def parallel_coordinates(rows: Sequence[Score], space: SearchSpace, metric: Metr
     bar = figure.colorbar(colours, ax=axes, pad=0.01, aspect=30, extend="max")
     bar.set_label(f"{metric.label} (lower is better)")
     best = chosen(rows)
-    alt = f"Parallel coordinates of {len(rows)} configurations; the bold line is trial {best.trial} with "
+    alt = f"Parallel coordinates of {len(rows)} configurations; the bold line is configuration {best.trial} with "
     return chart(figure, "parallel", f"{alt}{metric.label} {best.values[0]:.4g}.")
 
 

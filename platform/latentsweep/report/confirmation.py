@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from latentsweep.metrics import Metric
 from latentsweep.pages.tables import Row, Table
-from latentsweep.search.confirmation import Confirmation
 from latentsweep.search.confirmation_table import end
+from latentsweep.search.confirmed import Confirmation
+from latentsweep.search.leaderboard import NUMBER
 
 CAPTION = (
     "The best configurations, trained again with seeds that the search never used. They rank by the mean of all "
@@ -17,12 +18,12 @@ CAPTION = (
 def confirmed_table(found: Confirmation, metric: Metric) -> Table:
     """A row for each configuration, best first."""
     rows = []
-    for rank, row in enumerate(found.rows, start=1):
+    for row in found.rows:
         chosen = row is found.best
         ends = zip(found.seeds, row.scores, strict=True)
         scores = (end(row, seed) if score is None else metric.format(score) for seed, score in ends)
         told = (found.ranks_by(row), row.selection, found.mean(row))
-        cells = (str(rank), str(row.trial), *map(metric.format, told), *scores)
+        cells = (str(row.trial), *map(metric.format, told), *scores)
         rows.append(Row("★" if chosen else "", "", cells, (), "chosen" if chosen else ""))
-    headings = ("", "rank", "trial", "ranked by", "in the search", "mean", *(f"seed {seed}" for seed in found.seeds))
+    headings = ("", NUMBER, "ranked by", "in the search", "mean", *(f"seed {seed}" for seed in found.seeds))
     return Table("", f"{metric.label}. {CAPTION}", headings, tuple(rows))

@@ -6,40 +6,32 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 from latentsweep import guards
 from latentsweep.datasets.slices import JOINT, PreparedDataset, open_dataset
 from latentsweep.invocation import documented
 from latentsweep.lints import Finding
-from latentsweep.metrics import FID, KID, OBJECTIVES, REPORT, STEPS, Metric
+from latentsweep.metrics import FID, KID, STEPS, Metric
 from latentsweep.pages.charts import Chart
 from latentsweep.pages.numbers import duration, now, number
-from latentsweep.pages.tables import Row, Table
+from latentsweep.pages.tables import Table
 from latentsweep.pages.templates import Tile, warnings_first
-from latentsweep.report import charts, repetition, summary
+from latentsweep.report import charts, ranking, repetition, summary
 from latentsweep.report.confirmation import confirmed_table
 from latentsweep.report.importance import Importance, importances
-from latentsweep.report.pictures import Picture, missing, pictures
-from latentsweep.report.scores import Score, chosen, objective, scores, unpaired_words
+from latentsweep.report.pictures import LEADING, Picture, missing, pictures
+from latentsweep.report.ranking import text
+from latentsweep.report.scores import Score, chosen, objective, scores
 from latentsweep.report.source import Compute, Source, compute, open_source
 from latentsweep.search import leaderboard
-from latentsweep.search.confirmation import Confirmation, confirmation
+from latentsweep.search.confirmation import confirmation
 from latentsweep.search.confirmation_table import extent_words
-from latentsweep.search.leaderboard import heading
+from latentsweep.search.confirmed import Confirmation
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import Home
 from trainables.errors import LatentsweepError
 from trainables.space import THRESHOLD, Choice, Dimension
 
-TOP = 25
-"""Rows of the leaderboard that are shown; the CSV has all."""
-
-ALIKE = (
-    "; ≈ not distinguishable from the lowest: the difference is within 1.96 of its standard errors, which cover "
-    "other real subjects and other noise, not another training seed"
-)
-PAIRED = " (paired: both have the same subjects and the same noise)"
 NO_DATASET = "not prepared in this home any more"
 
 SPLITS = {
@@ -48,6 +40,14 @@ SPLITS = {
 }
 
 Findings = Callable[[], Sequence[Finding]] | Sequence[Finding]
+
+PageOf = Callable[[str], str]
+"""Gives the address of the page that MLflow has of the run of a key; empty where there is none."""
+
+
+def nowhere(key: str) -> str:
+    """The addresses of runs that are recorded nowhere."""
+    return ""
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class Content:
     in_database: bool = False
     recorded: bool = True
     """Whether the sweep's runs are in MLflow, as far as whoever asks for the report says."""
+    page_of: PageOf = nowhere
     written: str = field(default_factory=now)
 
     @property
@@ -92,6 +93,16 @@ class Content:
     def entries(self) -> dict[str, Entry]:
         """The results of that configuration that are in the store, by stage."""
         return self.source.entries(self.source.search.trial(self.shown_trial.trial)) if self.shown_trial else {}
+
+    @property
+    def headline(self) -> str:
+        """What was found, in one sentence."""
+        return summary.headline(self.source, self.scores)
+
+    @property
+    def sweep_page(self) -> str:
+        """The address of the sweep's run in MLflow; empty where it isn't known."""
+        return self.page_of(self.sweep)
 
     @property
     def summary(self) -> list[str]:
@@ -180,20 +191,10 @@ class Content:
 
     @cached_property
     def leaderboard(self) -> Table:
-        """The best configurations: scores with intervals, and last the fields, of which there may be many."""
-        metrics = dict.fromkeys([self.objective, *REPORT])
-        shown = [metric for metric in metrics if any(metric.name in row.metrics for row in self.scores)]
-        rows, guarded = [], any(row.said for row in self.scores[:TOP])
-        for row in self.scores[:TOP]:
-            mark, verdict = ("★", "chosen") if row.chosen else ("≈", "alike") if row.alike else ("", "")
-            mark, rank = ("✗", "–") if row.refused else (mark, str(row.rank))
-            cells = (rank, str(row.trial), *([row.said] if guarded else []))
-            cells = (*cells, *(score_text(row, metric) for metric in shown))
-            rows.append(Row(mark, "", (*cells, *(text(row.params[name]) for name in self.fields)), (), verdict))
-        first = ("", "rank", "trial", *(["guards"] if guarded else []))
-        headings = (*first, *(metric.label for metric in shown), *map(heading, self.fields))
-        caption = f"{self.leaderboard_read}. All rows, unrounded, with every metric: report.csv."
-        return Table("", caption, headings, tuple(rows))
+        """The best configurations, each with the address of its run."""
+        return ranking.leaderboard_table(
+            self.scores, self.source.search, lambda n: self.page_of(run_key(self.sweep, n))
+        )
 
     @cached_property
     def confirmation(self) -> Confirmation | None:
@@ -204,27 +205,6 @@ class Content:
     def confirmed(self) -> Table | None:
         """The same as a table."""
         return confirmed_table(self.confirmation, self.objective) if self.confirmation else None
-
-    @property
-    def leaderboard_read(self) -> str:
-        """How the leaderboard is to be read."""
-        count, metric = len(self.scores), self.objective
-        text = (
-            f"{min(TOP, count)} of {count} measured configurations, lowest {metric.label} first; "
-            "95 % intervals in brackets. ★ the chosen configuration"
-        )
-        if any(score.alike for score in self.scores):
-            text += ALIKE + (PAIRED if any(score.paired for score in self.scores) else "")
-        if any(score.refused for score in self.scores):
-            text += "; ✗ refused by the guards, whatever it scores: it copies training slices or has collapsed"
-        elif any(score.said for score in self.scores):
-            text += "; the guards' words stand beside a score, and this search did not heed them"
-        minimised = " and ".join(OBJECTIVES[name].label for name in self.source.search.config.objectives)
-        exploratory = (
-            f"Columns other than {minimised} are exploratory: the search did not minimise them, and a look at many "
-            "metrics finds differences by chance"
-        )
-        return ". ".join(filter(None, (text, unpaired_words(self.scores, metric), exploratory)))
 
     @property
     def shares(self) -> Table:
@@ -259,6 +239,16 @@ class Content:
         return pictures(self.entries, float(self.shown_trial.params.get(THRESHOLD, usual)))
 
     @property
+    def leading(self) -> list[Picture]:
+        """The pictures that the page opens with."""
+        return [picture for picture in self.pictures if picture.name.startswith(LEADING)]
+
+    @property
+    def further(self) -> list[Picture]:
+        """All others."""
+        return [picture for picture in self.pictures if picture not in self.leading]
+
+    @property
     def missing(self) -> list[str]:
         """Which of its pictures are not there."""
         if self.shown_trial is None:
@@ -288,7 +278,7 @@ class Content:
         trained = self.entries.get("denoiser")
         clean = guards.copies(shown.metrics) and bool(trained and trained.summary.get("clean_until"))
         count = sum(score.chosen for score in self.scores)
-        trial = "" if count == 1 else f" --trial {shown.trial}"
+        trial = "" if count == 1 else f" --number {shown.trial}"
         export = "" if count else f" {guards.DESPITE}"
         train = f" {guards.DESPITE}" if shown.said and not clean else ""
         drawn = "FOLDER" if clean else "best.yaml"
@@ -299,11 +289,19 @@ class Content:
         ]
 
 
-def gather(home: Home, sweep: str, findings: Findings = (), *, recorded: bool = True) -> Content:
+def gather(
+    home: Home, sweep: str, findings: Findings = (), *, recorded: bool = True, page_of: PageOf = nowhere
+) -> Content:
     """Everything for the report of a sweep; raises :class:`~trainables.errors.DataError` for an unknown sweep."""
     source = open_source(home, sweep)
     raised = warnings_first(findings() if callable(findings) else findings)
-    return Content(source, scores(source.search), importances(source.search), raised, bool(home.study), recorded)
+    found = scores(source.search), importances(source.search)
+    return Content(source, *found, raised, bool(home.study), recorded, page_of)
+
+
+def run_key(sweep: str, configuration: int) -> str:
+    """The key under which the run of a configuration is recorded."""
+    return f"{sweep}/trial-{configuration}"
 
 
 def slices(source: Source) -> str:
@@ -324,20 +322,8 @@ def slices(source: Source) -> str:
     return f"{every['slices']} of {every['subjects']} subjects: {', '.join(parts)}{note}"
 
 
-def score_text(row: Score, metric: Metric) -> str:
-    """A metric of a configuration with its interval, where one was recorded."""
-    ends = row.interval(metric.name)
-    interval = f" [{metric.format(ends[0])}, {metric.format(ends[1])}]" if ends else ""
-    return metric.format(row.metrics.get(metric.name)) + interval
-
-
 def dimension_text(dimension: Dimension) -> str:
     """A dimension in words."""
     if isinstance(dimension, Choice):
         return ", ".join(text(value) for value in dimension.values)
     return f"{dimension.low:g} to {dimension.high:g}" + (", on a log scale" if dimension.log else "")
-
-
-def text(value: Any) -> str:
-    """A field's value as it is shown."""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)

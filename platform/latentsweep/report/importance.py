@@ -16,7 +16,8 @@ import optuna
 from optuna.trial import FrozenTrial, create_trial
 
 from latentsweep.search import leaderboard
-from latentsweep.search.study import Search, family_of
+from latentsweep.search.study import Search
+from latentsweep.search.trials import family_of
 
 NOISE_FLOOR = (
     "The noise floor is what 90 % of the shares stay below when the field's values are permuted among the passes "

@@ -27,7 +27,7 @@ from latentsweep.metrics import (
 from latentsweep.pages.numbers import UNKNOWN, fixed
 from latentsweep.pages.tables import Row, Table, as_latex
 from latentsweep.stages.latents import LATENTS
-from latentsweep.stages.model_folder import CONFIG
+from latentsweep.stages.sampler import CONFIG
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import Home, read_json
 from latentsweep.storage.store import Store

@@ -78,6 +78,9 @@ CAPTIONS = {
 }
 """Heading and reading aid of each picture by its file's name, in the order in which they are shown."""
 
+LEADING = (GENERATED, "nearest_neighbours")
+"""What the names of the pictures begin with that a page opens with."""
+
 OF_GENERATED = ("nearest_neighbours", "power_spectra", "pairwise_distances", "latents")
 """Pictures that are drawn under one threshold alone, which the result names."""
 

@@ -17,13 +17,11 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from latentsweep import guards
-from latentsweep.metrics import BOUNDED, ERROR, HIGH, KID, LOW, OBJECTIVES, Metric
+from latentsweep.metrics import BOUNDED, ERROR, HIGH, KID, NORMAL_95, OBJECTIVES, Metric, interval
 from latentsweep.pages.tables import as_csv as write_csv
 from latentsweep.search.confirmation import choice
-from latentsweep.search.study import Search, family_of
-
-NORMAL_95 = 1.96
-"""Standard errors to either side that a 95 % normal interval takes."""
+from latentsweep.search.study import Search
+from latentsweep.search.trials import family_of
 
 
 @dataclass(frozen=True)
@@ -115,17 +113,6 @@ def recorded(trial: FrozenTrial) -> dict[str, float]:
 def objective(search: Search) -> Metric:
     """The metric of the first objective."""
     return OBJECTIVES[search.config.objectives[0]]
-
-
-def interval(metrics: Mapping[str, float], metric: str) -> tuple[float, float] | None:
-    """The recorded 95 % interval of a metric, or 1.96 standard errors around it; None without either."""
-    low, high = metrics.get(metric + LOW), metrics.get(metric + HIGH)
-    if low is not None and high is not None:
-        return low, high
-    value, error = metrics.get(metric), metrics.get(metric + ERROR)
-    if value is None or error is None:
-        return None
-    return value - NORMAL_95 * error, value + NORMAL_95 * error
 
 
 def standard_error(metrics: Mapping[str, float], metric: str) -> float | None:

@@ -8,13 +8,14 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from latentsweep.metrics import KID, REFERENCE_SAMPLES, SAMPLES, Metric
+from latentsweep.metrics import KID, OBJECTIVES, REFERENCE_SAMPLES, SAMPLES, Metric, interval
 from latentsweep.pages.gap import gap_words
 from latentsweep.pages.numbers import lints_raised, number
 from latentsweep.report.importance import Importance
-from latentsweep.report.scores import Score, chosen, interval, objective, unpaired_words
+from latentsweep.report.scores import Score, chosen, objective, unpaired_words
 from latentsweep.report.source import Source
 from latentsweep.search import confirmation_table, leaderboard
+from latentsweep.search.confirmation import confirmation
 from trainables.space import Choice
 
 SURE = 0.9
@@ -53,6 +54,33 @@ def sentences(
     return [sentence for sentence in found if sentence]
 
 
+def headline(source: Source, rows: Sequence[Score]) -> str:
+    """The whole sweep in one sentence: the best, its score, and what real slices and reconstructions score."""
+    if not rows:
+        return "No configuration has been measured yet."
+    if not any(row.chosen for row in rows):
+        return "There is no best configuration: the guards refuse what would be."
+    metric, row = objective(source.search), chosen(rows)
+    many, dataset = number(len(rows), "configuration"), source.plan.dataset
+    if len(source.search.config.objectives) > 1:
+        front = number(sum(each.chosen for each in rows), "configuration")
+        names = " and ".join(OBJECTIVES[name].label for name in source.search.config.objectives)
+        return f"Of {many} on {dataset}, none beats {front} in both {names}."
+    again, ends = confirmation(source.search), interval(row.metrics, metric.name)
+    if again and again.best:
+        score = f"{metric.format(again.mean(again.best))} with fresh seeds"
+    else:
+        score = metric.format(row.values[0])
+        score += f" [{metric.format(ends[0])}, {metric.format(ends[1])}]" if ends else ""
+    told = ((metric.floor, "real slices score"), (metric.reconstructed, "its autoencoder's reconstructions"))
+    beside = [f"{said} {metric.format(row.metrics[name])}" for name, said in told if name in row.metrics]
+    where = f"; {' and '.join(beside)}" if beside else ""
+    return (
+        f"Of {many} on {dataset}, number {row.trial} is the best ({leaderboard.described(row.params)}): "
+        f"{metric.label} {score}{where}."
+    )
+
+
 def search_words(source: Source) -> str:
     """What was tried on what."""
     state = leaderboard.counts(source.search)
@@ -79,13 +107,13 @@ def guard_words(source: Source, rows: Sequence[Score]) -> str:
         said = [row for row in rows if row.said]
         row = chosen(rows) if rows else None
         text += f" {len(said)} of {number(len(rows), 'measured configuration')} would be refused." if said else ""
-        return text + (f" So would be the best, trial {row.trial}: {row.said}." if row and row.said else "")
+        return text + (f" So would be the best, configuration {row.trial}: {row.said}." if row and row.said else "")
     text = ""
     if refused:
         lowest = min(refused, key=lambda row: row.values)
         text = (
             f"The guards refuse {len(refused)} of {number(len(rows), 'measured configuration')}, whatever these "
-            f"score; the lowest score among these is of trial {lowest.trial}: {lowest.refused}."
+            f"score; the lowest score among these is of configuration {lowest.trial}: {lowest.refused}."
         )
     copied = leaderboard.copyists(source.search)
     return f"{text} Trials {copied}.".strip() if copied else text
@@ -107,7 +135,7 @@ def best(source: Source, rows: Sequence[Score], reference: Mapping[str, Any]) ->
     """The configuration that export takes, its score, the floor and what its autoencoder's reconstructions score."""
     metric = objective(source.search)
     row = chosen(rows)
-    named = f"is trial {row.trial} ({settings_of(row)}): "
+    named = f"is number {row.trial} ({settings_of(row)}): "
     if len(source.search.config.objectives) > 1:
         names, front = " and ".join(source.search.config.objectives), sum(row.chosen for row in rows)
         text = (
@@ -124,8 +152,8 @@ def best(source: Source, rows: Sequence[Score], reference: Mapping[str, Any]) ->
     if row.rank > 1 and row.family == rows[0].family and len(source.search.config.objectives) == 1:
         of = "of their difference, paired" if row.paired else "of it"
         text += (
-            f" The lowest score is {metric.format(rows[0].values[0])} (trial {rows[0].trial}, the same denoiser); "
-            f"the chosen threshold is the cheapest within one standard error {of}."
+            f" The lowest score is {metric.format(rows[0].values[0])} (configuration {rows[0].trial}, the same "
+            f"denoiser); the chosen threshold is the cheapest within one standard error {of}."
         )
     return text
 
@@ -155,9 +183,10 @@ def certainty(source: Source, rows: Sequence[Score]) -> str:
     if other is None:
         return "Only one denoiser was measured, so nothing can be said of what another configuration would give."
     gap, error = other.values[0] - first.values[0], other.difference_error
+    lowest, beside = (metric.format(row.values[0]) for row in (first, other))
     said = (
-        f"In the search, trial {first.trial} had the lowest score, {metric.format(first.values[0])}. The best of "
-        f"another denoiser was trial {other.trial} with {metric.format(other.values[0])}"
+        f"In the search, configuration {first.trial} had the lowest score, {lowest}. The best of another denoiser "
+        f"was configuration {other.trial} with {beside}"
     )
     if error is None:
         return f"{said}; no uncertainty of this score was recorded, so whether they differ can't be said."

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from latentsweep.search.confirmation import (
-    STRIDE,
-    Confirmation,
-    Confirmed,
-    choice,
-    confirmation,
-    last_extent,
-    metric_of,
-)
-from latentsweep.search.study import Search, family_of
+from latentsweep.metrics import Metric
+from latentsweep.search.confirmation import STRIDE, choice, confirmation, last_extent, metric_of
+from latentsweep.search.confirmed import Confirmation, Confirmed
+from latentsweep.search.study import Search
+from latentsweep.search.trials import family_of
 
 
 def rows(found: Confirmation) -> list[dict[str, Any]]:
@@ -36,6 +32,14 @@ def rows(found: Confirmation) -> list[dict[str, Any]]:
     ]
 
 
+def rounded(table: Sequence[Mapping[str, Any]], metric: Metric) -> list[dict[str, Any]]:
+    """The rows with their scores as ``metric`` is written."""
+    return [
+        {name: metric.format(value) if isinstance(value, float) else value for name, value in row.items()}
+        for row in table
+    ]
+
+
 def words(search: Search) -> list[str]:
     """What the confirmation of a sweep says, a sentence each; none where nothing was to be confirmed."""
     found = confirmation(search)
@@ -50,8 +54,8 @@ def words(search: Search) -> list[str]:
         alone = f"{'That seed' if count == 1 else 'These seeds'} alone {'gives' if count == 1 else 'give'} {own}"
         worst = " but the worst" if count > 1 else ""
         said.append(
-            f"Trained again with {named}, which the search never used, trial {found.best.trial} ranks first of "
-            f"{len(found.rows)}: {metric.label} {metric.format(found.ranks_by(found.best))}, the mean of all its "
+            f"Trained again with {named}, which the search never used, configuration {found.best.trial} ranks first "
+            f"of {len(found.rows)}: {metric.label} {metric.format(found.ranks_by(found.best))}, the mean of all its "
             f"seeds{worst}, the search's own among them. {alone}; the search had found "
             f"{metric.format(found.best.selection)}."
         )
@@ -68,13 +72,14 @@ def words(search: Search) -> list[str]:
     for row in found.rows:
         for seed, reason in row.failures.items():
             was = "was refused by the guards" if seed in row.refused else "failed"
-            said.append(f"Trial {row.trial} {was} with the seed {seed}: {reason}.")
+            said.append(f"Configuration {row.trial} {was} with the seed {seed}: {reason}.")
     if not found.logs:
         said.append("A score is not above 0, so means are arithmetic and not geometric.")
     leader = search.leader()
     if family_of(leader) not in {row.family for row in found.rows}:
         said.append(
-            f"Trial {leader.number} has come to the front since and isn't confirmed; run the sweep again for that."
+            f"Configuration {leader.number} has come to the front since and isn't confirmed; run the sweep again for "
+            "that."
         )
     return said
 
@@ -89,7 +94,7 @@ def taken_instead(search: Search) -> str:
     taken = choice(search)
     if not taken:
         return "the guards refuse all, and none is taken"
-    return "its own best is taken" if taken == search.best() else f"trial {taken[0].number} is taken"
+    return "its own best is taken" if taken == search.best() else f"configuration {taken[0].number} is taken"
 
 
 def extent_words(found: Confirmation | None) -> str:

@@ -10,11 +10,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from latentsweep import __version__, guards
 from latentsweep.configuration import Configuration, read_configuration
+from latentsweep.metrics import OBJECTIVES
 from latentsweep.search.confirmation import choice, confirmation, refusal
 from latentsweep.search.plan import SweepPlan, threads_of
-from latentsweep.search.study import Search, family_of
+from latentsweep.search.study import Search
 from latentsweep.search.sweeps import chosen_sweep, open_search
-from latentsweep.stages.model_folder import CONFIG
+from latentsweep.search.trials import family_of
+from latentsweep.stages.sampler import CONFIG
 from latentsweep.storage.home import Home
 from trainables.errors import ConfigError, DataError
 from trainables.loop.execution import Execution
@@ -28,7 +30,7 @@ def configuration_of(
     *,
     despite_guards: bool = False,
 ) -> Configuration:
-    """A sweep's best configuration, or that of trial number ``trial``, with where it came from.
+    """A sweep's best configuration, or that of the number ``trial``, with where it came from.
 
     ``despite_guards`` takes what the guards refuse, too, and the best of that where they refuse all.
 
@@ -69,13 +71,17 @@ def configuration_of(
 def words_of(origin: Mapping[str, Any], *, named: bool) -> str:
     """What a configuration is to its sweep, from its origin; ``named``: the user has chosen it by its number."""
     objective, confirmed = origin["objective"][0], origin["confirmed"]
+    metric = OBJECTIVES[objective]
+    score = f"{metric.label} {metric.format(origin['selection'][objective])}"
     if origin.get("refused"):
-        return f"which the guards refuse, {origin['refused']}: {objective} {origin['selection'][objective]:.4g}"
-    found = f"{objective} {origin['selection'][objective]:.4g} with the search's seed {origin['selection']['seed']}"
+        return f"which the guards refuse, {origin['refused']}: {score}"
+    found = f"{score} with the search's seed {origin['selection']['seed']}"
     if not confirmed:
         return f"{'chosen by its number' if named else 'the best of the search'} and not confirmed: {found}"
     seeds = ", ".join(map(str, confirmed["seeds"]))
-    mean = "a failure" if confirmed["mean"] is None else f"{objective} {confirmed['mean']:.4g} on average"
+    mean = (
+        "a failure" if confirmed["mean"] is None else f"{metric.label} {metric.format(confirmed['mean'])} on average"
+    )
     place = f"place {confirmed['rank']} of {confirmed['of']} confirmed" if named else "the confirmed best"
     return f"{place}: {mean} with the fresh seeds {seeds}, {found}"
 
@@ -93,7 +99,7 @@ class Named(NamedTuple):
 def configuration_at(home: Home, run: str) -> Named:
     """The configuration that ``run`` names, and where what was trained of it lies.
 
-    ``run`` is a YAML file, a folder with a trained model, or ``SWEEP/TRIAL``. Raises :class:`DataError` for another
+    ``run`` is a YAML file, a folder with a trained model, or ``SWEEP/NUMBER``. Raises :class:`DataError` for another
     text, and what reading the configuration raises.
     """
     path = Path(run)
@@ -108,7 +114,7 @@ def configuration_at(home: Home, run: str) -> Named:
         search = open_search(folder, home.study)
         return Named(found, results=SweepPlan.read(folder).results(search, search.trial(int(number))))
     raise DataError(
-        f"a trained run is a YAML file, a model's folder, or SWEEP/TRIAL such as demo-smoke-1a2b3c4d/5; got {run!r}"
+        f"a trained run is a YAML file, a model's folder, or SWEEP/NUMBER such as demo-smoke-1a2b3c4d/5; got {run!r}"
     )
 
 
@@ -131,10 +137,10 @@ def _confirmed(search: Search, trial: int) -> dict[str, Any] | None:
 
 def _refusal_words(search: Search, folder: Path, trial: FrozenTrial, refused: str) -> str:
     if choice(search):
-        what, other = f"trial {trial.number} of {folder.name}", "name another with --trial"
+        what, other = f"configuration {trial.number} of {folder.name}", "name another with --number"
     else:
         every = "every confirmed configuration" if search.feasible() else "every configuration"
-        what, other = f"{every} of {folder.name}, among them trial {trial.number}", "search on with more --trials"
+        what, other = f"{every} of {folder.name}, among them number {trial.number}", "search on with more --trials"
     return f"the guards refuse {what}: {refused}; {other}, or say {guards.DESPITE}"
 
 
@@ -147,11 +153,15 @@ def _trial(search: Search, folder: Path, number: int | None, despite_guards: boo
             raise DataError(f"the sweep {folder.name} has no finished trial yet; run it again to go on")
         if len(best) > 1:
             numbers = ", ".join(str(trial.number) for trial in best)
-            raise ConfigError(f"the sweep {folder.name} has several best trials ({numbers}); choose one with --trial")
+            raise ConfigError(
+                f"the sweep {folder.name} has several best configurations ({numbers}); choose one with --number"
+            )
         return best[0]
     trials = search.study.get_trials(deepcopy=False)
     if not 0 <= number < len(trials):
-        raise ConfigError(f"the sweep {folder.name} has trials 0 to {len(trials) - 1}, not {number}")
+        raise ConfigError(f"the sweep {folder.name} has the numbers 0 to {len(trials) - 1}, not {number}")
     if trials[number].state != TrialState.COMPLETE:
-        raise DataError(f"trial {number} of {folder.name} has no result: it is {trials[number].state.name.lower()}")
+        raise DataError(
+            f"configuration {number} of {folder.name} has no result: it is {trials[number].state.name.lower()}"
+        )
     return trials[number]

@@ -1,4 +1,8 @@
-"""What a sweep found, as rows: every measured configuration, best first, and what mattered."""
+"""What a sweep found, as rows: every measured configuration, best first, and what mattered.
+
+A configuration has one number for people. It is that of its trial in the Optuna study, which has one for each
+early-stop threshold of a pass; it never changes, and is what ``export``, ``sample`` and ``evaluate`` take.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,11 @@ from rich.console import Console
 from rich.table import Table
 
 from latentsweep import __version__, guards
-from latentsweep.metrics import ERROR, LEADERBOARD
+from latentsweep.metrics import ERROR, LEADERBOARD, Metric
 from latentsweep.search import confirmation_table
 from latentsweep.search.confirmation import choice, confirmation
-from latentsweep.search.study import COPIED, Search, family_of
+from latentsweep.search.study import Search
+from latentsweep.search.trials import COPIED, family_of
 from latentsweep.storage.home import read_json, write_json
 from trainables.config import fingerprint
 from trainables.errors import StoreError
@@ -24,10 +29,19 @@ from trainables.space import THRESHOLD, stage_of
 METRICS: dict[str, str] = {}
 """The metrics that a leaderboard shows, each with its error where it has one, and their headings."""
 
+FORMATS: dict[str, Metric] = {}
+"""The metrics by which these numbers are rounded."""
+
 for _metric in LEADERBOARD:
-    METRICS[_metric.name] = _metric.label
+    METRICS[_metric.name], FORMATS[_metric.name] = _metric.label, _metric
     if ERROR in _metric.partners:
-        METRICS[_metric.error] = "± se"
+        METRICS[_metric.error], FORMATS[_metric.error] = "± se", _metric
+
+NUMBER = "#"
+"""The heading of a configuration's number."""
+
+INNER = ("rank", "pass")
+"""Columns for those who look into Optuna, in files and JSON alone: the order of rows says the rank."""
 
 SAID = {True: "refused", False: "guards"}
 """The columns of what the guards say, of a search that has them and of one that doesn't."""
@@ -57,7 +71,7 @@ ENOUGH = 4
 
 
 def rows(search: Search) -> list[dict[str, Any]]:
-    """A row for each measured configuration: rank, its trial and that whose pass it is from, parameters, metrics.
+    """A row for each measured configuration: rank, its number and that of its pass, parameters, metrics.
 
     ``best`` marks what export takes. Where the guards refuse one, all have what they say of it as ``refused``; those
     that they refuse stand last, without a rank. In a search without guards that is ``guards``, and refuses nothing.
@@ -91,11 +105,11 @@ def copyists(search: Search) -> str:
 
 
 def apart(search: Search) -> str:
-    """Which measured trials are in no ranking, and what their scores are, in words; empty for none."""
+    """Which measured configurations are in no ranking, and what their scores are, in words; empty for none."""
     if not search.apart:
         return ""
     trials = [search.trial(number) for number in sorted(search.apart)]
-    scores = (f"trial {each.number} ({', '.join(map(cell, each.values))})" for each in trials)
+    scores = (f"configuration {each.number} ({', '.join(map(cell, each.values))})" for each in trials)
     return (
         "not ranked, since other versions of the stages measured them, and their scores don't compare with the "
         f"others': {', '.join(scores)}"
@@ -162,17 +176,25 @@ def _shares(search: Search) -> dict[str, float]:
 
 
 def as_markdown(table: Sequence[dict[str, Any]]) -> str:
-    """The rows as a Markdown table."""
+    """The rows as a Markdown table for people."""
     if not table:
         return "No trial has been measured yet.\n"
+    table = for_people(table)
     names = list(table[0])
     lines = ["| " + " | ".join(heading(name) for name in names) + " |", "|" + " --- |" * len(names)]
     lines += ["| " + " | ".join(cells(row)) + " |" for row in table]
     return "\n".join(lines) + "\n"
 
 
+def for_people(table: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows without the columns of :data:`INNER`."""
+    return [{name: value for name, value in row.items() if name not in INNER} for row in table]
+
+
 def heading(name: str) -> str:
     """A column's heading, short."""
+    if name == "trial":
+        return NUMBER
     return METRICS.get(name) or FIELDS.get(name) or name.split(".")[-1].replace("_", " ")
 
 
@@ -194,8 +216,14 @@ def gather_fields(table: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, An
 
 
 def cells(row: Mapping[str, Any]) -> list[str]:
-    """A row as it is shown, the best one with a star."""
-    return [("★" if value else "") if name == "best" else cell(value) for name, value in row.items()]
+    """A row as it is shown: the best one with a star, metrics rounded as each is."""
+    return [_cell_of(name, value) for name, value in row.items()]
+
+
+def _cell_of(name: str, value: Any) -> str:
+    if name == "best":
+        return "★" if value else ""
+    return FORMATS[name].format(value) if name in FORMATS else cell(value)
 
 
 def cell(value: Any) -> str:
@@ -227,7 +255,7 @@ def show(
     )
     if not table:
         return
-    best, common = list(table[:top]), ""
+    best, common = for_people(table[:top]), ""
     grid = _grid(best)
     if console.measure(grid, options=console.options.update(max_width=UNBOUNDED)).maximum > console.width:
         best, common = gather_fields(best)
@@ -243,7 +271,7 @@ def show(
         console.print(f"the exported configuration is further down: {why}")
     if again:
         console.print("confirmed:")
-        console.print(_grid(again))
+        console.print(_grid(for_people(again)))
     for sentence in said:
         console.print(sentence, highlight=False, markup=False)
     if shares:
@@ -251,11 +279,13 @@ def show(
 
 
 def _grid(table: Sequence[Mapping[str, Any]]) -> Table:
-    """The rows as a table for a terminal; its last column may be folded."""
+    """The rows as a table for a terminal; its headings are folded, and its last column may be."""
     grid = Table(box=None, pad_edge=False, padding=(0, 1))
     for name in table[0]:
         folded = name == "configuration"
-        grid.add_column(heading(name), justify="left" if folded else "right", no_wrap=not folded)
+        title = "" if name == "best" else heading(name)
+        words = title if title.startswith("±") else title.replace(" ", "\n")
+        grid.add_column(words, justify="left" if folded else "right", no_wrap=not folded)
     for row in table:
         grid.add_row(*cells(row), style="bold" if row["best"] else None)
     return grid

@@ -13,7 +13,9 @@ from optuna.trial import FrozenTrial
 from latentsweep.configuration import overridden
 from latentsweep.datasets.lesions import check_masks
 from latentsweep.datasets.slices import PreparedDataset
-from latentsweep.search.study import Search, SearchConfig, family_of
+from latentsweep.search.choice import SearchConfig
+from latentsweep.search.study import Search
+from latentsweep.search.trials import family_of
 from latentsweep.stages.pipeline import Keys, keys_of
 from latentsweep.storage.home import Home, read_json
 from trainables.config import fingerprint

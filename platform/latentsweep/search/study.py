@@ -1,154 +1,34 @@
-"""What Optuna decides: which configuration next, which to prune, and the record of what each scored.
-
-The study in the sweep's folder is the single truth about the search. A *run* trial is one that a denoiser was
-trained for; a *point* is another threshold of it, told to the study without any training (attribute ``of``).
-"""
+"""What Optuna decides: which configuration next, which to prune, and the record of what each scored."""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import optuna
-from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
-from optuna.storages import RDBStorage
-from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import TrialState, create_trial
 
 from latentsweep import guards
-from latentsweep.metrics import KID, OBJECTIVES, STEPS
-from latentsweep.search.databases import storage, translate_errors
-from latentsweep.search.optuna_internals import annotate, constrain, put_back, trial_of
-from latentsweep.search.pairing import PAIRING, Pairing, paired_error
-from latentsweep.search.proposals import WithoutRepeats, distribution, trained_part
-from trainables.config import Config, setting
-from trainables.errors import INFRASTRUCTURE, ConfigError, StoreError
+from latentsweep.metrics import OBJECTIVES
+from latentsweep.search.optuna_internals import annotate, constrain, put_back
+from latentsweep.search.proposals import WithoutRepeats
+from latentsweep.search.ranking import Ranking
+from latentsweep.search.trials import COPIED, KEPT, REPLACES, Point, feasible, tried, without_points
+from trainables.errors import INFRASTRUCTURE
 from trainables.loop.seeds import derived_seed
-from trainables.space import SearchSpace
-
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-REPLACES = "replaces"
-"""The attribute of a trial that runs a lost one again; it holds the number of the lost one."""
-
-KEPT = ("metrics", PAIRING)
-"""What the study keeps of a point beside its parameters."""
-
-COPIED = "copied"
-"""The attribute of a trial that was pruned since it copied: what its last rung said, in words."""
 
 
-def feasible(trial: FrozenTrial) -> bool:
-    """Whether no guard refuses a trial, as far as the study was told."""
-    return all(excess <= 0 for excess in trial.constraints.values())
+class Search(Ranking):
+    """A study that is asked for configurations and told how they ended. The driver of a sweep alone has one."""
 
+    _pruning = False
 
-class MedianOfFeasible(MedianPruner):
-    """Optuna's pruner by the median, of feasible trials only: a copyist's low score would prune honest ones."""
-
-    def prune(self, study: Study, trial: FrozenTrial) -> bool:
-        """Whether ``trial`` is to end."""
-        return super().prune(cast("Study", _Feasible(study)), trial)
-
-
-class _Feasible:
-    """A study without the trials that aren't :func:`feasible`."""
-
-    def __init__(self, study: Study) -> None:
-        self.study = study
-
-    def get_trials(self, *args: Any, **named: Any) -> list[FrozenTrial]:
-        return [trial for trial in self.study.get_trials(*args, **named) if feasible(trial)]
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.study, name)
-
-
-PRUNERS: dict[str, Callable[[], BasePruner]] = {
-    "median": partial(MedianOfFeasible, n_startup_trials=0, n_warmup_steps=0),
-    "hyperband": HyperbandPruner,
-    "none": NopPruner,
-}
-"""Optuna's pruners by the names that ``--pruner`` takes."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SearchConfig(Config):
-    """How configurations are chosen and pruned."""
-
-    objectives: tuple[str, ...] = setting(
-        (KID.objective,), "what is minimised; two give a Pareto front", choices=None
-    )
-    sampler: str = setting("tpe", "how configurations are proposed", choices=("tpe", "random"))
-    pruner: str = setting("median", "which trials end early", choices=tuple(PRUNERS))
-    startup: int = setting(
-        4, "trials that are finished before any is pruned, and drawn at random before TPE begins", low=1
-    )
-    guarded: bool = setting(True, "whether what copies its training slices or collapses can't win", later=True)
-
-    def check(self) -> None:
-        if not 1 <= len(self.objectives) <= 2 or len(set(self.objectives)) < len(self.objectives):
-            raise ConfigError(f"--objective takes one name or two different ones, got {', '.join(self.objectives)}")
-        for name in self.objectives:
-            if name not in OBJECTIVES:
-                raise ConfigError(f"--objective must be among {', '.join(OBJECTIVES)}; got {name!r}")
-
-
-@dataclass(frozen=True)
-class Point:
-    """One measured configuration: its parameters and metrics."""
-
-    params: Mapping[str, Any]
-    metrics: Mapping[str, float]
-    pairing: Mapping[str, str] | None = None
-    """:meth:`Pairing.to_plain`; None where it is not known."""
-
-    @property
-    def attributes(self) -> dict[str, Any]:
-        """What the study keeps of it beside its parameters."""
-        known = {} if self.pairing is None else {PAIRING: dict(self.pairing)}
-        return {"metrics": dict(self.metrics), **known}
-
-
-class Search:
-    """One Optuna study, asked for configurations and told how they ended."""
-
-    def __init__(
-        self,
-        folder: Path,
-        space: SearchSpace,
-        config: SearchConfig,
-        seed: int,
-        database: str = "",
-        *,
-        reading: bool = False,
-    ) -> None:
-        """Opens the study in ``folder`` or ``database``, and begins it where there is none.
-
-        ``reading`` opens it for questions alone and begins none, so that the folder may be read-only. Raises
-        :class:`~trainables.errors.StoreError` where it can't be opened.
-        """
-        self.folder, self.space, self.config, self.seed = folder, space, config, seed
-        self.distributions = {field: distribution(d) for field, d in space.dimensions.items()}
-        with translate_errors(database):
-            place = storage(folder, database, reading=reading)
-            if reading:
-                self.study = _loaded(folder.name, place)
-            else:
-                self.study = optuna.create_study(
-                    study_name=folder.name,
-                    storage=place,
-                    directions=["minimize"] * len(config.objectives),
-                    pruner=PRUNERS[config.pruner](),
-                    load_if_exists=True,
-                )
-        self.apart: frozenset[int] = frozenset()
-        """Trials whose scores don't compare with the others': they are in no ranking, nor are their points."""
-        self._asked: dict[int, optuna.Trial] = {}
-        self._pruning = False
+    @functools.cached_property
+    def _asked(self) -> dict[int, optuna.Trial]:
+        """The trials that run, by number."""
+        return {}
 
     def requeue(self) -> int:
         """After an interruption: RUNNING trials wait again, decided ones are told, missing points are added.
@@ -248,105 +128,6 @@ class Search:
         """A trial that was interrupted: it is asked again first."""
         put_back(self.study, number)
 
-    def trial(self, number: int) -> FrozenTrial:
-        """One trial as the study has it."""
-        return trial_of(self.study, number)
-
-    def run_trials(self) -> list[FrozenTrial]:
-        """Trials that a denoiser is trained for; points, and trials that were replaced, left out."""
-        return without_points(self._trials())
-
-    def finished(self) -> int:
-        """How many run trials have ended, one way or another."""
-        return sum(trial.state.is_finished() for trial in self.run_trials())
-
-    def exhausted(self) -> bool:
-        """Whether a denoiser of every configuration was asked for."""
-        return self._all_tried(self.run_trials())
-
-    def measured(self) -> list[FrozenTrial]:
-        """Every configuration with a score, points among them, best first; what the guards refuse is last.
-
-        Those of trials that are :attr:`apart` are left out.
-        """
-        return sorted(self._ranked(), key=self._rank)
-
-    def leader(self) -> FrozenTrial:
-        """The first of :meth:`measured`, which must not be empty."""
-        return min(self._ranked(), key=self._rank)
-
-    def refusal(self, trial: FrozenTrial) -> str:
-        """Why the guards refuse a measured trial, in words; empty where they don't, or the search has none.
-
-        What they say of any search's measurements is :func:`~latentsweep.guards.refusal`.
-        """
-        return self.refused(trial.user_attrs.get("metrics", {}))
-
-    def refused(self, metrics: Mapping[str, float]) -> str:
-        """The same of measurements."""
-        return guards.refusal(metrics) if self.config.guarded else ""
-
-    def feasible(self) -> list[FrozenTrial]:
-        """Those of :meth:`measured` that no guard refuses."""
-        return [trial for trial in self.measured() if not self.refusal(trial)]
-
-    def best(self) -> list[FrozenTrial]:
-        """The Pareto front of two objectives; of one the cheapest threshold within one standard error of the best.
-
-        That error is of the difference of the two scores, see :meth:`paired_error`; where there is none, that of the
-        best score. Nothing that the guards refuse is among them; where they refuse all, there is no best.
-        """
-        if len(self.config.objectives) > 1:
-            return self._front()
-        measured = self.feasible()
-        if not measured:
-            return []
-        best = measured[0]
-        unpaired = best.user_attrs["metrics"].get(OBJECTIVES[self.config.objectives[0]].error, 0.0)
-        good = []
-        for trial in measured:
-            if family_of(trial) == family_of(best):
-                paired = self.paired_error(trial, best)
-                if trial.values[0] <= best.values[0] + (unpaired if paired is None else paired):
-                    good.append(trial)
-        return [min(good, key=lambda t: (t.user_attrs["metrics"].get(STEPS.name, 0.0), t.values[0]))]
-
-    def paired_error(self, trial: FrozenTrial, other: FrozenTrial) -> float | None:
-        """Standard error of the difference of two measured trials' scores, as :func:`~.pairing.paired_error` has it.
-
-        None where KID is not the one objective.
-        """
-        if self.config.objectives != (KID.objective,):
-            return None
-        return paired_error(*(Pairing.from_plain(each.user_attrs.get(PAIRING)) for each in (trial, other)))
-
-    def _complete(self) -> list[FrozenTrial]:
-        return self._trials(TrialState.COMPLETE)
-
-    def _trials(self, *states: TrialState) -> list[FrozenTrial]:
-        """The trials of the study, in some states or all; those that another client of Optuna added are left out."""
-        return [
-            trial for trial in self.study.get_trials(deepcopy=False, states=states or None) if self._is_ours(trial)
-        ]
-
-    def _is_ours(self, trial: FrozenTrial) -> bool:
-        """Whether a trial has dimensions of the space alone and, where it is complete, measurements."""
-        measured = trial.state != TrialState.COMPLETE or isinstance(trial.user_attrs.get("metrics"), Mapping)
-        return measured and trial.params.keys() <= self.distributions.keys()
-
-    def _ranked(self) -> list[FrozenTrial]:
-        return [trial for trial in self._complete() if family_of(trial) not in self.apart]
-
-    def _front(self) -> list[FrozenTrial]:
-        """The ranked trials, none refused, that no other one beats in one objective and equals or beats in all."""
-        ranked = [trial for trial in self._ranked() if not self.refusal(trial)]
-
-        def beaten(trial: FrozenTrial) -> bool:
-            pairs = ([*zip(other.values, trial.values, strict=True)] for other in ranked)
-            return any(all(a <= b for a, b in pair) and any(a < b for a, b in pair) for pair in pairs)
-
-        return [trial for trial in ranked if not beaten(trial)]
-
     def _startup_over(self) -> bool:
         """Whether enough trials are finished for others to be pruned, without those that the guards refuse; once they
         are, they stay so."""
@@ -354,10 +135,6 @@ class Search:
             scored = sum(trial.state == TrialState.COMPLETE and feasible(trial) for trial in self.run_trials())
             self._pruning = scored >= self.config.startup
         return self._pruning
-
-    def _all_tried(self, runs: Iterable[FrozenTrial]) -> bool:
-        size = self.space.size / max(1, len(self.space.thresholds))
-        return math.isfinite(size) and len(tried(runs)) >= size
 
     def _add_points(self, number: int, points: Iterable[Mapping[str, Any]]) -> None:
         """Tells the study the other thresholds of a trial, each once."""
@@ -381,39 +158,9 @@ class Search:
         """What a judge of the guards says of measurements; nothing in a search without guards."""
         return judge(metrics) if self.config.guarded else {}
 
-    def _rank(self, trial: FrozenTrial) -> tuple[bool, Sequence[float], int]:
-        return bool(self.refusal(trial)), trial.values, trial.number
-
     def _annotate(self, number: int, attributes: Mapping[str, Any]) -> None:
         annotate(self.study, number, attributes)
 
     def _end(self, number: int, values: Sequence[float] | None = None, state: TrialState | None = None) -> None:
         self.study.tell(number, values, state)
         self._asked.pop(number, None)
-
-
-def _loaded(name: str, place: str | RDBStorage) -> Study:
-    """A study that is there; raises :class:`StoreError` where it isn't."""
-    try:
-        return optuna.load_study(study_name=name, storage=place)
-    except KeyError:
-        raise StoreError(
-            f"a sweep's study must be where it was searched, and that of {name} isn't there; say where with "
-            "--study-storage, or put back its study.db"
-        ) from None
-
-
-def without_points(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The trials of a study that a denoiser is trained for and that were not replaced."""
-    replaced = {trial.user_attrs.get(REPLACES) for trial in trials}
-    return [trial for trial in trials if "of" not in trial.user_attrs and trial.number not in replaced]
-
-
-def tried(trials: Iterable[FrozenTrial]) -> set[tuple[tuple[str, Any], ...]]:
-    """The configurations that the trials stand for."""
-    return {trained_part(trial.params) for trial in trials if trial.params}
-
-
-def family_of(trial: FrozenTrial) -> int:
-    """The number of the trial whose denoiser this one shares."""
-    return int(trial.user_attrs.get("of", trial.number))

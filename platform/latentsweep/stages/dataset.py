@@ -8,8 +8,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from latentsweep.datasets.shards import MASKS, SCHEMA, claims_otherwise, shard_name
-from latentsweep.datasets.slices import JOINT, PreparedDataset, is_manifest, open_dataset
+from latentsweep.datasets.allowance import fits
+from latentsweep.datasets.manifest import is_manifest
+from latentsweep.datasets.shards import (
+    MASKS,
+    SCHEMA,
+    claims_otherwise,
+    mask_name,
+    most_bytes,
+    shard_name,
+)
+from latentsweep.datasets.slices import JOINT, PreparedDataset, open_dataset
 from latentsweep.storage.entries import Entry, StageKey
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
@@ -67,10 +76,12 @@ def open_published(store: Store, name: str, fingerprint: str) -> PreparedDataset
     dataset = PreparedDataset(name, entry.folder, manifest, DESCRIPTION)
     if dataset.fingerprint_of(masks=JOINT in fingerprint) != fingerprint:
         raise other
-    for number, shard in enumerate(manifest["shards"]):
-        path = entry.folder / shard_name(number)
-        if shard["file"] != path.name or not path.is_file():
+    size = manifest["settings"]["size"]
+    paths = [entry.folder / shard_name(number) for number in range(len(manifest["shards"]))]
+    for path, shard in zip(paths, manifest["shards"], strict=True):
+        if shard["file"] != path.name or not path.is_file() or claims_otherwise(path, SCHEMA, shard["rows"], size):
             raise other
-        if claims_otherwise(path, SCHEMA, shard["rows"], manifest["settings"]["size"]):
-            raise other
+    masks = [path for number in range(len(paths)) if (path := entry.folder / mask_name(number)).is_file()]
+    if not fits([*paths, *masks], most_bytes(max(shard["rows"] for shard in manifest["shards"]), size)):
+        raise other
     return dataset

@@ -31,7 +31,7 @@ from trainables.denoiser.averages import Averages, combine
 from trainables.denoiser.condition import draw_positions
 from trainables.denoiser.sampling import SamplingTrace, even_chunk, initial_noise, sample
 from trainables.denoiser.training import Scorer, train_denoiser
-from trainables.denoiser.unet import UNet
+from trainables.denoiser.unet import UNet, denoiser_of
 from trainables.errors import ConfigError, DataError
 from trainables.images import apart
 from trainables.loop import execution as ex
@@ -173,7 +173,7 @@ def load_denoiser(weights: Path, recipe: Recipe) -> UNet:
 
 
 def _with_weights(weights: Mapping[str, torch.Tensor], recipe: Recipe) -> UNet:
-    return with_weights(lambda: UNet(recipe.vae.latent_channels, recipe.diffusion), weights)
+    return with_weights(lambda: denoiser_of(recipe.vae.latent_channels, recipe.diffusion), weights)
 
 
 def load_average(denoiser: Entry, recipe: Recipe) -> UNet:

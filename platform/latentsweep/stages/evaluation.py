@@ -97,7 +97,10 @@ EVALUATION = Stage(
     name="evaluation",
     version=4,
     title="measurement",
-    fields=lambda identity: {"bootstrap": identity.recipe.evaluation.bootstrap},
+    fields=lambda identity: {
+        "bootstrap": identity.recipe.evaluation.bootstrap,
+        **identity.recipe.evaluation.plugin_identity(),
+    },
     run=measure_generated,
     inputs=(LATENTS, DENOISER, SAMPLES, REAL_FEATURES, RECONSTRUCTION),
     pictured=True,

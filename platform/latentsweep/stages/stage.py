@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from trainables.resources.ladder import climb
 from trainables.resources.memory import batch_size, rung_that_fits
 
 if TYPE_CHECKING:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
 WEIGHTS = "weights.safetensors"
@@ -201,9 +202,13 @@ def records_of(entry: Entry, *, rungs: bool = True) -> list[Record]:
 
 
 def save_figure(folder: Path, name: str, figure: Figure) -> None:
-    """Writes ``figures/<name>.png`` below ``folder``."""
+    """Writes ``figures/<name>.png`` below ``folder``, of a figure by :func:`~trainables.figures.style.new_figure`.
+
+    ``Figure.savefig`` would write the same, but draws a figure once more to arrange it.
+    """
     (folder / FIGURES).mkdir(exist_ok=True)
-    figure.savefig(folder / FIGURES / f"{name}.png", dpi=100, metadata={"Software": "latentsweep"})
+    canvas = cast("FigureCanvasAgg", figure.canvas)
+    canvas.print_png(folder / FIGURES / f"{name}.png", metadata={"Software": "latentsweep"})  # type: ignore[no-untyped-call]
 
 
 def spread(count: int, wanted: int) -> list[int]:

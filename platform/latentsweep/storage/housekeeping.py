@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -16,6 +16,8 @@ from trainables.errors import StoreError
 
 UNFINISHED = "unfinished"
 """The state of a result that was begun and not finished."""
+SHORT = 8
+"""Signs of a result's digest that people are shown."""
 USES = "uses.json"
 """In the folder of a sweep, study or training: the names of the results that it refers to."""
 
@@ -124,19 +126,20 @@ def offer(home: Home) -> str:
     )
 
 
-def as_text(rows: list[dict[str, Any]], labels: Mapping[str, object]) -> str:
-    """The rows of :func:`overview` as a table for people, and their sums below it.
+def as_text(rows: list[dict[str, Any]], words: Callable[[dict[str, Any]], str]) -> str:
+    """The rows of :func:`overview` as a table for people, and their sums below it; digests are cut short.
 
-    ``labels`` says by a result's name what it is.
+    ``words`` says of a row who uses it.
     """
     if not rows:
         return "the store is empty"
-    lines = [f"{'result':<31} {'state':<11} {'MB':>8} {'seconds':>9}  used by"]
+    lines = [f"{'result':<23} {'MB':>7} {'seconds':>10}  used by"]
     for row in rows:
-        seconds = "–" if row["seconds"] is None else f"{row['seconds']:.1f}"
-        users = ", ".join(row["used_by"]) or "nothing"
-        what = f" ({label})" if (label := labels.get(row["name"])) else ""
-        lines.append(f"{row['name']:<31} {row['state']:<11} {row['bytes'] / 1e6:>8.2f} {seconds:>9}  {users}{what}")
+        seconds = UNFINISHED if is_unfinished(row) else f"{row['seconds']:.1f}"
+        stage, _, digest = row["name"].partition("/")
+        lines.append(
+            f"{stage}/{digest[:SHORT]:<{22 - len(stage)}} {row['bytes'] / 1e6:>7.2f} {seconds:>10}  {words(row)}"
+        )
     total, cost = sum(row["bytes"] for row in rows), sum(row["seconds"] or 0.0 for row in rows)
     return "\n".join([*lines, f"{len(rows)} results, {total / 1e6:.1f} MB, {cost / 60:.1f} min of work"])
 

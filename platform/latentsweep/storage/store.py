@@ -17,7 +17,6 @@ import logging
 import os
 import re
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,17 +25,17 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from latentsweep.storage.bounds import Form, admit, fits, link_in, refuse_links, remove_below, remove_links
+from latentsweep.storage.bucket import NOWHERE, OF_THE_DISK, Place, place_at
+from latentsweep.storage.costs import COST, PROGRESS, numbers_of, read_numbers, stopwatch
 from latentsweep.storage.entries import MANIFEST, Entry, StageKey, damage_of, manifest_of
 from latentsweep.storage.home import Home, is_bucket, write_json
-from latentsweep.storage.mirror import DAMAGED, NOWHERE, OF_THE_DISK, PARTIAL, Mirror, Place, place_at
+from latentsweep.storage.mirror import DAMAGED, PARTIAL, Mirror
 from latentsweep.storage.refusals import DENIED, ROOM, reason, remedy
 from trainables.config import fingerprint
 from trainables.errors import StoreError
 from trainables.loop.checkpoint import CHECKPOINT, previous
 from trainables.loop.watchdog import waiting
 
-COST = ".cost.json"
-PROGRESS = ".progress.json"
 CHECKPOINTS = (CHECKPOINT, previous(Path(CHECKPOINT)).name)
 FULL = 2**20
 """A disk with fewer bytes left is full."""
@@ -269,11 +268,11 @@ class Store:
     def progress(self, name: str) -> Mapping[str, Any]:
         """What a build in progress last said of itself; empty where it said nothing."""
         there = self.mirror.progress(name)
-        return _read_numbers(self.workspace(name) / PROGRESS) if there is None else _numbers(there)
+        return read_numbers(self.workspace(name) / PROGRESS) if there is None else numbers_of(there)
 
     def spent(self, name: str) -> float | None:
         """Seconds of work on a result that was begun and not finished; None where nothing is left of it."""
-        return _read_numbers(self.workspace(name) / COST).get("seconds")
+        return read_numbers(self.workspace(name) / COST).get("seconds")
 
     def discard_begun(self, name: str) -> bool:
         """Deletes what an unfinished result has; False where another process on this machine is at work on it."""
@@ -302,33 +301,3 @@ def cache_folder(address: str) -> Path:
     """Where a worker keeps its copies of a bucket: in ``LATENTSWEEP_CACHE``, or in the user's cache folder."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("LATENTSWEEP_CACHE") or Path(home) / "latentsweep") / fingerprint(address)
-
-
-@contextlib.contextmanager
-def stopwatch(workspace: Path) -> Iterator[dict[str, float]]:
-    """Wall and CPU seconds of the body, added to those of earlier attempts in this workspace."""
-    path = workspace / COST
-    cost = {"seconds": 0.0, "cpu_seconds": 0.0} | _read_numbers(path)
-    wall, cpu = time.monotonic() - cost["seconds"], time.process_time() - cost["cpu_seconds"]
-    try:
-        yield cost
-    finally:
-        cost["seconds"] = round(time.monotonic() - wall, 3)
-        cost["cpu_seconds"] = round(time.process_time() - cpu, 3)
-        if workspace.exists():
-            write_json(path, cost)
-
-
-def _read_numbers(path: Path) -> dict[str, float]:
-    """The numbers of a JSON file beside a build in progress; none where it is missing or damaged."""
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return _numbers(found)
-
-
-def _numbers(found: Any) -> dict[str, float]:
-    """What was read, where it is numbers by name; else nothing."""
-    numbers = isinstance(found, dict) and all(isinstance(value, (int, float)) for value in found.values())
-    return found if numbers else {}

@@ -14,8 +14,8 @@ import pytest
 from latentsweep.ablation.design.plan import AblationPlan
 from latentsweep.jobs import ablation_outlook, ablation_results
 from latentsweep.jobs.ablation_outlook import Noise, known_noise, power_words
+from latentsweep.storage.bucket import NOWHERE, Bucket, Place
 from latentsweep.storage.entries import MANIFEST, StageKey
-from latentsweep.storage.mirror import NOWHERE, Bucket, Place
 from latentsweep.storage.store import Store
 from trainables.errors import ConfigError
 from trainables.measures.distances import kernel_by_group, kernel_distance

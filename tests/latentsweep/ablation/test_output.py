@@ -242,6 +242,16 @@ def test_the_csv_is_unrounded_and_names_the_runs_of_every_number(crossed: Conten
             )
 
 
+def test_the_page_opens_with_one_sentence_and_the_chart_and_leads_to_the_studys_run() -> None:
+    content = leave_one_out()
+    html = as_html(dataclasses.replace(content, address="http://h/#/runs/1"))
+    body = html[html.index("<body>") :]
+    places = [body.index(part) for part in ("<h1>", '<p class="lead">', "<svg", "<nav", '<div class="summary">')]
+    assert places == sorted(places)
+    assert '<a href="http://h/#/runs/1">The study in MLflow</a>' in html
+    assert "The study in MLflow" not in as_html(content)
+
+
 def test_every_row_names_its_runs_in_markdown_and_html(out: Written) -> None:
     page, markdown = out.page, as_markdown(out.content)
     for name in CHANGES:

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from latentsweep.datasets.manifest import write_manifest
 from latentsweep.datasets.overview import export_pngs
 from latentsweep.datasets.png import encode
 from latentsweep.datasets.shards import SliceRow, write_shards
-from latentsweep.datasets.slices import PreparedDataset, open_dataset, write_manifest
+from latentsweep.datasets.slices import PreparedDataset, open_dataset
 from latentsweep.datasets.splits import SPLITS, fold_splits, parts_of
 from latentsweep.lints.data import survey
 from latentsweep.search.plan import check_fit

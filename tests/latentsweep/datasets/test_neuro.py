@@ -118,6 +118,15 @@ def test_an_hdf5_file_reads_no_other_file(tmp_path, head, way):
         read_minc(path)
 
 
+def test_a_chunk_of_an_hdf5_file_has_a_limit(tmp_path, head, monkeypatch):
+    path = write_minc2(tmp_path, head(), chunks=(2, 8, 8))
+    monkeypatch.setattr("latentsweep.datasets.formats.hdf5.MAX_NIFTI_BYTES", 2 * 8 * 8 * 2)
+    assert read_minc(path)
+    monkeypatch.setattr("latentsweep.datasets.formats.hdf5.MAX_NIFTI_BYTES", 2 * 8 * 8 * 2 - 1)
+    with pytest.raises(Reject, match="chunks of more than"):
+        read_minc(path)
+
+
 @pytest.mark.parametrize("write", [write_mgh, write_minc1, write_minc2, write_pair])
 def test_a_volume_of_four_dimensions_or_too_many_voxels_is_refused(tmp_path, head, write, monkeypatch):
     path = write(tmp_path, head())

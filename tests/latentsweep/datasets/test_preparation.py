@@ -372,9 +372,10 @@ def test_a_name_that_is_no_folder_name_is_an_error(tmp_path, source, name):
         prepare(name, home=tmp_path / "home", source=source)
 
 
-def test_a_missing_source_says_how_to_get_it(tmp_path):
+@pytest.mark.parametrize("source", [None, "missing"])
+def test_a_missing_source_says_how_to_get_it(tmp_path, source):
     with pytest.raises(DataError, match="kaggle competitions download -c rsna-miccai") as caught:
-        prepare("kaggle", home=tmp_path)
+        prepare("kaggle", source=source and tmp_path / source, home=tmp_path)
     assert "data prepare kaggle --source" in str(caught.value)
 
 
@@ -397,6 +398,31 @@ def test_a_preparation_that_was_killed_leaves_nothing_that_looks_complete(tmp_pa
     assert own(tmp_path, source).manifest["counts"]["slices"] == 36
     assert time.monotonic() - start < 20
     assert leftovers(tmp_path / "home") == ["mine"]
+
+
+def test_a_dataset_comes_back_when_its_replacement_was_killed_just_before_it_had_the_name(
+    tmp_path, source, monkeypatch
+):
+    before = own(tmp_path, source)
+    script = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from latentsweep.datasets import preparation\n"
+        "real = Path.rename\n"
+        "def rename(path, target):\n"
+        "    if path.name == '.mine.partial':\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return real(path, target)\n"
+        "Path.rename = rename\n"
+        "home, source = map(Path, sys.argv[1:])\n"
+        "preparation.prepare('mine', home=home, source=source, size=64, jobs=1, replace=True)\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "home"), str(source)]
+    assert subprocess.run(command).returncode == -signal.SIGKILL
+    assert sorted(leftovers(tmp_path / "home")) == [".mine.partial", ".mine.retired"]
+    monkeypatch.setattr(preparation, "_build", lambda *_: pytest.fail("it was read again"))
+    assert own(tmp_path, source).manifest == before.manifest
+    assert ".mine.retired" not in leftovers(tmp_path / "home")
 
 
 @pytest.mark.parametrize("interrupts", [1, 2])

@@ -9,9 +9,10 @@ from made_up_manifest import made_up
 from PIL import Image
 
 from latentsweep.datasets import shards
+from latentsweep.datasets.manifest import write_manifest
 from latentsweep.datasets.png import decode, encode, encode_stored
 from latentsweep.datasets.shards import SliceRow, write_shards
-from latentsweep.datasets.slices import open_dataset, write_manifest
+from latentsweep.datasets.slices import open_dataset
 from latentsweep.storage.home import sha256_of
 from trainables.errors import DataError
 

@@ -10,9 +10,10 @@ import pytest
 from made_up_manifest import made_up
 from scipy import ndimage
 
+from latentsweep.datasets.manifest import write_manifest
 from latentsweep.datasets.png import encode
 from latentsweep.datasets.shards import SliceRow, write_shards
-from latentsweep.datasets.slices import PreparedDataset, open_dataset, write_manifest
+from latentsweep.datasets.slices import PreparedDataset, open_dataset
 
 SIDE = 64
 Row = tuple[str, str, str, np.ndarray]

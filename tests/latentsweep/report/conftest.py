@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from latentsweep.search.choice import SearchConfig
 from latentsweep.search.plan import SweepPlan
-from latentsweep.search.study import Point, Search, SearchConfig
+from latentsweep.search.study import Search
+from latentsweep.search.trials import Point
 from latentsweep.storage.entries import StageKey
 from latentsweep.storage.home import Home, write_json
 from latentsweep.storage.store import Store

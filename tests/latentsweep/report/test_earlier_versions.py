@@ -22,8 +22,8 @@ from latentsweep.records.recorder import MemoryRecorder
 from latentsweep.report import write_report
 from latentsweep.search import leaderboard
 from latentsweep.search.plan import VERSIONS_OF
-from latentsweep.search.study import family_of
 from latentsweep.search.sweeps import open_search
+from latentsweep.search.trials import family_of
 from latentsweep.stages.pipeline import VERSIONS
 from latentsweep.storage import housekeeping
 from latentsweep.storage.entries import StageKey
@@ -80,7 +80,7 @@ def test_trials_of_other_versions_are_told_and_stand_in_no_ranking(make_sweep: M
     score = f"{search.trial(best).values[0]:.4g}"
     said = leaderboard.apart(search)
     assert said.startswith("not ranked, since other versions of the stages measured them")
-    assert f"trial {best} ({score})" in said
+    assert f"configuration {best} ({score})" in said
     page = next(path for path in write_report(made.home, made.name) if path.suffix == ".md")
     assert "Not ranked, since other versions" in page.read_text()
 

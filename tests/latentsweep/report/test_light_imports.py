@@ -17,7 +17,7 @@ from latentsweep.cli import app
 from latentsweep.configuration import Configuration
 from latentsweep.report import write_report
 from latentsweep.search import leaderboard
-from latentsweep.search.labels import labels
+from latentsweep.search.labels import Label, labels, ranges, users_words
 from latentsweep.storage.home import Home
 from trainables.recipes import SMOKE
 
@@ -93,12 +93,23 @@ def test_the_store_says_of_which_trials_and_channels_a_result_is(make_sweep: Cal
     named = labels(made.home)
     trial = made.search.run_trials()[0]
     label = named[made.plan.keys(trial.params).denoiser.name]
-    assert str(label) == f"channels {trial.params['vae.latent_channels']}; trial {trial.number} of {made.name}"
+    numbers = "#0–1"  # its two early-stop thresholds, as the leaderboard has them
+    assert str(label) == f"{made.name} {numbers}; channels {trial.params['vae.latent_channels']}"
     autoencoder = named[made.plan.keys(trial.params).vae.name]
     assert trial.number in autoencoder.trials[made.name]
     assert autoencoder.channels == label.channels
     done = CliRunner().invoke(app, ["store", "show", "--home", str(made.home.root)])
-    assert (done.exit_code, f"({label})" in done.stdout) == (0, True), done.output
+    assert (done.exit_code, f"  {label}\n" in done.stdout) == (0, True), done.output
+
+
+def test_the_users_of_a_result_are_said_in_short() -> None:
+    assert ranges([0, 1, 2, 5, 8, 9, 11, 13]) == "#0–2, #5, #8–9 and 2 more"
+    label = Label(configurations={"demo-smoke-1a": [4, 5]}, channels={8})
+    assert (
+        label.beside(["sweeps/demo-smoke-1a", "trained/demo-2b"]) == "demo-smoke-1a #4–5; trained/demo-2b; channels 8"
+    )
+    rows = [{"name": "vae/1", "used_by": ["sweeps/unread-3c"]}, {"name": "vae/2", "used_by": []}]
+    assert [users_words(row, {}) for row in rows] == ["sweeps/unread-3c", "nothing"]
 
 
 @pytest.mark.parametrize("words", [["plan", "--recipe", "smoke"], ["train", "--config", "best.yaml", "--dry-run"]])

@@ -47,8 +47,8 @@ def test_a_copyist_is_exported_only_where_it_is_said(make_sweep: Callable[..., M
     to = tmp_path / "best.yaml"
     said = " ".join(export(made, to, "--trial", copyist.number, code=2).split())
     assert (
-        f"the guards refuse trial {copyist.number} of {made.name}: {REASON}; name another with --trial, or say "
-        "--despite-guards"
+        f"the guards refuse configuration {copyist.number} of {made.name}: {REASON}; name another with --number, or "
+        "say --despite-guards"
     ) in said
     assert not to.exists()
     export(made, to)
@@ -65,7 +65,7 @@ def test_a_sweep_of_copyists_has_nothing_to_export_but_where_it_is_said(
 ) -> None:
     made = make_sweep(metrics=all_copy)
     said = " ".join(export(made, tmp_path / "best.yaml", code=2).split())
-    assert f"the guards refuse every configuration of {made.name}, among them trial " in said
+    assert f"the guards refuse every configuration of {made.name}, among them number " in said
     assert f": {REASON}; search on with more --trials, or say --despite-guards" in said
     export(made, tmp_path / "best.yaml", "--despite-guards")
 
@@ -80,7 +80,8 @@ def test_the_report_shows_the_refused_last_with_the_reason(make_sweep: Callable[
     assert "✗" not in marks[:-4]
     place = table.header.index("guards") - 1
     assert [row.cells[place] for row in table.rows[-4:]] == [REASON] * 4
-    assert [row.cells[0] for row in table.rows[-4:]] == ["–"] * 4
+    assert table.header[1] == "#"
+    assert [int(row.cells[0]) for row in table.rows] == [score.trial for score in content.scores]
     text = " ".join(content.summary)
     assert "The guards refuse 4 of 12 measured configurations" in text
     assert f"{HEAVY} = 0.1" in text
@@ -93,7 +94,7 @@ def test_a_report_of_copyists_names_no_best(make_sweep: Callable[..., Made]) -> 
     content = gather(made.home, made.name)
     assert "There is no best configuration: the guards refuse all that were measured." in content.summary
     assert not any("The best configuration" in sentence for sentence in content.summary)
-    assert f"--trial {content.scores[0].trial} --despite-guards" in content.retrain[0]
+    assert f"--number {content.scores[0].trial} --despite-guards" in content.retrain[0]
     assert content.retrain[1].endswith("--despite-guards")
     assert not content.charts.keys() & {"parallel", "slices", "cost"}, (
         "nothing that is refused is drawn as the others"
@@ -122,8 +123,8 @@ def test_a_sweep_without_guards_shows_their_words_and_how_to_train_its_best_all_
     assert star.cells[table.header.index("guards") - 1] == REASON
     assert "✗" not in [row.name for row in table.rows]
     assert (
-        f"4 of 12 measured configurations would be refused. So would be the best, trial {shown.trial}: {REASON}."
-        in (" ".join(content.summary))
+        "4 of 12 measured configurations would be refused. So would be the best, configuration "
+        f"{shown.trial}: {REASON}." in (" ".join(content.summary))
     )
     assert "--despite-guards" not in content.retrain[0], "the search took it"
     assert content.retrain[1].endswith("--config best.yaml --despite-guards")

@@ -87,7 +87,7 @@ def test_the_numbers_are_the_studys(make_sweep: Make) -> None:
     kid = best.user_attrs["metrics"]["gen/kid"]
     shown = f"KID ×1000 {kid:.1f} (95 % interval {kid - 0.49:.1f} to {kid + 0.49:.1f})"
     for text in (words(html), markdown):
-        assert f"trial {best.number} " in text
+        assert f"number {best.number} " in text
         assert shown in text
         assert "score 1.8, the floor" in text
         assert "reconstructions score 12.3" in text
@@ -115,6 +115,32 @@ def test_the_page_is_one_file_that_loads_nothing(make_sweep: Make) -> None:
     assert html.count("<h1") == 1
     assert re.findall(r"<img(?![^>]*\balt=\"[^\"]+\")", html) == []
     assert set(re.findall(r'<a href="#([^"]+)"', html)) <= set(found.ids)
+
+
+def test_the_page_opens_with_one_sentence_and_the_pictures_and_the_paragraphs_come_after(make_sweep: Make) -> None:
+    made = make_sweep()
+    html, markdown, _ = report_of(made)
+    best = made.search.best()[0]
+    headline = f"Of 12 configurations on scans, number {best.number} is the best (channels 4, λ_freq 0.3, threshold "
+    body = html[html.index("<body>") :]
+    places = [body.index(part) for part in ("<h1>", headline, "<img", "<nav", '<div class="summary">')]
+    assert places == sorted(places)
+    assert headline in markdown[: markdown.index("## In words")]
+    lead = re.search(r'<p class="lead">(.*?)</p>', html)
+    assert lead
+    assert unescape(lead[1]).endswith("]; real slices score 1.8 and its autoencoder's reconstructions 12.3.")
+
+
+def test_numbers_of_the_leaderboard_lead_to_their_runs_where_mlflow_has_them(make_sweep: Make) -> None:
+    made = make_sweep()
+    known = made.search.measured()[1].number
+    pages = {made.name: "http://h/#/runs/1", f"{made.name}/trial-{known}": 'http://h/#/runs/"2"'}
+    html, markdown, _ = report_of(made, page_of=lambda key: pages.get(key, ""))
+    assert '<a href="http://h/#/runs/1">The sweep in MLflow</a>' in html
+    assert f'<td><a href="http://h/#/runs/&#34;2&#34;">{known}</a></td>' in html
+    assert html.count('<a href="http') == 2
+    assert "http://h/#/runs/1" in markdown
+    assert '<a href="http' not in report_of(made)[0]
 
 
 def test_many_large_pictures_still_make_a_file_under_6_mb(make_sweep: Make) -> None:
@@ -389,7 +415,7 @@ def test_two_objectives_have_a_front_and_no_best(make_sweep: Make) -> None:
     assert {int(row["trial"]) for row in rows if row["chosen"] == "True"} == front
     assert "2 configurations lie on the Pareto front" in words(html)
     assert "export --sweep" in html
-    assert "--trial" in html
+    assert "--number" in html
 
 
 def test_ranges_and_words_can_be_searched(make_sweep: Make) -> None:

@@ -17,8 +17,8 @@ from latentsweep.ablation.design.contrasts import Arm, Design, design_of, of_who
 from latentsweep.ablation.statistics.effect import MARGIN
 from latentsweep.ablation.statistics.replicate import Replicate
 from latentsweep.datasets.slices import PreparedDataset
+from latentsweep.search.choice import SearchConfig
 from latentsweep.search.plan import SweepPlan, check_end, check_fit, planned
-from latentsweep.search.study import SearchConfig
 from latentsweep.stages.pipeline import STAGES, Keys, keys_of
 from trainables.config import fingerprint
 from trainables.errors import ConfigError, DataError

@@ -25,7 +25,7 @@ class Content:
     meaning), none where arms are whole configurations. ``failures`` are the reasons of failed runs by their keys;
     ``margin`` is the change that counts as no difference, as a share of the reference's score. ``ratios`` are of
     arms to the reference, ``gaps`` of arms in KID and FID. ``walltime`` and ``unequal`` are what equal minutes
-    became, and how far from equal they were, where a study sets them.
+    became, and how far from equal they were, where a study sets them. ``address`` leads to its run in MLflow.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Content:
     gaps: Sequence[ArmGap] = ()
     walltime: Table | None = None
     unequal: str = ""
+    address: str = ""
     written: str = field(default_factory=now)
 
     @property

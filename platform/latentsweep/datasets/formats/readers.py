@@ -27,6 +27,7 @@ from latentsweep.datasets.formats import (
 from latentsweep.datasets.formats.limits import open_regular
 from latentsweep.datasets.formats.reject import Reject
 from latentsweep.datasets.volumes import Volume
+from trainables import plugins
 
 HEAD_BYTES = 1024
 """So many first bytes tell the format of a file."""
@@ -144,6 +145,10 @@ READERS = {
     ),
 }
 """Every format by its name, the preferred ones first."""
+
+PLUGINS = plugins.rows("readers", Reader, READERS)
+"""The rows that installed packages add, by name."""
+READERS |= {name: plugin.target for name, plugin in PLUGINS.items()}
 
 *_LABELS, _LAST = (reader.label for reader in READERS.values())
 FORMATS = f"{', '.join(_LABELS)} or {_LAST}"

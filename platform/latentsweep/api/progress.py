@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-
-import typer
 
 from latentsweep.execution.half_minutes import HalfMinutes
 
@@ -23,7 +22,7 @@ def show_progress(label: str) -> Iterator[Callable[[int, int], None]]:
             return f"{label}: {far['done']} of {far['total']} scans" if far else f"{label}: looking for scans"
 
         def say(line: str) -> None:
-            typer.echo(line, err=True)
+            print(line, file=sys.stderr)
 
         say(f"{label} begins")
         with HalfMinutes(say, how_far):

@@ -1,0 +1,96 @@
+"""Where a job works: its home, its dataset there, the settings of its recipe and who records it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from latentsweep.api.progress import show_progress
+from latentsweep.datasets.catalogue import BUILT_IN
+
+if TYPE_CHECKING:
+    from latentsweep.datasets.slices import PreparedDataset
+    from latentsweep.records.recorder import Recorder
+    from latentsweep.storage.home import Home
+
+LONGEST_HOME = 360
+"""Bytes of a home's path: SQLite opens files of up to 512 bytes, and its files lie up to 150 deeper."""
+
+Settings = Mapping[str, Any] | Sequence[str]
+"""Changes of a recipe: values by field, as ``{"diffusion.steps": 9}``, or texts, as ``["diffusion.steps=9"]``."""
+
+
+def checked_home(path: Path) -> Path:
+    """The same path; raises :class:`ConfigError` for one in which the databases of a home can't lie."""
+    from trainables.errors import ConfigError
+
+    whole = str(path.absolute())
+    if any(sign in whole for sign in "?%") or len(whole.encode()) > LONGEST_HOME:
+        raise ConfigError(
+            f"--home must be a path without ? and %, which the addresses of databases take apart, and of at most "
+            f"{LONGEST_HOME} bytes, since SQLite opens no longer one; got {whole}: choose another folder"
+        )
+    return path
+
+
+def home_of(path: Path | str | Home, store: str = "", study: str = "") -> Home:
+    """The home at ``path``, with its store and its studies where the others say; a :class:`Home` is itself.
+
+    Raises :class:`~trainables.errors.ConfigError` for a path or an address that no database can have.
+    """
+    from latentsweep.storage.home import Home
+
+    if isinstance(path, Home):
+        return path
+    path = checked_home(Path(path))
+    if study:
+        from latentsweep.search.databases import check
+
+        check(study)
+    return Home(path, store, study)
+
+
+def dataset_of(home: Home, name: str, *, shown: bool = True) -> PreparedDataset:
+    """The prepared dataset; the built-in one is made where it is missing, and ``shown`` says how far that is.
+
+    Raises :class:`~trainables.errors.DataError` where another one is not prepared.
+    """
+    if name != BUILT_IN or (home.datasets / name).exists():
+        from latentsweep.datasets.slices import open_dataset
+
+        return open_dataset(home.datasets, name)
+    from latentsweep.datasets.preparation import prepare  # only here: what reads scans takes long to import
+
+    home.writable(home.datasets)
+    with show_progress(f"preparing {name}") if shown else contextlib.nullcontext() as progress:
+        return prepare(name, home=home.root, progress=progress)
+
+
+def recorder_of(home: Home, experiment: str, wanted: bool) -> Recorder:
+    """MLflow's recorder, or one that forgets."""
+    if wanted:
+        from latentsweep_mlflow.recorder import recorder_for
+
+        return recorder_for(home.root, experiment)
+    from latentsweep.records.recorder import MemoryRecorder
+
+    return MemoryRecorder()
+
+
+def pages_of(home: Home, recorder: Recorder) -> Callable[[str], str]:
+    """What gives the address of the page that MLflow has of a run; see :mod:`latentsweep_mlflow.links`."""
+    from latentsweep_mlflow import links
+
+    return links.pages_of(home.root, recorder)
+
+
+def texts_of(settings: Settings) -> list[str]:
+    """Settings as the texts ``field=value`` that ``--set`` takes."""
+    from latentsweep.configuration import scalar
+    from trainables.config import as_scalar
+
+    if not isinstance(settings, Mapping):
+        return list(settings)
+    return [f"{field}={scalar(as_scalar(value))}" for field, value in settings.items()]

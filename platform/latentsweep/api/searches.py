@@ -1,0 +1,171 @@
+"""A search from Python: its plan, its trials, and what it found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from latentsweep.api.models import Model, load
+from latentsweep.api.places import Settings, dataset_of, home_of, recorder_of, texts_of
+from latentsweep.configuration import Configuration, execution_of
+from latentsweep.execution.cluster import pack_job
+from latentsweep.execution.packing import pack_trials, planned_cards
+from latentsweep.jobs import forecast as forecasts
+from latentsweep.jobs.job import Runtime
+from latentsweep.jobs.sweep import Sweep
+from latentsweep.pages.numbers import number
+from latentsweep.search import leaderboard
+from latentsweep.search.choice import SearchConfig
+from latentsweep.search.confirmation import Extent
+from latentsweep.search.export import configuration_of
+from latentsweep.search.plan import SweepPlan, sweep_plan
+from latentsweep.search.spaces import search_space
+from latentsweep.search.study import Search
+from latentsweep.storage.home import Home
+from trainables.measures.inception import find_weights
+from trainables.space import SearchSpace
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a search found; of a dry run, only its ``plan`` and its ``forecast``."""
+
+    home: Home
+    plan: SweepPlan
+    search: Search | None = None
+    """The study; None in a dry run."""
+    forecast: Mapping[str, Any] = field(default_factory=dict)
+    """What would run, with memory and time, as ``--dry-run --json`` prints it; empty where it ran."""
+
+    @property
+    def name(self) -> str:
+        """The sweep's name."""
+        return self.plan.name
+
+    @property
+    def folder(self) -> Path:
+        """The sweep's folder."""
+        return self.home.sweeps / self.name
+
+    @property
+    def leaderboard(self) -> list[dict[str, Any]]:
+        """A row for each measured configuration, the best first: rank, trial, parameters, scores."""
+        return leaderboard.rows(self.search) if self.search else []
+
+    @property
+    def importances(self) -> Mapping[str, float]:
+        """The share of each searched field in the differences of the scores, 0 to 1; empty where too few tell."""
+        return (leaderboard.importances(self.search) or {}) if self.search else {}
+
+    def best(self, trial: int | None = None, *, despite_guards: bool = False) -> Configuration:
+        """The best configuration, confirmed where the search confirmed it, or that of trial number ``trial``.
+
+        Its ``write(path)`` makes a file of it, and :func:`latentsweep.train` takes it as it is. Raises
+        :class:`~trainables.errors.DataError` where there is none, and :class:`~trainables.errors.ConfigError` where
+        the guards refuse it, unless ``despite_guards``.
+        """
+        return configuration_of(self.folder, trial, database=self.home.study, despite_guards=despite_guards)
+
+    def load(self, trial: int | None = None, *, device: str | None = None) -> Model:
+        """The model of the best configuration, or of trial number ``trial``, also where the guards refuse it.
+
+        Raises :class:`~trainables.errors.DataError` where there is none.
+        """
+        chosen = self.best(trial, despite_guards=True).origin["trial"]
+        return load(f"{self.name}/{chosen}", home=self.home, device=device)
+
+
+def sweep(
+    dataset: str,
+    *,
+    trials: int = 20,
+    recipe: str | None = None,
+    space: str | Path | Mapping[str, Any] | SearchSpace | None = None,
+    objectives: Sequence[str] = ("kid",),
+    sampler: str = "tpe",
+    pruner: str = "median",
+    seed: int = 0,
+    split: str | None = None,
+    confirm: int | None = None,
+    confirm_seeds: int = 2,
+    despite_guards: bool = False,
+    settings: Settings = (),
+    concurrent: int | None = None,
+    card_gib: float | None = None,
+    device: str | None = None,
+    ray_address: str = "local",
+    inception: str | Path | None = None,
+    mlflow: bool = True,
+    dry_run: bool = False,
+    home: str | Path | Home = "runs",
+    store: str = "",
+    study_storage: str = "",
+    console: Console | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> SweepResult:
+    """Searches: trains the shared autoencoders, then trials, ranks what they generate, and confirms the best.
+
+    Called again with the same arguments it goes on where it was; with more ``trials`` (at least 1) it runs the rest.
+    ``dataset`` is the name of a prepared one; ``demo`` is prepared by itself.
+
+    ``recipe`` is ``paper``, ``improved`` or ``smoke``, by default the space's own. ``space`` is a search space, its
+    plain form ``{"dimensions": {"vae.latent_channels": [4, 8]}}``, or a YAML file of that; by default the dataset's
+    own. ``objectives`` are ``kid``, ``fid``, …, one, or two for a Pareto front; ``sampler`` is ``tpe`` or ``random``,
+    ``pruner`` ``median``, ``hyperband`` or ``none``. ``seed``, from 0 on, is that of trainings, samples and search.
+    ``split`` is ``subject``, or ``slice`` as the paper did. ``confirm`` best denoisers are trained again with
+    ``confirm_seeds`` fresh seeds each; by default 5 where 12 trials or more can be run. ``despite_guards`` refuses
+    nothing for copying or collapse. ``settings`` change fields of the recipe or, as ``execution.field``, how it runs.
+
+    ``concurrent`` trials run at once, by default as many as fit; ``card_gib`` is the memory of a card to plan for, in
+    GiB; ``device`` is ``cpu``, ``cuda`` or ``auto``; ``ray_address`` is ``local`` or that of a cluster. ``inception``
+    is the file of the network that measures, where it isn't installed. ``mlflow`` records the runs. ``dry_run`` makes
+    the forecast and ends.
+
+    Progress is shown on ``console`` and notes are told to ``tell``; by default nothing is printed. Raises
+    :class:`~trainables.errors.ConfigError` for arguments that are refused, :class:`~trainables.errors.DataError` for
+    a dataset that isn't prepared, and what :meth:`latentsweep.jobs.sweep.Sweep.run` raises.
+    """
+    place, say = home_of(home, store, study_storage), tell or (lambda line: None)
+    of_recipe, execution = execution_of(texts_of(settings), device)
+    chosen = _space(dataset, space)
+    search = SearchConfig(objectives=tuple(objectives), sampler=sampler, pruner=pruner, guarded=not despite_guards)
+    weights = find_weights(Path(inception) if inception else None)
+    data = dataset_of(place, dataset, shown=console is not None)
+    plan = sweep_plan(data, chosen, weights, recipe, of_recipe, split, search, seed)
+    wanted: dict[str, Any] = {
+        "execution": execution,
+        "concurrent": concurrent,
+        "card_gib": card_gib,
+        "slices": data.counts(plan.recipe.data.rule)["train"],
+    }
+    pack = pack_job(plan.recipe, ray_address, **wanted)
+    extent = Extent.of(confirm, confirm_seeds, plan, trials)
+    if confirm and not extent.configurations:
+        say("note: nothing is confirmed, since two objectives have no single best")
+    if dry_run:
+        on_card = pack if pack.gpu_share else pack_trials(plan.recipe, **wanted, present=planned_cards(card_gib))
+        return SweepResult(place, plan, forecast=forecasts.forecast(plan, place, trials, pack, on_card, extent))
+    if not pack.gpu_share and plan.recipe_name != "smoke":
+        say(f"note: {pack.without_card}; {plan.recipe_name} takes days on a CPU, --recipe smoke minutes")
+    if line := pack.left_out_line():
+        say(line)
+    if (reached := plan.reachable(trials)) < trials:
+        say(
+            f"note: --trials {trials}, and the space has {number(reached, 'different training')}: each runs once, "
+            "and none twice"
+        )
+    job = Sweep(place, plan, weights, recorder_of(place, dataset, mlflow))
+    job.run(trials, Runtime(pack, console or Console(quiet=True), ray_address), extent)
+    return SweepResult(place, plan, job.search)
+
+
+def _space(dataset: str, space: str | Path | Mapping[str, Any] | SearchSpace | None) -> SearchSpace:
+    if isinstance(space, SearchSpace):
+        return space
+    if isinstance(space, Mapping):
+        return SearchSpace.from_plain(space)
+    return search_space(dataset, None if space is None else Path(space))

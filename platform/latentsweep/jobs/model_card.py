@@ -1,0 +1,170 @@
+"""The card of a trained model: README.md of its folder, as model hubs read it, with a grid of generated slices."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from latentsweep import guards
+from latentsweep.configuration import scalar
+from latentsweep.datasets.ledger import earlier_words
+from latentsweep.metrics import COMPARED, HIGH, LOW, MEMORISATION, PSNR, SSIM, Metric
+from latentsweep.pages.numbers import UNKNOWN, number
+from latentsweep.pages.tables import Table
+from latentsweep.pages.templates import environment
+from latentsweep.stages.samples import IMAGES
+from trainables.figures import image_grid
+from trainables.loop.checkpoint import load_tensors
+from trainables.loop.files import replace_whole
+from trainables.measures.memorisation import near_copy_threshold, nearest
+from trainables.measures.reference import Reference
+from trainables.recipes import IMPROVED
+
+if TYPE_CHECKING:
+    from latentsweep.jobs.train import Training
+    from latentsweep.stages.pipeline import Pipeline
+
+CARD, PICTURE = "README.md", "grid.png"
+SHOWN = 16
+"""Slices in the grid."""
+UNSTATED = "license: unknown"
+"""What the card says of the weights' licence until a user states one in it."""
+_LICENCE = re.compile(r"^license(?:_name|_link)?:.*$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The first of the measured slices (N, H, W) that aren't near copies, and how many of them were left out."""
+
+    images: np.ndarray
+    left_out: int
+
+
+def write_card(training: Training, pipeline: Pipeline) -> Path:
+    """Writes the card and its grid into the model's folder; a licence that a user stated in an earlier card stays.
+
+    ``pipeline`` is that of the split that counts.
+    """
+    folder = training.job.folder
+    path, grid = folder / CARD, grid_of(pipeline)
+    (folder / PICTURE).unlink(missing_ok=True)
+    if len(grid.images):
+        image_grid(grid.images).save(folder / PICTURE)
+    replace_whole(path, card(training, grid, licence=stated_licence(path)))
+    return path
+
+
+def grid_of(pipeline: Pipeline) -> Grid:
+    """The slices to show, in the order in which they were measured; none where near copies can't be told."""
+    recipe, samples = pipeline.recipe, pipeline.samples()
+    tensors = load_tensors(samples.file(IMAGES))[0]
+    row = list(samples.summary["thresholds"]).index(recipe.sampling.early_stop_threshold)
+    images = tensors["images"][tensors["index"][row]].numpy()
+    null = Reference.load(pipeline.reference().folder).null
+    if not len(null):
+        return Grid(images[:0], 0)
+    training, limit = pipeline.slices("train").images, near_copy_threshold(null)
+    shown: list[np.ndarray] = []
+    seen = 0
+    for start in range(0, len(images), SHOWN):
+        for image, distance in zip(
+            images[start : start + SHOWN], nearest(images[start : start + SHOWN], training).distances, strict=True
+        ):
+            if len(shown) < SHOWN:
+                seen += 1
+                shown += [image] if distance > limit else []
+        if len(shown) == SHOWN:
+            break
+    return Grid(np.stack(shown) if shown else images[:0], seen - len(shown))
+
+
+def stated_licence(path: Path) -> str:
+    """The lines of the licence in an earlier card, as its user left them; else that none is stated."""
+    try:
+        front = path.read_text("utf-8").split("\n---", 1)[0]
+    except (OSError, UnicodeDecodeError):
+        return UNSTATED
+    return "\n".join(_LICENCE.findall(front)) or UNSTATED
+
+
+def card(training: Training, grid: Grid, *, licence: str = UNSTATED) -> str:
+    """The text of the card."""
+    job = training.job
+    configuration, rule = job.configuration, job.configuration.recipe.data.rule
+    slices, subjects = job.dataset.counts(rule), job.dataset.subjects_by_split(rule)
+    apart = rule != "slice"
+    splits = [
+        (split, str(slices[split]), str(subjects[split]) if apart else UNKNOWN) for split in job.dataset.splits(rule)
+    ]
+    origin = configuration.origin
+    template = environment("latentsweep.pages").get_template("model_card.md.j2")
+    return template.render(
+        name=job.name,
+        dataset=job.dataset.name,
+        fingerprint=job.dataset.fingerprint,
+        side=configuration.recipe.data.image_size,
+        seed=configuration.seed,
+        licence=licence,
+        picture=PICTURE if len(grid.images) else "",
+        shown=number(len(grid.images), "slice"),
+        left_out=grid.left_out,
+        splits=Table.of(("split", "slices", "subjects"), splits),
+        apart=apart,
+        last=job.last,
+        scores={
+            split: Table.of(
+                ("measure", "better", "generated", "95 % interval", "floor (real slices)", "reconstructions"),
+                score_rows(training.metrics(split)),
+            )
+            for split in training.evaluations
+        },
+        guards=Table.of(("guard", "split", "measured", "bound", ""), guard_rows(training)),
+        refused=training.refused,
+        memorisation=MEMORISATION.format(training.scores.get(MEMORISATION.name)),
+        earlier="" if training.earlier is None else earlier_words(job.dataset.name, training.earlier),
+        recipe=Table.of(("field", "default of a sweep", "this model"), recipe_rows(training), code=True),
+        origin=f"{origin['sweep']}, trial {origin['trial']}" if {"sweep", "trial"} <= set(origin) else "",
+        licence_stated=licence != UNSTATED,
+    )
+
+
+def score_rows(metrics: dict[str, float]) -> Iterator[tuple[str, ...]]:
+    """What generated slices, real ones and reconstructions score, a row for each measure that is known."""
+    for metric in (*COMPARED, PSNR, SSIM):
+        own = "" if metric in (PSNR, SSIM) else metric.name
+        names = (own, metric.floor, metric.reconstructed if own else metric.name)
+        if any(name in metrics for name in names):
+            found, floor, decoded = (metric.format(metrics.get(name)) for name in names)
+            yield metric.label, metric.better or "", found, _interval(metric, metrics), floor, decoded
+
+
+def guard_rows(training: Training) -> Iterator[tuple[str, ...]]:
+    """Each guard on each split that was measured: the value, its bound, and whether it refuses."""
+    for split in training.evaluations:
+        metrics = training.metrics(split)
+        beyond = guards.constraints(metrics)
+        for guard in guards.GUARDS:
+            metric = guard.metric
+            if metric.stem in beyond:
+                bound = f"{'at least' if guard.least else 'at most'} {metric.format(metrics[metric.bound])}"
+                verdict = "refused" if beyond[metric.stem] > 0 else "passed"
+                yield metric.label, split, metric.format(metrics[metric.name]), bound, verdict
+
+
+def recipe_rows(training: Training) -> Iterator[tuple[str, ...]]:
+    """The fields in which a model's recipe differs from the default of a sweep."""
+    default = IMPROVED.to_dict()
+    for section, values in training.job.configuration.recipe.to_dict().items():
+        for name, value in values.items():
+            if value != default[section][name]:
+                yield f"{section}.{name}", scalar(default[section][name]), scalar(value)
+
+
+def _interval(metric: Metric, metrics: dict[str, float]) -> str:
+    low, high = (metrics.get(metric.name + end) for end in (LOW, HIGH))
+    return UNKNOWN if low is None or high is None else f"{metric.format(low)} to {metric.format(high)}"

@@ -1,0 +1,1 @@
+"""A page for each command, made from its options, its help and its examples."""

@@ -1,0 +1,32 @@
+"""How a search chooses: its objectives, its sampler, its pruner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from latentsweep.metrics import KID, OBJECTIVES
+from latentsweep.search.pruning import PRUNERS
+from trainables.config import Config, setting
+from trainables.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig(Config):
+    """How configurations are chosen and pruned."""
+
+    objectives: tuple[str, ...] = setting(
+        (KID.objective,), "what is minimised; two give a Pareto front", choices=None
+    )
+    sampler: str = setting("tpe", "how configurations are proposed", choices=("tpe", "random"))
+    pruner: str = setting("median", "which trials end early", choices=tuple(PRUNERS))
+    startup: int = setting(
+        4, "trials that are finished before any is pruned, and drawn at random before TPE begins", low=1
+    )
+    guarded: bool = setting(True, "whether what copies its training slices or collapses can't win", later=True)
+
+    def check(self) -> None:
+        if not 1 <= len(self.objectives) <= 2 or len(set(self.objectives)) < len(self.objectives):
+            raise ConfigError(f"--objective takes one name or two different ones, got {', '.join(self.objectives)}")
+        for name in self.objectives:
+            if name not in OBJECTIVES:
+                raise ConfigError(f"--objective must be among {', '.join(OBJECTIVES)}; got {name!r}")

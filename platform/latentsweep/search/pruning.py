@@ -1,0 +1,42 @@
+"""Which trials end early: Optuna's pruners, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+
+from latentsweep.search.trials import feasible
+
+
+class MedianOfFeasible(MedianPruner):
+    """Optuna's pruner by the median, of feasible trials only: a copyist's low score would prune honest ones."""
+
+    def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        """Whether ``trial`` is to end."""
+        return super().prune(cast("Study", _Feasible(study)), trial)
+
+
+class _Feasible:
+    """A study without the trials that aren't :func:`feasible`."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+
+    def get_trials(self, *args: Any, **named: Any) -> list[FrozenTrial]:
+        return [trial for trial in self.study.get_trials(*args, **named) if feasible(trial)]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.study, name)
+
+
+PRUNERS: dict[str, Callable[[], BasePruner]] = {
+    "median": partial(MedianOfFeasible, n_startup_trials=0, n_warmup_steps=0),
+    "hyperband": HyperbandPruner,
+    "none": NopPruner,
+}
+"""Optuna's pruners by the names that ``--pruner`` takes."""

@@ -1,0 +1,212 @@
+"""Draws slices from the model in a folder: as ``sampler.py`` in that folder, with torch, numpy and safetensors alone.
+
+    python sampler.py --count 16 --seed 0 --to images
+
+    import sampler                              # in Python
+    images = sampler.open_model().draw(range(16))  # uint8 (16, H, W), 0 is black
+
+A seed gives the same slice whatever else is drawn with it. On the CPU its bits are those that latentsweep draws, at
+equal versions of torch and as many threads; elsewhere they are equal up to rounding.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import struct
+import sys
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from latentsweep.stages.denoiser import draw, load_denoiser
+from latentsweep.stages.vae import load_vae
+from trainables.autoencoder.training import decode_to_bytes
+from trainables.autoencoder.vae import Autoencoder
+from trainables.denoiser.condition import LESIONS
+from trainables.denoiser.latents import NO_WHITENING, ChannelStatistics
+from trainables.denoiser.samplers import SAMPLERS
+from trainables.denoiser.unet import UNet
+from trainables.errors import ConfigError, DataError, LatentsweepError
+from trainables.loop.checkpoint import load_tensors
+from trainables.recipes import Recipe
+
+CONFIG, SETTINGS = "config.yaml", "config.json"
+"""A configuration as a person reads and edits it, and what the sampler reads, which is made of that."""
+VAE, DENOISER, GUIDE = "vae.safetensors", "denoiser.safetensors", "guide.safetensors"
+SCALING = "scaling.safetensors"
+
+
+class Section(SimpleNamespace):
+    """A section of a recipe, or all of it, as ``config.json`` says it: fields, and what follows from them."""
+
+    def chosen_plugins(self, field: str) -> dict[str, Any]:
+        """The things of other packages that a field names: none, since the file holds what is built in."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Model:
+    """An autoencoder, a denoiser and its guide, how latents are scaled, and the positions that images draw from."""
+
+    recipe: Recipe
+    autoencoder: Autoencoder
+    denoiser: UNet
+    scaling: ChannelStatistics
+    positions: torch.Tensor | None = None
+    guide: UNet | None = None
+    lesions: torch.Tensor | None = None
+    """Beside the positions, where the denoiser is told how much of a slice is lesion."""
+
+    @classmethod
+    def read(cls, folder: Path, recipe: Recipe) -> Self:
+        """The weights in a folder; raises :class:`DataError` where one is missing or isn't of this recipe."""
+        guided = recipe.sampling.autoguidance != 1
+        require(folder, VAE, DENOISER, SCALING, *([GUIDE] if guided else []))
+        try:
+            autoencoder = load_vae(folder / VAE, recipe)
+            denoiser = load_denoiser(folder / DENOISER, recipe)
+            guide = load_denoiser(folder / GUIDE, recipe) if guided else None
+            tensors, _ = load_tensors(folder / SCALING)
+            whitening = ChannelStatistics(tensors["mean"], tensors["deviation"])
+            positions = tensors["positions"] if recipe.diffusion.position_condition else None
+            lesions = tensors["lesions"] if recipe.diffusion.lesion_condition else None
+        except (RuntimeError, KeyError, MemoryError) as error:
+            raise DataError(
+                f"the weights in {folder} are not those of its {CONFIG} ({type(error).__name__}); put back the files "
+                "that were written together"
+            ) from error
+        scaling = whitening if recipe.diffusion.whiten else NO_WHITENING
+        return cls(recipe, autoencoder, denoiser, scaling, positions, guide, lesions)
+
+    def draw(self, seeds: Sequence[int], device: str | torch.device = "cpu", lesion: str = "") -> np.ndarray:
+        """Slices uint8 (N, H, W), one a seed, computed on ``device``; of a model that draws masks (N, 2, H, W).
+
+        There the second channel is the lesion mask, 255 for lesion and 0 elsewhere. With ``lesion``, none, small or
+        large, all are told that size; else each seed is told that of a training slice. Raises :class:`ConfigError`
+        where the denoiser learned no such slices.
+        """
+        positions, lesions = self._told(lesion)
+        device = torch.device(device)
+        trace = draw(
+            self.denoiser,
+            self.recipe,
+            seeds,
+            device,
+            guide=self.guide,
+            thresholds=(self.recipe.sampling.early_stop_threshold,),
+            positions=positions,
+            lesions=lesions,
+        )
+        latents = self.scaling.unwhiten(trace.latents[0].cpu())
+        images: np.ndarray = decode_to_bytes(self.autoencoder, latents, device).numpy()
+        return images
+
+    def _told(self, lesion: str) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """The positions and lesions that images draw from."""
+        if not lesion:
+            return self.positions, self.lesions
+        if lesion not in LESIONS or self.lesions is None:
+            raise ConfigError(
+                f"--lesion is one of {', '.join(LESIONS)}, for a model with lesion_condition, got {lesion!r}"
+                f"{'' if lesion not in LESIONS else ' for one without'}; leave it out, or draw from another model"
+            )
+        chosen = self.lesions == LESIONS.index(lesion)
+        if not chosen.any():
+            learned = ", ".join(size for number, size in enumerate(LESIONS) if (self.lesions == number).any())
+            raise ConfigError(
+                f"--lesion must be a size that the training slices have, which is {learned}, got {lesion}; take one "
+                "of these"
+            )
+        return None if self.positions is None else self.positions[chosen], self.lesions[chosen]
+
+
+def require(folder: Path, *names: str) -> None:
+    """Raises :class:`DataError` where a folder lacks one of these files."""
+    for name in names:
+        if not (folder / name).exists():
+            raise DataError(f"{folder} is not a trained model: it has no {name}")
+
+
+def open_model(folder: Path | None = None) -> Model:
+    """The model in ``folder``, by default this file's; raises :class:`DataError` for one that isn't whole."""
+    folder = folder or Path(__file__).parent
+    return Model.read(folder, read_settings(folder).recipe)
+
+
+def read_settings(folder: Path) -> Any:
+    """What ``config.json`` says, by attributes; raises :class:`DataError` where ``config.yaml`` was edited since."""
+    require(folder, SETTINGS)
+    settings = json.loads((folder / SETTINGS).read_text("utf-8"), object_hook=lambda values: Section(**values))
+    named = settings.recipe.sampling.sampler
+    if named not in SAMPLERS:
+        raise DataError(
+            f"{SETTINGS} names the sampler {named}, which comes from another package: draw with latentsweep where "
+            "that package is installed"
+        )
+    path = folder / CONFIG
+    if path.exists() and digest_of(path) != settings.made_from:
+        raise DataError(
+            f"{SETTINGS} says how to draw and must be made from {CONFIG}, which was edited since: put back what it "
+            f"was, draw with latentsweep, or take {CONFIG} away to draw as {SETTINGS} says"
+        )
+    return settings
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def png(image: np.ndarray) -> bytes:
+    """A slice (H, W) uint8 as an 8-bit grey PNG."""
+    height, width = image.shape
+    rows = np.zeros((height, width + 1), np.uint8)  # each row begins with its filter, 0
+    rows[:, 1:] = image
+    header = struct.pack(">2I5B", width, height, 8, 0, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes())), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+
+
+def main() -> int:
+    """Draws slices into a folder, as the command line says; returns the exit code."""
+    parser = argparse.ArgumentParser(description="Draws slices from the model in this folder: a PNG for each seed.")
+    parser.add_argument("--count", type=int, default=16, help="how many slices")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first slice; the next has the next")
+    parser.add_argument("--to", type=Path, default=Path("images"), help="folder for the slices")
+    parser.add_argument("--lesion", default="", help="none, small or large, of a model that was told of lesions")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
+    words = parser.parse_args()
+    if words.count < 1 or words.seed < 0:
+        parser.error("--count must be at least 1 and --seed at least 0")
+    folder = Path(__file__).parent
+    try:
+        settings = read_settings(folder)
+        torch.set_num_threads(min(settings.threads, len(os.sched_getaffinity(0))))
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = settings.tf32
+        seeds = range(words.seed, words.seed + words.count)
+        images = Model.read(folder, settings.recipe).draw(seeds, words.device, words.lesion)
+    except LatentsweepError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    words.to.mkdir(parents=True, exist_ok=True)
+    for seed, drawn in zip(seeds, images, strict=True):
+        for name, image in zip(("seed", "mask"), drawn if drawn.ndim == 3 else [drawn], strict=False):
+            (words.to / f"{name}-{seed:06d}.png").write_bytes(png(image))
+    print(f"{len(images)} slices in {words.to}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

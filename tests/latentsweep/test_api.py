@@ -1,0 +1,151 @@
+"""What ``import latentsweep`` offers in Python: cheap to import, documented, and the same as the commands."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+import typing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from small_dataset import brief_on
+from typer.testing import CliRunner
+
+import latentsweep
+from latentsweep.api.places import texts_of
+from latentsweep.cli import app
+from latentsweep.configuration import Configuration, changes_of
+from latentsweep.stages.model_folder import read_model, write_model
+from latentsweep.storage.home import Home
+from trainables.errors import ConfigError, DataError
+from trainables.recipes import SMOKE
+
+RECIPE = SMOKE.replace(
+    **{
+        "data.image_size": 32,
+        "vae.widths": (8, 16),
+        "vae.max_steps": 2,
+        "vae.validations": 1,
+        "diffusion.widths": (8, 16),
+        "diffusion.attention_levels": (),
+        "diffusion.embedding_channels": 16,
+        "diffusion.steps": 2,
+        "diffusion.validations": 1,
+        "diffusion.batch_size": 4,
+        "sampling.steps": 2,
+    }
+)
+HEAVY = ("torch", "ray", "mlflow", "optuna", "numpy", "typer", "yaml", "trainables")
+SMALL = {"data.image_size": 32, "vae.widths": [8, 16], "diffusion.widths": (8, 16), "diffusion.attention_levels": []}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with a small dataset, and the folder of a model of it."""
+    folder = tmp_path_factory.mktemp("api")
+    pipeline = brief_on(Home(folder / "runs")).pipeline(RECIPE)
+    pipeline.denoiser()
+    write_model(folder / "model", pipeline.store, pipeline.keys, Configuration("tiny", 0, RECIPE))
+    return folder
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    code = f"import sys, latentsweep; print(len(sys.modules), *set({HEAVY}) & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True)
+    count, *heavy = done.stdout.split()
+    assert not heavy
+    assert int(count) < 100
+
+
+@pytest.mark.parametrize("name", latentsweep.__all__)
+def test_every_function_is_typed_and_names_each_argument_in_its_documentation(name: str) -> None:
+    function = getattr(latentsweep, name)
+    text, shared = inspect.getdoc(function) or "", inspect.getdoc(latentsweep.sweep) or ""
+    assert "Raises" in text
+    hints = typing.get_type_hints(function)
+    for argument in inspect.signature(function).parameters:
+        assert argument in hints
+        elsewhere = "other arguments are those of :func:`latentsweep.sweep`" in text and argument in shared
+        assert f"``{argument}``" in text or elsewhere or argument in ("home", "store", "study_storage"), argument
+
+
+def test_there_is_no_other_name() -> None:
+    assert {*latentsweep.__all__} <= {*dir(latentsweep)}
+    with pytest.raises(AttributeError, match="no attribute 'sweeep'"):
+        latentsweep.sweeep  # noqa: B018
+
+
+def test_a_model_becomes_an_array_of_slices_in_three_lines(made: Path) -> None:
+    model = latentsweep.load(made / "model", home=made / "runs")
+    images = model.sample(3, seed=5)
+    assert (images.dtype, images.shape, model.size) == (np.uint8, (3, 32, 32), 32)
+    assert np.array_equal(images, read_model(made / "model").images([5, 6, 7]))
+    with pytest.raises(ConfigError, match="count must be 1 or more"):
+        model.sample(0)
+
+
+def test_the_champion_of_a_dataset_is_loaded_by_its_name(made: Path) -> None:
+    from latentsweep_mlflow.registry import register_model
+
+    home = made / "runs"
+    with pytest.raises(DataError, match="or a dataset that MLflow holds the champion of; got 'tiny'"):
+        latentsweep.load("tiny", home=home)
+    assert not (home / "mlflow").exists(), "looking for a champion makes no database"
+    told: dict[str, Any] = {"run_id": None, "score": 1.0, "objective": "kid", "comparable": "all"}
+    assert register_model(home, dataset="tiny", folder=made / "model", **told).champion
+    expected = latentsweep.load(made / "model", home=home).sample(2)
+    assert np.array_equal(latentsweep.load("tiny", home=home).sample(2), expected)
+    (registered,) = home.glob("mlflow/artifacts/*/artifacts/model-*")
+    assert np.array_equal(latentsweep.load(registered, home=home).sample(2), expected), "as MLflow lays it out"
+
+
+def test_settings_of_python_are_those_of_the_command() -> None:
+    settings = {"diffusion.learning_rate": 1e-5, "vae.widths": (8, 16), "data.split": "slice", "vae.attention": False}
+    texts = texts_of(settings)
+    assert RECIPE.replace(**changes_of(texts)) == RECIPE.replace(**settings)
+    assert texts_of(texts) == texts
+
+
+def test_the_commands_print_the_plans_that_python_gives(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home, words = made / "runs", texts_of(SMALL)
+    asked: dict[str, Any] = {"settings": SMALL, "device": "cpu", "home": home, "dry_run": True}
+    searched = latentsweep.sweep("tiny", recipe="smoke", trials=3, **asked)
+    assert (searched.leaderboard, searched.search) == ([], None)
+    compared = latentsweep.ablate("tiny", recipe="smoke", seeds=2, **asked)
+    assert (compared.verdicts, compared.files, compared.failures) == ({}, [], {})
+    Configuration("tiny", 0, RECIPE).write(made / "best.yaml")
+    trained = latentsweep.train(made / "best.yaml", **{**asked, "settings": ()})
+    assert trained.scores == {}
+    assert not any((home / each).exists() for each in ("sweeps", "ablations", "trained"))
+    with pytest.raises(DataError, match="a dry run trains nothing"):
+        trained.load()
+    printed = capsys.readouterr()
+    assert printed.out + printed.err == ""
+
+    options = ["--device", "cpu", "--home", str(home), "--dry-run", "--json"]
+    small = [word for text in words for word in ("--set", text)]
+    for line, found in (
+        (["sweep", "-d", "tiny", "--recipe", "smoke", "--trials", "3", *small], searched),
+        (["ablate", "-d", "tiny", "--recipe", "smoke", "--seeds", "2", *small], compared),
+        (["train", "--config", str(made / "best.yaml")], trained),
+    ):
+        done = CliRunner().invoke(app, [*line, *options])
+        assert json.loads(done.stdout) == json.loads(json.dumps(found.forecast)), done.output
+
+
+def test_what_is_refused_raises_and_exits_nothing(made: Path) -> None:
+    home = made / "runs"
+    with pytest.raises(ConfigError, match=r"unknown field 'diffusion\.steep'"):
+        latentsweep.sweep("tiny", settings={"diffusion.steep": 3}, home=home)
+    with pytest.raises(DataError, match="kaggle"):
+        latentsweep.sweep("kaggle", home=home)
+    with pytest.raises(ConfigError, match=r"there is no configuration none\.yaml"):
+        latentsweep.train("none.yaml", home=home)
+    with pytest.raises(ConfigError, match="no component 'nonsense'"):
+        latentsweep.ablate("tiny", components=["nonsense"], home=home, dry_run=True)
+    with pytest.raises(DataError):
+        latentsweep.prepare("mine", made / "nowhere", home=home)
