@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from latentsweep.search.plan import SweepPlan
-from latentsweep.search.study import family_of
+from latentsweep.search.trials import family_of
 from latentsweep.search.sweeps import open_search, sweeps
 from latentsweep.storage.home import Home
 from trainables.errors import LatentsweepError

@@ -6,10 +6,12 @@ The study in the sweep's folder is the single truth about the search (``trials.p
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
@@ -61,6 +63,7 @@ class Ranking:
                     pruner=PRUNERS[config.pruner](),
                     load_if_exists=True,
                 )
+                _name_objectives(self.study, [OBJECTIVES[name].label for name in config.objectives])
         self.apart: frozenset[int] = frozenset()
         """Trials whose scores don't compare with the others': they are in no ranking, nor are their points."""
 
@@ -169,6 +172,13 @@ class Ranking:
 
     def _rank(self, trial: FrozenTrial) -> tuple[bool, Sequence[float], int]:
         return bool(self.refusal(trial)), trial.values, trial.number
+
+
+def _name_objectives(study: Study, names: Sequence[str]) -> None:
+    """What other viewers of the study call its objectives; written where it differs, also in a study of before."""
+    if study.metric_names != [*names]:
+        with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
+            study.set_metric_names([*names])
 
 
 def _loaded(name: str, place: str | RDBStorage) -> Study:
