@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from latentsweep.search.plan import SweepPlan
-from latentsweep.search.trials import family_of
 from latentsweep.search.sweeps import open_search, sweeps
+from latentsweep.search.trials import family_of
 from latentsweep.storage.home import Home
 from trainables.errors import LatentsweepError
 
