@@ -22,6 +22,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, Schema, TensorSpec
 
 from latentsweep.guards import TAG
+from latentsweep.metrics import OBJECTIVES
 from latentsweep.records.recorder import NOTHING
 from latentsweep.records.redaction import redact
 from latentsweep_mlflow.tracking import ORIGIN, artifact_root, connect, database, experiment_id, tracking_uri
@@ -147,11 +148,11 @@ def _register(
 
 def _compare(tags: Mapping[str, str], champion: ModelVersion | None) -> tuple[bool, str]:
     """Whether the model of these tags becomes the champion, and why or why not."""
-    score, objective = float(tags[_SCORE]), tags[_OBJECTIVE]
+    score, named = float(tags[_SCORE]), _in_words(tags[_OBJECTIVE])
     if TAG in tags:
         return False, f"registered despite the guards ({tags[TAG]}), and so never the champion"
     if not math.isfinite(score):
-        return False, f"its {objective} is {score}, which beats nothing"
+        return False, f"its {named} is {score}, which beats nothing"
     if champion is None:
         return True, "the first of this dataset"
     for tag, what in ((_OBJECTIVE, "objective"), (_COMPARABLE, "measurement")):
@@ -161,9 +162,14 @@ def _compare(tags: Mapping[str, str], champion: ModelVersion | None) -> tuple[bo
                 f"{champion.version} ({champion.tags.get(tag)}); to change the champion, move the alias in MLflow"
             )
     theirs = float(champion.tags[_SCORE])
-    if score < theirs:
-        return True, f"its {objective} of {score:.4g} beats the {theirs:.4g} of version {champion.version}"
-    return False, f"its {objective} of {score:.4g} does not beat the {theirs:.4g} of version {champion.version}"
+    beats = "beats" if score < theirs else "does not beat"
+    return score < theirs, f"its {named} of {score:.4g} {beats} the {theirs:.4g} of version {champion.version}"
+
+
+def _in_words(objective: str) -> str:
+    """An objective such as ``kid on the test split`` with what people call its metric."""
+    name, _, where = objective.partition(" ")
+    return f"{OBJECTIVES[name].label} {where}" if name in OBJECTIVES else objective
 
 
 def _champion(client: MlflowClient, name: str) -> ModelVersion | None:

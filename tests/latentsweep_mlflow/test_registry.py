@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 
 from latentsweep_mlflow import registry
 from latentsweep_mlflow.recorder import recorder_for
-from latentsweep_mlflow.registry import FILES, GUIDE, Registered, register_model
+from latentsweep_mlflow.registry import FILES, GUIDE, Registered, _in_words, register_model
 from latentsweep_mlflow.tracking import connect, tracking_uri
 from trainables.errors import LatentsweepError
 
@@ -188,3 +188,8 @@ def test_a_server_that_is_away_is_one_line_without_its_password(
         register(tmp_path, tmp_path / "m", "away", "a", 1.0)
     assert "s3cret" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_people_read_the_name_of_a_score_and_not_its_key() -> None:
+    assert _in_words("kid on the test split") == "KID ×1000 on the test split"
+    assert _in_words("final/kid") == "final/kid"

@@ -266,12 +266,11 @@ class SweepListener:
             points = [trial.user_attrs["metrics"], *(point["metrics"] for point in trial.user_attrs["points"])]
             refused = self.sweep.search.refused
             lowest = min(points, key=lambda point: (bool(refused(point)), point[self.objective.name]))
-            score = self.objective.format(lowest[self.objective.name])
-            how = f"{'best ' if len(points) > 1 else ''}{self.objective.label} {score}"
+            how = f"{'best ' if len(points) > 1 else ''}{self._score(lowest[self.objective.name])}"
             said = guards.refusal(lowest)
             how += (f", refused: {said}" if refused(lowest) else f", {said}") if said else ""
             first = self.sweep.search.leader()
-            best = f"{self.objective.format(first.values[0])} with {leaderboard.described(first.params)}"
+            best = f"{self._score(first.values[0])} with {leaderboard.described(first.params)}"
             if self.sweep.search.refusal(first):
                 best = "none, the guards refuse all"
         elif trial.state == TrialState.PRUNED:
@@ -280,3 +279,7 @@ class SweepListener:
         else:
             how = f"failed: {trial.user_attrs.get('reason', 'no reason given')}"
         self.view.ended(number, how, best)
+
+    def _score(self, value: float) -> str:
+        """A score of the objective with its name."""
+        return f"{self.objective.label} {self.objective.format(value)}"

@@ -11,7 +11,7 @@ from latentsweep import guards
 from latentsweep.datasets.slices import JOINT, PreparedDataset, open_dataset
 from latentsweep.invocation import documented
 from latentsweep.lints import Finding
-from latentsweep.metrics import FID, KID, STEPS, Metric
+from latentsweep.metrics import FID, KID, OBJECTIVES, STEPS, Metric
 from latentsweep.pages.charts import Chart
 from latentsweep.pages.numbers import duration, now, number
 from latentsweep.pages.tables import Table
@@ -143,9 +143,10 @@ class Content:
         state = leaderboard.counts(self.source.search)
         again = extent_words(self.confirmation)
         rule, side = str(plan.recipe.data.rule), plan.recipe.data.image_size
+        minimised = " and ".join(OBJECTIVES[name].label for name in config.objectives)
         search = (
-            f"minimises {' and '.join(config.objectives)} on the validation split; sampler {config.sampler}, pruner "
-            f"{config.pruner}, {config.startup} trials before either begins"
+            f"minimises {minimised} on the validation split; sampler {config.sampler}, pruner {config.pruner}, "
+            f"{config.startup} trials before either begins"
         )
         trials = ", ".join(f"{state[name]} {name}" for name in ("complete", "pruned", "failed"))
         waiting = f", {state['waiting']} waiting" if state["waiting"] else ""
