@@ -57,7 +57,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "export": (
         ("export --dataset mine --to best.yaml", "the best of the dataset's latest sweep"),
-        ("export --sweep mine-smoke-6d974d52 --trial 3 --to third.yaml", "a trial that you choose"),
+        ("export --sweep mine-smoke-6d974d52 --number 3 --to third.yaml", "a configuration that you choose"),
     ),
     "train": (
         ("train --config best.yaml --dry-run", "the plan: steps, memory, time"),
