@@ -48,7 +48,7 @@ FAST = {
     "evaluation.bootstrap": 10,
 }
 SLICES = SMOKE.replace(**FAST)
-JOINTLY = SLICES.replace(**{"data.mask": True})
+JOINTLY = SLICES.replace(**{"data.mask": True, "vae.mask_weight": 1.0})
 
 
 def pipeline_of(home: Home, recipe: Recipe) -> Pipeline:
