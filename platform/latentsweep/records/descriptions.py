@@ -15,11 +15,9 @@ from latentsweep.ablation.design.plan import AblationPlan
 from latentsweep.metrics import LEADERBOARD, OBJECTIVES
 from latentsweep.pages.numbers import number
 from latentsweep.search import leaderboard
-from latentsweep.search.confirmation import choice, confirmation
-from latentsweep.search.confirmed import Confirmation
+from latentsweep.search.confirmation import Confirmation, choice, confirmation
 from latentsweep.search.plan import SweepPlan
-from latentsweep.search.study import Search
-from latentsweep.search.trials import COPIED, family_of
+from latentsweep.search.study import COPIED, Search, family_of
 
 DATABASE = '"$LATENTSWEEP_STUDY"'
 """The study of a sweep in a database, as a shell has it."""
@@ -41,7 +39,7 @@ def name_of(sweep: str, configuration: int) -> str:
     return f"#{configuration} {sweep}"
 
 
-def key_of(sweep: str, configuration: int) -> str:
+def key_of(sweep: str, configuration: int | str) -> str:
     """The key of a configuration's run."""
     return f"{sweep}/trial-{configuration}"
 
@@ -123,9 +121,9 @@ def winning_words(search: Search) -> str:
 
 def describe_training(dataset: str, origin: Mapping[str, Any], scores: Mapping[str, float], split: str) -> str:
     """What a training of one configuration is, where that comes from, and what it scored."""
-    sweep, trial = origin.get("sweep"), origin.get("trial")
     whose = ""
-    if sweep is not None and trial is not None:
+    if {"sweep", "trial"} <= origin.keys():
+        trial, sweep = str(origin["trial"]), str(origin["sweep"])
         whose = f" Its configuration is {link(f'number {trial}', key_of(sweep, trial))} of {sweep}."
     first = f"A training of one configuration on {dataset}, measured on the {split} split.{whose}"
     return _paragraphs([first, describe_scores(scores)])
