@@ -15,9 +15,11 @@ from latentsweep.ablation.design.plan import AblationPlan
 from latentsweep.metrics import LEADERBOARD, OBJECTIVES
 from latentsweep.pages.numbers import number
 from latentsweep.search import leaderboard
-from latentsweep.search.confirmation import Confirmation, choice, confirmation
+from latentsweep.search.confirmation import choice, confirmation
+from latentsweep.search.confirmed import Confirmation
 from latentsweep.search.plan import SweepPlan
-from latentsweep.search.study import COPIED, Search, family_of
+from latentsweep.search.study import Search
+from latentsweep.search.trials import COPIED, family_of
 
 DATABASE = '"$LATENTSWEEP_STUDY"'
 """The study of a sweep in a database, as a shell has it."""
