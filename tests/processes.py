@@ -53,7 +53,7 @@ class Job:
     def said(self) -> str:
         return self.log.read_text(errors="replace")
 
-    def wait_for(self, condition: Callable[[], object], seconds: float = 300) -> None:
+    def wait_for(self, condition: Callable[[], object], seconds: float = 900) -> None:
         """Until ``condition()`` holds; the command must still run."""
         deadline = time.monotonic() + seconds
         while not condition():

@@ -32,9 +32,6 @@ _ADDRESSES = (
 )
 """The tables and columns in which MLflow keeps where files lie."""
 
-_KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""The tag of an experiment by which MLflow shows its runs as trainings, and not as evaluations of agents."""
-
 _LOCK_SECONDS = 30.0
 _HTTP_LIMITS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 _PROBE_SECONDS = 3.0
@@ -129,7 +126,7 @@ def experiment_id(client: MlflowClient, name: str, root: str | None = None) -> s
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            return client.create_experiment(name, artifact_location=root, tags=_KIND)
+            return client.create_experiment(name, artifact_location=root)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
@@ -137,9 +134,6 @@ def experiment_id(client: MlflowClient, name: str, root: str | None = None) -> s
     assert found is not None
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
-    for tag, value in _KIND.items():
-        if tag not in found.tags:
-            client.set_experiment_tag(found.experiment_id, tag, value)
     return str(found.experiment_id)
 
 

@@ -93,9 +93,9 @@ def _show(uri: str, address: str, open_browser: bool, tell: Callable[[str], None
         raise LatentsweepError(
             f"MLflow at {redact(uri)} does not answer: {redact(error)}; start it, or unset MLFLOW_TRACKING_URI"
         ) from None
-    tell(f"MLflow: {redact(address)}")
     for name, link in links.items():
-        tell(f"  {name}: {redact(link)}")
+        tell(f"the runs of {name}: {redact(link)}")
+    tell(f"MLflow{' itself' if links else ''}: {redact(address)}")
     if open_browser:
         webbrowser.open(next(iter(links.values()), address))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -54,10 +55,20 @@ def begun(calm: tuple[Path, dict[str, Any]], prepared: Path) -> Path:
     return prepared
 
 
+def reported(home: Path) -> dict[Path, int]:
+    """The checkpoints of unfinished denoisers, and when each was written."""
+    found = {}
+    for path in (home / "store" / "denoiser").glob("*.partial/checkpoint.safetensors"):
+        with contextlib.suppress(FileNotFoundError):  # it was finished meanwhile
+            found[path] = path.stat().st_mtime_ns
+    return found
+
+
 def started(home: Path, trials: int = TRIALS, **environment: str) -> Job:
-    """A sweep in the background, when its first trial has reported."""
+    """A sweep in the background, when a trial of it has reported since it began."""
+    before = reported(home)
     job = Job.start(home, *sweep_words(home.parent, DATASET, trials), environment=environment)
-    job.wait_for(lambda: list((home / "store" / "denoiser").glob("*.partial/checkpoint.safetensors")))
+    job.wait_for(lambda: reported(home) != before)
     return job
 
 
@@ -85,9 +96,9 @@ def check_closed(home: Path, calm: tuple[Path, dict[str, Any]]) -> None:
     assert "RUNNING" not in {trial.state.name for trial in study_of(home, calm[1]["sweep"]).trials}
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_asked_to_end_it_ends_cleanly_and_says_how_to_go_on(
-    begun: Path, calm: tuple[Path, dict[str, Any]], number: signal.Signals
+@pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, "trial"), (signal.SIGTERM, "driver")])
+def test_asked_to_end_it_ends_cleanly_and_going_on_it_replaces_a_process_that_is_killed(
+    begun: Path, calm: tuple[Path, dict[str, Any]], number: signal.Signals, kind: str
 ) -> None:
     job = started(begun)
     job.process.send_signal(number)
@@ -98,6 +109,12 @@ def test_asked_to_end_it_ends_cleanly_and_says_how_to_go_on(
     assert "state-dump" not in job.said
     assert not left_by(begun)
     check_closed(begun, calm)
+
+    job = started(begun)
+    job.kill(kind)
+    assert job.ended() == 0, job.said
+    assert ("the driver was lost; going on" in job.said) == (kind == "driver")
+    assert not left_by(begun)
     check_equal(begun, calm)
 
 
@@ -143,15 +160,12 @@ def test_a_killed_command_leaves_nothing_running(begun: Path, calm: tuple[Path, 
     check_closed(begun, calm)
 
 
-@pytest.mark.parametrize("kind", ["driver", "trial", "raylet"])
-def test_a_killed_process_is_replaced_and_the_sweep_ends_as_if_nothing_had_been(
-    begun: Path, calm: tuple[Path, dict[str, Any]], kind: str
+def test_a_raylet_that_is_killed_is_replaced_and_the_sweep_ends_as_if_nothing_had_been(
+    begun: Path, calm: tuple[Path, dict[str, Any]]
 ) -> None:
     job = started(begun)
-    job.kill(kind)
+    job.kill("raylet")
     assert job.ended() == 0, job.said
-    if kind != "raylet":  # without it, workers may end what they are at before the driver misses it
-        assert ("the driver was lost; going on" in job.said) == (kind == "driver")
     assert not left_by(begun)
     check_equal(begun, calm)
 

@@ -15,7 +15,8 @@ from small_dataset import plant
 
 from latentsweep.configuration import Configuration
 from latentsweep.datasets.slices import JOINT, check_prepared, open_dataset
-from latentsweep.search.plan import check_fit
+from latentsweep.search.choice import SearchConfig
+from latentsweep.search.plan import SweepPlan, check_fit, planned
 from latentsweep.stages.dataset import open_published, publish
 from latentsweep.stages.latents import read_lesions
 from latentsweep.stages.model_folder import from_store, read_model, sample_images, write_model
@@ -27,6 +28,7 @@ from trainables.loop.checkpoint import load_tensors
 from trainables.loop.execution import Execution
 from trainables.measures.inception import InceptionWeights
 from trainables.recipes import SMOKE, Recipe
+from trainables.space import Choice, SearchSpace
 
 FAST = {
     "data.image_size": 32,
@@ -46,7 +48,7 @@ FAST = {
     "evaluation.bootstrap": 10,
 }
 SLICES = SMOKE.replace(**FAST)
-JOINTLY = SLICES.replace(**{"data.mask": True})
+JOINTLY = SLICES.replace(**{"data.mask": True, "vae.mask_weight": 1.0})
 
 
 def pipeline_of(home: Home, recipe: Recipe) -> Pipeline:
@@ -120,7 +122,7 @@ def test_a_denoiser_is_told_lesions_and_draws_the_one_that_is_asked_for(told: Pi
     small, large = (model.drawn([5], lesion=size).images for size in ("small", "large"))
     assert not np.array_equal(small, large), "the same noise, told otherwise"
     write_model(tmp_path, told.store, told.keys, Configuration("discs", 0, told.recipe))
-    assert np.array_equal(read_model(tmp_path).draw([5], lesion="large").images, large)
+    assert np.array_equal(read_model(tmp_path).drawn([5], lesion="large").images, large)
 
 
 def test_a_lesion_that_a_model_did_not_learn_is_refused(trained: Pipeline, told: Pipeline) -> None:
@@ -159,6 +161,23 @@ def test_keys_of_recipes_without_masks_are_those_of_before() -> None:
     assert "mask" not in SLICES.data.identity()
     assert "mask_weight" not in SLICES.vae.identity()
     assert "mask_label" not in SLICES.replace(**{"data.mask_label": 3}).data.identity(), "nobody reads it"
+
+
+def test_a_plan_depends_on_masks_only_where_one_of_its_configurations_learns_them(tmp_path: Path) -> None:
+    home, search = Home(tmp_path / "runs"), SearchConfig()
+    dataset, weights = plant_discs(home), InceptionWeights(Path("not-needed"), "0" * 64)
+
+    def plan(**dimensions: Choice) -> SweepPlan:
+        return planned(dataset, "smoke", SLICES, SearchSpace(dimensions), search, 0, weights)
+
+    rates = Choice([1e-3, 1e-4])
+    alone, both = plan(**{"diffusion.learning_rate": rates}), plan(**{"data.mask": Choice([False, True])})
+    assert alone.fingerprint == dataset.fingerprint
+    assert both.fingerprint == dataset.fingerprint_of(masks=True)
+    assert both.keys_of(SLICES) == alone.keys_of(SLICES), "what has no masks is shared"
+    assert len(both.autoencoders()) == 2
+    workers = dataclasses.replace(pipeline_of(home, JOINTLY), weights=weights)
+    assert both.keys_of(JOINTLY) == workers.keys, "a worker finds what its driver asks for"
 
 
 def test_other_masks_of_the_same_slices_have_other_keys(tmp_path: Path) -> None:

@@ -64,7 +64,15 @@ GUIDED = SMALL.replace(
         "sampling.guidance_high": 3.0,
     }
 )
-MODELS: Mapping[str, Recipe] = {"plain": PLAIN, "stopping": STOPPING, "guided": GUIDED}
+JOINT = SMALL.replace(
+    **{
+        "data.mask": True,
+        "diffusion.lesion_condition": True,
+        "diffusion.position_condition": True,
+        "sampling.guidance": 1.5,
+    }
+)
+MODELS: Mapping[str, Recipe] = {"plain": PLAIN, "stopping": STOPPING, "guided": GUIDED, "joint": JOINT}
 
 ALONE = """
 import runpy, sys
@@ -118,12 +126,14 @@ def model_folder(folder: Path, recipe: Recipe) -> Path:
     """The folder of a model of that recipe that was trained on nothing."""
     folder.mkdir(parents=True)
     torch.manual_seed(0)
-    save_tensors(folder / VAE, random(Autoencoder(recipe.vae)))
+    save_tensors(folder / VAE, random(Autoencoder(recipe.vae, recipe.data.mask)))
     for file in (DENOISER, *([GUIDE] if recipe.sampling.autoguidance != 1 else [])):
         save_tensors(folder / file, random(UNet(recipe.vae.latent_channels, recipe.diffusion)))
     channels = recipe.vae.latent_channels
     scaling = {"mean": torch.linspace(-1, 1, channels), "deviation": torch.linspace(0.5, 2, channels)}
-    save_tensors(folder / SCALING, {**scaling, "positions": torch.linspace(0, 1, 5)})
+    save_tensors(
+        folder / SCALING, {**scaling, "positions": torch.linspace(0, 1, 5), "lesions": torch.arange(5.0) % 3}
+    )
     configuration = Configuration("tiny", 0, recipe)
     configuration.write(folder / CONFIG)
     write_sampler(folder, configuration)
@@ -140,8 +150,12 @@ def test_it_draws_the_same_bits_without_the_platform(tmp_path: Path) -> None:
     assert done.stdout.count("3 slices in") == len(folders)
     for folder in folders:
         drawn = [np.asarray(Image.open(folder / "images" / f"seed-00000{seed}.png")) for seed in (3, 4, 5)]
-        expected = read_model(folder).images([3, 4, 5], Execution())
+        expected, masks = read_model(folder).drawn([3, 4, 5], Execution())
         assert np.array_equal(np.stack(drawn), expected), folder.name
+        files = sorted((folder / "images").glob("mask-*.png"))
+        assert len(files) == (3 if masks is not None else 0)
+        if masks is not None:
+            assert np.array_equal(np.stack([np.asarray(Image.open(file)) for file in files]), masks)
         assert expected.std() > 5
         assert not np.array_equal(expected[0], expected[1])
 

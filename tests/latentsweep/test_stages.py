@@ -10,9 +10,10 @@ from small_dataset import plant
 
 from latentsweep.execution.worker import train_together
 from latentsweep.stages.pipeline import LAST, SHARED, STAGES, TABLE, TRAININGS, Keys, Pipeline, keys_of
-from latentsweep.stages.stage import Context, Stage
+from latentsweep.stages.stage import Context, Stage, save_figure
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
+from trainables.figures.style import label, new_figure
 from trainables.loop.execution import Execution
 from trainables.measures.inception import InceptionWeights
 from trainables.recipes import SMOKE
@@ -106,3 +107,18 @@ def test_a_training_that_is_there_gets_the_inputs_that_are_missing(pipeline: Pip
 
 def test_no_stage_has_the_name_of_what_a_pipeline_and_its_keys_have_already() -> None:
     assert not set(STAGES) & {*dir(Context), *dir(Keys), "store", "dataset", "recipe", "seed", "execution", "weights"}
+
+
+def test_a_figure_is_written_as_matplotlib_writes_it(tmp_path: Path) -> None:
+    for written in ("ours", "matplotlibs"):
+        figure = new_figure(3)
+        for place, axes in enumerate(figure.subplots(1, 2)):
+            axes.plot([1, 10, 100], [3e-5, 2e5, 7])
+            label(axes, "loss", "step", "a label that takes its room")
+            axes.set_yscale("log" if place else "linear")
+        if written == "ours":
+            save_figure(tmp_path, written, figure)
+        else:
+            figure.savefig(tmp_path / "figures" / f"{written}.png", dpi=100, metadata={"Software": "latentsweep"})
+    ours, matplotlibs = ((tmp_path / "figures" / f"{name}.png").read_bytes() for name in ("ours", "matplotlibs"))
+    assert ours == matplotlibs

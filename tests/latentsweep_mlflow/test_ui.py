@@ -166,7 +166,8 @@ def test_a_killed_command_leaves_no_server(home: Path) -> None:
 def test_ending_the_command_ends_the_server_and_its_children(home: Path, number: signal.Signals) -> None:
     port = unused_port()
     process, told = start(home, port)
-    assert told[0] == f"MLflow: http://127.0.0.1:{port}"
+    assert told[0].startswith(f"the runs of demo: http://127.0.0.1:{port}/#/experiments/"), "what one clicks at first"
+    assert told[1] == f"MLflow itself: http://127.0.0.1:{port}"
     process.send_signal(number)
     assert process.wait(20) == 0
     with pytest.raises(OSError, match="refused"):
@@ -200,7 +201,7 @@ def test_a_person_sees_the_sweep_its_trials_their_parameters_curves_and_images(
     served: list[str], tmp_path: Path
 ) -> None:
     api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-    link = served[1].split(": ", 1)[1]
+    link = served[0].split(": ", 1)[1]
     flags = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     flags += " --disable-component-update --disable-sync"
     with api.sync_playwright() as playwright:

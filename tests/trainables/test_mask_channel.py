@@ -21,7 +21,14 @@ from trainables.recipes import SMOKE
 
 CPU = torch.device("cpu")
 TINY = SMOKE.vae.replace(
-    widths=(8, 16), latent_channels=4, batch_size=8, max_steps=150, validations=2, kl_weight=1e-6, precision="fp32"
+    widths=(8, 16),
+    latent_channels=4,
+    batch_size=8,
+    max_steps=150,
+    validations=2,
+    kl_weight=1e-6,
+    mask_weight=1.0,
+    precision="fp32",
 )
 
 

@@ -130,9 +130,10 @@ class VaeConfig(Config):
     )
 
     mask_weight: float = setting(
-        1.0,
-        "weight of the masks' Dice loss and cross-entropy beside the slices' loss, where data.mask is true; it pulls "
-        "some ten times as hard as the MSE",
+        0.1,
+        "weight of the masks' Dice loss and cross-entropy beside the slices' loss, where data.mask is true; short "
+        "trainings at 32×32 gave masks a Dice of 0.95 and slices a PSNR of 21.5 dB at 1, 0.91 and 23.5 at 0.1, 0.82 "
+        "and 24.1 at 0.03, and 26.6 without masks",
         low=0,
         later=True,
     )

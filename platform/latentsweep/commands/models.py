@@ -83,14 +83,14 @@ def train(
         return
     how = "answered from the store" if result.from_store else "trained"
     typer.echo(f"{how}: {job.folder}")
+    if result.findings:
+        typer.echo(as_text(result.findings))
     for split in result.evaluations:
         show_scores(f"on the {split} split", result.metrics(split))
     typer.echo(f"all numbers: {job.folder / SCORES}")
     options.print_earlier(job.dataset.name, result.earlier)
     if registered:
         typer.echo(f"registered as {job.dataset.name}, version {registered.version}: {registered.reason}")
-    if result.findings:
-        typer.echo(as_text(result.findings))
     draw = f"sample {shlex.quote(str(job.folder))} --count 16 --to images"
     typer.echo(f"draw images with: {hint(draw)}")
     check_registered(result, registered, wanted=mlflow)

@@ -236,7 +236,7 @@ def _autoencoder_limits(metrics: Mapping[str, float]) -> Finding | None:
         return None
     return finding(
         "vae-limits",
-        f"reconstructions of real slices score KID {metrics[KID.reconstructed]:.1f} ± {error:.1f}, generated images "
-        f"{metrics[KID.name]:.1f}, real slices {floor:.1f}: {min(1.0, reconstructed / generated):.0%} of the "
+        f"reconstructions of real slices score {KID.label} {metrics[KID.reconstructed]:.1f} ± {error:.1f}, generated "
+        f"images {metrics[KID.name]:.1f}, real slices {floor:.1f}: {min(1.0, reconstructed / generated):.0%} of the "
         "distance is the autoencoder's",
     )

@@ -41,7 +41,7 @@ def name_of(sweep: str, configuration: int) -> str:
     return f"#{configuration} {sweep}"
 
 
-def key_of(sweep: str, configuration: int) -> str:
+def key_of(sweep: str, configuration: int | str) -> str:
     """The key of a configuration's run."""
     return f"{sweep}/trial-{configuration}"
 
@@ -123,9 +123,9 @@ def winning_words(search: Search) -> str:
 
 def describe_training(dataset: str, origin: Mapping[str, Any], scores: Mapping[str, float], split: str) -> str:
     """What a training of one configuration is, where that comes from, and what it scored."""
-    sweep, trial = origin.get("sweep"), origin.get("trial")
     whose = ""
-    if sweep is not None and trial is not None:
+    if {"sweep", "trial"} <= origin.keys():
+        trial, sweep = str(origin["trial"]), str(origin["sweep"])
         whose = f" Its configuration is {link(f'number {trial}', key_of(sweep, trial))} of {sweep}."
     first = f"A training of one configuration on {dataset}, measured on the {split} split.{whose}"
     return _paragraphs([first, describe_scores(scores)])

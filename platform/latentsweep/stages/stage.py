@@ -207,8 +207,8 @@ def save_figure(folder: Path, name: str, figure: Figure) -> None:
     ``Figure.savefig`` would write the same, but draws a figure once more to arrange it.
     """
     (folder / FIGURES).mkdir(exist_ok=True)
-    canvas = cast("FigureCanvasAgg", figure.canvas)
-    canvas.print_png(folder / FIGURES / f"{name}.png", metadata={"Software": "latentsweep"})  # type: ignore[no-untyped-call]
+    canvas, path = cast("FigureCanvasAgg", figure.canvas), folder / FIGURES / f"{name}.png"
+    canvas.print_png(path, metadata={"Software": "latentsweep"})  # type: ignore[no-untyped-call]
 
 
 def spread(count: int, wanted: int) -> list[int]:

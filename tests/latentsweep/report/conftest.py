@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from latentsweep.report import importance
 from latentsweep.search.choice import SearchConfig
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search
@@ -88,6 +89,18 @@ class Made:
             noise = np.random.default_rng(len(name)).integers(0, 256, (*shape, 3), dtype=np.uint8)
             Image.fromarray(noise).save(folder / "figures" / f"{name}.png")
         return {"split": "validation", "shown": 0.0}
+
+
+@pytest.fixture
+def every_forest() -> None:
+    """For a test of the importance of fields: all forests of a report are grown."""
+
+
+@pytest.fixture(autouse=True)
+def _few_forests(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests grow few: forests take most of the time of a report."""
+    if "every_forest" not in request.fixturenames:
+        monkeypatch.setattr(importance, "RESAMPLES", 3)
 
 
 @pytest.fixture

@@ -219,6 +219,7 @@ def test_a_difference_is_judged_by_its_paired_error_and_not_by_those_of_the_scor
         assert "Columns other than KID ×1000 are exploratory" in page
 
 
+@pytest.mark.usefixtures("every_forest")
 def test_what_mattered_is_the_field_that_moved_the_score(make_sweep: Make) -> None:
     html, markdown, _ = report_of(make_sweep())
     assert "vae.latent_channels mattered most" in words(html)
@@ -240,6 +241,7 @@ def test_what_could_not_be_paired_is_counted_and_told_why() -> None:
     assert unpaired_words(of_fid, FID).endswith("errors are paired for KID ×1000 alone")
 
 
+@pytest.mark.usefixtures("every_forest")
 def test_a_field_that_does_nothing_is_not_told_from_noise(make_sweep: Make) -> None:
     draw = np.random.default_rng(0)
 
@@ -262,6 +264,7 @@ def test_a_field_that_does_nothing_is_not_told_from_noise(make_sweep: Make) -> N
     assert picture_text.endswith("not distinguishable from noise).")
 
 
+@pytest.mark.usefixtures("every_forest")
 def test_scores_without_any_cause_are_said_to_be_noise(make_sweep: Make) -> None:
     draw = np.random.default_rng(1)
     made = make_sweep(6, metrics=lambda params: {"gen/kid": draw.normal(20, 1), "gen/kid_se": 1.0}, stored=False)

@@ -13,6 +13,7 @@ from mlflow.entities import Run
 from PIL import Image
 
 from latentsweep.lints import targets
+from latentsweep.records.descriptions import describe_training
 from latentsweep.records.recorder import FORM, WINNER, MemoryRecorder
 from latentsweep.records.sweep import SweepRecord
 from latentsweep.search.confirmation import choice
@@ -249,3 +250,10 @@ def test_without_mlflow_the_same_is_told(made: Any) -> None:
     assert sum(run.kind in ("trial", "point") for run in recorder.runs.values()) == 5
     assert sum(WINNER in run.tags for run in recorder.runs.values()) == 1
     assert all(run.dataset and run.text for run in recorder.runs.values())
+
+
+def test_a_training_says_whose_configuration_it_is_and_what_it_scored() -> None:
+    text = describe_training("scans", {"sweep": "scans-1", "trial": 4}, {"gen/kid": 2.5, "gen/kid_se": 0.25}, "test")
+    assert "[number 4](run:scans-1/trial-4) of scans-1" in text
+    assert "KID ×1000 2.5 ± 0.2" in text
+    assert "run:" not in describe_training("scans", {}, {}, "test")
