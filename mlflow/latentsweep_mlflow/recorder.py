@@ -54,6 +54,7 @@ class MlflowRecorder:
         self._ids: dict[str, str] = {}
         self._not_finite: dict[str, str] = {}
         self._starts: dict[str, int] = {}
+        """When runs of an earlier version began, as it has them."""
         self._kept: dict[str, dict[str, float]] = {}
         """The end results that an earlier version recorded, with all digits; rounded ones would be further points."""
 
@@ -189,7 +190,7 @@ class MlflowRecorder:
         def send(client: MlflowClient) -> None:
             client.log_batch(self._known(key), tags=[RunTag(k, v[:_TAG_LENGTH]) for k, v in last_tags.items()])
             # An earlier version may have recorded that it began when it was sent.
-            client.set_terminated(self._known(key), state, max(end, self._starts[key]))
+            client.set_terminated(self._known(key), state, max(end, self._starts.get(key, end)))
 
         self._delivery.send(f"the end of {key}", send)
 
@@ -236,8 +237,8 @@ class MlflowRecorder:
             if old or run.info.status != "RUNNING":  # a name that a user gave is kept
                 client.update_run(run.info.run_id, status="RUNNING", name=name if old else None)
             if old:
+                self._starts[key] = run.info.start_time
                 self._kept[key] = {m: value for m, value in run.data.metrics.items() if m.startswith(FINAL)}
-        self._starts[key] = run.info.start_time
         self._not_finite[key] = run.data.tags.get(NOT_FINITE, "")
         recorded = run.data.params
         changed = {f"latentsweep.param.{p}": v for p, v in params.items() if recorded.get(p, v) != v}
