@@ -20,7 +20,6 @@ from latentsweep.execution.supervision import ignore_signals
 from latentsweep.execution.view import View, describe_progress
 from latentsweep.execution.worker import Brief
 from latentsweep.jobs.job import Job, Runtime
-from latentsweep.jobs.model_card import write_card
 from latentsweep.lints import Finding, as_tags, targets
 from latentsweep.records.recorder import Recorder
 from latentsweep.records.results import as_records, execution_tags, final_record, guard_tags, pictures, value_of
@@ -119,6 +118,8 @@ class Retraining(Job):
             *targets.lint_run(self.store, recipe, keys, scores),
             *targets.lint_dataset(self.home, self.dataset, recipe.data.rule),
         ]
+        from latentsweep.jobs.model_card import write_card  # only here: a plan draws nothing
+
         training = Training(self, evaluations, entries, from_store, findings, earlier)
         write_card(training, brief.pipeline(split=self.last))
         return training
