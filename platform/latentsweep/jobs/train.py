@@ -19,7 +19,6 @@ from latentsweep.execution.supervision import ignore_signals
 from latentsweep.execution.view import View, describe_progress
 from latentsweep.execution.worker import Brief
 from latentsweep.jobs.job import Job, Runtime
-from latentsweep.jobs.model_card import write_card
 from latentsweep.lints import Finding, as_tags, targets
 from latentsweep.records.descriptions import describe_training
 from latentsweep.records.recorder import Recorder
@@ -134,6 +133,8 @@ class Retraining(Job):
             *targets.lint_run(self.store, recipe, keys, by_split[self.last]),
             *targets.lint_dataset(self.home, self.dataset, recipe.data.rule),
         ]
+        from latentsweep.jobs.model_card import write_card  # only here: a plan draws nothing
+
         training = Training(self, evaluations, entries, from_store, findings, earlier)
         write_card(training, brief.pipeline(split=self.last))
         return training
