@@ -96,15 +96,22 @@ def check_closed(home: Path, calm: tuple[Path, dict[str, Any]]) -> None:
     assert "RUNNING" not in {trial.state.name for trial in study_of(home, calm[1]["sweep"]).trials}
 
 
-@pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, "trial"), (signal.SIGTERM, "driver")])
+@pytest.mark.parametrize(
+    ("signals", "kind"),
+    [([signal.SIGINT], "trial"), ([signal.SIGTERM], "driver"), ([signal.SIGINT] * 3, "raylet")],
+)
 def test_asked_to_end_it_ends_cleanly_and_going_on_it_replaces_a_process_that_is_killed(
-    begun: Path, calm: tuple[Path, dict[str, Any]], number: signal.Signals, kind: str
+    begun: Path, calm: tuple[Path, dict[str, Any]], signals: list[signal.Signals], kind: str
 ) -> None:
     job = started(begun)
-    job.process.send_signal(number)
+    for number in signals[:-1]:
+        job.process.send_signal(number)
+        time.sleep(0.4)
+    job.process.send_signal(signals[-1])
     assert job.ended(60) == STOPPED
-    assert job.said.strip().splitlines()[-1].startswith("the sweep was stopped with")
-    assert "the same command goes on" in job.said
+    if len(signals) == 1:  # a further one may come between the end and what is said of it
+        assert job.said.strip().splitlines()[-1].startswith("the sweep was stopped with")
+        assert "the same command goes on" in job.said
     assert "Traceback" not in job.said
     assert "state-dump" not in job.said
     assert not left_by(begun)
@@ -113,20 +120,9 @@ def test_asked_to_end_it_ends_cleanly_and_going_on_it_replaces_a_process_that_is
     job = started(begun)
     job.kill(kind)
     assert job.ended() == 0, job.said
-    assert ("the driver was lost; going on" in job.said) == (kind == "driver")
+    if kind != "raylet":  # without it, workers may end what they are at before the driver misses it
+        assert ("the driver was lost; going on" in job.said) == (kind == "driver")
     assert not left_by(begun)
-    check_equal(begun, calm)
-
-
-def test_a_second_ctrl_c_ends_it_as_cleanly(begun: Path, calm: tuple[Path, dict[str, Any]]) -> None:
-    job = started(begun)
-    for _ in range(3):
-        job.process.send_signal(signal.SIGINT)
-        time.sleep(0.4)
-    assert job.ended(60) == STOPPED
-    assert "Traceback" not in job.said
-    assert not left_by(begun)
-    check_closed(begun, calm)
     check_equal(begun, calm)
 
 
@@ -158,16 +154,6 @@ def test_a_killed_command_leaves_nothing_running(begun: Path, calm: tuple[Path, 
         time.sleep(0.2)
     assert not left_by(begun)
     check_closed(begun, calm)
-
-
-def test_a_raylet_that_is_killed_is_replaced_and_the_sweep_ends_as_if_nothing_had_been(
-    begun: Path, calm: tuple[Path, dict[str, Any]]
-) -> None:
-    job = started(begun)
-    job.kill("raylet")
-    assert job.ended() == 0, job.said
-    assert not left_by(begun)
-    check_equal(begun, calm)
 
 
 def test_a_ray_that_loses_its_raylet_while_it_starts_is_started_again(
