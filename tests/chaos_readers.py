@@ -62,14 +62,23 @@ class Actor:
     ends: dict[int, int] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a command of it runs."""
+        return self.job is not None and self.job.process.poll() is None
+
     def act(self, until: float) -> None:
         """To be run in a thread of its own."""
         while time.monotonic() < until:
             words = self.next_words()
             self.saying = words[0]
             self.job = Job.start(self.home, *words, name=f"{self.home.name}-{self.name}")
-            self.watch(self.job)
-            self.note(words, self.job.ended(PATIENCE))
+            try:
+                self.watch(self.job)
+                self.note(words, self.job.ended(PATIENCE))
+            except AssertionError as error:
+                self.faults.append(f"{' '.join(words)}: {error}")
+                return
             time.sleep(PAUSE)
 
     def note(self, words: list[str], code: int) -> None:
@@ -86,7 +95,9 @@ def answer_once(job: Job) -> None:
     """Asks a ``ui`` for its first page, and ends it."""
     words = [str(word) for word in job.process.args]  # type: ignore[union-attr]
     address = f"http://127.0.0.1:{words[words.index('--port') + 1]}/"
+    patience = time.monotonic() + PATIENCE
     while job.process.poll() is None:
+        assert time.monotonic() < patience, "the ui never answered"
         with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=10) as page:
             assert page.status == 200
             job.process.send_signal(signal.SIGINT)
@@ -183,10 +194,10 @@ def kill_some(actors: list[Actor], kills: int, seconds: float, random_: random.R
     began, counts = time.monotonic(), dict[str, int]()
     for moment in sorted(random_.uniform(5, seconds) for _ in range(kills)):
         time.sleep(max(0.0, began + moment - time.monotonic()))
-        while True:
+        while time.monotonic() < began + seconds + PATIENCE and any(actor.busy for actor in actors):
             actor = random_.choice(actors[:2] if random_.random() < 0.5 else actors[2:])
             kind = random_.choice(KILLED) if actor.saying == "sweep" else "command"
-            if actor.job and actor.job.process.poll() is None and kill_one(actor.job, kind, random_):
+            if actor.job and actor.busy and kill_one(actor.job, kind, random_):
                 counts[f"{actor.name}'s {kind}"] = counts.get(f"{actor.name}'s {kind}", 0) + 1
                 break
             time.sleep(0.2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 from pathlib import Path
 
@@ -21,15 +22,15 @@ def promises(page: str) -> dict[str, str]:
     found: dict[str, str] = {}
     introduced: set[str] = set()
     heading = ""
-    for block in re.split(r"\n(?=\n|\| |- )", page):
-        text = block.strip()
+    blocks = [block.strip() for block in re.split(r"\n(?=\n|\| |- )", page)]
+    for text, following in itertools.pairwise([*blocks, ""]):
         if text.startswith("#"):
             heading = text.lstrip("# ")
         elif text.startswith("| ---") or not text:
             continue
         elif heading in PROMISE_NOTHING and heading not in introduced:
             introduced.add(heading)
-        elif not text.startswith("| what "):
+        elif not following.startswith("| ---"):  # else it is the heading of a table
             found[text[:60]] = text
     return found
 

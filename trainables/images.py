@@ -86,9 +86,8 @@ def lesions(masks: np.ndarray, size: int, label: int = 0) -> np.ndarray:
     it is. Raises :class:`ConfigError` as :func:`resize`.
     """
     whole = masks == label if label else masks > 0
-    found: np.ndarray = np.where(resize(np.where(whole, 255, 0).astype(np.uint8), size) > 127, 255, 0).astype(
-        np.uint8
-    )
+    halves = np.where(whole, 254, 0).astype(np.uint8)  # whose half, 127, is a whole number: no rounding decides
+    found: np.ndarray = np.where(resize(halves, size) > 127, 255, 0).astype(np.uint8)
     return found
 
 

@@ -14,7 +14,8 @@ from disc_dataset import plant_discs
 from small_dataset import plant
 
 from latentsweep.configuration import Configuration
-from latentsweep.datasets.slices import JOINT, check_prepared, open_dataset
+from latentsweep.datasets.slices import JOINT, check_fingerprint, check_prepared, open_dataset
+from latentsweep.jobs.image_folder import measuring
 from latentsweep.search.choice import SearchConfig
 from latentsweep.search.plan import SweepPlan, check_fit, planned
 from latentsweep.stages.dataset import open_published, publish
@@ -190,8 +191,10 @@ def test_other_masks_of_the_same_slices_have_other_keys(tmp_path: Path) -> None:
     assert after.fingerprint_of(masks=True) != joint
     assert open_dataset(home.datasets, "discs", plain).name == "discs"
     for check in (open_dataset, check_prepared):
-        with pytest.raises(ChangedDataError, match="discs with masks fingerprint"):
+        with pytest.raises(ChangedDataError, match="discs whose masks have the fingerprint"):
             check(home.datasets, "discs", joint)
+    with pytest.raises(ChangedDataError, match=r"discs whose masks have the fingerprint .* now has no masks"):
+        check_fingerprint("discs", plain, joint)
 
 
 def test_workers_of_another_machine_find_the_masks_of_a_published_dataset(tmp_path: Path) -> None:
@@ -240,3 +243,9 @@ def test_the_refusal_says_why_a_preparation_left_masks_out(tmp_path: Path) -> No
     path.write_text(json.dumps(manifest))
     with pytest.raises(DataError, match=r"have none \(masks left out: 1 × a mask of other voxels than its image's\)"):
         check_fit(JOINTLY, open_dataset(home.datasets, "discs"))
+
+
+def test_slices_of_a_model_that_was_told_of_lesions_are_measured_without_masks(told: Pipeline) -> None:
+    recipe = measuring(told.recipe, 64)
+    assert (recipe.data.image_size, recipe.data.mask, recipe.evaluation) == (64, False, told.recipe.evaluation)
+    assert recipe.data.split == told.recipe.data.split

@@ -39,7 +39,7 @@ from trainables.recipes import SMOKE
 from trainables.space import Choice, SearchSpace
 
 SPACE = SearchSpace({"diffusion.frequency_weight": Choice((0.0, 0.1, 0.3))})
-OTHER = "tiny with fingerprint of tiny…, and tiny now has other sl…; prepare it as it was, with --replace, or begin"
+OTHER = "tiny whose slices have the fingerprint of tiny…, and tiny now has other sl…; prepare it as it was, with"
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from latentsweep.datasets.shards import SCHEMA, claims_otherwise, shard_name
 from latentsweep.stages.dataset import DESCRIPTION, key_of, open_published, publish
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
-from trainables.errors import DataError
+from trainables.errors import DataError, StoreError
 
 
 def planted(folder: Path, change: Callable[[Path, dict[str, Any]], Any]) -> Store:
@@ -69,6 +69,7 @@ def test_what_is_no_prepared_dataset_is_refused_before_a_shard_is_read(
 ) -> None:
     store = planted(tmp_path, CHANGES[change])
     monkeypatch.setattr(pq, "read_table", lambda *_, **__: pytest.fail("a shard was read"))
+    monkeypatch.setattr("latentsweep.stages.dataset.fits", lambda *_: pytest.fail("a shard was tried"))
     with pytest.raises(DataError, match=r"must be one that was prepared") as told:
         open_published(store, "tiny", "of tiny")
     assert "\n" not in str(told.value)
@@ -147,6 +148,17 @@ def test_pages_that_hold_more_than_the_file_says_are_one_line_and_take_little_me
     [peak] = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM")]
     assert int(peak) < 300_000, "kilobytes"
     assert allowance.fits([path], 2**30), "with more memory it can be read"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="nothing is tried elsewhere")
+def test_a_child_that_is_killed_says_nothing_of_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_shard(tmp_path, b"small")
+    path = tmp_path / shard_name(0)
+    with monkeypatch.context() as patched:
+        patched.setattr(allowance, "READER", "import os, signal; os.kill(os.getpid(), signal.SIGTERM)")
+        with pytest.raises(StoreError, match="must end by itself, and ended with -15"):
+            allowance.fits([path], 2**30)
+    assert allowance.fits([path], 2**30), "it is tried again"
 
 
 def test_one_that_was_prepared_is_opened(tmp_path: Path) -> None:

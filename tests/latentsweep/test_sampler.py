@@ -152,7 +152,7 @@ def test_it_draws_the_same_bits_without_the_platform(tmp_path: Path) -> None:
         drawn = [np.asarray(Image.open(folder / "images" / f"seed-00000{seed}.png")) for seed in (3, 4, 5)]
         expected, masks = read_model(folder).drawn([3, 4, 5], Execution())
         assert np.array_equal(np.stack(drawn), expected), folder.name
-        files = sorted((folder / "images").glob("mask-*.png"))
+        files = sorted((folder / "images" / "masks").glob("seed-*.png"))
         assert len(files) == (3 if masks is not None else 0)
         if masks is not None:
             assert np.array_equal(np.stack([np.asarray(Image.open(file)) for file in files]), masks)
@@ -180,12 +180,26 @@ def test_it_does_not_draw_by_other_settings_than_the_file_that_people_edit(tmp_p
     assert open_model(folder).draw([0]).shape == (1, 32, 32)
 
 
-def test_a_sampler_that_is_not_built_in_is_refused_in_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("what", "own"), [("sampler", "ddim"), ("denoiser", "unet")])
+def test_what_is_not_built_in_is_refused_in_one_line(tmp_path: Path, what: str, own: str) -> None:
     folder = model_folder(tmp_path / "model", PLAIN)
     path = folder / SETTINGS
-    path.write_text(path.read_text().replace('"sampler": "ddim"', '"sampler": "theirs"'))
-    with pytest.raises(DataError, match="the sampler theirs, which comes from another package"):
+    path.write_text(path.read_text().replace(f'"{what}": "{own}"', f'"{what}": "theirs"'))
+    with pytest.raises(DataError, match=f"the {what} theirs, which comes from another package"):
         open_model(folder)
+
+
+def test_it_draws_where_the_system_does_not_tell_the_cores_of_a_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = model_folder(tmp_path / "model", PLAIN)
+    monkeypatch.delattr("os.sched_getaffinity")
+    monkeypatch.setattr(sampler, "__file__", str(folder / SAMPLER))
+    monkeypatch.setattr(
+        sys, "argv", ["sampler.py", "--count", "1", "--to", str(tmp_path / "images"), "--device", "cpu"]
+    )
+    assert sampler.main() == 0
+    assert capsys.readouterr().out == f"1 slices in {tmp_path / 'images'}\n"
 
 
 def test_a_folder_that_lacks_weights_is_refused_in_one_line(tmp_path: Path) -> None:

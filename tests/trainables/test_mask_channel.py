@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from trainables.autoencoder.batch import augment
-from trainables.autoencoder.losses import mask_loss, trained_names, vae_loss, vae_loss_names
+from trainables.autoencoder.losses import Fidelity, mask_loss, pixel_loss, trained_names, vae_loss, vae_loss_names
 from trainables.autoencoder.training import decode_to_bytes, encode_slices, train_vae
 from trainables.autoencoder.vae import Autoencoder, VaeConfig
 from trainables.errors import DataError
-from trainables.images import to_bytes, to_unit
+from trainables.images import decided, lesions, reduce_area, to_bytes, to_unit
 from trainables.loop.execution import Execution
 from trainables.measures.overlap import dice, evaluate_masks
 from trainables.recipes import SMOKE
@@ -88,6 +88,31 @@ def test_warps_move_slice_and_mask_alike_and_leave_masks_of_two_values() -> None
     assert torch.equal(moved[:, :1], augment(images[:, 0].contiguous(), maps, 16))
     bright = moved[:, 0] > 0
     assert (bright == (moved[:, 1] > 0)).float().mean() > 0.97, "the disc is where its mask is"
+
+
+def test_a_pixel_that_is_half_lesion_is_none_in_slices_and_in_warps() -> None:
+    mask = np.zeros((1, 4, 4), np.uint8)
+    mask[0, :2, :2], mask[0, 2:, 3] = 1, 1
+    reduced = lesions(mask, 2)
+    assert reduced.tolist() == [[[255, 0], [0, 0]]]
+    both = to_unit(torch.from_numpy(np.stack([mask * 0, mask * 255], axis=1)))
+    assert (decided(reduce_area(both, 2))[:, 1].numpy() > 0).tolist() == (reduced > 0).tolist()
+
+
+def test_the_equivariance_term_takes_the_loss_of_the_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = []
+
+    def noting(config: VaeConfig) -> Fidelity:
+        taken.append(config)
+        return pixel_loss(config)
+
+    monkeypatch.setattr("trainables.autoencoder.training.pixel_loss", noting)
+    config = SMOKE.vae.replace(widths=(8, 16), max_steps=1, validations=1, equivariance_weight=0.5)
+    images = torch.zeros(8, 16, 16, dtype=torch.uint8)
+    train_vae(config, images, images, seed=0, folder=tmp_path, execution=Execution())
+    assert taken
 
 
 def test_images_with_masks_are_the_same_as_bytes_again() -> None:

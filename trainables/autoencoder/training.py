@@ -10,7 +10,7 @@ import torch
 from trainables.autoencoder.batch import VaeDraws, augment, draw_step, kl_weight, steps_per_epoch
 from trainables.autoencoder.discriminator import Adversary, adversary_of
 from trainables.autoencoder.equivariance import transform
-from trainables.autoencoder.losses import PIXEL_LOSSES, trained_names, vae_loss, vae_loss_names
+from trainables.autoencoder.losses import pixel_loss, trained_names, vae_loss, vae_loss_names
 from trainables.autoencoder.vae import Autoencoder, VaeConfig, disturb, sample_posterior
 from trainables.images import decided, slices_of, to_bytes, to_unit
 from trainables.loop import execution as ex
@@ -150,7 +150,7 @@ def accumulate(
         if draws.turns is not None:
             small, wanted = (transform(each, draws.turns[share]) for each in (latents, real))
             turned = slices_of(working.network.decode(small).float())
-            term = PIXEL_LOSSES[config.reconstruction_loss](turned, wanted)
+            term = pixel_loss(config)(turned, wanted)
             loss, losses["equivariance"] = loss + config.equivariance_weight * term, term
         scaler.scale(loss * part).backward()  # type: ignore[no-untyped-call]
         working.collect()

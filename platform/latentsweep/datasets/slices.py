@@ -305,15 +305,17 @@ def check_prepared(datasets_folder: Path, name: str, fingerprint: str) -> None:
 def check_fingerprint(name: str, found: str, begun_with: str) -> None:
     """Raises :class:`ChangedDataError` where work on the dataset began with another fingerprint than it has now.
 
-    An empty ``begun_with`` is that of work that may begin with any. Masks count where both have them.
+    An empty ``begun_with`` is that of work that may begin with any. Masks count where the work began with them.
     """
-    pairs = zip(("", "masks "), found.split(JOINT), begun_with.split(JOINT), strict=False)
-    for of, now, before in pairs:
-        if before in ("", now):
+    now, before = (dict(zip(("slices", "masks"), each.split(JOINT), strict=False)) for each in (found, begun_with))
+    for of, wanted in before.items():
+        has = now.get(of, "")
+        if wanted in ("", has):
             continue
         raise ChangedDataError(
             "a sweep, study, training or model stays with the dataset that it began with, "
-            f"{name} with {of}fingerprint {before[:8]}…, and {name} now has {now[:8]}…; prepare it as it was, "
-            "with --replace, or begin anew: the same command begins another sweep or study, and a configuration is "
-            "trained without its entries origin and trained_on"
+            f"{name} whose {of} have the fingerprint {wanted[:8]}…, and {name} now has "
+            f"{f'{has[:8]}…' if has else f'no {of}'}; prepare it as it was, with --replace, or begin anew: the same "
+            "command begins another sweep or study, and a configuration is trained without its entries origin and "
+            "trained_on"
         )

@@ -86,6 +86,11 @@ def images_name(dataset: str, images: np.ndarray) -> str:
     return f"{dataset}-images-{digest[:8]}"
 
 
+def measuring(recipe: Recipe, size: int) -> Recipe:
+    """What counts of a recipe for slices of ``size`` pixels that are there: how they are split and measured."""
+    return Recipe(data=recipe.data.replace(image_size=size, mask=False, mask_label=0), evaluation=recipe.evaluation)
+
+
 def compare(
     images: np.ndarray,
     dataset: PreparedDataset,
@@ -98,7 +103,7 @@ def compare(
     seed: int = 0,
 ) -> dict[str, float]:
     """The metrics of images uint8 (N, S, S) against real slices of a split, at S pixels, as ``recipe`` measures."""
-    recipe = recipe.replace(**{"data.image_size": images.shape[-1], "data.mask": False, "vae.warp_size": 0})
+    recipe = measuring(recipe, images.shape[-1])
     pipeline = Pipeline(store, dataset, recipe, seed, execution, weights, split)
     reference = Reference.load(pipeline.reference().folder)
     device = execution.prepare()

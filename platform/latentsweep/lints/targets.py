@@ -104,7 +104,8 @@ def lint_sweep(home: Home, plan: SweepPlan, search: Search) -> dict[str, list[Fi
     """All findings of a sweep: of its ``plan``, of each ``configuration N``, and of their ``comparison``."""
     store = Store.of(home)
     slices = _slices(home, plan.name, plan.dataset, plan.fingerprint)
-    found = {"plan": lint_plan(home, plan) if slices else configuration_lints(plan.recipe)}
+    of_slices = lint_dataset(home, slices, plan.recipe.data.rule) if slices else []
+    found = {"plan": [*configuration_lints(plan.recipe), *of_slices]}
     for trial in sorted(search.measured(), key=lambda trial: trial.number):
         recipe = plan.recipe_of(trial.params)
         findings = lint_run(store, recipe, plan.results(search, trial), trial.user_attrs["metrics"])
@@ -165,14 +166,15 @@ def lint_configuration(home: Home, configuration: Configuration) -> list[Finding
     """The findings of a configuration, and of its results and slices where this home has them."""
     recipe, store = configuration.recipe, Store.of(home)
     dataset = _slices(home, "this configuration", configuration.dataset, configuration.fingerprint)
-    if dataset is None:
-        return configuration_lints(recipe)
-    splits = [split for split in dataset.splits(recipe.data.rule) if split != "train"]
-    read = dataset.fingerprint_of(masks=recipe.data.mask)
-    keys = keys_of(recipe, read, configuration.seed, find_weights().sha256, splits[-1])
+    split, read = "test", configuration.fingerprint
+    if dataset:
+        split = [split for split in dataset.splits(recipe.data.rule) if split != "train"][-1]
+        read = dataset.fingerprint_of(masks=recipe.data.mask)
+    keys = keys_of(recipe, read, configuration.seed, find_weights().sha256, split)
     evaluation = store.find(keys.evaluation)
     metrics = stages.metrics_of(evaluation, recipe) if evaluation else {}
-    return [*lint_run(store, recipe, keys, metrics), *lint_dataset(home, dataset, recipe.data.rule)]
+    of_slices = lint_dataset(home, dataset, recipe.data.rule) if dataset else []
+    return [*lint_run(store, recipe, keys, metrics), *of_slices]
 
 
 def measurements(store: Store, plan: SweepPlan, search: Search) -> list[Measurement]:

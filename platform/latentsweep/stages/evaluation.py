@@ -38,9 +38,8 @@ def measure_generated(context: Context, folder: Path) -> dict[str, Any]:
     images, index, steps = tensors["images"], tensors["index"], tensors["steps"]
     features = extractor(context.weights, str(device)).features(images)
     neighbours = nearest(images, training)
-    drawn_slices, real_slices = images, real.images[spread(len(real.images), SHOWN)]
-    if recipe.data.mask:
-        drawn_slices = figures.outlined(images, tensors["masks"])
+    masks, real_slices = tensors.get("masks"), real.images[spread(len(real.images), SHOWN)]
+    if masks is not None:
         real_slices = figures.outlined(real_slices, with_masks(real_slices, context.slices(context.split))[:, 1])
     timing = samples.summary
     points = []
@@ -65,7 +64,9 @@ def measure_generated(context: Context, folder: Path) -> dict[str, Any]:
                 "kernel_by_image": kernel_by_image(features[place], real.features),
             }
         )
-        beside = figures.generated_beside_real(drawn_slices[place][:SHOWN], real_slices)
+        first = place[:SHOWN]
+        drawn_slices = figures.outlined(images[first], None if masks is None else masks[first])
+        beside = figures.generated_beside_real(drawn_slices, real_slices)
         save_figure(folder, figure_of(threshold), beside)
     if len(points) > 1:
         curve = [{"threshold": point["threshold"], **point["metrics"]} for point in points]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +69,10 @@ def reconstruct(model: Autoencoder, slices: np.ndarray, device: torch.device) ->
 
 def with_masks(images: np.ndarray, slices: Slices) -> np.ndarray:
     """Images uint8 (N, H, W) that are among ``slices``, each with its mask: (N, 2, H, W)."""
-    places = {image.tobytes(): place for place, image in enumerate(slices.images)}
-    found: np.ndarray = slices.learned[[places[image.tobytes()] for image in images]]
-    return found
+    assert slices.masks is not None
+    places = {sha256(image.tobytes()).digest(): place for place, image in enumerate(slices.images)}
+    chosen = [places[sha256(image.tobytes()).digest()] for image in images]
+    return np.stack([images, slices.masks[chosen]], axis=1)
 
 
 RECONSTRUCTION = Stage(

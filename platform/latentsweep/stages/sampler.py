@@ -43,6 +43,10 @@ CONFIG, SETTINGS = "config.yaml", "config.json"
 """A configuration as a person reads and edits it, and what the sampler reads, which is made of that."""
 VAE, DENOISER, GUIDE = "vae.safetensors", "denoiser.safetensors", "guide.safetensors"
 SCALING = "scaling.safetensors"
+NETWORKS = ("unet",)
+"""The denoisers that the file holds."""
+MASKS = "masks"
+"""The folder of the pictures of masks, in that of the slices."""
 
 
 class Section(SimpleNamespace):
@@ -146,12 +150,15 @@ def read_settings(folder: Path) -> Any:
     """What ``config.json`` says, by attributes; raises :class:`DataError` where ``config.yaml`` was edited since."""
     require(folder, SETTINGS)
     settings = json.loads((folder / SETTINGS).read_text("utf-8"), object_hook=lambda values: Section(**values))
-    named = settings.recipe.sampling.sampler
-    if named not in SAMPLERS:
-        raise DataError(
-            f"{SETTINGS} names the sampler {named}, which comes from another package: draw with latentsweep where "
-            "that package is installed"
-        )
+    for what, named, known in (
+        ("sampler", settings.recipe.sampling.sampler, SAMPLERS),
+        ("denoiser", settings.recipe.diffusion.denoiser, NETWORKS),
+    ):
+        if named not in known:
+            raise DataError(
+                f"{SETTINGS} names the {what} {named}, which comes from another package: draw with latentsweep where "
+                "that package is installed"
+            )
     path = folder / CONFIG
     if path.exists() and digest_of(path) != settings.made_from:
         raise DataError(
@@ -193,18 +200,20 @@ def main() -> int:
     folder = Path(__file__).parent
     try:
         settings = read_settings(folder)
-        torch.set_num_threads(min(settings.threads, len(os.sched_getaffinity(0))))
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        torch.set_num_threads(min(settings.threads, cores))
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = settings.tf32
         seeds = range(words.seed, words.seed + words.count)
         images = Model.read(folder, settings.recipe).draw(seeds, words.device, words.lesion)
     except LatentsweepError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    words.to.mkdir(parents=True, exist_ok=True)
-    for seed, drawn in zip(seeds, images, strict=True):
-        for name, image in zip(("seed", "mask"), drawn if drawn.ndim == 3 else [drawn], strict=False):
-            (words.to / f"{name}-{seed:06d}.png").write_bytes(png(image))
-    print(f"{len(images)} slices in {words.to}")
+    parts = {"": images} if images.ndim == 3 else {"": images[:, 0], MASKS: images[:, 1]}
+    for part, pictures in parts.items():
+        (words.to / part).mkdir(parents=True, exist_ok=True)
+        for seed, picture in zip(seeds, pictures, strict=True):
+            (words.to / part / f"seed-{seed:06d}.png").write_bytes(png(picture))
+    print(f"{len(images)} slices in {words.to}{f', their masks in {words.to / MASKS}' if MASKS in parts else ''}")
     return 0
 
 
