@@ -77,7 +77,7 @@ def test_it_says_its_command_and_its_licence(wheel: Path) -> None:
         said = {name.split(".dist-info/")[1]: name for name in archive.namelist() if ".dist-info/" in name}
         assert "licenses/LICENSE" in said
         assert archive.read(said["entry_points.txt"]).decode().split() == [
-            *("[console_scripts]", "latentsweep", "=", "latentsweep.cli:app")
+            *("[console_scripts]", "latentsweep", "=", "latentsweep.__main__:main")
         ]
 
 

@@ -15,7 +15,7 @@ from small_dataset import plant
 
 from latentsweep.configuration import Configuration
 from latentsweep.datasets.slices import JOINT, check_fingerprint, check_prepared, open_dataset
-from latentsweep.jobs.image_folder import measuring
+from latentsweep.jobs.comparison import measuring
 from latentsweep.search.choice import SearchConfig
 from latentsweep.search.plan import SweepPlan, check_fit, planned
 from latentsweep.stages.dataset import open_published, publish

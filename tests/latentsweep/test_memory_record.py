@@ -47,7 +47,7 @@ CPU = {
 @pytest.fixture(autouse=True)
 def few_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     images = np.random.default_rng(0).integers(0, 256, (SLICES, 16, 16), dtype=np.uint8)
-    monkeypatch.setattr(Context, "slices", lambda *arguments: SimpleNamespace(images=images))
+    monkeypatch.setattr(Context, "slices", lambda *arguments: SimpleNamespace(images=images, learned=images))
 
 
 def summary(folder: Path, execution: Execution) -> dict[str, Any]:

@@ -169,7 +169,8 @@ def evaluate(
     """Measure a trained run, or any folder of images, against real slices that no training saw."""
     from latentsweep.datasets.ledger import note_use
     from latentsweep.guards import refusal
-    from latentsweep.jobs.image_folder import compare, images_name, read_images
+    from latentsweep.jobs.comparison import compare
+    from latentsweep.jobs.image_folder import images_name, read_images
     from latentsweep.jobs.trained import evaluated_run
     from latentsweep.pages.scorecard import few_images
     from latentsweep.storage.home import write_json

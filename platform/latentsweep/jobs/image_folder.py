@@ -1,4 +1,4 @@
-"""Any folder of images, measured against a prepared dataset."""
+"""A folder of images, read to be measured."""
 
 from __future__ import annotations
 
@@ -8,21 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from latentsweep import stages
 from latentsweep.datasets.formats.pictures import read_picture
 from latentsweep.datasets.formats.readers import READERS, format_of
 from latentsweep.datasets.formats.reject import Reject
-from latentsweep.datasets.slices import PreparedDataset
-from latentsweep.stages.pipeline import Pipeline
-from latentsweep.stages.real_features import extractor
-from latentsweep.storage.store import Store
 from trainables.errors import DataError
-from trainables.loop.execution import Execution
-from trainables.measures.evaluation import evaluate_generated
-from trainables.measures.inception import InceptionWeights
-from trainables.measures.memorisation import nearest
-from trainables.measures.reference import Reference
-from trainables.recipes import Recipe
 
 PICTURE = "picture"
 """The format of :data:`latentsweep.datasets.formats.readers.READERS` that a folder of images is of."""
@@ -84,30 +73,3 @@ def images_name(dataset: str, images: np.ndarray) -> str:
     """What the ledger calls the measurement of images uint8 (N, S, S): the same for the same pictures."""
     digest = hashlib.sha256(str(images.shape).encode() + images.tobytes()).hexdigest()
     return f"{dataset}-images-{digest[:8]}"
-
-
-def measuring(recipe: Recipe, size: int) -> Recipe:
-    """What counts of a recipe for slices of ``size`` pixels that are there: how they are split and measured."""
-    return Recipe(data=recipe.data.replace(image_size=size, mask=False, mask_label=0), evaluation=recipe.evaluation)
-
-
-def compare(
-    images: np.ndarray,
-    dataset: PreparedDataset,
-    store: Store,
-    weights: InceptionWeights,
-    recipe: Recipe,
-    *,
-    split: str,
-    execution: Execution,
-    seed: int = 0,
-) -> dict[str, float]:
-    """The metrics of images uint8 (N, S, S) against real slices of a split, at S pixels, as ``recipe`` measures."""
-    recipe = measuring(recipe, images.shape[-1])
-    pipeline = Pipeline(store, dataset, recipe, seed, execution, weights, split)
-    reference = Reference.load(pipeline.reference().folder)
-    device = execution.prepare()
-    features = extractor(weights, str(device)).features(images)
-    neighbours = nearest(images, pipeline.slices("train").images)
-    metrics = evaluate_generated(images, features, neighbours, reference, recipe.evaluation)
-    return stages.finite(metrics)

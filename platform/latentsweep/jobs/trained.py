@@ -11,7 +11,7 @@ from latentsweep.configuration import Configuration
 from latentsweep.datasets.ledger import note_use
 from latentsweep.datasets.slices import PreparedDataset, check_fingerprint
 from latentsweep.invocation import hint
-from latentsweep.jobs.image_folder import compare
+from latentsweep.jobs.comparison import compare
 from latentsweep.jobs.train import name_of
 from latentsweep.search.export import configuration_at
 from latentsweep.stages.denoiser import check_kept, image_seeds, keeps

@@ -75,7 +75,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "store show": (("store show", "what is kept, what it cost, what uses it"),),
     "store free": (
         ("store free --dry-run", "what nothing refers to"),
-        ("store free", "delete it"),
+        ("store free", "free it"),
     ),
 }
 """By command, in the order of the work; a test holds that every command has some, and that all of them parse."""

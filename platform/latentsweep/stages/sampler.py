@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import struct
 import sys
 import zlib
@@ -37,6 +36,7 @@ from trainables.denoiser.samplers import SAMPLERS
 from trainables.denoiser.unet import UNet
 from trainables.errors import ConfigError, DataError, LatentsweepError
 from trainables.loop.checkpoint import load_tensors
+from trainables.loop.machine import cores
 from trainables.recipes import Recipe
 
 CONFIG, SETTINGS = "config.yaml", "config.json"
@@ -200,8 +200,7 @@ def main() -> int:
     folder = Path(__file__).parent
     try:
         settings = read_settings(folder)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        torch.set_num_threads(min(settings.threads, cores))
+        torch.set_num_threads(min(settings.threads, cores()))
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = settings.tf32
         seeds = range(words.seed, words.seed + words.count)
         images = Model.read(folder, settings.recipe).draw(seeds, words.device, words.lesion)

@@ -14,6 +14,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from latentsweep.cli import app
+from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.execution.packing import Packing
 from latentsweep.jobs.job import Runtime
 from latentsweep.jobs.sweep import Sweep
@@ -154,7 +155,7 @@ def test_store_free_says_what_only_an_earlier_version_could_compute(make_sweep: 
 
 
 def test_a_trial_of_an_earlier_version_is_sampled_as_it_was_trained_and_not_measured_by_today(
-    make_sweep: Make, monkeypatch: pytest.MonkeyPatch
+    make_sweep: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     made = make_sweep(trials=1)
     names = age(made, [0])
@@ -165,6 +166,6 @@ def test_a_trial_of_an_earlier_version_is_sampled_as_it_was_trained_and_not_meas
     monkeypatch.setattr("latentsweep.jobs.trained.last_copies", lambda denoiser: "")
     trained_model(made.home, f"{made.name}/0", lambda name: pytest.fail("the slices aren't needed"))
     assert sorted(taken[0].values()) == sorted(names)
-    prepared = type("Prepared", (), {"name": "scans", "fingerprint": made.plan.fingerprint})()
+    prepared = PreparedDataset("scans", tmp_path, {"fingerprint": made.plan.fingerprint, "shards": []})
     with pytest.raises(DataError, match="was trained by earlier ones: draw from it with sample"):
         evaluated_run(made.home, f"{made.name}/0", lambda name: prepared, find_weights(), "validation")
