@@ -168,7 +168,7 @@ def plugin_fields(recipe: Recipe) -> dict[str, Any]:
 
 def known_plugins() -> dict[str, list[str]]:
     """Package and version of every plug-in that a field of a recipe takes here, by ``section.field name``."""
-    found = {}
+    found: dict[str, list[str]] = {}
     for path in plugin_fields(PAPER):
         section, field = path.split(".")
         added = getattr(PAPER, section).__dataclass_fields__[field].metadata["added"]

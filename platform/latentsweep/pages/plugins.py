@@ -28,9 +28,8 @@ def plugins_as_plain() -> dict[str, Any]:
                 for field in dataclasses.fields(section)  # type: ignore[arg-type]
                 if field.metadata.get("plugin") is each
             }
-            rows.append({"name": each.name, "package": each.package, "version": each.version})
-            rows[-1]["meaning"] = _meaning(each.target)
-            rows[-1]["fields"] = fields
+            row = {"name": each.name, "package": each.package, "version": each.version}
+            rows.append({**row, "meaning": _meaning(each.target), "fields": fields})
         found[kind] = {"usable": rows, "broken": sorted(plugins.broken(kind).values())}
     return found
 
