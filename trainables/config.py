@@ -9,7 +9,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -26,6 +26,7 @@ def setting(
     high: float | None = None,
     choices: Sequence[Any] | None = None,
     plugins: str | None = None,
+    taken: Collection[str] = (),
 ) -> Any:
     """A documented dataclass field.
 
@@ -33,9 +34,10 @@ def setting(
     ``identity=False`` keeps a field that changes no result out of the store's keys. ``later`` marks a field that was
     added after there were stores: at its default it stays out of the keys, too, so that old results are found.
     ``plugins`` names the kind of plug-ins whose names are choices, too; of a field of several values, any number.
+    ``taken`` are the names that these can't have, beside the choices.
     """
     metadata = {"doc": doc, "identity": identity, "later": later, "low": low, "high": high, "choices": choices}
-    return dataclasses.field(default=default, metadata={**metadata, "plugins": plugins})
+    return dataclasses.field(default=default, metadata={**metadata, "plugins": plugins, "taken": taken})
 
 
 LARGEST = 2**63 - 1
@@ -97,7 +99,7 @@ class Config:
             if used:
                 found |= {field.name: _plain(getattr(self, field.name))}
                 found[f"{field.name} from"] = {each.name: each.identity for each in used}
-            if "plugin" in field.metadata and self._shows(field):
+            if "plugin" in field.metadata and field.metadata.get("identity", True) and self._shows(field):
                 found[field.name] = _plain(getattr(self, field.name))
         return found
 
@@ -168,6 +170,20 @@ class Config:
                 raise ConfigError(f"unknown field {path!r}; known here: {', '.join(sorted(inside))}")
             inside[name] = value
         return type(self).from_dict(values)
+
+
+def named_by(config: Any, field: str, built_in: Mapping[str, Any]) -> Any:
+    """What a ``field`` of a section names: a row of the table ``built_in``, or a plug-in that is ready to be called.
+
+    Raises :class:`ConfigError` for a name that this machine doesn't know, as where a recipe comes from another one.
+    """
+    name, found = getattr(config, field), {**config.chosen_plugins(field), **built_in}
+    if name not in found:
+        known = ", ".join(found)
+        raise ConfigError(
+            f"{field} must be one of {known}; got {shown(name)}; if it is a plug-in, install its package here"
+        )
+    return found[name]
 
 
 def fingerprint(value: Any, *, length: int = 16) -> str:

@@ -53,6 +53,10 @@ class WeightsError(LatentsweepError):
     """The Inception weights that canonical FID and KID need are absent or not the right file."""
 
 
+class PluginError(LatentsweepError):
+    """A plug-in that a worker's machine lacks, or has in another version than the driver."""
+
+
 class LostError(LatentsweepError):
     """The process or machine that did the work was lost, but not the work: the same command goes on with it."""
 

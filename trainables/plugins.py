@@ -69,7 +69,10 @@ def installed(kind: str) -> Mapping[str, Plugin]:
 
 @functools.cache
 def broken(kind: str) -> dict[str, str]:
-    """Why each other plug-in of a kind can't be used, in one line, by its name."""
+    """Why each other plug-in of a kind can't be used, in one line, by its name.
+
+    A second line of one name stands under the name and what it is about.
+    """
     return _read(kind)[1]
 
 
@@ -83,8 +86,16 @@ def with_plugins(section: type[Section]) -> type[Section]:
         kind = field.metadata.get("plugins")
         if kind:
             name = next(name for name, each in vars(section).items() if each is field)
-            added = {each.name: each for each in installed(kind).values() if _add_fields(section, name, kind, each)}
-            rules = {**field.metadata, "added": added, "broken": broken(kind)}
+            added, told = {}, {}
+            for each in installed(kind).values():
+                fault = _add_fields(section, name, each)
+                if fault:
+                    place = f"{section.__name__}.{name}"
+                    told[each.name] = _line(each.name, each.package, fault, f" as {place}")
+                    _note(broken(kind), each.name, place, told[each.name])
+                else:
+                    added[each.name] = each
+            rules = {**field.metadata, "added": added, "broken": {**broken(kind), **told}}
             setattr(section, name, dataclasses.field(default=field.default, metadata=rules))
     return section
 
@@ -100,28 +111,27 @@ def rows(kind: str, row: type, table: Mapping[str, Any]) -> dict[str, Plugin]:
         if isinstance(plugin.target, row):
             fault = "its name is that of a built-in one" if plugin.name in table else ""
         if fault:
-            broken(kind)[plugin.name] = _line(plugin.name, plugin.package, fault)
+            _note(broken(kind), plugin.name, plugin.package, _line(plugin.name, plugin.package, fault))
         else:
             found[plugin.name] = plugin
     return found
 
 
-def _add_fields(section: type[Config], chooser: str, kind: str, plugin: Plugin) -> bool:
-    """Gives a section the fields of a plug-in; False, and a line in :func:`broken`, where a name is taken."""
+def _add_fields(section: type[Config], chooser: str, plugin: Plugin) -> str:
+    """Gives a section the fields of a plug-in; why not, in words, where a name is taken, and else nothing."""
     hints = typing.get_type_hints(plugin.target) if plugin.fields else {}
     new = {f"{plugin.name}_{name}": (hints[name], field) for name, field in plugin.fields.items()}
-    taken = [plugin.name] if plugin.name in vars(section)[chooser].metadata["choices"] else []
-    taken += [name for name in new if hasattr(section, name)]
-    if taken:
-        broken(kind)[plugin.name] = _line(
-            plugin.name, plugin.package, f"{section.__name__} has a {taken[0]!r} already"
-        )
-        return False
+    rules = vars(section)[chooser].metadata
+    if plugin.name in (*rules["choices"], *rules["taken"]):
+        return f"there is a built-in {plugin.name!r} already"
+    for name in new:
+        if hasattr(section, name):
+            return f"{section.__name__} has a field {name!r} already"
     for name, (hint, field) in new.items():
-        rules = {**field.metadata, "later": True, "plugin": plugin, "of": chooser}
+        own = {**field.metadata, "later": True, "plugin": plugin, "of": chooser}
         section.__annotations__[name] = hint
-        setattr(section, name, dataclasses.field(default=field.default, metadata=rules))
-    return True
+        setattr(section, name, dataclasses.field(default=field.default, metadata=own))
+    return ""
 
 
 @functools.cache
@@ -133,7 +143,8 @@ def _read(kind: str) -> tuple[dict[str, Plugin], dict[str, str]]:
         package, version = (entry.dist.name, entry.dist.version) if entry.dist else ("an unknown package", "0")
         if entry.name in found:
             if found[entry.name].package != package:
-                faults[entry.name] = _line(entry.name, package, f"{found[entry.name].package} has one of that name")
+                fault = f"{found[entry.name].package} has one of that name"
+                _note(faults, entry.name, package, _line(entry.name, package, fault))
             continue
         try:
             plugin = Plugin(entry.name, package, version, entry.load())
@@ -141,7 +152,7 @@ def _read(kind: str) -> tuple[dict[str, Plugin], dict[str, str]]:
         except (Exception, SystemExit) as error:  # it is the code of others, which must not stop ours
             fault = f"{type(error).__name__}: {' '.join(str(error).split())}"
         if fault:
-            faults[entry.name] = _line(entry.name, package, fault)
+            _note(faults, entry.name, package, _line(entry.name, package, fault))
         else:
             found[entry.name] = plugin
     return found, faults
@@ -181,5 +192,11 @@ def _has_fields(target: Any) -> bool:
     return isinstance(target, type) and issubclass(target, Config)
 
 
-def _line(name: str, package: str, fault: str) -> str:
-    return f"the plug-in {name!r} of {package} can't be used: {fault}; mend that package or uninstall it"
+def _note(faults: dict[str, str], name: str, about: str, line: str) -> None:
+    """Keeps a line, also where another one has the name already."""
+    if line not in faults.values():
+        faults[name if name not in faults else f"{name}, {about}"] = line
+
+
+def _line(name: str, package: str, fault: str, place: str = "") -> str:
+    return f"the plug-in {name!r} of {package} can't be used{place}: {fault}; mend that package or uninstall it"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 from trainables.autoencoder.vae import VaeConfig
 from trainables.config import Config, setting
@@ -152,6 +154,27 @@ SMOKE = IMPROVED.replace(
     }
 )
 """Small enough for two CPU cores: a trial in a minute, blurred but recognisable brains."""
+
+
+def plugin_fields(recipe: Recipe) -> dict[str, Any]:
+    """The fields of a recipe that can name plug-ins, by ``section.field``, each with what it names."""
+    return {
+        f"{section.name}.{field.name}": getattr(getattr(recipe, section.name), field.name)
+        for section in dataclasses.fields(recipe)
+        for field in dataclasses.fields(getattr(recipe, section.name))
+        if field.metadata.get("plugins")
+    }
+
+
+def known_plugins() -> dict[str, list[str]]:
+    """Package and version of every plug-in that a field of a recipe takes here, by ``section.field name``."""
+    found: dict[str, list[str]] = {}
+    for path in plugin_fields(PAPER):
+        section, field = path.split(".")
+        added = getattr(PAPER, section).__dataclass_fields__[field].metadata["added"]
+        found |= {f"{path} {name}": plugin.identity for name, plugin in added.items()}
+    return found
+
 
 RECIPES: dict[str, Recipe] = {"paper": PAPER, "improved": IMPROVED, "smoke": SMOKE}
 

@@ -118,3 +118,17 @@ def test_a_broken_package_stops_no_command_and_is_told_by_the_one_that_lists(tmp
     asked = run(tmp_path, "cli.py", "plan", "--recipe", "smoke", "--set", "sampling.sampler=bad_samplers", code=2)
     assert "the plug-in 'bad_samplers' of bad-samplers can't be used: ModuleNotFoundError" in asked.stderr
     assert asked.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_plug_in_with_a_taken_name_is_listed_as_broken_alone_and_without_the_doc_of_a_dataclass(
+    tmp_path: Path,
+) -> None:
+    code = NETWORK.replace('    "Two convolutions."\n', "")
+    names = {"unet": "TwoLayers", "two_layers": "TwoLayers"}
+    add_package(tmp_path, "two-layers", code, {"denoisers": names})
+    found = json.loads(run(tmp_path, "cli.py", "plugins", "--json").stdout)["denoisers"]
+    assert [(each["name"], each["meaning"]) for each in found["usable"]] == [("two_layers", "")]
+    (line,) = found["broken"]
+    assert line.startswith("the plug-in 'unet' of two-layers can't be used as DiffusionConfig.denoiser: there is a")
+    assert "denoisers: two_layers, of two-layers 1.0\n" in run(tmp_path, "cli.py", "plugins").stdout

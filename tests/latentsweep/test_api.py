@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import subprocess
 import sys
 import typing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,9 +18,12 @@ from small_dataset import brief_on
 from typer.testing import CliRunner
 
 import latentsweep
+from latentsweep.api import searches
+from latentsweep.api.models import model_folder_of
 from latentsweep.api.places import texts_of
 from latentsweep.cli import app
 from latentsweep.configuration import Configuration, changes_of
+from latentsweep.datasets.sources.selection import Selection
 from latentsweep.stages.model_folder import read_model, write_model
 from latentsweep.storage.home import Home
 from trainables.errors import ConfigError, DataError
@@ -69,7 +74,7 @@ def test_every_function_is_typed_and_names_each_argument_in_its_documentation(na
     hints = typing.get_type_hints(function)
     for argument in inspect.signature(function).parameters:
         assert argument in hints
-        elsewhere = "other arguments are those of :func:`latentsweep.sweep`" in text and argument in shared
+        elsewhere = "other arguments are those of :func:`latentsweep.sweep`" in text and f"``{argument}``" in shared
         assert f"``{argument}``" in text or elsewhere or argument in ("home", "store", "study_storage"), argument
 
 
@@ -103,11 +108,60 @@ def test_the_champion_of_a_dataset_is_loaded_by_its_name(made: Path) -> None:
     assert np.array_equal(latentsweep.load(registered, home=home).sample(2), expected), "as MLflow lays it out"
 
 
+def test_a_folder_of_scans_with_the_name_of_a_dataset_is_no_model(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(made / "runs")
+    monkeypatch.chdir(tmp_path)
+    Path("mine/patient1").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"there is no configuration mine/config\.yaml"):
+        latentsweep.load("mine", home=home)
+    champions = {"mine": made / "model"}
+    monkeypatch.setattr("latentsweep_mlflow.registry.champion_folder", lambda root, name: champions.get(name))
+    assert model_folder_of(home, "mine") == str(made / "model")
+    assert latentsweep.load("mine", home=home).size == 32
+    assert model_folder_of(home, str(made / "model")) == str(made / "model")
+    Path("mine/config.yaml").touch()
+    assert model_folder_of(home, "mine") == "mine", "a model's folder is meant before a dataset"
+
+
+@pytest.mark.parametrize("run", ["x/1", "demo.v2", "nothing"])
+def test_a_run_that_there_is_not_is_told_all_that_it_can_be(made: Path, run: str) -> None:
+    words = f"a trained run is a YAML file, a model's folder, SWEEP/NUMBER .*, or a dataset .*; got '{run}'"
+    with pytest.raises(DataError, match=words):
+        latentsweep.load(run, home=made / "runs")
+    done = CliRunner().invoke(app, ["evaluate", run, "--home", str(made / "runs")])
+    assert isinstance(done.exception, DataError) or done.exit_code == 2
+    assert re.search(words, str(done.exception) + done.output.replace("\n", " "))
+
+
+def test_evaluate_takes_a_dataset_for_its_champion(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def evaluated(home: Home, run: str, *_: Any) -> Any:
+        asked.append(run)
+        raise DataError("it was asked for")
+
+    monkeypatch.setattr("latentsweep_mlflow.registry.champion_folder", lambda root, name: made / "model")
+    monkeypatch.setattr("latentsweep.jobs.trained.evaluated_run", evaluated)
+    CliRunner().invoke(app, ["evaluate", "mine", "--home", str(made / "runs")])
+    assert asked == [str(made / "model")]
+
+
 def test_settings_of_python_are_those_of_the_command() -> None:
     settings = {"diffusion.learning_rate": 1e-5, "vae.widths": (8, 16), "data.split": "slice", "vae.attention": False}
     texts = texts_of(settings)
     assert RECIPE.replace(**changes_of(texts)) == RECIPE.replace(**settings)
     assert texts_of(texts) == texts
+    of_numpy = {
+        "diffusion.learning_rate": np.float64(1e-5),
+        "vae.widths": np.array([8, 16]),
+        "diffusion.steps": np.int64(9),
+        "vae.attention": np.bool_(False),
+        "diffusion.ema_lengths": [np.float32(0.125)],
+    }
+    plain = {"vae.widths": [8, 16], "diffusion.steps": 9, "vae.attention": False, "diffusion.ema_lengths": [0.125]}
+    assert texts_of(of_numpy) == texts_of({"diffusion.learning_rate": 1e-5, **plain})
 
 
 def test_the_commands_print_the_plans_that_python_gives(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -135,6 +189,64 @@ def test_the_commands_print_the_plans_that_python_gives(made: Path, capsys: pyte
     ):
         done = CliRunner().invoke(app, [*line, *options])
         assert json.loads(done.stdout) == json.loads(json.dumps(found.forecast)), done.output
+
+
+@pytest.mark.parametrize(
+    ("function", "values", "words"),
+    [
+        ("ablate", {"seeds": 0}, "seeds must be a whole number of at least 1, got 0"),
+        ("ablate", {"seeds": -1}, "seeds must be a whole number of at least 1, got -1"),
+        ("ablate", {"folds": 0}, "folds must be a whole number of at least 1, got 0"),
+        ("ablate", {"max_runs": 0}, "max_runs must be a whole number of at least 1"),
+        ("ablate", {"tune_per_arm": -1}, "tune_per_arm must be a whole number of at least 0"),
+        ("sweep", {"trials": 0}, "trials must be a whole number of at least 1"),
+        ("sweep", {"trials": 2.5}, r"trials must be a whole number of at least 1, got 2\.5"),
+        ("sweep", {"seed": -1}, "seed must be a whole number of at least 0"),
+        ("sweep", {"confirm": -1}, "confirm must be a whole number of at least 0"),
+        ("sweep", {"confirm": 2, "confirm_seeds": 0}, "confirm_seeds must be a whole number of at least 1"),
+        ("sweep", {"settings": {"diffusion.steps": Path("a")}}, r"diffusion\.steps must be a text, a number"),
+        ("sweep", {"settings": "diffusion.steep=9"}, r"unknown field 'diffusion\.steep'"),
+        ("sweep", {"objectives": "kit"}, "'?kit"),
+        ("ablate", {"components": "emma"}, "no component 'emma'"),
+        ("ablate", {"arms": "improved"}, "twice or more, the reference first, got 1"),
+    ],
+)
+def test_arguments_that_the_commands_refuse_are_refused_in_one_line(
+    made: Path, function: str, values: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words) as said:
+        getattr(latentsweep, function)("tiny", recipe=None, dry_run=True, home=made / "runs", **values)
+    assert "\n" not in str(said.value)
+
+
+def test_one_text_is_a_sequence_of_one(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {"home": made / "runs", "device": "cpu", "dry_run": True}
+    one = latentsweep.sweep("tiny", recipe="smoke", settings="diffusion.steps=9", objectives="fid", **asked)
+    listed = latentsweep.sweep("tiny", recipe="smoke", settings=["diffusion.steps=9"], objectives=["fid"], **asked)
+    assert one.name == listed.name
+    assert latentsweep.ablate("tiny", recipe="smoke", components="ema", **asked).plan.components == ("ema",)
+    given: dict[str, Any] = {}
+    monkeypatch.setattr("latentsweep.datasets.preparation.prepare", lambda name, **values: given.update(values))
+    latentsweep.prepare("mine", made, include="*.nii", exclude="*_seg*", home=made / "runs")
+    assert given["selection"] == Selection(("*.nii",), ("*_seg*",))
+
+
+def test_a_home_that_has_its_store_takes_no_other(made: Path) -> None:
+    for values, named in (({"store": "/shared"}, "store"), ({"study_storage": "postgresql://h/s"}, "study_storage")):
+        with pytest.raises(ConfigError, match=f"{named} goes with the path of a home, and a Home has its own; leave"):
+            latentsweep.load(made / "model", home=Home(made / "runs"), **values)
+
+
+def test_the_best_of_a_recorded_sweep_says_its_run(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As export writes it."""
+    plan = latentsweep.sweep("tiny", recipe="smoke", device="cpu", home=made / "runs", dry_run=True).plan
+    runs = SimpleNamespace(run_id=lambda key: f"run of {key}")
+    monkeypatch.setattr(searches, "recorder_of", lambda home, dataset, wanted: runs if wanted else None)
+    monkeypatch.setattr(
+        searches, "configuration_of", lambda folder, trial, run_id, **more: run_id("tiny", "a/trial-1")
+    )
+    for recorded, expected in ((True, "run of a/trial-1"), (False, None)):
+        assert searches.SweepResult(Home(made / "runs"), plan, recorded=recorded).best() == expected
 
 
 def test_what_is_refused_raises_and_exits_nothing(made: Path) -> None:

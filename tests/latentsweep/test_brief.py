@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from small_dataset import brief_on
 
+from latentsweep.execution import worker
 from latentsweep.execution.worker import Brief
 from latentsweep.stages.dataset import DESCRIPTION, STAGE, key_of
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
-from trainables.errors import DataError, WeightsError
+from trainables.errors import DataError, PluginError, WeightsError
 from trainables.measures.inception import find_weights
 
 
@@ -71,6 +72,37 @@ def test_other_weights_than_the_drivers_are_refused(tmp_path: Path) -> None:
     other = dataclasses.replace(brief.identity, weights="0" * 64)
     with pytest.raises(WeightsError, match="every machine must measure with the same Inception weights"):
         dataclasses.replace(brief, identity=other).pipeline()
+
+
+def test_other_plug_ins_than_the_drivers_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a worker finds it whose machine lacks the package, or has another version of it."""
+    brief, drivers = brief_on(Home(tmp_path / "runs")), {"diffusion.frequency_loss huber": ["robust", "1.0"]}
+    assert not brief.plugins
+    told = dataclasses.replace(brief, plugins=drivers)
+    assert told.pipeline().recipe == brief.identity.recipe, "what isn't named isn't needed"
+    assert told.recipe({"diffusion.steps": 9}).diffusion.steps == 9
+    recipe = pickle.loads(pickle.dumps(brief.identity.recipe))  # no check as it is opened
+    object.__setattr__(recipe.diffusion, "frequency_loss", "huber")
+    same = dataclasses.replace(brief.identity, recipe=recipe)
+    for here, has in (
+        ({}, "none of that name"),
+        ({"diffusion.frequency_loss huber": ["robust", "1.1"]}, "robust 1.1"),
+    ):
+        monkeypatch.setattr(worker, "known_plugins", lambda here=here: here)
+        words = (
+            rf"frequency_loss=huber .* has {has} where the driver has robust 1\.0; install the same package on both"
+        )
+        for ask in (
+            lambda: told.pipeline(recipe),
+            lambda: dataclasses.replace(told, identity=same).pipeline(),
+            lambda: told.recipe({"diffusion.frequency_loss": "huber"}),
+            lambda: worker.step_time(dataclasses.replace(told, identity=same), "diffusion", 3, 1.0),
+        ):
+            with pytest.raises(PluginError, match=words) as said:
+                ask()
+            assert "\n" not in str(said.value)
+    monkeypatch.setattr(worker, "known_plugins", lambda: {"evaluation.metrics count": ["counts", "2"]})
+    assert brief_on(Home(tmp_path / "others")).plugins == {"evaluation.metrics count": ["counts", "2"]}
 
 
 def test_the_store_is_where_the_home_says(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from latentsweep import metrics
 from latentsweep.metrics import FINALS, FLOOR, LEADERBOARD, METRICS, OBJECTIVES, REPORT, STUDY, Metric, metric_of
 from latentsweep.search import leaderboard
 from trainables.measures.evaluation import (
+    MEASURES,
     EvaluationConfig,
     compare_reconstructions,
     evaluate_generated,
@@ -47,6 +48,10 @@ def names_of(metric: Metric) -> set[str]:
 def test_what_is_measured_and_the_table_are_the_same_names() -> None:
     table = {name for metric in METRICS.values() for name in names_of(metric) if not name.startswith("cost/")}
     assert recorded() == table
+    taken = EvaluationConfig.__dataclass_fields__["metrics"].metadata["taken"]
+    generated = {name.removeprefix("gen/") for name in table if name.startswith("gen/")}
+    assert generated <= set(taken), "no plug-in may have the name of one"
+    assert {metric.stem for metric in METRICS.values() if metric.name.startswith("gen/")} == {*MEASURES}
 
 
 def test_every_metric_is_documented() -> None:

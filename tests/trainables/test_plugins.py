@@ -12,8 +12,12 @@ import pytest
 from added_packages import add_package, entry_points_in
 
 from trainables import plugins
-from trainables.config import Config, setting
+from trainables.autoencoder.losses import pixel_loss
+from trainables.config import Config, named_by, setting
+from trainables.denoiser.losses import frequency_loss
+from trainables.denoiser.unet import denoiser_of
 from trainables.errors import ConfigError
+from trainables.measures.evaluation import EvaluationConfig
 
 SOUND = """
 from dataclasses import dataclass
@@ -176,7 +180,7 @@ def test_a_plug_in_that_is_not_installed_is_named_in_one_line(packages: Path) ->
         ("beyond", "Beyond", r"Beyond\.edge must be at most 1, got 9"),
         ("unknown", "Unknown", "name 'Width' is not defined"),
         ("gone", "gone", "AttributeError"),
-        ("l1", "taken", "Training has a 'l1' already"),
+        ("l1", "taken", r"used as Training\.loss: there is a built-in 'l1' already"),
         ("Upper-Case", "taken", "its name must be of small letters"),
     ],
 )
@@ -187,7 +191,8 @@ def test_a_broken_plug_in_is_told_where_it_is_asked_for_and_nowhere_else(
     training = section()
     assert training().identity() == {"loss": "mse", "steps": 5}
     (line,) = plugins.broken("losses").values()
-    assert line.startswith(f"the plug-in '{point}' of broken-one can't be used: ")
+    place = " as Training.loss" if point == "l1" else ""
+    assert line.startswith(f"the plug-in '{point}' of broken-one can't be used{place}: ")
     assert re.search(words, line)
     assert "\n" not in line
     if point == "l1":
@@ -195,6 +200,74 @@ def test_a_broken_plug_in_is_told_where_it_is_asked_for_and_nowhere_else(
     else:
         with pytest.raises(ConfigError, match=words):
             training(loss=point)
+
+
+def test_a_plug_in_whose_name_one_field_has_is_told_there_and_works_in_the_other(packages: Path) -> None:
+    code = SOUND.replace("class Huber", "class L1")
+    add_package(packages, "one-field", code, {"losses": {"l1": "L1", "steps": "L1"}})
+    forget()
+
+    @dataclass(frozen=True, kw_only=True)
+    @plugins.with_plugins
+    class Other(Config):
+        loss: str = setting("plain", "the loss", choices=("plain", "steps"), plugins="losses")
+        second: str = setting("none", "another", choices=("none", "steps"), plugins="losses")
+        steps_edge: int = setting(1, "a field of that name")
+
+    assert section()(loss="steps").chosen_plugins("loss")
+    assert Other(loss="l1").chosen_plugins("loss")
+    lines = [line.partition("; ")[0] for line in plugins.broken("losses").values()]
+    said = "the plug-in '{}' of one-field can't be used as {}: {}"
+    assert sorted(lines) == sorted(
+        [
+            said.format("l1", "Training.loss", "there is a built-in 'l1' already"),
+            said.format("l1", "Other.second", "Other has a field 'l1_edge' already"),
+            said.format("steps", "Other.loss", "there is a built-in 'steps' already"),
+            said.format("steps", "Other.second", "there is a built-in 'steps' already"),
+        ]
+    )
+    with pytest.raises(ConfigError, match=r"can't be used as Other\.second: Other has a field 'l1_edge' already"):
+        Other(second="l1")
+
+
+def test_a_metric_cannot_have_the_name_of_a_built_in_measure_or_of_its_partners(packages: Path) -> None:
+    names = {"kid": "count", "near_copies": "count", "kid_se": "count", "samples": "count", "kid_like": "count"}
+    add_package(packages, "sound-one", SOUND, {"metrics": names})
+    forget()
+    taken = EvaluationConfig.__dataclass_fields__["metrics"].metadata["taken"]
+
+    @dataclass(frozen=True, kw_only=True)
+    @plugins.with_plugins
+    class Evaluation(Config):
+        metrics: tuple[str, ...] = setting((), "further metrics", choices=(), plugins="metrics", taken=taken)
+
+    assert list(Evaluation.__dataclass_fields__["metrics"].metadata["added"]) == ["kid_like"]
+    with pytest.raises(ConfigError, match=r"as Evaluation\.metrics: there is a built-in 'kid' already; mend"):
+        Evaluation(metrics=("kid",))
+
+
+def test_a_plug_ins_field_that_changes_no_result_is_not_in_the_key(packages: Path) -> None:
+    code = SOUND.replace('"how often", low=1', '"how often", identity=False')
+    add_package(packages, "talking-one", code, {"losses": {"huber": "Huber"}})
+    used = section()(loss="huber", huber_rounds=4)
+    assert used.identity() == section()(loss="huber").identity()
+    assert "huber_edge" in used.identity()
+    assert used.to_dict()["huber_rounds"] == 4
+
+
+def test_a_name_that_this_machine_does_not_know_is_refused_and_not_replaced(packages: Path) -> None:
+    add_package(packages, "sound-one", SOUND, {"losses": {"huber": "Huber"}})
+    training = section()(loss="huber")
+    assert named_by(training, "loss", {"mse": 1})(5, 2) == 3
+    assert named_by(section()(), "loss", {"mse": 1}) == 1
+    for field, make in (
+        ("denoiser", lambda config: denoiser_of(4, config)),
+        ("frequency_loss", frequency_loss),
+        ("reconstruction_loss", pixel_loss),
+    ):
+        foreign = SimpleNamespace(**{field: "huber"}, chosen_plugins=lambda field: {})
+        with pytest.raises(ConfigError, match=f"{field} must be one of .*; got 'huber'; .* install its package here"):
+            make(foreign)
 
 
 def test_an_import_that_fails_or_ends_the_program_is_a_broken_plug_in(packages: Path) -> None:

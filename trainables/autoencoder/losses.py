@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainables.autoencoder.vae import VaeConfig
+from trainables.config import named_by
 from trainables.images import slices_of
 from trainables.measures.structure import multiscale_similarity
 
@@ -66,9 +67,9 @@ A new term is its function here, its row in this table, and its field in :class:
 
 def pixel_loss(config: VaeConfig) -> Fidelity:
     """The loss that ``config.reconstruction_loss`` names; one of a plug-in gives (B,), of which this is the mean."""
-    (loss,) = config.chosen_plugins("reconstruction_loss").values() or [None]
-    if loss is None:
-        return PIXEL_LOSSES[config.reconstruction_loss]
+    loss: Fidelity = named_by(config, "reconstruction_loss", PIXEL_LOSSES)
+    if config.reconstruction_loss in PIXEL_LOSSES:
+        return loss
     return lambda reconstructions, images: loss(reconstructions, images).mean()
 
 

@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from trainables.config import named_by
 from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.process import unknown_prediction
 
@@ -84,8 +85,8 @@ def frequency_loss(config: DiffusionConfig) -> Callable[[Tensor, Tensor], Tensor
 
     One of a plug-in need not be of frequencies, and takes no ``config.frequency_norm``.
     """
-    (loss,) = config.chosen_plugins("frequency_loss").values() or [None]
-    return loss or partial(FREQUENCY_LOSSES[config.frequency_loss], norm=config.frequency_norm)
+    loss: Callable[..., Tensor] = named_by(config, "frequency_loss", FREQUENCY_LOSSES)
+    return partial(loss, norm=config.frequency_norm) if config.frequency_loss in FREQUENCY_LOSSES else loss
 
 
 def min_snr_weights(alphas_cumprod_t: Tensor, gamma: float, prediction: str) -> Tensor:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainables.config import Config, setting
+from trainables.config import Config, named_by, setting
 from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.guidance import guided, guides_at
 from trainables.denoiser.process import to_x0_and_noise
@@ -231,7 +231,7 @@ def sample(
     if config.autoguidance != 1 and guide is None:
         raise ValueError(f"sample needs a guide for autoguidance {config.autoguidance:g}, got none")
     thresholds = (config.early_stop_threshold,) if thresholds is None else tuple(thresholds)
-    (sampler,) = config.chosen_plugins("sampler").values() or [SAMPLERS[config.sampler]]
+    sampler = named_by(config, "sampler", SAMPLERS)
     measure_stop = STOP_MEASURES[config.early_stop_rule]
     schedule = alphas_cumprod(diffusion)
     timesteps = sampling_timesteps(diffusion.timesteps, config.steps)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainables.config import named_by
 from trainables.denoiser.augmentation import label_width
 from trainables.denoiser.condition import LESIONS, NOTHING, Condition
 from trainables.denoiser.diffusion import DiffusionConfig
@@ -191,11 +192,15 @@ class UNet(nn.Module):
         return self.leave(F.silu(self.leave_norm(h)))  # type: ignore[no-any-return]
 
 
+DENOISERS: dict[str, type[UNet]] = {"unet": UNet}
+"""The networks of ``diffusion.denoiser``, by name."""
+
+
 def denoiser_of(channels: int, config: DiffusionConfig) -> UNet:
     """The network that ``config.denoiser`` names, for latents of so many ``channels``, with weights as it begins.
 
-    One of a plug-in is a module that is called as :meth:`UNet.forward` is.
+    One of a plug-in is a module that is called as :meth:`UNet.forward` is. Raises :class:`ConfigError` for a name
+    that nothing here has.
     """
-    (build,) = config.chosen_plugins("denoiser").values() or [UNet]
-    network: UNet = build(channels, config)
+    network: UNet = named_by(config, "denoiser", DENOISERS)(channels, config)
     return network

@@ -29,6 +29,33 @@ PAIR_SEED = 0
 """Seed of the order in which real slices are paired with generated ones."""
 
 
+MEASURES = (
+    "kid",
+    "fid",
+    "swd",
+    "spectrum_distance",
+    "precision",
+    "recall",
+    "near_copies",
+    "memorisation",
+    "alike",
+    "diversity",
+    "ms_ssim",
+    "high_frequency_share",
+    "samples",
+    "reference_samples",
+    "steps_mean",
+    "stopped",
+    "unfinished",
+    "seconds_per_image",
+    "paper_ssim",
+    "paper_psnr",
+)
+"""What :func:`evaluate_generated` measures by itself, without ``gen/``."""
+PARTNERS = ("", "_floor", "_low", "_high", "_se", "_sd", "_real", "_bound", "_low_floor", "_high_floor", "_se_floor")
+"""What may stand behind these names: of a measure's floor, interval, error, spread, real value or bound."""
+
+
 @dataclass(frozen=True, kw_only=True)
 @with_plugins
 class EvaluationConfig(Config):
@@ -43,7 +70,12 @@ class EvaluationConfig(Config):
     rung_samples: int = setting(64, "generated slices at each rung", low=2)
     bootstrap: int = setting(200, "bootstrap resamples behind a standard error", low=10)
     metrics: tuple[str, ...] = setting(
-        (), "further metrics, by the names of plug-ins", choices=(), plugins="metrics", later=True
+        (),
+        "further metrics, by the names of plug-ins",
+        choices=(),
+        plugins="metrics",
+        taken={measure + partner for measure in MEASURES for partner in PARTNERS},
+        later=True,
     )
 
 

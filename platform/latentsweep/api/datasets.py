@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from latentsweep.api.places import home_of
+from latentsweep.api.places import home_of, several
 from latentsweep.datasets import preparation
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.datasets.sources.discovery import Discovery
@@ -49,7 +49,7 @@ def prepare(
         source=None if source is None else Path(source),
         series=series,
         subject_from=subject_from,
-        selection=Selection(tuple(include), tuple(exclude)),
+        selection=Selection(tuple(several(include)), tuple(several(exclude))),
         size=size,
         jobs=jobs,
         replace=replace,

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from latentsweep.api.places import dataset_of, home_of
 from latentsweep.configuration import Configuration, read_configuration
 from latentsweep.jobs.trained import trained_model
+from latentsweep.search.export import NAMES_OF_A_RUN
 from latentsweep.stages.sampler import CONFIG
 from latentsweep.storage.home import Home
 from trainables.errors import ConfigError, DataError
@@ -86,25 +87,31 @@ def load(
     :class:`~trainables.errors.ConfigError` for a configuration that can't be read.
     """
     place = home_of(home, store, study_storage)
-    found = _folder_of(place, str(run))
+    found = model_folder_of(place, str(run))
     model, execution = trained_model(place, found, lambda name: dataset_of(place, name, shown=False), device)
     return Model(model, execution)
 
 
-def _folder_of(home: Home, run: str) -> str:
-    """The folder of a model that MLflow holds, where ``run`` is one's or the name of its dataset; else ``run``."""
+def model_folder_of(home: Home, run: str) -> str:
+    """The folder of a model that MLflow holds, where ``run`` is one's or the name of its dataset; else ``run``.
+
+    A folder that holds no model, as one of raw scans, is none where a dataset of its name has a champion. Raises
+    :class:`~trainables.errors.DataError` for a text that is no file, folder or sweep and no such dataset.
+    """
     path = Path(run)
-    if path.exists() or path.suffix or "/" in run:
-        return next((str(config.parent) for config in path.glob(f"artifacts/*/{CONFIG}")), run)
+    if path.is_dir():
+        for config in path.glob(f"artifacts/*/{CONFIG}"):
+            return str(config.parent)
+    if path.is_file() or (path / CONFIG).exists() or "/" in run or path.suffix in (".yaml", ".yml"):
+        return run
     from latentsweep_mlflow.registry import champion_folder
 
     folder = champion_folder(home.root, run)
-    if folder is None:
-        raise DataError(
-            "a trained run is a YAML file, a model's folder, SWEEP/NUMBER as demo-smoke-1a2b3c4d/5, or a dataset "
-            f"that MLflow holds the champion of; got {run!r}"
-        )
-    return str(folder)
+    if folder is not None:
+        return str(folder)
+    if path.is_dir():
+        return run
+    raise DataError(f"{NAMES_OF_A_RUN}; got {run!r}")
 
 
 def configuration_in(config: str | Path | Configuration) -> Configuration:

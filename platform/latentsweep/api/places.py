@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,11 +39,20 @@ def checked_home(path: Path) -> Path:
 def home_of(path: Path | str | Home, store: str = "", study: str = "") -> Home:
     """The home at ``path``, with its store and its studies where the others say; a :class:`Home` is itself.
 
-    Raises :class:`~trainables.errors.ConfigError` for a path or an address that no database can have.
+    Raises :class:`~trainables.errors.ConfigError` for a path or an address that no database can have, and for a
+    :class:`Home` with another store or other studies than its own.
     """
     from latentsweep.storage.home import Home
 
     if isinstance(path, Home):
+        if store or study:
+            from trainables.errors import ConfigError
+
+            named = "store" if store else "study_storage"
+            raise ConfigError(
+                f"{named} goes with the path of a home, and a Home has its own; leave {named} out, or give the path "
+                f"{path.root}"
+            )
         return path
     path = checked_home(Path(path))
     if study:
@@ -87,10 +97,43 @@ def pages_of(home: Home, recorder: Recorder) -> Callable[[str], str]:
 
 
 def texts_of(settings: Settings) -> list[str]:
-    """Settings as the texts ``field=value`` that ``--set`` takes."""
+    """Settings as the texts ``field=value`` that ``--set`` takes; numbers and arrays of NumPy are plain ones.
+
+    Raises :class:`~trainables.errors.ConfigError` for a value that no field has.
+    """
     from latentsweep.configuration import scalar
     from trainables.config import as_scalar
 
     if not isinstance(settings, Mapping):
-        return list(settings)
-    return [f"{field}={scalar(as_scalar(value))}" for field, value in settings.items()]
+        return several(settings)
+    return [f"{field}={scalar(as_scalar(_plain(str(field), value)))}" for field, value in settings.items()]
+
+
+def _plain(field: str, value: Any) -> Any:
+    from trainables.config import shown
+    from trainables.errors import ConfigError
+
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(field, member) for member in value]
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise ConfigError(
+        f"{field} must be a text, a number, a truth value or a list of these, got {shown(value)}; give it as one"
+    )
+
+
+def several(values: str | Iterable[str]) -> list[str]:
+    """The texts of a sequence; one text alone is itself, and not its letters."""
+    return [values] if isinstance(values, str) else list(values)
+
+
+def at_least(low: int, **values: Any) -> None:
+    """Raises :class:`~trainables.errors.ConfigError` for an argument below ``low``; None, not given, is none."""
+    from trainables.config import shown
+    from trainables.errors import ConfigError
+
+    for name, value in values.items():
+        if value is not None and (not isinstance(value, Integral) or value < low):
+            raise ConfigError(f"{name} must be a whole number of at least {low}, got {shown(value)}; choose another")

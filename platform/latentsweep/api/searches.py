@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from latentsweep.api.models import Model, load
-from latentsweep.api.places import Settings, dataset_of, home_of, recorder_of, texts_of
+from latentsweep.api.places import Settings, at_least, dataset_of, home_of, recorder_of, several, texts_of
 from latentsweep.configuration import Configuration, execution_of
 from latentsweep.execution.cluster import pack_job
 from latentsweep.execution.packing import pack_trials, planned_cards
@@ -40,6 +40,8 @@ class SweepResult:
     """The study; None in a dry run."""
     forecast: Mapping[str, Any] = field(default_factory=dict)
     """What would run, with memory and time, as ``--dry-run --json`` prints it; empty where it ran."""
+    recorded: bool = False
+    """Whether MLflow has its runs."""
 
     @property
     def name(self) -> str:
@@ -66,14 +68,20 @@ class SweepResult:
 
         Its ``write(path)`` makes a file of it, and :func:`latentsweep.train` takes it as it is. Raises
         :class:`~trainables.errors.DataError` where there is none, and :class:`~trainables.errors.ConfigError` where
-        the guards refuse it, unless ``despite_guards``.
+        the guards refuse it, unless ``despite_guards``, or where two objectives have several best and no ``trial``
+        says which.
         """
-        return configuration_of(self.folder, trial, database=self.home.study, despite_guards=despite_guards)
+
+        def run_id(dataset: str, key: str) -> str | None:
+            return recorder_of(self.home, dataset, True).run_id(key) if self.recorded else None
+
+        return configuration_of(self.folder, trial, run_id, database=self.home.study, despite_guards=despite_guards)
 
     def load(self, trial: int | None = None, *, device: str | None = None) -> Model:
         """The model of the best configuration, or of trial number ``trial``, also where the guards refuse it.
 
-        Raises :class:`~trainables.errors.DataError` where there is none.
+        Raises :class:`~trainables.errors.DataError` where there is none, and
+        :class:`~trainables.errors.ConfigError` where two objectives have several best and no ``trial`` says which.
         """
         chosen = self.best(trial, despite_guards=True).origin["trial"]
         return load(f"{self.name}/{chosen}", home=self.home, device=device)
@@ -117,8 +125,9 @@ def sweep(
     own. ``objectives`` are ``kid``, ``fid``, …, one, or two for a Pareto front; ``sampler`` is ``tpe`` or ``random``,
     ``pruner`` ``median``, ``hyperband`` or ``none``. ``seed``, from 0 on, is that of trainings, samples and search.
     ``split`` is ``subject``, or ``slice`` as the paper did. ``confirm`` best denoisers are trained again with
-    ``confirm_seeds`` fresh seeds each; by default 5 where 12 trials or more can be run. ``despite_guards`` refuses
-    nothing for copying or collapse. ``settings`` change fields of the recipe or, as ``execution.field``, how it runs.
+    ``confirm_seeds`` fresh seeds each; by default 5 where 12 different trainings or more can be run, else 0.
+    ``despite_guards`` refuses nothing for copying or collapse. ``settings`` change fields of the recipe or, as
+    ``execution.field``, how it runs.
 
     ``concurrent`` trials run at once, by default as many as fit; ``card_gib`` is the memory of a card to plan for, in
     GiB; ``device`` is ``cpu``, ``cuda`` or ``auto``; ``ray_address`` is ``local`` or that of a cluster. ``inception``
@@ -129,10 +138,14 @@ def sweep(
     :class:`~trainables.errors.ConfigError` for arguments that are refused, :class:`~trainables.errors.DataError` for
     a dataset that isn't prepared, and what :meth:`latentsweep.jobs.sweep.Sweep.run` raises.
     """
+    at_least(1, trials=trials, confirm_seeds=confirm_seeds)
+    at_least(0, seed=seed, confirm=confirm)
     place, say = home_of(home, store, study_storage), tell or (lambda line: None)
     of_recipe, execution = execution_of(texts_of(settings), device)
     chosen = _space(dataset, space)
-    search = SearchConfig(objectives=tuple(objectives), sampler=sampler, pruner=pruner, guarded=not despite_guards)
+    search = SearchConfig(
+        objectives=tuple(several(objectives)), sampler=sampler, pruner=pruner, guarded=not despite_guards
+    )
     weights = find_weights(Path(inception) if inception else None)
     data = dataset_of(place, dataset, shown=console is not None)
     plan = sweep_plan(data, chosen, weights, recipe, of_recipe, split, search, seed)
@@ -160,7 +173,7 @@ def sweep(
         )
     job = Sweep(place, plan, weights, recorder_of(place, dataset, mlflow))
     job.run(trials, Runtime(pack, console or Console(quiet=True), ray_address), extent)
-    return SweepResult(place, plan, job.search)
+    return SweepResult(place, plan, job.search, recorded=mlflow)
 
 
 def _space(dataset: str, space: str | Path | Mapping[str, Any] | SearchSpace | None) -> SearchSpace:

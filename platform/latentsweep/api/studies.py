@@ -15,7 +15,7 @@ from latentsweep.ablation.design.plan import AblationPlan, ArmRun, plan_of
 from latentsweep.ablation.design.walltime import WallTime
 from latentsweep.ablation.statistics.effect import Effect
 from latentsweep.ablation.statistics.ratio import Ratio
-from latentsweep.api.places import Settings, dataset_of, home_of, pages_of, recorder_of, texts_of
+from latentsweep.api.places import Settings, at_least, dataset_of, home_of, pages_of, recorder_of, several, texts_of
 from latentsweep.configuration import execution_of, overridden
 from latentsweep.execution.cluster import pack_job
 from latentsweep.jobs import ablation_results
@@ -121,12 +121,15 @@ def ablate(
     arguments that are refused, :class:`~trainables.errors.DataError` for a dataset that isn't prepared, and what
     :meth:`latentsweep.jobs.ablation.Study.run` raises.
     """
+    at_least(1, seeds=seeds, folds=folds, max_runs=max_runs)
+    at_least(0, tune_per_arm=tune_per_arm)
     place, weights = home_of(home, store, study_storage), find_weights(Path(inception) if inception else None)
     of_recipe, execution = execution_of(texts_of(settings), device)
-    names = DEFAULT if components is None else list(components)
+    arms = several(arms)
+    names = DEFAULT if components is None else several(components)
     design = design or (WHOLE if arms else "leave-one-out")
-    told = None if components is None else ",".join(components)
-    whole = arms_of(design, list(arms), of_recipe, {"--components": told, "--recipe": recipe})
+    told = None if components is None else ",".join(names)
+    whole = arms_of(design, arms, of_recipe, {"--components": told, "--recipe": recipe})
     named = whole[0].source if whole else recipe or "improved"
     base = whole[0].recipe if whole else overridden(recipe_named(named), of_recipe)
     data = dataset_of(place, dataset, shown=console is not None)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from latentsweep.api.models import Model, configuration_in, load
-from latentsweep.api.places import Settings, dataset_of, home_of, recorder_of, texts_of
+from latentsweep.api.places import Settings, at_least, dataset_of, home_of, recorder_of, texts_of
 from latentsweep.configuration import Configuration
 from latentsweep.execution.cluster import pack_job
 from latentsweep.execution.packing import pack_trials, planned_cards
@@ -95,6 +95,7 @@ def train(
     :class:`~trainables.errors.DataError` for what can't be trained, and what
     :meth:`latentsweep.jobs.train.Retraining.run` raises.
     """
+    at_least(1, steps=steps, workers=workers)
     place = home_of(home, store, study_storage)
     configuration = configuration_in(config).with_steps(steps).with_settings(texts_of(settings)).on_device(device)
     weights = find_weights(Path(inception) if inception else None)

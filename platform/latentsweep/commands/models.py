@@ -146,7 +146,10 @@ def sample(
 
 
 def evaluate(
-    run: Annotated[str | None, typer.Argument(help="As for sample; or give --images.", metavar="RUN")] = None,
+    run: Annotated[
+        str | None,
+        typer.Argument(help="As for sample, also a dataset, for its champion; or give --images.", metavar="RUN"),
+    ] = None,
     images: Annotated[Path | None, typer.Option(help="A folder of square pictures.")] = None,
     dataset: Annotated[
         str | None,
@@ -167,6 +170,7 @@ def evaluate(
     study_storage: options.StudyOption = "",
 ) -> None:
     """Measure a trained run, or any folder of images, against real slices that no training saw."""
+    from latentsweep.api.models import model_folder_of
     from latentsweep.datasets.ledger import note_use
     from latentsweep.guards import refusal
     from latentsweep.jobs.comparison import compare
@@ -201,7 +205,12 @@ def evaluate(
         )
     else:
         measured = evaluated_run(
-            place, str(run), lambda name: options.dataset_of(place, name), weights, split, device
+            place,
+            model_folder_of(place, str(run)),
+            lambda name: options.dataset_of(place, name),
+            weights,
+            split,
+            device,
         )
         metrics, named, earlier = measured.metrics, measured.dataset, measured.earlier
     refused, few = refusal(metrics), few_images(metrics)

@@ -37,8 +37,8 @@ def sweep(
         int | None,
         typer.Option(
             min=0,
-            help="Train so many of the best denoisers again with fresh seeds, and rank them anew; by default 5 for "
-            "12 trials or more can be run, 0 for fewer.",
+            help="Train so many of the best denoisers again with fresh seeds, and rank them anew; by default 5 where "
+            "12 or more different trainings can be run, else 0.",
         ),
     ] = None,
     confirm_seeds: Annotated[int, typer.Option(min=1, help="Fresh seeds for each of these.")] = 2,

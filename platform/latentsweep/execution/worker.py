@@ -6,7 +6,7 @@ import contextlib
 import logging
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,20 @@ from latentsweep.stages.vae import VAE
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
-from trainables.errors import INFRASTRUCTURE, CapacityError, DivergenceError, LatentsweepError, WeightsError
+from trainables.errors import (
+    INFRASTRUCTURE,
+    CapacityError,
+    DivergenceError,
+    LatentsweepError,
+    PluginError,
+    WeightsError,
+)
 from trainables.loop import execution as ex
 from trainables.loop.cards import out_of_memory
 from trainables.loop.execution import Execution
 from trainables.loop.progress import Record
 from trainables.measures.inception import InceptionWeights, find_weights
-from trainables.recipes import Recipe
+from trainables.recipes import Recipe, known_plugins, plugin_fields
 from trainables.resources.timing import step_seconds
 from trainables.space import THRESHOLD
 
@@ -41,7 +48,7 @@ class Brief:
     """What every worker of a sweep or training needs to know; all of it pickles small.
 
     A worker may be on a machine that does not see the driver's disk. It reads all from the store, except the
-    Inception weights, which are installed on each machine.
+    Inception weights and the plug-ins, which are installed on each machine.
     """
 
     store: str
@@ -54,6 +61,8 @@ class Brief:
     execution: Execution
     weights_path: str
     """Where the driver has the Inception network; a worker looks there first."""
+    plugins: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Package and version of each plug-in that the driver has, by ``section.field name``."""
 
     @classmethod
     def of(
@@ -69,19 +78,38 @@ class Brief:
         if home.location:
             publish(store, home.datasets, dataset, identity.dataset)
         datasets = None if home.location else str(home.datasets.resolve())
-        return cls(home.store_address, datasets, dataset, identity, execution, str(weights.path))
+        return cls(home.store_address, datasets, dataset, identity, execution, str(weights.path), known_plugins())
 
     def pipeline(self, recipe: Recipe | None = None, split: str | None = None) -> Pipeline:
         """The stages of ``recipe``, measured on ``split`` (the brief's own by default), in this process.
 
-        Raises :class:`~trainables.errors.DataError` where the store lacks the dataset, and :class:`WeightsError`
-        where this machine has other Inception weights than the driver.
+        Raises :class:`~trainables.errors.DataError` where the store lacks the dataset, and :class:`WeightsError` or
+        :class:`PluginError` where this machine has other Inception weights or plug-ins than the driver.
         """
+        self.check_plugins(plugin_fields(recipe or self.identity.recipe))
         store, own = Store.at(self.store), self.identity
         weights = self._weights()
         return Pipeline(
             store, self._dataset(store), recipe or own.recipe, own.seed, self.execution, weights, split or own.split
         )
+
+    def recipe(self, params: Mapping[str, Any]) -> Recipe:
+        """The brief's recipe with a trial's ``params``; raises as :meth:`pipeline` does for what they name."""
+        self.check_plugins(params)
+        return self.identity.recipe.replace(**params)
+
+    def check_plugins(self, named: Mapping[str, Any]) -> None:
+        """Raises :class:`PluginError` where ``named``, values of fields, name plug-ins that aren't the driver's."""
+        here = known_plugins()
+        for path, value in named.items():
+            for name in value if isinstance(value, list | tuple) else (value,):
+                wanted, found = (known.get(f"{path} {name}") for known in (self.plugins, here))
+                if wanted != found:
+                    has, had = (" ".join(each) if each else "none of that name" for each in (found, wanted))
+                    raise PluginError(
+                        f"every machine must have the same plug-ins, and for {path}={name} {platform.node()} has "
+                        f"{has} where the driver has {had}; install the same package on both"
+                    )
 
     def _dataset(self, store: Store) -> PreparedDataset:
         if self.datasets is None:
@@ -177,6 +205,7 @@ def note(records: Sequence[Record]) -> None:
 
 def step_time(brief: Brief, section: str, slices: int, seconds: float) -> float:
     """A Ray task: the time of a step of the recipe's ``section``, see ``timing.step_seconds``."""
+    brief.check_plugins(plugin_fields(brief.identity.recipe))
     return step_seconds(brief.identity.recipe, section, brief.execution, slices=slices, seconds=seconds)
 
 
@@ -225,7 +254,7 @@ def trial(config: Mapping[str, Any], brief: Brief) -> None:
 
     params, path = dict(config["params"]), None
     try:
-        pipeline = brief.pipeline(brief.identity.recipe.replace(**params))
+        pipeline = brief.pipeline(brief.recipe(params))
         with log_work(pipeline, DENOISER) as path:
             pipeline.obtain(DENOISER, report, rungs=True)
             pipeline.finish()

@@ -121,11 +121,11 @@ def lint_home(home: Home) -> dict[str, list[Finding]]:
     """
     found: dict[str, list[Finding]] = {}
     for name in prepared_names(home):
-        with _passing_over(f"the dataset {name}"):
+        with passing_over(f"the dataset {name}"):
             found[f"dataset {name}"] = lint_dataset(home, open_dataset(home.datasets, name))
     together: dict[str, list[Measurement]] = {}
     for folder in sweeps(home):
-        with _passing_over(f"the sweep {folder.name}"):
+        with passing_over(f"the sweep {folder.name}"):
             plan, search = SweepPlan.read(folder), open_search(folder, home.study)
             of_sweep = lint_sweep(home, plan, search)
             found |= {f"{folder.name}, {subject}": findings for subject, findings in of_sweep.items()}
@@ -134,7 +134,7 @@ def lint_home(home: Home) -> dict[str, list[Finding]]:
 
 
 @contextlib.contextmanager
-def _passing_over(subject: str) -> Iterator[None]:
+def passing_over(subject: str) -> Iterator[None]:
     """Of many subjects, one that can't be read is named in a warning and keeps nobody from the others."""
     try:
         yield

@@ -115,7 +115,9 @@ def default(option: Any) -> str:
         said = f"`{option.opts[0]}`" if value else "off"
     else:
         said = "–" if value in (None, "") else f"`{value}`"
-    return f"{said}; variable `{option.envvar}`" if option.envvar else said
+    if option.envvar:
+        said = f"{'none' if said == '–' else said}; or the variable `{option.envvar}`"
+    return said
 
 
 def exits(name: str) -> list[tuple[int, str]]:

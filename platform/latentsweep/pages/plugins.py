@@ -17,7 +17,7 @@ def plugins_as_plain() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for kind in plugins.ARGUMENTS:
         rows = []
-        for each in (readers.PLUGINS if kind == "readers" else plugins.installed(kind)).values():
+        for each in _usable(kind, sections).values():
             fields = {
                 f"{name}.{field.name}": {
                     "default": field.default,
@@ -28,11 +28,25 @@ def plugins_as_plain() -> dict[str, Any]:
                 for field in dataclasses.fields(section)  # type: ignore[arg-type]
                 if field.metadata.get("plugin") is each
             }
-            meaning = (getattr(each.target, "__doc__", "") or "").partition("\n")[0]
-            rows.append({"name": each.name, "package": each.package, "version": each.version, "meaning": meaning})
-            rows[-1]["fields"] = fields
+            row = {"name": each.name, "package": each.package, "version": each.version}
+            rows.append({**row, "meaning": _meaning(each.target), "fields": fields})
         found[kind] = {"usable": rows, "broken": sorted(plugins.broken(kind).values())}
     return found
+
+
+def _usable(kind: str, sections: Mapping[str, Any]) -> Mapping[str, plugins.Plugin]:
+    """The plug-ins of a kind that a field of a recipe takes, or the table of readers, by name."""
+    if kind == "readers":
+        return readers.PLUGINS
+    fields = [field for section in sections.values() for field in dataclasses.fields(section)]
+    found = [field.metadata["added"] for field in fields if field.metadata.get("plugins") == kind]
+    return {name: plugin for added in found for name, plugin in sorted(added.items())}
+
+
+def _meaning(target: Any) -> str:
+    """The first line of what it says of itself; not the list of fields that a dataclass makes in its place."""
+    said = (getattr(target, "__doc__", "") or "").partition("\n")[0]
+    return "" if isinstance(target, type) and said.startswith(f"{target.__name__}(") else said
 
 
 def plugin_lines(found: Mapping[str, Any]) -> list[str]:
@@ -40,7 +54,8 @@ def plugin_lines(found: Mapping[str, Any]) -> list[str]:
     lines = []
     for kind, each in found.items():
         for one in each["usable"]:
-            lines.append(f"{kind}: {one['name']}, of {one['package']} {one['version']}: {one['meaning']}")
+            meaning = f": {one['meaning']}" if one["meaning"] else ""
+            lines.append(f"{kind}: {one['name']}, of {one['package']} {one['version']}{meaning}")
             for name, field in one["fields"].items():
                 span = f" ({field['allowed']})" if field["allowed"] else ""
                 lines.append(f"  {name} = {field['default']}: {field['meaning']}{span}")

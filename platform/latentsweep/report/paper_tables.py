@@ -12,6 +12,7 @@ from typing import NamedTuple
 from latentsweep import guards, stages
 from latentsweep.configuration import Configuration, read_configuration
 from latentsweep.datasets.ledger import earlier_words, uses
+from latentsweep.lints.targets import passing_over
 from latentsweep.metrics import (
     FID,
     KID,
@@ -216,9 +217,11 @@ def rows_of(
 
 
 def recorded(home: Home, store: Store) -> Iterator[Recorded]:
-    """The trainings of a home, by dataset and name."""
-    folders = [path.parent for path in home.trained.glob(f"*/{CONFIG}")]
-    read = [(read_configuration(folder / CONFIG), folder) for folder in folders]
+    """The trainings of a home, by dataset and name; one whose configuration can't be read is named in a warning."""
+    read = []
+    for folder in sorted(path.parent for path in home.trained.glob(f"*/{CONFIG}")):
+        with passing_over(f"the training {folder.name}"):
+            read.append((read_configuration(folder / CONFIG), folder))
     for configuration, folder in sorted(read, key=lambda each: (each[0].dataset, each[1].name)):
         found = [store.find(name) for name in read_json(folder / "uses.json", [])]
         yield Recorded(folder.name, configuration, [entry for entry in found if entry])

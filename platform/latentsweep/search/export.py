@@ -86,6 +86,13 @@ def words_of(origin: Mapping[str, Any], *, named: bool) -> str:
     return f"{place}: {mean} with the fresh seeds {seeds}, {found}"
 
 
+NAMES_OF_A_RUN = (
+    "a trained run is a YAML file, a model's folder, SWEEP/NUMBER as demo-smoke-1a2b3c4d/5, or a dataset that MLflow "
+    "holds the champion of"
+)
+"""What a user may name; the last is its model's folder before :func:`configuration_at` is asked."""
+
+
 class Named(NamedTuple):
     """What a user names as a trained run."""
 
@@ -113,9 +120,7 @@ def configuration_at(home: Home, run: str) -> Named:
         found = configuration_of(folder, int(number), database=home.study, despite_guards=True)
         search = open_search(folder, home.study)
         return Named(found, results=SweepPlan.read(folder).results(search, search.trial(int(number))))
-    raise DataError(
-        f"a trained run is a YAML file, a model's folder, or SWEEP/NUMBER such as demo-smoke-1a2b3c4d/5; got {run!r}"
-    )
+    raise DataError(f"{NAMES_OF_A_RUN}; got {run!r}")
 
 
 def _confirmed(search: Search, trial: int) -> dict[str, Any] | None:

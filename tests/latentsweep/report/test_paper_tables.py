@@ -110,6 +110,22 @@ def test_an_older_training_shows_its_first_validation_and_says_so(tmp_path: Path
     assert "of the first validation, with its step" in table.caption
 
 
+def test_a_training_whose_plug_in_is_gone_is_passed_over_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    home = Home(tmp_path)
+    trained(home)
+    trained(home, "other_scans")
+    path = home.trained / "other_scans-1a2b3c4d" / "config.yaml"
+    path.write_text(path.read_text().replace("frequency_loss: complex_l1", "frequency_loss: huber"))
+    found = texts(paper_tables(home).losses)
+    assert {cells[0] for cells in found} >= {"my_scans"}
+    assert "other_scans" not in {cells[0] for cells in found}
+    (warned,) = caplog.messages
+    assert warned.startswith("the training other_scans-1a2b3c4d is not looked at: ")
+    assert "got 'huber'; if it is a plug-in, install its package here" in warned
+
+
 def test_an_untrained_loss_is_never_the_best(tmp_path: Path) -> None:
     records = [{"step": 0.0, "val/mse": 0.5}, {"step": 3.0, "val/mse": 2.0}, {"step": 6.0, "val/mse": 1.0}]
     assert losses_cells(records, "val/mse") == ("0.5", "1", "−100.0 %")
