@@ -26,7 +26,7 @@ from latentsweep.records.recorder import (
     run_tags,
 )
 from latentsweep.records.redaction import redact_lines
-from latentsweep_mlflow.delivery import Delivery, RefusedError
+from latentsweep_mlflow.delivery import Delivery, RefusedError, check_readable
 from latentsweep_mlflow.pictures import send_picture
 from latentsweep_mlflow.tracking import ORIGIN, artifact_root, tracking_uri
 from latentsweep_mlflow.views import RANKED, WORKFLOW, runs_link, save_view
@@ -105,8 +105,7 @@ class MlflowRecorder:
         self._check_open(key)
 
         def send(client: MlflowClient) -> None:
-            if not path.is_file():
-                raise RefusedError("there is no such file")
+            check_readable(path)
             client.log_artifact(self._known(key), str(path), folder or None)
 
         self._delivery.send(f"the file {path.name} of {key}", send)
@@ -116,7 +115,8 @@ class MlflowRecorder:
 
         def send(client: MlflowClient) -> None:
             run = self._find(client, key)
-            if run is not None and path.is_file():
+            if run is not None:
+                check_readable(path)
                 client.log_artifact(run.info.run_id, str(path), folder or None)
 
         self._delivery.send(f"the file {path.name} of {key}", send)
@@ -125,8 +125,7 @@ class MlflowRecorder:
         self._check_open(key)
 
         def send(client: MlflowClient) -> None:
-            if not path.is_file():
-                raise RefusedError("there is no such file")
+            check_readable(path)
             send_picture(client, self._known(key), path, name, step=step, time=time)
 
         self._delivery.send(f"the picture {path.name} of {key}", send)
