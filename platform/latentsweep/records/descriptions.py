@@ -15,7 +15,7 @@ from latentsweep.ablation.design.plan import AblationPlan
 from latentsweep.metrics import LEADERBOARD, OBJECTIVES
 from latentsweep.pages.numbers import number
 from latentsweep.search import leaderboard
-from latentsweep.search.confirmation import choice, confirmation
+from latentsweep.search.confirmation import choice, confirmation, metric_of
 from latentsweep.search.confirmed import Confirmation
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search
@@ -154,7 +154,7 @@ def _best(plan: SweepPlan, search: Search) -> list[str]:
     return [
         f"**Best{_confirmed(found, trial)}:** "
         f"{link(f'configuration {trial.number}', key_of(plan.name, trial.number))} with "
-        f"{leaderboard.described(trial.params)}. {describe_scores(trial.user_attrs['metrics'])}"
+        f"{leaderboard.described(trial.params)}. {_scores(search, found, trial)}"
         for trial in choice(search)
     ]
 
@@ -162,6 +162,16 @@ def _best(plan: SweepPlan, search: Search) -> list[str]:
 def _confirmed(found: Confirmation | None, trial: FrozenTrial) -> str:
     row = found.row_of(trial.number) if found else None
     return f", confirmed with {number(len(row.scores), 'fresh seed')}" if row and not row.failures else ""
+
+
+def _scores(search: Search, found: Confirmation | None, trial: FrozenTrial) -> str:
+    """What a configuration scored: where it is confirmed, first with the fresh seeds, which did not choose it."""
+    searched = describe_scores(trial.user_attrs["metrics"])
+    row = found.row_of(trial.number) if found else None
+    if found is None or row is None or row.failures:
+        return searched
+    metric = metric_of(search)
+    return f"{metric.label} {metric.format(found.mean(row))} with fresh seeds; the search had found {searched}"
 
 
 def _paragraphs(lines: Sequence[str]) -> str:
