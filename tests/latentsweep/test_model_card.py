@@ -23,6 +23,7 @@ from latentsweep.jobs.model_card import (
     Grid,
     card,
     grid_of,
+    recipe_rows,
     stated_licence,
     write_card,
 )
@@ -108,6 +109,13 @@ def test_it_lists_the_fields_that_differ_from_the_default(tmp_path: Path) -> Non
     assert "`diffusion.prediction`" not in text
     assert "seed 7" in text
     assert "demo-smoke-1, trial 4" in card(training(tmp_path, sweep="demo-smoke-1", trial=4), NOTHING)
+
+
+def test_a_field_of_a_plug_in_has_no_default_to_differ_from() -> None:
+    fields = IMPROVED.to_dict()
+    fields["diffusion"] |= {"denoiser": "theirs", "theirs_width": 5}
+    rows = list(recipe_rows(SimpleNamespace(to_dict=lambda: fields)))  # type: ignore[arg-type]
+    assert rows == [("diffusion.denoiser", "unet", "theirs"), ("diffusion.theirs_width", "–", "5")]
 
 
 def test_it_says_first_what_the_guards_refuse(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from latentsweep.configuration import scalar
 from latentsweep.datasets.ledger import earlier_words
 from latentsweep.metrics import COMPARED, HIGH, LOW, MEMORISATION, PSNR, SSIM, Metric
 from latentsweep.pages.numbers import UNKNOWN, number
+from latentsweep.pages.repetition import differences, flat
 from latentsweep.pages.tables import Table
 from latentsweep.pages.templates import environment
 from latentsweep.stages.samples import IMAGES
@@ -23,7 +24,7 @@ from trainables.loop.checkpoint import load_tensors
 from trainables.loop.files import replace_whole
 from trainables.measures.memorisation import near_copy_threshold, nearest
 from trainables.measures.reference import Reference
-from trainables.recipes import IMPROVED
+from trainables.recipes import IMPROVED, Recipe
 
 if TYPE_CHECKING:
     from latentsweep.jobs.train import Training
@@ -127,7 +128,7 @@ def card(training: Training, grid: Grid, *, licence: str = UNSTATED) -> str:
         refused=training.refused,
         memorisation=MEMORISATION.format(training.scores.get(MEMORISATION.name)),
         earlier="" if training.earlier is None else earlier_words(job.dataset.name, training.earlier),
-        recipe=Table.of(("field", "default of a sweep", "this model"), recipe_rows(training), code=True),
+        recipe=Table.of(("field", "default of a sweep", "this model"), recipe_rows(configuration.recipe), code=True),
         origin=f"{origin['sweep']}, trial {origin['trial']}" if {"sweep", "trial"} <= set(origin) else "",
         licence_stated=licence != UNSTATED,
     )
@@ -156,13 +157,11 @@ def guard_rows(training: Training) -> Iterator[tuple[str, ...]]:
                 yield metric.label, split, metric.format(metrics[metric.name]), bound, verdict
 
 
-def recipe_rows(training: Training) -> Iterator[tuple[str, ...]]:
-    """The fields in which a model's recipe differs from the default of a sweep."""
-    default = IMPROVED.to_dict()
-    for section, values in training.job.configuration.recipe.to_dict().items():
-        for name, value in values.items():
-            if value != default[section][name]:
-                yield f"{section}.{name}", scalar(default[section][name]), scalar(value)
+def recipe_rows(recipe: Recipe) -> Iterator[tuple[str, ...]]:
+    """The fields in which a recipe differs from the default of a sweep; those of a plug-in have none there."""
+    default = flat(IMPROVED)
+    for field, value in differences(IMPROVED, recipe).items():
+        yield field, scalar(default[field]) if field in default else UNKNOWN, scalar(value)
 
 
 def _interval(metric: Metric, metrics: dict[str, float]) -> str:
