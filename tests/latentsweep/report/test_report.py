@@ -302,9 +302,9 @@ def test_a_sweep_without_a_measured_trial_says_so(make_sweep: Make) -> None:
     html, markdown, rows = report_of(made)
     assert rows == []
     for text in (words(html), markdown):
-        assert "No trial has been measured yet" in text
+        assert "No configuration has been measured yet" in text
         assert "the loss was NaN at step 3" in text
-    assert "Too few trials are complete" in html
+    assert "Too few configurations are measured" in html
 
 
 def test_a_result_that_was_freed_is_said_in_place_of_its_pictures(make_sweep: Make) -> None:
