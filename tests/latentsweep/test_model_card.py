@@ -125,7 +125,7 @@ def test_a_model_with_masks_says_what_it_draws_and_what_it_was_trained_on(tmp_pa
     text = card(done, NOTHING)
     assert "64×64 pixels, each with its lesion mask," in text
     assert "# uint8 (16, 2, 64, 64)" in text
-    assert "`mask-….png`" in text
+    assert "are in `images/masks`" in text
     assert "--lesion small" in text
     assert JOINT in done.job.fingerprint
     assert f"fingerprint `{done.job.fingerprint}`" in text
