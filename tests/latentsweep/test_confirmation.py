@@ -483,7 +483,7 @@ def test_the_description_of_a_sweep_shows_the_mean_of_the_fresh_seeds_before_the
 ) -> None:
     swept = make(3)
     swept.confirm(2, 2, lambda place, seed: (30.0, 25.0)[place] + seed)
-    text = describe_sweep(swept.plan, swept.search, reported=False)
+    text = describe_sweep(swept.plan, swept.search)
     assert "confirmed with 2 fresh seeds:**" in text
     assert "KID ×1000 25.5 with fresh seeds; the search had found KID ×1000 21.0 ± 0.1" in text
 
