@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from mlflow import MlflowClient
@@ -24,6 +25,17 @@ _log = logging.getLogger(__name__)
 
 class RefusedError(Exception):
     """A call that cannot succeed however often it is made."""
+
+
+def check_readable(path: Path) -> None:
+    """Raises :class:`RefusedError` for a file that can't be read here: a later call could not send it either."""
+    if not path.is_file():
+        raise RefusedError("there is no such file")
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        raise RefusedError(f"it can't be read ({error.strerror})") from error
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from latentsweep.records.recorder import (
     run_tags,
 )
 from latentsweep.records.redaction import redact_lines
-from latentsweep_mlflow.delivery import Delivery, RefusedError
+from latentsweep_mlflow.delivery import Delivery, RefusedError, check_readable
 from latentsweep_mlflow.pictures import send_picture
 from latentsweep_mlflow.tracking import ORIGIN, artifact_root, tracking_uri
 from latentsweep_mlflow.views import RANKED, WORKFLOW, runs_link, save_view
@@ -37,6 +37,7 @@ _PARAM_LENGTH, _TAG_LENGTH = 6000, 8000
 _DIGEST_LENGTH = 36
 """Characters that MLflow takes of a dataset's digest."""
 _LINK = re.compile(r"\[(?P<words>[^\]]+)\]\((?P<kind>runs?):(?P<key>[A-Za-z0-9._:/-]+)(?:\|(?P<file>[^)]+))?\)")
+_KEPT = re.compile(r"\[(?P<words>[^\]]+)\]\(kept:(?P<tag>[A-Za-z0-9._]+)\)")
 _OF_TODAY = f"tags.`{FORM[0]}` = '{FORM[1]}'"
 
 
@@ -105,8 +106,7 @@ class MlflowRecorder:
         self._check_open(key)
 
         def send(client: MlflowClient) -> None:
-            if not path.is_file():
-                raise RefusedError("there is no such file")
+            check_readable(path)
             client.log_artifact(self._known(key), str(path), folder or None)
 
         self._delivery.send(f"the file {path.name} of {key}", send)
@@ -116,7 +116,8 @@ class MlflowRecorder:
 
         def send(client: MlflowClient) -> None:
             run = self._find(client, key)
-            if run is not None and path.is_file():
+            if run is not None:
+                check_readable(path)
                 client.log_artifact(run.info.run_id, str(path), folder or None)
 
         self._delivery.send(f"the file {path.name} of {key}", send)
@@ -125,8 +126,7 @@ class MlflowRecorder:
         self._check_open(key)
 
         def send(client: MlflowClient) -> None:
-            if not path.is_file():
-                raise RefusedError("there is no such file")
+            check_readable(path)
             send_picture(client, self._known(key), path, name, step=step, time=time)
 
         self._delivery.send(f"the picture {path.name} of {key}", send)
@@ -149,7 +149,8 @@ class MlflowRecorder:
         def send(client: MlflowClient) -> None:
             run = self._find(client, key)
             if run is not None:
-                written = {"mlflow.note.content": self._with_links(client, text), **known}
+                told = self._with_kept(text, run.info.run_id, run.data.tags | known)
+                written = {"mlflow.note.content": self._with_links(client, told), **known}
                 changed = {k: v[:_TAG_LENGTH] for k, v in written.items() if run.data.tags.get(k) != v}
                 client.log_batch(run.info.run_id, tags=[RunTag(k, v) for k, v in changed.items()])
 
@@ -262,6 +263,16 @@ class MlflowRecorder:
     def _under(self, parent: str) -> str:
         """The condition of a search that holds for the runs under an open key."""
         return f"tags.`mlflow.parentRunId` = '{self._known(parent)}'"
+
+    def _with_kept(self, text: str, run_id: str, tags: Mapping[str, str]) -> str:
+        """A description of a run with addresses of the files that its tags name, and without the others."""
+
+        def address(found: re.Match[str]) -> str:
+            page = f"#/experiments/{self._delivery.experiment_id}/runs/{run_id}/artifacts"
+            file = tags.get(found["tag"])
+            return f"[{found['words']}]({page}/{file}?{WORKFLOW})" if file else ""
+
+        return re.sub(r"\n{3,}", "\n\n", _KEPT.sub(address, text))
 
     def _with_links(self, client: MlflowClient, text: str) -> str:
         """A description with MLflow's addresses in place of keys; where there is no run, with the words alone."""

@@ -58,8 +58,8 @@ def register_model(
     score: float,
     objective: str,
     comparable: str,
+    masks: bool,
     tags: Mapping[str, str] = NOTHING,
-    masks: bool = False,
 ) -> Registered:
     """Register the model in ``folder``, and make it the champion if its score is the lower one.
 

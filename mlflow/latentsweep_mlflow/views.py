@@ -21,7 +21,8 @@ OBJECTIVE = "latentsweep.objective"
 """The tag of a trial that names the metric it was searched by; its column comes first and sorts the table."""
 
 RANKED = f"tags.`{OBJECTIVE}` != ''"
-"""The condition of a search that holds for the runs that can win: not for a sweep's own, nor for autoencoders."""
+"""The condition of a search that holds for every configuration that was begun: not for a sweep's own, nor for
+autoencoders."""
 
 WORKFLOW = "workflowType=machine_learning"
 """What makes a link open MLflow's pages for trainings, and not those for agents."""
@@ -124,7 +125,8 @@ def save_views(client: MlflowClient, address: str) -> dict[str, str]:
         if trials:
             params, metrics = _searched(trials), _scores(trials)
             ranked = RANKED if all(OBJECTIVE in run.data.tags for run in trials) else ""
-            tags = [WINNER] if any(WINNER in run.data.tags for run in trials) else []
+            won = client.search_runs([experiment.experiment_id], f"tags.`{WINNER}` != ''", max_results=1)
+            tags = [WINNER] if won else []  # it may be older than all of these
             save_view(
                 client, experiment.experiment_id, params=params, metrics=metrics, tags=tags, filter_string=ranked
             )

@@ -53,11 +53,15 @@ class TwoLayers(Config):
 TRAINED = """
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from small_dataset import brief_on
 from latentsweep.configuration import Configuration
+from latentsweep.jobs.model_card import recipe_rows
+from latentsweep.report.repetition import changes
 from latentsweep.stages.model_folder import read_model, write_model
 from latentsweep.storage.home import Home
 from trainables.recipes import SMOKE
+from trainables.space import SearchSpace
 
 folder = Path(sys.argv[1])
 recipe = SMOKE.replace(**{
@@ -70,6 +74,11 @@ pipeline = brief_on(Home(folder / "runs")).pipeline(recipe)
 pipeline.denoiser()
 write_model(folder / "model", pipeline.store, pipeline.keys, Configuration("tiny", 0, recipe))
 model = read_model(folder / "model")
+sweep = SimpleNamespace(
+    plan=SimpleNamespace(recipe_name="smoke", recipe=recipe), search=SimpleNamespace(space=SearchSpace({}))
+)
+print([row for row in recipe_rows(recipe) if "two_layers" in row[0]])
+print([row for row in changes(sweep) if "two_layers" in row[0]])
 print(type(model.denoiser).__name__, tuple(model.denoiser.enter.weight.shape)[0], model.images([0, 1]).shape)
 """
 
@@ -104,7 +113,10 @@ def test_a_reader_of_a_package_prepares_its_files_and_is_named_in_the_manifest(t
 @pytest.mark.slow
 def test_a_network_of_a_package_is_trained_and_loaded(tmp_path: Path) -> None:
     add_package(tmp_path, "two-layers", NETWORK, {"denoisers": {"two_layers": "TwoLayers"}})
-    assert run(tmp_path, "-c", TRAINED, tmp_path).stdout.split() == ["Plain", "5", "(2,", "32,", "32)"]
+    card, report, drawn = run(tmp_path, "-c", TRAINED, tmp_path).stdout.splitlines()
+    assert card == "[('diffusion.two_layers_width', '–', '5')]", "what has no default in a sweep has a dash"
+    assert report == "[('diffusion.two_layers_width', '–', 5)]"
+    assert drawn.split() == ["Plain", "5", "(2,", "32,", "32)"]
 
 
 @pytest.mark.slow

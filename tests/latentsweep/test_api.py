@@ -100,7 +100,7 @@ def test_the_champion_of_a_dataset_is_loaded_by_its_name(made: Path) -> None:
     with pytest.raises(DataError, match="or a dataset that MLflow holds the champion of; got 'tiny'"):
         latentsweep.load("tiny", home=home)
     assert not (home / "mlflow").exists(), "looking for a champion makes no database"
-    told: dict[str, Any] = {"run_id": None, "score": 1.0, "objective": "kid", "comparable": "all"}
+    told: dict[str, Any] = {"run_id": None, "score": 1.0, "objective": "kid", "comparable": "all", "masks": False}
     assert register_model(home, dataset="tiny", folder=made / "model", **told).champion
     expected = latentsweep.load(made / "model", home=home).sample(2)
     assert np.array_equal(latentsweep.load("tiny", home=home).sample(2), expected)

@@ -26,6 +26,7 @@ from latentsweep.guards import REFUSED
 from latentsweep.jobs import forecast as forecasts
 from latentsweep.jobs.job import Runtime
 from latentsweep.jobs.sweep import Sweep
+from latentsweep.records.descriptions import describe_sweep
 from latentsweep.records.recorder import MemoryRecorder
 from latentsweep.records.sweep import SweepRecord
 from latentsweep.report import write_report
@@ -475,6 +476,16 @@ def test_mlflow_is_told_the_confirmed_scores_apart(make: Callable[..., Swept]) -
     assert told["confirmed/kid"] == pytest.approx(22.0)
     assert told["confirmed/kid_expected"] == pytest.approx(22.0)
     assert told["confirmed/trial"] == choice(swept.search)[0].number
+
+
+def test_the_description_of_a_sweep_shows_the_mean_of_the_fresh_seeds_before_the_score_that_chose(
+    make: Callable[..., Swept],
+) -> None:
+    swept = make(3)
+    swept.confirm(2, 2, lambda place, seed: (30.0, 25.0)[place] + seed)
+    text = describe_sweep(swept.plan, swept.search)
+    assert "confirmed with 2 fresh seeds:**" in text
+    assert "KID ×1000 25.5 with fresh seeds; the search had found KID ×1000 21.0 ± 0.1" in text
 
 
 def test_a_sweep_that_runs_again_takes_from_the_store_what_an_interruption_kept_from_the_study(

@@ -236,7 +236,7 @@ def test_the_live_view_shows_copies_beside_the_score() -> None:
     assert "54.3, copies 25 % (bound 3.1 %)" in text.getvalue()
 
 
-def trained(tmp_path: Path, metrics: Mapping[str, float]) -> Any:
+def trained(tmp_path: Path, metrics: Mapping[str, float], recipe: Recipe | None = None) -> Any:
     """What a training gave, as far as its registration reads it."""
     job = SimpleNamespace(
         name="scans-1234",
@@ -244,7 +244,7 @@ def trained(tmp_path: Path, metrics: Mapping[str, float]) -> Any:
         dataset=SimpleNamespace(name="scans"),
         folder=tmp_path / "model",
         last="test",
-        configuration=SimpleNamespace(recipe=Recipe()),
+        configuration=SimpleNamespace(recipe=recipe or Recipe()),
     )
     scores = {"gen/kid": 54.3, **metrics}
     return SimpleNamespace(job=job, scores=scores, judged=scores, refused=guards.refusal(scores), comparable="ref1")
@@ -267,7 +267,9 @@ def test_a_copyist_is_registered_only_where_it_is_said_and_is_never_the_champion
     models.check_registered(copyist, None, wanted=False)
     assert not given
     models.check_registered(copyist, trainings.register(copyist, "run", despite_guards=True), wanted=True)
-    trainings.register(trained(tmp_path, HONEST), "run", despite_guards=False)
+    joint = Recipe().replace(**{"data.mask": True})
+    trainings.register(trained(tmp_path, HONEST, joint), "run", despite_guards=False)
+    assert [named["masks"] for named in given] == [False, True]
     assert [named["tags"] for named in given] == [{"latentsweep.guards": "copies 37 of 64 (bound 2)"}, {}]
     tags = {registry._SCORE: "1.0", registry._OBJECTIVE: "kid", **given[0]["tags"]}
     assert registry._compare(tags, None)[0] is False

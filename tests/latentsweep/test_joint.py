@@ -128,8 +128,8 @@ def test_a_denoiser_is_told_lesions_and_draws_the_one_that_is_asked_for(told: Pi
 
 def test_a_lesion_that_a_model_did_not_learn_is_refused(trained: Pipeline, told: Pipeline) -> None:
     for pipeline, asked, words in (
-        (trained, "large", "got 'large' for one without"),
-        (told, "huge", "--lesion is one of none, small, large"),
+        (trained, "large", "this model was not told of lesions, so it can't draw by lesion, got large"),
+        (told, "huge", "lesion must be one of none, small, large, got 'huge'"),
     ):
         model = from_store(pipeline.store, pipeline.keys, pipeline.recipe)
         assert model is not None

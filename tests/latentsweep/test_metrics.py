@@ -10,6 +10,7 @@ import pytest
 from small_images import SIZE, Shrunk, slices, small_reference
 
 from latentsweep import metrics
+from latentsweep.jobs.train import by_split
 from latentsweep.metrics import FINALS, FLOOR, LEADERBOARD, METRICS, OBJECTIVES, REPORT, STUDY, Metric, metric_of
 from latentsweep.search import leaderboard
 from trainables.measures.evaluation import (
@@ -134,3 +135,8 @@ def test_a_metrics_name_stands_in_the_table_and_nowhere_else_in_the_product() ->
                 if isinstance(node, ast.Constant) and node.value in names:
                     found.append(f"{path.name}:{node.lineno}: {node.value}")
     assert found == []
+
+
+def test_measurements_of_a_split_keep_those_of_generated_slices_from_those_of_reconstructions() -> None:
+    measured = {"gen/kid": 20.0, "recon/kid": 6.0, "gen/kid_floor": 1.0}
+    assert by_split("test", measured) == {"test/kid": 20.0, "test/recon/kid": 6.0, "test/kid_floor": 1.0}

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from disc_dataset import plant_discs
 from small_dataset import plant
 
 from latentsweep.configuration import Configuration
+from latentsweep.datasets.slices import JOINT
 from latentsweep.jobs import model_card
 from latentsweep.jobs.model_card import (
     CARD,
@@ -23,6 +25,7 @@ from latentsweep.jobs.model_card import (
     Grid,
     card,
     grid_of,
+    recipe_rows,
     stated_licence,
     write_card,
 )
@@ -31,6 +34,7 @@ from latentsweep.metrics import COMPARED
 from latentsweep.stages.samples import IMAGES
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import Home
+from trainables.denoiser.sampling import SamplingConfig
 from trainables.loop.checkpoint import save_tensors
 from trainables.measures.inception import InceptionWeights
 from trainables.recipes import IMPROVED, Recipe
@@ -57,7 +61,7 @@ def training(folder: Path, metrics: Mapping[str, float] = HONEST, recipe: Recipe
     job = Retraining(
         home,
         Configuration("tiny", 7, recipe, origin=origin),
-        plant(home),
+        plant_discs(home, "tiny", side=64) if recipe.data.mask else plant(home),
         InceptionWeights(Path("not-needed"), "0" * 64),
     )
     job.folder.mkdir(parents=True, exist_ok=True)
@@ -107,7 +111,44 @@ def test_it_lists_the_fields_that_differ_from_the_default(tmp_path: Path) -> Non
     assert row(text, "`diffusion.steps`") == ["`diffusion.steps`", str(IMPROVED.diffusion.steps), "30"]
     assert "`diffusion.prediction`" not in text
     assert "seed 7" in text
-    assert "demo-smoke-1, trial 4" in card(training(tmp_path, sweep="demo-smoke-1", trial=4), NOTHING)
+    assert "demo-smoke-1, configuration 4" in card(training(tmp_path, sweep="demo-smoke-1", trial=4), NOTHING)
+
+
+def test_an_interval_without_recorded_ends_is_that_of_the_standard_error(tmp_path: Path) -> None:
+    measured = {"gen/kid": 20.0, "gen/kid_se": 1.0}
+    assert row(card(training(tmp_path, measured), NOTHING), "KID ×1000")[3] == "18.0 to 22.0"
+
+
+def test_a_model_with_masks_says_what_it_draws_and_what_it_was_trained_on(tmp_path: Path) -> None:
+    recipe = RECIPE.replace(**{"data.mask": True, "diffusion.lesion_condition": True})
+    done = training(tmp_path, recipe=recipe)
+    text = card(done, NOTHING)
+    assert "64×64 pixels, each with its lesion mask," in text
+    assert "# uint8 (16, 2, 64, 64)" in text
+    assert "are in `images/masks`" in text
+    assert "--lesion small" in text
+    assert JOINT in done.job.fingerprint
+    assert f"fingerprint `{done.job.fingerprint}`" in text
+    plain = card(training(tmp_path / "plain"), NOTHING)
+    assert "# uint8 (16, 64, 64)" in plain
+    assert "mask" not in plain
+    assert "--lesion" not in plain
+
+
+def test_a_model_that_draws_by_a_plug_in_names_what_draws_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = training(tmp_path)
+    monkeypatch.setattr(SamplingConfig, "chosen_plugins", lambda self, field: {"theirs": print})
+    text = card(done, NOTHING)
+    assert "It draws by theirs of another package, so `sampler.py` refuses it" in text
+    assert "latentsweep sample . --count 16" in text
+    assert "sampler.open_model" not in text
+
+
+def test_a_field_of_a_plug_in_has_no_default_to_differ_from() -> None:
+    fields = IMPROVED.to_dict()
+    fields["diffusion"] |= {"denoiser": "theirs", "theirs_width": 5}
+    rows = list(recipe_rows(SimpleNamespace(to_dict=lambda: fields)))  # type: ignore[arg-type]
+    assert rows == [("diffusion.denoiser", "unet", "theirs"), ("diffusion.theirs_width", "–", "5")]
 
 
 def test_it_says_first_what_the_guards_refuse(tmp_path: Path) -> None:
@@ -164,6 +205,19 @@ def test_the_grid_has_the_first_slices_that_copy_nothing(
     assert grid.left_out == copies
 
 
+def test_a_copyists_samples_are_searched_a_few_times_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: list[int] = []
+
+    def all_copies(some: np.ndarray, _: np.ndarray) -> SimpleNamespace:
+        searched.append(len(some))
+        return SimpleNamespace(distances=np.zeros(len(some)))
+
+    monkeypatch.setattr(model_card, "Reference", SimpleNamespace(load=lambda _: SimpleNamespace(null=np.ones(10))))
+    monkeypatch.setattr(model_card, "nearest", all_copies)
+    assert grid_of(Measured(tmp_path, slices(200), 0)).left_out == 200  # type: ignore[arg-type]
+    assert searched == [16, 32, 64, 88]
+
+
 def test_no_slice_is_shown_where_near_copies_cannot_be_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_card, "Reference", SimpleNamespace(load=lambda _: SimpleNamespace(null=np.zeros(0))))
     assert len(grid_of(Measured(tmp_path, slices(5), 0)).images) == 0  # type: ignore[arg-type]
@@ -182,3 +236,46 @@ def test_a_licence_that_a_user_stated_stays(tmp_path: Path, monkeypatch: pytest.
     write_card(done, None)  # type: ignore[arg-type]
     assert front(path.read_text())["license_name"] == "our own"
     assert "has not stated one" not in path.read_text()
+
+
+def written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Training, Path]:
+    monkeypatch.setattr(model_card, "grid_of", lambda _: Grid(slices(4), 0))
+    done = training(folder)
+    return done, write_card(done, None)  # type: ignore[arg-type]
+
+
+def test_a_licence_of_several_lines_stays_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done, path = written(tmp_path, monkeypatch)
+    path.write_text(path.read_text().replace(UNSTATED, "license:\n- mit\n- cc-by-4.0", 1))
+    write_card(done, None)  # type: ignore[arg-type]
+    assert front(path.read_text())["license"] == ["mit", "cc-by-4.0"]
+    assert "has not stated one" not in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "others"),
+    [
+        ("- research-only", "- research-only\n- mine"),
+        ("## Intended use", "license: mit\n\n## Intended use"),
+        ("---\nlicense: unknown\n", "license: mit\n"),
+        ("<!-- latentsweep", "<!-- I"),
+    ],
+)
+def test_a_card_that_a_user_edited_is_left_as_it_is_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, words: str, others: str
+) -> None:
+    done, path = written(tmp_path, monkeypatch)
+    edited = path.read_text().replace(words, others, 1)
+    assert edited != path.read_text()
+    path.write_text(edited)
+    write_card(done, None)  # type: ignore[arg-type]
+    assert path.read_text() == edited
+    assert "README.md was edited, so it stays as it is" in caplog.text
+
+
+def test_a_card_that_nobody_edited_is_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done, path = written(tmp_path, monkeypatch)
+    before = path.read_text()
+    monkeypatch.setattr(model_card, "grid_of", lambda _: NOTHING)
+    write_card(done, None)  # type: ignore[arg-type]
+    assert "No slices are shown" in path.read_text() != before

@@ -22,7 +22,7 @@ from latentsweep.stages.sampler import CONFIG, DENOISER, GUIDE, SCALING, SETTING
 from trainables.autoencoder.vae import Autoencoder
 from trainables.denoiser.samplers import SAMPLERS
 from trainables.denoiser.unet import UNet
-from trainables.errors import DataError
+from trainables.errors import ConfigError, DataError
 from trainables.loop.checkpoint import save_tensors
 from trainables.loop.execution import Execution
 from trainables.recipes import SMOKE, Recipe
@@ -207,6 +207,50 @@ def test_a_folder_that_lacks_weights_is_refused_in_one_line(tmp_path: Path) -> N
     (folder / DENOISER).unlink()
     with pytest.raises(DataError, match=f"has no {DENOISER}"):
         open_model(folder)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"recipe": 3}', "\udcff"])
+def test_damaged_settings_are_refused_in_one_line(tmp_path: Path, text: str) -> None:
+    folder = model_folder(tmp_path / "model", PLAIN)
+    (folder / SETTINGS).write_text(text, errors="surrogateescape")
+    with pytest.raises(DataError, match=f"{SETTINGS} is damaged, it lacks .*: put back what it was"):
+        open_model(folder)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64])
+def test_a_seed_that_torch_does_not_take_is_refused_in_one_line(tmp_path: Path, seed: int) -> None:
+    model = open_model(model_folder(tmp_path / "model", PLAIN))
+    with pytest.raises(ConfigError, match=f"below 2⁶⁴, got {seed}; take"):
+        model.draw([0, seed])
+    assert model.draw([2**64 - 1]).shape == (1, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--device", "x"), "got x: leave it out"),
+        (("--device", "meta"), "got meta: leave it out"),
+        (("--device", "cuda:99"), "got cuda:99: leave it out"),
+        (("--seed", str(2**64)), "error: a seed must be"),
+        (("--to", SCALING), SCALING),
+        (("--lesion", "small"), "error: this model was not told of lesions"),
+    ],
+)
+def test_what_the_command_cannot_do_is_one_line_with_exit_code_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str], said: str
+) -> None:
+    folder = model_folder(tmp_path / "model", PLAIN)
+    monkeypatch.setattr(sampler, "__file__", str(folder / SAMPLER))
+    monkeypatch.setattr("sys.argv", [SAMPLER, "--count", "1", "--device", "cpu", *words])
+    monkeypatch.chdir(folder)
+    threads = torch.get_num_threads()
+    try:
+        with pytest.raises(SystemExit) as ended:
+            sys.exit(sampler.run_command())
+    finally:
+        torch.set_num_threads(threads)
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_the_platform_and_the_file_share_one_class() -> None:

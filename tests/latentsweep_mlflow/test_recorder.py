@@ -1,5 +1,6 @@
 """What reaches MLflow, once, and what happens when it does not."""
 
+import errno
 import getpass
 import logging
 import multiprocessing
@@ -16,10 +17,13 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from PIL import Image
 
 from latentsweep.records.recorder import FORM, NOT_FINITE, StepRecord
 from latentsweep.records.redaction import redact
@@ -178,6 +182,39 @@ def test_a_refused_call_is_told_once_and_the_rest_of_the_record_arrives(
     assert not recorder.complete
     warnings = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
     assert warnings == ["left out of the record: the file missing.png of t, there is no such file"]
+
+
+@pytest.mark.parametrize("content", [b"", b"not really a picture", b"cut off"])
+def test_a_damaged_picture_is_left_out_and_all_after_it_arrives(
+    home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes
+) -> None:
+    path = tmp_path / "damaged.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:900] if content == b"cut off" else content)
+    recorder = recorder_for(home, "demo")
+    recorder.open_run("t", name="t", kind="training")
+    recorder.log_picture("t", path, "generated", step=1, time=1)
+    recorder.log("t", RECORDS)
+    assert runs_of(home)["t"].data.metrics["val/loss"] == 2.0
+    [warning] = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    assert warning.startswith("left out of the record: the picture damaged.png of t, it can't be read as a picture (")
+    assert str(tmp_path) not in warning
+
+
+def test_a_file_that_cannot_be_read_is_left_out_and_all_after_it_arrives(
+    home: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, *given: Any) -> Any:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    recorder = recorder_for(home, "demo")
+    recorder.open_run("t", name="t", kind="training")
+    with monkeypatch.context() as unreadable:
+        unreadable.setattr(type(picture), "open", refuse)
+        recorder.log_file("t", picture)
+        recorder.keep_file("t", picture)
+    recorder.log("t", RECORDS)
+    assert runs_of(home)["t"].data.metrics["val/loss"] == 2.0
 
 
 def unused_port() -> int:

@@ -16,6 +16,7 @@ import mlflow
 import numpy as np
 import pytest
 from mlflow import MlflowClient
+from mlflow.models import Model
 
 from latentsweep_mlflow import registry
 from latentsweep_mlflow.recorder import recorder_for
@@ -45,6 +46,7 @@ def register(home: Path, folder: Path, dataset: str, content: str, score: float,
     for name in FILES:
         (folder / name).write_text(f"{name} {content}")
     arguments: dict[str, Any] = {"run_id": None, "objective": "final/kid", "comparable": "ref1 200 inception"}
+    arguments["masks"] = False
     return register_model(home, dataset=dataset, folder=folder, score=score, **arguments | changes)
 
 
@@ -174,8 +176,19 @@ def test_a_folder_that_lacks_a_file_is_refused_by_its_name(home: Path, tmp_path:
     (tmp_path / "config.yaml").write_text("")
     with pytest.raises(LatentsweepError, match=r"missing: vae\.safetensors, denoiser\.safetensors"):
         register_model(
-            home, dataset="d", folder=tmp_path, run_id=None, score=1.0, objective="final/kid", comparable="x"
+            home, dataset="d", folder=tmp_path, run_id=None, score=1.0, objective="o", comparable="x", masks=False
         )
+
+
+@pytest.mark.parametrize(("masks", "shape"), [(False, (-1, -1, -1)), (True, (-1, 2, -1, -1))])
+def test_the_signature_says_whether_slices_come_with_masks(
+    home: Path, tmp_path: Path, masks: bool, shape: tuple[int, ...]
+) -> None:
+    dataset = f"masks-{masks}"
+    register(home, tmp_path / "m", dataset, "a", 1.0, masks=masks)
+    version = MlflowClient(tracking_uri(home)).get_model_version_by_alias(dataset, "champion")
+    signature = Model.load(str(version.source).removeprefix("file://")).signature
+    assert signature.outputs.inputs[0].shape == shape
 
 
 def test_a_server_that_is_away_is_one_line_without_its_password(

@@ -159,5 +159,6 @@ def register(training: Training, run_id: str | None, *, despite_guards: bool) ->
         score=training.scores[KID.name],
         objective=f"{KID.objective} on the {job.last} split",
         comparable=training.comparable,
+        masks=job.configuration.recipe.data.mask,
         tags=guard_tags(training.judged),
     )

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import yaml
 
 from latentsweep import guards
 from latentsweep.configuration import scalar
 from latentsweep.datasets.ledger import earlier_words
-from latentsweep.metrics import COMPARED, HIGH, LOW, MEMORISATION, PSNR, SSIM, Metric
+from latentsweep.metrics import COMPARED, MEMORISATION, PSNR, SSIM, Metric
 from latentsweep.pages.numbers import UNKNOWN, number
+from latentsweep.pages.repetition import differences, flat
 from latentsweep.pages.tables import Table
 from latentsweep.pages.templates import environment
 from latentsweep.stages.samples import IMAGES
@@ -23,7 +28,7 @@ from trainables.loop.checkpoint import load_tensors
 from trainables.loop.files import replace_whole
 from trainables.measures.memorisation import near_copy_threshold, nearest
 from trainables.measures.reference import Reference
-from trainables.recipes import IMPROVED
+from trainables.recipes import IMPROVED, Recipe
 
 if TYPE_CHECKING:
     from latentsweep.jobs.train import Training
@@ -34,7 +39,11 @@ SHOWN = 16
 """Slices in the grid."""
 UNSTATED = "license: unknown"
 """What the card says of the weights' licence until a user states one in it."""
-_LICENCE = re.compile(r"^license(?:_name|_link)?:.*$", re.MULTILINE)
+_LICENCE = "license"
+"""What the names of the entries begin with that state it."""
+_MARK = "\n<!-- latentsweep wrote this card: {digest} -->\n"
+_MARKED = re.compile(_MARK.format(digest="([0-9a-f]{64})").strip() + r"\s*$")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,16 +55,22 @@ class Grid:
 
 
 def write_card(training: Training, pipeline: Pipeline) -> Path:
-    """Writes the card and its grid into the model's folder; a licence that a user stated in an earlier card stays.
+    """Writes the card and its grid into the model's folder, and returns the card's path.
 
-    ``pipeline`` is that of the split that counts.
+    A licence that a user stated in an earlier card stays. A card that was edited beyond that is left as it is, with a
+    note in the log. ``pipeline`` is that of the split that counts.
     """
     folder = training.job.folder
-    path, grid = folder / CARD, grid_of(pipeline)
+    path = folder / CARD
+    if is_edited(path):
+        log.warning("%s was edited, so it stays as it is; take it away to have it written anew", path)
+        return path
+    grid = grid_of(pipeline)
     (folder / PICTURE).unlink(missing_ok=True)
     if len(grid.images):
         image_grid(grid.images).save(folder / PICTURE)
-    replace_whole(path, card(training, grid, licence=stated_licence(path)))
+    text = card(training, grid, licence=stated_licence(path))
+    replace_whole(path, text + _MARK.format(digest=_digest(text)))
     return path
 
 
@@ -70,26 +85,54 @@ def grid_of(pipeline: Pipeline) -> Grid:
         return Grid(images[:0], 0)
     training, limit = pipeline.slices("train").images, near_copy_threshold(null)
     shown: list[np.ndarray] = []
-    seen = 0
-    for start in range(0, len(images), SHOWN):
-        for image, distance in zip(
-            images[start : start + SHOWN], nearest(images[start : start + SHOWN], training).distances, strict=True
-        ):
+    seen, start, many = 0, 0, SHOWN
+    while start < len(images) and len(shown) < SHOWN:
+        some = images[start : start + many]
+        for image, distance in zip(some, nearest(some, training).distances, strict=True):
             if len(shown) < SHOWN:
                 seen += 1
                 shown += [image] if distance > limit else []
-        if len(shown) == SHOWN:
-            break
+        start, many = start + many, 2 * many  # each search prepares all training slices
     return Grid(np.stack(shown) if shown else images[:0], seen - len(shown))
 
 
 def stated_licence(path: Path) -> str:
-    """The lines of the licence in an earlier card, as its user left them; else that none is stated."""
+    """The entries of the licence in an earlier card, as YAML; else that none is stated."""
     try:
-        front = path.read_text("utf-8").split("\n---", 1)[0]
+        front, _ = _parts(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError):
         return UNSTATED
-    return "\n".join(_LICENCE.findall(front)) or UNSTATED
+    stated = {name: value for name, value in front.items() if name.startswith(_LICENCE) and value is not None}
+    return yaml.safe_dump(stated, sort_keys=False, allow_unicode=True).strip() if stated else UNSTATED
+
+
+def is_edited(path: Path) -> bool:
+    """Whether a card says anything but what was last written, a licence apart; False where there is none."""
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        return False
+    except UnicodeDecodeError:
+        return True
+    mark = _MARKED.search(text)
+    return mark is None or mark[1] != _digest(text[: mark.start()])
+
+
+def _digest(text: str) -> str:
+    """SHA-256 over a card without the entries of its licence."""
+    front, body = _parts(text)
+    rest = {name: value for name, value in front.items() if not name.startswith(_LICENCE)}
+    return hashlib.sha256(json.dumps([rest, body.rstrip()], sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _parts(text: str) -> tuple[dict[str, Any], str]:
+    """The entries that a card begins with, and the rest; no entries where it doesn't begin with a mapping in YAML."""
+    front, end, body = text.removeprefix("---\n").partition("\n---\n")
+    try:
+        found = yaml.safe_load(front) if end and text.startswith("---\n") else None
+    except yaml.YAMLError:
+        found = None
+    return ({str(name): value for name, value in found.items()}, body) if isinstance(found, dict) else ({}, text)
 
 
 def card(training: Training, grid: Grid, *, licence: str = UNSTATED) -> str:
@@ -101,13 +144,16 @@ def card(training: Training, grid: Grid, *, licence: str = UNSTATED) -> str:
     splits = [
         (split, str(slices[split]), str(subjects[split]) if apart else UNKNOWN) for split in job.dataset.splits(rule)
     ]
-    origin = configuration.origin
+    origin, recipe = configuration.origin, configuration.recipe
     template = environment("latentsweep.pages").get_template("model_card.md.j2")
     return template.render(
         name=job.name,
         dataset=job.dataset.name,
-        fingerprint=job.dataset.fingerprint,
-        side=configuration.recipe.data.image_size,
+        fingerprint=job.fingerprint,
+        side=recipe.data.image_size,
+        masks=recipe.data.mask,
+        told_of_lesions=recipe.diffusion.lesion_condition,
+        foreign=[*recipe.diffusion.chosen_plugins("denoiser"), *recipe.sampling.chosen_plugins("sampler")],
         seed=configuration.seed,
         licence=licence,
         picture=PICTURE if len(grid.images) else "",
@@ -127,8 +173,8 @@ def card(training: Training, grid: Grid, *, licence: str = UNSTATED) -> str:
         refused=training.refused,
         memorisation=MEMORISATION.format(training.scores.get(MEMORISATION.name)),
         earlier="" if training.earlier is None else earlier_words(job.dataset.name, training.earlier),
-        recipe=Table.of(("field", "default of a sweep", "this model"), recipe_rows(training), code=True),
-        origin=f"{origin['sweep']}, trial {origin['trial']}" if {"sweep", "trial"} <= set(origin) else "",
+        recipe=Table.of(("field", "default of a sweep", "this model"), recipe_rows(recipe), code=True),
+        origin=f"{origin['sweep']}, configuration {origin['trial']}" if {"sweep", "trial"} <= set(origin) else "",
         licence_stated=licence != UNSTATED,
     )
 
@@ -156,15 +202,13 @@ def guard_rows(training: Training) -> Iterator[tuple[str, ...]]:
                 yield metric.label, split, metric.format(metrics[metric.name]), bound, verdict
 
 
-def recipe_rows(training: Training) -> Iterator[tuple[str, ...]]:
-    """The fields in which a model's recipe differs from the default of a sweep."""
-    default = IMPROVED.to_dict()
-    for section, values in training.job.configuration.recipe.to_dict().items():
-        for name, value in values.items():
-            if value != default[section][name]:
-                yield f"{section}.{name}", scalar(default[section][name]), scalar(value)
+def recipe_rows(recipe: Recipe) -> Iterator[tuple[str, ...]]:
+    """The fields in which a recipe differs from the default of a sweep; those of a plug-in have none there."""
+    default = flat(IMPROVED)
+    for field, value in differences(IMPROVED, recipe).items():
+        yield field, scalar(default[field]) if field in default else UNKNOWN, scalar(value)
 
 
 def _interval(metric: Metric, metrics: dict[str, float]) -> str:
-    low, high = (metrics.get(metric.name + end) for end in (LOW, HIGH))
-    return UNKNOWN if low is None or high is None else f"{metric.format(low)} to {metric.format(high)}"
+    ends = metric.interval(metrics)
+    return UNKNOWN if ends is None else f"{metric.format(ends[0])} to {metric.format(ends[1])}"

@@ -20,6 +20,7 @@ from latentsweep.execution.view import View, describe_progress
 from latentsweep.execution.worker import Brief
 from latentsweep.jobs.job import Job, Runtime
 from latentsweep.lints import Finding, as_tags, targets
+from latentsweep.metrics import GENERATED
 from latentsweep.records.descriptions import describe_training
 from latentsweep.records.recorder import Recorder
 from latentsweep.records.results import (
@@ -248,6 +249,11 @@ class Training:
         return span([self.entries["denoiser"]])[0]
 
 
+def by_split(split: str, metrics: Mapping[str, float]) -> dict[str, float]:
+    """Measurements under the name of their split; those of reconstructions keep theirs: ``test/recon/kid``."""
+    return {f"{split}/{name.removeprefix(GENERATED)}": value for name, value in metrics.items()}
+
+
 def record_training(recorder: Recorder, training: Training) -> str | None:
     """A run of its own for a training; returns its identifier."""
     job, configuration = training.job, training.job.configuration
@@ -275,8 +281,7 @@ def record_training(recorder: Recorder, training: Training) -> str | None:
         recorder.describe(key, text)
         recorder.log(key, as_records(stages.records_of(training.entries["denoiser"])))
         for split, evaluation in training.evaluations.items():
-            named = {f"{split}/{name.split('/')[-1]}": value for name, value in training.metrics(split).items()}
-            recorder.log(key, [final_record(evaluation, steps, named)])
+            recorder.log(key, [final_record(evaluation, steps, by_split(split, training.metrics(split)))])
         recorder.log(key, [final_record(training.evaluations[job.last], steps, training.scores)])
         for path in pictures(training.entries.values()):
             recorder.log_file(key, path, stages.FIGURES)

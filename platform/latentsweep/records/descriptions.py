@@ -1,7 +1,8 @@
 """What a reader of a record is told of each run, in plain English and Markdown.
 
 ``[words](run:KEY)`` leads to the run of a key, ``(run:KEY|FOLDER/FILE)`` to a file of it, and ``(runs:KEY)`` to the
-table of the runs under it: a :class:`~latentsweep.records.recorder.Recorder` knows their addresses.
+table of the runs under it. ``[words](kept:TAG)`` leads to the file that the run's own tag names, and is left out
+without the tag. A :class:`~latentsweep.records.recorder.Recorder` knows their addresses.
 """
 
 from __future__ import annotations
@@ -15,20 +16,17 @@ from latentsweep.ablation.design.plan import AblationPlan
 from latentsweep.metrics import LEADERBOARD, OBJECTIVES
 from latentsweep.pages.numbers import number
 from latentsweep.search import leaderboard
-from latentsweep.search.confirmation import choice, confirmation
+from latentsweep.search.confirmation import choice, confirmation, metric_of
 from latentsweep.search.confirmed import Confirmation
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search
-from latentsweep.search.trials import COPIED, family_of
-
-DATABASE = '"$LATENTSWEEP_STUDY"'
-"""The study of a sweep in a database, as a shell has it."""
+from latentsweep.search.trials import COPIED, family_of, run_key
 
 MOST = 3
 """How many metrics the table of the runs shows."""
 
-REPORT = "report"
-"""The folder of a run that has its report."""
+REPORT, REPORTED = "report", "latentsweep.report"
+"""The folder of a run that has its report, and the tag that names its page."""
 
 
 def link(words: str, key: str) -> str:
@@ -39,11 +37,6 @@ def link(words: str, key: str) -> str:
 def name_of(sweep: str, configuration: int) -> str:
     """What a configuration of a sweep is called: its number first, since tables cut off long names."""
     return f"#{configuration} {sweep}"
-
-
-def key_of(sweep: str, configuration: int | str) -> str:
-    """The key of a configuration's run."""
-    return f"{sweep}/trial-{configuration}"
 
 
 def describe_scores(metrics: Mapping[str, float]) -> str:
@@ -75,7 +68,7 @@ def describe_configuration(plan: SweepPlan, search: Search, trial: FrozenTrial) 
     refused = search.refusal(trial)
     lines.append(f"It can't win, since a guard refuses it: {refused}." if refused else "")
     if family != trial.number:
-        whose = link(f"configuration {family}", key_of(plan.name, family))
+        whose = link(f"configuration {family}", run_key(plan.name, family))
         lines.append(
             f"It is another early stop of {whose}, whose run has the curves of the training that both share."
         )
@@ -91,26 +84,19 @@ def describe_autoencoder(sweep: str, params: Mapping[str, Any]) -> str:
     )
 
 
-def describe_sweep(plan: SweepPlan, search: Search, *, reported: bool) -> str:
+def describe_sweep(plan: SweepPlan, search: Search) -> str:
     """What a sweep found so far, with links to its best, its table and its report, and what Optuna calls it."""
     state = leaderboard.counts(search)
     ended = [f"{state[name]} {name}" for name in ("complete", "pruned", "failed") if state[name]]
-    report = f" · [the report](run:{plan.name}|{REPORT}/report.html)" if reported else ""
     lines = [
         f"A sweep of {plan.dataset} with the recipe {plan.recipe_name}: {number(state['points'], 'configuration')} "
         f"measured; trainings: {', '.join(ended) or 'none has ended'}. "
-        f"[All configurations, best first](runs:{plan.name}){report}",
+        f"[All configurations, best first](runs:{plan.name})",
+        f"[The report](kept:{REPORTED})",
         *_best(plan, search),
-        f"Optuna's pages show it, too, as the study {plan.name}: `{dashboard_command(search)}`.",
+        f"Optuna's pages show it, too, as the study {plan.name}: `{search.dashboard}`.",
     ]
     return _paragraphs(lines)
-
-
-def dashboard_command(search: Search) -> str:
-    """The command of Optuna's pages, as the report has it: nothing of this machine, nor of a database's address."""
-    name = search.folder.name
-    own = (search.folder / "study.db").is_file()
-    return f"optuna-dashboard {f'sqlite:///runs/sweeps/{name}/study.db' if own else DATABASE}"
 
 
 def winning_words(search: Search) -> str:
@@ -126,7 +112,7 @@ def describe_training(dataset: str, origin: Mapping[str, Any], scores: Mapping[s
     whose = ""
     if {"sweep", "trial"} <= origin.keys():
         trial, sweep = str(origin["trial"]), str(origin["sweep"])
-        whose = f" Its configuration is {link(f'number {trial}', key_of(sweep, trial))} of {sweep}."
+        whose = f" Its configuration is {link(f'number {trial}', run_key(sweep, trial))} of {sweep}."
     first = f"A training of one configuration on {dataset}, measured on the {split} split.{whose}"
     return _paragraphs([first, describe_scores(scores)])
 
@@ -153,8 +139,8 @@ def _best(plan: SweepPlan, search: Search) -> list[str]:
     found = confirmation(search)
     return [
         f"**Best{_confirmed(found, trial)}:** "
-        f"{link(f'configuration {trial.number}', key_of(plan.name, trial.number))} with "
-        f"{leaderboard.described(trial.params)}. {describe_scores(trial.user_attrs['metrics'])}"
+        f"{link(f'configuration {trial.number}', run_key(plan.name, trial.number))} with "
+        f"{leaderboard.described(trial.params)}. {_scores(search, found, trial)}"
         for trial in choice(search)
     ]
 
@@ -162,6 +148,16 @@ def _best(plan: SweepPlan, search: Search) -> list[str]:
 def _confirmed(found: Confirmation | None, trial: FrozenTrial) -> str:
     row = found.row_of(trial.number) if found else None
     return f", confirmed with {number(len(row.scores), 'fresh seed')}" if row and not row.failures else ""
+
+
+def _scores(search: Search, found: Confirmation | None, trial: FrozenTrial) -> str:
+    """What a configuration scored: where it is confirmed, first with the fresh seeds, which did not choose it."""
+    searched = describe_scores(trial.user_attrs["metrics"])
+    row = found.row_of(trial.number) if found else None
+    if found is None or row is None or row.failures:
+        return searched
+    metric = metric_of(search)
+    return f"{metric.label} {metric.format(found.mean(row))} with fresh seeds; the search had found {searched}"
 
 
 def _paragraphs(lines: Sequence[str]) -> str:

@@ -74,9 +74,9 @@ class Recorder(Protocol):
     ) -> None:
         """Find the run of ``key`` or create it, and mark it as running.
 
-        ``kind`` is sweep, vae, trial or training; ``parent`` the key of an open run; ``began`` when the work
-        did (milliseconds since the epoch; now, if ``None``). A parameter keeps the first value it was
-        given; a later one that differs becomes the tag ``latentsweep.param.<name>``.
+        ``kind`` is sweep, vae, trial, point, training, ablation or ablation-run; ``parent`` the key of an open run;
+        ``began`` when the work did (milliseconds since the epoch; now, if ``None``). A parameter keeps the first
+        value it was given; a later one that differs becomes the tag ``latentsweep.param.<name>``.
         """
 
     def log(self, key: str, records: Sequence[StepRecord]) -> None:
@@ -98,7 +98,8 @@ class Recorder(Protocol):
         """What readers are told of the run, as Markdown, and tags. As :meth:`keep_file`, it needs no open run.
 
         ``[words](run:KEY)`` in the text leads to the run of a key, ``(run:KEY|FOLDER/FILE)`` to a file of it, and
-        ``(runs:KEY)`` to the table of the runs under it. What has no run is words alone.
+        ``(runs:KEY)`` to the table of the runs under it. What has no run is words alone. ``[words](kept:TAG)`` leads
+        to the file that the run's own tag names, and without the tag is left out.
         """
 
     def mark(self, parent: str, tag: str, values: Mapping[str, str]) -> None:

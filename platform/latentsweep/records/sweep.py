@@ -32,7 +32,7 @@ from latentsweep.records.results import (
 from latentsweep.search.confirmation import choice, confirmation, metric_of
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search
-from latentsweep.search.trials import COPIED, family_of
+from latentsweep.search.trials import COPIED, family_of, run_key
 from latentsweep.stages.denoiser import DENOISER
 from latentsweep.stages.evaluation import EVALUATION
 from latentsweep.stages.reconstruction import RECONSTRUCTION
@@ -239,14 +239,12 @@ class SweepRecord:
         """Keeps the report's files with the sweep's run, which may be running in another process, and stays so."""
         for path in files:
             self.recorder.keep_file(self.name, path, descriptions.REPORT)
-        self._describe({"latentsweep.report": f"{descriptions.REPORT}/{files[0].name}"} if files else {})
+        self._describe({descriptions.REPORTED: f"{descriptions.REPORT}/{files[0].name}"} if files else {})
         self.recorder.flush()
 
     def _describe(self, tags: Mapping[str, str] = NOTHING) -> None:
         """Says what the sweep found so far."""
-        reported = bool(tags) or (self.search.folder / descriptions.REPORT).is_dir()
-        text = descriptions.describe_sweep(self.plan, self.search, reported=reported)
-        self.recorder.describe(self.name, text, tags)
+        self.recorder.describe(self.name, descriptions.describe_sweep(self.plan, self.search), tags)
 
     def end(self, *, finished: bool) -> None:
         """Closes the sweep's run, and those that it left running."""
@@ -258,4 +256,4 @@ class SweepRecord:
 
     def trial_key(self, number: int) -> str:
         """The key of a trial's run."""
-        return descriptions.key_of(self.name, number)
+        return run_key(self.name, number)

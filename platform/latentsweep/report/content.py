@@ -27,6 +27,7 @@ from latentsweep.search import leaderboard
 from latentsweep.search.confirmation import confirmation
 from latentsweep.search.confirmation_table import extent_words
 from latentsweep.search.confirmed import Confirmation
+from latentsweep.search.trials import run_key
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import Home
 from trainables.errors import LatentsweepError
@@ -58,7 +59,6 @@ class Content:
     scores: list[Score]
     importances: list[Importance]
     findings: list[Finding]
-    in_database: bool = False
     recorded: bool = True
     """Whether the sweep's runs are in MLflow, as far as whoever asks for the report says."""
     page_of: PageOf = nowhere
@@ -103,6 +103,11 @@ class Content:
     def sweep_page(self) -> str:
         """The address of the sweep's run in MLflow; empty where it isn't known."""
         return self.page_of(self.sweep)
+
+    @property
+    def page_of_this_machine(self) -> bool:
+        """Whether that address is of whatever machine it is opened on."""
+        return "//127.0.0.1" in self.sweep_page
 
     @property
     def summary(self) -> list[str]:
@@ -259,8 +264,7 @@ class Content:
     @property
     def dashboard(self) -> str:
         """The command that shows the study; of a database its variable, since the address may hold a password."""
-        study = '"$LATENTSWEEP_STUDY"' if self.in_database else f"sqlite:///runs/sweeps/{self.sweep}/study.db"
-        return f"optuna-dashboard {study}"
+        return self.source.search.dashboard
 
     @property
     def runs(self) -> str:
@@ -297,12 +301,7 @@ def gather(
     source = open_source(home, sweep)
     raised = warnings_first(findings() if callable(findings) else findings)
     found = scores(source.search), importances(source.search)
-    return Content(source, *found, raised, bool(home.study), recorded, page_of)
-
-
-def run_key(sweep: str, configuration: int) -> str:
-    """The key under which the run of a configuration is recorded."""
-    return f"{sweep}/trial-{configuration}"
+    return Content(source, *found, raised, recorded, page_of)
 
 
 def slices(source: Source) -> str:

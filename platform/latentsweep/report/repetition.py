@@ -8,6 +8,7 @@ import yaml
 
 from latentsweep.guards import DESPITE
 from latentsweep.invocation import documented
+from latentsweep.pages.numbers import UNKNOWN
 from latentsweep.pages.repetition import assignment, differences, flat, machine, versions
 from latentsweep.report.source import Source
 from latentsweep.search.choice import SearchConfig
@@ -24,7 +25,8 @@ SPACE_FILE = "space.yaml"
 def changes(source: Source) -> list[tuple[str, Value, Value]]:
     """Every field of the recipe that isn't the named recipe's: field, the named value, the sweep's.
 
-    The grid of thresholds is left out where it follows from the space, as is everything of a recipe without a name.
+    A field of a plug-in has a dash for a named value. The grid of thresholds is left out where it follows from
+    the space, as is everything of a recipe without a name.
     """
     named = RECIPES.get(source.plan.recipe_name)
     if named is None:
@@ -32,7 +34,7 @@ def changes(source: Source) -> list[tuple[str, Value, Value]]:
     there, found = flat(named), differences(named, source.plan.recipe)
     if THRESHOLD in source.search.space.dimensions:
         found.pop(GRID, None)
-    return [(field, there[field], value) for field, value in found.items()]
+    return [(field, there.get(field, UNKNOWN), value) for field, value in found.items()]
 
 
 def command(source: Source) -> str:

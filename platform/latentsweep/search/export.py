@@ -15,7 +15,7 @@ from latentsweep.search.confirmation import choice, confirmation, refusal
 from latentsweep.search.plan import SweepPlan, threads_of
 from latentsweep.search.study import Search
 from latentsweep.search.sweeps import chosen_sweep, open_search
-from latentsweep.search.trials import family_of
+from latentsweep.search.trials import family_of, run_key
 from latentsweep.stages.sampler import CONFIG
 from latentsweep.storage.home import Home
 from trainables.errors import ConfigError, DataError
@@ -49,12 +49,14 @@ def configuration_of(
     params = found.params
     metrics = found.user_attrs["metrics"]
     refused = refused or guards.refusal(metrics)
+    numbers = dict.fromkeys((found.number, family_of(found)))  # before points had runs, that of the trial had all
+    runs = (run_id(plan.dataset, run_key(folder.name, number)) for number in numbers)
     origin = {
         "sweep": folder.name,
         "trial": found.number,
         "pass": family_of(found),
         "parameters": dict(params),
-        "run_id": run_id(plan.dataset, f"{folder.name}/trial-{family_of(found)}"),
+        "run_id": next(filter(None, runs), None),
         "code": __version__,
         "dataset_fingerprint": plan.fingerprint,
         "objective": list(search.config.objectives),

@@ -31,6 +31,10 @@ from trainables.space import SearchSpace
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
+DATABASE = '"$LATENTSWEEP_STUDY"'
+"""The database of studies, as a shell has its address."""
+
+
 class Ranking:
     """One Optuna study, asked what it holds."""
 
@@ -50,6 +54,7 @@ class Ranking:
         :class:`~trainables.errors.StoreError` where it can't be opened.
         """
         self.folder, self.space, self.config, self.seed = folder, space, config, seed
+        self.in_database = bool(database)
         self.distributions = {field: distribution(d) for field, d in space.dimensions.items()}
         with translate_errors(database):
             place = storage(folder, database, reading=reading)
@@ -66,6 +71,12 @@ class Ranking:
                 _name_objectives(self.study, [OBJECTIVES[name].label for name in config.objectives])
         self.apart: frozenset[int] = frozenset()
         """Trials whose scores don't compare with the others': they are in no ranking, nor are their points."""
+
+    @property
+    def dashboard(self) -> str:
+        """The command of Optuna's pages: nothing of this machine, nor a database's address with its password."""
+        own = f"sqlite:///runs/sweeps/{self.folder.name}/study.db"
+        return f"optuna-dashboard {DATABASE if self.in_database else own}"
 
     def trial(self, number: int) -> FrozenTrial:
         """One trial as the study has it."""

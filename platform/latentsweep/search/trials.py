@@ -41,6 +41,11 @@ class Point:
         return {"metrics": dict(self.metrics), **known}
 
 
+def run_key(sweep: str, configuration: int | str) -> str:
+    """The key under which the run of a sweep's configuration is recorded."""
+    return f"{sweep}/trial-{configuration}"
+
+
 def feasible(trial: FrozenTrial) -> bool:
     """Whether no guard refuses a trial, as far as the study was told."""
     return all(excess <= 0 for excess in trial.constraints.values())

@@ -3,7 +3,7 @@
     python sampler.py --count 16 --seed 0 --to images
 
     import sampler                              # in Python
-    images = sampler.open_model().draw(range(16))  # uint8 (16, H, W), 0 is black
+    images = sampler.open_model().draw(range(16))  # uint8 (16, H, W), 0 is black; with masks (16, 2, H, W)
 
 A seed gives the same slice whatever else is drawn with it. On the CPU its bits are those that latentsweep draws, at
 equal versions of torch and as many threads; elsewhere they are equal up to rounding.
@@ -96,8 +96,11 @@ class Model:
 
         There the second channel is the lesion mask, 255 for lesion and 0 elsewhere. With ``lesion``, none, small or
         large, all are told that size; else each seed is told that of a training slice. Raises :class:`ConfigError`
-        where the denoiser learned no such slices.
+        where the denoiser learned no such slices, and for a seed below 0 or of 2⁶⁴ and more.
         """
+        beyond = [seed for seed in seeds if not 0 <= seed < 2**64]
+        if beyond:
+            raise ConfigError(f"a seed must be at least 0 and below 2⁶⁴, got {beyond[0]}; take a smaller one")
         positions, lesions = self._told(lesion)
         device = torch.device(device)
         trace = draw(
@@ -118,16 +121,18 @@ class Model:
         """The positions and lesions that images draw from."""
         if not lesion:
             return self.positions, self.lesions
-        if lesion not in LESIONS or self.lesions is None:
+        if lesion not in LESIONS:
+            raise ConfigError(f"lesion must be one of {', '.join(LESIONS)}, got {lesion!r}; take one of these")
+        if self.lesions is None:
             raise ConfigError(
-                f"--lesion is one of {', '.join(LESIONS)}, for a model with lesion_condition, got {lesion!r}"
-                f"{'' if lesion not in LESIONS else ' for one without'}; leave it out, or draw from another model"
+                f"this model was not told of lesions, so it can't draw by lesion, got {lesion}; leave lesion out, or "
+                "draw from a model of lesion_condition"
             )
         chosen = self.lesions == LESIONS.index(lesion)
         if not chosen.any():
             learned = ", ".join(size for number, size in enumerate(LESIONS) if (self.lesions == number).any())
             raise ConfigError(
-                f"--lesion must be a size that the training slices have, which is {learned}, got {lesion}; take one "
+                f"lesion must be a size that the training slices have, which is {learned}, got {lesion}; take one "
                 "of these"
             )
         return None if self.positions is None else self.positions[chosen], self.lesions[chosen]
@@ -148,7 +153,7 @@ def open_model(folder: Path | None = None) -> Model:
 
 def read_settings(folder: Path) -> Any:
     """What ``config.json`` says, by attributes; raises :class:`DataError` where ``config.yaml`` was edited since."""
-    require(folder, SETTINGS)
+    require_settings(folder)
     settings = json.loads((folder / SETTINGS).read_text("utf-8"), object_hook=lambda values: Section(**values))
     for what, named, known in (
         ("sampler", settings.recipe.sampling.sampler, SAMPLERS),
@@ -166,6 +171,27 @@ def read_settings(folder: Path) -> Any:
             f"was, draw with latentsweep, or take {CONFIG} away to draw as {SETTINGS} says"
         )
     return settings
+
+
+def require_settings(folder: Path) -> None:
+    """Raises :class:`DataError` where a folder has no ``config.json``, or a damaged one."""
+    require(folder, SETTINGS)
+    try:
+        said = json.loads((folder / SETTINGS).read_text("utf-8"))
+        lacks = {"recipe", "threads", "tf32", "made_from"} - {*said} or {"sampling", "diffusion"} - {*said["recipe"]}
+    except (ValueError, TypeError, KeyError):
+        lacks = {"JSON"}
+    if lacks:
+        raise DataError(f"{SETTINGS} is damaged, it lacks {', '.join(sorted(lacks))}: put back what it was")
+
+
+def usable(device: str) -> bool:
+    """Whether this machine computes on a device of that name, with this torch."""
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        return False
+    return device.partition(":")[0] in ("cpu", "cuda")
 
 
 def digest_of(path: Path) -> str:
@@ -197,6 +223,8 @@ def main() -> int:
     words = parser.parse_args()
     if words.count < 1 or words.seed < 0:
         parser.error("--count must be at least 1 and --seed at least 0")
+    if not usable(words.device):
+        parser.error(f"--device must be cpu, or cuda where torch finds a card; got {words.device}: leave it out")
     folder = Path(__file__).parent
     try:
         settings = read_settings(folder)
@@ -216,5 +244,14 @@ def main() -> int:
     return 0
 
 
+def run_command() -> int:
+    """The same, with what the disk refuses in one line."""
+    try:
+        return main()
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import inspect
 import io
 import re
@@ -29,6 +28,7 @@ from latentsweep.configuration import overridden
 from latentsweep.lints import Finding
 from latentsweep.metrics import FID, KID
 from latentsweep.pages.numbers import duration
+from latentsweep.records.descriptions import describe_sweep
 from latentsweep.report import write_report
 from latentsweep.report.content import gather
 from latentsweep.report.importance import DASHBOARD, passes, permute
@@ -141,6 +141,13 @@ def test_numbers_of_the_leaderboard_lead_to_their_runs_where_mlflow_has_them(mak
     assert html.count('<a href="http') == 2
     assert "http://h/#/runs/1" in markdown
     assert '<a href="http' not in report_of(made)[0]
+
+
+def test_addresses_that_hold_on_one_machine_alone_are_said_to(make_sweep: Make) -> None:
+    made = make_sweep(1)
+    for address, said in (("http://127.0.0.1:5000/#/runs/1", True), ("https://h/#/runs/1", False)):
+        for page in report_of(made, page_of=lambda key, address=address: address)[:2]:
+            assert ("on the machine that has the runs, while" in page) == said
 
 
 def test_many_large_pictures_still_make_a_file_under_6_mb(make_sweep: Make) -> None:
@@ -302,9 +309,9 @@ def test_a_sweep_without_a_measured_trial_says_so(make_sweep: Make) -> None:
     html, markdown, rows = report_of(made)
     assert rows == []
     for text in (words(html), markdown):
-        assert "No trial has been measured yet" in text
+        assert "No configuration has been measured yet" in text
         assert "the loss was NaN at step 3" in text
-    assert "Too few trials are complete" in html
+    assert "Too few configurations are measured" in html
 
 
 def test_a_result_that_was_freed_is_said_in_place_of_its_pictures(make_sweep: Make) -> None:
@@ -386,8 +393,9 @@ def test_the_study_is_shown_from_where_it_lies_and_no_databases_address_is_said(
     made = make_sweep(1)
     content = gather(made.home, made.name)
     assert f"optuna-dashboard sqlite:///runs/sweeps/{made.name}/study.db" in words(report_of(made)[0])
-    in_database = dataclasses.replace(content, in_database=True)
-    assert in_database.dashboard == 'optuna-dashboard "$LATENTSWEEP_STUDY"'
+    content.source.search.in_database = True
+    assert content.dashboard == 'optuna-dashboard "$LATENTSWEEP_STUDY"'
+    assert f"`{content.dashboard}`" in describe_sweep(made.plan, content.source.search), "whatever lies in the folder"
 
 
 def test_the_datasets_own_space_needs_no_file(make_sweep: Make) -> None:

@@ -17,6 +17,8 @@ from latentsweep.records.descriptions import describe_training
 from latentsweep.records.recorder import FORM, WINNER, MemoryRecorder
 from latentsweep.records.sweep import SweepRecord
 from latentsweep.search.confirmation import choice
+from latentsweep.search.export import configuration_of
+from latentsweep_mlflow import views
 from latentsweep_mlflow.recorder import MlflowRecorder, recorder_for
 from latentsweep_mlflow.tracking import connect, tracking_uri
 
@@ -186,6 +188,43 @@ def test_the_report_is_linked_from_the_run_of_its_sweep(made: Any, tmp_path: Pat
     assert run.data.tags["latentsweep.report"] == "report/report.html"
     assert f"runs/{run.info.run_id}/artifacts/report/report.html" in run.data.tags[NOTE]
     assert run.info.status == "FINISHED", "who reads a sweep leaves its run as it was"
+    again = recorder_of(made)
+    again.open_run(made.name, name=made.name, kind="sweep")
+    SweepRecord(again, made.plan, made.store, made.search).leaderboard(made.search.folder, {})
+    text = rows(made)[made.name].data.tags[NOTE]
+    assert "artifacts/report/report.html" in text, "it went to another folder than the sweep's, and is there"
+
+
+def test_a_report_that_the_record_does_not_have_is_not_linked(made: Any) -> None:
+    (made.search.folder / "report").mkdir()  # as report --no-mlflow leaves it
+    send(made, recorder_of(made))
+    text = rows(made)[made.name].data.tags[NOTE]
+    assert "report" not in text.lower()
+    assert "\n\n\n" not in text
+
+
+def test_the_view_of_an_experiment_has_the_winner_that_is_older_than_the_runs_it_looks_at(
+    made: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(made, recorder_of(made))
+    monkeypatch.setattr(views, "_MOST_RUNS", 1)
+    views.save_views(client_of(made), "")
+    experiment = client_of(made).get_experiment_by_name(made.plan.dataset)
+    assert experiment is not None
+    view = json.loads(experiment.tags[f"mlflow.sharedViewState.{views.VIEW}"])
+    assert view["selectedColumns"][0] == f"tags.`{WINNER}`"
+
+
+def test_an_export_names_the_run_of_its_own_row_or_that_of_the_trial_where_there_is_none(made: Any) -> None:
+    point = next(trial for trial in made.search.measured() if "of" in trial.user_attrs)
+    own, trials = (f"{made.name}/trial-{number}" for number in (point.number, point.user_attrs["of"]))
+    for known, expected in (({own, trials}, own), ({trials}, trials), (set(), None)):
+
+        def run_id(dataset: str, key: str, known: set[str] = known) -> str | None:
+            return key if key in known else None
+
+        found = configuration_of(made.search.folder, point.number, run_id)
+        assert found.origin["run_id"] == expected
 
 
 def test_all_of_it_sent_again_by_another_process_changes_nothing(made: Any) -> None:
