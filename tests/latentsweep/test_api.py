@@ -60,7 +60,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
     code = f"import sys, latentsweep; print(len(sys.modules), *set({HEAVY}) & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True)
+    source = {"PYTHONPATH": str(Path(latentsweep.__file__).parents[1])}  # -S: no site, which would import packages
+    done = subprocess.run([sys.executable, "-S", "-c", code], env=source, capture_output=True, text=True, check=True)
     count, *heavy = done.stdout.split()
     assert not heavy
     assert int(count) < 100

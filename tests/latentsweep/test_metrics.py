@@ -138,5 +138,10 @@ def test_a_metrics_name_stands_in_the_table_and_nowhere_else_in_the_product() ->
 
 
 def test_measurements_of_a_split_keep_those_of_generated_slices_from_those_of_reconstructions() -> None:
-    measured = {"gen/kid": 20.0, "recon/kid": 6.0, "gen/kid_floor": 1.0}
-    assert by_split("test", measured) == {"test/kid": 20.0, "test/recon/kid": 6.0, "test/kid_floor": 1.0}
+    measured = {"gen/kid": 20.0, "recon/kid": 6.0, "gen/kid_floor": 1.0, "recon/ssim": 0.5}
+    assert by_split("test", measured) == {
+        "test/kid": 20.0,
+        "test/recon/kid": 6.0,
+        "test/kid_floor": 1.0,
+        "test/ssim": 0.5,
+    }

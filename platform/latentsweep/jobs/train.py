@@ -250,8 +250,14 @@ class Training:
 
 
 def by_split(split: str, metrics: Mapping[str, float]) -> dict[str, float]:
-    """Measurements under the name of their split; those of reconstructions keep theirs: ``test/recon/kid``."""
-    return {f"{split}/{name.removeprefix(GENERATED)}": value for name, value in metrics.items()}
+    """Measurements under the name of their split, as ``test/kid``; one of reconstructions keeps its part of the name
+    where the generated slices have one of the same name: ``test/recon/kid``."""
+    short = {name: name.rpartition("/")[2] for name in metrics}
+    generated = {short[name] for name in metrics if name.startswith(GENERATED)}
+    return {
+        f"{split}/{name if short[name] in generated and not name.startswith(GENERATED) else short[name]}": value
+        for name, value in metrics.items()
+    }
 
 
 def record_training(recorder: Recorder, training: Training) -> str | None:
