@@ -106,7 +106,7 @@ def test_it_sweeps_reports_trains_and_loads_where_no_checkout_is(
     command = str(installed / "latentsweep")
     run(command, "sweep", "--dataset", "demo", "--recipe", "smoke", "--trials", "2", "--no-mlflow", *TINY, *THIN)
     [sweep] = (tmp_path / "runs" / "sweeps").iterdir()
-    run(command, "report", "--sweep", sweep.name)
+    run(command, "report", sweep.name)
     assert "<svg" in next(sweep.rglob("*.html")).read_text()
     run(command, "export", "--to", "best.yaml")
     run(command, "train", "--config", "best.yaml", "--no-mlflow", "--despite-guards", *THIN)
@@ -114,6 +114,5 @@ def test_it_sweeps_reports_trains_and_loads_where_no_checkout_is(
     assert {"README.md", "config.json", "sampler.py", "vae.safetensors"} <= {path.name for path in model.iterdir()}
     run(str(installed / "python"), str(model / "sampler.py"), "--count", "2", "--to", "drawn")
     assert len(list((tmp_path / "drawn").iterdir())) == 2
-    code = "import sys, latentsweep.bundle as b; print(b.sample_images(sys.argv[1], [0, 1]).shape)"
-    code = code.replace("sys.argv[1]", "__import__('pathlib').Path(sys.argv[1])")
+    code = "import sys, latentsweep; print(latentsweep.load(sys.argv[1]).sample(2).shape)"
     assert run(str(installed / "python"), "-c", code, str(model)) == "(2, 32, 32)\n"
