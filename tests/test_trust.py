@@ -274,7 +274,7 @@ def test_no_secret_is_said_or_kept_where_the_tracking_server_takes_the_record(
         swept = sweep(home, environment)
         shown = ran(home, environment, "ui")
     assert "does not take the record" not in swept.stderr, swept.stderr
-    assert "MLflow: http://***@127.0.0.1" in shown.stdout
+    assert "MLflow itself: http://***@127.0.0.1" in shown.stdout
     with sqlite3.connect(tmp_path / "server" / "mlflow.db") as database:
         assert database.execute("select count(*) from runs").fetchone()[0] >= 2
     assert_nothing_leaked(home, swept, shown)
