@@ -4,8 +4,9 @@ All train on the training split of the 865 real slices that LATENTSWEEP_TEST_DAT
 for the CPU seconds of a budget on one core. 200 images of each are measured against the same test slices by the same
 evaluator. The peers' learning rates are theirs, ×3 or ×10, chosen by the validation KID of seed 0 at 1 minute.
 Every cell (contender, budget, seed) is kept in ``--folder`` and never computed twice; the same command goes on where
-it was interrupted, and ``--only``, ``--budget`` and ``--seeds`` run a part. Whatever is there is in the report. All
-takes about 15 hours of one core, two thirds of them for the peers at their published widths.
+it was interrupted, and ``--only``, ``--budget`` and ``--seeds`` run a part. Whatever is there is in the report, which
+also publishes the numbers of its cells in benchmarks/reports/quality: these aren't computed again anywhere. All takes
+about 15 hours of one core, two thirds of them for the peers at their published widths.
 
     python benchmarks/quality.py --folder ~/quality --report
     python benchmarks/quality.py --folder ~/quality --only ours --budget 60
@@ -39,6 +40,7 @@ BUDGETS = (60, 240, 960)
 SEEDS = (0, 1, 2)
 RATES = (1.0, 3.0, 10.0)
 SHOWN = 36
+PUBLISHED = Path(__file__).parent / "reports" / "quality"
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Contest:
     """The cells of a folder, and what computes those that are missing."""
 
     def __init__(self, folder: Path) -> None:
-        self.cells, self.folder = Cells(folder / "cells"), folder
+        self.cells, self.folder = Cells(folder / "cells", PUBLISHED), folder
 
     @cached_property
     def data(self) -> Data:
@@ -139,10 +141,11 @@ class Contest:
         return [result for result in found if result.cells]
 
     def draw_grids(self, results: list[Result]) -> None:
-        """A picture of the first images of each contender at each budget, in the folder."""
+        """A picture of the first images of each contender at each budget, in the folder; of published cells, none."""
         for result in results:
-            plan = result.cells[0].plan
-            image_grid(self.cells.images(plan)[:SHOWN]).save(self.folder / f"grid-{result.name}-{result.budget}s.png")
+            images = self.cells.images(result.cells[0].plan)
+            if images is not None:
+                image_grid(images[:SHOWN]).save(self.folder / f"grid-{result.name}-{result.budget}s.png")
 
 
 def main() -> int:
@@ -181,6 +184,7 @@ def main() -> int:
     if arguments.report:
         write_report("quality", text)
         write_rows("quality", rows)
+        contest.cells.publish()
     return int(any(row["holds"] is False for row in rows))
 
 

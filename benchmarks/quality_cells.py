@@ -11,6 +11,7 @@ import functools
 import json
 import math
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -159,25 +160,38 @@ class Cell:
 
 
 class Cells:
-    """The cells in a folder, ``<name>.json`` beside ``<name>.npz``, which holds ``images`` (N, H, W) uint8."""
+    """The cells in a folder, ``<name>.json`` beside ``<name>.npz``, which holds ``images`` (N, H, W) uint8.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Those that were published have no images: their JSON files lie in the folder ``published``.
+    """
+
+    def __init__(self, folder: Path, published: Path) -> None:
+        self.folder, self.published = folder, published
         folder.mkdir(parents=True, exist_ok=True)
 
     def find(self, plan: Plan) -> Cell | None:
         """The cell of a plan; None where it isn't computed."""
-        path = self.folder / f"{plan.name}.json"
-        if not path.exists():
+        paths = [folder / f"{plan.name}.json" for folder in (self.folder, self.published)]
+        path = next((path for path in paths if path.exists()), None)
+        if path is None:
             return None
         values = json.loads(path.read_text())
         values["phases"] = {name: Phase(*phase) for name, phase in values["phases"].items()}
         return Cell(**values | {"plan": plan})
 
-    def images(self, plan: Plan) -> Bytes:
-        """Its images."""
-        images: Bytes = np.load(self.folder / f"{plan.name}.npz")["images"]
+    def images(self, plan: Plan) -> Bytes | None:
+        """Its images; None where they were not computed in this folder."""
+        path = self.folder / f"{plan.name}.npz"
+        if not path.exists():
+            return None
+        images: Bytes = np.load(path)["images"]
         return images
+
+    def publish(self) -> None:
+        """Copies the numbers of all cells, also of those that a learning rate was chosen by, to the published ones."""
+        self.published.mkdir(parents=True, exist_ok=True)
+        for path in self.folder.glob("*.json"):
+            shutil.copyfile(path, self.published / path.name)
 
     def keep(self, cell: Cell, images: Bytes) -> None:
         """Writes both files, the JSON last and at once: a cell that was interrupted isn't there."""

@@ -100,7 +100,7 @@ def test_a_plan_has_one_name_and_every_difference_another() -> None:
 
 
 def test_a_kept_cell_is_found_again_with_its_images(tmp_path: Path) -> None:
-    cells, kept = Cells(tmp_path), cell("diffusers", 60, 300.0)
+    cells, kept = Cells(tmp_path / "cells", tmp_path / "published"), cell("diffusers", 60, 300.0)
     images = np.arange(2 * 8 * 8, dtype=np.uint8).reshape(2, 8, 8)
     assert cells.find(kept.plan) is None
     cells.keep(kept, images)
@@ -108,10 +108,20 @@ def test_a_kept_cell_is_found_again_with_its_images(tmp_path: Path) -> None:
     assert (cells.images(kept.plan) == images).all()
 
 
+def test_a_published_cell_is_found_from_any_folder_and_has_no_images(tmp_path: Path) -> None:
+    published, kept = tmp_path / "published", cell("diffusers", 60, 300.0)
+    first, second = Cells(tmp_path / "first", published), Cells(tmp_path / "second", published)
+    first.keep(kept, np.zeros((1, 8, 8), np.uint8))
+    assert second.find(kept.plan) is None
+    first.publish()
+    assert second.find(kept.plan) == kept
+    assert second.images(kept.plan) is None
+
+
 def test_a_cell_that_was_interrupted_is_not_there(tmp_path: Path) -> None:
-    cells, plan = Cells(tmp_path), cell("diffusers", 60, 300.0).plan
-    np.savez_compressed(tmp_path / f"{plan.name}.npz", images=np.zeros((1, 8, 8), np.uint8))
-    (tmp_path / f"{plan.name}.new").write_text("{")
+    cells, plan = Cells(tmp_path / "cells", tmp_path / "published"), cell("diffusers", 60, 300.0).plan
+    np.savez_compressed(cells.folder / f"{plan.name}.npz", images=np.zeros((1, 8, 8), np.uint8))
+    (cells.folder / f"{plan.name}.new").write_text("{")
     assert cells.find(plan) is None
 
 
