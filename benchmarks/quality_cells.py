@@ -188,7 +188,7 @@ class Cells:
         return images
 
     def publish(self) -> None:
-        """Copies the numbers of all cells, also of those that a learning rate was chosen by, to the published ones."""
+        """Copies the numbers of all cells, those that chose a learning rate too, to the published ones."""
         self.published.mkdir(parents=True, exist_ok=True)
         for path in self.folder.glob("*.json"):
             shutil.copyfile(path, self.published / path.name)

@@ -176,6 +176,17 @@ def known_plugins() -> dict[str, list[str]]:
     return found
 
 
+def packages_of(recipe: Recipe) -> dict[str, str]:
+    """The packages whose plug-ins a recipe names, each with its version."""
+    known = known_plugins()
+    named = [
+        f"{path} {name}"
+        for path, value in plugin_fields(recipe).items()
+        for name in (value if isinstance(value, list | tuple) else (value,))
+    ]
+    return dict(known[each] for each in named if each in known)
+
+
 RECIPES: dict[str, Recipe] = {"paper": PAPER, "improved": IMPROVED, "smoke": SMOKE}
 
 

@@ -59,6 +59,7 @@ def register_model(
     objective: str,
     comparable: str,
     masks: bool,
+    packages: Mapping[str, str] = NOTHING,
     tags: Mapping[str, str] = NOTHING,
 ) -> Registered:
     """Register the model in ``folder``, and make it the champion if its score is the lower one.
@@ -67,8 +68,9 @@ def register_model(
     go to the run ``run_id``, or to a run of their own. ``comparable`` says what the score was measured
     against (reference set, number of samples, extractor): a champion is never replaced by a score of another
     kind, nor by a model that the guards refuse, whose ``tags`` say so. With ``masks`` it draws
-    slices and masks, (N, 2, H, W), and else slices (N, H, W). The same files are registered once. Raises
-    :class:`LatentsweepError` where a file is missing or MLflow does not take the model.
+    slices and masks, (N, 2, H, W), and else slices (N, H, W). ``packages``, versions by name, are those of the
+    plug-ins that it draws with. The same files are registered once. Raises :class:`LatentsweepError` where a file is
+    missing or MLflow does not take the model.
     """
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
@@ -81,10 +83,11 @@ def register_model(
         _COMPARABLE: comparable,
     }
     uri, shape = tracking_uri(home), (-1, *((2,) if masks else ()), -1, -1)
+    needed = {name: version(name).partition("+")[0] for name in _NEEDED} | packages
     try:
         (home / LOCK).parent.mkdir(parents=True, exist_ok=True)
         with FileLock(home / LOCK):  # of two trainings that end at once, the second sees the first
-            return _register(connect(uri), dataset, folder, run_id, artifact_root(home), all_tags, shape)
+            return _register(connect(uri), dataset, folder, run_id, artifact_root(home), all_tags, shape, needed)
     except (MlflowException, OSError) as error:
         raise LatentsweepError(
             f"MLflow at {redact(uri)} did not take the model: {redact(error)}; run the same command again"
@@ -118,6 +121,7 @@ def _register(
     root: str | None,
     tags: Mapping[str, str],
     shape: tuple[int, ...],
+    needed: Mapping[str, str],
 ) -> Registered:
     champion = _champion(client, name)
     previous = float(champion.tags[_SCORE]) if champion is not None and _SCORE in champion.tags else None
@@ -131,7 +135,7 @@ def _register(
             client.set_registered_model_alias(name, CHAMPION, str(number))
         return Registered(number, wins, previous, f"the same model is registered as version {number}; {reason}")
     run_id = run_id or _own_run(client, name, root)
-    source = _upload(client, folder, run_id, tags[_DIGEST], shape)
+    source = _upload(client, folder, run_id, tags[_DIGEST], shape, needed)
     try:
         client.create_registered_model(name, description=f"Samples slices like those of {name}.")
     except MlflowException as error:
@@ -181,7 +185,14 @@ def _champion(client: MlflowClient, name: str) -> ModelVersion | None:
         raise
 
 
-def _upload(client: MlflowClient, folder: Path, run_id: str, digest: str, shape: tuple[int, ...]) -> str:
+def _upload(
+    client: MlflowClient,
+    folder: Path,
+    run_id: str,
+    digest: str,
+    shape: tuple[int, ...],
+    needed: Mapping[str, str],
+) -> str:
     """Write the model as MLflow knows it, store it with the run, and give back where it lies."""
     subfolder = f"model-{digest[:8]}"
     with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
@@ -194,7 +205,7 @@ def _upload(client: MlflowClient, folder: Path, run_id: str, digest: str, shape:
             signature=ModelSignature(
                 Schema([ColSpec("long", "seed")]), Schema([TensorSpec(np.dtype("uint8"), shape)])
             ),
-            pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in _NEEDED],
+            pip_requirements=[f"{name}=={number}" for name, number in needed.items()],
         )
         _forget_paths(path)
         client.log_artifacts(run_id, str(path), subfolder)

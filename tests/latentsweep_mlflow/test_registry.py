@@ -172,6 +172,21 @@ def test_the_champion_samples_by_itself_from_weights_and_code_without_a_pickle_a
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+def test_a_model_asks_for_the_packages_of_its_plug_ins(home: Path, tmp_path: Path) -> None:
+    register(home, tmp_path / "m", "plugged", "a", 3.0, packages={"sound-one": "1.1"})
+    version = MlflowClient(tracking_uri(home)).get_model_version_by_alias("plugged", "champion")
+    asked = (Path(str(version.source).removeprefix("file://")) / "requirements.txt").read_text().splitlines()
+    assert "sound-one==1.1" in asked
+    assert {line.partition("==")[0] for line in asked} == {
+        "latentsweep",
+        "mlflow",
+        "torch",
+        "numpy",
+        "safetensors",
+        "sound-one",
+    }
+
+
 def test_a_folder_that_lacks_a_file_is_refused_by_its_name(home: Path, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("")
     with pytest.raises(LatentsweepError, match=r"missing: vae\.safetensors, denoiser\.safetensors"):

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from added_packages import add_package, entry_points_in
 
-from trainables import plugins
+from trainables import plugins, recipes
 from trainables.autoencoder.losses import pixel_loss
 from trainables.config import Config, named_by, setting
 from trainables.denoiser.losses import frequency_loss
@@ -293,3 +293,13 @@ def test_a_row_of_a_table_must_be_of_its_type_and_have_a_free_name(packages: Pat
     assert list(plugins.rows("readers", SimpleNamespace, {"nifti": 1})) == ["fresh"]
     assert "its name is that of a built-in one" in plugins.broken("readers")["nifti"]
     assert "it must be a SimpleNamespace, got a int" in plugins.broken("readers")["number"]
+
+
+def test_a_recipe_knows_the_packages_of_the_plug_ins_that_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {"diffusion.loss_function huber": ["sound-one", "1.1"], "evaluation.metrics count": ["other", "2"]}
+    monkeypatch.setattr(recipes, "known_plugins", lambda: known)
+    monkeypatch.setattr(
+        recipes, "plugin_fields", lambda recipe: {"diffusion.loss_function": recipe, "evaluation.metrics": ("area",)}
+    )
+    assert recipes.packages_of("huber") == {"sound-one": "1.1"}  # type: ignore[arg-type]
+    assert recipes.packages_of("mse") == {}  # type: ignore[arg-type]

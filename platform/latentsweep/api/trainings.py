@@ -25,6 +25,7 @@ from latentsweep.records.results import guard_tags
 from latentsweep.storage.home import Home
 from trainables.errors import DataError
 from trainables.measures.inception import find_weights
+from trainables.recipes import packages_of
 
 if TYPE_CHECKING:
     from latentsweep_mlflow.registry import Registered
@@ -160,5 +161,6 @@ def register(training: Training, run_id: str | None, *, despite_guards: bool) ->
         objective=f"{KID.objective} on the {job.last} split",
         comparable=training.comparable,
         masks=job.configuration.recipe.data.mask,
+        packages=packages_of(job.configuration.recipe),
         tags=guard_tags(training.judged),
     )

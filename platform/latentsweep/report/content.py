@@ -16,11 +16,11 @@ from latentsweep.pages.charts import Chart
 from latentsweep.pages.numbers import duration, now, number
 from latentsweep.pages.tables import Table
 from latentsweep.pages.templates import Tile, warnings_first
-from latentsweep.report import charts, ranking, repetition, summary
+from latentsweep.report import charts, repetition, summary
 from latentsweep.report.confirmation import confirmed_table
 from latentsweep.report.importance import Importance, importances
+from latentsweep.report.leaderboard_table import leaderboard_table, text
 from latentsweep.report.pictures import LEADING, Picture, missing, pictures
-from latentsweep.report.ranking import text
 from latentsweep.report.scores import Score, chosen, objective, scores
 from latentsweep.report.source import Compute, Source, compute, open_source
 from latentsweep.search import leaderboard
@@ -198,9 +198,7 @@ class Content:
     @cached_property
     def leaderboard(self) -> Table:
         """The best configurations, each with the address of its run."""
-        return ranking.leaderboard_table(
-            self.scores, self.source.search, lambda n: self.page_of(run_key(self.sweep, n))
-        )
+        return leaderboard_table(self.scores, self.source.search, lambda n: self.page_of(run_key(self.sweep, n)))
 
     @cached_property
     def confirmation(self) -> Confirmation | None:
