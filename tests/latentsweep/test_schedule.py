@@ -91,7 +91,9 @@ def test_a_rung_that_costs_as_much_as_the_training_is_left_out() -> None:
 
 
 def test_too_little_time_is_refused_with_the_time_that_would_do() -> None:
-    with pytest.raises(ConfigError, match=r"must hold 4 trials .*: got 2 minutes, and it takes \S+ minutes here") as told:
+    with pytest.raises(
+        ConfigError, match=r"must hold 4 trials .*: got 2 minutes, and it takes \S+ minutes here"
+    ) as told:
         planner().plan(120)
     minutes = float(str(told.value).partition("it takes ")[2].split()[0])
     assert planner().plan(60 * minutes).trials >= 4

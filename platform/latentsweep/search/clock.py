@@ -23,7 +23,7 @@ CLOSING = 5.0
 """Seconds for the tables and the record at the end."""
 
 Needs = Callable[[int, int], tuple[int, int]]
-"""How many autoencoders and denoisers are still to be trained to confirm so many configurations with so many seeds."""
+"""How many autoencoders and denoisers are to be trained to confirm so many configurations with so many seeds."""
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Clock:
         self.running[number] = self.now()
 
     def end(self, number: int, *, whole: bool) -> None:
-        """A trial ended; ``whole`` where its time tells that of others: it was trained here from its first step on."""
+        """A trial ended; ``whole`` where its time tells that of others: it trained here from its first step on."""
         began = self.running.pop(number, None)
         if whole and began is not None:
             self.trials.append(self.now() - began)

@@ -94,8 +94,8 @@ class Planner:
         if (least := self._wall(fewest, low)) > left:
             needed = 1.05 * (least + elapsed + BEGIN + END)
             raise ConfigError(
-                f"the time of a sweep must hold {fewest} trials of the smallest sizes, and a confirmation of the best: got "
-                f"{in_hours(seconds)}, and it takes {in_hours(needed)} here; give that, or a smaller recipe"
+                f"the time of a sweep must hold {fewest} trials of the smallest sizes and one confirmation: "
+                f"got {in_hours(seconds)}, and it takes {in_hours(needed)} here; give that, or a smaller recipe"
             )
         usual = self._wall(min(USUAL_TRIALS, self.reachable), self.costs.denoiser_step * self.recipe.diffusion.steps)
         wanted = round(USUAL_TRIALS * math.sqrt(left / usual))

@@ -1,4 +1,4 @@
-"""What a sweep makes of its hours: the sizes of its trainings, its trials, their confirmation, and what each takes."""
+"""What a sweep makes of its hours: sizes of its trainings, trials, a confirmation, and what each of them takes."""
 
 from __future__ import annotations
 
@@ -79,5 +79,3 @@ def waves(count: int, slots: int) -> int:
 def fresh_autoencoders(configurations: int, seeds: int, kinds: int) -> int:
     """How many autoencoders a confirmation trains at most, where the space has ``kinds`` of them."""
     return seeds * min(configurations, kinds)
-
-
