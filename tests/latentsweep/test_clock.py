@@ -71,15 +71,14 @@ def test_no_trial_begins_that_could_not_end_before_the_confirmation_must() -> No
 
 
 def test_less_time_confirms_with_fewer_seeds_and_then_fewer_configurations_and_at_least_once() -> None:
-    time = Time()
-    clock = Clock(schedule(1000), 1, 0.0, now=time)
-    found = []
+    time, found = Time(), []
     for configurations, seeds in ((3, 2), (3, 1), (2, 1), (1, 1)):
+        clock = Clock(schedule(1000), 1, 0.0, now=time)
         time.seconds = 1000 - CLOSING - clock.confirmation(*needs(configurations, seeds))
         found.append(clock.extent(needs))
     assert found == [(3, 2), (3, 1), (2, 1), (1, 1)]
     time.seconds = 5000
-    assert clock.extent(needs) == (1, 1)
+    assert Clock(schedule(1000), 1, 0.0, now=time).extent(needs) == (1, 1)
     assert not clock.another()
 
 
@@ -96,11 +95,17 @@ def test_time_that_is_left_after_the_confirmation_gives_more_seeds_to_the_same_c
     assert clock.extent(lacking, done=(2, 1)) == (2, 1)
 
 
-def test_what_a_part_of_the_confirmation_took_corrects_what_the_next_one_may_take() -> None:
-    clock = Clock(schedule(1000), 1, 0.0, now=Time())
+@pytest.mark.parametrize(("slower", "corrected"), [(1.5, 1.5), (0.8, 0.8), (9.0, 2.0)])
+def test_what_a_part_of_the_confirmation_took_corrects_what_the_next_one_may_take(
+    slower: float, corrected: float
+) -> None:
+    time = Time()
+    clock = Clock(schedule(10_000), 1, 0.0, now=time)
     before = clock.confirmation(2, 2)
-    clock.slower = 2.0
-    assert clock.confirmation(2, 2) == 2 * before
+    done = clock.extent(needs)
+    time.seconds += slower * clock.confirmation(*needs(*done))
+    clock.extent(lambda *_: (0, 0), done)
+    assert clock.confirmation(2, 2) == pytest.approx(corrected * before)
 
 
 def test_earlier_runs_of_the_driver_count_and_the_time_between_them_does_not() -> None:

@@ -181,6 +181,7 @@ def show_results(home: Home, plan: SweepPlan, search: Search, as_json: bool, *, 
     """The leaderboard, what may mislead, and what to do next; in MLflow only where it is ``recorded`` there."""
     from latentsweep.lints import targets
     from latentsweep.search import confirmation, confirmation_table, leaderboard
+    from latentsweep.search.clock import spent_seconds
 
     lints = [finding.code for finding in targets.merge_by_code(targets.lint_sweep(home, plan, search))]
     table, counts = leaderboard.rows(search), leaderboard.counts(search)
@@ -194,7 +195,8 @@ def show_results(home: Home, plan: SweepPlan, search: Search, as_json: bool, *, 
             "lints": lints,
         }
         result |= {"apart": sorted(search.apart)} if search.apart else {}
-        result |= {"schedule": plan.schedule.to_plain()} if plan.schedule else {}
+        if plan.schedule:
+            result |= {"schedule": plan.schedule.to_plain(), "seconds": spent_seconds(home.sweeps / plan.name)}
         typer.echo(json.dumps(result | {"importances": leaderboard.importances(search)}, indent=1))
         return
     again = confirmation_table.rounded(again, confirmation.metric_of(search))

@@ -5,26 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from latentsweep.search import confirmation
-from latentsweep.search.clock import MOST_SEEDS, Clock, Needs
+from latentsweep.search.clock import FILE, MOST_SEEDS, Clock, Needs, spent_seconds
 from latentsweep.search.confirmation import Extent
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.schedule import Schedule
 from latentsweep.search.study import Search
 from latentsweep.stages.pipeline import SHARED, Keys
 from latentsweep.stages.vae import VAE
-from latentsweep.storage.home import read_json, write_json
+from latentsweep.storage.home import write_json
 from latentsweep.storage.store import Store
-
-FILE = "clock.json"
-"""The file in a sweep's folder that says how many ``seconds`` its driver has run."""
-
-CORRECTION = 0.5, 2.0
-"""By how much one part of the confirmation may correct what is expected of the next, at least and at most."""
-
-
-def spent_seconds(folder: Path) -> float:
-    """How long the driver of a sweep has run, over all its runs; 0 where it never did."""
-    return float(read_json(folder / FILE, {"seconds": 0.0})["seconds"])
 
 
 class Deadline:
@@ -45,8 +34,6 @@ class Deadline:
         self.clock = Clock(schedule, slots, began, spent_seconds(folder))
         self.whole: set[int] = set()
         """The trials that are trained here from their first step on, whose time tells that of others."""
-        self.expected: tuple[float, float] | None = None
-        """When the part of the confirmation that runs began, and how long it was expected to take."""
 
     @property
     def begun(self) -> Extent:
@@ -80,18 +67,10 @@ class Deadline:
 
     def next_extent(self) -> Extent:
         """What is confirmed in the time that is left: of what is confirmed already, the same or with more seeds."""
-        if self.expected:
-            began, expected = self.expected
-            took = (self.clock.now() - began) / expected
-            self.clock.slower *= min(max(took, CORRECTION[0]), CORRECTION[1])
         self.clock.autoencoders = self._autoencoders()
         found = confirmation.confirmation(self.search)
         done = (self.begun.configurations, self.begun.seeds) if found else None
-        needs = self._needs()
-        chosen = self.clock.extent(needs, done)
-        expected = self.clock.confirmation(*needs(*chosen))
-        self.expected = (self.clock.now(), expected) if expected else None
-        return Extent(*chosen)
+        return Extent(*self.clock.extent(self._needs(), done))
 
     def _autoencoders(self) -> list[float]:
         """Seconds of each autoencoder of the space that is trained, with all that follows from it."""

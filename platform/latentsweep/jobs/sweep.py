@@ -20,7 +20,7 @@ from latentsweep.execution.shared_stages import Shared
 from latentsweep.execution.supervision import hold_signals, ignore_signals
 from latentsweep.execution.view import View
 from latentsweep.execution.work_log import last_line, shorten, tail
-from latentsweep.jobs.deadline import Deadline, spent_seconds
+from latentsweep.jobs.deadline import Deadline
 from latentsweep.jobs.forecast import schedule_lines
 from latentsweep.jobs.job import Job, Runtime
 from latentsweep.jobs.measuring import Failure, measure
@@ -33,6 +33,7 @@ from latentsweep.records.recorder import Recorder
 from latentsweep.records.results import value_of
 from latentsweep.records.sweep import SweepRecord
 from latentsweep.search import confirmation, confirmation_table, leaderboard
+from latentsweep.search.clock import spent_seconds
 from latentsweep.search.confirmation import NOTHING, Extent, FreshRun, Wanted
 from latentsweep.search.databases import translate_errors
 from latentsweep.search.plan import SweepPlan

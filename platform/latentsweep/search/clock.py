@@ -10,20 +10,33 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from latentsweep.search.schedule import Schedule, waves
+from latentsweep.storage.home import read_json
 
-NEAR = 0.03
+FILE = "clock.json"
+"""The file in a sweep's folder that says how many ``seconds`` its driver has run."""
+
+NEAR = 0.015
 """Ends that lie within this share of the budget around it are all near enough; further ones are avoided first."""
 
 MOST_SEEDS = 10
 """The most fresh seeds of a confirmation, however much time is left."""
+
+CORRECTION = 0.5, 2.0
+"""By how much one part of a confirmation corrects what is expected of the next, at least and at most."""
 
 CLOSING = 5.0
 """Seconds for the tables and the record at the end."""
 
 Needs = Callable[[int, int], tuple[int, int]]
 """How many autoencoders and denoisers are to be trained to confirm so many configurations with so many seeds."""
+
+
+def spent_seconds(folder: Path) -> float:
+    """How long the driver of a sweep has run, over all its runs; 0 where that was never noted."""
+    return float(read_json(folder / FILE, {"seconds": 0.0})["seconds"])
 
 
 @dataclass
@@ -43,7 +56,9 @@ class Clock:
     autoencoders: list[float] = field(default_factory=list)
     """What autoencoders took, with all that follows from each."""
     slower: float = 1.0
-    """What the last part of the confirmation took, over what was expected of it."""
+    """What the confirmation took so far, over what was expected of it."""
+    part: tuple[float, float] | None = None
+    """When the part of the confirmation that runs began, and how long it was expected to take."""
 
     @property
     def spent(self) -> float:
@@ -85,9 +100,18 @@ class Clock:
     def extent(self, needs: Needs, done: tuple[int, int] | None = None) -> tuple[int, int]:
         """How many of the best to confirm, and with how many seeds, so that the sweep ends in time: at least 1 and 1.
 
-        Where an extent is ``done``: the same configurations with as many seeds or more.
+        Where an extent is ``done``: the same configurations with as many seeds or more. What it took, over what was
+        expected of it, then corrects what is expected of further seeds.
         """
-        return min(self._choices(0, needs, done))[-1][1:] if self.schedule.configurations else (0, 0)
+        if not self.schedule.configurations:
+            return 0, 0
+        if self.part:
+            began, expected = self.part
+            self.slower *= min(max((self.now() - began) / expected, CORRECTION[0]), CORRECTION[1])
+        chosen = min(self._choices(0, needs, done))[-1][1:]
+        expected = self.confirmation(*needs(*chosen))
+        self.part = (self.now(), expected) if expected else None
+        return chosen
 
     def confirmation(self, autoencoders: int, denoisers: int) -> float:
         """Seconds of so many autoencoders and, after them, denoisers with fresh seeds."""
