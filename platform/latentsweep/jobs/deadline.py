@@ -55,6 +55,7 @@ class Deadline:
         self.clock.begin(number)
         if not resumed and not self.store.find(keys.denoiser):
             self.whole.add(number)
+        self.note()
 
     def end(self, number: int, *, complete: bool) -> None:
         """A trial ended, ``complete`` or pruned or failed."""

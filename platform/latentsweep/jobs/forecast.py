@@ -44,9 +44,8 @@ def forecast(
     """Numbers of what is to be done and what is there already; nothing is started or made.
 
     ``planned`` is the packing on a card: ``packing`` itself, where there is one. ``seconds_of`` is asked for what
-    isn't there. ``extent`` is what is confirmed; of
-    trials that an earlier version measured, nothing is. Raises :class:`~trainables.errors.ConfigError` where others
-    would follow those.
+    isn't there. ``extent`` is what is confirmed; of trials that an earlier version measured, nothing is. Raises
+    :class:`~trainables.errors.ConfigError` where others would follow those.
     """
     store, folder = Store.of(home), home.sweeps / plan.name
     keys = [plan.keys_of(recipe) for recipe in plan.autoencoders().values()]

@@ -75,9 +75,9 @@ class Sweep(Job):
         with self.locked(self.home.study), translate_errors(self.home.study):
             runtime = self.keep_threads(runtime, "sweep.json", {**self.plan.to_plain(), TURN: next_turn(self.home)})
             self.search.requeue()
+            self.deadline = self._deadline(runtime, began)
             if self._unfinished(target):
                 self.plan.check_outdated(self.search, self.home)
-            self.deadline = self._deadline(runtime, began)
             self.extent = self._comparable(self.deadline.begun if self.deadline else extent, runtime)
             self.use(name for trial in self.search.run_trials() for name in self.plan.keys(trial.params).names())
             self.use(name for run in confirmation.runs_on_record(self.plan, self.search) for name in run.keys.names())
@@ -95,6 +95,8 @@ class Sweep(Job):
                 view.finished = self.search.finished()
                 undecided = self.deadline is not None and self.deadline.undecided
                 if self._unfinished(target) or self._begin_confirmation() or undecided:
+                    if self.deadline:
+                        ending.callback(self.deadline.note)
                     with view, runtime.ray():
                         if self._unfinished(target):
                             self._shared_stages(view, runtime.packing)
@@ -276,8 +278,10 @@ class SweepListener:
             self.sweep.check_dataset()
         except ChangedDataError:
             return False
+        if self.sweep.deadline is None:
+            return True
         self.resumed = self.sweep.waiting()
-        return self.resumed or self.sweep.deadline is None or self.sweep.deadline.another()
+        return self.resumed or self.sweep.deadline.another()
 
     def started(self, number: int, params: Mapping[str, Any]) -> None:
         """A configuration was asked for."""

@@ -154,7 +154,7 @@ class Planner:
         epochs = math.ceil(first / steps_per_epoch(self.recipe.vae, self.slices))
         sizes: dict[str, Value] = {}
         if not {VAE_STEPS, EPOCHS} & set(self.fixed):
-            sizes |= {VAE_STEPS: first, EPOCHS: max(self.recipe.vae.epochs, epochs)}
+            sizes |= {VAE_STEPS: first, **({EPOCHS: epochs} if epochs > self.recipe.vae.epochs else {})}
         warmup = min(self.recipe.diffusion.warmup_steps, int(WARMUP * then))
         wanted = {STEPS: then, WARMUP_STEPS: warmup, RUNG_COUNT: self._rungs(then)}
         return sizes | {name: value for name, value in wanted.items() if name not in self.fixed}
