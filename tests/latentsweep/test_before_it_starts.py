@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 import urllib.error
 from pathlib import Path
@@ -30,6 +31,7 @@ def began(*_: object, **__: object) -> None:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a home, a configuration and a space; a job says that it began where it would start Ray."""
     monkeypatch.setattr("latentsweep.jobs.job.cluster", began)
+    monkeypatch.setattr("latentsweep.jobs.timing.piece_seconds", lambda *_: 0.01)
     monkeypatch.chdir(tmp_path)
     plant(Home(tmp_path / "runs"))
     Configuration("tiny", 0, SMOKE).write(tmp_path / "best.yaml")
@@ -54,7 +56,7 @@ def test_a_dry_run_of_a_training_says_what_is_to_be_computed_and_makes_nothing(f
     assert "nothing is started by --dry-run" in said
     assert "in the store     nothing" in said
     assert f"{SMOKE.diffusion.steps} steps" in said
-    assert "unknown until a stage of this size was timed" in said
+    assert re.search(r"^time +about \d+(\.\d)? (s|min|h)$", said, re.MULTILINE)
     assert sorted(folder.rglob("*")) == before
 
 
@@ -94,6 +96,51 @@ def test_more_trials_than_the_space_has_trainings_are_told_in_one_line(folder: P
     assert (
         said.count("note: --trials 20, and the space has 8 different trainings: each runs once, and none twice") == 1
     )
+
+
+def hours(*words: str, code: int = 2) -> Result:
+    words = ("sweep", "-d", "tiny", "--recipe", "smoke", "--space", "space.yaml", "--no-mlflow", *words)
+    return run(*words, code=code)
+
+
+def test_hours_are_planned_in_a_table_before_anything_starts_and_what_was_set_stays(folder: Path) -> None:
+    before = sorted(folder.rglob("*"))
+    said = hours("--hours", "0.25", "--dry-run", "--set", "diffusion.steps=300", code=0).stdout
+    assert "planned for 15 min: vae.max_steps" in said
+    assert re.search(r"^  trials +\d+, \d+ at once +about ", said, re.MULTILINE)
+    assert re.search(r"^  to confirm +the best \d, ", said, re.MULTILINE)
+    assert "diffusion.steps" not in said
+    assert "300 steps each" in said
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_minutes_are_hours_and_name_the_same_sweep(folder: Path) -> None:
+    one, two = (
+        json.loads(hours(*words, "--dry-run", "--json", code=0).stdout)
+        for words in (("--hours", "0.5"), ("--minutes", "30"))
+    )
+    assert one["sweep"] == two["sweep"]
+    assert one["schedule"]["seconds"] == 1800
+    other = json.loads(hours("--minutes", "31", "--dry-run", "--json", code=0).stdout)
+    assert other["sweep"] != one["sweep"]
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("--hours", "1", "--minutes", "30"), "say the same"),
+        (("--hours", "1", "--trials", "8"), "--trials 8 and --hours can't both be kept"),
+        (("--hours", "1", "--confirm", "3"), "--confirm 3 and --hours can't both be kept"),
+        (("--hours", "0"), "must be above 0"),
+        (("--minutes", "0.3", "--dry-run"), "must hold 4 trials of the smallest sizes and one confirmation"),
+    ],
+)
+def test_hours_that_no_sweep_can_keep_are_refused_in_one_line(
+    folder: Path, words: tuple[str, ...], reason: str
+) -> None:
+    said = hours(*words).stderr
+    assert reason in said
+    assert said.count("\n") == 1
 
 
 def test_no_line_speaks_of_the_space_where_it_is_large_enough(folder: Path) -> None:

@@ -421,7 +421,7 @@ def test_what_a_confirmation_costs_is_known_at_most_and_exactly_once_the_trials_
 
     def told(search: Search | None, target: int, extent: Extent) -> Any:
         store = Store.of(swept.home)
-        return forecasts.cost_of_confirmation(swept.plan, store, search, target, 2, extent)
+        return forecasts.cost_of_confirmation(swept.plan, store, search, target, 2, lambda key, recipe: 60.0, extent)
 
     found = told(None, 20, Extent(5, 2))
     assert found["lacking"] == {
@@ -433,10 +433,10 @@ def test_what_a_confirmation_costs_is_known_at_most_and_exactly_once_the_trials_
         "samples": 10,
         "evaluation": 10,
     }
-    assert found["seconds"] is None
+    assert found["seconds"] == 60 * (4 + 4 + 4 + 10 + 10 + 10) / 2
     assert forecasts.confirmation_words(found) == (
         "the best 5 with 2 fresh seeds, 1000010, 2000013: at most 10 denoisers and 4 autoencoders more to train, "
-        "time unknown until a stage of this size was timed"
+        "time about 21 min"
     )
     assert told(swept.search, 20, Extent(5, 2)) == found, "more trials are to come"
     assert told(swept.search, 20, Extent()) is None
@@ -595,7 +595,7 @@ def test_a_sweep_that_an_earlier_version_measured_asks_for_nothing_new(make: Cal
         sweep.run(4, RUNTIME, Extent(2, 2))
     assert str(told.value) == refused
     with pytest.raises(ConfigError) as told:
-        forecasts.forecast(swept.plan, swept.home, 4, RUNTIME.packing, RUNTIME.packing)
+        forecasts.forecast(swept.plan, swept.home, 4, RUNTIME.packing, RUNTIME.packing, lambda *_: 0.0)
     assert str(told.value) == refused
     assert (swept.search.finished(), recorder.runs) == (3, {}), "nothing was asked for or recorded"
 

@@ -10,8 +10,9 @@ import pytest
 from trainables.autoencoder import training as vae_training
 from trainables.denoiser import training as diffusion_training
 from trainables.loop.execution import Execution
-from trainables.recipes import SMOKE
-from trainables.resources import timing
+from trainables.measures.inception import find_weights
+from trainables.recipes import SMOKE, Recipe
+from trainables.resources import pieces, timing
 from trainables.resources.timing import step_seconds
 
 TINY = SMOKE.replace(
@@ -80,3 +81,31 @@ def test_everything_that_is_told_or_kept_on_the_way_is_in_the_step() -> None:
         }
     )
     assert step_seconds(recipe, "diffusion", Execution(), slices=3, seconds=0.1) > 0
+
+
+@pytest.mark.parametrize("section", ["vae", "diffusion"])
+def test_a_slow_step_is_timed_on_a_part_of_the_batch(section: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    timed: list[int] = []
+
+    def tenth_of_a_second_a_sample(recipe: Recipe, section: str, *_: object, **__: object) -> float:
+        timed.append(getattr(recipe, section).batch_size)
+        return 0.1 * timed[-1]
+
+    monkeypatch.setattr(pieces, "step_seconds", tenth_of_a_second_a_sample)
+    recipe = TINY.replace(**{f"{section}.batch_size": 32})
+    for seconds, batches in ((3.0, [2]), (30.0, [2, 32])):
+        timed.clear()
+        found = pieces.bounded_step_seconds(recipe, section, Execution(), slices=40, seconds=seconds)
+        assert found == pytest.approx(3.2)
+        assert timed == batches
+
+
+def test_an_image_takes_longer_the_more_evaluations_it_has() -> None:
+    short, long = (
+        pieces.drawing_seconds(TINY.replace(**{"sampling.steps": steps}), Execution()) for steps in (2, 200)
+    )
+    assert 0 < short < long
+
+
+def test_the_features_of_an_image_take_time() -> None:
+    assert pieces.piece_seconds("features", TINY, find_weights(), Execution(), 20, 0.1) > 0

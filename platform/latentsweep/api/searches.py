@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +14,14 @@ from rich.console import Console
 
 from latentsweep.api.models import Model, load
 from latentsweep.api.places import Settings, at_least, dataset_of, home_of, recorder_of, several, texts_of
-from latentsweep.configuration import Configuration, execution_of
+from latentsweep.configuration import Configuration, changes_of, execution_of
 from latentsweep.execution.cluster import pack_job
 from latentsweep.execution.packing import pack_trials, planned_cards
 from latentsweep.jobs import forecast as forecasts
 from latentsweep.jobs.job import Runtime
+from latentsweep.jobs.scheduling import checked_seconds, kept_plan, timed_plan
 from latentsweep.jobs.sweep import Sweep
+from latentsweep.jobs.timing import StageTimes
 from latentsweep.pages.numbers import number
 from latentsweep.search import leaderboard
 from latentsweep.search.choice import SearchConfig
@@ -28,6 +33,9 @@ from latentsweep.search.study import Search
 from latentsweep.storage.home import Home
 from trainables.measures.inception import find_weights
 from trainables.space import SearchSpace
+
+TRIALS = 20
+"""Trials of a search that is given neither a number nor hours."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +98,8 @@ class SweepResult:
 def sweep(
     dataset: str,
     *,
-    trials: int = 20,
+    trials: int | None = None,
+    hours: float | None = None,
     recipe: str | None = None,
     space: str | Path | Mapping[str, Any] | SearchSpace | None = None,
     objectives: Sequence[str] = ("kid",),
@@ -117,8 +126,12 @@ def sweep(
 ) -> SweepResult:
     """Searches: trains the shared autoencoders, then trials, ranks what they generate, and confirms the best.
 
-    Called again with the same arguments it goes on where it was; with more ``trials`` (at least 1) it runs the rest.
-    ``dataset`` is the name of a prepared one; ``demo`` is prepared by itself.
+    Called again with the same arguments it goes on where it was; with more ``trials`` (at least 1, by default 20) it
+    runs the rest. ``dataset`` is the name of a prepared one; ``demo`` is prepared by itself.
+
+    ``hours``, in place of ``trials``, are what the search may take. It times training steps here, plans the sizes of
+    its trainings, its trials and their confirmation by that, and ends when the hours do. What counts is the time that
+    it runs: called again, it has what is left.
 
     ``recipe`` is ``paper``, ``improved`` or ``smoke``, by default the space's own. ``space`` is a search space, its
     plain form ``{"dimensions": {"vae.latent_channels": [4, 8]}}``, or a YAML file of that; by default the dataset's
@@ -138,6 +151,9 @@ def sweep(
     :class:`~trainables.errors.ConfigError` for arguments that are refused, :class:`~trainables.errors.DataError` for
     a dataset that isn't prepared, and what :meth:`latentsweep.jobs.sweep.Sweep.run` raises.
     """
+    began = time.monotonic()
+    seconds = None if hours is None else checked_seconds(hours, trials, confirm)
+    trials = TRIALS if trials is None else trials
     at_least(1, trials=trials, confirm_seeds=confirm_seeds)
     at_least(0, seed=seed, confirm=confirm)
     place, say = home_of(home, store, study_storage), tell or (lambda line: None)
@@ -156,23 +172,37 @@ def sweep(
         "slices": data.counts(plan.recipe.data.rule)["train"],
     }
     pack = pack_job(plan.recipe, ray_address, **wanted)
-    extent = Extent.of(confirm, confirm_seeds, plan, trials)
-    if confirm and not extent.configurations:
-        say("note: nothing is confirmed, since two objectives have no single best")
-    if dry_run:
-        on_card = pack if pack.gpu_share else pack_trials(plan.recipe, **wanted, present=planned_cards(card_gib))
-        return SweepResult(place, plan, forecast=forecasts.forecast(plan, place, trials, pack, on_card, extent))
-    if not pack.gpu_share and plan.recipe_name != "smoke":
-        say(f"note: {pack.without_card}; {plan.recipe_name} takes days on a CPU, --recipe smoke minutes")
-    if line := pack.left_out_line():
-        say(line)
-    if (reached := plan.reachable(trials)) < trials:
-        say(
-            f"note: --trials {trials}, and the space has {number(reached, 'different training')}: each runs once, "
-            "and none twice"
-        )
-    job = Sweep(place, plan, weights, recorder_of(place, dataset, mlflow))
-    job.run(trials, Runtime(pack, console or Console(quiet=True), ray_address), extent)
+    runtime = Runtime(pack, console or Console(quiet=True), ray_address)
+    here = StageTimes.here(place, data, weights, pack)
+    with contextlib.ExitStack() as held:
+        if seconds is not None:
+            kept, times = kept_plan(place, plan, seconds), here
+            if kept is None and not dry_run:
+                held.enter_context(runtime.ray())
+                runtime = dataclasses.replace(runtime, joined=True)
+                times = StageTimes.under_load(place, data, weights, pack, seed)
+            fixed = {*changes_of(of_recipe), *chosen.dimensions}
+            plan = kept or timed_plan(plan, seconds, began, times, fixed, pack.concurrent)
+        extent = Extent.of(confirm, confirm_seeds, plan, trials)
+        if plan.schedule:
+            trials, extent = plan.schedule.trials, Extent(plan.schedule.configurations, plan.schedule.seeds)
+        if confirm and not extent.configurations:
+            say("note: nothing is confirmed, since two objectives have no single best")
+        if dry_run:
+            on_card = pack if pack.gpu_share else pack_trials(plan.recipe, **wanted, present=planned_cards(card_gib))
+            forecast = forecasts.forecast(plan, place, trials, pack, on_card, here.of, extent)
+            return SweepResult(place, plan, forecast=forecast)
+        if not pack.gpu_share and plan.recipe_name != "smoke":
+            say(f"note: {pack.without_card}; {plan.recipe_name} takes days on a CPU, --recipe smoke minutes")
+        if line := pack.left_out_line():
+            say(line)
+        if (reached := plan.reachable(trials)) < trials:
+            say(
+                f"note: --trials {trials}, and the space has {number(reached, 'different training')}: each runs "
+                "once, and none twice"
+            )
+        job = Sweep(place, plan, weights, recorder_of(place, dataset, mlflow))
+        job.run(trials, runtime, extent, began)
     return SweepResult(place, plan, job.search, recorded=mlflow)
 
 

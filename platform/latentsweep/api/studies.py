@@ -20,8 +20,9 @@ from latentsweep.configuration import execution_of, overridden
 from latentsweep.execution.cluster import pack_job
 from latentsweep.jobs import ablation_results
 from latentsweep.jobs.ablation import Study
-from latentsweep.jobs.ablation_outlook import known_noise
+from latentsweep.jobs.ablation_outlook import known_noise, time_of
 from latentsweep.jobs.job import Runtime
+from latentsweep.jobs.timing import StageTimes
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.measures.inception import find_weights
@@ -150,14 +151,16 @@ def ablate(
         margin=margin / 100,
     )
     results, wall = Store.of(place), WallTime.read(place.ablations / plan.name)
-    noise = known_noise(results, plan) if dry_run else None
-    forecast = ablation_results.forecast(plan, results, seeds, wall, noise)
-    if dry_run:
-        return AblationResult(plan, forecast)
-    study = Study(place, plan, data, weights, recorder_of(place, dataset, mlflow))
     largest = max((each.recipe for each in plan.design.arms), key=size)
-    slices = max(study.training_slices(largest))
+    slices = max(data.counts(each.data.rule)["train"] for each in plan.in_folds(largest))
     pack = pack_job(largest, ray_address, execution, concurrent=concurrent, card_gib=card_gib, slices=slices)
+    if dry_run:
+        times = StageTimes.here(place, data, weights, pack)
+        seconds = time_of(plan, seeds, results, wall, times.of) / pack.concurrent
+        forecast = ablation_results.forecast(plan, results, seeds, wall, known_noise(results, plan), seconds)
+        return AblationResult(plan, forecast)
+    forecast = ablation_results.forecast(plan, results, seeds, wall)
+    study = Study(place, plan, data, weights, recorder_of(place, dataset, mlflow))
     if tell and (line := pack.left_out_line()):
         tell(line)
     jobs = study.run(seeds, Runtime(pack, console or Console(quiet=True), ray_address))

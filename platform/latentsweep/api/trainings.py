@@ -19,6 +19,7 @@ from latentsweep.execution.packing import pack_trials, planned_cards
 from latentsweep.guards import refusal
 from latentsweep.jobs import forecast as forecasts
 from latentsweep.jobs.job import Runtime
+from latentsweep.jobs.timing import StageTimes
 from latentsweep.jobs.train import Retraining, Training, checked_keys, record_training
 from latentsweep.metrics import KID
 from latentsweep.records.results import guard_tags
@@ -112,7 +113,8 @@ def train(
         keys, on_card = checked_keys(configuration, dataset, weights, workers), pack
         if not pack.gpu_share:
             on_card = pack_trials(configuration.recipe, **wanted, present=planned_cards(card_gib))
-        forecast = forecasts.forecast_training(configuration, keys, place, pack, on_card)
+        times = StageTimes.here(place, dataset, weights, pack)
+        forecast = forecasts.forecast_training(configuration, keys, place, pack, on_card, times.of)
         return TrainResult(place, forecast=forecast)
     job = Retraining(place, configuration, dataset, weights, workers)
     registered, runtime = None, Runtime(pack, console or Console(quiet=True), ray_address)

@@ -20,7 +20,17 @@ if TYPE_CHECKING:
 
 def sweep(
     dataset: options.DatasetOption,
-    trials: Annotated[int, typer.Option(min=1, help="Trials in all; a larger number later goes on.")] = 20,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Trials in all, 20 by default; a larger number later goes on.")
+    ] = None,
+    hours: Annotated[
+        float | None,
+        typer.Option(
+            help="Hours that the sweep may take, in place of --trials: steps are timed here, and sizes, trials and "
+            "confirmation planned by that."
+        ),
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(help="The same in minutes.")] = None,
     recipe: Annotated[
         str | None,
         typer.Option(help="paper, improved or smoke; the space's own by default.", autocompletion=completion.recipes),
@@ -67,11 +77,15 @@ def sweep(
 
     from latentsweep.api import searches
     from latentsweep.jobs import forecast as forecasts
+    from trainables.errors import ConfigError
 
+    if hours is not None and minutes is not None:
+        raise ConfigError(f"--hours {hours:g} and --minutes {minutes:g} say the same; leave one out")
     place = options.home_of(home, store, study_storage)
     found = searches.sweep(
         dataset,
         trials=trials,
+        hours=hours if minutes is None else minutes / 60,
         recipe=recipe,
         space=space,
         objectives=objective or ("kid",),
@@ -167,6 +181,7 @@ def show_results(home: Home, plan: SweepPlan, search: Search, as_json: bool, *, 
     """The leaderboard, what may mislead, and what to do next; in MLflow only where it is ``recorded`` there."""
     from latentsweep.lints import targets
     from latentsweep.search import confirmation, confirmation_table, leaderboard
+    from latentsweep.search.clock import spent_seconds
 
     lints = [finding.code for finding in targets.merge_by_code(targets.lint_sweep(home, plan, search))]
     table, counts = leaderboard.rows(search), leaderboard.counts(search)
@@ -180,6 +195,8 @@ def show_results(home: Home, plan: SweepPlan, search: Search, as_json: bool, *, 
             "lints": lints,
         }
         result |= {"apart": sorted(search.apart)} if search.apart else {}
+        if plan.schedule:
+            result |= {"schedule": plan.schedule.to_plain(), "seconds": spent_seconds(home.sweeps / plan.name)}
         typer.echo(json.dumps(result | {"importances": leaderboard.importances(search)}, indent=1))
         return
     again = confirmation_table.rounded(again, confirmation.metric_of(search))

@@ -48,7 +48,7 @@ class TrialListener(Protocol):
 class StudySearcher(Searcher):
     """Asks the study for configurations and tells it how they ended, until it has ``target`` run trials."""
 
-    def __init__(self, search: Search, target: int, listener: TrialListener) -> None:
+    def __init__(self, search: Search, target: float, listener: TrialListener) -> None:
         super().__init__(metric=None, mode=None)
         self.search, self.target, self.listener = search, target, listener
         self.numbers: dict[str, int] = {}

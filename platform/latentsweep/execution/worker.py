@@ -37,6 +37,7 @@ from trainables.loop.execution import Execution
 from trainables.loop.progress import Record
 from trainables.measures.inception import InceptionWeights, find_weights
 from trainables.recipes import Recipe, known_plugins, plugin_fields
+from trainables.resources.pieces import piece_seconds
 from trainables.resources.timing import step_seconds
 from trainables.space import THRESHOLD
 
@@ -88,7 +89,7 @@ class Brief:
         """
         self.check_plugins(plugin_fields(recipe or self.identity.recipe))
         store, own = Store.at(self.store), self.identity
-        weights = self._weights()
+        weights = self.weights()
         return Pipeline(
             store, self._dataset(store), recipe or own.recipe, own.seed, self.execution, weights, split or own.split
         )
@@ -116,7 +117,8 @@ class Brief:
             return open_published(store, self.dataset, self.identity.dataset)
         return open_dataset(Path(self.datasets), self.dataset, self.identity.dataset)
 
-    def _weights(self) -> InceptionWeights:
+    def weights(self) -> InceptionWeights:
+        """The Inception network of this machine; raises :class:`WeightsError` where it isn't the driver's."""
         path = Path(self.weights_path)
         found = find_weights(path if path.is_file() else None)
         if found.sha256 != self.identity.weights:
@@ -207,6 +209,12 @@ def step_time(brief: Brief, section: str, slices: int, seconds: float) -> float:
     """A Ray task: the time of a step of the recipe's ``section``, see ``timing.step_seconds``."""
     brief.check_plugins(plugin_fields(brief.identity.recipe))
     return step_seconds(brief.identity.recipe, section, brief.execution, slices=slices, seconds=seconds)
+
+
+def piece_time(brief: Brief, piece: str, slices: int, seconds: float) -> float:
+    """A Ray task: the time of a piece of the recipe's stages, see ``pieces.piece_seconds``."""
+    brief.check_plugins(plugin_fields(brief.identity.recipe))
+    return piece_seconds(piece, brief.identity.recipe, brief.weights(), brief.execution, slices, seconds)
 
 
 def failure(error: Exception, path: Path | None) -> dict[str, str]:

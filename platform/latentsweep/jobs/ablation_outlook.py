@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from latentsweep.ablation.design.plan import AblationPlan
+from latentsweep.ablation.design.walltime import WallTime
 from latentsweep.ablation.statistics.additive import MOST_DEGREES
 from latentsweep.ablation.statistics.effect import CROSS_METRIC, Run
 from latentsweep.ablation.statistics.power import shown_by, smallest_p
 from latentsweep.ablation.statistics.replicate import unit_words, units
 from latentsweep.ablation.statistics.subjects import kid_covariance
 from latentsweep.pages.numbers import number
+from latentsweep.stages.denoiser import DENOISER
 from latentsweep.stages.evaluation import EVALUATION
+from latentsweep.stages.pipeline import SHARED, STAGES, TRAININGS
 from latentsweep.stages.real_features import REAL_FEATURES
-from latentsweep.storage.entries import Entry
+from latentsweep.storage.entries import Entry, StageKey
 from latentsweep.storage.store import Store
 from trainables.config import fingerprint
 from trainables.measures.distances import kernel_within_groups
 from trainables.measures.reference import Reference
+from trainables.recipes import Recipe
 
 SPREAD = 0.05
 """Standard deviation of log KID between seeds that is taken where the store knows none: 5 to 8 % were measured."""
@@ -88,6 +92,34 @@ def known_noise(store: Store, plan: AblationPlan) -> Noise:
     found = Noise(math.sqrt(squares / freedom), len(several)) if squares else Noise()
     real = store.find(reference)  # of those that only a bucket has, the entries have no files
     return _with_subjects(found, list(measured.values()), Reference.load(real.folder)) if real else found
+
+
+def time_of(
+    plan: AblationPlan,
+    seeds: int,
+    store: Store,
+    wall: WallTime | None,
+    seconds_of: Callable[[StageKey, Recipe], float],
+) -> float:
+    """Seconds that what the store lacks of a study takes in one slot; trainings that were given minutes take these.
+
+    The trials that tune each arm are of the arm's own sizes.
+    """
+    jobs = plan.jobs(plan.seeds(seeds), wall.changes if wall else None)
+    lacking = {key.name: (key, job) for job in jobs for key in job.keys.values() if not store.find(key)}
+    trained = {stage.name for stage in TRAININGS}
+    minutes = 60 * (plan.minutes or 0.0)
+    seconds = 0.0
+    for key, job in lacking.values():
+        if not minutes or key.stage not in trained:
+            seconds += seconds_of(key, job.recipe)
+    if minutes:
+        seconds += minutes * sum(key.stage == DENOISER.name for key, _ in lacking.values())
+    for arm in plan.design.arms if plan.tune else ():
+        keys = next(job.keys for job in jobs if job.arm.name == arm.name)
+        own = [key for stage, key in keys.items() if STAGES[stage] not in SHARED]
+        seconds += plan.tune * sum(seconds_of(key, arm.recipe) for key in own)
+    return seconds
 
 
 def power_words(plan: AblationPlan, seeds: int, noise: Noise) -> str:

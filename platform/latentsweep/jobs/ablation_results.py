@@ -28,6 +28,7 @@ from latentsweep.datasets.ledger import earlier_words
 from latentsweep.invocation import documented
 from latentsweep.jobs.ablation import Study
 from latentsweep.jobs.ablation_outlook import Noise, power_words
+from latentsweep.jobs.forecast import time_words
 from latentsweep.lints import Finding, targets
 from latentsweep.metrics import STUDY
 from latentsweep.pages.numbers import listed, number
@@ -196,9 +197,16 @@ def seed_words(plan: AblationPlan, seeds: int) -> str:
 
 
 def forecast(
-    plan: AblationPlan, store: Store, seeds: int, wall: WallTime | None = None, noise: Noise | None = None
+    plan: AblationPlan,
+    store: Store,
+    seeds: int,
+    wall: WallTime | None = None,
+    noise: Noise | None = None,
+    seconds: float | None = None,
 ) -> dict[str, Any]:
     """What a study would do, what the store has of it, and what it could show; nothing is started or made.
+
+    It takes ``seconds``, where that is known.
 
     ``noise`` is what is known of the dataset's (:func:`latentsweep.jobs.ablation_outlook.known_noise`). ``wall`` are
     the steps that its minutes became, where they were measured: without, no training's key is known.
@@ -226,6 +234,7 @@ def forecast(
         **({"folds": plan.folds} if plan.folds > 1 else {}),
         **({"seeds_used": plan.seeds(seeds), "seed_words": seed_words(plan, seeds)} if plan.avoided else {}),
         **(walltime.forecast(plan, wall) if plan.minutes else {}),
+        **({} if seconds is None else {"seconds": round(seconds)}),
     }
 
 
@@ -251,6 +260,8 @@ def as_text(plan: Mapping[str, Any]) -> str:
         lines.append(f"{plan['tuning_trials']} trials before, to tune each arm")
     if plan.get("minutes"):
         lines.append(minutes_words(plan))
+    if "seconds" in plan:
+        lines.append(f"time {time_words(plan['seconds'])}")
     return "\n".join([*lines, plan["power"]])
 
 

@@ -5,36 +5,47 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from latentsweep.configuration import Configuration
 from latentsweep.execution.packing import Packing, as_line, to_plain
 from latentsweep.jobs.train import name_of
-from latentsweep.pages.numbers import number
+from latentsweep.pages.numbers import duration, number
 from latentsweep.search.confirmation import NOTHING, Extent, fresh_seeds, wanted
 from latentsweep.search.plan import SweepPlan
+from latentsweep.search.schedule import Schedule
 from latentsweep.search.study import Search
 from latentsweep.search.sweeps import open_search
 from latentsweep.stages.denoiser import DENOISER
-from latentsweep.stages.pipeline import SHARED, STAGES, TRAININGS, Keys
+from latentsweep.stages.pipeline import SHARED, STAGES, Keys
 from latentsweep.stages.vae import VAE
 from latentsweep.storage.entries import Entry, StageKey
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
+from trainables.recipes import Recipe
+
+Seconds = Callable[[StageKey, Recipe], float]
+"""How long a result of a recipe takes, :meth:`latentsweep.jobs.timing.StageTimes.of`."""
 
 SIZES = ("widths", "blocks", "steps", "epochs", "max_steps", "batch_size", "samples", "bootstrap")
 """Fields on which the seconds of a stage depend."""
 
 
 def forecast(
-    plan: SweepPlan, home: Home, trials: int, packing: Packing, planned: Packing, extent: Extent = NOTHING
+    plan: SweepPlan,
+    home: Home,
+    trials: int,
+    packing: Packing,
+    planned: Packing,
+    seconds_of: Seconds,
+    extent: Extent = NOTHING,
 ) -> dict[str, Any]:
     """Numbers of what is to be done and what is there already; nothing is started or made.
 
-    ``planned`` is the packing on a card: ``packing`` itself, where there is one. ``extent`` is what is confirmed; of
-    trials that an earlier version measured, nothing is. Raises :class:`~trainables.errors.ConfigError` where others
-    would follow those.
+    ``planned`` is the packing on a card: ``packing`` itself, where there is one. ``seconds_of`` is asked for what
+    isn't there. ``extent`` is what is confirmed; of trials that an earlier version measured, nothing is. Raises
+    :class:`~trainables.errors.ConfigError` where others would follow those.
     """
     store, folder = Store.of(home), home.sweeps / plan.name
     keys = [plan.keys_of(recipe) for recipe in plan.autoencoders().values()]
@@ -45,12 +56,10 @@ def forecast(
         extent = NOTHING
         if remaining:
             plan.check_outdated(search, home)
-    entries, one = store.entries(), plan.keys_of(plan.recipe)
+    one = plan.keys_of(plan.recipe)
     results: dict[str, int] = {}
     seconds = 0.0
     for stage in STAGES.values():
-        if stage in SHARED and not stage.planned:
-            continue
         wanted = {each[stage.name].name for each in keys}
         there = sum(store.find(name) is not None for name in wanted) if stage in SHARED else 0
         lacking = len(wanted) - there if stage in SHARED else remaining
@@ -58,7 +67,7 @@ def forecast(
             results[stage.planned] = there + lacking
             results |= {f"{stage.planned}_in_store": there} if stage in SHARED else {}
         if lacking:
-            seconds += lacking * mean_seconds(entries, one[stage.name], math.nan if stage in TRAININGS else 0.0)
+            seconds += lacking * seconds_of(one[stage.name], plan.recipe)
     return {
         "sweep": plan.name,
         "dataset": plan.dataset,
@@ -74,14 +83,20 @@ def forecast(
         "threads": packing.threads,
         "memory": to_plain(planned),
         "memory_line": as_line(planned) + ("" if packing.gpu_share else f"; {packing.without_card}"),
-        "seconds": None if math.isnan(seconds) else round(seconds / packing.concurrent),
-        "confirmation": cost_of_confirmation(plan, store, search, target, packing.concurrent, extent),
+        "seconds": round(seconds / packing.concurrent),
+        "confirmation": cost_of_confirmation(plan, store, search, target, packing.concurrent, seconds_of, extent),
         "steps": {"diffusion": plan.recipe.diffusion.steps, "vae_epochs": plan.recipe.vae.epochs},
+        **({"schedule": plan.schedule.to_plain()} if plan.schedule else {}),
     }
 
 
 def forecast_training(
-    configuration: Configuration, keys: Mapping[str, Keys], home: Home, packing: Packing, planned: Packing
+    configuration: Configuration,
+    keys: Mapping[str, Keys],
+    home: Home,
+    packing: Packing,
+    planned: Packing,
+    seconds_of: Seconds,
 ) -> dict[str, Any]:
     """Which results of a training the store has and lacks, what it takes of a card, and how long it may take.
 
@@ -90,10 +105,7 @@ def forecast_training(
     store, recipe = Store.of(home), configuration.recipe
     named = {key.name: key for each in keys.values() for key in each.values()}
     lacking = [name for name in named if not store.find(name)]
-    entries = store.entries() if lacking else ()
-    trained = {stage.name for stage in TRAININGS}
-    unknown = {name: math.nan if named[name].stage in trained else 0.0 for name in lacking}
-    seconds = sum(mean_seconds(entries, named[name], unknown[name]) for name in lacking)
+    seconds = sum(seconds_of(named[name], recipe) for name in lacking)
     return {
         "training": name_of(configuration.dataset, list(keys.values())[-1]),
         "dataset": configuration.dataset,
@@ -103,7 +115,7 @@ def forecast_training(
         "threads": configuration.execution.threads,
         "memory": to_plain(planned),
         "memory_line": as_line(planned) + ("" if packing.gpu_share else f"; {packing.without_card}"),
-        "seconds": None if math.isnan(seconds) else round(seconds),
+        "seconds": round(seconds),
     }
 
 
@@ -126,7 +138,13 @@ def training_text(plan: Mapping[str, Any]) -> str:
 
 
 def cost_of_confirmation(
-    plan: SweepPlan, store: Store, search: Search | None, target: int, concurrent: int, extent: Extent
+    plan: SweepPlan,
+    store: Store,
+    search: Search | None,
+    target: int,
+    concurrent: int,
+    seconds_of: Seconds,
+    extent: Extent,
 ) -> dict[str, Any] | None:
     """The results that a confirmation lacks, by stage, at most, and its seconds; None where nothing is confirmed.
 
@@ -144,19 +162,18 @@ def cost_of_confirmation(
     else:
         kinds = min(count, len(plan.autoencoders()))
         lacking = {name: len(seeds) * (kinds if stage in SHARED else count) for name, stage in STAGES.items()}
-    entries, again = store.entries(), dataclasses.replace(plan, seed=seeds[0]).keys_of(plan.recipe)
+    again = dataclasses.replace(plan, seed=seeds[0]).keys_of(plan.recipe)
     own = plan.keys_of(plan.recipe)
     seconds = 0.0
-    for name, stage in STAGES.items():
+    for name in STAGES:
         lacking[name] *= again[name].name != own[name].name  # what no seed is part of is there since the search
         if lacking[name]:
-            unknown = math.nan if stage in TRAININGS else 0.0
-            seconds += lacking[name] * mean_seconds(entries, again[name], unknown)
+            seconds += lacking[name] * seconds_of(again[name], plan.recipe)
     return {
         "configurations": count,
         "seeds": list(seeds),
         "lacking": lacking,
-        "seconds": None if math.isnan(seconds) else round(seconds / concurrent),
+        "seconds": round(seconds / concurrent),
     }
 
 
@@ -186,6 +203,11 @@ def as_text(plan: Mapping[str, Any]) -> str:
     lines = [
         ("sweep", f"{plan['sweep']} (nothing is started by --dry-run)"),
         ("dataset, recipe", f"{plan['dataset']}, {plan['recipe']}"),
+        *(
+            [("schedule", "\n".join(schedule_lines(Schedule.from_plain(plan["schedule"]))))]
+            if "schedule" in plan
+            else []
+        ),
         *((name, f"{plan[name]} to have, {plan[f'{name}_in_store']} in the store") for name in shared),
         (
             "trials",
@@ -211,6 +233,21 @@ def confirmation_words(again: Mapping[str, Any]) -> str:
     )
 
 
-def time_words(seconds: int | None) -> str:
-    """Seconds in minutes."""
-    return "unknown until a stage of this size was timed" if seconds is None else f"about {seconds / 60:.0f} min"
+def schedule_lines(schedule: Schedule, spent: float = 0.0) -> list[str]:
+    """What hours became, as a table of what each part takes; ``spent`` seconds have passed in earlier runs."""
+    parts, again = schedule.taken, (schedule.configurations, schedule.seeds)
+    sizes = ", ".join(f"{name} {value}" for name, value in schedule.sizes.items())
+    confirmed = f"the best {again[0]}, {number(again[1], 'fresh seed')} each" if again[0] else "nothing"
+    rows = [
+        ("autoencoders", str(schedule.autoencoders), parts["autoencoders"]),
+        ("trials", f"{schedule.trials}, {schedule.slots} at once", parts["trials"]),
+        ("to confirm", confirmed, parts["confirmation"]),
+    ]
+    gone = f", of which {duration(spent)} have passed" if spent else ""
+    head = f"planned for {duration(schedule.seconds)}{gone}: {sizes or 'the recipe as it is'}"
+    return [head, *(f"  {name:<14} {what:<36} about {duration(seconds)}" for name, what, seconds in rows)]
+
+
+def time_words(seconds: float) -> str:
+    """Seconds in the unit that suits them."""
+    return f"about {duration(seconds)}"

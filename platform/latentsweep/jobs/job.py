@@ -42,6 +42,8 @@ class Runtime:
     """Where progress is shown."""
     address: str = "local"
     """The Ray cluster to join; ``local`` starts one on this machine."""
+    joined: bool = False
+    """Whether Ray runs already, for a job that is part of a longer work."""
 
     def with_threads(self, threads: int) -> Runtime:
         """The same with that number of threads for each training, or with as many as can be had, which it says."""
@@ -59,6 +61,9 @@ class Runtime:
         """
         stop_if_closing()
         packing = self.packing
+        if self.joined:
+            yield
+            return
         with cluster(self.address, gpus=len(packing.cards), cards=packing.visible_devices):
             check_resources(workers * packing.threads, workers * packing.gpu_share)
             yield

@@ -6,6 +6,8 @@ Run again, it goes on.
 from __future__ import annotations
 
 import contextlib
+import math
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +20,8 @@ from latentsweep.execution.shared_stages import Shared
 from latentsweep.execution.supervision import hold_signals, ignore_signals
 from latentsweep.execution.view import View
 from latentsweep.execution.work_log import last_line, shorten, tail
+from latentsweep.jobs.deadline import Deadline
+from latentsweep.jobs.forecast import schedule_lines
 from latentsweep.jobs.job import Job, Runtime
 from latentsweep.jobs.measuring import Failure, measure
 from latentsweep.lints import as_text, targets
@@ -29,6 +33,7 @@ from latentsweep.records.recorder import Recorder
 from latentsweep.records.results import value_of
 from latentsweep.records.sweep import SweepRecord
 from latentsweep.search import confirmation, confirmation_table, leaderboard
+from latentsweep.search.clock import spent_seconds
 from latentsweep.search.confirmation import NOTHING, Extent, FreshRun, Wanted
 from latentsweep.search.databases import translate_errors
 from latentsweep.search.plan import SweepPlan
@@ -51,23 +56,29 @@ class Sweep(Job):
         self.search = Search(self.folder, plan.space, plan.search, plan.seed, home.study)
         self.search.apart = plan.apart(self.search)
         self.record = SweepRecord(recorder, plan, self.store, self.search)
+        self.extent = NOTHING
+        """What is confirmed."""
+        self.deadline: Deadline | None = None
+        """Where the sweep was given hours."""
         self.undecided = ""
         """The last run with a fresh seed whose failure says nothing of its configuration, with the reason."""
 
-    def run(self, target: int, runtime: Runtime, extent: Extent = NOTHING) -> None:
+    def run(self, target: int, runtime: Runtime, extent: Extent = NOTHING, began: float | None = None) -> None:
         """Runs until ``target`` trials have ended or every configuration was tried, then confirms the best.
 
-        Where an earlier version measured the trials, nothing is confirmed. Raises
-        :class:`~trainables.errors.ConfigError` where new trials would follow such ones, :class:`StoppedError` after
-        Ctrl-C, :class:`UnfinishedError` where a training to confirm by has failed, and what :meth:`Job.locked` and
-        :meth:`Runtime.ray` raise.
+        Of a sweep that was given hours, ``target`` and ``extent`` are what is planned, and its deadline decides; its
+        driver began at ``began`` of ``time.monotonic()``. Where an earlier version measured the trials, nothing is
+        confirmed. Raises :class:`~trainables.errors.ConfigError` where new trials would follow such ones,
+        :class:`StoppedError` after Ctrl-C, :class:`UnfinishedError` where a training to confirm by has failed, and
+        what :meth:`Job.locked` and :meth:`Runtime.ray` raise.
         """
         with self.locked(self.home.study), translate_errors(self.home.study):
             runtime = self.keep_threads(runtime, "sweep.json", {**self.plan.to_plain(), TURN: next_turn(self.home)})
             self.search.requeue()
+            self.deadline = self._deadline(runtime, began)
             if self._unfinished(target):
                 self.plan.check_outdated(self.search, self.home)
-            extent = self._comparable(extent, runtime)
+            self.extent = self._comparable(self.deadline.begun if self.deadline else extent, runtime)
             self.use(name for trial in self.search.run_trials() for name in self.plan.keys(trial.params).names())
             self.use(name for run in confirmation.runs_on_record(self.plan, self.search) for name in run.keys.names())
             findings = targets.lint_plan(self.home, self.plan)
@@ -79,19 +90,22 @@ class Sweep(Job):
             with contextlib.ExitStack() as ending, contextlib.suppress(KeyboardInterrupt):
                 with hold_signals():  # nothing comes between the run that opens and what closes it
                     self.record.begin(findings)
-                    ending.callback(self._close, target, extent)
+                    ending.callback(self._close, target)
                 view = View(runtime.console, self.plan.name, reached, self.plan.recipe.diffusion.steps)
                 view.finished = self.search.finished()
-                if self._unfinished(target) or self._begin_confirmation(extent):
+                undecided = self.deadline is not None and self.deadline.undecided
+                if self._unfinished(target) or self._begin_confirmation() or undecided:
+                    if self.deadline:
+                        ending.callback(self.deadline.note)
                     with view, runtime.ray():
                         if self._unfinished(target):
                             self._shared_stages(view, runtime.packing)
                             self._trials(view, target, runtime.packing)
                         if not self._unfinished(target):
-                            self._confirm(extent, view, runtime.packing)
+                            self._confirm(view, runtime.packing)
                 asked = False
             self.check_dataset()
-            left = self._wanted(extent).missing
+            left = self._wanted().missing
             if self._unfinished(target):  # Tune takes Ctrl-C for itself, and nothing else leaves trials behind
                 raise StoppedError(
                     f"the sweep was stopped with {self.search.finished()} of {reached} trials ended; "
@@ -104,7 +118,7 @@ class Sweep(Job):
                     "nothing is lost, and the same command goes on"
                 )
 
-    def _close(self, target: int, extent: Extent) -> None:
+    def _close(self, target: int) -> None:
         """Puts the study and the record in order at the end, however it came."""
         with ignore_signals():
             self.search.requeue()
@@ -113,11 +127,11 @@ class Sweep(Job):
                 self.record.missing()
                 self._write_leaderboard()
             finally:
-                self.record.end(finished=not (self._unfinished(target) or self._wanted(extent).missing))
+                self.record.end(finished=not (self._unfinished(target) or self._wanted().missing))
 
     def _comparable(self, extent: Extent, runtime: Runtime) -> Extent:
         """``extent``; nothing, and a line that says so, where an earlier version measured the trials."""
-        if not self._wanted(extent).missing or not self.plan.outdated(self.search):
+        if not confirmation.wanted(self.search, self.plan, extent).missing or not self.plan.outdated(self.search):
             return extent
         runtime.console.print(
             "note: the best are not confirmed, since an earlier version measured this sweep's trials, and scores of "
@@ -127,10 +141,25 @@ class Sweep(Job):
         )
         return NOTHING
 
+    def _deadline(self, runtime: Runtime, began: float | None) -> Deadline | None:
+        """The deadline of a sweep that was given hours, whose schedule it prints; None for another."""
+        if self.plan.schedule is None:
+            return None
+        table = "\n".join(schedule_lines(self.plan.schedule, spent_seconds(self.folder)))
+        runtime.console.print(table, highlight=False, markup=False, soft_wrap=True)
+        slots, began = runtime.packing.concurrent, time.monotonic() if began is None else began
+        return Deadline(self.plan, self.plan.schedule, self.search, self.store, self.folder, slots, began)
+
+    def waiting(self) -> bool:
+        """Whether a trial waits that was interrupted."""
+        return any(trial.state == TrialState.WAITING for trial in self.search.run_trials())
+
     def _unfinished(self, target: int) -> bool:
         trials = self.search.run_trials()
         if any(not trial.state.is_finished() for trial in trials):
             return True
+        if self.deadline:
+            return self.deadline.another()
         return len(trials) < target and not self.search.exhausted()
 
     def _shared_stages(self, view: View, packing: Packing) -> None:
@@ -149,25 +178,31 @@ class Sweep(Job):
     def _trials(self, view: View, target: int, packing: Packing) -> None:
         from latentsweep.execution.tuning import StudySearcher, run_trials
 
-        run_trials(
-            worker.trial,
-            StudySearcher(self.search, target, SweepListener(self, view)),
-            brief=self.brief(packing, self.plan.recipe, self.plan.seed),
-            threads=packing.threads,
-            gpu_share=packing.gpu_share,
-            concurrent=packing.concurrent,
-            folder=self.folder / "ray",
-        )
+        going = True
+        while going:
+            before = self.search.finished()
+            run_trials(
+                worker.trial,
+                StudySearcher(self.search, math.inf if self.deadline else target, SweepListener(self, view)),
+                brief=self.brief(packing, self.plan.recipe, self.plan.seed),
+                threads=packing.threads,
+                gpu_share=packing.gpu_share,
+                concurrent=packing.concurrent,
+                folder=self.folder / "ray",
+            )
+            # Once the last trials have ended, there may be time for more than there seemed to be.
+            ended = self.search.finished() > before and not self.waiting()
+            going = self.deadline is not None and ended and self._unfinished(target)
 
-    def _wanted(self, extent: Extent) -> Wanted:
-        return confirmation.wanted(self.search, self.plan, extent)
+    def _wanted(self) -> Wanted:
+        return confirmation.wanted(self.search, self.plan, self.extent)
 
-    def _begin_confirmation(self, extent: Extent) -> list[FreshRun]:
+    def _begin_confirmation(self) -> list[FreshRun]:
         """Notes what is to be confirmed, and the scores that the store has; returns the runs that it lacks.
 
         Where all of it has ended, it is noted only in place of something that hasn't.
         """
-        wanted = self._wanted(extent)
+        wanted = self._wanted()
         if wanted.missing or (wanted.finalists and not confirmation.confirmation(self.search)):
             confirmation.begin(self.search, wanted.finalists, wanted.seeds)
             self.use(name for run in wanted.missing for name in run.keys.names())
@@ -177,11 +212,16 @@ class Sweep(Job):
                 self._note_end(run, None)
         return lacking
 
-    def _confirm(self, extent: Extent, view: View, packing: Packing) -> None:
-        """Trains and measures the best with fresh seeds."""
-        lacking = self._begin_confirmation(extent)
-        done = len(self._wanted(extent).finalists) * extent.seeds - len(lacking)
-        measure(self, lacking, packing, view, self._note_end, before=done)
+    def _confirm(self, view: View, packing: Packing) -> None:
+        """Trains and measures the best with fresh seeds; with more of them while a deadline leaves time for that."""
+        going = True
+        while going:
+            if self.deadline:
+                self.extent = self.deadline.next_extent()
+            lacking = self._begin_confirmation()
+            done = len(self._wanted().finalists) * self.extent.seeds - len(lacking)
+            measure(self, lacking, packing, view, self._note_end, before=done)
+            going = self.deadline is not None and bool(lacking) and not self._wanted().missing
 
     def _note_end(self, run: FreshRun, failure: Failure | None) -> str:
         """Notes in the study how a run with a fresh seed ended; returns it in words.
@@ -204,6 +244,8 @@ class Sweep(Job):
             self.undecided = f"{run.name}: {failure['reason']}"
             return f"failed: {failure['reason']}; it is tried again when the sweep goes on"
         confirmation.note(self.search, run, score, failure)
+        if self.deadline:
+            self.deadline.note()
         if failure:
             return f"failed: {failure['reason']}"
         return f"done, {metric.label} {metric.format(score)}" + (f", {said}" if said else "")
@@ -227,18 +269,27 @@ class SweepListener:
         self.sweep, self.view = sweep, view
         objective = OBJECTIVES[sweep.plan.search.objectives[0]]
         self.objective, self.rung = objective, objective.at_rungs if objective.rung else None
+        self.resumed = False
+        """Whether the trial that is asked for next was interrupted."""
 
     def wanted(self) -> bool:
-        """Whether the dataset is still the sweep's: with another, every trial would be lost."""
+        """Whether time is left, and the dataset is still the sweep's: with another, every trial would be lost."""
         try:
             self.sweep.check_dataset()
         except ChangedDataError:
             return False
-        return True
+        if self.sweep.deadline is None:
+            return True
+        self.resumed = self.sweep.waiting()
+        return self.resumed or self.sweep.deadline.another()
 
     def started(self, number: int, params: Mapping[str, Any]) -> None:
         """A configuration was asked for."""
-        self.sweep.use(self.sweep.plan.keys(params).names())
+        keys = self.sweep.plan.keys(params)
+        self.sweep.use(keys.names())
+        if self.sweep.deadline:
+            self.sweep.deadline.begin(number, keys, resumed=self.resumed)
+            self.view.target = max(self.view.target, len(self.sweep.search.run_trials()))
         self.sweep.record.open_trial(number, params)
         self.view.started(number, params)
 
@@ -260,6 +311,8 @@ class SweepListener:
     def ended(self, number: int) -> None:
         """A trial ended; the study knows how."""
         trial = self.sweep.search.trial(number)
+        if self.sweep.deadline:
+            self.sweep.deadline.end(number, complete=trial.state == TrialState.COMPLETE)
         self.sweep.record.end_trial(trial)
         best = None
         if trial.state == TrialState.COMPLETE:

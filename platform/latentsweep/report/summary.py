@@ -10,12 +10,13 @@ from optuna.trial import TrialState
 
 from latentsweep.metrics import KID, OBJECTIVES, REFERENCE_SAMPLES, SAMPLES, Metric, interval
 from latentsweep.pages.gap import gap_words
-from latentsweep.pages.numbers import lints_raised, number
+from latentsweep.pages.numbers import duration, lints_raised, number
 from latentsweep.report.importance import Importance
 from latentsweep.report.scores import Score, chosen, objective, unpaired_words
 from latentsweep.report.source import Source
 from latentsweep.search import confirmation_table, leaderboard
-from latentsweep.search.confirmation import confirmation
+from latentsweep.search.clock import spent_seconds
+from latentsweep.search.confirmation import confirmation, last_extent
 from trainables.space import Choice
 
 SURE = 0.9
@@ -26,7 +27,7 @@ def sentences(
     source: Source, rows: Sequence[Score], importances: Sequence[Importance], lints: int, reference: Mapping[str, Any]
 ) -> list[str]:
     """The summary, a paragraph each: what was searched, the best, how sure that is, what mattered, lints."""
-    found = [search_words(source)]
+    found = [search_words(source), schedule_words(source)]
     if not rows:
         found.append("No trial has been measured yet, so there is no best configuration. " + why_nothing(source))
         found.append(guard_words(source, rows))
@@ -97,6 +98,23 @@ def search_words(source: Source) -> str:
     text += points if state["points"] > state["complete"] else ""
     apart = leaderboard.apart(source.search)
     return f"{text} {apart[0].upper()}{apart[1:]}." if apart else text
+
+
+def schedule_words(source: Source) -> str:
+    """What the hours of the search became, and what was done in them; empty where it was given none."""
+    schedule, state = source.plan.schedule, leaderboard.counts(source.search)
+    if schedule is None:
+        return ""
+    sizes = ", ".join(f"{name} = {value}" for name, value in schedule.sizes.items())
+    spent, done = spent_seconds(source.folder), last_extent(source.search)
+    again = f", and {schedule.configurations} × {schedule.seeds} fresh trainings" if schedule.configurations else ""
+    confirmed = f", and {done.configurations} × {done.seeds} fresh trainings" if done.configurations else ""
+    trials = state["complete"] + state["pruned"] + state["failed"]
+    return (
+        f"The search was given {duration(schedule.seconds)}. By the time that steps took on this machine it planned "
+        f"{number(schedule.trials, 'trial')}{again}, and set {sizes or 'nothing of the recipe'}. It ran for "
+        f"{duration(spent)}: {number(trials, 'trial')}{confirmed}."
+    )
 
 
 def guard_words(source: Source, rows: Sequence[Score]) -> str:

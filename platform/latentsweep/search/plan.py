@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from latentsweep.configuration import overridden
 from latentsweep.datasets.lesions import check_masks
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.search.choice import SearchConfig
+from latentsweep.search.schedule import Schedule
 from latentsweep.search.study import Search
 from latentsweep.search.trials import family_of
 from latentsweep.stages.pipeline import Keys, keys_of
@@ -52,6 +54,8 @@ class SweepPlan:
     search: SearchConfig
     seed: int
     weights: str
+    schedule: Schedule | None = None
+    """What its hours became, where it was given hours; the recipe then has the sizes that it plans."""
 
     @classmethod
     def read(cls, folder: Path) -> SweepPlan:
@@ -67,6 +71,7 @@ class SweepPlan:
                 search=SearchConfig.from_dict(plain["search"]),
                 seed=int(plain["seed"]),
                 weights=plain["weights"],
+                schedule=Schedule.from_plain(plain["schedule"]) if "schedule" in plain else None,
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(
@@ -76,8 +81,10 @@ class SweepPlan:
 
     @property
     def name(self) -> str:
-        """Dataset, recipe and a digest of the rest."""
-        identity = {**self.to_plain(), "recipe": self.recipe.identity(), "search": self.search.identity()}
+        """Dataset, recipe and a digest of the rest: of a schedule the seconds alone, so that it is found again."""
+        asked = self.recipe.replace(**self.schedule.own) if self.schedule else self.recipe
+        identity = {**self.to_plain(), "recipe": asked.identity(), "search": self.search.identity()}
+        identity |= {"schedule": self.schedule.seconds} if self.schedule else {}
         return f"{self.dataset}-{self.recipe_name}-{fingerprint(identity, length=8)}"
 
     def to_plain(self) -> dict[str, Any]:
@@ -90,7 +97,12 @@ class SweepPlan:
             "search": self.search.to_dict(),
             "seed": self.seed,
             "weights": self.weights,
+            **({"schedule": self.schedule.to_plain()} if self.schedule else {}),
         }
+
+    def scheduled(self, schedule: Schedule) -> SweepPlan:
+        """The same with what its hours became."""
+        return dataclasses.replace(self, schedule=schedule, recipe=self.recipe.replace(**schedule.sizes))
 
     def keys_of(self, recipe: Recipe) -> Keys:
         """The keys of a configuration's results."""

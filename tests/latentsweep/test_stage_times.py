@@ -1,0 +1,68 @@
+"""How long stages take: as the store has timed them, or by pieces that are timed once."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from small_dataset import plant
+
+from latentsweep.jobs.timing import StageTimes
+from latentsweep.stages.pipeline import STAGES, keys_of
+from latentsweep.storage.home import Home
+from latentsweep.storage.store import Store
+from trainables.autoencoder.training import vae_steps
+from trainables.recipes import SMOKE, Recipe
+
+PIECES = {"vae": 0.2, "diffusion": 0.1, "image": 0.5, "features": 0.3}
+
+
+@pytest.fixture
+def times(tmp_path: Path) -> StageTimes:
+    """Of a planted dataset and an empty store; what is measured is noted in ``measured``."""
+    home = Home(tmp_path / "runs")
+    dataset = plant(home)
+    return StageTimes(Store.of(home), dataset, lambda piece, recipe: PIECES[piece])
+
+
+def of(times: StageTimes, recipe: Recipe) -> dict[str, float]:
+    keys = keys_of(recipe, times.dataset.fingerprint, 0, "w" * 64)
+    return {name: times.of(keys[name], recipe) for name in STAGES}
+
+
+def test_every_stage_takes_time_and_trainings_take_their_steps(times: StageTimes) -> None:
+    found, slices = of(times, SMOKE), times.dataset.counts("subject")["train"]
+    assert all(seconds > 0 for seconds in found.values())
+    assert found["vae"] == pytest.approx(0.2 * vae_steps(SMOKE.vae, slices))
+    assert found["denoiser"] == pytest.approx(0.1 * 600 + 32 * 0.8)
+    assert found["samples"] == pytest.approx(64 * 0.5)
+
+
+def test_a_stage_of_this_size_in_the_store_is_not_timed(times: StageTimes) -> None:
+    def compute(folder: Path) -> dict[str, float]:
+        time.sleep(0.02)
+        return {}
+
+    mine, other = (keys_of(SMOKE, times.dataset.fingerprint, seed, "w" * 64).samples for seed in (0, 1))
+    entry = times.store.obtain(mine, compute)
+    assert mine != other
+    assert times.of(other, SMOKE) == entry.seconds
+    assert entry.seconds < 1
+
+
+def test_each_piece_is_timed_once_for_all_that_it_costs_the_same_in(times: StageTimes) -> None:
+    asked: list[str] = []
+    times.measure = lambda piece, recipe: asked.append(piece) or 1.0  # type: ignore[func-returns-value]
+    of(times, SMOKE)
+    of(times, SMOKE.replace(**{"diffusion.steps": 7, "vae.max_steps": 7}))
+    assert sorted(asked) == sorted(PIECES)
+    of(times, SMOKE.replace(**{"diffusion.widths": (16, 32, 64)}))
+    assert sorted(asked) == sorted([*PIECES, "diffusion", "image"])
+
+
+def test_the_costs_of_a_sweep_follow_from_its_pieces(times: StageTimes) -> None:
+    costs = times.costs(keys_of(SMOKE, times.dataset.fingerprint, 0, "w" * 64), SMOKE)
+    assert (costs.vae_step, costs.denoiser_step) == (0.2, 0.1)
+    assert costs.rung == pytest.approx(32 * 0.8)
+    assert costs.ending == pytest.approx(64 * 0.5 + 64 * 0.3)

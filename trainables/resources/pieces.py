@@ -1,0 +1,101 @@
+"""How long the pieces of which all stages are made take here: a training step, a drawn image, an image's features."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import torch
+
+from trainables.autoencoder.training import decode_to_bytes
+from trainables.autoencoder.vae import Autoencoder
+from trainables.denoiser.sampling import initial_noise, sample
+from trainables.denoiser.unet import denoiser_of
+from trainables.loop.execution import Execution
+from trainables.measures.inception import CPU_BATCH, InceptionExtractor, InceptionWeights
+from trainables.recipes import Recipe
+from trainables.resources.memory import batch_size
+from trainables.resources.timing import PILOT, step_seconds
+
+PIECES = ("vae", "diffusion", "image", "features")
+"""A step of the autoencoder and of the denoiser, an image drawn and decoded, the features of an image."""
+
+PART = 16
+"""A slow step is timed on the batch's sixteenth, so that no measurement takes more than a few seconds."""
+
+IMAGES = 4
+EVALUATIONS = 2
+"""Evaluations of the denoiser for an image; those of the recipe take as many times longer as there are more."""
+
+
+def piece_seconds(
+    piece: str, recipe: Recipe, weights: InceptionWeights, execution: Execution, slices: int, seconds: float
+) -> float:
+    """Seconds of one of the :data:`PIECES`; a step is timed for about ``seconds``.
+
+    ``slices`` is the size of the training split. Raises :class:`~trainables.errors.CapacityError` where a training
+    doesn't fit its memory.
+    """
+    if piece == "image":
+        return drawing_seconds(recipe, execution)
+    if piece == "features":
+        return measuring_seconds(weights, execution)
+    return bounded_step_seconds(recipe, piece, execution, slices=slices, seconds=seconds)
+
+
+def bounded_step_seconds(recipe: Recipe, section: str, execution: Execution, *, slices: int, seconds: float) -> float:
+    """As :func:`~trainables.resources.timing.step_seconds`, but of a part of the batch where steps are slow.
+
+    A part takes a little longer for each of its samples than the whole, so that the time is rather too long.
+    """
+    batch = batch_size(recipe, section, slices)
+    part = max(1, batch // PART)
+    small = recipe.replace(**{f"{section}.batch_size": part})
+    estimate = step_seconds(small, section, execution, slices=slices, seconds=0.0) * batch / part
+    if PILOT * estimate > seconds:
+        return estimate
+    return step_seconds(recipe, section, execution, slices=slices, seconds=seconds)
+
+
+def drawing_seconds(recipe: Recipe, execution: Execution) -> float:
+    """Seconds of an image that no early stop ends, drawn by an untrained denoiser and decoded."""
+    device, size = execution.prepare(), recipe.latent_size
+    denoiser = denoiser_of(recipe.vae.latent_channels, recipe.diffusion).to(device).eval()
+    autoencoder = Autoencoder(recipe.vae, recipe.data.mask)
+    evaluations = min(EVALUATIONS, recipe.sampling.steps)
+    seeds, told = range(IMAGES), torch.zeros(IMAGES)
+    noise = initial_noise(seeds, (recipe.vae.latent_channels, size, size)).to(device)
+
+    def draw() -> torch.Tensor:
+        return (
+            sample(
+                denoiser,
+                noise,
+                seeds=seeds,
+                guide=denoiser if recipe.sampling.autoguidance != 1 else None,
+                diffusion=recipe.diffusion,
+                config=recipe.sampling.replace(steps=evaluations),
+                thresholds=(0.0,),
+                positions=told if recipe.diffusion.position_condition else None,
+                lesions=told if recipe.diffusion.lesion_condition else None,
+            )
+            .latents[0]
+            .cpu()
+        )
+
+    latents = draw()  # the first pass takes longer, as memory is allocated in it
+    began = time.monotonic()
+    draw()
+    drawn = time.monotonic()
+    decode_to_bytes(autoencoder, latents, device)
+    evaluated = (drawn - began) * recipe.sampling.steps / evaluations
+    return (evaluated + time.monotonic() - drawn) / IMAGES
+
+
+def measuring_seconds(weights: InceptionWeights, execution: Execution) -> float:
+    """Seconds of an image's Inception features."""
+    extractor = InceptionExtractor(weights, execution.prepare())
+    images = np.zeros((CPU_BATCH, 64, 64), dtype=np.uint8)
+    began = time.monotonic()
+    extractor.features(images)
+    return (time.monotonic() - began) / CPU_BATCH
