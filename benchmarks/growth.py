@@ -18,6 +18,7 @@ import platform
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,9 +29,11 @@ from rich.console import Console
 from simulation import CONTROLLER, SPACE, World, plan_of
 from timing import machine, write_report, write_rows
 
+from latentsweep.execution.shared_stages import Work
 from latentsweep.execution.tuning import StudyScheduler, StudySearcher
 from latentsweep.execution.view import View
-from latentsweep.jobs.sweep import Sweep, SweepListener
+from latentsweep.jobs.sweep import Sweep
+from latentsweep.jobs.sweep_listener import SweepListener
 from latentsweep.pages.tables import records_as_csv
 from latentsweep.search import leaderboard
 from latentsweep.search.choice import SearchConfig
@@ -72,6 +75,13 @@ class Clock:
         return sum(trial[part] for trial in self.trials) / len(self.trials)
 
 
+class SharingNothing(SweepListener):
+    """What a sweep's listener does, where autoencoders are no matter."""
+
+    def shared(self, params: Mapping[str, Any]) -> Sequence[Work]:
+        return ()
+
+
 def resident() -> float:
     """This process's memory, in MB."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6
@@ -91,7 +101,7 @@ def main() -> int:
         sweep = Sweep(home, plan, find_weights(), recorder_for(home.root, "growth"))
         sweep.record.begin([])
         view = View(Console(file=nowhere), plan.name, arguments.trials, plan.recipe.diffusion.steps)
-        searcher = StudySearcher(sweep.search, arguments.trials, SweepListener(sweep, view))
+        searcher = StudySearcher(sweep.search, arguments.trials, SharingNothing(sweep, view))
         scheduler = StudyScheduler(searcher)
         clock = Clock()
         clock.timed(optuna.samplers.TPESampler, "sample_relative", "of it TPE")
@@ -104,7 +114,7 @@ def main() -> int:
             clock.trials.append(collections.defaultdict(float))
             start, name = time.perf_counter(), str(number)
             config: Any = searcher.suggest(name)
-            trial: Any = SimpleNamespace(config=config)
+            trial: Any = SimpleNamespace(trial_id=name, config=config)
             for step in (25_000, 50_000):
                 record = {"step": step, "time": time.time_ns() // 1_000_000, "val/mse": 1.0, "rung/kid": 1.0}
                 scheduler.on_trial_result(CONTROLLER, trial, {"records": [record]})

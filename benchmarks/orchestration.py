@@ -19,7 +19,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,11 @@ from simulation import SPACE, Silent, plan_of
 from timing import machine, write_report, write_rows
 
 from latentsweep.execution.cluster import ENVIRONMENT, cluster
+from latentsweep.execution.shared_stages import Work
 from latentsweep.execution.tuning import StudySearcher, run_trials
 from latentsweep.execution.view import View
-from latentsweep.jobs.sweep import Sweep, SweepListener
+from latentsweep.jobs.sweep import Sweep
+from latentsweep.jobs.sweep_listener import SweepListener
 from latentsweep.search.choice import SearchConfig
 from latentsweep.search.study import Search
 from latentsweep.storage.home import Home
@@ -89,6 +91,9 @@ class ListenerWithEnds(SweepListener):
     def __init__(self, sweep: Sweep, view: View) -> None:
         super().__init__(sweep, view)
         self.moments: list[float] = []
+
+    def shared(self, params: Mapping[str, Any]) -> Sequence[Work]:
+        return ()
 
     def ended(self, number: int) -> None:
         super().ended(number)

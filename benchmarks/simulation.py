@@ -1,8 +1,8 @@
 """A search on a simulated clock: the study, searcher and scheduler of a sweep, with stages that only take time.
 
-What is real: :class:`~latentsweep.search.study.Search` (TPE, the pruner, its database), the searcher and the
-scheduler that Ray Tune calls, the plan's list of shared autoencoders, and the steps of the rungs. What is simulated:
-how long a stage takes, and what its result scores. The scores are **synthetic**: a smooth function of the
+What is real: :class:`~latentsweep.search.study.Search` (TPE, the pruner; its database in memory), the searcher and
+the scheduler that Ray Tune calls, what trials share, and the steps of the rungs. What is simulated: how long a stage
+takes, and what its result scores. The scores are **synthetic**: a smooth function of the
 configuration plus noise.
 """
 
@@ -10,23 +10,26 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import optuna
 
-from latentsweep.execution.tuning import StudyScheduler, StudySearcher
+from latentsweep.execution.shared_stages import Work
+from latentsweep.execution.tuning import StudyScheduler, StudySearcher, TrialListener
 from latentsweep.search.choice import SearchConfig
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.proposals import distribution
 from latentsweep.search.study import Search
+from latentsweep.stages.vae import VAE
 from trainables.loop.progress import even_steps
 from trainables.loop.seeds import derived_seed
-from trainables.recipes import PAPER
+from trainables.recipes import PAPER, Recipe
 from trainables.space import THRESHOLD, Choice, Range, SearchSpace
 
 SPACE = SearchSpace(
@@ -100,7 +103,7 @@ class World:
     def measured(self, params: Mapping[str, Any]) -> dict[str, float]:
         """The metrics of a finished configuration; the thresholds of one denoiser share their noise."""
         noise = STANDARD_ERROR * self._random(params, "end").standard_normal()
-        steps = PAPER.sampling.steps * (1 - 4 * params[THRESHOLD])
+        steps = PAPER.sampling.steps * (1 - 4 * params.get(THRESHOLD, 0.0))
         return {"gen/kid": self.truth(params) + noise, "gen/kid_se": STANDARD_ERROR, "gen/steps_mean": steps}
 
     def on_the_way(self, params: Mapping[str, Any], step: int) -> dict[str, float]:
@@ -134,14 +137,25 @@ Life = Iterator[float]
 """A trial on the clock: yields the hours until it next reports, and reports when it is asked to go on."""
 
 
-def run(begin: Callable[[], Life | None], concurrent: int) -> tuple[float, float]:
-    """Runs trials, ``concurrent`` at once, until none is left; returns hours of compute and of the clock."""
+NOTHING_NOW: Life = iter(())
+"""What a search begins where all that is left waits for what runs."""
+
+
+def run(
+    begin: Callable[[], Life | None], concurrent: int, over: Callable[[], bool] = lambda: False
+) -> tuple[float, float]:
+    """Runs trials, ``concurrent`` at once, until none is left or it is ``over``.
+
+    Returns hours of compute, with the part that what runs has had of its own, and of the clock.
+    """
     now, compute = 0.0, 0.0
     order, waiting = itertools.count(), list[tuple[float, int, Life]]()
     more = True
-    while more or waiting:
+    while (more or waiting) and not over():
         while more and len(waiting) < concurrent:
             life = begin()
+            if life is NOTHING_NOW:
+                break
             if life is None:
                 more = False
             else:
@@ -153,23 +167,34 @@ def run(begin: Callable[[], Life | None], concurrent: int) -> tuple[float, float
         if hours is not None:
             compute += hours
             heapq.heappush(waiting, (now + hours, next(order), life))
-    return compute, now
+    return compute - sum(until - now for until, *_ in waiting), now
 
 
-class Silent:
+class Silent(TrialListener):
     """A listener to trials that says nothing."""
 
     def wanted(self) -> bool:
         return True
 
-    def started(self, number: int, params: Mapping[str, Any]) -> None: ...
-
-    def heard(self, number: int, result: Mapping[str, Any]) -> None: ...
-
     def lost(self, number: int, error: str) -> tuple[str, str]:
         return error, ""
 
-    def ended(self, number: int) -> None: ...
+
+class Sharing(Silent):
+    """A listener to the trials of a sweep whose store begins empty."""
+
+    def __init__(self, plan: SweepPlan) -> None:
+        self.plan, self.stored = plan, set[str]()
+
+    def shared(self, params: Mapping[str, Any]) -> Sequence[Work]:
+        fields = self.plan.space.touching("data", "vae")
+        return Work.of(self.plan.keys(params), {field: params[field] for field in fields})
+
+    def has(self, work: Work) -> bool:
+        return work.name in self.stored
+
+    def work_ended(self, work: Work, failure: Mapping[str, str] | None) -> None:
+        self.stored.add(work.name)
 
 
 def plan_of(space: SearchSpace, search: SearchConfig, seed: int) -> SweepPlan:
@@ -179,11 +204,29 @@ def plan_of(space: SearchSpace, search: SearchConfig, seed: int) -> SweepPlan:
     return SweepPlan("simulated", "simulated", "paper", recipe, space, search, seed, "simulated")
 
 
-def shared(folder: Path, plan: SweepPlan, target: int, concurrent: int, world: World, costs: Costs) -> Outcome:
-    """A sweep as latentsweep runs it: what trials share first, then the trials, pruned at rungs."""
-    folder.mkdir(parents=True)
-    search = Search(folder, plan.space, plan.search, plan.seed)
-    searcher = StudySearcher(search, target, Silent())
+def in_memory(plan: SweepPlan) -> Search:
+    """The search of a plan, whose study no database keeps."""
+    with mock.patch("latentsweep.search.ranking.storage", return_value=optuna.storages.InMemoryStorage()):
+        return Search(Path(plan.name), plan.space, plan.search, plan.seed)
+
+
+def swept(
+    plan: SweepPlan,
+    target: int,
+    concurrent: int,
+    world: World,
+    costs: Costs,
+    *,
+    eager: bool = False,
+    over: Callable[[Search], bool] = lambda search: False,
+) -> Outcome:
+    """A sweep as latentsweep runs it: trials, pruned at rungs, and what they share when they ask for it.
+
+    An ``eager`` one computes first all that the trials of its space can share. It ends early where it is ``over``.
+    """
+    search, listener = in_memory(plan), Sharing(plan)
+    searcher = StudySearcher(search, target, listener)
+    searcher.set_max_concurrency(concurrent)
     scheduler = StudyScheduler(searcher)
     total, evaluation, thresholds = (
         plan.recipe.diffusion.steps,
@@ -192,8 +235,14 @@ def shared(folder: Path, plan: SweepPlan, target: int, concurrent: int, world: W
     )
     rungs = even_steps(total, evaluation.rungs + 1)[:-1]
     autoencoder = costs.vae + costs.encoding + evaluation.samples * costs.measuring
-    stages = [costs.reference, *[autoencoder] * len(plan.autoencoders())]
     names = itertools.count()
+
+    def hours(stages: Sequence[str]) -> float:
+        return autoencoder if VAE.name in stages else costs.reference
+
+    def work(name: str, config: dict[str, Any]) -> Life:
+        yield hours(config["stages"])
+        searcher.on_trial_complete(name, {"computed": True})
 
     def life(name: str, config: dict[str, Any]) -> Life:
         params, done = config["params"], 0
@@ -201,25 +250,45 @@ def shared(folder: Path, plan: SweepPlan, target: int, concurrent: int, world: W
             yield (step - done) / total * costs.denoiser + costs.drawn(evaluation.rung_samples, 1)
             done = step
             result: dict[str, Any] = {"records": [{"step": step, **world.on_the_way(params, step)}]}
-            trial: Any = SimpleNamespace(config=config)
+            trial: Any = SimpleNamespace(trial_id=name, config=config)
             if scheduler.on_trial_result(CONTROLLER, trial, result) == StudyScheduler.STOP:
                 searcher.on_trial_complete(name, result)
                 return
         yield (total - done) / total * costs.denoiser + costs.drawn(evaluation.samples, len(thresholds))
-        each = [{**params, THRESHOLD: threshold} for threshold in thresholds]
+        each = [{**params, THRESHOLD: threshold} for threshold in thresholds] if plan.space.thresholds else [params]
         points = [{"params": params, "metrics": world.measured(params)} for params in each]
         searcher.on_trial_complete(name, {"points": points, "keys": plan.keys(params).names()})
 
     def begin() -> Life | None:
         name = str(next(names))
         config: Any = searcher.suggest(name)
-        return None if config == StudySearcher.FINISHED else life(name, config)
+        if config == StudySearcher.FINISHED:
+            return None
+        if config is None:
+            return NOTHING_NOW
+        return (work if "stages" in config else life)(name, config)
 
-    first = run(lambda: iter([stages.pop()]) if stages else None, concurrent)
-    then = run(begin, concurrent)
+    first = (0.0, 0.0)
+    if eager:
+        every = {work.name: work for recipe in plan.autoencoders().values() for work in shared_by(plan, recipe)}
+        listener.stored |= every.keys()
+        stages = [hours([key.stage for key in work.keys]) for work in every.values()]
+        first = run(lambda: iter([stages.pop()]) if stages else None, concurrent)
+    then = run(begin, concurrent, lambda: over(search))
     states = [trial.state.name for trial in search.run_trials()]
-    found = search.measured()[0].params
-    return Outcome(first[0] + then[0], first[1] + then[1], found, len(states), states.count("PRUNED"))
+    measured = search.measured()
+    return Outcome(
+        first[0] + then[0],
+        first[1] + then[1],
+        measured[0].params if measured else {},
+        len(states),
+        states.count("PRUNED"),
+    )
+
+
+def shared_by(plan: SweepPlan, recipe: Recipe) -> list[Work]:
+    """What the trials share that have the autoencoder of ``recipe``."""
+    return Work.of(plan.keys_of(recipe), {})
 
 
 def trial_by_trial(

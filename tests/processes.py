@@ -18,7 +18,6 @@ from command_line import ROOT
 KINDS = {
     "raylet": "/raylet/raylet",
     "trial": "ray::ImplicitFunc",
-    "train worker": "ray::_train_locally",
     "worker": "ray::",
     "driver": "cli.py",
 }

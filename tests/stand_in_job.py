@@ -109,8 +109,7 @@ def run(output: str, ruled: bool, *words: str) -> None:
     supervision.subprocess = mock.Mock(Popen=Forked)  # type: ignore[attr-defined]
     mock.patch("latentsweep.jobs.job.cluster", cluster).start()
     mock.patch("latentsweep.jobs.sweep.Sweep._trials", trials).start()
-    for name in ("jobs.job.check_resources", "jobs.sweep.Sweep._shared_stages"):
-        mock.patch(f"latentsweep.{name}", return_value=None).start()
+    mock.patch("latentsweep.jobs.job.check_resources", return_value=None).start()
     os._exit(supervision.supervise())
 
 

@@ -83,7 +83,7 @@ def register_model(
         _COMPARABLE: comparable,
     }
     uri, shape = tracking_uri(home), (-1, *((2,) if masks else ()), -1, -1)
-    needed = {name: version(name).partition("+")[0] for name in _NEEDED} | packages
+    needed = {**{name: version(name).partition("+")[0] for name in _NEEDED}, **packages}
     try:
         (home / LOCK).parent.mkdir(parents=True, exist_ok=True)
         with FileLock(home / LOCK):  # of two trainings that end at once, the second sees the first

@@ -19,6 +19,7 @@ from latentsweep.search.plan import SweepPlan
 from latentsweep.search.schedule import Parts, Schedule
 from latentsweep.search.study import Search
 from latentsweep.search.trials import Point
+from latentsweep.storage.costs import COST
 from latentsweep.storage.home import Home, write_json
 from latentsweep.storage.store import Store
 from trainables.errors import ConfigError
@@ -66,13 +67,17 @@ def deadline(tmp_path: Path, time: Time) -> Deadline:
     return made
 
 
-def run_trial(deadline: Deadline, time: Time, took: float, *, resumed: bool = False) -> int:
+def run_trial(deadline: Deadline, time: Time, took: float, *, begun: float | None = None) -> int:
     """A trial of so many seconds that scores as many."""
     asked = deadline.search.ask()
     assert asked
     number, params = asked
     keys = deadline.plan.keys(params)
-    deadline.begin(number, keys, resumed=resumed)
+    if begun is not None:  # an earlier driver trained it for so long
+        workspace = deadline.store.workspace(keys.denoiser.name)
+        workspace.mkdir(parents=True)
+        write_json(workspace / COST, {"seconds": begun})
+    deadline.begin(number, keys)
     time.seconds += took
     deadline.search.tell(number, [Point(params, {"gen/kid": took, "gen/steps_mean": 9.0})], {"keys": keys.names()})
     deadline.end(number, complete=True)
@@ -107,10 +112,21 @@ def test_the_seconds_that_the_driver_ran_are_kept_for_its_next_run(deadline: Dea
 def test_a_trial_that_goes_on_where_it_was_interrupted_tells_nothing_of_the_time_of_others(
     deadline: Deadline, time: Time
 ) -> None:
-    run_trial(deadline, time, 5, resumed=True)
+    run_trial(deadline, time, 5, begun=55.0)
     assert deadline.clock.trials == []
     run_trial(deadline, time, 60)
     assert deadline.clock.trials == [60]
+
+
+def test_a_trial_that_waits_for_its_autoencoder_takes_the_time_of_both(deadline: Deadline, time: Time) -> None:
+    asked = deadline.search.ask()
+    assert asked
+    number, params = asked
+    deadline.expect(number, deadline.plan.keys(params))
+    assert deadline.clock.running == {number: 20}, "its autoencoder takes 20 seconds"
+    time.seconds = 26
+    deadline.begin(number, deadline.plan.keys(params))
+    assert deadline.clock.running == {number: 26}
 
 
 def test_trials_end_where_the_space_or_the_time_does_or_the_confirmation_begins(

@@ -129,7 +129,7 @@ def test_asked_to_end_it_ends_cleanly_and_going_on_it_replaces_a_process_that_is
 def test_ctrl_c_while_the_autoencoders_train(prepared: Path, calm: tuple[Path, dict[str, Any]]) -> None:
     home = prepared
     job = Job.start(home, *sweep_words(home.parent, DATASET, TRIALS))
-    job.wait_for(lambda: job.of_kind("train worker"))
+    job.wait_for(lambda: [*home.glob("store/vae/*.partial")])
     job.process.send_signal(signal.SIGINT)
     assert job.ended(60) == STOPPED
     assert "Traceback" not in job.said
@@ -167,10 +167,11 @@ def test_a_ray_that_loses_its_raylet_while_it_starts_is_started_again(
     check_equal(begun, calm)
 
 
-def test_a_killed_train_worker_is_replaced(prepared: Path, calm: tuple[Path, dict[str, Any]]) -> None:
+def test_a_killed_worker_of_an_autoencoder_is_replaced(prepared: Path, calm: tuple[Path, dict[str, Any]]) -> None:
     home = prepared
     job = Job.start(home, *sweep_words(home.parent, DATASET, TRIALS))
-    job.kill("train worker")
+    job.wait_for(lambda: [*home.glob("store/vae/*.partial")])
+    job.kill("trial")
     assert job.ended() == 0, job.said
     check_equal(home, calm)
 

@@ -22,7 +22,8 @@ from latentsweep.datasets.preparation import prepare
 from latentsweep.datasets.slices import open_dataset
 from latentsweep.execution.view import View
 from latentsweep.jobs.job import Job
-from latentsweep.jobs.sweep import Sweep, SweepListener
+from latentsweep.jobs.sweep import Sweep
+from latentsweep.jobs.sweep_listener import SweepListener
 from latentsweep.jobs.train import Retraining
 from latentsweep.jobs.trained import evaluated_run
 from latentsweep.lints import configuration_lints

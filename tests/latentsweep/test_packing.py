@@ -17,7 +17,7 @@ from ray import cloudpickle
 
 from latentsweep.execution.cluster import ENVIRONMENT, REPLACEMENTS, run_under_train
 from latentsweep.execution.ray_folder import RayFolder
-from latentsweep.execution.tuning import RETRIES, StudySearcher, run_trials
+from latentsweep.execution.tuning import RETRIES, StudySearcher, TrialListener, run_trials
 from latentsweep.search.choice import SearchConfig
 from latentsweep.search.study import Search
 from trainables.errors import LatentsweepError
@@ -83,20 +83,14 @@ def all_back(seconds: float = 10) -> bool:
     return False
 
 
-class Nobody:
+class Nobody(TrialListener):
     """Watches, and says nothing."""
 
     def wanted(self) -> bool:
         return True
 
-    def started(self, number: int, params: Mapping[str, Any]) -> None: ...
-
-    def heard(self, number: int, result: Mapping[str, Any]) -> None: ...
-
     def lost(self, number: int, error: str) -> tuple[str, str]:
         return error.splitlines()[-1], error
-
-    def ended(self, number: int) -> None: ...
 
 
 class Prunes(Search):

@@ -124,7 +124,7 @@ def sweep(
     console: Console | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> SweepResult:
-    """Searches: trains the shared autoencoders, then trials, ranks what they generate, and confirms the best.
+    """Searches: runs trials and trains the autoencoders that they share, ranks what they generate, confirms the best.
 
     Called again with the same arguments it goes on where it was; with more ``trials`` (at least 1, by default 20) it
     runs the rest. ``dataset`` is the name of a prepared one; ``demo`` is prepared by itself.

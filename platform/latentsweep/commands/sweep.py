@@ -72,7 +72,7 @@ def sweep(
     store: options.StoreOption = "",
     study_storage: options.StudyOption = "",
 ) -> None:
-    """Search: train the shared autoencoders, then trials, rank what they generate, and confirm the best."""
+    """Search: run trials and train the autoencoders that they share, rank what they generate, confirm the best."""
     from rich.console import Console
 
     from latentsweep.api import searches

@@ -246,7 +246,7 @@ def _run_alone(
     from ray.exceptions import RayError, RayTaskError
 
     # Ray's own retries would never end where the task is killed for its memory.
-    task = ray.remote(num_cpus=threads, num_gpus=gpu_share, max_retries=0)(_train_locally)
+    task = ray.remote(num_cpus=threads, num_gpus=gpu_share, max_retries=0)(train_locally)
     for left in reversed(range(1 + REPLACEMENTS)):
         try:
             result_of(task.remote(work, config))
@@ -259,8 +259,8 @@ def _run_alone(
             raise LostError(f"Ray Train lost the training: {_last_words(error)}") from error
 
 
-def _train_locally(work: Callable[[dict[str, Any]], None], config: dict[str, Any]) -> None:
-    """A Ray task that is the one worker of a Ray Train run."""
+def train_locally(work: Callable[[dict[str, Any]], None], config: dict[str, Any]) -> None:
+    """Runs ``work(config)`` in this process, as the one worker of a Ray Train run."""
     from ray.train import ScalingConfig
     from ray.train.torch import TorchTrainer
 

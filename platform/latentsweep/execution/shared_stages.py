@@ -1,23 +1,29 @@
-"""What several runs share, computed before any begins: autoencoders, each a Ray Train run, and real features."""
+"""What several runs share: autoencoders, each a Ray Train run, and real features.
+
+A study computes all of it before its runs begin (:func:`obtain`); a sweep each :class:`Work` when a trial needs it.
+"""
 
 from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from latentsweep.execution import worker
 from latentsweep.execution.cluster import background, result_of, run_under_train
 from latentsweep.execution.packing import Packing
 from latentsweep.execution.view import View
 from latentsweep.execution.worker import Brief
+from latentsweep.search.leaderboard import described
 from latentsweep.stages.pipeline import SHARED, Keys
 from latentsweep.stages.vae import VAE
 from latentsweep.storage.entries import StageKey
 from latentsweep.storage.store import Store
+from trainables.space import stage_of
 
 ALONE = [stage for stage in SHARED if stage is not VAE and not stage.follows(VAE)]
 """The shared stages that need no autoencoder; they are computed while it is trained."""
@@ -39,6 +45,48 @@ class Shared:
     def trained(self) -> list[StageKey]:
         """The keys of the autoencoder and of all that is computed from it, in the order of the table."""
         return [self.keys[stage.name] for stage in SHARED if stage not in ALONE]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one worker computes for all trials that need it.
+
+    It is an autoencoder and what follows from it, or real features.
+    """
+
+    label: str
+    """As the view names it."""
+    keys: tuple[StageKey, ...]
+    """Of its results, in the order of the table."""
+    params: Mapping[str, Any]
+    """The values by which its configuration differs from the sweep's recipe."""
+
+    @property
+    def name(self) -> str:
+        """The last of its results, as the store names it; it tells one work from another."""
+        return self.keys[-1].name
+
+    @property
+    def section(self) -> str:
+        """The section of the recipe whose part of a card it takes."""
+        return "vae" if self.keys[0].stage == VAE.name else "diffusion"
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What its worker is told."""
+        return {"stages": [key.stage for key in self.keys], "params": dict(self.params), "section": self.section}
+
+    @classmethod
+    def of(cls, keys: Keys, params: Mapping[str, Any]) -> list[Work]:
+        """What trials with these ``keys`` share; ``params`` are their values of ``data`` and ``vae``."""
+        data = {field: value for field, value in params.items() if stage_of(field) == "data"}
+        trained = tuple(keys[stage.name] for stage in SHARED if stage not in ALONE)
+        alone = [cls(_label(stage.title, data), (keys[stage.name],), data) for stage in ALONE]
+        return [cls(_label(VAE.title, params), trained, params), *alone]
+
+
+def _label(title: str, params: Mapping[str, Any]) -> str:
+    return ", ".join(filter(None, (title, described(params))))
 
 
 def obtain(shared: Sequence[Shared], store: Store, folder: Path, packing: Packing, view: View) -> None:

@@ -1,8 +1,11 @@
-"""Ray Tune's side of the search: a searcher and a scheduler that pass on what the Optuna study decides."""
+"""Ray Tune's side of the search: a searcher and a scheduler that pass on what the Optuna study decides.
+
+A *work* is what several trials share, such as an autoencoder; see :class:`~.shared_stages.Work`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,6 +14,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from latentsweep.execution.shared_stages import Work
 from latentsweep.metrics import RUNG
 from latentsweep.search.pairing import PAIRING
 from latentsweep.search.plan import VERSIONS_OF
@@ -27,13 +31,20 @@ RETRIES = 4
 
 
 class TrialListener(Protocol):
-    """Its methods are called when something happens to a trial, given by its number in the study."""
+    """Its methods are called when something happens to a trial, given by its number in the study, or to a work."""
 
     def wanted(self) -> bool:
+        """Whether anything may still begin."""
+
+    def another(self) -> bool:
         """Whether another configuration may be asked for."""
+        return True
+
+    def asked(self, number: int, params: Mapping[str, Any]) -> None:
+        """A configuration was asked for; it may wait for what it shares with others."""
 
     def started(self, number: int, params: Mapping[str, Any]) -> None:
-        """A configuration was asked for."""
+        """A configuration begins: what it shares with others is there, or failed."""
 
     def heard(self, number: int, result: Mapping[str, Any]) -> None:
         """A trial reported."""
@@ -44,36 +55,115 @@ class TrialListener(Protocol):
     def ended(self, number: int) -> None:
         """A trial ended; the study knows how."""
 
+    def shared(self, params: Mapping[str, Any]) -> Sequence[Work]:
+        """What a configuration shares with others."""
+        return ()
+
+    def has(self, work: Work) -> bool:
+        """Whether the results of a work are in the store."""
+        return True
+
+    def work_began(self, work: Work) -> None:
+        """A work that a configuration waits for begins."""
+
+    def work_heard(self, work: Work, result: Mapping[str, Any]) -> None:
+        """A work reported."""
+
+    def work_lost(self, work: Work, error: str) -> tuple[str, str]:
+        """As :meth:`lost`, of a work."""
+        return error, ""
+
+    def work_ended(self, work: Work, failure: Mapping[str, str] | None) -> None:
+        """A work ended: its results are in the store, or there is a failure, which is that of all who need it."""
+
 
 class StudySearcher(Searcher):
-    """Asks the study for configurations and tells it how they ended, until it has ``target`` run trials."""
+    """Asks the study for configurations and tells it how they ended, until it has ``target`` run trials.
 
-    def __init__(self, search: Search, target: float, listener: TrialListener) -> None:
+    A configuration that shares a work with others waits here until the work is done, and takes no slot meanwhile:
+    Tune gets the work first, as a trial of its own kind. At most as many configurations wait or run as Tune runs
+    at once, so that none is proposed long before it can begin.
+    """
+
+    def __init__(self, search: Search, target: float, listener: TrialListener, *, wide: bool = False) -> None:
+        """``wide`` says that an autoencoder takes more of a card than a trial: while it waits for room, no trial
+        begins, or it would wait until the last has ended."""
         super().__init__(metric=None, mode=None)
-        self.search, self.target, self.listener = search, target, listener
+        self.search, self.target, self.listener, self.wide = search, target, listener, wide
+        self.concurrent = 1
         self.numbers: dict[str, int] = {}
-        self.errors: dict[int, str] = {}
+        """The trials of the study that run, by Tune's name."""
+        self.works: dict[str, Work] = {}
+        """The works that go on, by Tune's name."""
+        self.unheard: set[str] = set()
+        """Tune's names of those that haven't reported, and may still wait for room on a card."""
+        self.waiting: dict[int, tuple[dict[str, Any], Sequence[Work]]] = {}
+        """The parameters of the configurations that wait, by number, and what they share with others."""
+        self.done: set[str] = set()
+        """The names of works whose results are there."""
+        self.failed: dict[str, Mapping[str, str]] = {}
+        """Why a work has no results, by its name."""
+        self.errors: dict[str, str] = {}
+
+    def set_max_concurrency(self, max_concurrent: int) -> bool:
+        """Notes how many trials Tune runs at once; Tune itself holds to it."""
+        self.concurrent = max_concurrent
+        return False
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """The next configuration; ``FINISHED`` where there is none."""
-        asked = self.search.ask(self.target) if self.listener.wanted() else None
-        if asked is None:
-            return Searcher.FINISHED  # type: ignore[return-value]
-        number, params = asked
-        self.numbers[trial_id] = number
-        self.listener.started(number, params)
-        return {"number": number, "params": params}
+        """The next configuration or work; None where all that are left wait, ``FINISHED`` where there is none."""
+        while self.listener.wanted():
+            if self.wide and self.unheard:
+                return None
+            for number, (params, works) in self.waiting.items():
+                lacking = [work for work in works if not self._is_done(work)]
+                if not lacking:
+                    del self.waiting[number]
+                    self.numbers[trial_id] = number
+                    self.listener.started(number, params)
+                    return {"number": number, "params": params}
+                for work in lacking:
+                    if not self._goes_on(work):
+                        self.works[trial_id] = work
+                        self.unheard.add(trial_id)
+                        self.listener.work_began(work)
+                        return work.config
+            if len(self.waiting) + len(self.numbers) >= self.concurrent:
+                return None
+            asked = self.search.ask(self.target) if self.listener.another() else None
+            if asked is not None:
+                number, params = asked
+                self.listener.asked(number, params)
+                self.waiting[number] = params, self.listener.shared(params)
+                self._fail_waiting()
+            elif self.waiting:
+                return None
+            else:
+                break
+        return Searcher.FINISHED  # type: ignore[return-value]
+
+    def _goes_on(self, work: Work) -> bool:
+        return any(each.name == work.name for each in self.works.values())
+
+    def _is_done(self, work: Work) -> bool:
+        if work.name not in self.done and not self._goes_on(work) and self.listener.has(work):
+            self.done.add(work.name)
+        return work.name in self.done
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False, **kwargs: Any
     ) -> None:
         """Tells the study how a trial ended: scored, failed, pruned, or interrupted."""
+        result = result or {}
+        self.unheard.discard(trial_id)
+        if work := self.works.pop(trial_id, None):
+            self._end_work(work, result, self.errors.pop(trial_id, "") if error else None)
+            return
         number = self.numbers.pop(trial_id, None)
         if number is None:
             return
-        result = result or {}
         if error:
-            reason, log = self.listener.lost(number, self.errors.pop(number, ""))
+            reason, log = self.listener.lost(number, self.errors.pop(trial_id, ""))
             self.search.fail(number, reason, INFRASTRUCTURE, log)
         elif "class" in result:
             self.search.fail(number, result["reason"], result["class"], result["log"])
@@ -87,6 +177,30 @@ class StudySearcher(Searcher):
             self.search.wait(number)
             return
         self.listener.ended(number)
+
+    def _end_work(self, work: Work, result: Mapping[str, Any], error: str | None) -> None:
+        """A work was done, failed, or was lost with ``error``; one that was interrupted is neither."""
+        if error is not None:
+            reason, log = self.listener.work_lost(work, error)
+            self.failed[work.name] = {"reason": reason, "class": INFRASTRUCTURE, "log": log}
+        elif "class" in result:
+            self.failed[work.name] = {name: result[name] for name in ("reason", "class", "log")}
+        elif "computed" in result:
+            self.done.add(work.name)
+        else:
+            return
+        self.listener.work_ended(work, self.failed.get(work.name))
+        self._fail_waiting()
+
+    def _fail_waiting(self) -> None:
+        """Ends the configurations that wait for a work that failed."""
+        for number, (params, works) in list(self.waiting.items()):
+            failure = next((self.failed[work.name] for work in works if work.name in self.failed), None)
+            if failure:
+                del self.waiting[number]
+                self.listener.started(number, params)
+                self.search.fail(number, failure["reason"], failure["class"], failure["log"])
+                self.listener.ended(number)
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: the study is on disk, and a sweep resumes from it, never from Ray's copy."""
@@ -112,10 +226,14 @@ class StudyScheduler(FIFOScheduler):
 
     def on_trial_error(self, tune_controller: TuneController, trial: Trial) -> None:
         """Passes Ray's error on: Tune tells the searcher only that there was one."""
-        self.searcher.errors[trial.config["number"]] = str(trial.get_error())
+        self.searcher.errors[trial.trial_id] = str(trial.get_error())
 
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
         """Passes a report on, rung by rung; returns whether the trial stops or goes on."""
+        if work := self.searcher.works.get(trial.trial_id):
+            self.searcher.unheard.discard(trial.trial_id)
+            self.searcher.listener.work_heard(work, result)
+            return TrialScheduler.CONTINUE
         number = trial.config["number"]
         self.searcher.listener.heard(number, result)
         for record in result.get("records", ()):
@@ -129,27 +247,33 @@ def run_trials(
     work: Callable[..., None],
     searcher: StudySearcher,
     *,
-    brief: object,
     threads: int,
     gpu_share: float,
     concurrent: int,
     folder: Path,
+    vae_share: float = 0.0,
+    **parameters: object,
 ) -> None:
-    """Runs ``work(config, brief=…)`` in Ray Tune until the searcher has no more trials, ``concurrent`` at once.
+    """Runs ``work(config, **parameters)`` in Ray Tune until the searcher has no more, ``concurrent`` at once.
 
-    Each trial gets ``threads`` CPUs and ``gpu_share`` of a card (0: none). Tune's own files go to ``folder``.
+    Each gets ``threads`` CPUs and ``gpu_share`` of a card (0: none), or ``vae_share`` where it trains an autoencoder.
+    Tune's own files go to ``folder``.
     """
-    resources: dict[str, float] = {"cpu": threads, **({"gpu": gpu_share} if gpu_share else {})}
+
+    def resources(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
+        share = vae_share if config.get("section") == "vae" else gpu_share
+        return tune.PlacementGroupFactory([{"CPU": threads, **({"GPU": share} if share else {})}])
+
     tuner = tune.Tuner(
-        tune.with_resources(tune.with_parameters(work, brief=brief), resources),
+        tune.with_resources(tune.with_parameters(work, **parameters), resources),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=StudyScheduler(searcher),
             num_samples=-1,
             max_concurrent_trials=concurrent,
             reuse_actors=True,
-            trial_name_creator=lambda trial: f"trial-{trial.config['number']}",
-            trial_dirname_creator=lambda trial: f"trial-{trial.config['number']}",
+            trial_name_creator=_name_of,
+            trial_dirname_creator=_name_of,
         ),
         run_config=tune.RunConfig(
             name="tune",
@@ -159,3 +283,8 @@ def run_trials(
         ),
     )
     tuner.fit()
+
+
+def _name_of(trial: Trial) -> str:
+    """Tune's name for a trial of the study, or for a work."""
+    return f"trial-{trial.config['number']}" if "number" in trial.config else f"shared-{trial.trial_id}"

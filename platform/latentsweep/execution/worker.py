@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from latentsweep.datasets.slices import PreparedDataset, open_dataset
+from latentsweep.execution.cluster import train_locally
 from latentsweep.execution.work_log import noted, tail
 from latentsweep.records.redaction import redact
 from latentsweep.search.pairing import PAIRING, Pairing
@@ -245,6 +246,46 @@ def measurements(brief: Brief, recipes: Sequence[Recipe]) -> dict[str, str] | No
     except (LatentsweepError, RuntimeError) as error:
         return failure(error, path)
     return None
+
+
+def run(config: Mapping[str, Any], briefs: Mapping[str, Brief]) -> None:
+    """A Ray Tune trial: a :func:`trial` of the study, or a :func:`share` of what these have in common.
+
+    ``briefs`` are by the section of the recipe whose part of a card they allow.
+    """
+    if "stages" in config:
+        share(config, briefs[config["section"]])
+    else:
+        trial(config, briefs["diffusion"])
+
+
+def share(config: Mapping[str, Any], brief: Brief) -> None:
+    """Computes the ``stages`` that trials share; an autoencoder is trained as the one worker of a Ray Train run.
+
+    Reports ``records`` at once and after each checkpoint, and ``computed`` at the end, or ends as :func:`trial` does.
+    """
+    from ray import tune
+
+    def report(records: Sequence[Record]) -> None:
+        note(records)
+        tune.report({"records": list(records)})
+
+    def train(_: dict[str, Any]) -> None:
+        pipeline.obtain(VAE, report)
+
+    stages, path = [STAGES[name] for name in config["stages"]], None
+    report([])
+    try:
+        pipeline = brief.pipeline(brief.recipe(config["params"]))
+        with log_work(pipeline, stages[0]) as path:
+            if stages[0] is VAE:
+                train_locally(train, {})
+            for stage in stages:
+                pipeline.obtain(stage)
+    except (LatentsweepError, RuntimeError) as error:
+        tune.report(failure(error, path))
+        return
+    tune.report({"computed": True})
 
 
 def trial(config: Mapping[str, Any], brief: Brief) -> None:

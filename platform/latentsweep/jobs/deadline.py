@@ -50,10 +50,15 @@ class Deadline:
         """Whether one more trial may begin; none does once the confirmation has begun."""
         return not self.begun.configurations and not self.search.exhausted() and self.clock.another()
 
-    def begin(self, number: int, keys: Keys, *, resumed: bool) -> None:
+    def expect(self, number: int, keys: Keys) -> None:
+        """A trial was asked for; it begins when its autoencoder is there."""
+        self.clock.autoencoders = self._autoencoders()
+        self.clock.expect(number, without_autoencoder=not self.store.find(keys.vae))
+
+    def begin(self, number: int, keys: Keys) -> None:
         """A trial begins, or goes on where it was interrupted."""
         self.clock.begin(number)
-        if not resumed and not self.store.find(keys.denoiser):
+        if not self.store.find(keys.denoiser) and self.store.spent(keys.denoiser.name) is None:
             self.whole.add(number)
         self.note()
 

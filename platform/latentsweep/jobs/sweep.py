@@ -1,4 +1,4 @@
-"""A sweep: the shared stages, trials until the wanted number has ended, then its best with fresh seeds.
+"""A sweep: trials, and what they share when they ask for it, until so many have ended; its best with fresh seeds.
 
 Run again, it goes on.
 """
@@ -8,29 +8,24 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Mapping
-from typing import Any
 
 from optuna.trial import TrialState
 
 from latentsweep import guards, stages
 from latentsweep.execution import worker
 from latentsweep.execution.packing import Packing
-from latentsweep.execution.shared_stages import Shared
 from latentsweep.execution.supervision import hold_signals, ignore_signals
 from latentsweep.execution.view import View
-from latentsweep.execution.work_log import last_line, shorten, tail
 from latentsweep.jobs.deadline import Deadline
 from latentsweep.jobs.forecast import schedule_lines
 from latentsweep.jobs.job import Job, Runtime
 from latentsweep.jobs.measuring import Failure, measure
+from latentsweep.jobs.sweep_listener import SweepListener
 from latentsweep.lints import as_text, targets
-from latentsweep.metrics import OBJECTIVES
 from latentsweep.pages.numbers import number
 from latentsweep.pages.tables import records_as_csv
 from latentsweep.pages.templates import write_texts
 from latentsweep.records.recorder import Recorder
-from latentsweep.records.results import value_of
 from latentsweep.records.sweep import SweepRecord
 from latentsweep.search import confirmation, confirmation_table, leaderboard
 from latentsweep.search.clock import spent_seconds
@@ -39,10 +34,12 @@ from latentsweep.search.databases import translate_errors
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search
 from latentsweep.search.sweeps import TURN, next_turn
-from latentsweep.search.trials import COPIED
 from latentsweep.storage.home import Home
-from trainables.errors import INFRASTRUCTURE, ChangedDataError, DivergenceError, StoppedError, UnfinishedError
+from trainables.errors import INFRASTRUCTURE, DivergenceError, StoppedError, UnfinishedError
 from trainables.measures.inception import InceptionWeights
+
+SECTIONS = ("vae", "diffusion")
+"""The sections of a recipe whose trainings take a part of a card each."""
 
 
 class Sweep(Job):
@@ -99,7 +96,6 @@ class Sweep(Job):
                         ending.callback(self.deadline.note)
                     with view, runtime.ray():
                         if self._unfinished(target):
-                            self._shared_stages(view, runtime.packing)
                             self._trials(view, target, runtime.packing)
                         if not self._unfinished(target):
                             self._confirm(view, runtime.packing)
@@ -162,31 +158,21 @@ class Sweep(Job):
             return self.deadline.another()
         return len(trials) < target and not self.search.exhausted()
 
-    def _shared_stages(self, view: View, packing: Packing) -> None:
-        """The autoencoders that the space needs, and the real features."""
-        shared = []
-        searched = self.plan.space.touching("data", "vae")
-        for recipe in self.plan.autoencoders().values():
-            which = leaderboard.described({field: value_of(recipe, field) for field in searched})
-            label = f"autoencoder, {which}" if which else "autoencoder"
-            brief = self.brief(packing, recipe, self.plan.seed)
-            shared.append(Shared(label, brief, self.plan.keys_of(recipe)))
-        self.use(name for each in shared for name in each.names())
-        self.obtain(shared, packing, view)
-        self.record.autoencoders(self.plan.autoencoders())
-
     def _trials(self, view: View, target: int, packing: Packing) -> None:
         from latentsweep.execution.tuning import StudySearcher, run_trials
 
+        listener, wide = SweepListener(self, view), packing.vae_share > packing.gpu_share
+        briefs = {each: self.brief(packing, self.plan.recipe, self.plan.seed, section=each) for each in SECTIONS}
         going = True
         while going:
             before = self.search.finished()
             run_trials(
-                worker.trial,
-                StudySearcher(self.search, math.inf if self.deadline else target, SweepListener(self, view)),
-                brief=self.brief(packing, self.plan.recipe, self.plan.seed),
+                worker.run,
+                StudySearcher(self.search, math.inf if self.deadline else target, listener, wide=wide),
+                briefs=briefs,
                 threads=packing.threads,
                 gpu_share=packing.gpu_share,
+                vae_share=packing.vae_share,
                 concurrent=packing.concurrent,
                 folder=self.folder / "ray",
             )
@@ -260,79 +246,3 @@ class Sweep(Job):
         texts = {"leaderboard.csv": records_as_csv(table), "leaderboard.md": leaderboard.as_markdown(table) + below}
         write_texts(self.folder, texts | ({"confirmed.csv": records_as_csv(again)} if again else {}))
         self.record.leaderboard(self.folder, leaderboard.importances(self.search))
-
-
-class SweepListener:
-    """Tells the view and the record what happens to the trials of a sweep."""
-
-    def __init__(self, sweep: Sweep, view: View) -> None:
-        self.sweep, self.view = sweep, view
-        objective = OBJECTIVES[sweep.plan.search.objectives[0]]
-        self.objective, self.rung = objective, objective.at_rungs if objective.rung else None
-        self.resumed = False
-        """Whether the trial that is asked for next was interrupted."""
-
-    def wanted(self) -> bool:
-        """Whether time is left, and the dataset is still the sweep's: with another, every trial would be lost."""
-        try:
-            self.sweep.check_dataset()
-        except ChangedDataError:
-            return False
-        if self.sweep.deadline is None:
-            return True
-        self.resumed = self.sweep.waiting()
-        return self.resumed or self.sweep.deadline.another()
-
-    def started(self, number: int, params: Mapping[str, Any]) -> None:
-        """A configuration was asked for."""
-        keys = self.sweep.plan.keys(params)
-        self.sweep.use(keys.names())
-        if self.sweep.deadline:
-            self.sweep.deadline.begin(number, keys, resumed=self.resumed)
-            self.view.target = max(self.view.target, len(self.sweep.search.run_trials()))
-        self.sweep.record.open_trial(number, params)
-        self.view.started(number, params)
-
-    def heard(self, number: int, result: Mapping[str, Any]) -> None:
-        """A trial reported."""
-        records = result.get("records", [])
-        if records:
-            self.sweep.record.trial_records(number, records)
-            scores = [record[self.rung] for record in records if self.rung in record]
-            copies = [said for said in map(guards.rung_words, records) if said]
-            self.view.heard(number, int(records[-1]["step"]), scores[-1] if scores else None, "".join(copies[-1:]))
-
-    def lost(self, number: int, error: str) -> tuple[str, str]:
-        """A trial was lost again and again, at last with Ray's ``error``: the reason, and its log's last lines."""
-        key = self.sweep.plan.keys(self.sweep.search.trial(number).params).denoiser
-        log = tail(self.sweep.store.log_of(key))
-        return last_line(error) or "the worker was lost again and again", log or shorten(error)
-
-    def ended(self, number: int) -> None:
-        """A trial ended; the study knows how."""
-        trial = self.sweep.search.trial(number)
-        if self.sweep.deadline:
-            self.sweep.deadline.end(number, complete=trial.state == TrialState.COMPLETE)
-        self.sweep.record.end_trial(trial)
-        best = None
-        if trial.state == TrialState.COMPLETE:
-            points = [trial.user_attrs["metrics"], *(point["metrics"] for point in trial.user_attrs["points"])]
-            refused = self.sweep.search.refused
-            lowest = min(points, key=lambda point: (bool(refused(point)), point[self.objective.name]))
-            how = f"{'best ' if len(points) > 1 else ''}{self._score(lowest[self.objective.name])}"
-            said = guards.refusal(lowest)
-            how += (f", refused: {said}" if refused(lowest) else f", {said}") if said else ""
-            first = self.sweep.search.leader()
-            best = f"{self._score(first.values[0])} with {leaderboard.described(first.params)}"
-            if self.sweep.search.refusal(first):
-                best = "none, the guards refuse all"
-        elif trial.state == TrialState.PRUNED:
-            how = f"pruned at step {trial.user_attrs['pruned_at']}"
-            how += f": {trial.user_attrs[COPIED]}" if COPIED in trial.user_attrs else ""
-        else:
-            how = f"failed: {trial.user_attrs.get('reason', 'no reason given')}"
-        self.view.ended(number, how, best)
-
-    def _score(self, value: float) -> str:
-        """A score of the objective with its name."""
-        return f"{self.objective.label} {self.objective.format(value)}"

@@ -50,7 +50,7 @@ class Clock:
     """What earlier runs of the driver took."""
     now: Callable[[], float] = time.monotonic
     running: dict[int, float] = field(default_factory=dict)
-    """When each trial that runs began, by its number."""
+    """When each trial that runs or waits began, or is expected to begin, by its number."""
     trials: list[float] = field(default_factory=list)
     """What trials took that ran to their end."""
     autoencoders: list[float] = field(default_factory=list)
@@ -74,6 +74,15 @@ class Clock:
     def trial(self) -> float:
         """Seconds of a trial that is not pruned."""
         return statistics.fmean(self.trials) if self.trials else self.schedule.parts.trial
+
+    @property
+    def autoencoder(self) -> float:
+        """Seconds of an autoencoder, with all that follows from it."""
+        return statistics.fmean(self.autoencoders) if self.autoencoders else self.schedule.parts.autoencoder
+
+    def expect(self, number: int, *, without_autoencoder: bool) -> None:
+        """A trial was asked for, whose autoencoder may have to be trained first."""
+        self.running[number] = self.now() + (self.autoencoder if without_autoencoder else 0.0)
 
     def begin(self, number: int) -> None:
         """A trial begins."""
@@ -116,9 +125,9 @@ class Clock:
     def confirmation(self, autoencoders: int, denoisers: int) -> float:
         """Seconds of so many autoencoders and, after them, denoisers with fresh seeds."""
         parts = self.schedule.parts
-        each = statistics.fmean(self.autoencoders) if self.autoencoders else parts.autoencoder
         fresh = self.trial * parts.fresh / parts.trial
-        return self.slower * (waves(autoencoders, self.slots) * each + waves(denoisers, self.slots) * fresh)
+        first = waves(autoencoders, self.slots) * self.autoencoder
+        return self.slower * (first + waves(denoisers, self.slots) * fresh)
 
     def _choices(
         self, most: int, needs: Needs, done: tuple[int, int] | None = None

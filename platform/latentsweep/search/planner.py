@@ -177,7 +177,7 @@ class Planner:
         """Seconds of the sweep with so many trials, whose denoisers train for ``time``."""
         parts, (configurations, seeds) = self._parts(time), self._extent(trials)
         again = fresh_autoencoders(configurations, seeds, self.autoencoders)
-        found = parts.search(self.autoencoders, trials, self.slots)
+        found = parts.search(min(self.autoencoders, trials), trials, self.slots)
         return found + parts.confirmation(again, configurations * seeds, self.slots)
 
 

@@ -56,7 +56,7 @@ class Schedule:
         parts, slots = self.parts, self.slots
         again = fresh_autoencoders(self.configurations, self.seeds, self.autoencoders)
         return {
-            "autoencoders": parts.search(self.autoencoders, 0, slots),
+            "autoencoders": parts.search(min(self.autoencoders, self.trials), 0, slots),
             "trials": waves(self.trials, slots) * parts.trial,
             "confirmation": parts.confirmation(again, self.configurations * self.seeds, slots),
         }
