@@ -80,8 +80,8 @@ lock:
 	mv $(LOCK)/server mlflow/server.lock
 
 # Each benchmark ends with 1 where a row of it doesn't hold; the table at the end says so, and make goes on till then.
-BENCHMARKS := "sweep.py grid" "sweep.py adaptive" paper_costs.py steps.py orchestration.py reading.py evaluation.py growth.py \
-	demo_profile.py full_size.py hours.py
+BENCHMARKS := "sweep.py grid" "sweep.py adaptive" paper_costs.py autoencoders.py steps.py orchestration.py reading.py \
+	evaluation.py growth.py demo_profile.py full_size.py hours.py
 
 bench: $(READY) $(BENCH)/.ready
 	@for benchmark in $(BENCHMARKS); do \

@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime
+import functools
 import itertools
 import math
 import platform
@@ -28,7 +29,6 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -80,7 +80,7 @@ class ManyAutoencoders(World):
         denoiser = 4 * ((frequency - 0.1) / 0.2) ** 2 + 3 * ((cutmix - 0.3) / 0.3) ** 2
         return float(10 + self._worth(self._named(params)) - self.least + denoiser)
 
-    @property
+    @functools.cached_property
     def least(self) -> float:
         """The worth of the best autoencoder."""
         fields = self.space.touching("vae")
@@ -91,11 +91,14 @@ class ManyAutoencoders(World):
         return tuple((field, params[field]) for field in self.space.touching("vae"))
 
     def _worth(self, values: tuple[tuple[str, Any], ...]) -> float:
-        effects = [2 * self._normal(pair) for pair in values]
-        return sum(effects) + self._normal(values)
+        effects = [2 * normal(self.seed, pair) for pair in values]
+        return sum(effects) + normal(self.seed, values)
 
-    def _normal(self, *what: object) -> float:
-        return float(np.random.default_rng(derived_seed(self.seed, *map(str, what))).standard_normal())
+
+@functools.cache
+def normal(seed: int, what: tuple[Any, ...]) -> float:
+    """A number drawn for ``what``, the same whoever asks."""
+    return float(np.random.default_rng(derived_seed(seed, str(what))).standard_normal())
 
 
 def good(world: World, params: Mapping[str, Any]) -> bool:
@@ -162,8 +165,8 @@ def until_found_by_trials(world: World, space: SearchSpace, costs: Costs, seed: 
 
 
 WAYS: dict[str, Callable[[World, SearchSpace, Costs, int], float]] = {
-    "asked for": partial(until_found, eager=False),
-    "all first": partial(until_found, eager=True),
+    "asked for": functools.partial(until_found, eager=False),
+    "all first": functools.partial(until_found, eager=True),
     "trial by trial": until_found_by_trials,
 }
 

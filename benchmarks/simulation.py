@@ -185,10 +185,13 @@ class Sharing(Silent):
 
     def __init__(self, plan: SweepPlan) -> None:
         self.plan, self.stored = plan, set[str]()
+        self.works: dict[str, Sequence[Work]] = {}
 
     def shared(self, params: Mapping[str, Any]) -> Sequence[Work]:
-        fields = self.plan.space.touching("data", "vae")
-        return Work.of(self.plan.keys(params), {field: params[field] for field in fields})
+        values = {field: params[field] for field in self.plan.space.touching("data", "vae")}
+        if str(values) not in self.works:  # which takes longer than all else of a simulated trial
+            self.works[str(values)] = Work.of(self.plan.keys(params), values)
+        return self.works[str(values)]
 
     def has(self, work: Work) -> bool:
         return work.name in self.stored
@@ -257,7 +260,7 @@ def swept(
         yield (total - done) / total * costs.denoiser + costs.drawn(evaluation.samples, len(thresholds))
         each = [{**params, THRESHOLD: threshold} for threshold in thresholds] if plan.space.thresholds else [params]
         points = [{"params": params, "metrics": world.measured(params)} for params in each]
-        searcher.on_trial_complete(name, {"points": points, "keys": plan.keys(params).names()})
+        searcher.on_trial_complete(name, {"points": points, "keys": []})
 
     def begin() -> Life | None:
         name = str(next(names))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import functools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ class Work:
     params: Mapping[str, Any]
     """The values by which its configuration differs from the sweep's recipe."""
 
-    @property
+    @functools.cached_property
     def name(self) -> str:
         """The last of its results, as the store names it; it tells one work from another."""
         return self.keys[-1].name
