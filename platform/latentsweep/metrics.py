@@ -201,7 +201,7 @@ PAPER_PSNR = Metric(name="gen/paper_psnr", label="PSNR (dB)", partners=(SPREAD,)
 REFERENCE_SAMPLES = Metric(name="gen/reference_samples", label="real slices", style=".0f")
 DICE_LOSS = Metric(
     name="gen/downstream_dice_loss",
-    label="1 − downstream Dice",
+    label="downstream 1−Dice",
     better="lower",
     partners=(ERROR,),
     objective="dice",

@@ -50,6 +50,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
 
 def test_a_run_has_the_downstream_metrics_beside_its_others_and_a_picture(measured: Pipeline) -> None:
     scores = scores_of(measured.store, measured.keys, measured.recipe)
+    assert scores is not None
     assert {metric.name for metric in DOWNSTREAM} - {"gen/downstream_ratio"} <= scores.keys()
     assert "gen/kid" in scores
     assert scores["gen/downstream_dice"] == pytest.approx(1 - scores[DICE_LOSS.name])
@@ -97,7 +98,7 @@ def test_only_a_trials_own_threshold_has_the_downstream_metrics(measured: Pipeli
 
 def test_a_lacking_downstream_measurement_counts_as_none(measured: Pipeline) -> None:
     other = dataclasses.replace(measured, recipe=RECIPE.replace(**{"downstream.steps": 27}))
-    assert scores_of(other.store, other.keys, other.recipe) == {}
+    assert scores_of(other.store, other.keys, other.recipe) is None
 
 
 def test_a_search_for_dice_measures_downstream_and_others_do_not(tmp_path: Path) -> None:

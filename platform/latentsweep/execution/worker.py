@@ -264,7 +264,8 @@ def trial(config: Mapping[str, Any], brief: Brief) -> None:
     except (LatentsweepError, RuntimeError) as error:
         tune.report(failure(error, path))
         return
-    said = {"keys": pipeline.keys.names(), VERSIONS_OF: VERSIONS}
+    keys = pipeline.keys
+    said = {"keys": keys.names(), VERSIONS_OF: {stage: VERSIONS[stage] for stage in keys}}
     tune.report({"points": points_of(pipeline, params, evaluation), **said})
 
 

@@ -48,7 +48,7 @@ def forecast(
     entries, one = store.entries(), plan.keys_of(plan.recipe)
     results: dict[str, int] = {}
     seconds = 0.0
-    for stage in STAGES.values():
+    for stage in map(STAGES.__getitem__, one):
         if stage in SHARED and not stage.planned:
             continue
         wanted = {each[stage.name].name for each in keys}
@@ -136,21 +136,20 @@ def cost_of_confirmation(
     count = min(extent.configurations, target)
     if not count:
         return None
-    seeds = fresh_seeds(plan.seed, extent.seeds)
+    seeds, own = fresh_seeds(plan.seed, extent.seeds), plan.keys_of(plan.recipe)
     if search and search.finished() >= target:
         runs = wanted(search, plan, Extent(count, extent.seeds)).missing
         names = {key.name for run in runs for key in run.keys.values() if not store.find(key)}
-        lacking = {stage: sum(name.startswith(f"{stage}/") for name in names) for stage in STAGES}
+        lacking = {stage: sum(name.startswith(f"{stage}/") for name in names) for stage in own}
     else:
         kinds = min(count, len(plan.autoencoders()))
-        lacking = {name: len(seeds) * (kinds if stage in SHARED else count) for name, stage in STAGES.items()}
+        lacking = {name: len(seeds) * (kinds if STAGES[name] in SHARED else count) for name in own}
     entries, again = store.entries(), dataclasses.replace(plan, seed=seeds[0]).keys_of(plan.recipe)
-    own = plan.keys_of(plan.recipe)
     seconds = 0.0
-    for name, stage in STAGES.items():
+    for name in own:
         lacking[name] *= again[name].name != own[name].name  # what no seed is part of is there since the search
         if lacking[name]:
-            unknown = math.nan if stage in TRAININGS else 0.0
+            unknown = math.nan if STAGES[name] in TRAININGS else 0.0
             seconds += lacking[name] * mean_seconds(entries, again[name], unknown)
     return {
         "configurations": count,

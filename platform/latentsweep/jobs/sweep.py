@@ -172,7 +172,7 @@ class Sweep(Job):
         if wanted.missing or (wanted.finalists and not confirmation.confirmation(self.search)):
             confirmation.begin(self.search, wanted.finalists, wanted.seeds)
             self.use(name for run in wanted.missing for name in run.keys.names())
-        lacking = [run for run in wanted.missing if not scores_of(self.store, run.keys, run.recipe)]
+        lacking = [run for run in wanted.missing if scores_of(self.store, run.keys, run.recipe) is None]
         for run in wanted.missing:
             if run not in lacking:
                 self._note_end(run, None)
@@ -192,9 +192,10 @@ class Sweep(Job):
         """
         metric, score, said = confirmation.metric_of(self.search), None, ""
         if not failure:
-            metrics = scores_of(self.store, run.keys, run.recipe)
+            measured = scores_of(self.store, run.keys, run.recipe)
+            metrics = measured or {}
             score, refused, said = metrics.get(metric.name), self.search.refused(metrics), guards.refusal(metrics)
-            if not metrics:
+            if measured is None:
                 failure = {"reason": "its measurement is not in the store", "class": INFRASTRUCTURE}
             elif score is None:
                 failure = {"reason": f"no finite {metric.objective} was measured", "class": DivergenceError.kind}

@@ -131,7 +131,7 @@ class Retraining(Job):
         found_now = {stage: self.store.find(key) for stage, key in keys.items()}
         entries = {stage: entry for stage, entry in found_now.items() if entry}
         write_model(self.folder, self.store, keys, configuration)
-        by_split = {split: scores_of(self.store, self.keys[split], recipe) for split in self.keys}
+        by_split = {split: scores_of(self.store, self.keys[split], recipe) or {} for split in self.keys}
         write_json(self.folder / SCORES, by_split)
         findings = [
             *targets.lint_run(self.store, recipe, keys, by_split[self.last]),
@@ -216,7 +216,7 @@ class Training:
 
     def metrics(self, split: str) -> dict[str, float]:
         """The measurements on a split, under the configuration's own early-stop threshold."""
-        return scores_of(self.job.store, self.job.keys[split], self.job.configuration.recipe)
+        return scores_of(self.job.store, self.job.keys[split], self.job.configuration.recipe) or {}
 
     @property
     def comparable(self) -> str:

@@ -68,15 +68,15 @@ def keys_of(recipe: Recipe, dataset: str, seed: int, weights: str, split: str = 
     return Keys({stage.name: stage.key(identity) for stage in TABLE if stage.wanted(recipe)})
 
 
-def scores_of(store: Store, keys: Mapping[str, StageKey], recipe: Recipe) -> dict[str, float]:
+def scores_of(store: Store, keys: Mapping[str, StageKey], recipe: Recipe) -> dict[str, float] | None:
     """All that was measured of a configuration with these ``keys``, under its own early-stop threshold.
 
-    Empty where the store lacks a measurement that the configuration has.
+    None where the store lacks a measurement that the configuration has.
     """
     found = {stage.name: store.find(keys[stage.name]) for stage in LAST if stage.name in keys}
     evaluation, downstream = found[EVALUATION.name], found.get(DOWNSTREAM.name)
     if evaluation is None or None in found.values():
-        return {}
+        return None
     return metrics_of(evaluation, recipe) | (downstream.summary["metrics"] if downstream else {})
 
 
