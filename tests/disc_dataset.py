@@ -25,18 +25,26 @@ def disc(number: int, side: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def plant_discs(
-    home: Home, name: str = "discs", *, side: int = 32, each: int = 8, without: int = 0, empty: bool = False
+    home: Home,
+    name: str = "discs",
+    *,
+    side: int = 32,
+    each: int = 8,
+    without: int = 0,
+    empty: bool = False,
+    patients: int = 1,
 ) -> PreparedDataset:
     """A dataset of ``each`` slices a split in ``home`` with masks; the last ``without`` slices have none.
 
-    With ``empty`` all masks are.
+    With ``empty`` all masks are. The slices of a split are of so many ``patients`` in turn.
     """
     folder = home.writable(home.datasets / name)
     splits = [split for split in ("train", "validation", "test") for _ in range(each)]
     rows = []
     for number, split in enumerate(splits):
         image, mask = disc(number, side)
-        rows.append(SliceRow(split, split, number, split, split, encode(image), encode(mask * (not empty))))
+        subject = split if patients == 1 else f"{split}-{number % patients}"
+        rows.append(SliceRow(subject, split, number, split, split, encode(image), encode(mask * (not empty))))
     rows = [
         dataclasses.replace(row, mask=None if place >= len(rows) - without else row.mask)
         for place, row in enumerate(rows)

@@ -11,6 +11,7 @@ from trainables.config import Config, setting
 from trainables.denoiser.averages import FURTHEST, reconstruct
 from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.sampling import SamplingConfig
+from trainables.downstream.settings import DownstreamConfig
 from trainables.errors import ConfigError
 from trainables.images import DataConfig
 from trainables.measures.evaluation import EvaluationConfig
@@ -25,6 +26,12 @@ class Recipe(Config):
     diffusion: DiffusionConfig = setting(DiffusionConfig(), "the denoiser and its training")
     sampling: SamplingConfig = setting(SamplingConfig(), "how images are drawn")
     evaluation: EvaluationConfig = setting(EvaluationConfig(), "how they are measured")
+    downstream: DownstreamConfig = setting(
+        DownstreamConfig(), "what they are good for: segmentation networks that are trained on them", later=True
+    )
+
+    def idle(self) -> dict[str, Any]:
+        return {} if self.downstream.measured else {"downstream": DownstreamConfig()}
 
     def check(self) -> None:
         side = self.data.image_size
@@ -59,6 +66,11 @@ class Recipe(Config):
             raise ConfigError(
                 "diffusion.lesion_condition needs data.mask, which says what is lesion; set data.mask=true, or leave "
                 "lesion_condition at false"
+            )
+        if self.downstream.measured and not self.data.mask:
+            raise ConfigError(
+                "downstream.measured, which dice as an objective and evaluate --downstream need, needs data.mask, "
+                "since segmentation is learned of lesion masks; set data.mask=true"
             )
         if self.sampling.guidance != 1 and not (self.diffusion.conditional and self.diffusion.condition_dropout):
             raise ConfigError(
@@ -151,6 +163,10 @@ SMOKE = IMPROVED.replace(
         "evaluation.samples": 64,
         "evaluation.rungs": 1,
         "evaluation.rung_samples": 32,
+        "downstream.fractions": (0.25, 1.0),
+        "downstream.seeds": 2,
+        "downstream.widths": (8, 16, 32),
+        "downstream.steps": 60,
     }
 )
 """Small enough for two CPU cores: a trial in a minute, blurred but recognisable brains."""

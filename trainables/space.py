@@ -144,13 +144,13 @@ class SearchSpace:
 
 
 def stage_of(field: str) -> str:
-    """The first stage that a field touches: data, vae, diffusion, sampling or evaluation."""
+    """The section of a field, and so the first stage that it touches."""
     return field.split(".")[0]
 
 
 def check_dimension(field: str, dimension: Dimension) -> None:
     """Raises :class:`ConfigError` where a dimension breaks a rule that needs no recipe."""
-    if stage_of(field) == "evaluation":
+    if stage_of(field) in ("evaluation", "downstream"):
         raise ConfigError(f"search space: {field} can't be searched, since scores measured differently don't compare")
     if field == AFTER_STEPS:
         raise ConfigError(f"search space: {field} can't be searched, since {NO_STEP}; leave it out")

@@ -41,7 +41,7 @@ class Metric:
     partners: tuple[str, ...] = ()
     """The suffixes under which its floor, interval, error, spread, real value or bound are recorded with it."""
     objective: str | None = None
-    """The name by which ``--objective`` takes it, to be minimised; None where it can't be one."""
+    """The name by which ``--objective`` takes it, to be minimised, so lower is better; None where it can't be one."""
     rung: bool = False
     """Whether it is measured on the way, too, so that trials can be pruned by it."""
     gap: bool = False
@@ -199,6 +199,33 @@ SAMPLES = Metric(name="gen/samples", label="generated", style=".0f", partners=(F
 PAPER_SSIM = Metric(name="gen/paper_ssim", label="SSIM", partners=(SPREAD,))
 PAPER_PSNR = Metric(name="gen/paper_psnr", label="PSNR (dB)", partners=(SPREAD,))
 REFERENCE_SAMPLES = Metric(name="gen/reference_samples", label="real slices", style=".0f")
+DICE_LOSS = Metric(
+    name="gen/downstream_dice_loss",
+    label="downstream 1−Dice",
+    better="lower",
+    partners=(ERROR,),
+    objective="dice",
+    final=True,
+)
+"""What a search minimises for the best Dice: searches, confirmations and reports take the lowest."""
+
+DOWNSTREAM = (
+    Metric(name="gen/downstream_dice", label="downstream Dice", better="higher", partners=(REAL,), final=True),
+    DICE_LOSS,
+    Metric(
+        name="gen/downstream_hd95",
+        label="downstream HD95 (pixels)",
+        better="lower",
+        style=".1f",
+        unit="pixels",
+        partners=(REAL,),
+    ),
+    Metric(name="gen/downstream_ratio", label="downstream Dice over that of real slices", better="higher"),
+    Metric(name="gen/downstream_gain", label="gain of Dice beside some real patients", better="higher"),
+    Metric(name="gen/downstream_copies", label="near copies left out downstream", better="lower", style=".1%"),
+)
+"""What :func:`trainables.downstream.arms.measure_arms` measures, where ``downstream.measured`` is true."""
+
 SSIM = Metric(
     name="recon/ssim",
     label="SSIM of reconstructions",
@@ -244,6 +271,7 @@ METRICS: Mapping[str, Metric] = {
         Metric(name="gen/high_frequency_share", label="high-frequency share", partners=(REAL,)),
         PAPER_SSIM,
         PAPER_PSNR,
+        *DOWNSTREAM,
         *(_of_reconstructions(metric) for metric in COMPARED),
         PSNR,
         SSIM,

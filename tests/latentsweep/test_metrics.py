@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from latentsweep import metrics
 from latentsweep.jobs.train import by_split
 from latentsweep.metrics import FINALS, FLOOR, LEADERBOARD, METRICS, OBJECTIVES, REPORT, STUDY, Metric, metric_of
 from latentsweep.search import leaderboard
+from trainables.downstream.arms import BOTH, REAL, SYNTHETIC, measure_arms
 from trainables.measures.evaluation import (
     MEASURES,
     EvaluationConfig,
@@ -26,6 +28,13 @@ from trainables.measures.overlap import evaluate_masks
 ROOT = Path(__file__).parents[2]
 
 
+def made_up_rows() -> list[dict[str, Any]]:
+    """Segmentation networks of two seeds on two patients."""
+    arms = ((REAL, 0.25), (REAL, 1.0), (SYNTHETIC, 0.0), (BOTH, 0.25), (BOTH, 1.0))
+    scores = {"slices": 5, "dice": [0.5, 0.7], "hausdorff": [3.0, 4.0]}
+    return [{"arm": arm, "fraction": share, "seed": seed, **scores} for arm, share in arms for seed in (0, 1)]
+
+
 def recorded() -> set[str]:
     """The name of every number that a run's evaluation measures."""
     config, reference, images = EvaluationConfig(**SIZE), small_reference(), slices(20, 5)
@@ -35,6 +44,7 @@ def recorded() -> set[str]:
     return {
         *evaluate_generated(images, features, neighbours, reference, config, **sampled),
         *evaluate_reconstructions(images, images / 127.5 - 1),
+        *measure_arms(made_up_rows(), drawn=10, copies=1),
         *evaluate_masks(np.array([[[0]], [[1]]]), np.array([[[1]], [[1]]])),
         *compare_reconstructions(reference.floor_images, reference.floor_features, reference, config),
     }
@@ -91,13 +101,16 @@ def test_the_end_results_have_the_names_that_mlflow_has_always_had() -> None:
         "gen/fid_floor": "final/fid_floor",
         "gen/steps_mean": "final/steps_mean",
         "gen/near_copies": "final/near_copies",
+        "gen/downstream_dice": "final/downstream_dice",
+        "gen/downstream_dice_loss": "final/downstream_dice_loss",
+        "gen/downstream_dice_loss_se": "final/downstream_dice_loss_se",
         "recon/ssim": "final/recon_ssim",
         "recon/psnr": "final/recon_psnr",
     }
 
 
 def test_objectives_keep_their_names_are_better_when_lower_and_are_end_results() -> None:
-    assert list(OBJECTIVES) == ["kid", "fid", "memorisation", "steps"]
+    assert list(OBJECTIVES) == ["kid", "fid", "memorisation", "steps", "dice"]
     assert [metric.name for metric in OBJECTIVES.values() if metric.rung] == ["gen/kid", "gen/fid", "gen/near_copies"]
     for metric in OBJECTIVES.values():
         assert metric.better == "lower"

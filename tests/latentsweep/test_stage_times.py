@@ -16,6 +16,7 @@ from trainables.autoencoder.training import vae_steps
 from trainables.recipes import SMOKE, Recipe
 
 PIECES = {"vae": 0.2, "diffusion": 0.1, "image": 0.5, "features": 0.3}
+MEASURED = SMOKE.replace(**{"data.mask": True, "downstream.measured": True})
 
 
 @pytest.fixture
@@ -23,12 +24,12 @@ def times(tmp_path: Path) -> StageTimes:
     """Of a planted dataset and an empty store; what is measured is noted in ``measured``."""
     home = Home(tmp_path / "runs")
     dataset = plant(home)
-    return StageTimes(Store.of(home), dataset, lambda piece, recipe: PIECES[piece])
+    return StageTimes(Store.of(home), dataset, lambda piece, recipe: {**PIECES, "segmentation": 0.7}[piece])
 
 
 def of(times: StageTimes, recipe: Recipe) -> dict[str, float]:
     keys = keys_of(recipe, times.dataset.fingerprint, 0, "w" * 64)
-    return {name: times.of(keys[name], recipe) for name in STAGES}
+    return {name: times.of(keys[name], recipe) for name in keys}
 
 
 def test_every_stage_takes_time_and_trainings_take_their_steps(times: StageTimes) -> None:
@@ -37,6 +38,18 @@ def test_every_stage_takes_time_and_trainings_take_their_steps(times: StageTimes
     assert found["vae"] == pytest.approx(0.2 * vae_steps(SMOKE.vae, slices))
     assert found["denoiser"] == pytest.approx(0.1 * 600 + 32 * 0.8)
     assert found["samples"] == pytest.approx(64 * 0.5)
+
+
+def test_segmentation_networks_take_their_steps_and_the_slices_that_are_drawn(times: StageTimes) -> None:
+    found, slices = of(times, MEASURED), times.dataset.counts("subject")["train"]
+    config = MEASURED.downstream
+    each, shares = config.seeds * config.steps * 0.7, len(config.fractions)
+    assert found["segmentation"] == pytest.approx(shares * each)
+    assert found["downstream"] == pytest.approx(slices * 0.5 + (1 + shares) * each)
+    assert set(found) == set(STAGES)
+    costs = times.costs(keys_of(MEASURED, times.dataset.fingerprint, 0, "w" * 64), MEASURED)
+    assert costs.ending > found["downstream"]
+    assert costs.reference > found["segmentation"]
 
 
 def test_a_stage_of_this_size_in_the_store_is_not_timed(times: StageTimes) -> None:

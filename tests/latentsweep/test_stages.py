@@ -44,9 +44,9 @@ def test_a_stage_stands_in_the_table_after_all_that_it_reads() -> None:
 
 
 def test_what_follows_from_the_table() -> None:
-    assert [stage.name for stage in SHARED] == ["vae", "latents", "reference", "reconstruction"]
+    assert [stage.name for stage in SHARED] == ["vae", "latents", "reference", "reconstruction", "segmentation"]
     assert [stage.name for stage in TRAININGS] == ["vae", "denoiser"]
-    assert [stage.name for stage in LAST] == ["evaluation"]
+    assert [stage.name for stage in LAST] == ["evaluation", "downstream"]
 
 
 def test_a_key_names_the_inputs_that_no_other_input_follows() -> None:

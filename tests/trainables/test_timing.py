@@ -108,4 +108,5 @@ def test_an_image_takes_longer_the_more_evaluations_it_has() -> None:
 
 
 def test_the_features_of_an_image_take_time() -> None:
-    assert pieces.piece_seconds("features", TINY, find_weights(), Execution(), 20, 0.1) > 0
+    for piece in ("features", "segmentation"):
+        assert pieces.piece_seconds(piece, TINY, find_weights(), Execution(), 20, 0.1) > 0

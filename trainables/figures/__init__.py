@@ -1,4 +1,4 @@
-"""Figures of a run: functions from arrays and records to a matplotlib Figure or a picture. Imports measures, errors.
+"""Figures of a run: functions from arrays and records to a matplotlib Figure or a picture.
 
 :mod:`.style` holds what they share: colours, sizes, and the axis range of each quantity, the same in every run.
 A figure's module is imported when the figure is first asked for, since matplotlib takes long.
@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trainables.figures.downstream import dice_by_patients as dice_by_patients
     from trainables.figures.images import ERROR_RANGE as ERROR_RANGE
     from trainables.figures.images import denoising_trajectory as denoising_trajectory
     from trainables.figures.images import generated_beside_real as generated_beside_real
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from trainables.figures.training import training_curves as training_curves
 
 _MODULES = {
+    "downstream": ("dice_by_patients",),
     "images": (
         "ERROR_RANGE",
         "denoising_trajectory",

@@ -50,8 +50,15 @@ MEASURES = (
     "seconds_per_image",
     "paper_ssim",
     "paper_psnr",
+    "downstream_dice",
+    "downstream_dice_loss",
+    "downstream_hd95",
+    "downstream_ratio",
+    "downstream_gain",
+    "downstream_copies",
 )
-"""What :func:`evaluate_generated` measures by itself, without ``gen/``."""
+"""What is measured of generated slices, without ``gen/``: by :func:`evaluate_generated`, and the last six by
+:func:`trainables.downstream.arms.measure_arms`."""
 PARTNERS = ("", "_floor", "_low", "_high", "_se", "_sd", "_real", "_bound", "_low_floor", "_high_floor", "_se_floor")
 """What may stand behind these names: of a measure's floor, interval, error, spread, real value or bound."""
 

@@ -11,18 +11,21 @@ from trainables.autoencoder.training import decode_to_bytes
 from trainables.autoencoder.vae import Autoencoder
 from trainables.denoiser.sampling import initial_noise, sample
 from trainables.denoiser.unet import denoiser_of
+from trainables.downstream.segmenter import train_segmenter
 from trainables.loop.execution import Execution
 from trainables.measures.inception import CPU_BATCH, InceptionExtractor, InceptionWeights
 from trainables.recipes import Recipe
 from trainables.resources.memory import batch_size
 from trainables.resources.timing import PILOT, step_seconds
 
-PIECES = ("vae", "diffusion", "image", "features")
-"""A step of the autoencoder and of the denoiser, an image drawn and decoded, the features of an image."""
+PIECES = ("vae", "diffusion", "image", "features", "segmentation")
+"""A step of the autoencoder and of the denoiser, an image drawn and decoded, the features of an image, a step of a
+segmentation network."""
 
 PART = 16
 """A slow step is timed on the batch's sixteenth, so that no measurement takes more than a few seconds."""
 
+NETWORK_STEPS = 4
 IMAGES = 4
 EVALUATIONS = 2
 """Evaluations of the denoiser for an image; those of the recipe take as many times longer as there are more."""
@@ -40,6 +43,8 @@ def piece_seconds(
         return drawing_seconds(recipe, execution)
     if piece == "features":
         return measuring_seconds(weights, execution)
+    if piece == "segmentation":
+        return segmentation_seconds(recipe, execution)
     return bounded_step_seconds(recipe, piece, execution, slices=slices, seconds=seconds)
 
 
@@ -90,6 +95,15 @@ def drawing_seconds(recipe: Recipe, execution: Execution) -> float:
     decode_to_bytes(autoencoder, latents, device)
     evaluated = (drawn - began) * recipe.sampling.steps / evaluations
     return (evaluated + time.monotonic() - drawn) / IMAGES
+
+
+def segmentation_seconds(recipe: Recipe, execution: Execution) -> float:
+    """Seconds of a step of a segmentation network."""
+    device, config = execution.prepare(), recipe.downstream.replace(steps=NETWORK_STEPS)
+    images = np.zeros((config.batch_size, recipe.data.image_size, recipe.data.image_size), dtype=np.uint8)
+    began = time.monotonic()
+    train_segmenter(config, images, images, seed=0, device=device)
+    return (time.monotonic() - began) / NETWORK_STEPS
 
 
 def measuring_seconds(weights: InceptionWeights, execution: Execution) -> float:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from latentsweep.commands import completion, options
-from latentsweep.commands.scores import show_scores
+from latentsweep.commands.scores import show_scores, show_usefulness
 from latentsweep.invocation import hint
 
 if TYPE_CHECKING:
@@ -159,6 +159,13 @@ def evaluate(
     ] = None,
     split: Annotated[str, typer.Option(help="validation or test.")] = "test",
     rule: Annotated[str, typer.Option(help="Split rule for --images: subject or slice.")] = "subject",
+    downstream: Annotated[
+        bool,
+        typer.Option(
+            "--downstream",
+            help="Also train segmentation networks on real slices, on drawn ones and on both, of a run with masks.",
+        ),
+    ] = False,
     device: options.DeviceOption = None,
     inception: options.WeightsOption = None,
     to: Annotated[
@@ -190,6 +197,9 @@ def evaluate(
     weights = find_weights(inception)
     if (run is None) == (images is None) or (images is not None and dataset is None):
         raise ConfigError("evaluate takes either RUN, or --images FOLDER with --dataset NAME")
+    if downstream and images is not None:
+        raise ConfigError("--downstream needs masks, which --images have none of; give RUN, or leave it out")
+    usefulness, figure = None, None
     if images is not None:
         pictures, real = read_images(images), options.dataset_of(place, str(dataset))
         named = real.name
@@ -211,18 +221,24 @@ def evaluate(
             weights,
             split,
             device,
+            downstream=downstream,
         )
         metrics, named, earlier = measured.metrics, measured.dataset, measured.earlier
+        usefulness, figure = measured.usefulness, measured.figure
     refused, few = refusal(metrics), few_images(metrics)
     whole: dict[str, Any] = dict(metrics)
     whole |= {"refused": refused} if refused else {}
     whole |= {} if earlier is None else {"earlier_test_decisions": earlier}
     whole |= {"note": few} if few else {}
+    whole |= {"downstream": dataclasses.asdict(usefulness)} if usefulness else {}
     if to:
         write_json(place.writable(to.parent, "--to") / to.name, whole)
     if as_json:
         typer.echo(json.dumps(whole, indent=1))
         return
     show_scores(f"on the {split} split", metrics)
+    if usefulness:
+        show_usefulness(usefulness)
+        typer.echo(f"figure: {figure}")
     options.print_earlier(named, earlier)
     typer.echo(f"all numbers: {to}" if to else "all numbers: add --json, or --to FILE")

@@ -37,7 +37,8 @@ def sweep(
     ] = None,
     space: Annotated[Path | None, typer.Option(help="A search space as YAML; the dataset's own by default.")] = None,
     objective: Annotated[
-        list[str] | None, typer.Option(help="kid (default), fid, …; twice for a Pareto front.")
+        list[str] | None,
+        typer.Option(help="kid (default), fid, dice (downstream, with masks), …; twice for a Pareto front."),
     ] = None,
     sampler: Annotated[str, typer.Option(help="tpe or random.")] = "tpe",
     pruner: Annotated[str, typer.Option(help="median, hyperband or none.")] = "median",

@@ -40,7 +40,7 @@ class Shared:
 
     def names(self) -> list[str]:
         """The results, as the store names them."""
-        return [self.keys[stage.name].name for stage in SHARED]
+        return [self.keys[stage.name].name for stage in SHARED if stage.name in self.keys]
 
     @property
     def trained(self) -> list[StageKey]:
@@ -82,7 +82,7 @@ class Work:
         """What trials with these ``keys`` share; ``params`` are their values of ``data`` and ``vae``."""
         data = {field: value for field, value in params.items() if stage_of(field) == "data"}
         trained = tuple(keys[stage.name] for stage in SHARED if stage not in ALONE)
-        alone = [cls(_label(stage.title, data), (keys[stage.name],), data) for stage in ALONE]
+        alone = [cls(_label(stage.title, data), (keys[stage.name],), data) for stage in ALONE if stage.name in keys]
         return [cls(_label(VAE.title, params), trained, params), *alone]
 
 
@@ -102,7 +102,8 @@ def obtain(shared: Sequence[Shared], store: Store, folder: Path, packing: Packin
     task = ray.remote(num_cpus=packing.threads, num_gpus=packing.gpu_share)(worker.compute)
     tasks = {}
     for stage in ALONE:
-        lacking = {each.keys[stage.name].name: each for each in shared if not store.find(each.keys[stage.name])}
+        having = [each for each in shared if stage.name in each.keys]
+        lacking = {each.keys[stage.name].name: each for each in having if not store.find(each.keys[stage.name])}
         for each in lacking.values():
             which = f" [{each.keys[stage.name].digest[:6]}]" if len(lacking) > 1 else ""
             tasks[task.remote(each.brief, stage.name)] = stage.title + which

@@ -18,6 +18,7 @@ from latentsweep.search.pairing import PAIRING, Pairing
 from latentsweep.search.plan import VERSIONS_OF
 from latentsweep.stages.dataset import open_published, publish
 from latentsweep.stages.denoiser import DENOISER
+from latentsweep.stages.downstream import DOWNSTREAM
 from latentsweep.stages.pipeline import SHARED, STAGES, TRAININGS, VERSIONS, Pipeline
 from latentsweep.stages.stage import Identity, Stage
 from latentsweep.stages.vae import VAE
@@ -158,7 +159,8 @@ def compute_shared(config: dict[str, Any]) -> None:
             train_together(pipeline, VAE)
             if ex.rank() == 0:
                 for stage in SHARED:
-                    pipeline.obtain(stage)
+                    if stage.wanted(pipeline.recipe):
+                        pipeline.obtain(stage)
     except (DivergenceError, CapacityError) as error:
         log.warning("%s", error)
 
@@ -311,16 +313,19 @@ def trial(config: Mapping[str, Any], brief: Brief) -> None:
     except (LatentsweepError, RuntimeError) as error:
         tune.report(failure(error, path))
         return
-    said = {"keys": pipeline.keys.names(), VERSIONS_OF: VERSIONS}
+    keys = pipeline.keys
+    said = {"keys": keys.names(), VERSIONS_OF: {stage: VERSIONS[stage] for stage in keys}}
     tune.report({"points": points_of(pipeline, params, evaluation), **said})
 
 
 def points_of(pipeline: Pipeline, params: Mapping[str, Any], evaluation: Entry) -> list[dict[str, Any]]:
     """The measured thresholds of a trial: all where the threshold is searched, else the recipe's own.
 
-    Each has its ``params``, ``metrics`` and, if it is known, what pairs it with others of the sweep.
+    Each has its ``params``, ``metrics`` and, if it is known, what pairs it with others of the sweep. The downstream
+    metrics are those of the recipe's own threshold alone.
     """
     searched, own = THRESHOLD in params, pipeline.recipe.sampling.early_stop_threshold
+    further = pipeline.downstream().summary["metrics"] if DOWNSTREAM.wanted(pipeline.recipe) else {}
     shared = f"{pipeline.keys.reference.name} seed {pipeline.seed}"
     found = []
     for point in evaluation.summary["points"]:
@@ -328,5 +333,6 @@ def points_of(pipeline: Pipeline, params: Mapping[str, Any], evaluation: Entry) 
             here = {**params, THRESHOLD: point["threshold"]} if searched else dict(params)
             pairing = Pairing.of(point, shared)
             known = {PAIRING: pairing.to_plain()} if pairing else {}
-            found.append({"params": here, "metrics": point["metrics"], **known})
+            metrics = point["metrics"] | (further if point["threshold"] == own else {})
+            found.append({"params": here, "metrics": metrics, **known})
     return found

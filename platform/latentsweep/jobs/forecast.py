@@ -59,7 +59,7 @@ def forecast(
     one = plan.keys_of(plan.recipe)
     results: dict[str, int] = {}
     seconds = 0.0
-    for stage in STAGES.values():
+    for stage in map(STAGES.__getitem__, one):
         wanted = {each[stage.name].name for each in keys}
         there = sum(store.find(name) is not None for name in wanted) if stage in SHARED else 0
         lacking = len(wanted) - there if stage in SHARED else remaining
@@ -154,18 +154,17 @@ def cost_of_confirmation(
     count = min(extent.configurations, target)
     if not count:
         return None
-    seeds = fresh_seeds(plan.seed, extent.seeds)
+    seeds, own = fresh_seeds(plan.seed, extent.seeds), plan.keys_of(plan.recipe)
     if search and search.finished() >= target:
         runs = wanted(search, plan, Extent(count, extent.seeds)).missing
         names = {key.name for run in runs for key in run.keys.values() if not store.find(key)}
-        lacking = {stage: sum(name.startswith(f"{stage}/") for name in names) for stage in STAGES}
+        lacking = {stage: sum(name.startswith(f"{stage}/") for name in names) for stage in own}
     else:
         kinds = min(count, len(plan.autoencoders()))
-        lacking = {name: len(seeds) * (kinds if stage in SHARED else count) for name, stage in STAGES.items()}
+        lacking = {name: len(seeds) * (kinds if STAGES[name] in SHARED else count) for name in own}
     again = dataclasses.replace(plan, seed=seeds[0]).keys_of(plan.recipe)
-    own = plan.keys_of(plan.recipe)
     seconds = 0.0
-    for name in STAGES:
+    for name in own:
         lacking[name] *= again[name].name != own[name].name  # what no seed is part of is there since the search
         if lacking[name]:
             seconds += lacking[name] * seconds_of(again[name], plan.recipe)

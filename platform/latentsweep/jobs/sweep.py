@@ -11,7 +11,7 @@ import time
 
 from optuna.trial import TrialState
 
-from latentsweep import guards, stages
+from latentsweep import guards
 from latentsweep.execution import worker
 from latentsweep.execution.packing import Packing
 from latentsweep.execution.supervision import hold_signals, ignore_signals
@@ -34,6 +34,7 @@ from latentsweep.search.databases import translate_errors
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search
 from latentsweep.search.sweeps import TURN, next_turn
+from latentsweep.stages.pipeline import scores_of
 from latentsweep.storage.home import Home
 from trainables.errors import INFRASTRUCTURE, DivergenceError, StoppedError, UnfinishedError
 from trainables.measures.inception import InceptionWeights
@@ -192,7 +193,7 @@ class Sweep(Job):
         if wanted.missing or (wanted.finalists and not confirmation.confirmation(self.search)):
             confirmation.begin(self.search, wanted.finalists, wanted.seeds)
             self.use(name for run in wanted.missing for name in run.keys.names())
-        lacking = [run for run in wanted.missing if not self.store.find(run.keys.evaluation)]
+        lacking = [run for run in wanted.missing if scores_of(self.store, run.keys, run.recipe) is None]
         for run in wanted.missing:
             if run not in lacking:
                 self._note_end(run, None)
@@ -217,10 +218,10 @@ class Sweep(Job):
         """
         metric, score, said = confirmation.metric_of(self.search), None, ""
         if not failure:
-            evaluation = self.store.find(run.keys.evaluation)
-            metrics = stages.metrics_of(evaluation, run.recipe) if evaluation else {}
+            measured = scores_of(self.store, run.keys, run.recipe)
+            metrics = measured or {}
             score, refused, said = metrics.get(metric.name), self.search.refused(metrics), guards.refusal(metrics)
-            if not evaluation:
+            if measured is None:
                 failure = {"reason": "its measurement is not in the store", "class": INFRASTRUCTURE}
             elif score is None:
                 failure = {"reason": f"no finite {metric.objective} was measured", "class": DivergenceError.kind}

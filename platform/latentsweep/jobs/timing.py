@@ -16,12 +16,14 @@ from latentsweep.execution.worker import Brief
 from latentsweep.jobs.forecast import mean_seconds
 from latentsweep.search.planner import Costs
 from latentsweep.stages.denoiser import DENOISER
+from latentsweep.stages.downstream import DOWNSTREAM, REAL_SEGMENTATION
+from latentsweep.stages.evaluation import EVALUATION
 from latentsweep.stages.latents import LATENTS
 from latentsweep.stages.pipeline import Keys
 from latentsweep.stages.real_features import REAL_FEATURES
 from latentsweep.stages.reconstruction import RECONSTRUCTION
 from latentsweep.stages.samples import SAMPLES
-from latentsweep.stages.stage import Identity
+from latentsweep.stages.stage import Identity, Stage
 from latentsweep.stages.vae import VAE
 from latentsweep.storage.entries import Entry, StageKey
 from latentsweep.storage.home import Home
@@ -99,11 +101,15 @@ class StageTimes:
         return Costs(
             vae_step=self._piece("vae", recipe),
             denoiser_step=self._piece("diffusion", recipe),
-            reference=self.of(keys.reference, recipe),
+            reference=self._of_those(keys, (REAL_FEATURES, REAL_SEGMENTATION), recipe),
             encoding=self.of(keys.latents, recipe) + self.of(keys.reconstruction, recipe),
             rung=recipe.evaluation.rung_samples * drawn,
-            ending=self.of(keys.samples, recipe) + self.of(keys.evaluation, recipe),
+            ending=self._of_those(keys, (SAMPLES, EVALUATION, DOWNSTREAM), recipe),
         )
+
+    def _of_those(self, keys: Keys, stages: tuple[Stage, ...], recipe: Recipe) -> float:
+        """Seconds of the results of some stages, as far as the recipe has them."""
+        return sum(self.of(keys[stage.name], recipe) for stage in stages if stage.name in keys)
 
     def _estimate(self, stage: str, recipe: Recipe) -> float:
         """Seconds of a result by the pieces of which it is made: trainings, images and features take nearly all."""
@@ -122,6 +128,12 @@ class StageTimes:
             rungs = evaluation.rungs * evaluation.rung_samples
             scored = rungs * (piece("image") + piece("features")) if rungs else 0.0
             return recipe.diffusion.steps * piece("diffusion") + scored
+        networks, train = recipe.downstream, recipe.downstream.seeds * recipe.downstream.steps
+        if stage == REAL_SEGMENTATION.name:
+            return len(networks.fractions) * train * piece("segmentation")
+        if stage == DOWNSTREAM.name:
+            drawn = (networks.synthetic or counts["train"]) * piece("image")
+            return drawn + (1 + len(networks.fractions)) * train * piece("segmentation")
         if stage == SAMPLES.name:
             return evaluation.samples * piece("image")
         # Samples that stop at the same evaluation under several thresholds are one image: half are taken to do so.
@@ -134,6 +146,8 @@ class StageTimes:
             depends.append(cost_key(recipe, piece))
         if piece == "image":
             depends += [cost_key(recipe, "vae"), cost_key(recipe, "diffusion"), recipe.sampling.identity()]
+        if piece == "segmentation":
+            depends += [recipe.downstream.identity(), recipe.data.image_size]
         key = fingerprint(depends)
         if key not in self.timed:
             self.timed[key] = self.measure(piece, recipe)

@@ -36,7 +36,7 @@ from latentsweep.records.results import (
 from latentsweep.search.plan import check_fit
 from latentsweep.stages.denoiser import check_kept, check_rung, how_to_keep, scored_with
 from latentsweep.stages.model_folder import write_model
-from latentsweep.stages.pipeline import Keys, keys_of
+from latentsweep.stages.pipeline import Keys, keys_of, scores_of
 from latentsweep.stages.stage import Identity
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import Home, write_json
@@ -124,11 +124,14 @@ class Retraining(Job):
         brief = self.brief(runtime.packing, recipe, configuration.seed)
         if not from_store:
             self._train(runtime, brief)
-        evaluations = {split: brief.pipeline(split=split).evaluation() for split in self.keys}
-        lineage = {key.stage: self.store.find(key) for key in keys.evaluation.lineage()}
-        entries = {stage: entry for stage, entry in lineage.items() if entry}
+        pipelines = {split: brief.pipeline(split=split) for split in self.keys}
+        for pipeline in pipelines.values():
+            pipeline.finish()
+        evaluations = {split: pipeline.evaluation() for split, pipeline in pipelines.items()}
+        found_now = {stage: self.store.find(key) for stage, key in keys.items()}
+        entries = {stage: entry for stage, entry in found_now.items() if entry}
         write_model(self.folder, self.store, keys, configuration)
-        by_split = {split: stages.metrics_of(entry, recipe) for split, entry in evaluations.items()}
+        by_split = {split: scores_of(self.store, self.keys[split], recipe) or {} for split in self.keys}
         write_json(self.folder / SCORES, by_split)
         findings = [
             *targets.lint_run(self.store, recipe, keys, by_split[self.last]),
@@ -213,7 +216,7 @@ class Training:
 
     def metrics(self, split: str) -> dict[str, float]:
         """The measurements on a split, under the configuration's own early-stop threshold."""
-        return stages.metrics_of(self.evaluations[split], self.job.configuration.recipe)
+        return scores_of(self.job.store, self.job.keys[split], self.job.configuration.recipe) or {}
 
     @property
     def comparable(self) -> str:

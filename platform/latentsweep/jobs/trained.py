@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 from latentsweep import guards, stages
+from latentsweep.ablation.statistics.downstream import Usefulness
 from latentsweep.configuration import Configuration
 from latentsweep.datasets.ledger import note_use
 from latentsweep.datasets.slices import PreparedDataset, check_fingerprint
@@ -15,6 +17,7 @@ from latentsweep.jobs.comparison import compare
 from latentsweep.jobs.train import name_of
 from latentsweep.search.export import configuration_at
 from latentsweep.stages.denoiser import check_kept, image_seeds, keeps
+from latentsweep.stages.downstream import DICE_BY_PATIENTS
 from latentsweep.stages.model_folder import Results, TrainedModel, from_store, read_model
 from latentsweep.stages.pipeline import Pipeline, keys_of
 from latentsweep.storage.entries import Entry
@@ -67,26 +70,42 @@ def _execution_here(configuration: Configuration, device: str | None) -> Executi
 
 
 class Evaluated(NamedTuple):
-    """The measurements of a run, its dataset, and how many other decisions had read the test split, where it did."""
+    """What was measured of a run."""
 
     metrics: dict[str, float]
     dataset: str
     earlier: int | None
+    """How many other decisions had read the test split; None where it wasn't measured on that."""
+    usefulness: Usefulness | None = None
+    """What segmentation networks learned of its slices, where that was asked for."""
+    figure: Path | None = None
+    """The picture of that."""
 
 
 def evaluated_run(
-    home: Home, run: str, open_named: Open, weights: InceptionWeights, split: str, device: str | None = None
+    home: Home,
+    run: str,
+    open_named: Open,
+    weights: InceptionWeights,
+    split: str,
+    device: str | None = None,
+    *,
+    downstream: bool = False,
 ) -> Evaluated:
     """The measurements of a trained run on a split, computed where the store lacks them.
 
     Notes a use of the test split. ``device`` replaces that of the run's configuration. A model's folder that the
     store doesn't know, or whose weights of an earlier step it lacks, is measured by the images of the same seeds.
-    Warns where the run copies and an earlier state of it doesn't. Raises :class:`DataError` where the run isn't
-    trained, or the store's training lacks such weights.
+    With ``downstream`` its slices are tried as training data of segmentation networks, too. Warns where the run
+    copies and an earlier state of it doesn't. Raises :class:`DataError` where the run isn't trained, or the store's
+    training lacks such weights, and :class:`~trainables.errors.ConfigError` with ``downstream`` where it draws no
+    masks.
     """
     named = configuration_at(home, run)
     configuration, folder = named.configuration, named.folder
     recipe, seed, execution = configuration.recipe, configuration.seed, _execution_here(configuration, device)
+    if downstream:
+        recipe = recipe.replace(**{"downstream.measured": True})
     dataset, store = _dataset_of(configuration, open_named), Store.of(home)
     pipeline = Pipeline(store, dataset, recipe, seed, execution, weights, split)
     found = store.find(pipeline.keys.denoiser)
@@ -100,13 +119,24 @@ def evaluated_run(
         raise _untrained(run)
     if found and not folder:
         check_kept(found, recipe)
+    if downstream and not there:
+        raise DataError(
+            f"evaluate --downstream needs the training of {run} in the store, and it isn't there; train its "
+            f"configuration here with: {hint('train')}"
+        )
     name = name_of(dataset.name, pipeline.keys)
     earlier = note_use(home, dataset, "evaluate", name, split, recipe.data.rule)
     if there or not folder:
         metrics = stages.metrics_of(pipeline.evaluation(), recipe)
         if there and guards.copies(metrics):
             _warn_of_copies(run, recipe, there, guards.refusal(metrics))
-        return Evaluated(metrics, dataset.name, earlier)
+        if not recipe.downstream.measured:
+            return Evaluated(metrics, dataset.name, earlier)
+        tried = pipeline.downstream()
+        figure = tried.folder / stages.FIGURES / f"{DICE_BY_PATIENTS}.png"
+        return Evaluated(
+            metrics | tried.summary["metrics"], dataset.name, earlier, Usefulness.of(tried.summary), figure
+        )
     images = read_model(folder).images(image_seeds(seed, recipe.evaluation.samples), execution)
     metrics = compare(images, dataset, store, weights, recipe, split=split, execution=execution, seed=seed)
     return Evaluated(metrics, dataset.name, earlier)

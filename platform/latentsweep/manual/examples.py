@@ -71,6 +71,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "evaluate": (
         ("evaluate best.yaml", "a trained configuration, on the test split"),
+        ("evaluate best.yaml --downstream", "also whether its slices help to train a segmentation network"),
         ("evaluate --images images --dataset mine", "any folder of square pictures"),
     ),
     "store show": (("store show", "what is kept, what it cost, what uses it"),),

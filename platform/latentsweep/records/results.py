@@ -39,7 +39,7 @@ def log_scores(
         return
     costs = {DENOISER_SECONDS.name: denoiser.seconds, EVALUATION_SECONDS.name: evaluation.seconds}
     recorder.log(key, [final_record(evaluation, recipe.diffusion.steps, {**costs, **metrics})])
-    found = (store.find(keys[stage.name]) for stage in PICTURED)
+    found = (store.find(keys[stage.name]) for stage in PICTURED if stage.name in keys)
     log_pictures(recorder, key, (entry for entry in found if entry))
     log_samples(recorder, key, evaluation, recipe)
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from latentsweep import __version__, guards
-from latentsweep.metrics import ERROR, LEADERBOARD, Metric
+from latentsweep.metrics import ERROR, LEADERBOARD, OBJECTIVES, Metric
 from latentsweep.search import confirmation_table
 from latentsweep.search.confirmation import choice, confirmation
 from latentsweep.search.study import Search
@@ -26,16 +26,19 @@ from trainables.config import fingerprint
 from trainables.errors import StoreError
 from trainables.space import THRESHOLD, stage_of
 
-METRICS: dict[str, str] = {}
-"""The metrics that a leaderboard shows, each with its error where it has one, and their headings."""
+HEADINGS: dict[str, str] = {}
+"""The metrics that a leaderboard may show, each with its error where it has one, and their headings."""
 
 FORMATS: dict[str, Metric] = {}
 """The metrics by which these numbers are rounded."""
 
-for _metric in LEADERBOARD:
-    METRICS[_metric.name], FORMATS[_metric.name] = _metric.label, _metric
+for _metric in (*LEADERBOARD, *OBJECTIVES.values()):
+    HEADINGS[_metric.name], FORMATS[_metric.name] = _metric.label, _metric
     if ERROR in _metric.partners:
-        METRICS[_metric.error], FORMATS[_metric.error] = "± se", _metric
+        HEADINGS[_metric.error], FORMATS[_metric.error] = "± se", _metric
+
+METRICS = {name: heading for name, heading in HEADINGS.items() if FORMATS[name] in LEADERBOARD}
+"""Those of every sweep; one shows its objectives, too."""
 
 NUMBER = "#"
 """The heading of a configuration's number."""
@@ -77,6 +80,8 @@ def rows(search: Search) -> list[dict[str, Any]]:
     that they refuse stand last, without a rank. In a search without guards that is ``guards``, and refuses nothing.
     """
     best = {trial.number for trial in choice(search)}
+    objectives = [OBJECTIVES[name] for name in search.config.objectives]
+    shown = [name for name, metric in FORMATS.items() if metric in LEADERBOARD or metric in objectives]
     found = []
     measured = search.measured()
     said = {trial.number: guards.refusal(trial.user_attrs["metrics"]) for trial in measured}
@@ -90,7 +95,7 @@ def rows(search: Search) -> list[dict[str, Any]]:
                 "pass": family_of(trial),
                 "best": trial.number in best,
                 **{field: trial.params[field] for field in search.space.dimensions},
-                **{name: metrics.get(name) for name in METRICS},
+                **{name: metrics.get(name) for name in shown},
                 **({SAID[guarded]: said[trial.number]} if any(said.values()) else {}),
             }
         )
@@ -195,7 +200,7 @@ def heading(name: str) -> str:
     """A column's heading, short."""
     if name == "trial":
         return NUMBER
-    return METRICS.get(name) or FIELDS.get(name) or name.split(".")[-1].replace("_", " ")
+    return HEADINGS.get(name) or FIELDS.get(name) or name.split(".")[-1].replace("_", " ")
 
 
 def described(params: Mapping[str, Any]) -> str:

@@ -14,11 +14,12 @@ from optuna.trial import FrozenTrial
 from latentsweep.configuration import overridden
 from latentsweep.datasets.lesions import check_masks
 from latentsweep.datasets.slices import PreparedDataset
+from latentsweep.metrics import DICE_LOSS
 from latentsweep.search.choice import SearchConfig
 from latentsweep.search.schedule import Schedule
 from latentsweep.search.study import Search
 from latentsweep.search.trials import family_of
-from latentsweep.stages.pipeline import Keys, keys_of
+from latentsweep.stages.pipeline import LAST, Keys, keys_of
 from latentsweep.storage.home import Home, read_json
 from trainables.config import fingerprint
 from trainables.denoiser.condition import no_positions
@@ -131,11 +132,7 @@ class SweepPlan:
 
     def outdated(self, search: Search) -> list[FrozenTrial]:
         """The measured trials that an earlier version measured: their scores don't compare with those of today."""
-        return [
-            trial
-            for trial in search.run_trials()
-            if "keys" in trial.user_attrs and self.keys(trial.params).evaluation.name not in trial.user_attrs["keys"]
-        ]
+        return [trial for trial in search.run_trials() if "keys" in trial.user_attrs and not self._of_today(trial)]
 
     def apart(self, search: Search) -> frozenset[int]:
         """The numbers of the trials whose scores don't compare with the others': other versions measured them.
@@ -152,9 +149,14 @@ class SweepPlan:
 
     def _way_of(self, trial: FrozenTrial) -> str:
         """How a trial was measured: :data:`TODAY`, or by which versions of the stages, where that was noted."""
-        if self.keys(trial.params).evaluation.name in trial.user_attrs["keys"]:
+        if self._of_today(trial):
             return TODAY
         return json.dumps(trial.user_attrs.get(VERSIONS_OF), sort_keys=True)
+
+    def _of_today(self, trial: FrozenTrial) -> bool:
+        """Whether today's versions of the stages would measure a measured trial as it was."""
+        keys = self.keys(trial.params)
+        return {keys[stage.name].name for stage in LAST if stage.name in keys} <= set(trial.user_attrs["keys"])
 
     def check_outdated(self, search: Search, home: Home) -> None:
         """Call it before anything new is measured.
@@ -186,9 +188,12 @@ def planned(
 ) -> SweepPlan:
     """A checked plan. Raises :class:`~trainables.errors.ConfigError` for a space that the recipe refuses.
 
-    The recipe takes over the space's grid of thresholds, so that one sampling pass measures them all.
+    The recipe takes over the space's grid of thresholds, so that one sampling pass measures them all, and with dice
+    as an objective its runs are measured downstream.
     """
     check_end(recipe)
+    if DICE_LOSS.objective in search.objectives:
+        recipe = recipe.replace(**{"downstream.measured": True})
     space.check(recipe)
     space = space.with_field_types(recipe)
     for variant in space.vae_variants(recipe):

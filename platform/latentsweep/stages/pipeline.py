@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from latentsweep.stages.denoiser import DENOISER
-from latentsweep.stages.evaluation import EVALUATION
+from latentsweep.stages.downstream import DOWNSTREAM, REAL_SEGMENTATION
+from latentsweep.stages.evaluation import EVALUATION, metrics_of
 from latentsweep.stages.latents import LATENTS
 from latentsweep.stages.real_features import REAL_FEATURES
 from latentsweep.stages.reconstruction import RECONSTRUCTION
@@ -14,9 +15,20 @@ from latentsweep.stages.samples import SAMPLES
 from latentsweep.stages.stage import Context, Identity, Stage
 from latentsweep.stages.vae import VAE
 from latentsweep.storage.entries import Entry, StageKey
+from latentsweep.storage.store import Store
 from trainables.recipes import Recipe
 
-TABLE = (VAE, LATENTS, REAL_FEATURES, RECONSTRUCTION, DENOISER, SAMPLES, EVALUATION)
+TABLE = (
+    VAE,
+    LATENTS,
+    REAL_FEATURES,
+    RECONSTRUCTION,
+    REAL_SEGMENTATION,
+    DENOISER,
+    SAMPLES,
+    EVALUATION,
+    DOWNSTREAM,
+)
 """All stages, in the order in which they are done. A new stage is a module beside theirs and an entry here."""
 
 STAGES: dict[str, Stage] = {stage.name: stage for stage in TABLE}
@@ -32,7 +44,7 @@ LAST = tuple(stage for stage in TABLE if not any(stage in other.inputs for other
 
 
 class Keys(dict[str, StageKey]):
-    """The key of each stage's result, in the order of the table, also as an attribute: ``keys.vae``."""
+    """The key of each result that a configuration has, in the table's order, also as an attribute: ``keys.vae``."""
 
     def __getattr__(self, stage: str) -> StageKey:
         try:
@@ -53,7 +65,19 @@ def keys_of(recipe: Recipe, dataset: str, seed: int, weights: str, split: str = 
     ``weights`` is the SHA-256 of the Inception network. None of the results needs to be there.
     """
     identity = Identity(recipe, dataset, seed, weights, split)
-    return Keys({stage.name: stage.key(identity) for stage in TABLE})
+    return Keys({stage.name: stage.key(identity) for stage in TABLE if stage.wanted(recipe)})
+
+
+def scores_of(store: Store, keys: Mapping[str, StageKey], recipe: Recipe) -> dict[str, float] | None:
+    """All that was measured of a configuration with these ``keys``, under its own early-stop threshold.
+
+    None where the store lacks a measurement that the configuration has.
+    """
+    found = {stage.name: store.find(keys[stage.name]) for stage in LAST if stage.name in keys}
+    evaluation, downstream = found[EVALUATION.name], found.get(DOWNSTREAM.name)
+    if evaluation is None or None in found.values():
+        return None
+    return metrics_of(evaluation, recipe) | (downstream.summary["metrics"] if downstream else {})
 
 
 class Pipeline(Context):
@@ -70,6 +94,7 @@ class Pipeline(Context):
         return keys_of(self.recipe, self.identity.dataset, self.seed, self.weights.sha256, self.split)
 
     def finish(self) -> None:
-        """Obtains every result of the table."""
+        """Obtains every result that the recipe has."""
         for stage in LAST:
-            self.obtain(stage)
+            if stage.wanted(self.recipe):
+                self.obtain(stage)

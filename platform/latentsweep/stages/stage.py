@@ -83,6 +83,8 @@ class Stage:
     """For a training: returns the records of a finished one. None for other stages."""
     planned: str = ""
     """What a dry run calls the results that are to be computed; it does not list a stage without a name here."""
+    wanted: Callable[[Recipe], bool] = lambda recipe: True
+    """Whether a configuration has this result."""
     pictured: bool = False
     """Whether the result has pictures, in its folder ``FIGURES``."""
 
