@@ -72,6 +72,13 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("evaluate best.yaml", "a trained configuration, on the test split"),
         ("evaluate --images images --dataset mine", "any folder of square pictures"),
     ),
+    "release": (
+        ("release --run best.yaml --to release --count 500", "500 slices, a data sheet, a Croissant file, checksums"),
+        (
+            'release --run demo --to release --source "our hospital, study 12" --licence CC-BY-4.0',
+            "with what you know of the source",
+        ),
+    ),
     "store show": (("store show", "what is kept, what it cost, what uses it"),),
     "store free": (
         ("store free --dry-run", "what nothing refers to"),
