@@ -25,18 +25,26 @@ def disc(number: int, side: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def plant_discs(
-    home: Home, name: str = "discs", *, side: int = 32, each: int = 8, without: int = 0, empty: bool = False
+    home: Home,
+    name: str = "discs",
+    *,
+    side: int = 32,
+    each: int = 8,
+    without: int = 0,
+    empty: bool = False,
+    labelled: bool = False,
 ) -> PreparedDataset:
     """A dataset of ``each`` slices a split in ``home`` with masks; the last ``without`` slices have none.
 
-    With ``empty`` all masks are.
+    With ``empty`` all masks are. With ``labelled`` each split has two subjects in turn, of grade HGG and LGG.
     """
     folder = home.writable(home.datasets / name)
     splits = [split for split in ("train", "validation", "test") for _ in range(each)]
     rows = []
     for number, split in enumerate(splits):
         image, mask = disc(number, side)
-        rows.append(SliceRow(split, split, number, split, split, encode(image), encode(mask * (not empty))))
+        subject = f"{split}-{number % 2}" if labelled else split
+        rows.append(SliceRow(subject, split, number, split, split, encode(image), encode(mask * (not empty))))
     rows = [
         dataclasses.replace(row, mask=None if place >= len(rows) - without else row.mask)
         for place, row in enumerate(rows)
@@ -44,5 +52,8 @@ def plant_discs(
     manifest = described(name, splits, each, side)
     masked = sum(row.mask is not None for row in rows)
     manifest["counts"] |= {"slices_with_mask": masked, "slices_with_lesion": 0 if empty else masked * 4 // 5}
+    if labelled:
+        numbers = {row.subject: [int(row.subject[-1])] for row in rows}
+        manifest["labels"] = {"categories": {"grade": ["HGG", "LGG"]}, "subjects": numbers}
     write_manifest(folder, {**manifest, "shards": write_shards(folder, rows, masks=True)})
     return open_dataset(home.datasets, name)

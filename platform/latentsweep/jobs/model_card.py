@@ -149,6 +149,7 @@ def card(training: Training, grid: Grid, *, licence: str = UNSTATED) -> str:
         side=recipe.data.image_size,
         masks=recipe.data.mask,
         told_of_lesions=recipe.diffusion.lesion_condition,
+        labels=recipe.diffusion.label_condition,
         foreign=[*recipe.diffusion.chosen_plugins("denoiser"), *recipe.sampling.chosen_plugins("sampler")],
         seed=configuration.seed,
         licence=licence,
