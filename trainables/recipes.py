@@ -74,8 +74,8 @@ class Recipe(Config):
             )
         if self.sampling.guidance != 1 and not (self.diffusion.conditional and self.diffusion.condition_dropout):
             raise ConfigError(
-                "sampling.guidance other than 1 needs diffusion.position_condition or lesion_condition, and a "
-                "condition_dropout above 0, "
+                "sampling.guidance other than 1 needs diffusion.position_condition, lesion_condition or "
+                "label_condition, and a condition_dropout above 0, "
                 f"which teach the denoiser both sides of it; got guidance {self.sampling.guidance:g}: set both, or "
                 "leave it at 1"
             )

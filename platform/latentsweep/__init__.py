@@ -1,8 +1,8 @@
 """latentsweep: which choices make slice-by-slice latent diffusion work on your brain MRI?
 
-``prepare``, ``sweep``, ``ablate``, ``train`` and ``load`` do in Python what the commands of these names do
-(docs/python.md). Each is imported when it is first asked for, so that importing the package imports no torch, Ray or
-MLflow.
+``prepare``, ``sweep``, ``ablate``, ``train``, ``load`` and ``release`` do in Python what the commands of these names
+do (docs/python.md). Each is imported when it is first asked for, so that importing the package imports no torch, Ray
+or MLflow.
 """
 
 import importlib
@@ -11,14 +11,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from latentsweep.api.datasets import prepare
     from latentsweep.api.models import load
+    from latentsweep.api.releases import release
     from latentsweep.api.searches import sweep
     from latentsweep.api.studies import ablate
     from latentsweep.api.trainings import train
 
 __version__ = "0.1.0"
-__all__ = ["ablate", "load", "prepare", "sweep", "train"]
+__all__ = ["ablate", "load", "prepare", "release", "sweep", "train"]
 
-_MODULES = {"prepare": "datasets", "sweep": "searches", "ablate": "studies", "train": "trainings", "load": "models"}
+_MODULES = {
+    "prepare": "datasets",
+    "sweep": "searches",
+    "ablate": "studies",
+    "train": "trainings",
+    "load": "models",
+    "release": "releases",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from latentsweep import __version__, interruption
-from latentsweep.commands import ablation, findings, models, plan, plugins, sweep
+from latentsweep.commands import ablation, findings, models, plan, plugins, release, sweep
 from latentsweep.commands.data import data_app
 from latentsweep.commands.store import store_app
 from latentsweep.execution import supervision
@@ -113,6 +113,7 @@ for command in (
     models.train,
     models.sample,
     models.evaluate,
+    release.release,
     plugins.plugins,
 ):
     app.command()(command)

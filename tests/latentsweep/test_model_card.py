@@ -61,7 +61,7 @@ def training(folder: Path, metrics: Mapping[str, float] = HONEST, recipe: Recipe
     job = Retraining(
         home,
         Configuration("tiny", 7, recipe, origin=origin),
-        plant_discs(home, "tiny", side=64) if recipe.data.mask else plant(home),
+        plant_discs(home, "tiny", side=64, labelled=True) if recipe.data.mask else plant(home),
         InceptionWeights(Path("not-needed"), "0" * 64),
     )
     job.folder.mkdir(parents=True, exist_ok=True)
@@ -120,19 +120,23 @@ def test_an_interval_without_recorded_ends_is_that_of_the_standard_error(tmp_pat
 
 
 def test_a_model_with_masks_says_what_it_draws_and_what_it_was_trained_on(tmp_path: Path) -> None:
-    recipe = RECIPE.replace(**{"data.mask": True, "diffusion.lesion_condition": True})
+    told = {"diffusion.lesion_condition": True, "diffusion.label_condition": ["grade"]}
+    recipe = RECIPE.replace(**{"data.mask": True, **told})
     done = training(tmp_path, recipe=recipe)
     text = card(done, NOTHING)
     assert "64×64 pixels, each with its lesion mask," in text
     assert "# uint8 (16, 2, 64, 64)" in text
     assert "are in `images/masks`" in text
     assert "--lesion small" in text
+    assert "--label grade=…" in text
+    assert "told these labels: grade." in text
     assert JOINT in done.job.fingerprint
     assert f"fingerprint `{done.job.fingerprint}`" in text
     plain = card(training(tmp_path / "plain"), NOTHING)
     assert "# uint8 (16, 64, 64)" in plain
     assert "mask" not in plain
     assert "--lesion" not in plain
+    assert "--label" not in plain
 
 
 def test_a_model_that_draws_by_a_plug_in_names_what_draws_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 from latentsweep.configuration import Configuration
 from latentsweep.stages import sampler, single_file
 from latentsweep.stages.model_folder import SAMPLER, TrainedModel, read_model, write_sampler
-from latentsweep.stages.sampler import CONFIG, DENOISER, GUIDE, SCALING, SETTINGS, VAE, open_model
+from latentsweep.stages.sampler import CONFIG, DENOISER, GUIDE, SCALING, SETTINGS, VAE, labels_of, open_model
 from trainables.autoencoder.vae import Autoencoder
 from trainables.denoiser.samplers import SAMPLERS
 from trainables.denoiser.unet import UNet
@@ -69,6 +69,7 @@ JOINT = SMALL.replace(
         "data.mask": True,
         "diffusion.lesion_condition": True,
         "diffusion.position_condition": True,
+        "diffusion.label_condition": ("grade", "age"),
         "sampling.guidance": 1.5,
     }
 )
@@ -131,9 +132,12 @@ def model_folder(folder: Path, recipe: Recipe) -> Path:
         save_tensors(folder / file, random(UNet(recipe.vae.latent_channels, recipe.diffusion)))
     channels = recipe.vae.latent_channels
     scaling = {"mean": torch.linspace(-1, 1, channels), "deviation": torch.linspace(0.5, 2, channels)}
-    save_tensors(
-        folder / SCALING, {**scaling, "positions": torch.linspace(0, 1, 5), "lesions": torch.arange(5.0) % 3}
-    )
+    told = {
+        "positions": torch.linspace(0, 1, 5),
+        "lesions": torch.arange(5.0) % 3,
+        "categories": torch.stack([torch.arange(5.0) % 2, torch.arange(5.0) // 3], dim=1),
+    }
+    save_tensors(folder / SCALING, scaling | told, {"grade": ["HGG", "LGG"], "age": ["young", "old"]})
     configuration = Configuration("tiny", 0, recipe)
     configuration.write(folder / CONFIG)
     write_sampler(folder, configuration)
@@ -158,6 +162,31 @@ def test_it_draws_the_same_bits_without_the_platform(tmp_path: Path) -> None:
             assert np.array_equal(np.stack([np.asarray(Image.open(file)) for file in files]), masks)
         assert expected.std() > 5
         assert not np.array_equal(expected[0], expected[1])
+
+
+def test_it_draws_the_label_that_is_asked_for(tmp_path: Path) -> None:
+    model = open_model(model_folder(tmp_path / "model", JOINT))
+    both = [model.draw([3], labels={"grade": grade}) for grade in ("HGG", "LGG")]
+    assert not np.array_equal(*both)
+    assert model.draw([3, 4], lesion="none", labels={"grade": "LGG", "age": "old"}).shape == (2, 2, 32, 32)
+    for lesion, labels, words in (
+        ("", {"sex": "F"}, r"label must be one that the model was told \(grade, age\), got sex"),
+        ("", {"grade": "III"}, "grade must be one of HGG, LGG, got III"),
+        ("small", {"grade": "HGG", "age": "young"}, "none has lesion small, grade HGG, age young; ask for less"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            model.draw([3], lesion=lesion, labels=labels)
+    with pytest.raises(ConfigError, match=r"told \(none\), got grade"):
+        open_model(model_folder(tmp_path / "plain", PLAIN)).draw([3], labels={"grade": "HGG"})
+
+
+def test_labels_are_typed_as_label_and_category() -> None:
+    assert labels_of(["grade=HGG", "age=40-59"]) == {"grade": "HGG", "age": "40-59"}
+    for texts in (["grade"], ["=HGG"], ["grade="]):
+        with pytest.raises(ConfigError, match="--label must be label=category"):
+            labels_of(texts)
+    with pytest.raises(ConfigError, match="--label takes each label once"):
+        labels_of(["grade=HGG", "grade=LGG"])
 
 
 def test_the_settings_that_it_reads_mean_what_the_recipe_means(tmp_path: Path) -> None:

@@ -59,7 +59,10 @@ LATER = {
 """Fields of the recipe that came after there were stores, away from their defaults."""
 
 MASKS = {"data.mask": True, "data.mask_label": 4, "vae.mask_weight": 0.5, "diffusion.lesion_condition": True}
-"""The rest of them, of masks, which came last: without them the keys of the others are what they were."""
+"""Those of masks, which came after them: without them the keys of the others are what they were."""
+
+LABELS = {"diffusion.label_condition": ("grade",)}
+"""The last of them, of labels, for which the same holds."""
 
 DOWNSTREAM = {"data.mask": True, "downstream.measured": True}
 """Where segmentation networks are trained on what is drawn: two stages more."""
@@ -69,6 +72,7 @@ CONFIGURATIONS: dict[str, Recipe] = {
     "downstream": SMOKE.replace(**DOWNSTREAM),
     "later": SMOKE.replace(**LATER),
     "masks": SMOKE.replace(**LATER, **MASKS),
+    "labels": SMOKE.replace(**LATER, **MASKS, **LABELS),
 }
 
 
@@ -104,7 +108,7 @@ def test_every_stage_and_no_other_has_a_digest_that_is_pinned() -> None:
 
 
 def test_the_configuration_of_later_fields_sets_each_of_them() -> None:
-    recipe = CONFIGURATIONS["masks"]
+    recipe = CONFIGURATIONS["labels"]
     for section in fields(Recipe):
         values = getattr(recipe, section.name)
         for field in fields(values):

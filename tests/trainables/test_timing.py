@@ -107,6 +107,6 @@ def test_an_image_takes_longer_the_more_evaluations_it_has() -> None:
     assert 0 < short < long
 
 
-def test_the_features_of_an_image_take_time() -> None:
+def test_features_and_the_step_of_a_segmentation_network_take_time() -> None:
     for piece in ("features", "segmentation"):
         assert pieces.piece_seconds(piece, TINY, find_weights(), Execution(), 20, 0.1) > 0

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from trainables.denoiser.augmentation import Moves, cutmix, draw_moves, draw_rectangles, draw_versions
-from trainables.denoiser.condition import Condition, draw_dropped, known_lesions, known_positions
+from trainables.denoiser.condition import Condition, draw_dropped, known_categories, known_lesions, known_positions
 from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.latents import Latents
 from trainables.denoiser.process import add_noise, target
@@ -35,7 +35,7 @@ class Draws(NamedTuple):
     partners: Tensor
     moves: Moves | None
     dropped: Tensor | None
-    """(B,) bool: of whom the denoiser isn't told position and lesion."""
+    """(B,) bool: of whom the denoiser isn't told position, lesion and labels."""
 
 
 class NoisyBatch(NamedTuple):
@@ -97,10 +97,14 @@ def noisy_batch(config: DiffusionConfig, latents: Latents, schedule: Tensor, dra
         z_t, wanted, labels = draws.moves.apply(z_t), draws.moves.apply(wanted), [draws.moves.labels]
     if config.tells_cutmix:
         labels.append(draws.rectangles.float().mean(dim=(1, 2, 3))[:, None])
-    known = (of(config, latents, draws.indices) for of in (known_positions, known_lesions))
-    positions, lesions = (
-        each if each is None or draws.dropped is None else each.masked_fill(draws.dropped, torch.nan)
-        for each in known
+    known = (of(config, latents, draws.indices) for of in (known_positions, known_lesions, known_categories))
+    positions, lesions, categories = (
+        each if each is None or draws.dropped is None else untold(each, draws.dropped) for each in known
     )
-    told = Condition(positions, torch.cat(labels, dim=1) if labels else None, lesion=lesions)
+    told = Condition(positions, torch.cat(labels, dim=1) if labels else None, lesion=lesions, categories=categories)
     return NoisyBatch(z_t, t, wanted, told)
+
+
+def untold(values: Tensor, dropped: Tensor) -> Tensor:
+    """The ``values`` (B,) or (B, K) of samples, NaN where ``dropped`` (B,) says that nothing is told."""
+    return values.masked_fill(dropped.view(-1, *[1] * (values.ndim - 1)), torch.nan)

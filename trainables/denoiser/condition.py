@@ -1,8 +1,9 @@
-"""What the denoiser is told beside the timestep: a slice's position and lesion, its augmentation, an estimate.
+"""What the denoiser is told beside the timestep: a slice's position, lesion, labels, augmentation, an estimate.
 
 Legend: B samples, latents (B, C, h, w). A position is a number from 0, the volume's lowest kept slice, to 1, its
-highest; NaN says nothing. A lesion is the number of its size in :data:`LESIONS`; NaN says nothing. An estimate is an
-x̂₀ of the denoiser itself; 0 says nothing.
+highest; NaN says nothing. A lesion is the number of its size in :data:`LESIONS`; NaN says nothing. A category is its
+number among those of its label, of K labels; NaN says nothing. An estimate is an x̂₀ of the denoiser itself; 0 says
+nothing.
 """
 
 from __future__ import annotations
@@ -34,10 +35,12 @@ class Condition:
     """(B, C, h, w) float32."""
     lesion: Tensor | None = None
     """(B,) float32, 0, 1 or 2, or NaN."""
+    categories: Tensor | None = None
+    """(B, K) float32, below MOST_CATEGORIES, or NaN."""
 
     def __getitem__(self, share: slice) -> Condition:
         """The condition of these samples alone."""
-        parts = (self.position, self.augmentation, self.estimate, self.lesion)
+        parts = (self.position, self.augmentation, self.estimate, self.lesion, self.categories)
         return Condition(*(None if part is None else part[share] for part in parts))
 
 
@@ -63,7 +66,7 @@ def check_positions(config: DiffusionConfig, training: Latents) -> None:
 
 
 def draw_dropped(config: DiffusionConfig, batch: int, random: torch.Generator) -> Tensor | None:
-    """Of whom the denoiser isn't told position and lesion in a step, (B,) bool; None where it never is told them.
+    """Of whom the denoiser isn't told position, lesion and labels in a step, (B,) bool; None where it never is.
 
     Each sample's with ``config.condition_dropout``, so that the network also learns the unconditional distribution
     (Ho & Salimans 2022, algorithm 1).
@@ -87,6 +90,13 @@ def known_lesions(config: DiffusionConfig, latents: Latents, indices: Tensor) ->
     return latents.lesions[indices]
 
 
+def known_categories(config: DiffusionConfig, latents: Latents, indices: Tensor) -> Tensor | None:
+    """The categories (B, K) of the samples ``indices`` (B,); None where the denoiser isn't conditioned on labels."""
+    if not config.label_condition or latents.categories is None:
+        return None
+    return latents.categories[indices]
+
+
 def lesion_border(shares: Tensor) -> float:
     """The share of a slice up to which a lesion is small: the median of those ``shares`` (N,) above 0, 0 without."""
     lesions = shares[shares > 0]
@@ -101,7 +111,7 @@ def lesion_sizes(shares: Tensor, border: float) -> Tensor:
 def draw_positions(seeds: Sequence[int], positions: Tensor) -> Tensor:
     """A position (B,) for each image seed, one of ``positions`` (N,), by a generator apart from the noise's.
 
-    Lesions (N,) of the same slices are drawn so, too: a seed takes both of one slice.
+    Lesions (N,) and categories (N, K) of the same slices are drawn so, too: a seed takes all of one slice.
     """
     choices = [torch.randint(len(positions), (), generator=generator(seed, "position")) for seed in seeds]
     return positions[torch.stack(choices)]

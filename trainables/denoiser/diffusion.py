@@ -10,6 +10,9 @@ from trainables.errors import ConfigError
 from trainables.loop.cards import AUTO
 from trainables.plugins import with_plugins
 
+MOST_CATEGORIES = 12
+"""The most categories of a label."""
+
 
 @dataclass(frozen=True, kw_only=True)
 @with_plugins
@@ -120,10 +123,17 @@ class DiffusionConfig(Config):
         "the training slices that have lesion; needs data.mask",
         later=True,
     )
+    label_condition: tuple[str, ...] = setting(
+        (),
+        "tell the denoiser the labels of each slice's patient: the columns of the table that `data prepare --labels` "
+        "was given, such as [grade]",
+        later=True,
+    )
     condition_dropout: float = setting(
         0.1,
-        "share of samples whose position and lesion are replaced by a learned null embedding, so that "
-        "sampling.guidance can be used (Ho & Salimans 2022); acts with position_condition or lesion_condition alone",
+        "share of samples whose position, lesion and labels are replaced by a learned null embedding, so that "
+        "sampling.guidance can be used (Ho & Salimans 2022); acts with position_condition, lesion_condition or "
+        "label_condition alone",
         later=True,
         low=0,
         high=0.9,
@@ -247,6 +257,11 @@ class DiffusionConfig(Config):
                 "DiffusionConfig.ema_lengths must name each length once, got "
                 f"{', '.join(f'{length:g}' for length in self.ema_lengths)}; leave out the repeated one"
             )
+        if len(set(self.label_condition)) < len(self.label_condition):
+            raise ConfigError(
+                f"DiffusionConfig.label_condition must name each column once, got {', '.join(self.label_condition)}; "
+                "leave out the repeated one"
+            )
         if self.zero_terminal_snr and self.prediction == "epsilon":
             raise ConfigError(
                 "DiffusionConfig.zero_terminal_snr must go with a prediction that holds at pure noise, got "
@@ -272,7 +287,7 @@ class DiffusionConfig(Config):
     @property
     def conditional(self) -> bool:
         """Whether the denoiser is told anything of a slice that guidance can act on."""
-        return self.position_condition or self.lesion_condition
+        return self.position_condition or self.lesion_condition or bool(self.label_condition)
 
     @property
     def tells_cutmix(self) -> bool:

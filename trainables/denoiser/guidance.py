@@ -28,7 +28,8 @@ def guided(
     """A denoiser of z_t, t and a tensor for each of its condition's ``parts``, with one or both kinds of guidance.
 
     - ``weight`` w is that of classifier-free guidance: null + w·(D − null), of the unconditional and the conditional
-      output (Ho & Salimans 2022, eq. 6, whose w is one less); null isn't told position and lesion, but the rest.
+      output (Ho & Salimans 2022, eq. 6, whose w is one less); null isn't told position, lesion and labels, but the
+      rest.
     - ``autoguidance`` w is that of an inferior version of the denoiser, ``guide``: D_guide + w·(D − D_guide), both
       told the same (Karras et al. 2024, "Guiding a Diffusion Model with a Bad Version of Itself", section 3).
 
@@ -40,7 +41,8 @@ def guided(
         told = {"condition": condition} if parts else {}
         plain = output = denoise(z_t, t, **told).float()
         if weight != 1:
-            null = denoise(z_t, t, condition=replace(condition, position=None, lesion=None)).float()
+            nothing = replace(condition, position=None, lesion=None, categories=None)
+            null = denoise(z_t, t, condition=nothing).float()
             output = null + weight * (plain - null)
         if autoguidance != 1 and guide is not None:
             output = output + (autoguidance - 1) * (plain - guide(z_t, t, **told).float())

@@ -61,6 +61,8 @@ class Latents:
     """V."""
     lesions: torch.Tensor | None = None
     """(V·N,) float32: the size of each slice's lesion, as :mod:`trainables.denoiser.condition` counts it."""
+    categories: torch.Tensor | None = None
+    """(V·N, K) float32: the number of each slice's category, of each label."""
     labels: torch.Tensor | None = None
     """(V·N, 7) float32: how each was altered, 0 where it wasn't; None where none was."""
 
@@ -86,6 +88,7 @@ class Latents:
             statistics=self.statistics.to(device),
             positions=None if self.positions is None else self.positions.to(device),
             lesions=None if self.lesions is None else self.lesions.to(device),
+            categories=None if self.categories is None else self.categories.to(device),
             labels=None if self.labels is None else self.labels.to(device),
         )
 

@@ -66,8 +66,8 @@ class SamplingConfig(Config):
     )
     guidance: float = setting(
         1.0,
-        "weight w of classifier-free guidance on position and lesion: null + w·(cond − null) (Ho & Salimans 2022, "
-        "whose w is one less); 1 is the conditional denoiser alone; any other calls the network twice in each "
+        "weight w of classifier-free guidance on position, lesion and labels: null + w·(cond − null) (Ho & Salimans "
+        "2022, whose w is one less); 1 is the conditional denoiser alone; any other calls the network twice in each "
         "evaluation, which takes twice the time and counts as one of sampling.steps",
         later=True,
         low=0,
@@ -130,8 +130,8 @@ class SamplingConfig(Config):
 Denoise = Callable[..., Tensor]
 """A denoiser: z_t (B, C, h, w) and timesteps (B,) int64 in 0 … T − 1 → the model's output, of the shape of z_t.
 
-Where the samples have positions or lesions, or diffusion.self_conditioning asks for estimates, it takes them as the
-keyword ``condition``.
+Where the samples have positions, lesions or labels, or diffusion.self_conditioning asks for estimates, it takes them
+as the keyword ``condition``.
 """
 
 CHUNK_ON_CPU, CHUNK_ON_ACCELERATOR = 32, 64
@@ -172,6 +172,8 @@ class SamplingTrace:
     """(B,), the positions that the denoiser got; None where it got none."""
     lesions: Tensor | None = None
     """(B,), the same of the lesions."""
+    categories: Tensor | None = None
+    """(B, K), the same of the labels."""
 
     def remaining(self) -> Tensor:
         """How far each result is from where its sampler ends, ‖x̂₀ − end‖/‖end‖, (K, B) on the CPU; 0 at the end.
@@ -212,6 +214,7 @@ def sample(
     snapshots: Sequence[int] = (),
     positions: Tensor | None = None,
     lesions: Tensor | None = None,
+    categories: Tensor | None = None,
     chunk: int | None = None,
 ) -> SamplingTrace:
     """Latents from ``noise`` (B, C, h, w) float32, one pass for all ``thresholds``.
@@ -220,9 +223,9 @@ def sample(
     is below it, and its result is that evaluation's x̂₀; one that never stops has the last x̂₀, so threshold 0 is the
     sampler without stopping. ``thresholds`` default to the configuration's. A sample that has stopped under all of
     them takes no more evaluations. ``seeds`` give each image its own noise where η > 0, continuing the stream of
-    :func:`initial_noise`. ``snapshots`` are the evaluations, from 0, to keep. ``positions`` and ``lesions`` (B,) are
-    for a denoiser that is conditioned on them, with ``config.guidance``; ``guide`` is the inferior denoiser of
-    ``config.autoguidance``. A call of the denoiser takes ``chunk`` latents, by default
+    :func:`initial_noise`. ``snapshots`` are the evaluations, from 0, to keep. ``positions`` and ``lesions`` (B,)
+    and ``categories`` (B, K) are for a denoiser that is conditioned on them, with ``config.guidance``; ``guide`` is
+    the inferior denoiser of ``config.autoguidance``. A call of the denoiser takes ``chunk`` latents, by default
     :func:`usual_chunk`. A network computes in ``config.precision``; any other denoiser as it is. Raises
     :class:`ConfigError` where ``config.steps`` exceeds ``diffusion.timesteps``.
     """
@@ -240,7 +243,7 @@ def sample(
     chunk = chunk or usual_chunk(batch, device)
     dtype = computing_dtype(config.precision, device)
     denoise, guide = _converted(denoise, dtype), _converted(guide, dtype) if guide else None
-    of_slices = {"position": positions, "lesion": lesions}
+    of_slices = {"position": positions, "lesion": lesions, "categories": categories}
     known = {part: send(values, device) for part, values in of_slices.items() if values is not None}
     weight = config.guidance if known else 1.0
     parts = [*known, *(["estimate"] if diffusion.self_conditioning else [])]
@@ -276,7 +279,8 @@ def sample(
         draw = partial(_draw, [generators[index] for index in stops.active.tolist()], z_t)
         z_t = sampler(Step(z_t, x0, noise_hat, now, alpha_bars[evaluation + 1], previous, config.eta, draw))
         previous = (now, x0)
-    return SamplingTrace(thresholds, stops.latents, stops.steps_used, stops.measures, kept, positions, lesions)
+    results = stops.latents, stops.steps_used, stops.measures
+    return SamplingTrace(thresholds, *results, kept, positions, lesions, categories)
 
 
 def _converted(denoise: Denoise, dtype: torch.dtype) -> Denoise:

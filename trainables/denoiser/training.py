@@ -14,6 +14,7 @@ from trainables.denoiser.condition import (
     Condition,
     check_positions,
     estimated,
+    known_categories,
     known_lesions,
     known_positions,
     with_estimates,
@@ -168,8 +169,12 @@ def validation_mse(
     random = generator(seed, "validation")
     count = min(limit, len(latents))
     indices = torch.linspace(0, len(latents) - 1, count).round().long().to(latents.mean.device)
-    lesions = known_lesions(config, latents, indices)
-    z0, condition = latents.draw(indices, None), Condition(known_positions(config, latents, indices), lesion=lesions)
+    z0 = latents.draw(indices, None)
+    condition = Condition(
+        known_positions(config, latents, indices),
+        lesion=known_lesions(config, latents, indices),
+        categories=known_categories(config, latents, indices),
+    )
     noise = torch.randn(z0.shape, generator=random).to(z0.device)
     t = torch.randint(config.timesteps, (count,), generator=random).to(z0.device)
     z_t, wanted = add_noise(z0, noise, schedule[t]), target(z0, noise, schedule[t], config.prediction)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from trainables.config import named_by
 from trainables.denoiser.augmentation import label_width
 from trainables.denoiser.condition import LESIONS, NOTHING, Condition
-from trainables.denoiser.diffusion import DiffusionConfig
+from trainables.denoiser.diffusion import MOST_CATEGORIES, DiffusionConfig
 from trainables.denoiser.schedules import noise_labels
 from trainables.layers import ResidualBlock, SelfAttention, group_norm, run, zero_init
 from trainables.loop.precision import dtype_of
@@ -51,22 +51,22 @@ class PositionEmbedding(nn.Module):
         return torch.where(position.isnan()[:, None], self.null.to(known.dtype), known)
 
 
-class LesionEmbedding(nn.Module):
-    """Sizes of lesions to a vector that is added to the time embedding; a vector of its own where none is told.
+class CategoryEmbedding(nn.Module):
+    """Sizes, or other categories, to a vector that is added to the time embedding; one of its own where none is told.
 
     All are learned and start at 0.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, count: int, channels: int) -> None:
         super().__init__()
-        self.sizes = nn.Parameter(torch.zeros(len(LESIONS) + 1, channels))
+        self.sizes = nn.Parameter(torch.zeros(count + 1, channels))
 
-    def forward(self, lesion: Tensor | None) -> Tensor:
-        """(B,), NaN where it isn't told, or None where it is told of no sample → (B or 1, ``channels``)."""
-        if lesion is None:
+    def forward(self, category: Tensor | None) -> Tensor:
+        """(B,) of numbers from 0, NaN where it isn't told, or None for all → (B or 1, ``channels``)."""
+        if category is None:
             return self.sizes[-1:]
-        places = torch.where(lesion.isnan(), len(LESIONS), lesion)
-        chosen = places[:, None] == torch.arange(len(self.sizes), device=lesion.device)
+        places = torch.where(category.isnan(), len(self.sizes) - 1, category)
+        chosen = places[:, None] == torch.arange(len(self.sizes), device=category.device)
         return chosen.to(self.sizes.dtype) @ self.sizes
 
 
@@ -143,7 +143,8 @@ class UNet(nn.Module):
         self.register_buffer("labels", labels, persistent=False)
         # These come last, so that all other weights start the same with and without them.
         self.position = PositionEmbedding(embedding) if config.position_condition else None
-        self.lesion = LesionEmbedding(embedding) if config.lesion_condition else None
+        self.lesion = CategoryEmbedding(len(LESIONS), embedding) if config.lesion_condition else None
+        self.categories = nn.ModuleList(CategoryEmbedding(MOST_CATEGORIES, embedding) for _ in config.label_condition)
         # Without a bias label 0 adds nothing, so that sampling needs no label.
         width = label_width(config)
         self.augmentation = zero_init(nn.Linear(width, embedding, bias=False)) if width else None
@@ -168,6 +169,9 @@ class UNet(nn.Module):
             embedded = embedded + self.position(condition.position)
         if self.lesion is not None:
             embedded = embedded + self.lesion(condition.lesion)
+        for number, label in enumerate(self.categories):
+            told = condition.categories
+            embedded = embedded + label(None if told is None else told[:, number])
         if self.augmentation is not None and condition.augmentation is not None:
             embedded = embedded + self.augmentation(condition.augmentation.to(dtype))
         embedded = self.embed[-1](embedded).to(dtype)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -34,4 +37,22 @@ def replace_whole(path: Path, text: str) -> None:
         os.replace(draft, path)
     except BaseException:
         draft.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A new folder under a temporary name beside ``path``, which is renamed when the block ends without an error.
+
+    After an error it is deleted, and ``path`` is as it was. Raises :class:`OSError`, also where ``path`` is a file or
+    a folder that isn't empty.
+    """
+    draft = path.with_name(f".{path.name[:200]}.{os.getpid()}.tmp")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    try:
+        yield draft
+        os.replace(draft, path)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
         raise

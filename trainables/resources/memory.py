@@ -179,7 +179,13 @@ def _pass(
         position = torch.empty(batch) if recipe.diffusion.position_condition else None
         width = label_width(recipe.diffusion)
         lesion = torch.zeros(batch) if recipe.diffusion.lesion_condition else None
-        told = Condition(position, torch.empty(batch, width) if width else None, lesion=lesion)
+        named = len(recipe.diffusion.label_condition)
+        told = Condition(
+            position,
+            torch.empty(batch, width) if width else None,
+            lesion=lesion,
+            categories=torch.zeros(batch, named) if named else None,
+        )
         held = storages.live
         if samples < batch:
             for parameter in (parameter for network in networks for parameter in network.parameters()):
@@ -294,11 +300,14 @@ def _split(recipe: Recipe, section: str, slices: int) -> tuple[Tensor, ...]:
     slices *= recipe.diffusion.versions
     positions = (torch.empty(slices),) if recipe.diffusion.position_condition else ()
     lesions = (torch.empty(slices),) if recipe.diffusion.lesion_condition else ()
+    named = len(recipe.diffusion.label_condition)
+    categories = (torch.empty(slices, named),) if named else ()
     labels = (torch.empty(slices, label_width(recipe.diffusion)),) if recipe.diffusion.copies else ()
     return (
         torch.empty(2, slices, recipe.vae.latent_channels, small, small, dtype=torch.float16),
         *positions,
         *lesions,
+        *categories,
         *labels,
     )
 

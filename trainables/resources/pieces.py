@@ -68,7 +68,7 @@ def drawing_seconds(recipe: Recipe, execution: Execution) -> float:
     denoiser = denoiser_of(recipe.vae.latent_channels, recipe.diffusion).to(device).eval()
     autoencoder = Autoencoder(recipe.vae, recipe.data.mask)
     evaluations = min(EVALUATIONS, recipe.sampling.steps)
-    seeds, told = range(IMAGES), torch.zeros(IMAGES)
+    seeds, told, named = range(IMAGES), torch.zeros(IMAGES), len(recipe.diffusion.label_condition)
     noise = initial_noise(seeds, (recipe.vae.latent_channels, size, size)).to(device)
 
     def draw() -> torch.Tensor:
@@ -83,6 +83,7 @@ def drawing_seconds(recipe: Recipe, execution: Execution) -> float:
                 thresholds=(0.0,),
                 positions=told if recipe.diffusion.position_condition else None,
                 lesions=told if recipe.diffusion.lesion_condition else None,
+                categories=torch.zeros(IMAGES, named) if named else None,
             )
             .latents[0]
             .cpu()

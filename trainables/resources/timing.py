@@ -85,8 +85,10 @@ def _latents(recipe: Recipe, count: int) -> Latents:
     positions = torch.rand(count) if recipe.diffusion.position_condition else None
     labels = torch.zeros(count, COPY_LABELS) if recipe.diffusion.copies else None
     lesions = torch.zeros(count) if recipe.diffusion.lesion_condition else None
+    named = len(recipe.diffusion.label_condition)
+    categories = torch.zeros(count, named) if named else None
     statistics = ChannelStatistics.of(mean, log_variance)
-    return Latents(mean, log_variance, statistics, positions, lesions=lesions, labels=labels)
+    return Latents(mean, log_variance, statistics, positions, lesions=lesions, categories=categories, labels=labels)
 
 
 def _durations(records: Sequence[Record]) -> list[tuple[int, float]]:

@@ -21,6 +21,7 @@ def prepare(
     subject_from: str | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    labels: str | Path | None = None,
     size: int = 128,
     jobs: int | None = None,
     replace: bool = False,
@@ -35,6 +36,8 @@ def prepare(
 
     ``series`` is the contrast where a source holds several; ``subject_from`` says which part of a path is the
     subject, as the command's option does; ``include`` and ``exclude`` are patterns of paths below the source.
+    ``labels`` is a CSV table of the subjects' labels, such as a grade, with the column "subject", for
+    ``diffusion.label_condition``.
     ``size`` is the side S of a slice in pixels, 16 to 1024, ``jobs`` the number of processes (all cores by default).
     ``replace`` prepares anew what exists otherwise. ``progress`` is called with (scans done, scans in all), and
     ``tell`` with what was found before it is read; nothing is printed.
@@ -50,6 +53,7 @@ def prepare(
         series=series,
         subject_from=subject_from,
         selection=Selection(tuple(several(include)), tuple(several(exclude))),
+        labels=None if labels is None else Path(labels),
         size=size,
         jobs=jobs,
         replace=replace,

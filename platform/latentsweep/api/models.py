@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,17 +51,18 @@ class Model:
         """
         return self.draw(count, seed=seed).images
 
-    def draw(self, count: int, *, seed: int = 0, lesion: str = "") -> Drawn:
+    def draw(self, count: int, *, seed: int = 0, lesion: str = "", labels: Mapping[str, str] | None = None) -> Drawn:
         """Slices as :meth:`sample` draws them, with their lesion masks where the model has learnt them.
 
         ``images`` and ``masks`` are uint8 (count, S, S), a mask 255 for lesion and 0 elsewhere; ``masks`` is None of
-        a model without. ``lesion`` is ``none``, ``small`` or ``large``, for a model that was told of lesions; by
-        default each slice has that of a training slice. Raises :class:`~trainables.errors.ConfigError` as
-        :meth:`sample` does, and for a ``lesion`` that the model didn't learn.
+        a model without. ``lesion`` is ``none``, ``small`` or ``large``, for a model that was told of lesions, and
+        ``labels`` are such as ``{"grade": "HGG"}``, for one that was told these; by default each slice has those of a
+        training slice. Raises :class:`~trainables.errors.ConfigError` as :meth:`sample` does, and for a ``lesion`` or
+        ``labels`` that the model didn't learn.
         """
         if count < 1 or seed < 0:
             raise ConfigError(f"count must be 1 or more and seed 0 or more, got {count} and {seed}; choose others")
-        return self.trained.drawn(range(seed, seed + count), self.execution, lesion)
+        return self.trained.drawn(range(seed, seed + count), self.execution, lesion, labels)
 
 
 def load(

@@ -1,4 +1,4 @@
-"""How far the reading of scans is: a bar in a terminal, lines elsewhere."""
+"""How far a work of many equal parts is, as the reading of scans: a bar in a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from latentsweep.execution.half_minutes import HalfMinutes
 
 
 @contextmanager
-def show_progress(label: str) -> Iterator[Callable[[int, int], None]]:
+def show_progress(label: str, parts: str = "scans") -> Iterator[Callable[[int, int], None]]:
     """A bar on the terminal's error stream; a plain line at the begin and every half minute where that is none."""
     from rich.console import Console
 
@@ -19,7 +19,7 @@ def show_progress(label: str) -> Iterator[Callable[[int, int], None]]:
         far: dict[str, int] = {}
 
         def how_far() -> str:
-            return f"{label}: {far['done']} of {far['total']} scans" if far else f"{label}: looking for scans"
+            return f"{label}: {far['done']} of {far['total']} {parts}" if far else f"{label}: looking for {parts}"
 
         def say(line: str) -> None:
             print(line, file=sys.stderr)

@@ -59,6 +59,13 @@ def prepare(
         list[str] | None,
         typer.Option(help="Read no file whose path below the source fits this pattern. May be given several times."),
     ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="A CSV table of the subjects' labels, for diffusion.label_condition: the column subject, with the "
+            "names that this command shows, and others, such as grade."
+        ),
+    ] = None,
     size: Annotated[int, typer.Option(help="Side of a slice in pixels.")] = 128,
     jobs: Annotated[int | None, typer.Option(help="Processes; all cores by default.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Prepare anew what exists otherwise.")] = False,
@@ -87,6 +94,8 @@ def prepare(
         "tell": _tell_subjects,
     }
     if check is not None:
+        if labels is not None:
+            raise ConfigError("--check reads no table of labels; leave --labels out of it, and give it to prepare")
         from latentsweep.datasets.check import check as look
         from latentsweep.pages.check import write_check
 
@@ -100,7 +109,7 @@ def prepare(
             typer.echo(f"{numbers['volumes']} volumes of {numbers['patients']} patients would be prepared: {page}")
         return
     with show_progress(f"preparing {name}") as progress:
-        dataset = preparation.prepare(name, **asked, replace=replace, progress=progress)
+        dataset = preparation.prepare(name, **asked, labels=labels, replace=replace, progress=progress)
     if as_json:
         typer.echo(json.dumps({"folder": str(dataset.folder), **dataset.manifest}, indent=2))
     else:
@@ -200,6 +209,9 @@ def _numbers(facts: dict[str, Any]) -> list[str]:
         lines.append(
             f"masks: {counts['slices_with_mask']} slices, {counts['slices_with_lesion']} of them with lesion"
         )
+    for label, subjects in counts.get("subjects_by_label", {}).items():
+        said = ", ".join(f"{category} {number}" for category, number in subjects.items())
+        lines.append(f"label {label}, by subjects: {said}")
     lines.append(
         f"left out: {counts['slices_with_too_little_brain']} slices with too little brain, "
         f"{counts['files_broken']} broken files of {counts['files']}, {counts['files_ignored']} other files"

@@ -117,6 +117,13 @@ def sample(
         str,
         typer.Option(help="none, small or large: the lesion of each, of a model with diffusion.lesion_condition."),
     ] = "",
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="label=category, as grade=HGG, of a model with diffusion.label_condition. May be given several "
+            "times."
+        ),
+    ] = None,
     nifti: Annotated[bool, typer.Option("--nifti", help="Also write a NIfTI volume of one slice for each.")] = False,
     dicom: Annotated[
         bool, typer.Option("--dicom", help="Also write a DICOM file for each, marked as derived and synthetic.")
@@ -136,9 +143,10 @@ def sample(
     """Draw images from a trained run: a PNG for each seed, and a grid; with masks and overlays where it has them."""
     from latentsweep.api.models import load
     from latentsweep.jobs.drawn_files import write_drawn
+    from latentsweep.stages.sampler import labels_of
 
     place = options.home_of(home, store, study_storage)
-    drawn = load(run, device=device, home=place).draw(count, seed=seed, lesion=lesion)
+    drawn = load(run, device=device, home=place).draw(count, seed=seed, lesion=lesion, labels=labels_of(label or ()))
     formats = [name for name, wanted in (("nifti", nifti), ("dicom", dicom)) if wanted]
     files = write_drawn(place.writable(to), drawn, range(seed, seed + count), formats, spacing)
     what = f"{count} images" + (", their masks and overlays" if drawn.masks is not None else "") + " and grid.png"

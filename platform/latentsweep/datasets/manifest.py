@@ -32,6 +32,8 @@ MANIFEST_FORM = {
 """What a manifest must hold, by key and type."""
 MASKED_FORM = {"masks": {"sha256": str, "pictures": str}}
 """What it says of each shard beside which there are masks."""
+LABELS_FORM = {"categories": dict, "subjects": dict}
+"""What it says of labels, where there are any."""
 
 
 def read_manifest(path: Path) -> Any:
@@ -46,7 +48,21 @@ def read_manifest(path: Path) -> Any:
 
 def is_manifest(manifest: Any) -> bool:
     """Whether it has the form of a dataset's manifest, of whatever version, with slices of an allowed size."""
-    return matches(manifest, MANIFEST_FORM) and 1 <= int(manifest["settings"]["size"]) <= MAX_SIDE
+    sized = matches(manifest, MANIFEST_FORM) and 1 <= int(manifest["settings"]["size"]) <= MAX_SIDE
+    return sized and ("labels" not in manifest or _are_labels(manifest["labels"]))
+
+
+def _are_labels(value: Any) -> bool:
+    """Whether it holds the names of categories by label, and a category of each label by subject."""
+    if not matches(value, LABELS_FORM) or not all(matches(names, [str]) for names in value["categories"].values()):
+        return False
+    counts = [len(names) for names in value["categories"].values()]
+    return all(
+        matches(numbers, [int])
+        and len(numbers) == len(counts)
+        and all(number < count for number, count in zip(numbers, counts, strict=True))
+        for numbers in value["subjects"].values()
+    )
 
 
 def matches(value: Any, form: Any) -> bool:

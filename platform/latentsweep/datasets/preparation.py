@@ -18,6 +18,7 @@ from latentsweep.datasets import holds, splits, volumes
 from latentsweep.datasets.arrangement import arrange_rows, rows_with_pictures, volume_key
 from latentsweep.datasets.catalogue import BUILT_IN, Dataset, check_name, dataset_named, how_to_get
 from latentsweep.datasets.formats.readers import PLUGINS
+from latentsweep.datasets.labels import Labels, place_labels, read_labels
 from latentsweep.datasets.lesions import LEFT_OUT
 from latentsweep.datasets.manifest import VERSION, write_manifest
 from latentsweep.datasets.masks import MASK_RULE
@@ -55,6 +56,7 @@ def prepare(
     series: str | None = None,
     subject_from: str | None = None,
     selection: Selection = EVERYTHING,
+    labels: Path | None = None,
     size: int = 128,
     jobs: int | None = None,
     replace: bool = False,
@@ -66,7 +68,8 @@ def prepare(
     The same source and settings again answer at once, and after an interruption go on from the scans that were read;
     a demo of an older :data:`PREPARATION` is made anew.
     ``size`` is the slice's side in pixels, ``jobs`` the number of processes (all cores by default), ``progress`` is
-    called with (scans done, scans in all), ``tell`` with what was found, before it is read. Raises
+    called with (scans done, scans in all), ``tell`` with what was found, before it is read. ``labels`` is a table of
+    the subjects' labels (:mod:`~latentsweep.datasets.labels`), with which the fingerprint changes. Raises
     :class:`~trainables.errors.DataError` where the source or the settings cannot be used, for a name that was
     prepared otherwise unless ``replace``, and for one that a job uses.
 
@@ -80,12 +83,14 @@ def prepare(
     found = find_scans(dataset, source, series, subject_from, home, selection)
     if tell is not None:
         tell(found)
+    given = read_labels(labels, {scan.subject for scan in found.scans}) if labels else None
     settings = settings_of(dataset, found, size, series)
     pseudonyms = Pseudonyms(home_key(home), dataset.namespace)
     sealed = pseudonyms.seal(
         fingerprint({**settings, "subject_from": subject_from, **selection.sealed})
         + found.listing
         + list_scans(found.scans, source)
+        + (given.listing if given else "")
     )
     folder = home / "datasets" / name
     partial, retired = (folder.parent / f".{name}.{state}" for state in ("partial", "retired"))
@@ -105,7 +110,7 @@ def prepare(
                 held.enter_context(holds.replace(folder.parent, name))
             try:
                 spool = Spool.at(partial, sealed)
-                _build(name, partial, found, settings, sealed, pseudonyms, spool, jobs, progress)
+                _build(name, partial, found, settings, sealed, pseudonyms, given, spool, jobs, progress)
                 spool.close()
                 if folder.exists():
                     folder.rename(retired)
@@ -200,6 +205,7 @@ def _build(
     settings: Mapping[str, Any],
     sealed: str,
     pseudonyms: Pseudonyms,
+    labels: Labels | None,
     spool: Spool,
     jobs: int | None,
     progress: Progress | None,
@@ -246,6 +252,11 @@ def _build(
     notes += mask_notes(results)
     lesions = [image.lesion for placed in volumes for image in placed.volume.slices if image.lesion is not None]
     masks = {"slices_with_mask": len(lesions), "slices_with_lesion": sum(map(bool, lesions))} if lesions else {}
+    told: dict[str, list[int]] = {}
+    if labels:
+        told, print_of_labels = place_labels(labels, found.scans, volumes)
+        print_of_rows = fingerprint([print_of_rows, print_of_labels], length=64)
+        counts["subjects_by_label"] = labels.counts(told)
     shards = write_shards(folder, rows_with_pictures(volumes, spool), bool(lesions))
     write_manifest(
         folder,
@@ -254,6 +265,7 @@ def _build(
             "name": name,
             "created": datetime.date.today().isoformat(),
             "fingerprint": print_of_rows,
+            **({"labels": {"categories": labels.categories, "subjects": told}} if labels else {}),
             "source": sealed,
             "settings": settings,
             "counts": {

@@ -86,6 +86,22 @@ class PreparedDataset:
         parts = [shard["masks"]["pictures"] for shard in self.manifest["shards"]] if self.has_masks else []
         return hashlib.sha256("".join(parts).encode()).hexdigest() if parts else ""
 
+    @property
+    def categories(self) -> dict[str, list[str]]:
+        """The names of the categories of each label of subjects, by label; empty without labels."""
+        return dict(self.manifest.get("labels", {}).get("categories", {}))
+
+    def categories_of(self, subjects: Sequence[str]) -> npt.NDArray[np.float32]:
+        """The number of the category of each of the K labels, (N, K), for N subjects.
+
+        Raises :class:`DataError` where one has none.
+        """
+        known = self.manifest["labels"]["subjects"]
+        try:
+            return np.array([known[subject] for subject in subjects], np.float32)
+        except KeyError:
+            raise DataError(f"a subject of {self.name} has no labels: prepare it again with --replace") from None
+
     def fingerprint_of(self, *, masks: bool) -> str:
         """What results depend on that read the slices, and ``masks`` beside them: the fingerprints of both.
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ import yaml
 from latentsweep import guards
 from latentsweep.configuration import scalar
 from latentsweep.datasets.ledger import earlier_words
+from latentsweep.datasets.slices import PreparedDataset, Rule
 from latentsweep.metrics import COMPARED, MEMORISATION, PSNR, SSIM, Metric
 from latentsweep.pages.numbers import UNKNOWN, number
 from latentsweep.pages.repetition import differences, flat
@@ -139,11 +140,6 @@ def card(training: Training, grid: Grid, *, licence: str = UNSTATED) -> str:
     """The text of the card."""
     job = training.job
     configuration, rule = job.configuration, job.configuration.recipe.data.rule
-    slices, subjects = job.dataset.counts(rule), job.dataset.subjects_by_split(rule)
-    apart = rule != "slice"
-    splits = [
-        (split, str(slices[split]), str(subjects[split]) if apart else UNKNOWN) for split in job.dataset.splits(rule)
-    ]
     origin, recipe = configuration.origin, configuration.recipe
     template = environment("latentsweep.pages").get_template("model_card.md.j2")
     return template.render(
@@ -153,14 +149,15 @@ def card(training: Training, grid: Grid, *, licence: str = UNSTATED) -> str:
         side=recipe.data.image_size,
         masks=recipe.data.mask,
         told_of_lesions=recipe.diffusion.lesion_condition,
+        labels=recipe.diffusion.label_condition,
         foreign=[*recipe.diffusion.chosen_plugins("denoiser"), *recipe.sampling.chosen_plugins("sampler")],
         seed=configuration.seed,
         licence=licence,
         picture=PICTURE if len(grid.images) else "",
         shown=number(len(grid.images), "slice"),
         left_out=grid.left_out,
-        splits=Table.of(("split", "slices", "subjects"), splits),
-        apart=apart,
+        splits=Table.of(("split", "slices", "subjects"), split_rows(job.dataset, rule)),
+        apart=rule != "slice",
         last=job.last,
         scores={
             split: Table.of(
@@ -169,7 +166,10 @@ def card(training: Training, grid: Grid, *, licence: str = UNSTATED) -> str:
             )
             for split in training.evaluations
         },
-        guards=Table.of(("guard", "split", "measured", "bound", ""), guard_rows(training)),
+        guards=Table.of(
+            ("guard", "split", "measured", "bound", ""),
+            guard_rows({split: training.metrics(split) for split in training.evaluations}),
+        ),
         refused=training.refused,
         memorisation=MEMORISATION.format(training.scores.get(MEMORISATION.name)),
         earlier="" if training.earlier is None else earlier_words(job.dataset.name, training.earlier),
@@ -186,13 +186,12 @@ def score_rows(metrics: dict[str, float]) -> Iterator[tuple[str, ...]]:
         names = (own, metric.floor, metric.reconstructed if own else metric.name)
         if any(name in metrics for name in names):
             found, floor, decoded = (metric.format(metrics.get(name)) for name in names)
-            yield metric.label, metric.better or "", found, _interval(metric, metrics), floor, decoded
+            yield metric.label, metric.better or "", found, interval_words(metric, metrics), floor, decoded
 
 
-def guard_rows(training: Training) -> Iterator[tuple[str, ...]]:
+def guard_rows(by_split: Mapping[str, dict[str, float]]) -> Iterator[tuple[str, ...]]:
     """Each guard on each split that was measured: the value, its bound, and whether it refuses."""
-    for split in training.evaluations:
-        metrics = training.metrics(split)
+    for split, metrics in by_split.items():
         beyond = guards.constraints(metrics)
         for guard in guards.GUARDS:
             metric = guard.metric
@@ -202,6 +201,13 @@ def guard_rows(training: Training) -> Iterator[tuple[str, ...]]:
                 yield metric.label, split, metric.format(metrics[metric.name]), bound, verdict
 
 
+def split_rows(dataset: PreparedDataset, rule: Rule) -> Iterator[tuple[str, ...]]:
+    """How many slices and subjects each split holds; subjects are unknown where slices were split."""
+    slices, subjects = dataset.counts(rule), dataset.subjects_by_split(rule)
+    for split in dataset.splits(rule):
+        yield split, str(slices[split]), UNKNOWN if rule == "slice" else str(subjects[split])
+
+
 def recipe_rows(recipe: Recipe) -> Iterator[tuple[str, ...]]:
     """The fields in which a recipe differs from the default of a sweep; those of a plug-in have none there."""
     default = flat(IMPROVED)
@@ -209,6 +215,7 @@ def recipe_rows(recipe: Recipe) -> Iterator[tuple[str, ...]]:
         yield field, scalar(default[field]) if field in default else UNKNOWN, scalar(value)
 
 
-def _interval(metric: Metric, metrics: dict[str, float]) -> str:
+def interval_words(metric: Metric, metrics: dict[str, float]) -> str:
+    """The 95 % interval of a metric as a cell; a dash where none is known."""
     ends = metric.interval(metrics)
     return UNKNOWN if ends is None else f"{metric.format(ends[0])} to {metric.format(ends[1])}"

@@ -49,7 +49,7 @@ def trained_model(
         return read_model(named.folder), execution
     keys: Results | None = named.results
     if keys is None:
-        dataset = _dataset_of(configuration, open_named)
+        dataset = trained_on(configuration, open_named)
         read = dataset.fingerprint_of(masks=configuration.recipe.data.mask)
         keys = keys_of(configuration.recipe, read, configuration.seed, "")
     model = from_store(store, keys, configuration.recipe)
@@ -106,7 +106,7 @@ def evaluated_run(
     recipe, seed, execution = configuration.recipe, configuration.seed, _execution_here(configuration, device)
     if downstream:
         recipe = recipe.replace(**{"downstream.measured": True})
-    dataset, store = _dataset_of(configuration, open_named), Store.of(home)
+    dataset, store = trained_on(configuration, open_named), Store.of(home)
     pipeline = Pipeline(store, dataset, recipe, seed, execution, weights, split)
     found = store.find(pipeline.keys.denoiser)
     there = found if found is not None and keeps(found, recipe) else None
@@ -163,7 +163,7 @@ def _warn_of_copies(run: str, recipe: Recipe, denoiser: Entry, copies: str) -> N
         )
 
 
-def _dataset_of(configuration: Configuration, open_named: Open) -> PreparedDataset:
+def trained_on(configuration: Configuration, open_named: Open) -> PreparedDataset:
     """The dataset that a configuration was found or trained on; raises :class:`DataError` where it is another now."""
     dataset = open_named(configuration.dataset)
     read = dataset.fingerprint_of(masks=configuration.recipe.data.mask)

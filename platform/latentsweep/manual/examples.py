@@ -7,6 +7,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("data prepare kaggle --source ~/rsna-miccai", "a dataset with a name"),
         ("data prepare mine --source scans --check page.html", "only look: what would be read, as a page"),
         ("data prepare mine --source scans", "a folder of your own"),
+        ("data prepare mine --source scans --labels table.csv", "with labels of the patients, as their grade"),
         ("data prepare mine --source scans --series flair --include '*/pre/*'", "one contrast, some of the files"),
     ),
     "data show": (
@@ -68,11 +69,19 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "sample": (
         ("sample best.yaml --count 16 --to images", "of a trained configuration"),
         ("sample best.yaml --count 16 --seed 16 --to more", "the next sixteen"),
+        ("sample best.yaml --label grade=HGG --to high", "of patients with that label"),
     ),
     "evaluate": (
         ("evaluate best.yaml", "a trained configuration, on the test split"),
         ("evaluate best.yaml --downstream", "also whether its slices help to train a segmentation network"),
         ("evaluate --images images --dataset mine", "any folder of square pictures"),
+    ),
+    "release": (
+        ("release --run best.yaml --to release --count 500", "500 slices, a data sheet, a Croissant file, checksums"),
+        (
+            'release --run demo --to release --source "our hospital, study 12" --licence CC-BY-4.0',
+            "with what you know of the source",
+        ),
     ),
     "store show": (("store show", "what is kept, what it cost, what uses it"),),
     "store free": (

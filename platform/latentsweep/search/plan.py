@@ -12,6 +12,7 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from latentsweep.configuration import overridden
+from latentsweep.datasets.labels import check_labels
 from latentsweep.datasets.lesions import check_masks
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.metrics import DICE_LOSS
@@ -225,6 +226,7 @@ def check_fit(recipe: Recipe, dataset: PreparedDataset) -> None:
     check_size(recipe.vae.warp_size, dataset.size, "vae.warp_size")
     if recipe.data.mask:
         check_masks(dataset)
+    check_labels(dataset, recipe.diffusion.label_condition)
     counts, folds = dataset.counts(recipe.data.rule), recipe.data.folds > 1
     instead = "fewer folds" if folds else "--split slice"
     for split in ("train", "validation", "test") if folds else ("train", "validation"):

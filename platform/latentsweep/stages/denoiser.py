@@ -14,11 +14,11 @@ from latentsweep.invocation import hint
 from latentsweep.metrics import RUNG
 from latentsweep.stages.latents import (
     LATENTS,
+    read_categories,
     read_latents,
     read_lesions,
     scaling,
-    training_lesions,
-    training_positions,
+    training_conditions,
 )
 from latentsweep.stages.real_features import REAL_FEATURES, extractor
 from latentsweep.stages.stage import WEIGHTS, Context, Identity, Stage, records_of, train_within_memory
@@ -58,6 +58,8 @@ def train(context: Context, folder: Path) -> dict[str, Any]:
     held_out = read_latents(*folder_and_summary, "validation", whiten=whiten, positions=positions)
     if recipe.diffusion.lesion_condition:
         held_out = dataclasses.replace(held_out, lesions=read_lesions(latents.folder, "validation"))
+    if labels := recipe.diffusion.label_condition:
+        held_out = dataclasses.replace(held_out, categories=read_categories(latents.folder, "validation", labels)[0])
     wanted = context.scored or recipe.sampling.after_steps  # whose weights only rungs keep
     score = rung_score(context, latents) if wanted and recipe.evaluation.rungs else None
 
@@ -111,7 +113,7 @@ def rung_score(context: Context, latents: Entry) -> Scorer:
     real = Reference.load(context.obtain(REAL_FEATURES).folder)
     training = context.slices("train").images
     seeds = image_seeds(context.seed, recipe.evaluation.rung_samples)
-    positions, lesions = training_positions(recipe, latents), training_lesions(recipe, latents)
+    conditions = training_conditions(recipe, latents)
 
     def measure(averages: Averages) -> dict[str, float]:
         device = execution.prepare()
@@ -122,8 +124,7 @@ def rung_score(context: Context, latents: Entry) -> Scorer:
             device,
             guide=averages.guide,
             thresholds=(0.0,),
-            positions=positions,
-            lesions=lesions,
+            **conditions,
             chunk=even_chunk(len(seeds), device),  # its images are always drawn together
         )
         images = apart(decode_to_bytes(autoencoder, statistics.unwhiten(trace.latents[0].cpu()), device))[0].numpy()
@@ -261,12 +262,14 @@ def draw(
     snapshots: Sequence[int] = (),
     positions: torch.Tensor | None = None,
     lesions: torch.Tensor | None = None,
+    categories: torch.Tensor | None = None,
     chunk: int | None = None,
 ) -> SamplingTrace:
     """Latents of these image seeds, as the denoiser sees them (whitened, where it was trained so).
 
     ``guide`` is that of ``sampling.autoguidance``. ``positions`` are the training split's
-    (:func:`~latentsweep.stages.latents.training_positions`), and so are ``lesions``; ``chunk`` is that of
+    (:func:`~latentsweep.stages.latents.training_positions`), and so are ``lesions`` and ``categories``;
+    ``chunk`` is that of
     :func:`~trainables.denoiser.sampling.sample`.
     """
     size = recipe.latent_size
@@ -282,5 +285,6 @@ def draw(
         snapshots=snapshots,
         positions=None if positions is None else draw_positions(seeds, positions),
         lesions=None if lesions is None else draw_positions(seeds, lesions),
+        categories=None if categories is None else draw_positions(seeds, categories),
         chunk=chunk,
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from latentsweep.stages.denoiser import DENOISER, draw, image_seeds, load_average, load_guide
-from latentsweep.stages.latents import LATENTS, scaling, training_lesions, training_positions
+from latentsweep.stages.latents import LATENTS, scaling, training_conditions
 from latentsweep.stages.real_features import REAL_FEATURES
 from latentsweep.stages.stage import WEIGHTS, Context, Identity, Stage, save_figure
 from latentsweep.stages.vae import VAE, load_vae
@@ -66,8 +66,8 @@ REAL_SEGMENTATION = Stage(
 def train_on_generated(context: Context, folder: Path) -> dict[str, Any]:
     """Draws slices, leaves out near copies, trains on the others, alone and beside real ones, and compares.
 
-    They are drawn under the recipe's own early-stop threshold, each told the position and the lesion of a training
-    slice where the denoiser is told them.
+    They are drawn under the recipe's own early-stop threshold, each told what a training slice is
+    where the denoiser is told that.
     """
     recipe, device, real = context.recipe, context.execution.prepare(), labelled(context, "train")
     drawn = draw_labelled(context, recipe.downstream.synthetic or len(real))
@@ -97,8 +97,7 @@ def draw_labelled(context: Context, count: int) -> Labelled:
         device,
         guide=load_guide(denoiser, recipe),
         thresholds=(recipe.sampling.early_stop_threshold,),
-        positions=training_positions(recipe, latents),
-        lesions=training_lesions(recipe, latents),
+        **training_conditions(recipe, latents),
     )
     autoencoder = load_vae(context.obtain(VAE).file(WEIGHTS), recipe)
     decoded = decode_to_bytes(autoencoder, scaling(recipe, latents).unwhiten(trace.latents[0].cpu()), device)

@@ -41,6 +41,8 @@ LABELS = "labels.safetensors"
 """The file of the labels (K·N, 7) of the altered copies, one copy after another."""
 LESIONS = "lesions.safetensors"
 """The file of the size of the lesion of each slice, (N,) a split, where masks are learned."""
+CATEGORIES = "categories.safetensors"
+"""The file of the categories (N, K) of each split, with the names of the K labels and of their categories."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,12 @@ def encode(context: Context, folder: Path) -> dict[str, Any]:
         for number, copy in enumerate(copies):
             add("train", stored, copy.apply(torch.from_numpy(stored.learned), size).numpy(), copy_name(number))
         save_tensors(folder / LABELS, {"labels": torch.cat([copy.labels for copy in copies])})
+    if context.dataset.categories:
+        whole = [part for part in parts if not part.version]
+        of_split = {
+            each.split: torch.from_numpy(context.dataset.categories_of(each.slices.subjects)) for each in whole
+        }
+        save_tensors(folder / CATEGORIES, of_split, context.dataset.categories)
     summary = write_latents(folder, parts) | {"vae": vae.name, "dataset": context.dataset.fingerprint}
     if shares:
         border = lesion_border(shares["train"])
@@ -135,6 +143,29 @@ def read_lesions(folder: Path, split: str) -> torch.Tensor:
     """The size of the lesion of each slice of a split, (N,) float32, as
     :data:`trainables.denoiser.condition.LESIONS` counts it; of a version of the slices, those of the slices."""
     return load_tensors(folder / LESIONS)[0][split.split(" ")[0]]
+
+
+def training_conditions(recipe: Recipe, latents: Entry) -> dict[str, torch.Tensor | None]:
+    """What the denoiser is told of the training slices, from which images draw: arguments of ``denoiser.draw``."""
+    told = training_categories(recipe, latents)
+    return {
+        "positions": training_positions(recipe, latents),
+        "lesions": training_lesions(recipe, latents),
+        "categories": told and told[0],
+    }
+
+
+def training_categories(recipe: Recipe, latents: Entry) -> tuple[torch.Tensor, dict[str, list[str]]] | None:
+    """What :func:`read_categories` gives of the training split, from which images draw; None without labels."""
+    labels = recipe.diffusion.label_condition
+    return read_categories(latents.folder, "train", labels) if labels else None
+
+
+def read_categories(folder: Path, split: str, labels: Sequence[str]) -> tuple[torch.Tensor, dict[str, list[str]]]:
+    """The categories (N, K) float32 of a split's slices for these labels, and the names of the categories of each."""
+    tensors, known = load_tensors(folder / CATEGORIES)
+    columns = [list(known).index(label) for label in labels]
+    return tensors[split][:, columns], {label: known[label] for label in labels}
 
 
 def posteriors(latents: Entry, split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -16,7 +16,13 @@ from latentsweep.configuration import Configuration, read_configuration
 from latentsweep.invocation import hint
 from latentsweep.stages import sampler
 from latentsweep.stages.denoiser import guide_file, load_average, load_guide
-from latentsweep.stages.latents import channel_statistics, scaling, training_lesions, training_positions
+from latentsweep.stages.latents import (
+    channel_statistics,
+    scaling,
+    training_categories,
+    training_lesions,
+    training_positions,
+)
 from latentsweep.stages.pipeline import Keys
 from latentsweep.stages.sampler import (
     CONFIG as CONFIG,
@@ -66,12 +72,19 @@ class TrainedModel(Model):
         """Slices uint8 (N, H, W), one a seed; a seed gives the same slice whatever else is drawn with it."""
         return self.drawn(seeds, execution).images
 
-    def drawn(self, seeds: Sequence[int], execution: Execution | None = None, lesion: str = "") -> Drawn:
+    def drawn(
+        self,
+        seeds: Sequence[int],
+        execution: Execution | None = None,
+        lesion: str = "",
+        labels: Mapping[str, str] | None = None,
+    ) -> Drawn:
         """The slices of these seeds, as :meth:`images` gives them, and their masks where the model draws them.
 
-        ``lesion`` is that of :meth:`~latentsweep.stages.sampler.Model.draw`, which raises what it says.
+        ``lesion`` and ``labels`` are those of :meth:`~latentsweep.stages.sampler.Model.draw`, which raises what it
+        says.
         """
-        found = self.draw(seeds, (execution or Execution()).prepare(), lesion)
+        found = self.draw(seeds, (execution or Execution()).prepare(), lesion, labels)
         return Drawn(found) if found.ndim == 3 else Drawn(*map(np.ascontiguousarray, found.swapaxes(0, 1)))
 
 
@@ -92,6 +105,7 @@ def from_store(store: Store, keys: Results, recipe: Recipe) -> TrainedModel | No
         training_positions(recipe, latents),
         load_guide(denoiser, recipe),
         training_lesions(recipe, latents),
+        *(training_categories(recipe, latents) or ()),
     )
 
 
@@ -123,7 +137,10 @@ def write_model(folder: Path, store: Store, keys: Keys, configuration: Configura
     lesions = training_lesions(configuration.recipe, latents)
     if lesions is not None:
         tensors["lesions"] = lesions
-    save_tensors(folder / SCALING, tensors)
+    names = None
+    if told := training_categories(configuration.recipe, latents):
+        tensors["categories"], names = told
+    save_tensors(folder / SCALING, tensors, names)
     dataclasses.replace(configuration, trained_on=str(keys.vae.inputs["dataset"])).write(folder / CONFIG)
     write_sampler(folder, configuration)
     return folder

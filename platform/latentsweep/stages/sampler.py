@@ -17,8 +17,8 @@ import json
 import struct
 import sys
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
@@ -69,6 +69,10 @@ class Model:
     guide: UNet | None = None
     lesions: torch.Tensor | None = None
     """Beside the positions, where the denoiser is told how much of a slice is lesion."""
+    categories: torch.Tensor | None = None
+    """(N, K), beside them, where the denoiser is told labels: the number of each label's category."""
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """The names of each label's categories, in the order of the numbers."""
 
     @classmethod
     def read(cls, folder: Path, recipe: Recipe) -> Self:
@@ -79,29 +83,40 @@ class Model:
             autoencoder = load_vae(folder / VAE, recipe)
             denoiser = load_denoiser(folder / DENOISER, recipe)
             guide = load_denoiser(folder / GUIDE, recipe) if guided else None
-            tensors, _ = load_tensors(folder / SCALING)
+            tensors, named = load_tensors(folder / SCALING)
             whitening = ChannelStatistics(tensors["mean"], tensors["deviation"])
             positions = tensors["positions"] if recipe.diffusion.position_condition else None
             lesions = tensors["lesions"] if recipe.diffusion.lesion_condition else None
+            categories, names = (tensors["categories"], named) if recipe.diffusion.label_condition else (None, {})
         except (RuntimeError, KeyError, MemoryError) as error:
             raise DataError(
                 f"the weights in {folder} are not those of its {CONFIG} ({type(error).__name__}); put back the files "
                 "that were written together"
             ) from error
         scaling = whitening if recipe.diffusion.whiten else NO_WHITENING
-        return cls(recipe, autoencoder, denoiser, scaling, positions, guide, lesions)
+        return cls(recipe, autoencoder, denoiser, scaling, positions, guide, lesions, categories, names)
 
-    def draw(self, seeds: Sequence[int], device: str | torch.device = "cpu", lesion: str = "") -> np.ndarray:
+    def draw(
+        self,
+        seeds: Sequence[int],
+        device: str | torch.device = "cpu",
+        lesion: str = "",
+        labels: Mapping[str, str] | None = None,
+    ) -> np.ndarray:
         """Slices uint8 (N, H, W), one a seed, computed on ``device``; of a model that draws masks (N, 2, H, W).
 
         There the second channel is the lesion mask, 255 for lesion and 0 elsewhere. With ``lesion``, none, small or
-        large, all are told that size; else each seed is told that of a training slice. Raises :class:`ConfigError`
-        where the denoiser learned no such slices, and for a seed below 0 or of 2⁶⁴ and more.
+        large, all are told that size, and with ``labels``, such as ``{"grade": "HGG"}``, these categories; else each
+        seed is told what a training slice is. Raises :class:`ConfigError` where the denoiser learned no such slices,
+        and for a seed below 0 or of 2⁶⁴ and more.
         """
         beyond = [seed for seed in seeds if not 0 <= seed < 2**64]
         if beyond:
             raise ConfigError(f"a seed must be at least 0 and below 2⁶⁴, got {beyond[0]}; take a smaller one")
-        positions, lesions = self._told(lesion)
+        chosen = self._chosen(lesion, labels or {})
+        positions, lesions, categories = (
+            each if each is None else each[chosen] for each in (self.positions, self.lesions, self.categories)
+        )
         device = torch.device(device)
         trace = draw(
             self.denoiser,
@@ -112,30 +127,47 @@ class Model:
             thresholds=(self.recipe.sampling.early_stop_threshold,),
             positions=positions,
             lesions=lesions,
+            categories=categories,
         )
         latents = self.scaling.unwhiten(trace.latents[0].cpu())
         images: np.ndarray = decode_to_bytes(self.autoencoder, latents, device).numpy()
         return images
 
-    def _told(self, lesion: str) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """The positions and lesions that images draw from."""
-        if not lesion:
-            return self.positions, self.lesions
-        if lesion not in LESIONS:
-            raise ConfigError(f"lesion must be one of {', '.join(LESIONS)}, got {lesion!r}; take one of these")
-        if self.lesions is None:
-            raise ConfigError(
-                f"this model was not told of lesions, so it can't draw by lesion, got {lesion}; leave lesion out, or "
-                "draw from a model of lesion_condition"
+    def _chosen(self, lesion: str, labels: Mapping[str, str]) -> torch.Tensor | slice:
+        """Which of the training slices have this lesion and these labels, (N,) bool: images draw from these."""
+        chosen: list[torch.Tensor] = []
+        if lesion:
+            if lesion not in LESIONS:
+                raise ConfigError(f"lesion must be one of {', '.join(LESIONS)}, got {lesion!r}; take one of these")
+            if self.lesions is None:
+                raise ConfigError(
+                    f"this model was not told of lesions, so it can't draw by lesion, got {lesion}; leave lesion "
+                    "out, or draw from a model of lesion_condition"
+                )
+            chosen.append(self.lesions == LESIONS.index(lesion))
+            if not chosen[0].any():
+                learned = ", ".join(size for number, size in enumerate(LESIONS) if (self.lesions == number).any())
+                raise ConfigError(
+                    f"lesion must be a size that the training slices have, which is {learned}, got {lesion}; take "
+                    "one of these"
+                )
+        for label, category in labels.items():
+            names = self.names.get(label)
+            if self.categories is None or names is None:
+                known = ", ".join(self.names) or "none"
+                raise ConfigError(
+                    f"label must be one that the model was told ({known}), got {label}; take one of these"
+                )
+            if category not in names:
+                raise ConfigError(f"{label} must be one of {', '.join(names)}, got {category}; take one of these")
+            chosen.append(self.categories[:, list(self.names).index(label)] == names.index(category))
+        together = torch.stack(chosen).all(dim=0) if chosen else None
+        if together is not None and not together.any():
+            asked = ", ".join(
+                [*([f"lesion {lesion}"] if lesion else []), *(" ".join(each) for each in labels.items())]
             )
-        chosen = self.lesions == LESIONS.index(lesion)
-        if not chosen.any():
-            learned = ", ".join(size for number, size in enumerate(LESIONS) if (self.lesions == number).any())
-            raise ConfigError(
-                f"lesion must be a size that the training slices have, which is {learned}, got {lesion}; take one "
-                "of these"
-            )
-        return None if self.positions is None else self.positions[chosen], self.lesions[chosen]
+            raise ConfigError(f"the training slices must have what is asked for, and none has {asked}; ask for less")
+        return slice(None) if together is None else together
 
 
 def require(folder: Path, *names: str) -> None:
@@ -185,6 +217,18 @@ def require_settings(folder: Path) -> None:
         raise DataError(f"{SETTINGS} is damaged, it lacks {', '.join(sorted(lacks))}: put back what it was")
 
 
+def labels_of(texts: Sequence[str]) -> dict[str, str]:
+    """The labels of texts such as ``grade=HGG``; raises :class:`ConfigError` for another text."""
+    pairs = [text.partition("=") for text in texts]
+    for label, sign, category in pairs:
+        if not (label and sign and category):
+            raise ConfigError(f"--label must be label=category, as grade=HGG, got {label}{sign}{category}; give both")
+    labels = {label: category for label, _, category in pairs}
+    if len(labels) < len(pairs):
+        raise ConfigError(f"--label takes each label once, got {', '.join(texts)}; leave the repeated one out")
+    return labels
+
+
 def usable(device: str) -> bool:
     """Whether this machine computes on a device of that name, with this torch."""
     try:
@@ -219,6 +263,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="seed of the first slice; the next has the next")
     parser.add_argument("--to", type=Path, default=Path("images"), help="folder for the slices")
     parser.add_argument("--lesion", default="", help="none, small or large, of a model that was told of lesions")
+    parser.add_argument(
+        "--label", action="append", default=[], help="label=category, of a model that was told labels"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
     words = parser.parse_args()
     if words.count < 1 or words.seed < 0:
@@ -231,7 +278,7 @@ def main() -> int:
         torch.set_num_threads(min(settings.threads, cores()))
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = settings.tf32
         seeds = range(words.seed, words.seed + words.count)
-        images = Model.read(folder, settings.recipe).draw(seeds, words.device, words.lesion)
+        images = Model.read(folder, settings.recipe).draw(seeds, words.device, words.lesion, labels_of(words.label))
     except LatentsweepError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

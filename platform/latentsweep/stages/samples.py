@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from latentsweep.stages.denoiser import DENOISER, draw, image_seeds, load_average, load_guide
-from latentsweep.stages.latents import LATENTS, scaling, training_lesions, training_positions
+from latentsweep.stages.latents import LATENTS, scaling, training_conditions
 from latentsweep.stages.stage import WEIGHTS, Context, Identity, Stage, save_figure
 from latentsweep.stages.vae import VAE, load_vae
 from trainables import figures
@@ -47,8 +47,7 @@ def generate(context: Context, folder: Path) -> dict[str, Any]:
         guide=load_guide(denoiser, recipe),
         thresholds=tuple(sorted({0.0, *thresholds})),
         snapshots=evaluations_at(TRAJECTORY, recipe),
-        positions=training_positions(recipe, latents),
-        lesions=training_lesions(recipe, latents),
+        **training_conditions(recipe, latents),
     )
     sampled = time.monotonic()
     rows = [trace.thresholds.index(threshold) for threshold in thresholds]
@@ -82,6 +81,8 @@ def generate(context: Context, folder: Path) -> dict[str, Any]:
         tensors["positions"] = trace.positions
     if trace.lesions is not None:
         tensors["lesions"] = trace.lesions
+    if trace.categories is not None:
+        tensors["categories"] = trace.categories
     save_tensors(folder / IMAGES, tensors)
     last = trace.latents[:1, 0].cpu()
     path = [(t, latent.cpu(), x0.cpu()) for t, latent, x0 in trace.snapshots] + [(0, last, last)]

@@ -8,7 +8,15 @@ from typing import Any
 
 import torch
 
-from latentsweep.stages.latents import LABELS, MIRRORED, copy_name, read_latents, read_lesions, read_volumes
+from latentsweep.stages.latents import (
+    LABELS,
+    MIRRORED,
+    copy_name,
+    read_categories,
+    read_latents,
+    read_lesions,
+    read_volumes,
+)
 from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.latents import Latents
 from trainables.denoiser.novelty import distances_to_neighbours, novelty_weights
@@ -29,6 +37,7 @@ def read_training(config: DiffusionConfig, folder: Path, summary: dict[str, Any]
     weights = weigh(config, parts[0], read_volumes(folder, summary, "train")) if config.novelty_weighting else None
     positions, labels = [part.positions for part in parts if part.positions is not None], None
     lesions = read_lesions(folder, "train").repeat(len(parts)) if config.lesion_condition else None
+    told = read_categories(folder, "train", config.label_condition)[0] if config.label_condition else None
     if config.copies:
         of_copies = load_tensors(folder / LABELS)[0]["labels"]
         unaltered = len(parts[0]) * (len(parts) - config.copies)
@@ -40,6 +49,7 @@ def read_training(config: DiffusionConfig, folder: Path, summary: dict[str, Any]
         torch.cat(positions) if positions else None,
         versions=len(parts),
         lesions=lesions,
+        categories=None if told is None else told.repeat(len(parts), 1),
         labels=labels,
         weights=weights,
     )
