@@ -29,7 +29,7 @@ from latentsweep.search.schedule import Schedule
 from trainables.recipes import SMOKE
 
 COSTS = Costs(vae_step=0.1, denoiser_step=0.06, reference=20.0, encoding=12.0, rung=6.0, ending=20.0)
-HOURS, SLOTS, SWEEPS, FIRST_FEW = (0.25, 1.0, 8.0), (1, 2, 4), 200, 10
+HOURS, SLOTS, SWEEPS, FIRST_FEW = (0.25, 1.0, 8.0), (1, 2, 4), 50, 10
 NOISE, LOW, HIGH = 0.2, 0.75, 1.4
 RUNGS = 0.1
 """How much a denoiser of the confirmation may be misjudged where trials are known: it is a trial without rungs."""

@@ -130,6 +130,13 @@ def test_a_pruned_trial_tells_nothing_of_what_whole_ones_take() -> None:
     assert clock.trial == 70
 
 
+def test_the_first_trials_which_start_workers_tell_nothing_once_there_are_others() -> None:
+    clock = Clock(schedule(1000), 2, 0.0, now=Time(), trials=[90.0, 80.0])
+    assert clock.trial == 85
+    clock.trials.append(50.0)
+    assert clock.trial == 50
+
+
 def test_two_objectives_confirm_nothing_and_their_trials_fill_the_time() -> None:
     time = Time()
     clock = Clock(schedule(1000, configurations=0, seeds=0), 2, 0.0, now=time)

@@ -72,8 +72,9 @@ class Clock:
 
     @property
     def trial(self) -> float:
-        """Seconds of a trial that is not pruned."""
-        return statistics.fmean(self.trials) if self.trials else self.schedule.parts.trial
+        """Seconds of a trial that is not pruned; the first of each slot, which starts a worker, counts only alone."""
+        took = self.trials[self.slots :] or self.trials
+        return statistics.fmean(took) if took else self.schedule.parts.trial
 
     @property
     def autoencoder(self) -> float:
