@@ -6,7 +6,7 @@ import dataclasses
 import logging
 from collections.abc import Mapping
 from concurrent.futures import wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from latentsweep import guards, stages
@@ -35,8 +35,9 @@ from latentsweep.records.results import (
 )
 from latentsweep.search.plan import check_fit
 from latentsweep.stages.denoiser import check_kept, check_rung, how_to_keep, scored_with
+from latentsweep.stages.downstream import DOWNSTREAM
 from latentsweep.stages.model_folder import write_model
-from latentsweep.stages.pipeline import Keys, keys_of, scores_of
+from latentsweep.stages.pipeline import Keys, keys_of
 from latentsweep.stages.stage import Identity
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import Home, write_json
@@ -128,10 +129,11 @@ class Retraining(Job):
         for pipeline in pipelines.values():
             pipeline.finish()
         evaluations = {split: pipeline.evaluation() for split, pipeline in pipelines.items()}
+        tried = {split: each.downstream() for split, each in pipelines.items() if DOWNSTREAM.wanted(recipe)}
         found_now = {stage: self.store.find(key) for stage, key in keys.items()}
         entries = {stage: entry for stage, entry in found_now.items() if entry}
         write_model(self.folder, self.store, keys, configuration)
-        by_split = {split: scores_of(self.store, self.keys[split], recipe) or {} for split in self.keys}
+        by_split = {split: stages.metrics_of(entry, recipe, tried.get(split)) for split, entry in evaluations.items()}
         write_json(self.folder / SCORES, by_split)
         findings = [
             *targets.lint_run(self.store, recipe, keys, by_split[self.last]),
@@ -139,7 +141,7 @@ class Retraining(Job):
         ]
         from latentsweep.jobs.model_card import write_card  # only here: a plan draws nothing
 
-        training = Training(self, evaluations, entries, from_store, findings, earlier)
+        training = Training(self, evaluations, entries, from_store, findings, earlier, tried)
         write_card(training, brief.pipeline(split=self.last))
         return training
 
@@ -213,10 +215,12 @@ class Training:
     """What the lints say of it."""
     earlier: int | None = None
     """How many other decisions had read the test split; None where it wasn't measured on that."""
+    downstream: Mapping[str, Entry] = field(default_factory=dict)
+    """The downstream comparisons by split, where the configuration has them."""
 
     def metrics(self, split: str) -> dict[str, float]:
         """The measurements on a split, under the configuration's own early-stop threshold."""
-        return scores_of(self.job.store, self.job.keys[split], self.job.configuration.recipe) or {}
+        return stages.metrics_of(self.evaluations[split], self.job.configuration.recipe, self.downstream.get(split))
 
     @property
     def comparable(self) -> str:

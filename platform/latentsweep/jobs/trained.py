@@ -17,7 +17,7 @@ from latentsweep.jobs.comparison import compare
 from latentsweep.jobs.train import name_of
 from latentsweep.search.export import configuration_at
 from latentsweep.stages.denoiser import check_kept, image_seeds, keeps
-from latentsweep.stages.downstream import DICE_BY_PATIENTS
+from latentsweep.stages.downstream import DICE_BY_PATIENTS, DOWNSTREAM
 from latentsweep.stages.model_folder import Results, TrainedModel, from_store, read_model
 from latentsweep.stages.pipeline import Pipeline, keys_of
 from latentsweep.storage.entries import Entry
@@ -127,16 +127,14 @@ def evaluated_run(
     name = name_of(dataset.name, pipeline.keys)
     earlier = note_use(home, dataset, "evaluate", name, split, recipe.data.rule)
     if there or not folder:
-        metrics = stages.metrics_of(pipeline.evaluation(), recipe)
+        tried = pipeline.downstream() if DOWNSTREAM.wanted(recipe) else None
+        metrics = stages.metrics_of(pipeline.evaluation(), recipe, tried)
         if there and guards.copies(metrics):
             _warn_of_copies(run, recipe, there, guards.refusal(metrics))
-        if not recipe.downstream.measured:
+        if not tried:
             return Evaluated(metrics, dataset.name, earlier)
-        tried = pipeline.downstream()
         figure = tried.folder / stages.FIGURES / f"{DICE_BY_PATIENTS}.png"
-        return Evaluated(
-            metrics | tried.summary["metrics"], dataset.name, earlier, Usefulness.of(tried.summary), figure
-        )
+        return Evaluated(metrics, dataset.name, earlier, Usefulness.of(tried.summary), figure)
     images = read_model(folder).images(image_seeds(seed, recipe.evaluation.samples), execution)
     metrics = compare(images, dataset, store, weights, recipe, split=split, execution=execution, seed=seed)
     return Evaluated(metrics, dataset.name, earlier)

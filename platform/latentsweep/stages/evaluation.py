@@ -119,6 +119,9 @@ def point_of(summary: Mapping[str, Any], recipe: Recipe) -> Mapping[str, Any]:
     return next(point for point in summary["points"] if point["threshold"] == own)
 
 
-def metrics_of(evaluation: Entry, recipe: Recipe) -> dict[str, float]:
-    """The measurements of a configuration's own early-stop threshold, and its autoencoder's."""
-    return dict(point_of(evaluation.summary, recipe)["metrics"])
+def metrics_of(evaluation: Entry, recipe: Recipe, downstream: Entry | None = None) -> dict[str, float]:
+    """The measurements of a configuration's own early-stop threshold, of its autoencoder, and those downstream."""
+    return {
+        **point_of(evaluation.summary, recipe)["metrics"],
+        **(downstream.summary["metrics"] if downstream else {}),
+    }

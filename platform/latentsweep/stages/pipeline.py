@@ -77,7 +77,7 @@ def scores_of(store: Store, keys: Mapping[str, StageKey], recipe: Recipe) -> dic
     evaluation, downstream = found[EVALUATION.name], found.get(DOWNSTREAM.name)
     if evaluation is None or None in found.values():
         return None
-    return metrics_of(evaluation, recipe) | (downstream.summary["metrics"] if downstream else {})
+    return metrics_of(evaluation, recipe, downstream)
 
 
 class Pipeline(Context):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from disc_dataset import disc
+from downstream import pool
 
 from latentsweep.ablation.page.downstream import sentence, table
 from latentsweep.ablation.statistics.downstream import Estimate, Usefulness, estimate_mean, estimate_ratio
@@ -101,6 +102,13 @@ def test_every_arm_stands_in_the_table_with_its_interval() -> None:
     assert [row.name for row in shown.rows].count("real and generated slices") == 2
     assert shown.rows[2].cells[0] == "none"
     assert all("[" in row.cells[2] for row in shown.rows)
+
+
+def test_folds_are_judged_by_all_their_patients_together() -> None:
+    folds = [summary([0.1] * 8), summary([0.2] * 8)]
+    found = Usefulness.of(pool(folds))
+    assert (found.seeds, found.patients, found.drawn, found.copies) == (3, 16, 100, 6)
+    assert found.gains[0.25].value == pytest.approx(0.15)
 
 
 def test_a_single_patient_has_no_interval() -> None:
