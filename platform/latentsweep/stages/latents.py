@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -145,8 +145,16 @@ def read_lesions(folder: Path, split: str) -> torch.Tensor:
     return load_tensors(folder / LESIONS)[0][split.split(" ")[0]]
 
 
-def training_conditions(recipe: Recipe, latents: Entry) -> dict[str, torch.Tensor | None]:
-    """What the denoiser is told of the training slices, from which images draw: arguments of ``denoiser.draw``."""
+class Conditions(TypedDict):
+    """What a denoiser is told of slices: (N,) positions and lesions, (N, K) categories; None where it isn't told."""
+
+    positions: torch.Tensor | None
+    lesions: torch.Tensor | None
+    categories: torch.Tensor | None
+
+
+def training_conditions(recipe: Recipe, latents: Entry) -> Conditions:
+    """What the denoiser is told of the training slices, from which images draw."""
     told = training_categories(recipe, latents)
     return {
         "positions": training_positions(recipe, latents),
