@@ -18,8 +18,8 @@ from latentsweep.datasets.slices import JOINT, check_fingerprint, check_prepared
 from latentsweep.jobs.comparison import measuring
 from latentsweep.search.choice import SearchConfig
 from latentsweep.search.plan import SweepPlan, check_fit, planned
+from latentsweep.stages.conditions import read_lesions
 from latentsweep.stages.dataset import open_published, publish
-from latentsweep.stages.latents import read_lesions
 from latentsweep.stages.model_folder import from_store, read_model, sample_images, write_model
 from latentsweep.stages.pipeline import Pipeline, keys_of
 from latentsweep.storage.home import Home

@@ -14,7 +14,8 @@ from disc_dataset import plant_discs
 import latentsweep
 from latentsweep.configuration import Configuration
 from latentsweep.search.plan import check_fit
-from latentsweep.stages.latents import CATEGORIES, read_categories
+from latentsweep.stages.conditions import read_categories
+from latentsweep.stages.latents import CATEGORIES
 from latentsweep.stages.model_folder import from_store, read_model, write_model
 from latentsweep.stages.pipeline import Pipeline
 from latentsweep.stages.training_latents import read_training

@@ -12,14 +12,8 @@ import torch
 from latentsweep import guards
 from latentsweep.invocation import hint
 from latentsweep.metrics import RUNG
-from latentsweep.stages.latents import (
-    LATENTS,
-    read_categories,
-    read_latents,
-    read_lesions,
-    scaling,
-    training_conditions,
-)
+from latentsweep.stages.conditions import read_categories, read_lesions, training_conditions
+from latentsweep.stages.latents import LATENTS, read_latents, scaling
 from latentsweep.stages.real_features import REAL_FEATURES, extractor
 from latentsweep.stages.stage import WEIGHTS, Context, Identity, Stage, records_of, train_within_memory
 from latentsweep.stages.training_latents import read_training
@@ -268,7 +262,7 @@ def draw(
     """Latents of these image seeds, as the denoiser sees them (whitened, where it was trained so).
 
     ``guide`` is that of ``sampling.autoguidance``. ``positions`` are the training split's
-    (:func:`~latentsweep.stages.latents.training_positions`), and so are ``lesions`` and ``categories``;
+    (:func:`~latentsweep.stages.conditions.training_positions`), and so are ``lesions`` and ``categories``;
     ``chunk`` is that of
     :func:`~trainables.denoiser.sampling.sample`.
     """

@@ -8,8 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from latentsweep.stages.conditions import training_conditions
 from latentsweep.stages.denoiser import DENOISER, draw, image_seeds, load_average, load_guide
-from latentsweep.stages.latents import LATENTS, scaling, training_conditions
+from latentsweep.stages.latents import LATENTS, scaling
 from latentsweep.stages.real_features import REAL_FEATURES
 from latentsweep.stages.stage import WEIGHTS, Context, Identity, Stage, save_figure
 from latentsweep.stages.vae import VAE, load_vae

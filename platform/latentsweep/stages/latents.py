@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +28,7 @@ from trainables.denoiser.condition import lesion_border, lesion_sizes
 from trainables.denoiser.copies import draw_alterations
 from trainables.denoiser.latents import NO_WHITENING, ChannelStatistics, Latents
 from trainables.errors import StoreError
-from trainables.loop.checkpoint import load_tensors, save_tensors
+from trainables.loop.checkpoint import save_tensors
 from trainables.loop.seeds import generator
 from trainables.recipes import Recipe
 
@@ -125,55 +125,6 @@ LATENTS = Stage(
 def scaling(recipe: Recipe, latents: Entry) -> ChannelStatistics:
     """How the denoiser's latents are scaled."""
     return channel_statistics(dict(latents.summary)) if recipe.diffusion.whiten else NO_WHITENING
-
-
-def training_positions(recipe: Recipe, latents: Entry) -> torch.Tensor | None:
-    """The positions (N,) of the training split, from which images draw theirs; None where none are used."""
-    if not recipe.diffusion.position_condition:
-        return None
-    return read_positions(latents.folder, dict(latents.summary), "train")
-
-
-def training_lesions(recipe: Recipe, latents: Entry) -> torch.Tensor | None:
-    """The lesions (N,) of the training split, from which images draw theirs; None where none are used."""
-    return read_lesions(latents.folder, "train") if recipe.diffusion.lesion_condition else None
-
-
-def read_lesions(folder: Path, split: str) -> torch.Tensor:
-    """The size of the lesion of each slice of a split, (N,) float32, as
-    :data:`trainables.denoiser.condition.LESIONS` counts it; of a version of the slices, those of the slices."""
-    return load_tensors(folder / LESIONS)[0][split.split(" ")[0]]
-
-
-class Conditions(TypedDict):
-    """What a denoiser is told of slices: (N,) positions and lesions, (N, K) categories; None where it isn't told."""
-
-    positions: torch.Tensor | None
-    lesions: torch.Tensor | None
-    categories: torch.Tensor | None
-
-
-def training_conditions(recipe: Recipe, latents: Entry) -> Conditions:
-    """What the denoiser is told of the training slices, from which images draw."""
-    told = training_categories(recipe, latents)
-    return {
-        "positions": training_positions(recipe, latents),
-        "lesions": training_lesions(recipe, latents),
-        "categories": told and told[0],
-    }
-
-
-def training_categories(recipe: Recipe, latents: Entry) -> tuple[torch.Tensor, dict[str, list[str]]] | None:
-    """What :func:`read_categories` gives of the training split, from which images draw; None without labels."""
-    labels = recipe.diffusion.label_condition
-    return read_categories(latents.folder, "train", labels) if labels else None
-
-
-def read_categories(folder: Path, split: str, labels: Sequence[str]) -> tuple[torch.Tensor, dict[str, list[str]]]:
-    """The categories (N, K) float32 of a split's slices for these labels, and the names of the categories of each."""
-    tensors, known = load_tensors(folder / CATEGORIES)
-    columns = [list(known).index(label) for label in labels]
-    return tensors[split][:, columns], {label: known[label] for label in labels}
 
 
 def posteriors(latents: Entry, split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -15,14 +15,9 @@ from latentsweep import __version__
 from latentsweep.configuration import Configuration, read_configuration
 from latentsweep.invocation import hint
 from latentsweep.stages import sampler
+from latentsweep.stages.conditions import training_categories, training_lesions, training_positions
 from latentsweep.stages.denoiser import guide_file, load_average, load_guide
-from latentsweep.stages.latents import (
-    channel_statistics,
-    scaling,
-    training_categories,
-    training_lesions,
-    training_positions,
-)
+from latentsweep.stages.latents import channel_statistics, scaling
 from latentsweep.stages.pipeline import Keys
 from latentsweep.stages.sampler import (
     CONFIG as CONFIG,

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from latentsweep.stages.conditions import training_conditions
 from latentsweep.stages.denoiser import DENOISER, draw, image_seeds, load_average, load_guide
-from latentsweep.stages.latents import LATENTS, scaling, training_conditions
+from latentsweep.stages.latents import LATENTS, scaling
 from latentsweep.stages.stage import WEIGHTS, Context, Identity, Stage, save_figure
 from latentsweep.stages.vae import VAE, load_vae
 from trainables import figures

@@ -8,15 +8,8 @@ from typing import Any
 
 import torch
 
-from latentsweep.stages.latents import (
-    LABELS,
-    MIRRORED,
-    copy_name,
-    read_categories,
-    read_latents,
-    read_lesions,
-    read_volumes,
-)
+from latentsweep.stages.conditions import read_categories, read_lesions
+from latentsweep.stages.latents import LABELS, MIRRORED, copy_name, read_latents, read_volumes
 from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.latents import Latents
 from trainables.denoiser.novelty import distances_to_neighbours, novelty_weights
