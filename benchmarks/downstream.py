@@ -6,8 +6,9 @@ patients are judged together. What the store has is not computed again, so the c
     python cli.py data prepare brats_masks --source ~/brats --home runs
     python benchmarks/downstream.py masks.yaml --home runs --folds 5
 
-Prints the table and the sentence of ``evaluate --downstream``. The folds' generators and networks share training
-patients, so intervals over the patients of all folds are a little too narrow.
+Prints the table and the sentence of ``evaluate --downstream``, and how much of the lesions is brighter than what is
+around them, in real and in generated slices. The folds' generators and networks share training patients, so intervals
+over the patients of all folds are a little too narrow.
 """
 
 from __future__ import annotations
@@ -18,20 +19,37 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+from scipy.ndimage import binary_dilation
+
 from latentsweep.ablation.page import downstream
 from latentsweep.ablation.statistics.downstream import Usefulness
 from latentsweep.configuration import Configuration, read_configuration
 from latentsweep.datasets.slices import open_dataset
+from latentsweep.stages.downstream import labelled
 from latentsweep.stages.pipeline import Pipeline
+from latentsweep.stages.samples import IMAGES
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
+from trainables.loop.checkpoint import load_tensors
 from trainables.measures.inception import find_weights
 
+Bytes = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float64]
 
-def of_fold(configuration: Configuration, home: Home, fold: int, folds: int) -> Mapping[str, Any]:
-    """The downstream comparison of a configuration on the test patients of a fold; ``folds`` 1 is the own split."""
+
+RING = 3
+"""Pixels around a lesion that count as its surround, where they are not background."""
+
+LEAST = 8
+"""Pixels of a lesion, at least; a smaller one is left out."""
+
+
+def of_fold(configuration: Configuration, home: Home, fold: int, folds: int) -> Pipeline:
+    """The pipeline of a configuration, on the test patients of a fold; ``folds`` 1 is the own split."""
     changes = {"data.folds": folds, "data.fold": fold, "downstream.measured": True}
-    pipeline = Pipeline(
+    return Pipeline(
         Store.of(home),
         open_dataset(home.datasets, configuration.dataset),
         configuration.recipe.replace(**changes),
@@ -40,7 +58,27 @@ def of_fold(configuration: Configuration, home: Home, fold: int, folds: int) -> 
         find_weights(None),
         "test",
     )
-    return pipeline.downstream().summary
+
+
+def brighter_shares(images: Bytes, masks: Bytes) -> Floats:
+    """Of each slice (N, H, W), the share of the lesion's pixels above the median of its surround; NaN without one."""
+    found = np.full(len(images), np.nan)
+    for number, (image, mask) in enumerate(zip(images, masks > 0, strict=True)):
+        surround = binary_dilation(mask, iterations=RING) & ~mask & (image > 0)
+        if mask.sum() >= LEAST and surround.any():
+            found[number] = np.mean(image[mask] > np.median(image[surround]))
+    return found
+
+
+def compare_brightness(pipeline: Pipeline) -> tuple[list[float], list[float]]:
+    """:func:`brighter_shares` of the training patients, a mean each, and of the generated slices."""
+    real = labelled(pipeline, "train")
+    shares = brighter_shares(real.images, real.masks)
+    owners = np.array(real.patients)
+    means = [float(np.nanmean(own)) for each in set(owners) if np.isfinite(own := shares[owners == each]).any()]
+    drawn = load_tensors(pipeline.samples().file(IMAGES))[0]
+    generated = brighter_shares(drawn["images"].numpy(), drawn["masks"].numpy())
+    return means, generated[np.isfinite(generated)].tolist()
 
 
 def pool(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -64,12 +102,23 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--folds", type=int, default=5)
     asked = parser.parse_args(words)
     configuration, found = read_configuration(asked.config), []
+    real: list[float] = []
+    generated: list[float] = []
     for fold in range(asked.folds):
-        found.append(of_fold(configuration, Home(asked.home), fold, asked.folds))
+        pipeline = of_fold(configuration, Home(asked.home), fold, asked.folds)
+        found.append(pipeline.downstream().summary)
+        for all_of, more in zip((real, generated), compare_brightness(pipeline), strict=True):
+            all_of.extend(more)
         usefulness = Usefulness.of(pool(found))
         print(f"after {fold + 1} of {asked.folds} folds: {downstream.sentence(usefulness)}", flush=True)
     print(downstream.table(usefulness).as_markdown())
     print(downstream.CAVEAT)
+    low, high = np.quantile(real, (0.025, 0.975))
+    print(
+        f"Of the pixels of a lesion, {np.mean(generated):.0%} are brighter than the median of what is around it in "
+        f"generated slices ({len(generated)} with lesion), and {np.mean(real):.0%} in real ones; 95 % of the "
+        f"patients lie in [{low:.0%}, {high:.0%}]."
+    )
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def forecast(
     for stage in map(STAGES.__getitem__, one):
         wanted = {each[stage.name].name for each in keys}
         there = sum(store.find(name) is not None for name in wanted) if stage in SHARED else 0
-        lacking = len(wanted) - there if stage in SHARED else remaining
+        lacking = min(len(wanted) - there, remaining) if stage in SHARED else remaining
         if stage.planned:
             results[stage.planned] = there + lacking
             results |= {f"{stage.planned}_in_store": there} if stage in SHARED else {}
@@ -207,7 +207,7 @@ def as_text(plan: Mapping[str, Any]) -> str:
             if "schedule" in plan
             else []
         ),
-        *((name, f"{plan[name]} to have, {plan[f'{name}_in_store']} in the store") for name in shared),
+        *((name, f"at most {plan[name]} to have, {plan[f'{name}_in_store']} in the store") for name in shared),
         (
             "trials",
             f"{trials}, {plan['trials_finished']} ended; at most "
