@@ -102,6 +102,10 @@ class SearchSpace:
             dimensions[field] = dimension
         return SearchSpace(dimensions, self.recipe)
 
+    def without(self, field: str) -> SearchSpace:
+        """The same without the dimension of a field, if there is one."""
+        return SearchSpace({name: d for name, d in self.dimensions.items() if name != field}, self.recipe)
+
     def touching(self, *stages: str) -> dict[str, Dimension]:
         """The dimensions that change one of these stages, named as in :func:`stage_of`."""
         return {field: d for field, d in self.dimensions.items() if stage_of(field) in stages}

@@ -15,7 +15,7 @@ from latentsweep.datasets.slices import JOINT
 from latentsweep.execution.worker import points_of
 from latentsweep.metrics import DICE_LOSS, DOWNSTREAM
 from latentsweep.search.choice import SearchConfig
-from latentsweep.search.plan import planned
+from latentsweep.search.plan import SweepPlan, planned
 from latentsweep.stages.downstream import DICE_BY_PATIENTS
 from latentsweep.stages.pipeline import Pipeline, keys_of, scores_of
 from latentsweep.storage.home import Home
@@ -23,7 +23,7 @@ from trainables.errors import ConfigError
 from trainables.loop.execution import Execution
 from trainables.measures.inception import InceptionWeights
 from trainables.recipes import Recipe
-from trainables.space import Choice, SearchSpace
+from trainables.space import THRESHOLD, Choice, SearchSpace
 
 from .test_joint import JOINTLY, SLICES, pipeline_of
 
@@ -103,12 +103,17 @@ def test_a_lacking_downstream_measurement_counts_as_none(measured: Pipeline) -> 
 
 def test_a_search_for_dice_measures_downstream_and_others_do_not(tmp_path: Path) -> None:
     dataset, weights = plant_discs(Home(tmp_path / "runs")), InceptionWeights(Path("not-needed"), "0" * 64)
-    space = SearchSpace({"diffusion.learning_rate": Choice([1e-3, 1e-4])})
+    space = SearchSpace({"diffusion.learning_rate": Choice([1e-3, 1e-4]), THRESHOLD: Choice([0.0, 0.1])})
+
+    def plan_of(recipe: Recipe, objective: str) -> SweepPlan:
+        search = SearchConfig(objectives=(objective,))
+        return planned(dataset, "smoke", recipe, space, search, 0, weights)
 
     def recipe_of(recipe: Recipe, objective: str) -> Recipe:
-        search = SearchConfig(objectives=(objective,))
-        return planned(dataset, "smoke", recipe, space, search, 0, weights).recipe
+        return plan_of(recipe, objective).recipe.replace(**{"sampling.threshold_grid": ()})
 
+    assert list(plan_of(JOINTLY, "kid").space.dimensions) == ["diffusion.learning_rate", THRESHOLD]
+    assert list(plan_of(JOINTLY, "dice").space.dimensions) == ["diffusion.learning_rate"], "the own threshold alone"
     assert recipe_of(JOINTLY, "dice").downstream.measured
     assert recipe_of(JOINTLY, "kid") == JOINTLY
     with pytest.raises(ConfigError, match=r"dice as an objective .* needs data\.mask"):

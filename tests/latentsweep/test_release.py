@@ -346,10 +346,28 @@ def test_a_folder_with_something_in_it_is_left_as_it_is(trained: Trained, tmp_pa
     before = files_of(tmp_path)
     file = tmp_path / "file"
     file.write_text("mine")
-    for to in (tmp_path / "mine", file):
+    for to in (tmp_path / "mine", file, Path("/proc")):
         with pytest.raises(DataError, match="must be new or empty"):
             trained.release(to, count=1)
     assert files_of(tmp_path) == before | {"file"}
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_anything_is_measured(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "evaluated_run", lambda *_: pytest.fail("it measured"))
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="must be writable"):
+        trained.release(tmp_path / "file" / "release", count=1)
+
+
+def test_the_current_folder_can_be_a_release(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    trained.release(Path(), count=1)
+    assert (tmp_path / "here" / "SHA256SUMS").exists()
 
 
 def test_a_release_that_fails_leaves_nothing(

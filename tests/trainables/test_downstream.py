@@ -161,10 +161,15 @@ def test_planted_copies_are_left_out_and_slices_of_other_patients_are_not(test_d
     assert kept - alone <= 0.01 * len(planted)
 
 
-def test_where_all_drawn_slices_are_copies_nothing_is_trained() -> None:
-    real = discs(0, 4)
-    with pytest.raises(DataError, match="all 24 drawn slices are near copies; train a denoiser that doesn't copy"):
-        leave_out_copies(real, real, nearest(discs(500, 3).images, real.images).distances)
+def test_where_all_drawn_slices_are_copies_they_alone_find_no_lesion() -> None:
+    real, held_out = discs(0, 4), discs(500, 3)
+    kept = leave_out_copies(real, real, nearest(held_out.images, real.images).distances)
+    assert len(kept) == 0
+    rows = compare_real(TINY, real, held_out, CPU) + compare_generated(TINY, real, kept, held_out, CPU)
+    assert (scores_of(rows, SYNTHETIC, 0.0) == 0).all()
+    assert (scores_of(rows, BOTH, 1.0) == scores_of(rows, REAL, 1.0)).all()
+    metrics = measure_arms(rows, drawn=24, copies=24)
+    assert (metrics["gen/downstream_dice_loss"], metrics["gen/downstream_copies"]) == (1.0, 1.0)
 
 
 def test_masks_of_another_size_and_no_slices_are_refused() -> None:

@@ -61,6 +61,15 @@ def test_slight_noise_and_another_contrast_cost_little() -> None:
     assert nearest(draw(30, 2), training).distances.min() > 0.8
 
 
+def test_images_are_compared_in_parts_as_they_are_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, training = draw(7, 0, 32), draw(12, 1, 32)
+    whole = nearest(images, training)
+    monkeypatch.setattr(module, "CHUNK_COMPARED", 3)
+    parts = nearest(images, training)
+    assert (parts.indices == whole.indices).all()
+    assert parts.distances == pytest.approx(whole.distances)
+
+
 def test_the_distance_is_that_of_the_whole_search(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CANDIDATES", 12)
     images, training = draw(5, 0, 32), draw(12, 1, 32)

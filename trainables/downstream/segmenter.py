@@ -80,13 +80,13 @@ def train_segmenter(
         torch.manual_seed(derived_seed(seed, "segmenter"))
         network = Segmenter(config.widths).to(device).train()
     optimizer = adamw(network, config.learning_rate, WEIGHT_DECAY)
-    pictures, truths = to_unit(torch.from_numpy(images)), to_unit(torch.from_numpy(masks))
+    pictures, truths = torch.from_numpy(images), torch.from_numpy(masks)
     for step in range(config.steps):
         chosen = batch_indices(len(images), config.batch_size, step, seed)
         flipped = torch.rand(len(chosen), generator=generator(seed, "flip", step)) < config.flip_probability
         batch, truth = (
             torch.where(flipped[:, None, None, None], each.flip(-1), each).to(device)
-            for each in (pictures[chosen], truths[chosen])
+            for each in (to_unit(pictures[chosen]), to_unit(truths[chosen]))
         )
         set_learning_rate(optimizer, config.learning_rate * cosine_rate(step, config.steps, WARMUP_STEPS))
         loss = mask_loss(network(batch), truth)

@@ -38,6 +38,8 @@ THUMBNAIL = 32
 CANDIDATES = 16
 CHUNK_IMAGES = 16
 CHUNK_TRAINING = 2048
+CHUNK_COMPARED = 1024
+"""Images whose scores against all training slices are in memory at once."""
 ROUNDING = 1e-6
 
 
@@ -79,7 +81,8 @@ def nearest(images: Bytes, training: Bytes) -> Nearest:
             f"memorisation compares images with training slices of the same size, got {images.shape} and "
             f"{training.shape}: give the slices that the generator was trained on"
         )
-    candidates = _candidates(images, training)
+    starts = range(0, max(1, len(images)), CHUNK_COMPARED)
+    candidates = np.concatenate([_candidates(images[at : at + CHUNK_COMPARED], training) for at in starts])
     found = Nearest(np.empty(len(images)), np.empty(len(images), dtype=np.intp))
     for start in range(0, len(images), CHUNK_IMAGES):
         chunk = slice(start, start + CHUNK_IMAGES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -89,24 +90,22 @@ def _rows(path: Path) -> list[dict[str, str]]:
             raise _wrong(path, f"at most {MOST_BYTES:,} bytes, and it is larger")
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
-            head, *rows = [[cell.strip() for cell in row] for row in reader if row]
+            (_, head), *rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
     except (OSError, UnicodeDecodeError, csv.Error, ValueError):
         raise _wrong(path, "CSV in UTF-8 with a row of names, and it can't be read so") from None
     labels = [name for name in head if name != SUBJECT]
-    odd = [name for name in labels if not _NAME.fullmatch(name)]
-    if odd:
-        raise _wrong(path, f"names of columns of up to 32 letters, digits and _, and one is {odd[0][:LONGEST]!r}")
+    odd = [number for number, name in enumerate(head, start=1) if name != SUBJECT and not _NAME.fullmatch(name)]
+    if odd:  # what stands there may be a patient's name, where the row of names is missing
+        raise _wrong(path, f"names of columns of up to 32 letters, digits and _, and that of column {odd[0]} isn't")
     if head.count(SUBJECT) != 1 or not labels or len(set(head)) < len(head) or not rows:
-        raise _wrong(
-            path, f"the column {SUBJECT} and other columns, each once, and rows; it has {', '.join(head[:9])}"
-        )
+        raise _wrong(path, f"the column {SUBJECT} and other columns, each once, in its first row, and rows below it")
     finer = [name for name in labels if name in FINER]
     if finer:
         raise _wrong(path, f"labels of subjects, not of volumes or slices, and it has the column {finer[0]}")
-    for line, row in enumerate(rows, start=2):
+    for line, row in rows:
         if len(row) != len(head) or not all(row):
-            raise _wrong(path, f"a value in each column, and row {line} has {sum(map(bool, row))} of {len(head)}")
-    return [dict(zip(head, row, strict=True)) for row in rows]
+            raise _wrong(path, f"a value in each column, and line {line} has {sum(map(bool, row))} of {len(head)}")
+    return [dict(zip(head, row, strict=True)) for _, row in rows]
 
 
 def _categories(path: Path, name: str, values: Sequence[str]) -> list[str]:
@@ -114,10 +113,8 @@ def _categories(path: Path, name: str, values: Sequence[str]) -> list[str]:
     found = set(values)
     if any(len(value) > LONGEST or not value.isprintable() for value in found):
         raise _wrong(path, f"categories of up to {LONGEST} printable letters, and the column {name} has others")
-    try:
-        ordered, numeric = sorted(found, key=float), True
-    except ValueError:
-        ordered, numeric = sorted(found), False
+    numeric = all(map(_is_finite, found))
+    ordered = sorted(found, key=lambda value: (float(value), value)) if numeric else sorted(found)
     if len(found) > 1 and len(found) == len(values):
         raise _wrong(
             path,
@@ -128,6 +125,13 @@ def _categories(path: Path, name: str, values: Sequence[str]) -> list[str]:
         instead = "band them, as 40-59" if numeric else "join some, or take it out"
         raise _wrong(path, f"at most {MOST_CATEGORIES} categories, and the column {name} has {len(found)}; {instead}")
     return ordered
+
+
+def _is_finite(value: str) -> bool:
+    try:
+        return math.isfinite(float(value))
+    except ValueError:
+        return False
 
 
 def _wrong(path: Path, what: str) -> DataError:

@@ -78,8 +78,20 @@ def release(
     the held-out splits where the store lacks that. Raises :class:`ConfigError` where the guards refuse it, unless
     ``despite_guards``, and :class:`DataError` for a folder that isn't new or empty.
     """
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise DataError(f"the folder of a release must be new or empty: {to}; choose another --to")
+    to = to.resolve()
+    if to.exists() and (not to.is_dir() or to.is_mount() or any(to.iterdir())):
+        raise DataError(
+            f"the folder of a release must be new or empty, and no mount point, since it gets its name when it is "
+            f"whole: {to}; choose another --to"
+        )
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        probe = to.with_name(f".{to.name[:200]}.probe")
+        with whole_folder(probe):  # told before anything is measured and drawn
+            pass
+        probe.rmdir()
+    except OSError as error:
+        raise _not_writable(to, error) from None
     open_named = functools.cache(open_named)
     configuration = configuration_at(home, run).configuration
     recipe, dataset = configuration.recipe, trained_on(configuration, open_named)
@@ -114,14 +126,15 @@ def release(
         date=today(),
     )
     try:
-        to.parent.mkdir(parents=True, exist_ok=True)
         with whole_folder(to) as folder:
             write_release(folder, facts, samples)
     except OSError as error:
-        raise DataError(
-            f"the folder of a release must be writable: {to}: {why(error)}, or choose another --to"
-        ) from None
+        raise _not_writable(to, error) from None
     return Release(to, len(samples.seeds), count, len(samples.distances), samples.left_out, refused)
+
+
+def _not_writable(to: Path, error: OSError) -> DataError:
+    return DataError(f"the folder of a release must be writable: {to}: {why(error)}, or choose another --to")
 
 
 def write_release(folder: Path, facts: Facts, samples: CleanSamples) -> None:

@@ -123,6 +123,7 @@ class SweepListener:
         best = None
         if trial.state == TrialState.COMPLETE:
             points = [trial.user_attrs["metrics"], *(point["metrics"] for point in trial.user_attrs["points"])]
+            points = [point for point in points if self.objective.name in point]
             refused = self.sweep.search.refused
             lowest = min(points, key=lambda point: (bool(refused(point)), point[self.objective.name]))
             how = f"{'best ' if len(points) > 1 else ''}{self._score(lowest[self.objective.name])}"

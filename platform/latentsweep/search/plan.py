@@ -28,7 +28,7 @@ from trainables.errors import ConfigError, DataError
 from trainables.images import check_size
 from trainables.measures.inception import InceptionWeights
 from trainables.recipes import Recipe, recipe_named
-from trainables.space import AFTER_STEPS, NO_STEP, SearchSpace
+from trainables.space import AFTER_STEPS, NO_STEP, THRESHOLD, SearchSpace
 
 FEWER = "fewer_threads"
 """Beside the threads that a job began with: the numbers that it went on with where it could not have as many."""
@@ -190,11 +190,12 @@ def planned(
     """A checked plan. Raises :class:`~trainables.errors.ConfigError` for a space that the recipe refuses.
 
     The recipe takes over the space's grid of thresholds, so that one sampling pass measures them all, and with dice
-    as an objective its runs are measured downstream.
+    as an objective its runs are measured downstream. That is done under the recipe's own threshold alone, so no other
+    is searched then.
     """
     check_end(recipe)
     if DICE_LOSS.objective in search.objectives:
-        recipe = recipe.replace(**{"downstream.measured": True})
+        recipe, space = recipe.replace(**{"downstream.measured": True}), space.without(THRESHOLD)
     space.check(recipe)
     space = space.with_field_types(recipe)
     for variant in space.vae_variants(recipe):

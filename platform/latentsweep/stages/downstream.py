@@ -27,6 +27,8 @@ from trainables.errors import ConfigError
 from trainables.images import apart
 from trainables.measures.reference import Reference
 
+SYNTHETIC = "synthetic"
+"""The field of ``downstream`` that the networks of real slices don't depend on."""
 DICE_BY_PATIENTS = "dice_by_patients"
 """The picture of a comparison."""
 
@@ -47,9 +49,10 @@ def train_on_real(context: Context, folder: Path) -> dict[str, Any]:
 
 
 def _fields(identity: Identity) -> dict[str, Any]:
+    networks = identity.recipe.downstream.identity()
     return {
         **identity.learned,
-        "downstream": identity.recipe.downstream.identity(),
+        "downstream": {name: value for name, value in networks.items() if name != SYNTHETIC},
         "split": identity.split,
     }
 
@@ -110,7 +113,11 @@ def draw_labelled(context: Context, count: int) -> Labelled:
 
 def _fields_of_generated(identity: Identity) -> dict[str, Any]:
     sampling = identity.recipe.sampling.identity().items()
-    return {"sampling": {name: value for name, value in sampling if name != "threshold_grid"}, "seed": identity.seed}
+    return {
+        "sampling": {name: value for name, value in sampling if name != "threshold_grid"},
+        SYNTHETIC: identity.recipe.downstream.synthetic,
+        "seed": identity.seed,
+    }
 
 
 DOWNSTREAM = Stage(

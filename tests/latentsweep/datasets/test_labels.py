@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from command_line import cli
 
-from latentsweep.datasets.labels import Labels, check_labels, read_labels
+from latentsweep.datasets.labels import Labels, _categories, check_labels, read_labels
 from latentsweep.datasets.manifest import is_manifest
 from latentsweep.datasets.preparation import prepare
 from latentsweep.datasets.slices import PreparedDataset
@@ -53,14 +54,35 @@ def test_numbers_and_texts_become_categories_in_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("values", "ordered"), [(["1", "1.0"], ["1", "1.0"]), (["10", "nan", "9"], ["10", "9", "nan"])]
+)
+def test_the_order_of_categories_is_the_same_in_every_process(values: list[str], ordered: list[str]) -> None:
+    for tried in itertools.permutations(values):
+        assert _categories(Path("t.csv"), "grade", [*tried, *tried]) == ordered
+
+
+@pytest.mark.parametrize("head", ["SECRET-1,SECRET-HGG", "SECRET1,SECRET2"])
+def test_a_table_without_a_row_of_names_tells_no_name(tmp_path: Path, head: str) -> None:
+    with pytest.raises(DataError) as caught:
+        read_labels(write(tmp_path / "table.csv", head, *(f"{p},A" for p in PATIENTS)), PATIENTS)
+    assert "SECRET" not in str(caught.value)
+
+
+def test_lines_are_counted_as_an_editor_counts_them(tmp_path: Path) -> None:
+    path = write(tmp_path / "table.csv", "subject,grade", "", f"{PATIENTS[0]},")
+    with pytest.raises(DataError, match="line 3 has 1 of 2"):
+        read_labels(path, PATIENTS)
+
+
+@pytest.mark.parametrize(
     ("head", "rows", "words"),
     [
         ("subject,grade", [f"{p},A" for p in PATIENTS[:4]], "a row for each of the 6 subjects .*, and 2 have none"),
         ("subject,grade", [f"{p},A" for p in [*PATIENTS, "SECRET-9"]], "1 rows have others, the first in row 8"),
         ("subject,grade", [f"{p},A" for p in [*PATIENTS, PATIENTS[1]]], "rows 3 and 8 are of the same one"),
         ("subject,mrn", [f"{p},SECRET{i}" for i, p in enumerate(PATIENTS)], "of its own in the column mrn"),
-        ("subject,grade", [f"{p}," for p in PATIENTS], "a value in each column, and row 2 has 1 of 2"),
-        ("subject,grade", [f"{p},A,B" for p in PATIENTS], "a value in each column, and row 2 has 3 of 2"),
+        ("subject,grade", [f"{p}," for p in PATIENTS], "a value in each column, and line 2 has 1 of 2"),
+        ("subject,grade", [f"{p},A,B" for p in PATIENTS], "a value in each column, and line 2 has 3 of 2"),
         ("patient,grade", [f"{p},A" for p in PATIENTS], "the column subject and other columns"),
         ("subject", PATIENTS, "the column subject and other columns"),
         ("subject,a,a", [f"{p},A,B" for p in PATIENTS], "the column subject and other columns, each once"),
