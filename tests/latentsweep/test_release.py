@@ -19,7 +19,6 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import latentsweep
-from latentsweep import metrics as rows
 from latentsweep.api import releases
 from latentsweep.cli import app
 from latentsweep.configuration import Configuration
@@ -29,7 +28,6 @@ from latentsweep.jobs import release as job
 from latentsweep.jobs.clean_samples import MOST_DRAWN, draw_clean
 from latentsweep.jobs.image_folder import read_images
 from latentsweep.jobs.release import Release
-from latentsweep.metrics import Metric
 from latentsweep.stages.model_folder import Drawn, write_model
 from latentsweep.stages.pipeline import Pipeline
 from latentsweep.storage.home import Home
@@ -206,12 +204,10 @@ def test_what_nobody_stated_is_not_stated(trained: Trained, tmp_path: Path) -> N
     assert "license" not in json.loads((tmp_path / "release/croissant.json").read_text())
 
 
-def test_a_downstream_result_is_shown_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    metric = Metric(name="gen/downstream_dice", label="Dice of a segmenter", better="higher")
-    monkeypatch.setattr(data_sheet, "METRICS", {**rows.METRICS, metric.name: metric})
-    found = {"gen/downstream_dice": 0.71, "gen/downstream_dice_low": 0.66, "gen/downstream_dice_high": 0.75}
+def test_a_downstream_result_is_shown_where_there_is_one() -> None:
+    found = {"gen/downstream_dice": 0.71, "gen/downstream_dice_real": 0.75, "gen/downstream_dice_loss": 0.29}
     assert list(data_sheet.downstream_rows({"test": found})) == [
-        ("Dice of a segmenter", "test", "0.71", "0.66 to 0.75")
+        ("downstream Dice", "test", "0.71 (from real slices: 0.75)", "–")
     ]
 
 

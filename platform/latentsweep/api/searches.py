@@ -32,7 +32,7 @@ from latentsweep.search.spaces import search_space
 from latentsweep.search.study import Search
 from latentsweep.storage.home import Home
 from trainables.measures.inception import find_weights
-from trainables.space import SearchSpace
+from trainables.space import THRESHOLD, SearchSpace
 
 TRIALS = 20
 """Trials of a search that is given neither a number nor hours."""
@@ -186,6 +186,8 @@ def sweep(
         extent = Extent.of(confirm, confirm_seeds, plan, trials)
         if plan.schedule:
             trials, extent = plan.schedule.trials, Extent(plan.schedule.configurations, plan.schedule.seeds)
+        if THRESHOLD in chosen.dimensions and THRESHOLD not in plan.space.dimensions:
+            say("note: dice is measured under the recipe's own early-stop threshold, so no other is searched")
         if confirm and not extent.configurations:
             say("note: nothing is confirmed, since two objectives have no single best")
         if dry_run:

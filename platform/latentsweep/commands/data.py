@@ -63,7 +63,7 @@ def prepare(
         Path | None,
         typer.Option(
             help="A CSV table of the subjects' labels, for diffusion.label_condition: the column subject, with the "
-            "names that this command shows, and others, such as grade."
+            "patients' names as --source has them, and others, such as grade."
         ),
     ] = None,
     size: Annotated[int, typer.Option(help="Side of a slice in pixels.")] = 128,

@@ -9,18 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from latentsweep import __version__
+from latentsweep.ablation.page.downstream import CAVEAT
 from latentsweep.configuration import Configuration
 from latentsweep.datasets.ledger import earlier_words
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.jobs.clean_samples import CleanSamples
 from latentsweep.jobs.model_card import guard_rows, interval_words, recipe_rows, score_rows, split_rows
-from latentsweep.metrics import METRICS, SAMPLES
+from latentsweep.metrics import DICE_LOSS, DOWNSTREAM, REAL, SAMPLES
 from latentsweep.pages.numbers import UNKNOWN, capitalised, number
 from latentsweep.pages.tables import Table
 from latentsweep.pages.templates import environment
-
-DOWNSTREAM = "gen/downstream_"
-"""What the names of those metrics begin with that say what slices are worth for a task."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +74,7 @@ def data_sheet(facts: Facts, samples: CleanSamples) -> str:
         explained=samples.explained,
         ratio=f"{np.median(samples.distances) / median:.2f}" if median else UNKNOWN,
         guards=Table.of(("guard", "split", "measured", "bound", ""), guard_rows(facts.metrics)),
+        caveat=CAVEAT,
         downstream=Table.of(("measure", "split", "value", "95 % interval"), downstream_rows(facts.metrics)),
     )
 
@@ -95,9 +94,11 @@ def audit_rows(samples: CleanSamples) -> Iterator[tuple[str, ...]]:
 def downstream_rows(by_split: Mapping[str, dict[str, float]]) -> Iterator[tuple[str, ...]]:
     """What the slices are worth for a task, where that was measured."""
     for split, metrics in by_split.items():
-        for metric in METRICS.values():
-            if metric.name.startswith(DOWNSTREAM) and metric.name in metrics:
+        for metric in DOWNSTREAM:
+            if metric is not DICE_LOSS and metric.name in metrics:
                 value = metric.format(metrics[metric.name])
+                real = metrics.get(f"{metric.name}{REAL}")
+                value += "" if real is None else f" (from real slices: {metric.format(real)})"
                 yield metric.label, split, value, interval_words(metric, metrics)
 
 
