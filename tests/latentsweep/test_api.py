@@ -139,7 +139,7 @@ def test_a_run_that_there_is_not_is_told_all_that_it_can_be(made: Path, run: str
 def test_evaluate_takes_a_dataset_for_its_champion(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def evaluated(home: Home, run: str, *_: Any) -> Any:
+    def evaluated(home: Home, run: str, *_: Any, downstream: bool) -> Any:
         asked.append(run)
         raise DataError("it was asked for")
 
@@ -165,7 +165,10 @@ def test_settings_of_python_are_those_of_the_command() -> None:
     assert texts_of(of_numpy) == texts_of({"diffusion.learning_rate": 1e-5, **plain})
 
 
-def test_the_commands_print_the_plans_that_python_gives(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_commands_print_the_plans_that_python_gives(
+    made: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("latentsweep.jobs.timing.piece_seconds", lambda *_: 0.01)
     home, words = made / "runs", texts_of(SMALL)
     asked: dict[str, Any] = {"settings": SMALL, "device": "cpu", "home": home, "dry_run": True}
     searched = latentsweep.sweep("tiny", recipe="smoke", trials=3, **asked)

@@ -10,12 +10,15 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from latentsweep.datasets.arrangement import PlacedVolume
-from latentsweep.datasets.scans import Scan
 from latentsweep.datasets.slices import PreparedDataset
 from trainables.denoiser.diffusion import MOST_CATEGORIES
 from trainables.errors import DataError
+
+if TYPE_CHECKING:  # plans check labels, and need none of the libraries that read scans
+    from latentsweep.datasets.arrangement import PlacedVolume
+    from latentsweep.datasets.scans import Scan
 
 SUBJECT = "subject"
 """The column that says whose a row is, by the name that the raw files give."""
