@@ -177,9 +177,11 @@ class Sweep(Job):
                 concurrent=packing.concurrent,
                 folder=self.folder / "ray",
             )
-            # Once the last trials have ended, there may be time for more than there seemed to be.
-            ended = self.search.finished() > before and not self.waiting()
-            going = self.deadline is not None and ended and self._unfinished(target)
+            # Once the last trials have ended, there may be time for more than there seemed to be. After Ctrl-C, which
+            # Tune takes for itself, some haven't.
+            ended = all(trial.state.is_finished() for trial in self.search.run_trials())
+            more = ended and self.search.finished() > before
+            going = self.deadline is not None and more and self._unfinished(target)
 
     def _wanted(self) -> Wanted:
         return confirmation.wanted(self.search, self.plan, self.extent)
