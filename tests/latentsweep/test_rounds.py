@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from latentsweep.execution import tuning
 from latentsweep.execution.packing import Packing
-from latentsweep.execution.tuning import StudySearcher
+from latentsweep.execution.tuning import Searcher, StudySearcher
 from latentsweep.execution.view import View
 from latentsweep.jobs.deadline import Deadline
+from latentsweep.jobs.job import Runtime
 from latentsweep.jobs.sweep import Sweep
 from latentsweep.records.recorder import MemoryRecorder
 from latentsweep.search.choice import SearchConfig
@@ -21,6 +23,7 @@ from latentsweep.search.plan import SweepPlan
 from latentsweep.search.schedule import Parts, Schedule
 from latentsweep.search.trials import Point
 from latentsweep.storage.home import Home
+from trainables.errors import UnfinishedError
 from trainables.measures.inception import InceptionWeights
 from trainables.recipes import SMOKE
 from trainables.space import Choice, Range, SearchSpace
@@ -28,6 +31,7 @@ from trainables.space import Choice, Range, SearchSpace
 SPACE = SearchSpace({"vae.latent_channels": Choice((4, 8)), "diffusion.learning_rate": Range(1e-4, 1e-3)})
 SCHEDULE = Schedule(1000.0, trials=6, configurations=1, seeds=1, autoencoders=2, parts=Parts(1.0, 1.0, 5.0, 5.0))
 MOST_ROUNDS = 5
+DIVERGED = {"reason": "the loss is no longer finite", "class": "divergence", "log": "step 3"}
 
 Round = Callable[[StudySearcher], None]
 
@@ -79,3 +83,27 @@ def test_ctrl_c_which_leaves_a_trial_running_ends_the_rounds(sweep: Sweep, monke
 
     assert rounds(sweep, monkeypatch, stopped) == 1
     assert sweep._unfinished(6), "the sweep says that it was stopped"
+
+
+def test_a_sweep_whose_autoencoders_all_fail_ends_and_says_why(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = []
+
+    def diverge(_: object, searcher: StudySearcher, **__: object) -> None:
+        ended.append(searcher)
+        for number in map(str, range(100)):
+            config: Any = searcher.suggest(number)
+            if config == Searcher.FINISHED:
+                return
+            if config:
+                assert "stages" in config, "no trial begins"
+                searcher.on_trial_complete(number, DIVERGED)
+        raise AssertionError("it asks for ever")
+
+    monkeypatch.setattr(tuning, "run_trials", diverge)
+    monkeypatch.setattr("latentsweep.jobs.sweep.targets.lint_plan", lambda *_: [])
+    runtime = Runtime(Packing(1, 1, 0.0, 0.0), Console(quiet=True), joined=True)
+    with pytest.raises(
+        UnfinishedError, match=r"with 8 of .* share failed each time, at last with: .* no longer finite"
+    ):
+        sweep.run(6, runtime)
+    assert len(ended) == 1

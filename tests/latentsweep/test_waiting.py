@@ -110,8 +110,9 @@ class Queue:
     def run(self, order: random.Random) -> None:
         """Ends what is live in any order, until nothing is left."""
         self.fill()
-        while self.live:
-            self.end(order.choice([*self.live]))
+        while self.live or not self.finished:
+            if self.live:
+                self.end(order.choice([*self.live]))
             self.fill()
 
     def works(self) -> dict[str, dict[str, Any]]:
@@ -199,6 +200,47 @@ def test_an_autoencoder_that_diverges_fails_the_trials_that_need_it_and_the_othe
     assert queue.states().count("COMPLETE") == 9
     assert sorted(queue.listener.ended_trials) == list(range(12)), "the record hears of each"
     assert queue.listener.began.count(autoencoder(bad).label) == 1
+
+
+def test_where_every_autoencoder_fails_no_more_trials_are_asked_for_soon(tmp_path: Path) -> None:
+    queue = Queue(tmp_path, Watcher(), target=24, concurrent=1)
+    for _ in range(60):
+        queue.fill()
+        assert len(queue.states()) <= 8
+        for name in [*queue.works()]:
+            queue.end(name, DIVERGED)
+    assert queue.finished
+    assert queue.states() == ["FAIL"] * 8
+    assert DIVERGED["reason"] in queue.searcher.given_up
+
+
+def test_each_call_of_tune_fails_one_trial_at_most(tmp_path: Path) -> None:
+    queue = Queue(tmp_path, Watcher(), target=12, concurrent=1)
+    queue.searcher.failed = {autoencoder(channels).name: DIVERGED for channels in CHANNELS}
+    for count in (1, 2, 3):
+        assert queue.searcher.suggest("next") is None
+        assert queue.states() == ["FAIL"] * count
+
+
+def test_trials_that_can_begin_go_on_however_many_others_fail_with_their_autoencoder(tmp_path: Path) -> None:
+    queue = Queue(tmp_path, Watcher(autoencoder(2).name), target=12, concurrent=1)
+    queue.searcher.failed = {autoencoder(channels).name: DIVERGED for channels in CHANNELS[1:]}
+    queue.searcher.begun = 1
+    queue.run(random.Random(0))
+    assert sorted(queue.states()) == ["COMPLETE"] * 3 + ["FAIL"] * 9
+    assert not queue.searcher.given_up
+
+
+def test_after_an_autoencoder_was_lost_what_runs_ends_and_no_more_is_asked_for(tmp_path: Path) -> None:
+    queue = Queue(tmp_path, Watcher(), target=12, concurrent=2)
+    queue.fill()
+    assert len(queue.live) == 2
+    del queue.live["0"]
+    queue.searcher.errors["0"] = "the node is gone"
+    queue.searcher.on_trial_complete("0", error=True)
+    queue.run(random.Random(0))
+    assert sorted(queue.states()) == ["COMPLETE", "FAIL"]
+    assert "the node is gone" in queue.searcher.given_up
 
 
 def test_an_autoencoder_that_is_lost_again_and_again_leaves_its_trials_to_the_next_run(tmp_path: Path) -> None:
