@@ -281,7 +281,8 @@ def test_no_trial_takes_the_room_that_a_wide_autoencoder_waits_for(tmp_path: Pat
 def test_a_work_is_an_autoencoder_with_what_follows_or_the_real_features() -> None:
     params = {"vae.latent_channels": 4, "diffusion.frequency_weight": 0.1}
     plan = SweepPlan("tiny", "f", "smoke", SMOKE, SPACE, SearchConfig(), 0, "w")
-    first, second = Work.of(plan.keys(params), {"vae.latent_channels": 4})
+    alone = {"vae.latent_channels": 4}
+    first, second = Work.of(plan.keys(params), plan.keys(alone), alone)
     assert first.config == {
         "stages": ["vae", "latents", "reconstruction"],
         "params": {"vae.latent_channels": 4},
@@ -292,7 +293,19 @@ def test_a_work_is_an_autoencoder_with_what_follows_or_the_real_features() -> No
         each.name for each in SHARED if each.wanted(SMOKE)
     }
     assert (first.label, second.label) == ("autoencoder, channels 4", "real features and floor")
-    assert [work.name for work in Work.of(plan.keys({**params, "diffusion.frequency_weight": 0.3}), {})] == [
-        first.name,
-        second.name,
+    assert Work.of(plan.keys({**params, "diffusion.frequency_weight": 0.3}), plan.keys(alone), alone) == [
+        first,
+        second,
     ]
+
+
+def test_latents_that_depend_on_other_searched_values_are_a_trials_own_and_the_autoencoder_is_one_work() -> None:
+    flip, alone = "diffusion.flip_probability", {"vae.latent_channels": 4}
+    space = SearchSpace({**SPACE.dimensions, flip: Choice((0.0, 0.5))})
+    plan = SweepPlan("tiny", "f", "smoke", SMOKE.replace(**{flip: 0.0}), space, SearchConfig(), 0, "w")
+    same, other = (Work.of(plan.keys({**alone, flip: value}), plan.keys(alone), alone)[0] for value in (0.0, 0.5))
+    assert same.name == other.name
+    assert same.config["stages"] == ["vae", "latents", "reconstruction"]
+    assert other.config["stages"] == ["vae"]
+    computed = {key.name for key in plan.keys(other.config["params"]).values()}
+    assert {key.name for key in other.keys} <= computed, "the worker computes the keys that the work is to have"

@@ -65,7 +65,8 @@ class SweepListener:
     def shared(self, params: Mapping[str, Any]) -> Sequence[Work]:
         """The autoencoder of a configuration with what follows from it, and the real features."""
         plan = self.sweep.plan
-        return Work.of(plan.keys(params), {field: params[field] for field in plan.space.touching("data", "vae")})
+        alone = {field: params[field] for field in plan.space.touching("data", "vae")}
+        return Work.of(plan.keys(params), plan.keys(alone), alone)
 
     def has(self, work: Work) -> bool:
         """Whether the results of a work are in the store."""
