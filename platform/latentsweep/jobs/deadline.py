@@ -48,7 +48,10 @@ class Deadline:
 
     def another(self) -> bool:
         """Whether one more trial may begin; none does once the confirmation has begun."""
-        return not self.begun.configurations and not self.search.exhausted() and self.clock.another()
+        if self.begun.configurations or self.search.exhausted():
+            return False
+        trained = all(self.store.find(name) for name in self.plan.autoencoders())
+        return self.clock.another(without_autoencoder=not trained)
 
     def expect(self, number: int, keys: Keys) -> None:
         """A trial was asked for; it begins when its autoencoder is there."""
