@@ -1,4 +1,4 @@
-"""The rounds of a sweep of hours: it asks Ray Tune for more once all trials have ended, and only then."""
+"""The rounds of a sweep of hours: all trials end before it asks Ray Tune for more. It notes its time meanwhile."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ from rich.console import Console
 
 from latentsweep.execution import tuning
 from latentsweep.execution.packing import Packing
+from latentsweep.execution.shared_stages import Work
 from latentsweep.execution.tuning import Searcher, StudySearcher
 from latentsweep.execution.view import View
 from latentsweep.jobs.deadline import Deadline
 from latentsweep.jobs.job import Runtime
 from latentsweep.jobs.sweep import Sweep
+from latentsweep.jobs.sweep_listener import SweepListener
 from latentsweep.records.recorder import MemoryRecorder
 from latentsweep.search.choice import SearchConfig
+from latentsweep.search.clock import spent_seconds
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.schedule import Parts, Schedule
 from latentsweep.search.trials import Point
+from latentsweep.storage.entries import StageKey
 from latentsweep.storage.home import Home
 from trainables.errors import UnfinishedError
 from trainables.measures.inception import InceptionWeights
@@ -107,3 +111,18 @@ def test_a_sweep_whose_autoencoders_all_fail_ends_and_says_why(sweep: Sweep, mon
     ):
         sweep.run(6, runtime)
     assert len(ended) == 1
+
+
+def test_the_time_is_noted_while_trials_and_works_report_but_not_at_each_report(sweep: Sweep) -> None:
+    deadline, listener = sweep.deadline, SweepListener(sweep, View(Console(quiet=True), "a sweep", 6))
+    assert deadline
+    seconds, noted = 0.0, []
+    deadline.clock.began, deadline.clock.now = 0.0, lambda: seconds
+    work = Work("autoencoder", (StageKey("vae", 1, {}),), {})
+    for seconds in (4.0, 9.0, 13.0, 15.0, 21.0, 24.0):
+        if int(seconds) % 2:
+            listener.heard(0, {})
+        else:
+            listener.work_heard(work, {})
+        noted.append(spent_seconds(sweep.folder))
+    assert noted == [0, 0, 13, 13, 13, 24]

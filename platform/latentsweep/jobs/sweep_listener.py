@@ -80,6 +80,8 @@ class SweepListener:
 
     def work_heard(self, work: Work, result: Mapping[str, Any]) -> None:
         """A work reported."""
+        if self.sweep.deadline:
+            self.sweep.deadline.heard()
         records = result.get("records", [])
         state = f"training, step {int(records[-1]['step'])}" if records else "computing"
         self.view.stage(work.label, state, going=True)
@@ -99,6 +101,8 @@ class SweepListener:
 
     def heard(self, number: int, result: Mapping[str, Any]) -> None:
         """A trial reported."""
+        if self.sweep.deadline:
+            self.sweep.deadline.heard()
         records = result.get("records", [])
         if records:
             self.sweep.record.trial_records(number, records)
