@@ -70,6 +70,16 @@ def test_no_trial_begins_that_could_not_end_before_the_confirmation_must() -> No
     assert not clock.another()
 
 
+def test_a_trial_that_may_need_an_autoencoder_begins_only_where_both_end_in_time() -> None:
+    time = Time()
+    clock = Clock(schedule(1000), 1, 0.0, now=time)
+    time.seconds = 1000 - CLOSING - clock.confirmation(*needs(3, 2)) - clock.trial
+    assert clock.another()
+    assert not clock.another(without_autoencoder=True), "its autoencoder takes 20 seconds, and 15 are near enough"
+    time.seconds -= clock.autoencoder
+    assert clock.another(without_autoencoder=True)
+
+
 def test_less_time_confirms_with_fewer_seeds_and_then_fewer_configurations_and_at_least_once() -> None:
     time, found = Time(), []
     for configurations, seeds in ((3, 2), (3, 1), (2, 1), (1, 1)):

@@ -146,6 +146,23 @@ def test_trials_end_where_the_space_or_the_time_does_or_the_confirmation_begins(
     assert not deadline.undecided
 
 
+def test_a_trial_counts_with_an_autoencoder_until_all_of_the_space_are_trained(
+    deadline: Deadline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, first, second = [], *(deadline.plan.keys({"vae.latent_channels": value}).vae for value in (4, 8))
+
+    def another(*, without_autoencoder: bool) -> bool:
+        asked.append(without_autoencoder)
+        return True
+
+    monkeypatch.setattr(deadline.clock, "another", another)
+    for key in (first, second):
+        assert deadline.another()
+        deadline.store.obtain(key, lambda _: {})
+    assert deadline.another()
+    assert asked == [True, True, False]
+
+
 def test_a_space_that_is_exhausted_has_no_more_trials(deadline: Deadline, time: Time) -> None:
     for _ in range(6):
         run_trial(deadline, time, 1)

@@ -110,8 +110,9 @@ class Queue:
     def run(self, order: random.Random) -> None:
         """Ends what is live in any order, until nothing is left."""
         self.fill()
-        while self.live:
-            self.end(order.choice([*self.live]))
+        while self.live or not self.finished:
+            if self.live:
+                self.end(order.choice([*self.live]))
             self.fill()
 
     def works(self) -> dict[str, dict[str, Any]]:
@@ -201,6 +202,47 @@ def test_an_autoencoder_that_diverges_fails_the_trials_that_need_it_and_the_othe
     assert queue.listener.began.count(autoencoder(bad).label) == 1
 
 
+def test_where_every_autoencoder_fails_no_more_trials_are_asked_for_soon(tmp_path: Path) -> None:
+    queue = Queue(tmp_path, Watcher(), target=24, concurrent=1)
+    for _ in range(60):
+        queue.fill()
+        assert len(queue.states()) <= 8
+        for name in [*queue.works()]:
+            queue.end(name, DIVERGED)
+    assert queue.finished
+    assert queue.states() == ["FAIL"] * 8
+    assert DIVERGED["reason"] in queue.searcher.given_up
+
+
+def test_each_call_of_tune_fails_one_trial_at_most(tmp_path: Path) -> None:
+    queue = Queue(tmp_path, Watcher(), target=12, concurrent=1)
+    queue.searcher.failed = {autoencoder(channels).name: DIVERGED for channels in CHANNELS}
+    for count in (1, 2, 3):
+        assert queue.searcher.suggest("next") is None
+        assert queue.states() == ["FAIL"] * count
+
+
+def test_trials_that_can_begin_go_on_however_many_others_fail_with_their_autoencoder(tmp_path: Path) -> None:
+    queue = Queue(tmp_path, Watcher(autoencoder(2).name), target=12, concurrent=1)
+    queue.searcher.failed = {autoencoder(channels).name: DIVERGED for channels in CHANNELS[1:]}
+    queue.searcher.begun = 1
+    queue.run(random.Random(0))
+    assert sorted(queue.states()) == ["COMPLETE"] * 3 + ["FAIL"] * 9
+    assert not queue.searcher.given_up
+
+
+def test_after_an_autoencoder_was_lost_what_runs_ends_and_no_more_is_asked_for(tmp_path: Path) -> None:
+    queue = Queue(tmp_path, Watcher(), target=12, concurrent=2)
+    queue.fill()
+    assert len(queue.live) == 2
+    del queue.live["0"]
+    queue.searcher.errors["0"] = "the node is gone"
+    queue.searcher.on_trial_complete("0", error=True)
+    queue.run(random.Random(0))
+    assert sorted(queue.states()) == ["COMPLETE", "FAIL"]
+    assert "the node is gone" in queue.searcher.given_up
+
+
 def test_an_autoencoder_that_is_lost_again_and_again_leaves_its_trials_to_the_next_run(tmp_path: Path) -> None:
     queue = Queue(tmp_path, Watcher(), target=1)
     queue.fill()
@@ -239,7 +281,8 @@ def test_no_trial_takes_the_room_that_a_wide_autoencoder_waits_for(tmp_path: Pat
 def test_a_work_is_an_autoencoder_with_what_follows_or_the_real_features() -> None:
     params = {"vae.latent_channels": 4, "diffusion.frequency_weight": 0.1}
     plan = SweepPlan("tiny", "f", "smoke", SMOKE, SPACE, SearchConfig(), 0, "w")
-    first, second = Work.of(plan.keys(params), {"vae.latent_channels": 4})
+    alone = {"vae.latent_channels": 4}
+    first, second = Work.of(plan.keys(params), plan.keys(alone), alone)
     assert first.config == {
         "stages": ["vae", "latents", "reconstruction"],
         "params": {"vae.latent_channels": 4},
@@ -250,7 +293,19 @@ def test_a_work_is_an_autoencoder_with_what_follows_or_the_real_features() -> No
         each.name for each in SHARED if each.wanted(SMOKE)
     }
     assert (first.label, second.label) == ("autoencoder, channels 4", "real features and floor")
-    assert [work.name for work in Work.of(plan.keys({**params, "diffusion.frequency_weight": 0.3}), {})] == [
-        first.name,
-        second.name,
+    assert Work.of(plan.keys({**params, "diffusion.frequency_weight": 0.3}), plan.keys(alone), alone) == [
+        first,
+        second,
     ]
+
+
+def test_latents_that_depend_on_other_searched_values_are_a_trials_own_and_the_autoencoder_is_one_work() -> None:
+    flip, alone = "diffusion.flip_probability", {"vae.latent_channels": 4}
+    space = SearchSpace({**SPACE.dimensions, flip: Choice((0.0, 0.5))})
+    plan = SweepPlan("tiny", "f", "smoke", SMOKE.replace(**{flip: 0.0}), space, SearchConfig(), 0, "w")
+    same, other = (Work.of(plan.keys({**alone, flip: value}), plan.keys(alone), alone)[0] for value in (0.0, 0.5))
+    assert same.name == other.name
+    assert same.config["stages"] == ["vae", "latents", "reconstruction"]
+    assert other.config["stages"] == ["vae"]
+    computed = {key.name for key in plan.keys(other.config["params"]).values()}
+    assert {key.name for key in other.keys} <= computed, "the worker computes the keys that the work is to have"

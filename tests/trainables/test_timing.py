@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from trainables.autoencoder import training as vae_training
 from trainables.denoiser import training as diffusion_training
@@ -110,3 +114,44 @@ def test_an_image_takes_longer_the_more_evaluations_it_has() -> None:
 def test_features_and_the_step_of_a_segmentation_network_take_time() -> None:
     for piece in ("features", "segmentation"):
         assert pieces.piece_seconds(piece, TINY, find_weights(), Execution(), 20, 0.1) > 0
+
+
+@pytest.mark.parametrize(("device", "batch"), [("cpu", 8), ("cuda", 32)])
+def test_features_are_timed_warm_and_by_as_many_images_as_a_pass_computes(
+    device: str, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[int] = []
+
+    class Extractor:
+        def __init__(self, *_: object) -> None:
+            pass
+
+        def features(self, images: np.ndarray) -> None:
+            time.sleep(0.16 if passes else 1.0)
+            passes.append(len(images))
+
+    monkeypatch.setattr(pieces, "InceptionExtractor", Extractor)
+    execution: Any = SimpleNamespace(prepare=lambda: torch.device(device))
+    weights: Any = None
+    assert 0.16 / batch <= pieces.measuring_seconds(weights, execution) < 0.5 / batch
+    assert passes == [batch, batch]
+
+
+def test_an_image_is_timed_warm_and_by_as_many_as_a_pass_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+    decoded: list[int] = []
+
+    def draw(_: object, noise: torch.Tensor, **__: object) -> SimpleNamespace:
+        time.sleep(0.32 if drawn else 1.0)
+        drawn.append(len(noise))
+        return SimpleNamespace(latents=noise[None])
+
+    def decode(_: object, latents: torch.Tensor, __: object) -> None:
+        time.sleep(0.16 if decoded else 1.0)
+        decoded.append(len(latents))
+
+    monkeypatch.setattr(pieces, "sample", draw)
+    monkeypatch.setattr(pieces, "decode_to_bytes", decode)
+    found = pieces.drawing_seconds(TINY.replace(**{"sampling.steps": pieces.EVALUATIONS}), Execution())
+    assert (drawn, decoded) == ([32, 32], [8, 8]), "as the sampler and the decoder fill up on a CPU"
+    assert 0.03 <= found < 0.05

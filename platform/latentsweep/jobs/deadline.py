@@ -15,6 +15,9 @@ from latentsweep.stages.vae import VAE
 from latentsweep.storage.home import write_json
 from latentsweep.storage.store import Store
 
+NOTED_EVERY = 10.0
+"""Seconds between two notes of the time, at least, while trainings report."""
+
 
 class Deadline:
     """Says for a sweep in its ``folder`` what may still begin. Its driver began at ``began`` of ``time.monotonic()``,
@@ -32,6 +35,8 @@ class Deadline:
     ) -> None:
         self.plan, self.search, self.store, self.folder = plan, search, store, folder
         self.clock = Clock(schedule, slots, began, spent_seconds(folder))
+        self.noted = self.clock.before
+        """The seconds in the last note."""
         self.whole: set[int] = set()
         """The trials that are trained here from their first step on, whose time tells that of others."""
 
@@ -48,7 +53,10 @@ class Deadline:
 
     def another(self) -> bool:
         """Whether one more trial may begin; none does once the confirmation has begun."""
-        return not self.begun.configurations and not self.search.exhausted() and self.clock.another()
+        if self.begun.configurations or self.search.exhausted():
+            return False
+        trained = all(self.store.find(name) for name in self.plan.autoencoders())
+        return self.clock.another(without_autoencoder=not trained)
 
     def expect(self, number: int, keys: Keys) -> None:
         """A trial was asked for; it begins when its autoencoder is there."""
@@ -67,9 +75,15 @@ class Deadline:
         self.clock.end(number, whole=complete and number in self.whole)
         self.note()
 
+    def heard(self) -> None:
+        """A training reported: notes the time where the last note is old, so that a kill loses little of it."""
+        if self.clock.spent - self.noted >= NOTED_EVERY:
+            self.note()
+
     def note(self) -> None:
         """Notes how long the sweep has run, for the runs that go on with it."""
-        write_json(self.folder / FILE, {"seconds": round(self.clock.spent, 1)})
+        self.noted = self.clock.spent
+        write_json(self.folder / FILE, {"seconds": round(self.noted, 1)})
 
     def next_extent(self) -> Extent:
         """What is confirmed in the time that is left: of what is confirmed already, the same or with more seeds."""

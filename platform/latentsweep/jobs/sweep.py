@@ -60,6 +60,8 @@ class Sweep(Job):
         """Where the sweep was given hours."""
         self.undecided = ""
         """The last run with a fresh seed whose failure says nothing of its configuration, with the reason."""
+        self.given_up = ""
+        """Why no more trials are asked for, though more are planned."""
 
     def run(self, target: int, runtime: Runtime, extent: Extent = NOTHING, began: float | None = None) -> None:
         """Runs until ``target`` trials have ended or every configuration was tried, then confirms the best.
@@ -67,8 +69,8 @@ class Sweep(Job):
         Of a sweep that was given hours, ``target`` and ``extent`` are what is planned, and its deadline decides; its
         driver began at ``began`` of ``time.monotonic()``. Where an earlier version measured the trials, nothing is
         confirmed. Raises :class:`~trainables.errors.ConfigError` where new trials would follow such ones,
-        :class:`StoppedError` after Ctrl-C, :class:`UnfinishedError` where a training to confirm by has failed, and
-        what :meth:`Job.locked` and :meth:`Runtime.ray` raise.
+        :class:`StoppedError` after Ctrl-C, :class:`UnfinishedError` where a training to confirm by has failed, or
+        what trials share and no trial can begin without, and what :meth:`Job.locked` and :meth:`Runtime.ray` raise.
         """
         with self.locked(self.home.study), translate_errors(self.home.study):
             runtime = self.keep_threads(runtime, "sweep.json", {**self.plan.to_plain(), TURN: next_turn(self.home)})
@@ -103,10 +105,16 @@ class Sweep(Job):
                 asked = False
             self.check_dataset()
             left = self._wanted().missing
-            if self._unfinished(target):  # Tune takes Ctrl-C for itself, and nothing else leaves trials behind
+            if self._unfinished(target):
+                ended = f"{self.search.finished()} of {reached} trials ended"
+                if self.given_up:
+                    raise UnfinishedError(
+                        f"the sweep asks for no more trials, with {ended}: {self.given_up}; "
+                        "nothing is lost, and the same command tries again"
+                    )
+                # Tune takes Ctrl-C for itself.
                 raise StoppedError(
-                    f"the sweep was stopped with {self.search.finished()} of {reached} trials ended; "
-                    "nothing is lost, and the same command goes on"
+                    f"the sweep was stopped with {ended}; nothing is lost, and the same command goes on"
                 )
             if left:
                 last = f" (the last failure was {self.undecided})" if self.undecided else ""
@@ -167,9 +175,10 @@ class Sweep(Job):
         going = True
         while going:
             before = self.search.finished()
+            searcher = StudySearcher(self.search, math.inf if self.deadline else target, listener, wide=wide)
             run_trials(
                 worker.run,
-                StudySearcher(self.search, math.inf if self.deadline else target, listener, wide=wide),
+                searcher,
                 briefs=briefs,
                 threads=packing.threads,
                 gpu_share=packing.gpu_share,
@@ -177,9 +186,12 @@ class Sweep(Job):
                 concurrent=packing.concurrent,
                 folder=self.folder / "ray",
             )
-            # Once the last trials have ended, there may be time for more than there seemed to be.
-            ended = self.search.finished() > before and not self.waiting()
-            going = self.deadline is not None and ended and self._unfinished(target)
+            # Once the last trials have ended, there may be time for more than there seemed to be. After Ctrl-C, which
+            # Tune takes for itself, some haven't.
+            ended = all(trial.state.is_finished() for trial in self.search.run_trials())
+            self.given_up = searcher.given_up if ended else ""
+            more = ended and not self.given_up and self.search.finished() > before
+            going = self.deadline is not None and more and self._unfinished(target)
 
     def _wanted(self) -> Wanted:
         return confirmation.wanted(self.search, self.plan, self.extent)

@@ -65,7 +65,8 @@ class SweepListener:
     def shared(self, params: Mapping[str, Any]) -> Sequence[Work]:
         """The autoencoder of a configuration with what follows from it, and the real features."""
         plan = self.sweep.plan
-        return Work.of(plan.keys(params), {field: params[field] for field in plan.space.touching("data", "vae")})
+        alone = {field: params[field] for field in plan.space.touching("data", "vae")}
+        return Work.of(plan.keys(params), plan.keys(alone), alone)
 
     def has(self, work: Work) -> bool:
         """Whether the results of a work are in the store."""
@@ -79,6 +80,8 @@ class SweepListener:
 
     def work_heard(self, work: Work, result: Mapping[str, Any]) -> None:
         """A work reported."""
+        if self.sweep.deadline:
+            self.sweep.deadline.heard()
         records = result.get("records", [])
         state = f"training, step {int(records[-1]['step'])}" if records else "computing"
         self.view.stage(work.label, state, going=True)
@@ -98,6 +101,8 @@ class SweepListener:
 
     def heard(self, number: int, result: Mapping[str, Any]) -> None:
         """A trial reported."""
+        if self.sweep.deadline:
+            self.sweep.deadline.heard()
         records = result.get("records", [])
         if records:
             self.sweep.record.trial_records(number, records)

@@ -95,17 +95,20 @@ class Clock:
         if whole and began is not None:
             self.trials.append(self.now() - began)
 
-    def another(self) -> bool:
-        """Whether one more trial may begin in a free slot, and all that is planned after it still fits."""
-        schedule = self.schedule
+    def another(self, *, without_autoencoder: bool = False) -> bool:
+        """Whether one more trial may begin in a free slot, and all that is planned after it still fits.
+
+        ``without_autoencoder`` says that its autoencoder may have to be trained first.
+        """
+        schedule, first = self.schedule, self.autoencoder if without_autoencoder else 0.0
 
         def all_of(configurations: int, seeds: int) -> tuple[int, int]:
             return seeds * min(configurations, schedule.autoencoders), seeds * configurations
 
-        if self.left > 2 * self.trial + self.confirmation(*all_of(schedule.configurations, schedule.seeds)):
+        if self.left > first + 2 * self.trial + self.confirmation(*all_of(schedule.configurations, schedule.seeds)):
             return True
         most = 2 * self.slots + self.slots * max(0, int(self.left / self.trial))
-        return min(self._choices(most, all_of))[-1][0] > 0
+        return min(self._choices(most, all_of, first=first))[-1][0] > 0
 
     def extent(self, needs: Needs, done: tuple[int, int] | None = None) -> tuple[int, int]:
         """How many of the best to confirm, and with how many seeds, so that the sweep ends in time: at least 1 and 1.
@@ -131,10 +134,11 @@ class Clock:
         return self.slower * (first + waves(denoisers, self.slots) * fresh)
 
     def _choices(
-        self, most: int, needs: Needs, done: tuple[int, int] | None = None
+        self, most: int, needs: Needs, done: tuple[int, int] | None = None, first: float = 0.0
     ) -> Iterator[tuple[float, int, float, tuple[int, int, int]]]:
         """What may still be done: up to ``most`` trials, then a confirmation; each ends with these three numbers.
 
+        ``first`` are the seconds of the autoencoder that the next trial may need.
         The lower, the better: the end is near the budget, the confirmation is as planned, with fewer seeds rather
         than fewer configurations, and then the end is as near as can be.
         """
@@ -143,18 +147,18 @@ class Clock:
         extents = [(k, s) for k in range(few, many + 1) for s in range(less, MOST_SEEDS + 1)] or [(0, 0)]
         took = {each: self.confirmation(*needs(*each)) for each in extents}
         for trials in range(most + 1):
-            until = self._until_ended(trials)
+            until = self._until_ended(trials, first)
             for (configurations, seeds), seconds in took.items():
                 away = abs(until + seconds - self.left)
                 far = max(0.0, away - NEAR * self.schedule.seconds)
                 changed = abs(configurations * seeds - planned[0] * planned[1]) + planned[0] - configurations
                 yield far, changed, away, (trials, configurations, seeds)
 
-    def _until_ended(self, more: int) -> float:
-        """Seconds until the running trials, and so many ``more``, have ended."""
+    def _until_ended(self, more: int, first: float) -> float:
+        """Seconds until the running trials, and so many ``more``, have ended; the next one begins with ``first``."""
         now = self.now()
         ends = sorted(max(0.0, began + self.trial - now) for began in self.running.values())
         ends = [0.0] * (self.slots - len(ends)) + ends
-        for _ in range(more):
-            ends = sorted([ends[0] + self.trial, *ends[1:]])
+        for took in [first + self.trial, *[self.trial] * more][:more]:
+            ends = sorted([ends[0] + took, *ends[1:]])
         return ends[-1]
