@@ -9,7 +9,7 @@ import contextlib
 import json
 import pickle
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -30,6 +30,7 @@ from latentsweep.configuration import Configuration
 from latentsweep.execution import packing
 from latentsweep.execution.cluster import ENVIRONMENT, LOOPBACK, cluster, pack_job
 from latentsweep.execution.shared_stages import Shared
+from latentsweep.execution.worker import Brief
 from latentsweep.stages.model_folder import CONFIG, DENOISER, SCALING, VAE
 from latentsweep.storage.home import Home
 from trainables.autoencoder.vae import Autoencoder
@@ -204,14 +205,21 @@ def test_ray_is_told_the_cards_that_were_counted(
 def test_what_is_set_of_the_execution_reaches_the_trainings(
     command: str, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def end(execution: Execution) -> None:
+        raise ConfigError(f"{execution.device} {execution.tf32} {execution.micro_batch}, {execution.threads} threads")
+
     def obtain(shared: Sequence[Shared], *rest: object) -> None:
-        found = shared[0].brief.execution
-        raise ConfigError(f"{found.device} {found.tf32} {found.micro_batch}, {found.threads} threads")
+        end(shared[0].brief.execution)
+
+    def run_trials(*_: object, briefs: Mapping[str, Brief], **rest: object) -> None:
+        assert briefs["vae"].execution == briefs["diffusion"].execution
+        end(briefs["diffusion"].execution)
 
     monkeypatch.chdir(home)
     monkeypatch.setattr("latentsweep.jobs.job.cluster", lambda *_, **__: contextlib.nullcontext())
     monkeypatch.setattr("latentsweep.jobs.job.check_resources", lambda *_: None)
     monkeypatch.setattr("latentsweep.jobs.job.obtain", obtain)
+    monkeypatch.setattr("latentsweep.execution.tuning.run_trials", run_trials)
     monkeypatch.setattr(packing, "cores", lambda: 8)
     words = [
         "--device",

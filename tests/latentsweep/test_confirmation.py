@@ -37,6 +37,7 @@ from latentsweep.search.confirmation import (
     ATTRIBUTE,
     CONFIGURATIONS,
     FEWEST_TRIALS,
+    NOTHING,
     SEEDS,
     Extent,
     begin,
@@ -134,8 +135,11 @@ def make(tmp_path: Path) -> Callable[..., Swept]:
     return made
 
 
-def job(swept: Swept) -> Sweep:
-    return Sweep(swept.home, swept.plan, InceptionWeights(Path("none"), "a" * 64), MemoryRecorder())
+def job(swept: Swept, extent: Extent = NOTHING) -> Sweep:
+    """The sweep, whose confirmation is to reach as far as ``extent``."""
+    sweep = Sweep(swept.home, swept.plan, InceptionWeights(Path("none"), "a" * 64), MemoryRecorder())
+    sweep.extent = extent
+    return sweep
 
 
 def simulated(sweeps: int, configurations: int, seeds: int, noise: str) -> dict[str, float]:
@@ -492,7 +496,7 @@ def test_a_sweep_that_runs_again_takes_from_the_store_what_an_interruption_kept_
     make: Callable[..., Swept],
 ) -> None:
     swept = make(3)
-    sweep = job(swept)
+    sweep = job(swept, Extent(2, 2))
     runs = plan_runs(swept.plan, finalists(swept.search, 2), fresh_seeds(7, 2))
     for run in runs[:3]:
         points = [
@@ -500,12 +504,12 @@ def test_a_sweep_that_runs_again_takes_from_the_store_what_an_interruption_kept_
             for threshold in SPACE.thresholds
         ]
         sweep.store.obtain(run.keys.evaluation, lambda folder, points=points: {"points": points})
-    assert sweep._begin_confirmation(Extent(2, 2)) == runs[3:]
-    assert sweep._wanted(Extent(2, 2)).missing == runs[3:]
+    assert sweep._begin_confirmation() == runs[3:]
+    assert sweep._wanted().missing == runs[3:]
     assert sweep._note_end(runs[3], {**DIVERGED, "class": INFRASTRUCTURE}).startswith("failed")
-    assert sweep._wanted(Extent(2, 2)).missing == runs[3:], "a lost worker's run is tried again"
+    assert sweep._wanted().missing == runs[3:], "a lost worker's run is tried again"
     assert sweep._note_end(runs[3], DIVERGED).startswith("failed")
-    assert sweep._begin_confirmation(Extent(2, 2)) == []
+    assert sweep._begin_confirmation() == []
     found = confirmation(sweep.search)
     assert found
     assert [dict(row.failures) for row in found.rows] == [
@@ -522,8 +526,8 @@ def test_a_sweep_that_runs_again_takes_from_the_store_what_an_interruption_kept_
 def test_a_fresh_run_that_copies_is_refused_or_in_a_search_without_guards_named(
     make: Callable[..., Swept], guarded: bool, said: str
 ) -> None:
-    sweep = job(make(3, guarded=guarded))
-    (run,) = sweep._begin_confirmation(Extent(1, 1))
+    sweep = job(make(3, guarded=guarded), Extent(1, 1))
+    (run,) = sweep._begin_confirmation()
     measured = {"gen/kid": 25.0, "gen/near_copies": 37 / 64, "gen/near_copies_bound": 2 / 64, "gen/samples": 64.0}
     points = [{"threshold": threshold, "metrics": measured} for threshold in SPACE.thresholds]
     sweep.store.obtain(run.keys.evaluation, lambda folder: {"points": points})
@@ -535,29 +539,28 @@ def test_a_finished_confirmation_is_found_again_after_an_interrupted_larger_one(
     swept.confirm(2, 2, lambda place, seed: 25.0 + place)
     before = confirmation(swept.search)
     assert before
-    sweep = job(swept)
     for larger in (Extent(2, 3), Extent(3, 2)):
-        assert sweep._begin_confirmation(larger)
-        assert confirmation(sweep.search) is None
-        assert sweep._begin_confirmation(Extent()) == []
-        assert confirmation(sweep.search) is None, "nothing was asked for"
-        assert sweep._begin_confirmation(Extent(2, 2)) == []
-        assert confirmation(sweep.search) == before
-    assert sweep._begin_confirmation(Extent(1, 2)) == []
-    assert confirmation(sweep.search) == before, "a smaller extent hides nothing"
+        assert job(swept, larger)._begin_confirmation()
+        assert confirmation(swept.search) is None
+        assert job(swept, NOTHING)._begin_confirmation() == []
+        assert confirmation(swept.search) is None, "nothing was asked for"
+        assert job(swept, Extent(2, 2))._begin_confirmation() == []
+        assert confirmation(swept.search) == before
+    assert job(swept, Extent(1, 2))._begin_confirmation() == []
+    assert confirmation(swept.search) == before, "a smaller extent hides nothing"
 
 
 def test_only_a_divergence_is_a_configurations_own_failure(make: Callable[..., Swept]) -> None:
     swept = make(3)
-    sweep, extent = job(swept), Extent(1, 2)
-    first, second = sweep._begin_confirmation(extent)
+    sweep = job(swept, Extent(1, 2))
+    first, second = sweep._begin_confirmation()
     too_little = {"reason": "it takes 30 GiB, and the card has 24 GiB", "class": CapacityError.kind, "log": ""}
     for failure in (too_little, None):
         assert "it is tried again when the sweep goes on" in sweep._note_end(first, failure)
-        assert sweep._wanted(extent).missing == [first, second]
+        assert sweep._wanted().missing == [first, second]
     assert sweep.undecided == f"{first.name}: its measurement is not in the store"
     assert sweep._note_end(second, DIVERGED) == f"failed: {DIVERGED['reason']}"
-    assert sweep._wanted(extent).missing == [first]
+    assert sweep._wanted().missing == [first]
 
 
 def test_a_sweep_that_lacks_a_training_of_its_best_says_how_many_and_why(
@@ -572,7 +575,7 @@ def test_a_sweep_that_lacks_a_training_of_its_best_says_how_many_and_why(
     )
     with pytest.raises(UnfinishedError) as told:
         sweep.run(3, RUNTIME, Extent(1, 1))
-    (run,) = sweep._wanted(Extent(1, 1)).missing
+    (run,) = sweep._wanted().missing
     assert str(told.value) == (
         f"the sweep was stopped with 1 training of its best to confirm (the last failure was {run.name}: its "
         "measurement is not in the store); nothing is lost, and the same command goes on"

@@ -191,6 +191,11 @@ with cluster(cpus=1):
     remove_abandoned()
     assert session.is_dir()
 assert not outer.exists()
+try:
+    ray.put(1)
+    raise AssertionError("a call after the end started another Ray")
+except ray.exceptions.RaySystemError:
+    pass
 with cluster(cpus=1):
     assert ray.get(ray.remote(lambda: 4).remote()) == 4
 assert not (pathlib.Path.home() / ".ray").exists()
