@@ -249,8 +249,10 @@ def mlflow_server(folder: Path) -> Iterator[int]:
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_no_secret_is_said_or_kept_where_the_tracking_server_refuses_and_repeats_it(tmp_path: Path) -> None:
-    home = tmp_path / "runs"
+def test_no_secret_is_said_or_kept_where_the_tracking_server_refuses_and_repeats_it(
+    measured_demo: Path, tmp_path: Path
+) -> None:
+    home = shutil.copytree(measured_demo, tmp_path / "runs")
     with serving(Echo) as port:
         environment = planted(f"http://user:{SECRETS['MLFLOW_TRACKING_URI']}@127.0.0.1:{port}")
         swept = sweep(home, environment)

@@ -21,9 +21,9 @@ dimensions:
 """
 
 
-def test_only_the_autoencoders_that_trials_ask_for_are_trained(tmp_path: Path, prepared_demo: Path) -> None:
+def test_only_the_autoencoders_that_trials_ask_for_are_trained(tmp_path: Path, measured_demo: Path) -> None:
     home = tmp_path / "runs"
-    shutil.copytree(prepared_demo, home)
+    shutil.copytree(measured_demo, home)
     said = json.loads(cli(home, *sweep_words(tmp_path, "demo", TRIALS, space=SPACE)).stdout)
     assert said["counts"]["complete"] == TRIALS
     asked = {trial.params["vae.latent_channels"] for trial in study_of(home, said["sweep"]).trials}

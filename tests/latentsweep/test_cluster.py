@@ -16,7 +16,7 @@ from pathlib import Path
 
 import boto3
 import pytest
-from command_line import ROOT, cli
+from command_line import ROOT, THIN, cli
 from moto.server import ThreadedMotoServer
 from postgres import postgres
 from processes import Job
@@ -27,7 +27,7 @@ from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
-TRIALS = 6
+TRIALS = 4
 SECRET = "s3cr3t-0f-the-t3am"
 
 
@@ -44,7 +44,7 @@ class Team:
     def start(self, *words: object) -> Job:
         return Job.start(
             self.home,
-            *sweep_words(self.home.parent, "demo", TRIALS, thin=False),
+            *sweep_words(self.home.parent, "demo", TRIALS),
             *("--ray-address", self.nodes.address, "--store", "s3://team/store", *words),
             environment=self.environment,
         )
@@ -161,9 +161,10 @@ def test_without_the_drivers_own_files_the_same_command_answers_from_the_bucket_
 def test_a_configuration_is_retrained_by_two_workers_on_two_machines(team: Team) -> None:
     best, images = team.home / "best.yaml", team.home / "images"
     options = ["--store", "s3://team/store", "--home", team.home]
+    address = ["--ray-address", team.nodes.address]
     for words in (
         ["export", "--dataset", "demo", "--to", best, "--home", team.home],
-        ["train", "--config", best, "--steps", 40, "--workers", 2, "--ray-address", team.nodes.address, *options],
+        ["train", "--config", best, "--steps", 40, "--workers", 2, *address, *THIN, *options],
         ["sample", best, "--count", 2, "--to", images, *options],
     ):
         command = [sys.executable, str(ROOT / "cli.py"), *map(str, words)]

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from command_line import ROOT, TINY
+from command_line import ROOT, THIN, TINY
 from processes import commands, descendants
 from small_dataset import plant
 from stand_in_job import RAY, start
@@ -36,6 +36,16 @@ pytestmark = [
 
 PATIENCE = 900
 """Seconds for what takes a few on a machine that is not busy."""
+NUMBERS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
+TARGETS = ("parent", "driver", "group")
+OUTPUTS = ("tty", "terminal that is gone", "file", "pipe")
+PAIRED = [
+    (number, whom, OUTPUTS[(first + second + shift) % len(OUTPUTS)])
+    for first, number in enumerate(NUMBERS)
+    for second, whom in enumerate(TARGETS)
+    for shift in (0, 2)
+]
+"""Each signal with each target and with each output, and each target with each output: half of all combinations."""
 WORDS = ("sweep", "--dataset", "tiny", "--recipe", "smoke", "--trials", "2", "--device", "cpu")
 
 
@@ -172,9 +182,7 @@ def check_stopped(job: Running) -> None:
     assert not [text for _, text in commands().values() if f"{RAY} in {job.home.parent}" in text]
 
 
-@pytest.mark.parametrize("output", ["tty", "terminal that is gone", "file", "pipe"])
-@pytest.mark.parametrize("whom", ["parent", "driver", "group"])
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(("number", "whom", "output"), PAIRED)
 def test_a_signal_ends_a_job_with_130_and_leaves_nothing_running(
     begin: Callable[[str], Running], number: signal.Signals, whom: str, output: str
 ) -> None:
@@ -239,7 +247,7 @@ def test_a_terminal_with_tostop_does_not_stop_a_driver_that_prints(begin: Callab
 def test_a_real_sweep_ends_as_the_stand_in_does(home: Path, number: signal.Signals, whom: str, output: str) -> None:
     mine, _, theirs = open_output(home.parent, output)
     os.set_blocking(mine, False)
-    words = (*WORDS, *TINY, "--set", "diffusion.steps=100000", "--home", str(home))
+    words = (*WORDS, *TINY, *THIN, "--set", "diffusion.steps=100000", "--home", str(home))
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "cli.py"), *words],
         stdin=subprocess.DEVNULL,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from command_line import ROOT, TINY
+from command_line import ROOT, THIN, TINY
 
 from latentsweep.configuration import Configuration, read_configuration
 from trainables.loop.files import write_whole
@@ -57,15 +58,15 @@ def test_a_command_says_and_reads_the_same_in_every_locale(narrow: dict[str, str
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_sweep_runs_for_a_user_without_name_and_folder_in_any_locale(tmp_path: Path) -> None:
+def test_a_sweep_runs_for_a_user_without_name_and_folder_in_any_locale(measured_demo: Path, tmp_path: Path) -> None:
     nobody = ("unshare", "--user", "--map-user=12345", "--map-group=12345")
     if subprocess.run([*nobody, "true"], capture_output=True).returncode:
         pytest.skip("a user without a name cannot be made here")
     names = {"USER", "LOGNAME", "LNAME", "USERNAME"}
     environment = {name: value for name, value in os.environ.items() if name not in names}
     environment |= {"HOME": NO_HOME, "LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
-    home = tmp_path / "runs"
-    words = ("sweep", "--dataset", "demo", "--recipe", "smoke", "--trials", 1, "--pruner", "none", *TINY)
+    home = shutil.copytree(measured_demo, tmp_path / "runs")
+    words = ("sweep", "--dataset", "demo", "--recipe", "smoke", "--trials", 1, "--pruner", "none", *TINY, *THIN)
     swept = ran(environment, *words, "--home", home, before=nobody)
     assert swept.returncode == 0, swept.stderr
     exported = ran(
