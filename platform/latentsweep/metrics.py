@@ -209,8 +209,9 @@ DICE_LOSS = Metric(
 )
 """What a search minimises for the best Dice: searches, confirmations and reports take the lowest."""
 
+DICE = Metric(name="gen/downstream_dice", label="downstream Dice", better="higher", partners=(REAL,), final=True)
 DOWNSTREAM = (
-    Metric(name="gen/downstream_dice", label="downstream Dice", better="higher", partners=(REAL,), final=True),
+    DICE,
     DICE_LOSS,
     Metric(
         name="gen/downstream_hd95",

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from latentsweep import guards
+from latentsweep.ablation.page import downstream
+from latentsweep.ablation.statistics.downstream import Usefulness
 from latentsweep.datasets.slices import JOINT, PreparedDataset, open_dataset
 from latentsweep.invocation import documented
 from latentsweep.lints import Finding
-from latentsweep.metrics import FID, KID, OBJECTIVES, STEPS, Metric
+from latentsweep.metrics import DICE, FID, KID, OBJECTIVES, STEPS, Metric
 from latentsweep.pages.charts import Chart
 from latentsweep.pages.numbers import duration, now, number
 from latentsweep.pages.tables import Table
@@ -28,6 +30,7 @@ from latentsweep.search.confirmation import confirmation
 from latentsweep.search.confirmation_table import extent_words
 from latentsweep.search.confirmed import Confirmation
 from latentsweep.search.trials import run_key
+from latentsweep.stages.downstream import DICE_BY_PATIENTS, DOWNSTREAM
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import Home
 from trainables.errors import LatentsweepError
@@ -92,7 +95,12 @@ class Content:
     @cached_property
     def entries(self) -> dict[str, Entry]:
         """The results of that configuration that are in the store, by stage."""
-        return self.source.entries(self.source.search.trial(self.shown_trial.trial)) if self.shown_trial else {}
+        if self.shown_trial is None:
+            return {}
+        found = self.source.entries(self.source.search.trial(self.shown_trial.trial))
+        if DICE.name not in self.shown_trial.metrics:  # of a pass, one threshold alone is measured downstream
+            found.pop(DOWNSTREAM.name, None)
+        return found
 
     @property
     def headline(self) -> str:
@@ -248,9 +256,30 @@ class Content:
         return [picture for picture in self.pictures if picture.name.startswith(LEADING)]
 
     @property
+    def by_patients(self) -> list[Picture]:
+        """The picture beside :attr:`usefulness`."""
+        return [picture for picture in self.pictures if picture.name == DICE_BY_PATIENTS]
+
+    @property
     def further(self) -> list[Picture]:
         """All others."""
-        return [picture for picture in self.pictures if picture not in self.leading]
+        return [picture for picture in self.pictures if picture not in [*self.leading, *self.by_patients]]
+
+    @cached_property
+    def usefulness(self) -> Usefulness | None:
+        """How good the slices of that configuration are as training data, where that was measured."""
+        found = self.entries.get(DOWNSTREAM.name)
+        return Usefulness.of(found.summary) if found else None
+
+    @property
+    def usefulness_table(self) -> Table | None:
+        """The same as a table."""
+        return downstream.table(self.usefulness) if self.usefulness else None
+
+    @property
+    def usefulness_words(self) -> list[str]:
+        """The same in sentences."""
+        return [downstream.sentence(self.usefulness), downstream.CAVEAT] if self.usefulness else []
 
     @property
     def missing(self) -> list[str]:

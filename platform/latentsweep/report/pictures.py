@@ -11,6 +11,7 @@ from PIL import Image
 
 from latentsweep import stages
 from latentsweep.pages.charts import data_uri
+from latentsweep.stages.downstream import DICE_BY_PATIENTS
 from latentsweep.stages.pipeline import PICTURED
 from latentsweep.storage.entries import Entry
 
@@ -60,6 +61,11 @@ CAPTIONS = {
     "latents_autoencoder": (
         "Latents of the autoencoder",
         "How much each latent channel carries; channels with hardly any KL are unused.",
+    ),
+    DICE_BY_PATIENTS: (
+        "Dice by the share of real patients",
+        "How well networks find lesions that were trained on so much of the real patients, alone and with generated "
+        "slices beside them. Where the two lie apart by more than their spread, generated slices change something.",
     ),
     "early_stop": (
         "Early stop",

@@ -7,7 +7,7 @@ import inspect
 import io
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -36,6 +36,7 @@ from latentsweep.report.pictures import BUDGET, fit_pictures, picture
 from latentsweep.report.scores import unpaired_words
 from latentsweep.search.pairing import Pairing
 from latentsweep.search.study import Search
+from trainables.downstream.arms import BOTH, REAL, SYNTHETIC
 from trainables.errors import DataError
 from trainables.recipes import recipe_named
 from trainables.space import THRESHOLD, Choice, Range, SearchSpace
@@ -148,6 +149,60 @@ def test_addresses_that_hold_on_one_machine_alone_are_said_to(make_sweep: Make) 
     for address, said in (("http://127.0.0.1:5000/#/runs/1", True), ("https://h/#/runs/1", False)):
         for page in report_of(made, page_of=lambda key, address=address: address)[:2]:
             assert ("on the machine that has the runs, while" in page) == said
+
+
+def compared(dice: Mapping[str, float]) -> dict[str, Any]:
+    """The summary of a comparison with two seeds and three patients, whose arms have these Dice."""
+    rows = [
+        {
+            "arm": arm,
+            "fraction": fraction,
+            "seed": seed,
+            "slices": 40,
+            "dice": [dice[arm] + 0.01 * seed, dice[arm] + 0.02, dice[arm] - 0.02],
+            "hausdorff": [4.0, 5.0, 6.0 + seed],
+        }
+        for arm, fractions in ((REAL, (0.25, 1.0)), (SYNTHETIC, (0.0,)), (BOTH, (0.25, 1.0)))
+        for fraction in fractions
+        for seed in (0, 1)
+    ]
+    return {"rows": rows, "drawn": 60, "copies": 7}
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_what_slices_are_good_for_is_a_section_where_the_shown_configuration_was_so_measured(
+    make_sweep: Make, measured: bool
+) -> None:
+    made = make_sweep(
+        2,
+        changes={"data.mask": True, "downstream.measured": True},
+        space=SearchSpace({"vae.latent_channels": Choice((4, 8))}),
+        metrics=lambda params: {"gen/kid": 20.0, **({"gen/downstream_dice": 0.45} if measured else {})},
+    )
+    before = words(report_of(made)[0])
+    assert "as training data" not in before
+    best = gather(made.home, made.name).shown_trial
+    assert best
+
+    def fill(folder: Path) -> dict[str, Any]:
+        (folder / "figures").mkdir()
+        Image.new("RGB", (60, 40)).save(folder / "figures" / "dice_by_patients.png")
+        return compared({REAL: 0.6, SYNTHETIC: 0.45, BOTH: 0.61})
+
+    made.store.obtain(made.plan.keys(best.params)["downstream"], fill)
+    page, text, _ = report_of(made)
+    if not measured:  # as of a threshold beside the one of the recipe: the networks learned from other slices
+        assert "as training data" not in words(page) + text
+        assert "Dice by the share" not in words(page)
+        return
+    for shown in (words(page), text):
+        assert "The slices of the best as training data" in shown
+        assert "Generated slices alone reach 0.75 [" in shown
+        assert "7 of 60 generated slices were near copies and were left out." in shown
+        assert "tested on 3 patients that no training saw" in shown
+    section = page.partition('id="useful"')[2].partition("</section>")[0]
+    assert "Dice by the share of real patients" in words(section)
+    assert 'href="#useful"' in page
 
 
 def test_many_large_pictures_still_make_a_file_under_6_mb(make_sweep: Make) -> None:
