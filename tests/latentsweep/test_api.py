@@ -168,7 +168,6 @@ def test_settings_of_python_are_those_of_the_command() -> None:
 def test_the_commands_print_the_plans_that_python_gives(
     made: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("latentsweep.jobs.timing.piece_seconds", lambda *_: 0.01)
     home, words = made / "runs", texts_of(SMALL)
     asked: dict[str, Any] = {"settings": SMALL, "device": "cpu", "home": home, "dry_run": True}
     searched = latentsweep.sweep("tiny", recipe="smoke", trials=3, **asked)

@@ -31,7 +31,6 @@ def began(*_: object, **__: object) -> None:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a home, a configuration and a space; a job says that it began where it would start Ray."""
     monkeypatch.setattr("latentsweep.jobs.job.cluster", began)
-    monkeypatch.setattr("latentsweep.jobs.timing.piece_seconds", lambda *_: 0.01)
     monkeypatch.chdir(tmp_path)
     plant(Home(tmp_path / "runs"))
     Configuration("tiny", 0, SMOKE).write(tmp_path / "best.yaml")
