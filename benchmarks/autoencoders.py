@@ -77,8 +77,14 @@ class ManyAutoencoders(World):
 
     def truth(self, params: Mapping[str, Any]) -> float:
         frequency, cutmix = params["diffusion.frequency_weight"], params["diffusion.cutmix_probability"]
-        denoiser = 4 * ((frequency - 0.1) / 0.2) ** 2 + 3 * ((cutmix - 0.3) / 0.3) ** 2
+        best_frequency, best_cutmix = self.best
+        denoiser = 4 * ((frequency - best_frequency) / 0.2) ** 2 + 3 * ((cutmix - best_cutmix) / 0.3) ** 2
         return float(10 + self._worth(self._named(params)) - self.least + denoiser)
+
+    @property
+    def best(self) -> tuple[float, float]:
+        """The best weight of the frequency loss, and the best probability of CutMix."""
+        return 0.1, 0.3
 
     @functools.cached_property
     def least(self) -> float:

@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -190,7 +190,7 @@ class Sharing(Silent):
     def shared(self, params: Mapping[str, Any]) -> Sequence[Work]:
         values = {field: params[field] for field in self.plan.space.touching("data", "vae")}
         if str(values) not in self.works:  # which takes longer than all else of a simulated trial
-            self.works[str(values)] = Work.of(self.plan.keys(params), values)
+            self.works[str(values)] = Work.of(self.plan.keys(params), self.plan.keys(values), values)
         return self.works[str(values)]
 
     def has(self, work: Work) -> bool:
@@ -222,12 +222,15 @@ def swept(
     *,
     eager: bool = False,
     over: Callable[[Search], bool] = lambda search: False,
+    first_tried: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> Outcome:
     """A sweep as latentsweep runs it: trials, pruned at rungs, and what they share when they ask for it.
 
     An ``eager`` one computes first all that the trials of its space can share. It ends early where it is ``over``.
+    What is ``first_tried`` is as :meth:`Search.begin_with` takes it.
     """
     search, listener = in_memory(plan), Sharing(plan)
+    search.begin_with(lambda: first_tried)
     searcher = StudySearcher(search, target, listener)
     searcher.set_max_concurrency(concurrent)
     scheduler = StudyScheduler(searcher)
@@ -291,7 +294,8 @@ def swept(
 
 def shared_by(plan: SweepPlan, recipe: Recipe) -> list[Work]:
     """What the trials share that have the autoencoder of ``recipe``."""
-    return Work.of(plan.keys_of(recipe), {})
+    keys = plan.keys_of(recipe)
+    return Work.of(keys, keys, {})
 
 
 def trial_by_trial(

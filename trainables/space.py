@@ -38,6 +38,14 @@ class Choice:
         """The values to try on a configuration."""
         return self.values
 
+    def nearest(self, value: Value) -> Value | None:
+        """The value itself, or of numbers the nearest one; None where there is neither."""
+        if any(value == each and type(value) is type(each) for each in self.values):
+            return value
+        if not all(_is_number(each) for each in (value, *self.values)):
+            return None
+        return min(self.values, key=lambda each: abs(float(each) - float(value)))
+
     def to_plain(self) -> Any:
         """The form in YAML."""
         return list(self.values)
@@ -60,12 +68,24 @@ class Range:
         """Both ends."""
         return (self.low, self.high)
 
+    def nearest(self, value: Value) -> Value | None:
+        """The number itself, or the end that is nearer; None for what is no number."""
+        if not _is_number(value):
+            return None
+        inside = min(max(float(value), self.low), self.high)
+        return round(inside) if self.whole else inside
+
     def to_plain(self) -> Any:
         """The form in YAML."""
         return {"low": self.low, "high": self.high, "log": self.log}
 
 
 Dimension = Choice | Range
+
+
+def _is_number(value: Value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
 
 COMBINATIONS = 2000
 """The most combinations of listed values that are tried on the recipe before a search starts."""

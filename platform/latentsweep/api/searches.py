@@ -110,6 +110,7 @@ def sweep(
     confirm: int | None = None,
     confirm_seeds: int = 2,
     despite_guards: bool = False,
+    warm_start: int = SearchConfig.warm_start,
     settings: Settings = (),
     concurrent: int | None = None,
     card_gib: float | None = None,
@@ -139,8 +140,9 @@ def sweep(
     ``pruner`` ``median``, ``hyperband`` or ``none``. ``seed``, from 0 on, is that of trainings, samples and search.
     ``split`` is ``subject``, or ``slice`` as the paper did. ``confirm`` best denoisers are trained again with
     ``confirm_seeds`` fresh seeds each; by default 5 where 12 different trainings or more can be run, else 0.
-    ``despite_guards`` refuses nothing for copying or collapse. ``settings`` change fields of the recipe or, as
-    ``execution.field``, how it runs.
+    ``despite_guards`` refuses nothing for copying or collapse. The first trials are the best configurations of the
+    home's earlier sweeps, at most ``warm_start`` and at most a quarter of all. ``settings`` change fields of the
+    recipe or, as ``execution.field``, how it runs.
 
     ``concurrent`` trials run at once, by default as many as fit; ``card_gib`` is the memory of a card to plan for, in
     GiB; ``device`` is ``cpu``, ``cuda`` or ``auto``; ``ray_address`` is ``local`` or that of a cluster. ``inception``
@@ -155,12 +157,16 @@ def sweep(
     seconds = None if hours is None else checked_seconds(hours, trials, confirm)
     trials = TRIALS if trials is None else trials
     at_least(1, trials=trials, confirm_seeds=confirm_seeds)
-    at_least(0, seed=seed, confirm=confirm)
+    at_least(0, seed=seed, confirm=confirm, warm_start=warm_start)
     place, say = home_of(home, store, study_storage), tell or (lambda line: None)
     of_recipe, execution = execution_of(texts_of(settings), device)
     chosen = _space(dataset, space)
     search = SearchConfig(
-        objectives=tuple(several(objectives)), sampler=sampler, pruner=pruner, guarded=not despite_guards
+        objectives=tuple(several(objectives)),
+        sampler=sampler,
+        pruner=pruner,
+        guarded=not despite_guards,
+        warm_start=warm_start,
     )
     weights = find_weights(Path(inception) if inception else None)
     data = dataset_of(place, dataset, shown=console is not None)

@@ -60,6 +60,14 @@ def sweep(
             help="Search without guards: nothing is pruned or refused for copying or collapse; another sweep.",
         ),
     ] = False,
+    warm_start: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Try so many of the best configurations of the home's earlier sweeps first, at most a quarter of "
+            "the trials; a random search tries none.",
+        ),
+    ] = 3,
     settings: options.SetOption = None,
     concurrent: options.ConcurrentOption = None,
     card_gib: options.CardOption = None,
@@ -97,6 +105,7 @@ def sweep(
         confirm=confirm,
         confirm_seeds=confirm_seeds,
         despite_guards=despite_guards,
+        warm_start=warm_start,
         settings=settings or (),
         concurrent=concurrent,
         card_gib=card_gib,

@@ -34,6 +34,7 @@ from latentsweep.search.databases import translate_errors
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search
 from latentsweep.search.sweeps import TURN, next_turn
+from latentsweep.search.warm_start import first_configurations
 from latentsweep.stages.pipeline import scores_of
 from latentsweep.storage.home import Home
 from trainables.errors import INFRASTRUCTURE, DivergenceError, StoppedError, UnfinishedError
@@ -81,6 +82,7 @@ class Sweep(Job):
             self.extent = self._comparable(self.deadline.begun if self.deadline else extent, runtime)
             self.use(name for trial in self.search.run_trials() for name in self.plan.keys(trial.params).names())
             self.use(name for run in confirmation.runs_on_record(self.plan, self.search) for name in run.keys.names())
+            self._begin_with_earlier(target, runtime)
             findings = targets.lint_plan(self.home, self.plan)
             if findings:
                 runtime.console.print(
@@ -192,6 +194,18 @@ class Sweep(Job):
             self.given_up = searcher.given_up if ended else ""
             more = ended and not self.given_up and self.search.finished() > before
             going = self.deadline is not None and more and self._unfinished(target)
+
+    def _begin_with_earlier(self, target: int, runtime: Runtime) -> None:
+        """Lets the best of the home's earlier sweeps wait as the first trials, and says so."""
+        found = self.search.begin_with(lambda: first_configurations(self.home, self.plan, target))
+        if found:
+            runtime.console.print(
+                f"note: the first {number(len(found), 'trial')} will be the best of earlier sweeps: "
+                f"{', '.join(found)}; --warm-start 0 is a sweep without them",
+                highlight=False,
+                markup=False,
+                soft_wrap=not runtime.console.is_terminal,
+            )
 
     def _wanted(self) -> Wanted:
         return confirmation.wanted(self.search, self.plan, self.extent)

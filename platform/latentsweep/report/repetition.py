@@ -15,6 +15,7 @@ from latentsweep.search.choice import SearchConfig
 from latentsweep.search.confirmation import SEEDS, Extent, last_extent
 from latentsweep.search.plan import threads_words
 from latentsweep.search.spaces import own_space
+from latentsweep.search.trials import LEARNED
 from trainables.recipes import RECIPES
 from trainables.space import THRESHOLD, Value
 
@@ -52,6 +53,8 @@ def command(source: Source) -> str:
             words += [f"--{option}", getattr(search.config, option)]
     if not search.config.guarded:
         words.append(DESPITE)
+    if search.config.warm_start != usual.warm_start:
+        words += ["--warm-start", str(search.config.warm_start)]
     if search.seed:
         words += ["--seed", str(search.seed)]
     for field, _, value in changes(source):
@@ -82,10 +85,12 @@ def space_yaml(source: Source) -> str | None:
 def provenance(source: Source) -> list[tuple[str, str]]:
     """What the sweep ran with, as names and values."""
     trials = [trial for trial in source.search.run_trials() if "metrics" in trial.user_attrs]
+    found = source.search.study.user_attrs.get(LEARNED, {})
     codes = {str(entry.manifest["code"]) for trial in trials for entry in source.entries(trial).values()}
     return [
         ("Dataset fingerprint", source.plan.fingerprint),
         ("Seed", str(source.plan.seed)),
+        *([("Tried first", f"{', '.join(found)}: another home begins with its own")] if found else []),
         ("Inception weights, SHA-256", source.plan.weights),
         ("Threads of a training", threads_words(source.folder)),
         ("Results computed by", ", ".join(f"latentsweep {code}" for code in sorted(codes)) or "not recorded"),

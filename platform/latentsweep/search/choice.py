@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from latentsweep.metrics import KID, OBJECTIVES
 from latentsweep.search.pruning import PRUNERS
@@ -23,6 +24,16 @@ class SearchConfig(Config):
         4, "trials that are finished before any is pruned, and drawn at random before TPE begins", low=1
     )
     guarded: bool = setting(True, "whether what copies its training slices or collapses can't win", later=True)
+    warm_start: int = setting(
+        3,
+        "how many of the best configurations of the home's earlier sweeps are tried first, at most a quarter of the "
+        "trials; a random search tries none",
+        low=0,
+        later=True,
+    )
+
+    def idle(self) -> dict[str, Any]:
+        return {"warm_start": 3} if self.sampler == "random" else {}
 
     def check(self) -> None:
         if not 1 <= len(self.objectives) <= 2 or len(set(self.objectives)) < len(self.objectives):

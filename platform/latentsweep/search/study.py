@@ -15,7 +15,7 @@ from latentsweep.metrics import OBJECTIVES
 from latentsweep.search.optuna_internals import annotate, constrain, put_back
 from latentsweep.search.proposals import WithoutRepeats
 from latentsweep.search.ranking import Ranking
-from latentsweep.search.trials import COPIED, KEPT, REPLACES, Point, feasible, tried, without_points
+from latentsweep.search.trials import COPIED, KEPT, LEARNED, REPLACES, Point, feasible, tried, without_points
 from trainables.errors import INFRASTRUCTURE
 from trainables.loop.seeds import derived_seed
 
@@ -51,6 +51,22 @@ class Search(Ranking):
             if trial.user_attrs.get("class") == INFRASTRUCTURE:
                 self.study.enqueue_trial(trial.params, user_attrs={REPLACES: trial.number})
         return len(self._trials(TrialState.WAITING))
+
+    def begin_with(self, choose: Callable[[], Mapping[str, Mapping[str, Any]]]) -> Mapping[str, Any] | None:
+        """Lets configurations wait to be asked for first, which ``choose`` gives by where they come from.
+
+        They are chosen once, before the first trial: None where that was done before. Whatever a kill left out of
+        what was chosen then is made up for.
+        """
+        chosen, fresh = self.study.user_attrs.get(LEARNED), None
+        if chosen is None and not self._trials():
+            chosen = fresh = {origin: dict(params) for origin, params in choose().items()}
+            self.study.set_user_attr(LEARNED, chosen)
+        there = {trial.user_attrs.get(LEARNED) for trial in self._trials()}
+        for origin, params in (chosen or {}).items():
+            if origin not in there:
+                self.study.enqueue_trial(params, user_attrs={LEARNED: origin})
+        return fresh
 
     def ask(self, target: float = math.inf) -> tuple[int, dict[str, Any]] | None:
         """The number and parameters of the next trial.

@@ -21,6 +21,10 @@ REPLACES = "replaces"
 KEPT = ("metrics", PAIRING)
 """What the study keeps of a point beside its parameters."""
 
+LEARNED = "learned_from"
+"""The attribute of a study with the configurations of earlier sweeps that it tries first, by the keys of their runs,
+and of a trial that runs one of them, with its key."""
+
 COPIED = "copied"
 """The attribute of a trial that was pruned since it copied: what its last rung said, in words."""
 

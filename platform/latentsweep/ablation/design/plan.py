@@ -169,7 +169,7 @@ class AblationPlan:
         """The arm's own small search, on the validation split and with :data:`TUNING_SEED`."""
         rate = arm.recipe.diffusion.learning_rate
         space = SearchSpace({TUNED: Range(rate / TUNING_FACTOR, rate * TUNING_FACTOR, log=True)}, self.recipe_name)
-        search = SearchConfig(startup=max(1, self.tune // 2), pruner="none")
+        search = SearchConfig(startup=max(1, self.tune // 2), pruner="none", warm_start=0)
         return planned(dataset, self.recipe_name, arm.recipe, space, search, TUNING_SEED, weights)
 
 

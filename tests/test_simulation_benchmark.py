@@ -1,0 +1,48 @@
+"""The simulated sweeps of the benchmarks: a search on a clock of its own, by the real study and scheduler."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from autoencoders import SPACES, ManyAutoencoders
+from simulation import SPACE, Costs, World, plan_of, swept
+from warm_start import Another, best_of, until_found
+
+from latentsweep.search.choice import SearchConfig
+from latentsweep.search.study import Search
+
+COSTS = dataclasses.replace(Costs(), vae=Costs().denoiser)
+
+
+def test_a_search_runs_its_trials_and_pays_for_what_they_share_once() -> None:
+    plan = plan_of(SPACE, SearchConfig(sampler="random", pruner="none"), 0)
+    lazy, eager = (swept(plan, 4, 2, World(0), COSTS, eager=each) for each in (False, True))
+    assert (lazy.trials, lazy.pruned) == (4, 0)
+    assert lazy.found == eager.found
+    assert 4 * COSTS.denoiser < lazy.compute <= eager.compute + 1e-9 < 4 * (COSTS.denoiser + COSTS.vae) + 10
+    assert lazy.wall < lazy.compute, "two at once"
+
+
+def test_what_is_tried_first_is_tried_first() -> None:
+    asked = list[dict[str, object]]()
+
+    def over(search: Search) -> bool:
+        asked[:] = [trial.params for trial in search.run_trials() if trial.params]
+        return False
+
+    world = ManyAutoencoders(3, SPACES[8])
+    first = best_of(world)
+    assert len(first) == SearchConfig.warm_start
+    plan = plan_of(SPACES[8], SearchConfig(), 3)
+    swept(plan, 8, 2, world, COSTS, over=over, first_tried=first)
+    assert asked[: len(first)] == list(first.values())
+
+
+def test_a_world_of_full_likeness_is_the_first_one_but_for_its_noise() -> None:
+    first = ManyAutoencoders(3, SPACES[8])
+    same, other = (Another(1003, SPACES[8], 3, likeness) for likeness in (1.0, 0.0))
+    (params, *_) = best_of(first).values()
+    assert same.truth(params) == first.truth(params)
+    assert same.measured(params) != first.measured(params)
+    assert other.truth(params) != first.truth(params)
+    assert until_found(same, {"earlier/trial-0": params}) <= until_found(same, {})
