@@ -38,6 +38,8 @@ READ = {
     ("skops", "0.16.0"): "MIT",
 }
 """Packages whose metadata names no licence, with what the licence file of that version says."""
+APPROVALS = (["OSI Approved"], ["DFSG approved"])
+"""Classifiers that say who approves of a licence, and name none."""
 EXCEPTIONS = {
     "psycopg2-binary": "GNU Library or Lesser General Public License (LGPL)",
 }
@@ -60,7 +62,7 @@ def licence_of(metadata: PackageMetadata) -> str:
     if "License-Expression" in metadata:
         return str(metadata["License-Expression"])
     classifiers = [text.split(" :: ") for text in metadata.get_all("Classifier", []) if text.startswith("License ::")]
-    names = [words[-1] for words in classifiers if words != ["License", "OSI Approved"]]
+    names = [words[-1] for words in classifiers if words[1:] not in APPROVALS]
     if not names and "License" in metadata:
         names = [line for line in metadata["License"].splitlines()[:1] if line not in ("", "UNKNOWN")]
     return " AND ".join(NAMES.get(name.lower(), name) for name in names)
