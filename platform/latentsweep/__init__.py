@@ -8,6 +8,8 @@ or MLflow.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+import trainables as trainables  # before PyTorch: it says how PyTorch's threads wait
+
 if TYPE_CHECKING:
     from latentsweep.api.datasets import prepare
     from latentsweep.api.models import load
