@@ -88,20 +88,36 @@ def test_everything_that_is_told_or_kept_on_the_way_is_in_the_step() -> None:
 
 
 @pytest.mark.parametrize("section", ["vae", "diffusion"])
-def test_a_slow_step_is_timed_on_a_part_of_the_batch(section: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("always", "seconds", "batches", "expected"),
+    [
+        (0.0, 0.7, [2], 3.2),
+        (0.0, 3.0, [2, 8], 3.2),
+        (0.0, 30.0, [2, 8, 32], 3.2),
+        (1.0, 6.0, [2, 8], 4.2),
+        (1.0, 4.0, [2], 19.2),
+    ],
+)
+def test_a_slow_step_is_timed_on_parts_of_the_batch(
+    section: str,
+    always: float,
+    seconds: float,
+    batches: list[int],
+    expected: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each sample takes a tenth of a second, and a step ``always`` seconds more; one part can't tell these apart."""
     timed: list[int] = []
 
-    def tenth_of_a_second_a_sample(recipe: Recipe, section: str, *_: object, **__: object) -> float:
+    def take(recipe: Recipe, section: str, *_: object, **__: object) -> float:
         timed.append(getattr(recipe, section).batch_size)
-        return 0.1 * timed[-1]
+        return always + 0.1 * timed[-1]
 
-    monkeypatch.setattr(pieces, "step_seconds", tenth_of_a_second_a_sample)
+    monkeypatch.setattr(pieces, "step_seconds", take)
     recipe = TINY.replace(**{f"{section}.batch_size": 32})
-    for seconds, batches in ((3.0, [2]), (30.0, [2, 32])):
-        timed.clear()
-        found = pieces.bounded_step_seconds(recipe, section, Execution(), slices=40, seconds=seconds)
-        assert found == pytest.approx(3.2)
-        assert timed == batches
+    found = pieces.bounded_step_seconds(recipe, section, Execution(), slices=40, seconds=seconds)
+    assert found == pytest.approx(expected)
+    assert timed == batches
 
 
 def test_an_image_takes_longer_the_more_evaluations_it_has() -> None:

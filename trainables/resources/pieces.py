@@ -23,8 +23,8 @@ PIECES = ("vae", "diffusion", "image", "features", "segmentation")
 """A step of the autoencoder and of the denoiser, an image drawn and decoded, the features of an image, a step of a
 segmentation network."""
 
-PART = 16
-"""A slow step is timed on the batch's sixteenth, so that no measurement takes more than a few seconds."""
+PART, GROWTH = 16, 4
+"""Slow steps are timed on the batch's sixteenth, or its quarter, so that none takes more than some seconds."""
 
 NETWORK_STEPS = 4
 EVALUATIONS = 2
@@ -49,16 +49,22 @@ def piece_seconds(
 
 
 def bounded_step_seconds(recipe: Recipe, section: str, execution: Execution, *, slices: int, seconds: float) -> float:
-    """As :func:`~trainables.resources.timing.step_seconds`, but of a part of the batch where steps are slow.
+    """As :func:`~trainables.resources.timing.step_seconds`, but of parts of the batch where steps are slow.
 
-    A part takes a little longer for each of its samples than the whole, so that the time is rather too long.
+    From the batch's sixteenth on, parts that are four times as large are timed as long as the last was quick. What
+    the largest then lacks of the batch takes as long for each sample as it took from the part before it to that one:
+    so what a step takes whatever its batch is counted once. Where one part was timed, all its time is by the sample.
     """
     batch = batch_size(recipe, section, slices)
-    part = max(1, batch // PART)
-    small = recipe.replace(**{f"{section}.batch_size": part})
-    estimate = step_seconds(small, section, execution, slices=slices, seconds=0.0) * batch / part
-    if PILOT * estimate > seconds:
-        return estimate
+    part, took, least = max(1, batch // PART), 0.0, 0
+    while part < batch:
+        before, smaller = took, least
+        small = recipe.replace(**{f"{section}.batch_size": part})
+        took, least = step_seconds(small, section, execution, slices=slices, seconds=0.0), part
+        if PILOT * took > seconds:
+            each = min(took / part, max(0.0, took - before) / (part - smaller))
+            return took + each * (batch - part)
+        part *= GROWTH
     return step_seconds(recipe, section, execution, slices=slices, seconds=seconds)
 
 
