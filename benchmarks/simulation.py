@@ -222,15 +222,15 @@ def swept(
     *,
     eager: bool = False,
     over: Callable[[Search], bool] = lambda search: False,
-    first_tried: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    warm_start: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> Outcome:
     """A sweep as latentsweep runs it: trials, pruned at rungs, and what they share when they ask for it.
 
     An ``eager`` one computes first all that the trials of its space can share. It ends early where it is ``over``.
-    What is ``first_tried`` is as :meth:`Search.begin_with` takes it.
+    What is ``warm_start`` is as :meth:`Search.begin_with` takes it.
     """
     search, listener = in_memory(plan), Sharing(plan)
-    search.begin_with(lambda: first_tried)
+    search.begin_with(lambda: warm_start)
     searcher = StudySearcher(search, target, listener)
     searcher.set_max_concurrency(concurrent)
     scheduler = StudyScheduler(searcher)

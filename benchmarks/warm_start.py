@@ -77,7 +77,7 @@ def best_of(world: ManyAutoencoders) -> dict[str, dict[str, Any]]:
     return {f"earlier/trial-{trial.number}": dict(trial.params) for trial in found}
 
 
-def until_found(world: ManyAutoencoders, first_tried: Mapping[str, Mapping[str, Any]]) -> float:
+def until_found(world: ManyAutoencoders, warm_start: Mapping[str, Mapping[str, Any]]) -> float:
     """GPU hours of a sweep; infinite where so many trials don't find a good configuration."""
     found = False
 
@@ -88,7 +88,7 @@ def until_found(world: ManyAutoencoders, first_tried: Mapping[str, Mapping[str, 
         return found
 
     plan = plan_of(SPACE, SearchConfig(), world.seed)
-    outcome = swept(plan, TRIALS, CONCURRENT, world, COSTS, over=over, first_tried=first_tried)
+    outcome = swept(plan, TRIALS, CONCURRENT, world, COSTS, over=over, warm_start=warm_start)
     return outcome.compute if found else math.inf
 
 

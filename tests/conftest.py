@@ -29,7 +29,8 @@ def pytest_configure(config: pytest.Config) -> None:
     hide(config.args, config.invocation_params.dir, os.environ)
     for name in set(os.environ) - set(shared_driver.without_ray(os.environ)):
         del os.environ[name]
-    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # a call that a mock has missed is an error, and starts no Ray
+    # A call that a mock has missed is an error, and starts no Ray.
+    os.environ |= {"RAY_ENABLE_AUTO_CONNECT": "0", "TUNE_DISABLE_AUTO_INIT": "1"}
     let_children_measure_thinly(os.environ)
     shared_driver.environment.update(os.environ)
 

@@ -34,7 +34,7 @@ def test_what_is_tried_first_is_tried_first() -> None:
     first = best_of(world)
     assert len(first) == SearchConfig.warm_start
     plan = plan_of(SPACES[8], SearchConfig(), 3)
-    swept(plan, 8, 2, world, COSTS, over=over, first_tried=first)
+    swept(plan, 8, 2, world, COSTS, over=over, warm_start=first)
     assert asked[: len(first)] == list(first.values())
 
 

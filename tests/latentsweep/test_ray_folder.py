@@ -206,6 +206,7 @@ assert not (pathlib.Path.home() / ".ray").exists()
 @pytest.mark.slow
 def test_ray_starts_twice_with_tokens_of_its_own_and_writes_none_in_the_users_folder(tmp_path: Path) -> None:
     environment = {**os.environ, "HOME": str(tmp_path)}
+    environment.pop("RAY_ENABLE_AUTO_CONNECT", None)  # which `cluster` sets
     done = subprocess.run(
         [sys.executable, "-c", WITH_RAY], env=environment, capture_output=True, text=True, timeout=180
     )

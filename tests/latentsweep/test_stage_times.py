@@ -8,11 +8,15 @@ from pathlib import Path
 import pytest
 from small_dataset import plant
 
+from latentsweep.execution.packing import pack_trials
+from latentsweep.jobs import timing
 from latentsweep.jobs.timing import StageTimes
 from latentsweep.stages.pipeline import STAGES, keys_of
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.autoencoder.training import vae_steps
+from trainables.loop.execution import Execution
+from trainables.measures.inception import InceptionWeights
 from trainables.recipes import SMOKE, Recipe
 
 PIECES = {"vae": 0.2, "diffusion": 0.1, "image": 0.5, "features": 0.3}
@@ -79,3 +83,16 @@ def test_the_costs_of_a_sweep_follow_from_its_pieces(times: StageTimes) -> None:
     assert (costs.vae_step, costs.denoiser_step) == (0.2, 0.1)
     assert costs.rung == pytest.approx(32 * 0.8)
     assert costs.ending == pytest.approx(64 * 0.5 + 64 * 0.3)
+
+
+def test_here_a_piece_is_timed_as_this_process_takes_it(
+    tmp_path: Path, real_pieces: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timing, "SECONDS", 0.1)
+    home = Home(tmp_path / "runs")
+    packing = pack_trials(SMOKE, concurrent=1, card_gib=None, execution=Execution(device="cpu"))
+    here = StageTimes.here(home, plant(home), InceptionWeights(Path("none"), "w" * 64), packing)
+    small = SMOKE.replace(
+        **{"diffusion.widths": (8, 16), "diffusion.attention_levels": (), "diffusion.batch_size": 2}
+    )
+    assert here.measure("diffusion", small) > 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,14 +14,19 @@ from small_dataset import plant
 from typer.testing import CliRunner
 
 from latentsweep.cli import app
+from latentsweep.guards import REFUSED
+from latentsweep.jobs.sweep import Sweep
+from latentsweep.records.recorder import MemoryRecorder
 from latentsweep.search.choice import SearchConfig
+from latentsweep.search.confirmation import begin, note, plan_runs
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search
 from latentsweep.search.sweeps import open_search, sweeps
-from latentsweep.search.trials import LEARNED, Point
+from latentsweep.search.trials import WARM_START, Point
 from latentsweep.search.warm_start import first_configurations
 from latentsweep.storage.home import Home, write_json
 from trainables.errors import ConfigError
+from trainables.measures.inception import InceptionWeights
 from trainables.recipes import SMOKE
 from trainables.space import THRESHOLD, Choice, Dimension, Range, SearchSpace
 
@@ -120,6 +126,7 @@ def test_what_tells_nothing_of_this_search_is_passed_over(
 ) -> None:
     make({(8, 0.3): 3.0}, objectives=("fid",))
     make({(8, 0.3): 3.0}, copies=0.5)
+    make({(8, 0.3): 3.0}, copies=0.5, guarded=False)
     threshold = {THRESHOLD: Choice((0.0, 0.05)), "sampling.steps": Choice((10, 20))}
     make({(8, 0.3): 3.0}, dimensions=threshold)
     plan = make({})[0]
@@ -129,6 +136,33 @@ def test_what_tells_nothing_of_this_search_is_passed_over(
     with caplog.at_level(logging.WARNING):
         assert first_configurations(home, plan, 20) == {}
     assert f"{broken} is passed over" in caplog.text
+    caplog.clear()
+    torn = make({(4, 0.1): 3.0})[0].name
+    path = home.sweeps / torn / "study.db"
+    path.write_bytes(path.read_bytes()[:8192] + bytes(len(path.read_bytes()) - 8192))
+    with caplog.at_level(logging.WARNING):
+        assert first_configurations(home, plan, 20) == {}
+    assert f"{torn} is passed over" in caplog.text
+    assert len(first_configurations(home, make({}, guarded=False)[0], 20)) == 1, "nothing guards that search"
+
+
+def test_what_fresh_seeds_confirmed_comes_first_and_what_they_refused_is_left_out(home: Home, make: Make) -> None:
+    plan, search = make({(8, 0.3): 3.0, (4, 0.2): 4.0, (2, 0.1): 5.0})
+    begin(search, search.feasible(), (7,))
+    for run, score in zip(plan_runs(plan, search.feasible(), (7,)), (9.0, None, 2.0), strict=True):
+        refused = None if score else {"reason": "copies 37 of 64 (bound 2)", "class": REFUSED}
+        note(search, run, score, refused)
+    found = first_configurations(home, make({})[0], 20)
+    assert [params["vae.latent_channels"] for params in found.values()] == [2, 8]
+
+
+def test_lists_are_taken_as_the_earlier_space_wrote_them(home: Home, make: Make) -> None:
+    lists = {"diffusion.widths": Choice(("[16,32,64]", "[32,64,128]")), "vae.latent_channels": Choice((4, 8))}
+    _, search = make({}, dimensions=lists)
+    search.study.enqueue_trial({"diffusion.widths": "[16,32,64]", "vae.latent_channels": 8})
+    number, params = search.ask() or (-1, {})
+    search.tell(number, [Point(params, {"gen/kid": 3.0, "gen/kid_se": 0.1})], {})
+    assert list(first_configurations(home, make({}, dimensions=lists)[0], 20).values()) == [params]
 
 
 def test_a_random_search_and_one_without_a_warm_start_try_none(home: Home, make: Make) -> None:
@@ -138,10 +172,8 @@ def test_a_random_search_and_one_without_a_warm_start_try_none(home: Home, make:
     assert len(first_configurations(home, make({}, warm_start=1)[0], 20)) == 1
 
 
-def test_only_a_search_that_differs_by_it_has_another_name() -> None:
-    assert SearchConfig(warm_start=0).identity() != SearchConfig().identity()
-    assert "warm_start" not in SearchConfig().identity(), "sweeps of before keep their names"
-    assert SearchConfig(sampler="random", warm_start=0).identity() == SearchConfig(sampler="random").identity()
+def test_no_sweep_has_another_name_for_it() -> None:
+    assert SearchConfig(warm_start=0).identity() == SearchConfig().identity()
 
 
 def test_they_are_asked_first_and_chosen_once(make: Make) -> None:
@@ -152,7 +184,7 @@ def test_they_are_asked_first_and_chosen_once(make: Make) -> None:
     assert search.begin_with(lambda: chosen) == chosen
     number, params = search.ask() or (-1, {})
     assert params == first
-    assert search.trial(number).user_attrs[LEARNED] == "earlier/trial-3"
+    assert search.trial(number).user_attrs[WARM_START] == "earlier/trial-3"
 
     again = Search(search.folder, plan.space, plan.search, plan.seed)
     again.requeue()
@@ -170,12 +202,12 @@ def test_what_a_kill_left_out_is_made_up_for(make: Make) -> None:
         f"earlier/trial-{number}": {"vae.latent_channels": 8, "diffusion.frequency_weight": weight, THRESHOLD: 0.0}
         for number, weight in enumerate((0.1, 0.2))
     }
-    search.study.set_user_attr(LEARNED, chosen)
+    search.study.set_user_attr(WARM_START, chosen)
     (name, params), *_ = chosen.items()
-    search.study.enqueue_trial(params, user_attrs={LEARNED: name})
+    search.study.enqueue_trial(params, user_attrs={WARM_START: name})
     again = Search(search.folder, plan.space, plan.search, plan.seed)
     again.begin_with(dict)
-    assert [trial.user_attrs[LEARNED] for trial in again.run_trials()] == list(chosen)
+    assert [trial.user_attrs[WARM_START] for trial in again.run_trials()] == list(chosen)
     assert {trial.state for trial in again.run_trials()} == {TrialState.WAITING}
 
 
@@ -188,25 +220,45 @@ def test_a_search_that_began_without_them_goes_on_without(make: Make) -> None:
 def test_a_sweep_says_what_it_tries_first_and_goes_on_with_it(
     home: Home, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def begin(*_: object, **__: object) -> None:
+    def start(*_: object, **__: object) -> None:
         raise ConfigError("it began")
 
     earlier = make({(8, 0.3): 3.0, (4, 0.1): 5.0})[0].name
     plant(home)
-    monkeypatch.setattr("latentsweep.jobs.job.cluster", begin)
+    monkeypatch.setattr("latentsweep.jobs.job.cluster", start)
     space = home.root.parent / "space.yaml"
     space.write_text("dimensions: {vae.latent_channels: [4, 8], diffusion.frequency_weight: {low: 0.0, high: 0.5}}")
     words = ["sweep", "--dataset", "tiny", "--recipe", "smoke", "--space", str(space), "--trials", "8"]
     words += ["--device", "cpu", "--no-mlflow", "--home", str(home.root)]
     said = [CliRunner().invoke(app, words).output for _ in range(2)]
-    note = f"note: the first 2 trials will be the best of earlier sweeps: {earlier}/trial-0, {earlier}/trial-1; "
-    assert f"{note}--warm-start 0 is a sweep without them" in said[0]
+    told = f"note: the first trials are the best of earlier sweeps, {earlier}/trial-0, {earlier}/trial-1; "
+    assert f"{told}--warm-start 0 tries none" in said[0]
     assert "it began" in said[1]
     assert "earlier sweeps" not in said[1]
     (folder,) = (folder for folder in sweeps(home) if folder.name != earlier)
     waiting = open_search(folder).run_trials()
-    assert [trial.user_attrs[LEARNED] for trial in waiting] == [f"{earlier}/trial-0", f"{earlier}/trial-1"]
+    assert [trial.user_attrs[WARM_START] for trial in waiting] == [f"{earlier}/trial-0", f"{earlier}/trial-1"]
+    without = CliRunner().invoke(app, [*words, "--warm-start", "0"]).output
+    assert "note: this sweep began with the best of earlier ones" in without
+    assert len(sweeps(home)) == 2
+    (folder / "study.db").unlink()
     without = CliRunner().invoke(app, [*words, "--warm-start", "0"]).output
     assert "it began" in without
-    assert "earlier sweeps" not in without
-    assert len(sweeps(home)) == 3, "without a warm start it is another sweep"
+    assert "earlier" not in without
+    assert open_search(folder).run_trials() == []
+
+
+def test_a_sweep_of_hours_leaves_out_what_there_is_no_time_for(home: Home, make: Make) -> None:
+    plan, search = make({})
+    first = {"vae.latent_channels": 8, "diffusion.frequency_weight": 0.25, THRESHOLD: 0.05}
+    second = {"vae.latent_channels": 2, "diffusion.frequency_weight": 0.125, THRESHOLD: 0.0}
+    search.begin_with(lambda: {"earlier/trial-3": first, "earlier/trial-0": second})
+    sweep = Sweep(home, plan, InceptionWeights(Path("none"), "a" * 64), MemoryRecorder())
+    assert sweep._unfinished(1), "they are trials as others"
+    sweep.deadline = SimpleNamespace(another=lambda: False)  # type: ignore[assignment]
+    assert not sweep.waiting()
+    assert not sweep._unfinished(1)
+    search.ask()
+    search.requeue()
+    assert sweep.waiting(), "one of them was interrupted"
+    assert sweep._unfinished(1)

@@ -34,6 +34,7 @@ from latentsweep.search.databases import translate_errors
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search
 from latentsweep.search.sweeps import TURN, next_turn
+from latentsweep.search.trials import untouched
 from latentsweep.search.warm_start import first_configurations
 from latentsweep.stages.pipeline import scores_of
 from latentsweep.storage.home import Home
@@ -159,15 +160,16 @@ class Sweep(Job):
 
     def waiting(self) -> bool:
         """Whether a trial waits that was interrupted."""
-        return any(trial.state == TrialState.WAITING for trial in self.search.run_trials())
+        trials = self.search.run_trials()
+        return any(trial.state == TrialState.WAITING and not untouched(trial) for trial in trials)
 
     def _unfinished(self, target: int) -> bool:
         trials = self.search.run_trials()
-        if any(not trial.state.is_finished() for trial in trials):
+        if any(not trial.state.is_finished() and not untouched(trial) for trial in trials):
             return True
         if self.deadline:
             return self.deadline.another()
-        return len(trials) < target and not self.search.exhausted()
+        return any(map(untouched, trials)) or (len(trials) < target and not self.search.exhausted())
 
     def _trials(self, view: View, target: int, packing: Packing) -> None:
         from latentsweep.execution.tuning import StudySearcher, run_trials
@@ -197,15 +199,16 @@ class Sweep(Job):
 
     def _begin_with_earlier(self, target: int, runtime: Runtime) -> None:
         """Lets the best of the home's earlier sweeps wait as the first trials, and says so."""
-        found = self.search.begin_with(lambda: first_configurations(self.home, self.plan, target))
+        found, note = self.search.begin_with(lambda: first_configurations(self.home, self.plan, target)), ""
         if found:
-            runtime.console.print(
-                f"note: the first {number(len(found), 'trial')} will be the best of earlier sweeps: "
-                f"{', '.join(found)}; --warm-start 0 is a sweep without them",
-                highlight=False,
-                markup=False,
-                soft_wrap=not runtime.console.is_terminal,
+            taken = ", ".join(found)
+            note = f"note: the first trials are the best of earlier sweeps, {taken}; --warm-start 0 tries none"
+        elif found is None and not self.plan.search.warm_start and self.search.warm_start:
+            note = (
+                "note: this sweep began with the best of earlier ones; another --seed and --warm-start 0 begin anew"
             )
+        if note:
+            runtime.console.print(note, highlight=False, markup=False, soft_wrap=not runtime.console.is_terminal)
 
     def _wanted(self) -> Wanted:
         return confirmation.wanted(self.search, self.plan, self.extent)

@@ -95,12 +95,7 @@ class Content:
     @cached_property
     def entries(self) -> dict[str, Entry]:
         """The results of that configuration that are in the store, by stage."""
-        if self.shown_trial is None:
-            return {}
-        found = self.source.entries(self.source.search.trial(self.shown_trial.trial))
-        if DICE.name not in self.shown_trial.metrics:  # of a pass, one threshold alone is measured downstream
-            found.pop(DOWNSTREAM.name, None)
-        return found
+        return self.source.entries(self.source.search.trial(self.shown_trial.trial)) if self.shown_trial else {}
 
     @property
     def headline(self) -> str:
@@ -248,7 +243,8 @@ class Content:
         if self.shown_trial is None:
             return []
         usual = self.source.plan.recipe.sampling.early_stop_threshold
-        return pictures(self.entries, float(self.shown_trial.params.get(THRESHOLD, usual)))
+        found = pictures(self.entries, float(self.shown_trial.params.get(THRESHOLD, usual)))
+        return [picture for picture in found if self._measured_downstream or picture.name != DICE_BY_PATIENTS]
 
     @property
     def leading(self) -> list[Picture]:
@@ -269,7 +265,12 @@ class Content:
     def usefulness(self) -> Usefulness | None:
         """How good the slices of that configuration are as training data, where that was measured."""
         found = self.entries.get(DOWNSTREAM.name)
-        return Usefulness.of(found.summary) if found else None
+        return Usefulness.of(found.summary) if found and self._measured_downstream else None
+
+    @property
+    def _measured_downstream(self) -> bool:
+        """Whether that configuration was: of a pass, one threshold alone is."""
+        return self.shown_trial is not None and DICE.name in self.shown_trial.metrics
 
     @property
     def usefulness_table(self) -> Table | None:

@@ -15,7 +15,7 @@ from latentsweep.search.choice import SearchConfig
 from latentsweep.search.confirmation import SEEDS, Extent, last_extent
 from latentsweep.search.plan import threads_words
 from latentsweep.search.spaces import own_space
-from latentsweep.search.trials import LEARNED
+from latentsweep.search.warm_start import most_configurations
 from trainables.recipes import RECIPES
 from trainables.space import THRESHOLD, Value
 
@@ -53,8 +53,8 @@ def command(source: Source) -> str:
             words += [f"--{option}", getattr(search.config, option)]
     if not search.config.guarded:
         words.append(DESPITE)
-    if search.config.warm_start != usual.warm_start:
-        words += ["--warm-start", str(search.config.warm_start)]
+    if not search.warm_start and most_configurations(plan, len(search.run_trials())):
+        words += ["--warm-start", "0"]
     if search.seed:
         words += ["--seed", str(search.seed)]
     for field, _, value in changes(source):
@@ -85,7 +85,7 @@ def space_yaml(source: Source) -> str | None:
 def provenance(source: Source) -> list[tuple[str, str]]:
     """What the sweep ran with, as names and values."""
     trials = [trial for trial in source.search.run_trials() if "metrics" in trial.user_attrs]
-    found = source.search.study.user_attrs.get(LEARNED, {})
+    found = source.search.warm_start
     codes = {str(entry.manifest["code"]) for trial in trials for entry in source.entries(trial).values()}
     return [
         ("Dataset fingerprint", source.plan.fingerprint),

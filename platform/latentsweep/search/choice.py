@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from latentsweep.metrics import KID, OBJECTIVES
 from latentsweep.search.pruning import PRUNERS
@@ -27,13 +26,10 @@ class SearchConfig(Config):
     warm_start: int = setting(
         3,
         "how many of the best configurations of the home's earlier sweeps are tried first, at most a quarter of the "
-        "trials; a random search tries none",
+        "trials, if none was tried yet; a random search tries none",
         low=0,
-        later=True,
+        identity=False,
     )
-
-    def idle(self) -> dict[str, Any]:
-        return {"warm_start": 3} if self.sampler == "random" else {}
 
     def check(self) -> None:
         if not 1 <= len(self.objectives) <= 2 or len(set(self.objectives)) < len(self.objectives):

@@ -9,6 +9,7 @@ import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
@@ -24,7 +25,7 @@ from latentsweep.search.optuna_internals import trial_of
 from latentsweep.search.pairing import PAIRING, Pairing, paired_error
 from latentsweep.search.proposals import distribution
 from latentsweep.search.pruning import PRUNERS
-from latentsweep.search.trials import family_of, tried, without_points
+from latentsweep.search.trials import WARM_START, family_of, tried, without_points
 from trainables.errors import StoreError
 from trainables.space import SearchSpace
 
@@ -89,6 +90,11 @@ class Ranking:
     def points_of(self, number: int) -> list[FrozenTrial]:
         """The other thresholds of a trial's pass."""
         return [trial for trial in self._complete() if trial.user_attrs.get("of") == number]
+
+    @property
+    def warm_start(self) -> Mapping[str, Mapping[str, Any]]:
+        """The configurations of earlier sweeps that are tried first, by the keys of their runs."""
+        return dict(self.study.user_attrs.get(WARM_START, {}))
 
     def finished(self) -> int:
         """How many run trials have ended, one way or another."""
@@ -204,4 +210,9 @@ def _loaded(name: str, place: str | RDBStorage) -> Study:
         raise StoreError(
             f"a sweep's study must be where it was searched, and that of {name} isn't there; say where with "
             "--study-storage, or put back its study.db"
+        ) from None
+    except RuntimeError as error:  # so Optuna says that the tables are of another version than its own
+        raise StoreError(
+            f"a study must be in tables that Optuna {optuna.__version__} reads, and that of {name} isn't "
+            f"({str(error).splitlines()[0]}); bring it there with `optuna storage upgrade`"
         ) from None

@@ -15,7 +15,7 @@ from latentsweep.metrics import OBJECTIVES
 from latentsweep.search.optuna_internals import annotate, constrain, put_back
 from latentsweep.search.proposals import WithoutRepeats
 from latentsweep.search.ranking import Ranking
-from latentsweep.search.trials import COPIED, KEPT, LEARNED, REPLACES, Point, feasible, tried, without_points
+from latentsweep.search.trials import COPIED, KEPT, REPLACES, WARM_START, Point, feasible, tried, without_points
 from trainables.errors import INFRASTRUCTURE
 from trainables.loop.seeds import derived_seed
 
@@ -58,14 +58,14 @@ class Search(Ranking):
         They are chosen once, before the first trial: None where that was done before. Whatever a kill left out of
         what was chosen then is made up for.
         """
-        chosen, fresh = self.study.user_attrs.get(LEARNED), None
+        chosen, fresh = self.study.user_attrs.get(WARM_START), None
         if chosen is None and not self._trials():
             chosen = fresh = {origin: dict(params) for origin, params in choose().items()}
-            self.study.set_user_attr(LEARNED, chosen)
-        there = {trial.user_attrs.get(LEARNED) for trial in self._trials()}
+            self.study.set_user_attr(WARM_START, chosen)
+        there = {trial.user_attrs.get(WARM_START) for trial in self._trials()}
         for origin, params in (chosen or {}).items():
             if origin not in there:
-                self.study.enqueue_trial(params, user_attrs={LEARNED: origin})
+                self.study.enqueue_trial(params, user_attrs={WARM_START: origin})
         return fresh
 
     def ask(self, target: float = math.inf) -> tuple[int, dict[str, Any]] | None:

@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from latentsweep.datasets.catalogue import BUILT_IN
 from latentsweep.invocation import hint
+from latentsweep.search.databases import translate_errors
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search
 from latentsweep.storage.home import Home, read_json
@@ -111,4 +112,5 @@ def _has_result(folder: Path, database: str) -> bool:
 
 
 def _trials(folder: Path, database: str) -> list[FrozenTrial]:
-    return open_search(folder, database).study.get_trials(deepcopy=False)
+    with translate_errors(database):
+        return open_search(folder, database).study.get_trials(deepcopy=False)

@@ -21,7 +21,7 @@ REPLACES = "replaces"
 KEPT = ("metrics", PAIRING)
 """What the study keeps of a point beside its parameters."""
 
-LEARNED = "learned_from"
+WARM_START = "warm_start"
 """The attribute of a study with the configurations of earlier sweeps that it tries first, by the keys of their runs,
 and of a trial that runs one of them, with its key."""
 
@@ -48,6 +48,11 @@ class Point:
 def run_key(sweep: str, configuration: int | str) -> str:
     """The key under which the run of a sweep's configuration is recorded."""
     return f"{sweep}/trial-{configuration}"
+
+
+def untouched(trial: FrozenTrial) -> bool:
+    """Whether a trial is a configuration of an earlier sweep that nobody has asked for yet."""
+    return WARM_START in trial.user_attrs and not trial.params
 
 
 def feasible(trial: FrozenTrial) -> bool:

@@ -5,11 +5,17 @@ from __future__ import annotations
 import itertools
 import logging
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
+from optuna.trial import FrozenTrial
+
+from latentsweep import guards
+from latentsweep.search import confirmation
+from latentsweep.search.databases import translate_errors
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.proposals import trained_part
+from latentsweep.search.study import Search
 from latentsweep.search.sweeps import open_search, sweeps
 from latentsweep.search.trials import run_key
 from latentsweep.storage.home import Home
@@ -26,45 +32,58 @@ Configurations = dict[str, dict[str, Any]]
 """Parameters by the key of the run that they come from."""
 
 
+def most_configurations(plan: SweepPlan, trials: int) -> int:
+    """How many configurations a search of so many trials takes from earlier sweeps; a random search takes none."""
+    return min(plan.search.warm_start, int(trials * MOST)) if plan.search.sampler != "random" else 0
+
+
 def first_configurations(home: Home, plan: SweepPlan, trials: int) -> Configurations:
-    """What a search of so many ``trials`` tries first, at most ``plan.search.warm_start`` configurations.
+    """What a search of so many ``trials`` tries first.
 
     They are the best of each earlier sweep with the same first objective, those of the same dataset before others,
-    the last run first; then the second best of each, and so on. A value that the space doesn't have becomes the
-    nearest that it has. A sweep that can't be read is passed over, with a warning.
+    the last run first; then the second best of each, and so on. What fresh seeds confirmed comes before what one seed
+    found. A number that the space doesn't have becomes the nearest that it has. A sweep that can't be read is passed
+    over, with a warning.
     """
-    wanted = plan.search.warm_start if plan.search.sampler != "random" else 0
-    count, found, known = min(wanted, int(trials * MOST)), Configurations(), set()
-    earlier = [folder for folder in reversed(sweeps(home)) if folder.name != plan.name]
-    same = {folder.name for folder in sweeps(home, plan.dataset)}
-    ranked: list[list[tuple[str, dict[str, Any]]]] = []
-    for folder in sorted(earlier, key=lambda folder: folder.name not in same) if count else []:
+    count, found, known = most_configurations(plan, trials), Configurations(), set()
+    near, far = list[list[tuple[str, dict[str, Any]]]](), list[list[tuple[str, dict[str, Any]]]]()
+    for folder in reversed(sweeps(home)) if count else ():
         try:
-            theirs = SweepPlan.read(folder)
-            if theirs.search.objectives[0] == plan.search.objectives[0]:
-                best = open_search(folder, home.study).feasible()
-                named = [(run_key(folder.name, trial.number), trial.params) for trial in best]
-                ranked.append([(key, here) for key, params in named if (here := _here(plan, theirs, params))])
+            with translate_errors(home.study):
+                theirs = SweepPlan.read(folder)
+                if folder.name != plan.name and theirs.search.objectives[0] == plan.search.objectives[0]:
+                    best = _ranked(plan, open_search(folder, home.study))
+                    named = [(run_key(folder.name, trial.number), _here(plan, theirs, trial)) for trial in best]
+                    (near if theirs.dataset == plan.dataset else far).append([each for each in named if each[1]])
         except LatentsweepError as error:
             log.warning("%s is passed over: %s", folder.name, error)
-    for key, params in _in_turn(ranked):
+    for key, params in _in_turn([*near, *far]):
         if len(found) < count and trained_part(params) not in known:
             known.add(trained_part(params))
             found[key] = params
     return found
 
 
-def _here(plan: SweepPlan, theirs: SweepPlan, params: Mapping[str, Any]) -> dict[str, Any]:
+def _ranked(plan: SweepPlan, search: Search) -> list[FrozenTrial]:
+    """The configurations of an earlier search, best first, without what its guards or those of ``plan`` refuse."""
+    first = confirmation.choice(search)
+    numbers = {trial.number for trial in first}
+    return [
+        trial
+        for trial in [*first, *(trial for trial in search.feasible() if trial.number not in numbers)]
+        if not confirmation.refusal(search, trial)
+        and not (plan.search.guarded and guards.refusal(trial.user_attrs["metrics"]))
+    ]
+
+
+def _here(plan: SweepPlan, theirs: SweepPlan, trial: FrozenTrial) -> dict[str, Any]:
     """A configuration of another sweep in the space of ``plan``; empty where it tells nothing of it."""
-    searched = plan.space.dimensions.keys() & params.keys()
+    searched, here = plan.space.dimensions.keys() & trial.params.keys(), dict[str, Any]()
     if not searched - {THRESHOLD}:
         return {}
-    recipe, here = theirs.recipe_of(params), {}
     for field, dimension in plan.space.dimensions.items():
-        try:
-            nearest = dimension.nearest(as_scalar(operator.attrgetter(field)(recipe)))
-        except AttributeError:  # a field of a plug-in that their recipe doesn't use
-            nearest = None
+        value = trial.params[field] if field in searched else as_scalar(operator.attrgetter(field)(theirs.recipe))
+        nearest = dimension.nearest(value)
         if nearest is None:
             return {}
         here[field] = nearest

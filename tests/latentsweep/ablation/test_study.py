@@ -171,15 +171,15 @@ def test_more_seeds_run_the_rest_alone_and_the_same_again_runs_nothing(
 
 def test_a_killed_study_goes_on_to_the_same_result(studied: tuple[Path, dict[str, Any]], prepared: Path) -> None:
     home = prepared
-    job = Job.start(home, *ablate_words("cutmix", 1))
+    job = Job.start(home, *ablate_words("channels", 1))
     job.wait_for(lambda: list((home / "store").glob("denoiser/*/manifest.json")))
     os.killpg(job.process.pid, signal.SIGKILL)
     job.process.wait()
-    said = json.loads(cli(home, *ablate_words("cutmix", 1)).stdout)
+    said = json.loads(cli(home, *ablate_words("channels", 1)).stdout)
     for metric, effects in studied[1]["effects"].items():
         of_first_seed = {effect["contrast"]["name"]: effect["values"][:1] for effect in effects}
         found = {effect["contrast"]["name"]: effect["values"] for effect in said["effects"][metric]}
-        assert found == {"without cutmix": of_first_seed["without cutmix"]}
+        assert found == {"without channels": of_first_seed["without channels"]}
     client = MlflowClient(f"sqlite:///{home / 'mlflow' / 'mlflow.db'}")
     runs = client.search_runs([client.get_experiment_by_name("demo").experiment_id])
     assert {run.info.status for run in runs} == {"FINISHED"}

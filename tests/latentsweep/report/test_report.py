@@ -194,6 +194,7 @@ def test_what_slices_are_good_for_is_a_section_where_the_shown_configuration_was
     if not measured:  # as of a threshold beside the one of the recipe: the networks learned from other slices
         assert "as training data" not in words(page) + text
         assert "Dice by the share" not in words(page)
+        assert "its downstream segmentation are not here" not in page
         return
     for shown in (words(page), text):
         assert "The slices of the best as training data" in shown
