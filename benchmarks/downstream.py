@@ -32,6 +32,7 @@ from latentsweep.stages.pipeline import Pipeline
 from latentsweep.stages.samples import IMAGES
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
+from trainables import figures
 from trainables.loop.checkpoint import load_tensors
 from trainables.measures.inception import find_weights
 
@@ -100,6 +101,7 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("config", type=Path)
     parser.add_argument("--home", type=Path, default=Path("runs"))
     parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--picture", type=Path, help="where to write the Dice by the share of real patients, as PNG")
     asked = parser.parse_args(words)
     configuration, found = read_configuration(asked.config), []
     real: list[float] = []
@@ -111,6 +113,8 @@ def main(words: Sequence[str]) -> None:
             all_of.extend(more)
         usefulness = Usefulness.of(pool(found))
         print(f"after {fold + 1} of {asked.folds} folds: {downstream.sentence(usefulness)}", flush=True)
+    if asked.picture:
+        figures.dice_by_patients(pool(found)["rows"]).savefig(asked.picture)
     print(downstream.table(usefulness).as_markdown())
     print(downstream.CAVEAT)
     low, high = np.quantile(real, (0.025, 0.975))
