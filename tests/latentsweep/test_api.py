@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import re
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from small_dataset import brief_on
 from typer.testing import CliRunner
 
 import latentsweep
+import trainables
 from latentsweep.api import searches
 from latentsweep.api.models import model_folder_of
 from latentsweep.api.places import texts_of
@@ -44,7 +46,7 @@ RECIPE = SMOKE.replace(
         "sampling.steps": 2,
     }
 )
-HEAVY = ("torch", "ray", "mlflow", "optuna", "numpy", "typer", "yaml", "trainables")
+HEAVY = ("torch", "ray", "mlflow", "optuna", "numpy", "typer", "yaml", "trainables.recipes")
 SMALL = {"data.image_size": 32, "vae.widths": [8, 16], "diffusion.widths": (8, 16), "diffusion.attention_levels": []}
 
 
@@ -60,7 +62,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
     code = f"import sys, latentsweep; print(len(sys.modules), *set({HEAVY}) & set(sys.modules))"
-    source = {"PYTHONPATH": str(Path(latentsweep.__file__).parents[1])}  # -S: no site, which would import packages
+    folders = [Path(package.__file__).parents[1] for package in (latentsweep, trainables) if package.__file__]
+    source = {"PYTHONPATH": os.pathsep.join(map(str, folders))}  # -S: no site, which would import packages
     done = subprocess.run([sys.executable, "-S", "-c", code], env=source, capture_output=True, text=True, check=True)
     count, *heavy = done.stdout.split()
     assert not heavy
