@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import functools
+import re
 
 INFRASTRUCTURE = "infrastructure"
 """The class of a failure that has nothing to do with the configuration: it is tried again."""
+
+_FULL_OR_READ_ONLY = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
 class LatentsweepError(Exception):
@@ -49,6 +53,12 @@ class StoreError(LatentsweepError):
     """The stage store or another folder of the home cannot be read, written or trusted."""
 
 
+class DiskError(StoreError):
+    """A disk that is full or read-only: until that is mended, whatever is tried again fails the same way."""
+
+    kind = "disk"
+
+
 class WeightsError(LatentsweepError):
     """The Inception weights that canonical FID and KID need are absent or not the right file."""
 
@@ -80,3 +90,16 @@ class DivergenceError(LatentsweepError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return functools.partial(DivergenceError, str(self), step=self.step), ()
+
+
+def system_number(error: BaseException) -> int | None:
+    """The system's number of an error, which libraries in Rust give in their text alone; None where there is none."""
+    if isinstance(error, OSError):
+        return error.errno
+    said = re.search(r"\(os error (\d+)\)", str(error))
+    return int(said.group(1)) if said else None
+
+
+def store_error(message: str, number: int | None) -> StoreError:
+    """A :class:`StoreError`, or a :class:`DiskError` where the system's error ``number`` means that."""
+    return (DiskError if number in _FULL_OR_READ_ONLY else StoreError)(message)

@@ -167,12 +167,14 @@ def test_an_error_that_is_not_the_disks_stays_what_it_is(tmp_path: Path) -> None
         Store(tmp_path).obtain(KEY, broken)
 
 
-def test_a_worker_raises_what_its_disk_says_so_that_it_counts_as_infrastructure(disk: Path) -> None:
+def test_a_worker_says_that_its_disk_is_at_fault(disk: Path) -> None:
     home = Home(disk / "runs")
     brief = brief_on(home, each=1)
     remount(disk, "ro")
-    with pytest.raises(StoreError, match="Read-only"):
-        worker.measurements(brief, [brief.identity.recipe])
+    told = worker.measurements(brief, [brief.identity.recipe])
+    assert told
+    assert told["class"] == "disk"
+    assert "Read-only" in told["reason"]
 
 
 def test_no_flipped_bit_of_a_manifest_goes_unseen(tmp_path: Path) -> None:

@@ -155,6 +155,22 @@ def test_whatever_ends_first_all_trials_end_and_each_autoencoder_is_trained_once
     assert sorted(queue.listener.began) == sorted([*used, *([REAL.label] if real else [])])
 
 
+@pytest.mark.parametrize("of", ["a trial", "a work"])
+def test_a_full_disk_fails_nothing_and_nothing_begins_after_it(tmp_path: Path, of: str) -> None:
+    stored = [autoencoder(channels).name for channels in CHANNELS] if of == "a trial" else []
+    queue = Queue(tmp_path, Watcher(*stored), concurrent=2)
+    queue.fill()
+    assert len(queue.live) == 2
+    assert len(queue.works()) == (0 if stored else 2)
+    queue.end("0", {"reason": "No space left on device", "class": "disk", "log": ""})
+    assert queue.searcher.suggest("next") == Searcher.FINISHED  # type: ignore[comparison-overlap]
+    queue.end("1", {"reason": "No space left on device", "class": "disk", "log": ""})
+    assert queue.searcher.no_disk == "No space left on device"
+    assert set(queue.states()) == ({"WAITING"} if stored else {"RUNNING"})
+    queue.search.requeue()
+    assert set(queue.states()) == {"WAITING"}
+
+
 def test_only_autoencoders_of_trials_are_trained(tmp_path: Path) -> None:
     queue = Queue(tmp_path, Watcher(), target=2)
     queue.run(random.Random(0))

@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from trainables.errors import StoreError
+from trainables.errors import StoreError, store_error, system_number
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,8 @@ Network = TypeVar("Network", bound=torch.nn.Module)
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], state: Any = None) -> None:
     """Writes ``tensors``, a JSON ``state`` and a digest of both to ``path``, under a temporary name, then renames it.
 
-    The same content gives the same bytes. Raises :class:`StoreError` where that fails, and leaves ``path`` as it was.
+    The same content gives the same bytes. Raises a :class:`StoreError` where that fails, a
+    :class:`~trainables.errors.DiskError` on a full or read-only disk, and leaves ``path`` as it was.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     detached = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
@@ -46,8 +47,9 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], state: Any = N
         os.replace(temporary, path)
     except (SafetensorError, OSError) as error:
         temporary.unlink(missing_ok=True)
-        raise StoreError(
-            f"{path.name} cannot be written ({error}); free some space and run the command again"
+        raise store_error(
+            f"{path.name} cannot be written ({error}); free some space and run the command again",
+            system_number(error),
         ) from error
 
 

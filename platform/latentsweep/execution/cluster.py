@@ -27,6 +27,7 @@ ENVIRONMENT = {
     "RAY_ENABLE_AUTO_CONNECT": "0",
     "TUNE_DISABLE_AUTO_INIT": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "RAY_prestart_worker_first_driver": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
@@ -198,8 +199,9 @@ def run_under_train(
     """Runs ``work(config)`` in each worker of a Ray Train run, on ``threads`` CPUs and ``gpu_share`` of a card.
 
     ``work`` keeps its results in the stage store; ``folder`` is for what Ray Train itself writes, which is deleted.
-    A lost worker is replaced :data:`REPLACEMENTS` times. Raises what ``work`` raised, and :class:`LostError` where
-    the workers were lost; Ray may hold the run's resources after that, until this process ends.
+    A lost worker is replaced :data:`REPLACEMENTS` times, and one whose disk is full is not. Raises what ``work``
+    raised, and :class:`LostError` where the workers were lost; Ray may hold the run's resources after that, until
+    this process ends.
 
     A single worker is a Ray task in which Ray Train runs locally: the processes with which Ray Train keeps a group of
     workers together take longer to start than a small autoencoder to train.
@@ -254,7 +256,7 @@ def _run_alone(
             result_of(task.remote(work, config))
             return
         except (RayError, LatentsweepError) as error:
-            if left:
+            if left and not isinstance(error, DiskError):
                 continue
             if isinstance(error, (RayTaskError, LatentsweepError)):
                 raise

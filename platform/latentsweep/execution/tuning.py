@@ -20,7 +20,7 @@ from latentsweep.search.pairing import PAIRING
 from latentsweep.search.plan import VERSIONS_OF
 from latentsweep.search.study import Search
 from latentsweep.search.trials import Point
-from trainables.errors import INFRASTRUCTURE
+from trainables.errors import INFRASTRUCTURE, DiskError
 
 if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController
@@ -108,6 +108,8 @@ class StudySearcher(Searcher):
         self.failed: dict[str, Mapping[str, str]] = {}
         """Why a work has no results, by its name."""
         self.errors: dict[str, str] = {}
+        self.no_disk = ""
+        """What is wrong with a disk that trials write to; nothing begins any more."""
         self.begun = 0
         """How many configurations began as trials."""
         self.doomed = 0
@@ -137,7 +139,7 @@ class StudySearcher(Searcher):
 
         None where all that are left wait, and also after one has failed, so that Tune hears of Ctrl-C in between.
         """
-        while self.listener.wanted():
+        while self.listener.wanted() and not self.no_disk:
             if self.wide and self.unheard:
                 return None
             for number, (params, works) in self.waiting.items():
@@ -193,6 +195,10 @@ class StudySearcher(Searcher):
         if error:
             reason, log = self.listener.lost(number, self.errors.pop(trial_id, ""))
             self.search.fail(number, reason, INFRASTRUCTURE, log)
+        elif result.get("class") == DiskError.kind:
+            self.no_disk = result["reason"]
+            self.search.wait(number)
+            return
         elif "class" in result:
             self.search.fail(number, result["reason"], result["class"], result["log"])
         elif "points" in result:
@@ -211,6 +217,9 @@ class StudySearcher(Searcher):
         if error is not None:
             reason, log = self.listener.work_lost(work, error)
             self.failed[work.name] = {"reason": reason, "class": INFRASTRUCTURE, "log": log}
+        elif result.get("class") == DiskError.kind:
+            self.no_disk = result["reason"]
+            return
         elif "class" in result:
             self.failed[work.name] = {name: result[name] for name in ("reason", "class", "log")}
         elif "computed" in result:

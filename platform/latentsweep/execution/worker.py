@@ -294,8 +294,8 @@ def trial(config: Mapping[str, Any], brief: Brief) -> None:
     """A Ray Tune trial: trains one denoiser, samples every threshold in one pass, and measures them all.
 
     Reports ``records`` after each checkpoint and ``points`` at the end, or what :func:`failure` says of an error that
-    trying again would repeat (a refused configuration, a divergence, too little memory). Raises other errors, and
-    Ray tries the trial again.
+    trying again would repeat (a refused configuration, a divergence, too little memory, a full disk). Raises other
+    errors, and Ray tries the trial again.
     """
     from ray import tune
 

@@ -15,7 +15,7 @@ from latentsweep.execution.work_log import tail
 from latentsweep.jobs.job import Job
 from latentsweep.records.redaction import redact
 from latentsweep.stages.pipeline import Keys
-from trainables.errors import INFRASTRUCTURE
+from trainables.errors import INFRASTRUCTURE, DiskError
 from trainables.recipes import Recipe
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def measure(
     """Trains and measures ``runs``, whose results the store lacks, on ``split``; runs of one denoiser share a task.
 
     ``ended`` is told of each run how it ended, and returns that in words for the view, which counts on from
-    ``before``. Raises what computing the shared stages raises.
+    ``before``. Raises what computing the shared stages raises, and :class:`~trainables.errors.DiskError`.
     """
     import ray
 
@@ -89,14 +89,16 @@ def measure(
 
 
 def _outcome(reference: Any, log_of: Path) -> dict[str, str] | None:
-    """What a task returned; a lost worker or an unexpected error is the infrastructure's."""
+    """What a task returned; a lost worker or an unexpected error is the infrastructure's. Raises a ``DiskError``."""
     import ray
 
     try:
         found: dict[str, str] | None = ray.get(reference)
-        return found
     except ray.exceptions.RayError as error:
         cause = getattr(error, "cause", None) or error
         log.debug("a task failed", exc_info=error)
         reason = f"{type(cause).__name__}: {redact(str(cause).splitlines()[0])}"
         return {"reason": reason, "class": INFRASTRUCTURE, "log": tail(log_of)}
+    if found and found["class"] == DiskError.kind:
+        raise DiskError(found["reason"])
+    return found

@@ -38,7 +38,7 @@ from latentsweep.search.trials import untouched
 from latentsweep.search.warm_start import first_configurations
 from latentsweep.stages.pipeline import scores_of
 from latentsweep.storage.home import Home
-from trainables.errors import INFRASTRUCTURE, DivergenceError, StoppedError, UnfinishedError
+from trainables.errors import INFRASTRUCTURE, DiskError, DivergenceError, StoppedError, UnfinishedError
 from trainables.measures.inception import InceptionWeights
 
 SECTIONS = ("vae", "diffusion")
@@ -71,8 +71,9 @@ class Sweep(Job):
         Of a sweep that was given hours, ``target`` and ``extent`` are what is planned, and its deadline decides; its
         driver began at ``began`` of ``time.monotonic()``. Where an earlier version measured the trials, nothing is
         confirmed. Raises :class:`~trainables.errors.ConfigError` where new trials would follow such ones,
-        :class:`StoppedError` after Ctrl-C, :class:`UnfinishedError` where a training to confirm by has failed, or
-        what trials share and no trial can begin without, and what :meth:`Job.locked` and :meth:`Runtime.ray` raise.
+        :class:`StoppedError` after Ctrl-C, :class:`DiskError` where a disk is full, :class:`UnfinishedError` where a
+        training to confirm by has failed, or what trials share and no trial can begin without, and what
+        :meth:`Job.locked` and :meth:`Runtime.ray` raise.
         """
         with self.locked(self.home.study), translate_errors(self.home.study):
             runtime = self.keep_threads(runtime, "sweep.json", {**self.plan.to_plain(), TURN: next_turn(self.home)})
@@ -193,6 +194,9 @@ class Sweep(Job):
             # Once the last trials have ended, there may be time for more than there seemed to be. After Ctrl-C, which
             # Tune takes for itself, some haven't.
             ended = all(trial.state.is_finished() for trial in self.search.run_trials())
+            if searcher.no_disk:
+                done = number(self.search.finished(), "ended trial")
+                raise DiskError(f"the sweep was stopped with {done}, and nothing is lost: {searcher.no_disk}")
             self.given_up = searcher.given_up if ended else ""
             more = ended and not self.given_up and self.search.finished() > before
             going = self.deadline is not None and more and self._unfinished(target)

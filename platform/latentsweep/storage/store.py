@@ -15,7 +15,6 @@ import errno
 import json
 import logging
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -30,9 +29,9 @@ from latentsweep.storage.costs import COST, PROGRESS, numbers_of, read_numbers, 
 from latentsweep.storage.entries import MANIFEST, Entry, StageKey, damage_of, manifest_of
 from latentsweep.storage.home import Home, is_bucket, write_json
 from latentsweep.storage.mirror import DAMAGED, PARTIAL, Mirror
-from latentsweep.storage.refusals import DENIED, ROOM, reason, remedy
+from latentsweep.storage.refusals import DENIED, reason, remedy
 from trainables.config import fingerprint
-from trainables.errors import StoreError
+from trainables.errors import StoreError, store_error, system_number
 from trainables.loop.checkpoint import CHECKPOINT, previous
 from trainables.loop.watchdog import waiting
 
@@ -212,34 +211,36 @@ class Store:
 
     @contextlib.contextmanager
     def writing(self, workspace: Path | None = None) -> Iterator[None]:
-        """Raises a :class:`StoreError` of one line for a full, read-only or vanished disk; lets other errors pass."""
+        """Raises a ``store_error`` of one line for a full, read-only or vanished disk; lets other errors pass."""
         try:
             yield
         except (OSError, SafetensorError) as error:
-            fault = self._fault(error, workspace)
-            if fault is None:
+            number, path = self._fault(error, workspace), getattr(error, "filename", None)
+            if number is None:
                 raise
-            raise StoreError(
-                f"the store at {self.root} must be writable ({fault[0]}); nothing is lost: {fault[1]}, or choose "
-                "another with --store or --home, and run the same command again"
+            vanished = number == errno.ENOENT
+            said = "its folder has vanished" if vanished else reason(number, Path(path) if path else workspace)
+            raise store_error(
+                f"the store at {self.root} must be writable ({said}); nothing is lost: {remedy(number)}, or choose "
+                "another with --store or --home, and run the same command again",
+                number,
             ) from error
 
-    def _fault(self, error: Exception, workspace: Path | None) -> tuple[str, str] | None:
-        """What is wrong with the store's disk, and what mends it; None where the error is about something else.
+    def _fault(self, error: Exception, workspace: Path | None) -> int | None:
+        """The system's number of what is wrong with the store's disk; None where the error is about something else.
 
         Some libraries raise errors without a number: their text, the free space and the workspace tell then.
         """
         name = getattr(error, "filename", None)
         if name and not str(name).startswith(str(self.root)):
             return None
-        said = re.search(r"\(os error (\d+)\)", str(error))
-        number = error.errno if isinstance(error, OSError) else int(said.group(1)) if said else None
+        number = system_number(error)
         if number in OF_THE_DISK | DENIED | {errno.ENOTDIR, errno.EEXIST}:
-            return reason(number, Path(name) if name else workspace), remedy(number)
+            return number
         with contextlib.suppress(OSError):
             if shutil.disk_usage(self.root).free < FULL:
-                return reason(errno.ENOSPC), ROOM
-        return ("its folder has vanished", ROOM) if workspace and not workspace.exists() else None
+                return errno.ENOSPC
+        return errno.ENOENT if workspace and not workspace.exists() else None
 
     def entries(self) -> list[Entry]:
         """All complete results, by name. Downloads none of those that only the bucket has."""
