@@ -11,27 +11,25 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
-from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from trainables.figures import style
 from trainables.figures.overlay import outline
-from trainables.figures.style import BLACK, GREY, VERMILION, WIDTH, Array, Bytes
+from trainables.figures.panels import Panels
+from trainables.figures.style import BLACK, VERMILION, WIDTH, Array, Bytes
 
 ERROR_RANGE = 0.5
 """Upper end of the colour scale of absolute errors, in units of [-1, 1]."""
+
+HEAT = "inferno", (0.0, ERROR_RANGE)
+"""The colours of absolute errors."""
 
 LATENT_CHANNELS_SHOWN = 4
 BLOCK = 36
 """The most slices in each block of generated beside real."""
 
 MOST_COLUMNS = 8
-LARGEST_SIDE = 1.4
 LARGEST_SHOWN = 2.4
-GAP = 0.04
-NAMES = 0.42
-BAR = 0.95
 MARGIN = 2
 
 
@@ -54,7 +52,8 @@ def generated_beside_real(generated: Bytes, real: Bytes, *, title: str = "") -> 
         few = len(images) <= BLOCK
         axes.set_title(f"{name} ({len(images):,})" if few else f"{name} (first {BLOCK} of {len(images):,})")
         if len(images):
-            _show(axes, np.asarray(image_grid(images[:BLOCK], columns, rows=rows)))
+            picture = np.asarray(image_grid(images[:BLOCK], columns, rows=rows))
+            axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="auto")
         else:
             style.say(axes, "none")
     return figure
@@ -70,21 +69,22 @@ def reconstructions(
     originals and of the reconstructions, both (N, H, W), are outlined; the slices are then uint8.
     """
     pairs = list(zip(_signed(originals[:count]), _signed(reconstructions[:count]), strict=True))
-    names = ("original", "reconstruction", "|error|")
-    figure, grid = _grid(names, len(pairs), top=0.35)
-    heat = None
+    panels, heat = Panels(("original", "reconstruction", "|error|"), len(pairs), top=0.35), None
     for column, (original, reconstruction) in enumerate(pairs):
         error = np.abs(original - reconstruction)
-        if masks is None:
-            _show(grid[0, column], original, low=-1, high=1)
-            _show(grid[1, column], reconstruction, low=-1, high=1)
-        else:
-            for row, (slices, of) in enumerate(zip((originals, reconstructions), masks, strict=True)):
-                _show(grid[row, column], outline(slices[column], of[column]))
-        heat = _heat(grid[2, column], error)
-        rms = math.sqrt(float(np.mean(error**2)))
-        grid[0, column].set_title(f"RMS {rms:.3f}", fontsize=style.SMALL + 0.5)
-    return _with_bar(figure, heat, grid[2:], "units of [-1, 1]", extend="max", otherwise="no slices")
+        for row, signed in enumerate((original, reconstruction)):
+            if masks is None:
+                panels.show(row, column, signed, limits=(-1, 1))
+            else:
+                slices = (originals, reconstructions)[row]
+                panels.show(row, column, outline(slices[column], masks[row][column]))
+        heat = panels.show(2, column, error, *HEAT)
+        panels.head(column, f"RMS {math.sqrt(float(np.mean(error**2))):.3f}", fontsize=style.SMALL + 0.5)
+    if heat:
+        panels.add_bar(heat, range(2, 3), "units of [-1, 1]", extend="max")
+    else:
+        panels.say("no slices")
+    return panels.figure
 
 
 def nearest_neighbours(
@@ -97,31 +97,34 @@ def nearest_neighbours(
     scale of :func:`reconstructions`.
     """
     order = np.argsort(distances, kind="stable")[:count]
-    figure, grid = _grid(("generated, aligned", "nearest", "|difference|"), len(order), top=0.8)
+    panels, heat = Panels(("generated, aligned", "nearest", "|difference|"), len(order), top=0.8), None
     copies = int(np.sum(distances <= threshold))
-    heat = None
     for column, index in enumerate(order):
-        _show(grid[0, column], generated[index])
-        _show(grid[1, column], neighbours[index])
-        heat = _heat(grid[2, column], np.abs(_signed(generated[index]) - _signed(neighbours[index])))
+        panels.show(0, column, generated[index])
+        panels.show(1, column, neighbours[index])
+        heat = panels.show(2, column, np.abs(_signed(generated[index]) - _signed(neighbours[index])), *HEAT)
         near = distances[index] <= threshold
-        grid[0, column].set_title(
+        panels.head(
+            column,
             f"{distances[index]:.3f}\n{'near copy' if near else ' '}",
             fontsize=style.SMALL + 0.5,
             color=VERMILION if near else BLACK,
             fontweight="bold" if near else "normal",
         )
-        if near:
-            for axes in grid[:2, column]:
-                axes.spines[:].set(visible=True, color=VERMILION, linewidth=2.5)
-    figure.suptitle(
+        for row in (0, 1) if near else ():
+            panels.frame(row, column, VERMILION)
+    panels.figure.suptitle(
         f"Nearest training slices: {copies:,} of {len(distances):,} generated slices are near copies "
         f"(distance ≤ {threshold:.3f})",
-        y=1 - 0.1 / figure.get_figheight(),
+        y=1 - 0.1 / panels.figure.get_figheight(),
         va="top",
         fontsize=11,
     )
-    return _with_bar(figure, heat, grid[2:], "units of [-1, 1]", extend="max", otherwise="no slices", at=0.4)
+    if heat:
+        panels.add_bar(heat, range(2, 3), "units of [-1, 1]", extend="max")
+    else:
+        panels.say("no slices", at=0.4)
+    return panels.figure
 
 
 def denoising_trajectory(latents: Sequence[tuple[int, Array, Bytes]]) -> Figure:
@@ -134,19 +137,20 @@ def denoising_trajectory(latents: Sequence[tuple[int, Array, Bytes]]) -> Figure:
     shown = [latents[place] for place in chosen]
     channels = min(LATENT_CHANNELS_SHOWN, len(shown[0][1])) if shown else 1
     names = (*(f"channel {channel}" for channel in range(channels)), "decoded")
-    figure, grid = _grid(names, len(shown), top=0.35)
-    heat = None
+    panels, heat = Panels(names, len(shown), top=0.35), None
     if shown:
         largest = float(np.quantile(np.abs([latent[:channels] for _, latent, _ in shown]), 0.99))
-        low, high = style.LATENT.grow([-largest, largest])
+        limits = style.LATENT.grow([-largest, largest])
     for column, (t, latent, image) in enumerate(shown):
-        grid[0, column].set_title(f"t = {t}", fontsize=10)
+        panels.head(column, f"t = {t}", fontsize=10)
         for channel in range(channels):
-            heat = grid[channel, column].imshow(
-                latent[channel], cmap="PuOr", vmin=low, vmax=high, interpolation="nearest"
-            )
-        _show(grid[-1, column], image)
-    return _with_bar(figure, heat, grid[:-1], "latent value", extend="both", otherwise="no snapshots")
+            heat = panels.show(channel, column, latent[channel], "PuOr", limits)
+        panels.show(channels, column, image)
+    if heat:
+        panels.add_bar(heat, range(channels), "latent value", extend="both")
+    else:
+        panels.say("no snapshots")
+    return panels.figure
 
 
 def image_grid(images: Bytes, columns: int | None = None, *, rows: int | None = None) -> Image.Image:
@@ -165,26 +169,6 @@ def image_grid(images: Bytes, columns: int | None = None, *, rows: int | None = 
     return Image.fromarray(canvas)
 
 
-def _grid(names: Sequence[str], columns: int, *, top: float) -> tuple[Figure, Array]:
-    """A figure and its square panels (rows, columns), with the rows' names on the left.
-
-    ``top`` inches are left above for titles, :data:`BAR` on the right for a colour bar.
-    """
-    side = min(LARGEST_SIDE, (WIDTH - NAMES - BAR) / columns - GAP) if columns else GAP
-    rows = len(names)
-    indent = (WIDTH - NAMES - BAR - columns * (side + GAP)) / 2 + NAMES
-    height = rows * (side + GAP) + top + 0.1
-    figure = style.new_figure(height, arranged=False)
-    grid = np.empty((rows, columns), dtype=object)
-    for row, name in enumerate(names):
-        for column in range(columns):
-            bottom = height - top - (row + 1) * (side + GAP) + GAP
-            grid[row, column] = _panel(figure, indent + column * (side + GAP), bottom, side, side)
-        if columns:
-            grid[row, 0].set_ylabel(name, fontsize=style.SMALL)
-    return figure, grid
-
-
 def _panel(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
     """Bare axes at this place in inches."""
     whole = figure.get_figheight()
@@ -193,31 +177,6 @@ def _panel(figure: Figure, left: float, bottom: float, width: float, height: flo
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
     return axes
-
-
-def _with_bar(
-    figure: Figure, heat: AxesImage | None, rows: Array, name: str, *, extend: str, otherwise: str, at: float = 0.5
-) -> Figure:
-    """The figure with a colour bar on the right of these rows of panels, or with a text ``at`` a height."""
-    if heat is None:
-        figure.text(0.5, at, otherwise, color=GREY, ha="center")
-        return figure
-    first, last = rows[0, -1].get_position(), rows[-1, -1].get_position()
-    place = figure.add_axes((first.x1 + 0.1 / WIDTH, last.y0, 0.13 / WIDTH, first.y1 - last.y0))
-    bar = figure.colorbar(heat, cax=place, extend=extend)
-    bar.set_label(name, fontsize=9)
-    bar.ax.tick_params(labelsize=style.SMALL)
-    bar.locator = MaxNLocator(nbins=max(2, 2 * len(rows)), steps=[1, 2, 2.5, 5, 10])
-    bar.update_ticks()
-    return figure
-
-
-def _heat(axes: Axes, error: Array) -> AxesImage:
-    return axes.imshow(error, cmap="inferno", vmin=0, vmax=ERROR_RANGE, interpolation="auto")
-
-
-def _show(axes: Axes, image: Array, *, low: float = 0, high: float = 255) -> None:
-    axes.imshow(image, cmap="gray", vmin=low, vmax=high, interpolation="auto")
 
 
 def _signed(images: Array) -> Array:

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 
 from trainables import figures
 
@@ -17,11 +19,19 @@ Illegible = Callable[[Figure], list[str]]
 
 
 def shown(figure: Figure, colours: str) -> list[AxesImage]:
-    return [image for axes in figure.axes for image in axes.get_images() if image.get_cmap().name == colours]
+    """The pictures in these colours, row by row."""
+    found = [image for axes in figure.axes for image in axes.get_images() if image.get_cmap().name == colours]
+    return sorted(found, key=lambda image: (-round(image.get_window_extent().y1), image.get_window_extent().x0))
+
+
+def heads(figure: Figure) -> list[Text]:
+    """What stands above columns and panels."""
+    above = (text for axes in figure.axes for text in axes.texts if text.get_gid() == "head")
+    return [*above, *(axes.title for axes in figure.axes if axes.get_title())]
 
 
 def titles(figure: Figure) -> list[str]:
-    return [axes.get_title() for axes in figure.axes if axes.get_title()]
+    return [text.get_text() for text in heads(figure)]
 
 
 def test_an_image_grid_holds_the_images_unchanged(slices: Slices) -> None:
@@ -97,8 +107,10 @@ def test_neighbours_come_nearest_first_and_near_copies_are_named(slices: Slices,
         difference = np.abs(generated[index].astype(float) - neighbours[index]) / 127.5
         np.testing.assert_allclose(shown(figure, "inferno")[column].get_array(), difference)
     assert {heat.get_clim() for heat in shown(figure, "inferno")} == {(0, figures.ERROR_RANGE)}
-    framed = [axes.get_title() for axes in figure.axes if axes.get_title() and axes.spines["top"].get_visible()]
-    assert framed == titles(figure)[:2]
+    framed = [frame.get_bbox().bounds for frame in figure.axes[0].patches if isinstance(frame, Rectangle)]
+    inches = figure.dpi_scale_trans.inverted()
+    near = [image.get_window_extent().transformed(inches).bounds for image in shown(figure, "gray")]
+    np.testing.assert_allclose(sorted(framed), sorted([*near[:2], *near[4:6]]))
 
 
 @pytest.mark.parametrize("count", [0, 1, 8])
