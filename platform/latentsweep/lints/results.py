@@ -217,11 +217,11 @@ def _bounded_copies(share: float, count: int, bound: float) -> str:
 
 def _expected_copies(share: float, count: int) -> str:
     """The same for measurements of an older version, which have no bound: what chance explains."""
-    from scipy.stats import binom
+    from scipy.special import bdtrc
 
     from trainables.measures.memorisation import NEAR_COPY_QUANTILE
 
-    chance = float(binom.sf(round(share * count) - 1, count, NEAR_COPY_QUANTILE))
+    chance = float(bdtrc(round(share * count) - 1, count, NEAR_COPY_QUANTILE))
     if share <= COPIED_SHARE or chance >= CHANCE:
         return ""
     return f"at most {NEAR_COPY_QUANTILE:.0%} are expected (chance of so many: {chance:.1g})"
