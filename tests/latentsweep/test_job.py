@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from command_line import PLANTED, ROOT, cli
+from measured import give
 from mlflow import MlflowClient
 from PIL import Image
 from processes import Job, spent
@@ -46,6 +47,9 @@ dimensions:
 TRIALS = 4
 """All configurations of the space but for the thresholds, which one trial measures together."""
 
+PATIENTS = 30
+"""The network that measures takes most of the time, and it takes it for each real slice."""
+
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
@@ -55,12 +59,26 @@ def words_of(folder: Path, dataset: str, trials: int) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> tuple[Path, str]:
-    """A home with the real slices prepared, or with the built-in ones where there are none."""
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
+    """Real scans of :data:`PATIENTS` patients; None where there are none."""
+    data = Path(os.environ.get("LATENTSWEEP_TEST_DATA", ROOT / ".." / "shared" / "data")).resolve() / "rsna_miccai"
+    if not data.is_dir():
+        return None
+    folder = tmp_path_factory.mktemp("source")
+    for patient in sorted((data / "train").iterdir())[:PATIENTS]:
+        shutil.copytree(patient, folder / "train" / patient.name)
+    shutil.copy(data / "train_labels.csv", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(
+    source: Path | None, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> tuple[Path, str]:
+    """A home with real slices prepared, or with the built-in ones where there are none."""
     home = tmp_path_factory.mktemp("prepared") / "runs"
-    data = Path(os.environ.get("LATENTSWEEP_TEST_DATA", ROOT / ".." / "shared" / "data")).resolve()
-    if (data / "rsna_miccai").is_dir():
-        cli(home, "data", "prepare", "kaggle", "--source", data / "rsna_miccai")
+    if source:
+        cli(home, "data", "prepare", "kaggle", "--source", source)
         return home, "kaggle"
     shutil.copytree(request.getfixturevalue("prepared_demo"), home)
     return home, "demo"
@@ -198,6 +216,7 @@ def test_a_driver_killed_in_the_middle_loses_doubles_and_changes_nothing(
 ) -> None:
     home, dataset = tmp_path / "runs", prepared[1]
     shutil.copytree(prepared[0], home)
+    give(swept[0], home)
     job = Job.start(home, *words_of(tmp_path, dataset, 3))
     job.wait_to_hear(" of 3)")
     job.process.kill()
@@ -218,13 +237,12 @@ def best(swept: tuple[Path, str, dict[str, Any]]) -> Path:
 
 
 def test_a_retraining_in_an_empty_home_gives_the_trials_metrics_exactly(
-    prepared: tuple[Path, str], best: Path, tmp_path: Path, test_data: Path
+    source: Path | None, best: Path, tmp_path: Path
 ) -> None:
     import yaml
 
-    home, dataset = tmp_path / "runs", prepared[1]
-    source = ["--source", test_data / "rsna_miccai"] if dataset == "kaggle" else []
-    cli(home, "data", "prepare", dataset, *source)
+    home, dataset = tmp_path / "runs", "kaggle" if source else "demo"
+    cli(home, "data", "prepare", dataset, *(["--source", source] if source else []))
     said = json.loads(cli(home, "train", "--config", best, "--json").stdout)
     assert not said["from_store"]
     scores = yaml.safe_load(best.read_text())["origin"]["scores"]

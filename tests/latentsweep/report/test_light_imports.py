@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import TINY
 from small_dataset import plant
 from typer.testing import CliRunner
 
 from latentsweep.cli import app
-from latentsweep.configuration import Configuration
+from latentsweep.configuration import Configuration, overridden
 from latentsweep.report import write_report
 from latentsweep.search import leaderboard
 from latentsweep.search.labels import Label, labels, ranges, users_words
@@ -115,7 +116,8 @@ def test_the_users_of_a_result_are_said_in_short() -> None:
 @pytest.mark.parametrize("words", [["plan", "--recipe", "smoke"], ["train", "--config", "best.yaml", "--dry-run"]])
 def test_a_plan_imports_neither_ray_nor_what_reads_scans_or_draws(tmp_path: Path, words: list[str]) -> None:
     plant(Home(tmp_path / "runs"))
-    Configuration("tiny", 0, SMOKE).write(tmp_path / "best.yaml")
+    quick = overridden(SMOKE, [word for word in TINY if word != "--set"])  # the dry run times its steps
+    Configuration("tiny", 0, quick).write(tmp_path / "best.yaml")
     drawing = ("matplotlib.figure", "mlflow", "optuna") if words[0] == "plan" else ("matplotlib.figure", "mlflow")
     assert imported(("ray", "torchvision", *SCANS, *FOREST, *drawing), words, tmp_path) == []
 
