@@ -19,11 +19,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import datetime
 import functools
 import itertools
 import math
-import platform
 import statistics
 import sys
 import warnings
@@ -34,11 +32,10 @@ from typing import Any
 
 import numpy as np
 import optuna
-import torch
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 from simulation import CONTROLLER, SPACE, STANDARD_ERROR, Costs, Life, World, plan_of, run, swept
-from timing import machine, write_report, write_rows
+from timing import publish, verdicts
 
 from latentsweep.search.choice import SearchConfig
 from latentsweep.search.proposals import distribution
@@ -237,42 +234,32 @@ def main() -> int:
         },
     ]
     head = ("autoencoders", "cost of one, in denoisers", *WAYS, "all first: times as much", "trial by trial")
-    verdicts = [
-        f"- {'holds' if row['holds'] else 'DOES NOT HOLD'}: {row['what']}, against {row['against']}, "
-        f"{row['at_least']}: {row['measured']}"
-        for row in rows
+    text = [
+        *verdicts(rows),
+        "",
+        "GPU hours until the best configuration that a search has measured is, without noise, within one "
+        f"standard error ({STANDARD_ERROR:g}) of the best of the space. Medians of {len(seeds)} seeds with their "
+        f"quartiles; {CONCURRENT} at once, at most {TRIALS} trials. A denoiser takes {Costs().denoiser:g} hours. "
+        "The search and the schedulers are real, the stages only take time, and **the scores are synthetic**: "
+        "see `benchmarks/autoencoders.py` and `benchmarks/simulation.py`.",
+        "",
+        f"| {' | '.join(head)} |",
+        "|" + " --- |" * len(head),
+        *lines,
+        "",
+        "The paper's four dimensions, with two autoencoders of 62 hours:",
+        "",
+        *(f"- {way}: {spread(hours)}" for way, hours in paper.items()),
     ]
-    text = "\n".join(
-        [
-            f"# Autoencoders that trials ask for, {datetime.date.today().isoformat()}",
-            "",
-            *verdicts,
-            "",
-            "GPU hours until the best configuration that a search has measured is, without noise, within one "
-            f"standard error ({STANDARD_ERROR:g}) of the best of the space. Medians of {len(seeds)} seeds with their "
-            f"quartiles; {CONCURRENT} at once, at most {TRIALS} trials. A denoiser takes {Costs().denoiser:g} hours. "
-            "The search and the schedulers are real, the stages only take time, and **the scores are synthetic**: "
-            "see `benchmarks/autoencoders.py` and `benchmarks/simulation.py`.",
-            "",
-            f"| {' | '.join(head)} |",
-            "|" + " --- |" * len(head),
-            *lines,
-            "",
-            "The paper's four dimensions, with two autoencoders of 62 hours:",
-            "",
-            *(f"- {way}: {spread(hours)}" for way, hours in paper.items()),
-            "",
-            f"- Command: `python benchmarks/autoencoders.py {' '.join(sys.argv[1:])}`",
-            f"- Machine (of no matter for the simulated hours): {machine(torch.device('cpu'))}",
-            f"- optuna {optuna.__version__}, Python {platform.python_version()}",
-            "",
-        ]
+    return publish(
+        "autoencoders",
+        "Autoencoders that trials ask for",
+        text,
+        report=arguments.report,
+        rows=rows,
+        libraries=("optuna",),
+        simulated=True,
     )
-    sys.stdout.write(text)
-    if arguments.report:
-        write_rows("autoencoders", rows)
-        write_report("autoencoders", text)
-    return int(not all(row["holds"] for row in rows))
 
 
 if __name__ == "__main__":

@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 import os
 import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
 
-import torch
-from timing import machine, write_report, write_rows
+from timing import publish, verdicts
 
 import trainables
 from trainables.loop.machine import cores
@@ -84,32 +82,16 @@ def main() -> int:
             "holds": 1 / alone <= 1.25,
         },
     ]
-    text = "\n".join(
-        [
-            f"# How threads wait, {datetime.date.today().isoformat()}",
-            "",
-            *(
-                f"- {'holds' if row['holds'] else 'DOES NOT HOLD'}: {row['what']}, against {row['against']}, "
-                f"{row['at_least']}: {row['measured']}"
-                for row in rows
-            ),
-            "",
-            f"Milliseconds of a step of the smoke recipe's denoiser; medians of {arguments.rounds}.",
-            "",
-            "| waiting | alone | beside one busy process |",
-            "| --- | --- | --- |",
-            *(f"| {way} | {1000 * took[way, 0]:.0f} | {1000 * took[way, 1]:.0f} |" for way in WAYS),
-            "",
-            f"- Command: `python benchmarks/busy_cores.py {' '.join(sys.argv[1:])}`",
-            f"- Machine: {machine(torch.device('cpu'))}",
-            "",
-        ]
-    )
-    sys.stdout.write(text)
-    if arguments.report:
-        write_rows("busy_cores", rows)
-        write_report("busy-cores", text)
-    return int(not all(row["holds"] for row in rows))
+    text = [
+        *verdicts(rows),
+        "",
+        f"Milliseconds of a step of the smoke recipe's denoiser; medians of {arguments.rounds}.",
+        "",
+        "| waiting | alone | beside one busy process |",
+        "| --- | --- | --- |",
+        *(f"| {way} | {1000 * took[way, 0]:.0f} | {1000 * took[way, 1]:.0f} |" for way in WAYS),
+    ]
+    return publish("busy-cores", "How threads wait", text, report=arguments.report, rows=rows)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,8 @@ the rest ten; ``--features`` keeps them. Ends with exit code 1 where a target is
 from __future__ import annotations
 
 import argparse
-import datetime
 import math
 import os
-import platform
 import sys
 import tempfile
 import time
@@ -23,11 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 from scipy.ndimage import gaussian_filter
 from slice_arms import Bank, Floats
 from threadpoolctl import threadpool_limits
-from timing import machine, write_report
+from timing import publish
 
 if TYPE_CHECKING:
     from slice_studies import Library, Tally
@@ -316,34 +313,23 @@ def main() -> int:
             sections.append(PARTS[name](bank, arguments.size))
             print("\n".join(sections[-1].lines()), flush=True)
     targets = [target for section in sections for target in section.targets]
-    text = "\n".join(
-        [
-            f"# Numbers and decisions on real features, {datetime.date.today().isoformat()}",
-            "",
-            f"Inception features of {len(bank.real)} slices of {bank.subjects.max() + 1} subjects, as they are and "
-            "blurred. Generated slices are drawn from those of half of the subjects, real ones are of the "
-            "others, drawn with replacement: see `benchmarks/slice_arms.py`. KID is ×1000. Errors after ± are of the "
-            "simulation. A rate misses its target where it is above it by more than chance (p < 0.05).",
-            "",
-            "| target | asked | measured | holds |",
-            "| --- | --- | --- | --- |",
-            *(
-                f"| {each.what} | {each.asked} | {each.measured} | {'yes' if each.holds else 'NO'} |"
-                for each in targets
-            ),
-            "",
-            *(line for section in sections for line in section.lines()),
-            f"- Command: `python benchmarks/calibration.py {' '.join(sys.argv[1:])}`",
-            f"- {time.perf_counter() - start:.0f} s after the features, {time.process_time():.0f} s of a core in all",
-            f"- Machine: {machine(torch.device('cpu'))}",
-            f"- numpy {np.__version__}, Python {platform.python_version()}",
-            "",
-        ]
+    text = [
+        f"Inception features of {len(bank.real)} slices of {bank.subjects.max() + 1} subjects, as they are and "
+        "blurred. Generated slices are drawn from those of half of the subjects, real ones are of the "
+        "others, drawn with replacement: see `benchmarks/slice_arms.py`. KID is ×1000. Errors after ± are of the "
+        "simulation. A rate misses its target where it is above it by more than chance (p < 0.05).",
+        "",
+        "| target | asked | measured | holds |",
+        "| --- | --- | --- | --- |",
+        *(f"| {each.what} | {each.asked} | {each.measured} | {'yes' if each.holds else 'NO'} |" for each in targets),
+        "",
+        *(line for section in sections for line in section.lines()),
+        f"- {time.perf_counter() - start:.0f} s after the features, {time.process_time():.0f} s of a core in all",
+    ]
+    code = publish(
+        "calibration", "Numbers and decisions on real features", text, report=arguments.report, libraries=("numpy",)
     )
-    sys.stdout.write(text)
-    if arguments.report:
-        write_report("calibration", text)
-    return int(any(not target.holds for target in targets))
+    return code or int(any(not target.holds for target in targets))
 
 
 if __name__ == "__main__":

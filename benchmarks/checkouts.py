@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from contest import Contender, Job, turns
-from timing import machine, write_report
+from timing import publish
 
 HERE = Path(__file__).resolve().parents[1]
 
@@ -69,13 +69,8 @@ def main() -> None:
             )
             lines.append(f"| {TITLES[job]} {row}")
             print(lines[-1], flush=True)
-    if arguments.report:
-        command = " ".join(["python", "benchmarks/checkouts.py", *sys.argv[1:]])
-        torch.set_num_threads(arguments.threads)
-        where = machine(torch.device("cpu"))
-        write_report(
-            "checkouts", "\n".join(["# Before and after a change", "", f"`{command}`, {where}", "", *lines, ""])
-        )
+    torch.set_num_threads(arguments.threads)
+    publish("checkouts", "Before and after a change", lines, report=arguments.report, libraries=("torch",))
 
 
 if __name__ == "__main__":

@@ -12,21 +12,18 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import importlib.metadata
 import os
-import platform
 import sys
 import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
 
-import torch
 from counted_processes import guard_clock
 from optuna.trial import TrialState
 from process_tree import measured
 from sweep import ROOT, environment
-from timing import machine, write_report, write_rows
+from timing import publish
 
 from latentsweep.search.sweeps import chosen_sweep, open_search
 from latentsweep.storage.home import Home
@@ -124,32 +121,33 @@ def main() -> int:
             stages[str(entry.manifest["stage"])] += entry.manifest["cost"]["cpu_seconds"]
         clock, alone = on_the_clock(spans(home), began, began + cost.wall)
     stages["outside of stages"] = cost.cpu - sum(stages.values())
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "ray", "optuna"))
-    text = "\n".join(
-        [
-            f"# The demo's sweep, {datetime.date.today().isoformat()}",
-            "",
-            f"{cost.wall:.0f} s on the clock, {cost.cpu:.0f} s of CPU; in {alone:.0f} s one stage ran alone.",
-            "",
-            *table("on the clock", clock, cost.wall),
-            *table("CPU, by stage", stages, cost.cpu),
-            *table("CPU, by process", cost.by_name, cost.cpu),
-            *guards_table(guards, cost.cpu),
-            EXPLAINED,
-            f"- Command: `python benchmarks/demo_profile.py {' '.join(sys.argv[1:])}`",
-            f"- Machine: {machine(torch.device('cpu'))}",
-            f"- {versions}, Python {platform.python_version()}",
-            "",
-        ]
-    )
-    sys.stdout.write(text)
     share = sum(guards.values()) / cost.cpu
-    if arguments.report:
-        write_report("demo-profile", text)
-        row = {"what": "CPU of the guards against faults", "against": "the demo's whole sweep"}
-        bound = {"at_least": f"at most {MOST_OF_GUARDS:.0%}", "measured": f"{share:.1%}"}
-        write_rows("demo-profile", [{**row, **bound, "holds": share <= MOST_OF_GUARDS}])
-    return int(share > MOST_OF_GUARDS)
+    rows = [
+        {
+            "what": "CPU of the guards against faults",
+            "against": "the demo's whole sweep",
+            "at_least": f"at most {MOST_OF_GUARDS:.0%}",
+            "measured": f"{share:.1%}",
+            "holds": share <= MOST_OF_GUARDS,
+        }
+    ]
+    text = [
+        f"{cost.wall:.0f} s on the clock, {cost.cpu:.0f} s of CPU; in {alone:.0f} s one stage ran alone.",
+        "",
+        *table("on the clock", clock, cost.wall),
+        *table("CPU, by stage", stages, cost.cpu),
+        *table("CPU, by process", cost.by_name, cost.cpu),
+        *guards_table(guards, cost.cpu),
+        EXPLAINED,
+    ]
+    return publish(
+        "demo-profile",
+        "The demo's sweep",
+        text,
+        report=arguments.report,
+        rows=rows,
+        libraries=("torch", "ray", "optuna"),
+    )
 
 
 if __name__ == "__main__":

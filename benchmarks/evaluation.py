@@ -11,15 +11,11 @@ exit code 1 where the ratio is 2.5 or more.
 from __future__ import annotations
 
 import argparse
-import datetime
-import platform
 import statistics
-import sys
 import tempfile
 from pathlib import Path
 
-import torch
-from timing import alternate, machine, write_report
+from timing import alternate, publish
 
 from latentsweep.datasets.preparation import prepare
 from latentsweep.stages import FIGURES
@@ -76,27 +72,31 @@ def main() -> int:
 
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     ratio = medians["evaluation"] / medians["features"]
-    text = "\n".join(
-        [
-            f"# Evaluation of {len(images)} slices, {datetime.date.today().isoformat()}",
-            "",
-            f"All metrics and {drawn} figures of {len(images)} generated slices of 128×128, their Inception features "
-            "among them, against those features alone, in turns in one process.",
-            "",
-            "| features alone, s | whole evaluation, s | ratio of medians |",
-            "| --- | --- | --- |",
-            f"| {medians['features']:.1f} | {medians['evaluation']:.1f} | {ratio:.2f} |",
-            "",
-            f"- Command: `python benchmarks/evaluation.py {' '.join(sys.argv[1:])}`",
-            f"- Machine: {machine(torch.device('cpu'))}",
-            f"- torch {torch.__version__}, Python {platform.python_version()}",
-            "",
-        ]
+    rows = [
+        {
+            "what": "all metrics and figures of generated slices",
+            "against": "their Inception features alone",
+            "at_least": f"less than {LIMIT:g} times",
+            "measured": f"{ratio:.2f} times",
+            "holds": ratio < LIMIT,
+        }
+    ]
+    text = [
+        f"All metrics and {drawn} figures of {len(images)} generated slices of 128×128, their Inception features "
+        "among them, against those features alone, in turns in one process.",
+        "",
+        "| features alone, s | whole evaluation, s | ratio of medians |",
+        "| --- | --- | --- |",
+        f"| {medians['features']:.1f} | {medians['evaluation']:.1f} | {ratio:.2f} |",
+    ]
+    return publish(
+        "evaluation",
+        f"Evaluation of {len(images)} slices",
+        text,
+        report=arguments.report,
+        rows=rows,
+        libraries=("torch",),
     )
-    sys.stdout.write(text)
-    if arguments.report:
-        write_report("evaluation", text)
-    return int(ratio >= LIMIT)
 
 
 if __name__ == "__main__":

@@ -23,9 +23,8 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import torch
 from scipy import ndimage
-from timing import machine, write_report
+from timing import publish
 
 from latentsweep.datasets.phantom import phantom
 from trainables.loop.machine import cores
@@ -119,11 +118,7 @@ def main() -> int:
         if not source.is_dir():
             make_source(source, arguments.volumes, min(arguments.different, arguments.volumes))
         lines, held = run(source, home)
-    text = "\n".join([f"# A dataset of full size, {machine(torch.device('cpu'))}", "", *lines, ""])
-    print(text)
-    if arguments.report:
-        write_report("full-size", text)
-    return 0 if held else 1
+    return publish("full-size", "A dataset of full size", lines, report=arguments.report) or int(not held)
 
 
 def run(source: Path, home: Path) -> tuple[list[str], bool]:

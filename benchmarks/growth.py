@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import argparse
 import collections
-import datetime
 import os
-import platform
 import sys
 import tempfile
 import time
@@ -24,10 +22,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import optuna
-import torch
 from rich.console import Console
 from simulation import CONTROLLER, SPACE, World, plan_of
-from timing import machine, write_report, write_rows
+from timing import publish
 
 from latentsweep.execution.shared_stages import Work
 from latentsweep.execution.tuning import StudyScheduler, StudySearcher
@@ -144,41 +141,28 @@ def main() -> int:
         points = number * len(SPACE.thresholds)
         lines.append(f"| {number} | {points} | {parts} | {spent:.0f} | {memory:.0f} | {board:.2f} | {opened:.2f} |")
     last = rows[-1]
-    text = "\n".join(
-        [
-            f"# The driver against trials, {datetime.date.today().isoformat()}",
-            "",
-            f"Mean ms of the last {RECENT} trials before each mark, by part: *suggest* asks the study (TPE is a part "
-            "of it), *rungs* are two reports with the pruner's decision, *tell* the result with its "
-            f"{len(SPACE.thresholds)} thresholds, *watch* the live view, the list of what is referred to and MLflow. "
-            f"Sampler {arguments.sampler}; without Ray. The driver had {before:.0f} MB before the first trial.",
-            "",
-            *lines,
-            "",
-            f"- Command: `python benchmarks/growth.py {' '.join(sys.argv[1:])}`",
-            f"- Machine: {machine(torch.device('cpu'))}",
-            f"- optuna {optuna.__version__}, Python {platform.python_version()}",
-            "",
-        ]
-    )
-    sys.stdout.write(text)
     holds = last[1][0] < LIMIT
-    write_rows(
-        "growth",
-        [
-            {
-                "what": f"the driver at {last[0]} trials ({last[0] * len(SPACE.thresholds)} configurations)",
-                "against": f"itself at {rows[0][0]} trials",
-                "at_least": f"under {LIMIT:g} s a trial; growth is stated",
-                "measured": f"{last[1][0]:.3f} s a trial against {rows[0][1][0]:.3f} s; {last[2]:.0f} MB against "
-                f"{rows[0][2]:.0f} MB",
-                "holds": holds,
-            }
-        ],
+    verdict = [
+        {
+            "what": f"the driver at {last[0]} trials ({last[0] * len(SPACE.thresholds)} configurations)",
+            "against": f"itself at {rows[0][0]} trials",
+            "at_least": f"under {LIMIT:g} s a trial; growth is stated",
+            "measured": f"{last[1][0]:.3f} s a trial against {rows[0][1][0]:.3f} s; {last[2]:.0f} MB against "
+            f"{rows[0][2]:.0f} MB",
+            "holds": holds,
+        }
+    ]
+    text = [
+        f"Mean ms of the last {RECENT} trials before each mark, by part: *suggest* asks the study (TPE is a part "
+        "of it), *rungs* are two reports with the pruner's decision, *tell* the result with its "
+        f"{len(SPACE.thresholds)} thresholds, *watch* the live view, the list of what is referred to and MLflow. "
+        f"Sampler {arguments.sampler}; without Ray. The driver had {before:.0f} MB before the first trial.",
+        "",
+        *lines,
+    ]
+    return publish(
+        "growth", "The driver against trials", text, report=arguments.report, rows=verdict, libraries=("optuna",)
     )
-    if arguments.report:
-        write_report("growth", text)
-    return int(not holds)
 
 
 if __name__ == "__main__":

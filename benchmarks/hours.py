@@ -13,15 +13,12 @@ hours by more than 5 %.
 from __future__ import annotations
 
 import argparse
-import datetime
 import heapq
-import platform
 import statistics
-import sys
 from dataclasses import dataclass
 
 import numpy as np
-from timing import write_report, write_rows
+from timing import publish
 
 from latentsweep.search.clock import CLOSING, Clock
 from latentsweep.search.planner import Costs, Planner
@@ -151,36 +148,30 @@ def main() -> int:
             )
             misses, ends = misses + bad, ends + percent
             first += sum(abs(end - 100) > 100 * LIMIT for end in percent[:FIRST_FEW])
-    text = "\n".join(
-        [
-            f"# Sweeps that are given hours, {datetime.date.today().isoformat()}",
-            "",
-            (__doc__ or "").split("\n\n")[1],
-            "",
-            *lines,
-            "",
-            f"- Command: `python benchmarks/hours.py {' '.join(sys.argv[1:])}`",
-            f"- Python {platform.python_version()}, numpy {np.__version__}; the result depends on no machine",
-            "",
-        ]
-    )
-    sys.stdout.write(text)
-    write_rows(
+    verdict = [
+        {
+            "what": f"the end of a simulated sweep of {', '.join(f'{each:g}' for each in HOURS)} hours",
+            "against": "its hours",
+            "at_least": f"within 5 %, the first {FIRST_FEW} times of each",
+            "measured": f"{first} of {FIRST_FEW * len(HOURS) * len(SLOTS)} missed that; {misses} of all "
+            f"{len(ends)}, which end at {min(ends):.1f} to {max(ends):.1f} %",
+            "holds": not first,
+        }
+    ]
+    text = [
+        (__doc__ or "").split("\n\n")[1],
+        "",
+        *lines,
+    ]
+    return publish(
         "hours",
-        [
-            {
-                "what": f"the end of a simulated sweep of {', '.join(f'{each:g}' for each in HOURS)} hours",
-                "against": "its hours",
-                "at_least": f"within 5 %, the first {FIRST_FEW} times of each",
-                "measured": f"{first} of {FIRST_FEW * len(HOURS) * len(SLOTS)} missed that; {misses} of all "
-                f"{len(ends)}, which end at {min(ends):.1f} to {max(ends):.1f} %",
-                "holds": not first,
-            }
-        ],
+        "Sweeps that are given hours",
+        text,
+        report=arguments.report,
+        rows=verdict,
+        libraries=("numpy",),
+        simulated=True,
     )
-    if arguments.report:
-        write_report("hours", text)
-    return int(first > 0)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -24,13 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import ray
-import torch
 from ray import tune
 from ray.tune.search.optuna import OptunaSearch
 from rich.console import Console
 from simulation import SPACE, Silent, plan_of
-from timing import machine, write_report, write_rows
+from timing import publish
 
 from latentsweep.execution.cluster import ENVIRONMENT, cluster
 from latentsweep.execution.shared_stages import Work
@@ -195,65 +191,57 @@ def main() -> int:
 
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     ours, all_of_it, same, default, bare = medians.values()
-    text = "\n".join(
-        [
-            f"# Orchestration of trials that do nothing, {datetime.date.today().isoformat()}",
-            "",
-            f"{arguments.trials} trials, {arguments.concurrent} at once, actors reused, in turns in one Ray; time "
-            "from one trial's end to the next, after the first. Each trial of ours also records the "
-            f"{len(SPACE.thresholds)} thresholds of its pass as configurations of the study.",
-            "",
-            "| driver | ms a trial, median of turns | turns |",
-            "| --- | --- | --- |",
-            *(
-                f"| {name} | {medians[name] * 1e3:.0f} | {', '.join(f'{value * 1e3:.0f}' for value in values)} |"
-                for name, values in seconds.items()
-            ),
-            "",
-            f"Ours {'is SLOWER' if ours > default else 'is no slower'}: {(ours - default) * 1e3:+.0f} ms a trial "
-            f"against a random search that keeps nothing with Tune's defaults, {(ours - bare) * 1e3:+.0f} ms against "
-            "one without its loggers. The difference is the study: asking, telling and "
-            f"{len(SPACE.thresholds)} recorded configurations, each in the database on disk before the search goes "
-            "on. Ray's own OptunaSearch with a database, which records one configuration a trial, takes "
-            f"{same * 1e3:.0f} ms: for each configuration recorded ours takes "
-            f"{ours / len(SPACE.thresholds) / same:.2f} of its time. With all else that a sweep's driver does, "
-            f"MLflow too, a trial costs {all_of_it * 1e3:.0f} "
-            "ms; one of the smallest recipe takes a minute.",
-            "",
-            "Helped: fewer reads of the study, 4 a trial where there were 11 (38 ms of the study's CPU time "
-            "against 47, in one run).",
-            "",
-            "## Tried, and did not help",
-            "",
-            "- SQLite's write-ahead log takes 11 ms off each trial (44 to 33 ms of the study's own time). It is not "
-            "used, since a home may lie on a network file system, where SQLite rules it out.",
-            "- SQLite's `TRUNCATE` and `PERSIST` journals: within the noise of `DELETE`.",
-            "",
-            f"- Command: `python benchmarks/orchestration.py {' '.join(sys.argv[1:])}`",
-            f"- Machine: {machine(torch.device('cpu'))}",
-            f"- ray {ray.__version__}, optuna {optuna.__version__}, Python {platform.python_version()}",
-            "",
-        ]
-    )
-    sys.stdout.write(text)
     holds = ours <= default and all_of_it < LIMIT
-    write_rows(
+    verdict = [
+        {
+            "what": "orchestration per trial that does nothing, after the first",
+            "against": "plain Ray Tune function, actors reused",
+            "at_least": "not slower; under 0.3 s",
+            "measured": f"{ours:.3f} s ({all_of_it:.3f} s with MLflow and the view) against {default:.3f} s of a "
+            f"random search that keeps nothing, {same:.3f} s of OptunaSearch with a database; "
+            f"{len(SPACE.thresholds)} configurations recorded a trial",
+            "holds": holds,
+        }
+    ]
+    text = [
+        f"{arguments.trials} trials, {arguments.concurrent} at once, actors reused, in turns in one Ray; time "
+        "from one trial's end to the next, after the first. Each trial of ours also records the "
+        f"{len(SPACE.thresholds)} thresholds of its pass as configurations of the study.",
+        "",
+        "| driver | ms a trial, median of turns | turns |",
+        "| --- | --- | --- |",
+        *(
+            f"| {name} | {medians[name] * 1e3:.0f} | {', '.join(f'{value * 1e3:.0f}' for value in values)} |"
+            for name, values in seconds.items()
+        ),
+        "",
+        f"Ours {'is SLOWER' if ours > default else 'is no slower'}: {(ours - default) * 1e3:+.0f} ms a trial "
+        f"against a random search that keeps nothing with Tune's defaults, {(ours - bare) * 1e3:+.0f} ms against "
+        "one without its loggers. The difference is the study: asking, telling and "
+        f"{len(SPACE.thresholds)} recorded configurations, each in the database on disk before the search goes "
+        "on. Ray's own OptunaSearch with a database, which records one configuration a trial, takes "
+        f"{same * 1e3:.0f} ms: for each configuration recorded ours takes "
+        f"{ours / len(SPACE.thresholds) / same:.2f} of its time. With all else that a sweep's driver does, "
+        f"MLflow too, a trial costs {all_of_it * 1e3:.0f} "
+        "ms; one of the smallest recipe takes a minute.",
+        "",
+        "Helped: fewer reads of the study, 4 a trial where there were 11 (38 ms of the study's CPU time "
+        "against 47, in one run).",
+        "",
+        "## Tried, and did not help",
+        "",
+        "- SQLite's write-ahead log takes 11 ms off each trial (44 to 33 ms of the study's own time). It is not "
+        "used, since a home may lie on a network file system, where SQLite rules it out.",
+        "- SQLite's `TRUNCATE` and `PERSIST` journals: within the noise of `DELETE`.",
+    ]
+    return publish(
         "orchestration",
-        [
-            {
-                "what": "orchestration per trial that does nothing, after the first",
-                "against": "plain Ray Tune function, actors reused",
-                "at_least": "not slower; under 0.3 s",
-                "measured": f"{ours:.3f} s ({all_of_it:.3f} s with MLflow and the view) against {default:.3f} s of a "
-                f"random search that keeps nothing, {same:.3f} s of OptunaSearch with a database; "
-                f"{len(SPACE.thresholds)} configurations recorded a trial",
-                "holds": holds,
-            }
-        ],
+        "Orchestration of trials that do nothing",
+        text,
+        report=arguments.report,
+        rows=verdict,
+        libraries=("ray", "optuna"),
     )
-    if arguments.report:
-        write_report("orchestration", text)
-    return int(not holds)
 
 
 if __name__ == "__main__":

@@ -11,15 +11,11 @@ configuration by more than a standard error, in the median of the seeds.
 from __future__ import annotations
 
 import argparse
-import datetime
-import platform
 import statistics
-import sys
 
 import optuna
-import torch
 from simulation import SPACE, STANDARD_ERROR, Costs, Outcome, World, plan_of, swept, trial_by_trial
-from timing import machine, write_report, write_rows
+from timing import publish
 
 from latentsweep.search.choice import SearchConfig
 from search_spaces.kaggle import SPACE as LISTED
@@ -105,87 +101,80 @@ def main() -> int:
         "| search | usual: GPU h | wall h | ours: GPU h | wall h | ours: trials, pruned | GPU time less "
         "| wall time less | found worse by (KID ×1000) |"
     )
-    text = "\n".join(
-        [
-            f"# A search at the paper's stage costs, {datetime.date.today().isoformat()}",
-            "",
-            f"{TRIALS} adaptive trials over the paper's four dimensions. The usual way: Optuna's TPE, every trial "
-            "with all its own stages, to its end. Ours: autoencoders, latents and real features once, when a trial "
-            "first asks for them; trials that are pruned at rungs and measure every threshold in one pass. The "
-            "study, TPE, the pruner, Tune's searcher and scheduler, and the rungs are the ones of a sweep; the clock "
-            "and the stages are "
-            "simulated. **The scores are synthetic**: a smooth function of the configuration, learning curves that "
-            f"cross, and noise of KID's standard error at 200 images ({STANDARD_ERROR:g}), more at a rung; see "
-            "`benchmarks/simulation.py`.",
-            "",
-            "| stage | hours on one card |",
-            "| --- | --- |",
-            f"| autoencoder, 220 epochs of 17 minutes | {costs.vae:.1f} |",
-            f"| encoding the data (assumed: a sixth of an epoch) | {costs.encoding:.3f} |",
-            f"| denoiser, 100,000 steps | {costs.denoiser:.1f} |",
-            f"| a rung: {PAPER.evaluation.rung_samples} images of 5 s, measured; {PAPER.evaluation.rungs} a trial "
-            f"| {costs.drawn(PAPER.evaluation.rung_samples, 1):.3f} |",
-            f"| sampling {PAPER.evaluation.samples} images of 5 s, measured under one threshold "
-            f"| {costs.drawn(PAPER.evaluation.samples, 1):.3f} |",
-            f"| the same, measured under {len(SPACE.thresholds)} thresholds "
-            f"| {costs.drawn(PAPER.evaluation.samples, len(SPACE.thresholds)):.3f} |",
-            f"| features of real slices | {costs.reference:.3f} |",
-            f"| **a trial of the usual way** | **{costs.alone:.1f}** |",
-            "",
-            f"Medians of {seeds} seeds, with the least and the greatest; of fewer for the last two.",
-            "",
-            head,
-            "|" + " --- |" * 9,
-            *(pairs.row(f"{TRIALS} trials, {c} at once") for c, pairs in main_pairs.items()),
-            alone.row("sharing alone, nothing pruned, 4 at once"),
-            listed.row("a space of 24 denoisers × 5 thresholds, 4 at once"),
-            "",
-            f"What ours found is no worse by more than a standard error in {within} of {len(worse)} searches. In the "
-            "space of listed values ours ends when all 24 denoisers were tried, and has then measured all 120 "
-            "configurations.",
-            "",
-            f"Hippo's published mark for sharing stages (PVLDB 15): {HIPPO[0]} times less GPU time, {HIPPO[1]} times "
-            f"less wall time. Here: {least:.2f} and, at 4 at once, {walls[4]:.2f}; by sharing alone "
-            f"{alone.times_less('compute')[0]:.2f} and {alone.times_less('wall')[0]:.2f}. The workloads differ, so "
-            "the mark is quoted for its size.",
-            "",
-            "## Growth: compute against trials, 4 at once",
-            "",
-            head,
-            "|" + " --- |" * 9,
-            *(pairs.row(f"{n} trials") for n, pairs in growth.items()),
-            "",
-            "## Tried, and did not help",
-            "",
-            "- One at a time instead of 4 at once lets the pruner decide on more knowledge, and saves little: see "
-            "the first two rows.",
-            "",
-            f"- Command: `python benchmarks/paper_costs.py {' '.join(sys.argv[1:])}`",
-            f"- Machine (of no matter for the simulated hours): {machine(torch.device('cpu'))}",
-            f"- optuna {optuna.__version__}, Python {platform.python_version()}",
-            "",
-        ]
-    )
-    sys.stdout.write(text)
     measured = (
         f"{least:.1f} times less GPU time (the lesser of the medians at 1 and 4 at once), wall time "
         f"{walls[1]:.1f} and {walls[4]:.1f}; best score within a standard error in {within} of {len(worse)}"
     )
-    write_rows(
+    verdict = [
+        {
+            "what": f"{TRIALS} adaptive trials with pruning at the paper's stage costs (simulated clock)",
+            "against": "trial by trial, unpruned",
+            "at_least": "7 times less",
+            "measured": measured,
+            "holds": holds,
+        }
+    ]
+    text = [
+        f"{TRIALS} adaptive trials over the paper's four dimensions. The usual way: Optuna's TPE, every trial "
+        "with all its own stages, to its end. Ours: autoencoders, latents and real features once, when a trial "
+        "first asks for them; trials that are pruned at rungs and measure every threshold in one pass. The "
+        "study, TPE, the pruner, Tune's searcher and scheduler, and the rungs are the ones of a sweep; the clock "
+        "and the stages are "
+        "simulated. **The scores are synthetic**: a smooth function of the configuration, learning curves that "
+        f"cross, and noise of KID's standard error at 200 images ({STANDARD_ERROR:g}), more at a rung; see "
+        "`benchmarks/simulation.py`.",
+        "",
+        "| stage | hours on one card |",
+        "| --- | --- |",
+        f"| autoencoder, 220 epochs of 17 minutes | {costs.vae:.1f} |",
+        f"| encoding the data (assumed: a sixth of an epoch) | {costs.encoding:.3f} |",
+        f"| denoiser, 100,000 steps | {costs.denoiser:.1f} |",
+        f"| a rung: {PAPER.evaluation.rung_samples} images of 5 s, measured; {PAPER.evaluation.rungs} a trial "
+        f"| {costs.drawn(PAPER.evaluation.rung_samples, 1):.3f} |",
+        f"| sampling {PAPER.evaluation.samples} images of 5 s, measured under one threshold "
+        f"| {costs.drawn(PAPER.evaluation.samples, 1):.3f} |",
+        f"| the same, measured under {len(SPACE.thresholds)} thresholds "
+        f"| {costs.drawn(PAPER.evaluation.samples, len(SPACE.thresholds)):.3f} |",
+        f"| features of real slices | {costs.reference:.3f} |",
+        f"| **a trial of the usual way** | **{costs.alone:.1f}** |",
+        "",
+        f"Medians of {seeds} seeds, with the least and the greatest; of fewer for the last two.",
+        "",
+        head,
+        "|" + " --- |" * 9,
+        *(pairs.row(f"{TRIALS} trials, {c} at once") for c, pairs in main_pairs.items()),
+        alone.row("sharing alone, nothing pruned, 4 at once"),
+        listed.row("a space of 24 denoisers × 5 thresholds, 4 at once"),
+        "",
+        f"What ours found is no worse by more than a standard error in {within} of {len(worse)} searches. In the "
+        "space of listed values ours ends when all 24 denoisers were tried, and has then measured all 120 "
+        "configurations.",
+        "",
+        f"Hippo's published mark for sharing stages (PVLDB 15): {HIPPO[0]} times less GPU time, {HIPPO[1]} times "
+        f"less wall time. Here: {least:.2f} and, at 4 at once, {walls[4]:.2f}; by sharing alone "
+        f"{alone.times_less('compute')[0]:.2f} and {alone.times_less('wall')[0]:.2f}. The workloads differ, so "
+        "the mark is quoted for its size.",
+        "",
+        "## Growth: compute against trials, 4 at once",
+        "",
+        head,
+        "|" + " --- |" * 9,
+        *(pairs.row(f"{n} trials") for n, pairs in growth.items()),
+        "",
+        "## Tried, and did not help",
+        "",
+        "- One at a time instead of 4 at once lets the pruner decide on more knowledge, and saves little: see "
+        "the first two rows.",
+    ]
+    return publish(
         "paper-costs",
-        [
-            {
-                "what": f"{TRIALS} adaptive trials with pruning at the paper's stage costs (simulated clock)",
-                "against": "trial by trial, unpruned",
-                "at_least": "7 times less",
-                "measured": measured,
-                "holds": holds,
-            }
-        ],
+        "A search at the paper's stage costs",
+        text,
+        report=arguments.report,
+        rows=verdict,
+        libraries=("optuna",),
+        simulated=True,
     )
-    if arguments.report:
-        write_report("paper-costs", text)
-    return int(not holds)
 
 
 if __name__ == "__main__":

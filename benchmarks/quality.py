@@ -32,7 +32,7 @@ from quality_diffusers import Diffusers
 from quality_monai import Monai
 from quality_slim_diff import SlimDiff
 from quality_table import Result, draw_curves, report_of, rows_of
-from timing import machine, write_report, write_rows
+from timing import machine, write_report
 
 from trainables.figures import image_grid
 
@@ -182,8 +182,7 @@ def main() -> int:
     rows = rows_of(results)
     sys.stdout.write(text)
     if arguments.report:
-        write_report("quality", text)
-        write_rows("quality", rows)
+        write_report("quality", text, rows)
         contest.cells.publish()
     return int(any(row["holds"] is False for row in rows))
 

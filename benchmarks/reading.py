@@ -12,20 +12,16 @@ core that calls ``pydicom.dcmread(…).pixel_array`` on the same files. Ends wit
 from __future__ import annotations
 
 import argparse
-import datetime
 import os
-import platform
 import statistics
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pyarrow
 import pydicom
 import torch
-from timing import alternate, machine, write_report, write_rows
+from timing import alternate, publish
 
 from latentsweep.datasets.manifest import write_manifest
 from latentsweep.datasets.png import encode_stored
@@ -210,39 +206,33 @@ def main() -> int:
         if prepared
         else "No DICOM test data here."
     )
-    text = "\n".join(
-        [
-            f"# Reading, {datetime.date.today().isoformat()}",
-            "",
-            "## Rows",
-            "",
-            *(
-                f"- {row['what']}, against {row['against']}: {row['measured']} ({row['at_least'] or 'no bound'})"
-                for row in rows
-            ),
-            f"- {detail}",
-            "",
-            "## Growth",
-            "",
-            "All latents of a result, read alone and found in a fresh store before, in turns with `numpy.load`; all "
-            "slices of a dataset, opened (SHA-256 of each shard) and decoded. Linear where the time of one is "
-            "constant.",
-            "",
-            *lines,
-            "",
-            TRIED,
-            f"- Command: `python benchmarks/reading.py {' '.join(sys.argv[1:])}`",
-            f"- Machine: {machine(torch.device('cpu'))}",
-            f"- torch {torch.__version__}, numpy {np.__version__}, pyarrow {pyarrow.__version__}, pydicom "
-            f"{pydicom.__version__}, Python {platform.python_version()}",
-            "",
-        ]
+    text = [
+        "## Rows",
+        "",
+        *(
+            f"- {row['what']}, against {row['against']}: {row['measured']} ({row['at_least'] or 'no bound'})"
+            for row in rows
+        ),
+        f"- {detail}",
+        "",
+        "## Growth",
+        "",
+        "All latents of a result, read alone and found in a fresh store before, in turns with `numpy.load`; all "
+        "slices of a dataset, opened (SHA-256 of each shard) and decoded. Linear where the time of one is "
+        "constant.",
+        "",
+        *lines,
+        "",
+        TRIED,
+    ]
+    return publish(
+        "reading",
+        "Reading",
+        text,
+        report=arguments.report,
+        rows=rows,
+        libraries=("torch", "numpy", "pyarrow", "pydicom"),
     )
-    sys.stdout.write(text)
-    if arguments.report:
-        write_report("reading", text)
-        write_rows("reading", rows)
-    return int(any(row["holds"] is False for row in rows))
 
 
 if __name__ == "__main__":

@@ -11,17 +11,13 @@ denoiser step reaches, and what trials packed as processes give.
 from __future__ import annotations
 
 import argparse
-import datetime
-import platform
 import statistics
-import sys
-from importlib.metadata import version
 
 import torch
 from contenders import DEVICE, FP32, JOBS, LIBRARIES, SAMPLES, work
 from contest import Contender, in_turn, together, turns
 from peak import convolutions, products
-from timing import machine, write_report, write_rows
+from timing import publish
 
 BF16 = "bf16"
 ROUNDS = {"diffusion_step": (20, 5), "vae_step": (3, 1), "sampling": (2, 1), "encoding": (3, 2)}
@@ -169,27 +165,16 @@ def main() -> int:
     for line in rows:
         cells = (line["what"], line["against"], line["at_least"], line["measured"], words[line["holds"]])  # type: ignore[index]
         table.append("| " + " | ".join(str(cell) for cell in cells) + " |")
-    text = "\n".join(
-        [
-            f"# Steps, {datetime.date.today().isoformat()}",
-            "",
-            *table,
-            "",
-            *timed,
-            *extra,
-            TRIED,
-            f"- Command: `python benchmarks/steps.py {' '.join(sys.argv[1:])}`",
-            f"- Machine: {machine(DEVICE)}",
-            f"- torch {torch.__version__}, diffusers {version('diffusers')}, MONAI {version('monai')}, "
-            f"Python {platform.python_version()}",
-            "",
-        ]
+    text = [
+        *table,
+        "",
+        *timed,
+        *extra,
+        TRIED,
+    ]
+    return publish(
+        "steps", "Steps", text, report=arguments.report, rows=rows, libraries=("torch", "diffusers", "monai")
     )
-    sys.stdout.write(text)
-    if arguments.report:
-        write_report("steps", text)
-        write_rows("steps", rows)
-    return int(any(line["holds"] is False for line in rows))
 
 
 if __name__ == "__main__":

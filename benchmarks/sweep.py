@@ -23,12 +23,9 @@ rungs that ``improved`` has. Linux only; ends with exit code 1 where a row doesn
 from __future__ import annotations
 
 import argparse
-import datetime
-import importlib.metadata
 import json
 import math
 import os
-import platform
 import shutil
 import statistics
 import sys
@@ -39,10 +36,9 @@ from pathlib import Path
 from typing import Any
 
 import nibabel as nib
-import torch
 import yaml
 from process_tree import Cost, measured
-from timing import machine, write_report, write_rows
+from timing import publish, verdicts
 from trial_by_trial import Job
 
 from latentsweep.datasets.phantom import phantom
@@ -366,29 +362,22 @@ def main() -> int:
             rows, lines = grid(folder, home, arguments.reuse_actors)
         else:
             rows, lines = adaptive(folder, home, arguments.reuse_actors, arguments.seeds)
-    versions = ", ".join(
-        f"{name} {importlib.metadata.version(name)}" for name in ("torch", "ray", "optuna", "mlflow")
+    text = [
+        *verdicts(rows),
+        "",
+        *lines,
+        PUBLISHED,
+        "",
+        f"- {CORES} cores, {TRIALS_AT_ONCE} trials at once",
+    ]
+    return publish(
+        f"sweep-{arguments.part}",
+        f"Sweep, {arguments.part}",
+        text,
+        report=arguments.report,
+        rows=rows,
+        libraries=("torch", "ray", "optuna", "mlflow"),
     )
-    text = "\n".join(
-        [
-            f"# Sweep, {arguments.part}, {datetime.date.today().isoformat()}",
-            "",
-            *(f"- {'holds' if r['holds'] else 'DOES NOT HOLD'}: {r['what']}: {r['measured']}" for r in rows),
-            "",
-            *lines,
-            PUBLISHED,
-            "",
-            f"- Command: `python benchmarks/sweep.py {' '.join(sys.argv[1:])}`",
-            f"- Machine: {machine(torch.device('cpu'))}; {CORES} cores, {TRIALS_AT_ONCE} trials at once",
-            f"- {versions}, Python {platform.python_version()}",
-            "",
-        ]
-    )
-    sys.stdout.write(text)
-    if arguments.report:
-        write_report(f"sweep-{arguments.part}", text)
-        write_rows(f"sweep-{arguments.part}", rows)
-    return int(not all(r["holds"] for r in rows))
 
 
 if __name__ == "__main__":

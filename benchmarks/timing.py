@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import datetime
+import importlib.metadata
 import json
 import platform
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
+
+REPORTS = Path(__file__).parent / "reports"
+
+Row = Mapping[str, object]
+"""What ``table.py`` prints: what, against, at_least, measured, holds (None: there is no bound)."""
 
 
 def alternate(steps: dict[str, Callable[[], None]], *, rounds: int, warmup: int = 3) -> dict[str, list[float]]:
@@ -33,15 +40,52 @@ def machine(device: torch.device) -> str:
     return f"{name}, {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
 
 
-def write_report(name: str, text: str) -> None:
-    """Leaves ``text`` as ``reports/<date>-<name>.md`` beside the benchmarks."""
-    path = Path(__file__).parent / "reports" / f"{datetime.date.today().isoformat()}-{name}.md"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(text)
+def publish(
+    name: str,
+    title: str,
+    text: Sequence[str],
+    *,
+    report: bool,
+    rows: Sequence[Row] = (),
+    libraries: Sequence[str] = (),
+    simulated: bool = False,
+) -> int:
+    """Prints a report that ends with its command, machine and versions; writes it, too, where ``report`` says so.
+
+    ``simulated`` says that its times don't depend on the machine. Returns the exit code: 1 where a row doesn't hold.
+    """
+    versions = [f"{library} {importlib.metadata.version(library)}" for library in libraries]
+    lines = [
+        f"# {title}, {datetime.date.today().isoformat()}",
+        "",
+        *text,
+        "",
+        f"- Command: `python benchmarks/{Path(sys.argv[0]).name} {' '.join(sys.argv[1:])}`",
+        f"- Machine{' (of no matter for the simulated times)' if simulated else ''}: {machine(torch.device('cpu'))}",
+        f"- {', '.join([*versions, f'Python {platform.python_version()}'])}",
+        "",
+    ]
+    sys.stdout.write("\n".join(lines))
+    if report:
+        write_report(name, "\n".join(lines), rows)
+    return int(any(row["holds"] is False for row in rows))
 
 
-def write_rows(name: str, rows: list[dict[str, object]]) -> None:
-    """Leaves what ``benchmarks/table.py`` prints: of each row what, against, at_least, measured, holds."""
-    path = Path(__file__).parent / "reports" / "rows" / f"{name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"date": datetime.date.today().isoformat(), "rows": rows}, indent=1) + "\n")
+def write_report(name: str, text: str, rows: Sequence[Row]) -> None:
+    """Leaves ``text`` as ``reports/<date>-<name>.md`` beside the benchmarks, and ``rows`` for ``table.py``."""
+    date = datetime.date.today().isoformat()
+    REPORTS.mkdir(exist_ok=True)
+    (REPORTS / f"{date}-{name}.md").write_text(text)
+    if rows:
+        path = REPORTS / "rows" / f"{name}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"date": date, "rows": rows}, indent=1) + "\n")
+
+
+def verdicts(rows: Sequence[Row]) -> list[str]:
+    """A line for each row: whether it holds, and by how much."""
+    return [
+        f"- {'holds' if row['holds'] else 'DOES NOT HOLD'}: {row['what']}, against {row['against']}, "
+        f"{row['at_least']}: {row['measured']}"
+        for row in rows
+    ]

@@ -16,9 +16,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import datetime
 import math
-import platform
 import statistics
 import sys
 import warnings
@@ -28,10 +26,9 @@ from typing import Any
 
 import numpy as np
 import optuna
-import torch
 from autoencoders import CONCURRENT, SPACES, TRIALS, ManyAutoencoders, good, spread
 from simulation import STANDARD_ERROR, Costs, plan_of, swept
-from timing import machine, write_report, write_rows
+from timing import publish, verdicts
 
 from latentsweep.search.choice import SearchConfig
 from latentsweep.search.study import Search
@@ -97,7 +94,7 @@ def hours_with(likeness: float, handed: Mapping[int, Mapping[str, Mapping[str, A
     return [until_found(Another(1000 + seed, SPACE, seed, likeness), first) for seed, first in handed.items()]
 
 
-def verdicts(found: Mapping[float, tuple[Sequence[float], Sequence[float]]]) -> list[dict[str, Any]]:
+def rows_of(found: Mapping[float, tuple[Sequence[float], Sequence[float]]]) -> list[dict[str, Any]]:
     """The rows that are held to; each of ``found`` has the hours without a warm start and with one."""
     medians = {each: tuple(map(statistics.median, pair)) for each, pair in found.items()}
     gains = {each: without / with_one for each, (without, with_one) in medians.items()}
@@ -136,39 +133,30 @@ def main() -> int:
         found[likeness] = hours_with(likeness, nothing), hours_with(likeness, handed)
         lines.append(f"| {likeness:g} | {' | '.join(map(spread, found[likeness]))} |")
         print(lines[-1], file=sys.stderr, flush=True)
-    rows = verdicts(found)
-    text = "\n".join(
-        [
-            f"# The best of earlier sweeps first, {datetime.date.today().isoformat()}",
-            "",
-            *(
-                f"- {'holds' if row['holds'] else 'DOES NOT HOLD'}: {row['what']}, against {row['against']}, "
-                f"{row['at_least']}: {row['measured']}"
-                for row in rows
-            ),
-            "",
-            "GPU hours until the best configuration that a search has measured is, without noise, within one "
-            f"standard error ({STANDARD_ERROR:g}) of the best of the space: medians of {arguments.seeds} seeds with "
-            f"their quartiles. The space has 8 autoencoders, each as dear as a denoiser ({COSTS.denoiser:g} hours); "
-            f"{CONCURRENT} at once, at most {TRIALS} trials, {EARLIER} in the earlier sweep, of which the best "
-            f"{SearchConfig.warm_start} are tried first. The search is real, the stages only take time, and **the "
-            "scores are synthetic**: see `benchmarks/warm_start.py`.",
-            "",
-            "| likeness | without | with |",
-            "| --- | --- | --- |",
-            *lines,
-            "",
-            f"- Command: `python benchmarks/warm_start.py {' '.join(sys.argv[1:])}`",
-            f"- Machine (of no matter for the simulated hours): {machine(torch.device('cpu'))}",
-            f"- optuna {optuna.__version__}, Python {platform.python_version()}",
-            "",
-        ]
+    rows = rows_of(found)
+    text = [
+        *verdicts(rows),
+        "",
+        "GPU hours until the best configuration that a search has measured is, without noise, within one "
+        f"standard error ({STANDARD_ERROR:g}) of the best of the space: medians of {arguments.seeds} seeds with "
+        f"their quartiles. The space has 8 autoencoders, each as dear as a denoiser ({COSTS.denoiser:g} hours); "
+        f"{CONCURRENT} at once, at most {TRIALS} trials, {EARLIER} in the earlier sweep, of which the best "
+        f"{SearchConfig.warm_start} are tried first. The search is real, the stages only take time, and **the "
+        "scores are synthetic**: see `benchmarks/warm_start.py`.",
+        "",
+        "| likeness | without | with |",
+        "| --- | --- | --- |",
+        *lines,
+    ]
+    return publish(
+        "warm-start",
+        "The best of earlier sweeps first",
+        text,
+        report=arguments.report,
+        rows=rows,
+        libraries=("optuna",),
+        simulated=True,
     )
-    sys.stdout.write(text)
-    if arguments.report:
-        write_rows("warm_start", rows)
-        write_report("warm-start", text)
-    return int(not all(row["holds"] for row in rows))
 
 
 if __name__ == "__main__":
