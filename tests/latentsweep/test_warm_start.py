@@ -230,12 +230,17 @@ def test_a_sweep_says_what_it_tries_first_and_goes_on_with_it(
     space.write_text("dimensions: {vae.latent_channels: [4, 8], diffusion.frequency_weight: {low: 0.0, high: 0.5}}")
     words = ["sweep", "--dataset", "tiny", "--recipe", "smoke", "--space", str(space), "--trials", "8"]
     words += ["--device", "cpu", "--no-mlflow", "--home", str(home.root)]
+    first = f"tried first      {earlier}/trial-0, {earlier}/trial-1, the best of earlier sweeps"
+    dry = [*words, "--dry-run"]
+    assert first in CliRunner().invoke(app, dry, env={"COLUMNS": "200"}).output
     said = [CliRunner().invoke(app, words).output for _ in range(2)]
     told = f"note: the first trials are the best of earlier sweeps, {earlier}/trial-0, {earlier}/trial-1; "
     assert f"{told}--warm-start 0 tries none" in said[0]
     assert "it began" in said[1]
     assert "earlier sweeps" not in said[1]
     (folder,) = (folder for folder in sweeps(home) if folder.name != earlier)
+    assert first in CliRunner().invoke(app, dry, env={"COLUMNS": "200"}).output, "they wait still"
+    assert "tried first" not in CliRunner().invoke(app, [*dry, "--seed", "1", "--warm-start", "0"]).output
     waiting = open_search(folder).run_trials()
     assert [trial.user_attrs[WARM_START] for trial in waiting] == [f"{earlier}/trial-0", f"{earlier}/trial-1"]
     without = CliRunner().invoke(app, [*words, "--warm-start", "0"]).output

@@ -17,6 +17,8 @@ from latentsweep.search.plan import SweepPlan
 from latentsweep.search.schedule import Schedule
 from latentsweep.search.study import Search
 from latentsweep.search.sweeps import open_search
+from latentsweep.search.trials import WARM_START, untouched
+from latentsweep.search.warm_start import first_configurations
 from latentsweep.stages.denoiser import DENOISER
 from latentsweep.stages.pipeline import SHARED, STAGES, Keys
 from latentsweep.stages.vae import VAE
@@ -76,6 +78,7 @@ def forecast(
         "trials": target,
         "trials_asked": trials,
         "trials_finished": finished,
+        "tried_first": first_of(plan, home, target, search),
         "denoisers_to_train_at_most": remaining,
         "thresholds_in_one_pass": len(plan.recipe.sampling.thresholds),
         "configurations": None if math.isinf(plan.space.size) else int(plan.space.size),
@@ -88,6 +91,13 @@ def forecast(
         "steps": {"diffusion": plan.recipe.diffusion.steps, "vae_epochs": plan.recipe.vae.epochs},
         **({"schedule": plan.schedule.to_plain()} if plan.schedule else {}),
     }
+
+
+def first_of(plan: SweepPlan, home: Home, target: int, search: Search | None) -> list[str]:
+    """The keys of the runs whose configurations a sweep tries first, as far as it hasn't asked for them."""
+    if search:
+        return [trial.user_attrs[WARM_START] for trial in search.run_trials() if untouched(trial)]
+    return list(first_configurations(home, plan, target))
 
 
 def forecast_training(
@@ -197,6 +207,7 @@ def as_text(plan: Mapping[str, Any]) -> str:
     named = [stage.planned for stage in STAGES.values() if stage.planned]
     shared = [name for name in named if f"{name}_in_store" in plan]
     detail = {"samplings": f", each one pass for {plan['thresholds_in_one_pass']} thresholds"}
+    first = ", ".join(plan["tried_first"])
     few = f" (the space has no more; {plan['trials_asked']} were asked for)"
     trials = f"{plan['trials']}{few if plan['trials'] < plan['trials_asked'] else ''}"
     lines = [
@@ -213,6 +224,7 @@ def as_text(plan: Mapping[str, Any]) -> str:
             f"{trials}, {plan['trials_finished']} ended; at most "
             f"{plan['denoisers_to_train_at_most']} denoisers to train, {plan['steps']['diffusion']} steps each",
         ),
+        *([("tried first", f"{first}, the best of earlier sweeps")] if first else []),
         *((name, f"{plan[name]}{detail.get(name, '')}") for name in named if name not in shared),
         *([("to confirm", confirmation_words(again))] if again else []),
         ("at once", f"{number(plan['concurrent'], 'trial')} of {number(plan['threads'], 'thread')}"),
