@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 from optuna.trial import TrialState
 
 from latentsweep.execution.worker import failure, points_of
+from latentsweep.metrics import OBJECTIVES
 from latentsweep.pages.tables import records_as_csv
 from latentsweep.search import leaderboard
 from latentsweep.search.choice import SearchConfig
@@ -320,9 +322,47 @@ def test_a_workers_points_bring_what_pairs_them() -> None:
 def test_two_objectives_give_a_pareto_front(tmp_path: Path) -> None:
     search = opened(tmp_path / "s", objectives=("kid", "steps"))
     number, params = search.ask() or (0, {})
-    assert not search.report(number, 5, {"rung/kid": 1e9}), "no pruning with two objectives"
     search.tell(number, points(params, 3.0), {})
     assert {trial.params[THRESHOLD] for trial in search.best()} == {0.0, 0.05}
+
+
+def finished(search: Search, first: float, second: float, names: Sequence[str] = ("kid", "memorisation")) -> int:
+    """A trial that has these scores at its rung and its end; its number."""
+    number, params = search.ask() or (0, {})
+    rung = {OBJECTIVES[name].at_rungs: value for name, value in zip(names, (first, second), strict=True)}
+    assert not search.report(number, 5, rung)
+    metrics = {OBJECTIVES[name].name: value for name, value in zip(names, (first, second), strict=True)}
+    search.tell(number, [Point(params, metrics)], {})
+    return number
+
+
+def test_with_two_objectives_a_trial_ends_that_is_behind_the_median_in_both(tmp_path: Path) -> None:
+    search = opened(tmp_path / "s", objectives=("kid", "memorisation"), startup=2)
+    finished(search, 10.0, 0.3)
+    finished(search, 20.0, 0.1)
+    number, _ = search.ask() or (0, {})
+    for kid, copies in ((16.0, 0.1), (9.0, 0.5)):
+        other, _ = search.ask() or (0, {})
+        assert not search.report(other, 5, {"rung/kid": kid, "rung/near_copies": copies}), "ahead in one"
+    assert search.report(number, 5, {"rung/kid": 15.1, "rung/near_copies": 0.21})
+    assert search.trial(number).user_attrs["pruned_at"] == 5
+    search.prune(number, {})
+    assert search.trial(number).state.name == "PRUNED"
+
+
+@pytest.mark.parametrize(
+    ("second", "pruner", "ends"), [("steps", "median", True), ("dice", "median", False), ("fid", "none", False)]
+)
+def test_what_a_training_does_not_decide_spares_no_trial_and_what_no_rung_measures_spares_all(
+    tmp_path: Path, second: str, pruner: str, ends: bool
+) -> None:
+    search = opened(tmp_path / "s", objectives=("kid", second), startup=1, pruner=pruner)
+    for score in (10.0, 20.0):
+        number, params = search.ask() or (0, {})
+        told = search.report(number, 5, {"rung/kid": score, "rung/fid": score})
+        assert told == (ends and score == 20.0)
+        if score == 10.0:
+            search.tell(number, [Point(params, {"gen/kid": score, OBJECTIVES[second].name: score})], {})
 
 
 def test_other_viewers_of_a_study_read_names_for_its_objectives(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -11,6 +12,18 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from latentsweep.search.trials import feasible
+
+
+def behind(rungs: Sequence[Sequence[float]], others: Sequence[Sequence[float]]) -> bool:
+    """Whether a trial's best of each objective so far is above the median of the others' at its last rung.
+
+    ``rungs`` are the trial's scores of its objectives, rung by rung; lower is better. False where
+    there are no others.
+    """
+    if not others:
+        return False
+    medians = map(statistics.median, zip(*others, strict=True))
+    return all(min(own) > median for own, median in zip(zip(*rungs, strict=True), medians, strict=True))
 
 
 class MedianOfFeasible(MedianPruner):

@@ -14,8 +14,19 @@ from latentsweep import guards
 from latentsweep.metrics import OBJECTIVES
 from latentsweep.search.optuna_internals import annotate, constrain, put_back
 from latentsweep.search.proposals import WithoutRepeats
+from latentsweep.search.pruning import behind
 from latentsweep.search.ranking import Ranking
-from latentsweep.search.trials import COPIED, KEPT, REPLACES, WARM_START, Point, feasible, tried, without_points
+from latentsweep.search.trials import (
+    COPIED,
+    KEPT,
+    REPLACES,
+    RUNGS,
+    WARM_START,
+    Point,
+    feasible,
+    tried,
+    without_points,
+)
 from trainables.errors import INFRASTRUCTURE
 from trainables.loop.seeds import derived_seed
 
@@ -98,19 +109,37 @@ class Search(Ranking):
             constrain(self.study, number, copied)  # first: a trial that is pruned isn't judged again after a kill
             self._annotate(number, {COPIED: guards.rung_words(metrics), "pruned_at": step})
             return True
-        objective = OBJECTIVES[self.config.objectives[0]]
-        if len(self.config.objectives) > 1 or not objective.rung:
+        objectives = [OBJECTIVES[name] for name in self.config.objectives]
+        trained = [objective for objective in objectives if not objective.cost]
+        values = [metrics.get(objective.at_rungs) for objective in trained if objective.rung]
+        found = [value for value in values if value is not None]
+        if not trained or len(found) < len(trained):
             return False
-        value = metrics.get(objective.at_rungs)
-        if value is None:
+        prune = self._report_one if len(objectives) == 1 else self._report_several
+        if not prune(number, step, found) or self.config.pruner == "none":
             return False
+        self._annotate(number, {"pruned_at": step})
+        return True
+
+    def _report_one(self, number: int, step: int, values: Sequence[float]) -> bool:
+        """Notes the rung in Optuna; True where its pruner ends the trial."""
         trial = self._asked[number]
         if step not in self.trial(number).intermediate_values:
-            trial.report(value, step)
-        if self.config.pruner == "none" or not self._startup_over() or not trial.should_prune():
-            return False
-        trial.set_user_attr("pruned_at", step)
-        return True
+            trial.report(values[0], step)
+        return self._startup_over() and trial.should_prune()
+
+    def _report_several(self, number: int, step: int, values: Sequence[float]) -> bool:
+        """The same for two objectives, which Optuna's pruners don't take: by the median, and by no other pruner.
+
+        A trial ends where it is behind the median in each objective that a training decides.
+        """
+        rungs = {str(step): [*values], **self.trial(number).user_attrs.get(RUNGS, {})}
+        self._annotate(number, {RUNGS: rungs})
+        others = [trial for trial in self.run_trials() if trial.state == TrialState.COMPLETE and feasible(trial)]
+        theirs = [
+            trial.user_attrs[RUNGS][str(step)] for trial in others if str(step) in trial.user_attrs.get(RUNGS, {})
+        ]
+        return self.config.pruner == "median" and self._startup_over() and behind([*rungs.values()], theirs)
 
     def tell(self, number: int, points: Sequence[Point], attributes: Mapping[str, Any]) -> None:
         """A finished trial: ``points`` are all thresholds of its pass, among them the trial's own.

@@ -28,6 +28,9 @@ and of a trial that runs one of them, with its key."""
 COPIED = "copied"
 """The attribute of a trial that was pruned since it copied: what its last rung said, in words."""
 
+RUNGS = "rungs"
+"""The attribute of a trial with two objectives that holds what its rungs scored, by the step."""
+
 
 @dataclass(frozen=True)
 class Point:
