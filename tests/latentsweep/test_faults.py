@@ -226,6 +226,7 @@ def test_a_flipped_bit_is_found_and_repaired(begun: Path, calm: tuple[Path, dict
 
 HANG = """
 import sys
+import spared_imports
 import thin_network_known
 
 class Patched:
@@ -276,6 +277,7 @@ def test_a_worker_that_hangs_is_ended_and_its_trial_goes_on(
 
 JUMP = """
 import time
+import spared_imports
 import thin_network_known
 real = time.time
 time.time = lambda: real() + (86_400 if int(real() / 3) % 2 else -86_400)
