@@ -140,7 +140,7 @@ def assert_nothing_leaked(home: Path, *done: subprocess.CompletedProcess[str]) -
 
 def ran(home: Path, environment: dict[str, str], *words: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "cli.py"), "--debug", *map(str, words), "--home", str(home)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=home.parent, env=environment, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, cwd=home.parent, env=environment, timeout=900)
 
 
 def sweep(home: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
