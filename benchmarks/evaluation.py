@@ -29,7 +29,7 @@ from latentsweep.stages.real_features import extractor
 from latentsweep.stages.samples import IMAGES
 from latentsweep.storage.store import Store
 from trainables.loop.checkpoint import load_tensors
-from trainables.loop.execution import Execution
+from trainables.loop.settings import Execution
 from trainables.measures.inception import find_weights
 from trainables.recipes import SMOKE
 

@@ -16,8 +16,8 @@ from yaml.constructor import ConstructorError
 from latentsweep.invocation import documented, hint
 from trainables.config import Config, is_whole, shown
 from trainables.errors import ConfigError
-from trainables.loop.execution import Execution
 from trainables.loop.files import write_whole
+from trainables.loop.settings import Execution
 from trainables.recipes import Recipe
 
 VERSION = 1

@@ -20,7 +20,7 @@ from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.errors import DataError
 from trainables.loop.checkpoint import load_tensors
-from trainables.loop.execution import Execution
+from trainables.loop.settings import Execution
 from trainables.measures.inception import InceptionWeights
 from trainables.recipes import SMOKE
 

@@ -28,7 +28,7 @@ from trainables.denoiser.averages import Averages, combine
 from trainables.denoiser.training import Scorer
 from trainables.errors import DataError
 from trainables.loop.checkpoint import load_tensors
-from trainables.loop.execution import Execution
+from trainables.loop.settings import Execution
 from trainables.measures.inception import InceptionWeights
 from trainables.recipes import SMOKE, Recipe
 

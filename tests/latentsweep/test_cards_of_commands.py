@@ -37,7 +37,7 @@ from trainables.autoencoder.vae import Autoencoder
 from trainables.denoiser.unet import UNet
 from trainables.errors import CardError, ConfigError
 from trainables.loop.checkpoint import save_tensors
-from trainables.loop.execution import Execution
+from trainables.loop.settings import Execution
 from trainables.recipes import SMOKE
 
 

@@ -20,7 +20,7 @@ from latentsweep.stages.downstream import DICE_BY_PATIENTS
 from latentsweep.stages.pipeline import Pipeline, keys_of, scores_of
 from latentsweep.storage.home import Home
 from trainables.errors import ConfigError
-from trainables.loop.execution import Execution
+from trainables.loop.settings import Execution
 from trainables.measures.inception import InceptionWeights
 from trainables.recipes import Recipe
 from trainables.space import THRESHOLD, Choice, SearchSpace

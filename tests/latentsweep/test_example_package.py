@@ -34,7 +34,7 @@ from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from small_dataset import plant
 from trainables.denoiser.losses import frequency_loss
-from trainables.loop.execution import Execution
+from trainables.loop.settings import Execution
 from trainables.measures.inception import find_weights
 from trainables.recipes import SMOKE
 

@@ -174,7 +174,7 @@ from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.autoencoder.training import CHUNK
 from trainables.autoencoder.vae import Autoencoder
-from trainables.loop.execution import Execution
+from trainables.loop.settings import Execution
 from trainables.measures.inception import InceptionWeights
 from trainables.recipes import SMOKE
 

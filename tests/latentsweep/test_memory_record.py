@@ -20,7 +20,7 @@ from latentsweep.stages.vae import VAE
 from latentsweep.storage.entries import Entry
 from trainables.autoencoder.vae import Autoencoder
 from trainables.errors import CapacityError
-from trainables.loop.execution import GIB, Execution
+from trainables.loop.settings import GIB, Execution
 from trainables.recipes import SMOKE
 from trainables.resources.memory import RESERVE, predict_memory
 

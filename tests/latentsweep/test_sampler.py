@@ -24,7 +24,7 @@ from trainables.denoiser.samplers import SAMPLERS
 from trainables.denoiser.unet import UNet
 from trainables.errors import ConfigError, DataError
 from trainables.loop.checkpoint import save_tensors
-from trainables.loop.execution import Execution
+from trainables.loop.settings import Execution
 from trainables.recipes import SMOKE, Recipe
 
 SMALL = SMOKE.replace(

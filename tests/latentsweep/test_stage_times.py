@@ -15,7 +15,7 @@ from latentsweep.stages.pipeline import STAGES, keys_of
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.autoencoder.training import vae_steps
-from trainables.loop.execution import Execution
+from trainables.loop.settings import Execution
 from trainables.measures.inception import InceptionWeights
 from trainables.recipes import SMOKE, Recipe
 

@@ -14,7 +14,7 @@ from latentsweep.stages.stage import Context, Stage, save_figure
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.figures.style import label, new_figure
-from trainables.loop.execution import Execution
+from trainables.loop.settings import Execution
 from trainables.measures.inception import InceptionWeights
 from trainables.recipes import SMOKE
 

@@ -25,8 +25,8 @@ from trainables.denoiser.batch import draw_step
 from trainables.denoiser.copies import draw_alterations
 from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.latents import ChannelStatistics, Latents
-from trainables.loop.execution import Execution
 from trainables.loop.seeds import generator
+from trainables.loop.settings import Execution
 from trainables.measures.inception import InceptionWeights
 from trainables.recipes import SMOKE
 from trainables.resources.memory import predict_memory

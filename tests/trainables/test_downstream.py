@@ -26,7 +26,7 @@ from trainables.downstream.arms import (
 from trainables.downstream.segmenter import segment, train_segmenter
 from trainables.downstream.settings import DownstreamConfig
 from trainables.errors import ConfigError, DataError
-from trainables.loop.execution import Execution
+from trainables.loop.settings import Execution
 from trainables.measures.memorisation import nearest
 from trainables.measures.overlap import agree_by_patient, hausdorff_95
 from trainables.recipes import SMOKE

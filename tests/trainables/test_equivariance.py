@@ -10,8 +10,9 @@ from trainables.autoencoder.batch import draw_step
 from trainables.autoencoder.discriminator import Adversary
 from trainables.autoencoder.equivariance import draw_turns, transform, turn
 from trainables.autoencoder.losses import trained_names, vae_loss_names
+from trainables.autoencoder.settings import VaeConfig
 from trainables.autoencoder.training import accumulate
-from trainables.autoencoder.vae import Autoencoder, VaeConfig, sample_posterior
+from trainables.autoencoder.vae import Autoencoder, sample_posterior
 from trainables.errors import ConfigError
 from trainables.loop.precision import WorkingCopy
 from trainables.loop.seeds import generator

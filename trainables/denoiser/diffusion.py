@@ -7,7 +7,7 @@ from typing import Any
 
 from trainables.config import Config, setting
 from trainables.errors import ConfigError
-from trainables.loop.cards import AUTO
+from trainables.loop.settings import AUTO
 from trainables.plugins import with_plugins
 
 MOST_CATEGORIES = 12

@@ -17,7 +17,7 @@ from latentsweep.search.export import NAMES_OF_A_RUN
 from latentsweep.stages.sampler import CONFIG
 from latentsweep.storage.home import Home
 from trainables.errors import ConfigError, DataError
-from trainables.loop.execution import Execution
+from trainables.loop.settings import Execution
 from trainables.recipes import Recipe
 
 if TYPE_CHECKING:

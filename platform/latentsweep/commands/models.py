@@ -195,7 +195,7 @@ def evaluate(
     from latentsweep.storage.home import write_json
     from latentsweep.storage.store import Store
     from trainables.errors import ConfigError
-    from trainables.loop.execution import Execution
+    from trainables.loop.settings import Execution
     from trainables.measures.inception import find_weights
     from trainables.recipes import Recipe
 

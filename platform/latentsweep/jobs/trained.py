@@ -24,8 +24,9 @@ from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.errors import DataError
-from trainables.loop.execution import Execution, fewer_threads
+from trainables.loop.execution import fewer_threads
 from trainables.loop.machine import cores
+from trainables.loop.settings import Execution
 from trainables.measures.inception import InceptionWeights
 from trainables.recipes import Recipe
 

@@ -19,7 +19,7 @@ from latentsweep.search.trials import family_of, run_key
 from latentsweep.stages.sampler import CONFIG
 from latentsweep.storage.home import Home
 from trainables.errors import ConfigError, DataError
-from trainables.loop.execution import Execution
+from trainables.loop.settings import Execution
 
 
 def configuration_of(

@@ -30,9 +30,9 @@ from trainables.errors import ConfigError, DataError
 from trainables.images import apart
 from trainables.loop import execution as ex
 from trainables.loop.checkpoint import load_tensors, save_tensors, with_weights
-from trainables.loop.execution import Execution
 from trainables.loop.progress import Record, even_steps
 from trainables.loop.seeds import derived_seed
+from trainables.loop.settings import Execution
 from trainables.measures.memorisation import memorisation, nearest
 from trainables.measures.reference import Reference, fid_and_kid
 from trainables.recipes import Recipe

@@ -40,8 +40,8 @@ from latentsweep.storage.store import Store
 from trainables.config import Config
 from trainables.errors import DataError
 from trainables.loop.checkpoint import save_tensors
-from trainables.loop.execution import Execution
 from trainables.loop.files import replace_whole
+from trainables.loop.settings import Execution
 from trainables.recipes import Recipe
 
 Results = Mapping[str, StageKey] | Mapping[str, str]

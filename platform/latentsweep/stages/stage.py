@@ -17,8 +17,8 @@ from latentsweep.storage.entries import Entry, StageKey
 from latentsweep.storage.store import Store
 from trainables.images import check_label, lesions, resize
 from trainables.loop import execution as ex
-from trainables.loop.execution import Execution
 from trainables.loop.progress import Record, Report, ignore_report, without_scores
+from trainables.loop.settings import Execution
 from trainables.measures.inception import InceptionWeights
 from trainables.recipes import Recipe
 from trainables.resources.ladder import climb
