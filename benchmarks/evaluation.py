@@ -30,7 +30,7 @@ from latentsweep.stages.samples import IMAGES
 from latentsweep.storage.store import Store
 from trainables.loop.checkpoint import load_tensors
 from trainables.loop.settings import Execution
-from trainables.measures.inception import find_weights
+from trainables.measures.weights import find_weights
 from trainables.recipes import SMOKE
 
 LIMIT = 2.5

@@ -53,7 +53,7 @@ def trial(config: dict[str, Any], job: dict[str, Any]) -> None:
     from latentsweep.stages.pipeline import Pipeline
     from latentsweep.storage.store import Store
     from trainables.loop.settings import Execution
-    from trainables.measures.inception import find_weights
+    from trainables.measures.weights import find_weights
     from trainables.recipes import Recipe
 
     recipe = Recipe.from_dict(job["recipe"]).replace(**config)

@@ -1,9 +1,11 @@
-"""The settings that say which slices a run sees."""
+"""Which slices a run sees, and whether prepared ones can be those."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from trainables.config import Config, setting
 from trainables.errors import ConfigError
@@ -73,3 +75,19 @@ class DataConfig(Config):
     def shape(self, count: int, side: int) -> tuple[int, ...]:
         """The shape of ``count`` such images as bytes: (N, S, S), or with masks (N, 2, S, S)."""
         return (count, 2, side, side) if self.mask else (count, side, side)
+
+
+def check_size(size: int, prepared: int, field: str = "data.image_size") -> None:
+    """Raises :class:`ConfigError` where ``size`` is larger than the prepared slices, which are never enlarged."""
+    if size > prepared:
+        raise ConfigError(f"{field} must be at most the prepared {prepared} pixels, got {size}")
+
+
+def check_label(masks: np.ndarray, label: int) -> None:
+    """Raises :class:`ConfigError` where no mask has ``label``, unless that is 0."""
+    if label and not (masks == label).any():
+        has = ", ".join(str(each) for each in np.unique(masks) if each) or "none"
+        raise ConfigError(
+            f"data.mask_label must be a label of the masks of the training split, which have {has}, got {label}; "
+            "choose one of these, or 0 for all together"
+        )

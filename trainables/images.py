@@ -1,4 +1,4 @@
-"""Slices as tensors: which ones, at what size, and in what range."""
+"""Slices as tensors: at what size, and in what range."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from trainables.errors import ConfigError
+from trainables.data import check_size
 
 
 def lesions(masks: np.ndarray, size: int, label: int = 0) -> np.ndarray:
@@ -19,16 +19,6 @@ def lesions(masks: np.ndarray, size: int, label: int = 0) -> np.ndarray:
     halves = np.where(whole, 254, 0).astype(np.uint8)  # whose half, 127, is a whole number: no rounding decides
     found: np.ndarray = np.where(resize(halves, size) > 127, 255, 0).astype(np.uint8)
     return found
-
-
-def check_label(masks: np.ndarray, label: int) -> None:
-    """Raises :class:`ConfigError` where no mask has ``label``, unless that is 0."""
-    if label and not (masks == label).any():
-        has = ", ".join(str(each) for each in np.unique(masks) if each) or "none"
-        raise ConfigError(
-            f"data.mask_label must be a label of the masks of the training split, which have {has}, got {label}; "
-            "choose one of these, or 0 for all together"
-        )
 
 
 def resize(images: np.ndarray, size: int) -> np.ndarray:
@@ -48,12 +38,6 @@ def resize(images: np.ndarray, size: int) -> np.ndarray:
 def reduce_area(images: torch.Tensor, size: int) -> torch.Tensor:
     """Images float (N, C, S, S) reduced by area to (N, C, size, size); at equal sizes ``images`` itself."""
     return images if images.shape[-1] == size else F.interpolate(images, size=(size, size), mode="area")
-
-
-def check_size(size: int, prepared: int, field: str = "data.image_size") -> None:
-    """Raises :class:`ConfigError` where ``size`` is larger than the prepared slices, which are never enlarged."""
-    if size > prepared:
-        raise ConfigError(f"{field} must be at most the prepared {prepared} pixels, got {size}")
 
 
 def to_unit(images: torch.Tensor) -> torch.Tensor:

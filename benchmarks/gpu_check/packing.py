@@ -12,7 +12,7 @@ from contest import Contender, Processes
 from gpu_check.card import Card
 from gpu_check.notes import Notes
 from gpu_check.trainings import RECIPE, execution, scratch, stretch, threads
-from trainables.loop.progress import Record
+from trainables.loop.records import Record
 from trainables.loop.settings import GIB
 from trainables.resources.memory import CONTEXT
 

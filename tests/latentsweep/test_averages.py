@@ -29,7 +29,7 @@ from trainables.denoiser.training import Scorer
 from trainables.errors import DataError
 from trainables.loop.checkpoint import load_tensors
 from trainables.loop.settings import Execution
-from trainables.measures.inception import InceptionWeights
+from trainables.measures.weights import InceptionWeights
 from trainables.recipes import SMOKE, Recipe
 
 LENGTHS = (0.0, 0.05, 0.25)

@@ -14,7 +14,7 @@ from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.loop.checkpoint import load_tensors
 from trainables.loop.settings import Execution
-from trainables.measures.inception import InceptionWeights
+from trainables.measures.weights import InceptionWeights
 from trainables.recipes import SMOKE
 
 TINY = SMOKE.replace(

@@ -21,7 +21,7 @@ from latentsweep.stages.pipeline import Pipeline, keys_of, scores_of
 from latentsweep.storage.home import Home
 from trainables.errors import ConfigError
 from trainables.loop.settings import Execution
-from trainables.measures.inception import InceptionWeights
+from trainables.measures.weights import InceptionWeights
 from trainables.recipes import Recipe
 from trainables.space import THRESHOLD, Choice, SearchSpace
 

@@ -35,7 +35,7 @@ from latentsweep.storage.store import Store
 from small_dataset import plant
 from trainables.denoiser.losses import frequency_loss
 from trainables.loop.settings import Execution
-from trainables.measures.inception import find_weights
+from trainables.measures.weights import find_weights
 from trainables.recipes import SMOKE
 
 folder, network = Path(sys.argv[1]), Path(sys.argv[2])

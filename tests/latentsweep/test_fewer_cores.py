@@ -23,7 +23,7 @@ from latentsweep.storage.home import Home, read_json
 from trainables.errors import ConfigError
 from trainables.loop.execution import fewer_threads
 from trainables.loop.settings import Execution
-from trainables.measures.inception import find_weights
+from trainables.measures.weights import find_weights
 from trainables.recipes import SMOKE
 
 

@@ -175,7 +175,7 @@ from latentsweep.storage.store import Store
 from trainables.autoencoder.training import CHUNK
 from trainables.autoencoder.vae import Autoencoder
 from trainables.loop.settings import Execution
-from trainables.measures.inception import InceptionWeights
+from trainables.measures.weights import InceptionWeights
 from trainables.recipes import SMOKE
 
 folder, most = Path(sys.argv[1]), int(sys.argv[2])

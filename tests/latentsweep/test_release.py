@@ -36,7 +36,7 @@ from trainables.errors import ConfigError, DataError
 from trainables.figures import image_grid, outlined
 from trainables.loop.files import whole_folder
 from trainables.loop.settings import Execution
-from trainables.measures.inception import InceptionWeights
+from trainables.measures.weights import InceptionWeights
 from trainables.recipes import SMOKE
 
 MASKED = SMOKE.replace(

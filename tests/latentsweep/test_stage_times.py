@@ -16,7 +16,7 @@ from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.autoencoder.training import vae_steps
 from trainables.loop.settings import Execution
-from trainables.measures.inception import InceptionWeights
+from trainables.measures.weights import InceptionWeights
 from trainables.recipes import SMOKE, Recipe
 
 PIECES = {"vae": 0.2, "diffusion": 0.1, "image": 0.5, "features": 0.3}

@@ -15,7 +15,7 @@ from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.figures.style import label, new_figure
 from trainables.loop.settings import Execution
-from trainables.measures.inception import InceptionWeights
+from trainables.measures.weights import InceptionWeights
 from trainables.recipes import SMOKE
 
 

@@ -27,7 +27,7 @@ from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.latents import ChannelStatistics, Latents
 from trainables.loop.seeds import generator
 from trainables.loop.settings import Execution
-from trainables.measures.inception import InceptionWeights
+from trainables.measures.weights import InceptionWeights
 from trainables.recipes import SMOKE
 from trainables.resources.memory import predict_memory
 

@@ -17,7 +17,8 @@ from trainables.loop import cards
 from trainables.loop.execution import computing_dtype, summary_of
 from trainables.loop.settings import Execution
 from trainables.measures import inception
-from trainables.measures.inception import InceptionExtractor, find_weights
+from trainables.measures.inception import InceptionExtractor
+from trainables.measures.weights import find_weights
 from trainables.recipes import SMOKE
 from trainables.resources.memory import precision_on
 

@@ -21,7 +21,7 @@ from trainables.denoiser.training import train_denoiser
 from trainables.denoiser.unet import UNet
 from trainables.errors import ConfigError, DataError
 from trainables.loop.checkpoint import load_tensors, save_tensors
-from trainables.loop.progress import Record, ignore_report
+from trainables.loop.records import Record, ignore_report
 from trainables.loop.settings import Execution
 from trainables.recipes import PAPER, RECIPES
 

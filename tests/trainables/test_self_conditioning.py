@@ -19,7 +19,7 @@ from trainables.denoiser.schedules import alphas_cumprod
 from trainables.denoiser.settings import SamplingConfig
 from trainables.denoiser.training import train_denoiser
 from trainables.denoiser.unet import UNet
-from trainables.loop.progress import Record, Report, ignore_report
+from trainables.loop.records import Record, Report, ignore_report
 from trainables.loop.settings import Execution
 
 PLAIN = DiffusionConfig(

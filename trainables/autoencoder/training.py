@@ -21,7 +21,8 @@ from trainables.loop.execution import in_chunks, send, uses_graph
 from trainables.loop.graphs import launcher
 from trainables.loop.optimiser import adamw, cosine_rate, set_learning_rate, update
 from trainables.loop.precision import WorkingCopy
-from trainables.loop.progress import Progress, Record, Report, RunningMeans, even_steps, ignore_report
+from trainables.loop.progress import Progress, RunningMeans
+from trainables.loop.records import Record, Report, even_steps, ignore_report
 from trainables.loop.seeds import LayerGenerators, derived_seed
 from trainables.loop.settings import Execution
 from trainables.loop.watchdog import beat

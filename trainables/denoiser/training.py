@@ -31,7 +31,8 @@ from trainables.loop.execution import send, uses_graph
 from trainables.loop.graphs import launcher
 from trainables.loop.optimiser import adamw, cosine_rate, set_learning_rate, update
 from trainables.loop.precision import WorkingCopy
-from trainables.loop.progress import Progress, Record, Report, RunningMeans, even_steps, ignore_report, without_scores
+from trainables.loop.progress import Progress, RunningMeans
+from trainables.loop.records import Record, Report, even_steps, ignore_report, without_scores
 from trainables.loop.seeds import LayerGenerators, Masks, derived_seed, generator
 from trainables.loop.settings import Execution
 

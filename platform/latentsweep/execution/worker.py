@@ -35,9 +35,9 @@ from trainables.errors import (
 )
 from trainables.loop import execution as ex
 from trainables.loop.cards import out_of_memory
-from trainables.loop.progress import Record
+from trainables.loop.records import Record
 from trainables.loop.settings import Execution
-from trainables.measures.inception import InceptionWeights, find_weights
+from trainables.measures.weights import InceptionWeights, find_weights
 from trainables.recipes import Recipe, known_plugins, plugin_fields
 from trainables.resources.pieces import piece_seconds
 from trainables.resources.timing import step_seconds

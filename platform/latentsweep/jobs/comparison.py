@@ -11,9 +11,9 @@ from latentsweep.stages.real_features import extractor
 from latentsweep.storage.store import Store
 from trainables.loop.settings import Execution
 from trainables.measures.evaluation import evaluate_generated
-from trainables.measures.inception import InceptionWeights
 from trainables.measures.memorisation import nearest
 from trainables.measures.reference import Reference
+from trainables.measures.weights import InceptionWeights
 from trainables.recipes import Recipe
 
 

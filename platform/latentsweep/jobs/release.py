@@ -29,8 +29,8 @@ from latentsweep.storage.store import Store
 from trainables.errors import ConfigError, DataError
 from trainables.figures import image_grid, outlined
 from trainables.loop.files import whole_folder
-from trainables.measures.inception import InceptionWeights
 from trainables.measures.reference import Reference
+from trainables.measures.weights import InceptionWeights
 
 SHEET, TABLE, NUMBERS, CROISSANT, SUMS = "README.md", "samples.csv", "metrics.json", "croissant.json", "SHA256SUMS"
 SAMPLES = "samples"

@@ -30,7 +30,7 @@ from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.autoencoder.training import vae_steps
 from trainables.config import fingerprint
-from trainables.measures.inception import InceptionWeights
+from trainables.measures.weights import InceptionWeights
 from trainables.recipes import Recipe
 from trainables.resources.pieces import piece_seconds
 

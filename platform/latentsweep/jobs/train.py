@@ -43,7 +43,7 @@ from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import Home, write_json
 from trainables.autoencoder.training import vae_steps
 from trainables.errors import ConfigError
-from trainables.measures.inception import InceptionWeights
+from trainables.measures.weights import InceptionWeights
 
 log = logging.getLogger(__name__)
 

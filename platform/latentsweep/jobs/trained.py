@@ -27,7 +27,7 @@ from trainables.errors import DataError
 from trainables.loop.execution import fewer_threads
 from trainables.loop.machine import cores
 from trainables.loop.settings import Execution
-from trainables.measures.inception import InceptionWeights
+from trainables.measures.weights import InceptionWeights
 from trainables.recipes import Recipe
 
 log = logging.getLogger(__name__)

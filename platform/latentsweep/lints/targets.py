@@ -32,7 +32,7 @@ from latentsweep.storage.entries import StageKey
 from latentsweep.storage.home import Home, is_read_only
 from latentsweep.storage.store import Store
 from trainables.errors import DataError, LatentsweepError
-from trainables.measures.inception import find_weights
+from trainables.measures.weights import find_weights
 from trainables.recipes import Recipe
 
 log = logging.getLogger(__name__)

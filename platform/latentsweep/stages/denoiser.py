@@ -30,7 +30,7 @@ from trainables.errors import ConfigError, DataError
 from trainables.images import apart
 from trainables.loop import execution as ex
 from trainables.loop.checkpoint import load_tensors, save_tensors, with_weights
-from trainables.loop.progress import Record, even_steps
+from trainables.loop.records import Record, even_steps
 from trainables.loop.seeds import derived_seed
 from trainables.loop.settings import Execution
 from trainables.measures.memorisation import memorisation, nearest

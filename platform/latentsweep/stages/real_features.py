@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from latentsweep.stages.stage import Context, Identity, Stage
-from trainables.measures.inception import InceptionExtractor, InceptionWeights
+from trainables.measures.inception import InceptionExtractor
 from trainables.measures.reference import build_reference
+from trainables.measures.weights import InceptionWeights
 
 DRAW_SEED = 0
 """The seed of the draw of the floor's slices. Runs with different seeds are measured against the same slices."""

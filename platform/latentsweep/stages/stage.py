@@ -15,11 +15,12 @@ import numpy as np
 from latentsweep.datasets.slices import JOINT, PreparedDataset, Slices
 from latentsweep.storage.entries import Entry, StageKey
 from latentsweep.storage.store import Store
-from trainables.images import check_label, lesions, resize
+from trainables.data import check_label
+from trainables.images import lesions, resize
 from trainables.loop import execution as ex
-from trainables.loop.progress import Record, Report, ignore_report, without_scores
+from trainables.loop.records import Record, Report, ignore_report, without_scores
 from trainables.loop.settings import Execution
-from trainables.measures.inception import InceptionWeights
+from trainables.measures.weights import InceptionWeights
 from trainables.recipes import Recipe
 from trainables.resources.ladder import climb
 from trainables.resources.memory import batch_size, rung_that_fits

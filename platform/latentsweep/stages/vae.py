@@ -13,7 +13,7 @@ from trainables.autoencoder.training import train_vae
 from trainables.autoencoder.vae import Autoencoder
 from trainables.loop import execution as ex
 from trainables.loop.checkpoint import load_tensors, save_tensors, with_weights
-from trainables.loop.progress import Record
+from trainables.loop.records import Record
 from trainables.loop.settings import Execution
 from trainables.recipes import Recipe
 

@@ -13,7 +13,7 @@ from latentsweep.ablation.design.plan import TUNING_SEED, AblationPlan, needed, 
 from latentsweep.stages.pipeline import keys_of
 from latentsweep.storage.home import Home
 from trainables.errors import ConfigError
-from trainables.measures.inception import InceptionWeights
+from trainables.measures.weights import InceptionWeights
 from trainables.recipes import IMPROVED, PAPER, SMOKE
 
 

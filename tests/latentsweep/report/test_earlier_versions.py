@@ -30,7 +30,7 @@ from latentsweep.storage import housekeeping
 from latentsweep.storage.entries import StageKey
 from latentsweep.storage.home import read_json
 from trainables.errors import DataError
-from trainables.measures.inception import InceptionWeights, find_weights
+from trainables.measures.weights import InceptionWeights, find_weights
 
 from .conftest import Made
 

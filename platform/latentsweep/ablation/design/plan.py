@@ -22,7 +22,7 @@ from latentsweep.search.plan import SweepPlan, check_end, check_fit, planned
 from latentsweep.stages.pipeline import STAGES, Keys, keys_of
 from trainables.config import fingerprint
 from trainables.errors import ConfigError, DataError
-from trainables.measures.inception import InceptionWeights
+from trainables.measures.weights import InceptionWeights
 from trainables.recipes import Recipe
 from trainables.space import Range, SearchSpace, Value
 
