@@ -20,6 +20,8 @@ from trainables.loop.files import write_whole
 from trainables.loop.settings import Execution
 from trainables.recipes import Recipe
 
+CONFIG = "config.yaml"
+"""The file of a configuration in the folder of a model."""
 VERSION = 1
 DEEPEST = 32
 """Levels of lists and mappings in a file that is read."""

@@ -16,8 +16,9 @@ from latentsweep.execution.worker import points_of
 from latentsweep.metrics import DICE_LOSS, DOWNSTREAM
 from latentsweep.search.choice import SearchConfig
 from latentsweep.search.plan import SweepPlan, planned
-from latentsweep.stages.downstream import DICE_BY_PATIENTS
-from latentsweep.stages.pipeline import Pipeline, keys_of, scores_of
+from latentsweep.stages.keys import keys_of
+from latentsweep.stages.pipeline import Pipeline, scores_of
+from latentsweep.stages.results import DICE_BY_PATIENTS
 from latentsweep.storage.home import Home
 from trainables.errors import ConfigError
 from trainables.loop.settings import Execution

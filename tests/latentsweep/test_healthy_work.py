@@ -168,8 +168,8 @@ from unittest import mock
 import torch
 from latentsweep.datasets.slices import open_dataset
 from latentsweep.stages import latents, pieces
-from latentsweep.stages.latents import LATENTS
-from latentsweep.stages.stage import Context
+from latentsweep.stages.table import LATENTS
+from latentsweep.stages.context import Context
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.autoencoder.training import CHUNK

@@ -11,7 +11,8 @@ from small_dataset import plant
 from latentsweep.execution.packing import pack_trials
 from latentsweep.jobs import timing
 from latentsweep.jobs.timing import StageTimes
-from latentsweep.stages.pipeline import STAGES, keys_of
+from latentsweep.stages.keys import keys_of
+from latentsweep.stages.table import STAGES
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.autoencoder.training import vae_steps

@@ -14,8 +14,8 @@ from trainables.autoencoder.settings import VaeConfig
 from trainables.autoencoder.training import accumulate
 from trainables.autoencoder.vae import Autoencoder, sample_posterior
 from trainables.errors import ConfigError
+from trainables.loop.draws import generator
 from trainables.loop.precision import WorkingCopy
-from trainables.loop.seeds import generator
 from trainables.recipes import IMPROVED
 
 CONFIG = VaeConfig(widths=(8, 8), blocks=1, attention=False, latent_channels=3, batch_size=6, equivariance_weight=0.5)

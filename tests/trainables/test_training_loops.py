@@ -26,10 +26,10 @@ from trainables.denoiser.training import Scorer, train_denoiser
 from trainables.errors import DivergenceError
 from trainables.loop import execution as loop
 from trainables.loop.checkpoint import load_tensors, save_tensors
+from trainables.loop.draws import Masks
 from trainables.loop.files import CHECKPOINT
 from trainables.loop.optimiser import update
 from trainables.loop.records import Record, Report, even_steps, ignore_report
-from trainables.loop.seeds import Masks
 from trainables.loop.settings import Execution
 from trainables.recipes import SMOKE, Recipe
 

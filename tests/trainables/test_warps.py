@@ -11,7 +11,7 @@ from trainables.autoencoder.settings import VaeConfig
 from trainables.autoencoder.training import train_vae
 from trainables.errors import ConfigError
 from trainables.images import to_unit, warp
-from trainables.loop.seeds import generator
+from trainables.loop.draws import generator
 from trainables.loop.settings import Execution
 from trainables.recipes import IMPROVED, PAPER, SMOKE
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from trainables.denoiser.diffusion import DiffusionConfig, no_positions
 from trainables.denoiser.latents import Latents
 from trainables.denoiser.process import to_x0_and_noise
-from trainables.loop.seeds import generator
+from trainables.loop.draws import generator
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,15 @@ def keep_freed_memory() -> None:
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
+def has_card_driver() -> bool:
+    """Whether a driver of cards is installed; where none is, no card is here, and PyTorch need not be asked."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return Path("/dev/kfd").exists()  # AMD's
+    return True
+
+
 def tell_libraries() -> None:
     """Tells OpenMP and BLAS how many cores a quota leaves: they count by themselves, and know of none.
 

@@ -11,10 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from latentsweep.api.places import dataset_of, home_of
-from latentsweep.configuration import Configuration, read_configuration
+from latentsweep.configuration import CONFIG, Configuration, read_configuration
 from latentsweep.jobs.trained import trained_model
 from latentsweep.search.export import NAMES_OF_A_RUN
-from latentsweep.stages.sampler import CONFIG
 from latentsweep.storage.home import Home
 from trainables.errors import ConfigError, DataError
 from trainables.loop.settings import Execution

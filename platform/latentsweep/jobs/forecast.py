@@ -17,9 +17,8 @@ from latentsweep.search.plan import SweepPlan
 from latentsweep.search.schedule import Schedule
 from latentsweep.search.study import Search
 from latentsweep.search.sweeps import open_search
-from latentsweep.stages.denoiser import DENOISER
-from latentsweep.stages.pipeline import SHARED, STAGES, Keys
-from latentsweep.stages.vae import VAE
+from latentsweep.stages.keys import Keys
+from latentsweep.stages.table import DENOISER, SHARED, STAGES, VAE
 from latentsweep.storage.entries import Entry, StageKey
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store

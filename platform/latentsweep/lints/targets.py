@@ -27,7 +27,7 @@ from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search
 from latentsweep.search.sweeps import chosen_sweep, open_search, sweeps
 from latentsweep.search.trials import family_of
-from latentsweep.stages.pipeline import keys_of
+from latentsweep.stages.keys import keys_of
 from latentsweep.storage.entries import StageKey
 from latentsweep.storage.home import Home, is_read_only
 from latentsweep.storage.store import Store

@@ -20,7 +20,8 @@ from latentsweep.search.choice import SearchConfig
 from latentsweep.search.schedule import Schedule
 from latentsweep.search.study import Search
 from latentsweep.search.trials import family_of
-from latentsweep.stages.pipeline import LAST, Keys, keys_of
+from latentsweep.stages.keys import Keys, keys_of
+from latentsweep.stages.table import LAST
 from latentsweep.storage.home import Home, read_json
 from trainables.config import fingerprint
 from trainables.data import check_size

@@ -10,7 +10,7 @@ from small_dataset import plant
 from latentsweep.ablation.design.components import COMPONENTS, DEFAULT, chosen
 from latentsweep.ablation.design.contrasts import Design, design_of
 from latentsweep.ablation.design.plan import TUNING_SEED, AblationPlan, needed, sharing
-from latentsweep.stages.pipeline import keys_of
+from latentsweep.stages.keys import keys_of
 from latentsweep.storage.home import Home
 from trainables.errors import ConfigError
 from trainables.measures.weights import InceptionWeights

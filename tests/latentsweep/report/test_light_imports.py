@@ -29,7 +29,7 @@ atexit.register(lambda: print(*(name for name in sys.argv[1].split(",") if name 
 from latentsweep.cli import app
 app(sys.argv[2:])
 """
-TRAINING = ("ray", "torchvision", "torchmetrics", "pytorch_fid", "cleanfid")
+TRAINING = ("torch", "ray", "torchvision", "torchmetrics", "pytorch_fid", "cleanfid")
 SCANS = ("nibabel", "pydicom", "scipy.ndimage")
 FOREST = ("sklearn",)
 
@@ -43,7 +43,7 @@ def imported(libraries: tuple[str, ...], words: list[str], folder: Path) -> list
     return done.stderr.splitlines()[-1].split()
 
 
-def test_the_report_of_a_finished_sweep_imports_neither_ray_nor_what_trains_or_reads_scans(
+def test_the_report_of_a_finished_sweep_imports_nothing_that_trains_or_reads_scans(
     make_sweep: Callable[..., Any],
 ) -> None:
     made = make_sweep(6)
@@ -122,8 +122,22 @@ def test_a_plan_imports_neither_ray_nor_what_reads_scans_or_draws(tmp_path: Path
     assert imported(("ray", "torchvision", *SCANS, *FOREST, *drawing), words, tmp_path) == []
 
 
-def test_lint_imports_neither_ray_nor_what_reads_scans_or_draws(make_sweep: Callable[..., Any]) -> None:
+def test_lint_imports_nothing_that_trains_reads_scans_or_draws(make_sweep: Callable[..., Any]) -> None:
     made = make_sweep(2)
     plant(made.home)
     words = ["lint", "tiny", "--home", str(made.home.root)]
-    assert imported(("ray", "torchvision", "nibabel", "pydicom", *FOREST, "mlflow"), words, made.home.root) == []
+    assert imported((*TRAINING, "nibabel", "pydicom", *FOREST, "mlflow"), words, made.home.root) == []
+
+
+@pytest.mark.parametrize("words", [["store", "show"], ["store", "show", "--json"], ["store", "free", "--dry-run"]])
+def test_a_look_into_the_store_imports_nothing_that_trains_or_reads_scans(
+    make_sweep: Callable[..., Any], words: list[str]
+) -> None:
+    root = make_sweep(2).home.root
+    assert imported((*TRAINING, *SCANS, *FOREST, "mlflow"), [*words, "--home", str(root)], root) == []
+
+
+def test_an_export_imports_nothing_that_trains_or_reads_scans(make_sweep: Callable[..., Any]) -> None:
+    made = make_sweep(2)
+    words = ["export", "--sweep", made.name, "--to", "best.yaml", "--home", str(made.home.root)]
+    assert imported((*TRAINING, *SCANS, *FOREST), words, made.home.root) == []
