@@ -115,11 +115,13 @@ def lint_sweep(home: Home, plan: SweepPlan, search: Search) -> dict[str, list[Fi
     store = Store.of(home)
     slices = _slices(home, plan.name, plan.dataset, plan.fingerprint)
     of_slices = lint_dataset(home, slices, plan.recipe.data.rule) if slices else []
-    trials = {f"configuration {trial.number}": trial for trial in search.measured()}
+    trials = {
+        f"configuration {trial.number}": trial for trial in sorted(search.measured(), key=lambda each: each.number)
+    }
     recipes = {subject: plan.recipe_of(trial.params) for subject, trial in trials.items()}
     of_recipes = _lint_recipes(search, {"plan": plan.recipe, **recipes})
     found = {"plan": [*of_recipes["plan"], *of_slices]}
-    for subject, trial in sorted(trials.items(), key=lambda each: each[1].number):
+    for subject, trial in trials.items():
         keys, metrics = plan.results(search, trial), trial.user_attrs["metrics"]
         findings = lint_run(store, recipes[subject], keys, metrics, of_recipes[subject])
         found[subject] = [finding for finding in findings if finding not in found["plan"]]

@@ -17,10 +17,12 @@ from typer.testing import CliRunner
 from latentsweep.cli import app
 from latentsweep.configuration import Configuration, overridden
 from latentsweep.lints.targets import lint_target
+from latentsweep.pages import repetition
 from latentsweep.report import write_report
 from latentsweep.search import leaderboard
 from latentsweep.search.labels import Label, labels, ranges, users_words
 from latentsweep.storage.home import Home
+from trainables.loop import cards
 from trainables.recipes import SMOKE
 
 ROOT = Path(__file__).parents[3]
@@ -53,6 +55,13 @@ def test_a_second_report_imports_nothing_that_trains_reads_scans_or_grows_forest
     words = ["report", made.name, "--no-mlflow", "--home", str(made.home.root)]
     assert CliRunner().invoke(app, words).exit_code == 0
     assert imported((*TRAINING, *SCANS, *FOREST, "mlflow"), words, made.home.root) == []
+
+
+def test_a_report_names_the_cards_of_a_machine_that_has_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cards, "names", lambda: ["NVIDIA H200"])
+    for driver, said in ((True, "NVIDIA H200"), (False, "no CUDA card")):
+        monkeypatch.setattr(repetition, "has_card_driver", lambda driver=driver: driver)
+        assert repetition.machine().endswith(f", {said}")
 
 
 def test_a_second_report_grows_no_forest(make_sweep: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +139,7 @@ def test_a_second_lint_imports_nothing_that_trains_reads_scans_or_draws(make_swe
     plant(made.home, made.plan.dataset)
     first, second = (lint_target(made.home, None) for _ in range(2))
     assert first == second
-    assert {"frequency-biased", "threshold-never"} <= {each.code for found in first.values() for each in found}
+    assert "frequency-biased" in {each.code for found in first.values() for each in found}, "which needs torch"
     assert imported((*TRAINING, *SCANS, *FOREST, "mlflow"), ["lint"], made.home.root.parent) == []
 
 
