@@ -40,7 +40,7 @@ from timing import publish, verdicts
 from latentsweep.search.choice import SearchConfig
 from latentsweep.search.proposals import distribution
 from latentsweep.search.study import Search
-from trainables.loop.progress import even_steps
+from trainables.loop.records import even_steps
 from trainables.loop.seeds import derived_seed
 from trainables.recipes import PAPER
 from trainables.space import Choice, Range, SearchSpace

@@ -26,7 +26,7 @@ from trainables.loop.machine import cores
 STEP = """
 import os, sys
 os.nice(15)  # as Ray's workers are
-from trainables.loop.execution import Execution
+from trainables.loop.settings import Execution
 from trainables.recipes import SMOKE
 from trainables.resources.timing import step_seconds
 print(step_seconds(SMOKE, "diffusion", Execution(device="cpu", threads=int(sys.argv[1])), slices=700, seconds=1.0))

@@ -93,7 +93,8 @@ def features(folder: Path) -> Bank:
     if not path.exists():
         from latentsweep.datasets.preparation import prepare
         from latentsweep.datasets.pseudonyms import KEY_BYTES, KEY_FILE
-        from trainables.measures.inception import InceptionExtractor, find_weights
+        from trainables.measures.inception import InceptionExtractor
+        from trainables.measures.weights import find_weights
 
         with tempfile.TemporaryDirectory() as home:
             (Path(home) / KEY_FILE).write_bytes(bytes(KEY_BYTES))  # so that subjects have one order

@@ -37,10 +37,11 @@ def latentsweep(job: str, precision: str, threads: int) -> Job:
     from trainables.denoiser.batch import draw_step, noisy_batch
     from trainables.denoiser.latents import ChannelStatistics, Latents
     from trainables.denoiser.schedules import alphas_cumprod
-    from trainables.loop.execution import Execution, computing_dtype, send
+    from trainables.loop.draws import LayerGenerators
+    from trainables.loop.execution import computing_dtype, send
     from trainables.loop.optimiser import adamw, update
     from trainables.loop.precision import WorkingCopy
-    from trainables.loop.seeds import LayerGenerators
+    from trainables.loop.settings import Execution
 
     device = Execution(threads=threads).prepare()
     dtype = computing_dtype(precision, device)

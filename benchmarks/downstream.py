@@ -34,7 +34,7 @@ from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables import figures
 from trainables.loop.checkpoint import load_tensors
-from trainables.measures.inception import find_weights
+from trainables.measures.weights import find_weights
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]

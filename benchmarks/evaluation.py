@@ -19,14 +19,14 @@ from timing import alternate, publish
 
 from latentsweep.datasets.preparation import prepare
 from latentsweep.stages import FIGURES
-from latentsweep.stages.evaluation import EVALUATION
 from latentsweep.stages.pipeline import Pipeline
 from latentsweep.stages.real_features import extractor
 from latentsweep.stages.samples import IMAGES
+from latentsweep.stages.table import EVALUATION
 from latentsweep.storage.store import Store
 from trainables.loop.checkpoint import load_tensors
-from trainables.loop.execution import Execution
-from trainables.measures.inception import find_weights
+from trainables.loop.settings import Execution
+from trainables.measures.weights import find_weights
 from trainables.recipes import SMOKE
 
 LIMIT = 2.5

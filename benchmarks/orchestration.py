@@ -38,7 +38,7 @@ from latentsweep.search.choice import SearchConfig
 from latentsweep.search.study import Search
 from latentsweep.storage.home import Home
 from latentsweep_mlflow.recorder import recorder_for
-from trainables.measures.inception import find_weights
+from trainables.measures.weights import find_weights
 from trainables.space import THRESHOLD
 
 LIMIT = 0.3

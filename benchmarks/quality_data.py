@@ -19,9 +19,10 @@ from trainables.errors import DataError
 from trainables.images import resize
 from trainables.measures.distances import kernel_distance
 from trainables.measures.evaluation import EvaluationConfig, evaluate_generated
-from trainables.measures.inception import InceptionExtractor, InceptionWeights, find_weights
+from trainables.measures.inception import InceptionExtractor
 from trainables.measures.memorisation import near_copy_threshold, nearest
 from trainables.measures.reference import Reference, build_reference
+from trainables.measures.weights import InceptionWeights, find_weights
 
 SOURCE = Path(os.environ.get("LATENTSWEEP_TEST_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))
 NAME = "kaggle"

@@ -16,7 +16,7 @@ from latentsweep.stages.pipeline import Pipeline
 from latentsweep.stages.samples import IMAGES
 from latentsweep.storage.store import Store
 from trainables.loop.checkpoint import load_tensors
-from trainables.loop.execution import Execution
+from trainables.loop.settings import Execution
 from trainables.recipes import Recipe, recipe_named
 
 FILE = Path(__file__).with_suffix("").with_name("quality.yaml")

@@ -26,8 +26,8 @@ from latentsweep.search.choice import SearchConfig
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.proposals import distribution
 from latentsweep.search.study import Search
-from latentsweep.stages.vae import VAE
-from trainables.loop.progress import even_steps
+from latentsweep.stages.table import VAE
+from trainables.loop.records import even_steps
 from trainables.loop.seeds import derived_seed
 from trainables.recipes import PAPER, Recipe
 from trainables.space import THRESHOLD, Choice, Range, SearchSpace

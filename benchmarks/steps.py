@@ -56,7 +56,7 @@ are cast and laid out twice); huge pages for the heap (within the noise). In a p
 convolutions are 60 %, at 70 % of their own peak forward and 57 % backward; the rest is the update, the norm of the
 gradient, casts, and what is done element by element.
 
-What helped: keeping freed memory in the process (`execution.keep_freed_memory`: page faults took up to half of a step
+What helped: keeping freed memory in the process (`machine.keep_freed_memory`: page faults took up to half of a step
 of the autoencoder), AdamW in one pass (34 ms to 8), 16 random bits a value for dropout (11 ms to 3), plain products
 for attention in bf16 (11 ms to 3), no product of gradients with a clip's factor of 1 (152 ms to 147, in turns in one
 run), scale and shift in the weights of the norm (155 to 152), bf16 where the hardware has it, for sampling too.

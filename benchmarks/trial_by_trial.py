@@ -52,8 +52,8 @@ def trial(config: dict[str, Any], job: dict[str, Any]) -> None:
     from latentsweep.datasets.slices import open_dataset
     from latentsweep.stages.pipeline import Pipeline
     from latentsweep.storage.store import Store
-    from trainables.loop.execution import Execution
-    from trainables.measures.inception import find_weights
+    from trainables.loop.settings import Execution
+    from trainables.measures.weights import find_weights
     from trainables.recipes import Recipe
 
     recipe = Recipe.from_dict(job["recipe"]).replace(**config)

@@ -14,12 +14,12 @@ from latentsweep.datasets.slices import open_dataset
 from latentsweep.execution import worker
 from latentsweep.execution.worker import Brief
 from latentsweep.lints.targets import lint_dataset
-from latentsweep.stages.real_features import REAL_FEATURES
 from latentsweep.stages.stage import Identity
+from latentsweep.stages.table import REAL_FEATURES
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
-from trainables.loop.execution import Execution
-from trainables.measures.inception import find_weights
+from trainables.loop.settings import Execution
+from trainables.measures.weights import find_weights
 from trainables.recipes import recipe_named
 
 REAL = ("reference", "inspection")

@@ -14,8 +14,8 @@ from latentsweep.execution.worker import Brief
 from latentsweep.stages.stage import Identity
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
-from trainables.loop.execution import Execution
-from trainables.measures.inception import find_weights
+from trainables.loop.settings import Execution
+from trainables.measures.weights import find_weights
 from trainables.recipes import recipe_named
 
 

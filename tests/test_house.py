@@ -25,7 +25,7 @@ ROOMS = {
     "trainables": [
         ["errors", "folds"],
         ["config"],
-        ["plugins"],
+        ["plugins", "data"],
         ["loop"],
         ["layers", "images", "measures"],
         ["denoiser", "autoencoder"],

@@ -64,6 +64,7 @@ def make(real: torch.nn.Module) -> torch.nn.Module:
 
 
 if __name__ == "__main__":
-    from trainables.measures.inception import _script_layers, find_weights
+    from trainables.measures.inception import _script_layers
+    from trainables.measures.weights import find_weights
 
     torch.jit.script(make(_script_layers(find_weights())).eval()).save(THIN[1])

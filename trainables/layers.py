@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from trainables.loop.seeds import Masks
+from trainables.loop.draws import Masks
 
 Layer = TypeVar("Layer", bound=nn.Module)
 

@@ -6,14 +6,14 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from trainables.autoencoder.vae import VaeConfig
+from trainables.autoencoder.settings import VaeConfig
 from trainables.config import Config, setting
-from trainables.denoiser.averages import FURTHEST, reconstruct
+from trainables.data import DataConfig
 from trainables.denoiser.diffusion import DiffusionConfig
-from trainables.denoiser.sampling import SamplingConfig
+from trainables.denoiser.profiles import FURTHEST, reconstruct
+from trainables.denoiser.settings import SamplingConfig
 from trainables.downstream.settings import DownstreamConfig
 from trainables.errors import ConfigError
-from trainables.images import DataConfig
 from trainables.measures.evaluation import EvaluationConfig
 
 

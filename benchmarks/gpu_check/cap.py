@@ -6,7 +6,7 @@ import torch
 
 from gpu_check.card import Card
 from gpu_check.notes import Notes
-from trainables.loop.execution import GIB, Execution
+from trainables.loop.settings import GIB, Execution
 from trainables.resources.memory import MIB
 
 CAP = 1.0

@@ -14,7 +14,8 @@ from gpu_check.notes import Notes
 from gpu_check.trainings import RECIPE, awake
 from trainables.autoencoder.discriminator import PatchDiscriminator, hinge_loss
 from trainables.autoencoder.losses import PIXEL_LOSSES, gradient_difference, structural_dissimilarity, vae_loss
-from trainables.autoencoder.vae import Autoencoder, VaeConfig, sample_posterior
+from trainables.autoencoder.settings import VaeConfig
+from trainables.autoencoder.vae import Autoencoder, sample_posterior
 from trainables.denoiser.augmentation import label_width
 from trainables.denoiser.condition import Condition
 from trainables.denoiser.losses import FREQUENCY_LOSSES

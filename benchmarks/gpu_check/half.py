@@ -11,8 +11,9 @@ from gpu_check.card import Card
 from gpu_check.notes import NOTHING_COMPUTED, Notes
 from gpu_check.trainings import SECTIONS, execution, in_precision, losses, scratch, train
 from trainables.errors import DivergenceError
-from trainables.loop.checkpoint import CHECKPOINT, load_tensors
+from trainables.loop.checkpoint import load_tensors
 from trainables.loop.execution import computing_dtype
+from trainables.loop.files import CHECKPOINT
 
 STEPS, STAND_INS = 200, 6
 """Steps of a training, and where nothing is computed."""

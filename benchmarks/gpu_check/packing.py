@@ -12,8 +12,8 @@ from contest import Contender, Processes
 from gpu_check.card import Card
 from gpu_check.notes import Notes
 from gpu_check.trainings import RECIPE, execution, scratch, stretch, threads
-from trainables.loop.execution import GIB
-from trainables.loop.progress import Record
+from trainables.loop.records import Record
+from trainables.loop.settings import GIB
 from trainables.resources.memory import CONTEXT
 
 TOGETHER, STAND_INS_TOGETHER = (1, 2, 4), (1, 2)

@@ -11,7 +11,7 @@ from gpu_check.card import Card
 from gpu_check.notes import Notes
 from gpu_check.trainings import HELD_OUT, SAMPLES, execution, latents, scratch
 from trainables.denoiser.training import train_denoiser
-from trainables.loop.progress import Record, Report, ignore_report
+from trainables.loop.records import Record, Report, ignore_report
 from trainables.recipes import RECIPES
 
 RECIPE = RECIPES["smoke"]

@@ -9,7 +9,7 @@ from torch.profiler import ProfilerActivity, profile
 from gpu_check.card import Card
 from gpu_check.notes import Notes
 from gpu_check.trainings import RECIPE, SECTIONS, execution, in_precision, scratch, stretch, train
-from trainables.loop.execution import Execution
+from trainables.loop.settings import Execution
 from trainables.recipes import Recipe
 
 PRECISIONS = {"fp32": ("fp32", False), "tf32": ("fp32", True), "bf16": ("bf16", False), "fp16": ("fp16", False)}

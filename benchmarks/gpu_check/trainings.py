@@ -16,9 +16,9 @@ from torch.nn import functional as F
 from trainables.autoencoder.training import train_vae
 from trainables.denoiser.latents import ChannelStatistics, Latents
 from trainables.denoiser.training import train_denoiser
-from trainables.loop.execution import GIB, Execution
 from trainables.loop.machine import cores
-from trainables.loop.progress import Record, Report, ignore_report
+from trainables.loop.records import Record, Report, ignore_report
+from trainables.loop.settings import GIB, Execution
 from trainables.recipes import RECIPES, Recipe
 
 RECIPE = RECIPES["improved"]

@@ -14,7 +14,7 @@ from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.losses import FREQUENCY_LOSSES, min_snr_weights
 from trainables.denoiser.schedules import alphas_cumprod
 from trainables.denoiser.unet import UNet
-from trainables.loop.seeds import generator
+from trainables.loop.draws import generator
 from trainables.recipes import Recipe
 
 WARM_UP = 3

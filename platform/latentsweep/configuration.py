@@ -16,10 +16,12 @@ from yaml.constructor import ConstructorError
 from latentsweep.invocation import documented, hint
 from trainables.config import Config, is_whole, shown
 from trainables.errors import ConfigError
-from trainables.loop.execution import Execution
 from trainables.loop.files import write_whole
+from trainables.loop.settings import Execution
 from trainables.recipes import Recipe
 
+CONFIG = "config.yaml"
+"""The file of a configuration in the folder of a model."""
 VERSION = 1
 DEEPEST = 32
 """Levels of lists and mappings in a file that is read."""

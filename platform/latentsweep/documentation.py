@@ -12,7 +12,7 @@ from latentsweep.manual.pages import command_pages
 from latentsweep.pages.plugins import allowed
 from latentsweep.search.choice import SearchConfig
 from trainables.config import Config
-from trainables.loop.execution import Execution
+from trainables.loop.settings import Execution
 from trainables.recipes import RECIPES, Recipe
 
 LINTS_HEAD = """# Lints

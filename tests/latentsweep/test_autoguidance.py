@@ -20,8 +20,8 @@ from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.errors import DataError
 from trainables.loop.checkpoint import load_tensors
-from trainables.loop.execution import Execution
-from trainables.measures.inception import InceptionWeights
+from trainables.loop.settings import Execution
+from trainables.measures.weights import InceptionWeights
 from trainables.recipes import SMOKE
 
 KEPT = SMOKE.replace(

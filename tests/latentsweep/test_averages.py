@@ -17,19 +17,21 @@ from latentsweep.configuration import Configuration
 from latentsweep.guards import rung_constraint
 from latentsweep.jobs.trained import trained_model
 from latentsweep.stages import denoiser
-from latentsweep.stages.denoiser import DENOISER, GUIDE, average_file
+from latentsweep.stages.context import WEIGHTS
+from latentsweep.stages.denoiser import GUIDE, average_file
+from latentsweep.stages.keys import Keys, keys_of
 from latentsweep.stages.model_folder import from_store, read_model, write_model
-from latentsweep.stages.pipeline import Keys, Pipeline, keys_of
+from latentsweep.stages.pipeline import Pipeline
 from latentsweep.stages.samples import IMAGES
-from latentsweep.stages.stage import WEIGHTS
+from latentsweep.stages.table import DENOISER
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.denoiser.averages import Averages, combine
 from trainables.denoiser.training import Scorer
 from trainables.errors import DataError
 from trainables.loop.checkpoint import load_tensors
-from trainables.loop.execution import Execution
-from trainables.measures.inception import InceptionWeights
+from trainables.loop.settings import Execution
+from trainables.measures.weights import InceptionWeights
 from trainables.recipes import SMOKE, Recipe
 
 LENGTHS = (0.0, 0.05, 0.25)

@@ -19,7 +19,7 @@ from latentsweep.cli import app
 from latentsweep.configuration import Configuration
 from latentsweep.storage.home import Home
 from trainables.errors import ConfigError
-from trainables.measures import inception
+from trainables.measures import weights
 from trainables.recipes import SMOKE
 
 
@@ -160,9 +160,9 @@ def test_without_the_weights_of_scores_a_job_says_what_to_install_and_makes_noth
     def offline(*_: object, **__: object) -> None:
         raise urllib.error.URLError("no network")
 
-    monkeypatch.delenv(inception.ENVIRONMENT, raising=False)
-    monkeypatch.setattr(inception, "PACKAGE", "no_such_package")
-    monkeypatch.setattr(inception, "_download_folder", lambda: folder)
+    monkeypatch.delenv(weights.ENVIRONMENT, raising=False)
+    monkeypatch.setattr(weights, "PACKAGE", "no_such_package")
+    monkeypatch.setattr(weights, "_download_folder", lambda: folder)
     monkeypatch.setattr("urllib.request.urlopen", offline)
     before = sorted(folder.rglob("*"))
     said = run(*words, code=2).stderr.splitlines()
@@ -173,5 +173,5 @@ def test_without_the_weights_of_scores_a_job_says_what_to_install_and_makes_noth
 def test_the_extra_for_scores_is_the_package_whose_weights_are_known() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     [package] = project["optional-dependencies"]["scores"]
-    assert package.replace("==", " ") in inception.KNOWN_SHA256.values()
-    assert package in inception.NEXT_STEP
+    assert package.replace("==", " ") in weights.KNOWN_SHA256.values()
+    assert package in weights.NEXT_STEP

@@ -16,7 +16,7 @@ from latentsweep.stages.dataset import DESCRIPTION, STAGE, key_of
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.errors import DataError, PluginError, WeightsError
-from trainables.measures.inception import find_weights
+from trainables.measures.weights import find_weights
 
 
 def test_with_a_plain_home_nothing_is_copied(tmp_path: Path) -> None:

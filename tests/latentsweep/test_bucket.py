@@ -23,7 +23,7 @@ from latentsweep.storage.entries import MANIFEST, StageKey
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store, cache_folder
 from trainables.errors import ConfigError, DataError, StoreError
-from trainables.loop.checkpoint import CHECKPOINT
+from trainables.loop.files import CHECKPOINT
 
 KEY = StageKey("denoiser", 1, {"seed": 0})
 SECRET = "s3cr3t-0f-the-t3am"

@@ -16,7 +16,7 @@ from latentsweep.storage.entries import MANIFEST, StageKey
 from latentsweep.storage.home import Home
 from latentsweep.storage.mirror import PARTIAL, POINTER, PROGRESS
 from latentsweep.storage.store import Store
-from trainables.loop.checkpoint import CHECKPOINT
+from trainables.loop.files import CHECKPOINT
 
 KEY = StageKey("denoiser", 1, {"seed": 0}, (StageKey("vae", 1, {}),))
 NONSENSE = [

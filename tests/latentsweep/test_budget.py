@@ -10,7 +10,7 @@ import torch
 from latentsweep.execution import packing
 from latentsweep.execution.packing import GIB, Card, Packing, pack_trials, shared_by
 from trainables.errors import ConfigError
-from trainables.loop.execution import Execution
+from trainables.loop.settings import Execution
 from trainables.recipes import PAPER, SMOKE
 from trainables.resources.memory import CONTEXT
 

@@ -15,7 +15,7 @@ from latentsweep.stages.model_folder import SCALING, from_store, read_model, sam
 from latentsweep.storage.home import Home
 from trainables.errors import DataError
 from trainables.loop.checkpoint import load_tensors
-from trainables.measures.inception import find_weights
+from trainables.measures.weights import find_weights
 from trainables.recipes import SMOKE, Recipe
 from trainables.space import Choice, SearchSpace
 

@@ -26,18 +26,18 @@ from small_dataset import plant
 from typer.testing import CliRunner, Result
 
 from latentsweep.cli import app
-from latentsweep.configuration import Configuration
+from latentsweep.configuration import CONFIG, Configuration
 from latentsweep.execution import packing
 from latentsweep.execution.cluster import ENVIRONMENT, LOOPBACK, cluster, pack_job
 from latentsweep.execution.shared_stages import Shared
 from latentsweep.execution.worker import Brief
-from latentsweep.stages.model_folder import CONFIG, DENOISER, SCALING, VAE
+from latentsweep.stages.model_folder import DENOISER, SCALING, VAE
 from latentsweep.storage.home import Home
 from trainables.autoencoder.vae import Autoencoder
 from trainables.denoiser.unet import UNet
 from trainables.errors import CardError, ConfigError
 from trainables.loop.checkpoint import save_tensors
-from trainables.loop.execution import Execution
+from trainables.loop.settings import Execution
 from trainables.recipes import SMOKE
 
 

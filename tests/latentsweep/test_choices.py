@@ -18,7 +18,7 @@ from latentsweep.search.study import Search
 from latentsweep.search.trials import Point
 from latentsweep.storage.home import Home
 from trainables.errors import ConfigError
-from trainables.measures.inception import InceptionWeights
+from trainables.measures.weights import InceptionWeights
 from trainables.recipes import PAPER, SMOKE
 from trainables.space import THRESHOLD, Choice, SearchSpace, stage_of
 

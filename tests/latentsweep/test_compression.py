@@ -13,8 +13,8 @@ from latentsweep.stages.samples import IMAGES
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.loop.checkpoint import load_tensors
-from trainables.loop.execution import Execution
-from trainables.measures.inception import InceptionWeights
+from trainables.loop.settings import Execution
+from trainables.measures.weights import InceptionWeights
 from trainables.recipes import SMOKE
 
 TINY = SMOKE.replace(

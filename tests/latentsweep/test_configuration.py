@@ -10,7 +10,7 @@ import yaml
 from latentsweep.configuration import Configuration, execution_of, overridden, read_configuration
 from latentsweep.records.results import value_of
 from trainables.errors import ConfigError
-from trainables.loop.execution import Execution
+from trainables.loop.settings import Execution
 from trainables.recipes import RECIPES, SMOKE
 
 

@@ -16,12 +16,13 @@ from latentsweep.execution.worker import points_of
 from latentsweep.metrics import DICE_LOSS, DOWNSTREAM
 from latentsweep.search.choice import SearchConfig
 from latentsweep.search.plan import SweepPlan, planned
-from latentsweep.stages.downstream import DICE_BY_PATIENTS
-from latentsweep.stages.pipeline import Pipeline, keys_of, scores_of
+from latentsweep.stages.keys import keys_of
+from latentsweep.stages.pipeline import Pipeline, scores_of
+from latentsweep.stages.results import DICE_BY_PATIENTS
 from latentsweep.storage.home import Home
 from trainables.errors import ConfigError
-from trainables.loop.execution import Execution
-from trainables.measures.inception import InceptionWeights
+from trainables.loop.settings import Execution
+from trainables.measures.weights import InceptionWeights
 from trainables.recipes import Recipe
 from trainables.space import THRESHOLD, Choice, SearchSpace
 

@@ -19,7 +19,7 @@ from command_line import ROOT
 from typer.testing import CliRunner
 
 from latentsweep.cli import app
-from latentsweep.configuration import Configuration, changes_of, plain_yaml, read_configuration
+from latentsweep.configuration import CONFIG, Configuration, changes_of, plain_yaml, read_configuration
 from latentsweep.datasets.catalogue import how_to_get
 from latentsweep.search import leaderboard
 from latentsweep.search.choice import SearchConfig
@@ -27,7 +27,7 @@ from latentsweep.search.plan import SweepPlan
 from latentsweep.search.spaces import search_space
 from latentsweep.search.study import Search
 from latentsweep.search.trials import Point
-from latentsweep.stages.model_folder import CONFIG, DENOISER, SCALING, VAE
+from latentsweep.stages.model_folder import DENOISER, SCALING, VAE
 from latentsweep.storage.home import read_json
 from trainables.config import shown
 from trainables.errors import ConfigError, DataError, StoreError

@@ -15,7 +15,7 @@ import torch
 from command_line import ROOT, THIN
 
 from latentsweep.configuration import read_configuration
-from latentsweep.stages.pipeline import keys_of
+from latentsweep.stages.keys import keys_of
 from trainables.denoiser.samplers import Step, ddim
 from trainables.errors import ConfigError
 from trainables.recipes import SMOKE
@@ -28,14 +28,14 @@ import torch
 import latentsweep
 from latentsweep.configuration import Configuration
 from latentsweep.execution.worker import Brief
-from latentsweep.stages.pipeline import keys_of
+from latentsweep.stages.keys import keys_of
 from latentsweep.stages.stage import Identity
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from small_dataset import plant
 from trainables.denoiser.losses import frequency_loss
-from trainables.loop.execution import Execution
-from trainables.measures.inception import find_weights
+from trainables.loop.settings import Execution
+from trainables.measures.weights import find_weights
 from trainables.recipes import SMOKE
 
 folder, network = Path(sys.argv[1]), Path(sys.argv[2])

@@ -21,8 +21,9 @@ from latentsweep.jobs.train import Retraining
 from latentsweep.search.plan import threads_of, threads_words
 from latentsweep.storage.home import Home, read_json
 from trainables.errors import ConfigError
-from trainables.loop.execution import Execution, fewer_threads
-from trainables.measures.inception import find_weights
+from trainables.loop.execution import fewer_threads
+from trainables.loop.settings import Execution
+from trainables.measures.weights import find_weights
 from trainables.recipes import SMOKE
 
 

@@ -168,14 +168,14 @@ from unittest import mock
 import torch
 from latentsweep.datasets.slices import open_dataset
 from latentsweep.stages import latents, pieces
-from latentsweep.stages.latents import LATENTS
-from latentsweep.stages.stage import Context
+from latentsweep.stages.table import LATENTS
+from latentsweep.stages.context import Context
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.autoencoder.training import CHUNK
 from trainables.autoencoder.vae import Autoencoder
-from trainables.loop.execution import Execution
-from trainables.measures.inception import InceptionWeights
+from trainables.loop.settings import Execution
+from trainables.measures.weights import InceptionWeights
 from trainables.recipes import SMOKE
 
 folder, most = Path(sys.argv[1]), int(sys.argv[2])

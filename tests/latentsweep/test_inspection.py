@@ -13,7 +13,7 @@ from latentsweep.lints import LINTS, Finding, targets
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.errors import DataError
-from trainables.loop.execution import Execution
+from trainables.loop.settings import Execution
 from trainables.recipes import PAPER, SMOKE, Recipe
 
 

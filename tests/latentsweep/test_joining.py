@@ -13,7 +13,7 @@ from small_dataset import plant
 from latentsweep.execution import cluster
 from latentsweep.execution.cluster import pack_job
 from latentsweep.storage.home import Home
-from trainables.loop.execution import Execution
+from trainables.loop.settings import Execution
 from trainables.recipes import recipe_named
 
 SMOKE = recipe_named("smoke")

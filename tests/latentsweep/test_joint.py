@@ -20,14 +20,15 @@ from latentsweep.search.choice import SearchConfig
 from latentsweep.search.plan import SweepPlan, check_fit, planned
 from latentsweep.stages.conditions import read_lesions
 from latentsweep.stages.dataset import open_published, publish
+from latentsweep.stages.keys import keys_of
 from latentsweep.stages.model_folder import from_store, read_model, sample_images, write_model
-from latentsweep.stages.pipeline import Pipeline, keys_of
+from latentsweep.stages.pipeline import Pipeline
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.errors import ChangedDataError, ConfigError, DataError
 from trainables.loop.checkpoint import load_tensors
-from trainables.loop.execution import Execution
-from trainables.measures.inception import InceptionWeights
+from trainables.loop.settings import Execution
+from trainables.measures.weights import InceptionWeights
 from trainables.recipes import SMOKE, Recipe
 from trainables.space import Choice, SearchSpace
 

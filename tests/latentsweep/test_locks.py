@@ -16,7 +16,7 @@ from latentsweep.jobs.job import Runtime
 from latentsweep.jobs.train import Retraining
 from latentsweep.storage.home import Home, read_json
 from trainables.errors import ConfigError, StoppedError
-from trainables.measures.inception import find_weights
+from trainables.measures.weights import find_weights
 from trainables.recipes import SMOKE
 
 

@@ -15,12 +15,13 @@ from latentsweep.execution import worker
 from latentsweep.execution.worker import Brief
 from latentsweep.records.redaction import redact
 from latentsweep.records.results import execution_tags
-from latentsweep.stages.stage import Context, Identity
-from latentsweep.stages.vae import VAE
+from latentsweep.stages.context import Context
+from latentsweep.stages.stage import Identity
+from latentsweep.stages.table import VAE
 from latentsweep.storage.entries import Entry
 from trainables.autoencoder.vae import Autoencoder
 from trainables.errors import CapacityError
-from trainables.loop.execution import GIB, Execution
+from trainables.loop.settings import GIB, Execution
 from trainables.recipes import SMOKE
 from trainables.resources.memory import RESERVE, predict_memory
 

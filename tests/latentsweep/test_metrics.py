@@ -14,7 +14,7 @@ from latentsweep import metrics
 from latentsweep.jobs.train import by_split
 from latentsweep.metrics import FINALS, FLOOR, LEADERBOARD, METRICS, OBJECTIVES, REPORT, STUDY, Metric, metric_of
 from latentsweep.search import leaderboard
-from trainables.downstream.arms import BOTH, REAL, SYNTHETIC, measure_arms
+from trainables.downstream.scores import BOTH, REAL, SYNTHETIC, measure_arms
 from trainables.measures.evaluation import (
     MEASURES,
     EvaluationConfig,

@@ -34,9 +34,9 @@ from latentsweep.metrics import COMPARED
 from latentsweep.stages.samples import IMAGES
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import Home
-from trainables.denoiser.sampling import SamplingConfig
+from trainables.denoiser.settings import SamplingConfig
 from trainables.loop.checkpoint import save_tensors
-from trainables.measures.inception import InceptionWeights
+from trainables.measures.weights import InceptionWeights
 from trainables.recipes import IMPROVED, Recipe
 
 RECIPE = IMPROVED.replace(**{"data.image_size": 64, "diffusion.steps": 30, "sampling.early_stop_threshold": 0.25})

@@ -35,7 +35,7 @@ from latentsweep.search.study import Search
 from latentsweep.storage.home import Home, write_json
 from latentsweep.storage.store import Store
 from trainables.errors import INFRASTRUCTURE, ChangedDataError, DataError
-from trainables.measures.inception import find_weights
+from trainables.measures.weights import find_weights
 from trainables.recipes import SMOKE
 from trainables.space import Choice, SearchSpace
 

@@ -12,7 +12,7 @@ from latentsweep.storage.bucket import NOWHERE, Bucket, Place, place_at
 from latentsweep.storage.entries import StageKey
 from latentsweep.storage.home import Home, is_bucket
 from latentsweep.storage.store import Store
-from trainables.loop.checkpoint import CHECKPOINT
+from trainables.loop.files import CHECKPOINT
 
 KEY = StageKey("denoiser", 1, {"seed": 0})
 

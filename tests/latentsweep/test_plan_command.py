@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from latentsweep.cli import app
 from latentsweep.configuration import Configuration
 from latentsweep.execution import packing
-from trainables.loop.execution import Execution
+from trainables.loop.settings import Execution
 from trainables.recipes import SMOKE
 
 

@@ -34,9 +34,9 @@ from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.errors import ConfigError, DataError
 from trainables.figures import image_grid, outlined
-from trainables.loop.execution import Execution
 from trainables.loop.files import whole_folder
-from trainables.measures.inception import InceptionWeights
+from trainables.loop.settings import Execution
+from trainables.measures.weights import InceptionWeights
 from trainables.recipes import SMOKE
 
 MASKED = SMOKE.replace(

@@ -28,7 +28,7 @@ from latentsweep.search.trials import Point
 from latentsweep.storage.entries import StageKey
 from latentsweep.storage.home import Home
 from trainables.errors import UnfinishedError
-from trainables.measures.inception import InceptionWeights
+from trainables.measures.weights import InceptionWeights
 from trainables.recipes import SMOKE
 from trainables.space import Choice, Range, SearchSpace
 

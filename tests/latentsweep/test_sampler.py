@@ -15,16 +15,16 @@ import torch
 from packaging.requirements import Requirement
 from PIL import Image
 
-from latentsweep.configuration import Configuration
+from latentsweep.configuration import CONFIG, Configuration
 from latentsweep.stages import sampler, single_file
 from latentsweep.stages.model_folder import SAMPLER, TrainedModel, read_model, write_sampler
-from latentsweep.stages.sampler import CONFIG, DENOISER, GUIDE, SCALING, SETTINGS, VAE, labels_of, open_model
+from latentsweep.stages.sampler import DENOISER, GUIDE, SCALING, SETTINGS, VAE, labels_of, open_model
 from trainables.autoencoder.vae import Autoencoder
 from trainables.denoiser.samplers import SAMPLERS
 from trainables.denoiser.unet import UNet
 from trainables.errors import ConfigError, DataError
 from trainables.loop.checkpoint import save_tensors
-from trainables.loop.execution import Execution
+from trainables.loop.settings import Execution
 from trainables.recipes import SMOKE, Recipe
 
 SMALL = SMOKE.replace(

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from latentsweep.stages.pipeline import STAGES, keys_of
+from latentsweep.stages.keys import keys_of
+from latentsweep.stages.table import STAGES
 from trainables.config import fingerprint
 from trainables.recipes import RECIPES, SMOKE, Recipe
 

@@ -11,12 +11,13 @@ from small_dataset import plant
 from latentsweep.execution.packing import pack_trials
 from latentsweep.jobs import timing
 from latentsweep.jobs.timing import StageTimes
-from latentsweep.stages.pipeline import STAGES, keys_of
+from latentsweep.stages.keys import keys_of
+from latentsweep.stages.table import STAGES
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.autoencoder.training import vae_steps
-from trainables.loop.execution import Execution
-from trainables.measures.inception import InceptionWeights
+from trainables.loop.settings import Execution
+from trainables.measures.weights import InceptionWeights
 from trainables.recipes import SMOKE, Recipe
 
 PIECES = {"vae": 0.2, "diffusion": 0.1, "image": 0.5, "features": 0.3}

@@ -9,13 +9,16 @@ import pytest
 from small_dataset import plant
 
 from latentsweep.execution.worker import train_together
-from latentsweep.stages.pipeline import LAST, SHARED, STAGES, TABLE, TRAININGS, Keys, Pipeline, keys_of
-from latentsweep.stages.stage import Context, Stage, save_figure
+from latentsweep.stages.context import Context, save_figure
+from latentsweep.stages.keys import Keys, keys_of
+from latentsweep.stages.pipeline import Pipeline
+from latentsweep.stages.stage import Stage
+from latentsweep.stages.table import LAST, SHARED, STAGES, TABLE, TRAININGS
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.figures.style import label, new_figure
-from trainables.loop.execution import Execution
-from trainables.measures.inception import InceptionWeights
+from trainables.loop.settings import Execution
+from trainables.measures.weights import InceptionWeights
 from trainables.recipes import SMOKE
 
 

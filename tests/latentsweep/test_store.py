@@ -17,7 +17,7 @@ from latentsweep.storage.entries import MANIFEST, StageKey
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.errors import StoreError
-from trainables.loop.checkpoint import CHECKPOINT
+from trainables.loop.files import CHECKPOINT
 
 KEY = StageKey("vae", 1, {"seed": 0})
 

@@ -21,7 +21,7 @@ from latentsweep.storage.home import Home
 from latentsweep.storage.mirror import PARTIAL, POINTER
 from latentsweep.storage.store import Store
 from trainables.errors import StoreError
-from trainables.loop.checkpoint import CHECKPOINT
+from trainables.loop.files import CHECKPOINT
 
 KEY = StageKey("denoiser", 1, {"seed": 0})
 CLIMBING = ["../datasets", "../../datasets", "vae/../../datasets", "/etc", "vae/..", "vae/.", "a/b/c", "vae", "", "."]

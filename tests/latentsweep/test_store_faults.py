@@ -29,7 +29,8 @@ from latentsweep.storage.entries import MANIFEST, StageKey
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.errors import StoreError
-from trainables.loop.checkpoint import CHECKPOINT, save_tensors
+from trainables.loop.checkpoint import save_tensors
+from trainables.loop.files import CHECKPOINT
 
 KEY = StageKey("denoiser", 1, {"seed": 0})
 NOISE = np.random.default_rng(0).integers(0, 256, 3 * 2**20, np.uint8)

@@ -12,11 +12,12 @@ import torch
 from small_dataset import plant
 
 from latentsweep.datasets.slices import Slices
-from latentsweep.stages.latents import LATENTS, MIRRORED, Encoded, read_latents, write_latents
-from latentsweep.stages.pipeline import keys_of
-from latentsweep.stages.stage import Context, Identity
+from latentsweep.stages.context import Context
+from latentsweep.stages.keys import keys_of
+from latentsweep.stages.latents import MIRRORED, Encoded, read_latents, write_latents
+from latentsweep.stages.stage import Identity
+from latentsweep.stages.table import LATENTS, VAE
 from latentsweep.stages.training_latents import read_training
-from latentsweep.stages.vae import VAE
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.autoencoder.training import encode_slices
@@ -25,9 +26,9 @@ from trainables.denoiser.batch import draw_step
 from trainables.denoiser.copies import draw_alterations
 from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.latents import ChannelStatistics, Latents
-from trainables.loop.execution import Execution
-from trainables.loop.seeds import generator
-from trainables.measures.inception import InceptionWeights
+from trainables.loop.draws import generator
+from trainables.loop.settings import Execution
+from trainables.measures.weights import InceptionWeights
 from trainables.recipes import SMOKE
 from trainables.resources.memory import predict_memory
 

@@ -18,7 +18,7 @@ from latentsweep.execution import half_minutes
 from latentsweep.execution.view import View
 from latentsweep.jobs.train import Retraining
 from latentsweep.storage.home import Home
-from trainables.measures.inception import InceptionWeights
+from trainables.measures.weights import InceptionWeights
 from trainables.recipes import SMOKE
 
 WEIGHTS = InceptionWeights(Path("none"), "a" * 64)

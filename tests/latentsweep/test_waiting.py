@@ -17,7 +17,7 @@ from latentsweep.execution.tuning import Searcher, StudyScheduler, StudySearcher
 from latentsweep.search.choice import SearchConfig
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search
-from latentsweep.stages.pipeline import SHARED
+from latentsweep.stages.table import SHARED
 from latentsweep.storage.entries import StageKey
 from trainables.errors import INFRASTRUCTURE
 from trainables.recipes import SMOKE

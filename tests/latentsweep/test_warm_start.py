@@ -26,7 +26,7 @@ from latentsweep.search.trials import WARM_START, Point
 from latentsweep.search.warm_start import first_configurations
 from latentsweep.storage.home import Home, write_json
 from trainables.errors import ConfigError
-from trainables.measures.inception import InceptionWeights
+from trainables.measures.weights import InceptionWeights
 from trainables.recipes import SMOKE
 from trainables.space import THRESHOLD, Choice, Dimension, Range, SearchSpace
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rehearsal import counters
-from trainables.loop.execution import GIB, Execution
+from trainables.loop.settings import GIB, Execution
 
 MIB = 1 << 20
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from rehearsal.steps import RECIPE, Asked, first_steps
-from trainables.loop.execution import Execution
+from trainables.loop.settings import Execution
 
 STEPS = 6
 GRAPHED = 2

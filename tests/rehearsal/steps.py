@@ -27,7 +27,7 @@ from trainables.denoiser.samplers import SAMPLERS
 from trainables.denoiser.sampling import initial_noise, sample
 from trainables.denoiser.unet import UNet
 from trainables.loop import progress
-from trainables.loop.execution import Execution
+from trainables.loop.settings import Execution
 from trainables.recipes import IMPROVED, Recipe
 
 RECIPE = IMPROVED.replace(**{"vae.epochs": 10_000, "sampling.threshold_grid": (0.0, 0.05, 0.1)})

@@ -12,11 +12,12 @@ from trainables.denoiser.batch import draw_step, noisy_batch
 from trainables.denoiser.condition import Condition
 from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.latents import NO_WHITENING, Latents
-from trainables.denoiser.sampling import SamplingConfig, initial_noise, sample
+from trainables.denoiser.sampling import initial_noise, sample
 from trainables.denoiser.schedules import alphas_cumprod
+from trainables.denoiser.settings import SamplingConfig
 from trainables.denoiser.training import train_denoiser
 from trainables.denoiser.unet import UNet
-from trainables.loop.execution import Execution
+from trainables.loop.settings import Execution
 
 TINY = DiffusionConfig(
     widths=(8, 8), blocks=1, attention_levels=(), embedding_channels=16, dropout=0.0, batch_size=16, precision="fp32"

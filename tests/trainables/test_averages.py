@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.denoiser.averages import FURTHEST, OWN, Averages, combine, power_decay, power_exponent, reconstruct
+from trainables.denoiser.averages import OWN, Averages, combine
 from trainables.denoiser.diffusion import DiffusionConfig
+from trainables.denoiser.profiles import FURTHEST, power_decay, power_exponent, reconstruct
 from trainables.denoiser.unet import UNet
 
 SMALL = DiffusionConfig(widths=(8,), blocks=1, attention_levels=(), embedding_channels=16)

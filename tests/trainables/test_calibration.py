@@ -21,11 +21,12 @@ from trainables.measures.distances import (
     interval,
     kernel_distance,
 )
-from trainables.measures.inception import InceptionExtractor, find_weights
+from trainables.measures.inception import InceptionExtractor
 from trainables.measures.manifold import precision_recall
 from trainables.measures.memorisation import near_copy_threshold, nearest
 from trainables.measures.patches import describe, sliced_wasserstein
 from trainables.measures.spectra import spectrum_distance
+from trainables.measures.weights import find_weights
 
 pytestmark = pytest.mark.slow
 

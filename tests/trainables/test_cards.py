@@ -14,9 +14,11 @@ from trainables.autoencoder.training import decode_latents, encode_slices
 from trainables.autoencoder.vae import Autoencoder
 from trainables.errors import CardError, ConfigError
 from trainables.loop import cards
-from trainables.loop.execution import Execution, computing_dtype, summary_of
+from trainables.loop.execution import computing_dtype, summary_of
+from trainables.loop.settings import Execution
 from trainables.measures import inception
-from trainables.measures.inception import InceptionExtractor, find_weights
+from trainables.measures.inception import InceptionExtractor
+from trainables.measures.weights import find_weights
 from trainables.recipes import SMOKE
 from trainables.resources.memory import precision_on
 

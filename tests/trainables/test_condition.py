@@ -14,14 +14,15 @@ from trainables.denoiser.batch import draw_step, noisy_batch
 from trainables.denoiser.condition import Condition, draw_positions
 from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.latents import NO_WHITENING, Latents
-from trainables.denoiser.sampling import SamplingConfig, SamplingTrace, initial_noise, sample
+from trainables.denoiser.sampling import SamplingTrace, initial_noise, sample
 from trainables.denoiser.schedules import alphas_cumprod
+from trainables.denoiser.settings import SamplingConfig
 from trainables.denoiser.training import train_denoiser
 from trainables.denoiser.unet import UNet
 from trainables.errors import ConfigError, DataError
 from trainables.loop.checkpoint import load_tensors, save_tensors
-from trainables.loop.execution import Execution
-from trainables.loop.progress import Record, ignore_report
+from trainables.loop.records import Record, ignore_report
+from trainables.loop.settings import Execution
 from trainables.recipes import PAPER, RECIPES
 
 TINY = DiffusionConfig(

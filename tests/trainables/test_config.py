@@ -9,7 +9,7 @@ import pytest
 
 from trainables.config import Config, as_scalar, fingerprint, setting
 from trainables.errors import ConfigError
-from trainables.loop.execution import Execution
+from trainables.loop.settings import Execution
 from trainables.recipes import IMPROVED, PAPER, RECIPES, SMOKE, Recipe, recipe_named
 
 

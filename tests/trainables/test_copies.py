@@ -13,7 +13,7 @@ from trainables.denoiser.latents import NO_WHITENING, Latents
 from trainables.denoiser.schedules import alphas_cumprod
 from trainables.denoiser.unet import UNet
 from trainables.images import affine_maps
-from trainables.loop.seeds import generator
+from trainables.loop.draws import generator
 
 CONFIG = DiffusionConfig(
     widths=(8, 8), blocks=1, attention_levels=(), embedding_channels=16, batch_size=200, flip_probability=0.5,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from trainables.autoencoder.discriminator import Adversary, PatchDiscriminator, adversary_of, hinge_loss
-from trainables.autoencoder.vae import VaeConfig
+from trainables.autoencoder.settings import VaeConfig
 from trainables.errors import ConfigError
 from trainables.recipes import SMOKE
 

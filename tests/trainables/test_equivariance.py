@@ -10,11 +10,12 @@ from trainables.autoencoder.batch import draw_step
 from trainables.autoencoder.discriminator import Adversary
 from trainables.autoencoder.equivariance import draw_turns, transform, turn
 from trainables.autoencoder.losses import trained_names, vae_loss_names
+from trainables.autoencoder.settings import VaeConfig
 from trainables.autoencoder.training import accumulate
-from trainables.autoencoder.vae import Autoencoder, VaeConfig, sample_posterior
+from trainables.autoencoder.vae import Autoencoder, sample_posterior
 from trainables.errors import ConfigError
+from trainables.loop.draws import generator
 from trainables.loop.precision import WorkingCopy
-from trainables.loop.seeds import generator
 from trainables.recipes import IMPROVED
 
 CONFIG = VaeConfig(widths=(8, 8), blocks=1, attention=False, latent_channels=3, batch_size=6, equivariance_weight=0.5)

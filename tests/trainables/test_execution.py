@@ -6,7 +6,7 @@ import resource
 import pytest
 import torch
 
-from trainables.loop.execution import Execution
+from trainables.loop.settings import Execution
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told to keep freed memory")

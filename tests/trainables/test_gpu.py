@@ -19,8 +19,9 @@ from trainables.autoencoder.training import decode_to_bytes, train_vae
 from trainables.autoencoder.vae import Autoencoder
 from trainables.denoiser.latents import ChannelStatistics, Latents
 from trainables.denoiser.training import train_denoiser
-from trainables.loop.execution import GIB, Execution
-from trainables.measures.inception import InceptionExtractor, find_weights
+from trainables.loop.settings import GIB, Execution
+from trainables.measures.inception import InceptionExtractor
+from trainables.measures.weights import find_weights
 from trainables.recipes import IMPROVED, PAPER, Recipe
 from trainables.resources.ladder import climb
 from trainables.resources.memory import CONTEXT, RESERVE, predict_memory, rung_that_fits

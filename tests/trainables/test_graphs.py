@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainables.loop.execution import Execution, send, uses_graph
+from trainables.loop.draws import LayerGenerators
+from trainables.loop.execution import send, uses_graph
 from trainables.loop.graphs import EagerStep, launcher
-from trainables.loop.seeds import LayerGenerators
+from trainables.loop.settings import Execution
 
 CPU, CARD = torch.device("cpu"), torch.device("cuda:0")
 

@@ -14,9 +14,10 @@ import torch
 from PIL import Image
 
 from trainables.errors import DataError, WeightsError
-from trainables.measures import inception
+from trainables.measures import inception, weights
 from trainables.measures.distances import frechet_distance, kernel_distance
-from trainables.measures.inception import InceptionExtractor, find_weights
+from trainables.measures.inception import InceptionExtractor
+from trainables.measures.weights import find_weights
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +28,9 @@ def extractor() -> InceptionExtractor:
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A machine without weights: no variable, no package, an empty download folder, which is returned."""
-    monkeypatch.delenv(inception.ENVIRONMENT, raising=False)
+    monkeypatch.delenv(weights.ENVIRONMENT, raising=False)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(inception, "_download_folder", lambda: tmp_path)
+    monkeypatch.setattr(weights, "_download_folder", lambda: tmp_path)
     return tmp_path
 
 
@@ -60,7 +61,7 @@ def test_a_path_that_is_given_is_refused_when_absent_or_another_file(tmp_path: P
 
 
 def test_the_variable_comes_before_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv(inception.ENVIRONMENT, str(tmp_path / "elsewhere.pt"))
+    monkeypatch.setenv(weights.ENVIRONMENT, str(tmp_path / "elsewhere.pt"))
     with pytest.raises(WeightsError, match="LATENTSWEEP_INCEPTION"):
         find_weights()
 
@@ -68,9 +69,9 @@ def test_the_variable_comes_before_the_package(monkeypatch: pytest.MonkeyPatch, 
 def test_a_known_file_is_accepted(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = b"weights"
     sha256 = hashlib.sha256(content).hexdigest()
-    monkeypatch.setitem(inception.KNOWN_SHA256, sha256, "test")
-    (bare / inception.DOWNLOADED_FILE).write_bytes(content)
-    assert find_weights() == inception.InceptionWeights(bare / inception.DOWNLOADED_FILE, sha256)
+    monkeypatch.setitem(weights.KNOWN_SHA256, sha256, "test")
+    (bare / weights.DOWNLOADED_FILE).write_bytes(content)
+    assert find_weights() == weights.InceptionWeights(bare / weights.DOWNLOADED_FILE, sha256)
 
 
 def test_no_network_is_a_one_line_error_that_names_the_next_step(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +105,7 @@ def test_a_file_that_changed_after_its_check_is_not_loaded(tmp_path: Path) -> No
     path = tmp_path / "weights.pt"
     path.write_bytes(b"changed")
     with pytest.raises(WeightsError, match="have changed"):
-        InceptionExtractor(inception.InceptionWeights(path, "0" * 64))
+        InceptionExtractor(weights.InceptionWeights(path, "0" * 64))
 
 
 def test_features_do_not_depend_on_the_batch_or_the_place_in_it(extractor: InceptionExtractor) -> None:

@@ -15,8 +15,9 @@ from trainables.denoiser.training import train_denoiser
 from trainables.denoiser.unet import UNet
 from trainables.errors import CapacityError
 from trainables.loop.cards import out_of_memory
-from trainables.loop.execution import Execution, all_or_none
-from trainables.loop.progress import Record
+from trainables.loop.execution import all_or_none
+from trainables.loop.records import Record
+from trainables.loop.settings import Execution
 from trainables.recipes import SMOKE
 from trainables.resources.ladder import Climb, climb, describe_rung, rungs
 

@@ -8,10 +8,11 @@ from torch.nn import functional as F
 
 from trainables.autoencoder.batch import draw_disturbance, draw_step
 from trainables.autoencoder.discriminator import Adversary
+from trainables.autoencoder.settings import VaeConfig
 from trainables.autoencoder.training import accumulate, validation_loss
-from trainables.autoencoder.vae import Autoencoder, VaeConfig, disturb, sample_posterior
+from trainables.autoencoder.vae import Autoencoder, disturb, sample_posterior
+from trainables.loop.draws import generator
 from trainables.loop.precision import WorkingCopy
-from trainables.loop.seeds import generator
 
 CONFIG = VaeConfig(widths=(8, 8), blocks=1, attention=False, latent_channels=3, batch_size=6, latent_noise=0.5)
 

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from trainables.layers import attention, conditional_norm, group_norm
-from trainables.loop.seeds import LayerGenerators, Masks
+from trainables.loop.draws import LayerGenerators, Masks
 
 
 def masks(seed: int, batch: int) -> Masks:

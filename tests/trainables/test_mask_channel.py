@@ -11,11 +11,12 @@ import torch
 
 from trainables.autoencoder.batch import augment
 from trainables.autoencoder.losses import Fidelity, mask_loss, pixel_loss, trained_names, vae_loss, vae_loss_names
+from trainables.autoencoder.settings import VaeConfig
 from trainables.autoencoder.training import decode_to_bytes, encode_slices, train_vae
-from trainables.autoencoder.vae import Autoencoder, VaeConfig
+from trainables.autoencoder.vae import Autoencoder
 from trainables.errors import DataError
 from trainables.images import decided, lesions, reduce_area, to_bytes, to_unit
-from trainables.loop.execution import Execution
+from trainables.loop.settings import Execution
 from trainables.measures.overlap import dice, evaluate_masks
 from trainables.recipes import SMOKE
 

@@ -18,10 +18,11 @@ from trainables.denoiser.condition import Condition
 from trainables.denoiser.losses import sum_losses
 from trainables.denoiser.unet import UNet
 from trainables.errors import CapacityError
-from trainables.loop.execution import GIB, Execution, computing_dtype
+from trainables.loop.draws import LayerGenerators, Masks
+from trainables.loop.execution import computing_dtype
 from trainables.loop.optimiser import adamw, update
 from trainables.loop.precision import convert
-from trainables.loop.seeds import LayerGenerators, Masks
+from trainables.loop.settings import GIB, Execution
 from trainables.recipes import PAPER, RECIPES, SMOKE, Recipe
 from trainables.resources.ladder import rungs
 from trainables.resources.memory import RESERVE, Storages, batch_size, predict_memory, rung_that_fits

@@ -9,7 +9,7 @@ from trainables.denoiser.batch import draw_step
 from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.latents import NO_WHITENING, Latents
 from trainables.denoiser.novelty import LEAST, distances_to_neighbours, novelty_weights
-from trainables.loop.seeds import batch_indices, generator
+from trainables.loop.draws import batch_indices, generator
 
 
 def test_a_distance_is_that_of_the_nearest_of_the_same_volume() -> None:

@@ -12,8 +12,8 @@ from trainables.denoiser.averages import update_ema
 from trainables.denoiser.latents import NO_WHITENING, Latents
 from trainables.denoiser.stopping import STOP_MEASURES
 from trainables.denoiser.training import sum_losses, train_denoiser
-from trainables.loop.execution import Execution
 from trainables.loop.optimiser import cosine_rate
+from trainables.loop.settings import Execution
 from trainables.recipes import PAPER
 
 

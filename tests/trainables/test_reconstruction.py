@@ -17,7 +17,7 @@ from trainables.autoencoder.losses import (
     vae_loss,
     vae_loss_names,
 )
-from trainables.autoencoder.vae import VaeConfig
+from trainables.autoencoder.settings import VaeConfig
 from trainables.measures.similarity import ms_ssim
 
 

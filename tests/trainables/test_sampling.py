@@ -9,10 +9,9 @@ import torch
 
 from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.process import target
-from trainables.denoiser.samplers import SAMPLERS, WITH_ETA, Step
+from trainables.denoiser.samplers import SAMPLERS, Step
 from trainables.denoiser.sampling import (
     CHUNK_ON_CPU,
-    SamplingConfig,
     SamplingTrace,
     even_chunk,
     initial_noise,
@@ -21,6 +20,7 @@ from trainables.denoiser.sampling import (
     usual_chunk,
 )
 from trainables.denoiser.schedules import alphas_cumprod
+from trainables.denoiser.settings import WITHOUT_ETA, SamplingConfig
 from trainables.denoiser.stopping import STOP_MEASURES
 from trainables.denoiser.unet import UNet
 from trainables.errors import ConfigError
@@ -210,7 +210,7 @@ def test_samples_have_the_datas_mean_and_spread(sampler: str, eta: float) -> Non
 def test_eta_is_part_of_a_samplings_identity_only_where_the_sampler_has_one(sampler: str) -> None:
     plain, noisy = (NEVER.replace(sampler=sampler, eta=eta) for eta in (0.0, 0.7))
     same = torch.equal(draw(plain.replace(steps=3)).latents, draw(noisy.replace(steps=3)).latents)
-    assert same == (plain.identity() == noisy.identity()) == (sampler not in WITH_ETA)
+    assert same == (plain.identity() == noisy.identity()) == (sampler in WITHOUT_ETA)
     assert plain.identity()["eta"] == 0.0
 
 

@@ -14,12 +14,13 @@ from trainables.denoiser.condition import NOTHING, Condition, estimated, with_es
 from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.latents import NO_WHITENING, Latents
 from trainables.denoiser.process import add_noise, to_x0_and_noise
-from trainables.denoiser.sampling import SamplingConfig, SamplingTrace, initial_noise, sample
+from trainables.denoiser.sampling import SamplingTrace, initial_noise, sample
 from trainables.denoiser.schedules import alphas_cumprod
+from trainables.denoiser.settings import SamplingConfig
 from trainables.denoiser.training import train_denoiser
 from trainables.denoiser.unet import UNet
-from trainables.loop.execution import Execution
-from trainables.loop.progress import Record, Report, ignore_report
+from trainables.loop.records import Record, Report, ignore_report
+from trainables.loop.settings import Execution
 
 PLAIN = DiffusionConfig(
     widths=(8, 8),

@@ -13,8 +13,8 @@ import torch
 
 from trainables.autoencoder import training as vae_training
 from trainables.denoiser import training as diffusion_training
-from trainables.loop.execution import Execution
-from trainables.measures.inception import find_weights
+from trainables.loop.settings import Execution
+from trainables.measures.weights import find_weights
 from trainables.recipes import SMOKE, Recipe
 from trainables.resources import pieces, timing
 from trainables.resources.timing import step_seconds

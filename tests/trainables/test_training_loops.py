@@ -25,11 +25,12 @@ from trainables.denoiser.latents import ChannelStatistics, Latents
 from trainables.denoiser.training import Scorer, train_denoiser
 from trainables.errors import DivergenceError
 from trainables.loop import execution as loop
-from trainables.loop.checkpoint import CHECKPOINT, load_tensors, save_tensors
-from trainables.loop.execution import Execution
+from trainables.loop.checkpoint import load_tensors, save_tensors
+from trainables.loop.draws import Masks
+from trainables.loop.files import CHECKPOINT
 from trainables.loop.optimiser import update
-from trainables.loop.progress import Record, Report, even_steps, ignore_report
-from trainables.loop.seeds import Masks
+from trainables.loop.records import Record, Report, even_steps, ignore_report
+from trainables.loop.settings import Execution
 from trainables.recipes import SMOKE, Recipe
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "losses.json"

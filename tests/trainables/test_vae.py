@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from trainables.autoencoder.losses import vae_loss
-from trainables.autoencoder.vae import LOG_VARIANCE_RANGE, Autoencoder, VaeConfig, sample_posterior
+from trainables.autoencoder.settings import VaeConfig
+from trainables.autoencoder.vae import LOG_VARIANCE_RANGE, Autoencoder, sample_posterior
 from trainables.config import fingerprint
 from trainables.errors import ConfigError
 from trainables.layers import ResidualBlock, SelfAttention, norm_groups

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from trainables.autoencoder.equivariance import draw_turns
-from trainables.autoencoder.vae import VaeConfig
+from trainables.autoencoder.settings import VaeConfig
 from trainables.images import affine_maps, decided, reduce_area, to_unit, warp
-from trainables.loop.seeds import batch_indices, generator
+from trainables.loop.draws import batch_indices, generator
 
 
 class VaeDraws(NamedTuple):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.autoencoder.vae import VaeConfig
+from trainables.autoencoder.settings import VaeConfig
 from trainables.layers import group_norm
 from trainables.loop import execution as ex
 from trainables.loop.optimiser import adamw, descend, set_learning_rate

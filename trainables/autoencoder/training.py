@@ -11,17 +11,21 @@ from trainables.autoencoder.batch import VaeDraws, augment, draw_step, kl_weight
 from trainables.autoencoder.discriminator import Adversary, adversary_of
 from trainables.autoencoder.equivariance import transform
 from trainables.autoencoder.losses import pixel_loss, trained_names, vae_loss, vae_loss_names
-from trainables.autoencoder.vae import Autoencoder, VaeConfig, disturb, sample_posterior
+from trainables.autoencoder.settings import VaeConfig
+from trainables.autoencoder.vae import Autoencoder, disturb, sample_posterior
 from trainables.images import decided, slices_of, to_bytes, to_unit
 from trainables.loop import execution as ex
 from trainables.loop.cards import on_device
 from trainables.loop.checkpoint import TrainingState
-from trainables.loop.execution import Execution, in_chunks, send, uses_graph
+from trainables.loop.draws import LayerGenerators
+from trainables.loop.execution import in_chunks, send, uses_graph
 from trainables.loop.graphs import launcher
 from trainables.loop.optimiser import adamw, cosine_rate, set_learning_rate, update
 from trainables.loop.precision import WorkingCopy
-from trainables.loop.progress import Progress, Record, Report, RunningMeans, even_steps, ignore_report
-from trainables.loop.seeds import LayerGenerators, derived_seed
+from trainables.loop.progress import Progress, RunningMeans
+from trainables.loop.records import Record, Report, even_steps, ignore_report
+from trainables.loop.seeds import derived_seed
+from trainables.loop.settings import Execution
 from trainables.loop.watchdog import beat
 
 CHUNK = 64

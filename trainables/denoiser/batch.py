@@ -16,7 +16,7 @@ from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.latents import Latents
 from trainables.denoiser.process import add_noise, target
 from trainables.denoiser.schedules import TIMESTEP_SAMPLERS
-from trainables.loop.seeds import batch_indices, generator
+from trainables.loop.draws import batch_indices, generator
 
 
 class Draws(NamedTuple):

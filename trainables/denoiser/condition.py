@@ -15,11 +15,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from trainables.denoiser.diffusion import DiffusionConfig
+from trainables.denoiser.diffusion import DiffusionConfig, no_positions
 from trainables.denoiser.latents import Latents
 from trainables.denoiser.process import to_x0_and_noise
-from trainables.errors import DataError
-from trainables.loop.seeds import generator
+from trainables.loop.draws import generator
 
 
 @dataclass(frozen=True)
@@ -49,14 +48,6 @@ LESIONS = ("none", "small", "large")
 
 NOTHING = Condition()
 """Nothing is known: the unconditional denoiser."""
-
-
-def no_positions() -> DataError:
-    """The error for data whose slices have no place in a volume."""
-    return DataError(
-        "diffusion.position_condition needs volumes of two slices or more, and every volume of this data is a single "
-        "picture; leave diffusion.position_condition at false"
-    )
 
 
 def check_positions(config: DiffusionConfig, training: Latents) -> None:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainables.config import Config, setting
-from trainables.errors import ConfigError
-from trainables.loop.cards import AUTO
+from trainables.errors import ConfigError, DataError
+from trainables.loop.settings import AUTO
 from trainables.plugins import with_plugins
 
 MOST_CATEGORIES = 12
@@ -303,3 +303,11 @@ class DiffusionConfig(Config):
     def versions(self) -> int:
         """How often each training slice is encoded: as it is, mirrored where flips are asked for, and its copies."""
         return 1 + (self.flip_probability > 0) + self.copies
+
+
+def no_positions() -> DataError:
+    """The error for data whose slices have no place in a volume."""
+    return DataError(
+        "diffusion.position_condition needs volumes of two slices or more, and every volume of this data is a single "
+        "picture; leave diffusion.position_condition at false"
+    )

@@ -59,6 +59,3 @@ def dpmpp_2m(step: Step) -> Tensor:
 
 SAMPLERS: dict[str, Callable[[Step], Tensor]] = {"ddim": ddim, "dpmpp_2m": dpmpp_2m}
 """Samplers by name, each from the state after an evaluation to the z of the next one."""
-
-WITH_ETA = ("ddim",)
-"""Those that have an η."""

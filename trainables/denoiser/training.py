@@ -27,12 +27,15 @@ from trainables.denoiser.schedules import alphas_cumprod
 from trainables.denoiser.unet import UNet, denoiser_of
 from trainables.loop import execution as ex
 from trainables.loop.checkpoint import TrainingState
-from trainables.loop.execution import Execution, send, uses_graph
+from trainables.loop.draws import LayerGenerators, Masks, generator
+from trainables.loop.execution import send, uses_graph
 from trainables.loop.graphs import launcher
 from trainables.loop.optimiser import adamw, cosine_rate, set_learning_rate, update
 from trainables.loop.precision import WorkingCopy
-from trainables.loop.progress import Progress, Record, Report, RunningMeans, even_steps, ignore_report, without_scores
-from trainables.loop.seeds import LayerGenerators, Masks, derived_seed, generator
+from trainables.loop.progress import Progress, RunningMeans
+from trainables.loop.records import Record, Report, even_steps, ignore_report, without_scores
+from trainables.loop.seeds import derived_seed
+from trainables.loop.settings import Execution
 
 
 @dataclass(frozen=True)

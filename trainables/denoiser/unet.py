@@ -15,8 +15,8 @@ from trainables.denoiser.condition import LESIONS, NOTHING, Condition
 from trainables.denoiser.diffusion import MOST_CATEGORIES, DiffusionConfig
 from trainables.denoiser.schedules import noise_labels
 from trainables.layers import ResidualBlock, SelfAttention, group_norm, run, zero_init
+from trainables.loop.draws import Masks
 from trainables.loop.precision import dtype_of
-from trainables.loop.seeds import Masks
 
 
 def timestep_embedding(t: Tensor, channels: int) -> Tensor:

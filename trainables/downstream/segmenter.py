@@ -19,8 +19,9 @@ from trainables.downstream.settings import DownstreamConfig
 from trainables.errors import DataError, DivergenceError
 from trainables.images import to_unit
 from trainables.layers import ResidualBlock
+from trainables.loop.draws import batch_indices, generator
 from trainables.loop.optimiser import adamw, cosine_rate, set_learning_rate
-from trainables.loop.seeds import batch_indices, derived_seed, generator
+from trainables.loop.seeds import derived_seed
 from trainables.loop.watchdog import beat
 
 Bytes = npt.NDArray[np.uint8]

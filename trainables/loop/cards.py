@@ -14,10 +14,7 @@ from typing import Any
 
 import torch
 
-from trainables.errors import CardError, ConfigError
-
-DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
-"""The devices that a configuration may name."""
+from trainables.errors import CardError
 
 WAY_OUT = "take the CPU: --device cpu"
 LOOK = f"see what nvidia-smi says, or {WAY_OUT}"
@@ -35,21 +32,8 @@ ALLOCATION_FAILED = re.compile(
 
 NO_ENGINE = re.compile(r"unable to find an engine to execute|Unable to find a valid cuDNN algorithm")
 
-AUTO = (
-    "'auto' takes bf16 where the hardware has it, fp16 on cards that have tensor cores but no bf16 (RTX 20xx, T4, "
-    "V100), else fp32: also on GTX 16xx, where half precision gives NaN, and on GTX 10xx"
-)
-"""What a precision of 'auto' means, for the fields that have it."""
-
 NO_TENSOR_CORES = re.compile(r"GTX 16\d\d|MX[45]50|\bT(400|500|550|600|1000|1200|2000)\b|CMP 30HX")
 """Names of the cards of compute capability 7.5 (TU116, TU117) that lack the tensor cores of the others."""
-
-
-def check_name(name: str) -> None:
-    """Raises :class:`ConfigError` for a device that no configuration may name."""
-    if not DEVICE.fullmatch(name):
-        why = "; Apple's MPS lacks float64, which sampling needs: take cpu" if name.startswith("mps") else ""
-        raise ConfigError(f"Execution.device must be auto, cpu, cuda or cuda:N; got {name!r}{why}")
 
 
 def device_of(name: str) -> torch.device:

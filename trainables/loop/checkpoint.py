@@ -16,10 +16,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from trainables.errors import StoreError, store_error, system_number
+from trainables.loop.files import CHECKPOINT, previous
 
 log = logging.getLogger(__name__)
-
-CHECKPOINT = "checkpoint.safetensors"
 
 KEPT = "kept/"
 """What the names of a loop's own tensors begin with in a checkpoint."""
@@ -145,11 +144,6 @@ class TrainingState:
             self.scaler.load_state_dict(state["scaler"])
         self.step, self.records, self.extra = state["step"], state["records"], state["extra"]
         return True
-
-
-def previous(path: Path) -> Path:
-    """The path of the checkpoint before the one at ``path``."""
-    return path.with_name(f"previous-{path.name}")
 
 
 def _whole(path: Path) -> tuple[dict[str, torch.Tensor], Any] | None:

@@ -1,4 +1,4 @@
-"""Files for people, written whole or not at all."""
+"""Files for people, written whole or not at all, and the names of checkpoints."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+
+CHECKPOINT = "checkpoint.safetensors"
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -56,3 +58,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
+
+
+def previous(path: Path) -> Path:
+    """The path of the checkpoint before the one at ``path``."""
+    return path.with_name(f"previous-{path.name}")

@@ -16,8 +16,9 @@ from torch.torch_version import TorchVersion
 from torch.utils._pytree import tree_leaves
 
 from trainables.loop.cards import out_of_memory
-from trainables.loop.execution import Execution, send, uses_graph
-from trainables.loop.seeds import LayerGenerators
+from trainables.loop.draws import LayerGenerators
+from trainables.loop.execution import send, uses_graph
+from trainables.loop.settings import Execution
 
 Draws = TypeVar("Draws", bound=tuple[Any, ...])
 

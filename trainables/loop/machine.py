@@ -7,6 +7,7 @@ memory. Whoever counts either asks here.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,9 @@ ROOT = Path("/")
 """Where the folders ``proc`` and ``sys`` of this machine lie."""
 
 _VARIABLE = "OMP_NUM_THREADS"
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+"""Options of glibc's mallopt(3)."""
 
 
 def cores(root: Path = ROOT) -> int:
@@ -33,6 +37,25 @@ def memory(root: Path = ROOT) -> int:
         _number(folder / name) for folder, name in _files("memory", "memory.max", "memory.limit_in_bytes", root)
     ]
     return int(min([_installed(), *limits]))
+
+
+def keep_freed_memory() -> None:
+    """Lets glibc keep freed memory, so that a step's activations don't go back to the system after each step."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another C library
+        return
+    mallopt(_M_MMAP_MAX, 0)
+    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def has_card_driver() -> bool:
+    """Whether a driver of cards is installed; where none is, no card is here, and PyTorch need not be asked."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return Path("/dev/kfd").exists()  # AMD's
+    return True
 
 
 def tell_libraries() -> None:

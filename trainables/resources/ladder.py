@@ -17,7 +17,8 @@ import torch
 
 from trainables.errors import CapacityError
 from trainables.loop.cards import out_of_memory
-from trainables.loop.execution import Execution, at_once
+from trainables.loop.execution import at_once
+from trainables.loop.settings import Execution
 
 log = logging.getLogger(__name__)
 

@@ -32,9 +32,10 @@ from trainables.denoiser.sampling import CHUNK_ON_ACCELERATOR
 from trainables.denoiser.unet import denoiser_of
 from trainables.errors import CapacityError
 from trainables.loop import cards
-from trainables.loop.execution import GIB, Execution, at_once, computing_dtype, uses_graph
+from trainables.loop.draws import LayerGenerators
+from trainables.loop.execution import at_once, computing_dtype, uses_graph
 from trainables.loop.precision import WorkingCopy, convert
-from trainables.loop.seeds import LayerGenerators
+from trainables.loop.settings import GIB, Execution
 from trainables.recipes import Recipe
 from trainables.resources.ladder import describe_rung, rungs
 

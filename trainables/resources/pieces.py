@@ -13,8 +13,9 @@ from trainables.autoencoder.vae import Autoencoder
 from trainables.denoiser.sampling import CHUNK_ON_ACCELERATOR, even_chunk, initial_noise, sample
 from trainables.denoiser.unet import denoiser_of
 from trainables.downstream.segmenter import train_segmenter
-from trainables.loop.execution import Execution
-from trainables.measures.inception import CARD_BATCH, CPU_BATCH, InceptionExtractor, InceptionWeights
+from trainables.loop.settings import Execution
+from trainables.measures.inception import CARD_BATCH, CPU_BATCH, InceptionExtractor
+from trainables.measures.weights import InceptionWeights
 from trainables.recipes import Recipe
 from trainables.resources.memory import batch_size
 from trainables.resources.timing import PILOT, step_seconds

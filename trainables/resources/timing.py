@@ -15,8 +15,8 @@ from trainables.denoiser.copies import COPY_LABELS
 from trainables.denoiser.latents import ChannelStatistics, Latents
 from trainables.denoiser.training import train_denoiser
 from trainables.loop import graphs
-from trainables.loop.execution import Execution
-from trainables.loop.progress import Record
+from trainables.loop.records import Record
+from trainables.loop.settings import Execution
 from trainables.recipes import Recipe
 from trainables.resources.ladder import climb
 from trainables.resources.memory import NAMES, batch_size, rung_that_fits

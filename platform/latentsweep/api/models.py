@@ -11,13 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from latentsweep.api.places import dataset_of, home_of
-from latentsweep.configuration import Configuration, read_configuration
+from latentsweep.configuration import CONFIG, Configuration, read_configuration
 from latentsweep.jobs.trained import trained_model
 from latentsweep.search.export import NAMES_OF_A_RUN
-from latentsweep.stages.sampler import CONFIG
 from latentsweep.storage.home import Home
 from trainables.errors import ConfigError, DataError
-from trainables.loop.execution import Execution
+from trainables.loop.settings import Execution
 from trainables.recipes import Recipe
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from latentsweep.api.places import at_least, dataset_of, home_of
 from latentsweep.jobs import release as releases
 from latentsweep.jobs.release import Release
 from latentsweep.storage.home import Home
-from trainables.measures.inception import find_weights
+from trainables.measures.weights import find_weights
 
 
 def release(

@@ -31,7 +31,7 @@ from latentsweep.search.plan import SweepPlan, sweep_plan
 from latentsweep.search.spaces import search_space
 from latentsweep.search.study import Search
 from latentsweep.storage.home import Home
-from trainables.measures.inception import find_weights
+from trainables.measures.weights import find_weights
 from trainables.space import THRESHOLD, SearchSpace
 
 TRIALS = 20

@@ -25,7 +25,7 @@ from latentsweep.jobs.job import Runtime
 from latentsweep.jobs.timing import StageTimes
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
-from trainables.measures.inception import find_weights
+from trainables.measures.weights import find_weights
 from trainables.recipes import Recipe, recipe_named
 
 

@@ -25,7 +25,7 @@ from latentsweep.metrics import KID
 from latentsweep.records.results import guard_tags
 from latentsweep.storage.home import Home
 from trainables.errors import DataError
-from trainables.measures.inception import find_weights
+from trainables.measures.weights import find_weights
 from trainables.recipes import packages_of
 
 if TYPE_CHECKING:

@@ -195,8 +195,8 @@ def evaluate(
     from latentsweep.storage.home import write_json
     from latentsweep.storage.store import Store
     from trainables.errors import ConfigError
-    from trainables.loop.execution import Execution
-    from trainables.measures.inception import find_weights
+    from trainables.loop.settings import Execution
+    from trainables.measures.weights import find_weights
     from trainables.recipes import Recipe
 
     place = options.home_of(home, store, study_storage)

@@ -29,7 +29,7 @@ def plan(
     """Show what a configuration takes of a card's memory, by part, and how trials would share the card."""
     from latentsweep.configuration import execution_of, overridden, read_configuration
     from latentsweep.execution import packing
-    from trainables.loop.execution import Execution
+    from trainables.loop.settings import Execution
     from trainables.recipes import recipe_named
 
     execution, chosen = Execution(), recipe_named(recipe)

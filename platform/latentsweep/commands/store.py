@@ -27,7 +27,7 @@ def show(
     place = options.home_of(home, store, study_storage)
     named = labels(place)
     if as_json:
-        from latentsweep.stages.pipeline import VERSIONS
+        from latentsweep.stages.table import VERSIONS
 
         rows = housekeeping.overview(place, VERSIONS)
         known = {
@@ -58,7 +58,7 @@ def free(
     store: options.StoreOption = "",
 ) -> None:
     """Delete the results that no sweep and no training refers to."""
-    from latentsweep.stages.pipeline import VERSIONS
+    from latentsweep.stages.table import VERSIONS
     from latentsweep.storage import housekeeping
 
     place = options.home_of(home, store)

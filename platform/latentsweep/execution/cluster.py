@@ -18,8 +18,8 @@ from latentsweep.execution.packing import Packing, pack_trials, planned_cards
 from latentsweep.execution.ray_folder import RayFolder
 from latentsweep.execution.work_log import last_line
 from trainables.errors import ConfigError, DiskError, LatentsweepError, LostError
-from trainables.loop.execution import Execution
 from trainables.loop.machine import cores
+from trainables.loop.settings import Execution
 from trainables.recipes import Recipe
 
 ENVIRONMENT = {

@@ -16,9 +16,9 @@ import torch
 from trainables.errors import CardError, ConfigError
 from trainables.loop.cards import WAY_OUT
 from trainables.loop.cards import memory as memory_of_cards
-from trainables.loop.execution import GIB as GIB
-from trainables.loop.execution import MOST_THREADS, Execution
 from trainables.loop.machine import cores
+from trainables.loop.settings import GIB as GIB
+from trainables.loop.settings import MOST_THREADS, Execution
 from trainables.recipes import Recipe
 from trainables.resources.ladder import describe_rung, rungs
 from trainables.resources.memory import CONTEXT, NAMES, Memory, batch_size, predict_memory, refusal

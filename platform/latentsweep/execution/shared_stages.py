@@ -20,8 +20,8 @@ from latentsweep.execution.packing import Packing
 from latentsweep.execution.view import View
 from latentsweep.execution.worker import Brief
 from latentsweep.search.leaderboard import described
-from latentsweep.stages.pipeline import SHARED, Keys
-from latentsweep.stages.vae import VAE
+from latentsweep.stages.keys import Keys
+from latentsweep.stages.table import SHARED, VAE
 from latentsweep.storage.entries import StageKey
 from latentsweep.storage.store import Store
 from trainables.space import stage_of

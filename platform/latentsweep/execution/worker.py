@@ -17,11 +17,9 @@ from latentsweep.records.redaction import redact
 from latentsweep.search.pairing import PAIRING, Pairing
 from latentsweep.search.plan import VERSIONS_OF
 from latentsweep.stages.dataset import open_published, publish
-from latentsweep.stages.denoiser import DENOISER
-from latentsweep.stages.downstream import DOWNSTREAM
-from latentsweep.stages.pipeline import SHARED, STAGES, TRAININGS, VERSIONS, Pipeline
+from latentsweep.stages.pipeline import Pipeline
 from latentsweep.stages.stage import Identity, Stage
-from latentsweep.stages.vae import VAE
+from latentsweep.stages.table import DENOISER, DOWNSTREAM, SHARED, STAGES, TRAININGS, VAE, VERSIONS
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
@@ -35,9 +33,9 @@ from trainables.errors import (
 )
 from trainables.loop import execution as ex
 from trainables.loop.cards import out_of_memory
-from trainables.loop.execution import Execution
-from trainables.loop.progress import Record
-from trainables.measures.inception import InceptionWeights, find_weights
+from trainables.loop.records import Record
+from trainables.loop.settings import Execution
+from trainables.measures.weights import InceptionWeights, find_weights
 from trainables.recipes import Recipe, known_plugins, plugin_fields
 from trainables.resources.pieces import piece_seconds
 from trainables.resources.timing import step_seconds

@@ -24,7 +24,7 @@ from latentsweep.records.recorder import Recorder
 from latentsweep.storage.home import Home, read_json, write_json
 from latentsweep.storage.store import Store
 from trainables.errors import INFRASTRUCTURE, DivergenceError, LatentsweepError
-from trainables.measures.inception import InceptionWeights
+from trainables.measures.weights import InceptionWeights
 from trainables.recipes import Recipe
 from trainables.resources.memory import NAMES
 from trainables.space import Value

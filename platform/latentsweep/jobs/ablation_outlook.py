@@ -18,10 +18,7 @@ from latentsweep.ablation.statistics.power import shown_by, smallest_p
 from latentsweep.ablation.statistics.replicate import unit_words, units
 from latentsweep.ablation.statistics.subjects import kid_covariance
 from latentsweep.pages.numbers import number
-from latentsweep.stages.denoiser import DENOISER
-from latentsweep.stages.evaluation import EVALUATION
-from latentsweep.stages.pipeline import SHARED, STAGES, TRAININGS
-from latentsweep.stages.real_features import REAL_FEATURES
+from latentsweep.stages.table import DENOISER, EVALUATION, REAL_FEATURES, SHARED, STAGES, TRAININGS
 from latentsweep.storage.entries import Entry, StageKey
 from latentsweep.storage.store import Store
 from trainables.config import fingerprint

@@ -9,11 +9,11 @@ from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.stages.pipeline import Pipeline
 from latentsweep.stages.real_features import extractor
 from latentsweep.storage.store import Store
-from trainables.loop.execution import Execution
+from trainables.loop.settings import Execution
 from trainables.measures.evaluation import evaluate_generated
-from trainables.measures.inception import InceptionWeights
 from trainables.measures.memorisation import nearest
 from trainables.measures.reference import Reference
+from trainables.measures.weights import InceptionWeights
 from trainables.recipes import Recipe
 
 

@@ -10,8 +10,8 @@ from latentsweep.search.confirmation import Extent
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.schedule import Schedule
 from latentsweep.search.study import Search
-from latentsweep.stages.pipeline import SHARED, Keys
-from latentsweep.stages.vae import VAE
+from latentsweep.stages.keys import Keys
+from latentsweep.stages.table import SHARED, VAE
 from latentsweep.storage.home import write_json
 from latentsweep.storage.store import Store
 

@@ -19,9 +19,8 @@ from latentsweep.search.study import Search
 from latentsweep.search.sweeps import open_search
 from latentsweep.search.trials import WARM_START, untouched
 from latentsweep.search.warm_start import first_configurations
-from latentsweep.stages.denoiser import DENOISER
-from latentsweep.stages.pipeline import SHARED, STAGES, Keys
-from latentsweep.stages.vae import VAE
+from latentsweep.stages.keys import Keys
+from latentsweep.stages.table import DENOISER, SHARED, STAGES, VAE
 from latentsweep.storage.entries import Entry, StageKey
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store

@@ -28,7 +28,7 @@ from latentsweep.storage.housekeeping import USES, note_uses
 from latentsweep.storage.store import Store
 from trainables.errors import StoppedError
 from trainables.loop.execution import fewer_threads
-from trainables.measures.inception import InceptionWeights
+from trainables.measures.weights import InceptionWeights
 from trainables.recipes import Recipe
 
 

@@ -14,7 +14,7 @@ from latentsweep.execution.view import View
 from latentsweep.execution.work_log import tail
 from latentsweep.jobs.job import Job
 from latentsweep.records.redaction import redact
-from latentsweep.stages.pipeline import Keys
+from latentsweep.stages.keys import Keys
 from trainables.errors import INFRASTRUCTURE, DiskError
 from trainables.recipes import Recipe
 

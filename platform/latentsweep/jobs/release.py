@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latentsweep import guards
+from latentsweep.configuration import CONFIG
 from latentsweep.datasets.ledger import TEST
 from latentsweep.jobs.clean_samples import CleanSamples, Progress, draw_clean
 from latentsweep.jobs.comparison import measuring
@@ -21,7 +22,6 @@ from latentsweep.pages.numbers import number
 from latentsweep.pages.tables import records_as_csv
 from latentsweep.pages.templates import write_texts
 from latentsweep.search.export import configuration_at
-from latentsweep.stages.model_folder import CONFIG
 from latentsweep.stages.pipeline import Pipeline
 from latentsweep.storage.home import Home, sha256_of, write_json
 from latentsweep.storage.refusals import why
@@ -29,8 +29,8 @@ from latentsweep.storage.store import Store
 from trainables.errors import ConfigError, DataError
 from trainables.figures import image_grid, outlined
 from trainables.loop.files import whole_folder
-from trainables.measures.inception import InceptionWeights
 from trainables.measures.reference import Reference
+from trainables.measures.weights import InceptionWeights
 
 SHEET, TABLE, NUMBERS, CROISSANT, SUMS = "README.md", "samples.csv", "metrics.json", "croissant.json", "SHA256SUMS"
 SAMPLES = "samples"

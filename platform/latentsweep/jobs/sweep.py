@@ -39,7 +39,7 @@ from latentsweep.search.warm_start import first_configurations
 from latentsweep.stages.pipeline import scores_of
 from latentsweep.storage.home import Home
 from trainables.errors import INFRASTRUCTURE, DiskError, DivergenceError, StoppedError, UnfinishedError
-from trainables.measures.inception import InceptionWeights
+from trainables.measures.weights import InceptionWeights
 
 SECTIONS = ("vae", "diffusion")
 """The sections of a recipe whose trainings take a part of a card each."""

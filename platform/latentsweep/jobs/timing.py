@@ -15,22 +15,25 @@ from latentsweep.execution.packing import Packing
 from latentsweep.execution.worker import Brief
 from latentsweep.jobs.forecast import mean_seconds
 from latentsweep.search.planner import Costs
-from latentsweep.stages.denoiser import DENOISER
-from latentsweep.stages.downstream import DOWNSTREAM, REAL_SEGMENTATION
-from latentsweep.stages.evaluation import EVALUATION
-from latentsweep.stages.latents import LATENTS
-from latentsweep.stages.pipeline import Keys
-from latentsweep.stages.real_features import REAL_FEATURES
-from latentsweep.stages.reconstruction import RECONSTRUCTION
-from latentsweep.stages.samples import SAMPLES
+from latentsweep.stages.keys import Keys
 from latentsweep.stages.stage import Identity, Stage
-from latentsweep.stages.vae import VAE
+from latentsweep.stages.table import (
+    DENOISER,
+    DOWNSTREAM,
+    EVALUATION,
+    LATENTS,
+    REAL_FEATURES,
+    REAL_SEGMENTATION,
+    RECONSTRUCTION,
+    SAMPLES,
+    VAE,
+)
 from latentsweep.storage.entries import Entry, StageKey
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.autoencoder.training import vae_steps
 from trainables.config import fingerprint
-from trainables.measures.inception import InceptionWeights
+from trainables.measures.weights import InceptionWeights
 from trainables.recipes import Recipe
 from trainables.resources.pieces import piece_seconds
 

@@ -35,15 +35,15 @@ from latentsweep.records.results import (
 )
 from latentsweep.search.plan import check_fit
 from latentsweep.stages.denoiser import check_kept, check_rung, how_to_keep, scored_with
-from latentsweep.stages.downstream import DOWNSTREAM
+from latentsweep.stages.keys import Keys, keys_of
 from latentsweep.stages.model_folder import write_model
-from latentsweep.stages.pipeline import Keys, keys_of
 from latentsweep.stages.stage import Identity
+from latentsweep.stages.table import DOWNSTREAM
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import Home, write_json
 from trainables.autoencoder.training import vae_steps
 from trainables.errors import ConfigError
-from trainables.measures.inception import InceptionWeights
+from trainables.measures.weights import InceptionWeights
 
 log = logging.getLogger(__name__)
 

@@ -17,16 +17,19 @@ from latentsweep.jobs.comparison import compare
 from latentsweep.jobs.train import name_of
 from latentsweep.search.export import configuration_at
 from latentsweep.stages.denoiser import check_kept, image_seeds, keeps
-from latentsweep.stages.downstream import DICE_BY_PATIENTS, DOWNSTREAM
+from latentsweep.stages.keys import keys_of
 from latentsweep.stages.model_folder import Results, TrainedModel, from_store, read_model
-from latentsweep.stages.pipeline import Pipeline, keys_of
+from latentsweep.stages.pipeline import Pipeline
+from latentsweep.stages.results import DICE_BY_PATIENTS
+from latentsweep.stages.table import DOWNSTREAM
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.errors import DataError
-from trainables.loop.execution import Execution, fewer_threads
+from trainables.loop.execution import fewer_threads
 from trainables.loop.machine import cores
-from trainables.measures.inception import InceptionWeights
+from trainables.loop.settings import Execution
+from trainables.measures.weights import InceptionWeights
 from trainables.recipes import Recipe
 
 log = logging.getLogger(__name__)

@@ -57,7 +57,7 @@ def cutmix_error(recipe: Recipe) -> tuple[float, float]:
     from trainables.denoiser.augmentation import cutmix, draw_rectangles
     from trainables.denoiser.process import target
     from trainables.denoiser.schedules import alphas_cumprod
-    from trainables.loop.seeds import generator
+    from trainables.loop.draws import generator
 
     config, side = recipe.diffusion, recipe.latent_size
     random = generator(0, "lint", "cutmix")
@@ -118,7 +118,7 @@ def _collages(recipe: Recipe) -> Finding | None:
     if config.cutmix_form != "z0" or not config.cutmix_probability or config.cutmix_labelled:
         return None
     from trainables.denoiser.augmentation import draw_rectangles
-    from trainables.loop.seeds import generator
+    from trainables.loop.draws import generator
 
     side = recipe.latent_size
     random = generator(0, "lint", "cutmix")

@@ -88,7 +88,7 @@ def frequency_proportion(recipe: Recipe) -> tuple[float, float]:
     from torch.nn import functional as F
 
     from trainables.denoiser.losses import frequency_loss
-    from trainables.loop.seeds import generator
+    from trainables.loop.draws import generator
 
     random = generator(0, "lint", "frequency")
     shape = (PROBES, recipe.vae.latent_channels, recipe.latent_size, recipe.latent_size)
@@ -118,7 +118,7 @@ def kept_amplitudes(recipe: Recipe) -> tuple[float, float]:
 
     from trainables.denoiser.losses import frequency_loss, sum_losses
     from trainables.denoiser.process import target
-    from trainables.loop.seeds import generator
+    from trainables.loop.draws import generator
 
     config, side = recipe.diffusion.replace(loss_power=2.0), recipe.latent_size
     rest, z_t = torch.randn((2, CONTENTS, 1, side, side), generator=generator(0, "lint", "minimiser"))

@@ -22,23 +22,27 @@ from latentsweep.lints import (
     result_lints,
 )
 from latentsweep.metrics import REFERENCE_SAMPLES, SAMPLES
+from latentsweep.search import leaderboard
 from latentsweep.search.export import configuration_at
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search
 from latentsweep.search.sweeps import chosen_sweep, open_search, sweeps
 from latentsweep.search.trials import family_of
-from latentsweep.stages.pipeline import keys_of
+from latentsweep.stages.keys import keys_of
 from latentsweep.storage.entries import StageKey
 from latentsweep.storage.home import Home, is_read_only
 from latentsweep.storage.store import Store
 from trainables.errors import DataError, LatentsweepError
-from trainables.measures.inception import find_weights
+from trainables.measures.weights import find_weights
 from trainables.recipes import Recipe
 
 log = logging.getLogger(__name__)
 
 NAMED = 3
 """How many cases of a finding are told in full."""
+
+LINTS = "lints.json"
+"""The file of a sweep's folder that keeps the findings of its recipes."""
 
 INSPECTION = 1
 """Raised when a lint of the data changes, so that datasets are looked at again."""
@@ -80,11 +84,16 @@ def _slices(home: Home, whose: str, dataset: str, fingerprint: str) -> PreparedD
 
 
 def lint_run(
-    store: Store, recipe: Recipe, keys: Mapping[str, StageKey | str], metrics: Mapping[str, float]
+    store: Store,
+    recipe: Recipe,
+    keys: Mapping[str, StageKey | str],
+    metrics: Mapping[str, float],
+    of_recipe: Sequence[Finding] | None = None,
 ) -> list[Finding]:
     """The findings of a configuration and of its results, as far as the store still has these.
 
-    ``keys`` are those of its results, or their names, by stage.
+    ``keys`` are those of its results, or their names, by stage; ``of_recipe`` are the findings of the recipe alone,
+    where they are known.
     """
     vae, latents, reconstruction, denoiser = (
         store.find(keys[stage]) for stage in ("vae", "latents", "reconstruction", "denoiser")
@@ -97,7 +106,8 @@ def lint_run(
         denoiser_records=denoiser.json(stages.RECORDS) if denoiser else [],
         metrics=metrics,
     )
-    return list({finding.code: finding for finding in (*configuration_lints(recipe), *measured)}.values())
+    own = configuration_lints(recipe) if of_recipe is None else of_recipe
+    return list({finding.code: finding for finding in (*own, *measured)}.values())
 
 
 def lint_sweep(home: Home, plan: SweepPlan, search: Search) -> dict[str, list[Finding]]:
@@ -105,13 +115,31 @@ def lint_sweep(home: Home, plan: SweepPlan, search: Search) -> dict[str, list[Fi
     store = Store.of(home)
     slices = _slices(home, plan.name, plan.dataset, plan.fingerprint)
     of_slices = lint_dataset(home, slices, plan.recipe.data.rule) if slices else []
-    found = {"plan": [*configuration_lints(plan.recipe), *of_slices]}
-    for trial in sorted(search.measured(), key=lambda trial: trial.number):
-        recipe = plan.recipe_of(trial.params)
-        findings = lint_run(store, recipe, plan.results(search, trial), trial.user_attrs["metrics"])
-        found[f"configuration {trial.number}"] = [finding for finding in findings if finding not in found["plan"]]
+    trials = {
+        f"configuration {trial.number}": trial for trial in sorted(search.measured(), key=lambda each: each.number)
+    }
+    recipes = {subject: plan.recipe_of(trial.params) for subject, trial in trials.items()}
+    of_recipes = _lint_recipes(search, {"plan": plan.recipe, **recipes})
+    found = {"plan": [*of_recipes["plan"], *of_slices]}
+    for subject, trial in trials.items():
+        keys, metrics = plan.results(search, trial), trial.user_attrs["metrics"]
+        findings = lint_run(store, recipes[subject], keys, metrics, of_recipes[subject])
+        found[subject] = [finding for finding in findings if finding not in found["plan"]]
     found["comparison"] = comparison_lints(measurements(store, plan, search))
     return found
+
+
+def _lint_recipes(search: Search, recipes: Mapping[str, Recipe]) -> dict[str, list[Finding]]:
+    """The findings of a sweep's recipes alone. The sweep's folder keeps them, since they need torch."""
+
+    def look() -> dict[str, list[dict[str, Any]]]:
+        return {
+            subject: [dataclasses.asdict(finding) for finding in configuration_lints(recipe)]
+            for subject, recipe in recipes.items()
+        }
+
+    found = leaderboard.keep(search, LINTS, look)
+    return {subject: [Finding(**each) for each in findings] for subject, findings in found.items()}
 
 
 def lint_home(home: Home) -> dict[str, list[Finding]]:

@@ -6,8 +6,7 @@ import importlib.metadata
 
 from latentsweep.configuration import scalar
 from latentsweep.pages.numbers import number
-from trainables.loop import cards
-from trainables.loop.machine import cores
+from trainables.loop.machine import cores, has_card_driver
 from trainables.recipes import Recipe
 from trainables.space import Value
 
@@ -46,4 +45,9 @@ def versions() -> str:
 
 def machine() -> str:
     """Cores and graphics cards, in words."""
-    return f"{number(cores(), 'CPU core')}, {', '.join(cards.names()) or 'no CUDA card'}"
+    names = []
+    if has_card_driver():
+        from trainables.loop import cards  # imports torch, which takes two seconds
+
+        names = cards.names()
+    return f"{number(cores(), 'CPU core')}, {', '.join(names) or 'no CUDA card'}"

@@ -10,9 +10,7 @@ from typing import Any
 from latentsweep import guards, stages
 from latentsweep.metrics import DENOISER_SECONDS, EVALUATION_SECONDS, FINALS
 from latentsweep.records.recorder import GENERATED_IMAGES, Recorder, StepRecord
-from latentsweep.stages.denoiser import DENOISER
-from latentsweep.stages.evaluation import EVALUATION
-from latentsweep.stages.pipeline import PICTURED
+from latentsweep.stages.table import DENOISER, EVALUATION, PICTURED
 from latentsweep.storage.entries import Entry, StageKey
 from latentsweep.storage.store import Store
 from trainables.config import as_scalar

@@ -33,10 +33,7 @@ from latentsweep.search.confirmation import choice, confirmation, metric_of
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search
 from latentsweep.search.trials import COPIED, family_of, run_key
-from latentsweep.stages.denoiser import DENOISER
-from latentsweep.stages.evaluation import EVALUATION
-from latentsweep.stages.reconstruction import RECONSTRUCTION
-from latentsweep.stages.vae import VAE
+from latentsweep.stages.table import DENOISER, EVALUATION, RECONSTRUCTION, VAE
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.store import Store
 from trainables.recipes import Recipe

@@ -30,7 +30,8 @@ from latentsweep.search.confirmation import confirmation
 from latentsweep.search.confirmation_table import extent_words
 from latentsweep.search.confirmed import Confirmation
 from latentsweep.search.trials import run_key
-from latentsweep.stages.downstream import DICE_BY_PATIENTS, DOWNSTREAM
+from latentsweep.stages.results import DICE_BY_PATIENTS
+from latentsweep.stages.table import DOWNSTREAM
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import Home
 from trainables.errors import LatentsweepError

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from latentsweep import guards, stages
-from latentsweep.configuration import Configuration, read_configuration
+from latentsweep.configuration import CONFIG, Configuration, read_configuration
 from latentsweep.datasets.ledger import earlier_words, uses
 from latentsweep.lints.targets import passing_over
 from latentsweep.metrics import (
@@ -27,8 +27,7 @@ from latentsweep.metrics import (
 )
 from latentsweep.pages.numbers import UNKNOWN, fixed
 from latentsweep.pages.tables import Row, Table, as_latex
-from latentsweep.stages.latents import LATENTS
-from latentsweep.stages.sampler import CONFIG
+from latentsweep.stages.table import LATENTS
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import Home, read_json
 from latentsweep.storage.store import Store

@@ -11,8 +11,8 @@ from PIL import Image
 
 from latentsweep import stages
 from latentsweep.pages.charts import data_uri
-from latentsweep.stages.downstream import DICE_BY_PATIENTS
-from latentsweep.stages.pipeline import PICTURED
+from latentsweep.stages.results import DICE_BY_PATIENTS
+from latentsweep.stages.table import PICTURED
 from latentsweep.storage.entries import Entry
 
 BUDGET = 3_500_000

@@ -13,7 +13,7 @@ from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search
 from latentsweep.search.sweeps import chosen_sweep, open_search
 from latentsweep.search.trials import family_of
-from latentsweep.stages.pipeline import STAGES
+from latentsweep.stages.table import STAGES
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import Home, read_json
 from latentsweep.storage.store import Store

@@ -19,7 +19,7 @@ from latentsweep.search.confirmed import Confirmation, Confirmed, order_by_stand
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search
 from latentsweep.search.trials import family_of
-from latentsweep.stages.pipeline import Keys
+from latentsweep.stages.keys import Keys
 from trainables.recipes import Recipe
 
 ATTRIBUTE = "confirmation"

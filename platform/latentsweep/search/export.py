@@ -9,17 +9,16 @@ from typing import Any, NamedTuple
 from optuna.trial import FrozenTrial, TrialState
 
 from latentsweep import __version__, guards
-from latentsweep.configuration import Configuration, read_configuration
+from latentsweep.configuration import CONFIG, Configuration, read_configuration
 from latentsweep.metrics import OBJECTIVES
 from latentsweep.search.confirmation import choice, confirmation, refusal
 from latentsweep.search.plan import SweepPlan, threads_of
 from latentsweep.search.study import Search
 from latentsweep.search.sweeps import chosen_sweep, open_search
 from latentsweep.search.trials import family_of, run_key
-from latentsweep.stages.sampler import CONFIG
 from latentsweep.storage.home import Home
 from trainables.errors import ConfigError, DataError
-from trainables.loop.execution import Execution
+from trainables.loop.settings import Execution
 
 
 def configuration_of(

@@ -142,8 +142,8 @@ def counts(search: Search) -> dict[str, int]:
 def keep(search: Search, file: str, compute: Callable[[], Any]) -> Any:
     """What ``compute`` finds of the measured configurations alone, as JSON; computed once for them.
 
-    It is kept in ``file`` of the sweep's folder, where that can be written: forests take seconds to import and grow.
-    That is all that reading a sweep writes. A file that can't be read is made anew.
+    It is kept in ``file`` of the sweep's folder, where that can be written: forests and lints of recipes take seconds
+    to import and compute. That is all that reading a sweep writes. A file that can't be read is made anew.
     """
     measured = [[trial.number, dict(trial.params), list(trial.values)] for trial in search.measured()]
     digest, path = fingerprint([__version__, measured]), search.folder / file

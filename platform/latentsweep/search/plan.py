@@ -20,13 +20,14 @@ from latentsweep.search.choice import SearchConfig
 from latentsweep.search.schedule import Schedule
 from latentsweep.search.study import Search
 from latentsweep.search.trials import family_of
-from latentsweep.stages.pipeline import LAST, Keys, keys_of
+from latentsweep.stages.keys import Keys, keys_of
+from latentsweep.stages.table import LAST
 from latentsweep.storage.home import Home, read_json
 from trainables.config import fingerprint
-from trainables.denoiser.condition import no_positions
+from trainables.data import check_size
+from trainables.denoiser.diffusion import no_positions
 from trainables.errors import ConfigError, DataError
-from trainables.images import check_size
-from trainables.measures.inception import InceptionWeights
+from trainables.measures.weights import InceptionWeights
 from trainables.recipes import Recipe, recipe_named
 from trainables.space import AFTER_STEPS, NO_STEP, THRESHOLD, SearchSpace
 

@@ -13,11 +13,14 @@ from latentsweep import guards
 from latentsweep.invocation import hint
 from latentsweep.metrics import RUNG
 from latentsweep.stages.conditions import read_categories, read_lesions, training_conditions
-from latentsweep.stages.latents import LATENTS, read_latents, scaling
-from latentsweep.stages.real_features import REAL_FEATURES, extractor
-from latentsweep.stages.stage import WEIGHTS, Context, Identity, Stage, records_of, train_within_memory
+from latentsweep.stages.context import WEIGHTS, Context, train_within_memory
+from latentsweep.stages.latents import read_latents, scaling
+from latentsweep.stages.real_features import extractor
+from latentsweep.stages.results import records_of
+from latentsweep.stages.stage import Identity
+from latentsweep.stages.table import LATENTS, REAL_FEATURES, VAE
 from latentsweep.stages.training_latents import read_training
-from latentsweep.stages.vae import VAE, load_vae
+from latentsweep.stages.vae import load_vae
 from latentsweep.storage.entries import Entry
 from trainables.autoencoder.training import decode_to_bytes
 from trainables.config import fingerprint
@@ -30,9 +33,9 @@ from trainables.errors import ConfigError, DataError
 from trainables.images import apart
 from trainables.loop import execution as ex
 from trainables.loop.checkpoint import load_tensors, save_tensors, with_weights
-from trainables.loop.execution import Execution
-from trainables.loop.progress import Record, even_steps
+from trainables.loop.records import Record, even_steps
 from trainables.loop.seeds import derived_seed
+from trainables.loop.settings import Execution
 from trainables.measures.memorisation import memorisation, nearest
 from trainables.measures.reference import Reference, fid_and_kid
 from trainables.recipes import Recipe
@@ -149,17 +152,6 @@ def scored_with(identity: Identity) -> str:
 def replay(context: Context, entry: Entry) -> list[Record]:
     """The records of a finished training; with its scores only where the context would give the same ones."""
     return records_of(entry, rungs=entry.summary.get("rungs") == scored_with(context.identity))
-
-
-DENOISER = Stage(
-    name="denoiser",
-    version=4,
-    title="denoiser",
-    fields=lambda identity: {"diffusion": identity.recipe.diffusion.identity(), "seed": identity.seed},
-    run=train,
-    inputs=(LATENTS,),
-    replay=replay,
-)
 
 
 def load_denoiser(weights: Path, recipe: Recipe) -> UNet:

@@ -9,28 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from latentsweep.stages.conditions import training_conditions
-from latentsweep.stages.denoiser import DENOISER, draw, image_seeds, load_average, load_guide
-from latentsweep.stages.latents import LATENTS, scaling
-from latentsweep.stages.real_features import REAL_FEATURES
-from latentsweep.stages.stage import WEIGHTS, Context, Identity, Stage, save_figure
-from latentsweep.stages.vae import VAE, load_vae
+from latentsweep.stages.context import WEIGHTS, Context, save_figure
+from latentsweep.stages.denoiser import draw, image_seeds, load_average, load_guide
+from latentsweep.stages.latents import scaling
+from latentsweep.stages.results import DICE_BY_PATIENTS
+from latentsweep.stages.table import DENOISER, LATENTS, REAL_FEATURES, REAL_SEGMENTATION, VAE
+from latentsweep.stages.vae import load_vae
 from trainables import figures
 from trainables.autoencoder.training import decode_to_bytes
-from trainables.downstream.arms import (
-    Labelled,
-    compare_generated,
-    compare_real,
-    leave_out_copies,
-    measure_arms,
-)
+from trainables.downstream.arms import Labelled, compare_generated, compare_real, leave_out_copies
+from trainables.downstream.scores import measure_arms
 from trainables.errors import ConfigError
 from trainables.images import apart
 from trainables.measures.reference import Reference
-
-SYNTHETIC = "synthetic"
-"""The field of ``downstream`` that the networks of real slices don't depend on."""
-DICE_BY_PATIENTS = "dice_by_patients"
-"""The picture of a comparison."""
 
 
 def labelled(context: Context, split: str) -> Labelled:
@@ -46,25 +37,6 @@ def train_on_real(context: Context, folder: Path) -> dict[str, Any]:
     device, held_out = context.execution.prepare(), labelled(context, context.split)
     rows = compare_real(context.recipe.downstream, labelled(context, "train"), held_out, device)
     return {"patients": len(set(held_out.patients)), "rows": rows}
-
-
-def _fields(identity: Identity) -> dict[str, Any]:
-    networks = identity.recipe.downstream.identity()
-    return {
-        **identity.learned,
-        "downstream": {name: value for name, value in networks.items() if name != SYNTHETIC},
-        "split": identity.split,
-    }
-
-
-REAL_SEGMENTATION = Stage(
-    name="segmentation",
-    version=1,
-    title="segmentation of real slices",
-    fields=_fields,
-    run=train_on_real,
-    wanted=lambda recipe: recipe.downstream.measured,
-)
 
 
 def train_on_generated(context: Context, folder: Path) -> dict[str, Any]:
@@ -109,24 +81,3 @@ def draw_labelled(context: Context, count: int) -> Labelled:
     if masks is None:
         raise ConfigError("a segmentation network needs lesion masks; set data.mask=true")
     return Labelled(images.numpy(), masks.numpy())
-
-
-def _fields_of_generated(identity: Identity) -> dict[str, Any]:
-    sampling = identity.recipe.sampling.identity().items()
-    return {
-        "sampling": {name: value for name, value in sampling if name != "threshold_grid"},
-        SYNTHETIC: identity.recipe.downstream.synthetic,
-        "seed": identity.seed,
-    }
-
-
-DOWNSTREAM = Stage(
-    name="downstream",
-    version=1,
-    title="downstream segmentation",
-    fields=_fields_of_generated,
-    run=train_on_generated,
-    inputs=(VAE, LATENTS, REAL_FEATURES, REAL_SEGMENTATION, DENOISER),
-    wanted=lambda recipe: recipe.downstream.measured,
-    pictured=True,
-)

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from latentsweep.stages.denoiser import DENOISER
-from latentsweep.stages.latents import LATENTS, posteriors
-from latentsweep.stages.real_features import REAL_FEATURES, extractor
-from latentsweep.stages.reconstruction import RECONSTRUCTION, RECONSTRUCTIONS, with_masks
-from latentsweep.stages.samples import IMAGES, SAMPLES
-from latentsweep.stages.stage import Context, Stage, finite, records_of, save_figure, spread
-from latentsweep.storage.entries import Entry
+from latentsweep.stages.context import Context, save_figure, spread
+from latentsweep.stages.latents import posteriors
+from latentsweep.stages.real_features import extractor
+from latentsweep.stages.reconstruction import RECONSTRUCTIONS, with_masks
+from latentsweep.stages.results import figure_of, finite, records_of
+from latentsweep.stages.samples import IMAGES
+from latentsweep.stages.table import DENOISER, LATENTS, REAL_FEATURES, RECONSTRUCTION, SAMPLES
 from trainables import figures
 from trainables.loop.checkpoint import load_tensors
 from trainables.measures.distances import kernel_by_group, kernel_by_image
 from trainables.measures.evaluation import evaluate_generated
 from trainables.measures.memorisation import align, near_copy_threshold, nearest
 from trainables.measures.reference import Reference
-from trainables.recipes import Recipe
 
 SHOWN = 16
 """Slices in a picture of generated beside real ones."""
@@ -92,36 +90,3 @@ def measure_generated(context: Context, folder: Path) -> dict[str, Any]:
     for name, figure in drawn.items():
         save_figure(folder, name, figure)
     return {"points": points, "shown": timing["thresholds"][0]}
-
-
-EVALUATION = Stage(
-    name="evaluation",
-    version=4,
-    title="measurement",
-    fields=lambda identity: {
-        "bootstrap": identity.recipe.evaluation.bootstrap,
-        **identity.recipe.evaluation.plugin_identity(),
-    },
-    run=measure_generated,
-    inputs=(LATENTS, DENOISER, SAMPLES, REAL_FEATURES, RECONSTRUCTION),
-    pictured=True,
-)
-
-
-def figure_of(threshold: float) -> str:
-    """The name of the picture of images generated under this early-stop threshold."""
-    return f"generated_threshold_{threshold:g}"
-
-
-def point_of(summary: Mapping[str, Any], recipe: Recipe) -> Mapping[str, Any]:
-    """The point of a configuration's own early-stop threshold, in the summary of its evaluation."""
-    own = recipe.sampling.early_stop_threshold
-    return next(point for point in summary["points"] if point["threshold"] == own)
-
-
-def metrics_of(evaluation: Entry, recipe: Recipe, downstream: Entry | None = None) -> dict[str, float]:
-    """The measurements of a configuration's own early-stop threshold, of its autoencoder, and those downstream."""
-    return {
-        **point_of(evaluation.summary, recipe)["metrics"],
-        **(downstream.summary["metrics"] if downstream else {}),
-    }

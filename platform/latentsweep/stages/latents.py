@@ -18,9 +18,10 @@ import pyarrow.parquet as pq
 import torch
 
 from latentsweep.datasets.slices import Slices
+from latentsweep.stages.context import WEIGHTS, Context
 from latentsweep.stages.pieces import encode_in_pieces
-from latentsweep.stages.stage import WEIGHTS, Context, Identity, Stage
-from latentsweep.stages.vae import VAE, load_vae
+from latentsweep.stages.table import VAE
+from latentsweep.stages.vae import load_vae
 from latentsweep.storage.bounds import Form, admit
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import read_each
@@ -29,7 +30,7 @@ from trainables.denoiser.copies import draw_alterations
 from trainables.denoiser.latents import NO_WHITENING, ChannelStatistics, Latents
 from trainables.errors import StoreError
 from trainables.loop.checkpoint import save_tensors
-from trainables.loop.seeds import generator
+from trainables.loop.draws import generator
 from trainables.recipes import Recipe
 
 ROWS_PER_SHARD = 4096
@@ -101,25 +102,6 @@ def encode(context: Context, folder: Path) -> dict[str, Any]:
         save_tensors(folder / LESIONS, {split: lesion_sizes(each, border) for split, each in shares.items()})
         summary["lesion_border"] = border
     return summary
-
-
-def versions(identity: Identity) -> dict[str, Any]:
-    """What the latents depend on beyond the autoencoder: the versions of the training slices, not how often each is
-    drawn, so that denoisers of different probabilities share them."""
-    config, seed = identity.recipe.diffusion, identity.seed
-    mirrored = {"mirrored": True} if config.flip_probability else {}
-    return {**mirrored, **({"copies": config.copies, "seed": seed} if config.copies else {})}
-
-
-LATENTS = Stage(
-    name="latents",
-    version=1,
-    title="latents",
-    fields=versions,
-    run=encode,
-    inputs=(VAE,),
-    planned="encodings",
-)
 
 
 def scaling(recipe: Recipe, latents: Entry) -> ChannelStatistics:

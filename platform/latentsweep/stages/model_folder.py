@@ -12,16 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from latentsweep import __version__
-from latentsweep.configuration import Configuration, read_configuration
+from latentsweep.configuration import CONFIG, Configuration, read_configuration
 from latentsweep.invocation import hint
 from latentsweep.stages import sampler
 from latentsweep.stages.conditions import training_categories, training_lesions, training_positions
+from latentsweep.stages.context import WEIGHTS
 from latentsweep.stages.denoiser import guide_file, load_average, load_guide
+from latentsweep.stages.keys import Keys
 from latentsweep.stages.latents import channel_statistics, scaling
-from latentsweep.stages.pipeline import Keys
-from latentsweep.stages.sampler import (
-    CONFIG as CONFIG,
-)
 from latentsweep.stages.sampler import (
     DENOISER,
     GUIDE,
@@ -33,15 +31,14 @@ from latentsweep.stages.sampler import (
     require,
 )
 from latentsweep.stages.single_file import single_file
-from latentsweep.stages.stage import WEIGHTS
 from latentsweep.stages.vae import load_vae
 from latentsweep.storage.entries import Entry, StageKey
 from latentsweep.storage.store import Store
 from trainables.config import Config
 from trainables.errors import DataError
 from trainables.loop.checkpoint import save_tensors
-from trainables.loop.execution import Execution
 from trainables.loop.files import replace_whole
+from trainables.loop.settings import Execution
 from trainables.recipes import Recipe
 
 Results = Mapping[str, StageKey] | Mapping[str, str]

@@ -6,12 +6,11 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from latentsweep.stages.stage import Context, Identity, Stage
-from trainables.measures.inception import InceptionExtractor, InceptionWeights
+from latentsweep.stages.context import Context
+from latentsweep.stages.table import DRAW_SEED
+from trainables.measures.inception import InceptionExtractor
 from trainables.measures.reference import build_reference
-
-DRAW_SEED = 0
-"""The seed of the draw of the floor's slices. Runs with different seeds are measured against the same slices."""
+from trainables.measures.weights import InceptionWeights
 
 
 def measure_real(context: Context, folder: Path) -> dict[str, Any]:
@@ -36,21 +35,6 @@ def measure_real(context: Context, folder: Path) -> dict[str, Any]:
         "sha": reference.sha,
         "extractor": reference.extractor,
     }
-
-
-def _fields(identity: Identity) -> dict[str, Any]:
-    evaluation = identity.recipe.evaluation
-    return {
-        **identity.slices,
-        "split": identity.split,
-        "samples": evaluation.samples,
-        "bootstrap": evaluation.bootstrap,
-        "weights": identity.weights,
-        "seed": DRAW_SEED,
-    }
-
-
-REAL_FEATURES = Stage(name="reference", version=3, title="real features and floor", fields=_fields, run=measure_real)
 
 
 @functools.lru_cache(maxsize=1)

@@ -10,10 +10,12 @@ import numpy as np
 import torch
 
 from latentsweep.datasets.slices import Slices
-from latentsweep.stages.latents import LATENTS, posteriors
-from latentsweep.stages.real_features import REAL_FEATURES, extractor
-from latentsweep.stages.stage import WEIGHTS, Context, Stage, finite, save_figure, spread
-from latentsweep.stages.vae import VAE, load_vae
+from latentsweep.stages.context import WEIGHTS, Context, save_figure, spread
+from latentsweep.stages.latents import posteriors
+from latentsweep.stages.real_features import extractor
+from latentsweep.stages.results import finite
+from latentsweep.stages.table import LATENTS, REAL_FEATURES, VAE
+from latentsweep.stages.vae import load_vae
 from trainables import figures
 from trainables.autoencoder.training import decode_latents, encode_slices
 from trainables.autoencoder.vae import Autoencoder
@@ -73,14 +75,3 @@ def with_masks(images: np.ndarray, slices: Slices) -> np.ndarray:
     places = {sha256(image.tobytes()).digest(): place for place, image in enumerate(slices.images)}
     chosen = [places[sha256(image.tobytes()).digest()] for image in images]
     return np.stack([images, slices.masks[chosen]], axis=1)
-
-
-RECONSTRUCTION = Stage(
-    name="reconstruction",
-    version=2,
-    title="autoencoder's reconstructions",
-    fields=lambda identity: {"bootstrap": identity.recipe.evaluation.bootstrap},
-    run=measure_autoencoder,
-    inputs=(VAE, LATENTS, REAL_FEATURES),
-    pictured=True,
-)

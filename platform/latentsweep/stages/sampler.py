@@ -26,6 +26,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
+from latentsweep.configuration import CONFIG
 from latentsweep.stages.denoiser import draw, load_denoiser
 from latentsweep.stages.vae import load_vae
 from trainables.autoencoder.training import decode_to_bytes
@@ -39,8 +40,8 @@ from trainables.loop.checkpoint import load_tensors
 from trainables.loop.machine import cores
 from trainables.recipes import Recipe
 
-CONFIG, SETTINGS = "config.yaml", "config.json"
-"""A configuration as a person reads and edits it, and what the sampler reads, which is made of that."""
+SETTINGS = "config.json"
+"""What the sampler reads, which is made of the configuration."""
 VAE, DENOISER, GUIDE = "vae.safetensors", "denoiser.safetensors", "guide.safetensors"
 SCALING = "scaling.safetensors"
 NETWORKS = ("unet",)

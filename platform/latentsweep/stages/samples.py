@@ -11,10 +11,11 @@ import numpy as np
 import torch
 
 from latentsweep.stages.conditions import training_conditions
-from latentsweep.stages.denoiser import DENOISER, draw, image_seeds, load_average, load_guide
-from latentsweep.stages.latents import LATENTS, scaling
-from latentsweep.stages.stage import WEIGHTS, Context, Identity, Stage, save_figure
-from latentsweep.stages.vae import VAE, load_vae
+from latentsweep.stages.context import WEIGHTS, Context, save_figure
+from latentsweep.stages.denoiser import draw, image_seeds, load_average, load_guide
+from latentsweep.stages.latents import scaling
+from latentsweep.stages.table import DENOISER, LATENTS, VAE
+from latentsweep.stages.vae import load_vae
 from trainables import figures
 from trainables.autoencoder.training import decode_to_bytes
 from trainables.denoiser.sampling import sampling_timesteps
@@ -105,26 +106,3 @@ def evaluations_at(timesteps: Sequence[int], recipe: Recipe) -> list[int]:
     """The numbers of the denoiser's evaluations (from 0) that come nearest to these timesteps."""
     visited = np.asarray(sampling_timesteps(recipe.diffusion.timesteps, recipe.sampling.steps))
     return sorted({int(np.abs(visited - t).argmin()) for t in timesteps})
-
-
-def _fields(identity: Identity) -> dict[str, Any]:
-    recipe, given = identity.recipe, ("early_stop_threshold", "threshold_grid")
-    sampling = recipe.sampling.identity().items()
-    return {
-        "sampling": {name: value for name, value in sampling if name not in given},
-        "thresholds": list(recipe.sampling.thresholds),
-        "samples": recipe.evaluation.samples,
-        "seed": identity.seed,
-    }
-
-
-SAMPLES = Stage(
-    name="samples",
-    version=4,
-    title="generated samples",
-    fields=_fields,
-    run=generate,
-    inputs=(VAE, LATENTS, DENOISER),
-    planned="samplings",
-    pictured=True,
-)

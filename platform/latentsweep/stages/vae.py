@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 
-from latentsweep.stages.stage import WEIGHTS, Context, Stage, records_of, save_figure, train_within_memory
+from latentsweep.stages.context import WEIGHTS, Context, save_figure, train_within_memory
 from trainables import figures
 from trainables.autoencoder.training import train_vae
 from trainables.autoencoder.vae import Autoencoder
 from trainables.loop import execution as ex
 from trainables.loop.checkpoint import load_tensors, save_tensors, with_weights
-from trainables.loop.execution import Execution
-from trainables.loop.progress import Record
+from trainables.loop.records import Record
+from trainables.loop.settings import Execution
 from trainables.recipes import Recipe
 
 
@@ -33,18 +33,6 @@ def train(context: Context, folder: Path) -> dict[str, Any]:
     save_tensors(folder / WEIGHTS, model.state_dict())
     save_figure(folder, "vae_training", figures.training_curves(records, stage="vae"))
     return {"parameters": sum(p.numel() for p in model.parameters()), **how}
-
-
-VAE = Stage(
-    name="vae",
-    version=2,
-    title="autoencoder",
-    fields=lambda identity: {**identity.learned, "vae": identity.recipe.vae.identity(), "seed": identity.seed},
-    run=train,
-    replay=lambda context, entry: records_of(entry),
-    planned="autoencoders",
-    pictured=True,
-)
 
 
 def load_vae(weights: Path, recipe: Recipe) -> Autoencoder:

@@ -21,7 +21,7 @@ from latentsweep.storage.bucket import Place
 from latentsweep.storage.entries import MANIFEST, fault_of
 from latentsweep.storage.home import read_each, sha256_of
 from trainables.config import fingerprint
-from trainables.loop.checkpoint import previous
+from trainables.loop.files import previous
 
 PARTIAL = ".partial"
 POINTER = "checkpoint.json"

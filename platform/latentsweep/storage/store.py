@@ -32,7 +32,7 @@ from latentsweep.storage.mirror import DAMAGED, PARTIAL, Mirror
 from latentsweep.storage.refusals import DENIED, reason, remedy
 from trainables.config import fingerprint
 from trainables.errors import StoreError, store_error, system_number
-from trainables.loop.checkpoint import CHECKPOINT, previous
+from trainables.loop.files import CHECKPOINT, previous
 from trainables.loop.watchdog import waiting
 
 CHECKPOINTS = (CHECKPOINT, previous(Path(CHECKPOINT)).name)

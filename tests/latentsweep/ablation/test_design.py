@@ -10,10 +10,10 @@ from small_dataset import plant
 from latentsweep.ablation.design.components import COMPONENTS, DEFAULT, chosen
 from latentsweep.ablation.design.contrasts import Design, design_of
 from latentsweep.ablation.design.plan import TUNING_SEED, AblationPlan, needed, sharing
-from latentsweep.stages.pipeline import keys_of
+from latentsweep.stages.keys import keys_of
 from latentsweep.storage.home import Home
 from trainables.errors import ConfigError
-from trainables.measures.inception import InceptionWeights
+from trainables.measures.weights import InceptionWeights
 from trainables.recipes import IMPROVED, PAPER, SMOKE
 
 

@@ -27,7 +27,7 @@ from latentsweep.records.recorder import MemoryRecorder
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.errors import ConfigError
-from trainables.measures.inception import InceptionWeights
+from trainables.measures.weights import InceptionWeights
 from trainables.recipes import PAPER, SMOKE, Recipe
 
 PLAN = AblationPlan("demo", "f" * 16, "smoke", SMOKE, "leave-one-out", ("cutmix",), 0, "test", "w" * 64)

@@ -25,8 +25,8 @@ from trainables.denoiser.process import add_noise
 from trainables.denoiser.sampling import initial_noise, sample
 from trainables.denoiser.schedules import alphas_cumprod
 from trainables.denoiser.training import train_denoiser
-from trainables.loop.execution import Execution
-from trainables.loop.progress import Record
+from trainables.loop.records import Record
+from trainables.loop.settings import Execution
 from trainables.measures.evaluation import UNFINISHED
 from trainables.measures.latent_statistics import active_channels, kl_by_channel
 from trainables.measures.memorisation import memorisation

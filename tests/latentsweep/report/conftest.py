@@ -85,10 +85,11 @@ class Made:
 
     def _built(self, folder: Path, key: StageKey, pictures: Sequence[str], shape: tuple[int, int]) -> dict[str, Any]:
         (folder / "figures").mkdir(exist_ok=True)
+        (folder / "records.json").write_text("[]")
         for name in pictures:
             noise = np.random.default_rng(len(name)).integers(0, 256, (*shape, 3), dtype=np.uint8)
             Image.fromarray(noise).save(folder / "figures" / f"{name}.png")
-        return {"split": "validation", "shown": 0.0}
+        return {"split": "validation", "shown": 0.0, "extractor": "made up", "sha": "made up"}
 
 
 @pytest.fixture

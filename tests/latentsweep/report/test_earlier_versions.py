@@ -25,12 +25,12 @@ from latentsweep.search import leaderboard
 from latentsweep.search.plan import VERSIONS_OF
 from latentsweep.search.sweeps import open_search
 from latentsweep.search.trials import family_of
-from latentsweep.stages.pipeline import VERSIONS
+from latentsweep.stages.table import VERSIONS
 from latentsweep.storage import housekeeping
 from latentsweep.storage.entries import StageKey
 from latentsweep.storage.home import read_json
 from trainables.errors import DataError
-from trainables.measures.inception import InceptionWeights, find_weights
+from trainables.measures.weights import InceptionWeights, find_weights
 
 from .conftest import Made
 

@@ -16,10 +16,13 @@ from typer.testing import CliRunner
 
 from latentsweep.cli import app
 from latentsweep.configuration import Configuration, overridden
+from latentsweep.lints.targets import lint_target
+from latentsweep.pages import repetition
 from latentsweep.report import write_report
 from latentsweep.search import leaderboard
 from latentsweep.search.labels import Label, labels, ranges, users_words
 from latentsweep.storage.home import Home
+from trainables.loop import cards
 from trainables.recipes import SMOKE
 
 ROOT = Path(__file__).parents[3]
@@ -29,7 +32,7 @@ atexit.register(lambda: print(*(name for name in sys.argv[1].split(",") if name 
 from latentsweep.cli import app
 app(sys.argv[2:])
 """
-TRAINING = ("ray", "torchvision", "torchmetrics", "pytorch_fid", "cleanfid")
+TRAINING = ("torch", "ray", "torchvision", "torchmetrics", "pytorch_fid", "cleanfid")
 SCANS = ("nibabel", "pydicom", "scipy.ndimage")
 FOREST = ("sklearn",)
 
@@ -40,16 +43,25 @@ def imported(libraries: tuple[str, ...], words: list[str], folder: Path) -> list
     command = [sys.executable, "-c", RUN, ",".join(libraries), *words]
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
     assert done.returncode in (0, 1), done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
     return done.stderr.splitlines()[-1].split()
 
 
-def test_the_report_of_a_finished_sweep_imports_neither_ray_nor_what_trains_or_reads_scans(
+def test_a_second_report_imports_nothing_that_trains_reads_scans_or_grows_forests(
     make_sweep: Callable[..., Any],
 ) -> None:
     made = make_sweep(6)
     plant(made.home, made.plan.dataset)
     words = ["report", made.name, "--no-mlflow", "--home", str(made.home.root)]
-    assert imported((*TRAINING, *SCANS, "mlflow"), words, made.home.root) == []
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert imported((*TRAINING, *SCANS, *FOREST, "mlflow"), words, made.home.root) == []
+
+
+def test_a_report_names_the_cards_of_a_machine_that_has_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cards, "names", lambda: ["NVIDIA H200"])
+    for driver, said in ((True, "NVIDIA H200"), (False, "no CUDA card")):
+        monkeypatch.setattr(repetition, "has_card_driver", lambda driver=driver: driver)
+        assert repetition.machine().endswith(f", {said}")
 
 
 def test_a_second_report_grows_no_forest(make_sweep: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,8 +134,24 @@ def test_a_plan_imports_neither_ray_nor_what_reads_scans_or_draws(tmp_path: Path
     assert imported(("ray", "torchvision", *SCANS, *FOREST, *drawing), words, tmp_path) == []
 
 
-def test_lint_imports_neither_ray_nor_what_reads_scans_or_draws(make_sweep: Callable[..., Any]) -> None:
+def test_a_second_lint_imports_nothing_that_trains_reads_scans_or_draws(make_sweep: Callable[..., Any]) -> None:
+    made = make_sweep(6)
+    plant(made.home, made.plan.dataset)
+    first, second = (lint_target(made.home, None) for _ in range(2))
+    assert first == second
+    assert "frequency-biased" in {each.code for found in first.values() for each in found}, "which needs torch"
+    assert imported((*TRAINING, *SCANS, *FOREST, "mlflow"), ["lint"], made.home.root.parent) == []
+
+
+@pytest.mark.parametrize("words", [["store", "show"], ["store", "show", "--json"], ["store", "free", "--dry-run"]])
+def test_a_look_into_the_store_imports_nothing_that_trains_or_reads_scans(
+    make_sweep: Callable[..., Any], words: list[str]
+) -> None:
+    root = make_sweep(2).home.root
+    assert imported((*TRAINING, *SCANS, *FOREST, "mlflow"), [*words, "--home", str(root)], root) == []
+
+
+def test_an_export_imports_nothing_that_trains_or_reads_scans(make_sweep: Callable[..., Any]) -> None:
     made = make_sweep(2)
-    plant(made.home)
-    words = ["lint", "tiny", "--home", str(made.home.root)]
-    assert imported(("ray", "torchvision", "nibabel", "pydicom", *FOREST, "mlflow"), words, made.home.root) == []
+    words = ["export", "--sweep", made.name, "--to", "best.yaml", "--home", str(made.home.root)]
+    assert imported((*TRAINING, *SCANS, *FOREST), words, made.home.root) == []

@@ -16,7 +16,7 @@ from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.pages.tables import Table
 from latentsweep.report import paper_tables
 from latentsweep.report.paper_tables import losses_cells
-from latentsweep.stages.pipeline import Keys, keys_of
+from latentsweep.stages.keys import Keys, keys_of
 from latentsweep.storage.home import Home, write_json
 from latentsweep.storage.store import Store
 from trainables.recipes import recipe_named

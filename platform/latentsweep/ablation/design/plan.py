@@ -19,10 +19,11 @@ from latentsweep.ablation.statistics.replicate import Replicate
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.search.choice import SearchConfig
 from latentsweep.search.plan import SweepPlan, check_end, check_fit, planned
-from latentsweep.stages.pipeline import STAGES, Keys, keys_of
+from latentsweep.stages.keys import Keys, keys_of
+from latentsweep.stages.table import STAGES
 from trainables.config import fingerprint
 from trainables.errors import ConfigError, DataError
-from trainables.measures.inception import InceptionWeights
+from trainables.measures.weights import InceptionWeights
 from trainables.recipes import Recipe
 from trainables.space import Range, SearchSpace, Value
 
