@@ -23,7 +23,7 @@ from rehearsal.environment import CHECKOUT, Environment, UnavailableError
 from rehearsal.parts import PARTS, Part
 
 FAILED, MISUSED, UNAVAILABLE = 1, 2, 77
-AT_ONCE = 2
+AT_ONCE = 3
 """Parts that run at a time: they import and wait as much as they compute."""
 
 
