@@ -173,7 +173,13 @@ def main() -> int:
         TRIED,
     ]
     return publish(
-        "steps", "Steps", text, report=arguments.report, rows=rows, libraries=("torch", "diffusers", "monai")
+        "steps",
+        "Steps",
+        text,
+        report=arguments.report,
+        rows=rows,
+        libraries=("torch", "diffusers", "monai"),
+        device=DEVICE,
     )
 
 

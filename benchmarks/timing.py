@@ -10,12 +10,16 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
+CPU = torch.device("cpu")
 REPORTS = Path(__file__).parent / "reports"
+HOLDS = {True: "holds", False: "DOES NOT HOLD", None: "without a bound"}
+"""What is said of a row."""
 
-Row = Mapping[str, object]
+Row = Mapping[str, Any]
 """What ``table.py`` prints: what, against, at_least, measured, holds (None: there is no bound)."""
 
 
@@ -49,10 +53,12 @@ def publish(
     rows: Sequence[Row] = (),
     libraries: Sequence[str] = (),
     simulated: bool = False,
+    device: torch.device = CPU,
 ) -> int:
     """Prints a report that ends with its command, machine and versions; writes it, too, where ``report`` says so.
 
-    ``simulated`` says that its times don't depend on the machine. Returns the exit code: 1 where a row doesn't hold.
+    ``simulated`` says that its times don't depend on the machine, ``device`` where they were measured. Returns the
+    exit code: 1 where a row doesn't hold.
     """
     versions = [f"{library} {importlib.metadata.version(library)}" for library in libraries]
     lines = [
@@ -61,7 +67,7 @@ def publish(
         *text,
         "",
         f"- Command: `python benchmarks/{Path(sys.argv[0]).name} {' '.join(sys.argv[1:])}`",
-        f"- Machine{' (of no matter for the simulated times)' if simulated else ''}: {machine(torch.device('cpu'))}",
+        f"- Machine{' (of no matter for the simulated times)' if simulated else ''}: {machine(device)}",
         f"- {', '.join([*versions, f'Python {platform.python_version()}'])}",
         "",
     ]
@@ -85,7 +91,6 @@ def write_report(name: str, text: str, rows: Sequence[Row]) -> None:
 def verdicts(rows: Sequence[Row]) -> list[str]:
     """A line for each row: whether it holds, and by how much."""
     return [
-        f"- {'holds' if row['holds'] else 'DOES NOT HOLD'}: {row['what']}, against {row['against']}, "
-        f"{row['at_least']}: {row['measured']}"
+        f"- {HOLDS[row['holds']]}: {row['what']}, against {row['against']}, {row['at_least']}: {row['measured']}"
         for row in rows
     ]

@@ -11,7 +11,7 @@ from trainables.config import Config, setting
 from trainables.data import DataConfig
 from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.profiles import FURTHEST, reconstruct
-from trainables.denoiser.settings import SamplingConfig
+from trainables.denoiser.sampling_settings import SamplingConfig
 from trainables.downstream.settings import DownstreamConfig
 from trainables.errors import ConfigError
 from trainables.measures.evaluation import EvaluationConfig

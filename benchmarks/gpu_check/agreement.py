@@ -12,7 +12,7 @@ from gpu_check.gradients import compare_losses, compare_networks, relative
 from gpu_check.notes import Notes
 from gpu_check.trainings import RECIPE, SECTIONS, awake, execution, in_precision, losses, scratch, threads, train
 from trainables.denoiser.sampling import initial_noise, sample
-from trainables.denoiser.settings import SamplingConfig
+from trainables.denoiser.sampling_settings import SamplingConfig
 from trainables.denoiser.unet import UNet
 from trainables.loop.settings import Execution
 

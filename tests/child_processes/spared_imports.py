@@ -46,14 +46,17 @@ class Finder:
         if above in self.absent:
             self.give_way(above)
             package = importlib.import_module(above)
+            if name in sys.modules:  # its package has just loaded it
+                return importlib.util.spec_from_loader(name, self)
             return importlib.machinery.PathFinder.find_spec(name, package.__path__)
         return None
 
     def create_module(self, spec):
-        return Absent(spec.name)
+        return sys.modules.get(spec.name) or Absent(spec.name)
 
     def exec_module(self, module):
-        vars(module).update(STANDS_FOR[module.__name__])
+        if isinstance(module, Absent):
+            vars(module).update(STANDS_FOR[module.__name__])
 
     def give_way(self, name):
         """Lets the real module, its package and its parts be imported from now on."""

@@ -34,7 +34,7 @@ from latentsweep.metrics import COMPARED
 from latentsweep.stages.samples import IMAGES
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import Home
-from trainables.denoiser.settings import SamplingConfig
+from trainables.denoiser.sampling_settings import SamplingConfig
 from trainables.loop.checkpoint import save_tensors
 from trainables.measures.weights import InceptionWeights
 from trainables.recipes import IMPROVED, Recipe

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from latentsweep.execution.tuning import Searcher, StudySearcher
 from latentsweep.execution.view import View
 from latentsweep.jobs.deadline import Deadline
 from latentsweep.jobs.job import Runtime
-from latentsweep.jobs.sweep import Sweep
+from latentsweep.jobs.sweep import Sweep, _ending
 from latentsweep.jobs.sweep_listener import SweepListener
 from latentsweep.records.recorder import MemoryRecorder
 from latentsweep.search.choice import SearchConfig
@@ -27,7 +28,7 @@ from latentsweep.search.schedule import Parts, Schedule
 from latentsweep.search.trials import Point
 from latentsweep.storage.entries import StageKey
 from latentsweep.storage.home import Home
-from trainables.errors import UnfinishedError
+from trainables.errors import DiskError, StoreError, UnfinishedError
 from trainables.measures.weights import InceptionWeights
 from trainables.recipes import SMOKE
 from trainables.space import Choice, Range, SearchSpace
@@ -126,3 +127,32 @@ def test_the_time_is_noted_while_trials_and_works_report_but_not_at_each_report(
             listener.work_heard(work, {})
         noted.append(spent_seconds(sweep.folder))
     assert noted == [0, 0, 13, 13, 13, 24]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_full_disk_ends_the_rounds_with_its_own_line(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    def fill(searcher: StudySearcher) -> None:
+        score(searcher)
+        searcher.no_disk = "No space left on device; make room there"
+        if fails:
+            raise RuntimeError("Tune: the study can't be written")
+
+    with pytest.raises(DiskError, match=r"^the sweep was stopped with 1 ended trial: No space left on device; make"):
+        rounds(sweep, monkeypatch, fill)
+
+
+def test_what_cannot_be_written_at_the_end_hides_no_full_disk_and_nothing_else() -> None:
+    def close() -> None:
+        raise StoreError("study.db must be there")
+
+    def end(first: Exception) -> None:
+        with contextlib.ExitStack() as ending:
+            ending.push(_ending(close))
+            raise first
+
+    with pytest.raises(DiskError):
+        end(DiskError("full"))
+    with pytest.raises(StoreError, match=r"study\.db must be there"):
+        end(UnfinishedError("lost"))

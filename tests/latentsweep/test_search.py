@@ -24,7 +24,7 @@ from latentsweep.search.choice import SearchConfig
 from latentsweep.search.pairing import PAIRING, Pairing
 from latentsweep.search.study import Search
 from latentsweep.search.trials import Point
-from trainables.errors import INFRASTRUCTURE, ConfigError, DataError, LatentsweepError
+from trainables.errors import INFRASTRUCTURE, ConfigError, DataError, DiskError, LatentsweepError
 from trainables.recipes import SMOKE
 from trainables.space import THRESHOLD, Choice, Range, SearchSpace
 
@@ -174,6 +174,13 @@ def test_what_a_trial_refuses_has_its_class_and_is_not_tried_again(
     assert told["class"] == kind
     search.fail(refused, told["reason"], told["class"])
     assert opened(tmp_path / "s").requeue() == 0
+
+
+def test_a_full_disk_ends_a_sweep_on_it_and_is_tried_again_beside_a_bucket() -> None:
+    error = DiskError("No space left on device")
+    assert failure(error, None, "/runs/store")["class"] == "disk"
+    with pytest.raises(DiskError):
+        failure(error, None, "s3://team/store")
 
 
 def test_a_seeded_search_proposes_the_same_in_one_go_and_in_two(tmp_path: Path) -> None:
@@ -344,7 +351,8 @@ def test_with_two_objectives_a_trial_ends_that_is_behind_the_median_in_both(tmp_
     for kid, copies in ((16.0, 0.1), (9.0, 0.5)):
         other, _ = search.ask() or (0, {})
         assert not search.report(other, 5, {"rung/kid": kid, "rung/near_copies": copies}), "ahead in one"
-    assert search.report(number, 5, {"rung/kid": 15.1, "rung/near_copies": 0.21})
+    assert not search.report(number, 2, {"rung/kid": 90.0, "rung/near_copies": 0.0}), "nobody has such a rung"
+    assert search.report(number, 5, {"rung/kid": 15.1, "rung/near_copies": 0.21}), "it copied less before"
     assert search.trial(number).user_attrs["pruned_at"] == 5
     search.prune(number, {})
     assert search.trial(number).state.name == "PRUNED"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from latentsweep.stages.keys import keys_of
-from latentsweep.stages.table import STAGES
+from latentsweep.stages.stage import Stage
+from latentsweep.stages.table import STAGES, TABLE, function_of
 from trainables.config import fingerprint
 from trainables.recipes import RECIPES, SMOKE, Recipe
 
@@ -116,3 +118,10 @@ def test_the_configuration_of_later_fields_sets_each_of_them() -> None:
             alone = field.metadata["plugins"] and not {*(field.metadata["choices"] or ())} - {field.default}
             if field.metadata["later"] and not alone:  # without a plug-in there is one value
                 assert getattr(values, field.name) != field.default, f"{section.name}.{field.name}"
+
+
+@pytest.mark.parametrize("stage", TABLE, ids=lambda stage: stage.name)
+def test_the_functions_that_the_table_names_are_there(stage: Stage) -> None:
+    for named in filter(None, (stage.run, stage.replay)):
+        if isinstance(named, partial):
+            assert callable(function_of(*named.args))

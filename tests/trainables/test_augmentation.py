@@ -13,8 +13,8 @@ from trainables.denoiser.condition import Condition
 from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.latents import NO_WHITENING, Latents
 from trainables.denoiser.sampling import initial_noise, sample
+from trainables.denoiser.sampling_settings import SamplingConfig
 from trainables.denoiser.schedules import alphas_cumprod
-from trainables.denoiser.settings import SamplingConfig
 from trainables.denoiser.training import train_denoiser
 from trainables.denoiser.unet import UNet
 from trainables.loop.settings import Execution

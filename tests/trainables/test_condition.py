@@ -15,8 +15,8 @@ from trainables.denoiser.condition import Condition, draw_positions
 from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.latents import NO_WHITENING, Latents
 from trainables.denoiser.sampling import SamplingTrace, initial_noise, sample
+from trainables.denoiser.sampling_settings import SamplingConfig
 from trainables.denoiser.schedules import alphas_cumprod
-from trainables.denoiser.settings import SamplingConfig
 from trainables.denoiser.training import train_denoiser
 from trainables.denoiser.unet import UNet
 from trainables.errors import ConfigError, DataError

@@ -13,8 +13,8 @@ from trainables.denoiser.condition import Condition
 from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.guidance import guided, guides_at, noise_level
 from trainables.denoiser.sampling import initial_noise, sample, sampling_timesteps
+from trainables.denoiser.sampling_settings import SamplingConfig
 from trainables.denoiser.schedules import alphas_cumprod
-from trainables.denoiser.settings import SamplingConfig
 from trainables.errors import ConfigError
 
 SHAPE = (2, 4, 4)

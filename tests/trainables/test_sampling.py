@@ -19,8 +19,8 @@ from trainables.denoiser.sampling import (
     sampling_timesteps,
     usual_chunk,
 )
+from trainables.denoiser.sampling_settings import WITHOUT_ETA, SamplingConfig
 from trainables.denoiser.schedules import alphas_cumprod
-from trainables.denoiser.settings import WITHOUT_ETA, SamplingConfig
 from trainables.denoiser.stopping import STOP_MEASURES
 from trainables.denoiser.unet import UNet
 from trainables.errors import ConfigError

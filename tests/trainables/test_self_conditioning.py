@@ -15,8 +15,8 @@ from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.latents import NO_WHITENING, Latents
 from trainables.denoiser.process import add_noise, to_x0_and_noise
 from trainables.denoiser.sampling import SamplingTrace, initial_noise, sample
+from trainables.denoiser.sampling_settings import SamplingConfig
 from trainables.denoiser.schedules import alphas_cumprod
-from trainables.denoiser.settings import SamplingConfig
 from trainables.denoiser.training import train_denoiser
 from trainables.denoiser.unet import UNet
 from trainables.loop.records import Record, Report, ignore_report

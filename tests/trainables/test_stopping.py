@@ -14,8 +14,8 @@ import search_spaces
 from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.process import target
 from trainables.denoiser.sampling import SamplingTrace, initial_noise, sample, sampling_timesteps
+from trainables.denoiser.sampling_settings import SamplingConfig
 from trainables.denoiser.schedules import alphas_cumprod
-from trainables.denoiser.settings import SamplingConfig
 from trainables.denoiser.stopping import STOP_MEASURES, log_snr, stoppable
 
 SHAPE, SAMPLES = (4, 4, 4), 96

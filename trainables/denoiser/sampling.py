@@ -19,8 +19,8 @@ from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.guidance import guided, guides_at
 from trainables.denoiser.process import to_x0_and_noise
 from trainables.denoiser.samplers import SAMPLERS, Step
+from trainables.denoiser.sampling_settings import SamplingConfig
 from trainables.denoiser.schedules import alphas_cumprod
-from trainables.denoiser.settings import SamplingConfig
 from trainables.denoiser.stopping import STOP_MEASURES, Stops, norms
 from trainables.errors import ConfigError
 from trainables.loop.execution import computing_dtype, in_chunks, send

@@ -1,4 +1,4 @@
-"""What this process may use of the machine: cores and memory, as affinity and control groups (containers) allow.
+"""What this process may use of the machine, as affinity and control groups (containers) allow, and what is there.
 
 ``docker --cpus`` and a pod's limits are quotas of a control group: the system still shows every core and all of the
 memory. Whoever counts either asks here.

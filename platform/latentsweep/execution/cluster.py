@@ -199,9 +199,9 @@ def run_under_train(
     """Runs ``work(config)`` in each worker of a Ray Train run, on ``threads`` CPUs and ``gpu_share`` of a card.
 
     ``work`` keeps its results in the stage store; ``folder`` is for what Ray Train itself writes, which is deleted.
-    A lost worker is replaced :data:`REPLACEMENTS` times, and one whose disk is full is not. Raises what ``work``
-    raised, and :class:`LostError` where the workers were lost; Ray may hold the run's resources after that, until
-    this process ends.
+    A lost worker is replaced :data:`REPLACEMENTS` times, and a single one whose disk is full is not. Raises what
+    ``work`` raised, and :class:`LostError` where the workers were lost; Ray may hold the run's resources after that,
+    until this process ends.
 
     A single worker is a Ray task in which Ray Train runs locally: the processes with which Ray Train keeps a group of
     workers together take longer to start than a small autoencoder to train.

@@ -196,8 +196,7 @@ class StudySearcher(Searcher):
             reason, log = self.listener.lost(number, self.errors.pop(trial_id, ""))
             self.search.fail(number, reason, INFRASTRUCTURE, log)
         elif result.get("class") == DiskError.kind:
-            self.no_disk = result["reason"]
-            self.search.wait(number)
+            self.no_disk = result["reason"]  # the study may be on that disk: the trial is put back at the end
             return
         elif "class" in result:
             self.search.fail(number, result["reason"], result["class"], result["log"])

@@ -21,11 +21,12 @@ from latentsweep.stages.pipeline import Pipeline
 from latentsweep.stages.stage import Identity, Stage
 from latentsweep.stages.table import DENOISER, DOWNSTREAM, SHARED, STAGES, TRAININGS, VAE, VERSIONS
 from latentsweep.storage.entries import Entry
-from latentsweep.storage.home import Home
+from latentsweep.storage.home import Home, is_bucket
 from latentsweep.storage.store import Store
 from trainables.errors import (
     INFRASTRUCTURE,
     CapacityError,
+    DiskError,
     DivergenceError,
     LatentsweepError,
     PluginError,
@@ -218,12 +219,15 @@ def piece_time(brief: Brief, piece: str, slices: int, seconds: float) -> float:
     return piece_seconds(piece, brief.identity.recipe, brief.weights(), brief.execution, slices, seconds)
 
 
-def failure(error: Exception, path: Path | None) -> dict[str, str]:
+def failure(error: Exception, path: Path | None, store: str = "") -> dict[str, str]:
     """Why a run has no result, of what class that is, and the last lines of its log.
 
-    Raises ``error`` itself where the infrastructure is to blame, or something unexpected: then it is tried again.
+    Raises ``error`` itself where the infrastructure is to blame, or something unexpected: then it is tried again. So
+    is a full disk where the ``store`` is a bucket: another machine's may have room.
     """
     kind = error.kind if isinstance(error, LatentsweepError) else INFRASTRUCTURE
+    if kind == DiskError.kind and is_bucket(store):
+        kind = INFRASTRUCTURE
     if out_of_memory(error):
         kind = CapacityError.kind
     if kind == INFRASTRUCTURE:
@@ -244,7 +248,7 @@ def measurements(brief: Brief, recipes: Sequence[Recipe]) -> dict[str, str] | No
                 pipeline.obtain(DENOISER, note)
                 pipeline.finish()
     except (LatentsweepError, RuntimeError) as error:
-        return failure(error, path)
+        return failure(error, path, brief.store)
     return None
 
 
@@ -283,7 +287,7 @@ def share(config: Mapping[str, Any], brief: Brief) -> None:
             for stage in stages:
                 pipeline.obtain(stage)
     except (LatentsweepError, RuntimeError) as error:
-        tune.report(failure(error, path))
+        tune.report(failure(error, path, brief.store))
         return
     tune.report({"computed": True})
 
@@ -309,7 +313,7 @@ def trial(config: Mapping[str, Any], brief: Brief) -> None:
             pipeline.finish()
             evaluation = pipeline.evaluation()
     except (LatentsweepError, RuntimeError) as error:
-        tune.report(failure(error, path))
+        tune.report(failure(error, path, brief.store))
         return
     keys = pipeline.keys
     said = {"keys": keys.names(), VERSIONS_OF: {stage: VERSIONS[stage] for stage in keys}}

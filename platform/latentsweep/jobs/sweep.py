@@ -6,8 +6,10 @@ Run again, it goes on.
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import time
+from collections.abc import Callable
 
 from optuna.trial import TrialState
 
@@ -43,6 +45,8 @@ from trainables.measures.weights import InceptionWeights
 
 SECTIONS = ("vae", "diffusion")
 """The sections of a recipe whose trainings take a part of a card each."""
+
+log = logging.getLogger(__name__)
 
 
 class Sweep(Job):
@@ -94,13 +98,13 @@ class Sweep(Job):
             with contextlib.ExitStack() as ending, contextlib.suppress(KeyboardInterrupt):
                 with hold_signals():  # nothing comes between the run that opens and what closes it
                     self.record.begin(findings)
-                    ending.callback(self._close, target)
+                    ending.push(_ending(lambda: self._close(target)))
                 view = View(runtime.console, self.plan.name, reached, self.plan.recipe.diffusion.steps)
                 view.finished = self.search.finished()
                 undecided = self.deadline is not None and self.deadline.undecided
                 if self._unfinished(target) or self._begin_confirmation() or undecided:
                     if self.deadline:
-                        ending.callback(self.deadline.note)
+                        ending.push(_ending(self.deadline.note))
                     with view, runtime.ray():
                         if self._unfinished(target):
                             self._trials(view, target, runtime.packing)
@@ -130,8 +134,8 @@ class Sweep(Job):
     def _close(self, target: int) -> None:
         """Puts the study and the record in order at the end, however it came."""
         with ignore_signals():
-            self.search.requeue()
             try:
+                self.search.requeue()
                 self.record.autoencoders(self.plan.autoencoders())
                 self.record.missing()
                 self._write_leaderboard()
@@ -181,22 +185,26 @@ class Sweep(Job):
         while going:
             before = self.search.finished()
             searcher = StudySearcher(self.search, math.inf if self.deadline else target, listener, wide=wide)
-            run_trials(
-                worker.run,
-                searcher,
-                briefs=briefs,
-                threads=packing.threads,
-                gpu_share=packing.gpu_share,
-                vae_share=packing.vae_share,
-                concurrent=packing.concurrent,
-                folder=self.folder / "ray",
-            )
+            try:
+                run_trials(
+                    worker.run,
+                    searcher,
+                    briefs=briefs,
+                    threads=packing.threads,
+                    gpu_share=packing.gpu_share,
+                    vae_share=packing.vae_share,
+                    concurrent=packing.concurrent,
+                    folder=self.folder / "ray",
+                )
+            except Exception:
+                if not searcher.no_disk:  # then the study can't be written either
+                    raise
+            if searcher.no_disk:
+                done = number(self.search.finished(), "ended trial")
+                raise DiskError(f"the sweep was stopped with {done}: {searcher.no_disk}")
             # Once the last trials have ended, there may be time for more than there seemed to be. After Ctrl-C, which
             # Tune takes for itself, some haven't.
             ended = all(trial.state.is_finished() for trial in self.search.run_trials())
-            if searcher.no_disk:
-                done = number(self.search.finished(), "ended trial")
-                raise DiskError(f"the sweep was stopped with {done}, and nothing is lost: {searcher.no_disk}")
             self.given_up = searcher.given_up if ended else ""
             more = ended and not self.given_up and self.search.finished() > before
             going = self.deadline is not None and more and self._unfinished(target)
@@ -280,3 +288,17 @@ class Sweep(Job):
         texts = {"leaderboard.csv": records_as_csv(table), "leaderboard.md": leaderboard.as_markdown(table) + below}
         write_texts(self.folder, texts | ({"confirmed.csv": records_as_csv(again)} if again else {}))
         self.record.leaderboard(self.folder, leaderboard.importances(self.search))
+
+
+def _ending(close: Callable[[], object]) -> Callable[..., None]:
+    """``close`` as the end of a ``with``. After a full disk, what it can't write is no news: the first line stays."""
+
+    def end(kind: object, error: BaseException | None, *_: object) -> None:
+        try:
+            close()
+        except Exception:
+            if not isinstance(error, DiskError):
+                raise
+            log.debug("nothing could be written on the full disk", exc_info=True)
+
+    return end

@@ -32,6 +32,7 @@ from latentsweep.stages.keys import keys_of
 from latentsweep.storage.entries import StageKey
 from latentsweep.storage.home import Home, is_read_only
 from latentsweep.storage.store import Store
+from trainables.config import fingerprint
 from trainables.errors import DataError, LatentsweepError
 from trainables.measures.weights import find_weights
 from trainables.recipes import Recipe
@@ -41,8 +42,11 @@ log = logging.getLogger(__name__)
 NAMED = 3
 """How many cases of a finding are told in full."""
 
-LINTS = "lints.json"
+FINDINGS = "lints.json"
 """The file of a sweep's folder that keeps the findings of its recipes."""
+
+RECIPES = 1
+"""Raised when a lint of recipes changes, so that those of sweeps are looked at again."""
 
 INSPECTION = 1
 """Raised when a lint of the data changes, so that datasets are looked at again."""
@@ -74,10 +78,10 @@ def lint_plan(home: Home, plan: SweepPlan) -> list[Finding]:
     return [*configuration_lints(plan.recipe), *lint_dataset(home, dataset, plan.recipe.data.rule)]
 
 
-def _slices(home: Home, whose: str, dataset: str, fingerprint: str) -> PreparedDataset | None:
+def _slices(home: Home, whose: str, dataset: str, expected: str) -> PreparedDataset | None:
     """The dataset of what has begun; None, and a warning, where it is gone, damaged or another by now."""
     try:
-        return open_dataset(home.datasets, dataset, fingerprint)
+        return open_dataset(home.datasets, dataset, expected)
     except DataError as error:
         log.warning("the slices of %s are not looked at: %s", whose, error)
         return None
@@ -138,7 +142,8 @@ def _lint_recipes(search: Search, recipes: Mapping[str, Recipe]) -> dict[str, li
             for subject, recipe in recipes.items()
         }
 
-    found = leaderboard.keep(search, LINTS, look)
+    identities = {subject: fingerprint(recipe.identity()) for subject, recipe in recipes.items()}
+    found = leaderboard.keep(search, FINDINGS, look, of=[RECIPES, identities])
     return {subject: [Finding(**each) for each in findings] for subject, findings in found.items()}
 
 

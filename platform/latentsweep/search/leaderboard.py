@@ -139,14 +139,14 @@ def counts(search: Search) -> dict[str, int]:
     }
 
 
-def keep(search: Search, file: str, compute: Callable[[], Any]) -> Any:
-    """What ``compute`` finds of the measured configurations alone, as JSON; computed once for them.
+def keep(search: Search, file: str, compute: Callable[[], Any], of: object = None) -> Any:
+    """What ``compute`` finds of the measured configurations and of ``of``, as JSON; computed once for them.
 
     It is kept in ``file`` of the sweep's folder, where that can be written: forests and lints of recipes take seconds
     to import and compute. That is all that reading a sweep writes. A file that can't be read is made anew.
     """
     measured = [[trial.number, dict(trial.params), list(trial.values)] for trial in search.measured()]
-    digest, path = fingerprint([__version__, measured]), search.folder / file
+    digest, path = fingerprint([__version__, measured, *([] if of is None else [of])]), search.folder / file
     with contextlib.suppress(StoreError, OSError):
         kept = read_json(path, {})
         if isinstance(kept, dict) and kept.get("of") == digest and "found" in kept:

@@ -1,4 +1,4 @@
-"""Which trials end early: Optuna's pruners, by name."""
+"""Which trials end early: Optuna's pruners by name, and a rule for two objectives, which these don't take."""
 
 from __future__ import annotations
 
@@ -14,16 +14,14 @@ from optuna.trial import FrozenTrial
 from latentsweep.search.trials import feasible
 
 
-def behind(rungs: Sequence[Sequence[float]], others: Sequence[Sequence[float]]) -> bool:
-    """Whether a trial's best of each objective so far is above the median of the others' at its last rung.
+def behind(values: Sequence[float], others: Sequence[Sequence[float]]) -> bool:
+    """Whether a trial's score of each objective at a rung is above the median of the others' there; lower is better.
 
-    ``rungs`` are the trial's scores of its objectives, rung by rung; lower is better. False where
-    there are no others.
+    False where there are no others. A trial's best so far, which Optuna takes, says nothing of a score that grows
+    while it trains, such as the share of near copies.
     """
-    if not others:
-        return False
-    medians = map(statistics.median, zip(*others, strict=True))
-    return all(min(own) > median for own, median in zip(zip(*rungs, strict=True), medians, strict=True))
+    medians = [statistics.median(each) for each in zip(*others, strict=True)]
+    return bool(medians) and all(own > median for own, median in zip(values, medians, strict=True))
 
 
 class MedianOfFeasible(MedianPruner):

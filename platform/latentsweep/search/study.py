@@ -139,7 +139,7 @@ class Search(Ranking):
         theirs = [
             trial.user_attrs[RUNGS][str(step)] for trial in others if str(step) in trial.user_attrs.get(RUNGS, {})
         ]
-        return self.config.pruner == "median" and self._startup_over() and behind([*rungs.values()], theirs)
+        return self.config.pruner == "median" and self._startup_over() and behind(rungs[str(step)], theirs)
 
     def tell(self, number: int, points: Sequence[Point], attributes: Mapping[str, Any]) -> None:
         """A finished trial: ``points`` are all thresholds of its pass, among them the trial's own.

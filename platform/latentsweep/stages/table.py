@@ -7,19 +7,27 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from latentsweep.stages.results import records_of
 from latentsweep.stages.stage import Identity, Stage
 
 
-def computed_by(module: str, function: str) -> Callable[..., Any]:
-    """The function of that name in a module beside this one, which is loaded when the function is called."""
+def function_of(module: str, name: str) -> Callable[..., Any]:
+    """The function of that name in a module beside this one, which is loaded."""
+    found: Callable[..., Any] = getattr(importlib.import_module(f"latentsweep.stages.{module}"), name)
+    return found
 
-    def compute(*arguments: Any) -> Any:
-        return getattr(importlib.import_module(f"latentsweep.stages.{module}"), function)(*arguments)
 
-    return compute
+def compute(module: str, name: str, *arguments: Any) -> Any:
+    """Calls that function."""
+    return function_of(module, name)(*arguments)
+
+
+def computed_by(module: str, name: str) -> partial[Any]:
+    """That function, whose module is loaded when it is called."""
+    return partial(compute, module, name)
 
 
 VAE = Stage(
@@ -34,7 +42,7 @@ VAE = Stage(
 )
 
 
-def _versions(identity: Identity) -> dict[str, Any]:
+def _of_latents(identity: Identity) -> dict[str, Any]:
     """What the latents depend on beyond the autoencoder: the versions of the training slices, not how often each is
     drawn, so that denoisers of different probabilities share them."""
     config, seed = identity.recipe.diffusion, identity.seed
@@ -46,7 +54,7 @@ LATENTS = Stage(
     name="latents",
     version=1,
     title="latents",
-    fields=_versions,
+    fields=_of_latents,
     run=computed_by("latents", "encode"),
     inputs=(VAE,),
     planned="encodings",

@@ -211,7 +211,7 @@ class Store:
 
     @contextlib.contextmanager
     def writing(self, workspace: Path | None = None) -> Iterator[None]:
-        """Raises a ``store_error`` of one line for a full, read-only or vanished disk; lets other errors pass."""
+        """Raises a ``DiskError`` of one line for a full or read-only disk, a ``StoreError`` for one that vanished."""
         try:
             yield
         except (OSError, SafetensorError) as error:
