@@ -1,7 +1,7 @@
-"""The guards of a search: who copies training slices or collapses can't win, whatever the score.
+"""The guards of a search: who copies training slices, collapses or draws too slowly can't win, whatever the score.
 
-KID and FID reward both. Each guard is a measure with a bound that is recorded beside it (docs/metrics.md). Where
-either is unknown, as in measurements of an older version, the guard says nothing.
+KID and FID reward the first two. Each guard is a measure with a bound that is recorded beside it (docs/metrics.md).
+Where either is unknown, as in measurements of an older version, the guard says nothing.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from latentsweep.metrics import ALIKE, BOUND, DIVERSITY, NEAR_COPIES, SAMPLES, Metric
+from latentsweep.metrics import ALIKE, BOUND, DIVERSITY, NEAR_COPIES, SAMPLES, SECONDS_PER_IMAGE, Metric
 
 DESPITE = "--despite-guards"
 """The option by which a user takes a configuration that a guard refuses."""
@@ -56,12 +56,18 @@ def _dull(diversity: float, bound: float, count: int) -> str:
     return f"collapsed: diversity {found} (bound {least})"
 
 
+def _slow(seconds: float, bound: float, count: int) -> str:
+    found, most = _apart(seconds, bound, lambda value, more: f"{value:.{2 + more}g}")
+    return f"slow: {found} s an image (bound {most})"
+
+
 GUARDS = (
     Guard(NEAR_COPIES, least=False, words=_copies),
     Guard(ALIKE, least=False, words=_alike),
     Guard(DIVERSITY, least=True, words=_dull),
+    Guard(SECONDS_PER_IMAGE, least=False, words=_slow),
 )
-"""Every guard. Each is a constraint of every search."""
+"""Every guard. Each is a constraint of every search; the last has a bound where a user states one."""
 
 COPIES_AT_RUNG = NEAR_COPIES.at_rungs, NEAR_COPIES.at_rungs + BOUND
 """What a rung says of copies. Images on the way may be alike, since a training begins with a mean image."""
@@ -74,6 +80,11 @@ def constraints(metrics: Metrics) -> dict[str, float]:
         for guard in GUARDS
         if guard.metric.name in metrics and guard.metric.bound in metrics
     }
+
+
+def with_bound(metrics: Metrics, seconds: float) -> Metrics:
+    """Measurements of a search that allows so many ``seconds`` an image, with that bound; 0 states none."""
+    return {**metrics, SECONDS_PER_IMAGE.bound: seconds} if seconds and SECONDS_PER_IMAGE.name in metrics else metrics
 
 
 def refusals(metrics: Metrics) -> list[str]:

@@ -191,7 +191,12 @@ STEPS = Metric(
     final=True,
 )
 SECONDS_PER_IMAGE = Metric(
-    name="gen/seconds_per_image", label="seconds per image", better="lower", unit="s", cost=True
+    name="gen/seconds_per_image",
+    label="seconds per image",
+    better="lower",
+    unit="s",
+    partners=(BOUND,),
+    cost=True,
 )
 STOPPED = Metric(name="gen/stopped", label="share stopped early", style=".1%")
 UNFINISHED = Metric(name="gen/unfinished", label="share stopped too early", style=".1%")

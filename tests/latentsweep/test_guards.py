@@ -71,6 +71,12 @@ def tell(
         (GREY, "collapsed: 7 of 64 alike (bound 4)"),
         (DULL, "collapsed: diversity 0.12 (bound 0.21)"),
         (COPYIST | {"gen/alike": 0.5}, "copies 37 of 64 (bound 2); collapsed: 32 of 64 alike (bound 4)"),
+        (
+            HONEST | {"gen/seconds_per_image": 2.04, "gen/seconds_per_image_bound": 2.0},
+            "slow: 2.04 s an image (bound 2)",
+        ),
+        (HONEST | {"gen/seconds_per_image": 2.0, "gen/seconds_per_image_bound": 2.0}, ""),
+        (HONEST | {"gen/seconds_per_image": 2.0}, ""),
         (OLD, ""),
         ({}, ""),
     ],
@@ -126,6 +132,22 @@ def test_a_refused_threshold_leaves_the_others_of_its_pass(tmp_path: Path) -> No
     tell(search, 30.0, HONEST)
     assert [trial.params[THRESHOLD] for trial in search.best()] == [0.0], "the stopped one is within the error"
     assert len(search.feasible()) == 3
+
+
+def test_what_draws_too_slowly_never_wins_where_a_most_is_stated(tmp_path: Path) -> None:
+    slow, fast = HONEST | {"gen/seconds_per_image": 0.8}, HONEST | {"gen/seconds_per_image": 0.4}
+    search = opened(tmp_path / "s", most_seconds=0.5)
+    tell(search, 10.0, slow, stopped=fast)
+    tell(search, 30.0, slow)
+    assert [trial.params[THRESHOLD] for trial in search.best()] == [0.05], "the stopped one is fast enough"
+    assert len(search.feasible()) == 1
+    assert "slow: 0.8 s an image (bound 0.5)" in leaderboard.as_markdown(leaderboard.rows(search))
+    assert search.study.best_trial.params[THRESHOLD] == 0.05, "Optuna knows it, too"
+    anything = opened(tmp_path / "any")
+    first = tell(anything, 10.0, slow)
+    assert [trial.user_attrs.get("of", trial.number) for trial in anything.best()] == [first]
+    with pytest.raises(ConfigError, match=r"--most-seconds 0\.5 is a guard, and --despite-guards refuses nothing"):
+        SearchConfig(most_seconds=0.5, guarded=False)
 
 
 def test_where_all_are_refused_there_is_no_best(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

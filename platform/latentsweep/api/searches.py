@@ -110,6 +110,7 @@ def sweep(
     confirm: int | None = None,
     confirm_seeds: int = 2,
     despite_guards: bool = False,
+    most_seconds: float = 0.0,
     warm_start: int = SearchConfig.warm_start,
     settings: Settings = (),
     concurrent: int | None = None,
@@ -140,7 +141,8 @@ def sweep(
     ``pruner`` ``median``, ``hyperband`` or ``none``. ``seed``, from 0 on, is that of trainings, samples and search.
     ``split`` is ``subject``, or ``slice`` as the paper did. ``confirm`` best denoisers are trained again with
     ``confirm_seeds`` fresh seeds each; by default 5 where 12 different trainings or more can be run, else 0.
-    ``despite_guards`` refuses nothing for copying or collapse. The first trials are the best configurations of the
+    ``despite_guards`` refuses nothing for copying or collapse; what takes more than ``most_seconds`` to draw an image
+    can't win (0: any may). The first trials are the best configurations of the
     home's earlier sweeps, at most ``warm_start`` and at most a quarter of all. ``settings`` change fields of the
     recipe or, as ``execution.field``, how it runs.
 
@@ -166,6 +168,7 @@ def sweep(
         sampler=sampler,
         pruner=pruner,
         guarded=not despite_guards,
+        most_seconds=most_seconds,
         warm_start=warm_start,
     )
     weights = find_weights(Path(inception) if inception else None)

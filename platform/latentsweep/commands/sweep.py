@@ -62,6 +62,14 @@ def sweep(
             help="Search without guards: nothing is pruned or refused for copying or collapse; another sweep.",
         ),
     ] = False,
+    most_seconds: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="Let nothing win that takes more seconds than this to draw an image, as measured in its trial; "
+            "0 for any; another sweep.",
+        ),
+    ] = 0.0,
     warm_start: Annotated[
         int,
         typer.Option(
@@ -107,6 +115,7 @@ def sweep(
         confirm=confirm,
         confirm_seeds=confirm_seeds,
         despite_guards=despite_guards,
+        most_seconds=most_seconds,
         warm_start=warm_start,
         settings=settings or (),
         concurrent=concurrent,

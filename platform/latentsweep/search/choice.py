@@ -23,6 +23,9 @@ class SearchConfig(Config):
         4, "trials that are finished before any is pruned, and drawn at random before TPE begins", low=1
     )
     guarded: bool = setting(True, "whether what copies its training slices or collapses can't win", later=True)
+    most_seconds: float = setting(
+        0.0, "seconds that drawing an image may take for a configuration to win; 0 for any", low=0.0, later=True
+    )
     warm_start: int = setting(
         3,
         "how many of the best configurations of the home's earlier sweeps are tried first, at most a quarter of the "
@@ -37,3 +40,8 @@ class SearchConfig(Config):
         for name in self.objectives:
             if name not in OBJECTIVES:
                 raise ConfigError(f"--objective must be among {', '.join(OBJECTIVES)}; got {name!r}")
+        if self.most_seconds and not self.guarded:
+            raise ConfigError(
+                f"--most-seconds {self.most_seconds:g} is a guard, and --despite-guards refuses nothing; "
+                "leave one of them out"
+            )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -147,6 +148,7 @@ class Search(Ranking):
         It counts as failed where an objective was not measured.
         """
         trial = self.trial(number)
+        points = [replace(p, metrics=guards.with_bound(p.metrics, self.config.most_seconds)) for p in points]
         own = next((point for point in points if dict(point.params) == trial.params), None)
         found = [own.metrics.get(OBJECTIVES[name].name) for name in self.config.objectives] if own else []
         values = [value for value in found if value is not None]
