@@ -92,10 +92,10 @@ def report(
         files = report_files(
             place,
             sweep_name,
-            lambda name: options.recorder_of(place, name, mlflow),
+            lambda name: options.record_of(place, name, mlflow),
             to,
             recorded=mlflow,
-            pages_of=lambda recorder: options.pages_of(place, recorder),
+            pages_of=lambda record: options.pages_of(place, record),
         )
     if open_browser:
         open_page(files[0])

@@ -87,7 +87,6 @@ def sweep(
     from rich.console import Console
 
     from latentsweep.api import searches
-    from latentsweep.jobs import forecast as forecasts
     from trainables.errors import ConfigError
 
     if hours is not None and minutes is not None:
@@ -121,6 +120,8 @@ def sweep(
         tell=lambda line: typer.echo(line, err=True),
     )
     if found.search is None:
+        from latentsweep.jobs import forecast as forecasts
+
         typer.echo(json.dumps(found.forecast, indent=1) if as_json else forecasts.as_text(found.forecast))
         return
     show_results(place, found.plan, found.search, as_json, recorded=mlflow)
@@ -172,7 +173,7 @@ def export(
     configuration = configuration_of(
         folder,
         trial,
-        lambda name, key: options.recorder_of(place, name, True).run_id(key),
+        lambda name, key: options.record_of(place, name, True).run_id(key),
         place.study,
         despite_guards=despite_guards,
     )

@@ -14,7 +14,7 @@ from latentsweep.guards import TAG
 from latentsweep.lints import Finding, as_tags, targets
 from latentsweep.metrics import OBJECTIVES
 from latentsweep.records import descriptions
-from latentsweep.records.recorder import NOTHING, WINNER, Recorder, StepRecord
+from latentsweep.records.recorder import WINNER, Record, Recorder, StepRecord
 from latentsweep.records.results import (
     as_records,
     execution_tags,
@@ -209,7 +209,7 @@ class SweepRecord:
         winners = {self.trial_key(trial.number): descriptions.winning_words(self.search) for trial in best}
         self.recorder.mark(self.name, WINNER, winners)
         self._rank()
-        self._describe()
+        self.recorder.describe(self.name, descriptions.describe_sweep(self.plan, self.search))
         self.recorder.log(self.name, [StepRecord(finished, now, {"trials": float(finished), **metrics})])
 
     def _rank(self) -> None:
@@ -232,17 +232,6 @@ class SweepRecord:
         said = {metric: rounded(score) for metric, score in scores.items() if score is not None}
         return {"confirmed/trial": float(found.best.trial), **said}
 
-    def report(self, files: Sequence[Path]) -> None:
-        """Keeps the report's files with the sweep's run, which may be running in another process, and stays so."""
-        for path in files:
-            self.recorder.keep_file(self.name, path, descriptions.REPORT)
-        self._describe({descriptions.REPORTED: f"{descriptions.REPORT}/{files[0].name}"} if files else {})
-        self.recorder.flush()
-
-    def _describe(self, tags: Mapping[str, str] = NOTHING) -> None:
-        """Says what the sweep found so far."""
-        self.recorder.describe(self.name, descriptions.describe_sweep(self.plan, self.search), tags)
-
     def end(self, *, finished: bool) -> None:
         """Closes the sweep's run, and those that it left running."""
         self.recorder.close_stale(self.name, [])
@@ -254,3 +243,22 @@ class SweepRecord:
     def trial_key(self, number: int) -> str:
         """The key of a trial's run."""
         return run_key(self.name, number)
+
+
+def keep_report(record: Record, plan: SweepPlan, search: Search, files: Sequence[Path]) -> None:
+    """Keeps the report's files with the sweep's run, which may be running in another process, and stays so."""
+    for path in files:
+        record.keep_file(plan.name, path, descriptions.REPORT)
+    kept = {descriptions.REPORTED: f"{descriptions.REPORT}/{files[0].name}"}
+    record.describe(plan.name, descriptions.describe_sweep(plan, search), kept)
+    record.flush()
+
+
+def is_recorded(record: Record, plan: SweepPlan, search: Search) -> bool:
+    """Whether a sweep that has ended is recorded as that, with each of its configurations and autoencoders."""
+    trials = search.run_trials()
+    of_trials = {
+        run_key(plan.name, each.number) for trial in trials for each in (trial, *search.points_of(trial.number))
+    }
+    autoencoders = {f"{plan.name}/{plan.results(search, trial)[VAE.name]}" for trial in trials}
+    return {plan.name, *autoencoders} <= record.finished() and of_trials <= record.closed()

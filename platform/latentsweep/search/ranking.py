@@ -104,6 +104,13 @@ class Ranking:
         """Whether a denoiser of every configuration was asked for."""
         return self._all_tried(self.run_trials())
 
+    def lacks(self, target: int) -> bool:
+        """Whether something is left to run: a trial that hasn't ended, or one more of ``target`` in all."""
+        trials = self.run_trials()
+        return any(not trial.state.is_finished() for trial in trials) or (
+            len(trials) < target and not self._all_tried(trials)
+        )
+
     def measured(self) -> list[FrozenTrial]:
         """Every configuration with a score, points among them, best first; what the guards refuse is last.
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from latentsweep import guards
 from latentsweep.metrics import OBJECTIVES
@@ -52,16 +52,35 @@ class Search(Ranking):
                 self.study.tell(trial.number, state=TrialState.PRUNED)
             else:
                 put_back(self.study, trial.number)
+        for number, points in self._untold().items():
+            self._add_points(number, points)
+        for trial in self._lost():
+            self.study.enqueue_trial(trial.params, user_attrs={REPLACES: trial.number})
+        return len(self._trials(TrialState.WAITING))
+
+    def ended(self, target: int) -> bool:
+        """Whether ``target`` trials have ended or every configuration was tried, and nothing is left to put in order.
+
+        Then :meth:`requeue` would change nothing. Unlike that, this is for readers, too.
+        """
+        return not (self.lacks(target) or self._untold() or self._lost())
+
+    def _untold(self) -> dict[int, list[Mapping[str, Any]]]:
+        """The points of complete trials, by the trial, that the study was not told before its driver was killed."""
         told: dict[int, list[Mapping[str, Any]]] = {}
         for trial in self._trials():
             told.setdefault(trial.user_attrs.get("of", -1), []).append(trial.params)
-        for trial in self._complete():
-            points = [p for p in trial.user_attrs.get("points", ()) if p["params"] not in told.get(trial.number, ())]
-            self._add_points(trial.number, points)
-        for trial in self.run_trials():
-            if trial.user_attrs.get("class") == INFRASTRUCTURE:
-                self.study.enqueue_trial(trial.params, user_attrs={REPLACES: trial.number})
-        return len(self._trials(TrialState.WAITING))
+        found = {
+            trial.number: [
+                p for p in trial.user_attrs.get("points", ()) if p["params"] not in told.get(trial.number, ())
+            ]
+            for trial in self._complete()
+        }
+        return {number: points for number, points in found.items() if points}
+
+    def _lost(self) -> list[FrozenTrial]:
+        """The trials that the infrastructure lost."""
+        return [trial for trial in self.run_trials() if trial.user_attrs.get("class") == INFRASTRUCTURE]
 
     def begin_with(self, choose: Callable[[], Mapping[str, Mapping[str, Any]]]) -> Mapping[str, Any] | None:
         """Lets configurations wait to be asked for first, which ``choose`` gives by where they come from.
