@@ -227,7 +227,7 @@ def check_fit(recipe: Recipe, dataset: PreparedDataset) -> None:
     check_size(recipe.data.image_size, dataset.size)
     check_size(recipe.vae.warp_size, dataset.size, "vae.warp_size")
     if recipe.data.mask:
-        check_masks(dataset)
+        check_masks(dataset, recipe.data)
     check_labels(dataset, recipe.diffusion.label_condition)
     counts, folds = dataset.counts(recipe.data.rule), recipe.data.folds > 1
     instead = "fewer folds" if folds else "--split slice"
