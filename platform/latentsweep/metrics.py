@@ -62,8 +62,8 @@ class Metric:
     """Whether MLflow has it under ``final/`` for the table of runs, with its error and floor."""
 
     def format(self, value: float | None) -> str:
-        """A value as it is written; a dash for None."""
-        return "–" if value is None else format(value, self.style)
+        """A value as it is written, never as −0; a dash for None."""
+        return "–" if value is None else format(value, f"z{self.style}")
 
     def interval(self, metrics: Mapping[str, float]) -> tuple[float, float] | None:
         """Its 95 % interval among a run's ``metrics``; None where no uncertainty was recorded."""

@@ -57,12 +57,18 @@ def open_search(folder: Path, database: str = "") -> Search:
 
 
 def ended_search(home: Home, plan: SweepPlan, trials: int, extent: Extent) -> Search | None:
-    """The study of a sweep, to read from, where it has all that is asked for; None where something is left to run."""
+    """The study of a sweep, to read from, where it has all that is asked for; None where something is left to run.
+
+    None, too, where it can't be read: the job begins it again, or says what is wrong.
+    """
     folder = home.sweeps / plan.name
     if not (folder / "sweep.json").exists():
         return None
-    search = open_search(folder, home.study)
-    return search if search.ended(trials) and not wanted(search, plan, extent).missing else None
+    with contextlib.suppress(StoreError):
+        search = open_search(folder, home.study)
+        if search.ended(trials) and not wanted(search, plan, extent).missing:
+            return search
+    return None
 
 
 def take_turn(home: Home, folder: Path) -> None:
