@@ -311,6 +311,12 @@ OBJECTIVES: Mapping[str, Metric] = {
 }
 """What a search can minimise, by its name on the command line."""
 
+
+def objective_of(name: str) -> Metric:
+    """What a search minimises by that name: a row of :data:`OBJECTIVES`, or a plug-in's metric; lower is better."""
+    return OBJECTIVES.get(name) or Metric(name=GENERATED + name, label=name, better="lower", objective=name)
+
+
 FINALS: Mapping[str, str] = {
     metric.name + suffix: metric.at_end + suffix
     for metric in METRICS.values()

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from latentsweep import stages
 from latentsweep.guards import TAG
 from latentsweep.lints import Finding, as_tags, targets
-from latentsweep.metrics import OBJECTIVES
+from latentsweep.metrics import objective_of
 from latentsweep.records import descriptions
 from latentsweep.records.recorder import WINNER, Record, Recorder, StepRecord
 from latentsweep.records.results import (
@@ -123,7 +123,7 @@ class SweepRecord:
             tags={
                 "latentsweep.trial": str(trial.number),
                 "latentsweep.sweep": self.name,
-                "latentsweep.objective": OBJECTIVES[self.search.config.objectives[0]].at_end,
+                "latentsweep.objective": objective_of(self.search.config.objectives[0]).at_end,
                 **tags,
             },
             began=milliseconds(family.datetime_start),
@@ -144,7 +144,7 @@ class SweepRecord:
         if trial.state == TrialState.COMPLETE:
             metrics, recipe = trial.user_attrs["metrics"], self.plan.recipe_of(trial.params)
             keys = self.plan.results(self.search, trial)
-            log_scores(self.recorder, key, self.store, keys, recipe, metrics)
+            log_scores(self.recorder, key, self.store, keys, recipe, self._with_ends(metrics))
             findings = targets.lint_run(self.store, recipe, keys, metrics)
             denoiser = self.store.find(keys[DENOISER.name])
             tags = as_tags(findings) | (execution_tags(denoiser) if denoiser else {}) | guard_tags(metrics)
@@ -168,12 +168,18 @@ class SweepRecord:
         key, metrics = self.trial_key(point.number), point.user_attrs["metrics"]
         recipe, ended = self.plan.recipe_of(point.params), milliseconds(trial.datetime_complete) or 0
         self._open(point, "point", point.params, {"latentsweep.of": str(trial.number)})
-        self.recorder.log(key, [StepRecord(recipe.diffusion.steps, ended, {**metrics, **finals(metrics)})])
+        ends = {**self._with_ends(metrics), **finals(metrics)}
+        self.recorder.log(key, [StepRecord(recipe.diffusion.steps, ended, ends)])
         evaluation = self.store.find(self.plan.results(self.search, trial)[EVALUATION.name])
         if evaluation:
             log_samples(self.recorder, key, evaluation, recipe)
         self.recorder.describe(key, self._description(point))
         self.recorder.close_run(key, "finished", tags=guard_tags(metrics), ended=ended)
+
+    def _with_ends(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Measurements; those by plug-ins that are objectives also as end results, by which the runs' table ranks."""
+        found = [objective_of(name) for name in self.search.config.plugins]
+        return {**metrics, **{each.at_end: rounded(metrics[each.name]) for each in found if each.name in metrics}}
 
     def _description(self, trial: FrozenTrial) -> str:
         return descriptions.describe_configuration(self.plan, self.search, trial)

@@ -18,7 +18,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from latentsweep import guards
-from latentsweep.metrics import KID, OBJECTIVES, STEPS
+from latentsweep.metrics import KID, STEPS, objective_of
 from latentsweep.search.choice import SearchConfig
 from latentsweep.search.databases import storage, translate_errors
 from latentsweep.search.optuna_internals import trial_of
@@ -69,7 +69,7 @@ class Ranking:
                     pruner=PRUNERS[config.pruner](),
                     load_if_exists=True,
                 )
-                _name_objectives(self.study, [OBJECTIVES[name].label for name in config.objectives])
+                _name_objectives(self.study, [objective_of(name).label for name in config.objectives])
         self.apart: frozenset[int] = frozenset()
         """Trials whose scores don't compare with the others': they are in no ranking, nor are their points."""
 
@@ -149,7 +149,7 @@ class Ranking:
         if not measured:
             return []
         best = measured[0]
-        unpaired = best.user_attrs["metrics"].get(OBJECTIVES[self.config.objectives[0]].error, 0.0)
+        unpaired = best.user_attrs["metrics"].get(objective_of(self.config.objectives[0]).error, 0.0)
         good = []
         for trial in measured:
             if family_of(trial) == family_of(best):

@@ -11,7 +11,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from latentsweep import guards
-from latentsweep.metrics import OBJECTIVES
+from latentsweep.metrics import objective_of
 from latentsweep.search.optuna_internals import annotate, constrain, put_back
 from latentsweep.search.proposals import WithoutRepeats
 from latentsweep.search.pruning import behind
@@ -128,7 +128,7 @@ class Search(Ranking):
             constrain(self.study, number, copied)  # first: a trial that is pruned isn't judged again after a kill
             self._annotate(number, {COPIED: guards.rung_words(metrics), "pruned_at": step})
             return True
-        objectives = [OBJECTIVES[name] for name in self.config.objectives]
+        objectives = [objective_of(name) for name in self.config.objectives]
         trained = [objective for objective in objectives if not objective.cost]
         values = [metrics.get(objective.at_rungs) for objective in trained if objective.rung]
         found = [value for value in values if value is not None]
@@ -167,7 +167,7 @@ class Search(Ranking):
         """
         trial = self.trial(number)
         own = next((point for point in points if dict(point.params) == trial.params), None)
-        found = [own.metrics.get(OBJECTIVES[name].name) for name in self.config.objectives] if own else []
+        found = [own.metrics.get(objective_of(name).name) for name in self.config.objectives] if own else []
         values = [value for value in found if value is not None]
         if len(values) < len(self.config.objectives):
             self.fail(number, f"no finite {' and '.join(self.config.objectives)} was measured", "divergence")
@@ -202,7 +202,7 @@ class Search(Ranking):
 
     def _add_points(self, number: int, points: Iterable[Mapping[str, Any]]) -> None:
         """Tells the study the other thresholds of a trial, each once."""
-        metrics = [OBJECTIVES[name].name for name in self.config.objectives]
+        metrics = [objective_of(name).name for name in self.config.objectives]
         for point in points:
             if not all(name in point["metrics"] for name in metrics):
                 continue
