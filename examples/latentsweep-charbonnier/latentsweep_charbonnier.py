@@ -1,4 +1,4 @@
-"""An example of plug-ins: a loss and a sampler with a field each, and a metric without one."""
+"""An example of plug-ins: a loss and a sampler with a field each, and two metrics without one."""
 
 from __future__ import annotations
 
@@ -42,3 +42,8 @@ class Damped(Config):
 def grey_difference(images: np.ndarray, real: np.ndarray) -> float:
     """How much brighter generated slices are than real ones, uint8 (N, S, S) and (M, S, S): −255 to 255."""
     return float(images.mean() - real.mean())
+
+
+def grey_distance(images: np.ndarray, real: np.ndarray) -> float:
+    """How far the brightness of generated slices is from that of real ones, 0 to 255: lower is better."""
+    return abs(grey_difference(images, real))

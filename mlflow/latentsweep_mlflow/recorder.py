@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -26,18 +25,18 @@ from latentsweep.records.recorder import (
     run_tags,
 )
 from latentsweep.records.redaction import redact_lines
+from latentsweep_mlflow.database import artifact_root, tracking_uri
 from latentsweep_mlflow.delivery import Delivery, RefusedError, check_readable
+from latentsweep_mlflow.links import DESCRIPTION, TAG_LENGTH, resolve
 from latentsweep_mlflow.pictures import send_picture
-from latentsweep_mlflow.tracking import ORIGIN, artifact_root, tracking_uri
-from latentsweep_mlflow.views import RANKED, WORKFLOW, runs_link, save_view
+from latentsweep_mlflow.tracking import ORIGIN
+from latentsweep_mlflow.views import RANKED, save_view
 
 _STATUS = {"finished": "FINISHED", "failed": "FAILED", "pruned": "FINISHED", "stopped": "KILLED"}
-_PARAM_LENGTH, _TAG_LENGTH = 6000, 8000
+_PARAM_LENGTH = 6000
 
 _DIGEST_LENGTH = 36
 """Characters that MLflow takes of a dataset's digest."""
-_LINK = re.compile(r"\[(?P<words>[^\]]+)\]\((?P<kind>runs?):(?P<key>[A-Za-z0-9._:/-]+)(?:\|(?P<file>[^)]+))?\)")
-_KEPT = re.compile(r"\[(?P<words>[^\]]+)\]\(kept:(?P<tag>[A-Za-z0-9._]+)\)")
 _OF_TODAY = f"tags.`{FORM[0]}` = '{FORM[1]}'"
 
 
@@ -97,7 +96,7 @@ class MlflowRecorder:
             tags = []
             if lost:
                 self._not_finite[key] = join_names(lost, self._not_finite.get(key, ""))
-                tags = [RunTag(NOT_FINITE, self._not_finite[key][:_TAG_LENGTH])]
+                tags = [RunTag(NOT_FINITE, self._not_finite[key][:TAG_LENGTH])]
             client.log_batch(run_id, metrics=[m for m in metrics if not _is_kept(m, kept_before)], tags=tags)
 
         self._delivery.send(f"{len(metrics)} points of {key}", send)
@@ -149,9 +148,10 @@ class MlflowRecorder:
         def send(client: MlflowClient) -> None:
             run = self._find(client, key)
             if run is not None:
-                told = self._with_kept(text, run.info.run_id, run.data.tags | known)
-                written = {"mlflow.note.content": self._with_links(client, told), **known}
-                changed = {k: v[:_TAG_LENGTH] for k, v in written.items() if run.data.tags.get(k) != v}
+                of_run = (self._delivery.experiment_id, run.info.run_id, run.data.tags | known)
+                told = resolve(text, *of_run, lambda other: self._id_of(client, other))
+                written = {DESCRIPTION: told, **known}
+                changed = {k: v[:TAG_LENGTH] for k, v in written.items() if run.data.tags.get(k) != v}
                 client.log_batch(run.info.run_id, tags=[RunTag(k, v) for k, v in changed.items()])
 
         self._delivery.send(f"the description of {key}", send)
@@ -189,7 +189,7 @@ class MlflowRecorder:
         last_tags = _without_secrets(tags)
 
         def send(client: MlflowClient) -> None:
-            client.log_batch(self._known(key), tags=[RunTag(k, v[:_TAG_LENGTH]) for k, v in last_tags.items()])
+            client.log_batch(self._known(key), tags=[RunTag(k, v[:TAG_LENGTH]) for k, v in last_tags.items()])
             # An earlier version may have recorded that it began when it was sent.
             client.set_terminated(self._known(key), state, max(end, self._starts.get(key, end)))
 
@@ -246,7 +246,7 @@ class MlflowRecorder:
         client.log_batch(
             run.info.run_id,
             params=[Param(p, v) for p, v in params.items() if p not in recorded],
-            tags=[RunTag(k, v[:_TAG_LENGTH]) for k, v in (tags | changed).items() if run.data.tags.get(k) != v],
+            tags=[RunTag(k, v[:TAG_LENGTH]) for k, v in (tags | changed).items() if run.data.tags.get(k) != v],
         )
 
     def _find(self, client: MlflowClient, key: str) -> Run | None:
@@ -263,30 +263,6 @@ class MlflowRecorder:
     def _under(self, parent: str) -> str:
         """The condition of a search that holds for the runs under an open key."""
         return f"tags.`mlflow.parentRunId` = '{self._known(parent)}'"
-
-    def _with_kept(self, text: str, run_id: str, tags: Mapping[str, str]) -> str:
-        """A description of a run with addresses of the files that its tags name, and without the others."""
-
-        def address(found: re.Match[str]) -> str:
-            page = f"#/experiments/{self._delivery.experiment_id}/runs/{run_id}/artifacts"
-            file = tags.get(found["tag"])
-            return f"[{found['words']}]({page}/{file}?{WORKFLOW})" if file else ""
-
-        return re.sub(r"\n{3,}", "\n\n", _KEPT.sub(address, text))
-
-    def _with_links(self, client: MlflowClient, text: str) -> str:
-        """A description with MLflow's addresses in place of keys; where there is no run, with the words alone."""
-
-        def address(found: re.Match[str]) -> str:
-            experiment = self._delivery.experiment_id
-            if found["kind"] == "runs":
-                return f"[{found['words']}]({runs_link('', experiment, found['key'])})"
-            run_id = self._id_of(client, found["key"])
-            file = f"/artifacts/{found['file']}" if found["file"] else ""
-            page = f"#/experiments/{experiment}/runs/{run_id}{file}?{WORKFLOW}"
-            return f"[{found['words']}]({page})" if run_id else found["words"]
-
-        return _LINK.sub(address, text)
 
     def _search(self, client: MlflowClient, query: str) -> list[Run]:
         """All runs that match, the oldest first."""

@@ -25,7 +25,8 @@ from latentsweep.guards import TAG
 from latentsweep.metrics import OBJECTIVES
 from latentsweep.records.recorder import NOTHING
 from latentsweep.records.redaction import redact
-from latentsweep_mlflow.tracking import ORIGIN, artifact_root, connect, database, experiment_id, tracking_uri
+from latentsweep_mlflow.database import artifact_root, database, tracking_uri
+from latentsweep_mlflow.tracking import ORIGIN, connect, experiment_id
 from trainables.errors import LatentsweepError
 
 CHAMPION = "champion"

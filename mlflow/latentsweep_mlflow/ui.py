@@ -24,7 +24,8 @@ from mlflow.exceptions import MlflowException
 from latentsweep.invocation import hint
 from latentsweep.records.redaction import redact, redact_lines
 from latentsweep_mlflow import keeper
-from latentsweep_mlflow.tracking import connect, database, find_artifacts, initialisation, tracking_uri
+from latentsweep_mlflow.database import database, find_artifacts, initialisation, tracking_uri
+from latentsweep_mlflow.tracking import connect
 from latentsweep_mlflow.views import save_views
 from trainables.errors import LatentsweepError
 

@@ -8,24 +8,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from urllib.parse import quote
 
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
 from latentsweep.metrics import FINAL, KID, LEADERBOARD, STEPS
 from latentsweep.records.recorder import GENERATED_IMAGES, WINNER
+from latentsweep_mlflow.links import VIEW, runs_link
 
-VIEW = "latentsweep"
 OBJECTIVE = "latentsweep.objective"
 """The tag of a trial that names the metric it was searched by; its column comes first and sorts the table."""
 
 RANKED = f"tags.`{OBJECTIVE}` != ''"
 """The condition of a search that holds for every configuration that was begun: not for a sweep's own, nor for
 autoencoders."""
-
-WORKFLOW = "workflowType=machine_learning"
-"""What makes a link open MLflow's pages for trainings, and not those for agents."""
 
 _TAG = "mlflow.sharedViewState."
 _TAG_LENGTH = 5000
@@ -35,12 +31,6 @@ _SECTIONS = ("train", "val", "rung", "final", "gen", "recon", "cost", "Model met
 """What MLflow makes sections of: what stands before the slash in names of metrics, and two of its own."""
 _MOST_RUNS, _MOST_PARAMS, _MOST_METRICS = 200, 12, 3
 _COMPARED = ("trial", "point", "ablation-run")
-
-
-def runs_link(address: str, experiment_id: str, view: str = VIEW) -> str:
-    """The page of an experiment's runs, under a view that :func:`save_view` stored."""
-    state = f"viewStateShareKey={quote(view, safe='')}&{WORKFLOW}"
-    return f"{address.rstrip('/')}{'/' if address else ''}#/experiments/{experiment_id}/runs?{state}"
 
 
 def save_view(

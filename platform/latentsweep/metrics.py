@@ -62,8 +62,8 @@ class Metric:
     """Whether MLflow has it under ``final/`` for the table of runs, with its error and floor."""
 
     def format(self, value: float | None) -> str:
-        """A value as it is written; a dash for None."""
-        return "–" if value is None else format(value, self.style)
+        """A value as it is written, never as −0; a dash for None."""
+        return "–" if value is None else format(value, f"z{self.style}")
 
     def interval(self, metrics: Mapping[str, float]) -> tuple[float, float] | None:
         """Its 95 % interval among a run's ``metrics``; None where no uncertainty was recorded."""
@@ -315,6 +315,12 @@ OBJECTIVES: Mapping[str, Metric] = {
     metric.objective: metric for metric in METRICS.values() if metric.objective is not None
 }
 """What a search can minimise, by its name on the command line."""
+
+
+def objective_of(name: str) -> Metric:
+    """What a search minimises by that name: a row of :data:`OBJECTIVES`, or a plug-in's metric; lower is better."""
+    return OBJECTIVES.get(name) or Metric(name=GENERATED + name, label=name, better="lower", objective=name)
+
 
 FINALS: Mapping[str, str] = {
     metric.name + suffix: metric.at_end + suffix

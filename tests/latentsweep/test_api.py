@@ -247,7 +247,7 @@ def test_the_best_of_a_recorded_sweep_says_its_run(made: Path, monkeypatch: pyte
     """As export writes it."""
     plan = latentsweep.sweep("tiny", recipe="smoke", device="cpu", home=made / "runs", dry_run=True).plan
     runs = SimpleNamespace(run_id=lambda key: f"run of {key}")
-    monkeypatch.setattr(searches, "recorder_of", lambda home, dataset, wanted: runs if wanted else None)
+    monkeypatch.setattr(searches, "record_of", lambda home, dataset, wanted: runs if wanted else None)
     monkeypatch.setattr(
         searches, "configuration_of", lambda folder, trial, run_id, **more: run_id("tiny", "a/trial-1")
     )

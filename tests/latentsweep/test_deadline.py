@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from latentsweep.jobs.deadline import Deadline
-from latentsweep.jobs.scheduling import checked_seconds, kept_plan
+from latentsweep.jobs.scheduling import kept_plan
 from latentsweep.report.source import Source
 from latentsweep.report.summary import schedule_words
 from latentsweep.search import confirmation
@@ -16,7 +16,7 @@ from latentsweep.search.choice import SearchConfig
 from latentsweep.search.clock import spent_seconds
 from latentsweep.search.confirmation import Extent
 from latentsweep.search.plan import SweepPlan
-from latentsweep.search.schedule import Parts, Schedule
+from latentsweep.search.schedule import Parts, Schedule, checked_seconds
 from latentsweep.search.study import Search
 from latentsweep.search.trials import Point
 from latentsweep.storage.costs import COST

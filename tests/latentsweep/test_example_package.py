@@ -66,6 +66,9 @@ space = {"dimensions": {
 search = latentsweep.sweep("tiny", recipe="smoke", space=space, device="cpu", dry_run=True, home=home, settings={
     "data.image_size": 32, "vae.widths": [8, 16], "diffusion.widths": [8, 16], "diffusion.attention_levels": []})
 
+ranked = latentsweep.sweep("tiny", recipe="smoke", space=space, device="cpu", dry_run=True, home=home,
+    objectives="grey_distance")
+
 
 def digests(recipe, **changes):
     return {stage: key.digest for stage, key in keys_of(recipe.replace(**changes), "d", 0, "w").items()}
@@ -84,6 +87,7 @@ print(json.dumps({
     "identity": recipe.diffusion.plugin_identity(),
     "trials": search.forecast["trials"],
     "dimensions": list(search.plan.space.dimensions),
+    "measured": ranked.plan.recipe.evaluation.metrics,
 }))
 """
 
@@ -149,6 +153,11 @@ def test_its_fields_are_in_the_keys_of_what_they_change_and_in_no_others(used: d
 @pytest.mark.slow
 def test_its_field_can_be_searched(used: dict[str, Any]) -> None:
     assert used["dimensions"] == ["diffusion.frequency_loss", "diffusion.charbonnier_loss_epsilon"]
+
+
+@pytest.mark.slow
+def test_its_metric_can_be_an_objective_and_is_measured_then(used: dict[str, Any]) -> None:
+    assert used["measured"] == ["grey_distance"]
 
 
 @pytest.mark.slow

@@ -232,6 +232,11 @@ def test_masks_that_cannot_be_learned_are_refused_before_anything_is_trained(tmp
         check_fit(JOINTLY, plant_discs(home, empty=True))
     with pytest.raises(DataError, match=r"data\.mask=true needs lesion masks, and tiny has none"):
         check_fit(JOINTLY, plant(home))
+    labelled = JOINTLY.replace(**{"data.mask_label": 4})
+    with pytest.raises(ConfigError, match="which have 1, 2, got 4; choose one of these, or 0"):
+        check_fit(labelled, plant_discs(home))
+    check_fit(labelled.replace(**{"data.mask_label": 2}), plant_discs(home))
+    check_fit(labelled.replace(**{"data.mask": False}), plant_discs(home))
     check_fit(SLICES, plant_discs(home, without=3))
 
 

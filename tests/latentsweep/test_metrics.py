@@ -133,6 +133,7 @@ def test_objectives_keep_their_names_are_better_when_lower_and_are_end_results()
     ("name", "value", "written"),
     [
         ("gen/kid", 257.84, "257.8"),
+        ("gen/kid", -0.04, "0.0"),
         ("gen/near_copies", 0.0312, "3.1%"),
         ("gen/precision", 0.71428, "0.714"),
         ("gen/samples", 64.0, "64"),

@@ -391,6 +391,23 @@ def test_a_study_of_before_gets_names_when_it_goes_on_and_none_from_who_reads_it
     assert [trial.values for trial in again.measured()] == [trial.values for trial in search.measured()]
 
 
+def test_a_metric_of_a_plug_in_is_minimised_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "latentsweep.search.choice.installed", lambda kind: {"blur": None} if kind == "metrics" else {}
+    )
+    search = opened(tmp_path / "s", objectives=("blur",), startup=1)
+    assert search.study.metric_names == ["blur"]
+    for score in (3.0, 2.0, 4.0):
+        number, params = search.ask() or (0, {})
+        assert not search.report(number, 5, {"rung/kid": score}), "no rung measures it"
+        search.tell(number, [Point(params, {"gen/kid": -score, "gen/blur": score})], {})
+    assert search.best()[0].values == [2.0]
+    shown = leaderboard.rows(search)
+    assert [row["gen/blur"] for row in shown] == [2.0, 3.0, 4.0]
+    with pytest.raises(ConfigError, match=r"among kid, fid, memorisation, steps, dice, blur; got 'beauty'"):
+        SearchConfig(objectives=("beauty",))
+
+
 def test_an_unknown_objective_is_refused() -> None:
     with pytest.raises(ConfigError, match="among kid, fid"):
         SearchConfig(objectives=("beauty",))

@@ -13,14 +13,16 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from mlflow import MlflowClient
 
+from latentsweep_mlflow.database import artifact_root, find_artifacts, tracking_uri
 from latentsweep_mlflow.recorder import recorder_for
-from latentsweep_mlflow.tracking import artifact_root, connect, find_artifacts, tracking_uri
+from latentsweep_mlflow.tracking import connect
 
 MADE = """
 import sys
 from pathlib import Path
 from latentsweep_mlflow.recorder import recorder_for
-from latentsweep_mlflow.tracking import connect, tracking_uri
+from latentsweep_mlflow.database import tracking_uri
+from latentsweep_mlflow.tracking import connect
 
 home = Path(sys.argv[1])
 page = home / "page.txt"

@@ -27,8 +27,9 @@ from PIL import Image
 
 from latentsweep.records.recorder import FORM, NOT_FINITE, StepRecord
 from latentsweep.records.redaction import redact
+from latentsweep_mlflow.database import tracking_uri
 from latentsweep_mlflow.recorder import MlflowRecorder, recorder_for
-from latentsweep_mlflow.tracking import connect, tracking_uri
+from latentsweep_mlflow.tracking import connect
 
 RECORDS = [StepRecord(step, 1000 + step, {"train/loss": 1 / (1 + step), "val/loss": 2.0}) for step in range(5)]
 

@@ -19,9 +19,10 @@ from mlflow import MlflowClient
 from mlflow.models import Model
 
 from latentsweep_mlflow import registry
+from latentsweep_mlflow.database import tracking_uri
 from latentsweep_mlflow.recorder import recorder_for
 from latentsweep_mlflow.registry import FILES, GUIDE, Registered, _in_words, register_model
-from latentsweep_mlflow.tracking import connect, tracking_uri
+from latentsweep_mlflow.tracking import connect
 from trainables.errors import LatentsweepError
 
 

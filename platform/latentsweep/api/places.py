@@ -13,7 +13,7 @@ from latentsweep.datasets.catalogue import BUILT_IN
 
 if TYPE_CHECKING:
     from latentsweep.datasets.slices import PreparedDataset
-    from latentsweep.records.recorder import Recorder
+    from latentsweep.records.recorder import Record, Recorder
     from latentsweep.storage.home import Home
 
 LONGEST_HOME = 360
@@ -89,11 +89,20 @@ def recorder_of(home: Home, experiment: str, wanted: bool) -> Recorder:
     return MemoryRecorder()
 
 
-def pages_of(home: Home, recorder: Recorder) -> Callable[[str], str]:
+def record_of(home: Home, experiment: str, wanted: bool) -> Record:
+    """What was recorded, for a reader: it is there sooner than :func:`recorder_of`, which imports MLflow."""
+    if wanted:
+        from latentsweep_mlflow.own_record import record_for
+
+        return record_for(home.root, experiment)
+    return recorder_of(home, experiment, wanted)
+
+
+def pages_of(home: Home, record: Record) -> Callable[[str], str]:
     """What gives the address of the page that MLflow has of a run; see :mod:`latentsweep_mlflow.links`."""
     from latentsweep_mlflow import links
 
-    return links.pages_of(home.root, recorder)
+    return links.pages_of(home.root, record)
 
 
 def texts_of(settings: Settings) -> list[str]:

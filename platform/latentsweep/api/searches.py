@@ -8,31 +8,30 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from latentsweep.api.models import Model, load
-from latentsweep.api.places import Settings, at_least, dataset_of, home_of, recorder_of, several, texts_of
+from latentsweep.api.places import Settings, at_least, dataset_of, home_of, record_of, recorder_of, several, texts_of
 from latentsweep.configuration import Configuration, changes_of, execution_of
-from latentsweep.execution.cluster import pack_job
-from latentsweep.execution.packing import pack_trials, planned_cards
-from latentsweep.jobs import forecast as forecasts
-from latentsweep.jobs.job import Runtime
-from latentsweep.jobs.scheduling import checked_seconds, kept_plan, timed_plan
-from latentsweep.jobs.sweep import Sweep
-from latentsweep.jobs.timing import StageTimes
+from latentsweep.execution.lock import hold_lock
 from latentsweep.pages.numbers import number
+from latentsweep.records.sweep import is_recorded
 from latentsweep.search import leaderboard
 from latentsweep.search.choice import SearchConfig
 from latentsweep.search.confirmation import Extent
 from latentsweep.search.export import configuration_of
 from latentsweep.search.plan import SweepPlan, sweep_plan
+from latentsweep.search.schedule import checked_seconds
 from latentsweep.search.spaces import search_space
 from latentsweep.search.study import Search
+from latentsweep.search.sweeps import ended_search, take_turn
 from latentsweep.storage.home import Home
 from trainables.measures.weights import find_weights
 from trainables.space import THRESHOLD, SearchSpace
+
+if TYPE_CHECKING:
+    from latentsweep.api.models import Model
 
 TRIALS = 20
 """Trials of a search that is given neither a number nor hours."""
@@ -81,7 +80,7 @@ class SweepResult:
         """
 
         def run_id(dataset: str, key: str) -> str | None:
-            return recorder_of(self.home, dataset, True).run_id(key) if self.recorded else None
+            return record_of(self.home, dataset, True).run_id(key) if self.recorded else None
 
         return configuration_of(self.folder, trial, run_id, database=self.home.study, despite_guards=despite_guards)
 
@@ -91,6 +90,8 @@ class SweepResult:
         Raises :class:`~trainables.errors.DataError` where there is none, and
         :class:`~trainables.errors.ConfigError` where two objectives have several best and no ``trial`` says which.
         """
+        from latentsweep.api.models import load
+
         chosen = self.best(trial, despite_guards=True).origin["trial"]
         return load(f"{self.name}/{chosen}", home=self.home, device=device)
 
@@ -174,6 +175,25 @@ def sweep(
     weights = find_weights(Path(inception) if inception else None)
     data = dataset_of(place, dataset, shown=console is not None)
     plan = sweep_plan(data, chosen, weights, recipe, of_recipe, split, search, seed)
+    extent = Extent.of(confirm, confirm_seeds, plan, trials)
+    if seconds is None and not dry_run:
+        if (reached := plan.reachable(trials)) < trials:
+            say(
+                f"note: --trials {trials}, and the space has {number(reached, 'different training')}: each runs "
+                "once, and none twice"
+            )
+        ended = _ended(place, plan, trials, extent, mlflow)
+        if ended:
+            return SweepResult(place, plan, ended, recorded=mlflow)
+    # Only here: what trains imports torch.
+    from latentsweep.execution.cluster import pack_job
+    from latentsweep.execution.packing import pack_trials, planned_cards
+    from latentsweep.jobs import forecast as forecasts
+    from latentsweep.jobs.job import Runtime
+    from latentsweep.jobs.scheduling import kept_plan, timed_plan
+    from latentsweep.jobs.sweep import Sweep
+    from latentsweep.jobs.timing import StageTimes
+
     wanted: dict[str, Any] = {
         "execution": execution,
         "concurrent": concurrent,
@@ -192,7 +212,6 @@ def sweep(
                 times = StageTimes.under_load(place, data, weights, pack, seed)
             fixed = {*changes_of(of_recipe), *chosen.dimensions}
             plan = kept or timed_plan(plan, seconds, began, times, fixed, pack.concurrent)
-        extent = Extent.of(confirm, confirm_seeds, plan, trials)
         if plan.schedule:
             trials, extent = plan.schedule.trials, Extent(plan.schedule.configurations, plan.schedule.seeds)
         if THRESHOLD in chosen.dimensions and THRESHOLD not in plan.space.dimensions:
@@ -207,14 +226,19 @@ def sweep(
             say(f"note: {pack.without_card}; {plan.recipe_name} takes days on a CPU, --recipe smoke minutes")
         if line := pack.left_out_line():
             say(line)
-        if (reached := plan.reachable(trials)) < trials:
-            say(
-                f"note: --trials {trials}, and the space has {number(reached, 'different training')}: each runs "
-                "once, and none twice"
-            )
         job = Sweep(place, plan, weights, recorder_of(place, dataset, mlflow))
         job.run(trials, runtime, extent, began)
     return SweepResult(place, plan, job.search, recorded=mlflow)
+
+
+def _ended(home: Home, plan: SweepPlan, trials: int, extent: Extent, recorded: bool) -> Search | None:
+    """The study of a sweep of which nothing is left to run or record; None for another, with which a job goes on."""
+    found = ended_search(home, plan, trials, extent)
+    if found is None or (recorded and not is_recorded(record_of(home, plan.dataset, True), plan, found)):
+        return None
+    with hold_lock(home.writable(found.folder), home.study):
+        take_turn(home, found.folder)
+    return found
 
 
 def _space(dataset: str, space: str | Path | Mapping[str, Any] | SearchSpace | None) -> SearchSpace:

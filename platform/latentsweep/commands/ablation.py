@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from latentsweep.commands import completion, options
+from latentsweep.commands.terminal import fold
 
 
 def ablate(
@@ -99,11 +100,11 @@ def ablate(
     )
     plan, forecast, finished = found.plan, found.forecast, found.finished
     if finished is None:
-        typer.echo(json.dumps(forecast, indent=1) if as_json else ablation_results.as_text(forecast))
+        typer.echo(json.dumps(forecast, indent=1) if as_json else fold(ablation_results.as_text(forecast), 4))
         if not as_json and not arm:
             typer.echo("\ncomponents that there are:")
             for component in COMPONENTS.values():
-                typer.echo(f"  {component.name:<24} {component.meaning}")
+                typer.echo(fold(f"  {component.name:<24} {component.meaning}", 27))
         return
     study, jobs, earlier, wall_time = finished.study, finished.jobs, finished.earlier, finished.wall_time
     if as_json:
@@ -119,13 +120,13 @@ def ablate(
         typer.echo(json.dumps({**described, "files": [str(path) for path in finished.files]}, indent=1))
         return
     for name, words in found.verdicts.items():
-        typer.echo(f"{name}: {words}")
+        typer.echo(fold(f"{name}: {words}"))
     for ratio in finished.ratios:
-        typer.echo(f"{ratio.name}: as a ratio, {ratio.words}")
+        typer.echo(fold(f"{ratio.name}: as a ratio, {ratio.words}"))
     options.print_earlier(plan.dataset, earlier)
     if wall_time.get("unequal"):
-        typer.echo(wall_time["unequal"])
+        typer.echo(fold(wall_time["unequal"]))
     for name, reason in study.failures().items():
-        typer.echo(f"failed: {name}: {reason['reason']}")
+        typer.echo(fold(f"failed: {name}: {reason['reason']}"))
     for path in finished.files:
         typer.echo(path)

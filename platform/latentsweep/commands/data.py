@@ -11,6 +11,7 @@ import typer
 
 from latentsweep.api.progress import show_progress
 from latentsweep.commands import completion, options
+from latentsweep.commands.terminal import fold
 from latentsweep.datasets.catalogue import DEFAULT_SUBJECT, KNOWN
 from trainables.errors import ConfigError
 
@@ -113,7 +114,7 @@ def prepare(
     if as_json:
         typer.echo(json.dumps({"folder": str(dataset.folder), **dataset.manifest}, indent=2))
     else:
-        typer.echo("\n".join([*_numbers(dataset.manifest), f"in {dataset.folder}"]))
+        typer.echo(fold("\n".join([*_numbers(dataset.manifest), f"in {dataset.folder}"])))
 
 
 @data_app.command()
@@ -139,7 +140,7 @@ def show(
     else:
         told = [f"test split used: {use.time}, {use.kind} {use.name}" for use in noted]
         told = told or ["test split used: none on record"]
-        typer.echo("\n".join([*_numbers(facts), *told, *_bars(facts["histogram"]), f"contact sheet: {path}"]))
+        typer.echo(fold("\n".join([*_numbers(facts), *told, *_bars(facts["histogram"]), f"contact sheet: {path}"])))
 
 
 @data_app.command()

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from latentsweep.commands import completion, options
+from latentsweep.commands.terminal import fold
 from trainables.errors import ConfigError
 
 FOUND = 1
@@ -52,7 +53,7 @@ def lint(
         }
         typer.echo(json.dumps(plain, indent=1))
     else:
-        typer.echo(as_text(targets.merge_by_code(found)) or "nothing that misleads was found")
+        typer.echo(fold(as_text(targets.merge_by_code(found))) or "nothing that misleads was found")
     if any(finding.severity == "warning" for findings in found.values() for finding in findings):
         raise typer.Exit(FOUND)
 
@@ -92,10 +93,10 @@ def report(
         files = report_files(
             place,
             sweep_name,
-            lambda name: options.recorder_of(place, name, mlflow),
+            lambda name: options.record_of(place, name, mlflow),
             to,
             recorded=mlflow,
-            pages_of=lambda recorder: options.pages_of(place, recorder),
+            pages_of=lambda record: options.pages_of(place, record),
         )
     if open_browser:
         open_page(files[0])

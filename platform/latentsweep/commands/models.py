@@ -12,6 +12,7 @@ import typer
 
 from latentsweep.commands import completion, options
 from latentsweep.commands.scores import show_scores, show_usefulness
+from latentsweep.commands.terminal import fold
 from latentsweep.invocation import hint
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def train(
     )
     if found.training is None:
         forecast = found.forecast
-        typer.echo(json.dumps(forecast, indent=1) if as_json else forecasts.training_text(forecast))
+        typer.echo(json.dumps(forecast, indent=1) if as_json else fold(forecasts.training_text(forecast), 17))
         return
     result, job, registered = found.training, found.training.job, found.registered
     summary: dict[str, Any] = {"name": job.name, "folder": str(job.folder), "from_store": result.from_store}
@@ -84,7 +85,7 @@ def train(
     how = "answered from the store" if result.from_store else "trained"
     typer.echo(f"{how}: {job.folder}")
     if result.findings:
-        typer.echo(as_text(result.findings))
+        typer.echo(fold(as_text(result.findings)))
     for split in result.evaluations:
         show_scores(f"on the {split} split", result.metrics(split))
     typer.echo(f"all numbers: {job.folder / SCORES}")

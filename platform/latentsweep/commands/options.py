@@ -11,7 +11,7 @@ from latentsweep.api.places import checked_home as checked_home
 from latentsweep.api.places import dataset_of as dataset_of
 from latentsweep.api.places import home_of as home_of
 from latentsweep.api.places import pages_of as pages_of
-from latentsweep.api.places import recorder_of as recorder_of
+from latentsweep.api.places import record_of as record_of
 from latentsweep.commands import completion
 
 HomeOption = Annotated[Path, typer.Option("--home", envvar="LATENTSWEEP_HOME", help="Folder of all that is made.")]

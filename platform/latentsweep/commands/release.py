@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from latentsweep.commands import options
+from latentsweep.commands.terminal import fold
 
 
 def release(
@@ -59,9 +60,10 @@ def release(
         typer.echo(json.dumps(dataclasses.asdict(found) | {"folder": str(found.folder)}))
         return
     few = f" of the {found.asked} that were asked for" if found.samples < found.asked else ""
-    typer.echo(
+    said = (
         f"{found.samples} slices{few} in {found.folder}; {found.near_copies} of {found.drawn} drawn ones were near "
         "copies of training slices and are left out"
     )
+    typer.echo(fold(said))
     if found.refused:
         typer.echo(f"the guards refuse the model: {found.refused}")

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from latentsweep.commands import options
+from latentsweep.commands.terminal import fold
 
 store_app = typer.Typer(no_args_is_help=True, help="What was computed and kept, what it cost, and what may go.")
 
@@ -40,7 +41,7 @@ def show(
         }
         typer.echo(json.dumps([{**row, **known.get(row["name"], {})} for row in rows], indent=1))
         return
-    typer.echo(housekeeping.as_text(housekeeping.overview(place), lambda row: users_words(row, named)))
+    typer.echo(fold(housekeeping.as_text(housekeeping.overview(place), lambda row: users_words(row, named)), 44))
 
 
 @store_app.command("free")

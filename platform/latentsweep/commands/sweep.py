@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from latentsweep.commands import completion, options
+from latentsweep.commands.terminal import fold
 from latentsweep.invocation import hint
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ def sweep(
     space: Annotated[Path | None, typer.Option(help="A search space as YAML; the dataset's own by default.")] = None,
     objective: Annotated[
         list[str] | None,
-        typer.Option(help="kid (default), fid, dice (downstream, with masks), …; twice for a Pareto front."),
+        typer.Option(
+            help="kid (default), fid, dice (downstream, with masks), a plug-in's metric, …; twice for a Pareto front."
+        ),
     ] = None,
     sampler: Annotated[str, typer.Option(help="tpe or random.")] = "tpe",
     pruner: Annotated[
@@ -95,7 +98,6 @@ def sweep(
     from rich.console import Console
 
     from latentsweep.api import searches
-    from latentsweep.jobs import forecast as forecasts
     from trainables.errors import ConfigError
 
     if hours is not None and minutes is not None:
@@ -130,7 +132,9 @@ def sweep(
         tell=lambda line: typer.echo(line, err=True),
     )
     if found.search is None:
-        typer.echo(json.dumps(found.forecast, indent=1) if as_json else forecasts.as_text(found.forecast))
+        from latentsweep.jobs import forecast as forecasts
+
+        typer.echo(json.dumps(found.forecast, indent=1) if as_json else fold(forecasts.as_text(found.forecast), 17))
         return
     show_results(place, found.plan, found.search, as_json, recorded=mlflow)
 
@@ -181,7 +185,7 @@ def export(
     configuration = configuration_of(
         folder,
         trial,
-        lambda name, key: options.recorder_of(place, name, True).run_id(key),
+        lambda name, key: options.record_of(place, name, True).run_id(key),
         place.study,
         despite_guards=despite_guards,
     )
@@ -191,7 +195,7 @@ def export(
     what = words_of(origin, named=trial is not None)
     text = "\n".join(
         [
-            f"{to}: configuration {origin['trial']} of {origin['sweep']}, {what}",
+            fold(f"{to}: configuration {origin['trial']} of {origin['sweep']}, {what}"),
             f"train it with: {hint(f'train --config {shlex.quote(str(to))}')}{despite}",
         ]
     )

@@ -220,6 +220,14 @@ class PreparedDataset:
         for shard in self.manifest["shards"]:
             yield self._decoded(shard, np.arange(shard["rows"]), masks)
 
+    def mask_labels(self, split: str, rule: Rule = "subject") -> npt.NDArray[np.uint8]:
+        """The values in the masks of a split, ascending; raises :class:`DataError` as :meth:`load`."""
+        found = [np.empty(0, np.uint8)]
+        for shard in self.manifest["shards"]:
+            places = self._rows(shard, split, rule)
+            found.append(np.unique(self._pixels(self._masks(shard).take(places)["mask"], gaps=True)))
+        return np.unique(np.concatenate(found))
+
     def _rows(self, shard: Mapping[str, Any], split: str, rule: Rule) -> npt.NDArray[np.intp]:
         """The places of the rows of ``split`` in a shard."""
         if split == "all":
@@ -236,28 +244,28 @@ class PreparedDataset:
             )
         rows = self.table(["subject", "volume", "slice", "image"], [shard]).take(places)
         beside = self._masks(shard).take(places) if masks else None
-        images = np.empty((len(places), self.size, self.size), np.uint8)
-        labels = np.zeros_like(images) if masks else None
+        return Slices(
+            images=self._pixels(rows["image"]),
+            subjects=rows["subject"].to_pylist(),
+            volumes=rows["volume"].to_pylist(),
+            indices=rows["slice"].to_numpy().astype(np.int32),
+            masks=None if beside is None else self._pixels(beside["mask"], gaps=True),
+            masked=None if beside is None else beside["mask"].is_valid().to_numpy(),
+        )
+
+    def _pixels(self, cells: pa.ChunkedArray, *, gaps: bool = False) -> npt.NDArray[np.uint8]:
+        """The pictures (N, S, S) of a column; with ``gaps``, 0 where there is none."""
+        pixels = np.zeros((len(cells), self.size, self.size), np.uint8)
         try:
-            for place, cell in enumerate(rows["image"]):
-                images[place] = decode(cell["bytes"].as_py(), self.size)
-            if beside is not None and labels is not None:
-                for place, cell in enumerate(beside["mask"]):
-                    if cell.is_valid:
-                        labels[place] = decode(cell["bytes"].as_py(), self.size)
+            for place, cell in enumerate(cells):
+                if cell.is_valid or not gaps:
+                    pixels[place] = decode(cell["bytes"].as_py(), self.size)
         except (OSError, SyntaxError, ValueError, TypeError):
             raise DataError(
                 f"a slice of the dataset {self.name} is not a picture of {self.size}×{self.size} pixels: prepare it "
                 "again with --replace"
             ) from None
-        return Slices(
-            images=images,
-            subjects=rows["subject"].to_pylist(),
-            volumes=rows["volume"].to_pylist(),
-            indices=rows["slice"].to_numpy().astype(np.int32),
-            masks=labels,
-            masked=None if beside is None else beside["mask"].is_valid().to_numpy(),
-        )
+        return pixels
 
     def _masks(self, shard: Mapping[str, Any]) -> pa.Table:
         """The masks of a shard's rows; raises :class:`DataError` for a damaged file, or one of other rows."""

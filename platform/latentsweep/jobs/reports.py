@@ -7,24 +7,23 @@ from pathlib import Path
 
 from latentsweep.lints import targets
 from latentsweep.pages.templates import write_texts
-from latentsweep.records.recorder import Recorder
-from latentsweep.records.sweep import SweepRecord
+from latentsweep.records.recorder import Record
+from latentsweep.records.sweep import keep_report
 from latentsweep.report import paper_tables, write_report
 from latentsweep.report.content import PageOf, nowhere
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.sweeps import chosen_sweep, open_search
 from latentsweep.storage.home import Home, is_read_only
-from latentsweep.storage.store import Store
 
 
 def report_files(
     home: Home,
     sweep: str | None,
-    recorder_of: Callable[[str], Recorder],
+    record_of: Callable[[str], Record],
     to: Path | None = None,
     *,
     recorded: bool,
-    pages_of: Callable[[Recorder], PageOf] = lambda recorder: nowhere,
+    pages_of: Callable[[Record], PageOf] = lambda record: nowhere,
 ) -> list[Path]:
     """Writes the report of a sweep, by default the latest that has a result, and keeps it with the sweep's run.
 
@@ -36,10 +35,10 @@ def report_files(
     findings = targets.merge_by_code(targets.lint_sweep(home, plan, search))
     if is_read_only(folder):
         return write_report(home, folder.name, findings=findings, to=to, recorded=recorded)
-    recorder = recorder_of(plan.dataset)
-    page_of = pages_of(recorder) if recorded else nowhere
+    record = record_of(plan.dataset)
+    page_of = pages_of(record) if recorded else nowhere
     files = write_report(home, folder.name, findings=findings, to=to, recorded=recorded, page_of=page_of)
-    SweepRecord(recorder, plan, Store.of(home), search).report(files)
+    keep_report(record, plan, search, files)
     return files
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 
 from latentsweep.jobs.timing import StageTimes
@@ -11,17 +10,6 @@ from latentsweep.search.plan import SweepPlan
 from latentsweep.search.planner import Planner
 from latentsweep.search.schedule import Schedule
 from latentsweep.storage.home import Home
-from trainables.errors import ConfigError
-
-
-def checked_seconds(hours: float, trials: int | None, confirm: int | None) -> float:
-    """The hours in seconds; raises :class:`ConfigError` for none, and beside what the hours decide."""
-    if not 0 < hours < math.inf:
-        raise ConfigError(f"the time of a sweep must be above 0, got {hours:g} hours; give some")
-    for option, value in (("--trials", trials), ("--confirm", confirm)):
-        if value is not None:
-            raise ConfigError(f"{option} {value} and --hours can't both be kept, since hours plan it; leave one out")
-    return round(3600 * hours, 3)
 
 
 def kept_plan(home: Home, plan: SweepPlan, seconds: float) -> SweepPlan | None:

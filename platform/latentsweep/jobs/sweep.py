@@ -169,12 +169,11 @@ class Sweep(Job):
         return any(trial.state == TrialState.WAITING and not untouched(trial) for trial in trials)
 
     def _unfinished(self, target: int) -> bool:
+        if self.deadline is None:
+            return self.search.lacks(target)
         trials = self.search.run_trials()
-        if any(not trial.state.is_finished() and not untouched(trial) for trial in trials):
-            return True
-        if self.deadline:
-            return self.deadline.another()
-        return any(map(untouched, trials)) or (len(trials) < target and not self.search.exhausted())
+        going = any(not trial.state.is_finished() and not untouched(trial) for trial in trials)
+        return going or self.deadline.another()
 
     def _trials(self, view: View, target: int, packing: Packing) -> None:
         from latentsweep.execution.tuning import StudySearcher, run_trials

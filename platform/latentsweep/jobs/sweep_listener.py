@@ -12,7 +12,7 @@ from latentsweep import guards
 from latentsweep.execution.shared_stages import Work
 from latentsweep.execution.view import View
 from latentsweep.execution.work_log import last_line, shorten, tail
-from latentsweep.metrics import OBJECTIVES
+from latentsweep.metrics import objective_of
 from latentsweep.search import leaderboard
 from latentsweep.search.trials import COPIED
 from latentsweep.storage.entries import StageKey
@@ -32,7 +32,7 @@ class SweepListener:
         self.sweep, self.view = sweep, view
         self.began: dict[str, float] = {}
         """When each work began, by its name."""
-        objective = OBJECTIVES[sweep.plan.search.objectives[0]]
+        objective = objective_of(sweep.plan.search.objectives[0])
         self.objective, self.rung = objective, objective.at_rungs if objective.rung else None
 
     def wanted(self) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from latentsweep.ablation.design.plan import AblationPlan
-from latentsweep.metrics import LEADERBOARD, OBJECTIVES
+from latentsweep.metrics import LEADERBOARD, objective_of
 from latentsweep.pages.numbers import number
 from latentsweep.search import leaderboard
 from latentsweep.search.confirmation import choice, confirmation, metric_of
@@ -169,5 +169,5 @@ def columns(objectives: Sequence[str]) -> list[str]:
 
     They are few, so that the searched fields beside them are seen without scrolling.
     """
-    first = [OBJECTIVES[name].at_end for name in objectives]
+    first = [objective_of(name).at_end for name in objectives]
     return [*first, *(metric.at_end for metric in LEADERBOARD if metric.at_end not in first)][:MOST]

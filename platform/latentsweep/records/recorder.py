@@ -50,12 +50,45 @@ class StepRecord:
     metrics: Mapping[str, float]
 
 
-class Recorder(Protocol):
-    """Where runs are recorded. No method raises or blocks for long because the place is out of reach.
+class Record(Protocol):
+    """What a reader of runs sees and may add. No method raises or blocks for long because the place is out of reach.
 
     A run is known by its ``key``, which the caller makes (the key of a stage, or a sweep's and a trial's
-    name): letters, digits and ``._:/-``. A key that this recorder has not opened raises :class:`KeyError`.
+    name): letters, digits and ``._:/-``.
     """
+
+    def run_id(self, key: str) -> str | None:
+        """The identifier by which the record's own pages know the run, or ``None`` while it has none."""
+
+    def closed(self) -> set[str]:
+        """The keys of the runs that have ended, by one search; empty when the record is out of reach.
+
+        Those that an earlier version recorded in another :data:`FORM` are left out, so that they are sent again.
+        """
+
+    def finished(self) -> set[str]:
+        """The keys of those of :meth:`closed` that were closed as finished or pruned."""
+
+    def keep_file(self, key: str, path: Path, folder: str = "") -> None:
+        """Keep a copy of a file as :meth:`Recorder.log_file` does. The run need not be open, and stays as it is.
+
+        Where there is no run, none is made.
+        """
+
+    def describe(self, key: str, text: str, tags: Mapping[str, str] = NOTHING) -> None:
+        """What readers are told of the run, as Markdown, and tags. As :meth:`keep_file`, it needs no open run.
+
+        ``[words](run:KEY)`` in the text leads to the run of a key, ``(run:KEY|FOLDER/FILE)`` to a file of it, and
+        ``(runs:KEY)`` to the table of the runs under it. What has no run is words alone. ``[words](kept:TAG)`` leads
+        to the file that the run's own tag names, and without the tag is left out.
+        """
+
+    def flush(self) -> None:
+        """Try once more, now, to send what is still waiting."""
+
+
+class Recorder(Record, Protocol):
+    """Where runs are recorded. A key that this recorder has not opened raises :class:`KeyError`."""
 
     @property
     def complete(self) -> bool:
@@ -85,22 +118,11 @@ class Recorder(Protocol):
     def log_file(self, key: str, path: Path, folder: str = "") -> None:
         """Keep a copy of the file at ``path`` in the run's ``folder``; an older one of its name is replaced."""
 
-    def keep_file(self, key: str, path: Path, folder: str = "") -> None:
-        """The same for a reader: the run need not be open and stays as it is; where there is none, none is made."""
-
     def log_picture(self, key: str, path: Path, name: str, *, step: int, time: int) -> None:
         """Keep a copy of a PNG as what ``name`` looked like at a step; ``time`` is that of a record."""
 
     def log_dataset(self, key: str, name: str, digest: str) -> None:
         """Note which prepared dataset the run used. It is told by its name and fingerprint, never by a path."""
-
-    def describe(self, key: str, text: str, tags: Mapping[str, str] = NOTHING) -> None:
-        """What readers are told of the run, as Markdown, and tags. As :meth:`keep_file`, it needs no open run.
-
-        ``[words](run:KEY)`` in the text leads to the run of a key, ``(run:KEY|FOLDER/FILE)`` to a file of it, and
-        ``(runs:KEY)`` to the table of the runs under it. What has no run is words alone. ``[words](kept:TAG)`` leads
-        to the file that the run's own tag names, and without the tag is left out.
-        """
 
     def mark(self, parent: str, tag: str, values: Mapping[str, str]) -> None:
         """Give the runs of these keys the tag, each its value, and take it from all others under ``parent``."""
@@ -115,21 +137,6 @@ class Recorder(Protocol):
 
     def close_stale(self, parent: str, working: Collection[str]) -> None:
         """Close, as failed, the runs under ``parent`` that a crash left running and ``working`` does not name."""
-
-    def run_id(self, key: str) -> str | None:
-        """The identifier by which the record's own pages know the run, or ``None`` while it has none."""
-
-    def closed(self) -> set[str]:
-        """The keys of the runs that have ended, by one search; empty when the record is out of reach.
-
-        Those that an earlier version recorded in another :data:`FORM` are left out, so that they are sent again.
-        """
-
-    def finished(self) -> set[str]:
-        """The keys of those of :meth:`closed` that were closed as finished or pruned."""
-
-    def flush(self) -> None:
-        """Try once more, now, to send what is still waiting."""
 
 
 def check_key(key: str) -> str:

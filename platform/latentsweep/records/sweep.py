@@ -12,9 +12,9 @@ from optuna.trial import FrozenTrial, TrialState
 from latentsweep import stages
 from latentsweep.guards import TAG
 from latentsweep.lints import Finding, as_tags, targets
-from latentsweep.metrics import OBJECTIVES
+from latentsweep.metrics import objective_of
 from latentsweep.records import descriptions
-from latentsweep.records.recorder import NOTHING, WINNER, Recorder, StepRecord
+from latentsweep.records.recorder import WINNER, Record, Recorder, StepRecord
 from latentsweep.records.results import (
     as_records,
     execution_tags,
@@ -123,7 +123,7 @@ class SweepRecord:
             tags={
                 "latentsweep.trial": str(trial.number),
                 "latentsweep.sweep": self.name,
-                "latentsweep.objective": OBJECTIVES[self.search.config.objectives[0]].at_end,
+                "latentsweep.objective": objective_of(self.search.config.objectives[0]).at_end,
                 **tags,
             },
             began=milliseconds(family.datetime_start),
@@ -144,7 +144,7 @@ class SweepRecord:
         if trial.state == TrialState.COMPLETE:
             metrics, recipe = trial.user_attrs["metrics"], self.plan.recipe_of(trial.params)
             keys = self.plan.results(self.search, trial)
-            log_scores(self.recorder, key, self.store, keys, recipe, metrics)
+            log_scores(self.recorder, key, self.store, keys, recipe, self._with_ends(metrics))
             findings = targets.lint_run(self.store, recipe, keys, metrics)
             denoiser = self.store.find(keys[DENOISER.name])
             tags = as_tags(findings) | (execution_tags(denoiser) if denoiser else {}) | guard_tags(metrics)
@@ -168,12 +168,18 @@ class SweepRecord:
         key, metrics = self.trial_key(point.number), point.user_attrs["metrics"]
         recipe, ended = self.plan.recipe_of(point.params), milliseconds(trial.datetime_complete) or 0
         self._open(point, "point", point.params, {"latentsweep.of": str(trial.number)})
-        self.recorder.log(key, [StepRecord(recipe.diffusion.steps, ended, {**metrics, **finals(metrics)})])
+        ends = {**self._with_ends(metrics), **finals(metrics)}
+        self.recorder.log(key, [StepRecord(recipe.diffusion.steps, ended, ends)])
         evaluation = self.store.find(self.plan.results(self.search, trial)[EVALUATION.name])
         if evaluation:
             log_samples(self.recorder, key, evaluation, recipe)
         self.recorder.describe(key, self._description(point))
         self.recorder.close_run(key, "finished", tags=guard_tags(metrics), ended=ended)
+
+    def _with_ends(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Measurements; those by plug-ins that are objectives also as end results, by which the runs' table ranks."""
+        found = [objective_of(name) for name in self.search.config.plugins]
+        return {**metrics, **{each.at_end: rounded(metrics[each.name]) for each in found if each.name in metrics}}
 
     def _description(self, trial: FrozenTrial) -> str:
         return descriptions.describe_configuration(self.plan, self.search, trial)
@@ -209,7 +215,7 @@ class SweepRecord:
         winners = {self.trial_key(trial.number): descriptions.winning_words(self.search) for trial in best}
         self.recorder.mark(self.name, WINNER, winners)
         self._rank()
-        self._describe()
+        self.recorder.describe(self.name, descriptions.describe_sweep(self.plan, self.search))
         self.recorder.log(self.name, [StepRecord(finished, now, {"trials": float(finished), **metrics})])
 
     def _rank(self) -> None:
@@ -232,17 +238,6 @@ class SweepRecord:
         said = {metric: rounded(score) for metric, score in scores.items() if score is not None}
         return {"confirmed/trial": float(found.best.trial), **said}
 
-    def report(self, files: Sequence[Path]) -> None:
-        """Keeps the report's files with the sweep's run, which may be running in another process, and stays so."""
-        for path in files:
-            self.recorder.keep_file(self.name, path, descriptions.REPORT)
-        self._describe({descriptions.REPORTED: f"{descriptions.REPORT}/{files[0].name}"} if files else {})
-        self.recorder.flush()
-
-    def _describe(self, tags: Mapping[str, str] = NOTHING) -> None:
-        """Says what the sweep found so far."""
-        self.recorder.describe(self.name, descriptions.describe_sweep(self.plan, self.search), tags)
-
     def end(self, *, finished: bool) -> None:
         """Closes the sweep's run, and those that it left running."""
         self.recorder.close_stale(self.name, [])
@@ -254,3 +249,22 @@ class SweepRecord:
     def trial_key(self, number: int) -> str:
         """The key of a trial's run."""
         return run_key(self.name, number)
+
+
+def keep_report(record: Record, plan: SweepPlan, search: Search, files: Sequence[Path]) -> None:
+    """Keeps the report's files with the sweep's run, which may be running in another process, and stays so."""
+    for path in files:
+        record.keep_file(plan.name, path, descriptions.REPORT)
+    kept = {descriptions.REPORTED: f"{descriptions.REPORT}/{files[0].name}"}
+    record.describe(plan.name, descriptions.describe_sweep(plan, search), kept)
+    record.flush()
+
+
+def is_recorded(record: Record, plan: SweepPlan, search: Search) -> bool:
+    """Whether a sweep that has ended is recorded as that, with each of its configurations and autoencoders."""
+    trials = search.run_trials()
+    of_trials = {
+        run_key(plan.name, each.number) for trial in trials for each in (trial, *search.points_of(trial.number))
+    }
+    autoencoders = {f"{plan.name}/{plan.results(search, trial)[VAE.name]}" for trial in trials}
+    return {plan.name, *autoencoders} <= record.finished() and of_trials <= record.closed()

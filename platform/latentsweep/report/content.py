@@ -13,7 +13,7 @@ from latentsweep.ablation.statistics.downstream import Usefulness
 from latentsweep.datasets.slices import JOINT, PreparedDataset, open_dataset
 from latentsweep.invocation import documented
 from latentsweep.lints import Finding
-from latentsweep.metrics import DICE, FID, KID, OBJECTIVES, STEPS, Metric
+from latentsweep.metrics import DICE, FID, KID, STEPS, Metric, objective_of
 from latentsweep.pages.charts import Chart
 from latentsweep.pages.numbers import duration, now, number
 from latentsweep.pages.tables import Table
@@ -152,7 +152,7 @@ class Content:
         state = leaderboard.counts(self.source.search)
         again = extent_words(self.confirmation)
         rule, side = str(plan.recipe.data.rule), plan.recipe.data.image_size
-        minimised = " and ".join(OBJECTIVES[name].label for name in config.objectives)
+        minimised = " and ".join(objective_of(name).label for name in config.objectives)
         search = (
             f"minimises {minimised} on the validation split; sampler {config.sampler}, pruner {config.pruner}, "
             f"{config.startup} trials before either begins"

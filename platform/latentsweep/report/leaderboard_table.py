@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from latentsweep.metrics import OBJECTIVES, REPORT, Metric
+from latentsweep.metrics import REPORT, Metric, objective_of
 from latentsweep.pages.tables import Row, Table
 from latentsweep.report.scores import Score, objective, unpaired_words
 from latentsweep.search.leaderboard import NUMBER, heading
@@ -56,7 +56,7 @@ def caption(rows: Sequence[Score], search: Search) -> str:
 
 def notes(rows: Sequence[Score], search: Search) -> tuple[str, ...]:
     """How the rows are to be read, a sentence each."""
-    minimised = " and ".join(OBJECTIVES[name].label for name in search.config.objectives)
+    minimised = " and ".join(objective_of(name).label for name in search.config.objectives)
     alike = ALIKE + (PAIRED if any(row.paired for row in rows) else "")
     said = [
         alike if any(row.alike for row in rows) else "",

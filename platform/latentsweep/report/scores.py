@@ -17,7 +17,7 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from latentsweep import guards
-from latentsweep.metrics import BOUNDED, ERROR, HIGH, KID, NORMAL_95, OBJECTIVES, Metric, interval
+from latentsweep.metrics import BOUNDED, ERROR, HIGH, KID, NORMAL_95, Metric, interval, objective_of
 from latentsweep.pages.tables import as_csv as write_csv
 from latentsweep.search.confirmation import choice
 from latentsweep.search.study import Search
@@ -112,7 +112,7 @@ def recorded(trial: FrozenTrial) -> dict[str, float]:
 
 def objective(search: Search) -> Metric:
     """The metric of the first objective."""
-    return OBJECTIVES[search.config.objectives[0]]
+    return objective_of(search.config.objectives[0])
 
 
 def standard_error(metrics: Mapping[str, float], metric: str) -> float | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from latentsweep.metrics import KID, OBJECTIVES, REFERENCE_SAMPLES, SAMPLES, Metric, interval
+from latentsweep.metrics import KID, REFERENCE_SAMPLES, SAMPLES, Metric, interval, objective_of
 from latentsweep.pages.gap import gap_words
 from latentsweep.pages.numbers import duration, lints_raised, number
 from latentsweep.report.importance import Importance
@@ -65,7 +65,7 @@ def headline(source: Source, rows: Sequence[Score]) -> str:
     many, dataset = number(len(rows), "configuration"), source.plan.dataset
     if len(source.search.config.objectives) > 1:
         front = number(sum(each.chosen for each in rows), "configuration")
-        names = " and ".join(OBJECTIVES[name].label for name in source.search.config.objectives)
+        names = " and ".join(objective_of(name).label for name in source.search.config.objectives)
         return f"Of {many} on {dataset}, none beats {front} in both {names}."
     again, ends = confirmation(source.search), interval(row.metrics, metric.name)
     if again and again.best:

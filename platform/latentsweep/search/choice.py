@@ -8,6 +8,7 @@ from latentsweep.metrics import KID, OBJECTIVES
 from latentsweep.search.pruning import PRUNERS
 from trainables.config import Config, setting
 from trainables.errors import ConfigError
+from trainables.plugins import installed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +38,17 @@ class SearchConfig(Config):
     def check(self) -> None:
         if not 1 <= len(self.objectives) <= 2 or len(set(self.objectives)) < len(self.objectives):
             raise ConfigError(f"--objective takes one name or two different ones, got {', '.join(self.objectives)}")
-        for name in self.objectives:
-            if name not in OBJECTIVES:
-                raise ConfigError(f"--objective must be among {', '.join(OBJECTIVES)}; got {name!r}")
+        for name in self.plugins:
+            if name not in installed("metrics"):
+                known = ", ".join([*OBJECTIVES, *installed("metrics")])
+                raise ConfigError(f"--objective must be among {known}; got {name!r}")
         if self.most_seconds and not self.guarded:
             raise ConfigError(
                 f"--most-seconds {self.most_seconds:g} is a guard, and --despite-guards refuses nothing; "
                 "leave one of them out"
             )
+
+    @property
+    def plugins(self) -> list[str]:
+        """The objectives that are metrics of plug-ins."""
+        return [name for name in self.objectives if name not in OBJECTIVES]

@@ -14,7 +14,7 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from latentsweep.guards import REFUSED
-from latentsweep.metrics import OBJECTIVES, Metric
+from latentsweep.metrics import Metric, objective_of
 from latentsweep.search.confirmed import Confirmation, Confirmed, order_by_standing
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search
@@ -89,7 +89,7 @@ class Wanted:
 
 def metric_of(search: Search) -> Metric:
     """The metric that a confirmation compares: that of the first objective."""
-    return OBJECTIVES[search.config.objectives[0]]
+    return objective_of(search.config.objectives[0])
 
 
 def finalists(search: Search, count: int) -> list[FrozenTrial]:

@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from latentsweep import __version__, guards
 from latentsweep.configuration import CONFIG, Configuration, read_configuration
-from latentsweep.metrics import OBJECTIVES
+from latentsweep.metrics import objective_of
 from latentsweep.search.confirmation import choice, confirmation, refusal
 from latentsweep.search.plan import SweepPlan, threads_of
 from latentsweep.search.study import Search
@@ -72,7 +72,7 @@ def configuration_of(
 def words_of(origin: Mapping[str, Any], *, named: bool) -> str:
     """What a configuration is to its sweep, from its origin; ``named``: the user has chosen it by its number."""
     objective, confirmed = origin["objective"][0], origin["confirmed"]
-    metric = OBJECTIVES[objective]
+    metric = objective_of(objective)
     score = f"{metric.label} {metric.format(origin['selection'][objective])}"
     if origin.get("refused"):
         return f"which the guards refuse, {origin['refused']}: {score}"

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from latentsweep import __version__, guards
-from latentsweep.metrics import ERROR, LEADERBOARD, OBJECTIVES, Metric
+from latentsweep.metrics import ERROR, GENERATED, LEADERBOARD, OBJECTIVES, Metric, objective_of
 from latentsweep.search import confirmation_table
 from latentsweep.search.confirmation import choice, confirmation
 from latentsweep.search.study import Search
@@ -80,8 +80,9 @@ def rows(search: Search) -> list[dict[str, Any]]:
     that they refuse stand last, without a rank. In a search without guards that is ``guards``, and refuses nothing.
     """
     best = {trial.number for trial in choice(search)}
-    objectives = [OBJECTIVES[name] for name in search.config.objectives]
+    objectives = [objective_of(name) for name in search.config.objectives]
     shown = [name for name, metric in FORMATS.items() if metric in LEADERBOARD or metric in objectives]
+    shown += [metric.name for metric in objectives if metric.name not in FORMATS]
     found = []
     measured = search.measured()
     said = {trial.number: guards.refusal(trial.user_attrs["metrics"]) for trial in measured}
@@ -200,7 +201,7 @@ def heading(name: str) -> str:
     """A column's heading, short."""
     if name == "trial":
         return NUMBER
-    return HEADINGS.get(name) or FIELDS.get(name) or name.split(".")[-1].replace("_", " ")
+    return HEADINGS.get(name) or FIELDS.get(name) or name.removeprefix(GENERATED).split(".")[-1].replace("_", " ")
 
 
 def described(params: Mapping[str, Any]) -> str:

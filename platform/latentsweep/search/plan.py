@@ -190,13 +190,16 @@ def planned(
 ) -> SweepPlan:
     """A checked plan. Raises :class:`~trainables.errors.ConfigError` for a space that the recipe refuses.
 
-    The recipe takes over the space's grid of thresholds, so that one sampling pass measures them all, and with dice
-    as an objective its runs are measured downstream. That is done under the recipe's own threshold alone, so no other
-    is searched then.
+    The recipe takes over the space's grid of thresholds, so that one sampling pass measures them all. It measures
+    what is an objective: with dice its runs are measured downstream, and a plug-in's metric is among its metrics.
+    Dice is measured under the recipe's own threshold alone, so no other is searched then.
     """
     check_end(recipe)
     if DICE_LOSS.objective in search.objectives:
         recipe, space = recipe.replace(**{"downstream.measured": True}), space.without(THRESHOLD)
+    further = [name for name in search.plugins if name not in recipe.evaluation.metrics]
+    if further:
+        recipe = recipe.replace(**{"evaluation.metrics": (*recipe.evaluation.metrics, *further)})
     space.check(recipe)
     space = space.with_field_types(recipe)
     for variant in space.vae_variants(recipe):
@@ -227,7 +230,7 @@ def check_fit(recipe: Recipe, dataset: PreparedDataset) -> None:
     check_size(recipe.data.image_size, dataset.size)
     check_size(recipe.vae.warp_size, dataset.size, "vae.warp_size")
     if recipe.data.mask:
-        check_masks(dataset)
+        check_masks(dataset, recipe.data)
     check_labels(dataset, recipe.diffusion.label_condition)
     counts, folds = dataset.counts(recipe.data.rule), recipe.data.folds > 1
     instead = "fewer folds" if folds else "--split slice"

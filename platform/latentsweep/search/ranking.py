@@ -18,7 +18,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from latentsweep import guards
-from latentsweep.metrics import KID, OBJECTIVES, STEPS
+from latentsweep.metrics import KID, STEPS, objective_of
 from latentsweep.search.choice import SearchConfig
 from latentsweep.search.databases import storage, translate_errors
 from latentsweep.search.optuna_internals import trial_of
@@ -69,7 +69,7 @@ class Ranking:
                     pruner=PRUNERS[config.pruner](),
                     load_if_exists=True,
                 )
-                _name_objectives(self.study, [OBJECTIVES[name].label for name in config.objectives])
+                _name_objectives(self.study, [objective_of(name).label for name in config.objectives])
         self.apart: frozenset[int] = frozenset()
         """Trials whose scores don't compare with the others': they are in no ranking, nor are their points."""
 
@@ -103,6 +103,13 @@ class Ranking:
     def exhausted(self) -> bool:
         """Whether a denoiser of every configuration was asked for."""
         return self._all_tried(self.run_trials())
+
+    def lacks(self, target: int) -> bool:
+        """Whether something is left to run: a trial that hasn't ended, or one more of ``target`` in all."""
+        trials = self.run_trials()
+        return any(not trial.state.is_finished() for trial in trials) or (
+            len(trials) < target and not self._all_tried(trials)
+        )
 
     def measured(self) -> list[FrozenTrial]:
         """Every configuration with a score, points among them, best first; what the guards refuse is last.
@@ -142,7 +149,7 @@ class Ranking:
         if not measured:
             return []
         best = measured[0]
-        unpaired = best.user_attrs["metrics"].get(OBJECTIVES[self.config.objectives[0]].error, 0.0)
+        unpaired = best.user_attrs["metrics"].get(objective_of(self.config.objectives[0]).error, 0.0)
         good = []
         for trial in measured:
             if family_of(trial) == family_of(best):

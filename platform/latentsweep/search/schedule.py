@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from trainables.errors import ConfigError
 from trainables.space import Value
 
 
@@ -79,3 +80,13 @@ def waves(count: int, slots: int) -> int:
 def fresh_autoencoders(configurations: int, seeds: int, kinds: int) -> int:
     """How many autoencoders a confirmation trains at most, where the space has ``kinds`` of them."""
     return seeds * min(configurations, kinds)
+
+
+def checked_seconds(hours: float, trials: int | None, confirm: int | None) -> float:
+    """The hours in seconds; raises :class:`ConfigError` for none, and beside what the hours decide."""
+    if not 0 < hours < math.inf:
+        raise ConfigError(f"the time of a sweep must be above 0, got {hours:g} hours; give some")
+    for option, value in (("--trials", trials), ("--confirm", confirm)):
+        if value is not None:
+            raise ConfigError(f"{option} {value} and --hours can't both be kept, since hours plan it; leave one out")
+    return round(3600 * hours, 3)

@@ -9,10 +9,10 @@ from dataclasses import replace
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from latentsweep import guards
-from latentsweep.metrics import OBJECTIVES
+from latentsweep.metrics import objective_of
 from latentsweep.search.optuna_internals import annotate, constrain, put_back
 from latentsweep.search.proposals import WithoutRepeats
 from latentsweep.search.pruning import behind
@@ -53,16 +53,35 @@ class Search(Ranking):
                 self.study.tell(trial.number, state=TrialState.PRUNED)
             else:
                 put_back(self.study, trial.number)
+        for number, points in self._untold().items():
+            self._add_points(number, points)
+        for trial in self._lost():
+            self.study.enqueue_trial(trial.params, user_attrs={REPLACES: trial.number})
+        return len(self._trials(TrialState.WAITING))
+
+    def ended(self, target: int) -> bool:
+        """Whether ``target`` trials have ended or every configuration was tried, and nothing is left to put in order.
+
+        Then :meth:`requeue` would change nothing. Unlike that, this is for readers, too.
+        """
+        return not (self.lacks(target) or self._untold() or self._lost())
+
+    def _untold(self) -> dict[int, list[Mapping[str, Any]]]:
+        """The points of complete trials, by the trial, that the study was not told before its driver was killed."""
         told: dict[int, list[Mapping[str, Any]]] = {}
         for trial in self._trials():
             told.setdefault(trial.user_attrs.get("of", -1), []).append(trial.params)
-        for trial in self._complete():
-            points = [p for p in trial.user_attrs.get("points", ()) if p["params"] not in told.get(trial.number, ())]
-            self._add_points(trial.number, points)
-        for trial in self.run_trials():
-            if trial.user_attrs.get("class") == INFRASTRUCTURE:
-                self.study.enqueue_trial(trial.params, user_attrs={REPLACES: trial.number})
-        return len(self._trials(TrialState.WAITING))
+        found = {
+            trial.number: [
+                p for p in trial.user_attrs.get("points", ()) if p["params"] not in told.get(trial.number, ())
+            ]
+            for trial in self._complete()
+        }
+        return {number: points for number, points in found.items() if points}
+
+    def _lost(self) -> list[FrozenTrial]:
+        """The trials that the infrastructure lost."""
+        return [trial for trial in self.run_trials() if trial.user_attrs.get("class") == INFRASTRUCTURE]
 
     def begin_with(self, choose: Callable[[], Mapping[str, Mapping[str, Any]]]) -> Mapping[str, Any] | None:
         """Lets configurations wait to be asked for first, which ``choose`` gives by where they come from.
@@ -110,7 +129,7 @@ class Search(Ranking):
             constrain(self.study, number, copied)  # first: a trial that is pruned isn't judged again after a kill
             self._annotate(number, {COPIED: guards.rung_words(metrics), "pruned_at": step})
             return True
-        objectives = [OBJECTIVES[name] for name in self.config.objectives]
+        objectives = [objective_of(name) for name in self.config.objectives]
         trained = [objective for objective in objectives if not objective.cost]
         values = [metrics.get(objective.at_rungs) for objective in trained if objective.rung]
         found = [value for value in values if value is not None]
@@ -150,7 +169,7 @@ class Search(Ranking):
         trial = self.trial(number)
         points = [replace(p, metrics=guards.with_bound(p.metrics, self.config.most_seconds)) for p in points]
         own = next((point for point in points if dict(point.params) == trial.params), None)
-        found = [own.metrics.get(OBJECTIVES[name].name) for name in self.config.objectives] if own else []
+        found = [own.metrics.get(objective_of(name).name) for name in self.config.objectives] if own else []
         values = [value for value in found if value is not None]
         if len(values) < len(self.config.objectives):
             self.fail(number, f"no finite {' and '.join(self.config.objectives)} was measured", "divergence")
@@ -185,7 +204,7 @@ class Search(Ranking):
 
     def _add_points(self, number: int, points: Iterable[Mapping[str, Any]]) -> None:
         """Tells the study the other thresholds of a trial, each once."""
-        metrics = [OBJECTIVES[name].name for name in self.config.objectives]
+        metrics = [objective_of(name).name for name in self.config.objectives]
         for point in points:
             if not all(name in point["metrics"] for name in metrics):
                 continue

@@ -16,10 +16,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from latentsweep.datasets.catalogue import BUILT_IN
 from latentsweep.invocation import hint
+from latentsweep.search.confirmation import Extent, wanted
 from latentsweep.search.databases import translate_errors
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search
-from latentsweep.storage.home import Home, read_json
+from latentsweep.storage.home import Home, read_json, write_json
 from trainables.errors import DataError, LatentsweepError, StoreError
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,27 @@ def open_search(folder: Path, database: str = "") -> Search:
     search = Search(folder, plan.space, plan.search, plan.seed, database, reading=True)
     search.apart = plan.apart(search)
     return search
+
+
+def ended_search(home: Home, plan: SweepPlan, trials: int, extent: Extent) -> Search | None:
+    """The study of a sweep, to read from, where it has all that is asked for; None where something is left to run.
+
+    None, too, where it can't be read: the job begins it again, or says what is wrong.
+    """
+    folder = home.sweeps / plan.name
+    if not (folder / "sweep.json").exists():
+        return None
+    with contextlib.suppress(StoreError):
+        search = open_search(folder, home.study)
+        if search.ended(trials) and not wanted(search, plan, extent).missing:
+            return search
+    return None
+
+
+def take_turn(home: Home, folder: Path) -> None:
+    """Notes in ``sweep.json`` that this sweep is the one that was run last; its driver alone may."""
+    path = folder / "sweep.json"
+    write_json(path, {**read_json(path, {}), TURN: next_turn(home)})
 
 
 def chosen_sweep(home: Home, dataset: str | None, name: str | None) -> Path:

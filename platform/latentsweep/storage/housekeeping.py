@@ -141,16 +141,20 @@ def as_text(rows: list[dict[str, Any]], words: Callable[[dict[str, Any]], str]) 
             f"{stage}/{digest[:SHORT]:<{22 - len(stage)}} {row['bytes'] / 1e6:>7.2f} {seconds:>10}  {words(row)}"
         )
     total, cost = sum(row["bytes"] for row in rows), sum(row["seconds"] or 0.0 for row in rows)
-    return "\n".join([*lines, f"{len(rows)} results, {total / 1e6:.1f} MB, {cost / 60:.1f} min of work"])
+    return "\n".join([*lines, f"{_count(rows)}, {total / 1e6:.1f} MB, {cost / 60:.1f} min of work"])
 
 
 def freed_words(rows: list[dict[str, Any]], *, dry_run: bool) -> str:
     """What :func:`free` did or would do, in words."""
     earlier, size = sum(row["earlier"] for row in rows), sum(row["bytes"] for row in rows)
-    text = f"{'would free' if dry_run else 'freed'} {len(rows)} results, {size / 1e6:.1f} MB"
+    text = f"{'would free' if dry_run else 'freed'} {_count(rows)}, {size / 1e6:.1f} MB"
     if not earlier:
         return text
     return (
         f"{text}; {earlier} of them by an earlier version of a stage, which today's code can't compute again in the "
         "same way"
     )
+
+
+def _count(rows: list[dict[str, Any]]) -> str:
+    return f"{len(rows)} result{'s' * (len(rows) != 1)}"

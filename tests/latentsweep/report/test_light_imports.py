@@ -8,21 +8,36 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from command_line import TINY
+from mlflow import MlflowClient
 from small_dataset import plant
 from typer.testing import CliRunner
 
 from latentsweep.cli import app
-from latentsweep.configuration import Configuration, overridden
+from latentsweep.configuration import Configuration, overridden, read_configuration
 from latentsweep.lints.targets import lint_target
 from latentsweep.pages import repetition
+from latentsweep.records.sweep import is_recorded
 from latentsweep.report import write_report
 from latentsweep.search import leaderboard
+from latentsweep.search.choice import SearchConfig
+from latentsweep.search.confirmation import NOTHING, Extent
 from latentsweep.search.labels import Label, labels, ranges, users_words
-from latentsweep.storage.home import Home
+from latentsweep.search.plan import sweep_plan
+from latentsweep.search.spaces import search_space
+from latentsweep.search.study import Search
+from latentsweep.search.sweeps import ended_search
+from latentsweep.search.trials import Point
+from latentsweep.storage.home import Home, read_json, write_json
+from latentsweep_mlflow.database import tracking_uri
+from latentsweep_mlflow.own_record import record_for
+from latentsweep_mlflow.recorder import recorder_for
+from trainables.errors import INFRASTRUCTURE
 from trainables.loop import cards
+from trainables.measures.weights import find_weights
 from trainables.recipes import SMOKE
 
 ROOT = Path(__file__).parents[3]
@@ -151,7 +166,59 @@ def test_a_look_into_the_store_imports_nothing_that_trains_or_reads_scans(
     assert imported((*TRAINING, *SCANS, *FOREST, "mlflow"), [*words, "--home", str(root)], root) == []
 
 
-def test_an_export_imports_nothing_that_trains_or_reads_scans(make_sweep: Callable[..., Any]) -> None:
+def test_an_export_and_a_report_import_no_mlflow_where_the_home_has_the_record(
+    make_sweep: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     made = make_sweep(2)
-    words = ["export", "--sweep", made.name, "--to", "best.yaml", "--home", str(made.home.root)]
-    assert imported((*TRAINING, *SCANS, *FOREST), words, made.home.root) == []
+    recorder = recorder_for(made.home.root, made.plan.dataset)
+    for key in (made.name, f"{made.name}/trial-0"):
+        recorder.open_run(key, name=key, kind="sweep")
+    words = ["export", "--sweep", made.name, "--number", "0", "--to", "best.yaml", "--home", str(made.home.root)]
+    assert imported((*TRAINING, *SCANS, *FOREST, "mlflow"), words, made.home.root) == []
+    known = recorder.run_id(f"{made.name}/trial-0")
+    assert known
+    assert read_configuration(made.home.root / "best.yaml").origin["run_id"] == known
+    plant(made.home, made.plan.dataset)
+    words = ["report", "--home", str(made.home.root)]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert imported((*TRAINING, *SCANS, *FOREST, "mlflow"), words, made.home.root) == []
+    run = MlflowClient(tracking_uri(made.home.root)).get_run(recorder.run_id(made.name))
+    page = made.search.folder / "report" / "report.html"
+    kept = Path(unquote(urlsplit(run.info.artifact_uri).path)) / "report" / "report.html"
+    assert kept.read_bytes() == page.read_bytes()
+    assert f"/runs/{run.info.run_id}" in page.read_text()
+
+
+def test_a_finished_sweep_that_is_run_again_imports_nothing_that_trains_or_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    home, path = Home(tmp_path / "runs"), tmp_path / "space.yaml"
+    path.write_text("dimensions: {vae.latent_channels: [4, 8, 16]}")
+    space, weights = search_space("tiny", path), find_weights()
+    plan = sweep_plan(plant(home), space, weights, "smoke", [], None, SearchConfig(), 0)
+    folder = home.writable(home.sweeps / plan.name)
+    write_json(folder / "sweep.json", {**plan.to_plain(), "threads": 1})
+    search = Search(folder, plan.space, plan.search, plan.seed)
+    for score in (2.0, 1.0):
+        number, params = search.ask() or (0, {})
+        search.tell(number, [Point(params, {"gen/kid": score})], {"keys": plan.keys(params).names()})
+    words = ["sweep", "--dataset", "tiny", "--recipe", "smoke", "--space", str(path), "--trials", "2"]
+    words += ["--home", str(home.root)]
+    lint_target(home, None)  # as the sweep's end left it
+    assert imported((*TRAINING, *SCANS, "mlflow"), [*words, "--no-mlflow"], tmp_path) == []
+    assert read_json(folder / "sweep.json", {})["turn"] == 1, "it is the sweep that was run last"
+    assert not is_recorded(record_for(home.root, "tiny"), plan, search)
+    recorder = recorder_for(home.root, "tiny")
+    trials = [(f"{plan.name}/trial-{number}", "trial") for number in range(2)]
+    autoencoders = {plan.keys(trial.params).vae.name for trial in search.run_trials()}
+    for key, kind in [(plan.name, "sweep"), *trials, *((f"{plan.name}/{name}", "vae") for name in autoencoders)]:
+        recorder.open_run(key, name=key, kind=kind)
+        recorder.close_run(key, "finished")
+    assert is_recorded(record_for(home.root, "tiny"), plan, search)
+    assert imported((*TRAINING, *SCANS, "mlflow"), words, tmp_path) == []
+    assert ended_search(home, plan, 3, NOTHING) is None, "a third trial is left to run"
+    assert ended_search(home, plan, 2, Extent(1, 1)) is None, "the best is left to confirm"
+    search.fail(search.ask()[0], "the worker was lost", INFRASTRUCTURE)  # type: ignore[index]
+    assert ended_search(home, plan, 3, NOTHING) is None, "what was lost is tried again"

@@ -15,12 +15,13 @@ from PIL import Image
 from latentsweep.lints import targets
 from latentsweep.records.descriptions import describe_training
 from latentsweep.records.recorder import FORM, WINNER, MemoryRecorder
-from latentsweep.records.sweep import SweepRecord
+from latentsweep.records.sweep import SweepRecord, keep_report
 from latentsweep.search.confirmation import choice
 from latentsweep.search.export import configuration_of
 from latentsweep_mlflow import views
+from latentsweep_mlflow.database import tracking_uri
 from latentsweep_mlflow.recorder import MlflowRecorder, recorder_for
-from latentsweep_mlflow.tracking import connect, tracking_uri
+from latentsweep_mlflow.tracking import connect
 
 CURVE = [{"step": step, "time": 1000 + step, "train/loss": 1.0 / step} for step in (1, 2)]
 NOTE = "mlflow.note.content"
@@ -183,7 +184,7 @@ def test_the_report_is_linked_from_the_run_of_its_sweep(made: Any, tmp_path: Pat
     send(made, recorder_of(made))
     page = tmp_path / "report.html"
     page.write_text("<p>found</p>")
-    SweepRecord(recorder_of(made), made.plan, made.store, made.search).report([page])
+    keep_report(recorder_of(made), made.plan, made.search, [page])
     run = rows(made)[made.name]
     assert run.data.tags["latentsweep.report"] == "report/report.html"
     assert f"runs/{run.info.run_id}/artifacts/report/report.html" in run.data.tags[NOTE]
