@@ -63,7 +63,7 @@ def autoencoders(search: Search) -> set[tuple[Any, ...]]:
 
 def test_the_best_is_found_in_a_few_trials(tmp_path: Path) -> None:
     search = opened(tmp_path / "s")
-    run(search, 12)
+    run(search, 9)
     assert search.leader().values[0] < 10.5
     assert "PRUNED" in {trial.state.name for trial in search.run_trials()}
 
