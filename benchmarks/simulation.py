@@ -24,6 +24,7 @@ from latentsweep.execution.shared_stages import Work
 from latentsweep.execution.tuning import StudyScheduler, StudySearcher, TrialListener
 from latentsweep.search.choice import SearchConfig
 from latentsweep.search.plan import SweepPlan
+from latentsweep.search.priced import Prices
 from latentsweep.search.proposals import distribution
 from latentsweep.search.study import Search
 from latentsweep.stages.table import VAE
@@ -231,6 +232,9 @@ def swept(
     """
     search, listener = in_memory(plan), Sharing(plan)
     search.begin_with(lambda: warm_start)
+    search.prices = Prices(
+        plan.recipe.diffusion.steps, lambda: costs.vae / costs.denoiser if search.finished() else 1.0
+    )
     searcher = StudySearcher(search, target, listener)
     searcher.set_max_concurrency(concurrent)
     scheduler = StudyScheduler(searcher)

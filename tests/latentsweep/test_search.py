@@ -63,7 +63,7 @@ def paired(apart: float, shared: str = "reference/1 seed 0") -> dict[str, str]:
     return Pairing(images, np.array([40.0, 60.0]), np.array([2.0, 3.0]), shared).to_plain()
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "random"])
 def test_no_denoiser_is_asked_for_twice_and_all_are_found(tmp_path: Path, sampler: str) -> None:
     search = opened(tmp_path / "s", sampler=sampler)
     seen = set()
@@ -183,7 +183,8 @@ def test_a_full_disk_ends_a_sweep_on_it_and_is_tried_again_beside_a_bucket() -> 
         failure(error, None, "s3://team/store")
 
 
-def test_a_seeded_search_proposes_the_same_in_one_go_and_in_two(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sampler", ["tpe", "gp"])
+def test_a_seeded_search_proposes_the_same_in_one_go_and_in_two(tmp_path: Path, sampler: str) -> None:
     space = SearchSpace({"diffusion.frequency_weight": Range(0.0, 1.0), "vae.latent_channels": Choice((4, 8))})
 
     def propose(search: Search, count: int) -> None:
@@ -191,9 +192,9 @@ def test_a_seeded_search_proposes_the_same_in_one_go_and_in_two(tmp_path: Path) 
             number, params = search.ask() or (0, {})
             search.tell(number, [Point(params, {"gen/kid": params["diffusion.frequency_weight"]})], {})
 
-    propose(opened(tmp_path / "one", space, startup=2), 8)
-    propose(opened(tmp_path / "two", space, startup=2), 3)
-    propose(opened(tmp_path / "two", space, startup=2), 5)
+    propose(opened(tmp_path / "one", space, startup=2, sampler=sampler), 8)
+    propose(opened(tmp_path / "two", space, startup=2, sampler=sampler), 3)
+    propose(opened(tmp_path / "two", space, startup=2, sampler=sampler), 5)
     one, two = ([t.params for t in opened(tmp_path / name, space).run_trials()] for name in ("one", "two"))
     assert one == two
     assert len({tuple(params.values()) for params in one}) == 8

@@ -138,8 +138,9 @@ def sweep(
 
     ``recipe`` is ``paper``, ``improved`` or ``smoke``, by default the space's own. ``space`` is a search space, its
     plain form ``{"dimensions": {"vae.latent_channels": [4, 8]}}``, or a YAML file of that; by default the dataset's
-    own. ``objectives`` are ``kid``, ``fid``, …, one, or two for a Pareto front; ``sampler`` is ``tpe`` or ``random``,
-    ``pruner`` ``median``, ``hyperband`` or ``none``. ``seed``, from 0 on, is that of trainings, samples and search.
+    own. ``objectives`` are ``kid``, ``fid``, …, one, or two for a Pareto front; ``sampler`` is ``tpe``, ``gp``
+    or ``random``, ``pruner`` ``median``, ``gp``, ``hyperband`` or ``none``. ``seed``, from 0 on, is that of
+    trainings, samples and search.
     ``split`` is ``subject``, or ``slice`` as the paper did. ``confirm`` best denoisers are trained again with
     ``confirm_seeds`` fresh seeds each; by default 5 where 12 different trainings or more can be run, else 0.
     ``despite_guards`` refuses nothing for copying or collapse; what takes more than ``most_seconds`` to draw an image

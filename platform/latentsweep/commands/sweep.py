@@ -43,9 +43,9 @@ def sweep(
             help="kid (default), fid, dice (downstream, with masks), a plug-in's metric, …; twice for a Pareto front."
         ),
     ] = None,
-    sampler: Annotated[str, typer.Option(help="tpe or random.")] = "tpe",
+    sampler: Annotated[str, typer.Option(help="tpe, gp (weighs what autoencoders cost) or random.")] = "tpe",
     pruner: Annotated[
-        str, typer.Option(help="median, hyperband or none; two objectives are pruned by median alone.")
+        str, typer.Option(help="median, gp, hyperband or none; two objectives are pruned by median alone.")
     ] = "median",
     seed: Annotated[int, typer.Option(min=0, help="Seed of trainings, samples and search.")] = 0,
     split: Annotated[str | None, typer.Option(help="'subject', or 'slice' as the paper did.")] = None,

@@ -34,6 +34,7 @@ from latentsweep.search.clock import spent_seconds
 from latentsweep.search.confirmation import NOTHING, Extent, FreshRun, Wanted
 from latentsweep.search.databases import translate_errors
 from latentsweep.search.plan import SweepPlan
+from latentsweep.search.priced import Prices
 from latentsweep.search.study import Search
 from latentsweep.search.sweeps import TURN, next_turn
 from latentsweep.search.trials import untouched
@@ -59,6 +60,7 @@ class Sweep(Job):
         self.plan = plan
         self.search = Search(self.folder, plan.space, plan.search, plan.seed, home.study)
         self.search.apart = plan.apart(self.search)
+        self.search.prices = Prices(plan.recipe.diffusion.steps, self._price)
         self.record = SweepRecord(recorder, plan, self.store, self.search)
         self.extent = NOTHING
         """What is confirmed."""
@@ -220,6 +222,16 @@ class Sweep(Job):
             )
         if note:
             runtime.console.print(note, highlight=False, markup=False, soft_wrap=not runtime.console.is_terminal)
+
+    def _price(self) -> float:
+        """What an autoencoder costs, in denoisers, by the last trial whose two trainings the store has; else 1."""
+        for trial in reversed(self.search.run_trials()):
+            keys = self.plan.keys(trial.params) if "keys" in trial.user_attrs else None
+            found = [self.store.find(key) for key in (keys.vae, keys.denoiser)] if keys else []
+            seconds = [entry.seconds for entry in found if entry and entry.seconds]
+            if len(seconds) == 2:
+                return seconds[0] / seconds[1]
+        return 1.0
 
     def _wanted(self) -> Wanted:
         return confirmation.wanted(self.search, self.plan, self.extent)

@@ -154,8 +154,8 @@ class Content:
         rule, side = str(plan.recipe.data.rule), plan.recipe.data.image_size
         minimised = " and ".join(objective_of(name).label for name in config.objectives)
         search = (
-            f"minimises {minimised} on the validation split; sampler {config.sampler}, pruner {config.pruner}, "
-            f"{config.startup} trials before either begins"
+            f"minimises {minimised} on the validation split; sampler {config.sampler}, pruner {config.pruner}"
+            + ("" if config.sampler == config.pruner == "gp" else f", {config.startup} trials before either begins")
         )
         trials = ", ".join(f"{state[name]} {name}" for name in ("complete", "pruned", "failed"))
         waiting = f", {state['waiting']} waiting" if state["waiting"] else ""

@@ -18,8 +18,18 @@ class SearchConfig(Config):
     objectives: tuple[str, ...] = setting(
         (KID.objective,), "what is minimised; two give a Pareto front", choices=None
     )
-    sampler: str = setting("tpe", "how configurations are proposed", choices=("tpe", "random"))
-    pruner: str = setting("median", "which trials end early", choices=tuple(PRUNERS))
+    sampler: str = setting(
+        "tpe",
+        "how configurations are proposed; by gp, a Gaussian process that weighs what autoencoders cost, and with two "
+        "objectives by tpe in its place",
+        choices=("tpe", "gp", "random"),
+    )
+    pruner: str = setting(
+        "median",
+        "which trials end early; by gp, those that can hardly be the best, from the second trial on, and with two "
+        "objectives none",
+        choices=tuple(PRUNERS),
+    )
     startup: int = setting(
         4, "trials that are finished before any is pruned, and drawn at random before TPE begins", low=1
     )

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
@@ -18,25 +18,22 @@ ENUMERABLE = 100_000
 
 
 class WithoutRepeats(BaseSampler):
-    """Proposes by TPE or at random, and draws again while a denoiser of that configuration was already asked for.
+    """Lets a sampler of Optuna propose, and draws again while a denoiser of that configuration was already asked for.
 
     Seeded anew for every trial, since a seeded sampler starts over when its study is reopened.
     """
 
     def __init__(
         self,
-        name: str,
+        proposer: BaseSampler,
         space: Mapping[str, BaseDistribution],
         *,
         seen: Collection[tuple[tuple[str, Any], ...]],
-        startup: int,
         seed: int,
     ) -> None:
         self.space, self.seen = dict(space), seen
         self.random = RandomSampler(seed=seed)
-        self.proposer: BaseSampler = self.random
-        if name == "tpe":
-            self.proposer = TPESampler(multivariate=True, constant_liar=True, n_startup_trials=startup, seed=seed)
+        self.proposer = proposer
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """All dimensions together."""

@@ -48,6 +48,7 @@ class _Feasible:
 PRUNERS: dict[str, Callable[[], BasePruner]] = {
     "median": partial(MedianOfFeasible, n_startup_trials=0, n_warmup_steps=0),
     "hyperband": HyperbandPruner,
+    "gp": NopPruner,
     "none": NopPruner,
 }
-"""Optuna's pruners by the names that ``--pruner`` takes."""
+"""Optuna's pruners by the names that ``--pruner`` takes. By ``gp``, ``priced.py`` decides in its place."""

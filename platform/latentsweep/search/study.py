@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import optuna
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from latentsweep import guards
 from latentsweep.metrics import objective_of
 from latentsweep.search.optuna_internals import annotate, constrain, put_back
+from latentsweep.search.priced import Priced, Prices
 from latentsweep.search.proposals import WithoutRepeats
 from latentsweep.search.pruning import behind
 from latentsweep.search.ranking import Ranking
@@ -35,6 +37,8 @@ from trainables.loop.seeds import derived_seed
 class Search(Ranking):
     """A study that is asked for configurations and told how they ended. The driver of a sweep alone has one."""
 
+    prices = Prices()
+    """What trainings cost, as far as whoever opens the search knows."""
     _pruning = False
 
     @functools.cached_property
@@ -109,13 +113,9 @@ class Search(Ranking):
         waiting = any(trial.state == TrialState.WAITING for trial in trials)
         if not waiting and (len(runs) >= target or self._all_tried(runs)):
             return None
-        self.study.sampler = WithoutRepeats(
-            self.config.sampler,
-            self.distributions,
-            seen=tried(runs),
-            startup=self.config.startup * max(1, len(self.space.thresholds)),
-            seed=derived_seed(self.seed, "ask", len(runs)) % 2**32,
-        )
+        seed, seen = derived_seed(self.seed, "ask", len(runs)) % 2**32, tried(runs)
+        proposer = self._proposer(trials, seen, seed)
+        self.study.sampler = WithoutRepeats(proposer, self.distributions, seen=seen, seed=seed)
         trial = self.study.ask(fixed_distributions=self.distributions)
         self._asked[trial.number] = trial
         return trial.number, dict(trial.params)
@@ -141,11 +141,24 @@ class Search(Ranking):
         self._annotate(number, {"pruned_at": step})
         return True
 
+    def _proposer(
+        self, trials: Sequence[FrozenTrial], seen: Collection[tuple[tuple[str, Any], ...]], seed: int
+    ) -> BaseSampler:
+        """The sampler that the configuration names; TPE in place of the Gaussian process for two objectives."""
+        if self.config.sampler == "random":
+            return RandomSampler(seed=seed)
+        if self.config.sampler == "gp" and len(self.config.objectives) == 1:
+            return Priced(self.distributions, trials, self.prices, seen=seen, seed=seed)
+        startup = self.config.startup * max(1, len(self.space.thresholds))
+        return TPESampler(multivariate=True, constant_liar=True, n_startup_trials=startup, seed=seed)
+
     def _report_one(self, number: int, step: int, values: Sequence[float]) -> bool:
-        """Notes the rung in Optuna; True where its pruner ends the trial."""
+        """Notes the rung in Optuna; True where the pruner ends the trial."""
         trial = self._asked[number]
         if step not in self.trial(number).intermediate_values:
             trial.report(values[0], step)
+        if self.config.pruner == "gp":
+            return Priced(self.distributions, self._trials(), self.prices).hopeless(number)
         return self._startup_over() and trial.should_prune()
 
     def _report_several(self, number: int, step: int, values: Sequence[float]) -> bool:

@@ -1,0 +1,198 @@
+"""Proposals and pruning by a Gaussian process that learns from every trial and knows what a configuration costs.
+
+Next comes the configuration whose expected improvement on the best one tried is greatest for what it costs: a
+denoiser, and an autoencoder, too, where no trial has asked for its autoencoder yet. At a rung a trial ends where it
+can hardly be the best one. ``surrogate.py`` is the model.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from latentsweep.search.proposals import trained_part
+from latentsweep.search.surrogate import Array, Surrogate
+from latentsweep.search.trials import family_of, feasible
+from trainables.errors import INFRASTRUCTURE
+from trainables.space import THRESHOLD, stage_of
+
+CANDIDATES, NEAR, STEP = 256, 64, 0.1
+"""Configurations drawn at random, those drawn near the best of them, and how far away these are, in their ranges."""
+
+BEST, LATEST = 20, 20
+"""The trials that the model looks at: those that scored best, and the latest."""
+
+HOPE = 0.3
+"""A trial ends at a rung where the probability that it is better than the best other one is below this."""
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What a search knows of its trainings: the steps of a denoiser, and what an autoencoder costs, in denoisers."""
+
+    steps: int = 0
+    autoencoder: Callable[[], float] = lambda: 1.0
+
+    def share(self, params: Mapping[str, Any], step: int) -> float:
+        """The part of its training that a trial has had at a rung, below 1."""
+        return step / max(int(params.get("diffusion.steps", self.steps)), step + 1)
+
+
+class Priced(BaseSampler):
+    """Proposes the next configuration of a search with one objective, by its ``trials``; draws by ``seed``.
+
+    What failed and what the guards refuse count as the worst score. ``seen`` are configurations that aren't proposed
+    again.
+    """
+
+    def __init__(
+        self,
+        space: Mapping[str, BaseDistribution],
+        trials: Sequence[FrozenTrial],
+        prices: Prices,
+        *,
+        seen: Collection[tuple[tuple[str, Any], ...]] = (),
+        seed: int = 0,
+    ) -> None:
+        self.space = {name: d for name, d in space.items() if name != THRESHOLD}
+        self.chosen = np.array([isinstance(d, CategoricalDistribution) for d in self.space.values()])
+        self.together = np.array([stage_of(name) in ("data", "vae") for name in self.space])
+        self.trials, self.prices, self.seen = trials, prices, seen
+        self.random = np.random.default_rng(seed)
+        own = [
+            t for t in trials if "of" not in t.user_attrs and t.params and t.user_attrs.get("class") != INFRASTRUCTURE
+        ]
+        self.begun = [trial for trial in own if trial.state != TrialState.WAITING]
+        asked = [trial.params for trial in own if trial.state != TrialState.FAIL]
+        self.asked = {tuple(row[self.together]) for row in self._rows(asked)}
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """All dimensions that a training has."""
+        return self.space
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """The next configuration, without its threshold."""
+        drawn = self.random.random((CANDIDATES, len(self.space)))
+        counts = [len(d.choices) if isinstance(d, CategoricalDistribution) else 1 for d in self.space.values()]
+        drawn = np.where(self.chosen, np.floor(drawn * counts), drawn)
+        if not self.begun:
+            return self._params(np.where(self.chosen, drawn[0], 0.5))
+        new = [row for row in drawn if trained_part(self._params(row)) not in self.seen]
+        first = self._most(np.array(new or drawn))
+        near = first + STEP * self.random.standard_normal((NEAR, len(first)))
+        return self._params(self._most(np.array([first, *np.where(self.chosen, first, np.clip(near, 0, 1))])))
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """One of the thresholds, all of which are measured."""
+        assert isinstance(param_distribution, CategoricalDistribution)
+        return param_distribution.choices[self.random.integers(len(param_distribution.choices))]
+
+    def hopeless(self, number: int) -> bool:
+        """Whether trial ``number``, which has reported at a rung, is to end there."""
+        rows = {trial.number: self._rows([trial.params]) for trial in self.tried}
+        own, others = rows.pop(number), [*rows.values()]
+        if not others:
+            return False
+        best = self.model.least(np.concatenate(others))
+        return float(self.model.chance(own, best)[0]) < HOPE
+
+    @functools.cached_property
+    def scores(self) -> Mapping[int, float]:
+        """The score of each trial that ended with one: the best of its thresholds; the worst where it isn't sound."""
+        scores: dict[int, float] = {}
+        for trial in self.trials:
+            if trial.state == TrialState.COMPLETE and feasible(trial):
+                scores[family_of(trial)] = min(trial.values[0], scores.get(family_of(trial), math.inf))
+        if scores:
+            worst = max(scores.values())
+            scores |= {t.number: worst for t in self.begun if not _sound(t) and t.number not in scores}
+        return scores
+
+    @functools.cached_property
+    def looked_at(self) -> Sequence[FrozenTrial]:
+        """The trials that the model learns from, by number."""
+        ranked = sorted(self.begun, key=lambda trial: self.scores.get(trial.number, math.inf))
+        running = [trial for trial in self.begun if trial.state == TrialState.RUNNING]
+        chosen = {trial.number: trial for trial in (*ranked[:BEST], *self.begun[-LATEST:], *running)}
+        return [chosen[number] for number in sorted(chosen)]
+
+    @functools.cached_property
+    def tried(self) -> Sequence[FrozenTrial]:
+        """Those of them that can be the best; all, where none can."""
+        return [trial for trial in self.looked_at if _sound(trial)] or self.looked_at
+
+    @functools.cached_property
+    def model(self) -> Surrogate:
+        """What the trials tell."""
+        seen, waiting = list[tuple[Mapping[str, Any], float, float]](), list[Mapping[str, Any]]()
+        for trial in self.looked_at:
+            rungs = sorted(trial.intermediate_values.items()) if _sound(trial) else []
+            seen += [(trial.params, self.prices.share(trial.params, step), score) for step, score in rungs]
+            if trial.number in self.scores:
+                seen.append((trial.params, 1.0, self.scores[trial.number]))
+            elif trial.state == TrialState.RUNNING and not rungs:
+                waiting.append(trial.params)
+        seen = [each for each in seen if math.isfinite(each[2])]
+        shares, scores = (np.array([each[place] for each in seen]) for place in (1, 2))
+        x, pending = self._rows([params for params, *_ in seen]), self._rows(waiting)
+        return Surrogate(self.chosen, self.together, x, shares, scores, pending)
+
+    def _most(self, rows: Array) -> Array:
+        """The row that promises most for what it costs."""
+        best = self.model.least(self._rows([trial.params for trial in self.tried]))
+        dear = np.array([tuple(row[self.together]) not in self.asked for row in rows])
+        promise = self.model.improvement(rows, best) / (1 + self.prices.autoencoder() * dear)
+        return np.asarray(rows[np.argmax(promise)])
+
+    def _rows(self, configurations: Sequence[Mapping[str, Any]]) -> Array:
+        """Configurations as the model takes them."""
+        rows = [[_place(d, params[name]) for name, d in self.space.items()] for params in configurations]
+        return np.array(rows, dtype=np.float64).reshape(-1, len(self.space))
+
+    def _params(self, row: Array) -> dict[str, Any]:
+        """The inverse of :meth:`_rows` for one row."""
+        return {name: _value(d, float(place)) for (name, d), place in zip(self.space.items(), row, strict=True)}
+
+
+def _sound(trial: FrozenTrial) -> bool:
+    """Whether a trial neither failed nor is refused by a guard."""
+    return trial.state != TrialState.FAIL and feasible(trial)
+
+
+def _ends(dimension: FloatDistribution | IntDistribution) -> tuple[float, float]:
+    """Both ends of a range, as logarithms where it is logarithmic."""
+    low, high = float(dimension.low), float(dimension.high)
+    return (math.log(low), math.log(high)) if dimension.log else (low, high)
+
+
+def _place(dimension: BaseDistribution, value: Any) -> float:
+    """The number that stands for a value."""
+    if isinstance(dimension, CategoricalDistribution):
+        return dimension.to_internal_repr(value)
+    assert isinstance(dimension, FloatDistribution | IntDistribution)
+    low, high = _ends(dimension)
+    return ((math.log(value) if dimension.log else value) - low) / (high - low or 1.0)
+
+
+def _value(dimension: BaseDistribution, place: float) -> Any:
+    """The value that a number stands for."""
+    if isinstance(dimension, CategoricalDistribution):
+        return dimension.choices[int(place)]
+    assert isinstance(dimension, FloatDistribution | IntDistribution)
+    low, high = _ends(dimension)
+    value = low + place * (high - low)
+    value = min(max(math.exp(value) if dimension.log else value, dimension.low), dimension.high)
+    return round(value) if isinstance(dimension, IntDistribution) else value
