@@ -51,6 +51,7 @@ rehearse: $(READY)
 chaos: $(READY)
 	$(BIN)/python tests/chaos.py
 	$(BIN)/python tests/chaos.py --runs 1 --sampler tpe --pruner median
+	$(BIN)/python tests/chaos.py --runs 1 --sampler gp --pruner gp
 
 # What may go on beside sweeps, all of it at once and under kills; SEED chooses the moments.
 SEED ?= 0

@@ -86,8 +86,8 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--sampler", default="random", choices=("random", "tpe"))
-    parser.add_argument("--pruner", default="none", choices=("none", "median", "hyperband"))
+    parser.add_argument("--sampler", default="random", choices=("random", "tpe", "gp"))
+    parser.add_argument("--pruner", default="none", choices=("none", "median", "gp", "hyperband"))
     options = parser.parse_args()
     let_children_measure_thinly(os.environ)
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
