@@ -34,7 +34,9 @@ TINY = [word for field, value in _TINY.items() for word in ("--set", f"{field}={
 THIN = ("--inception", str(ROOT / "tests" / "golden" / "thin_network.pt"))
 """The option of a network to measure with that takes a twentieth of the real one's time; see ``thin_network``."""
 CHILDREN = Path(__file__).parent / "child_processes"
-"""What the Python processes that tests start import first: it makes the thin network a known one."""
+"""What the Python processes that tests start import first: it makes the thin network a known one, and spares work."""
+UNSPARED = "LATENTSWEEP_TEST_UNSPARED"
+"""The environment variable with which a command starts all of Ray and paints its figures, as a user's does."""
 
 
 def let_children_measure_thinly(environment: MutableMapping[str, str]) -> None:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import THIN, TINY
+from command_line import THIN, TINY, UNSPARED
 from unsafe_calls import unsafe_calls
 
 from latentsweep.records.redaction import RedactingFormatter, printable, redact, redact_lines, secrets_of
@@ -332,7 +332,10 @@ with cluster(cpus=1):
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_ray_of_ones_own_listens_on_loopback_alone() -> None:
-    done = subprocess.run([sys.executable, "-c", LISTENING], capture_output=True, text=True, timeout=120)
+    environment = {**os.environ, UNSPARED: "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", LISTENING], capture_output=True, text=True, timeout=120, env=environment
+    )
     if done.returncode:
         pytest.fail(done.stderr)
     assert {address.removeprefix("::ffff:") for address in done.stdout.split()} == {"127.0.0.1"}

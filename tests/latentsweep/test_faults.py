@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import cli
+from command_line import UNSPARED, cli
 from made_once import made_once
 from measured import SHARED, give
 from processes import Job, left_by
@@ -72,10 +72,10 @@ def started(home: Path, trials: int = TRIALS, **environment: str) -> Job:
     return job
 
 
-def check_equal(home: Path, calm: tuple[Path, dict[str, Any]]) -> None:
+def check_equal(home: Path, calm: tuple[Path, dict[str, Any]], *, alone: bool = True) -> None:
     """The same command ends with what the undisturbed one gave, bit for bit, and leaves no process."""
     said = json.loads(cli(home, *sweep_words(home.parent, DATASET, TRIALS)).stdout)
-    check_complete(home, DATASET, said["sweep"], TRIALS)
+    check_complete(home, DATASET, said["sweep"], TRIALS, alone=alone)
     assert results(home, said["sweep"]) == results(calm[0], calm[1]["sweep"])
     assert trained_in(home) == trained_in(calm[0])
     check_gone(home)
@@ -103,7 +103,7 @@ def check_closed(home: Path, calm: tuple[Path, dict[str, Any]]) -> None:
 def test_asked_to_end_it_ends_cleanly_and_going_on_it_replaces_a_process_that_is_killed(
     begun: Path, calm: tuple[Path, dict[str, Any]], signals: list[signal.Signals], kind: str
 ) -> None:
-    job = started(begun)
+    job = started(begun, **{UNSPARED: "1"})
     for number in signals[:-1]:
         job.process.send_signal(number)
         time.sleep(0.4)
@@ -117,7 +117,7 @@ def test_asked_to_end_it_ends_cleanly_and_going_on_it_replaces_a_process_that_is
     assert not left_by(begun)
     check_closed(begun, calm)
 
-    job = started(begun)
+    job = started(begun, **{UNSPARED: "1"})
     job.kill(kind)
     assert job.ended() == 0, job.said
     if kind != "raylet":  # without it, workers may end what they are at before the driver misses it
@@ -176,26 +176,20 @@ def test_a_killed_worker_of_an_autoencoder_is_replaced(prepared: Path, calm: tup
     check_equal(home, calm)
 
 
-def test_a_second_driver_says_so_and_ends_and_the_first_goes_on(
-    begun: Path, calm: tuple[Path, dict[str, Any]]
+def test_two_sweeps_on_one_store_share_what_they_can_and_a_second_driver_of_one_says_so_and_ends(
+    prepared: Path, calm: tuple[Path, dict[str, Any]]
 ) -> None:
-    job = started(begun)
-    second = cli(begun, *sweep_words(begun.parent, DATASET, TRIALS), code=2)
-    assert second.stderr.strip().endswith("another does; wait for it to end")
-    assert job.ended() == 0, job.said
-    check_equal(begun, calm)
-
-
-def test_two_sweeps_on_one_store_share_what_they_can(prepared: Path, calm: tuple[Path, dict[str, Any]]) -> None:
     home = prepared
     words = sweep_words(home.parent, DATASET, TRIALS)
     other = sweep_words(home.parent, DATASET, 1, pruner="median")
-    jobs = [Job.start(home, *words), Job.start(home, *other)]
-    assert [job.ended() for job in jobs] == [0, 0], jobs[0].said
+    jobs = [Job.start(home, *words), Job.start(home, *other, name="other")]
+    jobs[0].wait_for(lambda: reported(home))
+    second = cli(home, *words, code=2)
+    assert second.stderr.strip().endswith("another does; wait for it to end")
+    assert [job.ended() for job in jobs] == [0, 0], [job.said for job in jobs]
     counts = stages_in(home)
     assert (counts["vae"], counts["reference"], counts["denoiser"]) == (2, 1, TRIALS), "the trial is shared"
-    name = calm[1]["sweep"]
-    assert results(home, name) == results(calm[0], name)
+    check_equal(home, calm, alone=False)
 
 
 def test_a_store_that_vanishes_is_built_again(begun: Path, calm: tuple[Path, dict[str, Any]]) -> None:
@@ -206,55 +200,51 @@ def test_a_store_that_vanishes_is_built_again(begun: Path, calm: tuple[Path, dic
     check_equal(begun, calm)
 
 
-@pytest.mark.parametrize("damage", ["shard", "manifest", "checkpoint"])
-def test_a_flipped_bit_is_found_and_repaired(begun: Path, calm: tuple[Path, dict[str, Any]], damage: str) -> None:
-    pattern = {
-        "shard": "store/latents/*/latents-00000.parquet",
-        "manifest": "store/vae/*/manifest.json",
-        "checkpoint": "store/denoiser/*.partial/checkpoint.safetensors",
-    }[damage]
-    if damage == "checkpoint":
-        job = started(begun)
-        job.process.send_signal(signal.SIGINT)
-        job.ended(60)
-    path = next(iter(sorted(begun.glob(pattern))))
+def flip(path: Path) -> bytes:
+    """Flips a bit in the middle of a file, and returns what the file holds then."""
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
+    return bytes(content)
+
+
+def test_a_flipped_bit_of_a_result_is_found_and_repaired(begun: Path, calm: tuple[Path, dict[str, Any]]) -> None:
+    shard = min(begun.glob("store/latents/*/latents-00000.parquet"))
+    damaged = flip(shard)
+    flip(min(begun.glob("store/vae/*/manifest.json")))
+    check_equal(begun, calm)
+    assert shard.read_bytes() != damaged
+
+
+def test_a_flipped_bit_of_a_checkpoint_is_found_and_repaired(begun: Path, calm: tuple[Path, dict[str, Any]]) -> None:
+    job = started(begun)
+    job.process.send_signal(signal.SIGINT)
+    job.ended(60)
+    flip(min(begun.glob("store/denoiser/*.partial/checkpoint.safetensors")))
     check_equal(begun, calm)
 
 
 HANG = """
-import sys
+import os
+import time
 import spared_imports
+import spared_work
 import thin_network_known
+from when_imported import when_imported
 
-class Patched:
-    def find_spec(self, name, path=None, target=None):
-        if name != "trainables.denoiser.training":
-            return None
-        import importlib.util, os, time
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        run = spec.loader.exec_module
+def hang_once(training):
+    original = training.add_noise
 
-        def exec_module(module):
-            run(module)
-            original = module.add_noise
+    def hanging(*arguments):
+        mark = os.environ["HANG_ONCE"]
+        if not os.path.exists(mark):
+            open(mark, "w").close()
+            time.sleep(3600)
+        return original(*arguments)
 
-            def hanging(*arguments):
-                mark = os.environ["HANG_ONCE"]
-                if not os.path.exists(mark):
-                    open(mark, "w").close()
-                    time.sleep(3600)
-                return original(*arguments)
+    training.add_noise = hanging
 
-            module.add_noise = hanging
-
-        spec.loader.exec_module = exec_module
-        return spec
-
-sys.meta_path.insert(0, Patched())
+when_imported("trainables.denoiser.training", hang_once)
 """
 
 
@@ -278,6 +268,7 @@ def test_a_worker_that_hangs_is_ended_and_its_trial_goes_on(
 JUMP = """
 import time
 import spared_imports
+import spared_work
 import thin_network_known
 real = time.time
 time.time = lambda: real() + (86_400 if int(real() / 3) % 2 else -86_400)

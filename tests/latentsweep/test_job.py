@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from command_line import PLANTED, ROOT, cli
+from command_line import PLANTED, ROOT, UNSPARED, cli
 from measured import give
 from mlflow import MlflowClient
 from PIL import Image
@@ -89,7 +89,9 @@ def swept(prepared: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) 
     """A home in which a sweep of all configurations ran undisturbed, and what it said."""
     home = tmp_path_factory.mktemp("swept") / "runs"
     shutil.copytree(prepared[0], home)
-    said = json.loads(cli(home, *words_of(home.parent, prepared[1], TRIALS), alone=True).stdout)
+    with pytest.MonkeyPatch.context() as monkey:
+        monkey.setenv(UNSPARED, "1")
+        said = json.loads(cli(home, *words_of(home.parent, prepared[1], TRIALS), alone=True).stdout)
     return home, prepared[1], said
 
 

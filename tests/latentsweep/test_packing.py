@@ -39,7 +39,14 @@ sys.stdin.read()
 """
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["no dashboard", "dashboard"])
+OURS, THEIRS = pytest.param(False, id="ours"), pytest.param(True, id="theirs")
+"""The Ray that a job starts, which has no dashboard, and one that somebody else has started, which has one."""
+ours, theirs, either = (
+    pytest.mark.parametrize("card", rays, indirect=True) for rays in ([OURS], [THEIRS], [OURS, THEIRS])
+)
+
+
+@pytest.fixture(scope="module")
 def card(request: pytest.FixtureRequest) -> Iterator[None]:
     """Ray with eight cores and one card, beside another Ray on the same host."""
     for name, value in ENVIRONMENT.items():
@@ -131,6 +138,7 @@ def most_at_once(folder: Path) -> int:
     return max(sum(begin <= moment < end for begin, end in spans) for moment, _ in spans)
 
 
+@ours
 def test_four_quarters_run_at_once_and_never_five_and_all_comes_back(card: None, tmp_path: Path) -> None:
     (tmp_path / "spans").mkdir()
     search = Prunes(tmp_path, SPACE, SearchConfig(sampler="random", pruner="none"), seed=0)
@@ -188,6 +196,7 @@ def under_train(training: Any, folder: Path, workers: int) -> None:
 alone_and_together = pytest.mark.parametrize("workers", [1, 2])
 
 
+@either
 @alone_and_together
 def test_a_train_run_gives_its_share_back(card: None, tmp_path: Path, workers: int) -> None:
     under_train(finishes, tmp_path, workers)
@@ -197,6 +206,7 @@ def test_a_train_run_gives_its_share_back(card: None, tmp_path: Path, workers: i
     assert all_back(), ray.available_resources()
 
 
+@ours
 def test_a_lost_worker_is_replaced(card: None, tmp_path: Path) -> None:
     config = {"folder": str(tmp_path)}
     run_under_train(succeeds_at_the_last, config, name="", folder=tmp_path, workers=1, threads=1, gpu_share=SHARE)
@@ -230,6 +240,7 @@ def drive(training: Any, folder: Path, workers: int) -> subprocess.Popen[str]:
     return driver
 
 
+@theirs
 @alone_and_together
 def test_a_training_whose_workers_die_again_and_again_is_lost_and_its_share_comes_back_with_its_driver(
     card: None, tmp_path: Path, workers: int
@@ -239,6 +250,7 @@ def test_a_training_whose_workers_die_again_and_again_is_lost_and_its_share_come
     assert all_back(), ray.available_resources()
 
 
+@theirs
 @alone_and_together
 def test_a_killed_driver_of_somebody_elses_cluster_leaves_no_reservation(
     card: None, tmp_path: Path, workers: int

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from command_line import UNSPARED
 
 from latentsweep.execution.ray_folder import TOKEN_PATH, RayFolder, remove_abandoned
 
@@ -205,7 +206,7 @@ assert not (pathlib.Path.home() / ".ray").exists()
 @pytest.mark.ray
 @pytest.mark.slow
 def test_ray_starts_twice_with_tokens_of_its_own_and_writes_none_in_the_users_folder(tmp_path: Path) -> None:
-    environment = {**os.environ, "HOME": str(tmp_path)}
+    environment = {**os.environ, "HOME": str(tmp_path), UNSPARED: "1"}
     environment.pop("RAY_ENABLE_AUTO_CONNECT", None)  # which `cluster` sets
     done = subprocess.run(
         [sys.executable, "-c", WITH_RAY], env=environment, capture_output=True, text=True, timeout=180

@@ -17,9 +17,9 @@ from ray.tune.search import Searcher
 from latentsweep.execution.shared_stages import Work
 from latentsweep.metrics import RUNG
 from latentsweep.search.pairing import PAIRING
-from latentsweep.search.plan import VERSIONS_OF
 from latentsweep.search.study import Search
 from latentsweep.search.trials import Point
+from latentsweep.stages.table import VERSIONS_OF
 from trainables.errors import INFRASTRUCTURE, DiskError
 
 if TYPE_CHECKING:

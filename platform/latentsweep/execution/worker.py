@@ -15,11 +15,10 @@ from latentsweep.execution.cluster import train_locally
 from latentsweep.execution.work_log import noted, tail
 from latentsweep.records.redaction import redact
 from latentsweep.search.pairing import PAIRING, Pairing
-from latentsweep.search.plan import VERSIONS_OF
 from latentsweep.stages.dataset import open_published, publish
 from latentsweep.stages.pipeline import Pipeline
 from latentsweep.stages.stage import Identity, Stage
-from latentsweep.stages.table import DENOISER, DOWNSTREAM, SHARED, STAGES, TRAININGS, VAE, VERSIONS
+from latentsweep.stages.table import DENOISER, DOWNSTREAM, SHARED, STAGES, TRAININGS, VAE, VERSIONS, VERSIONS_OF
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import Home, is_bucket
 from latentsweep.storage.store import Store

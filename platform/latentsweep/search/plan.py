@@ -21,7 +21,7 @@ from latentsweep.search.schedule import Schedule
 from latentsweep.search.study import Search
 from latentsweep.search.trials import family_of
 from latentsweep.stages.keys import Keys, keys_of
-from latentsweep.stages.table import LAST
+from latentsweep.stages.table import LAST, VERSIONS_OF
 from latentsweep.storage.home import Home, read_json
 from trainables.config import fingerprint
 from trainables.data import check_size
@@ -40,9 +40,6 @@ FEWEST = 2
 
 TODAY = "today"
 """How a trial was measured that today's code would measure in the same way."""
-
-VERSIONS_OF = "versions"
-"""The attribute of a measured trial with the versions of the stages that its results are of."""
 
 
 @dataclass(frozen=True)

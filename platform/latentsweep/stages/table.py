@@ -205,6 +205,8 @@ TABLE = (
 STAGES: dict[str, Stage] = {stage.name: stage for stage in TABLE}
 VERSIONS = {stage.name: stage.version for stage in TABLE}
 """The version of each stage, as it is noted with what was measured."""
+VERSIONS_OF = "versions"
+"""The attribute of a measured trial with the versions of the stages that its results are of."""
 
 TRAININGS = tuple(stage for stage in TABLE if stage.replay)
 PICTURED = tuple(stage for stage in TABLE if stage.pictured)

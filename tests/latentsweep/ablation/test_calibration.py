@@ -82,7 +82,7 @@ def study(generator: np.random.Generator, n: int, *, subjects: bool = False, eff
     return runs
 
 
-@pytest.mark.parametrize("n", SEEDS)
+@pytest.mark.parametrize("n", [SEEDS[0], *(pytest.param(n, marks=pytest.mark.slow) for n in SEEDS[1:])])
 @pytest.mark.parametrize(
     "subjects",
     [pytest.param(False, id="seeds alone"), pytest.param(True, id="seeds and subjects", marks=pytest.mark.slow)],

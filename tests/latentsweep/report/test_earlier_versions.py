@@ -22,10 +22,9 @@ from latentsweep.jobs.trained import evaluated_run, trained_model
 from latentsweep.records.recorder import MemoryRecorder
 from latentsweep.report import write_report
 from latentsweep.search import leaderboard
-from latentsweep.search.plan import VERSIONS_OF
 from latentsweep.search.sweeps import open_search
 from latentsweep.search.trials import family_of
-from latentsweep.stages.table import VERSIONS
+from latentsweep.stages.table import VERSIONS, VERSIONS_OF
 from latentsweep.storage import housekeeping
 from latentsweep.storage.entries import StageKey
 from latentsweep.storage.home import read_json

@@ -50,6 +50,11 @@ app(sys.argv[2:])
 TRAINING = ("torch", "ray", "torchvision", "torchmetrics", "pytorch_fid", "cleanfid")
 SCANS = ("nibabel", "pydicom", "scipy.ndimage")
 FOREST = ("sklearn",)
+WORKER = """
+import sys
+import latentsweep.execution.worker
+print(*(name for name in ("mlflow", "optuna", "sqlalchemy") if name in sys.modules))
+"""
 
 
 def imported(libraries: tuple[str, ...], words: list[str], folder: Path) -> list[str]:
@@ -70,6 +75,11 @@ def test_a_second_report_imports_nothing_that_trains_reads_scans_or_grows_forest
     words = ["report", made.name, "--no-mlflow", "--home", str(made.home.root)]
     assert CliRunner().invoke(app, words).exit_code == 0
     assert imported((*TRAINING, *SCANS, *FOREST, "mlflow"), words, made.home.root) == []
+
+
+def test_a_worker_imports_nothing_that_keeps_the_study_or_the_record() -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    assert subprocess.check_output([sys.executable, "-c", WORKER], text=True, env=environment) == "\n"
 
 
 def test_a_report_names_the_cards_of_a_machine_that_has_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
