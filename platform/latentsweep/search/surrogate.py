@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri
 
 Array = NDArray[np.float64]
 
@@ -34,7 +33,8 @@ SCALE = 2.0
 @functools.cache
 def _prior() -> dict[str, Array]:
     """Draws (:data:`DRAWS`,) of each number of the model, variances in that of the scores: log-normal, γ uniform."""
-    from scipy.stats.qmc import Sobol  # which takes a second, and who only reads a study needs none
+    from scipy.special import ndtri  # SciPy takes a second, and who only reads a study needs none
+    from scipy.stats.qmc import Sobol
 
     drawn = Sobol(8, seed=0).random(DRAWS)
     normal = ndtri(np.clip(drawn, 1e-6, 1 - 1e-6)).T
@@ -109,12 +109,12 @@ class Surrogate:
         """
         mean, deviation = self._difference(x, best)
         z = mean / deviation
-        return np.asarray(self.weights @ (deviation * (z * ndtr(z) + np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi))))
+        return np.asarray(self.weights @ (deviation * (z * _normal_below(z) + np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi))))
 
     def chance(self, x: Array, best: Array) -> Array:
         """The probability that the score at each row of ``x`` is lower than that at ``best``; (m,)."""
         mean, deviation = self._difference(x, best)
-        return np.asarray(self.weights @ ndtr(mean / deviation))
+        return np.asarray(self.weights @ _normal_below(mean / deviation))
 
     def _difference(self, x: Array, best: Array) -> tuple[Array, Array]:
         """Mean and standard deviation of the score at ``best`` minus that at each row of ``x``, by draw; (k, m)."""
@@ -136,6 +136,13 @@ class Surrogate:
             every = every * alike
             together = together * alike if self.together[place] else together
         return np.asarray(total + numbers["together"] * together + numbers["every"] * every)
+
+
+def _normal_below(z: Array) -> Array:
+    """The probability that a standard normal number is below ``z``, element by element."""
+    from scipy.special import ndtr
+
+    return np.asarray(ndtr(z))
 
 
 def _columns(values: Array, times: int) -> Array:
