@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from command_line import cli, let_children_measure_thinly
+from command_line import UNSPARED, cli, let_children_measure_thinly
 from processes import Job
 from soak import DATASET, KILLED, LONGEST_PAUSE, again, check_nothing_left, kill_one, short_sweep, targets
 from swept import check_complete, results, trained_in
@@ -90,6 +90,7 @@ def main() -> None:
     parser.add_argument("--pruner", default="none", choices=("none", "median", "gp", "hyperband"))
     options = parser.parse_args()
     let_children_measure_thinly(os.environ)
+    os.environ[UNSPARED] = "1"
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
         folder = Path(name)
         base = folder / "base"

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from command_line import cli, let_children_measure_thinly
+from command_line import UNSPARED, cli, let_children_measure_thinly
 from PIL import Image
 from processes import Job
 from soak import DATASET, KILLED, SPACE, check_nothing_left, kill_one, short_sweep
@@ -284,6 +284,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="an empty folder that stays, to look at what failed")
     options = parser.parse_args()
     let_children_measure_thinly(os.environ)
+    os.environ[UNSPARED] = "1"
     with contextlib.ExitStack() as stack:
         folder = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-readers-")))
         folder.mkdir(parents=True, exist_ok=True)

@@ -15,13 +15,14 @@ from typing import Any
 
 import pytest
 import shared_driver
-from command_line import cli, let_children_measure_thinly
+from command_line import UNSPARED, cli, let_children_measure_thinly
 from hidden_cards import hide
 from made_once import made_once
 
 ROOT = Path(__file__).parents[1]
 APART = {"test_faults.py"}
 """Modules whose tests may go to several processes: what they share is made once for all of these."""
+BY_PYTEST = "by pytest"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -32,6 +33,11 @@ def pytest_configure(config: pytest.Config) -> None:
     # A call that a mock has missed is an error, and starts no Ray.
     os.environ |= {"RAY_ENABLE_AUTO_CONNECT": "0", "TUNE_DISABLE_AUTO_INIT": "1"}
     let_children_measure_thinly(os.environ)
+    if not hasattr(config, "workerinput"):
+        if getattr(config.option, "numprocesses", None):
+            os.environ.setdefault(UNSPARED, BY_PYTEST)  # so that its own processes paint figures
+    elif os.environ.get(UNSPARED) == BY_PYTEST:
+        del os.environ[UNSPARED]
     shared_driver.environment.update(os.environ)
 
 

@@ -27,7 +27,7 @@ FROM experiments JOIN runs USING (experiment_id)
 JOIN tags AS keys ON keys.run_uuid = runs.run_uuid AND keys.key = 'latentsweep.key'
 LEFT JOIN tags AS forms ON forms.run_uuid = runs.run_uuid AND forms.key = ?
 WHERE experiments.name = ? AND experiments.lifecycle_stage = 'active' AND runs.lifecycle_stage = 'active'
-ORDER BY runs.start_time
+ORDER BY runs.start_time, runs.run_uuid
 """
 
 _log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class OwnRecord:
     """A :class:`latentsweep.records.recorder.Record` of the runs of an experiment in a home's SQLite file.
 
     Raises :class:`sqlite3.Error` where the file isn't as MLflow makes it, and :class:`OSError` where it is locked for
-    long.
+    long, or a run's files aren't on this machine.
     """
 
     def __init__(self, path: Path, experiment: str) -> None:
@@ -59,6 +59,8 @@ class OwnRecord:
         with self._open() as connection:
             for key, *run in connection.execute(_RUNS, (FORM[0], experiment)):
                 self._runs.setdefault(key, _Run(*run))
+        if elsewhere := [run.files for run in self._runs.values() if urlsplit(run.files).scheme not in ("", "file")]:
+            raise OSError(f"files of runs are at {elsewhere[0]}")
 
     def run_id(self, key: str) -> str | None:
         run = self._runs.get(check_key(key))

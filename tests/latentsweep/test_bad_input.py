@@ -78,7 +78,7 @@ def test_a_search_space_that_cannot_work_is_refused(with_demo: Path, tmp_path: P
         (["--set", "diffusion.steps"], "field=value"),
         (["--recipe", "best"], "no recipe 'best'"),
         (["--objective", "beauty"], "among kid, fid"),
-        (["--sampler", "grid"], "one of tpe, random"),
+        (["--sampler", "grid"], "one of tpe, gp, random"),
         (["--split", "volume"], "one of subject, slice"),
         (["--concurrent", "0"], "at least 1"),
         (["--card-gib", "0"], "above 0"),

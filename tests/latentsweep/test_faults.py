@@ -211,9 +211,11 @@ def flip(path: Path) -> bytes:
 def test_a_flipped_bit_of_a_result_is_found_and_repaired(begun: Path, calm: tuple[Path, dict[str, Any]]) -> None:
     shard = min(begun.glob("store/latents/*/latents-00000.parquet"))
     damaged = flip(shard)
-    flip(min(begun.glob("store/vae/*/manifest.json")))
+    manifest = min(begun.glob("store/vae/*/manifest.json"))
+    damaged_manifest = flip(manifest)
     check_equal(begun, calm)
     assert shard.read_bytes() != damaged
+    assert manifest.read_bytes() != damaged_manifest
 
 
 def test_a_flipped_bit_of_a_checkpoint_is_found_and_repaired(begun: Path, calm: tuple[Path, dict[str, Any]]) -> None:

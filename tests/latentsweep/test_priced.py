@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 
 from latentsweep.jobs.sweep import Sweep
@@ -17,7 +18,7 @@ from latentsweep.search.study import Search
 from latentsweep.search.surrogate import Surrogate
 from latentsweep.search.trials import Point
 from trainables.errors import INFRASTRUCTURE
-from trainables.space import Choice, Range, SearchSpace
+from trainables.space import THRESHOLD, Choice, Range, SearchSpace
 
 SPACE = SearchSpace(
     {
@@ -83,6 +84,41 @@ def test_a_trial_that_can_hardly_be_the_best_ends_and_the_first_does_not(tmp_pat
     (worse, _), (better, _) = asked(search), asked(search)
     assert search.report(worse, 25, {"rung/kid": 60.0})
     assert not search.report(better, 25, {"rung/kid": 2.0})
+
+
+@pytest.mark.parametrize("sampler", ["gp", "tpe", "random"])
+def test_a_search_goes_on_after_a_kill_while_a_configuration_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: str
+) -> None:
+    search = opened(tmp_path / "s", sampler=sampler)
+    run(search, 1)
+    suggest, written = optuna.Trial._suggest, list[str]()
+
+    def killed(self: optuna.Trial, name: str, distribution: Any) -> Any:
+        written.append(name)
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        return suggest(self, name, distribution)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(optuna.Trial, "_suggest", killed)
+        with pytest.raises(KeyboardInterrupt):
+            search.ask()
+    again = opened(tmp_path / "s", sampler=sampler)
+    assert again.requeue() == 1
+    run(again, 2)
+    assert len(again.run_trials()) == 3
+
+
+@pytest.mark.parametrize("sampler", ["gp", "tpe"])
+def test_a_space_of_thresholds_alone_has_one_training(tmp_path: Path, sampler: str) -> None:
+    space = SearchSpace({THRESHOLD: Choice((0.0, 0.05))})
+    search = opened(tmp_path / "s", space=space, sampler=sampler)
+    number, params = asked(search)
+    assert not search.report(number, 25, {"rung/kid": 20.0})
+    search.tell(number, [Point({THRESHOLD: each}, {"gen/kid": 10 + each}) for each in (0.0, 0.05)], {})
+    assert params[THRESHOLD] in (0.0, 0.05)
+    assert search.ask() is None
 
 
 def test_what_failed_or_is_refused_is_no_improvement(tmp_path: Path) -> None:

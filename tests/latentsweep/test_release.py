@@ -28,6 +28,7 @@ from latentsweep.jobs import release as job
 from latentsweep.jobs.clean_samples import MOST_DRAWN, draw_clean
 from latentsweep.jobs.image_folder import read_images
 from latentsweep.jobs.release import Release
+from latentsweep.metrics import KID
 from latentsweep.stages.model_folder import Drawn, write_model
 from latentsweep.stages.pipeline import Pipeline
 from latentsweep.storage.home import Home
@@ -188,7 +189,7 @@ def test_the_data_sheet_says_source_counts_recipe_scores_and_limits(trained: Tra
     assert set(numbers) == {"validation", "test"}
     for split, each in numbers.items():
         scores = text.split(f"On the {split} split:")[1].split("##")[0]
-        kid, floor, low = (format(each[f"gen/kid{end}"], ".1f") for end in ("", "_floor", "_low"))
+        kid, floor, low = (KID.format(each[f"gen/kid{end}"]) for end in ("", "_floor", "_low"))
         assert f"| KID ×1000 | lower | {kid} | {low} to" in scores
         assert f"| {floor} |" in scores
     assert "The test split of discs was used in 0 earlier decisions" in text

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 from optuna.trial import TrialState
+from ray.tune.experiment import Trial
 
 from latentsweep.execution.shared_stages import Work
-from latentsweep.execution.tuning import Searcher, StudyScheduler, StudySearcher, TrialListener
+from latentsweep.execution.tuning import RETRIES, Searcher, StudyScheduler, StudySearcher, TrialListener
 from latentsweep.search.choice import SearchConfig
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search
@@ -106,6 +107,13 @@ class Queue:
         if "number" in config:
             good = {"points": [{"params": config["params"], "metrics": {"gen/kid": 1.0}}], "keys": []}
         self.searcher.on_trial_complete(name, dict(good if result is None else result))
+
+    def lose_before_it_begins(self, name: str) -> None:
+        """Ends what is live under that name as Tune does where its worker ends while it is given the trial."""
+        del self.live[name]
+        trial: Any = SimpleNamespace(trial_id=name, status=Trial.PENDING, get_error=lambda: None)
+        StudyScheduler(self.searcher).on_trial_error(None, trial)  # type: ignore[arg-type]
+        self.searcher.on_trial_complete(name, error=True)
 
     def run(self, order: random.Random) -> None:
         """Ends what is live in any order, until nothing is left."""
@@ -268,6 +276,31 @@ def test_an_autoencoder_that_is_lost_again_and_again_leaves_its_trials_to_the_ne
     (trial,) = queue.search.run_trials()
     assert (trial.user_attrs["class"], trial.user_attrs["reason"]) == (INFRASTRUCTURE, "the node is gone")
     assert Queue(tmp_path, Watcher(), target=1).search.requeue() == 1
+
+
+def test_what_is_lost_before_it_begins_is_asked_for_again_and_not_for_ever(tmp_path: Path) -> None:
+    queue = Queue(tmp_path / "again", Watcher(), target=4)
+    queue.fill()
+    first = queue.works()["0"]
+    queue.lose_before_it_begins("0")
+    queue.fill()
+    assert [*queue.works().values()][-1] == first, "an autoencoder"
+    while not any("number" in config for config in queue.live.values()):
+        queue.end(next(iter(queue.live)))
+        queue.fill()
+    name, config = next((name, config) for name, config in queue.live.items() if "number" in config)
+    queue.lose_before_it_begins(name)
+    queue.fill()
+    assert config in queue.live.values(), "a trial"
+    queue.run(random.Random(0))
+    assert queue.states() == ["COMPLETE"] * 4
+
+    hopeless = Queue(tmp_path / "hopeless", Watcher(), target=1)
+    for _ in range(1 + RETRIES):
+        hopeless.fill()
+        hopeless.lose_before_it_begins(next(iter(hopeless.live)))
+    hopeless.fill()
+    assert (hopeless.live, hopeless.finished, hopeless.states()) == ({}, True, ["FAIL"])
 
 
 def test_configurations_that_waited_when_a_sweep_was_stopped_come_first_when_it_goes_on(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -89,3 +90,10 @@ def test_of_a_server_and_of_a_damaged_file_mlflow_tells(tmp_path: Path, monkeypa
     assert isinstance(record_for(tmp_path, "demo"), MlflowRecorder)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     assert isinstance(record_for(tmp_path, "demo"), MlflowRecorder)
+
+
+def test_a_record_whose_files_are_elsewhere_is_mlflows(home: Path) -> None:
+    with sqlite3.connect(database(home)) as connection:
+        connection.execute("UPDATE runs SET artifact_uri = 'mlflow-artifacts:/1/files'")
+    connection.close()
+    assert isinstance(record_for(home, "demo"), MlflowRecorder)

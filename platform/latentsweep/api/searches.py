@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -178,13 +178,10 @@ def sweep(
     plan = sweep_plan(data, chosen, weights, recipe, of_recipe, split, search, seed)
     extent = Extent.of(confirm, confirm_seeds, plan, trials)
     if seconds is None and not dry_run:
-        if (reached := plan.reachable(trials)) < trials:
-            say(
-                f"note: --trials {trials}, and the space has {number(reached, 'different training')}: each runs "
-                "once, and none twice"
-            )
         ended = _ended(place, plan, trials, extent, mlflow)
         if ended:
+            for note in _notes(plan, chosen, trials, extent, confirm):
+                say(note)
             return SweepResult(place, plan, ended, recorded=mlflow)
     # Only here: what trains imports torch.
     from latentsweep.execution.cluster import pack_job
@@ -215,10 +212,8 @@ def sweep(
             plan = kept or timed_plan(plan, seconds, began, times, fixed, pack.concurrent)
         if plan.schedule:
             trials, extent = plan.schedule.trials, Extent(plan.schedule.configurations, plan.schedule.seeds)
-        if THRESHOLD in chosen.dimensions and THRESHOLD not in plan.space.dimensions:
-            say("note: dice is measured under the recipe's own early-stop threshold, so no other is searched")
-        if confirm and not extent.configurations:
-            say("note: nothing is confirmed, since two objectives have no single best")
+        for note in _notes(plan, chosen, trials, extent, confirm):
+            say(note)
         if dry_run:
             on_card = pack if pack.gpu_share else pack_trials(plan.recipe, **wanted, present=planned_cards(card_gib))
             forecast = forecasts.forecast(plan, place, trials, pack, on_card, here.of, extent)
@@ -230,6 +225,19 @@ def sweep(
         job = Sweep(place, plan, weights, recorder_of(place, dataset, mlflow))
         job.run(trials, runtime, extent, began)
     return SweepResult(place, plan, job.search, recorded=mlflow)
+
+
+def _notes(plan: SweepPlan, chosen: SearchSpace, trials: int, extent: Extent, confirm: int | None) -> Iterator[str]:
+    """What of the arguments has another effect than a user may expect."""
+    if (reached := plan.reachable(trials)) < trials and not plan.schedule:
+        yield (
+            f"note: --trials {trials}, and the space has {number(reached, 'different training')}: each runs once, "
+            "and none twice"
+        )
+    if THRESHOLD in chosen.dimensions and THRESHOLD not in plan.space.dimensions:
+        yield "note: dice is measured under the recipe's own early-stop threshold, so no other is searched"
+    if confirm and not extent.configurations:
+        yield "note: nothing is confirmed, since two objectives have no single best"
 
 
 def _ended(home: Home, plan: SweepPlan, trials: int, extent: Extent, recorded: bool) -> Search | None:

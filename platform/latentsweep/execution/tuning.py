@@ -5,6 +5,7 @@ A *work* is what several trials share, such as an autoencoder; see :class:`~.sha
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -108,6 +109,13 @@ class StudySearcher(Searcher):
         self.failed: dict[str, Mapping[str, str]] = {}
         """Why a work has no results, by its name."""
         self.errors: dict[str, str] = {}
+        """Ray's words on what was lost with its worker, by Tune's name."""
+        self.unbegun: set[str] = set()
+        """Tune's names of what was lost before it began, which Tune doesn't try again."""
+        self.losses = Counter[str | int]()
+        """How often a work, by its name, or a configuration, by its number, was lost so."""
+        self.over = False
+        """Whether Tune was told that there is no more: it then asks for nothing again."""
         self.no_disk = ""
         """What is wrong with a disk that trials write to; nothing begins any more."""
         self.begun = 0
@@ -170,6 +178,7 @@ class StudySearcher(Searcher):
                 return None
             else:
                 break
+        self.over = True
         return Searcher.FINISHED  # type: ignore[return-value]
 
     def _goes_on(self, work: Work) -> bool:
@@ -187,10 +196,15 @@ class StudySearcher(Searcher):
         result = result or {}
         self.unheard.discard(trial_id)
         if work := self.works.pop(trial_id, None):
-            self._end_work(work, result, self.errors.pop(trial_id, "") if error else None)
+            if not (error and self._begins_again(trial_id, work.name)):
+                self._end_work(work, result, self.errors.pop(trial_id, "") if error else None)
             return
         number = self.numbers.pop(trial_id, None)
         if number is None:
+            return
+        if error and self._begins_again(trial_id, number):
+            params = dict(self.search.trial(number).params)
+            self.waiting[number] = params, self.listener.shared(params)
             return
         if error:
             reason, log = self.listener.lost(number, self.errors.pop(trial_id, ""))
@@ -210,6 +224,14 @@ class StudySearcher(Searcher):
             self.search.wait(number)
             return
         self.listener.ended(number)
+
+    def _begins_again(self, trial_id: str, what: str | int) -> bool:
+        """Whether a work, or a configuration, that was lost before it began is asked for once more, as often as Tune
+        itself tries again what has begun."""
+        if trial_id not in self.unbegun:
+            return False
+        self.losses[what] += 1
+        return self.losses[what] <= RETRIES and not self.over
 
     def _end_work(self, work: Work, result: Mapping[str, Any], error: str | None) -> None:
         """A work was done, failed, or was lost with ``error``; one that was interrupted is neither."""
@@ -265,7 +287,9 @@ class StudyScheduler(FIFOScheduler):
 
     def on_trial_error(self, tune_controller: TuneController, trial: Trial) -> None:
         """Passes Ray's error on: Tune tells the searcher only that there was one."""
-        self.searcher.errors[trial.trial_id] = str(trial.get_error())
+        self.searcher.errors[trial.trial_id] = str(trial.get_error() or "")
+        if trial.status == Trial.PENDING:  # its worker ended while it was given the trial
+            self.searcher.unbegun.add(trial.trial_id)
 
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
         """Passes a report on, rung by rung; returns whether the trial stops or goes on."""

@@ -36,7 +36,7 @@ from latentsweep.search.databases import translate_errors
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.priced import Prices
 from latentsweep.search.study import Search
-from latentsweep.search.sweeps import TURN, next_turn
+from latentsweep.search.sweeps import TURN, close, next_turn
 from latentsweep.search.trials import untouched
 from latentsweep.search.warm_start import first_configurations
 from latentsweep.stages.pipeline import scores_of
@@ -141,6 +141,7 @@ class Sweep(Job):
                 self.record.autoencoders(self.plan.autoencoders())
                 self.record.missing()
                 self._write_leaderboard()
+                close(self.folder)
             finally:
                 self.record.end(finished=not (self._unfinished(target) or self._wanted().missing))
 

@@ -51,7 +51,10 @@ class SearchConfig(Config):
         for name in self.plugins:
             if name not in installed("metrics"):
                 known = ", ".join([*OBJECTIVES, *installed("metrics")])
-                raise ConfigError(f"--objective must be among {known}; got {name!r}")
+                raise ConfigError(
+                    f"--objective must be among {known}; got {name!r}; if that is a plug-in's metric, install the "
+                    "plug-in"
+                )
         if self.most_seconds and not self.guarded:
             raise ConfigError(
                 f"--most-seconds {self.most_seconds:g} is a guard, and --despite-guards refuses nothing; "

@@ -64,12 +64,16 @@ class Priced(BaseSampler):
         seed: int = 0,
     ) -> None:
         self.space = {name: d for name, d in space.items() if name != THRESHOLD}
-        self.chosen = np.array([isinstance(d, CategoricalDistribution) for d in self.space.values()])
-        self.together = np.array([stage_of(name) in ("data", "vae") for name in self.space])
+        self.chosen = np.array([isinstance(d, CategoricalDistribution) for d in self.space.values()], bool)
+        self.together = np.array([stage_of(name) in ("data", "vae") for name in self.space], bool)
         self.trials, self.prices, self.seen = trials, prices, seen
         self.random = np.random.default_rng(seed)
         own = [
-            t for t in trials if "of" not in t.user_attrs and t.params and t.user_attrs.get("class") != INFRASTRUCTURE
+            trial
+            for trial in trials
+            if "of" not in trial.user_attrs
+            and trial.user_attrs.get("class") != INFRASTRUCTURE
+            and self.space.keys() <= trial.params.keys()  # a kill may have left some of them
         ]
         self.begun = [trial for trial in own if trial.state != TrialState.WAITING]
         asked = [trial.params for trial in own if trial.state != TrialState.FAIL]
@@ -108,6 +112,11 @@ class Priced(BaseSampler):
             return False
         best = self.model.least(np.concatenate(others))
         return float(self.model.chance(own, best)[0]) < HOPE
+
+    @functools.cached_property
+    def autoencoder(self) -> float:
+        """What an autoencoder costs, in denoisers."""
+        return self.prices.autoencoder()
 
     @functools.cached_property
     def scores(self) -> Mapping[int, float]:
@@ -154,7 +163,7 @@ class Priced(BaseSampler):
         """The row that promises most for what it costs."""
         best = self.model.least(self._rows([trial.params for trial in self.tried]))
         dear = np.array([tuple(row[self.together]) not in self.asked for row in rows])
-        promise = self.model.improvement(rows, best) / (1 + self.prices.autoencoder() * dear)
+        promise = self.model.improvement(rows, best) / (1 + self.autoencoder * dear)
         return np.asarray(rows[np.argmax(promise)])
 
     def _rows(self, configurations: Sequence[Mapping[str, Any]]) -> Array:

@@ -32,6 +32,7 @@ from latentsweep.search.trials import (
 )
 from trainables.errors import INFRASTRUCTURE
 from trainables.loop.seeds import derived_seed
+from trainables.space import THRESHOLD
 
 
 class Search(Ranking):
@@ -147,17 +148,22 @@ class Search(Ranking):
         """The sampler that the configuration names; TPE in place of the Gaussian process for two objectives."""
         if self.config.sampler == "random":
             return RandomSampler(seed=seed)
-        if self.config.sampler == "gp" and len(self.config.objectives) == 1:
+        if self.config.sampler == "gp" and self._learns:
             return Priced(self.distributions, trials, self.prices, seen=seen, seed=seed)
         startup = self.config.startup * max(1, len(self.space.thresholds))
         return TPESampler(multivariate=True, constant_liar=True, n_startup_trials=startup, seed=seed)
+
+    @property
+    def _learns(self) -> bool:
+        """Whether the Gaussian process has anything to learn: of one objective, and of more than thresholds."""
+        return len(self.config.objectives) == 1 and bool(self.distributions.keys() - {THRESHOLD})
 
     def _report_one(self, number: int, step: int, values: Sequence[float]) -> bool:
         """Notes the rung in Optuna; True where the pruner ends the trial."""
         trial = self._asked[number]
         if step not in self.trial(number).intermediate_values:
             trial.report(values[0], step)
-        if self.config.pruner == "gp":
+        if self.config.pruner == "gp" and self._learns:
             return Priced(self.distributions, self._trials(), self.prices).hopeless(number)
         return self._startup_over() and trial.should_prune()
 

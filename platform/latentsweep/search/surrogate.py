@@ -26,6 +26,9 @@ DRAWS, KEPT = 32, 12
 OFFSET = 100.0
 """Variance of a rung's offset, in that of the scores: the offset can be anything."""
 
+LEAST_SHARE = 1e-5
+"""Smaller shares count as this one: s^-γ would leave the range of numbers."""
+
 SCALE = 2.0
 """Shape and scale of the inverse gamma prior of the scores' variance, in that of the scores that were seen."""
 
@@ -68,6 +71,7 @@ class Surrogate:
     ) -> None:
         self.chosen, self.together, self.prior = chosen, together, _prior()
         count, waiting = len(scores), len(pending)
+        shares = np.maximum(shares, LEAST_SHARE)
         apart = scores - [np.mean(scores[shares == share]) for share in shares]
         unit = float(np.sqrt(np.mean(apart**2))) if np.any(apart) else 1.0
         centred = apart / unit
@@ -109,7 +113,9 @@ class Surrogate:
         """
         mean, deviation = self._difference(x, best)
         z = mean / deviation
-        return np.asarray(self.weights @ (deviation * (z * _normal_below(z) + np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi))))
+        return np.asarray(
+            self.weights @ (deviation * (z * _normal_below(z) + np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)))
+        )
 
     def chance(self, x: Array, best: Array) -> Array:
         """The probability that the score at each row of ``x`` is lower than that at ``best``; (m,)."""

@@ -25,6 +25,9 @@ from trainables.errors import DataError, LatentsweepError, StoreError
 
 log = logging.getLogger(__name__)
 
+CLOSED = "closed"
+"""The entry of ``sweep.json`` that says that the last run wrote all its files; the next one begins without it."""
+
 TURN = "turn"
 """The entry of ``sweep.json`` that counts the runs of the home's sweeps; sweeps of older versions have none."""
 
@@ -59,12 +62,12 @@ def open_search(folder: Path, database: str = "") -> Search:
 def ended_search(home: Home, plan: SweepPlan, trials: int, extent: Extent) -> Search | None:
     """The study of a sweep, to read from, where it has all that is asked for; None where something is left to run.
 
-    None, too, where it can't be read: the job begins it again, or says what is wrong.
+    None, too, where it wasn't closed, or can't be read: the job begins it again, or says what is wrong.
     """
     folder = home.sweeps / plan.name
-    if not (folder / "sweep.json").exists():
+    if not _notes(folder / "sweep.json").get(CLOSED):
         return None
-    with contextlib.suppress(StoreError):
+    with contextlib.suppress(LatentsweepError), translate_errors(home.study):
         search = open_search(folder, home.study)
         if search.ended(trials) and not wanted(search, plan, extent).missing:
             return search
@@ -73,8 +76,17 @@ def ended_search(home: Home, plan: SweepPlan, trials: int, extent: Extent) -> Se
 
 def take_turn(home: Home, folder: Path) -> None:
     """Notes in ``sweep.json`` that this sweep is the one that was run last; its driver alone may."""
+    _note(folder, TURN, next_turn(home))
+
+
+def close(folder: Path) -> None:
+    """Notes in ``sweep.json`` that all files of this run are written; its driver alone may."""
+    _note(folder, CLOSED, True)
+
+
+def _note(folder: Path, name: str, value: Any) -> None:
     path = folder / "sweep.json"
-    write_json(path, {**read_json(path, {}), TURN: next_turn(home)})
+    write_json(path, {**read_json(path, {}), name: value})
 
 
 def chosen_sweep(home: Home, dataset: str | None, name: str | None) -> Path:

@@ -29,7 +29,7 @@ from latentsweep.search.labels import Label, labels, ranges, users_words
 from latentsweep.search.plan import sweep_plan
 from latentsweep.search.spaces import search_space
 from latentsweep.search.study import Search
-from latentsweep.search.sweeps import ended_search
+from latentsweep.search.sweeps import close, ended_search
 from latentsweep.search.trials import Point
 from latentsweep.storage.home import Home, read_json, write_json
 from latentsweep_mlflow.database import tracking_uri
@@ -217,6 +217,8 @@ def test_a_finished_sweep_that_is_run_again_imports_nothing_that_trains_or_recor
     words = ["sweep", "--dataset", "tiny", "--recipe", "smoke", "--space", str(path), "--trials", "2"]
     words += ["--home", str(home.root)]
     lint_target(home, None)  # as the sweep's end left it
+    assert ended_search(home, plan, 2, NOTHING) is None, "its driver may have been killed before it wrote all files"
+    close(folder)
     assert imported((*TRAINING, *SCANS, "mlflow"), [*words, "--no-mlflow"], tmp_path) == []
     assert read_json(folder / "sweep.json", {})["turn"] == 1, "it is the sweep that was run last"
     assert not is_recorded(record_for(home.root, "tiny"), plan, search)
