@@ -30,7 +30,7 @@ TOLERANCE = 0.05
 ATTEMPTS = 3
 """How often a phase is trained at most."""
 SHORTEST = 3.0
-"""CPU seconds that the steps of the longest of the short runs take at least."""
+"""CPU seconds that the longest of the short runs takes more than the one before, at least."""
 OF_BUDGET = 0.02
 """The same as a share of the phase's seconds."""
 
@@ -101,18 +101,20 @@ def spend(
 
 
 def measure_cost(seconds_of: Callable[[int], float], shortest: float) -> Cost:
-    """The cost of a phase, from runs of 1, 2, 4 … steps until one takes ``shortest`` seconds more than that of 1.
+    """The cost of a phase, from runs of 1, 2, 4 … steps until one takes ``shortest`` seconds more than the last.
 
-    A run before them warms the caches and says nothing. The first and the last give the line.
+    These two give the line: shorter ones validate less often than a long one does. A run before them warms the caches
+    and says nothing.
     """
     seconds_of(1)
-    one, steps = seconds_of(1), 1
+    before, steps = seconds_of(1), 1
     while True:
         steps *= 2
-        more = seconds_of(steps) - one
-        if more >= shortest:
-            step = more / (steps - 1)
-            return Cost(max(0.0, one - step), step)
+        now = seconds_of(steps)
+        if now - before >= shortest:
+            step = (now - before) / (steps / 2)
+            return Cost(max(0.0, now - steps * step), step)
+        before = now
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,11 @@ def test_a_long_start_does_not_end_the_short_runs_before_their_steps_count() -> 
     assert cost.step == pytest.approx(0.05, rel=0.15)
 
 
+def test_validations_that_the_shortest_runs_have_no_steps_for_are_not_taken_for_steps() -> None:
+    cost = measure_cost(lambda steps: 3.0 + 0.1 * steps + min(steps, 4), shortest=3.0)
+    assert cost == pytest.approx((7.0, 0.1))
+
+
 def test_an_autoencoder_that_missed_its_share_is_trained_again() -> None:
     machine = Machine({"autoencoder": 0.5, "denoiser": 0.5}, {"autoencoder": 0.1, "denoiser": 0.1}, slower=1.4)
     spent, attempts = spend(machine, 60.0, lambda: machine.now)
