@@ -2,7 +2,7 @@
 
     python cli.py sweep --dataset demo --trials 8
 
-2 autoencoders and 8 trials of the ``smoke`` recipe at 64×64, about six minutes on two cores.
+2 autoencoders and 8 trials of the ``small`` recipe at 64×64.
 """
 
 from trainables.space import Choice, SearchSpace
@@ -14,5 +14,5 @@ SPACE = SearchSpace(
         "diffusion.cutmix_probability": Choice((0.0, 0.25)),
         "sampling.early_stop_threshold": Choice((0.0, 0.03, 0.05)),
     },
-    recipe="smoke",
+    recipe="small",
 )

@@ -42,6 +42,7 @@ PLAIN = SMALL.replace(**{"diffusion.prediction": "epsilon", "diffusion.whiten": 
 STOPPING = SMALL.replace(
     **{
         "vae.attention": True,
+        "vae.patch_size": 2,
         "diffusion.schedule": "linear",
         "sampling.sampler": "dpmpp_2m",
         "sampling.early_stop_rule": "x0_change",
@@ -56,6 +57,7 @@ GUIDED = SMALL.replace(
         "diffusion.position_condition": True,
         "diffusion.condition_dropout": 0.3,
         "diffusion.self_conditioning": 0.5,
+        "diffusion.patch_size": 2,
         "diffusion.augmentation_probability": 0.2,
         "diffusion.cutmix_probability": 0.3,
         "diffusion.guide_share": 0.5,

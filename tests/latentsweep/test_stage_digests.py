@@ -65,7 +65,10 @@ MASKS = {"data.mask": True, "data.mask_label": 4, "vae.mask_weight": 0.5, "diffu
 """Those of masks, which came after them: without them the keys of the others are what they were."""
 
 LABELS = {"diffusion.label_condition": ("grade",)}
-"""The last of them, of labels, for which the same holds."""
+"""Those of labels, for which the same holds."""
+
+PATCHES = {"vae.adversarial_width": 16, "vae.patch_size": 2, "diffusion.patch_size": 2}
+"""The last of them, of patches and of a narrower discriminator."""
 
 DOWNSTREAM = {"data.mask": True, "downstream.measured": True}
 """Where segmentation networks are trained on what is drawn: two stages more."""
@@ -76,6 +79,7 @@ CONFIGURATIONS: dict[str, Recipe] = {
     "later": SMOKE.replace(**LATER),
     "masks": SMOKE.replace(**LATER, **MASKS),
     "labels": SMOKE.replace(**LATER, **MASKS, **LABELS),
+    "patches": SMOKE.replace(**LATER, **MASKS, **LABELS, **PATCHES),
 }
 
 
@@ -111,7 +115,7 @@ def test_every_stage_and_no_other_has_a_digest_that_is_pinned() -> None:
 
 
 def test_the_configuration_of_later_fields_sets_each_of_them() -> None:
-    recipe = CONFIGURATIONS["labels"]
+    recipe = CONFIGURATIONS["patches"]
     for section in fields(Recipe):
         values = getattr(recipe, section.name)
         for field in fields(values):

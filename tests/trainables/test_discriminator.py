@@ -30,6 +30,14 @@ def test_there_is_a_score_for_every_patch(side: int) -> None:
     assert PatchDiscriminator()(torch.zeros(2, 1, side, side)).shape == (2, 1, side // 4 - 2, side // 4 - 2)
 
 
+def test_its_layers_have_one_two_and_four_times_its_width() -> None:
+    convolutions = [layer for layer in PatchDiscriminator(12).layers if isinstance(layer, torch.nn.Conv2d)]
+    assert [layer.out_channels for layer in convolutions] == [12, 24, 48, 1]
+    config = VaeConfig(adversarial_weight=0.1, adversarial_width=12)
+    adversary = adversary_of(config, steps=10, seed=0, device=CPU, dtype=torch.float32)
+    assert network(adversary).layers[0].out_channels == 12  # type: ignore[index]
+
+
 def test_a_score_sees_34_pixels_a_side() -> None:
     discriminator = PatchDiscriminator()
     for layer in discriminator.layers:

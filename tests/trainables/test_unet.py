@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from trainables.denoiser.condition import Condition
 from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.unet import UNet, timestep_embedding
 from trainables.layers import ResidualBlock, SelfAttention
@@ -110,6 +111,21 @@ def test_the_timestep_embedding_tells_all_timesteps_apart(channels: int) -> None
 def test_other_widths_and_depths_work(widths: tuple[int, ...]) -> None:
     config = SMALL.replace(widths=widths, attention_levels=(len(widths) - 1,), embedding_channels=9)
     assert UNet(3, config)(torch.randn(1, 3, 16, 16), torch.tensor([5])).shape == (1, 3, 16, 16)
+
+
+def test_with_patches_it_is_the_unet_of_the_latent_whose_squares_are_channels() -> None:
+    patched = randomised(UNet(3, SMALL.replace(patch_size=2, self_conditioning=0.5)))
+    plain = UNet(12, SMALL.replace(self_conditioning=0.5))
+    plain.load_state_dict(patched.state_dict())
+    z, estimate, t = torch.randn(2, 3, 8, 8), torch.randn(2, 3, 8, 8), torch.tensor([3, 900])
+
+    def squares(latents: torch.Tensor) -> torch.Tensor:
+        return latents.reshape(2, 3, 4, 2, 4, 2).permute(0, 1, 3, 5, 2, 4).reshape(2, 12, 4, 4)
+
+    expected = plain(squares(z), t, condition=Condition(estimate=squares(estimate)))
+    got = patched(z, t, condition=Condition(estimate=estimate))
+    assert got.shape == z.shape
+    torch.testing.assert_close(squares(got), expected)
 
 
 def test_every_weight_gets_a_gradient_once_none_is_zero() -> None:

@@ -70,6 +70,31 @@ def test_self_attention_is_optional_and_sees_only_the_lowest_resolution(attentio
     assert sides == ([8, 8] if attention else [])
 
 
+@pytest.mark.parametrize("masks", [False, True])
+def test_with_patches_squares_of_pixels_are_channels_in_and_out(masks: bool) -> None:
+    config = SMALL.replace(patch_size=2)
+    model, images = Autoencoder(config, masks), torch.rand(2, 1 + masks, 16, 16) * 2 - 1
+    squares = images.reshape(2, 1 + masks, 8, 2, 8, 2).permute(0, 1, 3, 5, 2, 4).reshape(2, 4 + 4 * masks, 8, 8)
+    seen: list[torch.Tensor] = []
+    first = of_kind(model.encoder, nn.Conv2d)[0]
+    first.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    mean, _ = model.encode(images)
+    assert torch.equal(seen[0], squares)
+    assert config.compression == 4
+    assert mean.shape == (2, 3, 4, 4)
+    assert model.decode(mean).shape == images.shape
+
+
+@pytest.mark.parametrize(("patch", "kernel"), [(2, 4), (3, 5), (4, 8)])
+def test_squares_of_any_side_are_drawn_by_overlapping_kernels(patch: int, kernel: int) -> None:
+    model = Autoencoder(SMALL.replace(patch_size=patch))
+    last = of_kind(model.decoder, nn.ConvTranspose2d)[-1]
+    assert (last.in_channels, last.out_channels) == (4, 2)
+    assert (last.kernel_size, last.stride) == ((kernel, kernel), (patch, patch))
+    images = torch.zeros(1, 1, 4 * patch, 4 * patch)
+    assert model.decode(model.encode(images)[0]).shape == images.shape
+
+
 @pytest.mark.parametrize("channels", [1, 3, 4, 6, 12, 20, 32, 64, 96, 192, 256, 384, 512])
 def test_norm_groups_divide_every_width_and_keep_four_channels_where_they_can(channels: int) -> None:
     groups = norm_groups(channels)

@@ -5,8 +5,6 @@ It learns from slices and their reconstructions alone: nothing is trained on the
 
 from __future__ import annotations
 
-import itertools
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,9 +17,6 @@ from trainables.loop.precision import WorkingCopy, dtype_of
 from trainables.loop.progress import RunningMeans
 from trainables.loop.seeds import derived_seed
 
-WIDTHS = (32, 64, 128)
-"""Channels after each convolution but the last; all but the last of them halve the side."""
-
 BETAS = (0.5, 0.9)
 """AdamW's decay rates for the discriminator (Esser et al. 2021)."""
 
@@ -30,16 +25,18 @@ class PatchDiscriminator(nn.Module):
     """One score for each overlapping patch of 34×34 pixels: (B, 1, H, W) in [-1, 1] → (B, 1, H/4 − 2, W/4 − 2).
 
     PatchGAN (Isola et al. 2017): 4×4 convolutions, LeakyReLU of slope 0.2; with GroupNorm in place of BatchNorm, so
-    that a slice's scores don't depend on the batch or its micro-batches. H and W must be at least 12.
+    that a slice's scores don't depend on the batch or its micro-batches. Its layers have ``width``, 2·``width`` and
+    4·``width`` channels. H and W must be at least 12.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 32) -> None:
         super().__init__()
-        layers: list[nn.Module] = [nn.Conv2d(1, WIDTHS[0], 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
-        for number, (before, width) in enumerate(itertools.pairwise(WIDTHS), start=2):
-            stride = 2 if number < len(WIDTHS) else 1
-            layers += [nn.Conv2d(before, width, 4, stride=stride, padding=1), group_norm(width), nn.LeakyReLU(0.2)]
-        self.layers = nn.Sequential(*layers, nn.Conv2d(WIDTHS[-1], 1, 4, padding=1))
+        layers: list[nn.Module] = [nn.Conv2d(1, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        for before, stride in ((width, 2), (2 * width, 1)):
+            layers += [
+                nn.Conv2d(before, 2 * before, 4, stride=stride, padding=1), group_norm(2 * before), nn.LeakyReLU(0.2)
+            ]  # fmt: skip
+        self.layers = nn.Sequential(*layers, nn.Conv2d(4 * width, 1, 4, padding=1))
 
     def forward(self, images: Tensor) -> Tensor:
         """Scores, high where a patch looks like one of a slice."""
@@ -144,6 +141,6 @@ def adversary_of(
         return Adversary(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(seed, "discriminator"))
-        network = PatchDiscriminator().to(device)
+        network = PatchDiscriminator(config.adversarial_width).to(device)
     begins = int(config.adversarial_start * steps)
     return Adversary(config, WorkingCopy(network, dtype), begins, capturable=capturable)

@@ -36,8 +36,9 @@ class Autoencoder(nn.Module):
     With ``masks`` an image is a slice and its lesion mask.
 
     The encoder has ``config.blocks`` residual blocks a stage and a stride-2 3×3 convolution between stages;
-    the decoder mirrors it with 4×4 transposed convolutions of stride 2. With ``checkpointing`` the backward pass
-    computes the activations of each block again.
+    the decoder mirrors it with 4×4 transposed convolutions of stride 2. Squares of ``config.patch_size`` pixels are
+    channels to the encoder, and another transposed convolution, to half the width, draws them. With ``checkpointing``
+    the backward pass computes the activations of each block again.
     """
 
     def __init__(self, config: VaeConfig, masks: bool = False) -> None:
@@ -81,7 +82,9 @@ def disturb(latents: Tensor, noise: Tensor) -> Tensor:
 
 def _encoder(config: VaeConfig, channels: int) -> Stack:
     shrink = functools.partial(nn.Conv2d, kernel_size=3, stride=2, padding=1)
-    layers = [nn.Conv2d(channels, config.widths[0], 3, padding=1), *_stages(config.widths, config.blocks, shrink)]
+    unfold = [nn.PixelUnshuffle(config.patch_size)] if config.patch_size > 1 else []
+    enter = nn.Conv2d(channels * config.patch_size**2, config.widths[0], 3, padding=1)
+    layers = [*unfold, enter, *_stages(config.widths, config.blocks, shrink)]
     if config.attention:
         layers.append(SelfAttention(config.widths[-1]))
     return Stack(*layers, *_head(config.widths[-1], 2 * config.latent_channels))
@@ -93,7 +96,13 @@ def _decoder(config: VaeConfig, channels: int) -> Stack:
     layers: list[nn.Module] = [nn.Conv2d(config.latent_channels, widths[0], 3, padding=1)]
     if config.attention:
         layers.append(SelfAttention(widths[0]))
-    return Stack(*layers, *_stages(widths, config.blocks, grow), *_head(widths[-1], channels))
+    layers.extend(_stages(widths, config.blocks, grow))
+    width, patch = widths[-1], config.patch_size
+    if patch > 1:
+        margin = patch // 2  # kernels overlap, so that squares leave no border
+        layers.append(nn.ConvTranspose2d(width, width // 2, patch + 2 * margin, stride=patch, padding=margin))
+        width //= 2
+    return Stack(*layers, *_head(width, channels))
 
 
 def _stages(widths: Sequence[int], blocks: int, resize: Callable[[int, int], nn.Module]) -> list[nn.Module]:

@@ -91,12 +91,15 @@ class UNet(nn.Module):
 
     On the way down each level has ``config.blocks`` blocks and, except the deepest, a stride-2 convolution. Every
     result on the way is kept, and the way up has a block for each. Two more blocks lie between. ``channels`` is the C
-    of the latent; its sides must be multiples of 2^(levels − 1). With ``checkpointing`` the backward pass computes
-    the activations of each block again.
+    of the latent; its sides must be multiples of ``config.patch_size``, whose squares are channels to the first
+    level, times 2^(levels − 1). With ``checkpointing`` the backward pass computes the activations of each block
+    again.
     """
 
     def __init__(self, channels: int, config: DiffusionConfig) -> None:
         super().__init__()
+        self.patch = config.patch_size
+        channels *= self.patch**2
         self.embedding_channels = config.embedding_channels
         self.labels: Tensor | None
         self.checkpointing = False
@@ -175,9 +178,9 @@ class UNet(nn.Module):
         if self.augmentation is not None and condition.augmentation is not None:
             embedded = embedded + self.augmentation(condition.augmentation.to(dtype))
         embedded = self.embed[-1](embedded).to(dtype)
-        h = self.enter(z_t.to(dtype))
+        h = self.enter(F.pixel_unshuffle(z_t.to(dtype), self.patch))
         if self.estimate is not None and condition.estimate is not None:
-            h = h + self.estimate(condition.estimate.to(dtype))
+            h = h + self.estimate(F.pixel_unshuffle(condition.estimate.to(dtype), self.patch))
         kept = [h]
         for level, blocks in enumerate(self.down):
             for block in blocks:  # type: ignore[attr-defined]
@@ -193,7 +196,7 @@ class UNet(nn.Module):
                 h = through(block, torch.cat((h, kept.pop()), dim=1))
             if level < len(self.grow):
                 h = self.grow[level](F.interpolate(h, scale_factor=2.0, mode="nearest"))
-        return self.leave(F.silu(self.leave_norm(h)))  # type: ignore[no-any-return]
+        return F.pixel_shuffle(self.leave(F.silu(self.leave_norm(h))), self.patch)
 
 
 DENOISERS: dict[str, type[UNet]] = {"unet": UNet}

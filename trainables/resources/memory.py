@@ -277,7 +277,7 @@ def _networks(recipe: Recipe, section: str) -> list[Any]:
         return [denoiser_of(recipe.vae.latent_channels, recipe.diffusion)]
     return [
         Autoencoder(recipe.vae, recipe.data.mask),
-        *([PatchDiscriminator()] if recipe.vae.adversarial_weight else []),
+        *([PatchDiscriminator(recipe.vae.adversarial_width)] if recipe.vae.adversarial_weight else []),
     ]
 
 

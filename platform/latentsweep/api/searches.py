@@ -136,10 +136,10 @@ def sweep(
     its trainings, its trials and their confirmation by that, and ends when the hours do. What counts is the time that
     it runs: called again, it has what is left.
 
-    ``recipe`` is ``paper``, ``improved`` or ``smoke``, by default the space's own. ``space`` is a search space, its
-    plain form ``{"dimensions": {"vae.latent_channels": [4, 8]}}``, or a YAML file of that; by default the dataset's
-    own. ``objectives`` are ``kid``, ``fid``, …, one, or two for a Pareto front; ``sampler`` is ``tpe``, ``gp``
-    or ``random``, ``pruner`` ``median``, ``gp``, ``hyperband`` or ``none``. ``seed``, from 0 on, is that of
+    ``recipe`` is ``paper``, ``improved``, ``small`` or ``smoke``, by default the space's own. ``space`` is a search
+    space, its plain form ``{"dimensions": {"vae.latent_channels": [4, 8]}}``, or a YAML file of that; by default the
+    dataset's own. ``objectives`` are ``kid``, ``fid``, …, one, or two for a Pareto front; ``sampler`` is ``tpe``,
+    ``gp`` or ``random``, ``pruner`` ``median``, ``gp``, ``hyperband`` or ``none``. ``seed``, from 0 on, is that of
     trainings, samples and search.
     ``split`` is ``subject``, or ``slice`` as the paper did. ``confirm`` best denoisers are trained again with
     ``confirm_seeds`` fresh seeds each; by default 5 where 12 different trainings or more can be run, else 0.
@@ -218,8 +218,8 @@ def sweep(
             on_card = pack if pack.gpu_share else pack_trials(plan.recipe, **wanted, present=planned_cards(card_gib))
             forecast = forecasts.forecast(plan, place, trials, pack, on_card, here.of, extent)
             return SweepResult(place, plan, forecast=forecast)
-        if not pack.gpu_share and plan.recipe_name != "smoke":
-            say(f"note: {pack.without_card}; {plan.recipe_name} takes days on a CPU, --recipe smoke minutes")
+        if not pack.gpu_share and plan.recipe_name not in ("small", "smoke"):
+            say(f"note: {pack.without_card}; {plan.recipe_name} takes days on a CPU, --recipe small minutes")
         if line := pack.left_out_line():
             say(line)
         job = Sweep(place, plan, weights, recorder_of(place, dataset, mlflow))

@@ -114,9 +114,9 @@ def ablate(
     patient once. ``design`` is ``leave-one-out`` (the default), ``one-at-a-time``, ``factorial``, or ``arms``, with
     ``arms`` such as ``"warm = paper diffusion.ema_warmup=true"``, the reference first. ``components`` are names of
     components, all usual ones by default. ``tune_per_arm`` trials search each arm's learning rate before. ``recipe``
-    is ``paper``, ``improved`` (the default) or ``smoke``. ``minutes`` gives each run's two trainings together the
-    same wall time. ``margin``, in per cent of the reference's score, counts as no difference. A study of more than
-    ``max_runs`` runs is refused.
+    is ``paper``, ``improved`` (the default), ``small`` or ``smoke``. ``minutes`` gives each run's two trainings
+    together the same wall time. ``margin``, in per cent of the reference's score, counts as no difference. A study of
+    more than ``max_runs`` runs is refused.
 
     The other arguments are those of :func:`latentsweep.sweep`. Raises :class:`~trainables.errors.ConfigError` for
     arguments that are refused, :class:`~trainables.errors.DataError` for a dataset that isn't prepared, and what

@@ -38,7 +38,8 @@ def ablate(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="paper, improved (the default) or smoke: what isn't a component.", autocompletion=completion.recipes
+            help="paper, improved (the default), small or smoke: what isn't a component.",
+            autocompletion=completion.recipes,
         ),
     ] = None,
     settings: Annotated[

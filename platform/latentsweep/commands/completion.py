@@ -12,7 +12,7 @@ import typer
 from latentsweep.datasets.catalogue import BUILT_IN, KNOWN
 from latentsweep.storage.home import Home
 
-RECIPES = ("paper", "improved", "smoke")
+RECIPES = ("paper", "improved", "small", "smoke")
 """The names in :data:`trainables.recipes.RECIPES`, which imports torch."""
 
 

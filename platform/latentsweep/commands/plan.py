@@ -13,7 +13,7 @@ from latentsweep.commands import completion, options
 
 def plan(
     recipe: Annotated[
-        str, typer.Option(help="paper, improved or smoke.", autocompletion=completion.recipes)
+        str, typer.Option(help="paper, improved, small or smoke.", autocompletion=completion.recipes)
     ] = "improved",
     config: Annotated[Path | None, typer.Option(help="A configuration, as export wrote it, in place of it.")] = None,
     settings: options.SetOption = None,

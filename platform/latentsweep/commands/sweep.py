@@ -34,7 +34,9 @@ def sweep(
     minutes: Annotated[float | None, typer.Option(help="The same in minutes.")] = None,
     recipe: Annotated[
         str | None,
-        typer.Option(help="paper, improved or smoke; the space's own by default.", autocompletion=completion.recipes),
+        typer.Option(
+            help="paper, improved, small or smoke; the space's own by default.", autocompletion=completion.recipes
+        ),
     ] = None,
     space: Annotated[Path | None, typer.Option(help="A search space as YAML; the dataset's own by default.")] = None,
     objective: Annotated[

@@ -29,7 +29,10 @@ from trainables.recipes import Recipe
 Seconds = Callable[[StageKey, Recipe], float]
 """How long a result of a recipe takes, :meth:`latentsweep.jobs.timing.StageTimes.of`."""
 
-SIZES = ("widths", "blocks", "steps", "epochs", "max_steps", "batch_size", "samples", "bootstrap")
+SIZES = (
+    "widths", "adversarial_width", "patch_size", "blocks", "steps", "epochs", "max_steps", "batch_size", "samples",
+    "bootstrap",
+)  # fmt: skip
 """Fields on which the seconds of a stage depend."""
 
 

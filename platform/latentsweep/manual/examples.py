@@ -20,7 +20,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "sweep": (
         ("sweep --dataset mine --dry-run", "the plan: trainings, memory, time"),
-        ("sweep --dataset mine --recipe smoke", "small networks, for a machine without a GPU"),
+        ("sweep --dataset mine --recipe small", "small networks, for a machine without a GPU"),
         ("sweep --dataset mine --trials 40", "go on with a finished sweep"),
         ("sweep --dataset mine --hours 8", "what fits eight hours here, planned by timing steps"),
         ("sweep --dataset mine --confirm 8", "train more of its best again with fresh seeds"),

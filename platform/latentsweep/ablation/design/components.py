@@ -170,6 +170,17 @@ COMPONENTS: dict[str, Component] = {
             "discriminator", "a patch discriminator (Isola et al. 2017)", "vae.adversarial_weight", 0.0005
         ),
         Component(
+            "narrow-discriminator",
+            "a discriminator of half the width, against the usual one; both with weight 0.01",
+            {"vae.adversarial_width": (16, 32), "vae.adversarial_weight": (0.01, 0.01)},
+        ),
+        Component(
+            "pixel-patches",
+            "squares of 2 by 2 pixels as channels of the autoencoder, whose latents then have half the side, against "
+            "pixels as they are",
+            {"vae.patch_size": (2, 1)},
+        ),
+        Component(
             "latent-noise",
             "noise of up to 0.4 of the latents' spread while the decoder learns (Zheng et al. 2025), against none",
             {"vae.latent_noise": (0.4, 0.0)},
@@ -214,6 +225,12 @@ COMPONENTS: dict[str, Component] = {
                 "diffusion.condition_dropout": (0.1, 0.1),
                 "sampling.guidance": (1.5, 1.0),
             },
+        ),
+        Component(
+            "latent-patches",
+            "squares of 2 by 2 of the latent as channels of the denoiser (Peebles & Xie 2023), against the latent as "
+            "it is",
+            {"diffusion.patch_size": (2, 1)},
         ),
         Component(
             "self-conditioning",
