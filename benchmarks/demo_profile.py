@@ -38,7 +38,7 @@ MOST_OF_GUARDS = 0.02
 EXPLAINED = """What the items are, and what was done about them:
 
 - *denoiser*, *vae*: trainings, which the sweep is for; a step's time is in the report on steps.
-- *samples*: 25 evaluations of the denoiser for each of 64 images, and their decoding.
+- *samples*: 25 evaluations of the denoiser and of its guide for each of 64 images, and their decoding.
 - *evaluation*, *reference*, *reconstruction*: Inception features in the main, which no stage computes twice; a whole
   evaluation is measured in the report on the evaluation.
 - *start*: imports of Python, making the dataset, starting Ray and its first two workers, which import PyTorch.

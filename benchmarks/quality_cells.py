@@ -30,7 +30,7 @@ TOLERANCE = 0.05
 ATTEMPTS = 3
 """How often a phase is trained at most."""
 SHORTEST = 3.0
-"""CPU seconds that the longest of the short runs takes more than the one before, at least."""
+"""The last of the short runs takes at least so many CPU seconds more than the one before it."""
 OF_BUDGET = 0.02
 """The same as a share of the phase's seconds."""
 

@@ -3,7 +3,7 @@
     python cli.py sweep --dataset kaggle
 
 The default recipe is ``improved`` at 128×128: 2 autoencoders, then 20 trials of 20,000 steps, a few hours each
-on a 6 GB card. On two CPU cores use ``--recipe smoke``: about a minute a trial at 64×64.
+on a 6 GB card. On two CPU cores use ``--recipe small``: minutes a trial at 64×64.
 Ask ``--dry-run`` for the plan on your machine.
 """
 

@@ -39,13 +39,14 @@ class Recipe(Config):
         if side % deepest:
             raise ConfigError(
                 f"data.image_size must be a multiple of {deepest} (the autoencoder's {self.vae.compression} "
-                f"times the UNet's {deepest // self.vae.compression}), got {side}"
+                f"times the UNet's {deepest // self.vae.compression}, patches included), got {side}"
             )
 
         if self.vae.equivariance_weight and self.latent_size % 2:
             raise ConfigError(
                 "vae.equivariance_weight above 0 needs latents of even sides, which it halves, got "
-                f"{self.latent_size}; take another data.image_size or fewer vae.widths, or set it to 0"
+                f"{self.latent_size}; take another data.image_size, fewer vae.widths or a smaller vae.patch_size, or "
+                "set it to 0"
             )
         if 0 < self.vae.warp_size < side:
             raise ConfigError(

@@ -25,7 +25,7 @@ filter the table of runs by ``tags.`latentsweep.lints` LIKE '%near-copies%'``. T
 
 HEAD = """# Configuration
 
-Every field of a recipe, what it means, what it may be, and its value in the three recipes. A field is changed
+Every field of a recipe, what it means, what it may be, and its value in each recipe. A field is changed
 by `--set section.field=value`, searched by naming it in a search space, and edited in an exported YAML file.
 This page is written by `make docs`; a test fails where it lags.
 """

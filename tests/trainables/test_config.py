@@ -85,7 +85,7 @@ REREAD = {
 """What has been read otherwise or was added to a recipe since, as it was."""
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", DENOISERS)
 def test_later_choices_of_the_denoiser_leave_the_recipes_keys_as_they_were(name: str) -> None:
     recipe = RECIPES[name].replace(**REREAD.get(name, {}))
     assert (fingerprint(recipe.diffusion.identity()), fingerprint(recipe.sampling.identity())) == DENOISERS[name]
@@ -94,6 +94,7 @@ def test_later_choices_of_the_denoiser_leave_the_recipes_keys_as_they_were(name:
 @pytest.mark.parametrize(
     ("field", "value", "acts"),
     [
+        ("vae.adversarial_width", 16, {"vae.adversarial_weight": 0.01}),
         ("diffusion.frequency_weighting", "loss", {"diffusion.frequency_weight": 0.1}),
         ("diffusion.cutmix_labelled", True, {"diffusion.cutmix_probability": 0.25}),
         ("diffusion.augmented_copies", 4, {"diffusion.augmentation_probability": 0.5}),
@@ -156,7 +157,7 @@ def test_every_setting_says_what_it_means() -> None:
 
 
 def test_an_unknown_recipe_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="paper, improved, smoke"):
+    with pytest.raises(ConfigError, match="paper, improved, small, smoke"):
         recipe_named("best")
 
 

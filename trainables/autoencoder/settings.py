@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from trainables.config import Config, setting
 from trainables.errors import ConfigError
@@ -18,7 +19,8 @@ class VaeConfig(Config):
     latent_channels: int = setting(8, "channels C of the latent", low=1, high=64)
     widths: tuple[int, ...] = setting(
         (32, 64, 128, 256),
-        "channels of each stage; every stage but the last halves the image: three make it 4× smaller, four 8×",
+        "channels of each stage; every stage but the last halves the image: three make it 4× smaller, four 8×, "
+        "times patch_size",
         low=4,
     )
     blocks: int = setting(2, "residual blocks in each stage", low=1, high=8)
@@ -79,8 +81,8 @@ class VaeConfig(Config):
     )
     adversarial_width: int = setting(
         32,
-        "channels of the discriminator's first layer; the second has twice as many, the third four times; it takes "
-        "time with their square",
+        "channels of the discriminator's first layer; the second has twice as many, the third four times; its time "
+        "grows with the square of this",
         low=4,
         later=True,
     )
@@ -133,11 +135,11 @@ class VaeConfig(Config):
 
     patch_size: int = setting(
         1,
-        "side of the squares of pixels that are channels to the first stage (space to depth); the last one draws "
-        "them by a transposed convolution. f grows by it. In place of the first stage of 'widths', 2 takes a third "
-        "off the time of a step on a CPU; 1 leaves pixels as they are",
-        low=1,
-        high=8,
+        "side of the squares of pixels that the first stage takes as channels (space to depth); after the decoder's "
+        "last stage a transposed convolution makes pixels of them again. The image shrinks by this factor, too. "
+        "With 2, and without the first of 'widths', a step on a CPU takes about a third less time; 1 leaves pixels "
+        "as they are",
+        choices=(1, 2, 4, 8),
         later=True,
     )
 
@@ -149,6 +151,10 @@ class VaeConfig(Config):
                 "VaeConfig.adversarial_start must be below 1 where adversarial_weight is above 0, got 1: the "
                 "discriminator would never begin; lower it, or set adversarial_weight to 0"
             )
+
+    def idle(self) -> dict[str, Any]:
+        """What has no discriminator to act on; of fields that keys have always had, none."""
+        return {} if self.adversarial_weight else {"adversarial_width": type(self).adversarial_width}
 
     @property
     def compression(self) -> int:

@@ -99,8 +99,8 @@ def _decoder(config: VaeConfig, channels: int) -> Stack:
     layers.extend(_stages(widths, config.blocks, grow))
     width, patch = widths[-1], config.patch_size
     if patch > 1:
-        margin = patch // 2  # kernels overlap, so that squares leave no border
-        layers.append(nn.ConvTranspose2d(width, width // 2, patch + 2 * margin, stride=patch, padding=margin))
+        # Kernels overlap by half, so that each pixel gets as much as the next and squares leave no border.
+        layers.append(nn.ConvTranspose2d(width, width // 2, 2 * patch, stride=patch, padding=patch // 2))
         width //= 2
     return Stack(*layers, *_head(width, channels))
 

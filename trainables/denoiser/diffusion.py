@@ -25,7 +25,9 @@ class DiffusionConfig(Config):
     widths: tuple[int, ...] = setting((64, 128, 256), "channels of the UNet's levels, each half the side", low=4)
     blocks: int = setting(2, "residual blocks in each level", low=1, high=8)
     attention_levels: tuple[int, ...] = setting(
-        (1,), "levels (0 is the full latent) that have self-attention; 1 is 8×8 for a 16×16 latent", low=0
+        (1,),
+        "levels (0 is the full latent) that have self-attention; 1 is 8×8 for a 16×16 latent without patches",
+        low=0,
     )
     embedding_channels: int = setting(512, "channels of the time embedding", low=8)
     dropout: float = setting(0.1, "dropout in the residual blocks", low=0, high=0.9)
@@ -240,8 +242,7 @@ class DiffusionConfig(Config):
         "side of the squares of the latent that are channels to the UNet (Peebles & Xie 2023): its first level has "
         "1/patch_size of the latent's side. On a CPU, a step of a 16×16 latent takes half the time at 2; 1 leaves "
         "the latent as it is",
-        low=1,
-        high=8,
+        choices=(1, 2, 4, 8),
         later=True,
     )
 

@@ -98,8 +98,10 @@ class UNet(nn.Module):
 
     def __init__(self, channels: int, config: DiffusionConfig) -> None:
         super().__init__()
-        self.patch = config.patch_size
-        channels *= self.patch**2
+        patch = config.patch_size
+        self.to_squares = nn.PixelUnshuffle(patch) if patch > 1 else nn.Identity()
+        self.from_squares = nn.PixelShuffle(patch) if patch > 1 else nn.Identity()
+        channels *= patch**2
         self.embedding_channels = config.embedding_channels
         self.labels: Tensor | None
         self.checkpointing = False
@@ -178,9 +180,9 @@ class UNet(nn.Module):
         if self.augmentation is not None and condition.augmentation is not None:
             embedded = embedded + self.augmentation(condition.augmentation.to(dtype))
         embedded = self.embed[-1](embedded).to(dtype)
-        h = self.enter(F.pixel_unshuffle(z_t.to(dtype), self.patch))
+        h = self.enter(self.to_squares(z_t.to(dtype)))
         if self.estimate is not None and condition.estimate is not None:
-            h = h + self.estimate(F.pixel_unshuffle(condition.estimate.to(dtype), self.patch))
+            h = h + self.estimate(self.to_squares(condition.estimate.to(dtype)))
         kept = [h]
         for level, blocks in enumerate(self.down):
             for block in blocks:  # type: ignore[attr-defined]
@@ -196,7 +198,7 @@ class UNet(nn.Module):
                 h = through(block, torch.cat((h, kept.pop()), dim=1))
             if level < len(self.grow):
                 h = self.grow[level](F.interpolate(h, scale_factor=2.0, mode="nearest"))
-        return F.pixel_shuffle(self.leave(F.silu(self.leave_norm(h))), self.patch)
+        return self.from_squares(self.leave(F.silu(self.leave_norm(h))))  # type: ignore[no-any-return]
 
 
 DENOISERS: dict[str, type[UNet]] = {"unet": UNet}

@@ -218,7 +218,7 @@ def sweep(
             on_card = pack if pack.gpu_share else pack_trials(plan.recipe, **wanted, present=planned_cards(card_gib))
             forecast = forecasts.forecast(plan, place, trials, pack, on_card, here.of, extent)
             return SweepResult(place, plan, forecast=forecast)
-        if not pack.gpu_share and plan.recipe_name not in ("small", "smoke"):
+        if not pack.gpu_share and plan.recipe.data.image_size > 64:
             say(f"note: {pack.without_card}; {plan.recipe_name} takes days on a CPU, --recipe small minutes")
         if line := pack.left_out_line():
             say(line)

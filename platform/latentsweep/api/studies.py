@@ -174,6 +174,8 @@ def ablate(
     return AblationResult(plan, forecast, finished)
 
 
-def size(recipe: Recipe) -> tuple[int, int, int]:
-    """By which the recipe that takes the most memory is chosen."""
-    return sum(recipe.diffusion.widths), sum(recipe.vae.widths), recipe.vae.latent_channels
+def size(recipe: Recipe) -> tuple[int, ...]:
+    """By which the recipe that takes the most memory is chosen: widths, and the sides on which the networks work."""
+    vae, diffusion = recipe.vae, recipe.diffusion
+    sides = recipe.data.image_size // vae.patch_size, recipe.latent_size // diffusion.patch_size
+    return sum(diffusion.widths), sum(vae.widths), *sides, vae.latent_channels

@@ -30,8 +30,8 @@ Seconds = Callable[[StageKey, Recipe], float]
 """How long a result of a recipe takes, :meth:`latentsweep.jobs.timing.StageTimes.of`."""
 
 SIZES = (
-    "widths", "adversarial_width", "patch_size", "blocks", "steps", "epochs", "max_steps", "batch_size", "samples",
-    "bootstrap",
+    "widths", "adversarial_weight", "adversarial_width", "patch_size", "blocks", "steps", "epochs", "max_steps",
+    "batch_size", "samples", "bootstrap",
 )  # fmt: skip
 """Fields on which the seconds of a stage depend."""
 

@@ -88,7 +88,7 @@ def words_of(origin: Mapping[str, Any], *, named: bool) -> str:
 
 
 NAMES_OF_A_RUN = (
-    "a trained run is a YAML file, a model's folder, SWEEP/NUMBER as demo-smoke-1a2b3c4d/5, or a dataset that MLflow "
+    "a trained run is a YAML file, a model's folder, SWEEP/NUMBER as demo-small-1a2b3c4d/5, or a dataset that MLflow "
     "holds the champion of"
 )
 """What a user may name; the last is its model's folder before :func:`configuration_at` is asked."""

@@ -31,7 +31,7 @@ class Label:
     channels: set[int] = field(default_factory=set)
 
     def __str__(self) -> str:
-        """As it stands in a table: ``demo-smoke-1a2b3c4d #1, #4; channels 8``."""
+        """As it stands in a table: ``demo-small-1a2b3c4d #1, #4; channels 8``."""
         return self.beside(())
 
     def beside(self, users: Sequence[str]) -> str:

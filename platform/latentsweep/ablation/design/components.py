@@ -175,7 +175,7 @@ COMPONENTS: dict[str, Component] = {
             {"vae.adversarial_width": (16, 32), "vae.adversarial_weight": (0.01, 0.01)},
         ),
         Component(
-            "pixel-patches",
+            "coarse-latents",
             "squares of 2 by 2 pixels as channels of the autoencoder, whose latents then have half the side, against "
             "pixels as they are",
             {"vae.patch_size": (2, 1)},
