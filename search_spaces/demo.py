@@ -12,7 +12,7 @@ SPACE = SearchSpace(
         "vae.latent_channels": Choice((4, 8)),
         "diffusion.frequency_weight": Choice((0.0, 0.1)),
         "diffusion.cutmix_probability": Choice((0.0, 0.25)),
-        "sampling.early_stop_threshold": Choice((0.0, 0.03, 0.05)),
+        "sampling.early_stop_threshold": Choice((0.0, 0.1, 0.2)),
     },
     recipe="small",
 )
