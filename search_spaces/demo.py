@@ -2,7 +2,7 @@
 
     python cli.py sweep --dataset demo --trials 8
 
-2 autoencoders and 8 trials of the ``small`` recipe at 64×64.
+2 autoencoders and 8 trials of the ``small`` recipe at 64×64: 13 minutes on two slow cores.
 """
 
 from trainables.space import Choice, SearchSpace
@@ -12,7 +12,7 @@ SPACE = SearchSpace(
         "vae.latent_channels": Choice((4, 8)),
         "diffusion.frequency_weight": Choice((0.0, 0.1)),
         "diffusion.cutmix_probability": Choice((0.0, 0.25)),
-        "sampling.early_stop_threshold": Choice((0.0, 0.1, 0.2)),
+        "sampling.early_stop_threshold": Choice((0.0, 0.05, 0.12)),
     },
     recipe="small",
 )

@@ -60,7 +60,7 @@ def test_an_arm_may_be_a_file_of_export(tmp_path: Path) -> None:
     [
         ((), (), "twice or more"),
         (("smoke",), (), "twice or more"),
-        (("smoke", "smoek"), (), "RECIPE one of paper, improved, smoke or a configuration file"),
+        (("smoke", "smoek"), (), "RECIPE one of paper, improved, small, smoke or a configuration file"),
         (("smoke", "there/is/none.yaml"), (), "there is no configuration"),
         (("smoke", "smoke"), (), "a name of its own"),
         (("a b = smoke", "a-b = smoke diffusion.steps=7"), (), "a name of its own"),
