@@ -40,6 +40,7 @@ def paths(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", PATHS["PYTHONPATH"])
 
 
+@pytest.mark.slow
 def test_without_a_card_there_is_one_line_and_exit_code_2() -> None:
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
@@ -58,6 +59,7 @@ def test_all_limits_are_eight_minutes_at_most_and_every_part_has_its_function() 
     assert all(max(part.estimate) < part.limit for part in PARTS)
 
 
+@pytest.mark.slow
 def test_a_part_that_overruns_is_ended_with_all_it_started_and_keeps_what_it_had_noted(tmp_path: Path) -> None:
     child = tmp_path / "child"
     started = f"subprocess.Popen(['sh', '-c', 'sleep 2; touch {child}'])"

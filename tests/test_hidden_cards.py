@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from hidden_cards import ON_CARDS, VISIBLE, hide
 
@@ -32,6 +33,7 @@ def test_only_the_tests_that_need_a_card_see_one_and_only_where_they_run_alone()
 SEEN = f"import os, torch; print([os.environ[{VISIBLE!r}]], torch.cuda.is_available(), torch.cuda.device_count())"
 
 
+@pytest.mark.slow
 def test_no_card_is_seen_here_nor_by_what_is_started_here() -> None:
     assert (os.environ[VISIBLE], torch.cuda.is_available(), torch.cuda.device_count()) == ("", False, 0)
     done = subprocess.run([sys.executable, "-c", SEEN], capture_output=True, text=True, check=True)

@@ -136,6 +136,7 @@ def test_search_spaces_import_configuration_types_only() -> None:
         assert all(name.startswith(allowed) for name in imports(path)), path.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", ONLY_THERE)
 def test_a_library_is_imported_only_in_the_rooms_that_are_for_it(library: str) -> None:
     rooms = {room for room, paths in rooms_in("latentsweep").items() if any(library in packages_of(p) for p in paths)}
@@ -153,6 +154,7 @@ def test_the_rules_would_catch_an_offender(tmp_path: Path) -> None:
     assert packages_of(path) == {"ray", "mlflow"}
 
 
+@pytest.mark.slow
 def test_platform_and_mlflow_stay_the_modules_of_others_at_the_root() -> None:
     code = "import platform, mlflow; print(platform.python_version(), mlflow.__version__, mlflow.__file__)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

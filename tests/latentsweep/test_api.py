@@ -97,6 +97,7 @@ def test_a_model_becomes_an_array_of_slices_in_three_lines(made: Path) -> None:
         model.sample(0)
 
 
+@pytest.mark.slow
 def test_the_champion_of_a_dataset_is_loaded_by_its_name(made: Path) -> None:
     from latentsweep_mlflow.registry import register_model
 
@@ -168,6 +169,7 @@ def test_settings_of_python_are_those_of_the_command() -> None:
     assert texts_of(of_numpy) == texts_of({"diffusion.learning_rate": 1e-5, **plain})
 
 
+@pytest.mark.slow
 def test_the_commands_print_the_plans_that_python_gives(
     made: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,6 +227,7 @@ def test_arguments_that_the_commands_refuse_are_refused_in_one_line(
     assert "\n" not in str(said.value)
 
 
+@pytest.mark.slow
 def test_one_text_is_a_sequence_of_one(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict[str, Any] = {"home": made / "runs", "device": "cpu", "dry_run": True}
     one = latentsweep.sweep("tiny", recipe="smoke", settings="diffusion.steps=9", objectives="fid", **asked)

@@ -160,6 +160,7 @@ def copying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Recipe
     return pipeline
 
 
+@pytest.mark.slow
 def test_what_a_denoiser_was_before_it_copied_can_be_sampled_and_taken_out(
     copying: Callable[[Recipe], Pipeline], tmp_path: Path
 ) -> None:
@@ -187,6 +188,7 @@ def test_what_a_denoiser_was_before_it_copied_can_be_sampled_and_taken_out(
         other.samples()
 
 
+@pytest.mark.slow
 def test_who_draws_the_end_of_a_training_that_copies_is_told_of_what_it_was_before(
     copying: Callable[[Recipe], Pipeline], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -214,6 +216,7 @@ def test_what_a_training_falls_back_to_is_drawn_from_its_folder_and_not_from_its
     assert "copies 50 % (bound 10 %)" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("share", "taken"), [(0.5, "step-10-weights.safetensors"), (0.2, GUIDE)])
 def test_what_is_drawn_before_it_copied_is_guided_by_no_later_state(
     copying: Callable[[Recipe], Pipeline], tmp_path: Path, share: float, taken: str
@@ -236,6 +239,7 @@ def test_what_is_drawn_before_it_copied_is_guided_by_no_later_state(
     assert all(torch.equal(last.guide.state_dict()[key], value) for key, value in late.items())
 
 
+@pytest.mark.slow
 def test_who_asks_for_what_a_training_was_has_it_measured_on_its_way(copying: Callable[[Recipe], Pipeline]) -> None:
     before = copying(RECIPE.replace(**{"sampling.after_steps": 10}))
     assert before.samples().file(IMAGES).exists()

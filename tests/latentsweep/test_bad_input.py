@@ -155,6 +155,7 @@ def test_an_error_of_ours_can_be_seen_in_full_with_debug(home: Path) -> None:
     assert type(result.exception).__name__ == "DataError"
 
 
+@pytest.mark.slow
 def test_a_dry_run_starts_and_makes_nothing(with_demo: Path) -> None:
     result = run("sweep", "--dataset", "demo", "--recipe", "paper", "--dry-run", "--home", with_demo)
     assert result.exit_code == 0, result.output

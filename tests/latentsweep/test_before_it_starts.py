@@ -59,6 +59,7 @@ def test_a_dry_run_of_a_training_says_what_is_to_be_computed_and_makes_nothing(f
     assert sorted(folder.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_a_setting_changes_what_is_trained_and_shares_what_it_does_not_change(folder: Path) -> None:
     plain, changed = forecast(), forecast("--set", "diffusion.steps=7")
     assert (plain["steps"]["diffusion"], changed["steps"]["diffusion"]) == (SMOKE.diffusion.steps, 7)
@@ -102,6 +103,7 @@ def hours(*words: str, code: int = 2) -> Result:
     return run(*words, code=code)
 
 
+@pytest.mark.slow
 def test_hours_are_planned_in_a_table_before_anything_starts_and_what_was_set_stays(folder: Path) -> None:
     before = sorted(folder.rglob("*"))
     said = hours("--hours", "0.25", "--dry-run", "--set", "diffusion.steps=300", code=0).stdout
@@ -113,6 +115,7 @@ def test_hours_are_planned_in_a_table_before_anything_starts_and_what_was_set_st
     assert sorted(folder.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_minutes_are_hours_and_name_the_same_sweep(folder: Path) -> None:
     one, two = (
         json.loads(hours(*words, "--dry-run", "--json", code=0).stdout)

@@ -36,6 +36,7 @@ def test_without_a_card_trials_share_the_cores(monkeypatch: pytest.MonkeyPatch) 
     assert pack.limited("vae", Execution(threads=2)) == Execution(threads=2)
 
 
+@pytest.mark.slow
 def test_trials_share_a_six_gigabyte_card_by_what_they_need() -> None:
     pack = on({0: 24})
     assert pack.card_bytes == 6 * GIB, "planned for 6 GiB unless told otherwise"
@@ -107,6 +108,7 @@ def test_what_doesnt_fit_whole_is_planned_on_a_rung_of_the_ladder() -> None:
     assert pack.needs["diffusion"].execution == Execution()
 
 
+@pytest.mark.slow
 def test_a_trial_that_fits_no_card_is_refused_with_the_numbers() -> None:
     with pytest.raises(ConfigError, match=r"card has 1\.00 GiB .* 0\.50 GiB of memory and takes \d\.\d+ GiB"):
         on({0: 24}, card_gib=1.0)

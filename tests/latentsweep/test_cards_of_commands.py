@@ -131,6 +131,7 @@ def test_an_old_card_ends_a_command_with_one_line(command: str, home: Path, monk
     assert "torch==2.14.1+cu126" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["plan", "sweep --dry-run"])
 def test_on_the_cpu_no_card_is_looked_at(command: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home)
@@ -145,6 +146,7 @@ def test_on_the_cpu_no_card_is_looked_at(command: str, home: Path, monkeypatch: 
     assert run(*COMMANDS[command]).exit_code == 0
 
 
+@pytest.mark.slow
 def test_images_are_drawn_and_measured_on_the_cpu(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home)
     made_up_cards.plant(monkeypatch, GTX_1060)
@@ -183,6 +185,7 @@ def test_a_job_that_insists_on_a_card_is_refused_without_one(monkeypatch: pytest
         pack_job(SMOKE, "local", Execution(device="cuda:1"), concurrent=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("device", "counted"), [("auto", 2), ("cpu", 0)])
 @pytest.mark.parametrize("command", ["sweep", "ablate", "train"])
 def test_ray_is_told_the_cards_that_were_counted(

@@ -94,6 +94,7 @@ ACTING = {
 """Beside what a field acts that does nothing in the recipe."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", CHOICES)
 def test_every_value_is_asked_for_and_has_keys_of_its_own(
     field: str, dataset: PreparedDataset, tmp_path: Path
@@ -109,6 +110,7 @@ def test_every_value_is_asked_for_and_has_keys_of_its_own(
     assert len({each.denoiser.name for each in keys}) == trainings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", RANGES)
 def test_numbers_are_searched_between_two_ends(field: str, dataset: PreparedDataset, tmp_path: Path) -> None:
     plan = plan_of(dataset, {field: RANGES[field]})
@@ -119,6 +121,7 @@ def test_numbers_are_searched_between_two_ends(field: str, dataset: PreparedData
         plan.keys({field: value})
 
 
+@pytest.mark.slow
 def test_all_of_them_are_searched_together(dataset: PreparedDataset, tmp_path: Path) -> None:
     dimensions = CHOICES | {"diffusion.prediction": ["v", "x0"], "sampling.early_stop_threshold": [0.0, 0.05]}
     plan = plan_of(dataset, dimensions)

@@ -29,6 +29,7 @@ def every_command(command: Any, name: str = "") -> dict[str, Any]:
 COMMANDS = every_command(typer.main.get_command(app))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_and_group_answers_to_the_short_option_for_help(name: str) -> None:
     short, long = (CliRunner().invoke(app, [*name.split(), option]) for option in ("-h", "--help"))
@@ -60,6 +61,7 @@ def test_the_recipes_that_are_completed_are_those_that_there_are() -> None:
     assert set(completion.RECIPES) == set(RECIPES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "names"),
     [

@@ -30,6 +30,7 @@ TINY = SMOKE.replace(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("side", "small"), [(64, 16), (128, 32)])
 @pytest.mark.parametrize("channels", [2, 16])
 @pytest.mark.parametrize("widths", ["[4, 4, 8]", "[4, 4, 4, 8]"])

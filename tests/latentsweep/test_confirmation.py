@@ -181,6 +181,7 @@ def simulated(sweeps: int, configurations: int, seeds: int, noise: str) -> dict[
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", ["bad", "skewed", "normal"])
 def test_confirmation_takes_two_fifths_of_the_regret_and_says_what_to_expect_within_a_percent(noise: str) -> None:
     found = simulated(6000, CONFIGURATIONS, SEEDS, noise)
@@ -448,6 +449,7 @@ def test_what_a_confirmation_costs_is_known_at_most_and_exactly_once_the_trials_
     assert told(swept.search, 2, Extent(2, 2))["lacking"]["denoiser"] == 2, "one of two is confirmed already"
 
 
+@pytest.mark.slow
 def test_a_report_shows_the_confirmation_and_its_command_repeats_it(make: Callable[..., Swept]) -> None:
     swept = make(4)
     swept.confirm(3, 2, lambda place, seed: 26.0 - 2 * place)

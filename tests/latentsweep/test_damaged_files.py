@@ -61,6 +61,7 @@ def configuration() -> Configuration:
     return Configuration("demo", 0, recipe_named("smoke"), origin={"sweep": "demo-1", "scores": {"final/kid": 3.0}})
 
 
+@pytest.mark.slow
 def test_a_damaged_configuration_is_one_line(tmp_path: Path, configuration: Configuration) -> None:
     configuration.write(tmp_path / "best.yaml")
     assert outcomes(tmp_path / "best.yaml", lambda: read_configuration(tmp_path / "best.yaml"), 1) == {

@@ -49,6 +49,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     return pipeline
 
 
+@pytest.mark.slow
 def test_a_run_has_the_downstream_metrics_beside_its_others_and_a_picture(measured: Pipeline) -> None:
     scores = scores_of(measured.store, measured.keys, measured.recipe)
     assert scores is not None
@@ -59,6 +60,7 @@ def test_a_run_has_the_downstream_metrics_beside_its_others_and_a_picture(measur
     assert (measured.downstream().folder / "figures" / f"{DICE_BY_PATIENTS}.png").is_file()
 
 
+@pytest.mark.slow
 def test_as_many_slices_are_drawn_as_are_real_and_each_patient_has_a_score(measured: Pipeline) -> None:
     summary = measured.downstream().summary
     assert (summary["drawn"], summary["patients"]) == (24, 3)
@@ -67,6 +69,7 @@ def test_as_many_slices_are_drawn_as_are_real_and_each_patient_has_a_score(measu
     assert patients == {(0.25, 8), (1.0, 24)}, "a quarter of three patients is one"
 
 
+@pytest.mark.slow
 def test_networks_of_real_slices_are_shared_by_all_runs_of_a_dataset(measured: Pipeline) -> None:
     other = dataclasses.replace(measured, seed=5, recipe=RECIPE.replace(**{"diffusion.steps": 9}))
     assert other.keys.segmentation == measured.keys.segmentation
@@ -87,6 +90,7 @@ def test_only_the_stage_itself_has_the_budget_of_its_networks_in_its_key() -> No
     assert keys(**{"sampling.threshold_grid": (0.0, 0.1)})["downstream"] == before["downstream"]
 
 
+@pytest.mark.slow
 def test_only_a_trials_own_threshold_has_the_downstream_metrics(measured: Pipeline) -> None:
     recipe = RECIPE.replace(**{"sampling.threshold_grid": (0.0, 0.3)})
     pipeline = dataclasses.replace(measured, recipe=recipe)
@@ -97,6 +101,7 @@ def test_only_a_trials_own_threshold_has_the_downstream_metrics(measured: Pipeli
     assert (len(points), having) == (2, [0.0])
 
 
+@pytest.mark.slow
 def test_a_lacking_downstream_measurement_counts_as_none(measured: Pipeline) -> None:
     other = dataclasses.replace(measured, recipe=RECIPE.replace(**{"downstream.steps": 27}))
     assert scores_of(other.store, other.keys, other.recipe) is None
@@ -126,6 +131,7 @@ def test_the_budget_of_the_networks_cannot_be_searched() -> None:
         SearchSpace({"downstream.steps": Choice([10, 20])}).check(RECIPE)
 
 
+@pytest.mark.slow
 def test_evaluate_says_what_generated_slices_are_good_for(measured: Pipeline, tmp_path: Path) -> None:
     home = measured.dataset.folder.parents[1]
     config = tmp_path / "run.yaml"
@@ -141,6 +147,7 @@ def test_evaluate_says_what_generated_slices_are_good_for(measured: Pipeline, tm
     assert "gen/downstream_dice" in found
 
 
+@pytest.mark.slow
 def test_evaluate_refuses_downstream_without_masks(measured: Pipeline, tmp_path: Path) -> None:
     home, config = measured.dataset.folder.parents[1], tmp_path / "run.yaml"
     Configuration("discs", 0, SLICES, Execution(device="cpu", threads=1)).write(config)

@@ -191,6 +191,7 @@ except DataError as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("large", [VAE, DENOISER])
 def test_a_small_folder_that_claims_a_large_model_is_refused_before_memory_is_taken(
     tmp_path: Path, large: str

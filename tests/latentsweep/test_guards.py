@@ -237,6 +237,7 @@ def test_a_trial_that_is_said_to_be_pruned_is_infeasible_also_after_a_kill(
     assert "pruned_at" not in search.trial(number).user_attrs
 
 
+@pytest.mark.slow
 def test_tpe_takes_refused_configurations_for_bad_ones(tmp_path: Path) -> None:
     search = opened(tmp_path / "s", sampler="tpe", startup=4)
     for _ in range(12):

@@ -205,6 +205,7 @@ print(done)
 """
 
 
+@pytest.mark.slow
 def test_an_encoding_that_was_killed_goes_on_from_its_pieces_to_the_same_bits(tmp_path: Path) -> None:
     def run(home: Home, most: int) -> tuple[int, str]:
         process = start(ENCODES, home.root, most)

@@ -56,6 +56,7 @@ def test_processes_that_work_for_a_command_hint_as_it_was_called(monkeypatch: py
     assert invocation.hint("report demo") == "latentsweep report demo"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("called", [["-m", "latentsweep"], ["cli.py"]])
 def test_a_message_hints_as_the_command_was_called(tmp_path: Path, called: list[str]) -> None:
     plant(Home(tmp_path))

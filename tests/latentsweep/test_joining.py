@@ -38,6 +38,7 @@ def test_on_this_machine_nothing_is_asked_of_ray() -> None:
     assert pack_job(SMOKE, "local", Execution(), concurrent=1).concurrent == 1
 
 
+@pytest.mark.slow
 def test_a_cluster_that_is_not_there_is_one_line_at_once(tmp_path: Path) -> None:
     plant(Home(tmp_path / "runs"))
     with socket.socket() as unused:

@@ -69,6 +69,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     return pipeline
 
 
+@pytest.mark.slow
 def test_every_stage_is_computed_with_masks_and_their_reconstruction_has_a_score(trained: Pipeline) -> None:
     metrics = trained.reconstruction().summary["metrics"]
     assert metrics["recon/mask_dice"] > 0.8
@@ -78,12 +79,14 @@ def test_every_stage_is_computed_with_masks_and_their_reconstruction_has_a_score
     assert {"gen/fid", "gen/kid"} <= point.keys()
 
 
+@pytest.mark.slow
 def test_samples_keep_a_mask_beside_each_image(trained: Pipeline) -> None:
     tensors = load_tensors(trained.samples().file("samples.safetensors"))[0]
     assert tensors["images"].shape == tensors["masks"].shape
     assert set(tensors["masks"].unique().tolist()) <= {0, 255}
 
 
+@pytest.mark.slow
 def test_a_trained_model_draws_slices_and_masks_from_its_folder_as_from_the_store(
     trained: Pipeline, tmp_path: Path
 ) -> None:
@@ -103,6 +106,7 @@ def told(trained: Pipeline) -> Pipeline:
     return dataclasses.replace(trained, recipe=recipe)
 
 
+@pytest.mark.slow
 def test_slices_are_parted_by_the_median_lesion_of_the_training_split(told: Pipeline) -> None:
     latents = told.latents()
     for split in ("train", "validation", "test"):
@@ -116,6 +120,7 @@ def test_slices_are_parted_by_the_median_lesion_of_the_training_split(told: Pipe
     assert told.keys.latents == dataclasses.replace(told, recipe=JOINTLY).keys.latents, "what is told is there anyway"
 
 
+@pytest.mark.slow
 def test_a_denoiser_is_told_lesions_and_draws_the_one_that_is_asked_for(told: Pipeline, tmp_path: Path) -> None:
     tensors = load_tensors(told.samples().file("samples.safetensors"))[0]
     assert set(tensors["lesions"].tolist()) <= {0.0, 1.0, 2.0}
@@ -127,6 +132,7 @@ def test_a_denoiser_is_told_lesions_and_draws_the_one_that_is_asked_for(told: Pi
     assert np.array_equal(read_model(tmp_path).drawn([5], lesion="large").images, large)
 
 
+@pytest.mark.slow
 def test_a_lesion_that_a_model_did_not_learn_is_refused(trained: Pipeline, told: Pipeline) -> None:
     for pipeline, asked, words in (
         (trained, "large", "this model was not told of lesions, so it can't draw by lesion, got large"),
@@ -142,12 +148,14 @@ def test_a_lesion_that_a_model_did_not_learn_is_refused(trained: Pipeline, told:
         alone.draw([1], lesion="none")
 
 
+@pytest.mark.slow
 def test_scores_are_of_the_slices_alone(trained: Pipeline) -> None:
     alone = dataclasses.replace(trained, recipe=SLICES)
     assert trained.keys.reference == alone.keys.reference, "real slices are measured once for both"
     assert trained.reference().summary["sha"]
 
 
+@pytest.mark.slow
 def test_copies_and_mirror_images_of_slices_are_encoded_with_their_masks(trained: Pipeline) -> None:
     recipe = JOINTLY.replace(**{"diffusion.augmented_copies": 1, "diffusion.augmentation_probability": 0.5})
     again = dataclasses.replace(trained, recipe=recipe)
@@ -251,6 +259,7 @@ def test_the_refusal_says_why_a_preparation_left_masks_out(tmp_path: Path) -> No
         check_fit(JOINTLY, open_dataset(home.datasets, "discs"))
 
 
+@pytest.mark.slow
 def test_slices_of_a_model_that_was_told_of_lesions_are_measured_without_masks(told: Pipeline) -> None:
     recipe = measuring(told.recipe, 64)
     assert (recipe.data.image_size, recipe.data.mask, recipe.evaluation) == (64, False, told.recipe.evaluation)

@@ -60,6 +60,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     return pipeline
 
 
+@pytest.mark.slow
 def test_each_latent_has_the_label_of_its_slices_subject(told: Pipeline) -> None:
     latents = told.latents()
     for split in ("train", "validation", "test"):
@@ -73,12 +74,14 @@ def test_each_latent_has_the_label_of_its_slices_subject(told: Pipeline) -> None
     assert np.array_equal(training.categories[:12], training.categories[12:])
 
 
+@pytest.mark.slow
 def test_samples_are_told_the_labels_of_training_slices(told: Pipeline) -> None:
     tensors = load_tensors(told.samples().file("samples.safetensors"))[0]
     assert tensors["categories"].shape == (6, 1)
     assert set(tensors["categories"].flatten().tolist()) <= {0.0, 1.0}
 
 
+@pytest.mark.slow
 def test_a_model_draws_the_label_that_is_asked_for_also_from_its_folder(told: Pipeline, tmp_path: Path) -> None:
     model = from_store(told.store, told.keys, told.recipe)
     assert model is not None
@@ -92,12 +95,14 @@ def test_a_model_draws_the_label_that_is_asked_for_also_from_its_folder(told: Pi
         loaded.draw(1, labels={"grade": "III"})
 
 
+@pytest.mark.slow
 def test_a_recipe_that_is_told_nothing_shares_autoencoder_and_latents(told: Pipeline) -> None:
     plain = dataclasses.replace(told, recipe=PLAIN).keys
     assert plain.latents == told.keys.latents
     assert plain.denoiser != told.keys.denoiser
 
 
+@pytest.mark.slow
 def test_a_dataset_without_labels_leaves_no_trace_of_them(told: Pipeline, tmp_path: Path) -> None:
     home = Home(tmp_path / "runs")
     plain = dataclasses.replace(told, dataset=plant_discs(home, each=12), recipe=PLAIN, store=Store.of(home))

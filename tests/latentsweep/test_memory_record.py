@@ -66,6 +66,7 @@ def test_a_training_that_fits_says_so(tmp_path: Path) -> None:
     assert execution_tags(entry(found)) == CPU
 
 
+@pytest.mark.slow
 def test_running_out_of_memory_is_in_the_summary_and_on_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,6 +83,7 @@ def test_running_out_of_memory_is_in_the_summary_and_on_the_run(
     assert execution_tags(entry(found)) == CPU | {"latentsweep.micro_batch": "1", "latentsweep.out_of_memory": "2"}
 
 
+@pytest.mark.slow
 def test_a_predicted_lack_of_memory_takes_a_rung_before_it_happens(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

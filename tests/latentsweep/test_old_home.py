@@ -103,6 +103,7 @@ def check_run(new: dict[str, Any], old: dict[str, Any]) -> None:
     assert new["params"].items() >= old["params"].items(), old["key"]
 
 
+@pytest.mark.slow
 def test_a_sweep_of_an_old_home_is_answered_and_recorded_as_it_was(unpacked: Path, home: Path) -> None:
     folder = only(home / "sweeps")
     uses, table = take(folder / "uses.json"), take(folder / "leaderboard.csv")
@@ -118,6 +119,7 @@ def test_a_sweep_of_an_old_home_is_answered_and_recorded_as_it_was(unpacked: Pat
     assert json.loads(said(home, *more)) == result, "no fresh seed is compared with an earlier version's score"
 
 
+@pytest.mark.slow
 def test_a_study_of_an_old_home_is_measured_again_and_recorded_as_it_was(home: Path) -> None:
     folder = only(home / "ablations")
     uses, table = take(folder / "uses.json"), take(folder / "ablation.csv")
@@ -133,6 +135,7 @@ def test_a_study_of_an_old_home_is_measured_again_and_recorded_as_it_was(home: P
     check_recorded(home, "ablation", "ablation-run")
 
 
+@pytest.mark.slow
 def test_the_exported_configuration_of_an_old_home_is_trained_already(unpacked: Path, home: Path) -> None:
     folder = only(home / "trained")
     uses = take(folder / "uses.json")
@@ -152,6 +155,7 @@ def test_the_store_of_an_old_home_is_shown_with_what_uses_it(home: Path) -> None
     assert all(entry["state"] == "complete" and entry["used_by"] for entry in stages)
 
 
+@pytest.mark.slow
 def test_an_old_home_is_reported_linted_and_exported(unpacked: Path, home: Path) -> None:
     written = json.loads(said(home, "report", "--json"))
     assert old_home.DATASET in Path(written["files"][0]).read_text()

@@ -84,6 +84,7 @@ def drawn(
     return Drawn(np.array(kids), pairings, images, real, names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("subjects", "count", "own"), [(20, 200, 0.2), (20, 200, 0.5), (12, 100, 0.2)])
 def test_the_paired_error_is_the_spread_over_draws_of_subjects_and_images(
     subjects: int, count: int, own: float

@@ -34,6 +34,7 @@ def plan(*words: object) -> dict[str, Any]:
     return content
 
 
+@pytest.mark.slow
 def test_it_shows_both_trainings_by_part_and_how_trials_share_the_card() -> None:
     text = said("--recipe", "paper")
     assert "no CUDA card here: planned for one of 6 GiB" in text
@@ -55,6 +56,7 @@ def test_a_small_card_shows_the_rung_that_would_be_taken() -> None:
     assert plan("--recipe", "paper", "--card-gib", 2.5)["trainings"]["vae"]["micro_batch"] == 16
 
 
+@pytest.mark.slow
 def test_it_takes_a_configuration_and_what_is_set(tmp_path: Path) -> None:
     path = tmp_path / "best.yaml"
     Configuration("demo", 0, SMOKE, Execution(micro_batch=2)).write(path)
@@ -62,6 +64,7 @@ def test_it_takes_a_configuration_and_what_is_set(tmp_path: Path) -> None:
     assert content["trainings"]["vae"]["rung"] == "micro-batch 2 of 64"
 
 
+@pytest.mark.slow
 def test_what_fits_no_card_is_one_line_with_the_numbers() -> None:
     error = said("--recipe", "paper", "--card-gib", 1, code=2)
     assert error.startswith("error: the card has 1.00 GiB for a process")

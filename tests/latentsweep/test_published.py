@@ -63,6 +63,7 @@ CHANGES: dict[str, Callable[[Path, dict[str, Any]], Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_is_no_prepared_dataset_is_refused_before_a_shard_is_read(
     tmp_path: Path, change: str, monkeypatch: pytest.MonkeyPatch
@@ -127,6 +128,7 @@ def prefixes(place: Path, described: dict[str, Any]) -> None:
     described["settings"]["size"] = 256
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="no other system holds a process to an amount of memory")
 @pytest.mark.parametrize("lie", [pages, repeated, prefixes])
 def test_pages_that_hold_more_than_the_file_says_are_one_line_and_take_little_memory(

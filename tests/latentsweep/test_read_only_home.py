@@ -127,6 +127,7 @@ def test_a_folder_that_can_be_made_is_not_read_only(tmp_path: Path) -> None:
     assert not is_read_only(tmp_path / "not" / "there")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", ["latents", "latents/*", "latents/*/parts"])
 def test_a_result_that_may_not_be_deleted_is_not_said_to_be_freed(tmp_path: Path, closed: str) -> None:
     def build(folder: Path) -> dict[str, int]:

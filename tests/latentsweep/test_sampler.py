@@ -146,6 +146,7 @@ def model_folder(folder: Path, recipe: Recipe) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_it_draws_the_same_bits_without_the_platform(tmp_path: Path) -> None:
     folders = [model_folder(tmp_path / name, recipe) for name, recipe in MODELS.items()]
     here = installed(tmp_path / "packages", "torch", "numpy", "safetensors")

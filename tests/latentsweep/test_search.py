@@ -250,6 +250,7 @@ def test_a_threshold_worse_by_more_than_one_paired_error_is_never_chosen(
     assert PAIRING not in best.user_attrs["metrics"]
 
 
+@pytest.mark.slow
 def test_the_chosen_threshold_is_within_one_paired_error_whatever_the_scores(tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     space = SearchSpace({"vae.latent_channels": Choice((4, 8)), THRESHOLD: Choice((0.0, 0.1, 0.2, 0.3, 0.4))})
@@ -344,6 +345,7 @@ def finished(search: Search, first: float, second: float, names: Sequence[str] =
     return number
 
 
+@pytest.mark.slow
 def test_with_two_objectives_a_trial_ends_that_is_behind_the_median_in_both(tmp_path: Path) -> None:
     search = opened(tmp_path / "s", objectives=("kid", "memorisation"), startup=2)
     finished(search, 10.0, 0.3)

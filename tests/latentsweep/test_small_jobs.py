@@ -22,6 +22,7 @@ def home(measured_demo: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(measured_demo, tmp_path / "runs"))
 
 
+@pytest.mark.slow
 def test_a_space_over_sampling_without_thresholds_replays_and_prunes_by_its_own_scores(
     home: Path, tmp_path: Path
 ) -> None:
@@ -37,6 +38,7 @@ def test_a_space_over_sampling_without_thresholds_replays_and_prunes_by_its_own_
             assert "train/loss" in run.data.metrics, "the second trial has the curve, too"
 
 
+@pytest.mark.slow
 def test_an_arm_whose_runs_fail_is_reported_and_not_dropped(home: Path) -> None:
     broken = ["--set", "diffusion.learning_rate=1.0e+30", "--set", "diffusion.gradient_clip=0"]
     said = json.loads(cli(home, *ablate_words("cutmix,early-stop", 1, *broken)).stdout)
@@ -57,8 +59,9 @@ def test_an_arm_whose_runs_fail_is_reported_and_not_dropped(home: Path) -> None:
     ],
 )
 def test_bad_input_to_a_study_is_one_line_and_makes_nothing(
-    home: Path, options: tuple[Any, ...], message: str
+    prepared_demo: Path, tmp_path: Path, options: tuple[Any, ...], message: str
 ) -> None:
+    home = Path(shutil.copytree(prepared_demo, tmp_path / "runs"))
     before = sorted((home / "ablations").glob("*"))
     done = cli(home, *ablate_words(*options), code=2)
     assert message in done.stderr

@@ -74,6 +74,7 @@ def drive(folder: Path, address: str, said: Connection) -> None:
         signal.pause()
 
 
+@pytest.mark.slow
 def test_drivers_in_two_homes_shut_each_other_out_and_a_killed_one_lets_go(server: Postgres, tmp_path: Path) -> None:
     address = server.database("exclusive")
     context = multiprocessing.get_context("spawn")
@@ -92,6 +93,7 @@ def test_drivers_in_two_homes_shut_each_other_out_and_a_killed_one_lets_go(serve
     first.join()
 
 
+@pytest.mark.slow
 def test_a_database_that_is_away_is_one_line_and_exit_code_2_without_its_password(
     server: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

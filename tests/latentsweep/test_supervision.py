@@ -74,6 +74,7 @@ def test_a_foreseen_end_is_passed_on_and_not_repeated(tmp_path: Path) -> None:
     assert (tmp_path / "lives").read_text() == "x"
 
 
+@pytest.mark.slow
 def test_a_signal_reaches_the_driver_once_as_ctrl_c(tmp_path: Path) -> None:
     script = tmp_path / "driver.py"
     script.write_text(
@@ -130,6 +131,7 @@ supervision.run_as_driver(deaf_once)
 """
 
 
+@pytest.mark.slow
 def test_a_driver_whose_parent_is_gone_ends_though_an_interrupt_was_lost(tmp_path: Path) -> None:
     script, note = tmp_path / "driver.py", tmp_path / "pid"
     script.write_text(DEAF.replace("sys.argv[1]", repr(str(note))))
@@ -159,6 +161,7 @@ sys.meta_path.insert(0, Finder())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "place"),
     [

@@ -41,6 +41,7 @@ def ran(
     return subprocess.run(command, env=environment, capture_output=True, text=True, encoding="utf-8", timeout=540)
 
 
+@pytest.mark.slow
 def test_a_command_says_and_reads_the_same_in_every_locale(narrow: dict[str, str], tmp_path: Path) -> None:
     coded = "import locale, sys; print(locale.getencoding(), sys.flags.utf8_mode)"
     done = subprocess.run([sys.executable, "-c", coded], env=narrow, capture_output=True, text=True, check=True)

@@ -64,6 +64,7 @@ def test_sweeps_of_older_versions_come_first_in_the_order_of_their_trials(home: 
     assert sweeps(home) == [older, newer, noted]
 
 
+@pytest.mark.slow
 def test_a_sweep_without_a_result_hides_no_other(home: Home, tmp_path: Path) -> None:
     good, begun = run(home, 0, trials=1), run(home, 1)
     assert sweeps(home) == [good, begun]
@@ -79,6 +80,7 @@ def test_a_sweep_without_a_result_hides_no_other(home: Home, tmp_path: Path) -> 
     assert chosen_sweep(home, None, None) == begun, "where none has a result, the last run is meant"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["{", "[]", "null", "\xff", '{"turn": "x"}'])
 def test_a_damaged_sweep_hides_no_other_and_keeps_none_from_running(
     home: Home, text: str, caplog: pytest.LogCaptureFixture

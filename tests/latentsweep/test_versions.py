@@ -125,6 +125,7 @@ class _Trained:
         return Path(name)
 
 
+@pytest.mark.slow
 def test_the_versions_count_in_the_memory_that_a_training_takes() -> None:
     once, twice = (
         predict_memory(

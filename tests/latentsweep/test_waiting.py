@@ -150,6 +150,7 @@ def test_a_trial_begins_once_its_autoencoder_is_trained_and_holds_no_slot_before
     assert autoencoder(trial["params"]["vae.latent_channels"]).label == queue.listener.began[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("concurrent", [1, 2, 3, 8])
 @pytest.mark.parametrize("real", [False, True])
 def test_whatever_ends_first_all_trials_end_and_each_autoencoder_is_trained_once(

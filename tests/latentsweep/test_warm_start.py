@@ -121,6 +121,7 @@ def test_a_value_becomes_the_nearest_that_the_space_has_or_the_configuration_is_
     assert first_configurations(home, make({}, dimensions=words)[0], 20) == {}
 
 
+@pytest.mark.slow
 def test_what_tells_nothing_of_this_search_is_passed_over(
     home: Home, make: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -176,6 +177,7 @@ def test_no_sweep_has_another_name_for_it() -> None:
     assert SearchConfig(warm_start=0).identity() == SearchConfig().identity()
 
 
+@pytest.mark.slow
 def test_they_are_asked_first_and_chosen_once(make: Make) -> None:
     plan, search = make({})
     first = {"vae.latent_channels": 8, "diffusion.frequency_weight": 0.25, THRESHOLD: 0.05}
@@ -217,6 +219,7 @@ def test_a_search_that_began_without_them_goes_on_without(make: Make) -> None:
     assert len(search.run_trials()) == 1
 
 
+@pytest.mark.slow
 def test_a_sweep_says_what_it_tries_first_and_goes_on_with_it(
     home: Home, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,6 +58,7 @@ def test_the_tail_is_whole_lines_and_bounded(tmp_path: Path) -> None:
     assert tail(tmp_path / "none.log") == ""
 
 
+@pytest.mark.slow
 def test_a_process_that_beats_lives_and_one_that_hangs_is_ended_with_its_stack(tmp_path: Path) -> None:
     path, began = tmp_path / "hang.log", time.monotonic()
     environment = {"LATENTSWEEP_HANG_MINUTES": "0.04"}

@@ -67,6 +67,7 @@ def test_the_lower_score_becomes_the_champion_and_a_higher_one_does_not(home: Pa
     assert int(champion.version) == 2
 
 
+@pytest.mark.slow
 def test_of_models_that_are_registered_at_once_one_is_the_first_and_the_best_is_champion(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,6 +42,7 @@ def test_every_variable_of_the_server_is_in_its_readme() -> None:
     assert {name for name in variables if f"`{name}`" not in readme} == set()
 
 
+@pytest.mark.slow
 def test_the_real_mlflow_is_imported_from_the_root_of_the_repository() -> None:
     assert not (ROOT / "mlflow" / "__init__.py").exists()
     code = "import mlflow; print(mlflow.__file__)"
@@ -50,6 +51,7 @@ def test_the_real_mlflow_is_imported_from_the_root_of_the_repository() -> None:
     assert run.stdout.strip().endswith("__init__.py")
 
 
+@pytest.mark.slow
 def test_no_telemetry_leaves_a_process_that_uses_the_recorder() -> None:
     code = (
         "import os; os.environ.pop('CI', None); import latentsweep_mlflow.recorder;"

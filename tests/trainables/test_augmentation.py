@@ -103,6 +103,7 @@ def test_label_0_adds_nothing_to_the_denoiser() -> None:
     assert not torch.equal(model(z, t), model(z, t, condition=Condition(augmentation=torch.ones(2, 3))))
 
 
+@pytest.mark.slow
 def test_samples_are_of_latents_as_they_are_though_half_of_the_training_was_flipped(tmp_path: Path) -> None:
     """A denoiser of latents that are bright on the left half and dark on the right."""
     config = TINY.replace(

@@ -150,6 +150,7 @@ def test_a_run_that_was_killed_and_continued_equals_one_that_was_not(tmp_path: P
     assert all(torch.equal(model.state_dict()[name], value) for name, value in expected.state_dict().items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rung", [{"micro_batch": 1}, {"micro_batch": 3}, {"checkpoint_activations": True}], ids=str)
 def test_a_rung_of_the_ladder_changes_nothing_but_the_order_of_sums(rung: dict[str, Any], tmp_path: Path) -> None:
     expected, _ = trained(tmp_path / "whole")
@@ -221,6 +222,7 @@ def test_an_image_of_a_seed_is_the_same_bits_in_any_batch(guidance: float) -> No
     assert reference.steps_used.max() <= config.steps, "an evaluation with guidance counts once"
 
 
+@pytest.mark.slow
 def test_samples_follow_their_positions_and_guidance_takes_them_further(tmp_path: Path) -> None:
     """A denoiser of latents whose mean is their position's sign, and that vary around it."""
     config = CONDITIONED.replace(

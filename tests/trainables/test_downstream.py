@@ -125,6 +125,7 @@ def brain_slices(folder: Path, patients: int) -> tuple[np.ndarray, list[str]]:
     return np.stack(images), names
 
 
+@pytest.mark.slow
 def test_planted_copies_are_left_out_and_slices_of_other_patients_are_not(test_data: Path) -> None:
     """At least 99 % of training slices, flipped, shifted by up to 3 pixels, under noise of 10 grey levels, and with
     all three, are left out; at most 1 % of other patients' slices."""
@@ -152,6 +153,7 @@ def test_planted_copies_are_left_out_and_slices_of_other_patients_are_not(test_d
     assert kept - alone <= 0.01 * len(planted)
 
 
+@pytest.mark.slow
 def test_where_all_drawn_slices_are_copies_they_alone_find_no_lesion() -> None:
     real, held_out = discs(0, 4), discs(500, 3)
     kept = leave_out_copies(real, real, nearest(held_out.images, real.images).distances)

@@ -179,6 +179,7 @@ def test_reconstructions_beyond_their_range_are_clipped_and_broken_ones_refused(
         evaluate_reconstructions(images[:0], np.zeros((0, 16, 16), np.float32))
 
 
+@pytest.mark.slow
 def test_reading_the_configuration_imports_no_torchmetrics() -> None:
     modules = "trainables.measures.evaluation, trainables.autoencoder.training"
     code = f"import sys, {modules}; assert 'torchmetrics' not in sys.modules"

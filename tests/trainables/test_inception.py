@@ -108,6 +108,7 @@ def test_a_file_that_changed_after_its_check_is_not_loaded(tmp_path: Path) -> No
         InceptionExtractor(weights.InceptionWeights(path, "0" * 64))
 
 
+@pytest.mark.slow
 def test_features_do_not_depend_on_the_batch_or_the_place_in_it(extractor: InceptionExtractor) -> None:
     images = blobs(11, seed=0)
     together = extractor.features(images)
@@ -143,6 +144,7 @@ def test_the_resizer_packs_three_slices_without_mixing_them(extractor: Inception
     np.testing.assert_array_equal(extractor.resize(images), np.stack(expected))
 
 
+@pytest.mark.slow
 def test_progress_counts_the_images(extractor: InceptionExtractor) -> None:
     seen: list[tuple[int, int]] = []
     extractor.features(blobs(10, seed=0), progress=lambda done, total: seen.append((done, total)))

@@ -67,6 +67,7 @@ def test_a_rung_is_said_in_words() -> None:
     assert describe_rung(rung, 16) == "micro-batch 1 of 16, checkpointed activations"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=str)
 def test_a_training_goes_down_until_it_fits_and_says_what_it_took(error: RuntimeError) -> None:
     def train(execution: Execution) -> str:
@@ -81,6 +82,7 @@ def test_a_training_goes_down_until_it_fits_and_says_what_it_took(error: Runtime
     assert climbed.to_plain() == {"micro_batch": 2, "checkpointed": False, "out_of_memory": 2}
 
 
+@pytest.mark.slow
 def test_what_fits_on_no_rung_is_refused_in_one_line() -> None:
     def train(execution: Execution) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB\nmore")

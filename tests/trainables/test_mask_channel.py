@@ -142,6 +142,7 @@ def test_an_autoencoder_without_masks_has_the_weights_that_it_had() -> None:
     assert len(other) == 3, "the first convolution, and the weight and bias of the last"
 
 
+@pytest.mark.slow
 def test_a_tiny_autoencoder_learns_discs_and_their_masks(tmp_path: Path) -> None:
     training, held_out = discs(64), discs(20, seed=1)
     model, records = train_vae(

@@ -70,6 +70,7 @@ def test_images_are_compared_in_parts_as_they_are_together(monkeypatch: pytest.M
     assert parts.distances == pytest.approx(whole.distances)
 
 
+@pytest.mark.slow
 def test_the_distance_is_that_of_the_whole_search(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CANDIDATES", 12)
     images, training = draw(5, 0, 32), draw(12, 1, 32)
@@ -159,6 +160,7 @@ def test_unusable_images_and_empty_sets_are_errors() -> None:
         memorisation(np.zeros(0), np.ones(4))
 
 
+@pytest.mark.slow
 def test_two_hundred_images_against_six_hundred_slices_are_quick() -> None:
     images, training = draw(200, 0, 128), draw(600, 1, 128)
     began = time.thread_time()

@@ -29,13 +29,7 @@ from trainables.resources.memory import RESERVE, Storages, batch_size, predict_m
 
 CPU = torch.device("cpu")
 BATCHES = (1, 2, 7, 16, 64)
-LARGE = {("paper", "vae", 64), ("improved", "vae", 64)}
-CASES = [
-    pytest.param(name, section, batch, marks=pytest.mark.slow if (name, section, batch) in LARGE else ())
-    for name in RECIPES
-    for section in ("vae", "diffusion")
-    for batch in BATCHES
-]
+CASES = [(name, section, batch) for name in RECIPES for section in ("vae", "diffusion") for batch in BATCHES]
 
 
 def loss_of_vae(recipe: Recipe, model: Autoencoder, images: Tensor, noise: Tensor, adversary: Adversary) -> Tensor:
@@ -83,6 +77,7 @@ def counted(recipe: Recipe, section: str, batch: int, *, checkpointing: bool = F
     return sum(event.nbytes() for event in events if event.name() == "[memory]")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "section", "batch"), CASES)
 def test_predicted_activations_are_those_of_a_real_step(name: str, section: str, batch: int) -> None:
     recipe = RECIPES[name].replace(**{f"{section}.batch_size": batch})
@@ -90,6 +85,7 @@ def test_predicted_activations_are_those_of_a_real_step(name: str, section: str,
     assert prediction.activations == pytest.approx(counted(recipe, section, batch), rel=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("section", ["vae", "diffusion"])
@@ -132,6 +128,7 @@ OTHER_LOSSES: dict[str, dict[str, object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", OTHER_LOSSES.values(), ids=OTHER_LOSSES)
 def test_so_they_are_with_another_loss_of_the_autoencoder(changes: dict[str, object]) -> None:
     recipe = SMOKE.replace(**{"vae.batch_size": 4, **changes})
@@ -153,6 +150,7 @@ def test_a_discriminator_counts_with_its_gradients_and_moments() -> None:
     assert opposed.step > plain.step + 3 * weights
 
 
+@pytest.mark.slow
 def test_the_parts_are_what_they_are_by_definition() -> None:
     recipe = PAPER.replace(**{"diffusion.precision": "fp16"})
     memory = predict_memory(recipe, "diffusion", Execution(), device="cuda", slices=1000)
@@ -174,6 +172,7 @@ def test_every_further_average_takes_the_weights_once_more() -> None:
         assert after.workspace == before.workspace
 
 
+@pytest.mark.slow
 def test_a_guide_that_samples_takes_no_less_than_one_that_is_kept() -> None:
     kept = SMOKE.replace(**{"diffusion.guide_share": 0.1, "sampling.precision": "bf16"})
     used = kept.replace(**{"sampling.autoguidance": 2.0})
@@ -190,6 +189,7 @@ def test_an_average_that_is_made_of_others_takes_its_weights_while_it_is_measure
     assert after.step == before.step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("section", ["vae", "diffusion"])
 def test_every_rung_of_the_ladder_takes_less_activations(section: str) -> None:
     held = [

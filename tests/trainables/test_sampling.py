@@ -145,6 +145,7 @@ def at_zero_snr(prediction: str = "v", schedule: str = "paper") -> DiffusionConf
     return DiffusionConfig(prediction=prediction, schedule=schedule, zero_terminal_snr=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", ["paper", "cosine", "linear"])
 @pytest.mark.parametrize("prediction", ["v", "x0"])
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -332,6 +333,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 def test_ten_thresholds_cost_less_than_one_and_a_half_times_one() -> None:
     model = random_unet()
@@ -358,6 +360,7 @@ def random_unet() -> UNet:
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sampler", "eta"), [("ddim", 0.0), ("ddim", 1.0), ("dpmpp_2m", 0.0)])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_an_image_of_a_seed_is_the_same_bits_in_any_batch(sampler: str, eta: float, precision: str) -> None:

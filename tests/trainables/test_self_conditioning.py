@@ -159,6 +159,7 @@ def test_a_run_that_was_killed_and_continued_equals_one_that_was_not(tmp_path: P
     assert all(torch.equal(model.state_dict()[name], value) for name, value in expected.state_dict().items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rung", [{"micro_batch": 1}, {"micro_batch": 3}, {"checkpoint_activations": True}], ids=str)
 def test_a_rung_of_the_ladder_changes_nothing_but_the_order_of_sums(rung: dict[str, Any], tmp_path: Path) -> None:
     expected, _ = trained(tmp_path / "whole")
@@ -231,6 +232,7 @@ def test_without_self_conditioning_a_denoiser_is_told_nothing() -> None:
     assert trace.latents.isfinite().all()
 
 
+@pytest.mark.slow
 def test_samples_are_the_data_whose_sign_the_first_estimate_decides(tmp_path: Path) -> None:
     """A denoiser of one pattern, as bright as dark in the data: its samples are either, and none is the grey mean."""
     config = INFORMED.replace(

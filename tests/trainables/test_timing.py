@@ -45,6 +45,7 @@ def slowed(monkeypatch: pytest.MonkeyPatch, loop: object, name: str, seconds: Se
     return called
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("section", "loop"), [("vae", vae_training), ("diffusion", diffusion_training)])
 def test_a_step_is_timed_in_the_loop_itself_and_what_comes_between_steps_is_not(
     section: str, loop: object, monkeypatch: pytest.MonkeyPatch
@@ -127,11 +128,13 @@ def test_an_image_takes_longer_the_more_evaluations_it_has() -> None:
     assert 0 < short < long
 
 
+@pytest.mark.slow
 def test_features_and_the_step_of_a_segmentation_network_take_time() -> None:
     for piece in ("features", "segmentation"):
         assert pieces.piece_seconds(piece, TINY, find_weights(), Execution(), 20, 0.1) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("device", "batch"), [("cpu", 8), ("cuda", 32)])
 def test_features_are_timed_warm_and_by_as_many_images_as_a_pass_computes(
     device: str, batch: int, monkeypatch: pytest.MonkeyPatch
@@ -153,6 +156,7 @@ def test_features_are_timed_warm_and_by_as_many_images_as_a_pass_computes(
     assert passes == [batch, batch]
 
 
+@pytest.mark.slow
 def test_an_image_is_timed_warm_and_by_as_many_as_a_pass_computes(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[int] = []
     decoded: list[int] = []

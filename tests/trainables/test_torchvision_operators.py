@@ -18,6 +18,7 @@ def run_fresh(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
 
 
+@pytest.mark.slow
 def test_torchmetrics_and_cleanfid_import_in_a_fresh_process() -> None:
     done = run_fresh(
         "import trainables.measures.torchvision_operators\n"
@@ -29,6 +30,7 @@ def test_torchmetrics_and_cleanfid_import_in_a_fresh_process() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_importing_it_twice_or_after_torchvision_is_harmless() -> None:
     done = run_fresh(
         "import importlib, trainables.measures.torchvision_operators as operators\n"

@@ -129,6 +129,7 @@ def test_the_first_losses_are_what_they_were(name: str, tmp_path: Path) -> None:
     assert losses == pytest.approx(golden[name], rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("name", CONTINUED)
 def test_a_run_that_was_killed_and_continued_equals_one_that_was_not(
@@ -161,6 +162,7 @@ def checkpointed(folder: Path) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in tensors.items() if name.startswith(("model/", "average/"))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOOPS)
 def test_the_untrained_network_is_validated_first_as_it_is_later(name: str, tmp_path: Path) -> None:
     metric = {"vae": "val/loss", "denoiser": "val/mse"}[name]
@@ -177,6 +179,7 @@ def test_the_untrained_network_is_validated_first_as_it_is_later(name: str, tmp_
     assert not any(each.startswith(("train/", "rung/")) for each in first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOOPS)
 def test_validating_the_untrained_network_changes_nothing_after_it(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -199,6 +202,7 @@ def test_validating_the_untrained_network_changes_nothing_after_it(
     assert all(torch.equal(weights[key], value) for key, value in checkpointed(seen).items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOOPS)
 def test_a_training_that_an_older_version_began_goes_on_without_the_untrained_loss(name: str, tmp_path: Path) -> None:
     def kill(records: Sequence[Record]) -> None:
@@ -269,6 +273,7 @@ def assert_equal_up_to_order(weights: dict[str, torch.Tensor], expected: dict[st
         torch.testing.assert_close(weights[key], value, rtol=1e-3, atol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "rung",
     [
@@ -290,6 +295,7 @@ def test_a_rung_of_the_ladder_changes_nothing_but_the_order_of_sums(
     assert_equal_up_to_order(rung_weights, weights)
 
 
+@pytest.mark.slow
 def test_without_dropout_by_place_the_weights_would_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, weights = trained("denoiser", tmp_path / "whole")
     monkeypatch.setattr(Masks, "drop", lambda self, h, probability, layer: F.dropout(h, probability))
@@ -407,6 +413,7 @@ def test_both_cutmix_forms_train_and_differ(tmp_path: Path) -> None:
     assert losses["z0"] != losses["zt"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampling", ["stratified", "logit_normal", "log_normal"])
 def test_a_run_with_other_timesteps_at_zero_snr_continues_bit_for_bit(sampling: str, tmp_path: Path) -> None:
     recipe = TINY.replace(**{"diffusion.timestep_sampling": sampling, "diffusion.zero_terminal_snr": True})
@@ -423,6 +430,7 @@ def test_a_run_with_other_timesteps_at_zero_snr_continues_bit_for_bit(sampling: 
     assert without_time(denoiser_records(broken, recipe)) == expected
 
 
+@pytest.mark.slow
 def test_more_averages_leave_the_training_as_it_is_and_survive_a_kill(tmp_path: Path) -> None:
     plain, more = TINY.diffusion, TINY.diffusion.replace(ema_lengths=(0.05, 0.2), guide_share=0.3)
 
@@ -468,6 +476,7 @@ def scored(folder: Path, score: Scorer | None, report: Report = ignore_report) -
     return [record["rung/kid"] for record in records if "rung/kid" in record]
 
 
+@pytest.mark.slow
 def test_a_training_that_was_given_up_goes_on_without_the_scores_of_another_sampling(tmp_path: Path) -> None:
     heard: list[list[float]] = []
 
@@ -491,6 +500,7 @@ def test_a_training_that_was_given_up_goes_on_without_the_scores_of_another_samp
     assert heard == [[0.0, 0.1]] * 3, "the averages, to choose from"
 
 
+@pytest.mark.slow
 def test_a_training_that_copies_goes_on_and_keeps_what_it_was_before_also_through_a_kill(tmp_path: Path) -> None:
     config, steps = TINY.diffusion.replace(ema_lengths=(0.1,)), list[float]()
 

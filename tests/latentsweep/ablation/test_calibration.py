@@ -82,11 +82,9 @@ def study(generator: np.random.Generator, n: int, *, subjects: bool = False, eff
     return runs
 
 
-@pytest.mark.parametrize("n", [SEEDS[0], *(pytest.param(n, marks=pytest.mark.slow) for n in SEEDS[1:])])
-@pytest.mark.parametrize(
-    "subjects",
-    [pytest.param(False, id="seeds alone"), pytest.param(True, id="seeds and subjects", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("n", SEEDS)
+@pytest.mark.parametrize("subjects", [False, True], ids=["seeds alone", "seeds and subjects"])
 def test_at_most_6_percent_of_1000_studies_without_an_effect_declare_one(n: int, subjects: bool) -> None:
     generator = np.random.default_rng(n)
     wrong = 0
@@ -97,6 +95,7 @@ def test_at_most_6_percent_of_1000_studies_without_an_effect_declare_one(n: int,
     assert 0 < wrong <= 60
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", SEEDS)
 @pytest.mark.parametrize("contrasts", [1, 5, 20])
 def test_holm_over_arms_that_share_their_reference_errs_in_at_most_5_percent_of_studies(
@@ -106,6 +105,7 @@ def test_holm_over_arms_that_share_their_reference_errs_in_at_most_5_percent_of_
     assert 0.035 < share < 0.053
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", SEEDS)
 @pytest.mark.parametrize("contrasts", [1, 5])
 @pytest.mark.parametrize(("between", "shared"), [(1.0, 0.0), (1.0, 1.0), (1.0, 3.0), (0.2, 1.0)])
@@ -127,6 +127,7 @@ def test_satterthwaites_degrees_of_freedom_would_err_twice_as_often_as_they_say_
     assert np.mean(student(values, error, df).p < level) < 1.2 * level
 
 
+@pytest.mark.slow
 def test_an_effect_of_one_and_a_half_standard_deviations_is_found_with_8_seeds_in_85_percent() -> None:
     generator = np.random.default_rng(1)
     planted = 1.5 * PAIRED_SD
@@ -144,6 +145,7 @@ def test_the_detectable_effect_is_found_in_four_studies_of_five(n: int, contrast
     assert np.mean(student(values).p < 0.05 / contrasts) == pytest.approx(0.8, abs=0.01)
 
 
+@pytest.mark.slow
 def test_the_detectable_effect_is_found_as_often_where_subjects_are_sampled_too() -> None:
     generator = np.random.default_rng(0)
     error = 0.3 * np.sqrt(generator.chisquare(9, size=40_000) / 9)
@@ -157,6 +159,7 @@ def test_95_percent_intervals_cover_the_truth_in_95_percent(n: int) -> None:
     assert 0.945 < coverage(2.5 + many(n)[:, 0], truth=2.5) < 0.955
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", SEEDS)
 def test_the_intervals_of_1000_whole_studies_cover_the_truth_in_93_to_97_percent(n: int) -> None:
     generator = np.random.default_rng(n)
@@ -169,6 +172,7 @@ def test_the_intervals_of_1000_whole_studies_cover_the_truth_in_93_to_97_percent
     assert 930 <= inside <= 970
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", SEEDS)
 @pytest.mark.parametrize(
     ("between", "shared", "own", "least", "most"),

@@ -41,6 +41,7 @@ def compared(generated: Labelled) -> Usefulness:
     return Usefulness.of({"rows": rows, "drawn": len(generated), "copies": 0})
 
 
+@pytest.mark.slow
 def test_real_slices_under_another_name_reach_all_of_the_real_dice() -> None:
     real, order = discs(0, 8), np.random.default_rng(0).permutation(40)
     found = compared(Labelled(real.images[order], real.masks[order]))
@@ -51,6 +52,7 @@ def test_real_slices_under_another_name_reach_all_of_the_real_dice() -> None:
     assert found.ratio.value == pytest.approx(1, abs=0.15)
 
 
+@pytest.mark.slow
 def test_noise_reaches_nothing() -> None:
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (40, 32, 32)).astype(np.uint8)

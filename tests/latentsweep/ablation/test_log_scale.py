@@ -96,6 +96,7 @@ def test_two_arms_have_no_spread_to_share_and_take_four_seeds_for_it() -> None:
     assert np.mean(simulated(2, 4, change=-0.2)[1] < 0.05) > 0.97
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [3, 5, 8])
 @pytest.mark.parametrize("arms", [2, 4, 8])
 @pytest.mark.parametrize("kind", ["normal", "heavy", "skewed"])
@@ -104,6 +105,7 @@ def test_with_equal_spread_at_most_6_percent_of_studies_claim_an_effect(arms: in
     assert np.mean(p.min(axis=1) < 0.05) < 0.06
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [3, 5])
 @pytest.mark.parametrize("arms", [3, 5, 6, 8])
 @pytest.mark.parametrize(
@@ -258,6 +260,7 @@ def verdicts(
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "arms"), [(5, 2), (8, 4)])
 @pytest.mark.parametrize("change", [0.1, 1 / 1.1 - 1])
 def test_a_true_tenth_is_called_no_difference_in_at_most_5_percent(n: int, arms: int, change: float) -> None:
@@ -355,6 +358,7 @@ def study_of_subjects(
     return runs, WithinKernel(names, tuple(int(size) for size in SIZES), sums, pairs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [3, 5])
 @pytest.mark.parametrize(("between", "skewed"), [(0.3, False), (0.6, False), (0.3, True)])
 def test_intervals_hold_the_change_that_other_subjects_would_show(n: int, between: float, skewed: bool) -> None:

@@ -195,6 +195,7 @@ def crossed(combined: Written) -> Content:
     return combined.content
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fixture", ["out", "combined"])
 def test_the_numbers_in_all_outputs_are_the_effects(fixture: str, request: pytest.FixtureRequest) -> None:
     written: Written = request.getfixturevalue(fixture)
@@ -242,6 +243,7 @@ def test_the_csv_is_unrounded_and_names_the_runs_of_every_number(crossed: Conten
             )
 
 
+@pytest.mark.slow
 def test_the_page_opens_with_one_sentence_and_the_chart_and_leads_to_the_studys_run() -> None:
     content = leave_one_out()
     html = as_html(dataclasses.replace(content, address="http://h/#/runs/1"))
@@ -642,6 +644,7 @@ def test_runs_that_the_guards_refuse_are_counted_beside_the_score_and_named_with
         assert "study/full/1: copies 58 % (bound 3 %)" in text
 
 
+@pytest.mark.slow
 def test_the_gap_stands_in_every_file_with_a_picture(with_more: Content, tmp_path: Path) -> None:
     html, markdown, latex = as_html(with_more), as_markdown(with_more), as_latex(with_more)
     for text in (words(html), markdown):
@@ -667,6 +670,7 @@ def test_numbers_are_written_with_a_real_minus_and_no_negative_zero() -> None:
     assert fixed(None, 2) == "–"
 
 
+@pytest.mark.slow
 def test_the_four_files_are_written_and_a_folder_that_cannot_be_is_one_line(full: Content, tmp_path: Path) -> None:
     files = write_page(full, tmp_path / "a" / "b")
     assert [path.name for path in files] == ["ablation.html", "ablation.md", "ablation.tex", "ablation.csv"]

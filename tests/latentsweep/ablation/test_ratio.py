@@ -77,6 +77,7 @@ class Population:
         return found, real
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", SEEDS)
 @pytest.mark.parametrize(
     ("arm", "reference", "shared"),
@@ -100,6 +101,7 @@ def test_95_percent_intervals_cover_the_true_ratio_in_95_percent(
     assert bounded > 0.75 * studies
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", SEEDS)
 @pytest.mark.parametrize(
     ("near", "between", "noise", "most"),

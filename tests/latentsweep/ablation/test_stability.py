@@ -106,6 +106,7 @@ def test_a_score_far_above_its_arms_others_is_a_collapse_and_takes_no_power_from
     assert other.p == pytest.approx(alone.p)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", [0.05, 0.1, 0.2, 0.4])
 @pytest.mark.parametrize(("arms", "n"), [(2, 3), (2, 8), (5, 5), (8, 3)])
 def test_lognormal_noise_alone_has_a_collapse_in_at_most_1_percent_of_studies(
@@ -142,6 +143,7 @@ def in_folds(values: np.ndarray) -> dict[str, dict[int, float]]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harder", [1.55, 1.7, 2.0, 4.0])
 @pytest.mark.parametrize(("arms", "folds", "seeds"), [(2, 3, 3), (4, 3, 3), (2, 3, 2), (4, 3, 1), (4, 5, 1)])
 def test_a_harder_fold_is_no_collapse(harder: float, arms: int, folds: int, seeds: int) -> None:

@@ -195,6 +195,7 @@ def cases() -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("folder", "case"), CASES.items(), ids=CASES.keys())
 def test_a_case_is_prepared_or_refused_as_expected(cases: Path, tmp_path: Path, folder: str, case: Case) -> None:
     source = package_folder(case) if case.package else cases / folder / case.below

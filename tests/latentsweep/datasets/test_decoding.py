@@ -137,6 +137,7 @@ def test_a_stream_without_a_frame_header_that_is_read_has_no_size(stream):
         measure_jpeg(stream)
 
 
+@pytest.mark.slow
 def test_shared_series_prepare_to_the_same_bits_from_every_lossless_transfer_syntax(test_data, tmp_path):
     cases = sorted((test_data / "rsna_miccai" / "train").iterdir())[:3]
     plain = tmp_path / "plain"

@@ -232,6 +232,7 @@ def test_damaged_files_end_in_slices_or_in_a_listed_reject(tmp_path, valid, read
     assert reasons.total() >= COUNT // 20, "hardly anything was damaged"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", ["dicom", "dicom_enhanced", "dicom_JPEGLosslessSV1"])
 def test_a_damaged_file_leaves_the_good_series_of_its_folder(tmp_path, valid, head, write_dicom, reader):
     fuzzing.damaged_copies(valid(reader), tmp_path / "damaged", 60, 7)

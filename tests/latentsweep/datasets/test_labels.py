@@ -195,6 +195,7 @@ def test_a_label_that_a_dataset_lacks_is_told_with_those_that_it_has(tmp_path: P
         check_labels(dataset, ["grade", "age"])
 
 
+@pytest.mark.slow
 def test_the_command_says_how_many_subjects_each_category_has(tmp_path: Path, source: Path) -> None:
     words = ("data", "prepare", "mine", "--source", source, "--size", 32, "--labels", grades(tmp_path / "t.csv"))
     done = cli(tmp_path / "runs", *words)

@@ -135,6 +135,7 @@ def refused(tmp_path, kind, reason):
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("make", "reason"), NIFTI_BOMBS)
 def test_a_nifti_bomb_is_refused_by_what_it_claims(tmp_path, write_nifti, make, reason):
     (tmp_path / "bombs").mkdir()
@@ -179,6 +180,7 @@ def dicom_bomb(tmp_path, head, write_dicom):
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("change", "reason"), DICOM_BOMBS)
 def test_a_dicom_bomb_is_refused_by_what_it_claims(tmp_path, dicom_bomb, change, reason):
     dicom_bomb(change)
@@ -333,6 +335,7 @@ def test_nothing_outside_a_source_is_read_and_nothing_in_it_hangs(hostile):
     }
 
 
+@pytest.mark.slow
 def test_names_of_a_source_reach_no_terminal_and_no_file(tmp_path, hostile):
     (hostile / "more").mkdir()
     for number in range(3):

@@ -260,6 +260,7 @@ def test_the_contact_sheet_draws_the_outline_of_lesions(tmp_path, source):
     assert 0 < (sheet == OUTLINE).all(axis=2).mean() < 0.1
 
 
+@pytest.mark.slow
 def test_the_shared_masks_are_those_of_their_source_and_their_patients_are_kaggles(tmp_path, test_data):
     dataset = own(tmp_path, test_data / "brats_masks", size=256)
     counts = dataset.manifest["counts"]

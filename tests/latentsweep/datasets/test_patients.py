@@ -450,6 +450,7 @@ VISITS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "layout",
     [

@@ -31,6 +31,7 @@ def leftovers(home):
     return [path.name for path in (home / "datasets").iterdir() if not path.name.endswith(".lock")]
 
 
+@pytest.mark.slow
 def test_kaggle_gives_every_slice_of_every_subject(tmp_path, test_data):
     told = []
     dataset = prepare(
@@ -72,6 +73,7 @@ def test_both_brats_namings_prepare_and_modalities_of_one_patient_share_split_an
     assert splits["brats_flair"] == splits["brats_t1ce"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("folder", "slices", "subjects", "volumes"),
     [
@@ -88,6 +90,7 @@ def test_other_real_scans_prepare_as_a_users_own(tmp_path, test_data, folder, sl
     assert counts["files_ignored"] == (folder == "dicom_other/pd_axial")
 
 
+@pytest.mark.slow
 def test_files_without_subjects_are_noted_as_such(tmp_path, test_data):
     assert "subjects are unknown" in own(tmp_path, test_data / "jpg_t1ce").manifest["notes"][0]
 
@@ -104,6 +107,7 @@ def test_the_sagittal_series_among_others_is_a_listed_reject(tmp_path, test_data
     assert manifest["counts"]["slices"] == 60
 
 
+@pytest.mark.slow
 def test_the_demo_is_about_700_slices_of_some_dozens_of_patients_and_always_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr(preparation, "SUBJECTS", 4)
     one = prepare("demo", home=tmp_path / "one", jobs=1)
@@ -425,6 +429,7 @@ def test_a_dataset_comes_back_when_its_replacement_was_killed_just_before_it_had
     assert ".mine.retired" not in leftovers(tmp_path / "home")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("interrupts", [1, 2])
 def test_ctrl_c_ends_at_once_with_its_workers_and_leaves_nothing(tmp_path, interrupts):
     script = (

@@ -35,6 +35,7 @@ def identifiers_in(content, cases):
     return found | (numbers & cases if content.isascii() else set())
 
 
+@pytest.mark.slow
 def test_no_identifier_is_in_anything_made_from_kaggle(tmp_path, test_data, caplog, capfd):
     caplog.set_level(logging.DEBUG)
     source = test_data / "rsna_miccai"

@@ -250,6 +250,7 @@ def test_every_lint_of_the_table_has_a_case_that_fires_and_one_that_does_not() -
     assert list(FIRES) == list(SILENT) == list(LINTS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", FIRES)
 def test_it_fires_on_its_fault(code: str, plants: Plants) -> None:
     (found,) = [found for found in FIRES[code](plants) if found.code == code]
@@ -257,6 +258,7 @@ def test_it_fires_on_its_fault(code: str, plants: Plants) -> None:
     assert (found.line, found.advice) == (LINTS[code].line, LINTS[code].advice)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", SILENT)
 def test_it_is_silent_without_its_fault(code: str, plants: Plants) -> None:
     assert code not in {found.code for found in SILENT[code](plants)}

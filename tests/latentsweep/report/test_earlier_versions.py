@@ -68,6 +68,7 @@ def age(
     return aged
 
 
+@pytest.mark.slow
 def test_trials_of_other_versions_are_told_and_stand_in_no_ranking(make_sweep: Make) -> None:
     made = make_sweep()
     best = family_of(made.search.measured()[0])
@@ -94,6 +95,7 @@ def test_a_sweep_that_one_earlier_version_measured_is_ranked_as_it_was(make_swee
     assert leaderboard.rows(search) == before
 
 
+@pytest.mark.slow
 def test_two_earlier_versions_are_kept_apart_by_what_was_noted(make_sweep: Make) -> None:
     made = make_sweep()
     age(made, runs(made)[:4], versions=dict.fromkeys(VERSIONS, 1))
@@ -101,6 +103,7 @@ def test_two_earlier_versions_are_kept_apart_by_what_was_noted(make_sweep: Make)
     assert open_search(made.home.sweeps / made.name).apart == set(runs(made)[:4])
 
 
+@pytest.mark.slow
 def test_a_pareto_front_is_of_trials_that_were_measured_in_one_way(make_sweep: Make) -> None:
     made = make_sweep(objectives=("kid", "steps"))
     whole = made.search.best()

@@ -67,6 +67,7 @@ def imported(libraries: tuple[str, ...], words: list[str], folder: Path) -> list
     return done.stderr.splitlines()[-1].split()
 
 
+@pytest.mark.slow
 def test_a_second_report_imports_nothing_that_trains_reads_scans_or_grows_forests(
     make_sweep: Callable[..., Any],
 ) -> None:
@@ -89,6 +90,7 @@ def test_a_report_names_the_cards_of_a_machine_that_has_a_driver(monkeypatch: py
         assert repetition.machine().endswith(f", {said}")
 
 
+@pytest.mark.slow
 def test_a_second_report_grows_no_forest(make_sweep: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     made = make_sweep(6)
     first = write_report(made.home, made.name)[0].read_text()
@@ -115,6 +117,7 @@ def test_what_was_kept_of_other_trials_is_computed_again(make_sweep: Callable[..
     assert leaderboard.keep(more.search, "kept.json", lambda: 2) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["{", "[]", "3", '{"of": 1}', None])
 def test_what_was_kept_and_is_damaged_is_computed_again(make_sweep: Callable[..., Any], text: str | None) -> None:
     search, path = make_sweep(3).search, make_sweep(3).search.folder / "kept.json"
@@ -150,6 +153,7 @@ def test_the_users_of_a_result_are_said_in_short() -> None:
     assert [users_words(row, {}) for row in rows] == ["sweeps/unread-3c", "nothing"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["plan", "--recipe", "smoke"], ["train", "--config", "best.yaml", "--dry-run"]])
 def test_a_plan_imports_neither_ray_nor_what_reads_scans_or_draws(tmp_path: Path, words: list[str]) -> None:
     plant(Home(tmp_path / "runs"))
@@ -159,6 +163,7 @@ def test_a_plan_imports_neither_ray_nor_what_reads_scans_or_draws(tmp_path: Path
     assert imported(("ray", "torchvision", *SCANS, *FOREST, *drawing), words, tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_second_lint_imports_nothing_that_trains_reads_scans_or_draws(make_sweep: Callable[..., Any]) -> None:
     made = make_sweep(6)
     plant(made.home, made.plan.dataset)
@@ -168,6 +173,7 @@ def test_a_second_lint_imports_nothing_that_trains_reads_scans_or_draws(make_swe
     assert imported((*TRAINING, *SCANS, *FOREST, "mlflow"), ["lint"], made.home.root.parent) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["store", "show"], ["store", "show", "--json"], ["store", "free", "--dry-run"]])
 def test_a_look_into_the_store_imports_nothing_that_trains_or_reads_scans(
     make_sweep: Callable[..., Any], words: list[str]

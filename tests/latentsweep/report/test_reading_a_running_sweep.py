@@ -15,6 +15,7 @@ from latentsweep.search.sweeps import open_search
 from .conftest import Made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", ["running", "finished", "failed"])
 def test_a_report_leaves_the_runs_of_a_sweep_as_they_are(make_sweep: Callable[..., Made], status: str) -> None:
     made, recorder = make_sweep(stored=False), MemoryRecorder()
@@ -29,6 +30,7 @@ def test_a_report_leaves_the_runs_of_a_sweep_as_they_are(make_sweep: Callable[..
     assert hashlib.sha256((made.home.sweeps / made.name / "study.db").read_bytes()).hexdigest() == study
 
 
+@pytest.mark.slow
 def test_a_trial_that_runs_while_a_report_is_written_runs_on(make_sweep: Callable[..., Made]) -> None:
     made = make_sweep(trials=4, stored=False)
     number, _ = made.search.ask() or (None, None)
@@ -37,6 +39,7 @@ def test_a_trial_that_runs_while_a_report_is_written_runs_on(make_sweep: Callabl
     assert open_search(made.home.sweeps / made.name).trial(number).state == TrialState.RUNNING
 
 
+@pytest.mark.slow
 def test_a_report_of_a_sweep_that_was_never_recorded_makes_no_run(make_sweep: Callable[..., Made]) -> None:
     made, recorder = make_sweep(stored=False), MemoryRecorder()
     assert report_files(made.home, made.name, lambda _: recorder, recorded=True)

@@ -41,6 +41,7 @@ def export(made: Made, to: Path, *words: object, code: int = 0) -> str:
     return done.output
 
 
+@pytest.mark.slow
 def test_a_copyist_is_exported_only_where_it_is_said(make_sweep: Callable[..., Made], tmp_path: Path) -> None:
     made = make_sweep(metrics=some_copy)
     copyist = next(trial for trial in made.search.measured() if trial.params[HEAVY] == 0.3)
@@ -60,6 +61,7 @@ def test_a_copyist_is_exported_only_where_it_is_said(make_sweep: Callable[..., M
     assert (taken["trial"], taken["refused"]) == (copyist.number, REASON)
 
 
+@pytest.mark.slow
 def test_a_sweep_of_copyists_has_nothing_to_export_but_where_it_is_said(
     make_sweep: Callable[..., Made], tmp_path: Path
 ) -> None:
@@ -70,6 +72,7 @@ def test_a_sweep_of_copyists_has_nothing_to_export_but_where_it_is_said(
     export(made, tmp_path / "best.yaml", "--despite-guards")
 
 
+@pytest.mark.slow
 def test_the_report_shows_the_refused_last_with_the_reason(make_sweep: Callable[..., Made]) -> None:
     made = make_sweep(metrics=some_copy)
     content = gather(made.home, made.name)
@@ -89,6 +92,7 @@ def test_the_report_shows_the_refused_last_with_the_reason(make_sweep: Callable[
     assert all(REASON in path.read_text() for path in files if path.suffix in (".html", ".md", ".csv"))
 
 
+@pytest.mark.slow
 def test_a_report_of_copyists_names_no_best(make_sweep: Callable[..., Made]) -> None:
     made = make_sweep(metrics=all_copy)
     content = gather(made.home, made.name)
@@ -110,6 +114,7 @@ def test_a_report_of_copyists_names_no_best(make_sweep: Callable[..., Made]) -> 
     assert {row["rank"] for row in rows} == {""}
 
 
+@pytest.mark.slow
 def test_a_sweep_without_guards_shows_their_words_and_how_to_train_its_best_all_the_same(
     make_sweep: Callable[..., Made], tmp_path: Path
 ) -> None:
@@ -144,6 +149,7 @@ def test_what_train_falls_back_to_is_drawn_from_its_folder(
     assert content.retrain[2].startswith("python cli.py sample FOLDER ")
 
 
+@pytest.mark.slow
 def test_what_an_older_version_measured_is_shown_as_before(make_sweep: Callable[..., Made]) -> None:
     made = make_sweep()
     content = gather(made.home, made.name)

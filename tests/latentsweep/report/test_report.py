@@ -74,6 +74,7 @@ class Loads(HTMLParser):
                 self.loaded.append(value or "")
 
 
+@pytest.mark.slow
 def test_the_numbers_are_the_studys(make_sweep: Make) -> None:
     made = make_sweep()
     html, markdown, rows = report_of(made)
@@ -104,6 +105,7 @@ def test_recorded_intervals_are_shown_as_they_are(make_sweep: Make) -> None:
     assert {row["gen/kid_low"] for row in rows} == {"7.25"}
 
 
+@pytest.mark.slow
 def test_the_page_is_one_file_that_loads_nothing(make_sweep: Make) -> None:
     html, _, _ = report_of(make_sweep())
     found = Loads(html)
@@ -118,6 +120,7 @@ def test_the_page_is_one_file_that_loads_nothing(make_sweep: Make) -> None:
     assert set(re.findall(r'<a href="#([^"]+)"', html)) <= set(found.ids)
 
 
+@pytest.mark.slow
 def test_the_page_opens_with_one_sentence_and_the_pictures_and_the_paragraphs_come_after(make_sweep: Make) -> None:
     made = make_sweep()
     html, markdown, _ = report_of(made)
@@ -132,6 +135,7 @@ def test_the_page_opens_with_one_sentence_and_the_pictures_and_the_paragraphs_co
     assert unescape(lead[1]).endswith("]; real slices score 1.8 and its autoencoder's reconstructions 12.3.")
 
 
+@pytest.mark.slow
 def test_numbers_of_the_leaderboard_lead_to_their_runs_where_mlflow_has_them(make_sweep: Make) -> None:
     made = make_sweep()
     known = made.search.measured()[1].number
@@ -144,6 +148,7 @@ def test_numbers_of_the_leaderboard_lead_to_their_runs_where_mlflow_has_them(mak
     assert '<a href="http' not in report_of(made)[0]
 
 
+@pytest.mark.slow
 def test_addresses_that_hold_on_one_machine_alone_are_said_to(make_sweep: Make) -> None:
     made = make_sweep(1)
     for address, said in (("http://127.0.0.1:5000/#/runs/1", True), ("https://h/#/runs/1", False)):
@@ -169,6 +174,7 @@ def compared(dice: Mapping[str, float]) -> dict[str, Any]:
     return {"rows": rows, "drawn": 60, "copies": 7}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("measured", [True, False])
 def test_what_slices_are_good_for_is_a_section_where_the_shown_configuration_was_so_measured(
     make_sweep: Make, measured: bool
@@ -206,6 +212,7 @@ def test_what_slices_are_good_for_is_a_section_where_the_shown_configuration_was
     assert 'href="#useful"' in page
 
 
+@pytest.mark.slow
 def test_many_large_pictures_still_make_a_file_under_6_mb(make_sweep: Make) -> None:
     made = make_sweep(1, stored=False)
     made.stored(made.search.trial(0).params, shape=(380, 500))
@@ -246,6 +253,7 @@ def test_a_near_tie_is_said_to_be_one(make_sweep: Make) -> None:
     assert {row["indistinguishable"] for row in rows} == {"True"}
 
 
+@pytest.mark.slow
 def test_a_clear_lead_is_said_to_be_one_and_what_falls_behind_is_named(make_sweep: Make) -> None:
     html, _, rows = report_of(make_sweep())
     text = words(html)
@@ -257,6 +265,7 @@ def test_a_clear_lead_is_said_to_be_one_and_what_falls_behind_is_named(make_swee
     assert {row["paired"] for row in rows} == {"False"}
 
 
+@pytest.mark.slow
 def test_a_difference_is_judged_by_its_paired_error_and_not_by_those_of_the_scores(make_sweep: Make) -> None:
     def metrics(params: dict[str, Any]) -> dict[str, float]:
         kid = 20.0 + 9.0 * (params["vae.latent_channels"] == 8) + params["diffusion.frequency_weight"]
@@ -282,6 +291,7 @@ def test_a_difference_is_judged_by_its_paired_error_and_not_by_those_of_the_scor
         assert "Columns other than KID ×1000 are exploratory" in page
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("every_forest")
 def test_what_mattered_is_the_field_that_moved_the_score(make_sweep: Make) -> None:
     html, markdown, _ = report_of(make_sweep())
@@ -304,6 +314,7 @@ def test_what_could_not_be_paired_is_counted_and_told_why() -> None:
     assert unpaired_words(of_fid, FID).endswith("errors are paired for KID ×1000 alone")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("every_forest")
 def test_a_field_that_does_nothing_is_not_told_from_noise(make_sweep: Make) -> None:
     draw = np.random.default_rng(0)
@@ -327,6 +338,7 @@ def test_a_field_that_does_nothing_is_not_told_from_noise(make_sweep: Make) -> N
     assert picture_text.endswith("not distinguishable from noise).")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("every_forest")
 def test_scores_without_any_cause_are_said_to_be_noise(make_sweep: Make) -> None:
     draw = np.random.default_rng(1)
@@ -370,6 +382,7 @@ def test_a_sweep_without_a_measured_trial_says_so(make_sweep: Make) -> None:
     assert "Too few configurations are measured" in html
 
 
+@pytest.mark.slow
 def test_a_result_that_was_freed_is_said_in_place_of_its_pictures(make_sweep: Make) -> None:
     made = make_sweep(2)
     freed = made.plan.keys(made.search.best()[0].params).samples.name
@@ -426,6 +439,7 @@ def test_a_sweep_ends_with_a_hint_at_mlflow_only_where_it_is_recorded(
     assert ("python cli.py ui" in said) == recorded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("found", [True, False])
 def test_the_page_is_opened_or_its_path_said_where_there_is_no_browser(
     make_sweep: Make, monkeypatch: pytest.MonkeyPatch, found: bool
@@ -445,6 +459,7 @@ def test_tables_have_no_page_to_open(tmp_path: Path) -> None:
     assert (done.exit_code, "leave one of them out" in done.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_the_study_is_shown_from_where_it_lies_and_no_databases_address_is_said(make_sweep: Make) -> None:
     made = make_sweep(1)
     content = gather(made.home, made.name)
@@ -474,6 +489,7 @@ def test_lints_stand_in_a_table_warnings_first(make_sweep: Make) -> None:
     assert "2 lints were raised" in html
 
 
+@pytest.mark.slow
 def test_two_objectives_have_a_front_and_no_best(make_sweep: Make) -> None:
     made = make_sweep(4, objectives=("kid", "steps"))
     html, _, rows = report_of(made)
@@ -485,6 +501,7 @@ def test_two_objectives_have_a_front_and_no_best(make_sweep: Make) -> None:
     assert "--number" in html
 
 
+@pytest.mark.slow
 def test_ranges_and_words_can_be_searched(make_sweep: Make) -> None:
     space = SearchSpace(
         {
@@ -503,6 +520,7 @@ def test_ranges_and_words_can_be_searched(make_sweep: Make) -> None:
     assert "The cost of an image was not recorded" in html
 
 
+@pytest.mark.slow
 def test_sharing_is_counted_by_who_would_have_paid(make_sweep: Make) -> None:
     from latentsweep.report.source import compute, open_source
 
@@ -531,6 +549,7 @@ def test_an_unknown_sweep_is_one_line(make_sweep: Make) -> None:
         write_report(made.home, "other")
 
 
+@pytest.mark.slow
 def test_the_study_is_left_as_it_was(make_sweep: Make) -> None:
     made = make_sweep(3)
     made.search.ask()
@@ -545,6 +564,7 @@ def test_durations_are_in_a_unit_that_suits_them() -> None:
     assert [duration(each) for each in (3.2, 600, 9000)] == ["3 s", "10 min", "2.5 h"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 def test_a_browser_opens_the_page_from_disk_without_a_request_or_an_error(make_sweep: Make, tmp_path: Path) -> None:
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

@@ -86,6 +86,7 @@ def test_reconstructions_may_be_bytes_or_floats(slices: Slices) -> None:
         np.testing.assert_allclose(first.get_array(), second.get_array())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [0, 1, 3, 8, 30])
 def test_rows_of_images_are_legible(count: int, slices: Slices, illegible: Illegible) -> None:
     assert illegible(figures.reconstructions(slices(count), slices(count))) == []
@@ -130,6 +131,7 @@ def test_a_trajectory_shows_latent_above_image_at_each_timestep_on_one_scale(
     assert illegible(figure) == []
 
 
+@pytest.mark.slow
 def test_a_long_trajectory_is_thinned_between_its_ends(slices: Slices, illegible: Illegible) -> None:
     figure = figures.denoising_trajectory([(t, np.zeros((2, 4, 4)), slices(1)[0]) for t in range(50, -1, -1)])
     assert len(titles(figure)) == 8

@@ -70,6 +70,7 @@ def test_principal_components_are_of_all_that_is_given(generated: np.ndarray | N
     assert axes.get_xlim() == axes.get_ylim() == (-25, 25)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 64])
 @pytest.mark.parametrize("counts", [(1, None), (1, 0), (1, 1), (2, 1), (60, 60)])
 def test_diagnostics_are_legible(channels: int, counts: tuple[int, int | None], illegible: Illegible) -> None:

@@ -101,6 +101,7 @@ def test_blank_images_have_a_spectrum_at_the_rounding_of_bytes() -> None:
     assert figure.axes[0].get_ylim() == pytest.approx((1e-6, 1e3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [(), ("real",), ("real", "reconstructed", "generated"), tuple("abcd")])
 @pytest.mark.parametrize("count", [1, 30])
 def test_spectra_are_legible(names: tuple[str, ...], count: int, slices: Slices, illegible: Illegible) -> None:

@@ -140,6 +140,7 @@ def test_two_runs_have_the_same_ranges(stage: str) -> None:
     assert [axes.get_ylim() for axes in first.axes] == [axes.get_ylim() for axes in second.axes]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["vae", "diffusion"])
 @pytest.mark.parametrize(
     "records",
