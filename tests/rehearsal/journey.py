@@ -22,7 +22,7 @@ dimensions:
 TRIALS = SEEDS = 2
 IMAGES = 4
 SHORT = {"diffusion.steps": 24, "diffusion.validations": 2, "evaluation.rungs": 0}
-RECIPE = ["--recipe", "smoke", *TINY]
+RECIPE = ["--recipe", "small", *TINY]
 RECIPE += [word for name, value in SHORT.items() for word in ("--set", f"{name}={value}")]
 
 MIB, GIB = 1 << 20, 1 << 30
