@@ -11,9 +11,9 @@ from small_dataset import plant
 from latentsweep.execution.worker import train_together
 from latentsweep.stages.context import Context, save_figure
 from latentsweep.stages.keys import Keys, keys_of
-from latentsweep.stages.pipeline import Pipeline
+from latentsweep.stages.pipeline import Pipeline, scores_of
 from latentsweep.stages.stage import Stage
-from latentsweep.stages.table import LAST, SHARED, STAGES, TABLE, TRAININGS
+from latentsweep.stages.table import DOWNSTREAM, LAST, SHARED, STAGES, TABLE, TRAININGS
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.figures.style import label, new_figure
@@ -50,6 +50,14 @@ def test_what_follows_from_the_table() -> None:
     assert [stage.name for stage in SHARED] == ["vae", "latents", "reference", "reconstruction", "segmentation"]
     assert [stage.name for stage in TRAININGS] == ["vae", "denoiser"]
     assert [stage.name for stage in LAST] == ["evaluation", "downstream"]
+
+
+def test_scores_are_asked_for_also_where_a_further_stage_reads_the_evaluation(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    further = written("further", [], STAGES["evaluation"])
+    monkeypatch.setattr("latentsweep.stages.pipeline.LAST", (DOWNSTREAM, further))
+    assert scores_of(pipeline.store, pipeline.keys, SMOKE) is None
 
 
 def test_a_key_names_the_inputs_that_no_other_input_follows() -> None:

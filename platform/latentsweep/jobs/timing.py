@@ -26,6 +26,8 @@ from latentsweep.stages.table import (
     REAL_SEGMENTATION,
     RECONSTRUCTION,
     SAMPLES,
+    SHARED,
+    TABLE,
     VAE,
 )
 from latentsweep.storage.entries import Entry, StageKey
@@ -42,6 +44,9 @@ SECONDS = 2.0
 
 ENCODING = 1 / 6
 """The encoder's pass over a slice, over the slice's part of a training step, which passes both halves both ways."""
+
+ENDING = tuple(stage for stage in TABLE if stage not in SHARED and stage is not DENOISER)
+"""The stages that come after a denoiser."""
 
 Measure = Callable[[str, Recipe], float]
 """Times one of :data:`~trainables.resources.pieces.PIECES` of a recipe: the seconds of one."""
@@ -107,7 +112,7 @@ class StageTimes:
             reference=self._of_those(keys, (REAL_FEATURES, REAL_SEGMENTATION), recipe),
             encoding=self.of(keys.latents, recipe) + self.of(keys.reconstruction, recipe),
             rung=recipe.evaluation.rung_samples * drawn,
-            ending=self._of_those(keys, (SAMPLES, EVALUATION, DOWNSTREAM), recipe),
+            ending=self._of_those(keys, ENDING, recipe),
         )
 
     def _of_those(self, keys: Keys, stages: tuple[Stage, ...], recipe: Recipe) -> float:
@@ -139,9 +144,11 @@ class StageTimes:
             return drawn + (1 + len(networks.fractions)) * train * piece("segmentation")
         if stage == SAMPLES.name:
             return evaluation.samples * piece("image")
-        # Samples that stop at the same evaluation under several thresholds are one image: half are taken to do so.
-        distinct = (1 + len(recipe.sampling.thresholds)) / 2
-        return evaluation.samples * distinct * piece("features")
+        if stage == EVALUATION.name:
+            # Samples that stop at the same evaluation under several thresholds are one image: half are taken to do so.
+            distinct = (1 + len(recipe.sampling.thresholds)) / 2
+            return evaluation.samples * distinct * piece("features")
+        return 0.0
 
     def _piece(self, piece: str, recipe: Recipe) -> float:
         depends: list[object] = [piece]

@@ -19,7 +19,7 @@ def scores_of(store: Store, keys: Mapping[str, StageKey], recipe: Recipe) -> dic
 
     None where the store lacks a measurement that the configuration has.
     """
-    found = {stage.name: store.find(keys[stage.name]) for stage in LAST if stage.name in keys}
+    found = {stage.name: store.find(keys[stage.name]) for stage in (EVALUATION, *LAST) if stage.name in keys}
     evaluation, downstream = found[EVALUATION.name], found.get(DOWNSTREAM.name)
     if evaluation is None or None in found.values():
         return None
