@@ -108,7 +108,7 @@ gpu-check:
 	PYTHONPATH="$(CURDIR):$(CURDIR)/platform:$(CURDIR)/benchmarks$${PYTHONPATH:+:$$PYTHONPATH}" $$python -m gpu_check
 
 docs: $(READY)
-	$(BIN)/python -m latentsweep.documentation
+	$(BIN)/python -m latentsweep.manual.documentation
 
 clean:
 	rm -rf $(VENV) $(BENCH) $(AUDIT) $(REHEARSAL) $(LOCK)

@@ -15,8 +15,8 @@ from latentsweep.datasets.preparation import prepare
 from latentsweep.datasets.pseudonyms import KEY_BYTES, KEY_FILE
 from latentsweep.datasets.slices import PreparedDataset, Slices, open_dataset
 from latentsweep.storage.home import Home
+from trainables.data.images import resize
 from trainables.errors import DataError
-from trainables.images import resize
 from trainables.measures.distances import kernel_distance
 from trainables.measures.evaluation import EvaluationConfig, evaluate_generated
 from trainables.measures.inception import InceptionExtractor

@@ -137,7 +137,7 @@ def _kept(stream: int) -> Iterator[Any]:
 
 
 def _run(words: Sequence[str]) -> int:
-    from latentsweep.cli import app
+    from latentsweep.commands.app import app
 
     try:
         app(args=words)

@@ -83,7 +83,7 @@ def trials(self: Any, view: Any, target: int, packing: Any) -> None:
 
 
 def drive() -> None:
-    from latentsweep.cli import app
+    from latentsweep.commands.app import app
 
     try:
         app()

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import typer
 
-from latentsweep.cli import every_command
+from latentsweep.commands.app import every_command
 from latentsweep.datasets.catalogue import KNOWN
-from latentsweep.documentation import pages
+from latentsweep.manual.documentation import pages
 from latentsweep.manual.examples import EXAMPLES
 from latentsweep.manual.pages import file_of
 

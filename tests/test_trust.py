@@ -479,7 +479,7 @@ def test_the_secrets_of_an_environment_are_known_by_name_and_within_addresses() 
 def test_an_error_that_names_a_file_cannot_command_the_terminal(tmp_path: Path) -> None:
     from typer.testing import CliRunner
 
-    from latentsweep.cli import app
+    from latentsweep.commands.app import app
 
     words = ["data", "prepare", "mine", "--source", "no\nsuch\x1b[2Jfolder", "--home", str(tmp_path)]
     result = CliRunner().invoke(app, words)

@@ -8,7 +8,7 @@ from typing import Any
 
 from trainables.autoencoder.settings import VaeConfig
 from trainables.config import Config, setting
-from trainables.data import DataConfig
+from trainables.data.settings import DataConfig
 from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.profiles import FURTHEST, reconstruct
 from trainables.denoiser.sampling_settings import SamplingConfig

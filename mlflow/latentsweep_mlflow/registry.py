@@ -21,10 +21,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, Schema, TensorSpec
 
-from latentsweep.guards import TAG
 from latentsweep.metrics import OBJECTIVES
 from latentsweep.records.recorder import NOTHING
 from latentsweep.records.redaction import redact
+from latentsweep.stages.guards import TAG
 from latentsweep_mlflow.database import artifact_root, database, tracking_uri
 from latentsweep_mlflow.tracking import ORIGIN, connect, experiment_id
 from trainables.errors import LatentsweepError

@@ -21,7 +21,7 @@ from typing import TextIO
 
 from mlflow.exceptions import MlflowException
 
-from latentsweep.invocation import hint
+from latentsweep.program.invocation import hint
 from latentsweep.records.redaction import redact, redact_lines
 from latentsweep_mlflow import keeper
 from latentsweep_mlflow.database import database, find_artifacts, initialisation, tracking_uri

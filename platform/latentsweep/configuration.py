@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from yaml.constructor import ConstructorError
 
-from latentsweep.invocation import documented, hint
+from latentsweep.program.invocation import documented, hint
 from trainables.config import Config, is_whole, shown
 from trainables.errors import ConfigError
 from trainables.loop.files import write_whole

@@ -23,7 +23,7 @@ import trainables
 from latentsweep.api import searches
 from latentsweep.api.models import model_folder_of
 from latentsweep.api.places import texts_of
-from latentsweep.cli import app
+from latentsweep.commands.app import app
 from latentsweep.configuration import Configuration, changes_of
 from latentsweep.datasets.sources.selection import Selection
 from latentsweep.stages.model_folder import read_model, write_model

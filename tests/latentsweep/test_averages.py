@@ -14,11 +14,11 @@ from small_dataset import plant
 
 from latentsweep.api.trainings import before_copying_words
 from latentsweep.configuration import Configuration
-from latentsweep.guards import rung_constraint
 from latentsweep.jobs.trained import trained_model
 from latentsweep.stages import denoiser
 from latentsweep.stages.context import WEIGHTS
 from latentsweep.stages.denoiser import GUIDE, average_file
+from latentsweep.stages.guards import rung_constraint
 from latentsweep.stages.keys import Keys, keys_of
 from latentsweep.stages.model_folder import from_store, read_model, write_model
 from latentsweep.stages.pipeline import Pipeline

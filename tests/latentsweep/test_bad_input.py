@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from latentsweep.cli import app
+from latentsweep.commands.app import app
 
 REFUSED = 2
 

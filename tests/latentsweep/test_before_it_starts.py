@@ -15,7 +15,7 @@ from small_dataset import plant
 from swept import SPACE
 from typer.testing import CliRunner, Result
 
-from latentsweep.cli import app
+from latentsweep.commands.app import app
 from latentsweep.configuration import Configuration
 from latentsweep.storage.home import Home
 from trainables.errors import ConfigError

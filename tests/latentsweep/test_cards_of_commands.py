@@ -25,7 +25,7 @@ from PIL import Image
 from small_dataset import plant
 from typer.testing import CliRunner, Result
 
-from latentsweep.cli import app
+from latentsweep.commands.app import app
 from latentsweep.configuration import CONFIG, Configuration
 from latentsweep.execution import packing
 from latentsweep.execution.cluster import ENVIRONMENT, LOOPBACK, cluster, pack_job

@@ -15,7 +15,7 @@ import pytest
 import typer
 import yaml
 
-from latentsweep.cli import app
+from latentsweep.commands.app import app
 
 ROOT = Path(__file__).parents[2]
 PLATFORM = ROOT / "platform"

@@ -12,10 +12,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from latentsweep.cli import app, is_job
 from latentsweep.commands import completion
+from latentsweep.commands.app import app, is_job
 
-TYPE = "from latentsweep.cli import app; app(prog_name='latentsweep')"
+TYPE = "from latentsweep.commands.app import app; app(prog_name='latentsweep')"
 
 
 def every_command(command: Any, name: str = "") -> dict[str, Any]:

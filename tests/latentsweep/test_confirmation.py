@@ -19,10 +19,9 @@ from small_dataset import plant
 from swept import stages_in, study_of, sweep_words
 from typer.testing import CliRunner
 
-from latentsweep.cli import app
+from latentsweep.commands.app import app
 from latentsweep.configuration import read_configuration
 from latentsweep.execution.packing import Packing
-from latentsweep.guards import REFUSED
 from latentsweep.jobs import forecast as forecasts
 from latentsweep.jobs.job import Runtime
 from latentsweep.jobs.sweep import Sweep
@@ -55,6 +54,7 @@ from latentsweep.search.export import configuration_of, words_of
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search
 from latentsweep.search.trials import Point
+from latentsweep.stages.guards import REFUSED
 from latentsweep.storage.home import Home, read_json, write_json
 from latentsweep.storage.store import Store
 from trainables.errors import INFRASTRUCTURE, CapacityError, ConfigError, UnfinishedError

@@ -18,7 +18,7 @@ import yaml
 from command_line import ROOT
 from typer.testing import CliRunner
 
-from latentsweep.cli import app
+from latentsweep.commands.app import app
 from latentsweep.configuration import CONFIG, Configuration, changes_of, plain_yaml, read_configuration
 from latentsweep.datasets.catalogue import how_to_get
 from latentsweep.search import leaderboard

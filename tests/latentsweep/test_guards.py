@@ -13,7 +13,6 @@ import pytest
 from optuna.trial import TrialState
 from rich.console import Console
 
-from latentsweep import guards
 from latentsweep.api import trainings
 from latentsweep.commands import models
 from latentsweep.execution.view import View
@@ -21,6 +20,7 @@ from latentsweep.search import confirmation, leaderboard, study
 from latentsweep.search.choice import SearchConfig
 from latentsweep.search.study import Search
 from latentsweep.search.trials import Point
+from latentsweep.stages import guards
 from latentsweep_mlflow import registry
 from trainables.errors import ConfigError
 from trainables.recipes import Recipe

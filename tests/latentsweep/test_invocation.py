@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from small_dataset import plant
 
-from latentsweep import invocation
+from latentsweep.program import invocation
 from latentsweep.storage.home import Home
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ from rich.console import Console
 from small_dataset import plant
 from typer.testing import CliRunner
 
-from latentsweep.cli import app
+from latentsweep.commands.app import app
 from latentsweep.configuration import Configuration
 from latentsweep.execution.packing import Packing
 from latentsweep.jobs.job import Runtime

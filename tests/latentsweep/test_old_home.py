@@ -21,7 +21,7 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
-from latentsweep.cli import app
+from latentsweep.commands.app import app
 from latentsweep.stages.latents import read_latents, read_positions
 from latentsweep.storage.store import Store
 

@@ -15,7 +15,7 @@ import pytest
 from small_dataset import brief_on, plant
 from typer.testing import CliRunner
 
-from latentsweep.cli import app
+from latentsweep.commands.app import app
 from latentsweep.configuration import Configuration, read_configuration
 from latentsweep.datasets import holds
 from latentsweep.datasets.preparation import prepare

@@ -10,7 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from latentsweep.cli import app
+from latentsweep.commands.app import app
 from latentsweep.configuration import Configuration
 from latentsweep.execution import packing
 from trainables.loop.settings import Execution

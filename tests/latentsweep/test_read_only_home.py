@@ -17,7 +17,7 @@ import old_home
 import pytest
 from typer.testing import CliRunner
 
-from latentsweep.cli import app
+from latentsweep.commands.app import app
 from latentsweep.configuration import read_configuration
 from latentsweep.datasets.ledger import FILE, note_use
 from latentsweep.datasets.slices import PreparedDataset
@@ -31,7 +31,7 @@ ARCHIVE = ROOT / "tests" / "golden" / "home-dff7b93.tar.xz"
 RUN_ALL = """
 import json, sys
 from typer.testing import CliRunner
-from latentsweep.cli import app
+from latentsweep.commands.app import app
 
 for words in json.loads(sys.argv[1]):
     done = CliRunner().invoke(app, words)

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 import latentsweep
 from latentsweep.api import releases
-from latentsweep.cli import app
+from latentsweep.commands.app import app
 from latentsweep.configuration import Configuration
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.jobs import data_sheet

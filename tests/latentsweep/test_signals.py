@@ -26,7 +26,7 @@ from processes import commands, descendants
 from small_dataset import plant
 from stand_in_job import RAY, start
 
-from latentsweep.interruption import STOPPED
+from latentsweep.program.interruption import STOPPED
 from latentsweep.storage.home import Home
 
 pytestmark = [

@@ -13,10 +13,10 @@ import pytest
 from command_line import ROOT
 from typer.testing import CliRunner
 
-from latentsweep.cli import app, is_job
+from latentsweep.commands.app import app, is_job
 from latentsweep.execution.lock import hold_lock
 from latentsweep.execution.supervision import DRIVER
-from latentsweep.interruption import SAID, STOPPED
+from latentsweep.program.interruption import SAID, STOPPED
 from trainables.errors import LatentsweepError, StoppedError, UnfinishedError
 
 ORPHANS = """
@@ -165,7 +165,7 @@ sys.meta_path.insert(0, Finder())
 @pytest.mark.parametrize(
     ("words", "place"),
     [
-        (["lint"], "latentsweep.cli of a command"),
+        (["lint"], "latentsweep.commands.app of a command"),
         (["lint"], "typer of a command"),
         (["lint"], "latentsweep.lints of a command"),
         (["train", "--config", "none.yaml"], "typer of a command"),

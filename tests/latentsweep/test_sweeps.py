@@ -11,7 +11,7 @@ import pytest
 from small_dataset import plant
 from typer.testing import CliRunner
 
-from latentsweep.cli import app
+from latentsweep.commands.app import app
 from latentsweep.commands.options import home_of
 from latentsweep.lints.targets import lint_target
 from latentsweep.search.choice import SearchConfig

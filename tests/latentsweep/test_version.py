@@ -12,7 +12,7 @@ import yaml
 from typer.testing import CliRunner
 
 from latentsweep import __version__
-from latentsweep.cli import app
+from latentsweep.commands.app import app
 
 ROOT = Path(__file__).parents[2]
 

@@ -13,8 +13,7 @@ from optuna.trial import TrialState
 from small_dataset import plant
 from typer.testing import CliRunner
 
-from latentsweep.cli import app
-from latentsweep.guards import REFUSED
+from latentsweep.commands.app import app
 from latentsweep.jobs.sweep import Sweep
 from latentsweep.records.recorder import MemoryRecorder
 from latentsweep.search.choice import SearchConfig
@@ -24,6 +23,7 @@ from latentsweep.search.study import Search
 from latentsweep.search.sweeps import open_search, sweeps
 from latentsweep.search.trials import WARM_START, Point
 from latentsweep.search.warm_start import first_configurations
+from latentsweep.stages.guards import REFUSED
 from latentsweep.storage.home import Home, write_json
 from trainables.errors import ConfigError
 from trainables.measures.weights import InceptionWeights

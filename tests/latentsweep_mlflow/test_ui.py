@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latentsweep.invocation import hint
+from latentsweep.program.invocation import hint
 from latentsweep.records.recorder import StepRecord
 from latentsweep_mlflow import keeper, ui
 from latentsweep_mlflow.recorder import recorder_for

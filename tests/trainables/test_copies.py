@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from trainables.data.images import affine_maps
 from trainables.denoiser.augmentation import LABELS, draw_versions, label_width
 from trainables.denoiser.batch import draw_step, noisy_batch
 from trainables.denoiser.copies import COPY_LABELS, GAMMA, SCALE, Alterations, draw_alterations
@@ -12,7 +13,6 @@ from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.latents import NO_WHITENING, Latents
 from trainables.denoiser.schedules import alphas_cumprod
 from trainables.denoiser.unet import UNet
-from trainables.images import affine_maps
 from trainables.loop.draws import generator
 
 CONFIG = DiffusionConfig(

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from trainables.layers import attention, conditional_norm, group_norm
 from trainables.loop.draws import LayerGenerators, Masks
+from trainables.loop.layers import attention, conditional_norm, group_norm
 
 
 def masks(seed: int, batch: int) -> Masks:

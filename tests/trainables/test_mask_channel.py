@@ -14,8 +14,8 @@ from trainables.autoencoder.losses import Fidelity, mask_loss, pixel_loss, train
 from trainables.autoencoder.settings import VaeConfig
 from trainables.autoencoder.training import decode_to_bytes, encode_slices, train_vae
 from trainables.autoencoder.vae import Autoencoder
+from trainables.data.images import decided, lesions, reduce_area, to_bytes, to_unit
 from trainables.errors import DataError
-from trainables.images import decided, lesions, reduce_area, to_bytes, to_unit
 from trainables.loop.settings import Execution
 from trainables.measures.overlap import dice, evaluate_masks
 from trainables.recipes import SMOKE

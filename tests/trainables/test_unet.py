@@ -7,7 +7,7 @@ from torch import nn
 from trainables.denoiser.condition import Condition
 from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.unet import UNet, timestep_embedding
-from trainables.layers import ResidualBlock, SelfAttention
+from trainables.loop.layers import ResidualBlock, SelfAttention
 
 SMALL = DiffusionConfig(widths=(8, 16), blocks=1, attention_levels=(1,), embedding_channels=16, dropout=0.0)
 

@@ -11,7 +11,7 @@ from trainables.autoencoder.settings import VaeConfig
 from trainables.autoencoder.vae import LOG_VARIANCE_RANGE, Autoencoder, sample_posterior
 from trainables.config import fingerprint
 from trainables.errors import ConfigError
-from trainables.layers import ResidualBlock, SelfAttention, norm_groups
+from trainables.loop.layers import ResidualBlock, SelfAttention, norm_groups
 from trainables.recipes import RECIPES
 
 SMALL = VaeConfig(widths=(4, 8), blocks=1, latent_channels=3)

@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from trainables.autoencoder.batch import augment, draw_maps, draw_step, only_flips
 from trainables.autoencoder.settings import VaeConfig
 from trainables.autoencoder.training import train_vae
+from trainables.data.images import to_unit, warp
 from trainables.errors import ConfigError
-from trainables.images import to_unit, warp
 from trainables.loop.draws import generator
 from trainables.loop.settings import Execution
 from trainables.recipes import IMPROVED, PAPER, SMOKE

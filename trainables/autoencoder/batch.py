@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trainables.autoencoder.equivariance import draw_turns
 from trainables.autoencoder.settings import VaeConfig
-from trainables.images import affine_maps, decided, reduce_area, to_unit, warp
+from trainables.data.images import affine_maps, decided, reduce_area, to_unit, warp
 from trainables.loop.draws import batch_indices, generator
 
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.autoencoder.settings import VaeConfig
-from trainables.layers import group_norm
 from trainables.loop import execution as ex
+from trainables.loop.layers import group_norm
 from trainables.loop.optimiser import adamw, descend, set_learning_rate
 from trainables.loop.precision import WorkingCopy, dtype_of
 from trainables.loop.progress import RunningMeans

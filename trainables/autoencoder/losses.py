@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from trainables.autoencoder.settings import VaeConfig
 from trainables.config import named_by
-from trainables.images import slices_of
+from trainables.data.images import slices_of
 from trainables.measures.structure import multiscale_similarity
 
 Fidelity = Callable[[Tensor, Tensor], Tensor]

@@ -13,7 +13,7 @@ from trainables.autoencoder.equivariance import transform
 from trainables.autoencoder.losses import pixel_loss, trained_names, vae_loss, vae_loss_names
 from trainables.autoencoder.settings import VaeConfig
 from trainables.autoencoder.vae import Autoencoder, disturb, sample_posterior
-from trainables.images import decided, slices_of, to_bytes, to_unit
+from trainables.data.images import decided, slices_of, to_bytes, to_unit
 from trainables.loop import execution as ex
 from trainables.loop.cards import on_device
 from trainables.loop.checkpoint import TrainingState

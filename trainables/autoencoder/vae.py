@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.autoencoder.settings import VaeConfig
-from trainables.layers import ResidualBlock, SelfAttention, group_norm, run
+from trainables.loop.layers import ResidualBlock, SelfAttention, group_norm, run
 from trainables.loop.precision import dtype_of
 
 LOG_VARIANCE_RANGE = (-30.0, 20.0)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from trainables.images import affine_maps, decided, reduce_area, slices_of, to_bytes, to_unit, warp
+from trainables.data.images import affine_maps, decided, reduce_area, slices_of, to_bytes, to_unit, warp
 from trainables.loop.watchdog import beat
 
 COPY_LABELS = 7
@@ -40,7 +40,7 @@ class Alterations(NamedTuple):
     """How each of B slices is altered."""
 
     maps: Tensor
-    """(B, 2, 3), as :func:`~trainables.images.warp` takes them."""
+    """(B, 2, 3), as :func:`~trainables.data.images.warp` takes them."""
     gamma: Tensor
     """(B,)."""
     contrast: Tensor

@@ -14,8 +14,8 @@ from trainables.denoiser.augmentation import label_width
 from trainables.denoiser.condition import LESIONS, NOTHING, Condition
 from trainables.denoiser.diffusion import MOST_CATEGORIES, DiffusionConfig
 from trainables.denoiser.schedules import noise_labels
-from trainables.layers import ResidualBlock, SelfAttention, group_norm, run, zero_init
 from trainables.loop.draws import Masks
+from trainables.loop.layers import ResidualBlock, SelfAttention, group_norm, run, zero_init
 from trainables.loop.precision import dtype_of
 
 
@@ -160,7 +160,7 @@ class UNet(nn.Module):
     def forward(self, z_t: Tensor, t: Tensor, masks: Masks | None = None, condition: Condition = NOTHING) -> Tensor:
         """The output, of the shape of ``z_t`` (B, C, h, w), for the timesteps ``t`` (B,), 0 to T − 1.
 
-        ``masks`` are those of the dropout, as :class:`~trainables.layers.ResidualBlock` takes them. Parts of
+        ``masks`` are those of the dropout, as :class:`~trainables.loop.layers.ResidualBlock` takes them. Parts of
         ``condition`` that the UNet wasn't built for are ignored. The output has the weights' dtype.
         """
         dtype = dtype_of(self)

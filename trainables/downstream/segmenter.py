@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.autoencoder.losses import mask_loss
+from trainables.data.images import to_unit
 from trainables.downstream.settings import DownstreamConfig
 from trainables.errors import DataError, DivergenceError
-from trainables.images import to_unit
-from trainables.layers import ResidualBlock
 from trainables.loop.draws import batch_indices, generator
+from trainables.loop.layers import ResidualBlock
 from trainables.loop.optimiser import adamw, cosine_rate, set_learning_rate
 from trainables.loop.seeds import derived_seed
 from trainables.loop.watchdog import beat

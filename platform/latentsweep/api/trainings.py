@@ -16,13 +16,13 @@ from latentsweep.api.places import Settings, at_least, dataset_of, home_of, reco
 from latentsweep.configuration import Configuration
 from latentsweep.execution.cluster import pack_job
 from latentsweep.execution.packing import pack_trials, planned_cards
-from latentsweep.guards import refusal
 from latentsweep.jobs import forecast as forecasts
 from latentsweep.jobs.job import Runtime
 from latentsweep.jobs.timing import StageTimes
 from latentsweep.jobs.train import Retraining, Training, checked_keys, record_training
 from latentsweep.metrics import KID
 from latentsweep.records.results import guard_tags
+from latentsweep.stages.guards import refusal
 from latentsweep.storage.home import Home
 from trainables.errors import DataError
 from trainables.measures.weights import find_weights

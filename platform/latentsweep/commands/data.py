@@ -18,7 +18,7 @@ from trainables.errors import ConfigError
 if TYPE_CHECKING:
     from latentsweep.datasets.slices import PreparedDataset
     from latentsweep.datasets.sources.discovery import Discovery
-    from trainables.folds import Fold
+    from trainables.data.settings import Fold
 
 data_app = typer.Typer(
     no_args_is_help=True, help="Prepare datasets from raw scans, look at them, export their slices."
@@ -162,7 +162,7 @@ def export(
 
 
 def _rule(rule: str, fold: int, folds: int) -> str | Fold:
-    from trainables.folds import Fold
+    from trainables.data.settings import Fold
 
     if folds == 1 and fold == 0:
         return rule

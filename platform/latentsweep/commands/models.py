@@ -13,7 +13,7 @@ import typer
 from latentsweep.commands import completion, options
 from latentsweep.commands.scores import show_scores, show_usefulness
 from latentsweep.commands.terminal import fold
-from latentsweep.invocation import hint
+from latentsweep.program.invocation import hint
 
 if TYPE_CHECKING:
     from latentsweep.jobs.train import Training
@@ -99,7 +99,7 @@ def train(
 
 def check_registered(training: Training, registered: Registered | None, *, wanted: bool) -> None:
     """Raises :class:`~trainables.errors.ConfigError` where a model was to be registered and the guards refuse it."""
-    from latentsweep.guards import DESPITE
+    from latentsweep.stages.guards import DESPITE
     from trainables.errors import ConfigError
 
     if wanted and registered is None:
@@ -188,11 +188,11 @@ def evaluate(
     """Measure a trained run, or any folder of images, against real slices that no training saw."""
     from latentsweep.api.models import model_folder_of
     from latentsweep.datasets.ledger import note_use
-    from latentsweep.guards import refusal
     from latentsweep.jobs.comparison import compare
     from latentsweep.jobs.image_folder import images_name, read_images
     from latentsweep.jobs.trained import evaluated_run
     from latentsweep.pages.scorecard import few_images
+    from latentsweep.stages.guards import refusal
     from latentsweep.storage.home import write_json
     from latentsweep.storage.store import Store
     from trainables.errors import ConfigError

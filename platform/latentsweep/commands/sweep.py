@@ -11,7 +11,7 @@ import typer
 
 from latentsweep.commands import completion, options
 from latentsweep.commands.terminal import fold
-from latentsweep.invocation import hint
+from latentsweep.program.invocation import hint
 
 if TYPE_CHECKING:
     from latentsweep.search.plan import SweepPlan
@@ -175,9 +175,9 @@ def export(
     study_storage: options.StudyOption = "",
 ) -> None:
     """Write the best configuration of a sweep, confirmed if it was, as a file to read, edit and train."""
-    from latentsweep.guards import DESPITE
     from latentsweep.search.export import configuration_of, words_of
     from latentsweep.search.sweeps import chosen_sweep
+    from latentsweep.stages.guards import DESPITE
     from trainables.errors import ConfigError
 
     place = options.home_of(home, store, study_storage)

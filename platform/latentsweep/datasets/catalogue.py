@@ -7,7 +7,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from latentsweep.invocation import hint
+from latentsweep.program.invocation import hint
 from trainables.errors import DataError
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from latentsweep.datasets.slices import PreparedDataset, Rule, open_dataset
-from trainables.data import DataConfig, check_label
+from trainables.data.settings import DataConfig, check_label
 from trainables.errors import DataError
 
 LEFT_OUT = "masks left out"

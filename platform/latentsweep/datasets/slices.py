@@ -21,8 +21,8 @@ from latentsweep.datasets.png import decode
 from latentsweep.datasets.shards import MASK_SCHEMA, RULES, claims_otherwise, is_damaged, mask_name, shard_name
 from latentsweep.datasets.splits import SPLITS, fold_splits
 from latentsweep.storage.home import sha256_of
+from trainables.data.settings import Fold
 from trainables.errors import ChangedDataError, DataError
-from trainables.folds import Fold
 from trainables.loop.watchdog import beat
 
 JOINT = "+"

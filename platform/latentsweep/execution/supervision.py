@@ -24,8 +24,8 @@ from typing import NoReturn
 from latentsweep.execution import streams
 from latentsweep.execution.ray_folder import remove_abandoned
 from latentsweep.execution.stopping import TELLER, Teller, listen
-from latentsweep.interruption import STOPPED
-from latentsweep.invocation import CALLED, called
+from latentsweep.program.interruption import STOPPED
+from latentsweep.program.invocation import CALLED, called
 
 DRIVER = "LATENTSWEEP_DRIVER"
 """Set in a driver's environment: the number of the process that watches it."""

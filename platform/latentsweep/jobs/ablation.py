@@ -14,11 +14,11 @@ from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.execution import worker
 from latentsweep.execution.cluster import result_of
 from latentsweep.execution.view import View
-from latentsweep.invocation import hint
 from latentsweep.jobs.job import Job, Runtime
 from latentsweep.jobs.measuring import Failure, measure
 from latentsweep.jobs.sweep import Sweep
 from latentsweep.metrics import KID
+from latentsweep.program.invocation import hint
 from latentsweep.records.ablation import AblationRecord
 from latentsweep.records.recorder import Recorder
 from latentsweep.storage.home import Home, read_json, write_json

@@ -25,7 +25,6 @@ from latentsweep.ablation.statistics.ratio import Ratio, ratios
 from latentsweep.ablation.statistics.replicate import Replicate
 from latentsweep.configuration import scalar
 from latentsweep.datasets.ledger import earlier_words
-from latentsweep.invocation import documented
 from latentsweep.jobs.ablation import Study
 from latentsweep.jobs.ablation_outlook import Noise, power_words
 from latentsweep.jobs.forecast import time_words
@@ -33,6 +32,7 @@ from latentsweep.lints import Finding, targets
 from latentsweep.metrics import STUDY
 from latentsweep.pages.numbers import listed, number
 from latentsweep.pages.repetition import assignment, differences, machine, versions
+from latentsweep.program.invocation import documented
 from latentsweep.storage.home import write_json
 from latentsweep.storage.store import Store
 from trainables.measures.distances import WithinKernel, kernel_within_groups

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
-from latentsweep import guards
 from latentsweep.configuration import scalar
 from latentsweep.datasets.ledger import earlier_words
 from latentsweep.datasets.slices import PreparedDataset, Rule
@@ -23,6 +22,7 @@ from latentsweep.pages.numbers import UNKNOWN, number
 from latentsweep.pages.repetition import differences, flat
 from latentsweep.pages.tables import Table
 from latentsweep.pages.templates import environment
+from latentsweep.stages import guards
 from latentsweep.stages.samples import IMAGES
 from trainables.figures import image_grid
 from trainables.loop.checkpoint import load_tensors

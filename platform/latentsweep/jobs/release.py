@@ -7,7 +7,6 @@ import functools
 from dataclasses import dataclass
 from pathlib import Path
 
-from latentsweep import guards
 from latentsweep.configuration import CONFIG
 from latentsweep.datasets.ledger import TEST
 from latentsweep.jobs.clean_samples import CleanSamples, Progress, draw_clean
@@ -22,6 +21,7 @@ from latentsweep.pages.numbers import number
 from latentsweep.pages.tables import records_as_csv
 from latentsweep.pages.templates import write_texts
 from latentsweep.search.export import configuration_at
+from latentsweep.stages import guards
 from latentsweep.stages.pipeline import Pipeline
 from latentsweep.storage.home import Home, sha256_of, write_json
 from latentsweep.storage.refusals import why

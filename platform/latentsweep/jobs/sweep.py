@@ -13,7 +13,6 @@ from collections.abc import Callable
 
 from optuna.trial import TrialState
 
-from latentsweep import guards
 from latentsweep.execution import worker
 from latentsweep.execution.packing import Packing
 from latentsweep.execution.supervision import hold_signals, ignore_signals
@@ -39,6 +38,7 @@ from latentsweep.search.study import Search
 from latentsweep.search.sweeps import TURN, close, next_turn
 from latentsweep.search.trials import untouched
 from latentsweep.search.warm_start import first_configurations
+from latentsweep.stages import guards
 from latentsweep.stages.pipeline import scores_of
 from latentsweep.storage.home import Home
 from trainables.errors import INFRASTRUCTURE, DiskError, DivergenceError, StoppedError, UnfinishedError

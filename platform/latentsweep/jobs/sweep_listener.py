@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState
 
-from latentsweep import guards
 from latentsweep.execution.shared_stages import Work
 from latentsweep.execution.view import View
 from latentsweep.execution.work_log import last_line, shorten, tail
 from latentsweep.metrics import objective_of
 from latentsweep.search import leaderboard
 from latentsweep.search.trials import COPIED
+from latentsweep.stages import guards
 from latentsweep.storage.entries import StageKey
 from trainables.errors import ChangedDataError
 

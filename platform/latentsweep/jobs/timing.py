@@ -145,7 +145,7 @@ class StageTimes:
         if stage == SAMPLES.name:
             return evaluation.samples * piece("image")
         if stage == EVALUATION.name:
-            # Samples that stop at the same evaluation under several thresholds are one image: half are taken to do so.
+            # Samples that stop at the same evaluation under several thresholds are one image: half are taken to.
             distinct = (1 + len(recipe.sampling.thresholds)) / 2
             return evaluation.samples * distinct * piece("features")
         return 0.0

@@ -9,7 +9,7 @@ from concurrent.futures import wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from latentsweep import guards, stages
+from latentsweep import stages
 from latentsweep.configuration import Configuration
 from latentsweep.datasets.ledger import note_use
 from latentsweep.datasets.slices import PreparedDataset, check_fingerprint
@@ -34,6 +34,7 @@ from latentsweep.records.results import (
     value_of,
 )
 from latentsweep.search.plan import check_fit
+from latentsweep.stages import guards
 from latentsweep.stages.denoiser import check_kept, check_rung, how_to_keep, scored_with
 from latentsweep.stages.keys import Keys, keys_of
 from latentsweep.stages.model_folder import write_model

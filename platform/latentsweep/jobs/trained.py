@@ -7,15 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from latentsweep import guards, stages
+from latentsweep import stages
 from latentsweep.ablation.statistics.downstream import Usefulness
 from latentsweep.configuration import Configuration
 from latentsweep.datasets.ledger import note_use
 from latentsweep.datasets.slices import PreparedDataset, check_fingerprint
-from latentsweep.invocation import hint
 from latentsweep.jobs.comparison import compare
 from latentsweep.jobs.train import name_of
+from latentsweep.program.invocation import hint
 from latentsweep.search.export import configuration_at
+from latentsweep.stages import guards
 from latentsweep.stages.denoiser import check_kept, image_seeds, keeps
 from latentsweep.stages.keys import keys_of
 from latentsweep.stages.model_folder import Results, TrainedModel, from_store, read_model

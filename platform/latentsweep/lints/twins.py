@@ -39,7 +39,7 @@ FEW = 256
 
 def thumbnails(images: Bytes) -> Bytes:
     """Slices (N, S, S) reduced by area to at most FINE_SIDE pixels a side: all that twins are found by."""
-    from trainables.images import resize
+    from trainables.data.images import resize
 
     return np.asarray(resize(images, min(FINE_SIDE, images.shape[-1])), dtype=np.uint8)
 

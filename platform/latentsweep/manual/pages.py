@@ -6,11 +6,11 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from latentsweep.cli import JOBS, every_command
+from latentsweep.commands.app import JOBS, every_command
 from latentsweep.commands.findings import FOUND
 from latentsweep.execution.supervision import CRASHED, PATIENCE
-from latentsweep.interruption import STOPPED
 from latentsweep.manual.examples import EXAMPLES
+from latentsweep.program.interruption import STOPPED
 
 PROGRAM = "python cli.py"
 PLACEHOLDERS = {str: "TEXT", int: "N", float: "X", Path: "PATH", list[str]: "TEXT"}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from latentsweep.guards import refusal
 from latentsweep.metrics import (
     CARD,
     KID,
@@ -25,6 +24,7 @@ from latentsweep.metrics import (
 from latentsweep.pages.gap import DISTANCES, gap_of, gap_words
 from latentsweep.pages.numbers import UNKNOWN
 from latentsweep.pages.tables import Table
+from latentsweep.stages.guards import refusal
 
 FEW = 100
 """Below so many generated or real images, scores say little."""

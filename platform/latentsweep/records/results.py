@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from latentsweep import guards, stages
+from latentsweep import stages
 from latentsweep.metrics import DENOISER_SECONDS, EVALUATION_SECONDS, FINALS
 from latentsweep.records.recorder import GENERATED_IMAGES, Recorder, StepRecord
+from latentsweep.stages import guards
 from latentsweep.stages.table import DENOISER, EVALUATION, PICTURED
 from latentsweep.storage.entries import Entry, StageKey
 from latentsweep.storage.store import Store

@@ -10,7 +10,6 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from latentsweep import stages
-from latentsweep.guards import TAG
 from latentsweep.lints import Finding, as_tags, targets
 from latentsweep.metrics import objective_of
 from latentsweep.records import descriptions
@@ -33,6 +32,7 @@ from latentsweep.search.confirmation import choice, confirmation, metric_of
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search
 from latentsweep.search.trials import COPIED, family_of, run_key
+from latentsweep.stages.guards import TAG
 from latentsweep.stages.table import DENOISER, EVALUATION, RECONSTRUCTION, VAE
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.store import Store

@@ -7,17 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from latentsweep import guards
 from latentsweep.ablation.page import downstream
 from latentsweep.ablation.statistics.downstream import Usefulness
 from latentsweep.datasets.slices import JOINT, PreparedDataset, open_dataset
-from latentsweep.invocation import documented
 from latentsweep.lints import Finding
 from latentsweep.metrics import DICE, FID, KID, STEPS, Metric, objective_of
 from latentsweep.pages.charts import Chart
 from latentsweep.pages.numbers import duration, now, number
 from latentsweep.pages.tables import Table
 from latentsweep.pages.templates import Tile, warnings_first
+from latentsweep.program.invocation import documented
 from latentsweep.report import charts, repetition, summary
 from latentsweep.report.confirmation import confirmed_table
 from latentsweep.report.importance import Importance, importances
@@ -30,6 +29,7 @@ from latentsweep.search.confirmation import confirmation
 from latentsweep.search.confirmation_table import extent_words
 from latentsweep.search.confirmed import Confirmation
 from latentsweep.search.trials import run_key
+from latentsweep.stages import guards
 from latentsweep.stages.results import DICE_BY_PATIENTS
 from latentsweep.stages.table import DOWNSTREAM
 from latentsweep.storage.entries import Entry

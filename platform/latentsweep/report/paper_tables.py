@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from latentsweep import guards, stages
+from latentsweep import stages
 from latentsweep.configuration import CONFIG, Configuration, read_configuration
 from latentsweep.datasets.ledger import earlier_words, uses
 from latentsweep.lints.targets import passing_over
@@ -27,6 +27,7 @@ from latentsweep.metrics import (
 )
 from latentsweep.pages.numbers import UNKNOWN, fixed
 from latentsweep.pages.tables import Row, Table, as_latex
+from latentsweep.stages import guards
 from latentsweep.stages.table import LATENTS
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.home import Home, read_json

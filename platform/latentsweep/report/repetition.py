@@ -6,16 +6,16 @@ import shlex
 
 import yaml
 
-from latentsweep.guards import DESPITE
-from latentsweep.invocation import documented
 from latentsweep.pages.numbers import UNKNOWN
 from latentsweep.pages.repetition import assignment, differences, flat, machine, versions
+from latentsweep.program.invocation import documented
 from latentsweep.report.source import Source
 from latentsweep.search.choice import SearchConfig
 from latentsweep.search.confirmation import SEEDS, Extent, last_extent
 from latentsweep.search.plan import threads_words
 from latentsweep.search.spaces import own_space
 from latentsweep.search.warm_start import most_configurations
+from latentsweep.stages.guards import DESPITE
 from trainables.recipes import RECIPES
 from trainables.space import THRESHOLD, Value
 

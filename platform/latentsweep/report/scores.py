@@ -16,12 +16,12 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from latentsweep import guards
 from latentsweep.metrics import BOUNDED, ERROR, HIGH, KID, NORMAL_95, Metric, interval, objective_of
 from latentsweep.pages.tables import as_csv as write_csv
 from latentsweep.search.confirmation import choice
 from latentsweep.search.study import Search
 from latentsweep.search.trials import family_of
+from latentsweep.stages import guards
 
 
 @dataclass(frozen=True)

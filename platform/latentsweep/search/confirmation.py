@@ -13,12 +13,12 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from latentsweep.guards import REFUSED
 from latentsweep.metrics import Metric, objective_of
 from latentsweep.search.confirmed import Confirmation, Confirmed, order_by_standing
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search
 from latentsweep.search.trials import family_of
+from latentsweep.stages.guards import REFUSED
 from latentsweep.stages.keys import Keys
 from trainables.recipes import Recipe
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from optuna.trial import FrozenTrial, TrialState
 
-from latentsweep import __version__, guards
+from latentsweep import __version__
 from latentsweep.configuration import CONFIG, Configuration, read_configuration
 from latentsweep.metrics import objective_of
 from latentsweep.search.confirmation import choice, confirmation, refusal
@@ -16,6 +16,7 @@ from latentsweep.search.plan import SweepPlan, threads_of
 from latentsweep.search.study import Search
 from latentsweep.search.sweeps import chosen_sweep, open_search
 from latentsweep.search.trials import family_of, run_key
+from latentsweep.stages import guards
 from latentsweep.storage.home import Home
 from trainables.errors import ConfigError, DataError
 from trainables.loop.settings import Execution

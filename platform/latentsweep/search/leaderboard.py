@@ -15,12 +15,13 @@ from optuna.trial import TrialState
 from rich.console import Console
 from rich.table import Table
 
-from latentsweep import __version__, guards
+from latentsweep import __version__
 from latentsweep.metrics import ERROR, GENERATED, LEADERBOARD, OBJECTIVES, Metric, objective_of
 from latentsweep.search import confirmation_table
 from latentsweep.search.confirmation import choice, confirmation
 from latentsweep.search.study import Search
 from latentsweep.search.trials import COPIED, family_of
+from latentsweep.stages import guards
 from latentsweep.storage.home import read_json, write_json
 from trainables.config import fingerprint
 from trainables.errors import StoreError

@@ -24,7 +24,7 @@ from latentsweep.stages.keys import Keys, keys_of
 from latentsweep.stages.table import LAST, VERSIONS_OF
 from latentsweep.storage.home import Home, read_json
 from trainables.config import fingerprint
-from trainables.data import check_size
+from trainables.data.settings import check_size
 from trainables.denoiser.diffusion import no_positions
 from trainables.errors import ConfigError, DataError
 from trainables.measures.weights import InceptionWeights

@@ -17,7 +17,6 @@ from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from latentsweep import guards
 from latentsweep.metrics import KID, STEPS, objective_of
 from latentsweep.search.choice import SearchConfig
 from latentsweep.search.databases import storage, translate_errors
@@ -26,6 +25,7 @@ from latentsweep.search.pairing import PAIRING, Pairing, paired_error
 from latentsweep.search.proposals import distribution
 from latentsweep.search.pruning import PRUNERS
 from latentsweep.search.trials import WARM_START, family_of, tried, without_points
+from latentsweep.stages import guards
 from trainables.errors import StoreError
 from trainables.space import SearchSpace
 
@@ -125,7 +125,7 @@ class Ranking:
     def refusal(self, trial: FrozenTrial) -> str:
         """Why the guards refuse a measured trial, in words; empty where they don't, or the search has none.
 
-        What they say of any search's measurements is :func:`~latentsweep.guards.refusal`.
+        What they say of any search's measurements is :func:`~latentsweep.stages.guards.refusal`.
         """
         return self.refused(trial.user_attrs.get("metrics", {}))
 

@@ -12,7 +12,6 @@ import optuna
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from latentsweep import guards
 from latentsweep.metrics import objective_of
 from latentsweep.search.optuna_internals import annotate, constrain, put_back
 from latentsweep.search.priced import Priced, Prices
@@ -30,6 +29,7 @@ from latentsweep.search.trials import (
     tried,
     without_points,
 )
+from latentsweep.stages import guards
 from trainables.errors import INFRASTRUCTURE
 from trainables.loop.seeds import derived_seed
 from trainables.space import THRESHOLD

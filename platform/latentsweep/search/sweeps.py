@@ -15,7 +15,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from latentsweep.datasets.catalogue import BUILT_IN
-from latentsweep.invocation import hint
+from latentsweep.program.invocation import hint
 from latentsweep.search.confirmation import Extent, wanted
 from latentsweep.search.databases import translate_errors
 from latentsweep.search.plan import SweepPlan

@@ -10,7 +10,6 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from latentsweep import guards
 from latentsweep.search import confirmation
 from latentsweep.search.databases import translate_errors
 from latentsweep.search.plan import SweepPlan
@@ -18,6 +17,7 @@ from latentsweep.search.proposals import trained_part
 from latentsweep.search.study import Search
 from latentsweep.search.sweeps import open_search, sweeps
 from latentsweep.search.trials import run_key
+from latentsweep.stages import guards
 from latentsweep.storage.home import Home
 from trainables.config import as_scalar
 from trainables.errors import LatentsweepError

@@ -16,8 +16,8 @@ from latentsweep.stages.results import FIGURES, RECORDS
 from latentsweep.stages.stage import Identity, Stage
 from latentsweep.storage.entries import Entry
 from latentsweep.storage.store import Store
-from trainables.data import check_label
-from trainables.images import lesions, resize
+from trainables.data.images import lesions, resize
+from trainables.data.settings import check_label
 from trainables.loop import execution as ex
 from trainables.loop.records import Record, Report, ignore_report
 from trainables.loop.settings import Execution

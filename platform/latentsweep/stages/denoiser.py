@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from latentsweep import guards
-from latentsweep.invocation import hint
 from latentsweep.metrics import RUNG
+from latentsweep.program.invocation import hint
+from latentsweep.stages import guards
 from latentsweep.stages.conditions import read_categories, read_lesions, training_conditions
 from latentsweep.stages.context import WEIGHTS, Context, train_within_memory
 from latentsweep.stages.latents import read_latents, scaling
@@ -24,13 +24,13 @@ from latentsweep.stages.vae import load_vae
 from latentsweep.storage.entries import Entry
 from trainables.autoencoder.training import decode_to_bytes
 from trainables.config import fingerprint
+from trainables.data.images import apart
 from trainables.denoiser.averages import Averages, combine
 from trainables.denoiser.condition import draw_positions
 from trainables.denoiser.sampling import SamplingTrace, even_chunk, initial_noise, sample
 from trainables.denoiser.training import Scorer, train_denoiser
 from trainables.denoiser.unet import UNet, denoiser_of
 from trainables.errors import ConfigError, DataError
-from trainables.images import apart
 from trainables.loop import execution as ex
 from trainables.loop.checkpoint import load_tensors, save_tensors, with_weights
 from trainables.loop.records import Record, even_steps

@@ -17,10 +17,10 @@ from latentsweep.stages.table import DENOISER, LATENTS, REAL_FEATURES, REAL_SEGM
 from latentsweep.stages.vae import load_vae
 from trainables import figures
 from trainables.autoencoder.training import decode_to_bytes
+from trainables.data.images import apart
 from trainables.downstream.arms import Labelled, compare_generated, compare_real, leave_out_copies
 from trainables.downstream.scores import measure_arms
 from trainables.errors import ConfigError
-from trainables.images import apart
 from trainables.measures.reference import Reference
 
 

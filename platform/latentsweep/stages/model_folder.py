@@ -13,7 +13,7 @@ import numpy as np
 
 from latentsweep import __version__
 from latentsweep.configuration import CONFIG, Configuration, read_configuration
-from latentsweep.invocation import hint
+from latentsweep.program.invocation import hint
 from latentsweep.stages import sampler
 from latentsweep.stages.conditions import training_categories, training_lesions, training_positions
 from latentsweep.stages.context import WEIGHTS

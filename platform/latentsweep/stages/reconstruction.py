@@ -19,7 +19,7 @@ from latentsweep.stages.vae import load_vae
 from trainables import figures
 from trainables.autoencoder.training import decode_latents, encode_slices
 from trainables.autoencoder.vae import Autoencoder
-from trainables.images import apart, slices_of, to_bytes
+from trainables.data.images import apart, slices_of, to_bytes
 from trainables.loop.checkpoint import save_tensors
 from trainables.measures.evaluation import compare_reconstructions, evaluate_reconstructions
 from trainables.measures.latent_statistics import active_channels, kl_by_channel

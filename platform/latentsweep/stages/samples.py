@@ -18,9 +18,9 @@ from latentsweep.stages.table import DENOISER, LATENTS, VAE
 from latentsweep.stages.vae import load_vae
 from trainables import figures
 from trainables.autoencoder.training import decode_to_bytes
+from trainables.data.images import apart
 from trainables.denoiser.sampling import sampling_timesteps
 from trainables.errors import DivergenceError
-from trainables.images import apart
 from trainables.loop.checkpoint import save_tensors
 from trainables.recipes import Recipe
 

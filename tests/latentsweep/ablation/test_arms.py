@@ -202,7 +202,7 @@ def test_wall_time_is_a_table_of_the_page_and_inequality_a_sentence_of_its_summa
 def test_options_that_contradict_an_arm_are_refused_before_anything_is_made(
     words: tuple[str, ...], message: str, tmp_path: Path
 ) -> None:
-    from latentsweep.cli import app
+    from latentsweep.commands.app import app
 
     done = CliRunner().invoke(app, ["ablate", "--dataset", "demo", *words, "--home", str(tmp_path / "runs")])
     assert message in str(done.exception) + done.output

@@ -17,9 +17,8 @@ from latentsweep.datasets.splits import SPLITS, fold_splits, parts_of
 from latentsweep.lints.data import survey
 from latentsweep.search.plan import check_fit
 from latentsweep.search.spaces import SearchSpace
-from trainables.data import DataConfig
+from trainables.data.settings import DataConfig, Fold
 from trainables.errors import ConfigError, DataError
-from trainables.folds import Fold
 from trainables.recipes import SMOKE
 from trainables.space import Choice
 

@@ -11,8 +11,8 @@ from small_dataset import plant
 from latentsweep.datasets.ledger import FILE, earlier_words, note_use, uses
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.storage.home import Home
+from trainables.data.settings import Fold
 from trainables.errors import StoreError
-from trainables.folds import Fold
 
 
 def note(home: Home, dataset: PreparedDataset, name: str) -> int | None:

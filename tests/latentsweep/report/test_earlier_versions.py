@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from latentsweep.cli import app
+from latentsweep.commands.app import app
 from latentsweep.datasets.slices import PreparedDataset
 from latentsweep.execution.packing import Packing
 from latentsweep.jobs.job import Runtime

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from small_dataset import plant
 from typer.testing import CliRunner
 
-from latentsweep.cli import app
+from latentsweep.commands.app import app
 from latentsweep.configuration import Configuration, overridden, read_configuration
 from latentsweep.lints.targets import lint_target
 from latentsweep.pages import repetition
@@ -44,7 +44,7 @@ ROOT = Path(__file__).parents[3]
 RUN = """
 import atexit, sys
 atexit.register(lambda: print(*(name for name in sys.argv[1].split(",") if name in sys.modules), file=sys.stderr))
-from latentsweep.cli import app
+from latentsweep.commands.app import app
 app(sys.argv[2:])
 """
 TRAINING = ("torch", "ray", "torchvision", "torchmetrics", "pytorch_fid", "cleanfid")

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from latentsweep.cli import app
+from latentsweep.commands.app import app
 from latentsweep.report import write_report
 from latentsweep.report.content import gather
 from latentsweep.report.scores import as_csv

@@ -22,7 +22,7 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
-from latentsweep.cli import app
+from latentsweep.commands.app import app
 from latentsweep.commands.sweep import show_results
 from latentsweep.configuration import overridden
 from latentsweep.lints import Finding

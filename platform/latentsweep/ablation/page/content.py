@@ -9,10 +9,10 @@ from latentsweep.ablation.page.wording import decimals
 from latentsweep.ablation.statistics.effect import MARGIN, Effect, Run, Stability, Summary
 from latentsweep.ablation.statistics.gaps import ArmGap
 from latentsweep.ablation.statistics.ratio import Ratio
-from latentsweep.guards import refusal
 from latentsweep.lints import Finding
 from latentsweep.pages.numbers import now
 from latentsweep.pages.tables import Table
+from latentsweep.stages.guards import refusal
 
 
 @dataclass(frozen=True, kw_only=True)

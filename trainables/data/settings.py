@@ -9,7 +9,17 @@ import numpy as np
 
 from trainables.config import Config, setting
 from trainables.errors import ConfigError
-from trainables.folds import Fold
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One of ``folds`` partitions of the subjects: part number ``fold`` of them, from 0 on, is the test split."""
+
+    fold: int
+    folds: int
+
+    def __str__(self) -> str:
+        return f"subject, fold {self.fold} of {self.folds} (counted from 0)"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,11 +13,12 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from latentsweep import __version__, interruption
+from latentsweep import __version__
 from latentsweep.commands import ablation, findings, models, plan, plugins, release, sweep
 from latentsweep.commands.data import data_app
 from latentsweep.commands.store import store_app
 from latentsweep.execution import supervision
+from latentsweep.program import interruption
 from latentsweep.records.redaction import RedactingFormatter, redact, redact_lines
 from trainables.loop import machine
 

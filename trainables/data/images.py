@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from trainables.data import check_size
+from trainables.data.settings import check_size
 
 
 def lesions(masks: np.ndarray, size: int, label: int = 0) -> np.ndarray:

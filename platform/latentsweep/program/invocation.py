@@ -13,7 +13,7 @@ CALLED = "LATENTSWEEP_CALLED"
 """In the environment of processes that work for a command: how the user called it."""
 
 SCRIPT, INSTALLED = "cli.py", "latentsweep"
-_CHECKOUT = Path(__file__).parents[2]
+_CHECKOUT = Path(__file__).parents[3]
 
 
 def hint(line: str) -> str:
@@ -33,7 +33,7 @@ def called() -> str:
 
 def called_by(script: str, typed: Sequence[str]) -> str:
     """The same from ``sys.argv[0]`` and ``sys.orig_argv``; what a document says where others call the package."""
-    path, package = Path(script).absolute(), Path(__file__).parent
+    path, package = Path(script).absolute(), Path(__file__).parents[1]
     if path == package / "__main__.py":
         return shlex.join([typed[0], "-m", package.name])
     if path.resolve() == _CHECKOUT / SCRIPT:

@@ -1,0 +1,1 @@
+"""Which slices a run sees, and slices as tensors. Imports config, errors."""
