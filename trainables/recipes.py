@@ -12,8 +12,8 @@ from trainables.data.settings import DataConfig
 from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.profiles import FURTHEST, reconstruct
 from trainables.denoiser.sampling_settings import SamplingConfig
-from trainables.downstream.settings import DownstreamConfig
 from trainables.errors import ConfigError
+from trainables.measures.downstream.settings import DownstreamConfig
 from trainables.measures.evaluation import EvaluationConfig
 
 

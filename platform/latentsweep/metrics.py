@@ -230,7 +230,7 @@ DOWNSTREAM = (
     Metric(name="gen/downstream_gain", label="gain of Dice beside some real patients", better="higher"),
     Metric(name="gen/downstream_copies", label="near copies left out downstream", better="lower", style=".1%"),
 )
-"""What :func:`trainables.downstream.scores.measure_arms` measures, where ``downstream.measured`` is true."""
+"""What :func:`trainables.measures.downstream.scores.measure_arms` measures, where ``downstream.measured`` is true."""
 
 SSIM = Metric(
     name="recon/ssim",

@@ -25,7 +25,7 @@ from latentsweep.metrics import (
     metric_of,
 )
 from latentsweep.search import leaderboard
-from trainables.downstream.scores import BOTH, REAL, SYNTHETIC, measure_arms
+from trainables.measures.downstream.scores import BOTH, REAL, SYNTHETIC, measure_arms
 from trainables.measures.evaluation import (
     MEASURES,
     EvaluationConfig,

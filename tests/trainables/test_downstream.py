@@ -12,12 +12,12 @@ import torch
 from disc_dataset import disc
 from PIL import Image
 
-from trainables.downstream.arms import Labelled, compare_generated, compare_real, leave_out_copies
-from trainables.downstream.scores import BOTH, REAL, SYNTHETIC, measure_arms, scores_of
-from trainables.downstream.segmenter import segment, train_segmenter
-from trainables.downstream.settings import DownstreamConfig
 from trainables.errors import ConfigError, DataError
 from trainables.loop.settings import Execution
+from trainables.measures.downstream.arms import Labelled, compare_generated, compare_real, leave_out_copies
+from trainables.measures.downstream.scores import BOTH, REAL, SYNTHETIC, measure_arms, scores_of
+from trainables.measures.downstream.segmenter import segment, train_segmenter
+from trainables.measures.downstream.settings import DownstreamConfig
 from trainables.measures.memorisation import nearest
 from trainables.measures.overlap import agree_by_patient, hausdorff_95
 from trainables.recipes import SMOKE

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from trainables.autoencoder.batch import augment
-from trainables.autoencoder.losses import Fidelity, mask_loss, pixel_loss, trained_names, vae_loss, vae_loss_names
+from trainables.autoencoder.losses import Fidelity, pixel_loss, trained_names, vae_loss, vae_loss_names
 from trainables.autoencoder.settings import VaeConfig
 from trainables.autoencoder.training import decode_to_bytes, encode_slices, train_vae
 from trainables.autoencoder.vae import Autoencoder
@@ -18,6 +18,7 @@ from trainables.data.images import decided, lesions, reduce_area, to_bytes, to_u
 from trainables.errors import DataError
 from trainables.loop.settings import Execution
 from trainables.measures.overlap import dice, evaluate_masks
+from trainables.measures.structure import mask_loss
 from trainables.recipes import SMOKE
 
 CPU = torch.device("cpu")

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from trainables.autoencoder.settings import VaeConfig
 from trainables.config import named_by
 from trainables.data.images import slices_of
-from trainables.measures.structure import multiscale_similarity
+from trainables.measures.structure import mask_loss, multiscale_similarity
 
 Fidelity = Callable[[Tensor, Tensor], Tensor]
 """A loss of slices and their reconstructions."""
@@ -36,18 +36,6 @@ def gradient_difference(reconstructions: Tensor, images: Tensor) -> Tensor:
     """
     error = reconstructions - images
     return error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
-
-
-def mask_loss(logits: Tensor, masks: Tensor) -> Tensor:
-    """1 − Dice, and the cross-entropy, of masks (B, 1, H, W) of 1 for lesion and −1: the sum of both means.
-
-    Dice of probabilities p and truth m is (2·Σpm + 1)/(Σp + Σm + 1) over the pixels of each slice (Milletari et al.
-    2016; the 1 makes an empty mask that is found empty perfect). The cross-entropy is a mean over pixels.
-    """
-    truth, found = (masks + 1) / 2, torch.sigmoid(logits)
-    both, either = (each.flatten(1).sum(dim=1) for each in (found * truth, found + truth))
-    dice = (2 * both + 1) / (either + 1)
-    return (1 - dice).mean() + F.binary_cross_entropy_with_logits(logits, truth)
 
 
 def structural_dissimilarity(reconstructions: Tensor, images: Tensor) -> Tensor:

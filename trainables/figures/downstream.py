@@ -7,8 +7,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from trainables.downstream.scores import BOTH, REAL, SYNTHETIC, fractions_of, scores_of
 from trainables.figures import style
+from trainables.measures.downstream.scores import BOTH, REAL, SYNTHETIC, fractions_of, scores_of
 
 DICE = style.AxisRange(0, 1, step=1)
 LOOKS = {REAL: (style.BLACK, "real slices alone"), BOTH: (style.BLUE, "real and generated slices")}
@@ -17,8 +17,8 @@ LOOKS = {REAL: (style.BLACK, "real slices alone"), BOTH: (style.BLUE, "real and 
 def dice_by_patients(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """The Dice of held-out patients, for each share of the real training patients.
 
-    ``rows`` are of :data:`~trainables.downstream.scores.Row`. A line is the mean over seeds and patients, a dot the
-    mean over patients with one seed; generated slices alone are the dashed line.
+    ``rows`` are of :data:`~trainables.measures.downstream.scores.Row`. A line is the mean over seeds and patients, a
+    dot the mean over patients with one seed; generated slices alone are the dashed line.
     """
     figure = style.new_figure(4.2)
     axes = figure.subplots()

@@ -1,1 +1,1 @@
-"""What images are worth: distances, similarities, copies of training slices. Imports loop, config, errors."""
+"""What images are worth: distances, similarities, copies of training slices, their use downstream. Imports data, loop."""

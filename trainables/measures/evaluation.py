@@ -58,7 +58,7 @@ MEASURES = (
     "downstream_copies",
 )
 """What is measured of generated slices, without ``gen/``: by :func:`evaluate_generated`, and the last six by
-:func:`trainables.downstream.scores.measure_arms`."""
+:func:`trainables.measures.downstream.scores.measure_arms`."""
 PARTNERS = ("", "_floor", "_low", "_high", "_se", "_sd", "_real", "_bound", "_low_floor", "_high_floor", "_se_floor")
 """What may stand behind these names: of a measure's floor, interval, error, spread, real value or bound."""
 

@@ -1,6 +1,7 @@
-"""MS-SSIM with a gradient, for losses: the numbers of :mod:`trainables.measures.similarity` in less time.
+"""Measures with a gradient, for losses: Dice of masks, and MS-SSIM.
 
-Images are float (B, 1, H, W) in [0, 1]. Windows are applied as products with a band matrix on either side.
+MS-SSIM gives the numbers of :mod:`trainables.measures.similarity` in less time, for images float (B, 1, H, W) in
+[0, 1]. Windows are applied as products with a band matrix on either side.
 """
 
 from __future__ import annotations
@@ -77,3 +78,15 @@ def _windows(side: int, device: torch.device, *, reflected: bool) -> Tensor:
     inside[:, 1 : REACH + 1] += windows[:, :REACH].flip(1)
     inside[:, side - REACH - 1 : side - 1] += windows[:, -REACH:].flip(1)
     return inside
+
+
+def mask_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """1 − Dice, and the cross-entropy, of masks (B, 1, H, W) of 1 for lesion and −1: the sum of both means.
+
+    Dice of probabilities p and truth m is (2·Σpm + 1)/(Σp + Σm + 1) over the pixels of each slice (Milletari et al.
+    2016; the 1 makes an empty mask that is found empty perfect). The cross-entropy is a mean over pixels.
+    """
+    truth, found = (masks + 1) / 2, torch.sigmoid(logits)
+    both, either = (each.flatten(1).sum(dim=1) for each in (found * truth, found + truth))
+    dice = (2 * both + 1) / (either + 1)
+    return (1 - dice).mean() + F.binary_cross_entropy_with_logits(logits, truth)

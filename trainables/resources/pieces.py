@@ -12,8 +12,8 @@ from trainables.autoencoder.training import DECODED_AT_ONCE, decode_to_bytes
 from trainables.autoencoder.vae import Autoencoder
 from trainables.denoiser.sampling import CHUNK_ON_ACCELERATOR, even_chunk, initial_noise, sample
 from trainables.denoiser.unet import denoiser_of
-from trainables.downstream.segmenter import train_segmenter
 from trainables.loop.settings import Execution
+from trainables.measures.downstream.segmenter import train_segmenter
 from trainables.measures.inception import CARD_BATCH, CPU_BATCH, InceptionExtractor
 from trainables.measures.weights import InceptionWeights
 from trainables.recipes import Recipe

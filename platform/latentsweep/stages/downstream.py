@@ -18,9 +18,9 @@ from latentsweep.stages.vae import load_vae
 from trainables import figures
 from trainables.autoencoder.training import decode_to_bytes
 from trainables.data.images import apart
-from trainables.downstream.arms import Labelled, compare_generated, compare_real, leave_out_copies
-from trainables.downstream.scores import measure_arms
 from trainables.errors import ConfigError
+from trainables.measures.downstream.arms import Labelled, compare_generated, compare_real, leave_out_copies
+from trainables.measures.downstream.scores import measure_arms
 from trainables.measures.reference import Reference
 
 

@@ -13,10 +13,10 @@ from downstream import pool
 
 from latentsweep.ablation.page.downstream import sentence, table
 from latentsweep.ablation.statistics.downstream import Estimate, Usefulness, estimate_mean, estimate_ratio
-from trainables.downstream.arms import Labelled, compare_generated, compare_real
-from trainables.downstream.scores import BOTH, REAL, SYNTHETIC
-from trainables.downstream.settings import DownstreamConfig
 from trainables.loop.settings import Execution
+from trainables.measures.downstream.arms import Labelled, compare_generated, compare_real
+from trainables.measures.downstream.scores import BOTH, REAL, SYNTHETIC
+from trainables.measures.downstream.settings import DownstreamConfig
 
 CPU = torch.device("cpu")
 TINY = DownstreamConfig(widths=(8, 16), steps=30, seeds=2, fractions=(0.25, 1.0), learning_rate=5e-3)

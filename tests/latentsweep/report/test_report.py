@@ -36,8 +36,8 @@ from latentsweep.report.pictures import BUDGET, fit_pictures, picture
 from latentsweep.report.scores import unpaired_words
 from latentsweep.search.pairing import Pairing
 from latentsweep.search.study import Search
-from trainables.downstream.scores import BOTH, REAL, SYNTHETIC
 from trainables.errors import DataError
+from trainables.measures.downstream.scores import BOTH, REAL, SYNTHETIC
 from trainables.recipes import recipe_named
 from trainables.space import THRESHOLD, Choice, Range, SearchSpace
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from latentsweep.ablation.statistics.downstream import Estimate, Usefulness
 from latentsweep.pages.numbers import fixed, interval, number
 from latentsweep.pages.tables import Table
-from trainables.downstream.scores import BOTH, REAL, SYNTHETIC
+from trainables.measures.downstream.scores import BOTH, REAL, SYNTHETIC
 
 NAMES = {REAL: "real slices", SYNTHETIC: "generated slices", BOTH: "real and generated slices"}
 HEADER = ("trained on", "real patients", "slices", "Dice [95 %]", "HD95 in pixels [95 %]")

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from latentsweep.ablation.statistics.inference import judge, subject_error
 from latentsweep.ablation.statistics.ratio import fieller
-from trainables.downstream.scores import BOTH, REAL, SYNTHETIC, fractions_of, gain_at, scores_of
+from trainables.measures.downstream.scores import BOTH, REAL, SYNTHETIC, fractions_of, gain_at, scores_of
 
 Floats = npt.NDArray[np.float64]
 

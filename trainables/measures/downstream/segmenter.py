@@ -14,15 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.autoencoder.losses import mask_loss
 from trainables.data.images import to_unit
-from trainables.downstream.settings import DownstreamConfig
 from trainables.errors import DataError, DivergenceError
 from trainables.loop.draws import batch_indices, generator
 from trainables.loop.layers import ResidualBlock
 from trainables.loop.optimiser import adamw, cosine_rate, set_learning_rate
 from trainables.loop.seeds import derived_seed
 from trainables.loop.watchdog import beat
+from trainables.measures.downstream.settings import DownstreamConfig
+from trainables.measures.structure import mask_loss
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -66,7 +66,7 @@ def train_segmenter(
     config: DownstreamConfig, images: Bytes, masks: Bytes, *, seed: int, device: torch.device
 ) -> Segmenter:
     """A network after ``config.steps`` optimiser steps on these slices; its loss is
-    :func:`~trainables.autoencoder.losses.mask_loss`.
+    :func:`~trainables.measures.structure.mask_loss`.
 
     Weights, batches and flips are drawn from ``seed``, and the first are the same for any slices. There is no
     selection by held-out slices: the last step's weights count. Raises :class:`DataError` for no slices or masks of

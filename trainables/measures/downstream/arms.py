@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from trainables.downstream.scores import BOTH, REAL, SYNTHETIC
-from trainables.downstream.segmenter import Bytes, segment, train_segmenter
-from trainables.downstream.settings import DownstreamConfig
 from trainables.loop.draws import generator
+from trainables.measures.downstream.scores import BOTH, REAL, SYNTHETIC
+from trainables.measures.downstream.segmenter import Bytes, segment, train_segmenter
+from trainables.measures.downstream.settings import DownstreamConfig
 from trainables.measures.memorisation import Floats, near_copy_threshold, nearest
 from trainables.measures.overlap import agree_by_patient
 
@@ -59,7 +59,7 @@ def compare_real(
 ) -> list[dict[str, Any]]:
     """The rows of networks trained on the real slices of each share of the patients, with each seed.
 
-    Raises what :func:`~trainables.downstream.segmenter.train_segmenter` raises.
+    Raises what :func:`~trainables.measures.downstream.segmenter.train_segmenter` raises.
     """
     return [
         _row(config, (REAL, fraction, seed), real.of_some(fraction, seed), held_out, device)
