@@ -1,1 +1,1 @@
-"""What images are worth: distances, similarities, copies of training slices, their use downstream. Imports data, loop."""
+"""What images are worth: distances, similarities, copies, use downstream. Imports data, loop, config, errors."""
