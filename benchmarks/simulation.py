@@ -25,7 +25,7 @@ from latentsweep.execution.tuning import StudyScheduler, StudySearcher, TrialLis
 from latentsweep.search.choice import SearchConfig
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.priced import Prices
-from latentsweep.search.proposals import distribution
+from latentsweep.search.proposals import distribution, trained_part
 from latentsweep.search.study import Search
 from latentsweep.stages.table import VAE
 from trainables.loop.records import even_steps
@@ -246,6 +246,7 @@ def swept(
     rungs = even_steps(total, evaluation.rungs + 1)[:-1]
     autoencoder = costs.vae + costs.encoding + evaluation.samples * costs.measuring
     names = itertools.count()
+    trained = dict[tuple[tuple[str, Any], ...], int]()
 
     def hours(stages: Sequence[str]) -> float:
         return autoencoder if VAE.name in stages else costs.reference
@@ -255,16 +256,19 @@ def swept(
         searcher.on_trial_complete(name, {"computed": True})
 
     def life(name: str, config: dict[str, Any]) -> Life:
-        params, done = config["params"], 0
+        params = config["params"]
+        own = trained_part(params)
         for step in rungs:
-            yield (step - done) / total * costs.denoiser + costs.drawn(evaluation.rung_samples, 1)
-            done = step
+            if step > trained.get(own, 0):
+                yield (step - trained.get(own, 0)) / total * costs.denoiser + costs.drawn(evaluation.rung_samples, 1)
+                trained[own] = step
             result: dict[str, Any] = {"records": [{"step": step, **world.on_the_way(params, step)}]}
             trial: Any = SimpleNamespace(trial_id=name, config=config)
             if scheduler.on_trial_result(CONTROLLER, trial, result) == StudyScheduler.STOP:
                 searcher.on_trial_complete(name, result)
                 return
-        yield (total - done) / total * costs.denoiser + costs.drawn(evaluation.samples, len(thresholds))
+        left = (total - trained.get(own, 0)) / total
+        yield left * costs.denoiser + costs.drawn(evaluation.samples, len(thresholds))
         each = [{**params, THRESHOLD: threshold} for threshold in thresholds] if plan.space.thresholds else [params]
         points = [{"params": params, "metrics": world.measured(params)} for params in each]
         searcher.on_trial_complete(name, {"points": points, "keys": []})

@@ -13,6 +13,7 @@ from command_line import THIN, TINY
 from measured import REAL
 from mlflow import MlflowClient
 
+from latentsweep.search.trials import REPLACES, without_points
 from latentsweep.storage.store import Store
 
 FINISHED = {"COMPLETE": "FINISHED"}
@@ -101,26 +102,30 @@ def check_complete(
     database: str = "",
     server: str = "",
     alone: bool = True,
+    vaes: int = 2,
 ) -> None:
     """No trial lost, doubled, or left RUNNING, in Optuna and in MLflow; ``states`` are the ends that may be.
 
+    A trial that was pruned and gone on with is there twice, and counts once. ``vaes`` autoencoders are recorded.
     ``database`` holds the study and ``server`` the runs, where they are not in the home. The record of a home may
     hold no run of another sweep, unless this one is not ``alone``.
     """
-    run = [trial for trial in study_of(home, name, database).trials if "of" not in trial.user_attrs]
+    points = study_of(home, name, database).trials
+    run = without_points(points)
+    thawed = [trial for trial in points if trial.number in {each.user_attrs.get(REPLACES) for each in points}]
+    assert {trial.state.name for trial in thawed} <= {"PRUNED"}
     assert len(run) == trials
     assert {trial.state.name for trial in run} <= set(states)
     assert len({json.dumps(trial.params, sort_keys=True) for trial in run}) == trials
-    points = study_of(home, name, database).trials
     complete = sum(trial.state.name == "COMPLETE" for trial in run)
     assert len({json.dumps(trial.params, sort_keys=True) for trial in points}) == trials + complete
-    assert len(points) == trials + complete, "a threshold beside each complete trial's own"
+    assert len(points) == trials + complete + len(thawed), "a threshold beside each complete trial's own"
     runs = mlflow_runs(home, dataset, server)
     runs = [run for run in runs if run.data.tags["latentsweep.key"].startswith(name) or (alone and not server)]
     keys = [r.data.tags["latentsweep.key"] for r in runs]
     assert len(keys) == len(set(keys))
     assert {r.info.status for r in runs} <= set(states.values())
     kinds = [r.data.tags["latentsweep.kind"] for r in runs]
-    assert (kinds.count("sweep"), kinds.count("trial"), kinds.count("vae")) == (1, trials, 2)
+    assert (kinds.count("sweep"), kinds.count("trial"), kinds.count("vae")) == (1, trials + len(thawed), vaes)
     kept = {r.data.tags["latentsweep.trial"]: r.info.status for r in runs if "latentsweep.trial" in r.data.tags}
     assert kept == {str(trial.number): states[trial.state.name] for trial in points}, "a run for each configuration"

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
 from autoencoders import SPACES, ManyAutoencoders
+from optuna.trial import FrozenTrial
 from simulation import SPACE, Costs, World, plan_of, swept
 from warm_start import Another, best_of, until_found
 
 from latentsweep.search.choice import SearchConfig
+from latentsweep.search.priced import Priced
 from latentsweep.search.study import Search
+from latentsweep.search.trials import REPLACES
+from trainables.space import Range, SearchSpace
 
 COSTS = dataclasses.replace(Costs(), vae=Costs().denoiser)
 
@@ -21,6 +26,28 @@ def test_a_search_runs_its_trials_and_pays_for_what_they_share_once() -> None:
     assert lazy.found == eager.found
     assert 4 * COSTS.denoiser < lazy.compute <= eager.compute + 1e-9 < 4 * (COSTS.denoiser + COSTS.vae) + 10
     assert lazy.wall < lazy.compute, "two at once"
+
+
+def test_what_is_pruned_and_gone_on_with_costs_what_it_costs_at_one_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = SearchSpace({"diffusion.frequency_weight": Range(0.0, 0.3)})
+    plan = plan_of(space, SearchConfig(sampler="gp", pruner="gp"), 0)
+    world = ManyAutoencoders(0, SPACES[8])
+    monkeypatch.setattr(ManyAutoencoders, "truth", lambda self, params: 10.0)
+    monkeypatch.setattr(Priced, "hopeless", lambda self, number: False)
+    whole = swept(plan, 3, 1, world, COSTS)
+    monkeypatch.setattr(Priced, "hopeless", lambda self, number: REPLACES not in _of(self, number).user_attrs)
+    monkeypatch.setattr(
+        Priced, "thawed", lambda self: next((t for t in self.begun if t.state.name == "PRUNED"), None)
+    )
+    parted = swept(plan, 3, 1, world, COSTS)
+    assert (whole.trials, whole.pruned) == (3, 0)
+    assert (parted.trials, parted.pruned) == (3, 1), "the last is pruned when no more are asked for"
+    last = 0.75 * COSTS.denoiser
+    assert whole.compute - parted.compute == pytest.approx(last, abs=2)
+
+
+def _of(priced: Priced, number: int) -> FrozenTrial:
+    return next(trial for trial in priced.begun if trial.number == number)
 
 
 def test_what_is_tried_first_is_tried_first() -> None:

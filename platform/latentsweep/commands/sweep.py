@@ -229,7 +229,7 @@ def show_results(home: Home, plan: SweepPlan, search: Search, as_json: bool, *, 
     again = confirmation_table.rounded(again, confirmation.metric_of(search))
     said = [
         *confirmation_table.words(search),
-        *filter(None, [leaderboard.copyists(search), leaderboard.apart(search)]),
+        *filter(None, [each(search) for each in (leaderboard.thawed, leaderboard.copyists, leaderboard.apart)]),
     ]
     leaderboard.show(table, counts, leaderboard.importances(search), again=again, said=said)
     at = "" if str(home.root) == "runs" else f" --home {shlex.quote(str(home.root))}"

@@ -54,13 +54,16 @@ class SweepListener:
             self.view.target = max(self.view.target, len(self.sweep.search.run_trials()))
 
     def started(self, number: int, params: Mapping[str, Any]) -> None:
-        """A configuration begins."""
+        """A configuration begins, or a pruned one goes on."""
         keys = self.sweep.plan.keys(params)
         self.sweep.use(keys.names())
         if self.sweep.deadline:
             self.sweep.deadline.begin(number, keys)
         self.sweep.record.open_trial(number, params)
         self.view.started(number, params)
+        if pruned := self.sweep.search.pruned_before(self.sweep.search.trial(number)):
+            self.view.finished = self.sweep.search.finished()
+            self.view.say(f"trial {number} goes on with trial {pruned.number}, which was pruned")
 
     def shared(self, params: Mapping[str, Any]) -> Sequence[Work]:
         """The autoencoder of a configuration with what follows from it, and the real features."""

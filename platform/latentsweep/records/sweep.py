@@ -107,8 +107,12 @@ class SweepRecord:
         return next((entry for entry in map(self.store.find, names) if entry), None)
 
     def open_trial(self, number: int, params: Mapping[str, Any]) -> None:
-        """Opens the run of a trial that begins or goes on."""
+        """Opens the run of a trial that begins or goes on; that of a pruned one that it goes on with says so."""
         self._open(self.search.trial(number), "trial", params, {})
+        if pruned := self.search.pruned_before(self.search.trial(number)):
+            self.recorder.describe(
+                self.trial_key(pruned.number), self._description(pruned), self._pruned_tags(pruned)
+            )
 
     def _open(self, trial: FrozenTrial, kind: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
         """Opens the run of a configuration. That of a point begins with its trial."""
@@ -150,11 +154,7 @@ class SweepRecord:
             tags = as_tags(findings) | (execution_tags(denoiser) if denoiser else {}) | guard_tags(metrics)
             self.recorder.close_run(key, "finished", tags=tags, ended=ended)
         elif trial.state == TrialState.PRUNED:
-            at = str(trial.user_attrs["pruned_at"])
-            tags = {"latentsweep.pruned_at": at, "pruned": f"at step {at}"}
-            if COPIED in trial.user_attrs:
-                tags[TAG] = trial.user_attrs[COPIED]
-            self.recorder.close_run(key, "pruned", tags=tags, ended=ended)
+            self.recorder.close_run(key, "pruned", tags=self._pruned_tags(trial), ended=ended)
         else:
             attributes = trial.user_attrs
             said = {name: str(attributes[name]) for name in ("reason", "class", "log") if name in attributes}
@@ -162,6 +162,13 @@ class SweepRecord:
             self.recorder.close_run(key, "failed", tags=tags, ended=ended)
         for point in self.search.points_of(trial.number):
             self._point(point, trial)
+
+    def _pruned_tags(self, trial: FrozenTrial) -> dict[str, str]:
+        """What the run of a pruned trial says of its end, and of the trial that goes on with it."""
+        at, later = str(trial.user_attrs["pruned_at"]), self.search.thawed().get(trial.number)
+        said = f"at step {at}" + (f", and gone on with as #{later}" if later else "")
+        copied = {TAG: trial.user_attrs[COPIED]} if COPIED in trial.user_attrs else {}
+        return {"latentsweep.pruned_at": at, "pruned": said, **copied}
 
     def _point(self, point: FrozenTrial, trial: FrozenTrial) -> None:
         """Records another threshold of a trial's pass, with its scores and its own images."""
@@ -187,7 +194,7 @@ class SweepRecord:
     def missing(self) -> None:
         """Sends every configuration that ended and that the record lacks, and leaves no other run open."""
         closed = self.recorder.closed()
-        for trial in self.search.run_trials():
+        for trial in _begun(self.search):
             if trial.state.is_finished() and self.trial_key(trial.number) not in closed:
                 self.open_trial(trial.number, trial.params)
                 denoiser = self.store.find(self.plan.keys(trial.params).denoiser)
@@ -262,9 +269,14 @@ def keep_report(record: Record, plan: SweepPlan, search: Search, files: Sequence
 
 def is_recorded(record: Record, plan: SweepPlan, search: Search) -> bool:
     """Whether a sweep that has ended is recorded as that, with each of its configurations and autoencoders."""
-    trials = search.run_trials()
+    trials = _begun(search)
     of_trials = {
         run_key(plan.name, each.number) for trial in trials for each in (trial, *search.points_of(trial.number))
     }
     autoencoders = {f"{plan.name}/{plan.results(search, trial)[VAE.name]}" for trial in trials}
     return {plan.name, *autoencoders} <= record.finished() and of_trials <= record.closed()
+
+
+def _begun(search: Search) -> list[FrozenTrial]:
+    """The trials that have a run each: the run trials, and the pruned ones that some of these go on with."""
+    return [*map(search.trial, search.thawed()), *search.run_trials()]

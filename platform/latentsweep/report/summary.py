@@ -92,6 +92,8 @@ def search_words(source: Source) -> str:
         f"{number(trials, 'trial')} on {source.plan.dataset} searched {fields}, from the recipe "
         f"{source.plan.recipe_name}" + (f": {', '.join(ended)}." if ended else ".")
     )
+    if thawed := leaderboard.thawed(source.search):
+        text += f" {thawed[0].upper()}{thawed[1:]}."
     if state["waiting"]:
         text += f" {number(state['waiting'], 'trial')} waited or ran when this report was written."
     points = f" One sampling pass gives every early-stop threshold: {state['points']} configurations were measured."

@@ -111,6 +111,12 @@ def copyists(search: Search) -> str:
     return f"ended early since they copy training slices: {', '.join(said)}" if copied else ""
 
 
+def thawed(search: Search) -> str:
+    """Which trials were pruned and gone on with, in words; empty for none."""
+    pairs = [f"trial {pruned} as {number}" for pruned, number in search.thawed().items()]
+    return f"pruned, and gone on with later: {', '.join(pairs)}" if pairs else ""
+
+
 def apart(search: Search) -> str:
     """Which measured configurations are in no ranking, and what their scores are, in words; empty for none."""
     if not search.apart:

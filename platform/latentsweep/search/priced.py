@@ -1,8 +1,9 @@
 """Proposals and pruning by a Gaussian process that learns from every trial and knows what a configuration costs.
 
-Next comes the configuration whose expected improvement on the best one tried is greatest for what it costs: a
-denoiser, and an autoencoder, too, where no trial has asked for its autoencoder yet. At a rung a trial ends where it
-can hardly be the best one. ``surrogate.py`` is the model.
+Next comes the configuration whose expected improvement on the best one is greatest for what it costs: a denoiser, and
+an autoencoder, too, where no trial has asked for its autoencoder yet. Of a trial that was pruned it costs the rest of
+its steps, since the store keeps what it trained. At a rung a trial ends where it can hardly be the best one.
+``surrogate.py`` is the model.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from latentsweep.search.proposals import trained_part
 from latentsweep.search.surrogate import Array, Surrogate
-from latentsweep.search.trials import family_of, feasible
+from latentsweep.search.trials import family_of, feasible, without_points
 from trainables.errors import INFRASTRUCTURE
 from trainables.space import THRESHOLD, stage_of
 
@@ -67,12 +68,13 @@ class Priced(BaseSampler):
         self.chosen = np.array([isinstance(d, CategoricalDistribution) for d in self.space.values()], bool)
         self.together = np.array([stage_of(name) in ("data", "vae") for name in self.space], bool)
         self.trials, self.prices, self.seen = trials, prices, seen
+        self.proposed: Array | None = None
+        """A row that was drawn and not taken yet."""
         self.random = np.random.default_rng(seed)
         own = [
             trial
-            for trial in trials
-            if "of" not in trial.user_attrs
-            and trial.user_attrs.get("class") != INFRASTRUCTURE
+            for trial in without_points(trials)
+            if trial.user_attrs.get("class") != INFRASTRUCTURE
             and self.space.keys() <= trial.params.keys()  # a kill may have left some of them
         ]
         self.begun = [trial for trial in own if trial.state != TrialState.WAITING]
@@ -87,15 +89,8 @@ class Priced(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """The next configuration, without its threshold."""
-        drawn = self.random.random((CANDIDATES, len(self.space)))
-        counts = [len(d.choices) if isinstance(d, CategoricalDistribution) else 1 for d in self.space.values()]
-        drawn = np.where(self.chosen, np.floor(drawn * counts), drawn)
-        if not self.begun:
-            return self._params(np.where(self.chosen, drawn[0], 0.5))
-        new = [row for row in drawn if trained_part(self._params(row)) not in self.seen]
-        first = self._most(np.array(new or drawn))
-        near = first + STEP * self.random.standard_normal((NEAR, len(first)))
-        return self._params(self._most(np.array([first, *np.where(self.chosen, first, np.clip(near, 0, 1))])))
+        row, self.proposed = self._propose() if self.proposed is None else self.proposed, None
+        return self._params(row)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -103,6 +98,17 @@ class Priced(BaseSampler):
         """One of the thresholds, all of which are measured."""
         assert isinstance(param_distribution, CategoricalDistribution)
         return param_distribution.choices[self.random.integers(len(param_distribution.choices))]
+
+    def thawed(self) -> FrozenTrial | None:
+        """The pruned trial whose rest promises more for what it costs than any new configuration; None for none."""
+        pruned = [trial for trial in self.tried if trial.state == TrialState.PRUNED and feasible(trial)]
+        if not pruned:
+            return None
+        left = [1 - self.prices.share(trial.params, trial.user_attrs["pruned_at"]) for trial in pruned]
+        promises = self._promise(self._rows([trial.params for trial in pruned]), np.array(left))
+        self.proposed = self._propose()
+        new = self._promise(self.proposed[None], self._costs(self.proposed[None]))
+        return pruned[np.argmax(promises)] if promises.max() > new[0] else None
 
     def hopeless(self, number: int) -> bool:
         """Whether trial ``number``, which has reported at a rung, is to end there."""
@@ -159,12 +165,30 @@ class Priced(BaseSampler):
         x, pending = self._rows([params for params, *_ in seen]), self._rows(waiting)
         return Surrogate(self.chosen, self.together, x, shares, scores, pending)
 
+    def _propose(self) -> Array:
+        """A row that promises most for what it costs, of some that are drawn and of some near the best of these."""
+        drawn = self.random.random((CANDIDATES, len(self.space)))
+        counts = [len(d.choices) if isinstance(d, CategoricalDistribution) else 1 for d in self.space.values()]
+        drawn = np.where(self.chosen, np.floor(drawn * counts), drawn)
+        if not self.begun:
+            return np.asarray(np.where(self.chosen, drawn[0], 0.5))
+        new = [row for row in drawn if trained_part(self._params(row)) not in self.seen]
+        first = self._most(np.array(new or drawn))
+        near = first + STEP * self.random.standard_normal((NEAR, len(first)))
+        return self._most(np.array([first, *np.where(self.chosen, first, np.clip(near, 0, 1))]))
+
     def _most(self, rows: Array) -> Array:
         """The row that promises most for what it costs."""
-        best = self.model.least(self._rows([trial.params for trial in self.tried]))
-        dear = np.array([tuple(row[self.together]) not in self.asked for row in rows])
-        promise = self.model.improvement(rows, best) / (1 + self.autoencoder * dear)
-        return np.asarray(rows[np.argmax(promise)])
+        return np.asarray(rows[np.argmax(self._promise(rows, self._costs(rows)))])
+
+    def _promise(self, rows: Array, costs: Array) -> Array:
+        """The expected improvement at rows on the best trial that isn't pruned, over what each costs in denoisers."""
+        best = [trial for trial in self.tried if trial.state != TrialState.PRUNED] or self.tried
+        return self.model.improvement(rows, self.model.least(self._rows([trial.params for trial in best]))) / costs
+
+    def _costs(self, rows: Array) -> Array:
+        """What new rows cost, in denoisers."""
+        return 1 + self.autoencoder * np.array([tuple(row[self.together]) not in self.asked for row in rows])
 
     def _rows(self, configurations: Sequence[Mapping[str, Any]]) -> Array:
         """Configurations as the model takes them."""

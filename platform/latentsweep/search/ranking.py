@@ -24,7 +24,7 @@ from latentsweep.search.optuna_internals import trial_of
 from latentsweep.search.pairing import PAIRING, Pairing, paired_error
 from latentsweep.search.proposals import distribution
 from latentsweep.search.pruning import PRUNERS
-from latentsweep.search.trials import WARM_START, family_of, tried, without_points
+from latentsweep.search.trials import REPLACES, WARM_START, family_of, tried, without_points
 from latentsweep.stages import guards
 from trainables.errors import StoreError
 from trainables.space import SearchSpace
@@ -84,8 +84,19 @@ class Ranking:
         return trial_of(self.study, number)
 
     def run_trials(self) -> list[FrozenTrial]:
-        """Trials that a denoiser is trained for; points, and trials that were replaced, left out."""
+        """Trials that a denoiser is trained for, one a configuration: points, and what was replaced, left out."""
         return without_points(self._trials())
+
+    def pruned_before(self, trial: FrozenTrial) -> FrozenTrial | None:
+        """The pruned trial that this one goes on with; None where it goes on with none."""
+        number = trial.user_attrs.get(REPLACES)
+        replaced = None if number is None else self.trial(number)
+        return replaced if replaced and replaced.state == TrialState.PRUNED else None
+
+    def thawed(self) -> dict[int, int]:
+        """The pruned trials that others go on with, by number, each with the number of the other."""
+        pairs = ((self.pruned_before(trial), trial.number) for trial in self._trials())
+        return {pruned.number: number for pruned, number in pairs if pruned}
 
     def points_of(self, number: int) -> list[FrozenTrial]:
         """The other thresholds of a trial's pass."""

@@ -105,7 +105,7 @@ class Search(Ranking):
         return fresh
 
     def ask(self, target: float = math.inf) -> tuple[int, dict[str, Any]] | None:
-        """The number and parameters of the next trial.
+        """The number and parameters of the next trial, which may go on with a pruned one.
 
         None where none waits and every configuration was tried, or ``target`` run trials are there.
         """
@@ -116,10 +116,26 @@ class Search(Ranking):
             return None
         seed, seen = derived_seed(self.seed, "ask", len(runs)) % 2**32, tried(runs)
         proposer = self._proposer(trials, seen, seed)
+        if not waiting and isinstance(proposer, Priced) and (pruned := proposer.thawed()):
+            self._thaw(pruned)
         self.study.sampler = WithoutRepeats(proposer, self.distributions, seen=seen, seed=seed)
         trial = self.study.ask(fixed_distributions=self.distributions)
         self._asked[trial.number] = trial
         return trial.number, dict(trial.params)
+
+    def _thaw(self, pruned: FrozenTrial) -> None:
+        """Lets a pruned trial go on, whose end Optuna keeps: a new one waits, with its configuration and rungs.
+
+        The key of its training is the same, so its worker goes on from the checkpoint that the store has.
+        """
+        self.study.add_trial(
+            create_trial(
+                state=TrialState.WAITING,
+                intermediate_values=pruned.intermediate_values,
+                system_attrs={"fixed_params": pruned.params},
+                user_attrs={REPLACES: pruned.number},
+            )
+        )
 
     def report(self, number: int, step: int, metrics: Mapping[str, float]) -> bool:
         """Notes a rung's score; True where the trial is to be pruned. Saying it again changes nothing.
@@ -159,10 +175,13 @@ class Search(Ranking):
         return len(self.config.objectives) == 1 and bool(self.distributions.keys() - {THRESHOLD})
 
     def _report_one(self, number: int, step: int, values: Sequence[float]) -> bool:
-        """Notes the rung in Optuna; True where the pruner ends the trial."""
+        """Notes the rung in Optuna; True where the pruner ends the trial, which may not be where it ended before."""
         trial = self._asked[number]
         if step not in self.trial(number).intermediate_values:
             trial.report(values[0], step)
+        pruned = self.pruned_before(self.trial(number))
+        if pruned and step <= pruned.user_attrs["pruned_at"]:
+            return False
         if self.config.pruner == "gp" and self._learns:
             return Priced(self.distributions, self._trials(), self.prices).hopeless(number)
         return self._startup_over() and trial.should_prune()

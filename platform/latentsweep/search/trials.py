@@ -16,7 +16,7 @@ from latentsweep.search.pairing import PAIRING
 from latentsweep.search.proposals import trained_part
 
 REPLACES = "replaces"
-"""The attribute of a trial that runs a lost one again; it holds the number of the lost one."""
+"""The attribute of a trial that runs a lost one again, or goes on with a pruned one; it holds that one's number."""
 
 KEPT = ("metrics", PAIRING)
 """What the study keeps of a point beside its parameters."""
