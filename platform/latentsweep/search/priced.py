@@ -77,9 +77,8 @@ class Priced(BaseSampler):
             if trial.user_attrs.get("class") != INFRASTRUCTURE
             and self.space.keys() <= trial.params.keys()  # a kill may have left some of them
         ]
+        self.own = own
         self.begun = [trial for trial in own if trial.state != TrialState.WAITING]
-        asked = [trial.params for trial in own if trial.state != TrialState.FAIL]
-        self.asked = {tuple(row[self.together]) for row in self._rows(asked)}
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """All dimensions that a training has."""
@@ -125,12 +124,19 @@ class Priced(BaseSampler):
         return self.prices.autoencoder()
 
     @functools.cached_property
+    def asked(self) -> set[tuple[float, ...]]:
+        """The autoencoders that trials have asked for."""
+        asked = [trial.params for trial in self.own if trial.state != TrialState.FAIL]
+        return {tuple(row[self.together]) for row in self._rows(asked)}
+
+    @functools.cached_property
     def scores(self) -> Mapping[int, float]:
         """The score of each trial that ended with one: the best of its thresholds; the worst where it isn't sound."""
         scores: dict[int, float] = {}
         for trial in self.trials:
             if trial.state == TrialState.COMPLETE and feasible(trial):
-                scores[family_of(trial)] = min(trial.values[0], scores.get(family_of(trial), math.inf))
+                family = family_of(trial)
+                scores[family] = min(trial.values[0], scores.get(family, math.inf))
         if scores:
             worst = max(scores.values())
             scores |= {t.number: worst for t in self.begun if not _sound(t) and t.number not in scores}

@@ -131,7 +131,8 @@ class Ranking:
 
     def leader(self) -> FrozenTrial:
         """The first of :meth:`measured`, which must not be empty."""
-        return min(self._ranked(), key=self._rank)
+        ranked = sorted(self._ranked(), key=lambda trial: (trial.values, trial.number))
+        return next((trial for trial in ranked if not self.refusal(trial)), ranked[0])
 
     def refusal(self, trial: FrozenTrial) -> str:
         """Why the guards refuse a measured trial, in words; empty where they don't, or the search has none.
