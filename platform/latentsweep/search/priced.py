@@ -71,14 +71,13 @@ class Priced(BaseSampler):
         self.proposed: Array | None = None
         """A row that was drawn and not taken yet."""
         self.random = np.random.default_rng(seed)
-        own = [
+        self.own = [
             trial
             for trial in without_points(trials)
             if trial.user_attrs.get("class") != INFRASTRUCTURE
             and self.space.keys() <= trial.params.keys()  # a kill may have left some of them
         ]
-        self.own = own
-        self.begun = [trial for trial in own if trial.state != TrialState.WAITING]
+        self.begun = [trial for trial in self.own if trial.state != TrialState.WAITING]
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """All dimensions that a training has."""
