@@ -92,7 +92,7 @@ def test_a_trial_that_goes_on_is_not_judged_again_where_it_ended_but_at_later_ru
 ) -> None:
     search, _ = with_a_pruned_one(tmp_path / "s", at_the_rung=2.0)
     number, _ = asked(search)
-    monkeypatch.setattr(Priced, "hopeless", lambda self, number: True)
+    monkeypatch.setattr(Priced, "can_hardly_win", lambda self, number: True)
     assert search.trial(number).intermediate_values == {RUNG: 2.0}, "the model knows it from the start"
     assert not search.report(number, RUNG, {"rung/kid": 2.0})
     assert search.report(number, 2 * RUNG, {"rung/kid": 2.0})
@@ -185,13 +185,13 @@ import thin_network_known
 from when_imported import when_imported
 
 def change(priced):
-    def hopeless(self, number):
+    def can_hardly_win(self, number):
         return number == 0
 
-    def thawed(self):
+    def find_to_thaw(self):
         return next((t for t in self.begun if t.state.name == "PRUNED"), None)
 
-    priced.Priced.hopeless, priced.Priced.thawed = hopeless, thawed
+    priced.Priced.can_hardly_win, priced.Priced.find_to_thaw = can_hardly_win, find_to_thaw
 
 when_imported("latentsweep.search.priced", change)
 """

@@ -32,7 +32,7 @@ CANDIDATES, NEAR, STEP = 256, 64, 0.1
 BEST, LATEST = 20, 20
 """The trials that the model looks at: those that scored best, and the latest."""
 
-HOPE = 0.3
+LEAST_CHANCE = 0.3
 """A trial ends at a rung where the probability that it is better than the best other one is below this."""
 
 
@@ -97,7 +97,7 @@ class Priced(BaseSampler):
         assert isinstance(param_distribution, CategoricalDistribution)
         return param_distribution.choices[self.random.integers(len(param_distribution.choices))]
 
-    def thawed(self) -> FrozenTrial | None:
+    def find_to_thaw(self) -> FrozenTrial | None:
         """The pruned trial whose rest promises more for what it costs than any new configuration; None for none."""
         pruned = [trial for trial in self.tried if trial.state == TrialState.PRUNED and feasible(trial)]
         if not pruned:
@@ -108,14 +108,14 @@ class Priced(BaseSampler):
         new = self._promise(self.proposed[None], self._costs(self.proposed[None]))
         return pruned[np.argmax(promises)] if promises.max() > new[0] else None
 
-    def hopeless(self, number: int) -> bool:
+    def can_hardly_win(self, number: int) -> bool:
         """Whether trial ``number``, which has reported at a rung, is to end there."""
         rows = {trial.number: self._rows([trial.params]) for trial in self.tried}
         own, others = rows.pop(number), [*rows.values()]
         if not others:
             return False
         best = self.model.least(np.concatenate(others))
-        return float(self.model.chance(own, best)[0]) < HOPE
+        return float(self.model.chance(own, best)[0]) < LEAST_CHANCE
 
     @functools.cached_property
     def autoencoder(self) -> float:
@@ -178,11 +178,11 @@ class Priced(BaseSampler):
         if not self.begun:
             return np.asarray(np.where(self.chosen, drawn[0], 0.5))
         new = [row for row in drawn if trained_part(self._params(row)) not in self.seen]
-        first = self._most(np.array(new or drawn))
+        first = self._best_of(np.array(new or drawn))
         near = first + STEP * self.random.standard_normal((NEAR, len(first)))
-        return self._most(np.array([first, *np.where(self.chosen, first, np.clip(near, 0, 1))]))
+        return self._best_of(np.array([first, *np.where(self.chosen, first, np.clip(near, 0, 1))]))
 
-    def _most(self, rows: Array) -> Array:
+    def _best_of(self, rows: Array) -> Array:
         """The row that promises most for what it costs."""
         return np.asarray(rows[np.argmax(self._promise(rows, self._costs(rows)))])
 

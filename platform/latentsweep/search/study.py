@@ -116,7 +116,7 @@ class Search(Ranking):
             return None
         seed, seen = derived_seed(self.seed, "ask", len(runs)) % 2**32, tried(runs)
         proposer = self._proposer(trials, seen, seed)
-        if not waiting and isinstance(proposer, Priced) and (pruned := proposer.thawed()):
+        if not waiting and isinstance(proposer, Priced) and (pruned := proposer.find_to_thaw()):
             self._thaw(pruned)
         self.study.sampler = WithoutRepeats(proposer, self.distributions, seen=seen, seed=seed)
         trial = self.study.ask(fixed_distributions=self.distributions)
@@ -183,7 +183,7 @@ class Search(Ranking):
         if pruned and step <= pruned.user_attrs["pruned_at"]:
             return False
         if self.config.pruner == "gp" and self._learns:
-            return Priced(self.distributions, self._trials(), self.prices).hopeless(number)
+            return Priced(self.distributions, self._trials(), self.prices).can_hardly_win(number)
         return self._startup_over() and trial.should_prune()
 
     def _report_several(self, number: int, step: int, values: Sequence[float]) -> bool:
