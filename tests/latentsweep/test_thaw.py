@@ -23,6 +23,7 @@ from latentsweep.search.priced import Priced, Prices
 from latentsweep.search.study import Search
 from latentsweep.search.trials import REPLACES, Point
 from latentsweep.storage.store import Store
+from trainables.errors import INFRASTRUCTURE
 from trainables.space import Range, SearchSpace
 
 SPACE = SearchSpace({"diffusion.frequency_weight": Range(0.0, 0.3)})
@@ -98,6 +99,20 @@ def test_a_trial_that_goes_on_is_not_judged_again_where_it_ended_but_at_later_ru
     assert search.report(number, 2 * RUNG, {"rung/kid": 2.0})
     search.prune(number, {})
     assert states(search) == ["COMPLETE", "PRUNED", "PRUNED"]
+
+
+def test_a_trial_that_was_lost_while_it_went_on_is_not_judged_again_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search, pruned = with_a_pruned_one(tmp_path / "s", at_the_rung=2.0)
+    lost, _ = asked(search)
+    search.fail(lost, "its worker was killed", INFRASTRUCTURE)
+    search.requeue()
+    number, params = asked(search)
+    assert (search.thawed(), params) == ({pruned: number}, search.trial(pruned).params)
+    monkeypatch.setattr(Priced, "can_hardly_win", lambda self, number: True)
+    assert not search.report(number, RUNG, {"rung/kid": 2.0})
+    assert search.report(number, 2 * RUNG, {"rung/kid": 2.0})
 
 
 def test_a_copyist_never_goes_on(tmp_path: Path) -> None:

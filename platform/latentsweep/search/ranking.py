@@ -88,10 +88,11 @@ class Ranking:
         return without_points(self._trials())
 
     def pruned_before(self, trial: FrozenTrial) -> FrozenTrial | None:
-        """The pruned trial that this one goes on with; None where it goes on with none."""
-        number = trial.user_attrs.get(REPLACES)
-        replaced = None if number is None else self.trial(number)
-        return replaced if replaced and replaced.state == TrialState.PRUNED else None
+        """The pruned trial that this one goes on with, or that a lost one which it replaces did; None for none."""
+        if REPLACES not in trial.user_attrs:
+            return None
+        replaced = self.trial(trial.user_attrs[REPLACES])
+        return replaced if replaced.state == TrialState.PRUNED else self.pruned_before(replaced)
 
     def thawed(self) -> dict[int, int]:
         """The pruned trials that others go on with, by number, each with the number of the other."""
