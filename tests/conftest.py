@@ -59,7 +59,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Modules come by their share of slow tests, so that several processes end at about the same time.
 
-    A module that one process runs as a whole comes before those whose tests are shared out.
+    Of the same share, a module that one process runs as a whole comes before those whose tests are shared out.
     """
     tests, slow = (Counter(item.path for item in each) for each in (items, filter(_is_slow, items)))
     items.sort(key=lambda item: (-slow[item.path] / tests[item.path], item.path.name in APART))

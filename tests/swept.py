@@ -106,7 +106,7 @@ def check_complete(
 ) -> None:
     """No trial lost, doubled, or left RUNNING, in Optuna and in MLflow; ``states`` are the ends that may be.
 
-    A trial that was pruned and gone on with is there twice, and counts once. ``vaes`` autoencoders are recorded.
+    A trial that was pruned and continued is there twice, and counts once. ``vaes`` autoencoders are recorded.
     ``database`` holds the study and ``server`` the runs, where they are not in the home. The record of a home may
     hold no run of another sweep, unless this one is not ``alone``.
     """

@@ -38,7 +38,7 @@ ROOMS = {
         ["configuration", "storage"],
         ["datasets"],
         ["stages"],
-        ["search"],
+        ["search", "bundle"],
         ["lints"],
         ["pages"],
         ["ablation"],
@@ -48,13 +48,13 @@ ROOMS = {
         ["jobs"],
         ["api"],
         ["commands"],
-        ["manual"],
+        ["manual", "__main__"],
     ],
 }
 """The rooms of a package, floor by floor: the modules and folders right below it. A room may import lower floors."""
 MOST_ROOMS = {"trainables": 12, "latentsweep": 17}
-ENTRIES = {"__init__", "__main__", "bundle"}
-"""No rooms, but what others come in by: Python, and models that are registered."""
+ENTRIES = {"__main__", "bundle"}
+"""Not counted, since others come in by them: Python, and models that are registered."""
 ONLY_THERE = {
     "ray": {"execution", "jobs"},
     "mlflow": set(),
@@ -89,7 +89,7 @@ def rooms_in(package: str) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     for path in OURS[package].rglob("*.py"):
         found.setdefault(path.relative_to(OURS[package]).with_suffix("").parts[0], []).append(path)
-    return {room: paths for room, paths in found.items() if room not in ENTRIES}
+    return {room: paths for room, paths in found.items() if room != "__init__"}
 
 
 def upward(package: str, floors: list[list[str]]) -> list[str]:
@@ -108,7 +108,7 @@ def upward(package: str, floors: list[list[str]]) -> list[str]:
 def test_every_room_has_its_floor_and_imports_only_lower_ones(package: str) -> None:
     assert sorted(rooms_in(package)) == sorted(room for rooms in ROOMS[package] for room in rooms)
     assert upward(package, ROOMS[package]) == []
-    assert len(rooms_in(package)) <= MOST_ROOMS[package]
+    assert len(rooms_in(package).keys() - ENTRIES) <= MOST_ROOMS[package]
 
 
 def test_an_import_of_a_higher_floor_is_found() -> None:

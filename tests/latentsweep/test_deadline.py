@@ -118,6 +118,14 @@ def test_a_trial_that_goes_on_where_it_was_interrupted_tells_nothing_of_the_time
     assert deadline.clock.trials == [60]
 
 
+def test_a_trial_that_continues_a_pruned_one_tells_nothing_either_where_other_machines_train(
+    deadline: Deadline, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deadline.search, "pruned_before", lambda trial: trial)
+    run_trial(deadline, time, 5)
+    assert deadline.clock.trials == []
+
+
 def test_a_trial_that_waits_for_its_autoencoder_takes_the_time_of_both(deadline: Deadline, time: Time) -> None:
     asked = deadline.search.ask()
     assert asked

@@ -7,14 +7,18 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from command_line import CHILDREN, cli
 from processes import Job
+from rich.console import Console
 from simulation import plan_of
 from swept import check_complete, mlflow_runs, study_of, sweep_words
 
+from latentsweep.execution.view import View
+from latentsweep.jobs.sweep import Sweep
 from latentsweep.records.recorder import MemoryRecorder
 from latentsweep.records.sweep import SweepRecord
 from latentsweep.search import leaderboard
@@ -83,7 +87,7 @@ def test_a_configuration_that_goes_on_counts_once(tmp_path: Path) -> None:
     search.tell(number, [Point(search.trial(number).params, {"gen/kid": 1.0})], {})
     assert search.leader().number == number
     assert leaderboard.counts(search) == {"complete": 2, "pruned": 0, "failed": 0, "waiting": 0, "points": 2}
-    assert leaderboard.thawed(search) == f"pruned, and gone on with later: trial {pruned} as {number}"
+    assert leaderboard.thawed(search) == f"pruned, and continued later: trial {pruned} as trial {number}"
     assert not search.lacks(2)
     assert search.ask(target=3) is not None, "a third configuration"
 
@@ -172,11 +176,11 @@ def test_the_record_of_a_pruned_trial_says_that_the_search_went_on_with_it(tmp_p
     assert (old.status, old.tags["pruned"]) == ("pruned", f"at step {RUNG}")
     number, params = asked(search)
     record.open_trial(number, params)
-    assert (old.status, old.tags["pruned"]) == ("pruned", f"at step {RUNG}, and gone on with as #{number}")
-    assert f"went on with it later, as [configuration {number}]" in old.text
+    assert (old.status, old.tags["pruned"]) == ("pruned", f"at step {RUNG}, and continued as #{number}")
+    assert f"It was continued later, as [configuration {number}]" in old.text
     search.prune(number, {"pruned_at": 2 * RUNG})
     record.end_trial(search.trial(number))
-    assert f"It goes on with [configuration {pruned}]" in recorder.runs[record.trial_key(number)].text
+    assert f"It continues [configuration {pruned}]" in recorder.runs[record.trial_key(number)].text
 
     afresh = MemoryRecorder()
     made_up = SweepRecord(afresh, plan, Store(tmp_path / "store"), search)
@@ -185,6 +189,55 @@ def test_the_record_of_a_pruned_trial_says_that_the_search_went_on_with_it(tmp_p
     runs = [run for run in afresh.runs.values() if run.kind == "trial"]
     assert [run.status for run in runs] == ["pruned", "finished", "pruned"]
     assert afresh.runs[record.trial_key(pruned)].tags["pruned"] == old.tags["pruned"]
+
+
+def test_a_record_made_anew_has_of_a_pruned_trial_only_what_came_before_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search, pruned = with_a_pruned_one(tmp_path / "s", at_the_rung=2.0)
+    number, params = asked(search)
+    search.tell(number, [Point(params, {"gen/kid": 1.0})], {})
+    record = SweepRecord(MemoryRecorder(), plan_of(SPACE, search.config, 0), Store(tmp_path / "store"), search)
+    record.begin([])
+    curve = [{"step": step} for step in (RUNG, 2 * RUNG, STEPS)]
+    sent: dict[int, Any] = {}
+    monkeypatch.setattr(record.store, "find", lambda name: "the training, which both have")
+    monkeypatch.setattr("latentsweep.records.sweep.stages.records_of", lambda entry: curve)
+    monkeypatch.setattr(record, "trial_records", sent.__setitem__)
+    monkeypatch.setattr(record, "end_trial", lambda trial: None)
+    record.missing()
+    assert (sent[pruned], sent[number]) == (curve[:1], curve)
+
+
+def test_a_sweep_of_hours_goes_on_after_a_round_in_which_trials_were_only_continued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search, _ = with_a_pruned_one(tmp_path / "s", at_the_rung=2.0)
+    rounds = []
+
+    def run(work: Any, searcher: Any, **options: Any) -> None:
+        if not rounds:
+            number, params = asked(search)
+            search.tell(number, [Point(params, {"gen/kid": 1.0})], {})
+            searcher.begun = 1
+        rounds.append(search.finished())
+
+    monkeypatch.setattr("latentsweep.execution.tuning.run_trials", run)
+    monkeypatch.setattr("latentsweep.jobs.sweep.SweepListener", lambda *_: None)
+    plan, packing = (
+        plan_of(SPACE, search.config, 0),
+        SimpleNamespace(vae_share=1, gpu_share=1, threads=1, concurrent=1),
+    )
+    sweep: Any = SimpleNamespace(search=search, plan=plan, folder=tmp_path, deadline="there is time", given_up="")
+    sweep.brief, sweep._unfinished = (lambda *_, **__: None), (lambda target: True)
+    Sweep._trials(sweep, View(Console(quiet=True), "a sweep"), 9, packing)  # type: ignore[arg-type]
+    assert rounds == [2, 2], "the second round has nothing to do, and so is the last"
+
+
+def test_a_search_by_hyperband_continues_none(tmp_path: Path) -> None:
+    search, pruned = with_a_pruned_one(tmp_path / "s", at_the_rung=2.0, pruner="hyperband")
+    _, params = asked(search)
+    assert (search.frozen(), params != search.trial(pruned).params) == ([], True)
 
 
 ONE_AUTOENCODER = """
@@ -238,7 +291,7 @@ def test_a_trial_that_was_pruned_gone_on_with_and_killed_scores_as_if_nothing_ha
     (tmp_path / "site" / "sitecustomize.py").write_text(PRUNES_THE_FIRST_AND_GOES_ON)
     path = os.pathsep.join([str(tmp_path / "site"), str(CHILDREN), os.environ.get("PYTHONPATH", "")])
     job = Job.start(killed, *words, environment={"PYTHONPATH": path})
-    job.wait_to_hear("goes on with trial")
+    job.wait_to_hear("continues trial")
     job.kill("driver")
     assert job.ended() == 0, job.said
     name = next((killed / "sweeps").iterdir()).name
@@ -246,4 +299,4 @@ def test_a_trial_that_was_pruned_gone_on_with_and_killed_scores_as_if_nothing_ha
     check_complete(killed, "demo", name, 3, states={"COMPLETE": "FINISHED", "PRUNED": "FINISHED"}, vaes=1)
     (number,) = [trial.number for trial in study_of(killed, name).trials if trial.user_attrs.get(REPLACES) == 0]
     (pruned,) = [run for run in mlflow_runs(killed, "demo") if "pruned" in run.data.tags]
-    assert pruned.data.tags["pruned"] == f"at step 30, and gone on with as #{number}"
+    assert pruned.data.tags["pruned"] == f"at step 30, and continued as #{number}"

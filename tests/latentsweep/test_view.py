@@ -24,6 +24,13 @@ from trainables.recipes import SMOKE
 WEIGHTS = InceptionWeights(Path("none"), "a" * 64)
 
 
+def test_a_sweep_that_was_given_hours_shows_what_is_left_of_them() -> None:
+    view = View(Console(quiet=True), "a sweep", target=8, seconds_left=lambda: 125.0)
+    assert view.how_far() == "0 of 8 trials ended; about 2:05 left"
+    view.seconds_left = lambda: -3.0
+    assert view.left() == "about 0:00 left"
+
+
 @contextmanager
 def hearing(view: View, text: StringIO, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A view whose half minutes are short, left after two of its lines at least."""

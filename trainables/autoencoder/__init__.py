@@ -1,1 +1,1 @@
-"""The autoencoder: its network, losses, discriminator, training. Imports loop, measures, layers, images, config."""
+"""The autoencoder: its network, losses, discriminator, training. Imports loop, measures, data, config."""

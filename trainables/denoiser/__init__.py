@@ -1,1 +1,1 @@
-"""The denoiser: diffusion, network, what it is told, training and sampling. Imports loop, layers, config, errors."""
+"""The denoiser: diffusion, network, what it is told, training and sampling. Imports loop, data, config, errors."""

@@ -1,1 +1,1 @@
-"""What both training loops share: devices, precision, seeds, checkpoints, the pace. Imports config, errors."""
+"""What both training loops share: devices, precision, seeds, checkpoints, layers. Imports config, errors."""

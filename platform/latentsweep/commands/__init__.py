@@ -1,1 +1,1 @@
-"""The commands: they read options, call jobs and print. May import every room, heavy ones when a command runs."""
+"""The commands read options, call jobs and print. They may import all rooms but manual, heavy ones when they run."""

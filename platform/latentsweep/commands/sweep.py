@@ -222,6 +222,7 @@ def show_results(home: Home, plan: SweepPlan, search: Search, as_json: bool, *, 
             "lints": lints,
         }
         result |= {"apart": sorted(search.apart)} if search.apart else {}
+        result |= {"continued": search.thawed()} if search.thawed() else {}
         if plan.schedule:
             result |= {"schedule": plan.schedule.to_plain(), "seconds": spent_seconds(home.sweeps / plan.name)}
         typer.echo(json.dumps(result | {"importances": leaderboard.importances(search)}, indent=1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -35,10 +35,21 @@ class TrialLine:
 
 
 class View:
-    """Stages; for a sweep of ``target`` trials also these, the best so far, and how long it may still take."""
+    """Stages; for a sweep of ``target`` trials also these, the best so far, and how long it may still take.
 
-    def __init__(self, console: Console, title: str, target: int = 0, steps: int = 0) -> None:
+    ``seconds_left`` tells the latter for a sweep that was given hours; else the trials that ended do.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        title: str,
+        target: int = 0,
+        steps: int = 0,
+        seconds_left: Callable[[], float] | None = None,
+    ) -> None:
         self.console, self.title, self.target, self.steps = console, title, target, steps
+        self.seconds_left = seconds_left
         self.stages: dict[str, str] = {}
         self.going: dict[str, str] = {}
         """The stages that go on, among all ``stages``."""
@@ -135,7 +146,9 @@ class View:
         return Group(head, stages, trials, tail) if self.running else Group(head, stages, tail)
 
     def left(self) -> str:
-        """The time that the remaining trials may take, once one has ended."""
+        """The time that the sweep has left, or that the remaining trials may take, once one has ended."""
+        if self.seconds_left:
+            return f"about {clock(max(0.0, self.seconds_left()))} left"
         if not self.ended_here or not self.trials_began:
             return ""
         each = (time.monotonic() - self.trials_began) / self.ended_here

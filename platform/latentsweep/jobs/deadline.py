@@ -45,6 +45,10 @@ class Deadline:
         """What is confirmed, or being confirmed: nothing before the first fresh training."""
         return confirmation.last_extent(self.search)
 
+    def seconds_left(self) -> float:
+        """Seconds until the hours are over."""
+        return self.clock.left
+
     @property
     def undecided(self) -> bool:
         """Whether it is still to be said how much is confirmed."""
@@ -66,7 +70,8 @@ class Deadline:
     def begin(self, number: int, keys: Keys) -> None:
         """A trial begins, or goes on where it was interrupted."""
         self.clock.begin(number)
-        if not self.store.find(keys.denoiser) and self.store.spent(keys.denoiser.name) is None:
+        new = not self.store.find(keys.denoiser) and self.store.spent(keys.denoiser.name) is None
+        if new and not self.search.pruned_before(self.search.trial(number)):
             self.whole.add(number)
         self.note()
 

@@ -81,7 +81,7 @@ def forecast(
         "trials_asked": trials,
         "trials_finished": finished,
         "tried_first": first_of(plan, home, target, search),
-        "denoisers_to_train_at_most": remaining,
+        "denoisers_to_train_at_most": remaining + (len(search.frozen()) if search and remaining else 0),
         "thresholds_in_one_pass": len(plan.recipe.sampling.thresholds),
         "configurations": None if math.isinf(plan.space.size) else int(plan.space.size),
         "concurrent": packing.concurrent,

@@ -101,7 +101,8 @@ class Sweep(Job):
                 with hold_signals():  # nothing comes between the run that opens and what closes it
                     self.record.begin(findings)
                     ending.push(_ending(lambda: self._close(target)))
-                view = View(runtime.console, self.plan.name, reached, self.plan.recipe.diffusion.steps)
+                seconds_left = None if self.deadline is None else self.deadline.seconds_left
+                view = View(runtime.console, self.plan.name, reached, self.plan.recipe.diffusion.steps, seconds_left)
                 view.finished = self.search.finished()
                 undecided = self.deadline is not None and self.deadline.undecided
                 if self._unfinished(target) or self._begin_confirmation() or undecided:
@@ -185,7 +186,6 @@ class Sweep(Job):
         briefs = {each: self.brief(packing, self.plan.recipe, self.plan.seed, section=each) for each in SECTIONS}
         going = True
         while going:
-            before = self.search.finished()
             searcher = StudySearcher(self.search, math.inf if self.deadline else target, listener, wide=wide)
             try:
                 run_trials(
@@ -208,7 +208,7 @@ class Sweep(Job):
             # Tune takes for itself, some haven't.
             ended = all(trial.state.is_finished() for trial in self.search.run_trials())
             self.given_up = searcher.given_up if ended else ""
-            more = ended and not self.given_up and self.search.finished() > before
+            more = ended and not self.given_up and bool(searcher.begun or searcher.doomed)
             going = self.deadline is not None and more and self._unfinished(target)
 
     def _begin_with_earlier(self, target: int, runtime: Runtime) -> None:

@@ -63,7 +63,7 @@ class SweepListener:
         self.view.started(number, params)
         if pruned := self.sweep.search.pruned_before(self.sweep.search.trial(number)):
             self.view.finished = self.sweep.search.finished()
-            self.view.say(f"trial {number} goes on with trial {pruned.number}, which was pruned")
+            self.view.say(f"trial {number} continues trial {pruned.number}, which was pruned")
 
     def shared(self, params: Mapping[str, Any]) -> Sequence[Work]:
         """The autoencoder of a configuration with what follows from it, and the real features."""

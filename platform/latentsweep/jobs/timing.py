@@ -26,7 +26,6 @@ from latentsweep.stages.table import (
     REAL_SEGMENTATION,
     RECONSTRUCTION,
     SAMPLES,
-    SHARED,
     TABLE,
     VAE,
 )
@@ -45,7 +44,7 @@ SECONDS = 2.0
 ENCODING = 1 / 6
 """The encoder's pass over a slice, over the slice's part of a training step, which passes both halves both ways."""
 
-ENDING = tuple(stage for stage in TABLE if stage not in SHARED and stage is not DENOISER)
+ENDING = tuple(stage for stage in TABLE if stage.follows(DENOISER))
 """The stages that come after a denoiser."""
 
 Measure = Callable[[str, Recipe], float]

@@ -1,1 +1,1 @@
-"""A page for each command, made from its options, its help and its examples."""
+"""What ``make docs`` writes: pages of commands, fields and lints."""

@@ -58,19 +58,17 @@ def describe_configuration(plan: SweepPlan, search: Search, trial: FrozenTrial) 
     if trial.state == TrialState.COMPLETE:
         lines.append(describe_scores(attributes["metrics"]))
     elif trial.state == TrialState.PRUNED and COPIED in attributes:
-        lines.append(
-            f"It was ended at step {attributes['pruned_at']}, since it copied training slices: {attributes[COPIED]}."
-        )
+        lines.append(f"It was ended at step {attributes['pruned_at']}, because it copied: {attributes[COPIED]}.")
     elif trial.state == TrialState.PRUNED:
         lines.append(f"The pruner ended it at step {attributes['pruned_at']}: others were better at that step.")
         if later := search.thawed().get(trial.number):
             other = link(f"configuration {later}", run_key(plan.name, later))
-            lines.append(f"The search went on with it later, as {other}.")
+            lines.append(f"It was continued later, as {other}.")
     elif trial.state == TrialState.FAIL:
         lines.append(f"It gave no result: {attributes.get('reason', 'no reason is known')}.")
     if pruned := search.pruned_before(trial):
         other = link(f"configuration {pruned.number}", run_key(plan.name, pruned.number))
-        lines.append(f"It goes on with {other} from step {pruned.user_attrs['pruned_at']}, where that was pruned.")
+        lines.append(f"It continues {other} from step {pruned.user_attrs['pruned_at']}, where that was pruned.")
     refused = search.refusal(trial)
     lines.append(f"It can't win, since a guard refuses it: {refused}." if refused else "")
     if family != trial.number:

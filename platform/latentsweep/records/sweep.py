@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ class SweepRecord:
             "latentsweep.fingerprint": plan["fingerprint"],
             **as_tags(findings),
         }
-        moments = [trial.datetime_start for trial in self.search.run_trials() if trial.datetime_start]
+        moments = [trial.datetime_start for trial in _begun(self.search) if trial.datetime_start]
         began = milliseconds(min(moments, default=None))
         self.recorder.open_run(self.name, name=self.name, kind="sweep", params=params, tags=tags, began=began)
         self.recorder.log_dataset(self.name, self.plan.dataset, self.plan.fingerprint)
@@ -166,7 +167,7 @@ class SweepRecord:
     def _pruned_tags(self, trial: FrozenTrial) -> dict[str, str]:
         """What the run of a pruned trial says of its end, and of the trial that goes on with it."""
         at, later = str(trial.user_attrs["pruned_at"]), self.search.thawed().get(trial.number)
-        said = f"at step {at}" + (f", and gone on with as #{later}" if later else "")
+        said = f"at step {at}" + (f", and continued as #{later}" if later else "")
         copied = {TAG: trial.user_attrs[COPIED]} if COPIED in trial.user_attrs else {}
         return {"latentsweep.pruned_at": at, "pruned": said, **copied}
 
@@ -199,7 +200,9 @@ class SweepRecord:
                 self.open_trial(trial.number, trial.params)
                 denoiser = self.store.find(self.plan.keys(trial.params).denoiser)
                 if denoiser:
-                    self.trial_records(trial.number, stages.records_of(denoiser))
+                    last = trial.user_attrs.get("pruned_at", math.inf)  # what came later is another trial's
+                    kept = [record for record in stages.records_of(denoiser) if record["step"] <= last]
+                    self.trial_records(trial.number, kept)
                 self.end_trial(trial)
                 continue
             for point in self.search.points_of(trial.number):

@@ -168,7 +168,9 @@ def _trial(search: Search, folder: Path, number: int | None, despite_guards: boo
     if not 0 <= number < len(trials):
         raise ConfigError(f"the sweep {folder.name} has the numbers 0 to {len(trials) - 1}, not {number}")
     if trials[number].state != TrialState.COMPLETE:
+        later = search.thawed().get(number)
         raise DataError(
             f"configuration {number} of {folder.name} has no result: it is {trials[number].state.name.lower()}"
+            + (f", and configuration {later} continued it" if later else "")
         )
     return trials[number]

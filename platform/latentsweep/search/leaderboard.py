@@ -112,9 +112,9 @@ def copyists(search: Search) -> str:
 
 
 def thawed(search: Search) -> str:
-    """Which trials were pruned and gone on with, in words; empty for none."""
-    pairs = [f"trial {pruned} as {number}" for pruned, number in search.thawed().items()]
-    return f"pruned, and gone on with later: {', '.join(pairs)}" if pairs else ""
+    """Which trials were pruned and continued later, in words; empty for none."""
+    pairs = [f"trial {pruned} as trial {number}" for pruned, number in search.thawed().items()]
+    return f"pruned, and continued later: {', '.join(pairs)}" if pairs else ""
 
 
 def apart(search: Search) -> str:

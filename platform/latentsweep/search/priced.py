@@ -1,8 +1,8 @@
 """Proposals and pruning by a Gaussian process that learns from every trial and knows what a configuration costs.
 
 Next comes the configuration whose expected improvement on the best one is greatest for what it costs: a denoiser, and
-an autoencoder, too, where no trial has asked for its autoencoder yet. Of a trial that was pruned it costs the rest of
-its steps, since the store keeps what it trained. At a rung a trial ends where it can hardly be the best one.
+an autoencoder, too, where no trial has asked for its autoencoder yet. A pruned trial costs only the rest of its
+steps, since the store keeps what it trained. At a rung a trial ends where it can hardly be the best one.
 ``surrogate.py`` is the model.
 """
 
@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from latentsweep.search.proposals import trained_part
 from latentsweep.search.surrogate import Array, Surrogate
-from latentsweep.search.trials import family_of, feasible, without_points
+from latentsweep.search.trials import family_of, feasible, may_go_on, without_points
 from trainables.errors import INFRASTRUCTURE
 from trainables.space import THRESHOLD, stage_of
 
@@ -98,8 +98,11 @@ class Priced(BaseSampler):
         return param_distribution.choices[self.random.integers(len(param_distribution.choices))]
 
     def find_to_thaw(self) -> FrozenTrial | None:
-        """The pruned trial whose rest promises more for what it costs than any new configuration; None for none."""
-        pruned = [trial for trial in self.tried if trial.state == TrialState.PRUNED and feasible(trial)]
+        """The pruned trial whose rest promises more for what it costs than any new configuration; None for none.
+
+        Only trials that the model looks at are taken.
+        """
+        pruned = [trial for trial in self.looked_at if may_go_on(trial)]
         if not pruned:
             return None
         left = [1 - self.prices.share(trial.params, trial.user_attrs["pruned_at"]) for trial in pruned]

@@ -24,7 +24,7 @@ from latentsweep.search.optuna_internals import trial_of
 from latentsweep.search.pairing import PAIRING, Pairing, paired_error
 from latentsweep.search.proposals import distribution
 from latentsweep.search.pruning import PRUNERS
-from latentsweep.search.trials import REPLACES, WARM_START, family_of, tried, without_points
+from latentsweep.search.trials import REPLACES, WARM_START, family_of, may_go_on, tried, without_points
 from latentsweep.stages import guards
 from trainables.errors import StoreError
 from trainables.space import SearchSpace
@@ -88,11 +88,20 @@ class Ranking:
         return without_points(self._trials())
 
     def pruned_before(self, trial: FrozenTrial) -> FrozenTrial | None:
-        """The pruned trial that this one goes on with, or that a lost one which it replaces did; None for none."""
+        """The pruned trial that this one continues, or that the lost trial did that it replaces; None for none."""
         if REPLACES not in trial.user_attrs:
             return None
         replaced = self.trial(trial.user_attrs[REPLACES])
         return replaced if replaced.state == TrialState.PRUNED else self.pruned_before(replaced)
+
+    def frozen(self) -> list[FrozenTrial]:
+        """The pruned trials that this search may go on with.
+
+        By ``hyperband`` none is: it keeps what a trial has passed with the trial's number.
+        """
+        if self.config.sampler != "gp" or len(self.config.objectives) > 1 or self.config.pruner == "hyperband":
+            return []
+        return [trial for trial in self.run_trials() if may_go_on(trial)]
 
     def thawed(self) -> dict[int, int]:
         """The pruned trials that others go on with, by number, each with the number of the other."""

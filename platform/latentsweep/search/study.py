@@ -61,7 +61,7 @@ class Search(Ranking):
         for number, points in self._untold().items():
             self._add_points(number, points)
         for trial in self._lost():
-            self.study.enqueue_trial(trial.params, user_attrs={REPLACES: trial.number})
+            self._go_on_with(trial)
         return len(self._trials(TrialState.WAITING))
 
     def ended(self, target: int) -> bool:
@@ -116,24 +116,24 @@ class Search(Ranking):
             return None
         seed, seen = derived_seed(self.seed, "ask", len(runs)) % 2**32, tried(runs)
         proposer = self._proposer(trials, seen, seed)
-        if not waiting and isinstance(proposer, Priced) and (pruned := proposer.find_to_thaw()):
-            self._thaw(pruned)
+        if not waiting and self.frozen() and isinstance(proposer, Priced) and (pruned := proposer.find_to_thaw()):
+            self._go_on_with(pruned)
         self.study.sampler = WithoutRepeats(proposer, self.distributions, seen=seen, seed=seed)
         trial = self.study.ask(fixed_distributions=self.distributions)
         self._asked[trial.number] = trial
         return trial.number, dict(trial.params)
 
-    def _thaw(self, pruned: FrozenTrial) -> None:
-        """Lets a pruned trial go on, whose end Optuna keeps: a new one waits, with its configuration and rungs.
+    def _go_on_with(self, trial: FrozenTrial) -> None:
+        """Lets a new trial wait, with the configuration and rungs of one that was pruned or lost.
 
         The key of its training is the same, so its worker goes on from the checkpoint that the store has.
         """
         self.study.add_trial(
             create_trial(
                 state=TrialState.WAITING,
-                intermediate_values=pruned.intermediate_values,
-                system_attrs={"fixed_params": pruned.params},
-                user_attrs={REPLACES: pruned.number},
+                intermediate_values=trial.intermediate_values,
+                system_attrs={"fixed_params": trial.params},
+                user_attrs={REPLACES: trial.number},
             )
         )
 

@@ -10,13 +10,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from latentsweep.search.pairing import PAIRING
 from latentsweep.search.proposals import trained_part
 
 REPLACES = "replaces"
 """The attribute of a trial that runs a lost one again, or goes on with a pruned one; it holds that one's number."""
+
+
+def may_go_on(trial: FrozenTrial) -> bool:
+    """Whether a trial was pruned by its score alone, and can go on from where it ended."""
+    return trial.state == TrialState.PRUNED and "pruned_at" in trial.user_attrs and feasible(trial)
+
 
 KEPT = ("metrics", PAIRING)
 """What the study keeps of a point beside its parameters."""
