@@ -81,6 +81,20 @@ def test_while_time_is_left_another_round_begins_when_all_trials_have_ended(
     assert rounds(sweep, monkeypatch, score) == MOST_ROUNDS, "the last round ends no trial"
 
 
+def test_another_round_begins_after_one_in_which_a_pruned_trial_was_only_continued(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pruned, _ = sweep.search.ask() or (0, {})
+    sweep.search.prune(pruned, {"pruned_at": 1})
+
+    def go_on(searcher: StudySearcher) -> None:
+        if not sweep.search.thawed():
+            sweep.search._go_on_with(sweep.search.trial(pruned))
+            score(searcher)
+
+    assert rounds(sweep, monkeypatch, go_on) == 2, "the second ends no trial"
+
+
 def test_ctrl_c_which_leaves_a_trial_running_ends_the_rounds(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped(searcher: StudySearcher) -> None:
         score(searcher)

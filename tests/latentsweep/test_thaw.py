@@ -7,18 +7,14 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from command_line import CHILDREN, cli
 from processes import Job
-from rich.console import Console
 from simulation import plan_of
 from swept import check_complete, mlflow_runs, study_of, sweep_words
 
-from latentsweep.execution.view import View
-from latentsweep.jobs.sweep import Sweep
 from latentsweep.records.recorder import MemoryRecorder
 from latentsweep.records.sweep import SweepRecord
 from latentsweep.search import leaderboard
@@ -207,31 +203,6 @@ def test_a_record_made_anew_has_of_a_pruned_trial_only_what_came_before_its_end(
     monkeypatch.setattr(record, "end_trial", lambda trial: None)
     record.missing()
     assert (sent[pruned], sent[number]) == (curve[:1], curve)
-
-
-def test_a_sweep_of_hours_goes_on_after_a_round_in_which_trials_were_only_continued(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    search, _ = with_a_pruned_one(tmp_path / "s", at_the_rung=2.0)
-    rounds = []
-
-    def run(work: Any, searcher: Any, **options: Any) -> None:
-        if not rounds:
-            number, params = asked(search)
-            search.tell(number, [Point(params, {"gen/kid": 1.0})], {})
-            searcher.begun = 1
-        rounds.append(search.finished())
-
-    monkeypatch.setattr("latentsweep.execution.tuning.run_trials", run)
-    monkeypatch.setattr("latentsweep.jobs.sweep.SweepListener", lambda *_: None)
-    plan, packing = (
-        plan_of(SPACE, search.config, 0),
-        SimpleNamespace(vae_share=1, gpu_share=1, threads=1, concurrent=1),
-    )
-    sweep: Any = SimpleNamespace(search=search, plan=plan, folder=tmp_path, deadline="there is time", given_up="")
-    sweep.brief, sweep._unfinished = (lambda *_, **__: None), (lambda target: True)
-    Sweep._trials(sweep, View(Console(quiet=True), "a sweep"), 9, packing)  # type: ignore[arg-type]
-    assert rounds == [2, 2], "the second round has nothing to do, and so is the last"
 
 
 def test_a_search_by_hyperband_continues_none(tmp_path: Path) -> None:

@@ -186,6 +186,7 @@ class Sweep(Job):
         briefs = {each: self.brief(packing, self.plan.recipe, self.plan.seed, section=each) for each in SECTIONS}
         going = True
         while going:
+            before = self._ended()
             searcher = StudySearcher(self.search, math.inf if self.deadline else target, listener, wide=wide)
             try:
                 run_trials(
@@ -208,8 +209,12 @@ class Sweep(Job):
             # Tune takes for itself, some haven't.
             ended = all(trial.state.is_finished() for trial in self.search.run_trials())
             self.given_up = searcher.given_up if ended else ""
-            more = ended and not self.given_up and bool(searcher.begun or searcher.doomed)
+            more = ended and not self.given_up and self._ended() > before
             going = self.deadline is not None and more and self._unfinished(target)
+
+    def _ended(self) -> int:
+        """How many trials have ended; one that was pruned and continued counts twice."""
+        return self.search.finished() + len(self.search.thawed())
 
     def _begin_with_earlier(self, target: int, runtime: Runtime) -> None:
         """Lets the best of the home's earlier sweeps wait as the first trials, and says so."""
