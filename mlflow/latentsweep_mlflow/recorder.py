@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -195,14 +195,12 @@ class MlflowRecorder:
 
         self._delivery.send(f"the end of {key}", send)
 
-    def close_stale(self, parent: str, working: Collection[str]) -> None:
+    def close_stale(self, parent: str) -> None:
         self._check_open(parent)
-        working = frozenset(working)
 
         def send(client: MlflowClient) -> None:
             for run in self._search(client, f"attributes.status = 'RUNNING' and {self._under(parent)}"):
-                if run.data.tags.get("latentsweep.key") not in working:
-                    client.set_terminated(run.info.run_id, "FAILED")
+                client.set_terminated(run.info.run_id, _STATUS["stopped"])
 
         self._delivery.send(f"the end of what was left of {parent}", send)
 
@@ -213,7 +211,7 @@ class MlflowRecorder:
         return self._ids.get(key)
 
     def closed(self) -> set[str]:
-        return self._keys(f"attributes.status != 'RUNNING' and {_OF_TODAY}")
+        return self._keys(f"attributes.status != 'RUNNING' and attributes.status != 'KILLED' and {_OF_TODAY}")
 
     def finished(self) -> set[str]:
         return self._keys(f"attributes.status = 'FINISHED' and {_OF_TODAY}")

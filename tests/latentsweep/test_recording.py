@@ -62,16 +62,18 @@ def test_closed_names_the_runs_that_ended_until_they_are_opened_again(recorder: 
     assert recorder.closed() == set()
 
 
-def test_stale_children_are_closed_as_failed_and_others_left_alone(recorder: MemoryRecorder) -> None:
+def test_stale_children_are_closed_as_stopped_and_others_left_alone(recorder: MemoryRecorder) -> None:
     recorder.open_run("trial/2", name="trial 2", kind="trial", parent="sweep")
+    recorder.close_run("trial/2", "failed")
     recorder.open_run("alone", name="retrain", kind="training")
-    recorder.close_stale("sweep", {"trial/2"})
+    recorder.close_stale("sweep")
     assert {key: run.status for key, run in recorder.runs.items()} == {
         "sweep": "running",
-        "trial/1": "failed",
-        "trial/2": "running",
+        "trial/1": "stopped",
+        "trial/2": "failed",
         "alone": "running",
     }
+    assert recorder.closed() == {"trial/2"}, "what was left half written is written again"
 
 
 def test_a_file_that_is_not_there_is_left_out(recorder: MemoryRecorder, tmp_path: Path) -> None:

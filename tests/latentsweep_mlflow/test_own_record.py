@@ -21,13 +21,14 @@ TAGS = {"latentsweep.report": "report/page.html", "latentsweep.from": "http://me
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home with a finished, a pruned, a failed and a running run, and one of an earlier form."""
+    """A home with a finished, a pruned, a failed, a stopped and a running run, and one of an earlier form."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     recorder = recorder_for(tmp_path / "a home", "demo")
     for key, status in {
         "sweep": "finished",
         "sweep/1": "pruned",
         "sweep/2": "failed",
+        "sweep/4": "stopped",
         "sweep/old": "finished",
     }.items():
         recorder.open_run(key, name=key, kind="trial")

@@ -139,19 +139,20 @@ def test_a_parameter_that_changed_keeps_its_first_value_and_the_new_one_is_a_tag
     assert data.tags["latentsweep.param.trials"] == "40"
 
 
-def test_what_a_crash_left_running_is_closed_and_what_is_worked_on_stays(home: Path) -> None:
+def test_what_a_crash_left_running_is_closed_as_stopped_and_no_other(home: Path) -> None:
     crashed = recorder_for(home, "demo")
     crashed.open_run("sweep", name="s", kind="sweep")
     for number in (1, 2):
         crashed.open_run(f"trial/{number}", name=str(number), kind="trial", parent="sweep")
+    crashed.close_run("trial/2", "failed")
     crashed.open_run("other", name="another command's", kind="training")
     recorder = recorder_for(home, "demo")
     recorder.open_run("sweep", name="s", kind="sweep")
-    recorder.close_stale("sweep", {"trial/2"})
+    recorder.close_stale("sweep")
     statuses = {key: run.info.status for key, run in runs_of(home).items()}
-    assert statuses == {"sweep": "RUNNING", "trial/1": "FAILED", "trial/2": "RUNNING", "other": "RUNNING"}
-    assert recorder.closed() == {"trial/1"}
-    assert recorder.finished() == set(), "what was left half written is begun again"
+    assert statuses == {"sweep": "RUNNING", "trial/1": "KILLED", "trial/2": "FAILED", "other": "RUNNING"}
+    assert recorder.closed() == {"trial/2"}, "what was left half written is written again"
+    assert recorder.finished() == set()
     recorder.close_run("sweep", "finished")
     assert recorder.finished() == {"sweep"}
 

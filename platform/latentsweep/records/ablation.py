@@ -107,7 +107,7 @@ class AblationRecord:
 
     def stopped(self) -> None:
         """Closes the run of a study that was stopped and can go on."""
-        self.recorder.close_stale(self.plan.name, [])
+        self.recorder.close_stale(self.plan.name)
         self.recorder.close_run(self.plan.name, "stopped")
         self.recorder.flush()
 

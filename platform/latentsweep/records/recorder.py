@@ -19,7 +19,7 @@ from typing import Literal, Protocol, get_args
 from latentsweep import __version__
 
 Status = Literal["finished", "failed", "pruned", "stopped"]
-"""How a run ends. ``pruned`` is a result, as the search wanted it; ``stopped`` is work that a user stopped."""
+"""How a run ends. ``pruned`` is a result, as the search wanted it; what a user or a crash ended is ``stopped``."""
 NOTHING: Mapping[str, str] = MappingProxyType({})
 NOT_FINITE = "latentsweep.not_finite"
 """The tag of a run that names, comma-separated, the metrics of which a NaN or an infinity was left out."""
@@ -61,7 +61,7 @@ class Record(Protocol):
         """The identifier by which the record's own pages know the run, or ``None`` while it has none."""
 
     def closed(self) -> set[str]:
-        """The keys of the runs that have ended, by one search; empty when the record is out of reach.
+        """The keys of the runs that ended, not stopped ones, by one search; empty when the record is out of reach.
 
         Those that an earlier version recorded in another :data:`FORM` are left out, so that they are sent again.
         """
@@ -135,8 +135,8 @@ class Recorder(Record, Protocol):
     ) -> None:
         """End the run; ``ended`` is when the work did (milliseconds since the epoch; now, if ``None``)."""
 
-    def close_stale(self, parent: str, working: Collection[str]) -> None:
-        """Close, as failed, the runs under ``parent`` that a crash left running and ``working`` does not name."""
+    def close_stale(self, parent: str) -> None:
+        """Close, as stopped, the runs under ``parent`` that a crash left running."""
 
 
 def check_key(key: str) -> str:
@@ -272,16 +272,16 @@ class MemoryRecorder:
         self.runs[key].status = check_status(status)
         self.runs[key].tags |= tags
 
-    def close_stale(self, parent: str, working: Collection[str]) -> None:
-        for key, run in self.runs.items():
-            if run.parent == parent and run.status == "running" and key not in working:
-                run.status = "failed"
+    def close_stale(self, parent: str) -> None:
+        for run in self.runs.values():
+            if run.parent == parent and run.status == "running":
+                run.status = "stopped"
 
     def run_id(self, key: str) -> str | None:
         return key if key in self.runs else None
 
     def closed(self) -> set[str]:
-        return {key for key, run in self.runs.items() if run.status != "running"}
+        return {key for key, run in self.runs.items() if run.status not in ("running", "stopped")}
 
     def finished(self) -> set[str]:
         return {key for key, run in self.runs.items() if run.status in ("finished", "pruned")}

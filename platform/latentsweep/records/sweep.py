@@ -73,7 +73,7 @@ class SweepRecord:
         self.recorder.open_run(self.name, name=self.name, kind="sweep", params=params, tags=tags, began=began)
         self.recorder.log_dataset(self.name, self.plan.dataset, self.plan.fingerprint)
         self._rank()
-        self.recorder.close_stale(self.name, [])
+        self.recorder.close_stale(self.name)
 
     def autoencoders(self, variants: Mapping[str, Recipe]) -> None:
         """Records each shared autoencoder as a run; ``variants`` are by the names of their results."""
@@ -250,7 +250,7 @@ class SweepRecord:
 
     def end(self, *, finished: bool) -> None:
         """Closes the sweep's run, and those that it left running."""
-        self.recorder.close_stale(self.name, [])
+        self.recorder.close_stale(self.name)
         moments = [trial.datetime_complete for trial in self.search.run_trials() if trial.datetime_complete]
         ended = milliseconds(max(moments, default=None))
         self.recorder.close_run(self.name, "finished" if finished else "stopped", ended=ended)
