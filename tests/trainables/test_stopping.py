@@ -13,10 +13,11 @@ import torch
 import search_spaces
 from trainables.denoiser.diffusion import DiffusionConfig
 from trainables.denoiser.process import target
+from trainables.denoiser.samplers import log_snr
 from trainables.denoiser.sampling import SamplingTrace, initial_noise, sample, sampling_timesteps
 from trainables.denoiser.sampling_settings import SamplingConfig
 from trainables.denoiser.schedules import alphas_cumprod
-from trainables.denoiser.stopping import STOP_MEASURES, log_snr, stoppable
+from trainables.denoiser.stopping import STOP_MEASURES, stoppable
 
 SHAPE, SAMPLES = (4, 4, 4), 96
 STEPS = (25, 50, 100)

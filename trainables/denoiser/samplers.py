@@ -1,6 +1,7 @@
 """Samplers: the step from an evaluation to the noisy latents of the next one.
 
 Symbols: z_t the noisy latents (B, C, h, w), x̂₀ and ε̂ the denoiser's estimates, ᾱ_t the schedule.
+The settings read the names of the samplers here, so importing this module must import no torch.
 """
 
 from __future__ import annotations
@@ -8,10 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from trainables.denoiser.stopping import log_snr
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,13 @@ class Step:
     eta: float
     draw: Callable[[], Tensor]
     """Fresh standard normal noise of the shape of ``z_t``, from each image's own generator."""
+
+
+def log_snr(alpha_bar: float) -> float:
+    """log(ᾱ/(1 − ᾱ)); −∞ where ᾱ is 0, ∞ where it is 1."""
+    if alpha_bar in (0.0, 1.0):
+        return math.inf if alpha_bar else -math.inf
+    return math.log(alpha_bar / (1 - alpha_bar))
 
 
 def ddim(step: Step) -> Tensor:
@@ -59,3 +67,5 @@ def dpmpp_2m(step: Step) -> Tensor:
 
 SAMPLERS: dict[str, Callable[[Step], Tensor]] = {"ddim": ddim, "dpmpp_2m": dpmpp_2m}
 """Samplers by name, each from the state after an evaluation to the z of the next one."""
+WITHOUT_ETA = ("dpmpp_2m",)
+"""Those that have no η."""

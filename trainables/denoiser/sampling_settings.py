@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainables.config import Config, setting
+from trainables.denoiser.samplers import SAMPLERS, WITHOUT_ETA
 from trainables.errors import ConfigError
 from trainables.loop.settings import AUTO
 from trainables.plugins import with_plugins
-
-WITHOUT_ETA = ("dpmpp_2m",)
-"""The built-in samplers that have no η."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,11 +17,11 @@ WITHOUT_ETA = ("dpmpp_2m",)
 class SamplingConfig(Config):
     """How a trained denoiser is sampled; the defaults are the paper's."""
 
-    sampler: str = setting("ddim", "the sampler", choices=("ddim", "dpmpp_2m"), plugins="samplers")
+    sampler: str = setting("ddim", "the sampler", choices=tuple(SAMPLERS), plugins="samplers")
     steps: int = setting(50, "denoiser evaluations (NFE) when nothing stops early", low=1, high=1000)
     eta: float = setting(
         0.0,
-        "η of DDIM: 0 is deterministic, 1 is ancestral; dpmpp_2m has none, whatever it is",
+        f"η of DDIM: 0 is deterministic, 1 is ancestral; {', '.join(WITHOUT_ETA)} has none, whatever it is",
         low=0,
         high=1,
     )

@@ -12,17 +12,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from trainables.denoiser.samplers import log_snr
 from trainables.loop.execution import send
 
 LEAST_SNR = 1.0
 """A sample may stop where its SNR is above this. Below it x̂₀ is near the data's mean, and hardly moves."""
-
-
-def log_snr(alpha_bar: float) -> float:
-    """log(ᾱ/(1 − ᾱ)); −∞ where ᾱ is 0, ∞ where it is 1."""
-    if alpha_bar in (0.0, 1.0):
-        return math.inf if alpha_bar else -math.inf
-    return math.log(alpha_bar / (1 - alpha_bar))
 
 
 def stoppable(alpha_bars: Sequence[float]) -> list[bool]:
