@@ -19,6 +19,7 @@ from latentsweep.datasets.arrangement import arrange_rows, rows_with_pictures, v
 from latentsweep.datasets.catalogue import BUILT_IN, Dataset, check_name, dataset_named, how_to_get
 from latentsweep.datasets.formats.readers import PLUGINS
 from latentsweep.datasets.labels import Labels, place_labels, read_labels
+from latentsweep.datasets.layouts.folder import discover
 from latentsweep.datasets.lesions import LEFT_OUT
 from latentsweep.datasets.manifest import VERSION, write_manifest
 from latentsweep.datasets.masks import MASK_RULE
@@ -28,7 +29,6 @@ from latentsweep.datasets.scans import PHANTOM, ReadersDiedError, Scan, list_sca
 from latentsweep.datasets.shards import write_shards
 from latentsweep.datasets.slices import PreparedDataset, open_dataset
 from latentsweep.datasets.sources.discovery import Discovery
-from latentsweep.datasets.sources.layouts import discover
 from latentsweep.datasets.sources.selection import EVERYTHING, Selection
 from latentsweep.datasets.spool import ScanResult, Spool
 from latentsweep.storage.refusals import why

@@ -9,9 +9,9 @@ from latentsweep.datasets.formats.arrays import array_volumes, read_array
 from latentsweep.datasets.formats.cheng import patient_of, read_cheng
 from latentsweep.datasets.formats.readers import format_of
 from latentsweep.datasets.formats.reject import Reject
+from latentsweep.datasets.layouts.folder import discover
 from latentsweep.datasets.preparation import prepare
 from latentsweep.datasets.scans import Scan, part_loose_pictures, read_scan
-from latentsweep.datasets.sources.layouts import discover
 from latentsweep.datasets.volumes import axial_planes
 from trainables.errors import DataError
 

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from latentsweep.commands.data import _tell_subjects, data_app
 from latentsweep.datasets.catalogue import DEFAULT_SUBJECT, KNOWN
+from latentsweep.datasets.layouts.msd import LGG_CHANNELS, MSD_CHANNELS
 from latentsweep.datasets.ledger import note_use
 from latentsweep.datasets.slices import open_dataset
-from latentsweep.datasets.sources.channels import LGG_CHANNELS, MSD_CHANNELS
 from latentsweep.datasets.sources.discovery import Discovery
 from latentsweep.storage.home import Home
 from trainables.errors import ConfigError, DataError

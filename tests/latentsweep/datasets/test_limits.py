@@ -29,9 +29,9 @@ from latentsweep.datasets.formats.limits import guard_reading, inflates_beyond, 
 from latentsweep.datasets.formats.nifti import read_nifti
 from latentsweep.datasets.formats.pictures import picture_volumes
 from latentsweep.datasets.formats.reject import Reject
+from latentsweep.datasets.layouts.folder import discover
 from latentsweep.datasets.preparation import prepare
 from latentsweep.datasets.scans import Scan, read_scan
-from latentsweep.datasets.sources.layouts import discover
 from latentsweep.datasets.sources.sources import LINKS
 from trainables.errors import DataError
 

@@ -2,7 +2,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from latentsweep.datasets.sources.layouts import discover
+from latentsweep.datasets.layouts.folder import discover
 from trainables.errors import DataError
 
 

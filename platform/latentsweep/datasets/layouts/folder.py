@@ -13,14 +13,14 @@ from pathlib import Path
 
 from latentsweep.datasets.catalogue import KNOWN, Dataset, dataset_named
 from latentsweep.datasets.formats.readers import FORMATS, READERS, format_by_name
+from latentsweep.datasets.layouts.brats import find_brats, is_brats
+from latentsweep.datasets.layouts.cheng import find_cheng, is_cheng
+from latentsweep.datasets.layouts.kaggle import find_kaggle, is_kaggle
+from latentsweep.datasets.layouts.msd import find_lgg, find_msd, is_lgg, is_msd
 from latentsweep.datasets.scans import Scan
 from latentsweep.datasets.sources.annotations import kind_of_annotation
-from latentsweep.datasets.sources.brats import find_brats, is_brats
-from latentsweep.datasets.sources.channels import find_lgg, find_msd, is_lgg, is_msd
 from latentsweep.datasets.sources.choice import one_contrast
 from latentsweep.datasets.sources.discovery import Discovery, DoesNotFitError
-from latentsweep.datasets.sources.figshare import find_cheng, is_cheng
-from latentsweep.datasets.sources.kaggle import find_kaggle, is_kaggle
 from latentsweep.datasets.sources.pairing import pair_masks
 from latentsweep.datasets.sources.patients import alike_subjects, find_patients, unknown_subjects
 from latentsweep.datasets.sources.selection import EVERYTHING, Selection

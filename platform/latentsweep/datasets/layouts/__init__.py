@@ -1,0 +1,1 @@
+"""The layouts of sources: how their files make up scans, and whose each scan is."""
