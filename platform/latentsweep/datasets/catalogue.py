@@ -19,7 +19,7 @@ class Dataset:
     namespace: str
     """What keeps its pseudonyms apart from others'. Datasets of the same patients share one."""
     layout: str | None
-    """A name in :data:`~latentsweep.datasets.layouts.folder.LAYOUTS`; None for the dataset made from nothing."""
+    """A name in :data:`~latentsweep.datasets.layouts.LAYOUTS`; None for the dataset made from nothing."""
     getting: str = ""
     """The commands that get its raw scans."""
     source: str = "<folder>"

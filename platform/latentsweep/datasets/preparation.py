@@ -17,9 +17,9 @@ from filelock import FileLock
 from latentsweep.datasets import holds, splits, volumes
 from latentsweep.datasets.arrangement import arrange_rows, rows_with_pictures, volume_key
 from latentsweep.datasets.catalogue import BUILT_IN, Dataset, check_name, dataset_named, how_to_get
+from latentsweep.datasets.finding import discover
 from latentsweep.datasets.formats.readers import PLUGINS
 from latentsweep.datasets.labels import Labels, place_labels, read_labels
-from latentsweep.datasets.layouts.folder import discover
 from latentsweep.datasets.lesions import LEFT_OUT
 from latentsweep.datasets.manifest import VERSION, write_manifest
 from latentsweep.datasets.masks import MASK_RULE

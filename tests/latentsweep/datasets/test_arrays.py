@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from writers import write_array, write_cheng
 
+from latentsweep.datasets.finding import discover
 from latentsweep.datasets.formats.arrays import array_volumes, read_array
 from latentsweep.datasets.formats.cheng import patient_of, read_cheng
 from latentsweep.datasets.formats.readers import format_of
 from latentsweep.datasets.formats.reject import Reject
-from latentsweep.datasets.layouts.folder import discover
 from latentsweep.datasets.preparation import prepare
 from latentsweep.datasets.scans import Scan, part_loose_pictures, read_scan
 from latentsweep.datasets.volumes import axial_planes

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from latentsweep.commands.data import _tell_subjects, data_app
 from latentsweep.datasets.catalogue import DEFAULT_SUBJECT, KNOWN
-from latentsweep.datasets.layouts.msd import LGG_CHANNELS, MSD_CHANNELS
+from latentsweep.datasets.layouts import lgg, msd
 from latentsweep.datasets.ledger import note_use
 from latentsweep.datasets.slices import open_dataset
 from latentsweep.datasets.sources.discovery import Discovery
@@ -64,7 +64,7 @@ def test_the_page_lists_the_series_of_a_set_as_its_row_does(name):
     assert row.split("|")[3].strip() == ", ".join(f"`{choice}`" for choice in KNOWN[name].choices)
 
 
-@pytest.mark.parametrize(("name", "channels"), [("lgg", LGG_CHANNELS), ("msd", MSD_CHANNELS)])
+@pytest.mark.parametrize(("name", "channels"), [("lgg", lgg.CHANNELS), ("msd", msd.CHANNELS)])
 def test_the_channels_of_a_set_are_the_series_of_its_row(name, channels):
     assert set(channels) == set(KNOWN[name].choices)
 

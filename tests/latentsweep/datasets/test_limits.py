@@ -22,6 +22,7 @@ from PIL import Image
 from pydicom.encaps import encapsulate
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGBaseline8Bit, RLELossless
 
+from latentsweep.datasets.finding import discover
 from latentsweep.datasets.formats import limits
 from latentsweep.datasets.formats.dicom import dicom_volumes
 from latentsweep.datasets.formats.headers import patient_id
@@ -29,7 +30,6 @@ from latentsweep.datasets.formats.limits import guard_reading, inflates_beyond, 
 from latentsweep.datasets.formats.nifti import read_nifti
 from latentsweep.datasets.formats.pictures import picture_volumes
 from latentsweep.datasets.formats.reject import Reject
-from latentsweep.datasets.layouts.folder import discover
 from latentsweep.datasets.preparation import prepare
 from latentsweep.datasets.scans import Scan, read_scan
 from latentsweep.datasets.sources.sources import LINKS

@@ -2,7 +2,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from latentsweep.datasets.layouts.folder import discover
+from latentsweep.datasets.finding import discover
 from trainables.errors import DataError
 
 

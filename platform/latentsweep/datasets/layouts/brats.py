@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from latentsweep.datasets.catalogue import Dataset
 from latentsweep.datasets.scans import Scan
-from latentsweep.datasets.sources.discovery import Discovery, DoesNotFitError
+from latentsweep.datasets.sources.discovery import Discovery, DoesNotFitError, Layout
 from latentsweep.datasets.sources.sources import SourceFile, count_formats
 from latentsweep.datasets.sources.visits import VISIT, without_visit
 
@@ -113,3 +113,6 @@ def _brats_subjects(files: Collection[BratsFile]) -> dict[BratsFile, str]:
 def is_brats(file: SourceFile) -> bool:
     """Whether a file is named as BraTS names its own."""
     return any(pattern.fullmatch(file.relative.name) for pattern in (NAME, OLD_NAME))
+
+
+LAYOUT = Layout(find=find_brats, label="BraTS", recognises=is_brats)

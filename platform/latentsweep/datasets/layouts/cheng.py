@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from latentsweep.datasets.catalogue import Dataset
 from latentsweep.datasets.formats.cheng import patient_of
 from latentsweep.datasets.scans import Scan
-from latentsweep.datasets.sources.discovery import Discovery, DoesNotFitError
+from latentsweep.datasets.sources.discovery import Discovery, DoesNotFitError, Layout
 from latentsweep.datasets.sources.sources import SourceFile, count_formats
 
 KIND = "cheng"
@@ -39,3 +39,6 @@ def find_cheng(files: Sequence[SourceFile], dataset: Dataset) -> Discovery:
 def is_cheng(file: SourceFile) -> bool:
     """Whether a file is of MATLAB 7.3, as those of the set are."""
     return file.format == KIND
+
+
+LAYOUT = Layout(find=find_cheng, label="the brain tumours of Cheng et al.", recognises=is_cheng)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from latentsweep.datasets.catalogue import KNOWN, Dataset
 from latentsweep.datasets.scans import Scan
-from latentsweep.datasets.sources.discovery import Discovery, DoesNotFitError
+from latentsweep.datasets.sources.discovery import Discovery, DoesNotFitError, Layout
 from latentsweep.datasets.sources.sources import SourceFile, count_formats
 from trainables.errors import DataError
 
@@ -80,3 +80,6 @@ def _notes(scans: dict[str, list[Path]], test: Sequence[SourceFile], *, taken: b
     elif cases:
         notes.append(f"cases of the competition's test folder that are left out: {cases}")
     return tuple(notes)
+
+
+LAYOUT = Layout(find=find_kaggle, label="RSNA-MICCAI", recognises=is_kaggle)

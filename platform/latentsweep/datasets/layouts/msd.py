@@ -1,60 +1,24 @@
-"""Datasets that keep contrasts as channels of one file: the LGG segmentation set and Task01 of the MSD."""
+"""Task01 of the Medical Segmentation Decathlon: ``imagesTr/BRATS_<n>.nii.gz``, whose channels are contrasts."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from latentsweep.datasets.catalogue import Dataset
 from latentsweep.datasets.formats.limits import open_regular
 from latentsweep.datasets.scans import Scan
-from latentsweep.datasets.sources.discovery import Discovery, DoesNotFitError
+from latentsweep.datasets.sources.channels import channel_named
+from latentsweep.datasets.sources.discovery import Discovery, DoesNotFitError, Layout
 from latentsweep.datasets.sources.sources import SourceFile, count_formats
-from trainables.errors import DataError
 
-LGG_NAME = re.compile(r"(?P<patient>TCGA_[A-Z0-9]{2}_[A-Z0-9]{4})(?P<visit>_\d+)_\d+(?P<mask>_mask)?\.tiff?", re.I)
-LGG_CHANNELS = {"pre-contrast": 0, "FLAIR": 1, "post-contrast": 2}
-MSD_NAME = re.compile(r"(?P<patient>BRATS_\d+)\.nii(\.gz)?", re.I)
-MSD_IMAGES, MSD_TEST, MSD_TABLE = "imagestr", "imagests", "dataset.json"
-MSD_CHANNELS = {"FLAIR": 0, "T1w": 1, "t1gd": 2, "T2w": 3}
+NAME = re.compile(r"(?P<patient>BRATS_\d+)\.nii(\.gz)?", re.I)
+IMAGES, TEST, TABLE = "imagestr", "imagests", "dataset.json"
+CHANNELS = {"FLAIR": 0, "T1w": 1, "t1gd": 2, "T2w": 3}
 """What the set's own table says, where that is missing."""
 MOST_TABLE_BYTES = 2**20
-CHANNEL_NAME = re.compile(r"[\w+ -]{1,20}")
-
-
-def find_lgg(files: Sequence[SourceFile], dataset: Dataset) -> Discovery:
-    """A scan for each exam: its TIFFs, of which a channel is taken. The patient is the one of TCGA."""
-    channel = _channel(dataset.series, LGG_CHANNELS)
-    exams: dict[tuple[str, str], dict[str, SourceFile]] = defaultdict(dict)
-    copies = 0
-    for file in files:
-        match = LGG_NAME.fullmatch(file.relative.name)
-        if match and not match["mask"]:
-            exam = exams[match["patient"].upper(), match["visit"]]
-            copies += file.relative.name in exam
-            exam.setdefault(file.relative.name, file)
-    if not exams:
-        raise DoesNotFitError(
-            "lgg must hold TCGA_<site>_<patient>_<date>_<n>.tif in a folder for each patient, but the source holds "
-            f"{count_formats(files)}: check --source"
-        )
-    return Discovery(
-        scans=tuple(
-            Scan("picture", patient, f"{patient}{visit}", tuple(file.path for file in exam.values()), channel=channel)
-            for (patient, visit), exam in exams.items()
-        ),
-        subjects=frozenset(patient for patient, _ in exams),
-        subject_rule="the TCGA patient that the file names",
-        notes=(f"files that are copies of others by their names: {copies}",) if copies else (),
-    )
-
-
-def is_lgg(file: SourceFile) -> bool:
-    """Whether a file is named as the LGG segmentation set names its own."""
-    return LGG_NAME.fullmatch(file.relative.name) is not None
 
 
 def find_msd(files: Sequence[SourceFile], dataset: Dataset) -> Discovery:
@@ -67,10 +31,10 @@ def find_msd(files: Sequence[SourceFile], dataset: Dataset) -> Discovery:
         )
     tables = _tables(files)
     channel_of = {
-        folder: _channel(dataset.series, tables.get(folder, MSD_CHANNELS))
+        folder: channel_named(dataset.series, tables.get(folder, CHANNELS))
         for folder in sorted(set(map(_task, volumes)))
     }
-    test = sum(file.relative.parent.name.lower() == MSD_TEST for file in files)
+    test = sum(file.relative.parent.name.lower() == TEST for file in files)
     scans = [
         Scan("nifti", _patient(file), str(file.relative), (file.path,), channel=channel_of[_task(file)])
         for file in volumes
@@ -85,7 +49,7 @@ def find_msd(files: Sequence[SourceFile], dataset: Dataset) -> Discovery:
 
 def is_msd(file: SourceFile) -> bool:
     """Whether a file is named as a training image of MSD's Task01, and lies where they do."""
-    return bool(MSD_NAME.fullmatch(file.relative.name)) and file.relative.parent.name.lower() == MSD_IMAGES
+    return bool(NAME.fullmatch(file.relative.name)) and file.relative.parent.name.lower() == IMAGES
 
 
 def _task(file: SourceFile) -> PurePosixPath:
@@ -101,7 +65,7 @@ def _tables(files: Iterable[SourceFile]) -> dict[PurePosixPath, dict[str, int]]:
     """The channels by their names that the tables of contents tell, by the folder of the table."""
     tables = {}
     for file in files:
-        if file.relative.name.lower() == MSD_TABLE:
+        if file.relative.name.lower() == TABLE:
             tables[file.relative.parent] = _read_table(file.path)
     return tables
 
@@ -113,13 +77,7 @@ def _read_table(path: Path) -> dict[str, int]:
             named = json.loads(file.read(MOST_TABLE_BYTES))["modality"]
         return {str(name): int(number) for number, name in named.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return MSD_CHANNELS
+        return CHANNELS
 
 
-def _channel(series: str | None, channels: Mapping[str, int]) -> int:
-    """The number of a channel by its name, in either case; raises :class:`DataError` with the names for another."""
-    for name, number in channels.items():
-        if name.lower() == (series or "").lower():
-            return number
-    told = ", ".join(name for name in channels if CHANNEL_NAME.fullmatch(name))
-    raise DataError(f"--series must be one of {told}; got {series!r}")
+LAYOUT = Layout(find=find_msd, label="Task01 of the MSD", recognises=is_msd)

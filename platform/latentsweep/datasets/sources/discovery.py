@@ -1,10 +1,13 @@
-"""What the files of a source are found to be: scans, whose they are, and what is said of them."""
+"""What the files of a source are found to be: scans, whose they are, what is said of them, and what finds that."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from latentsweep.datasets.catalogue import Dataset
 from latentsweep.datasets.scans import Scan
+from latentsweep.datasets.sources.sources import SourceFile
 from trainables.errors import DataError
 
 
@@ -29,3 +32,13 @@ class Discovery:
     ignored: int = 0
     examples: tuple[tuple[str, str], ...] = field(repr=False, default=())
     """Up to three (path below the source, subject) for the eyes of who prepares: never written, logged or kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """A way in which a source is laid out. ``find`` raises :class:`DataError` where the files don't fit."""
+
+    find: Callable[[Sequence[SourceFile], Dataset], Discovery]
+    label: str = ""
+    recognises: Callable[[SourceFile], bool] = lambda file: False
+    """Whether a file tells that its source has this layout, for the advice where another one doesn't fit."""

@@ -29,6 +29,7 @@ LINKS = (
 )
 SPECIAL = "pipes, sockets and devices that were not read"
 ARCHIVES = "archives that were not opened (unpack them first)"
+UNPACK = "unpack the archives first"
 DEEP = f"folders that were not entered, more than {MAX_DEPTH} below one another"
 
 
