@@ -26,6 +26,10 @@ RANGE_QUANTILE, LEAST_RANGE = 0.999, 180
 """The quantile of tissue pixels that should come near 255: real and phantom slices have 255."""
 
 
+FEWEST_SUBJECTS = 3
+"""Patients of the validation and of the test split. With fewer, the scores hang on who they are."""
+
+
 @dataclass(frozen=True)
 class Survey:
     """What the lints need of the N slices of a dataset. It keeps only a thumbnail of each image, and that in a file.
@@ -42,13 +46,13 @@ class Survey:
 
 def dataset_lints(dataset: PreparedDataset, rule: Rule, others: Sequence[PreparedDataset] = ()) -> list[Finding]:
     """What in ``dataset`` would mislead under ``rule`` ('subject', 'slice' or a fold): subjects-across-splits,
-    identical-across-splits, near-identical-across-splits, saturated-range, and shared-patients with each of
-    ``others``.
+    identical-across-splits, near-identical-across-splits, few-subjects, saturated-range, and shared-patients with
+    each of ``others``.
 
     Reads every slice once, a shard at a time: about 0.5 ms a slice, and its thumbnail of 4 KiB in a temporary file.
     """
     own = survey(dataset, rule)
-    findings = [_subjects(own, rule), _identical(own), _nearly_identical(own), _range(own)]
+    findings = [_subjects(own, rule), _identical(own), _nearly_identical(own), _few(own), _range(own)]
     findings += [_shared(own, survey(other, rule), other.name) for other in others if other.folder != dataset.folder]
     return [found for found in findings if found]
 
@@ -132,6 +136,17 @@ def _nearly_identical(own: Survey) -> Finding | None:
         "near-identical-across-splits",
         f"{found} of {held.sum()} validation and test slices, of {len(subjects)} of {len(set(own.subjects[held]))} "
         "subjects, have a near-identical one of another subject in another split",
+    )
+
+
+def _few(own: Survey) -> Finding | None:
+    subjects = {split: len(set(own.subjects[own.splits == split])) for split in ("validation", "test")}
+    few = [f"the {split} split holds {n}" for split, n in subjects.items() if 0 < n < FEWEST_SUBJECTS]
+    if not few:
+        return None
+    return finding(
+        "few-subjects",
+        f"of {len(set(own.subjects))} subjects, {' and '.join(few)}; at least {FEWEST_SUBJECTS} are usual",
     )
 
 

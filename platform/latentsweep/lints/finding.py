@@ -59,6 +59,10 @@ LINTS: dict[str, Lint] = {
         "another prepared dataset holds near-identical slices, so probably the same patients",
         "train and test within one of the two; do not test a model of one on the other, nor merge them",
     ),
+    "few-subjects": Lint(
+        "a split that scores are measured on holds so few patients that its scores tell of them alone",
+        "prepare more patients, or measure by folds, so that each patient is tested once: ablate --folds",
+    ),
     "saturated-range": Lint(
         "the slices' intensities don't fit the range of 0 to 255",
         "check the window that the source was exported with, and prepare the data again from the raw scans",

@@ -48,7 +48,7 @@ FINDINGS = "lints.json"
 RECIPES = 1
 """Raised when a lint of recipes changes, so that those of sweeps are looked at again."""
 
-INSPECTION = 1
+INSPECTION = 2
 """Raised when a lint of the data changes, so that datasets are looked at again."""
 
 

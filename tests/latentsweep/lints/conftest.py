@@ -60,10 +60,10 @@ def planted(tmp_path: Path) -> Callable[..., PreparedDataset]:
 
 @pytest.fixture
 def rows(brain: Callable[..., np.ndarray]) -> Callable[..., list[Row]]:
-    """``rows(patients, change)``: a slice of each patient, 7 in 10 for training, split alike by both rules."""
+    """``rows(patients, change)``: a slice of each patient, 4 in 10 for training, split alike by both rules."""
 
     def make(patients: Sequence[int], change: Callable[[np.ndarray], np.ndarray] = lambda image: image) -> list[Row]:
-        splits = ["train"] * 7 + ["validation"] + ["test"] * 2
+        splits = ["train"] * 4 + ["validation"] * 3 + ["test"] * 3
         return [(f"p{p}", splits[i % 10], splits[i % 10], change(brain(p))) for i, p in enumerate(patients)]
 
     return make

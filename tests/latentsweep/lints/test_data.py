@@ -30,6 +30,10 @@ def only(findings: list[Any], code: str) -> Any:
     return found
 
 
+def codes(findings: list[Any]) -> list[str]:
+    return [found.code for found in findings]
+
+
 def jpeg(image: np.ndarray) -> np.ndarray:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="JPEG", quality=60)
@@ -46,7 +50,7 @@ def test_the_split_by_slice_is_told_with_how_many_test_slices_training_has_seen(
         ("c", "test", "test", brain(3)),
     ]
     dataset = planted("mine", rows)
-    assert dataset_lints(dataset, "subject") == []
+    assert codes(dataset_lints(dataset, "subject")) == ["few-subjects"]
     found = only(dataset_lints(dataset, "slice"), "subjects-across-splits")
     assert found.evidence.startswith("1 of 3 subjects")
     assert "1 of 2 test slices" in found.evidence
@@ -56,7 +60,16 @@ def test_a_subject_in_two_splits_by_subject_is_a_fault_too(
     planted: Callable[..., PreparedDataset], brain: Callable[..., np.ndarray]
 ) -> None:
     dataset = planted("mine", [("a", "train", "train", brain(0)), ("a", "test", "train", brain(1))])
-    assert [found.code for found in dataset_lints(dataset, "subject")] == ["subjects-across-splits"]
+    assert codes(dataset_lints(dataset, "subject")) == ["subjects-across-splits", "few-subjects"]
+
+
+def test_a_split_of_few_patients_is_told_by_name_and_number_and_an_absent_one_is_not(
+    planted: Callable[..., PreparedDataset], brain: Callable[..., np.ndarray]
+) -> None:
+    rows = [(f"p{i}", "train" if i else "validation", "train", brain(i)) for i in range(4)]
+    found = only(dataset_lints(planted("mine", rows), "subject"), "few-subjects")
+    assert found.evidence == "of 4 subjects, the validation split holds 1; at least 3 are usual"
+    assert codes(dataset_lints(planted("others", rows), "slice")) == []
 
 
 def test_equal_slices_are_counted_across_splits_only(
@@ -97,7 +110,7 @@ def test_slices_of_a_subject_in_several_splits_are_no_copies_of_others(
         ("a", "train", "test", jpeg(brain(0))),
         ("b", "test", "test", brain(2)),
     ]
-    assert [found.code for found in dataset_lints(planted("mine", rows), "slice")] == ["subjects-across-splits"]
+    assert codes(dataset_lints(planted("mine", rows), "slice")) == ["subjects-across-splits", "few-subjects"]
 
 
 def test_shared_patients_in_the_same_splits_are_a_note_and_in_others_a_warning(
@@ -110,7 +123,7 @@ def test_shared_patients_in_the_same_splits_are_a_note_and_in_others_a_warning(
     assert alone.evidence.startswith(
         "10 of 10 slices, of 10 of 10 subjects, have a near-identical one in alike; 0 of"
     )
-    assert "in swapped; 6 of them" in crossed.evidence
+    assert "in swapped; 8 of them" in crossed.evidence
 
 
 def test_each_other_dataset_is_reported_by_itself_and_never_the_dataset_itself(
@@ -135,8 +148,9 @@ def test_only_training_slices_are_judged_for_their_range(
     planted: Callable[..., PreparedDataset], brain: Callable[..., np.ndarray]
 ) -> None:
     bright = np.minimum(brain(9).astype(np.uint16) * 3, 255).astype(np.uint8)
-    rows = [(f"p{i}", "train", "train", brain(i)) for i in range(4)] + [("q", "test", "test", bright)]
-    assert dataset_lints(planted("mine", rows), "subject") == []
+    rows = [(f"p{i}", "train", "train", brain(i)) for i in range(4)]
+    rows += [(f"q{i}", "test", "test", bright) for i in range(3)]
+    assert codes(dataset_lints(planted("mine", rows), "subject")) == []
 
 
 def test_a_blank_slice_is_nobodys_twin_and_no_slices_have_none() -> None:

@@ -175,6 +175,10 @@ class Plants:
         theirs = self.rows(patients, half)
         return dataset_lints(self.planted("mine", self.rows(range(10))), "subject", [self.planted("theirs", theirs)])
 
+    def first(self, count: int) -> list[Finding]:
+        """The lints of the first so many patients, of whom the third of the test split is the tenth."""
+        return dataset_lints(self.planted("mine", self.rows(range(count))), "subject")
+
     def window(self, gain: float) -> list[Finding]:
         def changed(image: np.ndarray) -> np.ndarray:
             return np.clip(image * gain, 0, 255).astype(np.uint8)
@@ -202,6 +206,7 @@ FIRES: dict[str, Case] = {
     "identical-across-splits": lambda plants: plants.identical(across=True),
     "near-identical-across-splits": lambda plants: plants.nearly_identical(across=True),
     "shared-patients": lambda plants: plants.shared(range(5, 15)),
+    "few-subjects": lambda plants: plants.first(9),
     "saturated-range": lambda plants: plants.window(1.6),
     "latent-scale": lambda plants: results(PAPER, latents=summary(scale=2.5, shift=1.0)),
     "collapsed-channels": lambda plants: results(latents=summary(dead=2)),
@@ -223,6 +228,7 @@ SILENT: dict[str, Case] = {
     "identical-across-splits": lambda plants: plants.identical(across=False),
     "near-identical-across-splits": lambda plants: plants.nearly_identical(across=False),
     "shared-patients": lambda plants: plants.shared(range(10, 20)),
+    "few-subjects": lambda plants: plants.first(10),
     "saturated-range": lambda plants: plants.window(1.0),
     "latent-scale": lambda plants: results(PAPER),
     "collapsed-channels": lambda plants: results(),
