@@ -185,7 +185,6 @@ SMALL = SMOKE.replace(
         "vae.adversarial_width": 16,
         "vae.adversarial_start": 0.3,
         "vae.latent_noise": 0.5,
-        "diffusion.patch_size": 2,
         "diffusion.prediction": "x0",
         "diffusion.loss_weighting": "none",
         "diffusion.timestep_sampling": "logit_normal",

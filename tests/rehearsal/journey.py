@@ -21,7 +21,7 @@ dimensions:
 """
 TRIALS = SEEDS = 2
 IMAGES = 4
-SHORT = {"diffusion.steps": 24, "diffusion.validations": 2, "evaluation.rungs": 0}
+SHORT = {"diffusion.patch_size": 2, "diffusion.steps": 24, "diffusion.validations": 2, "evaluation.rungs": 0}
 RECIPE = ["--recipe", "small", *TINY]
 RECIPE += [word for name, value in SHORT.items() for word in ("--set", f"{name}={value}")]
 
