@@ -8,12 +8,11 @@ import pytest
 import torch
 
 from latentsweep.execution import packing
-from latentsweep.execution.packing import GIB, Card, Packing, largest_of, pack_trials, shared_by, size
+from latentsweep.execution.packing import GIB, Card, Packing, pack_trials, shared_by
 from trainables.errors import ConfigError
 from trainables.loop.settings import Execution
-from trainables.recipes import IMPROVED, PAPER, SMOKE
-from trainables.resources.memory import CONTEXT, predict_memory
-from trainables.space import Choice, Range, SearchSpace
+from trainables.recipes import PAPER, SMOKE
+from trainables.resources.memory import CONTEXT
 
 CORES = 8
 
@@ -130,31 +129,3 @@ def test_numbers_that_mean_nothing_are_refused(option: str, value: float) -> Non
 def test_a_job_names_no_card_by_its_index(device: str) -> None:
     with pytest.raises(ConfigError, match=rf"one of auto, cpu, cuda, .* got '{device}'"):
         on({0: 24, 1: 24}, execution=Execution(device=device))
-
-
-@pytest.mark.parametrize("field", ["vae.patch_size", "diffusion.patch_size"])
-def test_the_recipe_whose_networks_work_on_more_positions_is_the_one_to_plan_memory_for(field: str) -> None:
-    patched = IMPROVED.replace(**{field: 2})
-    assert max([patched, IMPROVED], key=size) is IMPROVED
-
-
-def test_memory_is_planned_for_the_configuration_of_a_space_that_takes_most() -> None:
-    space = SearchSpace(
-        {
-            "diffusion.widths": Choice([[32, 64], [64, 128, 128], [32, 32]]),
-            "vae.latent_channels": Choice([2, 4]),
-            "diffusion.batch_size": Range(4, 48),
-            "vae.widths": Choice([[16, 32], [16] * 9]),  # nine halvings leave no latent
-            "diffusion.learning_rate": Range(1e-4, 1e-2, log=True),
-        }
-    )
-    largest = largest_of(space, SMOKE)
-    changes = {
-        "diffusion.widths": [64, 128, 128],
-        "vae.latent_channels": 4,
-        "diffusion.batch_size": 48,
-        "vae.widths": [16, 32],
-    }
-    assert largest == SMOKE.replace(**changes), "and what takes no memory stays as it is"
-    own, most = (predict_memory(recipe, "diffusion", Execution(), device="cuda").need for recipe in (SMOKE, largest))
-    assert most > own

@@ -185,7 +185,7 @@ def sweep(
             return SweepResult(place, plan, ended, recorded=mlflow)
     # Only here: what trains imports torch.
     from latentsweep.execution.cluster import pack_job
-    from latentsweep.execution.packing import largest_of, pack_trials, planned_cards
+    from latentsweep.execution.packing import pack_trials, planned_cards
     from latentsweep.jobs import forecast as forecasts
     from latentsweep.jobs.job import Runtime
     from latentsweep.jobs.scheduling import kept_plan, timed_plan
@@ -198,8 +198,7 @@ def sweep(
         "card_gib": card_gib,
         "slices": data.counts(plan.recipe.data.rule)["train"],
     }
-    largest = largest_of(plan.space, plan.recipe)
-    pack = pack_job(largest, ray_address, **wanted)
+    pack = pack_job(plan.recipe, ray_address, **wanted)
     runtime = Runtime(pack, console or Console(quiet=True), ray_address)
     here = StageTimes.here(place, data, weights, pack)
     with contextlib.ExitStack() as held:
@@ -216,7 +215,7 @@ def sweep(
         for note in _notes(plan, chosen, trials, extent, confirm):
             say(note)
         if dry_run:
-            on_card = pack if pack.gpu_share else pack_trials(largest, **wanted, present=planned_cards(card_gib))
+            on_card = pack if pack.gpu_share else pack_trials(plan.recipe, **wanted, present=planned_cards(card_gib))
             forecast = forecasts.forecast(plan, place, trials, pack, on_card, here.of, extent)
             return SweepResult(place, plan, forecast=forecast)
         if not pack.gpu_share and plan.recipe.data.image_size > 64:

@@ -18,7 +18,6 @@ from latentsweep.ablation.statistics.ratio import Ratio
 from latentsweep.api.places import Settings, at_least, dataset_of, home_of, pages_of, recorder_of, several, texts_of
 from latentsweep.configuration import execution_of, overridden
 from latentsweep.execution.cluster import pack_job
-from latentsweep.execution.packing import size
 from latentsweep.jobs import ablation_results
 from latentsweep.jobs.ablation import Study
 from latentsweep.jobs.ablation_outlook import known_noise, time_of
@@ -27,7 +26,7 @@ from latentsweep.jobs.timing import StageTimes
 from latentsweep.storage.home import Home
 from latentsweep.storage.store import Store
 from trainables.measures.weights import find_weights
-from trainables.recipes import recipe_named
+from trainables.recipes import Recipe, recipe_named
 
 
 @dataclass(frozen=True)
@@ -173,3 +172,10 @@ def ablate(
     wall_time = ablation_results.wall_time(study, jobs)
     finished = Finished(study, jobs, effects, ratios, files, wall_time, study.note_use())
     return AblationResult(plan, forecast, finished)
+
+
+def size(recipe: Recipe) -> tuple[int, ...]:
+    """By which the recipe that takes the most memory is chosen: widths, and the sides on which the networks work."""
+    vae, diffusion = recipe.vae, recipe.diffusion
+    sides = recipe.data.image_size // vae.patch_size, recipe.latent_size // diffusion.patch_size
+    return sum(diffusion.widths), sum(vae.widths), *sides, vae.latent_channels

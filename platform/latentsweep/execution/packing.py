@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 import multiprocessing
@@ -23,7 +22,6 @@ from trainables.loop.settings import MOST_THREADS, Execution
 from trainables.recipes import Recipe
 from trainables.resources.ladder import describe_rung, rungs
 from trainables.resources.memory import CONTEXT, NAMES, Memory, batch_size, predict_memory, refusal
-from trainables.space import SearchSpace
 
 DEFAULT_CARD = 6.0
 """GiB of the card that a sweep is planned for where no option names another."""
@@ -197,27 +195,6 @@ def pack_trials(
         execution,
         available,
     )
-
-
-def size(recipe: Recipe) -> tuple[int, ...]:
-    """By which the recipe that takes the most memory is chosen: widths, the sides on which the networks work, blocks,
-    batches."""
-    vae, diffusion = recipe.vae, recipe.diffusion
-    sides = recipe.data.image_size // vae.patch_size, recipe.latent_size // diffusion.patch_size
-    batches = diffusion.batch_size, vae.batch_size
-    return sum(diffusion.widths), sum(vae.widths), *sides, diffusion.blocks, *batches, vae.latent_channels
-
-
-def largest_of(space: SearchSpace, recipe: Recipe) -> Recipe:
-    """The configuration of a space that takes the most memory, found dimension by dimension."""
-    for field_name, dimension in space.dimensions.items():
-        found = []
-        for value in dimension.examples():
-            with contextlib.suppress(ConfigError):  # another dimension may have to change with it
-                found.append(recipe.replace(**{field_name: value}))
-        if {size(each) for each in found} - {size(recipe)}:
-            recipe = max(found, key=size)
-    return recipe
 
 
 def shared_by(room: dict[int, int], each: int, wanted: int) -> tuple[int, list[int]]:

@@ -10,6 +10,7 @@ from small_dataset import plant
 from latentsweep.ablation.design.components import COMPONENTS, DEFAULT, chosen
 from latentsweep.ablation.design.contrasts import Design, design_of
 from latentsweep.ablation.design.plan import TUNING_SEED, AblationPlan, needed, sharing
+from latentsweep.api.studies import size
 from latentsweep.stages.keys import keys_of
 from latentsweep.storage.home import Home
 from trainables.errors import ConfigError
@@ -33,6 +34,12 @@ def test_every_component_makes_a_difference_that_every_recipe_takes(recipe: obje
         assert reference.changes == {}
         assert set(arm.changes) <= set(COMPONENTS[name].on) | set(COMPONENTS[name].off)
         assert arm.changes
+
+
+@pytest.mark.parametrize("field", ["vae.patch_size", "diffusion.patch_size"])
+def test_the_arm_whose_networks_work_on_more_positions_is_the_one_to_plan_memory_for(field: str) -> None:
+    patched = IMPROVED.replace(**{field: 2})
+    assert max([patched, IMPROVED], key=size) is IMPROVED
 
 
 def test_leave_one_out_takes_each_component_out_of_the_full_recipe() -> None:
