@@ -176,7 +176,8 @@ def draw_curves(results: Sequence[Result], floor: Mapping[str, float]) -> Figure
         axes.set_xlim(MINUTES.low, MINUTES.high)
         axes.set_xticks([1, 4, 16], ["1", "4", "16"])
         axes.minorticks_off()
-    style.legend(panels[0], loc="best")
+    handles, labels = panels[0].get_legend_handles_labels()
+    style.legend(panels[1], handles=handles, labels=labels, loc="best")  # where most room is
     return figure
 
 

@@ -23,12 +23,12 @@ import pydicom
 import torch
 from timing import alternate, publish
 
+from latentsweep.datasets.finding import discover
 from latentsweep.datasets.manifest import write_manifest
 from latentsweep.datasets.png import encode_stored
 from latentsweep.datasets.preparation import prepare
 from latentsweep.datasets.shards import SliceRow, write_shards
 from latentsweep.datasets.slices import Slices, open_dataset
-from latentsweep.datasets.sources.layouts import discover
 from latentsweep.stages.latents import Encoded, read_latents, write_latents
 from latentsweep.storage.entries import StageKey
 from latentsweep.storage.store import Store

@@ -67,8 +67,8 @@ class OwnRecord:
         return run.id if run else None
 
     def closed(self) -> set[str]:
-        of_today = {key: run.status for key, run in self._runs.items() if run.form == FORM[1]}
-        return {key for key, status in of_today.items() if status not in ("RUNNING", "KILLED")}
+        going = ("RUNNING", "KILLED")
+        return {key for key, run in self._runs.items() if run.form == FORM[1] and run.status not in going}
 
     def finished(self) -> set[str]:
         return {key for key in self.closed() if self._runs[key].status == "FINISHED"}

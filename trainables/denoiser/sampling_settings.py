@@ -21,7 +21,7 @@ class SamplingConfig(Config):
     steps: int = setting(50, "denoiser evaluations (NFE) when nothing stops early", low=1, high=1000)
     eta: float = setting(
         0.0,
-        f"η of DDIM: 0 is deterministic, 1 is ancestral; {', '.join(WITHOUT_ETA)} has none, whatever it is",
+        f"η of DDIM: 0 is deterministic, 1 is ancestral; without effect on {', '.join(WITHOUT_ETA)}",
         low=0,
         high=1,
     )

@@ -146,7 +146,7 @@ def _few(own: Survey) -> Finding | None:
         return None
     return finding(
         "few-subjects",
-        f"of {len(set(own.subjects))} subjects, {' and '.join(few)}; at least {FEWEST_SUBJECTS} are usual",
+        f"of {len(set(own.subjects))} subjects, {' and '.join(few)}, fewer than {FEWEST_SUBJECTS}",
     )
 
 

@@ -60,8 +60,8 @@ LINTS: dict[str, Lint] = {
         "train and test within one of the two; do not test a model of one on the other, nor merge them",
     ),
     "few-subjects": Lint(
-        "a split that scores are measured on holds so few patients that its scores tell of them alone",
-        "prepare more patients, or measure by folds, so that each patient is tested once: ablate --folds",
+        "a split that scores are measured on has so few patients that its scores depend on who they are",
+        "prepare more patients; a study by folds (ablate --folds) tests on each patient once",
     ),
     "saturated-range": Lint(
         "the slices' intensities don't fit the range of 0 to 255",

@@ -61,7 +61,7 @@ class Record(Protocol):
         """The identifier by which the record's own pages know the run, or ``None`` while it has none."""
 
     def closed(self) -> set[str]:
-        """The keys of the runs that ended, not stopped ones, by one search; empty when the record is out of reach.
+        """The keys of the runs that ended and were not stopped, by one search; empty when the record is out of reach.
 
         Those that an earlier version recorded in another :data:`FORM` are left out, so that they are sent again.
         """

@@ -68,7 +68,7 @@ def test_a_split_of_few_patients_is_told_by_name_and_number_and_an_absent_one_is
 ) -> None:
     rows = [(f"p{i}", "train" if i else "validation", "train", brain(i)) for i in range(4)]
     found = only(dataset_lints(planted("mine", rows), "subject"), "few-subjects")
-    assert found.evidence == "of 4 subjects, the validation split holds 1; at least 3 are usual"
+    assert found.evidence == "of 4 subjects, the validation split holds 1, fewer than 3"
     assert codes(dataset_lints(planted("others", rows), "slice")) == []
 
 
