@@ -169,7 +169,7 @@ def test_the_curves_show_every_contender_in_three_panels() -> None:
     results = [result(name, budget, 100.0) for name in CONTENDERS for budget in BUDGETS]
     figure = draw_curves(results, {"kid": 10.0, "recall": 0.6})
     assert len(figure.axes) == 3
-    assert len(figure.axes[0].get_legend().get_texts()) == len(CONTENDERS) + 1
+    assert len(figure.axes[1].get_legend().get_texts()) == len(CONTENDERS) + 1
     assert set(LOOKS) == set(CONTENDERS)
 
 
