@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,6 +72,15 @@ class Job:
         pid = self.of_kind(kind)[0]
         os.kill(pid, signal.SIGKILL)
         return pid
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """The driver does nothing, and so cannot end, for the length of a ``with``; its workers go on."""
+        os.killpg(self.process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(self.process.pid, signal.SIGCONT)
 
     def ended(self, seconds: float = 600) -> int:
         """The exit code, when it has ended."""

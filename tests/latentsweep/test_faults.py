@@ -184,7 +184,8 @@ def test_two_sweeps_on_one_store_share_what_they_can_and_a_second_driver_of_one_
     other = sweep_words(home.parent, DATASET, 1, pruner="median")
     jobs = [Job.start(home, *words), Job.start(home, *other, name="other")]
     jobs[0].wait_for(lambda: reported(home))
-    second = cli(home, *words, code=2)
+    with jobs[0].held():
+        second = cli(home, *words, code=2)
     assert second.stderr.strip().endswith("another does; wait for it to end")
     assert [job.ended() for job in jobs] == [0, 0], [job.said for job in jobs]
     counts = stages_in(home)

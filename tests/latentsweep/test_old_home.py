@@ -27,7 +27,7 @@ from latentsweep.storage.store import Store
 
 ARCHIVE = Path(__file__).parents[1] / "golden" / "home-dff7b93.tar.xz"
 STAGES = {"vae", "latents", "denoiser", "samples", "reference", "reconstruction", "evaluation"}
-MEASURED = {"reference", "reconstruction", "samples", "evaluation"}
+MEASURED = {"reference", "reconstruction", "samples", "evaluation", "inspection"}
 """The stages whose versions were raised since: the home's results of them are kept, and read by nothing."""
 LEVELS = 2
 """Grey levels by which an image may differ that other processors compute from the same weights."""
