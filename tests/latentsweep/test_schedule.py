@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 
-from latentsweep.search.planner import EXTENTS, LEAST, MOST, SHARE, Costs, Planner
-from latentsweep.search.schedule import Schedule
+from latentsweep.search.planner import EXTENTS, LEAST, LONGEST, MOST, SHARE, Costs, Planner
+from latentsweep.search.schedule import Schedule, asked_autoencoders
 from trainables.autoencoder.training import vae_steps
 from trainables.errors import ConfigError
 from trainables.recipes import IMPROVED, SMOKE, Recipe
@@ -42,8 +44,30 @@ def test_trials_and_sizes_grow_together() -> None:
     assert plans[0].trials < plans[-1].trials
 
 
+def test_a_few_trials_ask_for_some_of_many_autoencoders() -> None:
+    assert [asked_autoencoders(trials, 16) for trials in (0, 1, 8, 24, 1000)] == [0, 1, 6, 13, 16]
+    assert asked_autoencoders(5, 1) == 1
+    assert asked_autoencoders(5, 0) == 0
+    draws = np.random.default_rng(0).integers(16, size=(4000, 24))
+    assert np.mean([len(set(each)) for each in draws]) == pytest.approx(13, abs=0.5)
+    many, few = (planner(autoencoders=kinds).plan(900) for kinds in (16, 2))
+    assert (many.asked, few.asked) == (asked_autoencoders(many.trials, 16), 2)
+
+
+def test_short_time_is_not_spent_on_trainings_that_draw_nothing() -> None:
+    found = planner(autoencoders=16).plan(900)
+    assert float(found.sizes["diffusion.steps"]) >= SMOKE.diffusion.steps / 2
+
+
+@pytest.mark.parametrize("hours", [0.25, 1.0, 8.0])
+@pytest.mark.parametrize("slots", [1, 2, 4, 16])
+def test_no_trial_takes_so_long_that_the_end_depends_on_it(hours: float, slots: int) -> None:
+    found = planner(slots=slots).plan(3600 * hours)
+    assert found.parts.trial <= 3600 * hours * LONGEST
+
+
 def test_an_autoencoder_trains_a_third_as_long_as_a_denoiser() -> None:
-    sizes = planner().plan(3600).sizes
+    sizes = planner().plan(1800).sizes
     autoencoder = float(sizes["vae.max_steps"]) * COSTS.vae_step
     assert autoencoder == pytest.approx(SHARE * float(sizes["diffusion.steps"]) * COSTS.denoiser_step, rel=0.01)
 
@@ -86,7 +110,8 @@ def test_more_is_confirmed_of_more_trials() -> None:
 
 
 def test_a_rung_that_costs_as_much_as_the_training_is_left_out() -> None:
-    assert planner().plan(400).sizes["evaluation.rungs"] == 0
+    dear = dataclasses.replace(COSTS, rung=15.0)
+    assert dataclasses.replace(planner(), costs=dear).plan(400).sizes["evaluation.rungs"] == 0
     assert planner().plan(3600).sizes["evaluation.rungs"] == SMOKE.evaluation.rungs
 
 

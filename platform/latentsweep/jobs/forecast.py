@@ -252,13 +252,18 @@ def schedule_lines(schedule: Schedule, spent: float = 0.0) -> list[str]:
     sizes = ", ".join(f"{name} {value}" for name, value in schedule.sizes.items())
     confirmed = f"the best {again[0]}, {number(again[1], 'fresh seed')} each" if again[0] else "nothing"
     rows = [
-        ("autoencoders", str(schedule.autoencoders), parts["autoencoders"]),
+        ("autoencoders", _of(schedule.asked, schedule.autoencoders), parts["autoencoders"]),
         ("trials", f"{schedule.trials}, {schedule.slots} at once", parts["trials"]),
         ("to confirm", confirmed, parts["confirmation"]),
     ]
     gone = f", of which {duration(spent)} have passed" if spent else ""
     head = f"planned for {duration(schedule.seconds)}{gone}: {sizes or 'the recipe as it is'}"
     return [head, *(f"  {name:<14} {what:<36} about {duration(seconds)}" for name, what, seconds in rows)]
+
+
+def _of(some: int, every: int) -> str:
+    """So many of all, or all."""
+    return str(every) if some == every else f"{some} of {every}"
 
 
 def time_words(seconds: float) -> str:

@@ -2,8 +2,9 @@
 
 The rule. Where the time is r times what :data:`USUAL_TRIALS` trials of the recipe's own sizes take,
 :data:`USUAL_TRIALS` · √r trials are planned, and the sizes of the trainings fill the time: trials and sizes grow
-together. An autoencoder trains a third as long as a denoiser. Where a bound of the sizes is reached, the number of
-trials fills the time.
+together. So few are usual because trainings that are too short draw nothing, and because those that are pruned leave
+time for more. An autoencoder trains a third as long as a denoiser. Where a bound of the sizes is reached, the number
+of trials fills the time.
 """
 
 from __future__ import annotations
@@ -13,15 +14,18 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from operator import attrgetter
 
-from latentsweep.search.schedule import Parts, Schedule, fresh_autoencoders
+from latentsweep.search.schedule import Parts, Schedule, asked_autoencoders, fresh_autoencoders
 from trainables.autoencoder.batch import steps_per_epoch
 from trainables.autoencoder.training import vae_steps
 from trainables.errors import ConfigError
 from trainables.recipes import Recipe
 from trainables.space import Value
 
-USUAL_TRIALS = 20
+USUAL_TRIALS = 10
 """Trials of a sweep whose time holds them at the recipe's own sizes."""
+
+LONGEST = 1 / 12
+"""The time of a trial over that of the sweep, at most, where its size may be less: few long ones end late."""
 
 FEWEST_TRIALS = 4
 """A budget that doesn't hold so many trials, and a confirmation of the best, at the smallest sizes is refused."""
@@ -104,7 +108,8 @@ class Planner:
             trials -= 1
         for _ in range(50):
             middle = (low + high) / 2
-            low, high = (middle, high) if self._wall(trials, middle) <= left else (low, middle)
+            fits = self._wall(trials, middle) <= left and self._parts(middle).trial <= LONGEST * seconds
+            low, high = (middle, high) if fits else (low, middle)
         while trials < self.reachable and self._wall(trials + 1, low) <= left:
             trials += 1
         sizes = self._sizes(low)
@@ -177,7 +182,7 @@ class Planner:
         """Seconds of the sweep with so many trials, whose denoisers train for ``time``."""
         parts, (configurations, seeds) = self._parts(time), self._extent(trials)
         again = fresh_autoencoders(configurations, seeds, self.autoencoders)
-        found = parts.search(min(self.autoencoders, trials), trials, self.slots)
+        found = parts.search(asked_autoencoders(trials, self.autoencoders), trials, self.slots)
         return found + parts.confirmation(again, configurations * seeds, self.slots)
 
 

@@ -52,12 +52,17 @@ class Schedule:
     parts: Parts = Parts(0.0, 0.0, 0.0, 0.0)
 
     @property
+    def asked(self) -> int:
+        """How many of the space's autoencoders the trials are expected to ask for."""
+        return asked_autoencoders(self.trials, self.autoencoders)
+
+    @property
     def taken(self) -> dict[str, float]:
         """Seconds of each part as planned, in the order in which they are done."""
         parts, slots = self.parts, self.slots
         again = fresh_autoencoders(self.configurations, self.seeds, self.autoencoders)
         return {
-            "autoencoders": parts.search(min(self.autoencoders, self.trials), 0, slots),
+            "autoencoders": parts.search(self.asked, 0, slots),
             "trials": waves(self.trials, slots) * parts.trial,
             "confirmation": parts.confirmation(again, self.configurations * self.seeds, slots),
         }
@@ -75,6 +80,11 @@ class Schedule:
 def waves(count: int, slots: int) -> int:
     """How many times ``slots`` must be filled for ``count`` trainings."""
     return math.ceil(count / slots)
+
+
+def asked_autoencoders(trials: int, kinds: int) -> int:
+    """How many of ``kinds`` autoencoders so many trials ask for, on average, where each asks for any of them."""
+    return round(kinds * (1 - (1 - 1 / kinds) ** trials)) if kinds else 0
 
 
 def fresh_autoencoders(configurations: int, seeds: int, kinds: int) -> int:
