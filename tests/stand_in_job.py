@@ -75,8 +75,8 @@ def cluster(*_: Any, **__: Any) -> Iterator[None]:
 
 
 def trials(self: Any, view: Any, target: int, packing: Any) -> None:
-    number, params = self.search.ask(target)
-    self.record.open_trial(number, params)
+    number, _ = self.search.ask(target)
+    self.record.open_trial(self.search.trial(number))
     while True:
         view.say("still running")
         time.sleep(0.2)

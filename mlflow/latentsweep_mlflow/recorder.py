@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -57,6 +57,12 @@ class MlflowRecorder:
         """When runs of an earlier version began, as it has them."""
         self._kept: dict[str, dict[str, float]] = {}
         """The end results that an earlier version recorded, with all digits; rounded ones would be further points."""
+        self._unsaid: dict[str, list[Param]] = {}
+        """Parameters of open runs that MLflow doesn't have yet."""
+        self._empty: set[str] = set()
+        """Keys under which MLflow had no run when theirs were opened: what is under them now, this recorder made."""
+        self._tried: set[str] = set()
+        """Keys for which this recorder asked MLflow to make a run, whose answer may have been lost."""
 
     @property
     def complete(self) -> bool:
@@ -72,6 +78,7 @@ class MlflowRecorder:
         params: Mapping[str, object] = NOTHING,
         tags: Mapping[str, str] = NOTHING,
         began: int | None = None,
+        brief: bool = False,
     ) -> None:
         if parent is not None and parent not in self._opened:
             raise KeyError(f"the parent {parent!r} of run {key!r} is not open")
@@ -80,26 +87,20 @@ class MlflowRecorder:
         start = _now() if began is None else began
 
         def send(client: MlflowClient) -> None:
-            nesting = {} if parent is None else {"mlflow.parentRunId": self._known(parent)}
-            self._open(client, key, name, values, all_tags | nesting, start)
+            nesting = {"mlflow.parentRunId": self._known(parent)} if parent else {}
+            if not parent and not self._search(client, f"tags.`latentsweep.key` LIKE '{key}/%'"):
+                self._empty.add(key)
+            self._open(client, key, name, values, all_tags | nesting, start, brief)
 
         self._opened.add(key)
         self._delivery.send(f"run {name!r}", send)
 
     def log(self, key: str, records: Sequence[StepRecord]) -> None:
         self._check_open(key)
-        kept, lost = finite(records)
-        metrics = [Metric(m, v, r.time, r.step) for r in kept for m, v in r.metrics.items()]
-
-        def send(client: MlflowClient) -> None:
-            run_id, kept_before = self._known(key), self._kept.get(key, {})
-            tags = []
-            if lost:
-                self._not_finite[key] = join_names(lost, self._not_finite.get(key, ""))
-                tags = [RunTag(NOT_FINITE, self._not_finite[key][:TAG_LENGTH])]
-            client.log_batch(run_id, metrics=[m for m in metrics if not _is_kept(m, kept_before)], tags=tags)
-
-        self._delivery.send(f"{len(metrics)} points of {key}", send)
+        points, lost = _points(records)
+        self._delivery.send(
+            f"{len(points)} points of {key}", lambda client: self._write(client, key, points, lost, {})
+        )
 
     def log_file(self, key: str, path: Path, folder: str = "") -> None:
         self._check_open(key)
@@ -148,8 +149,7 @@ class MlflowRecorder:
         def send(client: MlflowClient) -> None:
             run = self._find(client, key)
             if run is not None:
-                of_run = (self._delivery.experiment_id, run.info.run_id, run.data.tags | known)
-                told = resolve(text, *of_run, lambda other: self._id_of(client, other))
+                told = self._resolved(client, run.info.run_id, text, run.data.tags | known)
                 written = {DESCRIPTION: told, **known}
                 changed = {k: v[:TAG_LENGTH] for k, v in written.items() if run.data.tags.get(k) != v}
                 client.log_batch(run.info.run_id, tags=[RunTag(k, v) for k, v in changed.items()])
@@ -181,19 +181,33 @@ class MlflowRecorder:
         self._delivery.send(f"the table of {parent}", send)
 
     def close_run(
-        self, key: str, status: Status, *, tags: Mapping[str, str] = NOTHING, ended: int | None = None
+        self,
+        key: str,
+        status: Status,
+        *,
+        records: Sequence[StepRecord] = (),
+        text: str = "",
+        tags: Mapping[str, str] = NOTHING,
+        ended: int | None = None,
     ) -> None:
         self._check_open(key)
         end = _now() if ended is None else ended
         state = _STATUS[check_status(status)]
-        last_tags = _without_secrets(tags)
+        points, lost = _points(records)
+        last_tags, text = _without_secrets(tags), redact_lines(text)
 
-        def send(client: MlflowClient) -> None:
-            client.log_batch(self._known(key), tags=[RunTag(k, v[:TAG_LENGTH]) for k, v in last_tags.items()])
+        def say(client: MlflowClient) -> None:
+            told = {DESCRIPTION: self._resolved(client, self._known(key), text, last_tags)} if text else {}
+            self._write(client, key, points, lost, told | last_tags)
+
+        def terminate(client: MlflowClient) -> None:
+            if self._unsaid.get(key):  # what was last said was refused
+                self._write(client, key, (), (), {})
             # An earlier version may have recorded that it began when it was sent.
             client.set_terminated(self._known(key), state, max(end, self._starts.get(key, end)))
 
-        self._delivery.send(f"the end of {key}", send)
+        self._delivery.send(f"what was last said of {key}", say)
+        self._delivery.send(f"the end of {key}", terminate)
 
     def close_stale(self, parent: str) -> None:
         self._check_open(parent)
@@ -225,10 +239,18 @@ class MlflowRecorder:
         self._delivery.flush()
 
     def _open(
-        self, client: MlflowClient, key: str, name: str, params: dict[str, str], tags: dict[str, str], start: int
+        self,
+        client: MlflowClient,
+        key: str,
+        name: str,
+        params: dict[str, str],
+        tags: dict[str, str],
+        start: int,
+        brief: bool,
     ) -> None:
         run = self._find(client, key)
         if run is None:
+            self._tried.add(key)
             run = client.create_run(self._delivery.experiment_id, start_time=start, tags=tags, run_name=name)
             self._ids[key] = run.info.run_id
         else:
@@ -241,13 +263,34 @@ class MlflowRecorder:
         self._not_finite[key] = run.data.tags.get(NOT_FINITE, "")
         recorded = run.data.params
         changed = {f"latentsweep.param.{p}": v for p, v in params.items() if recorded.get(p, v) != v}
+        self._unsaid[key] = [Param(p, v) for p, v in params.items() if p not in recorded]
+        told = {k: v for k, v in (tags | changed).items() if run.data.tags.get(k) != v}
+        if told or not brief:
+            self._write(client, key, (), (), told)
+
+    def _write(
+        self, client: MlflowClient, key: str, points: Sequence[Metric], lost: Collection[str], tags: Mapping[str, str]
+    ) -> None:
+        """Points, the names of the metrics of which some are not finite, tags, and parameters that are unsaid."""
+        run_id, kept, known = self._known(key), self._kept.get(key, {}), dict(tags)
+        if lost:
+            self._not_finite[key] = known[NOT_FINITE] = join_names(lost, self._not_finite.get(key, ""))
         client.log_batch(
-            run.info.run_id,
-            params=[Param(p, v) for p, v in params.items() if p not in recorded],
-            tags=[RunTag(k, v[:TAG_LENGTH]) for k, v in (tags | changed).items() if run.data.tags.get(k) != v],
+            run_id,
+            metrics=[point for point in points if not _is_kept(point, kept)],
+            params=self._unsaid.get(key, []),
+            tags=[RunTag(name, value[:TAG_LENGTH]) for name, value in known.items()],
         )
+        self._unsaid.pop(key, None)
+
+    def _resolved(self, client: MlflowClient, run_id: str, text: str, tags: Mapping[str, str]) -> str:
+        """A description of the run with those tags, with MLflow's addresses."""
+        return resolve(text, self._delivery.experiment_id, run_id, tags, lambda other: self._id_of(client, other))
 
     def _find(self, client: MlflowClient, key: str) -> Run | None:
+        """The run of a key; a search, whose time grows with the runs, only where there may be one."""
+        if key not in self._tried and any(key.startswith(f"{root}/") for root in self._empty):
+            return None
         runs = self._search(client, f"tags.`latentsweep.key` = '{key}'")
         if not runs:
             return None
@@ -299,6 +342,12 @@ def recorder_for(home: Path, experiment: str) -> MlflowRecorder:
 def _without_secrets(values: Mapping[str, object]) -> dict[str, str]:
     """The values as text. The reason why a trial failed may quote an address with its password."""
     return {name: redact_lines(value) for name, value in values.items()}
+
+
+def _points(records: Sequence[StepRecord]) -> tuple[list[Metric], set[str]]:
+    """The finite points of records, and the names of the metrics of which some are not."""
+    kept, lost = finite(records)
+    return [Metric(m, v, r.time, r.step) for r in kept for m, v in r.metrics.items()], lost
 
 
 def _is_kept(metric: Metric, before: Mapping[str, float]) -> bool:

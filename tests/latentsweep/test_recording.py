@@ -62,6 +62,16 @@ def test_closed_names_the_runs_that_ended_until_they_are_opened_again(recorder: 
     assert recorder.closed() == set()
 
 
+def test_what_is_said_at_the_end_is_what_would_have_been_said_before(recorder: MemoryRecorder) -> None:
+    records = [StepRecord(1, 2, {"kid": 0.5, "fid": NAN})]
+    recorder.close_run("trial/1", "finished", records=records, text="The best.", tags={"why": "median"})
+    run = recorder.runs["trial/1"]
+    assert (run.curve("kid"), run.tags[NOT_FINITE], run.tags["why"]) == ([(1, 0.5)], "fid", "median")
+    assert (run.status, run.text) == ("finished", "The best.")
+    recorder.close_run("trial/1", "finished")
+    assert run.text == "The best."
+
+
 def test_stale_children_are_closed_as_stopped_and_others_left_alone(recorder: MemoryRecorder) -> None:
     recorder.open_run("trial/2", name="trial 2", kind="trial", parent="sweep")
     recorder.close_run("trial/2", "failed")

@@ -30,8 +30,8 @@ def test_trials_whose_end_the_study_alone_has_are_recorded_as_they_ended(tmp_pat
     recorder = MemoryRecorder()
     record = SweepRecord(recorder, plan_of(SPACE, search.config, 0), Store(tmp_path / "store"), search)
     record.begin([])
-    for number, params in [asked(search) for _ in range(4)]:
-        record.open_trial(number, params)
+    for number, _ in [asked(search) for _ in range(4)]:
+        record.open_trial(search.trial(number))
     search.tell(0, [Point(search.trial(0).params, {"gen/kid": 10.0})], {})
     search.prune(1, {"pruned_at": 5})
     search.fail(2, "the loss is not finite", INFRASTRUCTURE)  # and here the driver is lost

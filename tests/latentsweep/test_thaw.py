@@ -166,12 +166,12 @@ def test_the_record_of_a_pruned_trial_says_that_the_search_went_on_with_it(tmp_p
     record = SweepRecord(recorder, plan, Store(tmp_path / "store"), search)
     record.begin([])
     for number in range(2):
-        record.open_trial(number, search.trial(number).params)
+        record.open_trial(search.trial(number))
     record.end_trial(search.trial(pruned))
     old = recorder.runs[record.trial_key(pruned)]
     assert (old.status, old.tags["pruned"]) == ("pruned", f"at step {RUNG}")
-    number, params = asked(search)
-    record.open_trial(number, params)
+    number, _ = asked(search)
+    record.open_trial(search.trial(number))
     assert (old.status, old.tags["pruned"]) == ("pruned", f"at step {RUNG}, and continued as #{number}")
     assert f"It was continued later, as [configuration {number}]" in old.text
     search.prune(number, {"pruned_at": 2 * RUNG})

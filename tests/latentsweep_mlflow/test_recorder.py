@@ -157,6 +157,70 @@ def test_what_a_crash_left_running_is_closed_as_stopped_and_no_other(home: Path)
     assert recorder.finished() == {"sweep"}
 
 
+def test_what_is_said_of_a_run_at_its_end_is_there_also_when_a_part_is_refused(home: Path) -> None:
+    recorder = recorder_for(home, "demo")
+    recorder.open_run("sweep", name="s", kind="sweep")
+    for number, metric in ((1, "kid"), (2, "what?!")):
+        key = f"sweep/trial-{number}"
+        recorder.open_run(key, name=key, kind="point", parent="sweep", params={"rate": number}, brief=True)
+        records, text = [StepRecord(3, 4, {metric: 0.5, "fid": float("nan")})], "Of [this](run:sweep)."
+        recorder.close_run(key, "finished", records=records, text=text, tags={"a": "b"}, ended=1_700_000_000_000)
+    runs = runs_of(home)
+    good, refused = runs["sweep/trial-1"], runs["sweep/trial-2"]
+    assert good.data.metrics == {"kid": 0.5}
+    assert (good.data.tags["a"], good.data.tags[NOT_FINITE]) == ("b", "fid")
+    assert f"runs/{runs['sweep'].info.run_id}" in good.data.tags["mlflow.note.content"]
+    for number, run in enumerate((good, refused), start=1):
+        assert (run.info.status, run.info.end_time) == ("FINISHED", 1_700_000_000_000)
+        assert run.data.params == {"rate": str(number)}
+
+
+def test_a_run_under_a_new_one_is_not_searched_for_and_one_of_before_is(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searches: list[str] = []
+
+    def record(driver: MlflowRecorder) -> None:
+        driver.open_run("sweep", name="s", kind="sweep")
+        for number in range(3):
+            driver.open_run(f"sweep/{number}", name="t", kind="trial", parent="sweep")
+            driver.close_run(f"sweep/{number}", "finished", records=RECORDS, text="All of it.")
+
+    def search(client: MlflowClient, experiments: list[str], query: str = "", **more: Any) -> Any:
+        searches.append(query)
+        return found(client, experiments, query, **more)
+
+    found = MlflowClient.search_runs
+    monkeypatch.setattr(MlflowClient, "search_runs", search)
+    record(recorder_for(home, "demo"))
+    assert len(searches) == 2, "for the sweep itself, and for what is under it"
+    before = {key: run.info.run_id for key, run in runs_of(home).items()}
+    searches.clear()
+    record(recorder_for(home, "demo"))
+    assert len(searches) == 2 + 3
+    assert {key: run.info.run_id for key, run in runs_of(home).items()} == before
+
+
+def test_a_run_whose_making_was_answered_too_late_is_made_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = recorder_for(home, "demo")
+    recorder.open_run("sweep", name="s", kind="sweep")
+
+    def lose(*given: Any, **more: Any) -> None:
+        created(*given, **more)
+        raise ConnectionError("the answer was lost")
+
+    created = MlflowClient.create_run
+    with monkeypatch.context() as slow:
+        slow.setattr(MlflowClient, "create_run", lose)
+        recorder.open_run("sweep/1", name="t", kind="trial", parent="sweep")
+    recorder.flush()
+    assert recorder.complete
+    client = MlflowClient(tracking_uri(home))
+    experiment = client.get_experiment_by_name("demo")
+    assert experiment is not None
+    assert len(client.search_runs([experiment.experiment_id])) == 2
+
+
 def test_a_run_or_experiment_that_somebody_deleted_is_recorded_again(home: Path) -> None:
     recorder_for(home, "demo").open_run("t", name="t", kind="training")
     client = MlflowClient(tracking_uri(home))

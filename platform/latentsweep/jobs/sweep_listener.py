@@ -59,9 +59,10 @@ class SweepListener:
         self.sweep.use(keys.names())
         if self.sweep.deadline:
             self.sweep.deadline.begin(number, keys)
-        self.sweep.record.open_trial(number, params)
+        trial = self.sweep.search.trial(number)
+        self.sweep.record.open_trial(trial)
         self.view.started(number, params)
-        if pruned := self.sweep.search.pruned_before(self.sweep.search.trial(number)):
+        if pruned := self.sweep.search.pruned_before(trial):
             self.view.finished = self.sweep.search.finished()
             self.view.say(f"trial {number} continues trial {pruned.number}, which was pruned")
 

@@ -86,18 +86,19 @@ class AblationRecord:
         self.recorder.log_dataset(key, self.plan.dataset, self.plan.fingerprint)
         if not evaluation or not denoiser:
             tags = {f"latentsweep.{name}": value for name, value in (failure or {}).items()}
-            self.recorder.describe(key, descriptions.describe_arm(self.plan.name, run.arm.name, run.seed, {}))
-            self.recorder.close_run(key, "failed", tags=tags)
+            text = descriptions.describe_arm(self.plan.name, run.arm.name, run.seed, {})
+            self.recorder.close_run(key, "failed", text=text, tags=tags)
             return
         metrics = stages.metrics_of(evaluation, run.recipe)
-        self.recorder.describe(key, descriptions.describe_arm(self.plan.name, run.arm.name, run.seed, metrics))
+        text = descriptions.describe_arm(self.plan.name, run.arm.name, run.seed, metrics)
         autoencoder = self.store.find(run.keys.vae) if self.plan.minutes else None
         seconds = {AUTOENCODER_SECONDS.name: autoencoder.seconds} if autoencoder else {}
         self.recorder.log(key, as_records(stages.records_of(denoiser, rungs=False)))
         log_scores(self.recorder, key, self.store, run.keys, run.recipe, metrics | seconds)
         self.recorder.log_file(key, evaluation.file(MANIFEST), "evaluation")
         findings = targets.lint_run(self.store, run.recipe, run.keys, metrics)
-        self.recorder.close_run(key, "finished", tags=as_tags(findings) | guard_tags(metrics), ended=ended)
+        tags = as_tags(findings) | guard_tags(metrics)
+        self.recorder.close_run(key, "finished", text=text, tags=tags, ended=ended)
         self.closed.add(key)
 
     def _steps(self, run: ArmRun) -> dict[str, Value]:

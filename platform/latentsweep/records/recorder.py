@@ -104,12 +104,14 @@ class Recorder(Record, Protocol):
         params: Mapping[str, object] = NOTHING,
         tags: Mapping[str, str] = NOTHING,
         began: int | None = None,
+        brief: bool = False,
     ) -> None:
         """Find the run of ``key`` or create it, and mark it as running.
 
         ``kind`` is sweep, vae, trial, point, training, ablation or ablation-run; ``parent`` the key of an open run;
         ``began`` when the work did (milliseconds since the epoch; now, if ``None``). A parameter keeps the first
-        value it was given; a later one that differs becomes the tag ``latentsweep.param.<name>``.
+        value it was given; a later one that differs becomes the tag ``latentsweep.param.<name>``. A ``brief`` run is
+        closed at once: its parameters may be sent with what is then said of it.
         """
 
     def log(self, key: str, records: Sequence[StepRecord]) -> None:
@@ -131,9 +133,19 @@ class Recorder(Record, Protocol):
         """Show the runs under ``parent`` with these columns, those with the least of the first metric on top."""
 
     def close_run(
-        self, key: str, status: Status, *, tags: Mapping[str, str] = NOTHING, ended: int | None = None
+        self,
+        key: str,
+        status: Status,
+        *,
+        records: Sequence[StepRecord] = (),
+        text: str = "",
+        tags: Mapping[str, str] = NOTHING,
+        ended: int | None = None,
     ) -> None:
-        """End the run; ``ended`` is when the work did (milliseconds since the epoch; now, if ``None``)."""
+        """End the run; ``ended`` is when the work did (milliseconds since the epoch; now, if ``None``).
+
+        What is still to be said is sent in one call: ``records`` as by :meth:`log`, ``text`` as by :meth:`describe`.
+        """
 
     def close_stale(self, parent: str) -> None:
         """Close, as stopped, the runs under ``parent`` that a crash left running."""
@@ -216,6 +228,7 @@ class MemoryRecorder:
         params: Mapping[str, object] = NOTHING,
         tags: Mapping[str, str] = NOTHING,
         began: int | None = None,
+        brief: bool = False,
     ) -> None:
         own_tags = run_tags(key, kind)
         if parent is not None and parent not in self.runs:
@@ -267,9 +280,18 @@ class MemoryRecorder:
         self.runs[parent].columns = [*tags, *metrics, *params]
 
     def close_run(
-        self, key: str, status: Status, *, tags: Mapping[str, str] = NOTHING, ended: int | None = None
+        self,
+        key: str,
+        status: Status,
+        *,
+        records: Sequence[StepRecord] = (),
+        text: str = "",
+        tags: Mapping[str, str] = NOTHING,
+        ended: int | None = None,
     ) -> None:
+        self.log(key, records)
         self.runs[key].status = check_status(status)
+        self.runs[key].text = text or self.runs[key].text
         self.runs[key].tags |= tags
 
     def close_stale(self, parent: str) -> None:

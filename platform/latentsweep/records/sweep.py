@@ -6,7 +6,6 @@ import datetime
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
@@ -32,7 +31,7 @@ from latentsweep.records.results import (
 from latentsweep.search.confirmation import choice, confirmation, metric_of
 from latentsweep.search.plan import SweepPlan
 from latentsweep.search.study import Search
-from latentsweep.search.trials import COPIED, family_of, run_key
+from latentsweep.search.trials import COPIED, run_key
 from latentsweep.stages.guards import TAG
 from latentsweep.stages.table import DENOISER, EVALUATION, RECONSTRUCTION, VAE
 from latentsweep.storage.entries import Entry
@@ -94,11 +93,16 @@ class SweepRecord:
                 began=began,
             )
             self._used_dataset(key)
-            self.recorder.log(key, as_records(stages.records_of(entry)))
-            self.recorder.log(key, [final_record(measured, recipe.vae.epochs, measured.summary["metrics"])])
             log_pictures(self.recorder, key, [entry, measured])
-            self.recorder.describe(key, descriptions.describe_autoencoder(self.name, searched))
-            self.recorder.close_run(key, "finished", tags=execution_tags(entry), ended=ended)
+            final = final_record(measured, recipe.vae.epochs, measured.summary["metrics"])
+            self.recorder.close_run(
+                key,
+                "finished",
+                records=[*as_records(stages.records_of(entry)), final],
+                text=descriptions.describe_autoencoder(self.name, searched),
+                tags=execution_tags(entry),
+                ended=ended,
+            )
 
     def _reconstructions(self, vae: str, recipe: Recipe) -> Entry | None:
         """What an autoencoder was measured by: under today's key, or that under which a trial's results have it."""
@@ -107,24 +111,25 @@ class SweepRecord:
         names += [each[RECONSTRUCTION.name] for each in results if each[VAE.name] == vae]
         return next((entry for entry in map(self.store.find, names) if entry), None)
 
-    def open_trial(self, number: int, params: Mapping[str, Any]) -> None:
+    def open_trial(self, trial: FrozenTrial) -> None:
         """Opens the run of a trial that begins or goes on; that of a pruned one that it goes on with says so."""
-        self._open(self.search.trial(number), "trial", params, {})
-        if pruned := self.search.pruned_before(self.search.trial(number)):
+        self._open(trial, "trial", trial, {})
+        if pruned := self.search.pruned_before(trial):
             self.recorder.describe(
                 self.trial_key(pruned.number), self._description(pruned), self._pruned_tags(pruned)
             )
 
-    def _open(self, trial: FrozenTrial, kind: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
-        """Opens the run of a configuration. That of a point begins with its trial."""
-        family = self.search.trial(family_of(trial))
+    def _open(
+        self, trial: FrozenTrial, kind: str, family: FrozenTrial, tags: Mapping[str, str], *, brief: bool = False
+    ) -> None:
+        """Opens the run of a configuration, which begins with the trial of its ``family``."""
         key = self.trial_key(trial.number)
         self.recorder.open_run(
             key,
             name=descriptions.name_of(self.name, trial.number),
             kind=kind,
             parent=self.name,
-            params=params,
+            params=trial.params,
             tags={
                 "latentsweep.trial": str(trial.number),
                 "latentsweep.sweep": self.name,
@@ -132,6 +137,7 @@ class SweepRecord:
                 **tags,
             },
             began=milliseconds(family.datetime_start),
+            brief=brief,
         )
         self._used_dataset(key)
 
@@ -144,8 +150,11 @@ class SweepRecord:
 
     def end_trial(self, trial: FrozenTrial) -> None:
         """Closes the run of a trial as the study says that it ended, and records its points."""
-        self.recorder.describe(self.trial_key(trial.number), self._description(trial))
-        key, ended = self.trial_key(trial.number), milliseconds(trial.datetime_complete)
+        key, ended, text = (
+            self.trial_key(trial.number),
+            milliseconds(trial.datetime_complete),
+            self._description(trial),
+        )
         if trial.state == TrialState.COMPLETE:
             metrics, recipe = trial.user_attrs["metrics"], self.plan.recipe_of(trial.params)
             keys = self.plan.results(self.search, trial)
@@ -153,16 +162,15 @@ class SweepRecord:
             findings = targets.lint_run(self.store, recipe, keys, metrics)
             denoiser = self.store.find(keys[DENOISER.name])
             tags = as_tags(findings) | (execution_tags(denoiser) if denoiser else {}) | guard_tags(metrics)
-            self.recorder.close_run(key, "finished", tags=tags, ended=ended)
+            self.recorder.close_run(key, "finished", text=text, tags=tags, ended=ended)
         elif trial.state == TrialState.PRUNED:
-            self.recorder.close_run(key, "pruned", tags=self._pruned_tags(trial), ended=ended)
+            self.recorder.close_run(key, "pruned", text=text, tags=self._pruned_tags(trial), ended=ended)
         else:
             attributes = trial.user_attrs
             said = {name: str(attributes[name]) for name in ("reason", "class", "log") if name in attributes}
             tags = {f"latentsweep.{name}": text for name, text in said.items()}
-            self.recorder.close_run(key, "failed", tags=tags, ended=ended)
-        for point in self.search.points_of(trial.number):
-            self._point(point, trial)
+            self.recorder.close_run(key, "failed", text=text, tags=tags, ended=ended)
+        self._points(self.search.points_of(trial.number), trial)
 
     def _pruned_tags(self, trial: FrozenTrial) -> dict[str, str]:
         """What the run of a pruned trial says of its end, and of the trial that goes on with it."""
@@ -171,18 +179,29 @@ class SweepRecord:
         copied = {TAG: trial.user_attrs[COPIED]} if COPIED in trial.user_attrs else {}
         return {"latentsweep.pruned_at": at, "pruned": said, **copied}
 
-    def _point(self, point: FrozenTrial, trial: FrozenTrial) -> None:
+    def _points(self, points: Sequence[FrozenTrial], trial: FrozenTrial) -> None:
+        """Records other thresholds of a trial's pass."""
+        if points:
+            evaluation = self.store.find(self.plan.results(self.search, trial)[EVALUATION.name])
+            for point in points:
+                self._point(point, trial, evaluation)
+
+    def _point(self, point: FrozenTrial, trial: FrozenTrial, evaluation: Entry | None) -> None:
         """Records another threshold of a trial's pass, with its scores and its own images."""
         key, metrics = self.trial_key(point.number), point.user_attrs["metrics"]
         recipe, ended = self.plan.recipe_of(point.params), milliseconds(trial.datetime_complete) or 0
-        self._open(point, "point", point.params, {"latentsweep.of": str(trial.number)})
+        self._open(point, "point", trial, {"latentsweep.of": str(trial.number)}, brief=True)
         ends = {**self._with_ends(metrics), **finals(metrics)}
-        self.recorder.log(key, [StepRecord(recipe.diffusion.steps, ended, ends)])
-        evaluation = self.store.find(self.plan.results(self.search, trial)[EVALUATION.name])
         if evaluation:
             log_samples(self.recorder, key, evaluation, recipe)
-        self.recorder.describe(key, self._description(point))
-        self.recorder.close_run(key, "finished", tags=guard_tags(metrics), ended=ended)
+        self.recorder.close_run(
+            key,
+            "finished",
+            records=[StepRecord(recipe.diffusion.steps, ended, ends)],
+            text=self._description(point),
+            tags=guard_tags(metrics),
+            ended=ended,
+        )
 
     def _with_ends(self, metrics: Mapping[str, float]) -> dict[str, float]:
         """Measurements; those by plug-ins that are objectives also as end results, by which the runs' table ranks."""
@@ -197,7 +216,7 @@ class SweepRecord:
         closed = self.recorder.closed()
         for trial in _begun(self.search):
             if trial.state.is_finished() and self.trial_key(trial.number) not in closed:
-                self.open_trial(trial.number, trial.params)
+                self.open_trial(trial)
                 denoiser = self.store.find(self.plan.keys(trial.params).denoiser)
                 if denoiser:
                     last = trial.user_attrs.get("pruned_at", math.inf)  # what came later is another trial's
@@ -205,9 +224,8 @@ class SweepRecord:
                     self.trial_records(trial.number, kept)
                 self.end_trial(trial)
                 continue
-            for point in self.search.points_of(trial.number):
-                if self.trial_key(point.number) not in closed:
-                    self._point(point, trial)
+            points = self.search.points_of(trial.number)
+            self._points([point for point in points if self.trial_key(point.number) not in closed], trial)
         self.recorder.flush()
 
     def leaderboard(self, folder: Path, importances: Mapping[str, float]) -> None:

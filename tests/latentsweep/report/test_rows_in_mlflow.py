@@ -236,7 +236,7 @@ def test_all_of_it_sent_again_by_another_process_changes_nothing(made: Any) -> N
     record = SweepRecord(again, made.plan, made.store, made.search)
     record.begin([])
     for trial in made.search.run_trials():  # all of it, not only what is missing
-        record.open_trial(trial.number, trial.params)
+        record.open_trial(trial)
         record.end_trial(trial)
     record.leaderboard(made.search.folder, {"vae.latent_channels": 0.123456})
     record.end(finished=True)
