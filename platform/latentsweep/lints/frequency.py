@@ -6,7 +6,6 @@ Legend: latents (B, C, h, w).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from latentsweep.lints.finding import Finding, finding
@@ -116,7 +115,7 @@ def kept_amplitudes(recipe: Recipe) -> tuple[float, float]:
     """
     import torch
 
-    from trainables.denoiser.losses import frequency_loss, sum_losses
+    from trainables.denoiser.losses import sum_losses
     from trainables.denoiser.process import target
     from trainables.loop.draws import generator
 
@@ -137,16 +136,13 @@ def kept_amplitudes(recipe: Recipe) -> tuple[float, float]:
 
     output = predicted(shares.view(-1, 1, 1, 1, 1) * wave)
     cases = ((RARE, predicted((wave + rest)[None])), (1 - RARE, predicted(rest[None])))
+    costs = [weight * sum_losses(config, output, wanted, alpha_bar) for weight, wanted in cases]
+    together, _, alone = torch.stack(costs).sum(0)
 
-    def least(loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> float:
-        cost = torch.stack([weight * loss(output, wanted) for weight, wanted in cases]).sum()
+    def least(cost: torch.Tensor) -> float:
         # Slopes and not values, since focal's weights have no gradient.
         (slopes,) = torch.autograd.grad(cost, shares, retain_graph=True)
         rise = torch.cat((torch.zeros(1), slopes.cumsum(0)))
         return float(rise.argmin()) / SHARES
 
-    frequency = frequency_loss(config)
-    return (
-        least(lambda output, wanted: frequency(output, wanted).sum()),
-        least(lambda output, wanted: sum_losses(config, output, wanted, alpha_bar)[0]),
-    )
+    return least(alone), least(together)

@@ -1,13 +1,14 @@
 """Every private name of Optuna that this project uses.
 
-Optuna has no public way to put a trial that was interrupted back into the queue, to read one trial by its number, or
-to set attributes and constraints of a trial in another process than the one that asked for it.
+Optuna has no public way to put a trial that was interrupted back into the queue, to read one trial by its number, to
+set attributes and constraints of a trial in another process than the one that asked for it, or to show a sampler or a
+pruner some of a study's trials alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 from optuna.study import Study
 from optuna.study._constrained_optimization import _CONSTRAINTS_KEY
@@ -37,6 +38,25 @@ def constrain(study: Study, number: int, constraints: Mapping[str, float]) -> No
 def put_back(study: Study, number: int) -> None:
     """Makes a trial that was running wait again."""
     study._storage.set_trial_state_values(_id(study, number), TrialState.WAITING)
+
+
+def shown(study: Study, choose: Callable[[list[FrozenTrial]], list[FrozenTrial]]) -> Study:
+    """The study as a sampler or a pruner is to see it: of the trials that it asks for, those ``choose`` gives."""
+    return cast("Study", _Shown(study, choose))
+
+
+class _Shown:
+    def __init__(self, study: Study, choose: Callable[[list[FrozenTrial]], list[FrozenTrial]]) -> None:
+        self.study, self.choose = study, choose
+
+    def get_trials(self, *given: Any, **named: Any) -> list[FrozenTrial]:
+        return self.choose(self.study.get_trials(*given, **named))
+
+    def _get_trials(self, *given: Any, **named: Any) -> list[FrozenTrial]:
+        return self.choose(self.study._get_trials(*given, **named))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.study, name)
 
 
 def _id(study: Study, number: int) -> int:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, cast
 
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from latentsweep.search.optuna_internals import shown
 from latentsweep.search.trials import feasible
 
 
@@ -29,20 +29,12 @@ class MedianOfFeasible(MedianPruner):
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """Whether ``trial`` is to end."""
-        return super().prune(cast("Study", _Feasible(study)), trial)
+        return super().prune(shown(study, _scored_on_the_way), trial)
 
 
-class _Feasible:
-    """A study without the trials that aren't :func:`feasible`."""
-
-    def __init__(self, study: Study) -> None:
-        self.study = study
-
-    def get_trials(self, *args: Any, **named: Any) -> list[FrozenTrial]:
-        return [trial for trial in self.study.get_trials(*args, **named) if feasible(trial)]
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.study, name)
+def _scored_on_the_way(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Those with rungs, which points don't have, that no guard refuses."""
+    return [trial for trial in trials if trial.intermediate_values and feasible(trial)]
 
 
 PRUNERS: dict[str, Callable[[], BasePruner]] = {

@@ -110,7 +110,8 @@ class Ranking:
 
     def points_of(self, number: int) -> list[FrozenTrial]:
         """The other thresholds of a trial's pass."""
-        return [trial for trial in self._complete() if trial.user_attrs.get("of") == number]
+        of_trial = (t for t in self.study.get_trials(deepcopy=False) if t.user_attrs.get("of") == number)
+        return [trial for trial in of_trial if trial.state == TrialState.COMPLETE and self._is_ours(trial)]
 
     @property
     def warm_start(self) -> Mapping[str, Mapping[str, Any]]:
@@ -141,8 +142,11 @@ class Ranking:
 
     def leader(self) -> FrozenTrial:
         """The first of :meth:`measured`, which must not be empty."""
-        ranked = sorted(self._ranked(), key=lambda trial: (trial.values, trial.number))
-        return next((trial for trial in ranked if not self.refusal(trial)), ranked[0])
+        ranked = self._ranked()
+        first = min(ranked, key=_by_score)
+        if not self.refusal(first):
+            return first
+        return next((trial for trial in sorted(ranked, key=_by_score) if not self.refusal(trial)), first)
 
     def refusal(self, trial: FrozenTrial) -> str:
         """Why the guards refuse a measured trial, in words; empty where they don't, or the search has none.
@@ -222,6 +226,10 @@ class Ranking:
 
     def _rank(self, trial: FrozenTrial) -> tuple[bool, Sequence[float], int]:
         return bool(self.refusal(trial)), trial.values, trial.number
+
+
+def _by_score(trial: FrozenTrial) -> tuple[Sequence[float], int]:
+    return trial.values, trial.number
 
 
 def _name_objectives(study: Study, names: Sequence[str]) -> None:

@@ -18,6 +18,7 @@ from latentsweep.search.priced import Priced, Prices
 from latentsweep.search.proposals import WithoutRepeats
 from latentsweep.search.pruning import behind
 from latentsweep.search.ranking import Ranking
+from latentsweep.search.tpe import BestOfDenoisers, TPEOfDenoisers
 from latentsweep.search.trials import (
     COPIED,
     KEPT,
@@ -46,6 +47,11 @@ class Search(Ranking):
     def _asked(self) -> dict[int, optuna.Trial]:
         """The trials that run, by number."""
         return {}
+
+    @functools.cached_property
+    def _best_of_denoisers(self) -> BestOfDenoisers:
+        """What TPE looks at."""
+        return BestOfDenoisers()
 
     def requeue(self) -> int:
         """After an interruption: RUNNING trials wait again, decided ones are told, missing points are added.
@@ -166,6 +172,8 @@ class Search(Ranking):
             return RandomSampler(seed=seed)
         if self.config.sampler == "gp" and self._learns:
             return Priced(self.distributions, trials, self.prices, seen=seen, seed=seed)
+        if len(self.config.objectives) == 1:
+            return TPEOfDenoisers(self._best_of_denoisers, startup=self.config.startup, seed=seed)
         startup = self.config.startup * max(1, len(self.space.thresholds))
         return TPESampler(multivariate=True, constant_liar=True, n_startup_trials=startup, seed=seed)
 
@@ -176,10 +184,10 @@ class Search(Ranking):
 
     def _report_one(self, number: int, step: int, values: Sequence[float]) -> bool:
         """Notes the rung in Optuna; True where the pruner ends the trial, which may not be where it ended before."""
-        trial = self._asked[number]
-        if step not in self.trial(number).intermediate_values:
+        trial, known = self._asked[number], self.trial(number)
+        if step not in known.intermediate_values:
             trial.report(values[0], step)
-        pruned = self.pruned_before(self.trial(number))
+        pruned = self.pruned_before(known)
         if pruned and step <= pruned.user_attrs["pruned_at"]:
             return False
         if self.config.pruner == "gp" and self._learns:
