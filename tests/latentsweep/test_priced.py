@@ -76,6 +76,19 @@ def test_the_dearer_an_autoencoder_is_the_fewer_are_asked_for(tmp_path: Path) ->
     assert len(autoencoders(dear)) == 1 < len(autoencoders(cheap))
 
 
+def test_a_denoiser_of_more_steps_must_promise_more(tmp_path: Path) -> None:
+    space = SearchSpace({"diffusion.steps": Choice((100, 10_000)), "diffusion.frequency_weight": Range(0.0, 0.3)})
+    search = opened(tmp_path / "s", space=space, pruner="none")
+    steps = []
+    for _ in range(8):
+        number, params = asked(search)
+        steps.append(params["diffusion.steps"])
+        found = 10 + 4 * ((params["diffusion.frequency_weight"] - 0.1) / 0.2) ** 2 - 0.5 * (steps[-1] > 100)
+        search.tell(number, [Point(params, {"gen/kid": found})], {})
+    assert steps[1:].count(100) >= 6, "hundred times as many steps gain half a point"
+    assert Prices(100).denoiser({}) == Prices().denoiser({"diffusion.steps": 50}) == 1.0
+
+
 def test_a_trial_that_can_hardly_be_the_best_ends_and_the_first_does_not(tmp_path: Path) -> None:
     search = opened(tmp_path / "s")
     number, params = asked(search)

@@ -41,7 +41,12 @@ class Prices:
     """What a search knows of its trainings: the steps of a denoiser, and what an autoencoder costs, in denoisers."""
 
     steps: int = 0
+    """Of a denoiser where the space searches no other number; 0 where that isn't known."""
     autoencoder: Callable[[], float] = lambda: 1.0
+
+    def denoiser(self, params: Mapping[str, Any]) -> float:
+        """What a denoiser costs, in those of the recipe's own steps."""
+        return float(params.get("diffusion.steps", self.steps)) / self.steps if self.steps else 1.0
 
     def share(self, params: Mapping[str, Any], step: int) -> float:
         """The part of its training that a trial has had at a rung, below 1."""
@@ -105,7 +110,10 @@ class Priced(BaseSampler):
         pruned = [trial for trial in self.looked_at if may_go_on(trial)]
         if not pruned:
             return None
-        left = [1 - self.prices.share(trial.params, trial.user_attrs["pruned_at"]) for trial in pruned]
+        left = [
+            self.prices.denoiser(trial.params) * (1 - self.prices.share(trial.params, trial.user_attrs["pruned_at"]))
+            for trial in pruned
+        ]
         promises = self._promise(self._rows([trial.params for trial in pruned]), np.array(left))
         self.proposed = self._propose()
         new = self._promise(self.proposed[None], self._costs(self.proposed[None]))
@@ -196,7 +204,8 @@ class Priced(BaseSampler):
 
     def _costs(self, rows: Array) -> Array:
         """What new rows cost, in denoisers."""
-        return 1 + self.autoencoder * np.array([tuple(row[self.together]) not in self.asked for row in rows])
+        denoisers = np.array([self.prices.denoiser(self._params(row)) for row in rows])
+        return denoisers + self.autoencoder * np.array([tuple(row[self.together]) not in self.asked for row in rows])
 
     def _rows(self, configurations: Sequence[Mapping[str, Any]]) -> Array:
         """Configurations as the model takes them."""
