@@ -102,7 +102,7 @@ class Delivery:
         try:
             call.send(self._connected())
         except Exception as error:  # stores and artifact stores are plug-ins, each with errors of its own
-            if self._client is None or not _is_refusal(error):
+            if self._client is None or not is_refusal(error):
                 self._postpone(error)
                 return False
             self._refuse(call, error)
@@ -132,6 +132,6 @@ class Delivery:
         return self._client
 
 
-def _is_refusal(error: Exception) -> bool:
+def is_refusal(error: Exception) -> bool:
     """Whether the same call would fail again however often it is made."""
     return isinstance(error, RefusedError) or getattr(error, "error_code", None) in _REFUSALS

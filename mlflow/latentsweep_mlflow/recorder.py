@@ -7,9 +7,11 @@ import math
 import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag, ViewType
+from mlflow.exceptions import MlflowException
 
 from latentsweep.metrics import FINAL
 from latentsweep.records.recorder import (
@@ -26,7 +28,7 @@ from latentsweep.records.recorder import (
 )
 from latentsweep.records.redaction import redact_lines
 from latentsweep_mlflow.database import artifact_root, tracking_uri
-from latentsweep_mlflow.delivery import Delivery, RefusedError, check_readable
+from latentsweep_mlflow.delivery import Delivery, RefusedError, check_readable, is_refusal
 from latentsweep_mlflow.links import DESCRIPTION, TAG_LENGTH, resolve
 from latentsweep_mlflow.pictures import send_picture
 from latentsweep_mlflow.tracking import ORIGIN
@@ -62,7 +64,7 @@ class MlflowRecorder:
         self._empty: set[str] = set()
         """Keys under which MLflow had no run when theirs were opened: what is under them now, this recorder made."""
         self._tried: set[str] = set()
-        """Keys for which this recorder asked MLflow to make a run, whose answer may have been lost."""
+        """Keys for which this recorder asked MLflow to make a run: there may be one, though no answer came."""
 
     @property
     def complete(self) -> bool:
@@ -87,8 +89,8 @@ class MlflowRecorder:
         start = _now() if began is None else began
 
         def send(client: MlflowClient) -> None:
-            nesting = {"mlflow.parentRunId": self._known(parent)} if parent else {}
-            if not parent and not self._search(client, f"tags.`latentsweep.key` LIKE '{key}/%'"):
+            nesting = {} if parent is None else {"mlflow.parentRunId": self._known(parent)}
+            if parent is None and not self._search(client, f"tags.`latentsweep.key` LIKE '{key}/%'", most=1):
                 self._empty.add(key)
             self._open(client, key, name, values, all_tags | nesting, start, brief)
 
@@ -201,8 +203,6 @@ class MlflowRecorder:
             self._write(client, key, points, lost, told | last_tags)
 
         def terminate(client: MlflowClient) -> None:
-            if self._unsaid.get(key):  # what was last said was refused
-                self._write(client, key, (), (), {})
             # An earlier version may have recorded that it began when it was sent.
             client.set_terminated(self._known(key), state, max(end, self._starts.get(key, end)))
 
@@ -275,13 +275,18 @@ class MlflowRecorder:
         run_id, kept, known = self._known(key), self._kept.get(key, {}), dict(tags)
         if lost:
             self._not_finite[key] = known[NOT_FINITE] = join_names(lost, self._not_finite.get(key, ""))
-        client.log_batch(
-            run_id,
-            metrics=[point for point in points if not _is_kept(point, kept)],
-            params=self._unsaid.get(key, []),
-            tags=[RunTag(name, value[:TAG_LENGTH]) for name, value in known.items()],
-        )
+        parts: dict[str, Any] = {
+            "params": self._unsaid.get(key, []),
+            "metrics": [point for point in points if not _is_kept(point, kept)],
+            "tags": [RunTag(name, value[:TAG_LENGTH]) for name, value in known.items()],
+        }
+        refused = _refusal(client, run_id, parts)
+        if refused:  # one part must not take the others with it
+            each = [_refusal(client, run_id, {name: part}) for name, part in parts.items() if part]
+            refused = next(filter(None, each), None)
         self._unsaid.pop(key, None)
+        if refused:
+            raise refused
 
     def _resolved(self, client: MlflowClient, run_id: str, text: str, tags: Mapping[str, str]) -> str:
         """A description of the run with those tags, with MLflow's addresses."""
@@ -305,8 +310,8 @@ class MlflowRecorder:
         """The condition of a search that holds for the runs under an open key."""
         return f"tags.`mlflow.parentRunId` = '{self._known(parent)}'"
 
-    def _search(self, client: MlflowClient, query: str) -> list[Run]:
-        """All runs that match, the oldest first."""
+    def _search(self, client: MlflowClient, query: str, most: int | None = None) -> list[Run]:
+        """All runs that match, or so many of them, the oldest first."""
         runs: list[Run] = []
         token: str | None = None
         while True:
@@ -314,13 +319,13 @@ class MlflowRecorder:
                 [self._delivery.experiment_id],
                 query,
                 run_view_type=ViewType.ACTIVE_ONLY,
-                max_results=1000,
+                max_results=most or 1000,
                 order_by=["attributes.start_time ASC"],
                 page_token=token,
             )
             runs += page
             token = page.token
-            if not token:
+            if most or not token:
                 return runs
 
     def _known(self, key: str) -> str:
@@ -348,6 +353,17 @@ def _points(records: Sequence[StepRecord]) -> tuple[list[Metric], set[str]]:
     """The finite points of records, and the names of the metrics of which some are not."""
     kept, lost = finite(records)
     return [Metric(m, v, r.time, r.step) for r in kept for m, v in r.metrics.items()], lost
+
+
+def _refusal(client: MlflowClient, run_id: str, parts: Mapping[str, Any]) -> MlflowException | None:
+    """Sends parameters, points and tags in one call; returns the error with which MLflow refuses them."""
+    try:
+        client.log_batch(run_id, **parts)
+    except MlflowException as error:
+        if is_refusal(error):
+            return error
+        raise
+    return None
 
 
 def _is_kept(metric: Metric, before: Mapping[str, float]) -> bool:

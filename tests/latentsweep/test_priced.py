@@ -190,10 +190,12 @@ def test_what_an_autoencoder_costs_is_read_from_the_store() -> None:
     trials = [SimpleNamespace(params={}, user_attrs={"keys": []}), SimpleNamespace(params={}, user_attrs={})]
     store = SimpleNamespace(find=lambda key: SimpleNamespace(seconds=took[key]) if key in took else None)
     sweep: Any = SimpleNamespace(
-        search=SimpleNamespace(run_trials=lambda: trials),
+        search=SimpleNamespace(run_trials=lambda: trials, prices=Prices(STEPS)),
         plan=SimpleNamespace(keys=lambda params: SimpleNamespace(vae="vae", denoiser="denoiser")),
         store=store,
     )
     assert Sweep._price(sweep) == 3.0
+    trials[0].params["diffusion.steps"] = STEPS // 5
+    assert Sweep._price(sweep) == pytest.approx(0.6), "a denoiser of all steps takes 50 seconds"
     del took["vae"]
     assert Sweep._price(sweep) == 1.0, "it is not in the store"

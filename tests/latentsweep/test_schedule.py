@@ -63,7 +63,14 @@ def test_short_time_is_not_spent_on_trainings_that_draw_nothing() -> None:
 @pytest.mark.parametrize("slots", [1, 2, 4, 16])
 def test_no_trial_takes_so_long_that_the_end_depends_on_it(hours: float, slots: int) -> None:
     found = planner(slots=slots).plan(3600 * hours)
-    assert found.parts.trial <= 3600 * hours * LONGEST
+    assert found.parts.fresh <= 3600 * hours * LONGEST
+
+
+def test_a_dear_measurement_shortens_no_training_below_the_recipes_own_steps() -> None:
+    dear = dataclasses.replace(planner(slots=4, autoencoders=16), costs=dataclasses.replace(COSTS, ending=290.0))
+    assert float(dear.plan(3600).sizes["diffusion.steps"]) >= 0.99 * SMOKE.diffusion.steps
+    fixed = planner(fixed=("diffusion.steps",)).plan(3600)
+    assert float(fixed.sizes["vae.max_steps"]) > vae_steps(SMOKE.vae, SLICES), "no denoiser gets longer by that"
 
 
 def test_an_autoencoder_trains_a_third_as_long_as_a_denoiser() -> None:

@@ -167,12 +167,34 @@ def test_what_is_said_of_a_run_at_its_end_is_there_also_when_a_part_is_refused(h
         recorder.close_run(key, "finished", records=records, text=text, tags={"a": "b"}, ended=1_700_000_000_000)
     runs = runs_of(home)
     good, refused = runs["sweep/trial-1"], runs["sweep/trial-2"]
-    assert good.data.metrics == {"kid": 0.5}
-    assert (good.data.tags["a"], good.data.tags[NOT_FINITE]) == ("b", "fid")
-    assert f"runs/{runs['sweep'].info.run_id}" in good.data.tags["mlflow.note.content"]
+    assert (good.data.metrics, refused.data.metrics) == ({"kid": 0.5}, {})
+    assert not recorder.complete
     for number, run in enumerate((good, refused), start=1):
+        assert (run.data.tags["a"], run.data.tags[NOT_FINITE]) == ("b", "fid")
+        assert f"runs/{runs['sweep'].info.run_id}" in run.data.tags["mlflow.note.content"]
         assert (run.info.status, run.info.end_time) == ("FINISHED", 1_700_000_000_000)
         assert run.data.params == {"rate": str(number)}
+
+
+@pytest.mark.parametrize("brief", [False, True])
+def test_a_parameter_that_is_refused_takes_nothing_else_with_it(home: Path, brief: bool) -> None:
+    recorder = recorder_for(home, "demo")
+    recorder.open_run("t", name="t", kind="training", params={"bad?!": 2}, tags={"a": "b"}, brief=brief)
+    recorder.log("t", RECORDS)
+    recorder.close_run("t", "finished", text="All of it.")
+    run = runs_of(home)["t"]
+    assert (run.info.status, run.data.metrics["val/loss"], run.data.params) == ("FINISHED", 2.0, {})
+    assert (run.data.tags["a"], run.data.tags["mlflow.note.content"]) == ("b", "All of it.")
+    assert not recorder.complete
+
+
+def test_a_run_that_was_to_be_closed_at_once_and_was_not_is_whole_when_it_is_sent_again(home: Path) -> None:
+    recorder_for(home, "demo").open_run("t", name="t", kind="point", params={"rate": 1}, brief=True)
+    again = recorder_for(home, "demo")
+    again.open_run("t", name="t", kind="point", params={"rate": 1}, brief=True)
+    again.close_run("t", "finished", records=RECORDS)
+    run = runs_of(home)["t"]
+    assert (run.data.params, run.data.metrics["val/loss"], run.info.status) == ({"rate": "1"}, 2.0, "FINISHED")
 
 
 def test_a_run_under_a_new_one_is_not_searched_for_and_one_of_before_is(

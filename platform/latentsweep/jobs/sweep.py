@@ -230,13 +230,16 @@ class Sweep(Job):
             runtime.console.print(note, highlight=False, markup=False, soft_wrap=not runtime.console.is_terminal)
 
     def _price(self) -> float:
-        """What an autoencoder costs, in denoisers, by the last trial whose two trainings the store has; else 1."""
+        """What an autoencoder costs, in denoisers of the recipe's steps.
+
+        By the last trial whose two trainings the store has; 1 where there is none.
+        """
         for trial in reversed(self.search.run_trials()):
             keys = self.plan.keys(trial.params) if "keys" in trial.user_attrs else None
             found = [self.store.find(key) for key in (keys.vae, keys.denoiser)] if keys else []
             seconds = [entry.seconds for entry in found if entry and entry.seconds]
             if len(seconds) == 2:
-                return seconds[0] / seconds[1]
+                return seconds[0] / seconds[1] * self.search.prices.denoiser(trial.params)
         return 1.0
 
     def _wanted(self) -> Wanted:

@@ -150,11 +150,8 @@ class SweepRecord:
 
     def end_trial(self, trial: FrozenTrial) -> None:
         """Closes the run of a trial as the study says that it ended, and records its points."""
-        key, ended, text = (
-            self.trial_key(trial.number),
-            milliseconds(trial.datetime_complete),
-            self._description(trial),
-        )
+        key, ended = self.trial_key(trial.number), milliseconds(trial.datetime_complete)
+        text = self._description(trial)
         if trial.state == TrialState.COMPLETE:
             metrics, recipe = trial.user_attrs["metrics"], self.plan.recipe_of(trial.params)
             keys = self.plan.results(self.search, trial)
@@ -168,7 +165,7 @@ class SweepRecord:
         else:
             attributes = trial.user_attrs
             said = {name: str(attributes[name]) for name in ("reason", "class", "log") if name in attributes}
-            tags = {f"latentsweep.{name}": text for name, text in said.items()}
+            tags = {f"latentsweep.{name}": words for name, words in said.items()}
             self.recorder.close_run(key, "failed", text=text, tags=tags, ended=ended)
         self._points(self.search.points_of(trial.number), trial)
 

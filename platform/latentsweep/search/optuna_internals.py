@@ -7,7 +7,7 @@ pruner some of a study's trials alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from optuna.study import Study
@@ -40,13 +40,13 @@ def put_back(study: Study, number: int) -> None:
     study._storage.set_trial_state_values(_id(study, number), TrialState.WAITING)
 
 
-def shown(study: Study, choose: Callable[[list[FrozenTrial]], list[FrozenTrial]]) -> Study:
+def shown(study: Study, choose: Callable[[Sequence[FrozenTrial]], list[FrozenTrial]]) -> Study:
     """The study as a sampler or a pruner is to see it: of the trials that it asks for, those ``choose`` gives."""
     return cast("Study", _Shown(study, choose))
 
 
 class _Shown:
-    def __init__(self, study: Study, choose: Callable[[list[FrozenTrial]], list[FrozenTrial]]) -> None:
+    def __init__(self, study: Study, choose: Callable[[Sequence[FrozenTrial]], list[FrozenTrial]]) -> None:
         self.study, self.choose = study, choose
 
     def get_trials(self, *given: Any, **named: Any) -> list[FrozenTrial]:

@@ -25,7 +25,8 @@ USUAL_TRIALS = 10
 """Trials of a sweep whose time holds them at the recipe's own sizes."""
 
 LONGEST = 1 / 12
-"""The time of a trial over that of the sweep, at most, where its size may be less: few long ones end late."""
+"""The time of a trial over that of the sweep, at most, where the denoiser has more steps than the recipe's own: with
+few long trials the end of the sweep depends on one of them."""
 
 FEWEST_TRIALS = 4
 """A budget that doesn't hold so many trials, and a confirmation of the best, at the smallest sizes is refused."""
@@ -101,23 +102,24 @@ class Planner:
                 f"the time of a sweep must hold {fewest} trials of the smallest sizes and one confirmation: "
                 f"got {in_hours(seconds)}, and it takes {in_hours(needed)} here; give that, or a smaller recipe"
             )
-        usual = self._wall(min(USUAL_TRIALS, self.reachable), self.costs.denoiser_step * self.recipe.diffusion.steps)
+        own = self.costs.denoiser_step * self.recipe.diffusion.steps
+        usual = self._wall(min(USUAL_TRIALS, self.reachable), own)
         wanted = round(USUAL_TRIALS * math.sqrt(left / usual))
         trials = max(fewest, min(self.reachable, wanted))
         while self._wall(trials, low) > left:
             trials -= 1
+        if STEPS not in self.fixed:
+            high = min(high, max(own, LONGEST * seconds - self.costs.ending))
         for _ in range(50):
             middle = (low + high) / 2
-            fits = self._wall(trials, middle) <= left and self._parts(middle).trial <= LONGEST * seconds
-            low, high = (middle, high) if fits else (low, middle)
+            low, high = (middle, high) if self._wall(trials, middle) <= left else (low, middle)
         while trials < self.reachable and self._wall(trials + 1, low) <= left:
             trials += 1
         sizes = self._sizes(low)
-        own = {name: attrgetter(name)(self.recipe) for name in sizes}
         return Schedule(
             seconds,
             sizes,
-            own,
+            {name: attrgetter(name)(self.recipe) for name in sizes},
             trials,
             *self._extent(trials),
             self.autoencoders,

@@ -18,7 +18,7 @@ from latentsweep.search.priced import Priced, Prices
 from latentsweep.search.proposals import WithoutRepeats
 from latentsweep.search.pruning import behind
 from latentsweep.search.ranking import Ranking
-from latentsweep.search.tpe import BestOfDenoisers, TPEOfDenoisers
+from latentsweep.search.tpe import TPEOfDenoisers
 from latentsweep.search.trials import (
     COPIED,
     KEPT,
@@ -47,11 +47,6 @@ class Search(Ranking):
     def _asked(self) -> dict[int, optuna.Trial]:
         """The trials that run, by number."""
         return {}
-
-    @functools.cached_property
-    def _best_of_denoisers(self) -> BestOfDenoisers:
-        """What TPE looks at."""
-        return BestOfDenoisers()
 
     def requeue(self) -> int:
         """After an interruption: RUNNING trials wait again, decided ones are told, missing points are added.
@@ -173,7 +168,7 @@ class Search(Ranking):
         if self.config.sampler == "gp" and self._learns:
             return Priced(self.distributions, trials, self.prices, seen=seen, seed=seed)
         if len(self.config.objectives) == 1:
-            return TPEOfDenoisers(self._best_of_denoisers, startup=self.config.startup, seed=seed)
+            return TPEOfDenoisers(trials, startup=self.config.startup, seed=seed)
         startup = self.config.startup * max(1, len(self.space.thresholds))
         return TPESampler(multivariate=True, constant_liar=True, n_startup_trials=startup, seed=seed)
 

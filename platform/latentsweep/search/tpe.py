@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from optuna.distributions import BaseDistribution
@@ -15,49 +15,33 @@ from latentsweep.search.trials import family_of, feasible
 from trainables.space import THRESHOLD
 
 
-class BestOfDenoisers:
-    """Of each denoiser that a study measured the threshold that scored best, as far as the study was read.
-
-    A trial that has ended never changes, so each is looked at once. The study has one objective.
-    """
-
-    def __init__(self) -> None:
-        self._best: dict[int, FrozenTrial] = {}
-        self._read: set[int] = set()
-
-    def choose(self, trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-        """One of the ``trials`` for each denoiser that is measured, and those that aren't, by number.
-
-        What the guards refuse comes after what they don't. ``trials`` must hold all that are measured.
-        """
-        others = []
-        for trial in trials:
-            if trial.state != TrialState.COMPLETE:
-                others.append(trial)
-            elif trial.number not in self._read:
-                self._read.add(trial.number)
-                known = self._best.get(family_of(trial), trial)
-                self._best[family_of(trial)] = min(known, trial, key=_rank)
-        return sorted([*self._best.values(), *others], key=lambda trial: trial.number)
-
-
 class TPEOfDenoisers(TPESampler):
-    """TPE for one objective, which proposes all but the threshold, of which each is measured anyway.
+    """TPE for one objective, by the ``trials`` alone. It proposes no threshold: a pass measures each of them.
 
-    The thresholds of a denoiser are measured in one pass and share its noise. Were each an observation, the few that
-    TPE takes for good would be those of one or two denoisers.
+    The thresholds of a denoiser share the noise of their pass. Were each an observation, the few that TPE takes for
+    good would be those of one or two denoisers. So TPE sees the best of each denoiser. The guards refuse that one
+    only where they refuse all.
     """
 
-    def __init__(self, best: BestOfDenoisers, *, startup: int, seed: int) -> None:
+    def __init__(self, trials: Iterable[FrozenTrial], *, startup: int, seed: int) -> None:
+        """``startup`` denoisers are drawn at random."""
         super().__init__(multivariate=True, constant_liar=True, n_startup_trials=startup, seed=seed)
-        self.best, self.random = best, RandomSampler(seed=seed)
+        self.random = RandomSampler(seed=seed)
+        families, self.seen = dict[int, list[FrozenTrial]](), set[int]()
+        """The numbers of the trials that TPE sees."""
+        for trial in trials:
+            if trial.state == TrialState.COMPLETE:
+                families.setdefault(family_of(trial), []).append(trial)
+            else:
+                self.seen.add(trial.number)
+        self.seen |= {_best_of(family).number for family in families.values()}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """What a training has; nothing before ``startup`` denoisers have ended."""
         trained = {name: dimension for name, dimension in search_space.items() if name != THRESHOLD}
-        return super().sample_relative(shown(study, self.best.choose), trial, trained)
+        return super().sample_relative(shown(study, self._choose), trial, trained)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -65,6 +49,11 @@ class TPEOfDenoisers(TPESampler):
         """A threshold, or one dimension of the first denoisers, at random."""
         return self.random.sample_independent(study, trial, param_name, param_distribution)
 
+    def _choose(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        return [trial for trial in trials if trial.number in self.seen]
 
-def _rank(trial: FrozenTrial) -> tuple[bool, float, int]:
-    return not feasible(trial), trial.values[0], trial.number
+
+def _best_of(family: Sequence[FrozenTrial]) -> FrozenTrial:
+    """The best of a denoiser's thresholds."""
+    ranked = sorted(family, key=lambda trial: (trial.values, trial.number))
+    return next(filter(feasible, ranked), ranked[0])
