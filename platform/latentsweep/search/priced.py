@@ -46,11 +46,15 @@ class Prices:
 
     def denoiser(self, params: Mapping[str, Any]) -> float:
         """What a denoiser costs, in those of the recipe's own steps."""
-        return float(params.get("diffusion.steps", self.steps)) / self.steps if self.steps else 1.0
+        return self._steps(params) / self.steps if self.steps else 1.0
 
     def share(self, params: Mapping[str, Any], step: int) -> float:
         """The part of its training that a trial has had at a rung, below 1."""
-        return step / max(int(params.get("diffusion.steps", self.steps)), step + 1)
+        return step / max(self._steps(params), step + 1)
+
+    def _steps(self, params: Mapping[str, Any]) -> int:
+        """The steps of a configuration's denoiser."""
+        return int(params.get("diffusion.steps", self.steps))
 
 
 class Priced(BaseSampler):

@@ -142,11 +142,7 @@ class Ranking:
 
     def leader(self) -> FrozenTrial:
         """The first of :meth:`measured`, which must not be empty."""
-        ranked = self._ranked()
-        first = min(ranked, key=_by_score)
-        if not self.refusal(first):
-            return first
-        return next((trial for trial in sorted(ranked, key=_by_score) if not self.refusal(trial)), first)
+        return min(self._ranked(), key=self._rank)
 
     def refusal(self, trial: FrozenTrial) -> str:
         """Why the guards refuse a measured trial, in words; empty where they don't, or the search has none.
@@ -226,10 +222,6 @@ class Ranking:
 
     def _rank(self, trial: FrozenTrial) -> tuple[bool, Sequence[float], int]:
         return bool(self.refusal(trial)), trial.values, trial.number
-
-
-def _by_score(trial: FrozenTrial) -> tuple[Sequence[float], int]:
-    return trial.values, trial.number
 
 
 def _name_objectives(study: Study, names: Sequence[str]) -> None:
